@@ -1,0 +1,9 @@
+//! Chronik's decisions as pure state machines: no sockets, files, clocks or randomness. Time and random
+//! numbers are arguments, so the same code runs in a broker and under the simulator.
+
+pub mod cluster;
+pub mod ids;
+pub mod producers;
+pub mod record;
+pub mod replication;
+pub mod time;

@@ -1,0 +1,121 @@
+//! One whole, checked record batch.
+
+use super::header::{BatchHeader, CRC_FROM, HeaderError};
+use crate::ids::{LeaderEpoch, Offset};
+use bytes::{Bytes, BytesMut};
+
+/// A record batch whose length, CRC and counts agree. Its bytes are shared, not copied.
+#[derive(Clone, Debug)]
+pub struct RecordBatch {
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+/// What a producer's batch may be at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one batch (`max.message.bytes`).
+    pub max_bytes: usize,
+}
+
+/// Why a batch is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The header cannot be read.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The CRC does not fit the bytes.
+    #[error("CRC-32C {found:08x} of the batch is not the {expected:08x} that it carries")]
+    Crc {
+        /// What the batch says.
+        expected: u32,
+        /// What its bytes give.
+        found: u32,
+    },
+    /// Counts, offsets or lengths that contradict each other.
+    #[error("invalid record batch: {0}")]
+    Invalid(&'static str),
+    /// Longer than allowed.
+    #[error("a batch of {bytes} bytes is longer than the {max} that max.message.bytes allows")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A compression that this broker does not know.
+    #[error("unknown compression type {0}")]
+    Compression(i16),
+}
+
+impl RecordBatch {
+    /// Takes the batch at the start of `bytes`, which must be exactly one batch, and checks length and CRC.
+    pub fn check(bytes: Bytes) -> Result<Self, BatchError> {
+        let header = BatchHeader::read(&bytes)?;
+        if header.total_len != bytes.len() {
+            return Err(HeaderError::Short { have: bytes.len(), need: header.total_len }.into());
+        }
+        let found = crc32c::crc32c(&bytes[CRC_FROM..]);
+        if found != header.crc {
+            return Err(BatchError::Crc { expected: header.crc, found });
+        }
+        Ok(Self { header, bytes })
+    }
+
+    /// [`Self::check`], and what a broker asks of a producer's batch beyond it.
+    pub fn validate(bytes: Bytes, limits: Limits) -> Result<Self, BatchError> {
+        if bytes.len() > limits.max_bytes {
+            return Err(BatchError::TooLarge { bytes: bytes.len(), max: limits.max_bytes });
+        }
+        let batch = Self::check(bytes)?;
+        let h = &batch.header;
+        if h.record_count <= 0 || h.last_offset_delta != h.record_count - 1 {
+            return Err(BatchError::Invalid("record count and last offset delta disagree"));
+        }
+        if h.compression().is_none() {
+            return Err(BatchError::Compression(h.attributes & 0x07));
+        }
+        if h.is_control() {
+            return Err(BatchError::Invalid("a producer may not write control records"));
+        }
+        if h.producer_id.is_some() && (h.base_sequence < 0 || h.producer_epoch.0 < 0) {
+            return Err(BatchError::Invalid("an idempotent batch needs a sequence and an epoch"));
+        }
+        Ok(batch)
+    }
+
+    /// The batch's header.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The batch as it is on the wire and on the disk.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in
+    /// place when nobody else holds them, and copied otherwise.
+    #[must_use]
+    pub fn assign(mut self, base: Offset, epoch: LeaderEpoch) -> Self {
+        let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        bytes[0..8].copy_from_slice(&base.0.to_be_bytes());
+        bytes[12..16].copy_from_slice(&epoch.0.to_be_bytes());
+        self.header.base_offset = base;
+        self.header.leader_epoch = epoch;
+        self.bytes = bytes.freeze();
+        self
+    }
+}
+
+/// Cuts `bytes` into its whole batches, checking each; a partial batch at the end is left out.
+pub fn split_batches(mut bytes: Bytes) -> Result<Vec<RecordBatch>, BatchError> {
+    let mut batches = Vec::new();
+    loop {
+        match BatchHeader::read(&bytes) {
+            Ok(h) if h.total_len <= bytes.len() => batches.push(RecordBatch::check(bytes.split_to(h.total_len))?),
+            Ok(_) | Err(HeaderError::Short { .. }) => return Ok(batches),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What can happen to a replica, and what it can want.
+
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::producers::Producers;
+use crate::record::RecordBatch;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Names a waiting producer request; chosen by the shell, answered exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One subscription of a follower over one connection. A message that carries an older one is ignored:
+/// what a former connection still delivers cannot move anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// What a producer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nothing (`acks=0`).
+    None,
+    /// The leader's disk (`acks=1`).
+    Leader,
+    /// Every in-sync replica's disk (`acks=all`).
+    All,
+}
+
+/// What the durable log of a partition says about itself, after recovery or a truncation.
+#[derive(Clone, Debug, Default)]
+pub struct LogState {
+    /// The first offset that is still there.
+    pub start: Offset,
+    /// The offset after the last record.
+    pub end: Offset,
+    /// Each leader epoch with the offset of its first record, ascending.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The idempotent producers, as the log's batches tell.
+    pub producers: Producers,
+}
+
+/// The partition's state as the metadata log has it, with what a replica needs to know of the brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    /// `None` while no eligible replica is alive.
+    pub leader: Option<BrokerId>,
+    /// The leadership's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// The epoch that an ISR change must name.
+    pub partition_epoch: PartitionEpoch,
+    /// Committed in-sync replicas.
+    pub isr: Vec<BrokerId>,
+    /// All replicas, each with the epoch of its broker if that is alive (registered and unfenced).
+    pub replicas: Vec<(BrokerId, Option<BrokerEpoch>)>,
+    /// Fewer in-sync replicas than this, and nothing is committed.
+    pub min_insync_replicas: usize,
+}
+
+/// Times and sizes that a replica goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A follower that has not been caught up for this long leaves the ISR (`replica.lag.time.max.ms`).
+    pub lag_time_max: Duration,
+    /// Bytes on their way to one follower of one partition at most.
+    pub window_bytes: usize,
+    /// Bytes of one catch-up read.
+    pub read_bytes: usize,
+}
+
+/// What a leader tells a follower about one partition.
+#[derive(Clone, Debug)]
+pub enum LeaderMessage {
+    /// The follower's log is a prefix of the leader's: batches follow from its end.
+    Started {
+        /// The leader's high watermark.
+        high_watermark: Offset,
+    },
+    /// The follower's log went another way after `end` in `epoch`: truncate and subscribe again.
+    Diverged {
+        /// The greatest epoch of the leader's that is not above the follower's last one.
+        epoch: LeaderEpoch,
+        /// Where that epoch ends at the leader.
+        end: Offset,
+    },
+    /// Batches that continue the log, in order and without a gap.
+    Batches {
+        /// As they are on the disk.
+        batches: Vec<RecordBatch>,
+        /// The leader's high watermark.
+        high_watermark: Offset,
+    },
+    /// The high watermark moved, and there is nothing else to say.
+    HighWatermark(Offset),
+    /// The receiver of the subscription does not lead in that epoch: wait for metadata, or try again.
+    NotLeader {
+        /// The epoch that it knows of.
+        leader_epoch: LeaderEpoch,
+    },
+}
+
+/// What a follower tells its leader about one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FollowerMessage {
+    /// Asks for all that comes after `log_end`.
+    Subscribe {
+        /// The follower's log end.
+        log_end: Offset,
+        /// The leader epoch of the follower's last batch, if it has any.
+        last_epoch: Option<LeaderEpoch>,
+    },
+    /// What the follower has by now. Both only grow within a subscription.
+    Ack {
+        /// End of what is written.
+        appended: Offset,
+        /// End of what is synced.
+        durable: Offset,
+    },
+}
+
+/// What can happen to a replica.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The metadata log says so. Delivered in the log's order, and only once this broker is registered: no
+    /// leadership of a former registration is ever taken up.
+    Metadata(PartitionState),
+    /// The broker may act as a leader until then. Reads and writes after that are refused.
+    Lease(Instant),
+    /// A producer's batch, validated.
+    Produce {
+        /// Names the request in its answer.
+        ticket: Ticket,
+        /// The batch; its base offset means nothing yet.
+        batch: RecordBatch,
+        /// What the producer waits for.
+        acks: Acks,
+    },
+    /// This broker's log is synced up to there.
+    Durable {
+        /// End of what is synced.
+        end: Offset,
+    },
+    /// A [`Command::Truncate`] is done and durable; the log is as `log` says.
+    Truncated {
+        /// The log's state now.
+        log: LogState,
+    },
+    /// A follower spoke.
+    FromFollower {
+        /// Who.
+        follower: BrokerId,
+        /// Its broker epoch, as its connection's handshake proved it.
+        broker_epoch: BrokerEpoch,
+        /// The epoch of the leadership that it follows.
+        leader_epoch: LeaderEpoch,
+        /// The subscription.
+        stream: StreamId,
+        /// What it said.
+        message: FollowerMessage,
+    },
+    /// A follower's connection is gone, and with it the subscription.
+    StreamClosed {
+        /// Who.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+    },
+    /// A [`Command::Send`] did not fit the connection's credit: nothing was sent. Comes back as
+    /// [`Event::Writable`] when there is room.
+    SendRefused {
+        /// To whom.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+        /// The base offset of the first batch that was not sent.
+        from: Offset,
+    },
+    /// There is room again on the connection to that follower.
+    Writable {
+        /// Who.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+    },
+    /// A [`Command::Read`] is done.
+    ReadDone {
+        /// For whom it was.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+        /// Whole batches from the offset asked for; empty if they are gone (truncated meanwhile).
+        batches: Vec<RecordBatch>,
+    },
+    /// The connection to this replica's leader is up (again): subscribe, under the stream id given.
+    LeaderConnected {
+        /// To whom.
+        leader: BrokerId,
+        /// The id of the subscription to make.
+        stream: StreamId,
+    },
+    /// The connection to this replica's leader is gone.
+    LeaderDisconnected {
+        /// To whom it was.
+        leader: BrokerId,
+    },
+    /// The leader spoke.
+    FromLeader {
+        /// The epoch of the leadership that it speaks for.
+        leader_epoch: LeaderEpoch,
+        /// The subscription that it answers.
+        stream: StreamId,
+        /// What it said.
+        message: LeaderMessage,
+    },
+    /// The controller answered a [`Command::AlterPartition`] with a refusal, or not at all: the view goes
+    /// back only when metadata says so; ask again after a while if it is still wanted. (An acceptance comes
+    /// as [`Event::Metadata`].)
+    AlterPartitionFailed {
+        /// The partition epoch that was named.
+        partition_epoch: PartitionEpoch,
+        /// True when the controller is known to have refused, so that the change can never take effect;
+        /// false when the outcome is unknown.
+        refused: bool,
+    },
+    /// Time passed. Delivered at least every 100 ms.
+    Tick,
+}
+
+/// What a replica wants done. Commands of one step are carried out in order.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Write the batch to the log. [`Event::Durable`] follows.
+    Append {
+        /// With its offset and epoch assigned.
+        batch: RecordBatch,
+    },
+    /// Cut the log back, durably, after all appends before. [`Event::Truncated`] follows.
+    Truncate {
+        /// The new log end.
+        to: Offset,
+    },
+    /// Answer a producer.
+    Reply {
+        /// Which.
+        ticket: Ticket,
+        /// With what.
+        result: Result<Produced, ProduceError>,
+    },
+    /// To a follower.
+    Send {
+        /// Whom.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+        /// The epoch of this leadership.
+        leader_epoch: LeaderEpoch,
+        /// What.
+        message: LeaderMessage,
+    },
+    /// Read batches for a follower that is behind. [`Event::ReadDone`] follows.
+    Read {
+        /// For whom.
+        follower: BrokerId,
+        /// The subscription.
+        stream: StreamId,
+        /// The first offset wanted.
+        from: Offset,
+        /// Bytes at most (one batch at least).
+        max_bytes: usize,
+    },
+    /// To this replica's leader.
+    ToLeader {
+        /// Whom.
+        leader: BrokerId,
+        /// The epoch that is followed.
+        leader_epoch: LeaderEpoch,
+        /// The subscription.
+        stream: StreamId,
+        /// What.
+        message: FollowerMessage,
+    },
+    /// Follow that broker: see that there is a connection to it and say [`Event::LeaderConnected`], at once if
+    /// there is one already. Replaces any former wish.
+    Follow {
+        /// The leader; `None` to follow nobody.
+        leader: Option<BrokerId>,
+    },
+    /// Ask the controller to change the ISR (KIP-497).
+    AlterPartition {
+        /// The leadership that asks.
+        leader_epoch: LeaderEpoch,
+        /// The partition epoch that was seen.
+        partition_epoch: PartitionEpoch,
+        /// The new ISR, each with its broker epoch (KIP-903).
+        isr: Vec<(BrokerId, BrokerEpoch)>,
+    },
+    /// What readers may see has moved, or leadership has: wake those that wait.
+    Wake,
+}
+
+/// A producer's batch is where its `acks` asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// The offset that the batch's first record got.
+    pub base_offset: Offset,
+    /// The log's first offset.
+    pub log_start: Offset,
+}
+
+/// Why a producer's batch is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// This broker does not lead the partition (any more). The batch may or may not survive.
+    #[error("not the leader of the partition")]
+    NotLeader,
+    /// Refused before the append: the ISR is smaller than `min.insync.replicas`.
+    #[error("fewer in-sync replicas than min.insync.replicas")]
+    NotEnoughReplicas,
+    /// Appended, and then the ISR became too small to commit it.
+    #[error("appended, but fewer in-sync replicas than min.insync.replicas")]
+    NotEnoughReplicasAfterAppend,
+    /// Its sequence does not follow the producer's last one.
+    #[error("out of order sequence number")]
+    OutOfOrderSequence,
+    /// Its producer epoch is older than one seen before.
+    #[error("a newer producer with this id has fenced this one")]
+    InvalidProducerEpoch,
+    /// A sequence so old that its offset is no longer remembered.
+    #[error("duplicate of a batch older than the last five")]
+    DuplicateSequence,
+}

@@ -1,0 +1,225 @@
+//! How the rest of the broker asks a partition's owner for something: one message a question.
+
+use bytes::Bytes;
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{Acks, ProduceError, Produced};
+use std::sync::{Arc, Weak};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Questions to the owners of partitions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Partitions {
+    owners: Arc<[mpsc::UnboundedSender<Request>]>,
+}
+
+/// One question, with the way back.
+#[derive(Debug)]
+pub enum Request {
+    /// Append a batch.
+    Produce {
+        /// Where.
+        partition: TopicPartition,
+        /// What.
+        batch: RecordBatch,
+        /// When to answer.
+        acks: Acks,
+        /// The answer.
+        reply: oneshot::Sender<Result<Produced, ProduceError>>,
+    },
+    /// Read committed batches.
+    Fetch {
+        /// Where.
+        partition: TopicPartition,
+        /// What.
+        spec: FetchSpec,
+        /// The answer.
+        reply: oneshot::Sender<Result<Fetched, FetchError>>,
+    },
+    /// Find an offset.
+    Offset {
+        /// Where.
+        partition: TopicPartition,
+        /// The leader epoch that the client knows of.
+        current_epoch: Option<LeaderEpoch>,
+        /// Which.
+        spec: OffsetSpec,
+        /// The answer.
+        reply: oneshot::Sender<Result<FoundOffset, ReadError>>,
+    },
+    /// Find where a leader epoch ends.
+    EpochEnd {
+        /// Where.
+        partition: TopicPartition,
+        /// The leader epoch that the client knows of.
+        current_epoch: Option<LeaderEpoch>,
+        /// The epoch asked about.
+        epoch: LeaderEpoch,
+        /// The answer.
+        reply: oneshot::Sender<Result<EpochEnd, ReadError>>,
+    },
+}
+
+/// What a reader wants of one partition.
+#[derive(Clone, Debug)]
+pub struct FetchSpec {
+    /// The first offset wanted.
+    pub offset: Offset,
+    /// Bytes at most; one whole batch is returned even if it is longer.
+    pub max_bytes: usize,
+    /// The leader epoch that the client knows of (KIP-320).
+    pub current_epoch: Option<LeaderEpoch>,
+    /// The epoch of the last record that the client has, to detect a truncation (KIP-595).
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+    /// Notified when the answer to the same question may have changed. Held weakly: gone with its request.
+    pub waiter: Option<Weak<Notify>>,
+}
+
+/// What a reader gets of one partition.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Records below it are committed, and may be read.
+    pub high_watermark: Offset,
+    /// The first offset that is still there.
+    pub log_start: Offset,
+    /// Whole batches, in order, the first of which holds the offset asked for. Empty if there is nothing yet.
+    pub batches: Vec<Bytes>,
+    /// Set when the client's log went another way: the leader's epoch and where it ends (KIP-595).
+    pub diverging: Option<EpochEnd>,
+}
+
+/// Which offset is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first one that is there (-2).
+    Earliest,
+    /// The one after the last committed record (-1).
+    Latest,
+    /// The first whose timestamp is at least this, in milliseconds since 1970.
+    Timestamp(i64),
+    /// That of the record with the greatest timestamp (-3, KIP-734).
+    MaxTimestamp,
+}
+
+/// An offset that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset; `None` if no record is as asked.
+    pub offset: Option<Offset>,
+    /// The record's timestamp, when one was asked for.
+    pub timestamp: Option<i64>,
+    /// The leader epoch of the record at that offset, as far as it is known.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+/// The end of a leader epoch (KIP-101).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The greatest epoch that is not above the one asked for; `None` if there is none.
+    pub epoch: Option<LeaderEpoch>,
+    /// The offset after its last record.
+    pub end: Option<Offset>,
+}
+
+/// Why a partition cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// This broker does not hold the partition.
+    #[error("this broker does not hold the partition")]
+    UnknownPartition,
+    /// It holds it and does not lead it.
+    #[error("not the leader of the partition")]
+    NotLeader,
+    /// The client's leader epoch is older than the leader's.
+    #[error("the client's leader epoch is older than the leader's")]
+    FencedLeaderEpoch,
+    /// The client's leader epoch is newer than this broker knows.
+    #[error("the client's leader epoch is newer than this broker's")]
+    UnknownLeaderEpoch,
+    /// A new leader does not know yet what is committed.
+    #[error("the new leader does not know yet what is committed")]
+    OffsetNotAvailable,
+    /// The log could not be read.
+    #[error("the log could not be read")]
+    Storage,
+}
+
+/// Why a fetch got nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// As for every read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The offset is before the log's start or after its end.
+    #[error("offset out of range; the log starts at {log_start}")]
+    OutOfRange {
+        /// The log's first offset.
+        log_start: Offset,
+        /// The high watermark.
+        high_watermark: Offset,
+    },
+}
+
+impl Partitions {
+    /// A handle to owners, each of which has the partitions that [`Self::owner_of`] gives it. The queues are
+    /// unbounded here because what is in them is bounded before: by the request budget of the listener.
+    pub fn new(owners: Vec<mpsc::UnboundedSender<Request>>) -> Self {
+        Self { owners: owners.into() }
+    }
+
+    /// Which of `owners` owners has the partition.
+    pub fn owner_of(partition: TopicPartition, owners: usize) -> usize {
+        let topic = partition.topic.0.as_u128();
+        let mixed = (topic as u64) ^ ((topic >> 64) as u64);
+        (mixed.wrapping_add(u64::from(partition.partition.0 as u32)) % owners.max(1) as u64) as usize
+    }
+
+    fn send(&self, partition: TopicPartition, request: Request) {
+        // An owner that is gone drops the way back with the request, which its receiver sees.
+        let _ = self.owners[Self::owner_of(partition, self.owners.len())].send(request);
+    }
+
+    /// Starts to append a batch. The order of calls is the order of appends; the answer comes over the
+    /// receiver (an error of the receiver's own means that the broker is stopping: answer `NotLeader`).
+    pub fn produce(
+        &self,
+        partition: TopicPartition,
+        batch: RecordBatch,
+        acks: Acks,
+    ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Produce { partition, batch, acks, reply });
+        answer
+    }
+
+    /// Reads what is there now. To wait for more, give a waiter, and ask again when it is notified.
+    pub async fn fetch(&self, partition: TopicPartition, spec: FetchSpec) -> Result<Fetched, FetchError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Fetch { partition, spec, reply });
+        answer.await.unwrap_or(Err(FetchError::Read(ReadError::NotLeader)))
+    }
+
+    /// Looks for an offset (KIP-79).
+    pub async fn offset(
+        &self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Offset { partition, current_epoch, spec, reply });
+        answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+
+    /// Looks for the end of a leader epoch (KIP-101, KIP-279).
+    pub async fn epoch_end(
+        &self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        epoch: LeaderEpoch,
+    ) -> Result<EpochEnd, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::EpochEnd { partition, current_epoch, epoch, reply });
+        answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+}
