@@ -249,7 +249,8 @@ impl Owner {
                 }
                 MetadataEvent::PartitionDeleted(partition) => self.delete(*partition),
                 MetadataEvent::Broker(broker) => {
-                    let holds = |tp: &&TopicPartition| image.partition(**tp).is_some_and(|p| p.replicas.contains(broker));
+                    let holds =
+                        |tp: &&TopicPartition| image.partition(**tp).is_some_and(|p| p.replicas.contains(broker));
                     changed.extend(self.partitions.keys().filter(holds));
                 }
             }
@@ -286,9 +287,9 @@ impl Owner {
 
     fn host(&mut self, partition: TopicPartition) {
         let (recovered, shell) = (&mut self.recovered, &self.shell);
-        self.partitions.entry(partition).or_insert_with(|| {
-            Hosted::new(shell.me, shell.config, recovered.remove(&partition).unwrap_or_default())
-        });
+        self.partitions
+            .entry(partition)
+            .or_insert_with(|| Hosted::new(shell.me, shell.config, recovered.remove(&partition).unwrap_or_default()));
     }
 
     fn delete(&mut self, partition: TopicPartition) {

@@ -54,8 +54,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> Result<(Partition
         shares[Partitions::owner_of(found.partition, n)].insert(found.partition, log);
     }
     let origin = std::time::Instant::now();
-    for (index, ((recovered, inputs), requests)) in
-        shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
+    for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {
         let shell = Shell {
             me: config.me,

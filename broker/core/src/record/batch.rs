@@ -94,6 +94,11 @@ impl RecordBatch {
         &self.bytes
     }
 
+    /// The batch's bytes alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in
     /// place when nobody else holds them, and copied otherwise.
     #[must_use]
