@@ -55,7 +55,9 @@ pub enum IdentityError {
         me: BrokerId,
     },
     /// It is another cluster's.
-    #[error("{path} belongs to cluster {found}, but the brokers that this one met form cluster {met}: check members and data_dir")]
+    #[error(
+        "{path} belongs to cluster {found}, but the brokers that this one met form cluster {met}: check members and data_dir"
+    )]
     OtherCluster {
         /// The file.
         path: PathBuf,
@@ -92,11 +94,6 @@ impl Identity {
         self.content.directory_id
     }
 
-    /// The cluster that this directory belongs to, if it has ever been in one.
-    pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.content.cluster_id
-    }
-
     /// The controller says which cluster this is: remembered the first time, and checked from then on.
     pub fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
         match self.content.cluster_id {
@@ -104,8 +101,7 @@ impl Identity {
             Some(found) => Err(IdentityError::OtherCluster { path: self.path.clone(), found, met }),
             None => {
                 self.content.cluster_id = Some(met);
-                write(&self.path, &self.content)
-                    .map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+                write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
             }
         }
     }
@@ -133,7 +129,7 @@ mod tests {
         first.belongs_to(ours).unwrap();
         let mut again = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!(again.directory_id(), first.directory_id());
-        assert_eq!(again.cluster_id(), Some(ours));
+        again.belongs_to(ours).unwrap();
         assert!(matches!(again.belongs_to(theirs), Err(IdentityError::OtherCluster { .. })));
         assert!(matches!(Identity::load(dir.path(), BrokerId(2)), Err(IdentityError::OtherBroker { .. })));
     }

@@ -30,7 +30,7 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read.
 const CATCH_UP_BYTES: usize = 1 << 20;
 /// How long the parts may take to stop.
-const STOP_MAX: Duration = Duration::from_secs(5);
+const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// The four ports, bound.
 struct Listeners {
@@ -62,7 +62,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let metrics = Metrics::register(&mut registry);
     let partition_metrics = PartitionMetrics::register(&mut registry);
     let (readiness, ready) = watch::channel(Readiness::NotReady("starting".into()));
-    tasks.spawn(health::serve(listeners.http, ready, Arc::new(registry), stop.clone()));
+    tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop.clone()));
 
     let peers = Peers::default();
     let controller = controller::start(controller_config(&config, &identity, &peers, listeners.controller)).await?;
@@ -84,7 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         metrics: partition_metrics,
         stop: stop.clone(),
     };
-    let (partitions, owners) = partitions::start(partitions_config, &tasks)?;
+    let (partitions, owners) = partitions::start(&partitions_config, &tasks)?;
     tasks.spawn(partitions::feed(owners.clone(), updates, handle.clone()));
 
     let replication_config = ReplicationConfig {
@@ -97,7 +97,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
     let manager = WalReplicationManager::start(&replication_config, listeners.replication, &members);
-    let served = server::serve(listeners.kafka, server_config(&config), partitions, handle.clone(), metrics, stop.clone());
+    let served =
+        server::serve(listeners.kafka, server_config(&config), partitions, handle.clone(), metrics, stop.clone());
     tasks.spawn(served);
     info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
 
@@ -125,7 +126,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
 fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
     let options = Options { segment_bytes: config.segment_bytes as u64, ..Options::default() };
-    Log::open(RealDisk::default(), &data_dir.join("log"), options)
+    Log::open(RealDisk, &data_dir.join("log"), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
@@ -173,4 +174,22 @@ async fn watch_standing(
         }
         registration.changed().await?;
     }
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    ServerConfig {
+        max_request_bytes: config.max_request_bytes,
+        request_budget_bytes: config.request_budget_bytes,
+        max_message_bytes: config.max_message_bytes,
+        auto_create_topics: config.auto_create_topics,
+        default_partitions: config.topics.partitions,
+        default_replication_factor: config.topics.replication_factor,
+        max_connections: config.max_connections,
+        idle_timeout: config.connections_max_idle,
+        properties: config.properties(),
+        ..ServerConfig::new(config.id)
+    }
+}
+fn controller_config(_: &Config, _: &Identity, _: &Peers, _: TcpListener) -> ControllerConfig {
+    ControllerConfig
 }

@@ -4,8 +4,9 @@ use super::units::{Millis, Size};
 use super::{Listen, Member};
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,17 @@ pub struct ServeFile {
     /// Broker properties by Kafka's names.
     #[serde(default)]
     pub kafka: KafkaProperties,
+    /// The names of the Kafka properties that stand in the file.
+    #[serde(skip)]
+    pub(super) given: Vec<String>,
+}
+
+/// The file once more, for the names alone.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    #[expect(clippy::zero_sized_map_values, reason = "serde reads a mapping into nothing but a map")]
+    kafka: BTreeMap<String, IgnoredAny>,
 }
 
 /// A broker's number, or where to find it.
@@ -125,7 +137,7 @@ impl Default for KafkaProperties {
             socket_request_max_bytes: Size(100 << 20),
             queued_max_request_bytes: Size(128 << 20),
             max_connections: 10_000,
-            connections_max_idle_ms: Millis(Duration::from_secs(600)),
+            connections_max_idle_ms: Millis(Duration::from_mins(10)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             log_segment_bytes: Size(1 << 30),
@@ -136,7 +148,24 @@ impl Default for KafkaProperties {
 impl ServeFile {
     /// Reads the YAML. The error is one line for a person.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|e| explain(e.without_snippet()))
+        let mut file: Self = serde_saphyr::from_str(text).map_err(|e| explain(e.without_snippet()))?;
+        let names: Names = serde_saphyr::from_str(text).map_err(|e| explain(e.without_snippet()))?;
+        file.given = names.kafka.into_keys().collect();
+        Ok(file)
+    }
+
+    /// A file that says as little as it can.
+    pub fn new(broker_id: i32, data_dir: PathBuf, listen: ListenFile, members: Vec<MemberFile>) -> Self {
+        Self {
+            broker_id: NodeId::Number(broker_id),
+            data_dir,
+            listen,
+            members,
+            voters: None,
+            log_format: LogFormat::Text,
+            kafka: KafkaProperties::default(),
+            given: Vec::new(),
+        }
     }
 
     /// Writes the YAML.

@@ -2,6 +2,7 @@
 //! the environment (but for the host name, when the file says so).
 
 mod file;
+mod shown;
 mod units;
 
 pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
@@ -48,6 +49,8 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
+    /// The properties that the file says something about, by name.
+    given: Vec<String>,
 }
 
 /// The addresses that a broker binds.
@@ -185,6 +188,7 @@ impl Config {
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            given: file.given,
         })
     }
 
@@ -199,7 +203,7 @@ fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, 
         Some(ids) => ids.into_iter().map(BrokerId).collect(),
         None => members.iter().map(|m| m.id).take(if members.len() < 3 { 1 } else { 3 }).collect(),
     };
-    if voters.len() % 2 == 0 {
+    if voters.len().is_multiple_of(2) {
         return Err(wrong("voters", format!("{} voters: an odd number (1, 3 or 5) is needed", voters.len())));
     }
     for (i, voter) in voters.iter().enumerate() {

@@ -193,7 +193,7 @@ impl Owner {
                 hosted.tickets.insert(ticket, reply);
                 self.step(partition, Event::Produce { ticket, batch, acks });
             }
-            Request::Fetch { partition, spec, reply } => self.fetch(partition, spec, reply),
+            Request::Fetch { partition, spec, reply } => self.fetch(partition, &spec, reply),
             Request::Offset { partition, current_epoch, spec, reply } => {
                 self.offset(partition, current_epoch, spec, reply);
             }
@@ -256,7 +256,10 @@ impl Owner {
             }
         }
         let mut told = Vec::new();
-        for partition in changed.into_iter().filter(|tp| self.owns(*tp)) {
+        for partition in changed {
+            if !self.owns(partition) {
+                continue;
+            }
             let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
             self.host(partition);
             if state.leader == Some(self.shell.me) {

@@ -30,7 +30,7 @@ impl Owner {
     pub(super) fn fetch(
         &mut self,
         partition: TopicPartition,
-        spec: FetchSpec,
+        spec: &FetchSpec,
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     ) {
         let now = self.now();
@@ -45,7 +45,7 @@ impl Owner {
         let Some(high_watermark) = hosted.replica.high_watermark() else {
             return drop(reply.send(Err(ReadError::OffsetNotAvailable.into())));
         };
-        let diverging = diverging(hosted, &spec);
+        let diverging = diverging(hosted, spec);
         if diverging.is_none() && (spec.offset < log_start || spec.offset > log_end) {
             return drop(reply.send(Err(FetchError::OutOfRange { log_start, high_watermark })));
         }
@@ -62,13 +62,13 @@ impl Owner {
             return drop(reply.send(Ok(answer(batches))));
         }
         let up_to = hosted.tail.start().min(high_watermark);
-        let reader = self.shell.reader.clone();
+        let (reader, offset, max_bytes) = (self.shell.reader.clone(), spec.offset, spec.max_bytes);
         tokio::task::spawn_blocking(move || {
-            let read = reader.read(partition, spec.offset, up_to, spec.max_bytes);
+            let read = reader.read(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {
                 Ok(batches) => Ok(answer(batches)),
                 Err(error) => {
-                    error!(%partition, offset = %spec.offset, %error, "Cannot read the log");
+                    error!(%partition, %offset, %error, "Cannot read the log");
                     Err(ReadError::Storage.into())
                 }
             });

@@ -43,7 +43,7 @@ pub struct PartitionsConfig {
 
 /// Starts the owners on `tasks`. Reads every recovered batch's header: to be called before the runtime has
 /// anything else to do.
-pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> Result<(Partitions, Owners), ReadError> {
+pub fn start(config: &PartitionsConfig, tasks: &TaskTracker) -> Result<(Partitions, Owners), ReadError> {
     let n = config.owners;
     let (inputs, input_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
     let (requests, request_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();

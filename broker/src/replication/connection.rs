@@ -38,7 +38,7 @@ impl Backoff {
 
     fn next(&mut self) -> Duration {
         let floor = self.ceiling.min(RETRY_FIRST).mul_f64(0.4);
-        let wait = floor + (self.ceiling - floor).mul_f64(rand::random::<f64>());
+        let wait = floor + self.ceiling.saturating_sub(floor).mul_f64(rand::random::<f64>());
         self.ceiling = (self.ceiling * 2).min(RETRY_MAX);
         wait
     }
@@ -158,7 +158,7 @@ fn standing(image: &Image, peer: BrokerId) -> Standing {
 
 async fn moved(images: &mut watch::Receiver<Image>, peer: BrokerId, before: Standing) {
     if images.wait_for(|image| standing(image, peer) != before).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

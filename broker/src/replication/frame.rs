@@ -14,7 +14,9 @@
 //! A follower dials its leader; everything between the two, of all partitions, goes over that connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+use chronik_core::ids::{
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
+};
 use chronik_core::record::{BatchError, split_batches};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use tokio::io::{AsyncRead, AsyncReadExt};

@@ -163,5 +163,6 @@ async fn refusal(config: &ReplicationConfig, hello: &Hello) -> Option<String> {
     if broker.epoch != Some(hello.broker_epoch) {
         return Some(format!("broker {} has registered again since", hello.from));
     }
-    (broker.directory != Some(hello.directory)).then(|| format!("broker {} registered another data directory", hello.from))
+    (broker.directory != Some(hello.directory))
+        .then(|| format!("broker {} registered another data directory", hello.from))
 }

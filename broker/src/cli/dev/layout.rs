@@ -1,6 +1,6 @@
 //! The folder of a development cluster: a configuration file and a data folder for each broker.
 
-use crate::config::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+use crate::config::{ListenFile, MemberFile, ServeFile};
 use anyhow::{Context, bail};
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ impl Layout {
     pub(super) fn open(dir: &Path, count: usize) -> anyhow::Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
-        let found = (0..).map(|id| file_of(&dir, id)).take_while(|f| f.exists()).count();
+        let found = (0..usize::from(u8::MAX)).map(|id| file_of(&dir, id)).take_while(|f| f.exists()).count();
         if found == 0 {
             plan(&dir, count)?;
         } else if found != count {
@@ -86,7 +86,10 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
                 found.push(port);
             }
         }
-        if found.len() < count { bail!("no {count} free ports from {first} on") } else { Ok(found) }
+        if found.len() < count {
+            bail!("no {count} free ports from {first} on");
+        }
+        Ok(found)
     };
     let (kafka, replication) = (ports(9092)?, ports(9192)?);
     let (controller, http) = (ports(9292)?, ports(9392)?);
@@ -102,20 +105,13 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
     for i in 0..count {
         let folder = dir.join(format!("broker-{i}"));
         let at = |port: u16| SocketAddr::from((HOST, port));
-        let file = ServeFile {
-            broker_id: NodeId::Number(i as i32),
-            data_dir: folder.join("data"),
-            listen: ListenFile {
-                kafka: at(kafka[i]),
-                replication: at(replication[i]),
-                controller: at(controller[i]),
-                http: at(http[i]),
-            },
-            members: members.clone(),
-            voters: None,
-            log_format: LogFormat::Text,
-            kafka: KafkaProperties::default(),
+        let listen = ListenFile {
+            kafka: at(kafka[i]),
+            replication: at(replication[i]),
+            controller: at(controller[i]),
+            http: at(http[i]),
         };
+        let file = ServeFile::new(i as i32, folder.join("data"), listen, members.clone());
         fs::create_dir_all(&folder)?;
         let yaml = file.to_yaml().map_err(anyhow::Error::msg)?;
         fs::write(file_of(dir, i), yaml)?;
