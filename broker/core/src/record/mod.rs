@@ -3,6 +3,7 @@
 
 mod batch;
 mod header;
+pub mod testing;
 
 pub use batch::{BatchError, Limits, RecordBatch, split_batches};
 pub use header::{BatchHeader, Compression, HEADER_LEN, HeaderError, TimestampType};
