@@ -91,7 +91,7 @@ impl Bench {
         self.step(Event::Metadata(state(leader, epochs, isr, &[])))
     }
 
-    pub(super) fn from_follower(&mut self, id: i32, epoch: i32, stream: u64, message: FollowerMessage) -> Vec<String> {
+    pub(super) fn follower_says(&mut self, id: i32, epoch: i32, stream: u64, message: FollowerMessage) -> Vec<String> {
         self.step(Event::FromFollower {
             follower: BrokerId(id),
             broker_epoch: BrokerEpoch(i64::from(id) * 10),
@@ -103,13 +103,13 @@ impl Bench {
 
     pub(super) fn subscribe(&mut self, id: i32, epoch: i32, stream: u64, end: i64, last: Option<i32>) -> Vec<String> {
         let message = FollowerMessage::Subscribe { log_end: Offset(end), last_epoch: last.map(LeaderEpoch) };
-        self.from_follower(id, epoch, stream, message)
+        self.follower_says(id, epoch, stream, message)
     }
 
     /// An acknowledgement in epoch 1.
     pub(super) fn ack(&mut self, id: i32, stream: u64, appended: i64, durable: i64) -> Vec<String> {
         let message = FollowerMessage::Ack { appended: Offset(appended), durable: Offset(durable) };
-        self.from_follower(id, 1, stream, message)
+        self.follower_says(id, 1, stream, message)
     }
 
     /// Both followers have everything below `end`.
@@ -117,7 +117,7 @@ impl Bench {
         [2, 3].into_iter().flat_map(|id| self.ack(id, 1, end, end)).collect()
     }
 
-    pub(super) fn from_leader(&mut self, epoch: i32, stream: u64, message: LeaderMessage) -> Vec<String> {
+    pub(super) fn leader_says(&mut self, epoch: i32, stream: u64, message: LeaderMessage) -> Vec<String> {
         self.step(Event::FromLeader { leader_epoch: LeaderEpoch(epoch), stream: StreamId(stream), message })
     }
 

@@ -33,8 +33,8 @@ fn it_subscribes_appends_and_acknowledges_what_its_disk_has() {
     let mut b = Bench::new(log(4, &[(1, 0)]));
     assert_eq!(b.metadata(2, (3, 1), &[2]), ["follow 2"]);
     assert_eq!(connected(&mut b, 1), ["to leader 2 s1 e3: subscribe 4 e1"]);
-    assert_eq!(b.from_leader(3, 1, started(2)), ["to leader 2 s1 e3: ack 4 4"]);
-    assert_eq!(b.from_leader(3, 1, batches(vec![batch_at(4, 2, 3)], 9)), ["append 4..6 e3"]);
+    assert_eq!(b.leader_says(3, 1, started(2)), ["to leader 2 s1 e3: ack 4 4"]);
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(4, 2, 3)], 9)), ["append 4..6 e3"]);
     assert_eq!(b.replica.status().committed, Offset(6), "no more can be known to be committed than is here");
     assert_eq!(b.durable(6), ["to leader 2 s1 e3: ack 6 6"]);
     assert_eq!(b.replica.epochs(), [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(3), Offset(4))]);
@@ -43,10 +43,10 @@ fn it_subscribes_appends_and_acknowledges_what_its_disk_has() {
 #[test]
 fn it_acknowledges_the_append_only_to_keep_the_window_open() {
     let mut b = subscribed(log(0, &[]));
-    b.from_leader(3, 1, started(0));
-    assert_eq!(b.from_leader(3, 1, batches(vec![batch_at(0, 1, 3)], 0)), ["append 0..1 e3"]);
+    b.leader_says(3, 1, started(0));
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(0, 1, 3)], 0)), ["append 0..1 e3"]);
     assert_eq!(
-        b.from_leader(3, 1, batches(vec![batch_at(1, 1, 3)], 0)),
+        b.leader_says(3, 1, batches(vec![batch_at(1, 1, 3)], 0)),
         ["append 1..2 e3", "to leader 2 s1 e3: ack 2 0"],
         "a quarter of the window is full"
     );
@@ -58,14 +58,14 @@ fn it_cuts_back_to_where_the_epoch_ends_on_both_sides() {
     for (said, to) in [(diverged(2, 7), 7), (diverged(2, 12), 9), (diverged(1, 8), 5), (diverged(1, 3), 3)] {
         let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
         let expected = if to < 9 { format!("truncate {to}") } else { "follow 2".into() };
-        assert_eq!(b.from_leader(3, 1, said.clone()), [expected], "{said:?}");
+        assert_eq!(b.leader_says(3, 1, said.clone()), [expected], "{said:?}");
     }
 }
 
 #[test]
 fn it_subscribes_again_after_cutting_back() {
     let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
-    b.from_leader(3, 1, diverged(1, 8));
+    b.leader_says(3, 1, diverged(1, 8));
     assert_eq!(b.replica.status().role, Role::Truncating);
     assert_eq!(b.durable(9), [""; 0]);
     let truncated = Event::Truncated { log: log(5, &[(1, 0)]) };
@@ -76,7 +76,7 @@ fn it_subscribes_again_after_cutting_back() {
 #[test]
 fn metadata_that_comes_while_cutting_back_waits_for_the_end_of_it() {
     let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
-    b.from_leader(3, 1, diverged(1, 8));
+    b.leader_says(3, 1, diverged(1, 8));
     assert_eq!(b.metadata(1, (4, 2), &[1, 2]), [""; 0]);
     assert_eq!(b.produce(1, batch(1)), ["reply 1 NotLeader"]);
     assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["follow nobody", "wake"]);
@@ -86,7 +86,7 @@ fn metadata_that_comes_while_cutting_back_waits_for_the_end_of_it() {
 #[test]
 fn a_connection_that_changes_while_cutting_back_is_the_one_to_use() {
     let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
-    b.from_leader(3, 1, diverged(1, 8));
+    b.leader_says(3, 1, diverged(1, 8));
     b.step(Event::LeaderDisconnected { leader: BrokerId(2) });
     assert_eq!(connected(&mut b, 2), [""; 0]);
     assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["to leader 2 s2 e3: subscribe 5 e1"]);
@@ -95,10 +95,10 @@ fn a_connection_that_changes_while_cutting_back_is_the_one_to_use() {
 #[test]
 fn it_never_cuts_back_what_it_knows_to_be_committed() {
     let mut b = subscribed(log(9, &[(1, 0)]));
-    b.from_leader(3, 1, started(6));
+    b.leader_says(3, 1, started(6));
     b.metadata(2, (4, 2), &[2]);
     connected(&mut b, 2);
-    assert_eq!(b.from_leader(4, 2, diverged(1, 5)), [""; 0]);
+    assert_eq!(b.leader_says(4, 2, diverged(1, 5)), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
     assert_eq!(connected(&mut b, 3), [""; 0]);
     assert_eq!(b.metadata(2, (5, 3), &[2]), ["follow 2"], "the next leadership is another matter");
@@ -108,8 +108,8 @@ fn it_never_cuts_back_what_it_knows_to_be_committed() {
 fn it_takes_nothing_that_does_not_continue_its_log() {
     for wrong in [batch_at(3, 1, 3), batch_at(5, 1, 3), batch_at(4, 1, 4), batch_at(4, 1, 0)] {
         let mut b = subscribed(log(4, &[(1, 0)]));
-        b.from_leader(3, 1, started(0));
-        assert_eq!(b.from_leader(3, 1, batches(vec![wrong], 0)), ["follow 2"], "asks for a new stream");
+        b.leader_says(3, 1, started(0));
+        assert_eq!(b.leader_says(3, 1, batches(vec![wrong], 0)), ["follow 2"], "asks for a new stream");
         assert_eq!(b.replica.log_end(), Offset(4));
     }
 }
@@ -118,9 +118,9 @@ fn it_takes_nothing_that_does_not_continue_its_log() {
 fn it_hears_nobody_but_its_leader_of_that_epoch_on_that_stream() {
     let mut b = subscribed(log(4, &[(1, 0)]));
     for (epoch, stream) in [(2, 1), (4, 1), (3, 0), (3, 2)] {
-        assert_eq!(b.from_leader(epoch, stream, started(4)), [""; 0]);
+        assert_eq!(b.leader_says(epoch, stream, started(4)), [""; 0]);
     }
-    assert_eq!(b.from_leader(3, 1, batches(vec![batch_at(4, 1, 3)], 4)), [""; 0], "not before it is started");
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(4, 1, 3)], 4)), [""; 0], "not before it is started");
     assert_eq!(b.replica.status().committed, Offset(0));
     let other = Event::LeaderConnected { leader: BrokerId(3), stream: StreamId(7) };
     assert_eq!(b.step(other), [""; 0]);
@@ -129,7 +129,7 @@ fn it_hears_nobody_but_its_leader_of_that_epoch_on_that_stream() {
 #[test]
 fn it_tries_again_when_the_other_side_does_not_lead_yet() {
     let mut b = subscribed(log(0, &[]));
-    assert_eq!(b.from_leader(3, 1, LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(2) }), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(2) }), [""; 0]);
     assert_eq!(b.step(Event::Tick), [""; 0]);
     assert_eq!(b.after(60).step(Event::Tick), ["to leader 2 s1 e3: subscribe 0 -"]);
 }
