@@ -39,9 +39,11 @@ impl Image {
         let ordered: Vec<BrokerId> = partition.replicas.iter().copied().filter(|id| new.contains(id)).collect();
         let min_insync_replicas = self.topics.get(&tp.topic).map_or(1, |t| t.min_insync_replicas);
         let voters = Voters { min_insync_replicas, alive: |id| self.alive(id).is_some() };
-        let after = with_isr(partition, ordered, &voters);
+        let mut after = with_isr(partition, ordered, &voters);
         if after == *partition {
-            return Err(Refusal::InvalidIsr("the ISR is that already".into()));
+            // A leader that does not know what became of an earlier request asks for what it wants now, even if that
+            // is what there is: with the partition epoch moved on, the earlier one can win no more.
+            after.partition_epoch = PartitionEpoch(partition.partition_epoch.0.saturating_add(1));
         }
         let index = usize::try_from(tp.partition.0).map_err(|_| Refusal::UnknownPartition)?;
         if let Some(topic) = self.topics.get_mut(&tp.topic) {
