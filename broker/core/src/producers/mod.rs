@@ -120,3 +120,6 @@ impl Producers {
             && self.by_end.last_key_value().is_none_or(|(end, _)| *end <= log_end)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,18 +326,20 @@ impl Leader {
         None
     }
 
-    /// Whether a member of the ISR may go on being one.
+    /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.
     fn may_stay(&self, cx: &Context<'_>, id: BrokerId) -> bool {
         let fresh = |p: &Progress| cx.now.since(p.caught_up_at) <= cx.config.lag_time_max;
         alive(cx.state(), id).is_some() && self.followers.get(&id).is_some_and(fresh)
     }
 
-    /// Whether a follower may become a member of the ISR (or is one).
+    /// Whether a follower may become a member of the ISR. One that could not stay may not come: while nothing is
+    /// committed, a follower that hangs has all that is, and would come and go without end.
     fn may_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
         let Some(progress) = self.followers.get(&id) else { return false };
         let proven = progress.broker_epoch();
         let due = cx.log.high_watermark.max(self.epoch_start);
-        proven.is_some() && proven == alive(cx.state(), id) && progress.durable().is_some_and(|d| d >= due)
+        let reached = progress.durable().is_some_and(|d| d >= due);
+        reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
     }
 
     /// Keeps the followers in step with the assignment.

@@ -13,6 +13,8 @@ mod planted;
 mod progress;
 mod replica;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use event::{
     Acks, Command, Config, Event, FollowerMessage, LeaderMessage, LogState, PartitionState, ProduceError, Produced,
