@@ -11,7 +11,7 @@ const FILE: &str = "identity.json";
 
 /// The identity in a data directory.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     path: PathBuf,
     content: Content,
 }
@@ -27,7 +27,7 @@ struct Content {
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// It cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -70,7 +70,7 @@ pub enum IdentityError {
 
 impl Identity {
     /// Reads the directory's identity, or gives an empty directory one.
-    pub fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
+    pub(crate) fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
         let path = directory.join(FILE);
         let content = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text)
@@ -90,12 +90,12 @@ impl Identity {
     }
 
     /// The data directory's id.
-    pub fn directory_id(&self) -> DirectoryId {
+    pub(crate) fn directory_id(&self) -> DirectoryId {
         self.content.directory_id
     }
 
     /// The controller says which cluster this is: remembered the first time, and checked from then on.
-    pub fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
+    pub(crate) fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
         match self.content.cluster_id {
             Some(found) if found == met => Ok(()),
             Some(found) => Err(IdentityError::OtherCluster { path: self.path.clone(), found, met }),

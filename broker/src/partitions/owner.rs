@@ -9,8 +9,8 @@ use crate::controller::ControllerHandle;
 use crate::events::{MetadataEvent, MetadataUpdate};
 use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
-use chronik_core::ids::{BrokerId, Offset, TopicPartition};
-use chronik_core::replication::{Command, Config, Event, LogState, Ticket};
+use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::{LogReader, RealDisk, Writer};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -151,7 +151,15 @@ impl Owner {
                 self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
             }
             Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message } => {
-                self.step(partition, Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message });
+                let event = Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message };
+                if self.partitions.contains_key(&partition) {
+                    self.step(partition, event);
+                } else {
+                    // The follower has heard of the partition before this broker has: it asks again.
+                    let message = LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) };
+                    let command = Command::Send { follower, stream, leader_epoch, message };
+                    self.carry_out(partition, command, None);
+                }
             }
             Input::Writable { follower, stream } => {
                 for partition in self.refused.remove(&follower).unwrap_or_default() {

@@ -6,7 +6,7 @@
 //! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
 //!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none)      ACK appended:i64 durable:i64
-//!   STARTED high_watermark:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER (leader_epoch is the one known)
+//!   STARTED high_watermark:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 record batches   HIGH_WATERMARK high_watermark:i64
 //! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
 //! ```
@@ -185,7 +185,10 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
             out.put_i32(their_epoch.0);
             out.put_i64(end.0);
         }
-        LeaderMessage::NotLeader { leader_epoch } => about(out, kind::NOT_LEADER, partition, *leader_epoch),
+        LeaderMessage::NotLeader { leader_epoch } => {
+            about(out, kind::NOT_LEADER, partition, epoch);
+            out.put_i32(leader_epoch.0);
+        }
         LeaderMessage::Batches { high_watermark, .. } => {
             about(out, kind::BATCHES, partition, epoch);
             out.put_i64(high_watermark.0);
@@ -218,7 +221,7 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let epoch = LeaderEpoch(i32_of(&mut body)?);
             from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
         }
-        kind::NOT_LEADER => from_leader(LeaderMessage::NotLeader { leader_epoch }),
+        kind::NOT_LEADER => from_leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(i32_of(&mut body)?) }),
         kind::BATCHES => {
             let high_watermark = offset_of(&mut body)?;
             let expected = body.len();
@@ -329,7 +332,7 @@ mod tests {
             follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
             leader(LeaderMessage::Started { high_watermark }),
             leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
-            leader(LeaderMessage::NotLeader { leader_epoch }),
+            leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
             leader(LeaderMessage::Batches { batches: vec![batch(), batch()], high_watermark }),
             leader(LeaderMessage::HighWatermark(high_watermark)),
         ]
