@@ -1,8 +1,8 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
-use crate::config::Config;
-use crate::controller::{self, Controller, ControllerConfig};
+use crate::config::{self, Config};
+use crate::controller::{self, Controller, ControllerConfig, Timings};
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -11,7 +11,8 @@ use crate::peers::Peers;
 use crate::replication::{ReplicationConfig, WalReplicationManager};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
-use chronik_core::ids::BrokerId;
+use chronik_core::cluster::Member;
+use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
 use prometheus_client::registry::Registry;
@@ -209,6 +210,30 @@ fn server_config(config: &Config) -> ServerConfig {
         ..ServerConfig::new(config.id)
     }
 }
-fn controller_config(_: &Config, _: &Identity, _: &Peers, _: TcpListener) -> ControllerConfig {
-    ControllerConfig
+fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
+    let member = |m: &config::Member| Member {
+        id: m.id,
+        kafka: m.kafka.clone(),
+        replication: m.replication.clone(),
+        rack: None,
+    };
+    let is_voter = |m: &&config::Member| config.voters.contains(&m.id);
+    ControllerConfig {
+        me: member(config.me()),
+        endpoint: config.me().controller.clone(),
+        voters: config.members.iter().filter(is_voter).map(|m| (m.id, m.controller.clone())).collect(),
+        members: config.members.iter().map(member).collect(),
+        listener,
+        dir: config.data_dir.join("metadata"),
+        cluster_id: identity.cluster_id(),
+        directory: identity.directory_id(),
+        incarnation: IncarnationId(uuid::Uuid::new_v4()),
+        timings: Timings::with_session(config.session_timeout),
+        defaults: controller::TopicDefaults {
+            partitions: config.topics.partitions,
+            replication_factor: config.topics.replication_factor,
+            min_insync_replicas: config.topics.min_insync_replicas as i32,
+        },
+        peers: peers.clone(),
+    }
 }
