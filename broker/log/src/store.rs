@@ -91,8 +91,13 @@ pub(crate) struct Files<D: Disk> {
 }
 
 struct Open<D: Disk> {
-    files: HashMap<(u64, Kind), (u64, Arc<D::File>)>,
+    files: HashMap<(u64, Kind), OpenFile<D>>,
     clock: u64,
+}
+
+struct OpenFile<D: Disk> {
+    used: u64,
+    file: Arc<D::File>,
 }
 
 impl<D: Disk> Default for Open<D> {
@@ -106,22 +111,22 @@ impl<D: Disk> Files<D> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clock += 1;
         let now = open.clock;
-        let (used, file) = open.files.get_mut(&(uid, kind))?;
-        *used = now;
-        Some(Arc::clone(file))
+        let found = open.files.get_mut(&(uid, kind))?;
+        found.used = now;
+        Some(Arc::clone(&found.file))
     }
 
     pub(crate) fn insert(&self, uid: u64, kind: Kind, file: D::File) -> Arc<D::File> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.files.len() >= self.limit
-            && let Some(oldest) = open.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+            && let Some(oldest) = open.files.iter().min_by_key(|(_, f)| f.used).map(|(key, _)| *key)
         {
             open.files.remove(&oldest);
         }
         open.clock += 1;
         let now = open.clock;
         let file = Arc::new(file);
-        open.files.insert((uid, kind), (now, Arc::clone(&file)));
+        open.files.insert((uid, kind), OpenFile { used: now, file: Arc::clone(&file) });
         file
     }
 

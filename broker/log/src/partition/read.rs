@@ -252,9 +252,9 @@ impl<D: Disk> Store<D> {
         // bounded by what the segment has.
         let len = (max_bytes.max(first.total_len) as u64).min(segment.len - cursor.position) as usize;
         let mut bytes = vec![0; len];
-        read_exact_at(&*file, &mut bytes, cursor.position).or_else(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Err(Failure::Damaged(from, "the segment's file is too short".into())),
-            _ => Err(e.into()),
+        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => Failure::Damaged(from, "the segment's file is too short".into()),
+            _ => Failure::Io(e),
         })?;
         let mut bytes = Bytes::from(bytes);
         let mut batches = Vec::new();

@@ -78,7 +78,9 @@ impl<D: Disk> Store<D> {
             state.version += 1;
             std::mem::take(&mut state.segments)
         };
-        segments.iter().for_each(|s| self.files.forget(s.uid));
+        for segment in segments {
+            self.files.forget(segment.uid);
+        }
         self.remove_folder(tp)?;
         dirty.folders.remove(&tp);
         dirty.root = true;
