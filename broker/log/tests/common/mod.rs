@@ -162,8 +162,16 @@ impl Workload {
                     Op::Append { partition: tp, batch: batch(base, self.epoch, records, size as usize, self.tag) }
                 }
             };
+            // As the writer does: where a truncation ends is known when all before it is applied.
+            let alone = !matches!(op, Op::Append { .. });
+            if alone && !ops.is_empty() {
+                break;
+            }
             model.apply(&op);
             ops.push(op);
+            if alone {
+                break;
+            }
         }
         ops
     }
