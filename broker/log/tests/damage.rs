@@ -68,9 +68,8 @@ fn judge(disk: &SimulatedDisk, model: &Model, before: &Model, what: &str, outcom
         any_damaged |= damaged;
         // Damage to the last block of the write-ahead log cannot be told from a torn write.
         let holds = |m: &Model| {
-            m.0.get(&r.partition).is_some_and(|p| match damaged {
-                true => p.batches.starts_with(&batches),
-                false => p.batches == batches && p.end == r.end.0,
+            m.0.get(&r.partition).is_some_and(|p| {
+                if damaged { p.batches.starts_with(&batches) } else { p.batches == batches && p.end == r.end.0 }
             })
         };
         assert!(holds(model) || holds(before), "{what}: {} is not as it was written", r.partition);
