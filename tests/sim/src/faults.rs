@@ -128,14 +128,19 @@ impl World {
         self.within(1_000, 20_000, Happening::Metadata(node, incarnation));
     }
 
-    /// Whether what is committed survives the loss of this disk: someone else must be eligible in each partition.
+    /// Whether what is committed survives the loss of this disk: someone else must be eligible in each partition,
+    /// and stay so if it is fenced before the controller hears of the loss. With `min.insync.replicas` of 1 it does
+    /// not: the ISR may shrink to the lost disk alone, and nobody is eligible beside it.
     fn may_lose_disk(&self, node: NodeId) -> bool {
         let id = self.nodes[node].id;
         let keeps = |other| {
             let found = self.nodes.iter().find(|n| n.id == other);
             other != id && found.is_some_and(|n| !n.wiped)
         };
-        self.controller.image.partitions().all(|(_, _, p)| p.isr.iter().chain(&p.elr).any(|other| keeps(*other)))
+        self.controller.image.partitions().all(|(_, _, p)| {
+            let mut eligible = p.isr.iter().chain(&p.elr).copied();
+            if self.min_insync == 1 { !eligible.any(|other| other == id) } else { eligible.any(keeps) }
+        })
     }
 
     /// Nothing goes wrong any more.
