@@ -128,18 +128,17 @@ impl World {
         self.within(1_000, 20_000, Happening::Metadata(node, incarnation));
     }
 
-    /// Whether what is committed survives the loss of this disk: someone else must be eligible in each partition,
-    /// and stay so if it is fenced before the controller hears of the loss. With `min.insync.replicas` of 1 it does
+    /// Whether what is committed survives the loss of this disk: no other loss is unknown to the controller, and in
+    /// each partition someone else is eligible, and stays so if it is fenced before the controller hears. With `min.insync.replicas` of 1 it does
     /// not: the ISR may shrink to the lost disk alone, and nobody is eligible beside it.
     fn may_lose_disk(&self, node: NodeId) -> bool {
         let id = self.nodes[node].id;
-        let keeps = |other| {
-            let found = self.nodes.iter().find(|n| n.id == other);
-            other != id && found.is_some_and(|n| !n.wiped)
-        };
+        if self.nodes.iter().any(|n| n.wiped) {
+            return false;
+        }
         self.controller.image.partitions().all(|(_, _, p)| {
             let mut eligible = p.isr.iter().chain(&p.elr).copied();
-            if self.min_insync == 1 { !eligible.any(|other| other == id) } else { eligible.any(keeps) }
+            if self.min_insync == 1 { !eligible.any(|other| other == id) } else { eligible.any(|other| other != id) }
         })
     }
 

@@ -58,7 +58,7 @@ pub(crate) struct Process {
     /// Its replicas may lead until then, by its own clock.
     pub(crate) lease: Instant,
     /// The last stream id that was given out.
-    pub(crate) last_stream: u64,
+    pub(crate) last_stream: u32,
     /// Who asked for what is pending.
     pub(crate) tickets: BTreeMap<Ticket, Asked>,
     /// The last ticket that was given out.
@@ -139,7 +139,7 @@ impl Process {
     /// A new subscription's id.
     pub(crate) fn next_stream(&mut self) -> StreamId {
         self.last_stream += 1;
-        StreamId(self.last_stream)
+        StreamId::new(self.epoch.unwrap_or_default(), self.last_stream)
     }
 
     /// Whether it may tell its replicas of metadata: it is registered, and what it has applied includes that.
