@@ -120,7 +120,10 @@ impl World {
         if self.nodes[node].process.is_some() {
             return;
         }
-        self.nodes[node].start();
+        if let Err(how) = self.nodes[node].start() {
+            self.checker.fail(format!("broker {node}'s log: {how}"));
+            return;
+        }
         note!(self, "b{node} starts");
         self.forget_checked(node);
         let incarnation = self.nodes[node].incarnation;

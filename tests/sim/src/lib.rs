@@ -17,7 +17,7 @@ mod storage;
 mod trace;
 mod world;
 
-pub use options::{Options, Report};
+pub use options::{Disks, Options, Report};
 pub use world::World;
 
 /// Runs one seed.

@@ -1,13 +1,14 @@
 //! A broker: the shell around its replicas. What it keeps in memory is gone when it crashes.
 
 use crate::network::NodeId;
-use crate::storage::{Logs, Op, Storage};
+use crate::storage::{Logs, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
 use chronik_core::time::Instant;
+use chronik_log::Op;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -101,8 +102,8 @@ impl Node {
     }
 
     /// Starts a process on what the disk has.
-    pub(crate) fn start(&mut self) {
-        let logs = self.disk.open();
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        let logs = self.disk.open()?;
         self.incarnation += 1;
         self.durable = logs.iter().map(|(tp, log)| (*tp, end(log))).collect();
         self.process = Some(Process {
@@ -121,6 +122,7 @@ impl Node {
             last_ticket: 0,
             inbox: VecDeque::new(),
         });
+        Ok(())
     }
 
     /// The id of its current process.

@@ -11,14 +11,25 @@ pub struct Options {
     pub steps: u64,
     /// Keep a line for each thing that happens.
     pub trace: bool,
+    /// What the brokers keep their logs on.
+    pub disks: Disks,
     /// A rule of the replicas to break on purpose.
     pub plant: Option<Fault>,
+}
+
+/// What the brokers keep their logs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disks {
+    /// A model, that is right by being simple.
+    Model,
+    /// The real log on a disk that loses and tears what is not synced.
+    Simulated,
 }
 
 impl Options {
     /// A run of that seed with a usual length.
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: 12_000, trace: false, plant: None }
+        Self { seed, steps: 12_000, trace: false, disks: Disks::Simulated, plant: None }
     }
 }
 

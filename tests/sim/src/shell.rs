@@ -2,13 +2,13 @@
 
 use crate::network::NodeId;
 use crate::node::{Asked, Node, Process, config};
-use crate::storage::Op;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, Command, Event, ProduceError, Replica, Ticket};
 use chronik_core::time::Instant;
+use chronik_log::Op;
 use std::collections::BTreeMap;
 
 impl World {
@@ -76,12 +76,12 @@ impl World {
         match command {
             Command::Append { batch } => {
                 process.logs.entry(tp).or_default().push(batch.clone());
-                self.write(node, Op::Append(tp, batch));
+                self.write(node, Op::Append { partition: tp, batch });
             }
             Command::Truncate { to } => {
                 note!(self, "b{node} p{} truncates to {to}", tp.partition);
                 self.check_truncation(node, tp, to);
-                self.write(node, Op::Truncate(tp, to));
+                self.write(node, Op::Truncate { partition: tp, to });
             }
             Command::Reply { ticket, result } => match process.tickets.remove(&ticket) {
                 Some(asked) => self.reply(node, tp, asked, result),
@@ -177,15 +177,18 @@ impl World {
         }
         let Node { process: Some(process), disk, durable, .. } = &mut self.nodes[node] else { return };
         let ops = std::mem::take(&mut process.syncing);
-        disk.commit(&ops);
+        if let Err(how) = disk.commit(&ops) {
+            self.checker.fail(format!("broker {node}'s log: {how}"));
+            return;
+        }
         let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
         for op in &ops {
             match op {
-                Op::Append(tp, batch) => {
+                Op::Append { partition: tp, batch } => {
                     ends.insert(*tp, batch.header().end_offset());
                     durable.insert(*tp, batch.header().end_offset());
                 }
-                Op::Truncate(tp, to) => {
+                Op::Truncate { partition: tp, to } => {
                     if let Some(end) = ends.remove(tp) {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
@@ -194,6 +197,7 @@ impl World {
                     let log = process.log_state(*tp);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
                 }
+                Op::Delete { .. } => {}
             }
         }
         for (tp, end) in ends {

@@ -6,9 +6,9 @@ use crate::controller::{Controller, partitions};
 use crate::faults::Faults;
 use crate::network::{Frame, Network, NodeId};
 use crate::node::{Asked, Node};
-use crate::options::{Options, Report};
+use crate::options::{Disks, Options, Report};
 use crate::rng::Rng;
-use crate::storage::{ModelDisk, Storage};
+use crate::storage::{ModelDisk, SimulatedLog, Storage};
 use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
@@ -87,7 +87,10 @@ const HEALING_US: u64 = 30_000_000;
 impl World {
     /// A world in which nothing has happened.
     pub fn new(options: Options) -> Self {
-        Self::on(options, |_| Box::<ModelDisk>::default())
+        match options.disks {
+            Disks::Model => Self::on(options, |_| Box::<ModelDisk>::default()),
+            Disks::Simulated => Self::on(options, |seed| Box::new(SimulatedLog::new(seed))),
+        }
     }
 
     /// A world on such disks, each made from a seed.

@@ -1,22 +1,16 @@
 //! What a broker's disk keeps.
 
 mod model;
+mod simulated;
 
 pub(crate) use model::ModelDisk;
+pub(crate) use simulated::SimulatedLog;
 
 use crate::rng::Rng;
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::TopicPartition;
 use chronik_core::record::RecordBatch;
+use chronik_log::Op;
 use std::collections::BTreeMap;
-
-/// One change of a broker's log.
-#[derive(Clone, Debug)]
-pub(crate) enum Op {
-    /// A batch at the end of a partition.
-    Append(TopicPartition, RecordBatch),
-    /// A partition ends there from now on.
-    Truncate(TopicPartition, Offset),
-}
 
 /// The batches of each partition.
 pub(crate) type Logs = BTreeMap<TopicPartition, Vec<RecordBatch>>;
@@ -24,9 +18,9 @@ pub(crate) type Logs = BTreeMap<TopicPartition, Vec<RecordBatch>>;
 /// A broker's durable log on a disk that can be crashed.
 pub(crate) trait Storage {
     /// Recovers what is there.
-    fn open(&mut self) -> Logs;
+    fn open(&mut self) -> Result<Logs, String>;
     /// Makes `ops` durable, in order.
-    fn commit(&mut self, ops: &[Op]);
+    fn commit(&mut self, ops: &[Op]) -> Result<(), String>;
     /// The process dies, perhaps with the machine, perhaps while it was making `unfinished` durable.
     fn crash(&mut self, unfinished: &[Op], rng: &mut Rng);
     /// The disk is replaced by an empty one.
@@ -36,11 +30,14 @@ pub(crate) trait Storage {
 /// Does to `logs` what `op` says.
 pub(crate) fn apply(logs: &mut Logs, op: &Op) {
     match op {
-        Op::Append(tp, batch) => logs.entry(*tp).or_default().push(batch.clone()),
-        Op::Truncate(tp, to) => {
-            let log = logs.entry(*tp).or_default();
+        Op::Append { partition, batch } => logs.entry(*partition).or_default().push(batch.clone()),
+        Op::Truncate { partition, to } => {
+            let log = logs.entry(*partition).or_default();
             let kept = log.partition_point(|batch| batch.header().end_offset() <= *to);
             log.truncate(kept);
+        }
+        Op::Delete { partition } => {
+            logs.remove(partition);
         }
     }
 }
