@@ -20,7 +20,7 @@ pub fn yaml() -> Result<String, Box<dyn std::error::Error>> {
     // Helm leaves the definition, and with it every cluster, in place when the chart is uninstalled.
     definition["metadata"]["annotations"] = serde_json::json!({ "helm.sh/resource-policy": "keep" });
     let body = serde_saphyr::to_string(&definition)?;
-    Ok(format!("# Generated from the Rust types in crds/src: `cargo xtask crds` writes it anew.\n{body}"))
+    Ok(format!("# Generated from the Rust types in crds/src: `cargo run -p chronik-crds` prints it.\n{body}"))
 }
 
 fn drop_nullable(value: &mut Value) {

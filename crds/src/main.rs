@@ -1,4 +1,4 @@
-//! Prints the custom resource definitions: `cargo xtask crds` writes them where they are kept.
+//! Prints the custom resource definitions, as they are kept in the chart.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", chronik_crds::generate::yaml()?);
