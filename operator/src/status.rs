@@ -62,14 +62,14 @@ pub fn report(
     }
 }
 
-/// The conditions that are not what they were: those that a person is told of.
+/// The conditions that are not what they were: those that a person is told of. What a new cluster is not yet is no news.
 pub fn changes<'a>(
     before: &'a ChronikClusterStatus,
     after: &'a ChronikClusterStatus,
 ) -> impl Iterator<Item = &'a Condition> {
     after.conditions.iter().filter(|new| {
         let old = before.conditions.iter().find(|old| old.type_ == new.type_);
-        old.is_none_or(|old| (&old.status, &old.reason) != (&new.status, &new.reason))
+        old.map_or(new.status == "True", |old| (&old.status, &old.reason) != (&new.status, &new.reason))
     })
 }
 
@@ -313,6 +313,13 @@ mod tests {
         let status = first(&observed(&[]), &Attempt::Failed("Service demo: no".to_owned()));
         let expected = ["Ready=False BrokersNotReady", "Progressing=True Applying", "Degraded=True ApplyFailed"];
         assert_eq!(conditions(&status), expected);
+    }
+
+    #[test]
+    fn of_a_new_cluster_only_what_holds_is_news() {
+        let status = first(&observed(&[]), &Attempt::Applied);
+        let news = ChronikClusterStatus::default();
+        assert_eq!(changes(&news, &status).map(|c| c.type_.as_str()).collect::<Vec<_>>(), [PROGRESSING]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::status::{self, Attempt};
 use apply::{ApplyError, Outcome};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, Storage};
 use dereference::Observed;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
@@ -100,8 +101,20 @@ impl Reconciler {
             let (kind, name) = (&desired.resource.kind, desired.object.name_any());
             self.metrics.wrote();
             info!(cluster = %cluster.name_any(), namespace = %valid.namespace, %kind, object = %name, ?outcome, "applied");
-            let note = format!("{outcome:?} {kind} {name}");
-            self.publish(cluster, EventType::Normal, &format!("{outcome:?}"), "Apply", note).await;
+            let event = Event {
+                type_: EventType::Normal,
+                reason: format!("{outcome:?}"),
+                note: Some(format!("{outcome:?} {kind} {name}")),
+                action: "Apply".to_owned(),
+                secondary: Some(ObjectReference {
+                    api_version: Some(desired.resource.api_version.clone()),
+                    kind: Some(kind.clone()),
+                    namespace: Some(valid.namespace.clone()),
+                    name: Some(name),
+                    ..ObjectReference::default()
+                }),
+            };
+            self.publish(cluster, &event).await;
         }
         Ok(())
     }
@@ -127,7 +140,15 @@ impl Reconciler {
             } else {
                 info!(cluster = %name, %namespace, %condition, status = %change.status, %reason, %message, "state changed");
             }
-            self.publish(cluster, kind, reason, "Reconcile", message.clone()).await;
+            let event = Event {
+                type_: kind,
+                reason: reason.clone(),
+                // Events hold 1 kB.
+                note: Some(message.chars().take(250).collect()),
+                action: "Reconcile".to_owned(),
+                secondary: None,
+            };
+            self.publish(cluster, &event).await;
         }
         Ok(())
     }
@@ -155,15 +176,8 @@ impl Reconciler {
     }
 
     /// An event that cannot be published changes nothing else.
-    async fn publish(&self, cluster: &ChronikCluster, type_: EventType, reason: &str, action: &str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note.chars().take(1000).collect()),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.events.publish(&event, &cluster.object_ref(&())).await {
+    async fn publish(&self, cluster: &ChronikCluster, event: &Event) {
+        if let Err(error) = self.events.publish(event, &cluster.object_ref(&())).await {
             warn!(cluster = %cluster.name_any(), %error, "cannot publish an event");
         }
     }
