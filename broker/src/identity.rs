@@ -94,6 +94,11 @@ impl Identity {
         self.content.directory_id
     }
 
+    /// The cluster that this directory belongs to, if it has ever been in one.
+    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
+        self.content.cluster_id
+    }
+
     /// The controller says which cluster this is: remembered the first time, and checked from then on.
     pub(crate) fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
         match self.content.cluster_id {

@@ -10,6 +10,7 @@ use crate::wal::writer::WalWriter;
 use crate::{Op, RecoveredPartition};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,15 +46,19 @@ pub(crate) struct CheckpointJob<D: Disk> {
 impl<D: Disk> Log<D> {
     /// Makes the operations durable, with one write and one sync, or fails for good: after an error from the
     /// disk the log is poisoned, and only opening it again tells what is durable.
+    ///
+    /// A truncation into the middle of a batch should come when all before it is applied: otherwise a crash
+    /// before the next checkpoint can make its partition look damaged from there on.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
-        self.check_order(ops)?;
+        let ends = self.check_order(ops)?;
         self.poisoned = true;
-        self.wal.write(ops)?;
+        self.wal.write(&self.resolve(ops)?)?;
         self.wal.sync()?;
         self.poisoned = false;
+        self.pending_ends.extend(ends);
         self.unapplied.push_back((ops.len(), self.wal.position()));
         Ok(())
     }
@@ -140,7 +145,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Refuses a batch that does not continue its partition, before anything is written.
-    fn check_order(&mut self, ops: &[Op]) -> Result<(), LogError> {
+    fn check_order(&self, ops: &[Op]) -> Result<HashMap<TopicPartition, Option<Offset>>, LogError> {
         let mut ends = HashMap::new();
         for op in ops {
             let tp = op.partition();
@@ -159,8 +164,22 @@ impl<D: Disk> Log<D> {
             };
             ends.insert(tp, next);
         }
-        self.pending_ends.extend(ends);
-        Ok(())
+        Ok(ends)
+    }
+
+    /// Names in each truncation where exactly it ends, so that a recovery need not ask batches that are gone.
+    fn resolve<'a>(&self, ops: &'a [Op]) -> Result<Cow<'a, [Op]>, LogError> {
+        let mut ops = Cow::Borrowed(ops);
+        for i in 0..ops.len() {
+            if let Op::Truncate { partition, to } = ops[i]
+                && !self.pending_ends.contains_key(&partition)
+                && ops[..i].iter().all(|op| op.partition() != partition)
+            {
+                let to = self.store.cut_at(partition, to)?;
+                ops.to_mut()[i] = Op::Truncate { partition, to };
+            }
+        }
+        Ok(ops)
     }
 }
 

@@ -20,7 +20,8 @@
 //! its end to damage; they are kept, and reported.
 //!
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
-//! or too short marks its partition ([`RecoveredPartition::damaged`]), other damage is found by the reads.
+//! or too short, or damage in the way of a truncation, marks its partition
+//! ([`RecoveredPartition::damaged`]); other damage is found by the reads.
 
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
@@ -74,6 +75,7 @@ impl<D: Disk> Log<D> {
             restore(&store, &wal, from, checkpoint.run, checkpoint.partitions, &mut dirty)?
         };
         let existing = segment::list(&disk, &wal).during("list", &wal)?;
+        store.recovered();
         let run = checkpoint.run + 1;
         let wal = WalWriter::start(disk, wal, store.options.wal_segment_bytes, run, end.lsn, existing)?;
         let applied = wal.position();
@@ -178,9 +180,13 @@ fn redo<D: Disk>(
         LoggedKind::Append(bytes) => {
             let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
             let base = batch.header().base_offset;
-            let end = store.partition(tp).map(|p| p.read().end);
-            match end {
+            let state = store.partition(tp).map(|p| (p.read().end, p.read().damaged));
+            match state.map(|(end, _)| end) {
                 Some(end) if base > end && obsolete => return Ok(()),
+                Some(end) if base > end && state.is_some_and(|(_, damaged)| damaged.is_some()) => {
+                    tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
+                    return Ok(());
+                }
                 Some(end) if base > end => {
                     return Err(LogError::corrupt(wal, format!("{tp} ends at {end}, and offset {base} follows")));
                 }
@@ -222,25 +228,34 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogE
     Ok(())
 }
 
-/// Takes over valid batches that continue the partition in its last file: they were durable in a WAL that
-/// has lost them.
+/// Takes over valid batches that continue the partition in its files: they were durable in a WAL that has
+/// lost them.
 fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
-    let state = shared.read().clone();
-    let Some(segment) = state.segments.last().filter(|_| state.damaged.is_none()) else { return Ok(()) };
-    let path = folder(&store.root, tp).join(log_name(segment.base));
-    let file = store.file(tp, segment, Kind::Log).during("open", &path)?;
-    if file.len().during("measure", &path)? == segment.len {
-        return Ok(());
-    }
-    let batches = tail_batches(&*file, &state).during("read", &path)?;
-    if !batches.is_empty() {
+    loop {
+        let state = shared.read().clone();
+        if state.damaged.is_some() {
+            return Ok(());
+        }
+        // Behind the last segment's end, or in the segment that would come next.
+        let last = state.segments.last().map(|s| (log_name(s.base), s.len));
+        let mut batches = Vec::new();
+        for (name, position) in last.into_iter().chain([(log_name(state.end), 0)]) {
+            let path = folder(&store.root, tp).join(name);
+            if batches.is_empty() && store.disk.exists(&path).during("look for", &path)? {
+                let file = store.disk.open(&path).during("open", &path)?;
+                batches = tail_batches(&file, position, &state).during("read", &path)?;
+            }
+        }
+        if batches.is_empty() {
+            return Ok(());
+        }
         tracing::error!(
             partition = %tp, from = %state.end, batches = batches.len(),
             "the write-ahead log has lost batches that the partition still has; they are kept"
         );
+        store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)?;
     }
-    store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)
 }
 
 /// Removes and cuts what no partition refers to.

@@ -7,7 +7,7 @@ use chronik_core::ids::TopicPartition;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// One partition's state. The lock is held for reading or replacing it, never over I/O.
@@ -30,12 +30,30 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) files: Files<D>,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
+    recovering: AtomicBool,
 }
 
 impl<D: Disk> Store<D> {
     pub(crate) fn new(disk: D, root: PathBuf, options: Options) -> Self {
         let files = Files { open: Mutex::default(), limit: options.max_open_files.max(2) };
-        Self { disk, root, options, files, partitions: RwLock::default(), uids: AtomicU64::new(0) }
+        Self {
+            disk,
+            root,
+            options,
+            files,
+            partitions: RwLock::default(),
+            uids: AtomicU64::new(0),
+            recovering: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the write-ahead log is being applied again: files may hold what no partition refers to (yet).
+    pub(crate) fn recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn recovered(&self) {
+        self.recovering.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn next_uid(&self) -> u64 {
@@ -91,8 +109,13 @@ pub(crate) struct Files<D: Disk> {
 }
 
 struct Open<D: Disk> {
-    files: HashMap<(u64, Kind), (u64, Arc<D::File>)>,
+    files: HashMap<(u64, Kind), OpenFile<D>>,
     clock: u64,
+}
+
+struct OpenFile<D: Disk> {
+    used: u64,
+    file: Arc<D::File>,
 }
 
 impl<D: Disk> Default for Open<D> {
@@ -106,22 +129,24 @@ impl<D: Disk> Files<D> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clock += 1;
         let now = open.clock;
-        let (used, file) = open.files.get_mut(&(uid, kind))?;
-        *used = now;
-        Some(Arc::clone(file))
+        let found = open.files.get_mut(&(uid, kind))?;
+        found.used = now;
+        Some(Arc::clone(&found.file))
     }
 
     pub(crate) fn insert(&self, uid: u64, kind: Kind, file: D::File) -> Arc<D::File> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.files.len() >= self.limit
-            && let Some(oldest) = open.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
-        {
-            open.files.remove(&oldest);
+        if open.files.len() >= self.limit {
+            // An eighth at a time, so that a round over more partitions than files does not search each time.
+            let mut used: Vec<u64> = open.files.values().map(|f| f.used).collect();
+            let (_, newest_out, _) = used.select_nth_unstable(self.limit / 8);
+            let newest_out = *newest_out;
+            open.files.retain(|_, f| f.used > newest_out);
         }
         open.clock += 1;
         let now = open.clock;
         let file = Arc::new(file);
-        open.files.insert((uid, kind), (now, Arc::clone(&file)));
+        open.files.insert((uid, kind), OpenFile { used: now, file: Arc::clone(&file) });
         file
     }
 

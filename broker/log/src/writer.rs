@@ -176,16 +176,17 @@ impl<D: Disk> Rounds<'_, D> {
         }
         let (mut ops, mut dones, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some((op, _)) = state.ops.front() {
+            // A truncation has its round to itself: where it ends is known when all before it is applied, and
+            // what comes next can count on it.
+            let alone = !matches!(op, Op::Append { .. });
             bytes += op.bytes();
-            if !ops.is_empty() && bytes > MAX_ROUND_BYTES {
+            if !ops.is_empty() && (alone || bytes > MAX_ROUND_BYTES) {
                 break;
             }
-            // A truncation ends its round: where its partition ends then is known only when it is applied.
-            let ends_round = !matches!(op, Op::Append { .. });
             let Some((op, done)) = state.ops.pop_front() else { break };
             ops.push(op);
             dones.push(done);
-            if ends_round {
+            if alone {
                 break;
             }
         }

@@ -15,5 +15,5 @@ mod timestamps;
 
 pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};
-pub use metrics::PartitionMetrics;
+pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};

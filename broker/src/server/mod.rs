@@ -7,6 +7,9 @@ mod connection;
 mod frames;
 mod listener;
 
+#[cfg(test)]
+mod tests;
+
 pub use listener::serve;
 
 use crate::api::Handlers;

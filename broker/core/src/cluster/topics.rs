@@ -122,6 +122,9 @@ impl Image {
             if replicas.is_empty() || replicas.len() != factor {
                 return invalid(format!("partition {index} has {} replicas, partition 0 has {factor}", replicas.len()));
             }
+            if replicas.len() > self.brokers.len() {
+                return invalid(format!("partition {index} has more replicas than there are brokers"));
+            }
             if let Some((_, id)) = replicas.iter().enumerate().find(|(i, id)| replicas[..*i].contains(id)) {
                 return invalid(format!("partition {index} has broker {id} twice"));
             }

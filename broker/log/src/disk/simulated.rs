@@ -527,7 +527,9 @@ impl DiskFile for SimulatedFile {
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.state()?;
         let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         let end = offset + bytes.len() as u64;
         if let Some(capacity) = state.capacity {
             let used: u64 = state.names.values().map(|n| state.size(*n)).sum();

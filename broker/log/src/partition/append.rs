@@ -83,7 +83,9 @@ impl<D: Disk> Store<D> {
         let base = batches[0].header().base_offset;
         let segment = Segment { uid: self.next_uid(), base, len: 0, index_entries: 0, last_indexed: 0 };
         let path = folder(&self.root, tp).join(log_name(base));
-        let file = self.disk.create(&path).during("create", &path)?;
+        // A recovery does not empty what it finds: it may turn out to be all that is left (see `recovery`).
+        let found = self.recovering() && self.disk.exists(&path).during("look for", &path)?;
+        let file = if found { self.disk.open(&path) } else { self.disk.create(&path) }.during("create", &path)?;
         self.files.insert(segment.uid, Kind::Log, file);
         dirty.folders.insert(tp);
         // What is larger than a segment gets one to itself.

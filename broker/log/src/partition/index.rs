@@ -88,8 +88,8 @@ impl<D: Disk> Store<D> {
 fn entry(index: &impl DiskFile, n: u32) -> Option<(u32, u32)> {
     let mut bytes = [0; ENTRY as usize];
     let read = index.read_at(&mut bytes, u64::from(n) * ENTRY).ok()?;
-    let [a, b, c, d, e, f, g, h] = bytes;
-    let entry = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+    let both = u64::from_be_bytes(bytes);
+    let entry = ((both >> 32) as u32, both as u32);
     // No entry is ever made for the segment's first batch: zeroes are a write that was lost.
     (read == bytes.len() && entry.0 > 0 && entry.1 > 0).then_some(entry)
 }

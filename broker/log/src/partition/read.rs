@@ -252,9 +252,9 @@ impl<D: Disk> Store<D> {
         // bounded by what the segment has.
         let len = (max_bytes.max(first.total_len) as u64).min(segment.len - cursor.position) as usize;
         let mut bytes = vec![0; len];
-        read_exact_at(&*file, &mut bytes, cursor.position).or_else(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Err(Failure::Damaged(from, "the segment's file is too short".into())),
-            _ => Err(e.into()),
+        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => Failure::Damaged(from, "the segment's file is too short".into()),
+            _ => Failure::Io(e),
         })?;
         let mut bytes = Bytes::from(bytes);
         let mut batches = Vec::new();
@@ -305,12 +305,14 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// The batches that follow the partition's end in its last segment's file, as far as they are whole, right,
-/// and continue it.
-pub(crate) fn tail_batches<F: DiskFile>(file: &F, partition: &Partition) -> Result<Vec<RecordBatch>, io::Error> {
-    let Some(segment) = partition.segments.last() else { return Ok(Vec::new()) };
+/// The batches at `position` that are whole, right, and continue the partition.
+pub(crate) fn tail_batches<F: DiskFile>(
+    file: &F,
+    mut position: u64,
+    partition: &Partition,
+) -> Result<Vec<RecordBatch>, io::Error> {
     let file_len = file.len()?;
-    let (mut batches, mut position, mut next) = (Vec::new(), segment.len, partition.end);
+    let (mut batches, mut next) = (Vec::new(), partition.end);
     let mut epoch = partition.epochs.last().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch);
     loop {
         let mut header = [0; HEADER_LEN];

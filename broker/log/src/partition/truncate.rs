@@ -16,6 +16,8 @@ struct Cut {
     /// The last segment that stays, and its length then.
     segment: usize,
     position: u64,
+    /// Whether the cut is where it is because what follows cannot be read.
+    damaged: bool,
 }
 
 impl<D: Disk> Store<D> {
@@ -25,15 +27,19 @@ impl<D: Disk> Store<D> {
         let Some(shared) = self.partition(tp) else { return Ok(()) };
         let state = shared.read().clone();
         if to >= state.end {
+            let mut state = shared.write();
+            state.damaged = state.damaged.filter(|offset| *offset < to);
             return Ok(());
         }
         let mut new = state.clone();
+        let mut damaged = false;
         if to < state.start {
             new.segments.clear();
             (new.start, new.end) = (to, to);
         } else {
             let cut = self.find_cut(tp, &state, to)?;
             new.end = cut.end;
+            damaged = cut.damaged;
             new.segments.truncate(cut.segment + 1);
             if let Some(last) = new.segments.last_mut() {
                 last.len = cut.position;
@@ -47,6 +53,10 @@ impl<D: Disk> Store<D> {
         let end = new.end;
         new.epochs.retain(|(_, start)| *start < end);
         new.damaged = new.damaged.filter(|offset| *offset < end);
+        if damaged && self.recovering() {
+            // Not only what was to go is gone. (A truncation asked for now says so by where it ends.)
+            new.damaged = new.damaged.or(Some(end));
+        }
         new.version += 1;
         let kept = new.segments.len();
         // Readers first: from here on nobody looks at the bytes that go.
@@ -78,7 +88,9 @@ impl<D: Disk> Store<D> {
             state.version += 1;
             std::mem::take(&mut state.segments)
         };
-        segments.iter().for_each(|s| self.files.forget(s.uid));
+        for segment in segments {
+            self.files.forget(segment.uid);
+        }
         self.remove_folder(tp)?;
         dirty.folders.remove(&tp);
         dirty.root = true;
@@ -97,13 +109,20 @@ impl<D: Disk> Store<D> {
         self.disk.remove_dir(&dir).during("remove", &dir)
     }
 
+    /// Where a truncation to `to` would end: at the beginning of the batch that holds it.
+    pub(crate) fn cut_at(&self, tp: TopicPartition, to: Offset) -> Result<Offset, LogError> {
+        let Some(shared) = self.partition(tp) else { return Ok(to) };
+        let state = shared.read().clone();
+        if to < state.start || to >= state.end { Ok(to) } else { Ok(self.find_cut(tp, &state, to)?.end) }
+    }
+
     fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
             tracing::warn!(partition = %tp, %to, %end, detail, "truncated to before the first unreadable batch");
-            Ok(Cut { end, segment, position })
+            Ok(Cut { end, segment, position, damaged: true })
         };
         let Some(segment) = segment_of(state, to) else {
-            return Ok(Cut { end: state.start, segment: 0, position: 0 });
+            return Ok(Cut { end: state.start, segment: 0, position: 0, damaged: false });
         };
         let n = state.segments.iter().position(|s| s.uid == segment.uid).unwrap_or(0);
         let path = folder(&self.root, tp).join(log_name(segment.base));
@@ -116,7 +135,7 @@ impl<D: Disk> Store<D> {
         };
         let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, to));
         match cursor.seek_start(to) {
-            Ok(()) => Ok(Cut { end: cursor.offset, segment: n, position: cursor.position }),
+            Ok(()) => Ok(Cut { end: cursor.offset, segment: n, position: cursor.position, damaged: false }),
             Err(Failure::Damaged(offset, detail)) => damaged(n, offset, cursor.position, detail),
             Err(Failure::Io(source)) => Err(LogError::Io { action: "read", path, source }),
         }

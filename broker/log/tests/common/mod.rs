@@ -38,7 +38,7 @@ pub(crate) fn batch(base: i64, epoch: i32, records: i32, bytes: usize, tag: u64)
     b.extend(tag.to_le_bytes().iter().cycle().take(bytes));
     let crc = crc32c::crc32c(&b[21..]);
     b[17..21].copy_from_slice(&crc.to_be_bytes());
-    RecordBatch::check(b.into()).unwrap().assign(Offset(base), LeaderEpoch(epoch))
+    RecordBatch::check(b.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(epoch))
 }
 
 /// Sizes so small that segments roll, indexes fill, checkpoints and recycling happen all the time.
@@ -64,7 +64,7 @@ pub(crate) struct PartitionModel {
 pub(crate) struct Model(pub(crate) BTreeMap<TopicPartition, PartitionModel>);
 
 fn span(bytes: &Bytes) -> (i64, i64) {
-    let batch = RecordBatch::check(bytes.clone()).unwrap();
+    let batch = RecordBatch::check(bytes.clone()).expect("a valid batch");
     (batch.header().base_offset.0, batch.header().end_offset().0)
 }
 
@@ -103,7 +103,7 @@ impl Model {
             let mut batches = Vec::new();
             let mut next = r.start;
             while next < r.end {
-                let read = reader.read(r.partition, next, r.end, 500).unwrap();
+                let read = reader.read(r.partition, next, r.end, 500).expect("it can be read");
                 next = read.last().expect("there is more").header().end_offset();
                 batches.extend(read.into_iter().map(|b| b.bytes().clone()));
             }
@@ -117,7 +117,7 @@ impl Model {
                         epochs.push((h.leader_epoch, h.base_offset));
                     }
                 })
-                .unwrap();
+                .expect("it can be scanned");
             assert_eq!((headers, &epochs), (batches.len(), &r.epochs));
             model.0.insert(r.partition, PartitionModel { start: r.start.0, end: r.end.0, batches });
         }
@@ -162,8 +162,16 @@ impl Workload {
                     Op::Append { partition: tp, batch: batch(base, self.epoch, records, size as usize, self.tag) }
                 }
             };
+            // As the writer does: where a truncation ends is known when all before it is applied.
+            let alone = !matches!(op, Op::Append { .. });
+            if alone && !ops.is_empty() {
+                break;
+            }
             model.apply(&op);
             ops.push(op);
+            if alone {
+                break;
+            }
         }
         ops
     }
@@ -174,7 +182,9 @@ impl Workload {
         for _ in 0..rounds {
             let ops = self.round(model, greatest_epoch(log, model));
             log.commit(&ops).map_err(|_| ops.clone())?;
-            ops.iter().for_each(|op| model.apply(op));
+            for op in &ops {
+                model.apply(op);
+            }
             log.apply(&ops).map_err(|_| Vec::new())?;
         }
         Ok(())
