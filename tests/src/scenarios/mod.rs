@@ -7,7 +7,9 @@ pub mod crash_all;
 pub mod failover;
 mod first_write;
 pub mod hostile;
+mod hostile_frames;
 pub mod memory;
+mod mutate;
 pub mod start_orders;
 pub mod stopped_leader;
 
