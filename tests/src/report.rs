@@ -96,6 +96,11 @@ impl Report {
         }
     }
 
+    /// Whether something did not hold.
+    pub fn has_failures(&self) -> bool {
+        self.checks.iter().any(|c| !c.passed)
+    }
+
     /// Names what this machine cannot do; `--all` makes it a failure.
     pub fn could_not_run(&mut self, what: impl Display) {
         println!("could not run: {what}");

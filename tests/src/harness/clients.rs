@@ -90,6 +90,11 @@ impl Outcome {
         Ok(self)
     }
 
+    /// The end of standard error, on one line.
+    pub fn err_tail(&self) -> String {
+        shorten(&self.err).lines().next_back().unwrap_or_default().to_owned()
+    }
+
     /// Fails unless standard output holds this.
     pub fn says(self, what: &str) -> Result<Self> {
         let text = self.text();
