@@ -11,7 +11,8 @@ BOOTSTRAP = {"bootstrap.servers": sys.argv[1]}
 
 
 def create(topic, partitions=1):
-    futures = AdminClient(BOOTSTRAP).create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=3)])
+    admin = AdminClient(BOOTSTRAP)
+    futures = admin.create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=3)])
     futures[topic].result(timeout=PATIENCE_S)
     return topic
 

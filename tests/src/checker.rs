@@ -155,10 +155,7 @@ mod tests {
     #[test]
     fn offsets_may_have_gaps_but_not_go_back() {
         assert_eq!(check(&written(2, &[]), &read(&[(3, 0), (9, 1)])), []);
-        assert_eq!(
-            check(&written(2, &[]), &read(&[(9, 0), (3, 1)])),
-            [Violation::Backwards { before: 9, offset: 3 }]
-        );
+        assert_eq!(check(&written(2, &[]), &read(&[(9, 0), (3, 1)])), [Violation::Backwards { before: 9, offset: 3 }]);
     }
 
     #[test]

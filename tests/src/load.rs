@@ -3,6 +3,7 @@
 use crate::checker::{self, Read, Written};
 use crate::harness::wait;
 use anyhow::{Context as _, Result, bail, ensure};
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -10,7 +11,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,13 +89,7 @@ impl Load {
     /// settings are librdkafka's defaults, but for the linger, which would hide short gaps.
     ///
     /// `writer` tells the records of this writer from those of others in the same topic.
-    pub fn start(
-        writer: &str,
-        bootstrap: &str,
-        topic: &str,
-        partitions: usize,
-        rate: u32,
-    ) -> Result<Self> {
+    pub fn start(writer: &str, bootstrap: &str, topic: &str, partitions: usize, rate: u32) -> Result<Self> {
         let ledger = Arc::new(Ledger {
             partitions: std::iter::repeat_with(Mutex::default).take(partitions).collect(),
             ..Ledger::default()
@@ -209,7 +203,7 @@ impl Load {
 pub fn verify(bootstrap: &str, loads: &[&Load]) -> Result<String> {
     let first = loads.first().context("a writer")?;
     let partitions = first.ledger.partitions.len();
-    let records = read_all(bootstrap, &first.topic, partitions, Duration::from_secs(60))?;
+    let records = read_all(bootstrap, &first.topic, partitions, Duration::from_mins(1))?;
     let (mut sent, mut acknowledged, mut broken) = (0, 0, Vec::new());
     for (partition, records) in records.iter().enumerate() {
         for load in loads {
@@ -230,7 +224,7 @@ pub fn verify(bootstrap: &str, loads: &[&Load]) -> Result<String> {
 }
 
 /// What one writer has to answer for: its own records, and those that no writer knows.
-fn read_of(writer: &str, loads: &[&Load], partition: usize, records: &[(i64, Vec<u8>)]) -> Vec<Read> {
+fn read_of(writer: &str, loads: &[&Load], partition: usize, records: &[Record]) -> Vec<Read> {
     let mut mine = Vec::new();
     for (offset, value) in records {
         match parse(value) {
@@ -279,13 +273,11 @@ fn send_next(ledger: &Ledger, producer: &ThreadedProducer<Context>, topic: &str,
     }
 }
 
-/// Offset and value of every record of a topic from its beginning to what is its end now, by partition.
-pub fn read_all(
-    bootstrap: &str,
-    topic: &str,
-    partitions: usize,
-    patience: Duration,
-) -> Result<Vec<Vec<(i64, Vec<u8>)>>> {
+/// A record's offset and value.
+pub type Record = (i64, Vec<u8>);
+
+/// Every record of a topic from its beginning to what is its end now, by partition.
+pub fn read_all(bootstrap: &str, topic: &str, partitions: usize, patience: Duration) -> Result<Vec<Vec<Record>>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "none")

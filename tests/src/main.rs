@@ -52,7 +52,7 @@ enum SoftwareName {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// test_acks_all: from the start of the last needed broker to the first acks=all write, in every start order
+    /// `test_acks_all`: from the start of the last needed broker to the first acks=all write, in every start order
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,

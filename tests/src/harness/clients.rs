@@ -27,11 +27,11 @@ pub fn python() -> Result<PathBuf> {
     let log = folder.join("pip.log");
     let mut venv = leash::command(Path::new("python3"))?;
     venv.args(["-m", "venv", "--clear"]).arg(folder.join("venv"));
-    let status = Process::start("python3 -m venv", venv, &log)?.wait(Duration::from_secs(120))?;
+    let status = Process::start("python3 -m venv", venv, &log)?.wait(Duration::from_mins(2))?;
     ensure!(status.success(), "python3 -m venv ended with {status}; see {}", log.display());
     let mut pip = leash::command(&python)?;
     pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements);
-    let status = Process::start("pip install", pip, &log)?.wait(Duration::from_secs(600))?;
+    let status = Process::start("pip install", pip, &log)?.wait(Duration::from_mins(10))?;
     ensure!(status.success(), "pip install ended with {status}; see {}", log.display());
     fs::write(&done, wanted)?;
     Ok(python)
@@ -55,7 +55,7 @@ pub fn kcat() -> Result<PathBuf> {
     for arguments in [&["update"][..], &["install", "-y", "--no-install-recommends", "kcat"]] {
         let mut command = leash::command(Path::new("apt-get"))?;
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        Process::start("apt-get", command, &log)?.wait(Duration::from_secs(300))?;
+        Process::start("apt-get", command, &log)?.wait(Duration::from_mins(5))?;
     }
     on_path("kcat").context("kcat is not installed, and apt-get could not")
 }

@@ -63,7 +63,7 @@ pub struct Cluster {
 }
 
 /// How long a broker is given to do what it should do within a second.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Cluster {
     /// Writes the brokers' files, and starts none. `properties` are broker properties by Kafka's names.
@@ -219,7 +219,11 @@ impl Cluster {
         for process in self.brokers.iter().filter_map(|b| b.process.as_ref()) {
             process.signal(Signal::KILL)?;
         }
-        (0..self.brokers.len()).filter(|id| self.is_running(*id)).collect::<Vec<_>>().into_iter().try_for_each(|id| self.kill(id))
+        (0..self.brokers.len())
+            .filter(|id| self.is_running(*id))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|id| self.kill(id))
     }
 
     /// SIGTERM; the broker has to end with success.

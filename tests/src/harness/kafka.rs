@@ -2,6 +2,7 @@
 
 use super::{leash, process::Process, repository, target};
 use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -30,7 +31,7 @@ impl Kafka {
             command.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
             command.arg(&pom).arg(format!("-DoutputDirectory={}", folder.join("jars").display()));
             let log = folder.join("mvn.log");
-            let status = Process::start("mvn", command, &log)?.wait(Duration::from_secs(600))?;
+            let status = Process::start("mvn", command, &log)?.wait(Duration::from_mins(10))?;
             ensure!(status.success(), "mvn ended with {status}; see {}", log.display());
             std::fs::write(&done, wanted)?;
         }
@@ -64,7 +65,7 @@ impl Kafka {
     pub fn format(&self, properties: &Path, log: &Path) -> Result<()> {
         let mut command = self.program("kafka.tools.StorageTool", "256m")?;
         command.args(["format", "-t", "Y2hyb25pay1wZWVyLXRlcw", "-c"]).arg(properties);
-        let status = Process::start("kafka-storage format", command, log)?.wait(Duration::from_secs(60))?;
+        let status = Process::start("kafka-storage format", command, log)?.wait(Duration::from_mins(1))?;
         ensure!(status.success(), "kafka-storage format ended with {status}; see {}", log.display());
         Ok(())
     }
@@ -79,7 +80,7 @@ pub struct Place {
     pub data: PathBuf,
     /// For clients and brokers.
     pub kafka_port: u16,
-    /// For the KRaft quorum.
+    /// For the controller quorum.
     pub controller_port: u16,
 }
 
@@ -100,7 +101,7 @@ pub fn properties(me: &Place, places: &[Place], extra: &[(String, String)]) -> S
         replicas.min(2),
     );
     for (key, value) in extra {
-        text.push_str(&format!("{key}={value}\n"));
+        let _ = writeln!(text, "{key}={value}");
     }
     text
 }

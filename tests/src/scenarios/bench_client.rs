@@ -107,7 +107,7 @@ pub(super) fn throughput(
             }
         }
     };
-    producer.flush(Duration::from_secs(120))?;
+    producer.flush(Duration::from_mins(2))?;
     none_failed(&acks)?;
     Ok(Throughput { records_per_second: end, records: acks.acknowledged.load(Ordering::Relaxed) })
 }
@@ -124,7 +124,7 @@ pub(super) fn one_at_a_time(bootstrap: &str, topic: &str, size: usize, length: D
         let now = acks.begin.elapsed().as_nanos() as usize;
         let record = BaseRecord::<(), [u8], _>::with_opaque_to(topic, now).partition(0).payload(&value);
         producer.send(record).map_err(|(e, _)| e)?;
-        delivered.recv_timeout(Duration::from_secs(60)).context("one record to be acknowledged")?;
+        delivered.recv_timeout(Duration::from_mins(1)).context("one record to be acknowledged")?;
         sent += 1;
     }
     none_failed(&acks)?;
@@ -154,7 +154,7 @@ pub(super) fn paced(
         let record = BaseRecord::<(), [u8], _>::with_opaque_to(topic, due.as_nanos() as usize);
         producer.send(record.partition(i as i32 % partitions).payload(&value)).map_err(|(e, _)| e)?;
     }
-    producer.flush(Duration::from_secs(60))?;
+    producer.flush(Duration::from_mins(1))?;
     none_failed(&acks)?;
     let delays = acks.delays_ms.lock().unwrap_or_else(PoisonError::into_inner);
     // The first second is the client's own start: metadata, connections, a producer id.

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long one client program may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// All of them.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
@@ -45,26 +45,25 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
     let outcome = programs::script(python, name).and_then(|mut command| {
         command.arg(cluster.bootstrap());
-        run_program(command, b"", Duration::from_secs(300))
+        run_program(command, b"", Duration::from_mins(5))
     });
     match outcome {
         Ok(outcome) => {
-            let mut checks = 0;
+            let mut ended = false;
             for line in outcome.text().lines() {
                 if let Some(name) = line.strip_prefix("pass ") {
                     report.check(format!("{client}: {name}"), true, "as it should");
                 } else if let Some(line) = line.strip_prefix("FAIL ") {
                     let (name, why) = line.split_once(": ").unwrap_or((line, ""));
                     report.check(format!("{client}: {name}"), false, why);
-                } else {
-                    continue;
                 }
-                checks += 1;
+                ended |= line == "end";
             }
-            report.check(format!("{client}: the script ran to its end"), checks > 10, outcome.err_tail());
+            let last_words = if ended { String::new() } else { outcome.err_tail() };
+            report.check(format!("{client}: the script runs to its end"), ended, last_words);
         }
         Err(e) => {
-            report.check(format!("{client}: the script ran to its end"), false, format!("{e:#}"));
+            report.check(format!("{client}: the script runs to its end"), false, format!("{e:#}"));
         }
     }
 }
@@ -79,10 +78,11 @@ fn run_kcat(report: &mut Report, cluster: &Cluster, kcat: &Path) -> Result<()> {
     };
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("kcat-{codec}");
-        let lines: String = (0..200).map(|n| format!("line {n} {}\n", "x".repeat(100))).collect();
+        let lines = numbered_lines(200);
         let round_trip = metadata.create_topic(&topic, 1, 3, &[]).and_then(|()| {
             let acks = ["-X", "acks=all", "-X", "enable.idempotence=true"];
-            call(&[&["-P", "-t", &topic, "-p", "0", "-z", codec], &acks[..]].concat(), lines.as_bytes())?.succeeded()?;
+            call(&[&["-P", "-t", &topic, "-p", "0", "-z", codec], &acks[..]].concat(), lines.as_bytes())?
+                .succeeded()?;
             let read = call(&["-C", "-e", "-q", "-t", &topic, "-p", "0", "-o", "beginning"], b"")?.succeeded()?;
             ensure!(read.out == lines.as_bytes(), "{} bytes written, {} read", lines.len(), read.out.len());
             Ok("200 lines there and back".into())
@@ -99,13 +99,26 @@ fn run_kcat(report: &mut Report, cluster: &Cluster, kcat: &Path) -> Result<()> {
     });
     report.check_result("kcat: keys and headers", keyed);
     let query = call(&["-Q", "-t", "kcat-keys:0:-1"], b"").and_then(Outcome::succeeded);
-    report.check_result("kcat: -Q by timestamp", query.and_then(|o| o.says("offset 1")).map(|o| o.text().trim().to_owned()));
+    report.check_result(
+        "kcat: -Q by timestamp",
+        query.and_then(|o| o.says("offset 1")).map(|o| o.text().trim().to_owned()),
+    );
     let last = call(&["-C", "-e", "-q", "-t", "kcat-none", "-p", "0", "-o", "-1", "-c", "1"], b"");
-    report.check_result("kcat: the last record", last.and_then(|o| o.succeeded()?.says("line 199")).map(|_| "line 199".into()));
-    let made = call(&["-P", "-t", "kcat-auto-created"], b"made by writing\n").and_then(Outcome::succeeded).and_then(|_| {
-        let arguments = ["-C", "-e", "-q", "-t", "kcat-auto-created", "-o", "beginning"];
-        call(&arguments, b"")?.succeeded()?.says("made by writing").context("read it back")
-    });
+    report.check_result(
+        "kcat: the last record",
+        last.and_then(|o| o.succeeded()?.says("line 199")).map(|_| "line 199".into()),
+    );
+    let made =
+        call(&["-P", "-t", "kcat-auto-created"], b"made by writing\n").and_then(Outcome::succeeded).and_then(|_| {
+            let arguments = ["-C", "-e", "-q", "-t", "kcat-auto-created", "-o", "beginning"];
+            call(&arguments, b"")?.succeeded()?.says("made by writing").context("read it back")
+        });
     report.check_result("kcat: a topic made by writing to it", made.map(|_| "written and read".into()));
     Ok(())
+}
+
+/// Lines that compress, each different.
+pub(super) fn numbered_lines(count: usize) -> String {
+    let lines: Vec<_> = (0..count).map(|n| format!("line {n} {}\n", "x".repeat(100))).collect();
+    lines.concat()
 }

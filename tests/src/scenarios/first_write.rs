@@ -30,8 +30,16 @@ pub(super) enum Client {
 
 /// A client with everything loaded that waits for the word.
 pub(super) enum Writer {
-    Program { child: Child, lines: Receiver<(Instant, String)> },
-    Library { bootstrap: String, producer: Option<ThreadedProducer<FirstAck>>, acks: Receiver<Instant>, tell: Sender<Instant> },
+    Program {
+        child: Child,
+        lines: Receiver<(Instant, String)>,
+    },
+    Library {
+        bootstrap: String,
+        producer: Option<ThreadedProducer<FirstAck>>,
+        acks: Receiver<Instant>,
+        tell: Sender<Instant>,
+    },
 }
 
 #[derive(Clone)]

@@ -66,9 +66,21 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
 
     let attack = Attack { port: cluster.ports(victim).kafka, wanted, seed, ..Attack::default() };
     let peaks = thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|n| scope.spawn({ let (attack, frames) = (&attack, &frames); move || attack.work(n, frames) })).collect();
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|n| {
+                scope.spawn({
+                    let (attack, frames) = (&attack, &frames);
+                    move || attack.work(n, frames)
+                })
+            })
+            .collect();
         let ports = (0..3).flat_map(|id| [cluster.ports(id).replication, cluster.ports(id).controller]);
-        let noise = is_chronik(settings).then(|| scope.spawn({ let (ports, attack) = (ports.collect::<Vec<_>>(), &attack); move || attack.noise(&ports) }));
+        let noise = is_chronik(settings).then(|| {
+            scope.spawn({
+                let (ports, attack) = (ports.collect::<Vec<_>>(), &attack);
+                move || attack.noise(&ports)
+            })
+        });
         let peaks = watch(&cluster, &workers);
         attack.over.store(true, Ordering::SeqCst);
         drop(noise);
@@ -80,9 +92,14 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     let gap = load.longest_gaps(begin, begin + took).into_iter().max().unwrap_or(Duration::MAX);
     report.check("the well-behaved client never waits longer than 2 s", gap <= LONGEST_GAP, ms(gap));
     load.pause(PATIENCE)?;
-    report.check("no write of the well-behaved client fails", load.failures().is_empty(), format!("{:?}", load.failures()));
+    report.check(
+        "no write of the well-behaved client fails",
+        load.failures().is_empty(),
+        format!("{:?}", load.failures()),
+    );
     report.check_result("its records are there once and in order", verify(&cluster.bootstrap(), &[&load]));
-    let mut table = Table::new("Hostile frames", &["frames", "connections", "answers", "seconds", "noise to peer ports"]);
+    let mut table =
+        Table::new("Hostile frames", &["frames", "connections", "answers", "seconds", "noise to peer ports"]);
     let count = |n: &AtomicU64| n.load(Ordering::Relaxed).to_string();
     table.row(vec![
         count(&attack.dealt_with),

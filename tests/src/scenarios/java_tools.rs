@@ -1,6 +1,6 @@
 //! Kafka's own command line tools, as its start scripts would call them.
 
-use super::clients::PATIENCE;
+use super::clients::{PATIENCE, numbered_lines};
 use crate::harness::clients::{Outcome, run as run_program};
 use crate::harness::cluster::Cluster;
 use crate::harness::kafka::Kafka;
@@ -60,8 +60,17 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     }
     report.check_result("java: console consumer prints keys and headers", keys(&tools));
     let perf = [
-        "--topic", "java-perf", "--num-records", "50000", "--record-size", "1000", "--throughput", "-1",
-        "--producer-props", "bootstrap.servers=BOOTSTRAP", "acks=all",
+        "--topic",
+        "java-perf",
+        "--num-records",
+        "50000",
+        "--record-size",
+        "1000",
+        "--throughput",
+        "-1",
+        "--producer-props",
+        "bootstrap.servers=BOOTSTRAP",
+        "acks=all",
     ];
     report.check_result("java: kafka-producer-perf-test", tools.says(PRODUCER_PERF, &perf, "50000 records sent"));
     report.check_result("java: kafka-get-offsets after it", offsets(&tools, "java-perf", 50_000));
@@ -83,12 +92,22 @@ fn does_not_exist(outcome: &Outcome) -> Result<String> {
 
 fn round_trip(tools: &Tools<'_>, codec: &str) -> Result<String> {
     let topic = format!("java-{codec}");
-    let lines: String = (0..100).map(|n| format!("line {n} {}\n", "y".repeat(100))).collect();
+    let lines = numbered_lines(100);
     let producer = ["--bootstrap-server", "BOOTSTRAP", "--topic", &topic, "--compression-codec", codec];
     tools.call(PRODUCER, &producer, lines.as_bytes())?.succeeded().context("produce")?;
     let consumer = [
-        "--bootstrap-server", "BOOTSTRAP", "--topic", &topic, "--partition", "0", "--offset", "earliest",
-        "--max-messages", "100", "--timeout-ms", "30000",
+        "--bootstrap-server",
+        "BOOTSTRAP",
+        "--topic",
+        &topic,
+        "--partition",
+        "0",
+        "--offset",
+        "earliest",
+        "--max-messages",
+        "100",
+        "--timeout-ms",
+        "30000",
     ];
     let read = tools.call(CONSUMER, &consumer, b"")?.succeeded().context("consume")?;
     ensure!(read.out == lines.as_bytes(), "{} bytes written, {} read", lines.len(), read.out.len());
@@ -97,14 +116,35 @@ fn round_trip(tools: &Tools<'_>, codec: &str) -> Result<String> {
 
 fn keys(tools: &Tools<'_>) -> Result<String> {
     let producer = [
-        "--bootstrap-server", "BOOTSTRAP", "--topic", "java-keys", "--property", "parse.key=true", "--property",
+        "--bootstrap-server",
+        "BOOTSTRAP",
+        "--topic",
+        "java-keys",
+        "--property",
+        "parse.key=true",
+        "--property",
         "parse.headers=true",
     ];
     tools.call(PRODUCER, &producer, b"h1:v1,h2:v2\tkey\tvalue\n")?.succeeded().context("produce")?;
     let consumer = [
-        "--bootstrap-server", "BOOTSTRAP", "--topic", "java-keys", "--partition", "0", "--offset", "earliest",
-        "--max-messages", "1", "--timeout-ms", "30000", "--property", "print.key=true", "--property",
-        "print.headers=true", "--property", "print.offset=true",
+        "--bootstrap-server",
+        "BOOTSTRAP",
+        "--topic",
+        "java-keys",
+        "--partition",
+        "0",
+        "--offset",
+        "earliest",
+        "--max-messages",
+        "1",
+        "--timeout-ms",
+        "30000",
+        "--property",
+        "print.key=true",
+        "--property",
+        "print.headers=true",
+        "--property",
+        "print.offset=true",
     ];
     let read = tools.call(CONSUMER, &consumer, b"")?.succeeded()?.says("Offset:0\th1:v1,h2:v2\tkey\tvalue")?;
     Ok(read.text().trim().to_owned())

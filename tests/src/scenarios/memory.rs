@@ -39,7 +39,10 @@ fn settle(cluster: &Cluster) -> Result<Vec<Usage>> {
     loop {
         thread::sleep(Duration::from_secs(5));
         let now = usages()?;
-        let settled = now.iter().zip(&before).all(|(now, before)| now.rss_bytes.abs_diff(before.rss_bytes) * 100 <= before.rss_bytes);
+        let settled = now
+            .iter()
+            .zip(&before)
+            .all(|(now, before)| now.rss_bytes.abs_diff(before.rss_bytes) * 100 <= before.rss_bytes);
         if settled || Instant::now() >= deadline {
             return Ok(now);
         }

@@ -41,7 +41,8 @@ const HEAD: usize = 8;
 /// the bytes behind the frame are taken for the next one.
 pub(super) fn mutate(random: &mut impl Rng, frame: &[u8], other: &[u8]) -> (Mutation, Vec<u8>) {
     // Lies about the length end a connection, and with it the frames behind: they are a small share.
-    let mutation = if random.random_ratio(1, 20) { ALL[random.random_range(9..12)] } else { ALL[random.random_range(0..9)] };
+    let mutation =
+        if random.random_ratio(1, 20) { ALL[random.random_range(9..12)] } else { ALL[random.random_range(0..9)] };
     let mut bytes = frame.to_vec();
     match mutation {
         Mutation::Untouched => return (mutation, bytes),
@@ -105,8 +106,13 @@ fn stretch(random: &mut impl Rng, length: usize) -> (usize, usize) {
 
 /// Overwrites what may be a count or a length with one that nobody can have sent.
 fn blow_up(random: &mut impl Rng, bytes: &mut [u8]) {
-    let counts: [&[u8]; 5] =
-        [&[0x7f, 0xff, 0xff, 0xff], &[0x7f, 0xff], &[0x00, 0x0f, 0x42, 0x40], &[0x80, 0, 0, 0], &[0x03, 0xff, 0xff, 0xff]];
+    let counts: [&[u8]; 5] = [
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0x7f, 0xff],
+        &[0x00, 0x0f, 0x42, 0x40],
+        &[0x80, 0, 0, 0],
+        &[0x03, 0xff, 0xff, 0xff],
+    ];
     let count = counts[random.random_range(0..counts.len())];
     let at = random.random_range(HEAD.min(bytes.len() - 1)..bytes.len());
     for (byte, value) in bytes[at..].iter_mut().zip(count) {

@@ -109,11 +109,9 @@ fn plans(settings: &Settings, options: &Options, python: bool) -> Vec<Plan> {
         (given, _) => given.to_vec(),
     };
     let repetitions = |gap: u64| match (gap, settings.quick, settings.full) {
-        (_, true, _) => 1,
-        (30.., _, true) => 3,
-        (30.., _, false) => 1,
+        (_, true, _) | (30.., _, false) => 1,
+        (30.., _, true) | (_, _, false) => 3,
         (_, _, true) => 10,
-        (_, _, false) => 3,
     };
     let clients = if python { &[Client::KafkaPython, Client::Librdkafka][..] } else { &[Client::Librdkafka] };
     let mut plans = Vec::new();
@@ -156,7 +154,8 @@ fn schedule(plans: &[Plan], pace: f64) -> Vec<f64> {
         let fits = |start: usize| {
             slots.iter().all(|(a, b)| (start + a..start + b).all(|t| busy.get(t).copied().unwrap_or(0) + weight <= 2))
         };
-        let start = (0..).find(|start| fits(*start)).unwrap_or(0);
+        // Behind all that is planned there is always room.
+        let start = (0..busy.len()).find(|start| fits(*start)).unwrap_or(busy.len());
         for (a, b) in slots {
             busy.resize(busy.len().max(start + b), 0);
             busy[start + a..start + b].iter_mut().for_each(|t| *t += weight);
