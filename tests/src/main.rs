@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Common {
-    /// The chronik binary [default: target/release/chronik]
+    /// The chronik binary [default: what `CHRONIK_BIN` says, or target/release/chronik]
     #[arg(long, global = true, value_name = "PATH")]
     chronik: Option<PathBuf>,
     /// What the brokers run
@@ -106,7 +106,8 @@ fn settings(common: &Common) -> Result<Settings> {
     let software = match common.software {
         SoftwareName::Kafka => Software::Kafka(Kafka::fetch()?),
         SoftwareName::Chronik => {
-            let path = common.chronik.clone().unwrap_or_else(|| target().join("release/chronik"));
+            let named = common.chronik.clone().or_else(|| std::env::var_os("CHRONIK_BIN").map(PathBuf::from));
+            let path = named.unwrap_or_else(|| target().join("release/chronik"));
             Software::Chronik(path.canonicalize().with_context(|| format!("no chronik at {}", path.display()))?)
         }
     };

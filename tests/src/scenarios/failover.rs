@@ -5,7 +5,8 @@ use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::Metadata;
 use crate::load::{Load, verify};
 use crate::report::{Report, Table, median, ms};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use std::fs;
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "failover";
@@ -83,21 +84,36 @@ fn leader_of(metadata: &Metadata, partition: usize) -> Result<usize> {
     Ok(leader as usize)
 }
 
-/// Which broker leads the controller quorum, by what the brokers' own metrics say.
+/// Which broker leads the controller quorum: the one that the brokers' logs name with the highest term.
 fn controller_leader(cluster: &Cluster, software: &Software) -> Result<usize> {
     if let Software::Kafka(_) = software {
-        // Kafka tells its metrics to JMX alone; which of its brokers is killed here does not matter.
+        // Kafka names it to its own tools alone; which of its brokers is killed here does not matter.
         return Ok(cluster.size() - 1);
     }
-    let mut seen = String::new();
-    for id in 0..cluster.size() {
-        let (code, metrics) = cluster.http(id, "/metrics")?;
-        ensure!(code == 200, "/metrics of broker {id} answers {code}");
-        let lines: Vec<_> = metrics.lines().filter(|l| !l.starts_with('#') && l.contains("controller")).collect();
-        if lines.iter().any(|l| l.starts_with("chronik_controller_is_leader") && l.ends_with(" 1")) {
-            return Ok(id);
-        }
-        seen.push_str(&lines.join("\n"));
+    let logs: Vec<_> = (0..cluster.size()).map(|id| fs::read(cluster.log(id))).collect::<Result<_, _>>()?;
+    let text = logs.iter().map(|log| String::from_utf8_lossy(log)).collect::<String>();
+    let leader = text.lines().filter_map(leadership).max().context("no log says who leads the controller quorum")?.1;
+    ensure!(cluster.is_running(leader), "broker {leader} leads the controller quorum and does not run");
+    Ok(leader)
+}
+
+/// Term and broker, from a line like `… broker 2 leads the controller quorum … term=7`.
+fn leadership(line: &str) -> Option<(u64, usize)> {
+    let (before, after) = line.split_once(" leads the controller quorum")?;
+    let broker = before.rsplit(' ').next()?.parse().ok()?;
+    let digits = after.split_once("term=")?.1;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    Some((digits[..end].parse().ok()?, broker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leadership;
+
+    #[test]
+    fn a_log_line_names_the_controller_leader_and_its_term() {
+        let line = "2026-01-01T00:00:00Z  INFO broker 2 leads the controller quorum broker=2 term=17";
+        assert_eq!(leadership(line), Some((17, 2)));
+        assert_eq!(leadership("INFO the leader changed term=3"), None);
     }
-    bail!("no broker says that it leads the controller quorum:\n{seen}")
 }

@@ -38,7 +38,7 @@ pub struct Options {
 
 const TARGET: &str = "hostile-target";
 const NEIGHBOUR: &str = "neighbour";
-const WORKERS: u64 = 16;
+const WORKERS: u64 = 48;
 /// How many frames are written before their answers are read.
 const IN_A_ROW: usize = 32;
 /// How much more memory a broker may take under attack than before it.
