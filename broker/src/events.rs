@@ -1,7 +1,7 @@
 //! The event bus: what changed in the cluster, drawn from applying the metadata log and from nothing else.
 
 use chronik_core::cluster::Image;
-use chronik_core::ids::{BrokerId, MetadataOffset, TopicPartition};
+use chronik_core::ids::MetadataOffset;
 use tokio::sync::mpsc;
 
 /// One applied entry's (or snapshot's) consequences.
@@ -14,15 +14,7 @@ pub struct MetadataUpdate {
 }
 
 /// One thing that changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetadataEvent {
-    /// A broker registered, was fenced or unfenced, or moved.
-    Broker(BrokerId),
-    /// A partition was created or changed.
-    PartitionChanged(TopicPartition),
-    /// A partition was deleted with its topic.
-    PartitionDeleted(TopicPartition),
-}
+pub use chronik_core::cluster::Change as MetadataEvent;
 
 impl MetadataUpdate {
     /// The metadata offset that it is true at.

@@ -1,6 +1,16 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
+mod api;
+pub mod cli;
+pub mod config;
 pub mod controller;
 pub mod events;
+pub mod health;
+mod identity;
+pub mod metrics;
+pub mod node;
 pub mod partitions;
 pub mod peers;
+pub mod replication;
+pub mod server;
+mod wire;

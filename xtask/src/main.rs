@@ -1,2 +1,67 @@
-//! (to be written)
-fn main() {}
+//! `cargo xtask …`: build, test and benchmark commands that need more than cargo.
+
+mod build;
+mod check;
+mod command;
+mod tests;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare what the tests need, run all that this machine can, and name what it could not.
+    Test(tests::Test),
+    /// Measure beside Apache Kafka, and print the ratios.
+    Bench {
+        /// Passed on to `chronik-tests bench`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run the simulator: `cargo xtask sim --seeds 0..1000`.
+    Sim {
+        /// Passed on to `chronik-sim`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run the end-to-end tests on kind.
+    E2e {
+        /// Passed on to `chronik-e2e`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build the container image `chronik:dev`.
+    Image {
+        /// The image's name.
+        #[arg(long, default_value = "chronik:dev")]
+        tag: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Test(test) => test.run(),
+        Command::Bench { args } => build::tests_binary().and_then(|mut b| command::run(b.arg("bench").args(args))),
+        Command::Sim { args } => {
+            command::run(command::cargo(&["run", "--quiet", "--release", "--package", "chronik-sim", "--"]).args(args))
+        }
+        Command::E2e { args } => {
+            command::run(command::cargo(&["run", "--quiet", "--package", "chronik-e2e", "--"]).args(args))
+        }
+        Command::Image { tag } => build::image(&tag),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

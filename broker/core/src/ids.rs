@@ -90,6 +90,10 @@ unique!(
     DirectoryId
 );
 unique!(
+    /// One process of a broker, from its start to its end (KIP-631's incarnation id).
+    IncarnationId
+);
+unique!(
     /// The cluster's identity, chosen once, by the first entry of the metadata log.
     ClusterId
 );

@@ -1,1 +1,33 @@
-//! (to be written)
+//! A broker's durable bytes: synchronous, on a [`Disk`] that tests can crash.
+//!
+//! - [`Log`]: the records of all partitions. One write-ahead log makes them durable with one sync a round
+//!   ([`Log::commit`]); partition segments in Kafka's own batch format are written behind it
+//!   ([`Log::apply`]); a checkpoint syncs those and lets the write-ahead log's segments be used again.
+//! - [`Writer`]: the one thread that does this for a broker.
+//! - [`LogReader`]: what the segments hold, checked.
+//! - [`Journal`]: a small record log apart from it, for the metadata quorum.
+//!
+//! A data directory holds `LOCK`, `checkpoint`, `wal/` and `partitions/`; the modules of those names describe
+//! the formats. Nothing here knows of leaders, requests or clocks.
+
+mod checkpoint;
+mod disk;
+mod error;
+mod journal;
+mod log;
+mod options;
+mod partition;
+mod recovery;
+mod store;
+mod wal;
+mod writer;
+
+pub use disk::{
+    Disk, DiskFile, Entry, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock, create_dir_all,
+};
+pub use error::LogError;
+pub use journal::Journal;
+pub use log::{Log, LogReader};
+pub use options::{Op, Options, RecoveredPartition};
+pub use partition::ReadError;
+pub use writer::{CommitStats, Writer};

@@ -1,5 +1,19 @@
-//! The partitions that this broker holds: `handle` is how the rest of the broker asks for something.
+//! The partitions that this broker holds. Each belongs to one owner task, which alone touches its replica; the
+//! rest of the broker asks through [`Partitions`], and events reach it through [`Owners`].
 
+mod commands;
 pub mod handle;
+mod hosted;
+mod input;
+mod metrics;
+mod owner;
+mod reads;
+mod records;
+mod registry;
+mod tail;
+mod timestamps;
 
 pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
+pub use input::{Input, Owners};
+pub use metrics::{LogMetrics, PartitionMetrics};
+pub use registry::{PartitionsConfig, feed, start};

@@ -3,8 +3,8 @@
 //! Cloning is cheap (persistent maps): a reader takes a clone and has a consistent view for as long as it likes.
 
 use crate::ids::{
-    BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, MetadataOffset, PartitionEpoch, PartitionId,
-    ProducerId, TopicId, TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
+    PartitionId, ProducerId, TopicId, TopicPartition,
 };
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,11 @@ pub struct Broker {
     pub epoch: Option<BrokerEpoch>,
     /// The data directory that it registered with.
     pub directory: Option<DirectoryId>,
+    /// The process that registered, so that its own retry is told from its successor.
+    pub incarnation: Option<IncarnationId>,
+    /// The entry that last fenced it (its registration counts as one). It may lead again only once it has
+    /// applied that entry: before, it cannot know which leaderships it has lost.
+    pub fenced_at: MetadataOffset,
     /// A fenced broker leads nothing, is in no ISR, and is not shown to clients.
     pub fenced: bool,
     /// Where clients reach it.
@@ -78,7 +83,8 @@ pub struct Partition {
     pub replicas: Vec<BrokerId>,
     /// The in-sync replicas; a subset of `replicas`.
     pub isr: Vec<BrokerId>,
-    /// The eligible leader replicas (KIP-966): not in the ISR, but known to hold everything committed.
+    /// The eligible leader replicas (KIP-966): not in the ISR, but known to hold everything committed. The one
+    /// that left the ISR last comes first.
     pub elr: Vec<BrokerId>,
     /// `None` while no eligible replica is alive.
     pub leader: Option<BrokerId>,
@@ -104,6 +110,24 @@ impl Image {
         self.brokers.get(&id).filter(|b| !b.fenced)
     }
 
+    /// What is wrong with this image, if anything: rules that no sequence of commands may break.
+    pub fn valid(&self) -> Result<(), String> {
+        for (tp, topic, partition) in self.partitions() {
+            partition.valid(topic.min_insync_replicas).map_err(|e| format!("{tp}: {e}: {partition:?}"))?;
+            if let Some(fenced) = partition.isr.iter().find(|id| self.alive(**id).is_none()) {
+                return Err(format!("{tp}: broker {fenced} is fenced and in the ISR: {partition:?}"));
+            }
+            if let Some(stranger) = partition.replicas.iter().find(|id| !self.brokers.contains_key(id)) {
+                return Err(format!("{tp}: replica {stranger} is no member"));
+            }
+        }
+        let named = self.topic_ids.iter().all(|(name, id)| self.topics.get(id).is_some_and(|t| t.name == *name));
+        if !named || self.topic_ids.len() != self.topics.len() {
+            return Err("names and ids of topics disagree".into());
+        }
+        Ok(())
+    }
+
     /// Every partition with its id.
     pub fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &Topic, &Partition)> {
         self.topics.iter().flat_map(|(id, topic)| {
@@ -113,5 +137,28 @@ impl Image {
                 .enumerate()
                 .map(move |(i, p)| (TopicPartition { topic: *id, partition: PartitionId(i as i32) }, topic, p))
         })
+    }
+}
+
+impl Partition {
+    fn valid(&self, min_insync_replicas: usize) -> Result<(), &'static str> {
+        let repeats = |ids: &[BrokerId]| ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
+        if self.replicas.is_empty() || repeats(&self.replicas) || repeats(&self.isr) || repeats(&self.elr) {
+            return Err("no replicas, or one twice");
+        }
+        if !self.isr.iter().chain(&self.elr).all(|id| self.replicas.contains(id)) {
+            return Err("in-sync or eligible without being a replica");
+        }
+        if self.elr.iter().any(|id| self.isr.contains(id)) {
+            return Err("in-sync and eligible at once");
+        }
+        if self.isr.len() >= min_insync_replicas && !self.elr.is_empty() {
+            return Err("eligible replicas are kept though the ISR is large enough");
+        }
+        match self.leader {
+            Some(leader) if !self.isr.contains(&leader) => Err("the leader is not in sync"),
+            None if !self.isr.is_empty() => Err("in-sync replicas and no leader"),
+            _ => Ok(()),
+        }
     }
 }

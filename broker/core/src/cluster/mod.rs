@@ -1,6 +1,24 @@
 //! The cluster's metadata as every broker sees it, and the decisions of the controller: both are the result
 //! of applying the metadata log's entries, in order, to an [`Image`].
+//!
+//! The log holds commands, and what they lead to is decided when they are applied: by every broker alike,
+//! because nothing but the image and the entry goes into it. So a rule that is in use may not change for
+//! entries that may be in a log already; a changed rule is a new command.
 
+mod apply;
+mod assignment;
+mod command;
+pub mod config;
+mod diff;
+mod election;
+mod fencing;
 mod image;
+mod isr;
+mod producer_ids;
+#[cfg(test)]
+mod tests;
+mod topics;
 
+pub use command::{Answer, Change, Member, MetadataCommand, Outcome, Refusal};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
+pub use topics::MAX_PARTITIONS;

@@ -1,8 +1,12 @@
 //! One whole, checked record batch.
 
-use super::header::{BatchHeader, CRC_FROM, HeaderError};
+use super::header::{BatchHeader, CRC_FROM, Compression, HEADER_LEN, HeaderError};
 use crate::ids::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
+
+/// Bytes of the smallest record: one each for length, attributes, timestamp delta, offset delta, the lengths of key
+/// and value, and the count of headers.
+const MIN_RECORD_LEN: usize = 7;
 
 /// A record batch whose length, CRC and counts agree. Its bytes are shared, not copied.
 #[derive(Clone, Debug)]
@@ -75,6 +79,17 @@ impl RecordBatch {
         if h.compression().is_none() {
             return Err(BatchError::Compression(h.attributes & 0x07));
         }
+        // What a count claims takes up offsets, so it has to be paid for in bytes; of a compressed batch only that
+        // there is something.
+        let records = batch.bytes.len() - HEADER_LEN;
+        let least =
+            if h.compression() == Some(Compression::None) { h.record_count as usize * MIN_RECORD_LEN } else { 1 };
+        if records < least {
+            return Err(BatchError::Invalid("more records than bytes for them"));
+        }
+        if h.is_transactional() && h.producer_id.is_none() {
+            return Err(BatchError::Invalid("a transactional batch needs a producer id"));
+        }
         if h.is_control() {
             return Err(BatchError::Invalid("a producer may not write control records"));
         }
@@ -92,6 +107,11 @@ impl RecordBatch {
     /// The batch as it is on the wire and on the disk.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The batch's bytes alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in

@@ -3,6 +3,10 @@
 
 mod batch;
 mod header;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{BatchError, Limits, RecordBatch, split_batches};
 pub use header::{BatchHeader, Compression, HEADER_LEN, HeaderError, TimestampType};

@@ -1,9 +1,27 @@
 //! The replica of one partition on this broker: leader or follower, its high watermark, its view of the ISR,
 //! and the producers that wait for it. Events in, commands out; `event` names both.
 
+mod epochs;
 mod event;
+mod follower;
+mod high_watermark;
+mod isr;
+mod leader;
+mod log;
+mod pending_appends;
+mod planted;
+mod progress;
+mod replica;
+mod status;
+#[cfg(test)]
+mod tests;
 
 pub use event::{
     Acks, Command, Config, Event, FollowerMessage, LeaderMessage, LogState, PartitionState, ProduceError, Produced,
     StreamId, Ticket,
 };
+pub use isr::{IsrState, IsrView};
+#[cfg(feature = "planted-faults")]
+pub use planted::Fault;
+pub use replica::Replica;
+pub use status::{Role, Status};

@@ -1,0 +1,203 @@
+//! The entries of the metadata log, and what can come of one.
+
+use super::Endpoint;
+use crate::ids::{
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId,
+    TopicPartition,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One entry of the metadata log. New kinds are added at the end: the position is the encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetadataCommand {
+    /// The first entry of a new cluster: its identity and its initial members.
+    CreateCluster {
+        /// Chosen at random by the first controller leader.
+        cluster_id: ClusterId,
+        /// Who is expected; each may be given replicas before it has ever been seen.
+        members: Vec<Member>,
+    },
+    /// A broker process takes part from now on (KIP-631). Its epoch is the entry's offset.
+    RegisterBroker {
+        /// Who, and where it is reached.
+        member: Member,
+        /// Its data directory; another one than before means that its disk was replaced.
+        directory: DirectoryId,
+        /// Its process.
+        incarnation: IncarnationId,
+    },
+    /// The broker is not heard from any more.
+    Fence {
+        /// Who.
+        id: BrokerId,
+        /// The registration that is meant; a later one is left alone.
+        epoch: BrokerEpoch,
+    },
+    /// The broker is heard, and knows all that happened up to its fencing.
+    Unfence {
+        /// Who.
+        id: BrokerId,
+        /// The registration that is meant.
+        epoch: BrokerEpoch,
+    },
+    /// A new topic.
+    CreateTopic {
+        /// Chosen at random by who asks, so that a retry finds what the first try made.
+        id: TopicId,
+        /// Its name.
+        name: String,
+        /// How many partitions.
+        partitions: i32,
+        /// How many replicas each; ignored when there are `assignments`.
+        replication_factor: i16,
+        /// Replicas by partition, as chosen by the client; empty to have them chosen here.
+        assignments: BTreeMap<i32, Vec<BrokerId>>,
+        /// Topic configs by Kafka's names.
+        configs: BTreeMap<String, String>,
+        /// `min.insync.replicas` of a topic that does not say its own.
+        default_min_insync_replicas: i32,
+    },
+    /// A topic and all that is in it goes.
+    DeleteTopic {
+        /// Which.
+        id: TopicId,
+    },
+    /// A leader asks for another ISR (KIP-497).
+    AlterPartition {
+        /// The broker that asks.
+        leader: BrokerId,
+        /// Its registration.
+        broker_epoch: BrokerEpoch,
+        /// The partition.
+        partition: TopicPartition,
+        /// The leadership that asks.
+        leader_epoch: LeaderEpoch,
+        /// The state that it saw.
+        partition_epoch: PartitionEpoch,
+        /// The new ISR, each member with the registration that its leader knows (KIP-903).
+        isr: Vec<(BrokerId, BrokerEpoch)>,
+    },
+    /// A block of producer ids for one broker.
+    AllocateProducerIds {
+        /// Who asks.
+        broker: BrokerId,
+        /// Its registration.
+        epoch: BrokerEpoch,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// A broker as it is configured or as it presents itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number.
+    pub id: BrokerId,
+    /// Where clients reach it.
+    pub kafka: Endpoint,
+    /// Where its followers reach it.
+    pub replication: Endpoint,
+    /// The failure domain it is in.
+    pub rack: Option<Arc<str>>,
+}
+
+/// What came of an entry: the same for everyone who applies it. A refusal has changed nothing.
+pub type Outcome = Result<Answer, Refusal>;
+
+/// What an accepted entry has to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Nothing beyond that it was done.
+    Done,
+    /// The broker is registered, under this epoch.
+    Registered(BrokerEpoch),
+    /// The topic is there.
+    Topic(TopicId),
+    /// These ids are the broker's alone.
+    ProducerIds(Range<ProducerId>),
+}
+
+/// Why an entry changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The cluster's first entry came a second time.
+    #[error("the cluster exists already")]
+    ClusterExists,
+    /// An entry came before the cluster's first.
+    #[error("the cluster does not exist yet")]
+    NoCluster,
+    /// A broker number below zero.
+    #[error("{0} is no broker id")]
+    InvalidBroker(BrokerId),
+    /// No member has that number.
+    #[error("broker {0} is not a member")]
+    UnknownBroker(BrokerId),
+    /// The registration named is not the broker's current one.
+    #[error("broker {id} is registered under epoch {current:?}, not {given}")]
+    StaleBrokerEpoch {
+        /// The broker.
+        id: BrokerId,
+        /// The epoch that was named.
+        given: BrokerEpoch,
+        /// The current one.
+        current: Option<BrokerEpoch>,
+    },
+    /// There is a topic of that name.
+    #[error("topic '{0}' already exists")]
+    TopicExists(String),
+    /// There is no such topic.
+    #[error("no such topic")]
+    UnknownTopic,
+    /// The name is not allowed.
+    #[error("{0}")]
+    InvalidTopicName(String),
+    /// The number of partitions is not allowed.
+    #[error("{0}")]
+    InvalidPartitions(String),
+    /// There are not that many brokers, or none is there to lead.
+    #[error("{0}")]
+    InvalidReplicationFactor(String),
+    /// The replicas given do not fit.
+    #[error("{0}")]
+    InvalidAssignment(String),
+    /// A config that is not known, or whose value is not honoured.
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// There is no such partition.
+    #[error("no such partition")]
+    UnknownPartition,
+    /// The broker that asks does not lead the partition in that epoch.
+    #[error("not the leader of the partition in that epoch")]
+    NotLeader,
+    /// The partition changed since the state that was named.
+    #[error("the partition is at epoch {current}, not {given}")]
+    StalePartitionEpoch {
+        /// The epoch that was named.
+        given: PartitionEpoch,
+        /// The current one.
+        current: PartitionEpoch,
+    },
+    /// The ISR asked for is not one that could be.
+    #[error("{0}")]
+    InvalidIsr(String),
+    /// A broker in the ISR asked for is fenced, or registered anew.
+    #[error("broker {0} is fenced or was restarted, and cannot join the ISR")]
+    IneligibleReplica(BrokerId),
+    /// A block of no ids, or of more than there are.
+    #[error("{0} producer ids cannot be given out")]
+    InvalidProducerIdCount(u32),
+}
+
+/// One thing that an entry changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Change {
+    /// A broker registered, was fenced or unfenced, or moved.
+    Broker(BrokerId),
+    /// A partition was created or changed.
+    PartitionChanged(TopicPartition),
+    /// A partition was deleted with its topic.
+    PartitionDeleted(TopicPartition),
+}

@@ -1,0 +1,34 @@
+//! What lies between two images, for who skipped the entries between them (a snapshot was installed).
+
+use super::command::Change;
+use super::image::Image;
+
+impl Image {
+    /// Everything in this image, as if it had come to be at once.
+    pub fn everything(&self) -> Vec<Change> {
+        let brokers = self.brokers.keys().map(|id| Change::Broker(*id));
+        brokers.chain(self.partitions().map(|(tp, ..)| Change::PartitionChanged(tp))).collect()
+    }
+
+    /// What changed from `before` to this image.
+    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (id, broker) in &self.brokers {
+            if before.brokers.get(id) != Some(broker) {
+                changes.push(Change::Broker(*id));
+            }
+        }
+        changes.extend(before.brokers.keys().filter(|id| !self.brokers.contains_key(id)).map(|id| Change::Broker(*id)));
+        for (tp, ..) in before.partitions() {
+            if self.partition(tp).is_none() {
+                changes.push(Change::PartitionDeleted(tp));
+            }
+        }
+        for (tp, _, partition) in self.partitions() {
+            if before.partition(tp) != Some(partition) {
+                changes.push(Change::PartitionChanged(tp));
+            }
+        }
+        changes
+    }
+}

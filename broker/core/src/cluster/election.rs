@@ -1,0 +1,73 @@
+//! Who leads a partition, and who may (KIP-966).
+//!
+//! Every change of an ISR goes through [`with_isr`]. What makes the eligible replicas safe to elect: nothing is
+//! committed while the ISR is smaller than `min.insync.replicas`, so whoever leaves such an ISR, or brings it
+//! there, still holds everything committed for as long as its disk does.
+
+use super::image::Partition;
+use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch};
+
+/// What an election needs to know beside the partition.
+pub(super) struct Voters<A> {
+    /// `min.insync.replicas` as configured; not clamped to the number of replicas (nor does Kafka): with fewer
+    /// replicas than that, no `acks=all` write is ever accepted.
+    pub(super) min_insync_replicas: usize,
+    /// Whether a broker is registered and not fenced.
+    pub(super) alive: A,
+}
+
+/// The partition after its ISR has become `isr`, with eligible replicas, leader and epochs to match.
+pub(super) fn with_isr<A: Fn(BrokerId) -> bool>(
+    partition: &Partition,
+    isr: Vec<BrokerId>,
+    voters: &Voters<A>,
+) -> Partition {
+    let left = partition.isr.iter().filter(|id| !isr.contains(id));
+    let elr = left.chain(partition.elr.iter().filter(|id| !isr.contains(id))).copied().collect();
+    settle(partition, isr, elr, voters)
+}
+
+/// The partition after a replica has lost its disk: what it held counts for nothing.
+pub(super) fn without_disk<A: Fn(BrokerId) -> bool>(
+    partition: &Partition,
+    lost: BrokerId,
+    voters: &Voters<A>,
+) -> Partition {
+    let without = |ids: &[BrokerId]| ids.iter().copied().filter(|id| *id != lost).collect::<Vec<_>>();
+    settle(partition, without(&partition.isr), without(&partition.elr), voters)
+}
+
+/// The partition after an election in which replicas that have come back may stand.
+pub(super) fn elect<A: Fn(BrokerId) -> bool>(partition: &Partition, voters: &Voters<A>) -> Partition {
+    settle(partition, partition.isr.clone(), partition.elr.clone(), voters)
+}
+
+fn settle<A: Fn(BrokerId) -> bool>(
+    before: &Partition,
+    mut isr: Vec<BrokerId>,
+    mut elr: Vec<BrokerId>,
+    voters: &Voters<A>,
+) -> Partition {
+    let mut leader = before.leader.filter(|id| isr.contains(id) && (voters.alive)(*id));
+    if leader.is_none() {
+        leader = before.replicas.iter().copied().find(|id| isr.contains(id) && (voters.alive)(*id));
+    }
+    if leader.is_none()
+        && let Some(at) = elr.iter().position(|id| (voters.alive)(*id))
+    {
+        let elected = elr.remove(at);
+        isr = vec![elected];
+        leader = Some(elected);
+    }
+    if isr.len() >= voters.min_insync_replicas {
+        elr.clear();
+    }
+    let mut after = Partition { isr, elr, leader, ..before.clone() };
+    if after.leader != before.leader {
+        after.leader_epoch = LeaderEpoch(before.leader_epoch.0.saturating_add(1));
+    }
+    if after != *before {
+        after.partition_epoch = PartitionEpoch(before.partition_epoch.0.saturating_add(1));
+    }
+    after
+}

@@ -1,0 +1,119 @@
+//! Brokers that come, fall silent, and come back (KIP-631, KIP-841).
+
+use super::command::{Answer, Change, Member, Outcome, Refusal};
+use super::election::{Voters, elect, with_isr, without_disk};
+use super::image::{Broker, Image, Partition};
+use crate::ids::{
+    BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
+};
+
+impl Image {
+    /// A new process of a broker. It starts fenced, and all that its predecessor led or was in sync with is
+    /// given up first, even as the only replica: what it has in memory may be less than its predecessor had.
+    pub(super) fn register(
+        &mut self,
+        offset: MetadataOffset,
+        member: &Member,
+        directory: DirectoryId,
+        incarnation: IncarnationId,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if member.id.0 < 0 {
+            return Err(Refusal::InvalidBroker(member.id));
+        }
+        let before = self.brokers.get(&member.id);
+        if let Some(Broker { epoch: Some(epoch), incarnation: Some(current), .. }) = before
+            && *current == incarnation
+        {
+            return Ok(Answer::Registered(*epoch));
+        }
+        let disk_lost = before.and_then(|b| b.directory).is_some_and(|former| former != directory);
+        let epoch = BrokerEpoch(i64::try_from(offset.0).unwrap_or(i64::MAX));
+        let broker = Broker {
+            epoch: Some(epoch),
+            directory: Some(directory),
+            incarnation: Some(incarnation),
+            fenced_at: offset,
+            ..Broker::expected(member)
+        };
+        self.brokers.insert(member.id, broker);
+        changes.push(Change::Broker(member.id));
+        self.withdraw(member.id, disk_lost, changes);
+        Ok(Answer::Registered(epoch))
+    }
+
+    pub(super) fn fence(
+        &mut self,
+        offset: MetadataOffset,
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if self.current_registration(id, epoch)?.fenced {
+            return Ok(Answer::Done);
+        }
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.fenced = true;
+            broker.fenced_at = offset;
+        }
+        changes.push(Change::Broker(id));
+        self.withdraw(id, false, changes);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn unfence(&mut self, id: BrokerId, epoch: BrokerEpoch, changes: &mut Vec<Change>) -> Outcome {
+        if !self.current_registration(id, epoch)?.fenced {
+            return Ok(Answer::Done);
+        }
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.fenced = false;
+        }
+        changes.push(Change::Broker(id));
+        self.change_partitions(changes, |image, p, min_insync_replicas| {
+            let waits = p.leader.is_none() && p.elr.contains(&id);
+            waits.then(|| elect(p, &Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() }))
+        });
+        Ok(Answer::Done)
+    }
+
+    /// Takes a fenced broker out of every ISR, and out of what a lost disk could have made it eligible for.
+    fn withdraw(&mut self, id: BrokerId, disk_lost: bool, changes: &mut Vec<Change>) {
+        self.change_partitions(changes, |image, p, min_insync_replicas| {
+            let voters = Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() };
+            if disk_lost && (p.isr.contains(&id) || p.elr.contains(&id)) {
+                Some(without_disk(p, id, &voters))
+            } else if p.isr.contains(&id) {
+                let isr = p.isr.iter().copied().filter(|b| *b != id).collect();
+                Some(with_isr(p, isr, &voters))
+            } else {
+                None
+            }
+        });
+    }
+
+    /// Replaces each partition for which `decide` has a new state. It gets the topic's `min.insync.replicas`.
+    fn change_partitions(
+        &mut self,
+        changes: &mut Vec<Change>,
+        decide: impl Fn(&Self, &Partition, usize) -> Option<Partition>,
+    ) {
+        let mut replaced: Vec<(TopicId, Vec<(usize, Partition)>)> = Vec::new();
+        for (id, topic) in &self.topics {
+            let partitions = topic.partitions.iter().enumerate();
+            let new: Vec<_> = partitions
+                .filter_map(|(i, p)| Some((i, decide(self, p, topic.min_insync_replicas).filter(|new| new != p)?)))
+                .collect();
+            if !new.is_empty() {
+                replaced.push((*id, new));
+            }
+        }
+        for (id, new) in replaced {
+            let Some(topic) = self.topics.get_mut(&id) else { continue };
+            for (i, partition) in new {
+                topic.partitions.set(i, partition);
+                let tp = TopicPartition { topic: id, partition: PartitionId(i as i32) };
+                changes.push(Change::PartitionChanged(tp));
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use super::*;
+use proptest::prelude::*;
+
+/// One step of a random history, in terms of whatever there is by then.
+#[derive(Clone, Debug)]
+enum Step {
+    Register { id: i32, wiped: bool },
+    Fence(i32),
+    Unfence(i32),
+    Create { topic: u128, partitions: i32, factor: i16, min_insync: i32 },
+    Delete(u128),
+    Alter { topic: u128, partition: i32, isr: Vec<i32>, stale: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let broker = 0..5_i32;
+    let topic = 1..4_u128;
+    prop_oneof![
+        3 => (broker.clone(), prop::bool::weighted(0.2)).prop_map(|(id, wiped)| Step::Register { id, wiped }),
+        4 => broker.clone().prop_map(Step::Fence),
+        6 => broker.clone().prop_map(Step::Unfence),
+        2 => (topic.clone(), 1..5, 1..5_i16, 1..4)
+            .prop_map(|(topic, partitions, factor, min_insync)| Step::Create { topic, partitions, factor, min_insync }),
+        1 => topic.clone().prop_map(Step::Delete),
+        8 => (topic, 0..5, prop::collection::vec(broker, 0..5), prop::bool::weighted(0.1))
+            .prop_map(|(topic, partition, isr, stale)| Step::Alter { topic, partition, isr, stale }),
+    ]
+}
+
+fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
+    let epoch = |id: i32| image.brokers.get(&BrokerId(id)).and_then(|b| b.epoch).unwrap_or(BrokerEpoch(-1));
+    Some(match step {
+        Step::Register { id, wiped } => MetadataCommand::RegisterBroker {
+            member: member(*id),
+            directory: if *wiped {
+                DirectoryId(uuid(1000 + n))
+            } else {
+                image.brokers.get(&BrokerId(*id)).and_then(|b| b.directory).unwrap_or(DirectoryId(uuid(*id as u128)))
+            },
+            incarnation: IncarnationId(uuid(n)),
+        },
+        Step::Fence(id) => MetadataCommand::Fence { id: BrokerId(*id), epoch: epoch(*id) },
+        Step::Unfence(id) => MetadataCommand::Unfence { id: BrokerId(*id), epoch: epoch(*id) },
+        Step::Create { topic, partitions, factor, min_insync } => MetadataCommand::CreateTopic {
+            id: TopicId(uuid(*topic)),
+            name: format!("t{topic}"),
+            partitions: *partitions,
+            replication_factor: *factor,
+            assignments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: *min_insync,
+        },
+        Step::Delete(topic) => MetadataCommand::DeleteTopic { id: TopicId(uuid(*topic)) },
+        Step::Alter { topic, partition, isr, stale } => {
+            let p = image.partition(tp(*topic, *partition))?;
+            let leader = p.leader?;
+            let mut isr = isr.clone();
+            isr.push(leader.0);
+            isr.sort_unstable();
+            isr.dedup();
+            MetadataCommand::AlterPartition {
+                leader,
+                broker_epoch: epoch(leader.0),
+                partition: tp(*topic, *partition),
+                leader_epoch: p.leader_epoch,
+                partition_epoch: PartitionEpoch(p.partition_epoch.0 - i32::from(*stale)),
+                isr: isr.into_iter().map(|id| (BrokerId(id), epoch(id))).collect(),
+            }
+        }
+    })
+}
+
+/// Epochs only grow, and leadership changes with the leader epoch alone.
+fn epochs_grow(before: &Image, after: &Image) {
+    for (tp, _, old) in before.partitions() {
+        let Some(new) = after.partition(tp) else { continue };
+        assert!(new.leader_epoch >= old.leader_epoch && new.partition_epoch >= old.partition_epoch);
+        assert_eq!(new == old, new.partition_epoch == old.partition_epoch, "{old:?} → {new:?}");
+        assert_eq!(new.leader == old.leader, new.leader_epoch == old.leader_epoch, "{old:?} → {new:?}");
+    }
+    for (id, old) in &before.brokers {
+        assert!(after.brokers[id].epoch >= old.epoch);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_history_breaks_the_invariants(steps in prop::collection::vec(step(), 1..120)) {
+        let mut cluster = Cluster::of(3);
+        let mut log = Vec::new();
+        for (n, step) in (0..).zip(&steps) {
+            let Some(command) = command(&cluster.image, step, n) else { continue };
+            let before = cluster.image.clone();
+            // Checks `valid`, and that changes are told and refusals change nothing.
+            drop(cluster.apply(&command));
+            epochs_grow(&before, &cluster.image);
+            log.push(command);
+        }
+        let mut replayed = Cluster::of(3);
+        for command in &log {
+            drop(replayed.apply(command));
+        }
+        prop_assert_eq!(&replayed.image, &cluster.image);
+    }
+
+    /// What makes an elected replica safe: it was in the ISR when something could last be committed, and has
+    /// not lost its disk since.
+    #[test]
+    fn no_leader_lacks_what_may_be_committed(steps in prop::collection::vec(step(), 1..120)) {
+        let mut cluster = Cluster::of(3);
+        // By partition: who holds all that may be committed, as the directories that hold it.
+        let mut complete: BTreeMap<TopicPartition, Vec<(BrokerId, Option<DirectoryId>)>> = BTreeMap::new();
+        for (n, step) in (0..).zip(&steps) {
+            let Some(command) = command(&cluster.image, step, n) else { continue };
+            drop(cluster.apply(&command));
+            complete.retain(|tp, _| cluster.image.partition(*tp).is_some());
+            for (tp, topic, p) in cluster.image.partitions() {
+                let held = complete.entry(tp).or_default();
+                let now = |id: &BrokerId| (*id, cluster.image.brokers[id].directory);
+                if let Some(leader) = &p.leader && p.partition_epoch.0 > 0 {
+                    prop_assert!(held.contains(&now(leader)), "{tp}: {leader} of {p:?} is not among {held:?}");
+                }
+                if p.isr.len() >= topic.min_insync_replicas || p.partition_epoch.0 == 0 {
+                    *held = p.isr.iter().map(now).collect();
+                } else {
+                    // Nothing is committed meanwhile; who is in sync with the leader has it all as well.
+                    held.extend(p.isr.iter().map(now).filter(|r| !held.contains(r)).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Idempotent producers (KIP-98): the last five batches of each, so that a retry is recognised and a gap is
+//! not let in.
+//!
+//! What is known here follows from the log's batches alone ([`Producers::observe`]), so every replica comes to
+//! know it by appending, and a restarted one by reading its log.
+
+mod history;
+
+use crate::ids::{Offset, ProducerId};
+use crate::record::BatchHeader;
+use history::{History, Place};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// How many producers of one partition are remembered at most. Beyond it, the one that has not written for
+/// the longest is forgotten.
+pub const MAX_PRODUCERS: usize = 10_000;
+
+/// What is known of each producer that wrote to a partition.
+#[derive(Clone, Debug, Default)]
+pub struct Producers {
+    by_id: BTreeMap<ProducerId, History>,
+    /// Producers by the end of their last batch: the first has not written for the longest.
+    by_end: BTreeMap<Offset, ProducerId>,
+    /// A producer that is not known may have been forgotten, so that any first sequence must be let in.
+    forgot: bool,
+}
+
+/// What a leader does with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Append it.
+    New,
+    /// It is in the log already, at these offsets.
+    Duplicate(Range<Offset>),
+    /// It repeats a batch that lies before this offset, and is no longer remembered.
+    OldDuplicate {
+        /// Where the oldest batch starts that is still remembered of this producer.
+        before: Offset,
+    },
+    /// Its sequence does not follow the producer's last one.
+    OutOfOrder,
+    /// A newer incarnation of the producer has written.
+    Fenced,
+}
+
+impl Producers {
+    /// Notes a batch that is in the log, in log order. Judges nothing: the log is what it is.
+    pub fn observe(&mut self, header: &BatchHeader) {
+        let Some(id) = header.producer_id.filter(|_| header.base_sequence >= 0) else { return };
+        let end = header.end_offset();
+        match self.by_id.get_mut(&id) {
+            Some(history) => {
+                self.by_end.remove(&history.end());
+                history.push(header);
+            }
+            None => {
+                self.by_id.insert(id, History::new(header));
+            }
+        }
+        self.by_end.insert(end, id);
+        if self.by_id.len() > MAX_PRODUCERS {
+            self.forget_oldest();
+        }
+    }
+
+    /// Judges a batch that a producer wants to append.
+    pub fn check(&self, header: &BatchHeader) -> Check {
+        let Some(id) = header.producer_id else { return Check::New };
+        let Some(history) = self.by_id.get(&id) else {
+            // A log that was never cut at its start and has forgotten nobody proves that this producer has not
+            // written: its first batch, or batches, are lost or still on their way.
+            return if self.forgot || header.base_sequence == 0 { Check::New } else { Check::OutOfOrder };
+        };
+        match history.place(header) {
+            Place::Next => Check::New,
+            Place::Repeats(offsets) => Check::Duplicate(offsets),
+            Place::Before(before) => Check::OldDuplicate { before },
+            Place::Elsewhere => Check::OutOfOrder,
+            Place::OldEpoch => Check::Fenced,
+        }
+    }
+
+    /// Forgets producers whose last batch has no timestamp at or after `before_ms`, in milliseconds since 1970
+    /// (`producer.id.expiration.ms` ago).
+    pub fn expire(&mut self, before_ms: i64) {
+        let known = self.by_id.len();
+        self.by_id.retain(|_, history| history.last_timestamp_ms() >= before_ms);
+        self.forgot |= self.by_id.len() < known;
+        let by_id = &self.by_id;
+        self.by_end.retain(|_, id| by_id.contains_key(id));
+    }
+
+    /// Notes that the log's first batches are gone, and producers that wrote only those with them.
+    pub fn log_start_moved(&mut self) {
+        self.forgot = true;
+    }
+
+    /// How many producers are remembered.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether no producer is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, id)) = self.by_end.pop_first() {
+            self.by_id.remove(&id);
+            self.forgot = true;
+        }
+    }
+
+    /// Whether the two indexes agree, and none reaches beyond the log.
+    pub(crate) fn valid(&self, log_end: Offset) -> bool {
+        self.by_id.len() == self.by_end.len()
+            && self.by_id.len() <= MAX_PRODUCERS
+            && self.by_end.last_key_value().is_none_or(|(end, _)| *end <= log_end)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Sequences as producers number them.
+
+use super::*;
+use crate::record::testing::BatchBuilder;
+use proptest::prelude::*;
+
+fn header(id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
+    BatchBuilder::new(count).producer(id, epoch, sequence).header()
+}
+
+/// A log that grows batch by batch.
+#[derive(Default)]
+struct Log {
+    producers: Producers,
+    end: i64,
+}
+
+impl Log {
+    fn append(&mut self, mut header: BatchHeader) -> &mut Self {
+        header.base_offset = Offset(self.end);
+        self.end = header.end_offset().0;
+        self.producers.observe(&header);
+        assert!(self.producers.valid(Offset(self.end)));
+        self
+    }
+}
+
+#[test]
+fn the_next_batch_continues_the_sequence() {
+    let mut log = Log::default();
+    log.append(header(1, 0, 0, 3));
+    let offsets = |range: Range<i64>| Check::Duplicate(Offset(range.start)..Offset(range.end));
+    // (epoch, base sequence, records, expected)
+    for (epoch, sequence, count, expected) in [
+        (0, 3, 1, Check::New),
+        (0, 4, 1, Check::OutOfOrder),
+        (0, 0, 3, offsets(0..3)),
+        (0, 0, 2, Check::OutOfOrder),
+        (0, 1, 2, Check::OutOfOrder),
+        (1, 0, 1, Check::New),
+        (1, 3, 1, Check::OutOfOrder),
+    ] {
+        let check = log.producers.check(&header(1, epoch, sequence, count));
+        assert_eq!(check, expected, "epoch {epoch}, {count} records from {sequence}");
+    }
+    log.append(header(1, 1, 0, 1));
+    assert_eq!(log.producers.check(&header(1, 0, 3, 1)), Check::Fenced);
+}
+
+#[test]
+fn the_sequence_wraps_to_zero() {
+    let mut log = Log::default();
+    log.producers.log_start_moved();
+    log.append(header(1, 0, i32::MAX - 1, 2));
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New);
+    log.append(header(1, 0, 0, 1)).append(header(1, 0, 1, 1));
+    assert_eq!(log.producers.check(&header(1, 0, i32::MAX - 1, 2)), Check::Duplicate(Offset(0)..Offset(2)));
+    assert_eq!(log.producers.check(&header(1, 0, i32::MAX - 3, 2)), Check::OldDuplicate { before: Offset(0) });
+}
+
+#[test]
+fn five_batches_are_remembered() {
+    let mut log = Log::default();
+    for n in 0..6 {
+        log.append(header(1, 0, n, 1));
+    }
+    assert_eq!(log.producers.check(&header(1, 0, 1, 1)), Check::Duplicate(Offset(1)..Offset(2)));
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::OldDuplicate { before: Offset(1) });
+}
+
+#[test]
+fn an_unknown_producer_starts_at_zero_unless_it_may_have_been_forgotten() {
+    let mut log = Log::default();
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New);
+    assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::OutOfOrder);
+    log.append(BatchBuilder::new(1).producer(1, 0, 0).timestamps(5, 5).header());
+    log.producers.expire(5);
+    assert_eq!(log.producers.len(), 1);
+    log.producers.expire(6);
+    assert!(log.producers.is_empty());
+    assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::New);
+}
+
+#[test]
+fn the_one_that_has_not_written_for_longest_is_forgotten_first() {
+    let mut log = Log::default();
+    for id in 0..MAX_PRODUCERS as i64 {
+        log.append(header(id, 0, 0, 1));
+    }
+    log.append(header(0, 0, 1, 1)).append(header(-1, 0, 0, 1)).append(header(1_000_000, 0, 0, 1));
+    assert_eq!(log.producers.len(), MAX_PRODUCERS);
+    assert_eq!(log.producers.check(&header(0, 0, 2, 1)), Check::New);
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New, "forgotten");
+    assert!(matches!(log.producers.check(&header(2, 0, 0, 1)), Check::Duplicate(_)));
+}
+
+proptest! {
+    #[test]
+    fn every_batch_is_let_in_once_however_it_is_retried(
+        counts in prop::collection::vec(1..4_i32, 1..30),
+        start in prop_oneof![Just(0), Just(i32::MAX - 20)],
+        retries in prop::collection::vec(0..5_usize, 30),
+    ) {
+        let mut log = Log::default();
+        if start > 0 {
+            log.producers.log_start_moved();
+        }
+        let mut written: Vec<BatchHeader> = Vec::new();
+        let mut next = start;
+        for (count, retry) in counts.into_iter().zip(retries) {
+            let batch = header(1, 0, next, count);
+            prop_assert_eq!(log.producers.check(&batch), Check::New);
+            log.append(batch);
+            written.push(batch);
+            next = batch.last_sequence().wrapping_add(1) & i32::MAX;
+            if let Some(old) = written.iter().rev().nth(retry) {
+                prop_assert!(matches!(log.producers.check(old), Check::Duplicate(_)));
+            }
+        }
+    }
+}

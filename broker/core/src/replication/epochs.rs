@@ -1,0 +1,130 @@
+//! Where each leader epoch starts in a log (KIP-101), and the question that truncation asks of it: where
+//! does an epoch end (KIP-279)?
+
+use crate::ids::{LeaderEpoch, Offset};
+
+/// Leader epochs with the offset of their first record, both strictly ascending.
+///
+/// Only a leader's own epoch may start at the log's end, with no record yet. It is dropped when the leadership
+/// ends before one was written, because no follower can know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Epochs(Vec<(LeaderEpoch, Offset)>);
+
+impl Epochs {
+    /// From what a log's batches say. Entries that contradict an earlier one are left out.
+    pub(super) fn new(entries: Vec<(LeaderEpoch, Offset)>) -> Self {
+        let mut epochs = Self::default();
+        for (epoch, start) in entries {
+            if epochs.0.last().is_none_or(|&(e, s)| epoch > e && start > s) {
+                epochs.0.push((epoch, start));
+            }
+        }
+        epochs
+    }
+
+    /// Notes that `epoch` starts at `start`, if it is newer than all that are known. Epochs that turn out to
+    /// hold no record (they would start at `start` or later) are forgotten.
+    pub(super) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) {
+        if self.latest().is_some_and(|latest| epoch <= latest) {
+            return;
+        }
+        self.drop_from(start);
+        self.0.push((epoch, start));
+    }
+
+    /// Forgets the epochs that start at `end` or later: the log ends there.
+    pub(super) fn drop_from(&mut self, end: Offset) {
+        while self.0.last().is_some_and(|&(_, start)| start >= end) {
+            self.0.pop();
+        }
+    }
+
+    /// The newest epoch.
+    pub(super) fn latest(&self) -> Option<LeaderEpoch> {
+        self.0.last().map(|&(epoch, _)| epoch)
+    }
+
+    /// The greatest epoch that is not above `epoch`, and where it ends in a log that ends at `log_end`.
+    ///
+    /// As Kafka answers: for an epoch older than all known ones, that epoch and the start of the oldest known
+    /// one; `None` for one newer than all known ones, and for an empty map.
+    pub(super) fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
+        if epoch > self.latest()? {
+            return None;
+        }
+        let above = self.0.partition_point(|&(e, _)| e <= epoch);
+        let end = self.0.get(above).map_or(log_end, |&(_, start)| start);
+        let floor = above.checked_sub(1).map_or(epoch, |i| self.0[i].0);
+        Some((floor, end))
+    }
+
+    /// The entries, oldest first.
+    pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.0
+    }
+
+    /// Whether the entries ascend and none starts beyond `log_end`.
+    pub(super) fn valid(&self, log_end: Offset) -> bool {
+        self.0.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1) && self.0.last().is_none_or(|&(_, start)| start <= log_end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn epochs(entries: &[(i32, i64)]) -> Epochs {
+        Epochs::new(entries.iter().map(|&(e, o)| (LeaderEpoch(e), Offset(o))).collect())
+    }
+
+    #[test]
+    fn the_end_of_an_epoch_is_the_start_of_the_next_known_one() {
+        let map = epochs(&[(1, 0), (2, 5), (5, 9)]);
+        // (asked, answer)
+        for (asked, answer) in [
+            (0, Some((0, 0))),
+            (1, Some((1, 5))),
+            (2, Some((2, 9))),
+            (3, Some((2, 9))),
+            (4, Some((2, 9))),
+            (5, Some((5, 12))),
+            (6, None),
+        ] {
+            let expected = answer.map(|(e, o)| (LeaderEpoch(e), Offset(o)));
+            assert_eq!(map.end_of(LeaderEpoch(asked), Offset(12)), expected, "epoch {asked}");
+        }
+        assert_eq!(epochs(&[]).end_of(LeaderEpoch(0), Offset(0)), None);
+    }
+
+    #[test]
+    fn an_epoch_without_records_gives_way_to_the_next() {
+        let mut map = epochs(&[(1, 0)]);
+        map.assign(LeaderEpoch(2), Offset(5));
+        map.assign(LeaderEpoch(3), Offset(5));
+        assert_eq!(map, epochs(&[(1, 0), (3, 5)]));
+        map.assign(LeaderEpoch(2), Offset(7));
+        assert_eq!(map, epochs(&[(1, 0), (3, 5)]), "an old epoch cannot start again");
+        map.drop_from(Offset(5));
+        assert_eq!(map, epochs(&[(1, 0)]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_two_logs_agree_after_truncating_by_epoch(cut in 0..30_i64, a in 1..20_i64, b in 1..20_i64, gap in 0..3_i64) {
+            // Two logs share a prefix up to `cut`, written in epoch 1, then went on in epochs 2 and 3.
+            let mut leader = epochs(&[(1, 0)]);
+            let mut follower = leader.clone();
+            if cut == 0 {
+                leader = Epochs::default();
+                follower = Epochs::default();
+            }
+            follower.assign(LeaderEpoch(2), Offset(cut));
+            leader.assign(LeaderEpoch(3 + gap as i32), Offset(cut));
+            let (leader_end, follower_end) = (Offset(cut + a), Offset(cut + b));
+            let (epoch, end) = leader.end_of(LeaderEpoch(2), leader_end).unwrap();
+            let own = follower.end_of(epoch, follower_end).unwrap().1;
+            prop_assert_eq!(own.min(end), Offset(cut));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The follower's side: it subscribes, cuts its log back where it went another way, and appends.
+
+use super::event::{Command, FollowerMessage, LeaderMessage, StreamId};
+use super::planted::Fault;
+use super::replica::Context;
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::record::RecordBatch;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// How long after a refusal the next subscription is tried, when no metadata comes before.
+const RETRY_SUBSCRIBE: Duration = Duration::from_millis(50);
+
+/// One followership: of one leader in one epoch.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) leader: BrokerId,
+    pub(super) epoch: LeaderEpoch,
+    phase: Phase,
+    /// Bytes appended since the leader was last told.
+    untold_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Disconnected,
+    /// Subscribed, and not answered yet.
+    Subscribing(StreamId),
+    /// The log is a prefix of the leader's.
+    Streaming(StreamId),
+    /// The log is being cut back; the stream to subscribe again on, if it is still there.
+    Truncating(Option<StreamId>),
+    /// The other side does not lead yet.
+    Waiting(StreamId, Instant),
+    /// The leader asked to cut back what is committed. It cannot have been elected rightly: what is here is kept,
+    /// and nothing is taken from it.
+    Refusing,
+}
+
+impl Follower {
+    /// Follows the leader of that epoch.
+    pub(super) fn start(cx: &mut Context<'_>, leader: BrokerId, epoch: LeaderEpoch) -> Self {
+        cx.out.push(Command::Follow { leader: Some(leader) });
+        Self { leader, epoch, phase: Phase::Disconnected, untold_bytes: 0 }
+    }
+
+    pub(super) fn connected(&mut self, cx: &mut Context<'_>, leader: BrokerId, stream: StreamId) {
+        if leader != self.leader {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Truncating(on) => *on = Some(stream),
+            Phase::Refusing => {}
+            _ => self.subscribe(cx, stream),
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, leader: BrokerId) {
+        if leader != self.leader {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Truncating(on) => *on = None,
+            Phase::Refusing => {}
+            phase => *phase = Phase::Disconnected,
+        }
+    }
+
+    pub(super) fn heard(&mut self, cx: &mut Context<'_>, epoch: LeaderEpoch, stream: StreamId, message: LeaderMessage) {
+        let stream = if cx.planted(Fault::NoEpochCheck) { self.stream().unwrap_or(stream) } else { stream };
+        if epoch != self.epoch && !cx.planted(Fault::NoEpochCheck) {
+            return;
+        }
+        match (self.phase, message) {
+            (Phase::Subscribing(on), LeaderMessage::Started { high_watermark }) if on == stream => {
+                self.phase = Phase::Streaming(stream);
+                cx.log.raise_high_watermark(high_watermark);
+                self.acknowledge(cx, stream);
+            }
+            (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
+                self.truncate(cx, stream, epoch, end);
+            }
+            (Phase::Subscribing(on), LeaderMessage::NotLeader { .. }) if on == stream => {
+                self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
+            }
+            (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark }) if on == stream => {
+                self.append(cx, stream, batches, high_watermark);
+            }
+            (Phase::Streaming(on), LeaderMessage::HighWatermark(to)) if on == stream => {
+                cx.log.raise_high_watermark(to);
+            }
+            (Phase::Streaming(on), LeaderMessage::NotLeader { .. }) if on == stream => {
+                self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
+            }
+            _ => {}
+        }
+    }
+
+    /// This broker's disk has more.
+    pub(super) fn durable(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Streaming(stream) = self.phase {
+            self.acknowledge(cx, stream);
+        }
+    }
+
+    pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Waiting(stream, at) = self.phase
+            && cx.now >= at
+        {
+            self.subscribe(cx, stream);
+        }
+    }
+
+    /// The log has been cut back.
+    pub(super) fn truncated(&mut self, cx: &mut Context<'_>) {
+        match self.phase {
+            Phase::Truncating(Some(stream)) => self.subscribe(cx, stream),
+            _ => self.phase = Phase::Disconnected,
+        }
+    }
+
+    /// A newer leadership does not need this followership's stream.
+    pub(super) fn stop_truncating(&mut self) {
+        self.phase = Phase::Disconnected;
+    }
+
+    fn stream(&self) -> Option<StreamId> {
+        match self.phase {
+            Phase::Subscribing(stream) | Phase::Streaming(stream) | Phase::Waiting(stream, _) => Some(stream),
+            Phase::Truncating(stream) => stream,
+            Phase::Disconnected | Phase::Refusing => None,
+        }
+    }
+
+    pub(super) fn is_truncating(&self) -> bool {
+        matches!(self.phase, Phase::Truncating(_))
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.phase == Phase::Refusing
+    }
+
+    fn subscribe(&mut self, cx: &mut Context<'_>, stream: StreamId) {
+        if cx.planted(Fault::TruncateByHighWatermark) && cx.log.high_watermark < cx.log.end {
+            self.phase = Phase::Truncating(Some(stream));
+            cx.out.push(Command::Truncate { to: cx.log.high_watermark });
+            return;
+        }
+        self.phase = Phase::Subscribing(stream);
+        let message = FollowerMessage::Subscribe { log_end: cx.log.end, last_epoch: cx.log.last_epoch() };
+        self.tell(cx, stream, message);
+    }
+
+    /// Cuts the log back to where it went another way than the leader's. The high watermark plays no part in
+    /// where that is: this broker's may be behind what is committed, and truncating to it would lose that.
+    fn truncate(&mut self, cx: &mut Context<'_>, stream: StreamId, epoch: LeaderEpoch, end: Offset) {
+        let own = cx.log.epochs.end_of(epoch, cx.log.end).map_or(cx.log.end, |(_, end)| end);
+        let to = own.min(end).max(cx.log.start);
+        if to < cx.log.high_watermark {
+            self.phase = Phase::Refusing;
+        } else if to >= cx.log.end {
+            // It did not go another way as far as this log knows: begin anew rather than go round in circles.
+            self.begin_anew(cx);
+        } else {
+            self.phase = Phase::Truncating(Some(stream));
+            cx.out.push(Command::Truncate { to });
+        }
+    }
+
+    fn append(&mut self, cx: &mut Context<'_>, stream: StreamId, batches: Vec<RecordBatch>, high_watermark: Offset) {
+        for batch in batches {
+            let h = batch.header();
+            let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
+            let in_epoch =
+                h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
+            if !continues || !(in_epoch || cx.planted(Fault::NoEpochCheck)) {
+                self.begin_anew(cx);
+                return;
+            }
+            cx.log.append(h);
+            self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
+            cx.out.push(Command::Append { batch });
+        }
+        cx.log.raise_high_watermark(high_watermark);
+        // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
+        if self.untold_bytes >= cx.config.window_bytes / 4 {
+            self.acknowledge(cx, stream);
+        }
+    }
+
+    /// Something is not as agreed: asks for a new stream.
+    fn begin_anew(&mut self, cx: &mut Context<'_>) {
+        self.phase = Phase::Disconnected;
+        cx.out.push(Command::Follow { leader: Some(self.leader) });
+    }
+
+    fn acknowledge(&mut self, cx: &mut Context<'_>, stream: StreamId) {
+        self.untold_bytes = 0;
+        let message = FollowerMessage::Ack { appended: cx.log.end, durable: cx.log.durable };
+        self.tell(cx, stream, message);
+    }
+
+    fn tell(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
+        let (leader, leader_epoch) = (self.leader, self.epoch);
+        cx.out.push(Command::ToLeader { leader, leader_epoch, stream, message });
+    }
+}

@@ -1,0 +1,388 @@
+//! The leader's side: it appends, pushes to its followers, and commits.
+
+use super::event::{
+    Acks, Command, Event, FollowerMessage, LeaderMessage, PartitionState, ProduceError, Produced, StreamId, Ticket,
+};
+use super::high_watermark;
+use super::isr::IsrView;
+use super::pending_appends::PendingAppends;
+use super::planted::Fault;
+use super::progress::Progress;
+use super::replica::Context;
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+use crate::producers::Check;
+use crate::record::RecordBatch;
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long after a failed `AlterPartition` the next one is made.
+const RETRY_ALTER: Duration = Duration::from_millis(50);
+
+/// One leadership, from its start to its end.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) epoch: LeaderEpoch,
+    /// The log end when the leadership began. What is committed is not known before the high watermark is here.
+    pub(super) epoch_start: Offset,
+    pub(super) isr: IsrView,
+    /// The assigned replicas but this one.
+    followers: BTreeMap<BrokerId, Progress>,
+    pending: PendingAppends,
+    /// No `AlterPartition` before that.
+    alter_at: Instant,
+}
+
+impl Leader {
+    /// Takes up the leadership that `state` gives to this broker.
+    pub(super) fn start(cx: &mut Context<'_>, state: &PartitionState) -> Self {
+        let epoch_start = cx.log.end;
+        cx.log.epochs.assign(state.leader_epoch, epoch_start);
+        let mut leader = Self {
+            epoch: state.leader_epoch,
+            epoch_start,
+            isr: IsrView::committed_at(state.partition_epoch, state.isr.iter().copied()),
+            followers: BTreeMap::new(),
+            pending: PendingAppends::default(),
+            alter_at: cx.now,
+        };
+        leader.meet_followers(cx, state);
+        leader
+    }
+
+    /// Ends the leadership: nobody is acknowledged by it any more.
+    pub(super) fn end(mut self, cx: &mut Context<'_>) {
+        self.pending.fail_all(cx.out);
+        // No follower can know of an epoch without records, and this log must look as if it had never been.
+        cx.log.epochs.drop_from(cx.log.end);
+    }
+
+    /// The same leadership goes on under newer metadata.
+    pub(super) fn metadata(&mut self, cx: &mut Context<'_>, state: &PartitionState) {
+        if state.partition_epoch > self.isr.partition_epoch() {
+            self.isr = IsrView::committed_at(state.partition_epoch, state.isr.iter().copied());
+            self.alter_at = cx.now;
+        }
+        self.meet_followers(cx, state);
+        if self.isr.committed().len() < state.min_insync_replicas {
+            self.pending.fail_uncommitted(cx.out);
+        }
+    }
+
+    pub(super) fn on(&mut self, cx: &mut Context<'_>, event: Event) {
+        match event {
+            Event::Produce { ticket, batch, acks } => {
+                if let Err(error) = self.produce(cx, ticket, batch, acks) {
+                    cx.out.push(Command::Reply { ticket, result: Err(error) });
+                }
+            }
+            Event::FromFollower { follower, broker_epoch, stream, message, .. } => {
+                self.heard(cx, follower, (broker_epoch, stream), message);
+            }
+            Event::StreamClosed { follower, stream } => {
+                if let Some(progress) = self.followers.get_mut(&follower) {
+                    progress.close(stream);
+                }
+            }
+            Event::SendRefused { follower, stream, from } => {
+                if let Some(s) = self.stream_mut(follower, stream) {
+                    s.unsent(from);
+                }
+            }
+            Event::Writable { follower, stream } => {
+                if let Some(s) = self.stream_mut(follower, stream) {
+                    s.refused = false;
+                    self.pump(cx, follower);
+                }
+            }
+            Event::ReadDone { follower, stream, batches } => self.read_done(cx, follower, stream, batches),
+            Event::AlterPartitionFailed { partition_epoch, refused }
+                if partition_epoch == self.isr.partition_epoch() && self.isr.in_flight() =>
+            {
+                self.isr.failed(refused);
+                self.alter_at = cx.now + RETRY_ALTER;
+            }
+            Event::Tick => self.tick(cx),
+            _ => {}
+        }
+    }
+
+    fn produce(
+        &mut self,
+        cx: &mut Context<'_>,
+        ticket: Ticket,
+        batch: RecordBatch,
+        acks: Acks,
+    ) -> Result<(), ProduceError> {
+        if !cx.lease_holds() {
+            return Err(ProduceError::NotLeader);
+        }
+        let too_few = acks == Acks::All && self.isr.committed().len() < cx.state().min_insync_replicas;
+        let log_start = cx.log.start;
+        match cx.log.producers.check(batch.header()) {
+            Check::New if too_few => Err(ProduceError::NotEnoughReplicas),
+            Check::New => {
+                let base_offset = cx.log.end;
+                self.append(cx, batch);
+                self.wait(cx, ticket, acks, cx.log.end, Produced { base_offset, log_start });
+                Ok(())
+            }
+            Check::Duplicate(offsets) if too_few && offsets.end > cx.log.high_watermark => {
+                Err(ProduceError::NotEnoughReplicas)
+            }
+            Check::Duplicate(offsets) => {
+                let answer = Produced { base_offset: offsets.start, log_start };
+                if cx.planted(Fault::DuplicateAcknowledgedEarly) {
+                    cx.out.push(Command::Reply { ticket, result: Ok(answer) });
+                } else {
+                    self.wait(cx, ticket, acks, offsets.end, answer);
+                }
+                Ok(())
+            }
+            // Clients take this error for a success, so it must be one.
+            Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
+            Check::OldDuplicate { .. } | Check::OutOfOrder => Err(ProduceError::OutOfOrderSequence),
+            Check::Fenced => Err(ProduceError::InvalidProducerEpoch),
+        }
+    }
+
+    /// Answers `ticket` when the batch that ends at `end` is where `acks` asks for, which may be now.
+    fn wait(&mut self, cx: &mut Context<'_>, ticket: Ticket, acks: Acks, end: Offset, answer: Produced) {
+        let reached = match acks {
+            Acks::None => true,
+            Acks::Leader => end <= cx.log.durable,
+            Acks::All => end <= cx.log.high_watermark,
+        };
+        if reached {
+            cx.out.push(Command::Reply { ticket, result: Ok(answer) });
+        } else {
+            self.pending.push(ticket, acks, end, answer);
+        }
+    }
+
+    /// Appends a producer's batch, and pushes it at once to the followers that have all before it.
+    fn append(&mut self, cx: &mut Context<'_>, batch: RecordBatch) {
+        let tail = cx.log.end;
+        let batch = batch.assign(tail, self.epoch);
+        cx.log.append(batch.header());
+        cx.out.push(Command::Append { batch: batch.clone() });
+        let (epoch, high_watermark) = (self.epoch, cx.log.high_watermark);
+        for (&follower, progress) in &mut self.followers {
+            let Some(stream) = &mut progress.stream else { continue };
+            let at_tail = stream.next == tail && !stream.reading && !stream.refused;
+            if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
+                stream.sent(&batch);
+                stream.told = high_watermark;
+                let message = LeaderMessage::Batches { batches: vec![batch.clone()], high_watermark };
+                cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
+            }
+        }
+    }
+
+    fn heard(
+        &mut self,
+        cx: &mut Context<'_>,
+        follower: BrokerId,
+        stream: (BrokerEpoch, StreamId),
+        message: FollowerMessage,
+    ) {
+        let Some(progress) = self.followers.get_mut(&follower) else { return };
+        match message {
+            FollowerMessage::Subscribe { log_end, last_epoch } => {
+                if !progress.subscribe(stream.0, stream.1) {
+                    return;
+                }
+                let message = if let Some(message) = diverged(cx, log_end, last_epoch) {
+                    message
+                } else {
+                    progress.start(stream.1, log_end, cx.log.high_watermark);
+                    LeaderMessage::Started { high_watermark: cx.log.high_watermark }
+                };
+                cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
+            }
+            FollowerMessage::Ack { appended, durable } => {
+                let stream = if cx.planted(Fault::NoEpochCheck) { progress.newest().unwrap_or(stream) } else { stream };
+                let believe_appended = cx.planted(Fault::AcknowledgeBeforeDurable);
+                if !progress.acknowledge(stream, (appended, durable), believe_appended) {
+                    return;
+                }
+                progress.watch(cx.now, cx.log.end);
+            }
+        }
+        self.pump(cx, follower);
+    }
+
+    /// Reads what a follower lacks, if it has room for it. What is appended while it is at the tail needs no
+    /// reading.
+    fn pump(&mut self, cx: &mut Context<'_>, follower: BrokerId) {
+        let Some(stream) = self.followers.get_mut(&follower).and_then(|p| p.stream.as_mut()) else { return };
+        if let Some(room) = stream.wants(cx.log.end, cx.config.window_bytes) {
+            stream.reading = true;
+            let max_bytes = room.min(cx.config.read_bytes);
+            cx.out.push(Command::Read { follower, stream: stream.id, from: stream.next, max_bytes });
+        }
+    }
+
+    fn read_done(&mut self, cx: &mut Context<'_>, follower: BrokerId, id: StreamId, batches: Vec<RecordBatch>) {
+        let epoch = self.epoch;
+        let Some(stream) = self.stream_mut(follower, id) else { return };
+        stream.reading = false;
+        let from = stream.next;
+        let mut end = from;
+        for batch in &batches {
+            let h = batch.header();
+            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end {
+                // Not what was asked for: a later tick reads again.
+                return;
+            }
+            end = h.end_offset();
+        }
+        if batches.is_empty() || stream.refused {
+            return;
+        }
+        for batch in &batches {
+            stream.sent(batch);
+        }
+        let high_watermark = cx.log.high_watermark;
+        stream.told = high_watermark;
+        let message = LeaderMessage::Batches { batches, high_watermark };
+        cx.out.push(Command::Send { follower, stream: id, leader_epoch: epoch, message });
+        self.pump(cx, follower);
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) {
+        let (epoch, high_watermark) = (self.epoch, cx.log.high_watermark);
+        for (&follower, progress) in &mut self.followers {
+            progress.watch(cx.now, cx.log.end);
+            let Some(stream) = &mut progress.stream else { continue };
+            if stream.told < high_watermark {
+                stream.told = high_watermark;
+                let message = LeaderMessage::HighWatermark(high_watermark);
+                cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
+            }
+        }
+        let followers: Vec<BrokerId> = self.followers.keys().copied().collect();
+        for follower in followers {
+            self.pump(cx, follower);
+        }
+    }
+
+    /// Commits what can be committed, answers who waited for it, and asks for the ISR that is due. Ends every
+    /// step: whatever happened may have been what was missing.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
+        if cx.lease_holds() {
+            let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
+            let durable =
+                |id| if id == cx.me { Some(own) } else { self.followers.get(&id).and_then(Progress::durable) };
+            let committed = if cx.planted(Fault::HighWatermarkOverCommittedIsr) {
+                let view = IsrView::committed_at(self.isr.partition_epoch(), self.isr.committed().iter().copied());
+                high_watermark::committed(&view, cx.state().min_insync_replicas, durable)
+            } else {
+                high_watermark::committed(&self.isr, cx.state().min_insync_replicas, durable)
+            };
+            if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
+                cx.out.push(Command::Wake);
+            }
+            self.pending.committed(cx.log.high_watermark, cx.out);
+            self.pending.durable(own, cx.out);
+        } else {
+            // Another may lead by now: whoever waits had better look for it.
+            self.pending.fail_all(cx.out);
+        }
+        self.alter_isr(cx);
+    }
+
+    /// Proposes the ISR that is due, one change at a time.
+    fn alter_isr(&mut self, cx: &mut Context<'_>) {
+        if self.isr.in_flight() || cx.now < self.alter_at {
+            return;
+        }
+        let Some(wanted) = self.wanted_isr(cx) else { return };
+        // Whoever is wanted is alive, so it has a broker epoch; so has this broker while it leads.
+        let isr: Vec<_> = wanted.iter().filter_map(|id| Some((*id, alive(cx.state(), *id)?))).collect();
+        if isr.len() < wanted.len() {
+            return;
+        }
+        let (leader_epoch, partition_epoch) = (self.epoch, self.isr.partition_epoch());
+        cx.out.push(Command::AlterPartition { leader_epoch, partition_epoch, isr });
+        if cx.planted(Fault::ShrinkWithoutController) && wanted.len() < self.isr.committed().len() {
+            self.isr.believe_at_once(&wanted);
+        } else {
+            self.isr.propose(&wanted);
+        }
+    }
+
+    /// The ISR that should be proposed; `None` if the committed one is as it should be.
+    fn wanted_isr(&self, cx: &Context<'_>) -> Option<BTreeSet<BrokerId>> {
+        let committed = self.isr.committed();
+        let leaves = |id: &BrokerId| *id != cx.me && !self.may_stay(cx, *id);
+        let joins = |id: &BrokerId| !committed.contains(id) && self.may_join(cx, *id);
+        if committed.iter().any(leaves) {
+            return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
+        }
+        if self.isr.unsure() || self.followers.keys().any(joins) {
+            return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
+        }
+        None
+    }
+
+    /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.
+    fn may_stay(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        let fresh = |p: &Progress| cx.now.since(p.caught_up_at) <= cx.config.lag_time_max;
+        alive(cx.state(), id).is_some() && self.followers.get(&id).is_some_and(fresh)
+    }
+
+    /// Whether a follower may become a member of the ISR. One that could not stay may not come: while nothing is
+    /// committed, a follower that hangs has all that is, and would come and go without end.
+    fn may_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        let Some(progress) = self.followers.get(&id) else { return false };
+        let proven = progress.broker_epoch();
+        let due = cx.log.high_watermark.max(self.epoch_start);
+        let reached = progress.durable().is_some_and(|d| d >= due);
+        reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
+    }
+
+    /// Keeps the followers in step with the assignment.
+    fn meet_followers(&mut self, cx: &mut Context<'_>, state: &PartitionState) {
+        let assigned = |id: BrokerId| state.replicas.iter().any(|(r, _)| *r == id);
+        self.followers.retain(|id, _| assigned(*id));
+        for (id, _) in state.replicas.iter().filter(|(id, _)| *id != cx.me) {
+            self.followers.entry(*id).or_insert_with(|| Progress::new(cx.now, cx.log.end));
+        }
+    }
+
+    fn stream_mut(&mut self, follower: BrokerId, id: StreamId) -> Option<&mut super::progress::Stream> {
+        self.followers.get_mut(&follower)?.stream_mut(id)
+    }
+
+    /// How many producers wait.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn valid(&self, cx: &Context<'_>) -> bool {
+        let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
+        self.pending.valid(own, cx.log.high_watermark, cx.log.end)
+            && (cx.lease_holds() || self.pending.is_empty())
+            && self.isr.committed().contains(&cx.me)
+            && self.followers.values().all(|p| p.valid(cx.log.end))
+    }
+}
+
+/// The broker's epoch, if metadata has it as alive.
+fn alive(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
+    state.replicas.iter().find(|(r, _)| *r == id).and_then(|(_, epoch)| *epoch)
+}
+
+/// Where a follower's log went another way than the leader's; `None` if it is a prefix of it.
+fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> Option<LeaderMessage> {
+    let Some(last) = last_epoch else {
+        // An empty log is a prefix of any other.
+        let at_start = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.start };
+        return (log_end > cx.log.start).then_some(at_start);
+    };
+    // The leader's own epoch is the newest of all; a follower that has a newer one lost its way altogether.
+    let latest = cx.log.epochs.latest().unwrap_or(last);
+    let (epoch, end) = cx.log.epochs.end_of(last.min(latest), cx.log.end).unwrap_or((last, cx.log.start));
+    (epoch != last || log_end > end).then_some(LeaderMessage::Diverged { epoch, end })
+}

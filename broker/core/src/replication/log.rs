@@ -1,0 +1,78 @@
+//! What a replica knows of its own log.
+
+use super::epochs::Epochs;
+use super::event::LogState;
+use crate::ids::{LeaderEpoch, Offset};
+use crate::producers::Producers;
+use crate::record::BatchHeader;
+
+/// The log of this replica, as far as decisions need it.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+    /// What is below is synced on this broker.
+    pub(super) durable: Offset,
+    /// What is below is known to be committed. Never goes back.
+    pub(super) high_watermark: Offset,
+    pub(super) epochs: Epochs,
+    pub(super) producers: Producers,
+}
+
+impl Log {
+    pub(super) fn new(state: LogState) -> Self {
+        let mut epochs = Epochs::new(state.epochs);
+        epochs.drop_from(state.end);
+        let mut producers = state.producers;
+        if state.start > Offset::ZERO {
+            producers.log_start_moved();
+        }
+        Self {
+            start: state.start,
+            end: state.end,
+            durable: state.end,
+            // Nothing is known to be committed by looking at one's own disk, except what is gone from it.
+            high_watermark: state.start,
+            epochs,
+            producers,
+        }
+    }
+
+    /// Takes over what is left after a truncation.
+    pub(super) fn truncated(&mut self, state: LogState) {
+        let high_watermark = self.high_watermark;
+        *self = Self::new(state);
+        self.high_watermark = high_watermark.clamp(self.start, self.end);
+    }
+
+    /// Notes that a batch was appended, which continues the log.
+    pub(super) fn append(&mut self, header: &BatchHeader) {
+        debug_assert_eq!(header.base_offset, self.end, "batches continue the log");
+        self.epochs.assign(header.leader_epoch, header.base_offset);
+        self.producers.observe(header);
+        self.end = header.end_offset();
+    }
+
+    /// The epoch of the last batch. Only asked of a replica that does not lead: its epochs all have records.
+    pub(super) fn last_epoch(&self) -> Option<LeaderEpoch> {
+        self.epochs.latest()
+    }
+
+    /// Raises the high watermark; true if it moved. What is committed elsewhere may not be here yet.
+    pub(super) fn raise_high_watermark(&mut self, to: Offset) -> bool {
+        let to = to.min(self.end);
+        let moved = to > self.high_watermark;
+        if moved {
+            self.high_watermark = to;
+        }
+        moved
+    }
+
+    pub(super) fn valid(&self) -> bool {
+        self.start <= self.high_watermark
+            && self.high_watermark <= self.end
+            && self.durable <= self.end
+            && self.epochs.valid(self.end)
+            && self.producers.valid(self.end)
+    }
+}

@@ -1,0 +1,82 @@
+//! The producers that wait for an append's outcome. Each is answered or failed exactly once.
+
+use super::event::{Acks, Command, ProduceError, Produced, Ticket};
+use crate::ids::Offset;
+use std::collections::BTreeMap;
+
+/// Waiting producers by the end of the batch that they wait for. A retry that is a duplicate waits beside the
+/// original.
+#[derive(Debug, Default)]
+pub(super) struct PendingAppends {
+    /// `acks=1`, until the leader's disk has it.
+    on_durable: Queue,
+    /// `acks=all`, until the high watermark is past it.
+    on_committed: Queue,
+}
+
+type Queue = BTreeMap<(Offset, Ticket), Produced>;
+
+impl PendingAppends {
+    /// Lets `ticket` wait for the batch that ends at `end`.
+    pub(super) fn push(&mut self, ticket: Ticket, acks: Acks, end: Offset, answer: Produced) {
+        let queue = if acks == Acks::All { &mut self.on_committed } else { &mut self.on_durable };
+        let former = queue.insert((end, ticket), answer);
+        debug_assert!(former.is_none(), "{ticket:?} waits twice for {end}");
+    }
+
+    /// Answers those that the leader's disk has.
+    pub(super) fn durable(&mut self, end: Offset, out: &mut Vec<Command>) {
+        answer(&mut self.on_durable, end, out);
+    }
+
+    /// Answers those that are committed.
+    pub(super) fn committed(&mut self, high_watermark: Offset, out: &mut Vec<Command>) {
+        answer(&mut self.on_committed, high_watermark, out);
+    }
+
+    /// The ISR became too small to commit: fails those that wait for it.
+    pub(super) fn fail_uncommitted(&mut self, out: &mut Vec<Command>) {
+        fail(&mut self.on_committed, ProduceError::NotEnoughReplicasAfterAppend, out);
+    }
+
+    /// This leadership can acknowledge nothing any more: fails all.
+    pub(super) fn fail_all(&mut self, out: &mut Vec<Command>) {
+        fail(&mut self.on_committed, ProduceError::NotLeader, out);
+        fail(&mut self.on_durable, ProduceError::NotLeader, out);
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.on_durable.is_empty() && self.on_committed.is_empty()
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.on_durable.len() + self.on_committed.len()
+    }
+
+    /// Whether all that wait really have to, for something that has been appended.
+    pub(super) fn valid(&self, durable: Offset, high_watermark: Offset, log_end: Offset) -> bool {
+        let within = |queue: &Queue, from: Offset| {
+            queue.first_key_value().is_none_or(|((end, _), _)| *end > from)
+                && queue.last_key_value().is_none_or(|((end, _), _)| *end <= log_end)
+        };
+        within(&self.on_durable, durable) && within(&self.on_committed, high_watermark)
+    }
+}
+
+fn answer(queue: &mut Queue, up_to: Offset, out: &mut Vec<Command>) {
+    while let Some(first) = queue.first_entry() {
+        if first.key().0 > up_to {
+            break;
+        }
+        let ((_, ticket), produced) = first.remove_entry();
+        out.push(Command::Reply { ticket, result: Ok(produced) });
+    }
+}
+
+fn fail(queue: &mut Queue, error: ProduceError, out: &mut Vec<Command>) {
+    while let Some(((_, ticket), _)) = queue.pop_first() {
+        out.push(Command::Reply { ticket, result: Err(error) });
+    }
+}

@@ -1,0 +1,178 @@
+//! What a leader knows of one follower: how far it has got, and what is on its way to it.
+
+use super::event::StreamId;
+use crate::ids::{BrokerEpoch, Offset};
+use crate::record::RecordBatch;
+use crate::time::Instant;
+use std::collections::VecDeque;
+
+/// One follower, as its messages of this leader epoch tell.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The newest subscription; older ones are ignored, even when this one is gone. A restarted follower counts
+    /// its streams from the beginning, so they are ordered by broker epoch first.
+    newest: Option<(BrokerEpoch, StreamId)>,
+    /// `None` while the follower is not connected, or its log differs.
+    pub(super) stream: Option<Stream>,
+    /// What it has durably, as acknowledged in this leader epoch.
+    durable: Option<Offset>,
+    /// When it last had all that the leader had.
+    pub(super) caught_up_at: Instant,
+    /// The leader's log end at some moment: a follower that reaches it was caught up at that moment, even if the
+    /// log has grown since.
+    mark: (Offset, Instant),
+}
+
+/// A subscription whose log is a prefix of the leader's.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// The next offset to send.
+    pub(super) next: Offset,
+    /// What the follower has appended.
+    appended: Offset,
+    /// End and bytes of each batch that is sent and not yet appended.
+    on_its_way: VecDeque<(Offset, usize)>,
+    window_used: usize,
+    /// A read is under way.
+    pub(super) reading: bool,
+    /// The connection has no room.
+    pub(super) refused: bool,
+    /// The high watermark that the follower was told last.
+    pub(super) told: Offset,
+}
+
+impl Progress {
+    pub(super) fn new(now: Instant, log_end: Offset) -> Self {
+        Self { newest: None, stream: None, durable: None, caught_up_at: now, mark: (log_end, now) }
+    }
+
+    pub(super) fn durable(&self) -> Option<Offset> {
+        self.durable
+    }
+
+    pub(super) fn newest(&self) -> Option<(BrokerEpoch, StreamId)> {
+        self.newest
+    }
+
+    /// The broker epoch that the live stream's handshake proved.
+    pub(super) fn broker_epoch(&self) -> Option<BrokerEpoch> {
+        self.stream.as_ref().and(self.newest).map(|(epoch, _)| epoch)
+    }
+
+    /// Takes note of a subscription; false if a newer one is known.
+    pub(super) fn subscribe(&mut self, broker_epoch: BrokerEpoch, stream: StreamId) -> bool {
+        if self.newest.is_some_and(|newest| (broker_epoch, stream) < newest) {
+            return false;
+        }
+        if self.newest.is_none_or(|(epoch, _)| epoch != broker_epoch) {
+            // Another process, perhaps with another disk: what the former one had says nothing.
+            self.durable = None;
+        }
+        self.newest = Some((broker_epoch, stream));
+        self.stream = None;
+        true
+    }
+
+    /// The follower's log is a prefix of the leader's up to `log_end`.
+    pub(super) fn start(&mut self, stream: StreamId, log_end: Offset, high_watermark: Offset) {
+        self.stream = Some(Stream {
+            id: stream,
+            next: log_end,
+            appended: log_end,
+            on_its_way: VecDeque::new(),
+            window_used: 0,
+            reading: false,
+            refused: false,
+            told: high_watermark,
+        });
+    }
+
+    /// The live stream, if it is that one.
+    pub(super) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.stream.as_mut().filter(|s| s.id == id)
+    }
+
+    pub(super) fn close(&mut self, id: StreamId) {
+        if self.stream.as_ref().is_some_and(|s| s.id == id) {
+            self.stream = None;
+        }
+    }
+
+    /// Takes an acknowledgement; false if it is of another stream, or of what was never sent.
+    pub(super) fn acknowledge(
+        &mut self,
+        stream: (BrokerEpoch, StreamId),
+        (appended, durable): (Offset, Offset),
+        believe_appended: bool,
+    ) -> bool {
+        let current = self.newest == Some(stream);
+        let Some(s) = self.stream.as_mut().filter(|s| current && durable <= appended && appended <= s.next) else {
+            return false;
+        };
+        s.appended = s.appended.max(appended);
+        while s.on_its_way.front().is_some_and(|(end, _)| *end <= appended) {
+            let bytes = s.on_its_way.pop_front().map_or(0, |(_, bytes)| bytes);
+            s.window_used -= bytes;
+        }
+        let durable = if believe_appended { appended } else { durable };
+        self.durable = Some(self.durable.map_or(durable, |d| d.max(durable)));
+        true
+    }
+
+    /// Notes whether the follower is caught up with a log that ends at `log_end`.
+    pub(super) fn watch(&mut self, now: Instant, log_end: Offset) {
+        let (Some(durable), Some(_)) = (self.durable, &self.stream) else { return };
+        if durable >= log_end {
+            self.caught_up_at = now;
+            self.mark = (log_end, now);
+        } else if durable >= self.mark.0 {
+            self.caught_up_at = self.caught_up_at.max(self.mark.1);
+            self.mark = (log_end, now);
+        }
+    }
+
+    pub(super) fn valid(&self, log_end: Offset) -> bool {
+        self.durable.is_none_or(|d| d <= log_end)
+            && self.stream.as_ref().is_none_or(|s| {
+                s.appended <= s.next
+                    && s.next <= log_end
+                    && s.window_used == s.on_its_way.iter().map(|(_, bytes)| bytes).sum::<usize>()
+                    && s.on_its_way.back().is_none_or(|(end, _)| *end == s.next)
+            })
+    }
+}
+
+impl Stream {
+    /// Whether `bytes` more may be sent. One batch may always be on its way, however long it is.
+    pub(super) fn has_room(&self, bytes: usize, window: usize) -> bool {
+        self.on_its_way.is_empty() || self.window_used.saturating_add(bytes) <= window
+    }
+
+    /// How many bytes may be read for it; `None` if it has to wait.
+    pub(super) fn wants(&self, log_end: Offset, window: usize) -> Option<usize> {
+        let room = window.saturating_sub(self.window_used);
+        let ready = !self.reading && !self.refused && self.next < log_end && (room > 0 || self.on_its_way.is_empty());
+        ready.then_some(room.max(1))
+    }
+
+    /// Notes a batch as sent.
+    pub(super) fn sent(&mut self, batch: &RecordBatch) {
+        self.next = batch.header().end_offset();
+        self.on_its_way.push_back((self.next, batch.bytes().len()));
+        self.window_used += batch.bytes().len();
+    }
+
+    /// Notes that nothing from `from` on was sent after all.
+    pub(super) fn unsent(&mut self, from: Offset) {
+        self.refused = true;
+        if from >= self.next || from < self.appended {
+            return;
+        }
+        self.next = from;
+        while self.on_its_way.back().is_some_and(|(end, _)| *end > from) {
+            let bytes = self.on_its_way.pop_back().map_or(0, |(_, bytes)| bytes);
+            self.window_used -= bytes;
+        }
+    }
+}

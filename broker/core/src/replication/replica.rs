@@ -1,0 +1,360 @@
+//! The replica of one partition: which role it has, and what an event means to it in that role.
+
+use super::event::{
+    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, PartitionState, ProduceError, StreamId,
+};
+use super::follower::Follower;
+use super::isr::IsrView;
+use super::leader::Leader;
+use super::log::Log;
+use super::planted::Fault;
+use super::status::{Role as RoleName, Status};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::time::Instant;
+use std::collections::BTreeMap;
+
+/// How many followers may subscribe to a leadership that this broker does not know of yet. More than any
+/// replication factor in use; whoever comes in vain tries again.
+const MAX_EARLY: usize = 16;
+
+/// The replica of one partition on this broker.
+#[derive(Debug)]
+pub struct Replica {
+    me: BrokerId,
+    config: Config,
+    log: Log,
+    /// What the metadata log says. While a truncation is under way, the role may lag behind it.
+    state: PartitionState,
+    lease: Instant,
+    role: Role,
+    /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
+    /// of an election first.
+    early: BTreeMap<BrokerId, Early>,
+    fault: Option<Fault>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Idle,
+    Leader(Leader),
+    Follower(Follower),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Early {
+    broker_epoch: BrokerEpoch,
+    leader_epoch: LeaderEpoch,
+    stream: StreamId,
+    message: FollowerMessage,
+}
+
+/// What every role needs to decide.
+pub(super) struct Context<'a> {
+    pub(super) me: BrokerId,
+    pub(super) now: Instant,
+    pub(super) config: Config,
+    pub(super) log: &'a mut Log,
+    pub(super) out: &'a mut Vec<Command>,
+    state: &'a PartitionState,
+    lease: Instant,
+    fault: Option<Fault>,
+}
+
+impl<'a> Context<'a> {
+    /// The metadata.
+    pub(super) fn state(&self) -> &'a PartitionState {
+        self.state
+    }
+
+    /// Whether this broker may still act as a leader.
+    pub(super) fn lease_holds(&self) -> bool {
+        self.now < self.lease || self.planted(Fault::IgnoreLease)
+    }
+
+    /// Whether a rule is broken on purpose.
+    pub(super) fn planted(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+}
+
+macro_rules! context {
+    ($self:ident, $now:expr, $out:expr) => {
+        Context {
+            me: $self.me,
+            now: $now,
+            config: $self.config,
+            log: &mut $self.log,
+            out: $out,
+            state: &$self.state,
+            lease: $self.lease,
+            fault: $self.fault,
+        }
+    };
+}
+
+impl Replica {
+    /// A replica on broker `me` whose recovered log is as `log` says. It has no role before metadata gives it
+    /// one.
+    pub fn new(me: BrokerId, config: Config, log: LogState) -> Self {
+        let state = PartitionState {
+            leader: None,
+            leader_epoch: LeaderEpoch(-1),
+            partition_epoch: PartitionEpoch(-1),
+            isr: Vec::new(),
+            replicas: Vec::new(),
+            min_insync_replicas: 1,
+        };
+        Self {
+            me,
+            config,
+            log: Log::new(log),
+            state,
+            lease: Instant::default(),
+            role: Role::Idle,
+            early: BTreeMap::new(),
+            fault: None,
+        }
+    }
+
+    /// Breaks a rule on purpose.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(&mut self, fault: Option<Fault>) {
+        self.fault = fault;
+    }
+
+    /// Takes an event, and adds to `out` what is to be done about it, in order.
+    pub fn step(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
+        match event {
+            Event::Metadata(state) => self.metadata(now, state, out),
+            Event::Lease(until) => self.lease = until,
+            Event::Durable { end } => self.durable(now, end, out),
+            Event::Truncated { log } => self.truncated(now, log, out),
+            Event::FromFollower { .. } | Event::StreamClosed { .. } => self.follower_event(now, event, out),
+            Event::Produce { ticket, .. } if !matches!(self.role, Role::Leader(_)) => {
+                out.push(Command::Reply { ticket, result: Err(ProduceError::NotLeader) });
+            }
+            _ => self.in_role(now, event, out),
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.advance(&mut context!(self, now, out));
+        }
+        debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
+    }
+
+    fn in_role(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
+        let cx = &mut context!(self, now, out);
+        match &mut self.role {
+            Role::Leader(leader) => leader.on(cx, event),
+            Role::Follower(follower) => match event {
+                Event::LeaderConnected { leader, stream } => follower.connected(cx, leader, stream),
+                Event::LeaderDisconnected { leader } => follower.disconnected(leader),
+                Event::FromLeader { leader_epoch, stream, message } => {
+                    follower.heard(cx, leader_epoch, stream, message);
+                }
+                Event::Tick => follower.tick(cx),
+                _ => {}
+            },
+            Role::Idle => {}
+        }
+    }
+
+    fn metadata(&mut self, now: Instant, state: PartitionState, out: &mut Vec<Command>) {
+        let known = &self.state;
+        if state.leader_epoch < known.leader_epoch || state.partition_epoch < known.partition_epoch {
+            return;
+        }
+        self.state = state;
+        self.take_role(now, out);
+        for (follower, early) in std::mem::take(&mut self.early) {
+            let Early { broker_epoch, leader_epoch, stream, message } = early;
+            let event = Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message };
+            self.follower_event(now, event, out);
+        }
+    }
+
+    /// Takes the role that metadata gives, unless a truncation has to end first.
+    fn take_role(&mut self, now: Instant, out: &mut Vec<Command>) {
+        let epoch = self.state.leader_epoch;
+        let cx = &mut context!(self, now, out);
+        let leads = leads(cx.state, cx.me);
+        let assigned = cx.state.replicas.iter().any(|(id, _)| *id == cx.me);
+        let leader_to_follow = cx.state.leader.filter(|id| assigned && *id != cx.me);
+        match &mut self.role {
+            Role::Follower(follower) if follower.is_truncating() => return,
+            Role::Leader(leader) if leads && leader.epoch == epoch => return leader.metadata(cx, cx.state()),
+            Role::Follower(f) if leader_to_follow == Some(f.leader) && f.epoch == epoch => return,
+            _ => {}
+        }
+        match std::mem::replace(&mut self.role, Role::Idle) {
+            Role::Leader(leader) => {
+                leader.end(cx);
+                cx.out.push(Command::Wake);
+            }
+            Role::Follower(_) if leader_to_follow.is_none() => cx.out.push(Command::Follow { leader: None }),
+            _ => {}
+        }
+        if leads {
+            self.role = Role::Leader(Leader::start(cx, cx.state()));
+            cx.out.push(Command::Wake);
+        } else if let Some(leader) = leader_to_follow {
+            self.role = Role::Follower(Follower::start(cx, leader, epoch));
+        }
+    }
+
+    fn durable(&mut self, now: Instant, end: Offset, out: &mut Vec<Command>) {
+        let cx = &mut context!(self, now, out);
+        match &mut self.role {
+            // What is durable then is what the truncation leaves.
+            Role::Follower(follower) if follower.is_truncating() => return,
+            _ => cx.log.durable = cx.log.durable.max(end.min(cx.log.end)),
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.durable(cx);
+        }
+    }
+
+    fn truncated(&mut self, now: Instant, log: LogState, out: &mut Vec<Command>) {
+        if !matches!(&self.role, Role::Follower(follower) if follower.is_truncating()) {
+            return;
+        }
+        self.log.truncated(log);
+        let stays = |f: &Follower| self.state.leader == Some(f.leader) && self.state.leader_epoch == f.epoch;
+        let cx = &mut context!(self, now, out);
+        if let Role::Follower(follower) = &mut self.role {
+            if stays(follower) {
+                follower.truncated(cx);
+            } else {
+                follower.stop_truncating();
+            }
+        }
+        self.take_role(now, out);
+    }
+
+    /// Followers speak to whom they take for the leader: it may be too early for that, or too late.
+    fn follower_event(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
+        match event {
+            Event::StreamClosed { follower, stream } => {
+                if self.early.get(&follower).is_some_and(|early| early.stream == stream) {
+                    self.early.remove(&follower);
+                }
+                self.in_role(now, event, out);
+            }
+            Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message } => {
+                let subscribes = matches!(message, FollowerMessage::Subscribe { .. });
+                let known = self.state.leader_epoch;
+                let any_epoch = self.fault == Some(Fault::NoEpochCheck) && !subscribes;
+                if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch || any_epoch) {
+                    self.in_role(now, event, out);
+                } else if subscribes && leader_epoch > known && self.has_room_for_early(follower) {
+                    self.early.insert(follower, Early { broker_epoch, leader_epoch, stream, message });
+                } else if subscribes {
+                    // Said in the epoch that was asked for, so that the follower listens.
+                    let message = LeaderMessage::NotLeader { leader_epoch: known };
+                    out.push(Command::Send { follower, stream, leader_epoch, message });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn has_room_for_early(&self, follower: BrokerId) -> bool {
+        self.early.len() < MAX_EARLY || self.early.contains_key(&follower)
+    }
+
+    /// What is committed, and may be read; `None` if this replica does not lead, or does not know yet what is
+    /// committed because its high watermark has not reached the start of its epoch.
+    pub fn high_watermark(&self) -> Option<Offset> {
+        match &self.role {
+            Role::Leader(leader) => Some(self.log.high_watermark).filter(|hw| *hw >= leader.epoch_start),
+            _ => None,
+        }
+    }
+
+    /// The leadership's epoch, while this replica leads and its lease holds.
+    pub fn leadership(&self, now: Instant) -> Option<LeaderEpoch> {
+        match &self.role {
+            Role::Leader(leader) if now < self.lease => Some(leader.epoch),
+            _ => None,
+        }
+    }
+
+    /// The newest leader epoch that metadata told of; -1 before any.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.state.leader_epoch
+    }
+
+    /// The offset after the last record, committed or not.
+    pub fn log_end(&self) -> Offset {
+        self.log.end
+    }
+
+    /// The first offset that is still there.
+    pub fn log_start(&self) -> Offset {
+        self.log.start
+    }
+
+    /// End of what is synced on this broker.
+    pub fn durable_end(&self) -> Offset {
+        self.log.durable
+    }
+
+    /// The greatest epoch not above `epoch`, and where it ends here; `None` if it is newer than all known ones
+    /// (KIP-279).
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.log.epochs.end_of(epoch, self.log.end)
+    }
+
+    /// Every leader epoch of the log with the offset of its first record, oldest first.
+    pub fn epochs(&self) -> &[(LeaderEpoch, Offset)] {
+        self.log.epochs.entries()
+    }
+
+    /// The leader's view of the ISR, while this replica leads.
+    pub fn isr(&self) -> Option<&IsrView> {
+        match &self.role {
+            Role::Leader(leader) => Some(&leader.isr),
+            _ => None,
+        }
+    }
+
+    /// Forgets idempotent producers that have not written since `before_ms`, in milliseconds since 1970.
+    pub fn expire_producers(&mut self, before_ms: i64) {
+        self.log.producers.expire(before_ms);
+    }
+
+    /// For logs and metrics.
+    pub fn status(&self) -> Status {
+        let (role, pending) = match &self.role {
+            Role::Idle => (RoleName::Idle, 0),
+            Role::Leader(leader) => (RoleName::Leader, leader.pending()),
+            Role::Follower(follower) if follower.is_truncating() => (RoleName::Truncating, 0),
+            Role::Follower(follower) if follower.is_refusing() => (RoleName::RefusingToTruncate, 0),
+            Role::Follower(_) => (RoleName::Follower, 0),
+        };
+        Status {
+            role,
+            leader_epoch: self.state.leader_epoch,
+            log_end: self.log.end,
+            durable_end: self.log.durable,
+            committed: self.log.high_watermark,
+            pending,
+        }
+    }
+
+    fn valid(&mut self, now: Instant, out: &mut Vec<Command>) -> bool {
+        let cx = &context!(self, now, out);
+        let role = match &self.role {
+            Role::Leader(leader) => leader.valid(cx),
+            Role::Follower(_) | Role::Idle => true,
+        };
+        role && self.log.valid() && self.early.len() <= MAX_EARLY
+    }
+}
+
+/// Whether metadata makes this broker the leader. A leader that is fenced, or not in the ISR, is none: such an
+/// entry is of a former registration, or wrong.
+fn leads(state: &PartitionState, me: BrokerId) -> bool {
+    state.leader == Some(me)
+        && state.isr.contains(&me)
+        && state.replicas.iter().any(|(id, epoch)| *id == me && epoch.is_some())
+}

@@ -1,0 +1,35 @@
+//! What a replica shows of itself to logs and metrics.
+
+use crate::ids::{LeaderEpoch, Offset};
+
+/// What a replica is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing: the partition has no leader, or this broker no part in it.
+    Idle,
+    /// It leads.
+    Leader,
+    /// It follows.
+    Follower,
+    /// It follows, and is cutting its log back first.
+    Truncating,
+    /// It would have to cut back what is committed. It keeps its log as it is and waits for another leader.
+    RefusingToTruncate,
+}
+
+/// A replica at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub role: Role,
+    /// The newest leader epoch that it knows of.
+    pub leader_epoch: LeaderEpoch,
+    /// The offset after its last record.
+    pub log_end: Offset,
+    /// End of what is synced here.
+    pub durable_end: Offset,
+    /// What it knows to be committed; a lower bound, in any role.
+    pub committed: Offset,
+    /// Producers that wait for an acknowledgement.
+    pub pending: usize,
+}

@@ -1,0 +1,115 @@
+//! When the high watermark moves and who is answered by it.
+
+use super::bench::{Bench, batch, log, state};
+use crate::ids::{BrokerId, Offset};
+use crate::replication::*;
+use crate::time::Instant;
+
+#[test]
+fn a_batch_is_committed_when_every_in_sync_disk_has_it() {
+    let mut b = Bench::leading();
+    assert_eq!(b.produce(7, batch(3)), ["append 0..3 e1", "to 2 s1 e1: 0..3 hw 0", "to 3 s1 e1: 0..3 hw 0"]);
+    assert_eq!(b.ack(2, 1, 3, 3), [""; 0]);
+    assert_eq!(b.ack(3, 1, 3, 0), [""; 0], "appended is not durable");
+    assert_eq!(b.ack(3, 1, 3, 3), [""; 0], "the leader's own disk counts too");
+    assert_eq!(b.durable(3), ["wake", "reply 7 at 0"]);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(3)));
+}
+
+#[test]
+fn acks_1_waits_for_the_leaders_disk_and_acks_0_for_nothing() {
+    let mut b = Bench::leading();
+    let one = Event::Produce { ticket: Ticket(1), batch: batch(1), acks: Acks::Leader };
+    assert!(!b.step(one).iter().any(|c| c.starts_with("reply")));
+    assert_eq!(b.durable(1), ["reply 1 at 0"]);
+    let none = Event::Produce { ticket: Ticket(2), batch: batch(1), acks: Acks::None };
+    assert_eq!(b.step(none).last().unwrap(), "reply 2 at 1");
+}
+
+#[test]
+fn nothing_is_readable_before_the_start_of_the_epoch_is_committed() {
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    b.metadata(1, (2, 1), &[1, 2]);
+    assert_eq!(b.replica.high_watermark(), None);
+    b.subscribe(2, 2, 1, 3, Some(1));
+    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(3), durable: Offset(3) });
+    assert_eq!((b.replica.high_watermark(), b.replica.status().committed), (None, Offset(3)));
+    let batches = vec![super::bench::batch_at(3, 2, 1)];
+    b.step(Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), batches });
+    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(5), durable: Offset(5) });
+    assert_eq!(b.replica.high_watermark(), Some(Offset(5)));
+}
+
+#[test]
+fn too_few_in_sync_replicas_refuse_before_the_append_and_fail_after_it() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    let alone = state(1, (1, 2), &[1], &[2, 3]);
+    assert_eq!(b.step(Event::Metadata(alone)), ["reply 1 NotEnoughReplicasAfterAppend"]);
+    assert_eq!(b.durable(1), [""; 0], "the strict rule: nothing is committed on a smaller set");
+    assert_eq!(b.replica.high_watermark(), Some(Offset(0)));
+    assert!(b.produce(2, batch(1)).contains(&"reply 2 NotEnoughReplicas".into()));
+    assert_eq!(b.replica.log_end(), Offset(1));
+    let leader_only = Event::Produce { ticket: Ticket(3), batch: batch(1), acks: Acks::Leader };
+    assert_eq!(b.step(leader_only)[0], "append 1..2 e1", "acks=1 does not ask for more");
+}
+
+#[test]
+fn an_acknowledgement_of_another_epoch_or_stream_counts_for_nothing() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.durable(1);
+    b.ack(2, 1, 1, 1);
+    let ack = FollowerMessage::Ack { appended: Offset(1), durable: Offset(1) };
+    b.follower_says(3, 0, 1, ack);
+    b.follower_says(3, 1, 9, ack);
+    b.ack(3, 1, 2, 2);
+    b.ack(3, 1, 0, 1);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(0)));
+    assert_eq!(b.ack(3, 1, 1, 1), ["wake", "reply 1 at 0"]);
+}
+
+#[test]
+fn what_a_wiped_broker_once_acknowledged_counts_no_more() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.ack(2, 1, 1, 1);
+    b.ack(3, 1, 1, 1);
+    b.step(Event::FromFollower {
+        follower: BrokerId(3),
+        broker_epoch: crate::ids::BrokerEpoch(99),
+        leader_epoch: crate::ids::LeaderEpoch(1),
+        stream: StreamId(1),
+        message: FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None },
+    });
+    assert!(!b.durable(1).contains(&"reply 1 at 0".into()));
+}
+
+#[test]
+fn without_a_lease_nothing_is_appended_committed_or_acknowledged() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.step(Event::Lease(Instant(b.now.0 + 500_000)));
+    b.after(600);
+    assert_eq!(b.replica.leadership(b.now), None);
+    assert_eq!(b.ack(2, 1, 1, 1), ["reply 1 NotLeader"]);
+    b.ack(3, 1, 1, 1);
+    b.durable(1);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(0)));
+    assert_eq!(b.produce(2, batch(1)), ["reply 2 NotLeader"]);
+    assert_eq!(b.replica.log_end(), Offset(1));
+    assert_eq!(b.step(Event::Lease(Instant(b.now.0 + 500_000))), ["wake"], "the leadership goes on with a new lease");
+    assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
+}
+
+#[test]
+fn the_high_watermark_stays_when_a_member_joins_that_has_less() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.durable(1);
+    b.ack(2, 1, 1, 1);
+    b.metadata(1, (1, 2), &[1, 2]);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
+    b.step(Event::Metadata(state(1, (1, 3), &[1, 2, 3], &[])));
+    assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
+}

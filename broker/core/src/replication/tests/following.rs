@@ -1,0 +1,135 @@
+//! What a follower does with what its leader says.
+
+use super::bench::{Bench, batch, batch_at, log};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::replication::*;
+
+fn connected(b: &mut Bench, stream: u64) -> Vec<String> {
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(stream) })
+}
+
+fn started(high_watermark: i64) -> LeaderMessage {
+    LeaderMessage::Started { high_watermark: Offset(high_watermark) }
+}
+
+fn batches(batches: Vec<crate::record::RecordBatch>, high_watermark: i64) -> LeaderMessage {
+    LeaderMessage::Batches { batches, high_watermark: Offset(high_watermark) }
+}
+
+fn diverged(epoch: i32, end: i64) -> LeaderMessage {
+    LeaderMessage::Diverged { epoch: LeaderEpoch(epoch), end: Offset(end) }
+}
+
+/// A follower of 2 in epoch 3 on stream 1, subscribed.
+fn subscribed(log: LogState) -> Bench {
+    let mut b = Bench::new(log);
+    b.metadata(2, (3, 1), &[2]);
+    connected(&mut b, 1);
+    b
+}
+
+#[test]
+fn it_subscribes_appends_and_acknowledges_what_its_disk_has() {
+    let mut b = Bench::new(log(4, &[(1, 0)]));
+    assert_eq!(b.metadata(2, (3, 1), &[2]), ["follow 2"]);
+    assert_eq!(connected(&mut b, 1), ["to leader 2 s1 e3: subscribe 4 e1"]);
+    assert_eq!(b.leader_says(3, 1, started(2)), ["to leader 2 s1 e3: ack 4 4"]);
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(4, 2, 3)], 9)), ["append 4..6 e3"]);
+    assert_eq!(b.replica.status().committed, Offset(6), "no more can be known to be committed than is here");
+    assert_eq!(b.durable(6), ["to leader 2 s1 e3: ack 6 6"]);
+    assert_eq!(b.replica.epochs(), [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(3), Offset(4))]);
+}
+
+#[test]
+fn it_acknowledges_the_append_only_to_keep_the_window_open() {
+    let mut b = subscribed(log(0, &[]));
+    b.leader_says(3, 1, started(0));
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(0, 1, 3)], 0)), ["append 0..1 e3"]);
+    assert_eq!(
+        b.leader_says(3, 1, batches(vec![batch_at(1, 1, 3)], 0)),
+        ["append 1..2 e3", "to leader 2 s1 e3: ack 2 0"],
+        "a quarter of the window is full"
+    );
+}
+
+#[test]
+fn it_cuts_back_to_where_the_epoch_ends_on_both_sides() {
+    // Own log: epoch 1 from 0, epoch 2 from 5, end 9. (what the leader says, truncate to)
+    for (said, to) in [(diverged(2, 7), 7), (diverged(2, 12), 9), (diverged(1, 8), 5), (diverged(1, 3), 3)] {
+        let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
+        let expected = if to < 9 { format!("truncate {to}") } else { "follow 2".into() };
+        assert_eq!(b.leader_says(3, 1, said.clone()), [expected], "{said:?}");
+    }
+}
+
+#[test]
+fn it_subscribes_again_after_cutting_back() {
+    let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
+    b.leader_says(3, 1, diverged(1, 8));
+    assert_eq!(b.replica.status().role, Role::Truncating);
+    assert_eq!(b.durable(9), [""; 0]);
+    let truncated = Event::Truncated { log: log(5, &[(1, 0)]) };
+    assert_eq!(b.step(truncated), ["to leader 2 s1 e3: subscribe 5 e1"]);
+    assert_eq!((b.replica.log_end(), b.replica.durable_end()), (Offset(5), Offset(5)));
+}
+
+#[test]
+fn metadata_that_comes_while_cutting_back_waits_for_the_end_of_it() {
+    let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
+    b.leader_says(3, 1, diverged(1, 8));
+    assert_eq!(b.metadata(1, (4, 2), &[1, 2]), [""; 0]);
+    assert_eq!(b.produce(1, batch(1)), ["reply 1 NotLeader"]);
+    assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["follow nobody", "wake"]);
+    assert_eq!(b.produce(2, batch(1))[0], "append 5..6 e4");
+}
+
+#[test]
+fn a_connection_that_changes_while_cutting_back_is_the_one_to_use() {
+    let mut b = subscribed(log(9, &[(1, 0), (2, 5)]));
+    b.leader_says(3, 1, diverged(1, 8));
+    b.step(Event::LeaderDisconnected { leader: BrokerId(2) });
+    assert_eq!(connected(&mut b, 2), [""; 0]);
+    assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["to leader 2 s2 e3: subscribe 5 e1"]);
+}
+
+#[test]
+fn it_never_cuts_back_what_it_knows_to_be_committed() {
+    let mut b = subscribed(log(9, &[(1, 0)]));
+    b.leader_says(3, 1, started(6));
+    b.metadata(2, (4, 2), &[2]);
+    connected(&mut b, 2);
+    assert_eq!(b.leader_says(4, 2, diverged(1, 5)), [""; 0]);
+    assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
+    assert_eq!(connected(&mut b, 3), [""; 0]);
+    assert_eq!(b.metadata(2, (5, 3), &[2]), ["follow 2"], "the next leadership is another matter");
+}
+
+#[test]
+fn it_takes_nothing_that_does_not_continue_its_log() {
+    for wrong in [batch_at(3, 1, 3), batch_at(5, 1, 3), batch_at(4, 1, 4), batch_at(4, 1, 0)] {
+        let mut b = subscribed(log(4, &[(1, 0)]));
+        b.leader_says(3, 1, started(0));
+        assert_eq!(b.leader_says(3, 1, batches(vec![wrong], 0)), ["follow 2"], "asks for a new stream");
+        assert_eq!(b.replica.log_end(), Offset(4));
+    }
+}
+
+#[test]
+fn it_hears_nobody_but_its_leader_of_that_epoch_on_that_stream() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    for (epoch, stream) in [(2, 1), (4, 1), (3, 0), (3, 2)] {
+        assert_eq!(b.leader_says(epoch, stream, started(4)), [""; 0]);
+    }
+    assert_eq!(b.leader_says(3, 1, batches(vec![batch_at(4, 1, 3)], 4)), [""; 0], "not before it is started");
+    assert_eq!(b.replica.status().committed, Offset(0));
+    let other = Event::LeaderConnected { leader: BrokerId(3), stream: StreamId(7) };
+    assert_eq!(b.step(other), [""; 0]);
+}
+
+#[test]
+fn it_tries_again_when_the_other_side_does_not_lead_yet() {
+    let mut b = subscribed(log(0, &[]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(2) }), [""; 0]);
+    assert_eq!(b.step(Event::Tick), [""; 0]);
+    assert_eq!(b.after(60).step(Event::Tick), ["to leader 2 s1 e3: subscribe 0 -"]);
+}

@@ -1,0 +1,9 @@
+//! Events and the commands that are expected of them, one file a concern. Commands are compared as short texts.
+
+mod bench;
+mod committing;
+mod following;
+mod isr_changes;
+mod leading;
+mod pushing;
+mod retrying;

@@ -1,0 +1,107 @@
+//! What is sent to followers, and when it has to be read first.
+
+use super::bench::{Bench, batch, batch_at, log};
+use crate::ids::{BrokerId, Offset};
+use crate::record::testing::BatchBuilder;
+use crate::replication::*;
+
+fn read_done(b: &mut Bench, follower: i32, batches: Vec<crate::record::RecordBatch>) -> Vec<String> {
+    b.step(Event::ReadDone { follower: BrokerId(follower), stream: StreamId(1), batches })
+}
+
+/// Leader of five records in one batch each, of which it has pushed none.
+fn with_a_log() -> Bench {
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    b.metadata(1, (1, 1), &[1, 2, 3]);
+    b
+}
+
+#[test]
+fn a_follower_that_is_behind_is_served_by_reads_until_it_is_at_the_tail() {
+    let mut b = with_a_log();
+    assert_eq!(b.subscribe(2, 1, 1, 3, Some(1)), ["to 2 s1 e1: started hw 0", "read for 2 from 3 max 400"]);
+    assert_eq!(b.produce(1, batch(1)), ["append 5..6 e1"], "not pushed out of order");
+    assert_eq!(
+        read_done(&mut b, 2, vec![batch_at(3, 1, 1), batch_at(4, 1, 1)]),
+        ["to 2 s1 e1: 3..5 hw 0", "read for 2 from 5 max 358"]
+    );
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(5, 1, 1)]), ["to 2 s1 e1: 5..6 hw 0"]);
+    assert_eq!(b.produce(2, batch(1)), ["append 6..7 e1", "to 2 s1 e1: 6..7 hw 0"]);
+}
+
+#[test]
+fn a_full_window_waits_for_the_followers_append() {
+    let mut b = Bench::leading();
+    let large = || BatchBuilder::new(1).payload(300).build();
+    assert_eq!(b.produce(1, large()).len(), 3);
+    assert_eq!(b.produce(2, large()), ["append 1..2 e1"], "480 bytes may be on their way");
+    assert_eq!(b.ack(2, 1, 1, 0), ["read for 2 from 1 max 400"]);
+    assert_eq!(b.ack(3, 1, 0, 0), ["read for 3 from 1 max 119"]);
+}
+
+#[test]
+fn what_the_connection_refuses_is_sent_again_when_there_is_room() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.step(Event::SendRefused { follower: BrokerId(2), stream: StreamId(1), from: Offset(0) });
+    assert_eq!(b.produce(2, batch(1)), ["append 1..2 e1", "to 3 s1 e1: 1..2 hw 0"]);
+    let writable = Event::Writable { follower: BrokerId(2), stream: StreamId(1) };
+    assert_eq!(b.step(writable), ["read for 2 from 0 max 400"]);
+}
+
+#[test]
+fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
+    let mut b = with_a_log();
+    b.subscribe(2, 1, 1, 3, Some(1));
+    assert_eq!(read_done(&mut b, 2, vec![]), [""; 0]);
+    assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(4, 1, 1)]), [""; 0]);
+    assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
+    let other = Event::ReadDone { follower: BrokerId(2), stream: StreamId(9), batches: vec![batch_at(3, 1, 1)] };
+    assert_eq!(b.step(other), [""; 0]);
+}
+
+#[test]
+fn followers_hear_of_the_high_watermark_with_batches_or_with_the_next_tick() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(1));
+    b.durable(1);
+    b.both_ack(1);
+    assert_eq!(b.step(Event::Tick), ["to 2 s1 e1: hw 1", "to 3 s1 e1: hw 1"]);
+    assert_eq!(b.step(Event::Tick), [""; 0]);
+    assert_eq!(b.produce(2, batch(1)).last().unwrap(), "to 3 s1 e1: 1..2 hw 1");
+}
+
+#[test]
+fn a_log_that_went_another_way_is_told_where() {
+    let mut b = Bench::new(log(9, &[(1, 0), (2, 5), (4, 7)]));
+    b.metadata(1, (5, 1), &[1, 2, 3]);
+    // (follower's log end, its last epoch, answer)
+    for (end, last, answer) in [
+        (9, Some(4), "started hw 0"),
+        (8, Some(4), "started hw 0"),
+        (10, Some(4), "diverged e4 9"),
+        (8, Some(3), "diverged e2 7"),
+        (6, Some(3), "diverged e2 7"),
+        (7, Some(2), "started hw 0"),
+        (8, Some(2), "diverged e2 7"),
+        (5, Some(1), "started hw 0"),
+        (6, Some(1), "diverged e1 5"),
+        (1, Some(0), "diverged e0 0"),
+        (0, None, "started hw 0"),
+        (10, Some(6), "diverged e5 9"),
+    ] {
+        assert_eq!(b.subscribe(2, 5, 1, end, last)[0], format!("to 2 s1 e5: {answer}"), "{end} {last:?}");
+    }
+}
+
+#[test]
+fn an_older_stream_is_ignored_even_when_the_newer_one_is_gone() {
+    let mut b = Bench::leading();
+    b.subscribe(2, 1, 5, 0, None);
+    b.step(Event::StreamClosed { follower: BrokerId(2), stream: StreamId(1) });
+    assert_eq!(b.produce(1, batch(1))[1], "to 2 s5 e1: 0..1 hw 0", "the end of an older stream is nothing");
+    b.step(Event::StreamClosed { follower: BrokerId(2), stream: StreamId(5) });
+    assert_eq!(b.subscribe(2, 1, 4, 0, None), [""; 0]);
+    assert_eq!(b.subscribe(2, 1, 6, 1, Some(1))[0], "to 2 s6 e1: started hw 0");
+}

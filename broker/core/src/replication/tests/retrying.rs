@@ -1,0 +1,77 @@
+//! Retries of idempotent producers.
+
+use super::bench::Bench;
+use crate::ids::Offset;
+use crate::record::RecordBatch;
+use crate::record::testing::BatchBuilder;
+use crate::replication::*;
+
+fn sequence(base: i32, count: i32) -> RecordBatch {
+    BatchBuilder::new(count).producer(5, 0, base).build()
+}
+
+#[test]
+fn a_retry_of_a_pending_batch_waits_for_its_outcome() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 2));
+    assert_eq!(b.produce(2, sequence(0, 2)), [""; 0]);
+    b.durable(2);
+    assert_eq!(b.both_ack(2), ["wake", "reply 1 at 0", "reply 2 at 0"]);
+    assert_eq!(b.replica.log_end(), Offset(2));
+}
+
+#[test]
+fn a_retry_of_a_committed_batch_gets_its_old_offset() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 2));
+    b.produce(2, sequence(2, 1));
+    b.durable(3);
+    b.both_ack(3);
+    assert_eq!(b.produce(3, sequence(0, 2)), ["reply 3 at 0"]);
+    assert_eq!(b.produce(4, sequence(2, 1)), ["reply 4 at 2"]);
+}
+
+#[test]
+fn a_retry_at_the_next_leader_waits_until_it_is_committed_there() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 2));
+    b.durable(2);
+    b.metadata(1, (2, 2), &[1, 2]);
+    assert_eq!(b.produce(2, sequence(0, 2)), [""; 0], "in the log is not committed");
+    b.subscribe(2, 2, 2, 2, Some(1));
+    let ack = FollowerMessage::Ack { appended: Offset(2), durable: Offset(2) };
+    assert_eq!(b.follower_says(2, 2, 2, ack), ["wake", "reply 2 at 0"]);
+}
+
+#[test]
+fn a_retry_that_could_not_be_committed_now_is_refused() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 1));
+    b.metadata(1, (1, 2), &[1]);
+    assert!(b.produce(2, sequence(0, 1)).contains(&"reply 2 NotEnoughReplicas".into()));
+}
+
+#[test]
+fn a_gap_or_an_older_incarnation_is_refused() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 2));
+    assert_eq!(b.produce(2, sequence(3, 1)), ["reply 2 OutOfOrderSequence"]);
+    let epoch_1 = |base| BatchBuilder::new(1).producer(5, 1, base).build();
+    assert_eq!(b.produce(3, epoch_1(1)), ["reply 3 OutOfOrderSequence"], "a new epoch starts at 0");
+    assert_eq!(b.produce(4, epoch_1(0))[0], "append 2..3 e1");
+    assert_eq!(b.produce(5, sequence(2, 1)), ["reply 5 InvalidProducerEpoch"]);
+}
+
+#[test]
+fn an_older_duplicate_than_is_remembered_is_only_called_so_when_it_is_committed() {
+    let mut b = Bench::leading();
+    for n in 0..7 {
+        b.produce(n, sequence(n as i32, 1));
+        b.durable(n as i64 + 1);
+        b.both_ack(0);
+    }
+    assert_eq!(b.produce(10, sequence(0, 1)), ["reply 10 OutOfOrderSequence"]);
+    b.both_ack(7);
+    assert_eq!(b.produce(11, sequence(0, 1)), ["reply 11 DuplicateSequence"]);
+    assert_eq!(b.produce(12, sequence(2, 1)), ["reply 12 at 2"]);
+}

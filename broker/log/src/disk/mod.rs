@@ -1,0 +1,91 @@
+//! The disk as the log sees it: a real one, and one that forgets, tears and fails on demand.
+//!
+//! The rules that the rest of the crate goes by, and that [`SimulatedDisk`] enforces: what is written is
+//! durable only after [`DiskFile::sync_data`]; that a name exists, is gone or was changed is durable only
+//! after [`Disk::sync_dir`] of its directory; a sync that failed tells nothing about what reached the disk.
+
+mod real;
+mod simulated;
+
+pub use real::{RealDisk, RealFile, RealLock};
+pub use simulated::{SimulatedDisk, SimulatedFile, SimulatedLock};
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+/// What [`Disk::list`] found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name in its directory.
+    pub name: String,
+    /// Whether it is a directory itself.
+    pub is_dir: bool,
+}
+
+/// A file system, or something that behaves like one. Clones are the same disk.
+pub trait Disk: Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: DiskFile;
+    /// Keeps a directory locked until dropped.
+    type Lock: Send + Sync + 'static;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Creates an empty file, or empties an existing one.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// The entries of a directory, by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file within its directory, replacing what had the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Creates a directory; its parent exists. It is no error when it is there already.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Whether the path exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Locks the directory against other processes; `WouldBlock` when another holds it.
+    fn lock(&self, dir: &Path) -> io::Result<Self::Lock>;
+}
+
+/// An open file. All methods take `&self`: positions are explicit, so that readers and the writer share it.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Reads what there is at `offset`, up to the buffer's length; fewer bytes only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `parts`, one after the other, from `offset` on. A gap before it reads as zeroes.
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
+    /// Cuts the file, or extends it with zeroes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes all that was written durable, and the length. An error is final: see the module's rules.
+    fn sync_data(&self) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Creates the directory and all that is missing above it, durably.
+pub fn create_dir_all(disk: &impl Disk, dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() || disk.exists(dir)? {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_dir_all(disk, parent)?;
+    }
+    disk.create_dir(dir)?;
+    disk.sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Reads exactly the buffer's length, or fails with `UnexpectedEof`.
+pub(crate) fn read_exact_at(file: &impl DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    if file.read_at(buffer, offset)? < buffer.len() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before what should be in it"));
+    }
+    Ok(())
+}

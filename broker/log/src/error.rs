@@ -1,0 +1,77 @@
+//! Why the log cannot go on.
+
+use chronik_core::ids::{Offset, TopicPartition};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why opening or writing failed. After an error from a write the log is poisoned: the process should end,
+/// and recovery says what is durable.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The disk refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// Bytes that were durable are gone or changed.
+    #[error(
+        "{} is damaged: {detail}. Synced data is missing, so nothing was opened or changed. Restore the disk, or \
+         move this data directory away and let the broker come back empty to be filled from its peers",
+        path.display()
+    )]
+    Corrupt {
+        /// Where.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Another process has the directory open.
+    #[error("{} is in use by another process: two brokers must not share a data directory", dir.display())]
+    Locked {
+        /// Which.
+        dir: PathBuf,
+    },
+    /// A write or sync failed before; what is durable is unknown until the log is opened again.
+    #[error("an earlier write failed: the log must be opened again")]
+    Poisoned,
+    /// A batch that does not continue its partition. Nothing of the round was written.
+    #[error("a batch for {partition} starts at offset {found}, where {expected} comes next")]
+    OutOfOrder {
+        /// The partition.
+        partition: TopicPartition,
+        /// Its log end.
+        expected: Offset,
+        /// The batch's base offset.
+        found: Offset,
+    },
+}
+
+impl LogError {
+    pub(crate) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), detail: detail.into() }
+    }
+}
+
+/// Says in an I/O error what was tried on which path.
+pub(crate) trait IoContext<T> {
+    fn during(self, action: &'static str, path: &Path) -> Result<T, LogError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn during(self, action: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io { action, path: path.to_path_buf(), source })
+    }
+}
+
+/// Locks the directory, or says who cannot.
+pub(crate) fn lock<D: crate::Disk>(disk: &D, dir: &Path) -> Result<D::Lock, LogError> {
+    disk.lock(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => LogError::Locked { dir: dir.to_path_buf() },
+        _ => LogError::Io { action: "lock", path: dir.to_path_buf(), source },
+    })
+}

@@ -1,0 +1,252 @@
+//! A small durable record log, for the metadata quorum's entries and votes: apart from the write-ahead log,
+//! so that a sync of data never holds back a vote.
+//!
+//! One file, `journal`: blocks one after the other, each at a multiple of 512 bytes, padded with zeroes; the
+//! file is extended with zeroes ahead of the writes so that most syncs change no metadata. [`Journal::rewrite`]
+//! writes `journal.new`, syncs it and renames it over the old file.
+//!
+//! A block (little endian) is what one append wrote:
+//!
+//! | at | bytes | |
+//! |---|---|---|
+//! | 0 | 4 | magic `CJB1` |
+//! | 4 | 4 | CRC-32C of the header's bytes from 8 on |
+//! | 8 | 8 | generation: counts rewrites |
+//! | 16 | 8 | number of the block in this generation, from 0 |
+//! | 24 | 4 | payload bytes |
+//! | 28 | 4 | CRC-32C of the payload |
+//! | 32 | … | payload: records, each a `u32` length and its bytes |
+//!
+//! The log ends before the first invalid block. Each append is synced before the next one begins, so an
+//! invalid block is a torn tail when no valid block of this generation with a higher number follows it
+//! anywhere in the file, and damage otherwise: then opening is refused. (A damaged *last* block cannot be
+//! told from a torn one.) Block 0 is synced before the file gets its name: without it the file is damaged.
+
+use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
+use crate::error::{IoContext, LogError, lock};
+use bytes::Bytes;
+use std::io::{IoSlice, Read};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 4] = *b"CJB1";
+const HEADER: usize = 32;
+const ALIGN: u64 = 512;
+/// The file grows by this much at a time.
+const STEP: u64 = 64 * 1024;
+
+/// An append-only list of records. Every method returns when its effect is durable.
+pub struct Journal<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    file: D::File,
+    generation: u64,
+    next: u64,
+    /// Where the next block goes.
+    end: u64,
+    /// The file's length.
+    allocated: u64,
+    poisoned: bool,
+    _lock: D::Lock,
+}
+
+struct BlockHeader {
+    generation: u64,
+    number: u64,
+    len: u32,
+    crc: u32,
+}
+
+impl BlockHeader {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut h = [0; HEADER];
+        h[0..4].copy_from_slice(&MAGIC);
+        h[8..16].copy_from_slice(&self.generation.to_le_bytes());
+        h[16..24].copy_from_slice(&self.number.to_le_bytes());
+        h[24..28].copy_from_slice(&self.len.to_le_bytes());
+        h[28..32].copy_from_slice(&self.crc.to_le_bytes());
+        let crc = crc32c::crc32c(&h[8..]);
+        h[4..8].copy_from_slice(&crc.to_le_bytes());
+        h
+    }
+
+    fn decode(h: &[u8; HEADER]) -> Option<Self> {
+        let u32_at = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        if h[0..4] != MAGIC || u32_at(4) != crc32c::crc32c(&h[8..]) {
+            return None;
+        }
+        Some(Self { generation: u64_at(8), number: u64_at(16), len: u32_at(24), crc: u32_at(28) })
+    }
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens the journal in `dir`, creating both if they are not there, and returns its records in order.
+    pub fn open(disk: D, dir: &Path) -> Result<(Self, Vec<Bytes>), LogError> {
+        create_dir_all(&disk, dir).during("create", dir)?;
+        let lock = lock(&disk, dir)?;
+        let path = dir.join("journal");
+        // What is seen here may be a rename that only memory knows of yet.
+        disk.sync_dir(dir).during("sync", dir)?;
+        if !disk.exists(&path).during("look for", &path)? {
+            let (file, end) = write_new(&disk, &path, 0, &[])?;
+            let journal =
+                Self { disk, path, file, generation: 0, next: 1, end, allocated: end, poisoned: false, _lock: lock };
+            return Ok((journal, Vec::new()));
+        }
+        let file = disk.open(&path).during("open", &path)?;
+        let (replayed, allocated) = replay(&file, &path)?;
+        let Replayed { generation, next, end, records } = replayed;
+        // A torn block's bytes must never be taken for a part of what is written over them; and what was read
+        // just now may be in memory only: it counts from here on, so it has to be durable.
+        file.set_len(end).during("cut", &path)?;
+        file.sync_data().during("sync", &path)?;
+        tracing::debug!(path = %path.display(), records = records.len(), end, torn = allocated > end, "journal opened");
+        let journal = Self { disk, path, file, generation, next, end, allocated: end, poisoned: false, _lock: lock };
+        Ok((journal, records))
+    }
+
+    /// Adds records at the end: all of them or, if the process ends meanwhile, perhaps none. An error is final.
+    pub fn append(&mut self, records: &[&[u8]]) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        self.poisoned = true;
+        let block = encode_block(self.generation, self.next, records);
+        let end = self.end + block.len() as u64;
+        let mut parts = vec![IoSlice::new(&block)];
+        let ahead =
+            if end > self.allocated { vec![0; (end.next_multiple_of(STEP) - end) as usize] } else { Vec::new() };
+        parts.push(IoSlice::new(&ahead));
+        self.file.write_at(&parts, self.end).during("write", &self.path)?;
+        self.file.sync_data().during("sync", &self.path)?;
+        self.allocated = self.allocated.max(end + ahead.len() as u64);
+        self.end = end;
+        self.next += 1;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Replaces all records by these, atomically. An error is final.
+    pub fn rewrite(&mut self, records: &[&[u8]]) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        self.poisoned = true;
+        let generation = self.generation + 1;
+        let (file, end) = write_new(&self.disk, &self.path, generation, records)?;
+        self.file = file;
+        self.generation = generation;
+        self.next = 1;
+        self.end = end;
+        self.allocated = end;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Bytes of the journal's blocks: what a rewrite could save.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+}
+
+fn encode_block(generation: u64, number: u64, records: &[&[u8]]) -> Vec<u8> {
+    let len: usize = records.iter().map(|r| 4 + r.len()).sum();
+    let mut block = Vec::with_capacity((HEADER + len).next_multiple_of(ALIGN as usize));
+    block.resize(HEADER, 0);
+    for record in records {
+        block.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        block.extend_from_slice(record);
+    }
+    let crc = crc32c::crc32c(&block[HEADER..]);
+    block[..HEADER].copy_from_slice(&BlockHeader { generation, number, len: len as u32, crc }.encode());
+    block.resize(block.len().next_multiple_of(ALIGN as usize), 0);
+    block
+}
+
+/// Writes a whole journal beside the current one and puts it in its place, durably.
+fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]]) -> Result<(D::File, u64), LogError> {
+    let new = path.with_extension("new");
+    let file = disk.create(&new).during("create", &new)?;
+    let block = encode_block(generation, 0, records);
+    file.write_at(&[IoSlice::new(&block)], 0).during("write", &new)?;
+    file.sync_data().during("sync", &new)?;
+    disk.rename(&new, path).during("rename", &new)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(dir).during("sync", dir)?;
+    Ok((file, block.len() as u64))
+}
+
+struct Replayed {
+    generation: u64,
+    next: u64,
+    end: u64,
+    records: Vec<Bytes>,
+}
+
+/// Reads block after block, and judges what follows the last valid one. Returns the file's length too.
+fn replay(file: &impl DiskFile, path: &Path) -> Result<(Replayed, u64), LogError> {
+    let len = file.len().during("measure", path)?;
+    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new() };
+    while let Some((header, payload)) = read_block(file, log.end, len).during("read", path)? {
+        if header.number != log.next || (log.next > 0 && header.generation != log.generation) {
+            break;
+        }
+        log.generation = header.generation;
+        log.next += 1;
+        log.end = (log.end + HEADER as u64 + payload.len() as u64).next_multiple_of(ALIGN);
+        split_records(&payload, &mut log.records)
+            .ok_or_else(|| LogError::corrupt(path, format!("block {} holds no whole records", header.number)))?;
+    }
+    if log.next == 0 {
+        return Err(LogError::corrupt(path, "its first block is invalid"));
+    }
+    let mut at = log.end;
+    while at + HEADER as u64 <= len {
+        let mut header = [0; HEADER];
+        read_exact_at(file, &mut header, at).during("read", path)?;
+        if let Some(h) = BlockHeader::decode(&header)
+            && h.generation == log.generation
+            && h.number > log.next
+        {
+            let detail = format!(
+                "block {} at byte {} is invalid, but block {} follows, which was written after it was synced",
+                log.next, log.end, h.number
+            );
+            return Err(LogError::corrupt(path, detail));
+        }
+        at += ALIGN;
+    }
+    Ok((log, len))
+}
+
+/// The block at `at`, if it is valid.
+fn read_block(file: &impl DiskFile, at: u64, len: u64) -> std::io::Result<Option<(BlockHeader, Bytes)>> {
+    let mut header = [0; HEADER];
+    if at + HEADER as u64 > len {
+        return Ok(None);
+    }
+    read_exact_at(file, &mut header, at)?;
+    let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
+    if at + HEADER as u64 + u64::from(header.len) > len {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.len as usize];
+    read_exact_at(file, &mut payload, at + HEADER as u64)?;
+    if crc32c::crc32c(&payload) != header.crc {
+        return Ok(None);
+    }
+    Ok(Some((header, payload.into())))
+}
+
+fn split_records(payload: &Bytes, records: &mut Vec<Bytes>) -> Option<()> {
+    let mut rest = &payload[..];
+    while !rest.is_empty() {
+        let mut len = [0; 4];
+        rest.read_exact(&mut len).ok()?;
+        let len = u32::from_le_bytes(len) as usize;
+        let (record, more) = rest.split_at_checked(len)?;
+        records.push(payload.slice_ref(record));
+        rest = more;
+    }
+    Some(())
+}

@@ -1,0 +1,134 @@
+//! CreateTopics.
+
+use super::{Handlers, configs, millis};
+use crate::controller::CreateTopic;
+use crate::wire::messages::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse, StrBytes,
+    message, wire_id,
+};
+use crate::wire::{ErrorCode, Header};
+use chronik_core::ids::BrokerId;
+use futures::stream::{self, StreamExt as _};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// Topics of one request that are created at the same time.
+const TOGETHER: usize = 16;
+
+/// How a request's topics are to be created.
+#[derive(Clone, Copy)]
+struct How {
+    version: i16,
+    timeout: Duration,
+    validate_only: bool,
+}
+
+pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let how =
+        How { version: header.version, timeout: millis(request.timeout_ms), validate_only: request.validate_only };
+    let mut times = HashMap::new();
+    for topic in &request.topics {
+        *times.entry(topic.name.clone()).or_insert(0) += 1;
+    }
+    let times = &times;
+    let topics = stream::iter(request.topics)
+        .map(|topic| async move {
+            if times.get(&topic.name).is_some_and(|n| *n > 1) {
+                return failed(topic.name, ErrorCode::INVALID_REQUEST, "the topic is in the request more than once");
+            }
+            create(handlers, topic, how).await
+        })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(CreateTopicsResponse { topics: topics })
+}
+
+async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> CreatableTopicResult {
+    let name = topic.name.clone();
+    let wanted = match wanted(topic, how) {
+        Ok(wanted) => wanted,
+        Err((error, text)) => return failed(name, error, text),
+    };
+    let (partitions, factor) = (wanted.partitions, wanted.replication_factor);
+    let given = wanted.assignments.clone();
+    let id = match handlers.controller.create_topic(wanted, how.timeout).await {
+        Ok(id) => id,
+        Err(error) => return failed(name, (&error).into(), &error.to_string()),
+    };
+    let image = handlers.controller.image();
+    let mut result = message!(CreatableTopicResult { name: name });
+    if how.version < 5 {
+        return result;
+    }
+    if let Some(topic) = image.topics.get(&id) {
+        result.num_partitions = topic.partitions.len() as i32;
+        result.replication_factor = topic.partitions.front().map_or(0, |p| p.replicas.len()) as i16;
+        result.configs = Some(
+            configs::of_topic(topic, &handlers.config)
+                .into_iter()
+                .map(|value| {
+                    message!(CreatableTopicConfigs {
+                        name: StrBytes::from(value.name),
+                        value: Some(StrBytes::from(value.text)),
+                        config_source: value.source as i8,
+                    })
+                })
+                .collect(),
+        );
+        if how.version >= 7 {
+            result.topic_id = wire_id(id);
+        }
+    } else {
+        // Only checked: what it would have got.
+        let config = &handlers.config;
+        let first = given.values().next();
+        result.num_partitions =
+            if first.is_some() { given.len() as i32 } else { partitions.unwrap_or(config.default_partitions) };
+        result.replication_factor =
+            first.map(|replicas| replicas.len() as i16).or(factor).unwrap_or(config.default_replication_factor);
+    }
+    result
+}
+
+/// What the controller is to be asked for.
+fn wanted(topic: CreatableTopic, how: How) -> Result<CreateTopic, (ErrorCode, &'static str)> {
+    let by_hand = !topic.assignments.is_empty();
+    if by_hand && (topic.num_partitions != -1 || topic.replication_factor != -1) {
+        let text = "a topic has either replicas assigned or numbers of partitions and replicas, not both";
+        return Err((ErrorCode::INVALID_REQUEST, text));
+    }
+    let mut assignments = BTreeMap::new();
+    for assignment in topic.assignments {
+        let replicas = assignment.broker_ids.into_iter().map(BrokerId).collect();
+        if assignments.insert(assignment.partition_index, replicas).is_some() {
+            return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, "a partition has its replicas assigned twice"));
+        }
+    }
+    let mut configs = BTreeMap::new();
+    for config in topic.configs {
+        let Some(value) = config.value else {
+            return Err((ErrorCode::INVALID_CONFIG, "a topic config needs a value"));
+        };
+        configs.insert(config.name.to_string(), value.to_string());
+    }
+    Ok(CreateTopic {
+        name: topic.name.to_string(),
+        partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
+        replication_factor: (topic.replication_factor != -1).then_some(topic.replication_factor),
+        assignments,
+        configs,
+        validate_only: how.validate_only,
+    })
+}
+
+fn failed(name: StrBytes, error: ErrorCode, text: &str) -> CreatableTopicResult {
+    message!(CreatableTopicResult {
+        name: name,
+        error_code: error.0,
+        error_message: Some(StrBytes::from(text)),
+        num_partitions: -1,
+        replication_factor: -1,
+        configs: None,
+    })
+}

@@ -1,0 +1,185 @@
+//! Metadata: the brokers that are alive, and the partitions of topics with their leaders.
+
+use super::Handlers;
+use super::leaders::controller_id;
+use crate::controller::{CreateTopic, TopicError};
+use crate::wire::messages::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic, StrBytes, Uuid, cluster_id_text, message, topic_id, wire_id,
+};
+use crate::wire::{ErrorCode, Header};
+use chronik_core::cluster::{Image, Partition, Topic};
+use chronik_core::ids::BrokerId;
+use futures::stream::{self, StreamExt as _};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+/// How long Metadata waits for a topic that it creates. A client that is told to ask again loses its own pause.
+const CREATION: Duration = Duration::from_millis(800);
+/// Topics that one request creates at the same time.
+const CREATED_TOGETHER: usize = 16;
+/// Topics that one request creates at most: the others come with the client's next request.
+const CREATED_AT_MOST: usize = 256;
+
+/// What a client may do with a topic when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that
+/// topics have (read, write, create, delete, alter, describe, describe and alter configs).
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
+pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+pub(super) async fn handle(handlers: &Handlers, header: Header, request: MetadataRequest) -> MetadataResponse {
+    let version = header.version;
+    let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let refused = match &asked {
+        // Versions before 4 cannot say no.
+        Some(topics) if handlers.config.auto_create_topics && (version < 4 || request.allow_auto_topic_creation) => {
+            create_missing(handlers, topics).await
+        }
+        _ => HashMap::new(),
+    };
+    let image = handlers.controller.image();
+    let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
+    let topics = match &asked {
+        Some(asked) => asked.iter().map(|topic| describe.asked(topic, &refused)).collect(),
+        None => image.topics.values().map(|topic| describe.topic(topic)).collect(),
+    };
+    let brokers = image
+        .brokers
+        .values()
+        .filter(|broker| !broker.fenced)
+        .map(|broker| {
+            message!(MetadataResponseBroker {
+                node_id: broker.id.0,
+                host: StrBytes::from(&*broker.kafka.host),
+                port: i32::from(broker.kafka.port),
+                rack: broker.rack.as_deref().map(StrBytes::from),
+            })
+        })
+        .collect();
+    let mut response = message!(MetadataResponse {
+        brokers: brokers,
+        cluster_id: image.cluster_id.map(|id| StrBytes::from(cluster_id_text(id))),
+        controller_id: controller_id(&image, handlers.controller.leader(), handlers.config.me),
+        topics: topics,
+    });
+    if request.include_cluster_authorized_operations && (8..=10).contains(&version) {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+/// Creates the topics that are asked for by name and not there. Returns those that cannot be.
+async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> HashMap<StrBytes, ErrorCode> {
+    let image = handlers.controller.image();
+    let missing: HashSet<StrBytes> = asked
+        .iter()
+        .filter(|topic| topic_id(topic.topic_id).is_none())
+        .filter_map(|topic| topic.name.clone())
+        .filter(|name| image.topic_by_name(name).is_none())
+        .take(CREATED_AT_MOST)
+        .collect();
+    stream::iter(missing)
+        .map(|name| async move {
+            let topic = CreateTopic {
+                name: name.to_string(),
+                partitions: None,
+                replication_factor: None,
+                assignments: BTreeMap::new(),
+                configs: BTreeMap::new(),
+                validate_only: false,
+            };
+            let error = match handlers.controller.create_topic(topic, CREATION).await {
+                Ok(_) => return None,
+                // It is on its way, or may be: ask again.
+                Err(TopicError::Exists(_) | TopicError::Unavailable) => ErrorCode::LEADER_NOT_AVAILABLE,
+                // Fewer brokers than replicas: there may be more soon, so this is no error for good.
+                Err(TopicError::InvalidReplicationFactor(_)) => ErrorCode::INVALID_REPLICATION_FACTOR,
+                Err(error) => (&error).into(),
+            };
+            Some((name, error))
+        })
+        .buffer_unordered(CREATED_TOGETHER)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// How topics are described to one client.
+struct Describe<'a> {
+    image: &'a Image,
+    version: i16,
+    operations: bool,
+}
+
+impl Describe<'_> {
+    fn asked(&self, asked: &MetadataRequestTopic, refused: &HashMap<StrBytes, ErrorCode>) -> MetadataResponseTopic {
+        let failed = |error: ErrorCode| {
+            let name = asked.name.clone().or_else(|| (self.version < 12).then(StrBytes::default));
+            message!(MetadataResponseTopic { error_code: error.0, name: name, topic_id: asked.topic_id })
+        };
+        match (topic_id(asked.topic_id), &asked.name) {
+            // Versions 10 and 11 have the field and Kafka does not answer to it.
+            (Some(_), _) | (None, None) if self.version < 12 => failed(ErrorCode::INVALID_REQUEST),
+            (Some(id), _) => self.image.topics.get(&id).map_or_else(
+                || {
+                    let mut topic = failed(ErrorCode::UNKNOWN_TOPIC_ID);
+                    topic.name = None;
+                    topic
+                },
+                |topic| self.topic(topic),
+            ),
+            (None, Some(name)) => match self.image.topic_by_name(name) {
+                Some(topic) => self.topic(topic),
+                None => failed(refused.get(name).copied().unwrap_or_else(|| unknown(name))),
+            },
+            (None, None) => failed(ErrorCode::INVALID_REQUEST),
+        }
+    }
+
+    fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
+        let mut described = message!(MetadataResponseTopic {
+            name: Some(StrBytes::from(&*topic.name)),
+            topic_id: if self.version >= 10 { wire_id(topic.id) } else { Uuid::ZERO },
+            is_internal: matches!(&*topic.name, "__consumer_offsets" | "__transaction_state"),
+            partitions: (0..).zip(&topic.partitions).map(|(index, p)| self.partition(index, p)).collect(),
+        });
+        if self.operations && self.version >= 8 {
+            described.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+        described
+    }
+
+    fn partition(&self, index: i32, state: &Partition) -> MetadataResponsePartition {
+        let alive = |id: &BrokerId| self.image.alive(*id).is_some();
+        let leader = state.leader.filter(alive);
+        // The oldest clients know nothing of replicas that are not there.
+        let shown = |ids: &[BrokerId]| -> Vec<i32> {
+            ids.iter().filter(|id| self.version > 0 || alive(id)).map(|id| id.0).collect()
+        };
+        let offline: Vec<i32> = state.replicas.iter().filter(|id| !alive(id)).map(|id| id.0).collect();
+        let error = match leader {
+            None => ErrorCode::LEADER_NOT_AVAILABLE,
+            Some(_) if self.version == 0 && !offline.is_empty() => ErrorCode::REPLICA_NOT_AVAILABLE,
+            Some(_) => ErrorCode::NONE,
+        };
+        message!(MetadataResponsePartition {
+            error_code: error.0,
+            partition_index: index,
+            leader_id: leader.map_or(-1, |id| id.0),
+            leader_epoch: state.leader_epoch.0,
+            replica_nodes: shown(&state.replicas),
+            isr_nodes: shown(&state.isr),
+            offline_replicas: offline,
+        })
+    }
+}
+
+/// Kafka tells a name that no topic can have from one that no topic has.
+fn unknown(name: &str) -> ErrorCode {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(allowed) {
+        ErrorCode::INVALID_TOPIC_EXCEPTION
+    } else {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    }
+}

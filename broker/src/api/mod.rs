@@ -1,0 +1,114 @@
+//! What the requests mean: one file a kind.
+//!
+//! A handler asks partitions and the controller through their handles, and decides nothing that they could.
+
+mod api_versions;
+mod configs;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod leaders;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+use crate::controller::ControllerHandle;
+use crate::partitions::Partitions;
+use crate::server::ServerConfig;
+use crate::server::budget::{Budget, Share};
+use crate::wire::{Encode, Frame, Header, Request};
+use futures::future::BoxFuture;
+use init_producer_id::ProducerIds;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What comes of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An answer; its share of memory is held until it is written.
+    Answer(Frame, Share),
+    /// Nothing to say (acks=0).
+    NoAnswer,
+    /// The connection must be closed, for that reason.
+    Close(String),
+}
+
+/// The outcome of a request that has begun.
+pub(crate) type Reply = BoxFuture<'static, Outcome>;
+
+/// All handlers, and what they share.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    config: ServerConfig,
+    partitions: Partitions,
+    controller: ControllerHandle,
+    /// Memory for records on their way out.
+    fetched: Budget,
+    producer_ids: ProducerIds,
+}
+
+impl Handlers {
+    pub(crate) fn new(config: ServerConfig, partitions: Partitions, controller: ControllerHandle) -> Self {
+        let fetched = Budget::new(config.request_budget_bytes);
+        Self { config, partitions, controller, fetched, producer_ids: ProducerIds::default() }
+    }
+
+    /// Begins a request: what it appends is on its way to the partitions when this returns, so the order of calls
+    /// is the order of appends. All else is done when the reply is polled.
+    pub(crate) fn begin(self: &Arc<Self>, header: Header, request: Request) -> Reply {
+        let this = Arc::clone(self);
+        match request {
+            Request::Produce(r) => produce::begin(this, header, r),
+            Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
+            Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
+            Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),
+            Request::FindCoordinator(r) => answer(header, async move { find_coordinator::handle(header, r) }),
+            Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, &r) }),
+            Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
+            Request::DeleteTopics(r) => answer(header, async move { delete_topics::handle(&this, header, r).await }),
+            Request::InitProducerId(r) => answer(header, async move { init_producer_id::handle(&this, &r).await }),
+            Request::OffsetForLeaderEpoch(r) => {
+                answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
+            }
+            Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
+            Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
+        }
+    }
+
+    /// The answer to an ApiVersions request of a version that is not known: in the form of version 0, which every
+    /// client understands (KIP-511).
+    pub(crate) fn unsupported_api_versions(header: Header) -> Reply {
+        let frame = Frame::encode_as(header, 0, &api_versions::unsupported());
+        Box::pin(std::future::ready(encoded(frame)))
+    }
+}
+
+/// Encodes what a handler returns.
+fn answer<R: Encode + Send + Sync + 'static>(
+    header: Header,
+    handler: impl Future<Output = R> + Send + 'static,
+) -> Reply {
+    Box::pin(async move {
+        let response = handler.await;
+        encoded(Frame::encode(header, &response))
+    })
+}
+
+/// A response that was put together wrongly for its version is our fault: the client sees a closed connection.
+fn encoded(frame: Result<Frame, impl std::fmt::Display>) -> Outcome {
+    match frame {
+        Ok(frame) => Outcome::Answer(frame, Share::default()),
+        Err(e) => Outcome::Close(format!("an answer that cannot be encoded: {e}")),
+    }
+}
+
+/// A timeout from the wire; negative ones are none at all.
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}

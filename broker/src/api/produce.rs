@@ -1,0 +1,256 @@
+//! Produce: batches to partitions.
+//!
+//! A request begins with handing each batch to its partition's owner, in the order of the request, and goes on
+//! with waiting for the acknowledgements. A request that has timed out leaves its batches where they are: they may
+//! still be committed.
+
+use super::leaders::{Leaders, find_partition, find_topic};
+use super::{Handlers, Outcome, Reply, encoded, millis};
+use crate::wire::messages::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
+};
+use crate::wire::{ErrorCode, Frame, Header, ProduceRequest, TopicRef};
+use bytes::Bytes;
+use chronik_core::cluster::Topic;
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::{BatchError, Compression, Limits, RecordBatch};
+use chronik_core::replication::{Acks, ProduceError, Produced};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// A request whose batches are with their owners.
+struct Begun {
+    topics: Vec<BegunTopic>,
+    deadline: Instant,
+}
+
+struct BegunTopic {
+    name: StrBytes,
+    id: Uuid,
+    partitions: Vec<BegunPartition>,
+}
+
+struct BegunPartition {
+    index: i32,
+    state: State,
+}
+
+enum State {
+    Pending { partition: TopicPartition, answer: oneshot::Receiver<Result<Produced, ProduceError>> },
+    Refused(Refusal),
+}
+
+/// Why a batch never came to its owner.
+struct Refusal {
+    error: ErrorCode,
+    message: Option<String>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self { error, message: None }
+    }
+}
+
+impl Refusal {
+    fn because(error: ErrorCode, message: impl Into<String>) -> Self {
+        Self { error, message: Some(message.into()) }
+    }
+}
+
+pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest) -> Reply {
+    let acks = match request.acks {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::All),
+        _ => None,
+    };
+    let transactional = request.transactional_id.is_some();
+    let begun = start(&handlers, header, request, acks, transactional);
+    if acks == Some(Acks::None) {
+        Box::pin(finish_unacknowledged(begun))
+    } else {
+        Box::pin(async move {
+            let response = finish(&handlers, header, begun).await;
+            encoded(Frame::encode(header, &response))
+        })
+    }
+}
+
+/// Hands every batch to its owner.
+fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, txn: bool) -> Begun {
+    let image = handlers.controller.image();
+    let deadline = Instant::now() + millis(request.timeout_ms);
+    let mut records = Vec::new();
+    // First everything that holds on to the frame but the records is let go of, names are copied: an owner can
+    // write offsets into a batch in place when nobody else has the frame.
+    let mut topics: Vec<_> = request
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let found = find_topic(&image, &topic.topic);
+            let (name, id) = match &topic.topic {
+                TopicRef::Name(name) => (StrBytes::from(&**name), Uuid::ZERO),
+                TopicRef::Id(id) => (StrBytes::default(), *id),
+            };
+            let partitions = topic
+                .partitions
+                .into_iter()
+                .map(|(index, batch)| {
+                    records.push(batch);
+                    let state = State::Refused(ErrorCode::NONE.into());
+                    (found, BegunPartition { index, state })
+                })
+                .collect::<Vec<_>>();
+            (name, id, partitions)
+        })
+        .collect();
+    drop(request.transactional_id);
+    let all = topics.iter_mut().flat_map(|(_, _, partitions)| partitions.iter_mut());
+    for ((topic, begun), batch) in all.zip(records) {
+        let admitted = match acks {
+            None => Err(ErrorCode::INVALID_REQUIRED_ACKS.into()),
+            // Fatal to the client, and says what is missing: retrying would not help.
+            Some(_) if txn => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
+            Some(acks) => topic
+                .map_err(Refusal::from)
+                .and_then(|topic| Ok((topic, find_partition(topic, begun.index)?)))
+                .and_then(|(topic, partition)| {
+                    let batch = admit(batch, header.version, max_bytes(topic, handlers))?;
+                    Ok((partition, handlers.partitions.produce(partition, batch, acks)))
+                }),
+        };
+        begun.state = match admitted {
+            Ok((partition, answer)) => State::Pending { partition, answer },
+            Err(refusal) => State::Refused(refusal),
+        };
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, id, partitions)| {
+            let partitions = partitions.into_iter().map(|(_, begun)| begun).collect();
+            BegunTopic { name, id, partitions }
+        })
+        .collect();
+    Begun { topics, deadline }
+}
+
+/// `max.message.bytes` of the topic, or the broker's `message.max.bytes`.
+fn max_bytes(topic: &Topic, handlers: &Handlers) -> usize {
+    topic
+        .configs
+        .get("max.message.bytes")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(handlers.config.max_message_bytes)
+}
+
+/// Checks what Kafka asks of a batch that a client sends.
+fn admit(records: Option<Bytes>, version: i16, max_bytes: usize) -> Result<RecordBatch, Refusal> {
+    let records = records.filter(|r| !r.is_empty()).ok_or_else(|| {
+        Refusal::because(ErrorCode::INVALID_RECORD, "a partition's records must be exactly one batch; there is none")
+    })?;
+    let batch = RecordBatch::validate(records, Limits { max_bytes })
+        .map_err(|e: BatchError| Refusal::because((&e).into(), e.to_string()))?;
+    if batch.header().is_transactional() {
+        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
+    }
+    if batch.header().compression() == Some(Compression::Zstd) && version < 7 {
+        return Err(Refusal::because(
+            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            "zstd needs version 7 of Produce or later",
+        ));
+    }
+    Ok(batch)
+}
+
+/// With acks=0 there is no answer that an error could be in: the connection is closed instead, so that the client
+/// asks for metadata again.
+async fn finish_unacknowledged(begun: Begun) -> Outcome {
+    for partition in begun.topics.into_iter().flat_map(|topic| topic.partitions) {
+        let error = match partition.state {
+            State::Refused(refusal) => refusal.error,
+            State::Pending { answer, .. } => match answer.await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => (&error).into(),
+                Err(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            },
+        };
+        return Outcome::Close(format!("a Produce with acks=0 failed with {}", error.name()));
+    }
+    Outcome::NoAnswer
+}
+
+async fn finish(handlers: &Handlers, header: Header, begun: Begun) -> ProduceResponse {
+    let mut leaders = Leaders::default();
+    let mut responses = Vec::with_capacity(begun.topics.len());
+    for topic in begun.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for BegunPartition { index, state } in topic.partitions {
+            partitions.push(match state {
+                State::Refused(refusal) => refused(index, refusal),
+                State::Pending { partition, answer } => {
+                    let result = match timeout_at(begun.deadline, answer).await {
+                        Ok(Ok(result)) => result,
+                        Ok(Err(_)) => Err(ProduceError::NotLeader),
+                        Err(_) => {
+                            partitions.push(refused(index, ErrorCode::REQUEST_TIMED_OUT.into()));
+                            continue;
+                        }
+                    };
+                    answered(index, partition, result, header.version, handlers, &mut leaders)
+                }
+            });
+        }
+        responses.push(message!(TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.id,
+            partition_responses: partitions,
+        }));
+    }
+    message!(ProduceResponse { responses: responses, node_endpoints: leaders.into_endpoints() })
+}
+
+fn answered(
+    index: i32,
+    partition: TopicPartition,
+    result: Result<Produced, ProduceError>,
+    version: i16,
+    handlers: &Handlers,
+    leaders: &mut Leaders,
+) -> PartitionProduceResponse {
+    match result {
+        Ok(produced) => message!(PartitionProduceResponse {
+            index: index,
+            base_offset: produced.base_offset.0,
+            log_append_time_ms: -1,
+            log_start_offset: produced.log_start.0,
+        }),
+        Err(error) => {
+            let mut response = refused(index, ErrorCode::from(&error).into());
+            if error == ProduceError::NotLeader
+                && version >= 10
+                && let Some(leader) = leaders.name(&handlers.controller.image(), partition, handlers.config.me)
+            {
+                response.current_leader = leader;
+            }
+            response
+        }
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let text = refusal.message.map(StrBytes::from);
+    // The one batch of the partition is the one that is wrong (KIP-467).
+    let wrong = (refusal.error == ErrorCode::INVALID_RECORD)
+        .then(|| message!(BatchIndexAndErrorMessage { batch_index: 0, batch_index_error_message: text.clone() }));
+    message!(PartitionProduceResponse {
+        index: index,
+        error_code: refusal.error.0,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: wrong.into_iter().collect(),
+        error_message: text,
+    })
+}

@@ -1,0 +1,78 @@
+//! `chronik serve`: one broker, until SIGTERM or SIGINT.
+
+use crate::config::{Config, LogFormat};
+use crate::node;
+use clap::Args;
+use std::path::PathBuf;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Threads for reads that must wait for the disk.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// Run one broker.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The broker's configuration (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Stop when standard input ends, as a child of `dev` does when its parent is gone.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+impl Serve {
+    /// Runs the broker.
+    pub fn run(self) -> anyhow::Result<()> {
+        let config = Config::load(&self.config, host_name)?;
+        log_to_stderr(config.log_format);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("chronik")
+            .build()?;
+        let done = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            tokio::spawn(stop_on_signal(stop.clone(), self.until_stdin_ends)?);
+            node::run(config, stop).await
+        });
+        // A read of standard input that never ends must not hold up the end of the process.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+fn host_name() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::new("info,openraft=error,h2=warn,hyper=warn,tonic=warn,tower=warn");
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken, until_stdin_ends: bool) -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        let reason = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = stdin_ends(), if until_stdin_ends => "end of standard input",
+        };
+        info!(reason, "Stopping");
+        stop.cancel();
+    })
+}
+
+async fn stdin_ends() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while stdin.read(&mut ignored).await.is_ok_and(|n| n > 0) {}
+}

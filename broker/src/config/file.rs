@@ -1,0 +1,239 @@
+//! The file as it is written: every key, its type and its default.
+
+use super::units::{Millis, Size};
+use super::{Listen, Member};
+use chronik_core::cluster::Endpoint;
+use chronik_core::ids::BrokerId;
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `chronik serve --config FILE`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeFile {
+    /// This broker's number, or `hostname` for the number that the host name ends in.
+    pub broker_id: NodeId,
+    /// Where the broker keeps everything. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// The addresses to bind.
+    pub listen: ListenFile,
+    /// Every initial broker of the cluster: the same list in every broker's file.
+    pub members: Vec<MemberFile>,
+    /// The members that vote in the controller quorum: 1, 3 or 5. The first three members by default, or the
+    /// first alone if there are fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voters: Option<Vec<i32>>,
+    /// `text` or `json`.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// Broker properties by Kafka's names.
+    #[serde(default)]
+    pub kafka: KafkaProperties,
+    /// The names of the Kafka properties that stand in the file.
+    #[serde(skip)]
+    pub(super) given: Vec<String>,
+}
+
+/// The file once more, for the names alone.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    #[expect(clippy::zero_sized_map_values, reason = "serde reads a mapping into nothing but a map")]
+    kafka: BTreeMap<String, IgnoredAny>,
+}
+
+/// A broker's number, or where to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeId {
+    /// The number itself.
+    Number(i32),
+    /// The ordinal at the end of the host name.
+    HostName,
+}
+
+/// The addresses to bind, as `IP:PORT`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "as in Listen")]
+pub struct ListenFile {
+    pub kafka: SocketAddr,
+    pub replication: SocketAddr,
+    pub controller: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberFile {
+    /// Its number.
+    pub id: i32,
+    /// Its host name or address, for the other brokers and for clients.
+    pub host: String,
+    /// The port for clients.
+    pub kafka_port: u16,
+    /// The WAL port.
+    pub replication_port: u16,
+    /// The controller port.
+    pub controller_port: u16,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Broker properties by Kafka's names. Durations and sizes are numbers in Kafka's unit (ms, bytes) or carry
+/// a unit of their own (`10s`, `1MiB`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "named and meant as in Kafka's broker configuration reference")]
+pub struct KafkaProperties {
+    #[serde(rename = "num.partitions")]
+    pub num_partitions: i32,
+    #[serde(rename = "default.replication.factor", skip_serializing_if = "Option::is_none")]
+    pub default_replication_factor: Option<i16>,
+    #[serde(rename = "min.insync.replicas", skip_serializing_if = "Option::is_none")]
+    pub min_insync_replicas: Option<usize>,
+    #[serde(rename = "auto.create.topics.enable")]
+    pub auto_create_topics_enable: bool,
+    #[serde(rename = "message.max.bytes")]
+    pub message_max_bytes: Size,
+    #[serde(rename = "socket.request.max.bytes")]
+    pub socket_request_max_bytes: Size,
+    #[serde(rename = "queued.max.request.bytes")]
+    pub queued_max_request_bytes: Size,
+    #[serde(rename = "max.connections")]
+    pub max_connections: usize,
+    #[serde(rename = "connections.max.idle.ms")]
+    pub connections_max_idle_ms: Millis,
+    #[serde(rename = "replica.lag.time.max.ms")]
+    pub replica_lag_time_max_ms: Millis,
+    #[serde(rename = "broker.session.timeout.ms")]
+    pub broker_session_timeout_ms: Millis,
+    #[serde(rename = "log.segment.bytes")]
+    pub log_segment_bytes: Size,
+}
+
+impl Default for KafkaProperties {
+    fn default() -> Self {
+        Self {
+            num_partitions: 1,
+            default_replication_factor: None,
+            min_insync_replicas: None,
+            auto_create_topics_enable: true,
+            message_max_bytes: Size(1_048_588),
+            socket_request_max_bytes: Size(100 << 20),
+            queued_max_request_bytes: Size(128 << 20),
+            max_connections: 10_000,
+            connections_max_idle_ms: Millis(Duration::from_mins(10)),
+            replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
+            broker_session_timeout_ms: Millis(Duration::from_secs(1)),
+            log_segment_bytes: Size(1 << 30),
+        }
+    }
+}
+
+impl ServeFile {
+    /// Reads the YAML. The error is one line for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut file: Self = serde_saphyr::from_str(text).map_err(|e| explain(e.without_snippet()))?;
+        let names: Names = serde_saphyr::from_str(text).map_err(|e| explain(e.without_snippet()))?;
+        file.given = names.kafka.into_keys().collect();
+        Ok(file)
+    }
+
+    /// A file that says as little as it can.
+    pub fn new(broker_id: i32, data_dir: PathBuf, listen: ListenFile, members: Vec<MemberFile>) -> Self {
+        Self {
+            broker_id: NodeId::Number(broker_id),
+            data_dir,
+            listen,
+            members,
+            voters: None,
+            log_format: LogFormat::Text,
+            kafka: KafkaProperties::default(),
+            given: Vec::new(),
+        }
+    }
+
+    /// Writes the YAML.
+    pub fn to_yaml(&self) -> Result<String, String> {
+        serde_saphyr::to_string(self).map_err(|e| e.to_string())
+    }
+}
+
+fn explain(error: &serde_saphyr::Error) -> String {
+    let line = error.location().map(|l| format!("line {}: ", l.line())).unwrap_or_default();
+    if let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error {
+        let nearest = expected.iter().min_by_key(|known| strsim::damerau_levenshtein(field, known));
+        let hint = nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default();
+        return format!("{line}unknown key '{field}'{hint}");
+    }
+    let text = error.to_string();
+    if text.contains("line ") { text } else { format!("{line}{text}") }
+}
+
+impl MemberFile {
+    /// The member, with its endpoints.
+    pub fn member(&self) -> Member {
+        let endpoint = |port| Endpoint { host: self.host.as_str().into(), port };
+        Member {
+            id: BrokerId(self.id),
+            kafka: endpoint(self.kafka_port),
+            replication: endpoint(self.replication_port),
+            controller: endpoint(self.controller_port),
+        }
+    }
+}
+
+impl From<ListenFile> for Listen {
+    fn from(f: ListenFile) -> Self {
+        Self { kafka: f.kafka, replication: f.replication, controller: f.controller, http: f.http }
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Number(id) => to.serialize_i32(*id),
+            Self::HostName => to.serialize_str("hostname"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = NodeId;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a broker's number, or 'hostname'")
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<NodeId, E> {
+                i32::try_from(n).map(NodeId::Number).map_err(|_| E::custom("too great for a broker's number"))
+            }
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<NodeId, E> {
+                i32::try_from(n).map(NodeId::Number).map_err(|_| E::custom("too great for a broker's number"))
+            }
+            fn visit_str<E: de::Error>(self, s: &str) -> Result<NodeId, E> {
+                match s {
+                    "hostname" => Ok(NodeId::HostName),
+                    _ => s.parse().map(NodeId::Number).map_err(|_| E::invalid_value(de::Unexpected::Str(s), &self)),
+                }
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}

@@ -1,0 +1,304 @@
+//! The broker's configuration: one YAML file, typed. Nothing else in the broker reads a file of settings or
+//! the environment (but for the host name, when the file says so).
+
+mod file;
+mod shown;
+mod units;
+
+pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use units::{Millis, Size};
+
+use chronik_core::cluster::Endpoint;
+use chronik_core::ids::BrokerId;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a broker goes by: checked, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This broker.
+    pub id: BrokerId,
+    /// Where it keeps everything.
+    pub data_dir: PathBuf,
+    /// The addresses that it binds.
+    pub listen: Listen,
+    /// Every initial broker of the cluster, this one among them.
+    pub members: Vec<Member>,
+    /// Which of them vote in the controller quorum.
+    pub voters: Vec<BrokerId>,
+    /// How it logs.
+    pub log_format: LogFormat,
+    /// What new topics get when their creator does not say.
+    pub topics: TopicDefaults,
+    /// Whether asking for a topic creates it.
+    pub auto_create_topics: bool,
+    /// Bytes of one record batch at most.
+    pub max_message_bytes: usize,
+    /// Bytes of one request at most.
+    pub max_request_bytes: usize,
+    /// Bytes of all requests that are being served at most; beyond it sockets are not read.
+    pub request_budget_bytes: usize,
+    /// Client connections at most.
+    pub max_connections: usize,
+    /// A connection that is silent for this long is closed.
+    pub connections_max_idle: Duration,
+    /// A follower that has not been caught up for this long leaves the ISR.
+    pub replica_lag_time_max: Duration,
+    /// A broker that the controller has not heard of for this long is fenced.
+    pub session_timeout: Duration,
+    /// Bytes of a partition's segment file.
+    pub segment_bytes: usize,
+    /// The properties that the file says something about, by name.
+    given: Vec<String>,
+}
+
+/// The addresses that a broker binds.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// For clients.
+    pub kafka: SocketAddr,
+    /// For followers: the WAL port.
+    pub replication: SocketAddr,
+    /// For the controller quorum and for registration.
+    pub controller: SocketAddr,
+    /// For probes and metrics.
+    pub http: SocketAddr,
+}
+
+/// A member of the cluster, and where the others reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub id: BrokerId,
+    /// Where clients reach it.
+    pub kafka: Endpoint,
+    /// Where its followers reach it.
+    pub replication: Endpoint,
+    /// Where the controller quorum reaches it.
+    pub controller: Endpoint,
+}
+
+/// What new topics get when their creator does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// `num.partitions`.
+    pub partitions: i32,
+    /// `default.replication.factor`.
+    pub replication_factor: i16,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: usize,
+}
+
+/// Why a configuration cannot be used; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a broker's configuration.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Why, with the line.
+        reason: String,
+    },
+    /// A value that cannot be.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, reason: reason.into() }
+}
+
+impl Config {
+    /// Reads and checks a broker's file. `host_name` is asked only when the file says `broker_id: hostname`.
+    pub fn load(path: &Path, host_name: impl FnOnce() -> Option<String>) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let file = ServeFile::parse(&text).map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason })?;
+        Self::check(file, host_name)
+    }
+
+    /// Fills in what the file leaves out, and refuses what cannot work.
+    pub fn check(file: ServeFile, host_name: impl FnOnce() -> Option<String>) -> Result<Self, ConfigError> {
+        let id = match file.broker_id {
+            NodeId::Number(id) => id,
+            NodeId::HostName => ordinal(host_name().as_deref()).ok_or_else(|| {
+                wrong("broker_id", "'hostname' needs a host name that ends in -N, as a StatefulSet's pods have")
+            })?,
+        };
+        let members: Vec<Member> = file.members.iter().map(MemberFile::member).collect();
+        for (i, member) in members.iter().enumerate() {
+            if member.id.0 < 0 {
+                return Err(wrong("members", format!("broker id {} is negative", member.id)));
+            }
+            if members[..i].iter().any(|m| m.id == member.id) {
+                return Err(wrong("members", format!("broker {} stands there twice", member.id)));
+            }
+        }
+        if !members.iter().any(|m| m.id.0 == id) {
+            return Err(wrong("members", format!("broker {id} (this one) is not among them")));
+        }
+        let voters = voters(&members, file.voters)?;
+        let kafka = file.kafka;
+        let topics = topic_defaults(&kafka, members.len())?;
+        let max_message_bytes = kafka.message_max_bytes.bytes("message.max.bytes")?;
+        let max_request_bytes = kafka.socket_request_max_bytes.bytes("socket.request.max.bytes")?;
+        if max_message_bytes + 4096 > max_request_bytes {
+            return Err(wrong("socket.request.max.bytes", "must be greater than message.max.bytes"));
+        }
+        let request_budget_bytes = kafka.queued_max_request_bytes.bytes("queued.max.request.bytes")?;
+        if request_budget_bytes < max_request_bytes {
+            return Err(wrong(
+                "queued.max.request.bytes",
+                "must not be less than socket.request.max.bytes, or the largest request never fits",
+            ));
+        }
+        let session_timeout = kafka.broker_session_timeout_ms.0;
+        if session_timeout < Duration::from_millis(300) {
+            return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
+        }
+        Ok(Self {
+            id: BrokerId(id),
+            data_dir: file.data_dir,
+            listen: file.listen.into(),
+            members,
+            voters,
+            log_format: file.log_format,
+            topics,
+            auto_create_topics: kafka.auto_create_topics_enable,
+            max_message_bytes,
+            max_request_bytes,
+            request_budget_bytes,
+            max_connections: kafka.max_connections,
+            connections_max_idle: kafka.connections_max_idle_ms.0,
+            replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
+            session_timeout,
+            segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            given: file.given,
+        })
+    }
+
+    /// This broker, as a member.
+    pub fn me(&self) -> &Member {
+        self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
+    }
+}
+
+fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, ConfigError> {
+    let voters: Vec<BrokerId> = match given {
+        Some(ids) => ids.into_iter().map(BrokerId).collect(),
+        None => members.iter().map(|m| m.id).take(if members.len() < 3 { 1 } else { 3 }).collect(),
+    };
+    if voters.len().is_multiple_of(2) {
+        return Err(wrong("voters", format!("{} voters: an odd number (1, 3 or 5) is needed", voters.len())));
+    }
+    for (i, voter) in voters.iter().enumerate() {
+        if voters[..i].contains(voter) || !members.iter().any(|m| m.id == *voter) {
+            return Err(wrong("voters", format!("broker {voter} is not a member, or stands there twice")));
+        }
+    }
+    Ok(voters)
+}
+
+fn topic_defaults(kafka: &KafkaProperties, members: usize) -> Result<TopicDefaults, ConfigError> {
+    let replication_factor =
+        kafka.default_replication_factor.unwrap_or_else(|| i16::try_from(members.min(3)).unwrap_or(3));
+    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > members) {
+        return Err(wrong(
+            "default.replication.factor",
+            format!("{replication_factor} does not fit {members} members"),
+        ));
+    }
+    let min_insync_replicas = kafka.min_insync_replicas.unwrap_or(if replication_factor >= 3 { 2 } else { 1 });
+    if min_insync_replicas < 1 || min_insync_replicas > members {
+        return Err(wrong("min.insync.replicas", format!("{min_insync_replicas} does not fit {members} members")));
+    }
+    if kafka.num_partitions < 1 {
+        return Err(wrong("num.partitions", "at least 1"));
+    }
+    Ok(TopicDefaults { partitions: kafka.num_partitions, replication_factor, min_insync_replicas })
+}
+
+/// The number that a StatefulSet pod's name ends in.
+fn ordinal(host_name: Option<&str>) -> Option<i32> {
+    host_name?.split('.').next()?.rsplit_once('-')?.1.parse().ok().filter(|n| *n >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "
+broker_id: 0
+data_dir: data
+listen: {kafka: '127.0.0.1:9092', replication: '127.0.0.1:9192', controller: '127.0.0.1:9292', http: '127.0.0.1:9392'}
+members:
+  - {id: 0, host: localhost, kafka_port: 9092, replication_port: 9192, controller_port: 9292}
+";
+
+    fn load(text: &str) -> Result<Config, String> {
+        ServeFile::parse(text).and_then(|f| Config::check(f, || None).map_err(|e| e.to_string()))
+    }
+
+    #[test]
+    fn a_minimal_file_gets_the_defaults_of_a_single_broker() {
+        let config = load(MINIMAL).unwrap();
+        assert_eq!(config.voters, [BrokerId(0)]);
+        assert_eq!(config.topics, TopicDefaults { partitions: 1, replication_factor: 1, min_insync_replicas: 1 });
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let error = load(&MINIMAL.replace("data_dir", "data_dri")).unwrap_err();
+        assert!(error.contains("unknown key 'data_dri'; did you mean 'data_dir'?"), "{error}");
+        let error = load(&format!("{MINIMAL}kafka:\n  min.insync.replica: 1\n")).unwrap_err();
+        assert!(error.contains("did you mean 'min.insync.replicas'?"), "{error}");
+        assert!(error.contains("line 8"), "{error}");
+    }
+
+    #[test]
+    fn durations_and_sizes_carry_units() {
+        let config =
+            load(&format!("{MINIMAL}kafka:\n  replica.lag.time.max.ms: 10s\n  message.max.bytes: 2MiB\n")).unwrap();
+        assert_eq!(config.replica_lag_time_max, Duration::from_secs(10));
+        assert_eq!(config.max_message_bytes, 2 << 20);
+        let error = load(&format!("{MINIMAL}kafka:\n  replica.lag.time.max.ms: 10 parsecs\n")).unwrap_err();
+        assert!(error.contains("'10 parsecs' is not a duration"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        for (extra, complaint) in [
+            ("voters: [7]", "broker 7 is not a member"),
+            ("kafka: {default.replication.factor: 3}", "default.replication.factor: 3 does not fit 1 members"),
+            ("kafka: {message.max.bytes: 200MiB}", "socket.request.max.bytes: must be greater"),
+        ] {
+            let error = load(&format!("{MINIMAL}{extra}\n")).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+        let error = load(&MINIMAL.replace("broker_id: 0", "broker_id: 3")).unwrap_err();
+        assert!(error.contains("broker 3 (this one) is not among them"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_takes_its_number_from_its_name() {
+        let file = || ServeFile::parse(&MINIMAL.replace("broker_id: 0", "broker_id: hostname")).unwrap();
+        assert_eq!(Config::check(file(), || Some("demo-0".into())).unwrap().id, BrokerId(0));
+        let error = Config::check(file(), || Some("laptop".into())).unwrap_err().to_string();
+        assert!(error.contains("ends in -N"), "{error}");
+    }
+}

@@ -1,0 +1,290 @@
+//! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
+//! heartbeats, fences brokers that are gone and unfences those that are back.
+
+use super::ControllerConfig;
+use super::liveness::{Due, Heard, Liveness};
+use super::proposer::Proposer;
+use super::raft_network::Acks;
+use super::types::Raft;
+use crate::peers::Peers;
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
+use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// How often silence is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// A probe that has no answer by then says nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A broker's sign of life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    pub(super) broker: BrokerId,
+    pub(super) epoch: BrokerEpoch,
+    pub(super) applied: MetadataOffset,
+}
+
+/// The answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker may go on for a lease from when it sent the heartbeat.
+    Granted,
+    /// It was heard, and gets no lease.
+    Heard,
+    /// This is not the leader, or not yet.
+    NotLeader,
+    /// Another process has registered as that broker.
+    Stale,
+}
+
+/// The way to the leader's task. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LeaderHandle {
+    heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
+    ready: watch::Receiver<bool>,
+}
+
+impl LeaderHandle {
+    /// Whether this broker is the leader and knows all that was decided before.
+    pub(super) fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
+        let (reply, answer) = oneshot::channel();
+        if self.heartbeats.send((heartbeat, reply)).is_err() {
+            return Verdict::NotLeader;
+        }
+        answer.await.unwrap_or(Verdict::NotLeader)
+    }
+}
+
+/// The leader's task.
+pub(super) struct Leader {
+    me: BrokerId,
+    voters: Vec<BrokerId>,
+    members: Vec<Member>,
+    interval: Duration,
+    session: Duration,
+    /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
+    confirmation: Duration,
+    raft: Raft,
+    proposer: Proposer,
+    acks: Acks,
+    peers: Peers,
+    image: watch::Receiver<Image>,
+    heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
+    ready: watch::Sender<bool>,
+    /// Proposals and probes that have come to an end.
+    done: mpsc::UnboundedSender<Done>,
+    ended: mpsc::UnboundedReceiver<Done>,
+    proposed: HashSet<Wish>,
+}
+
+/// What the leader wants the log to say, each once at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wish {
+    Cluster,
+    Fence(BrokerId, BrokerEpoch),
+    Unfence(BrokerId, BrokerEpoch),
+}
+
+enum Done {
+    Proposed(Wish),
+    Gone { broker: BrokerId, epoch: BrokerEpoch, term: u64 },
+}
+
+/// One leadership.
+struct Term {
+    term: u64,
+    /// Set once all that was decided in former terms is applied here.
+    liveness: Option<Liveness>,
+}
+
+impl Leader {
+    pub(super) fn new(
+        config: &ControllerConfig,
+        raft: Raft,
+        proposer: Proposer,
+        acks: Acks,
+        image: watch::Receiver<Image>,
+    ) -> (Self, LeaderHandle) {
+        let (sender, heartbeats) = mpsc::unbounded_channel();
+        let (ready, is_ready) = watch::channel(false);
+        let (done, ended) = mpsc::unbounded_channel();
+        let leader = Self {
+            me: config.me.id,
+            voters: config.voters.iter().map(|(id, _)| *id).collect(),
+            members: config.members.clone(),
+            interval: config.timings.heartbeat,
+            session: config.timings.session,
+            confirmation: config.timings.election_max,
+            raft,
+            proposer,
+            acks,
+            peers: config.peers.clone(),
+            image,
+            heartbeats,
+            ready,
+            done,
+            ended,
+            proposed: HashSet::new(),
+        };
+        (leader, LeaderHandle { heartbeats: sender, ready: is_ready })
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut server = self.raft.server_metrics();
+        let mut data = self.raft.data_metrics();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut term: Option<Term> = None;
+        loop {
+            term = self.current(term);
+            let starting = term.as_ref().is_some_and(|t| t.liveness.is_none());
+            let leading = term.is_some();
+            tokio::select! {
+                heartbeat = self.heartbeats.recv() => match heartbeat {
+                    Some((heartbeat, reply)) => {
+                        // Who asked may have given up.
+                        let _ = reply.send(self.heard(term.as_mut(), heartbeat));
+                    }
+                    None => return,
+                },
+                changed = server.changed() => if changed.is_err() { return },
+                changed = data.changed(), if starting => if changed.is_err() { return },
+                changed = self.image.changed(), if starting => if changed.is_err() { return },
+                Some(done) = self.ended.recv() => self.ended(term.as_ref(), &done),
+                _ = tick.tick(), if leading => self.tick(term.as_mut()),
+            }
+        }
+    }
+
+    /// The leadership by now: the same one, another, or none.
+    fn current(&mut self, before: Option<Term>) -> Option<Term> {
+        let metrics = self.raft.server_metrics();
+        let (number, leads) = {
+            let metrics = metrics.borrow();
+            (metrics.vote.leader_id().term, metrics.current_leader == Some(self.me))
+        };
+        if !leads {
+            if before.is_some() {
+                self.ready.send_replace(false);
+            }
+            return None;
+        }
+        let mut term = before.filter(|t| t.term == number).unwrap_or_else(|| {
+            self.ready.send_replace(false);
+            Term { term: number, liveness: None }
+        });
+        if term.liveness.is_none() && self.is_up_to_date(number) {
+            if self.image.borrow_and_update().cluster_id.is_some() {
+                term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session));
+                self.ready.send_replace(true);
+                self.tick(Some(&mut term));
+            } else {
+                let cluster_id = ClusterId(uuid::Uuid::new_v4());
+                let members = self.members.clone();
+                self.propose(Wish::Cluster, MetadataCommand::CreateCluster { cluster_id, members });
+            }
+        }
+        Some(term)
+    }
+
+    /// A leader's first entry comes after all that was committed before it.
+    fn is_up_to_date(&self, term: u64) -> bool {
+        let data = self.raft.data_metrics();
+        data.borrow().last_applied.is_some_and(|id| id.leader_id.term == term)
+    }
+
+    fn heard(&mut self, term: Option<&mut Term>, heartbeat: Heartbeat) -> Verdict {
+        let Some(Term { term, liveness: Some(liveness) }) = term else { return Verdict::NotLeader };
+        let Heartbeat { broker, epoch, applied } = heartbeat;
+        let image = self.image.borrow().clone();
+        match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
+            Heard::Alive if self.confirmed(*term) => Verdict::Granted,
+            Heard::Alive | Heard::Behind => Verdict::Heard,
+            Heard::Stale => Verdict::Stale,
+            Heard::Ready(epoch) => {
+                self.propose(Wish::Unfence(broker, epoch), MetadataCommand::Unfence { id: broker, epoch });
+                Verdict::Heard
+            }
+        }
+    }
+
+    /// Whether there can be no other leader that has begun to fence. A voter that accepted this leader votes
+    /// for nobody else for `election_max`, and a new leader fences by silence a session after its election: so
+    /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
+    /// being shorter than it.
+    fn confirmed(&self, term: u64) -> bool {
+        let confirmed = self.acks.of_majority(self.me, term, &self.voters);
+        confirmed.is_some_and(|at| at.elapsed() <= self.confirmation)
+    }
+
+    fn tick(&mut self, term: Option<&mut Term>) {
+        let Some(Term { term, liveness: Some(liveness) }) = term else { return };
+        let image = self.image.borrow().clone();
+        for due in liveness.due(Instant::now(), &image) {
+            match due {
+                Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),
+                Due::Probe(id, epoch) => {
+                    if let Some(broker) = image.brokers.get(&id) {
+                        self.probe(id, epoch, *term, broker.replication.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn fence(&mut self, id: BrokerId, epoch: BrokerEpoch, why: &'static str) {
+        if self.propose(Wish::Fence(id, epoch), MetadataCommand::Fence { id, epoch }) {
+            tracing::warn!(broker = %id, %epoch, "fencing broker {id}: {why}");
+        }
+    }
+
+    /// False if the same is on its way already.
+    fn propose(&mut self, wish: Wish, command: MetadataCommand) -> bool {
+        if !self.proposed.insert(wish) {
+            return false;
+        }
+        let (proposer, done) = (self.proposer.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Ok((Err(refusal), _)) = proposer.propose(command).await {
+                tracing::debug!(%refusal, ?wish, "the leader's own proposal was refused");
+            }
+            // The task may have ended meanwhile.
+            let _ = done.send(Done::Proposed(wish));
+        });
+        true
+    }
+
+    /// A broker that is late may be gone: then its port refuses. Anything else says nothing.
+    fn probe(&self, broker: BrokerId, epoch: BrokerEpoch, term: u64, replication: Endpoint) {
+        let (peers, done) = (self.peers.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Err(e) = peers.dial(broker, &replication, PROBE_TIMEOUT).await
+                && e.kind() == io::ErrorKind::ConnectionRefused
+            {
+                let _ = done.send(Done::Gone { broker, epoch, term });
+            }
+        });
+    }
+
+    fn ended(&mut self, current: Option<&Term>, done: &Done) {
+        match *done {
+            Done::Proposed(wish) => {
+                self.proposed.remove(&wish);
+            }
+            Done::Gone { broker, epoch, term } => {
+                let Some(Term { term: now, liveness: Some(liveness) }) = current else { return };
+                if *now == term && liveness.is_late(Instant::now(), broker, epoch) {
+                    self.fence(broker, epoch, "its port refuses connections");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! One HTTP/2 connection to one peer's controller port: dialled early, again at once when it was lost, then
+//! after 10–25 ms, doubling to 1 s with jitter, and at once when the peer shows itself.
+
+use super::proto::controller_client::ControllerClient;
+use crate::peers::Peers;
+use chronik_core::cluster::Endpoint;
+use chronik_core::ids::BrokerId;
+use hyper_util::rt::TokioIo;
+use rand::Rng;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Messages larger than this are refused on both sides.
+pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+/// A new connection has this long to come about.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// A peer that does not answer a ping for this long (after at most one interval) is taken for gone.
+const KEEP_ALIVE: Duration = Duration::from_millis(400);
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// Flow-control windows: what one peer may have in flight. Snapshots are sent in smaller chunks.
+pub(super) const WINDOW_BYTES: u32 = 256 * 1024;
+
+pub(super) type Client = ControllerClient<Channel>;
+
+/// A way to one peer. Dropping the last clone ends it.
+#[derive(Clone)]
+pub(super) struct Link {
+    current: watch::Receiver<Option<(u64, Client)>>,
+    lost: mpsc::UnboundedSender<u64>,
+    _guard: Arc<DropGuard>,
+}
+
+/// Why a call over a link had no answer.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// Nothing was sent: there is no connection.
+    NotConnected,
+    /// It was sent, and may have been carried out or not.
+    Lost(Status),
+    /// The peer refused it: a wrong target, a stranger, or not now.
+    Refused(Status),
+}
+
+impl Link {
+    /// Begins to connect. `purpose` names the connection in the log.
+    pub(super) fn open(peer: BrokerId, endpoint: Endpoint, peers: Peers, purpose: &'static str) -> Self {
+        let (connected, current) = watch::channel(None);
+        let (lost, losses) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let dialler = Dialler { peer, endpoint, peers, purpose, connected, losses };
+        let stopped = stop.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(dialler.run()).await });
+        Self { current, lost, _guard: Arc::new(stop.drop_guard()) }
+    }
+
+    /// Calls the peer, waiting for the connection if there is none.
+    pub(super) async fn call<T, F>(&self, timeout: Duration, call: impl FnOnce(Client) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + timeout;
+        let mut current = self.current.clone();
+        let connected = tokio::time::timeout_at(deadline, current.wait_for(Option::is_some)).await;
+        let Ok(Ok(connection)) = connected.map(|c| c.map(|c| c.clone())) else { return Err(CallError::NotConnected) };
+        let Some((generation, client)) = connection else { return Err(CallError::NotConnected) };
+        let status = match tokio::time::timeout_at(deadline, call(client)).await {
+            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => return Err(CallError::Lost(Status::deadline_exceeded("no answer in time"))),
+        };
+        let refused =
+            matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted);
+        // A refusal may mean that the address is someone else's by now: resolve it anew.
+        if !refused || is_wrong_target(&status) {
+            let _ = self.lost.send(generation);
+        }
+        Err(if refused { CallError::Refused(status) } else { CallError::Lost(status) })
+    }
+}
+
+/// What a server says when it is not the one that was meant.
+pub(super) fn wrong_target(reason: String) -> Status {
+    let mut status = Status::failed_precondition(reason);
+    status.metadata_mut().insert("wrong-target", tonic::metadata::MetadataValue::from_static("1"));
+    status
+}
+
+fn is_wrong_target(status: &Status) -> bool {
+    status.metadata().contains_key("wrong-target")
+}
+
+struct Dialler {
+    peer: BrokerId,
+    endpoint: Endpoint,
+    peers: Peers,
+    purpose: &'static str,
+    connected: watch::Sender<Option<(u64, Client)>>,
+    losses: mpsc::UnboundedReceiver<u64>,
+}
+
+impl Dialler {
+    async fn run(mut self) {
+        let (peer, purpose) = (self.peer, self.purpose);
+        let mut backoff = FIRST_BACKOFF;
+        let mut said = false;
+        for generation in 0.. {
+            let client = loop {
+                // From before the try on: a peer that shows itself meanwhile is tried again.
+                let mut contacts = self.peers.contacts();
+                match self.dial().await {
+                    Ok(client) => break client,
+                    Err(error) => {
+                        if !said {
+                            said = true;
+                            tracing::info!(broker = %peer, %error, "Failed to connect to broker {peer} ({purpose})");
+                        }
+                    }
+                }
+                pause(peer, backoff, &mut contacts).await;
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+            };
+            tracing::info!(broker = %peer, "Connected to broker {peer} ({purpose})");
+            let since = Instant::now();
+            self.connected.send_replace(Some((generation, client)));
+            loop {
+                match self.losses.recv().await {
+                    Some(lost) if lost == generation => break,
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+            self.connected.send_replace(None);
+            said = false;
+            // A connection that never worked is no reason to start over with short pauses.
+            if since.elapsed() > MAX_BACKOFF {
+                backoff = FIRST_BACKOFF;
+            } else {
+                pause(peer, backoff, &mut self.peers.contacts()).await;
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+            }
+        }
+    }
+
+    async fn dial(&self) -> io::Result<Client> {
+        let mut stream = Some(self.peers.dial(self.peer, &self.endpoint, DIAL_TIMEOUT).await?);
+        // The stream can be used once: when it is lost, this loop dials, not the channel behind its back.
+        let connector = tower::service_fn(move |_| {
+            let stream = stream.take().map(TokioIo::new);
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://controller")
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .buffer_size(64);
+        let channel = tokio::time::timeout(DIAL_TIMEOUT, endpoint.connect_with_connector(connector))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            .map_err(io::Error::other)?;
+        Ok(ControllerClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
+/// Waits before the next dial: for the backoff, or less if the peer shows itself.
+async fn pause(peer: BrokerId, backoff: Duration, contacts: &mut broadcast::Receiver<BrokerId>) {
+    let jittered = rand::rng().random_range(MIN_BACKOFF..=backoff.max(MIN_BACKOFF));
+    tokio::time::sleep(MIN_BACKOFF).await;
+    let shows_itself = async {
+        loop {
+            match contacts.recv().await {
+                Ok(id) if id == peer => return,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
+    // Passing the time is all there is to do either way.
+    let _ = tokio::time::timeout(jittered.saturating_sub(MIN_BACKOFF), shows_itself).await;
+}

@@ -1,0 +1,70 @@
+//! Proposing commands on the leader: those that come while an entry is on its way share the next one.
+
+use super::types::{Batch, Raft};
+use chronik_core::cluster::{MetadataCommand, Outcome};
+use chronik_core::ids::{BrokerId, MetadataOffset};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands of one entry at most.
+const BATCH: usize = 64;
+
+/// The way to propose something while this broker is the leader. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Proposer(mpsc::UnboundedSender<Proposal>);
+
+struct Proposal {
+    command: MetadataCommand,
+    reply: oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>,
+}
+
+/// Why a command has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProposeError {
+    /// This broker is not the leader: nothing was proposed.
+    NotLeader,
+    /// It may take effect or not: leadership was lost meanwhile, or the broker is stopping.
+    Unknown,
+}
+
+impl Proposer {
+    /// Starts the proposing task; it ends with the last handle.
+    pub(super) fn start(me: BrokerId, raft: Raft) -> Self {
+        let (proposals, queue) = mpsc::unbounded_channel();
+        tokio::spawn(run(me, raft, queue));
+        Self(proposals)
+    }
+
+    /// Proposes a command, and waits until it is applied here.
+    pub(super) async fn propose(&self, command: MetadataCommand) -> Result<(Outcome, MetadataOffset), ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        if self.0.send(Proposal { command, reply }).is_err() {
+            return Err(ProposeError::NotLeader);
+        }
+        answer.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+}
+
+async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>) {
+    let mut proposals = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut proposals, BATCH).await > 0 {
+        let (commands, replies): (Vec<_>, Vec<_>) = proposals.drain(..).map(|p| (p.command, p.reply)).unzip();
+        // openraft says "forward to the leader" of an entry that it never took and of one that was overwritten
+        // by a new leader alike; only what is known before is certain.
+        let leads = raft.server_metrics().borrow().current_leader == Some(me);
+        let result = if leads { Some(raft.client_write(Batch(commands)).await) } else { None };
+        // Who asked may have given up: then nobody takes the answer.
+        match result {
+            Some(Ok(written)) => {
+                let offset = MetadataOffset(written.log_id.index);
+                for (reply, outcome) in replies.into_iter().zip(written.data) {
+                    let _ = reply.send(Ok((outcome, offset)));
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a metadata entry has no known outcome");
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(ProposeError::Unknown))));
+            }
+            None => replies.into_iter().for_each(|reply| drop(reply.send(Err(ProposeError::NotLeader)))),
+        }
+    }
+}

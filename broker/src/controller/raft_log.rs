@@ -1,0 +1,324 @@
+//! The metadata log on disk, as openraft wants it: entries, vote, snapshot, and this voter's standing, all in
+//! one [`Journal`] that is written by a thread of its own. A sync never blocks the runtime, and what queued
+//! while one ran shares the next.
+//!
+//! Entries are kept in memory as well: there are at most a few thousand after the last snapshot.
+
+use super::standing::Standing;
+use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, TypeConfig, Vote};
+use chronik_log::{Journal, LogError, RealDisk};
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, LogState, RaftLogReader, StorageIOError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// Bytes of entries in one message to a follower, if it is more than one entry.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// One record of the journal. New kinds are added at the end: the position is the encoding.
+#[derive(Serialize, Deserialize)]
+enum Record {
+    Vote(Vote),
+    Entry(Entry),
+    /// Entries from this index on are gone.
+    Truncate(u64),
+    /// Entries up to this one are gone.
+    Purge(LogId),
+    Snapshot(SnapshotMeta, Vec<u8>),
+    Standing(Standing),
+}
+
+/// What the journal's records add up to.
+#[derive(Default)]
+struct State {
+    vote: Option<Vote>,
+    /// With the bytes that each takes.
+    entries: BTreeMap<u64, (Entry, usize)>,
+    purged: Option<LogId>,
+    snapshot: Option<(SnapshotMeta, Arc<Vec<u8>>)>,
+    standing: Option<Standing>,
+}
+
+/// The log, shared by openraft's tasks and the state machine. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    state: Arc<Mutex<State>>,
+    writes: mpsc::Sender<Write>,
+}
+
+enum Write {
+    Append(Vec<Vec<u8>>, Done),
+    Rewrite(Vec<Vec<u8>>, Done),
+}
+
+type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// The thread behind a [`LogStore`]; it ends when the last of them is gone.
+pub(super) struct LogThread {
+    pub(super) thread: JoinHandle<()>,
+    /// Set when the disk refused; nothing is written after that.
+    pub(super) failed: watch::Receiver<Option<String>>,
+}
+
+/// Why the metadata log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk, or what is on it.
+    #[error(transparent)]
+    Journal(#[from] LogError),
+    /// A record that is intact and not understood: written by a newer version, or not ours.
+    #[error("record {0} of the metadata log is not understood; was it written by a newer version?")]
+    Unknown(usize),
+    /// No thread could be started.
+    #[error("cannot start the metadata log's thread: {0}")]
+    Thread(io::Error),
+}
+
+impl LogStore {
+    pub(super) fn open(dir: &Path) -> Result<(Self, LogThread), OpenError> {
+        let (journal, records) = Journal::open(RealDisk, dir)?;
+        let mut state = State::default();
+        for (i, bytes) in records.iter().enumerate() {
+            let record = postcard::from_bytes(bytes).map_err(|_| OpenError::Unknown(i))?;
+            state.replay(record, bytes.len());
+        }
+        let (writes, queue) = mpsc::channel();
+        let (failing, failed) = watch::channel(None);
+        let thread = std::thread::Builder::new()
+            .name("metadata-log".into())
+            .spawn(move || write_all(journal, &queue, &failing))
+            .map_err(OpenError::Thread)?;
+        Ok((Self { state: Arc::new(Mutex::new(state)), writes }, LogThread { thread, failed }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The standing that was saved last.
+    pub(super) fn standing(&self) -> Standing {
+        self.state().standing.clone().unwrap_or_default()
+    }
+
+    /// Saves it, durably.
+    pub(super) async fn save_standing(&self, standing: Standing) -> io::Result<()> {
+        self.save(vec![Record::Standing(standing)]).await
+    }
+
+    /// The index of the last entry, whether it is still there or only in the snapshot.
+    pub(super) fn last_index(&self) -> Option<u64> {
+        self.last_log_id().map(|id| id.index)
+    }
+
+    /// The last entry, whether it is still there or only in the snapshot.
+    pub(super) fn last_log_id(&self) -> Option<LogId> {
+        let state = self.state();
+        state.entries.last_key_value().map(|(_, (e, _))| e.log_id).or(state.purged)
+    }
+
+    /// The newest snapshot.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        let (meta, data) = self.state().snapshot.clone()?;
+        Some(Snapshot { meta, snapshot: Box::new(data.as_ref().clone()) })
+    }
+
+    /// Saves a snapshot in place of the one before, durably.
+    pub(super) async fn save_snapshot(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
+        self.save(vec![Record::Snapshot(meta, data)]).await.map_err(write_failed)
+    }
+
+    async fn save(&self, records: Vec<Record>) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        self.enqueue(records, answer(done))?;
+        durable.await.map_err(|_| ended())?
+    }
+
+    /// Changes the state and queues the records in one step, so that a rewrite, which is made of the state,
+    /// never falls between the two. Who reads the state may see what is not durable yet; whatever is written
+    /// because of that is behind it in the journal.
+    fn enqueue(&self, records: Vec<Record>, done: Done) -> io::Result<()> {
+        let encoded = records.iter().map(encode).collect::<io::Result<Vec<_>>>()?;
+        let mut state = self.state();
+        for (record, bytes) in records.into_iter().zip(&encoded) {
+            state.replay(record, bytes.len());
+        }
+        // A write that the thread does not take is dropped with its `done`, which whoever waits for it sees.
+        let _ = self.writes.send(Write::Append(encoded, done));
+        Ok(())
+    }
+}
+
+fn answer(done: oneshot::Sender<io::Result<()>>) -> Done {
+    Box::new(move |result| {
+        // Who asked may have been cancelled.
+        let _ = done.send(result);
+    })
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the metadata log's thread has ended")
+}
+
+fn encode(record: &Record) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(record).map_err(io::Error::other)
+}
+
+fn write_failed(error: io::Error) -> StorageError {
+    StorageError::IO { source: StorageIOError::write(AnyError::new(&error)) }
+}
+
+impl State {
+    fn replay(&mut self, record: Record, bytes: usize) {
+        match record {
+            Record::Vote(vote) => self.vote = Some(vote),
+            Record::Entry(entry) => {
+                // Later records win: an entry never lies behind one that was there before it was written.
+                drop(self.entries.split_off(&entry.log_id.index));
+                self.entries.insert(entry.log_id.index, (entry, bytes));
+            }
+            Record::Truncate(from) => drop(self.entries.split_off(&from)),
+            Record::Purge(upto) => self.purge(upto),
+            Record::Snapshot(meta, data) => self.snapshot = Some((meta, Arc::new(data))),
+            Record::Standing(standing) => self.standing = Some(standing),
+        }
+    }
+
+    fn purge(&mut self, upto: LogId) {
+        self.entries = self.entries.split_off(&(upto.index + 1));
+        self.purged = self.purged.max(Some(upto));
+    }
+
+    fn records(&self) -> io::Result<Vec<Vec<u8>>> {
+        let standing = self.standing.iter().map(|s| Record::Standing(s.clone()));
+        let vote = self.vote.iter().map(|v| Record::Vote(*v));
+        let snapshot = self.snapshot.iter().map(|(meta, data)| Record::Snapshot(meta.clone(), data.as_ref().clone()));
+        let purged = self.purged.iter().map(|p| Record::Purge(*p));
+        let entries = self.entries.values().map(|(e, _)| Record::Entry(e.clone()));
+        standing.chain(vote).chain(snapshot).chain(purged).chain(entries).map(|r| encode(&r)).collect()
+    }
+}
+
+/// The thread: writes and syncs until every sender is gone. After the first error it refuses all, because what
+/// a failed sync left on the disk is unknown.
+fn write_all(mut journal: Journal<RealDisk>, queue: &mpsc::Receiver<Write>, failing: &watch::Sender<Option<String>>) {
+    let mut held: Option<Write> = None;
+    let mut broken: Option<String> = None;
+    while let Some(write) = held.take().or_else(|| queue.recv().ok()) {
+        let (result, all_done) = match write {
+            Write::Append(mut records, done) => {
+                let mut all_done = vec![done];
+                while let Ok(next) = queue.try_recv() {
+                    match next {
+                        Write::Append(more, done) => {
+                            records.extend(more);
+                            all_done.push(done);
+                        }
+                        rewrite @ Write::Rewrite(..) => {
+                            held = Some(rewrite);
+                            break;
+                        }
+                    }
+                }
+                (attempt(broken.as_ref(), || journal.append(&slices(&records))), all_done)
+            }
+            Write::Rewrite(records, done) => {
+                (attempt(broken.as_ref(), || journal.rewrite(&slices(&records))), vec![done])
+            }
+        };
+        if let Err(e) = &result
+            && broken.is_none()
+        {
+            tracing::error!(error = %e, "the metadata log cannot be written");
+            broken = Some(e.clone());
+            failing.send_replace(Some(e.clone()));
+        }
+        for done in all_done {
+            done(result.clone().map_err(io::Error::other));
+        }
+    }
+}
+
+fn attempt(broken: Option<&String>, write: impl FnOnce() -> Result<(), LogError>) -> Result<(), String> {
+    match broken {
+        Some(why) => Err(why.clone()),
+        None => write().map_err(|e| e.to_string()),
+    }
+}
+
+fn slices(records: &[Vec<u8>]) -> Vec<&[u8]> {
+    records.iter().map(Vec::as_slice).collect()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        Ok(self.state().entries.range(range).map(|(_, (e, _))| e.clone()).collect())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        let mut room = MESSAGE_BYTES;
+        let mut entries = Vec::new();
+        for (entry, bytes) in self.state().entries.range(start..end).map(|(_, e)| e) {
+            if *bytes > room && !entries.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(*bytes);
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let last_log_id = self.last_log_id();
+        Ok(LogState { last_purged_log_id: self.state().purged, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.save(vec![Record::Vote(*vote)]).await.map_err(write_failed)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.state().vote)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let records = entries.into_iter().map(Record::Entry).collect();
+        self.enqueue(records, Box::new(move |result| callback.log_io_completed(result))).map_err(write_failed)
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.save(vec![Record::Truncate(log_id.index)]).await.map_err(write_failed)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let (done, durable) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.purge(log_id);
+            let records = state.records().map_err(write_failed)?;
+            let _ = self.writes.send(Write::Rewrite(records, answer(done)));
+        }
+        durable.await.unwrap_or_else(|_| Err(ended())).map_err(write_failed)
+    }
+}

@@ -1,0 +1,136 @@
+//! This broker's registration: asked for as soon as somebody leads, and again when another process has taken
+//! its place.
+
+use super::leader::LeaderHandle;
+use super::links::Links;
+use super::proposer::Proposer;
+use super::proto;
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome};
+use chronik_core::ids::{BrokerId, DirectoryId, IncarnationId};
+use rand::seq::IndexedRandom;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// One try.
+const TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// Between registrations of a broker whose place is taken again and again.
+const MAX_CONTEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who registers.
+pub(super) struct Registrar {
+    pub(super) member: Member,
+    pub(super) directory: DirectoryId,
+    pub(super) incarnation: IncarnationId,
+    /// Where this broker's controller port is.
+    pub(super) controller: Endpoint,
+    pub(super) voters: Vec<BrokerId>,
+    pub(super) links: Links,
+    pub(super) leader: watch::Receiver<Option<BrokerId>>,
+    pub(super) leading: LeaderHandle,
+    pub(super) proposer: Proposer,
+    pub(super) image: watch::Receiver<Image>,
+    /// Told when the leader does not know this process (any more).
+    pub(super) displaced: mpsc::Receiver<()>,
+}
+
+impl Registrar {
+    pub(super) async fn run(mut self) {
+        let mut contest = Duration::from_secs(1);
+        loop {
+            self.register().await;
+            // What was said while registering concerns the registration before.
+            while self.displaced.try_recv().is_ok() {}
+            if self.displaced.recv().await.is_none() {
+                return;
+            }
+            tracing::error!(
+                broker = %self.member.id,
+                "another process has registered as broker {}: two brokers must not have the same id",
+                self.member.id
+            );
+            tokio::time::sleep(contest).await;
+            contest = (contest * 2).min(MAX_CONTEST_PAUSE);
+        }
+    }
+
+    /// Asks until the registration is in this broker's own image.
+    async fn register(&mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut hint = None;
+        while !self.is_registered() {
+            let leader = *self.leader.borrow_and_update();
+            let target = leader.or(hint.take()).or_else(|| self.voters.choose(&mut rand::rng()).copied());
+            let Some(target) = target else { return };
+            match self.ask(target).await {
+                Answer::Registered => {
+                    let registered = {
+                        let (me, incarnation) = (self.member.id, self.incarnation);
+                        self.image.wait_for(move |i| has(i, me, incarnation))
+                    };
+                    // The entry is on its way here; if it does not come the leader has changed, and is asked anew.
+                    let _ = tokio::time::timeout(TIMEOUT, registered).await;
+                    continue;
+                }
+                Answer::NotLeader(leader) => hint = leader,
+                Answer::Unknown => {}
+            }
+            let changed = self.leader.changed();
+            let _ = tokio::time::timeout(pause, changed).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn is_registered(&self) -> bool {
+        has(&self.image.borrow(), self.member.id, self.incarnation)
+    }
+
+    async fn ask(&self, target: BrokerId) -> Answer {
+        let command = MetadataCommand::RegisterBroker {
+            member: self.member.clone(),
+            directory: self.directory,
+            incarnation: self.incarnation,
+        };
+        if target == self.member.id {
+            if !self.leading.is_ready() {
+                return Answer::NotLeader(None);
+            }
+            return match self.proposer.propose(command).await {
+                Ok((Ok(_), _)) => Answer::Registered,
+                _ => Answer::Unknown,
+            };
+        }
+        let Ok(body) = postcard::to_stdvec(&command) else { return Answer::Unknown };
+        let request = proto::RegisterRequest {
+            caller: Some(self.links.caller(target)),
+            body,
+            controller_host: self.controller.host.to_string(),
+            controller_port: self.controller.port.into(),
+        };
+        let call = |mut client: super::link::Client| async move { client.register(request).await };
+        match self.links.call(target, TIMEOUT, call).await {
+            Ok(answer) if answer.not_leader => {
+                Answer::NotLeader(answer.leader.map(BrokerId).filter(|id| *id != target))
+            }
+            Ok(answer) => match postcard::from_bytes::<Outcome>(&answer.outcome) {
+                Ok(Ok(_)) => Answer::Registered,
+                _ => Answer::Unknown,
+            },
+            Err(error) => {
+                tracing::debug!(?error, "broker {target} did not register this one");
+                Answer::Unknown
+            }
+        }
+    }
+}
+
+enum Answer {
+    Registered,
+    NotLeader(Option<BrokerId>),
+    Unknown,
+}
+
+fn has(image: &Image, me: BrokerId, incarnation: IncarnationId) -> bool {
+    image.brokers.get(&me).is_some_and(|b| b.incarnation == Some(incarnation))
+}

@@ -1,0 +1,188 @@
+//! Quorums of real controllers: real sockets on loopback, real disks in a temporary directory.
+
+use super::*;
+use crate::events::MetadataUpdate;
+use chronik_core::cluster::{Change, Image};
+use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+mod failures;
+mod requests;
+mod start;
+
+/// Whatever is waited for is there long before; a test that runs into it has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Brokers' places: directories that outlive processes, and ports that stay.
+struct Cluster {
+    dir: TempDir,
+    /// Controller ports, by broker.
+    controllers: Vec<SocketAddr>,
+    /// Replication ports, by broker.
+    replication: Vec<SocketAddr>,
+    directories: Vec<DirectoryId>,
+    voters: usize,
+    timings: Timings,
+}
+
+/// One running process.
+struct Broker {
+    id: BrokerId,
+    controller: Controller,
+    updates: Updates,
+    /// What makes its replication port accept.
+    replication: std::net::TcpListener,
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint { host: address.ip().to_string().into(), port: address.port() }
+}
+
+fn free_ports(count: usize) -> Vec<SocketAddr> {
+    // All at once, so that they differ. A port of its own loopback address is nobody else's.
+    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|l| l.local_addr().unwrap()).collect()
+}
+
+impl Cluster {
+    fn of(brokers: usize) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            controllers: free_ports(brokers),
+            replication: free_ports(brokers),
+            directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
+            voters: brokers.min(3),
+            timings: Timings::default(),
+        }
+    }
+
+    fn member(&self, id: usize) -> Member {
+        let replication = endpoint(self.replication[id]);
+        Member { id: BrokerId(id as i32), kafka: replication.clone(), replication, rack: None }
+    }
+
+    async fn config(&self, id: usize) -> ControllerConfig {
+        let address = self.controllers[id];
+        let listener = eventually("the port is free", || async { TcpListener::bind(address).await.ok() }).await;
+        ControllerConfig {
+            me: self.member(id),
+            endpoint: endpoint(address),
+            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.controllers[i]))).collect(),
+            members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
+            listener,
+            dir: self.dir.path().join(id.to_string()),
+            cluster_id: None,
+            directory: self.directories[id],
+            incarnation: IncarnationId(Uuid::new_v4()),
+            timings: self.timings,
+            defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
+            peers: Peers::default(),
+        }
+    }
+
+    async fn start(&self, id: usize) -> Broker {
+        let address = self.replication[id];
+        let bind = || async { std::net::TcpListener::bind(address).ok() };
+        let replication = eventually("the port is free", bind).await;
+        let controller = start(self.config(id).await).await.unwrap();
+        Broker { id: BrokerId(id as i32), updates: controller.subscribe(), controller, replication }
+    }
+
+    async fn start_all(&self) -> Vec<Broker> {
+        futures::future::join_all((0..self.controllers.len()).map(|id| self.start(id))).await
+    }
+
+    /// Its disk is replaced by an empty one.
+    fn wipe(&mut self, id: usize) {
+        std::fs::remove_dir_all(self.dir.path().join(id.to_string())).unwrap();
+        self.directories[id] = DirectoryId(Uuid::new_v4());
+    }
+}
+
+impl Broker {
+    async fn stop(self) {
+        drop(self.replication);
+        self.controller.shutdown().await;
+    }
+
+    fn handle(&self) -> ControllerHandle {
+        self.controller.handle()
+    }
+
+    /// Waits for an image.
+    async fn sees(&self, what: &str, mut condition: impl FnMut(&Image) -> bool) -> Image {
+        let mut images = self.handle().images();
+        let seen = tokio::time::timeout(DEADLINE, images.wait_for(|image| condition(image))).await;
+        match seen {
+            Ok(image) => image.unwrap().clone(),
+            Err(_) => panic!("broker {}: not in {DEADLINE:?}: {what}; {:?}", self.id, self.handle().image()),
+        }
+    }
+
+    async fn sees_alive(&self, ids: &[i32]) -> Image {
+        let others = |image: &Image| image.brokers.values().filter(|b| !b.fenced).count();
+        self.sees(&format!("exactly {ids:?} are alive"), |image| {
+            others(image) == ids.len() && ids.iter().all(|id| image.alive(BrokerId(*id)).is_some())
+        })
+        .await
+    }
+
+    async fn has(&self, what: &str, condition: impl FnMut(&Registration) -> bool) -> Registration {
+        let mut registration = self.handle().registration();
+        let seen = tokio::time::timeout(DEADLINE, registration.wait_for(condition)).await;
+        *seen.unwrap_or_else(|_| panic!("broker {}: not in {DEADLINE:?}: {what}", self.id)).unwrap()
+    }
+
+    /// Serving: registered, unfenced, and with a lease.
+    async fn is_serving(&self) -> Registration {
+        self.has("it serves", |r| r.unfenced && r.lease_until.is_some_and(|until| until > std::time::Instant::now()))
+            .await
+    }
+
+    async fn create_topic(&self, name: &str, replication_factor: i16) -> Result<TopicId, TopicError> {
+        self.handle().create_topic(topic(name, replication_factor), DEADLINE).await
+    }
+
+    async fn leader(&self) -> BrokerId {
+        eventually("there is a leader", || async { self.handle().leader() }).await
+    }
+}
+
+fn topic(name: &str, replication_factor: i16) -> CreateTopic {
+    CreateTopic {
+        name: name.into(),
+        partitions: None,
+        replication_factor: Some(replication_factor),
+        assignments: BTreeMap::new(),
+        configs: BTreeMap::new(),
+        validate_only: false,
+    }
+}
+
+fn first_of(topic: TopicId) -> TopicPartition {
+    TopicPartition { topic, partition: PartitionId(0) }
+}
+
+/// Tries until there is something.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
+    let tries = async {
+        loop {
+            if let Some(found) = attempt().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, tries).await.unwrap_or_else(|_| panic!("not in {DEADLINE:?}: {what}"))
+}
+
+async fn next(updates: &mut Updates) -> MetadataUpdate {
+    tokio::time::timeout(DEADLINE, updates.recv()).await.expect("an update comes").expect("the broker runs")
+}
+
+async fn stop_all(brokers: Vec<Broker>) {
+    futures::future::join_all(brokers.into_iter().map(Broker::stop)).await;
+}

@@ -1,0 +1,229 @@
+use super::*;
+use crate::controller::link::{CallError, Link};
+use crate::controller::proto;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_leader_is_replaced_and_fenced_and_comes_back() {
+    let cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let former = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id == former).unwrap();
+    brokers.remove(at).stop().await;
+
+    let left: Vec<i32> = brokers.iter().map(|b| b.id.0).collect();
+    for broker in &brokers {
+        broker.sees_alive(&left).await;
+        broker
+            .sees("a leader that is there", |i| {
+                let p = i.partition(first_of(topic)).unwrap();
+                p.leader.is_some_and(|l| left.contains(&l.0)) && !p.isr.contains(&former)
+            })
+            .await;
+        broker.is_serving().await;
+    }
+    brokers[1].create_topic("while-away", 2).await.unwrap();
+
+    let back = cluster.start(former.0 as usize).await;
+    back.sees_alive(&[0, 1, 2]).await;
+    back.is_serving().await;
+    assert!(back.handle().image().topic_by_name("while-away").is_some());
+    brokers.push(back);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_broker_that_still_accepts_connections_is_fenced_after_its_session() {
+    let mut cluster = Cluster::of(4);
+    cluster.timings = Timings::with_session(Duration::from_millis(500));
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2, 3]).await;
+    let silent = brokers.pop().unwrap();
+    silent.controller.shutdown().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    drop(silent.replication);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
+    let cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let leader = brokers[0].leader().await;
+    let other = brokers.iter().find(|b| b.id != leader).unwrap();
+    let epoch = other.is_serving().await.epoch.unwrap();
+    let proposer = proposer::Proposer::start(leader, brokers[leader.0 as usize].controller.raft.clone());
+    let fence = chronik_core::cluster::MetadataCommand::Fence { id: other.id, epoch };
+    let (outcome, fenced_at) = proposer.propose(fence).await.unwrap();
+    outcome.unwrap();
+    let image = other.sees("fenced and unfenced again", |i| i.offset > fenced_at && i.alive(other.id).is_some()).await;
+    assert_eq!(image.brokers[&other.id].epoch, Some(epoch));
+    assert_eq!(image.brokers[&other.id].fenced_at, fenced_at);
+    let p = image.partition(first_of(topic)).unwrap();
+    assert!(!p.isr.contains(&other.id), "its place in the ISR has to be won anew");
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_voter_is_filled_again_and_only_then_votes() {
+    let mut cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let cluster_id = brokers[0].handle().image().cluster_id;
+    brokers.pop().unwrap().stop().await;
+    cluster.wipe(2);
+
+    // With one more down the wiped voter makes no majority: it neither founds a cluster nor votes.
+    brokers.pop().unwrap().stop().await;
+    let wiped = cluster.start(2).await;
+    let term = |b: &Broker| b.controller.raft.server_metrics().borrow().vote.leader_id().term;
+    let tried = term(&brokers[0]);
+    eventually("the one that is left stands for election", || async { (term(&brokers[0]) > tried + 2).then_some(()) })
+        .await;
+    assert_eq!(wiped.handle().image().cluster_id, None);
+    assert_eq!(wiped.handle().leader(), None);
+
+    brokers.push(cluster.start(1).await);
+    let image = wiped.sees_alive(&[0, 1, 2]).await;
+    assert_eq!(image.cluster_id, cluster_id);
+    assert!(!image.partition(first_of(topic)).unwrap().isr.contains(&BrokerId(2)));
+
+    // It has caught up, and makes a majority with one other from now on.
+    let other = brokers.remove(0);
+    other.stop().await;
+    wiped.sees_alive(&[1, 2]).await;
+    wiped.create_topic("later", 2).await.unwrap();
+    brokers.push(wiped);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_goes_on_when_a_voter_loses_its_disk_under_it() {
+    let mut cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id != leader).unwrap();
+    let gone = brokers.remove(at);
+    let id = gone.id.0 as usize;
+    gone.stop().await;
+    cluster.wipe(id);
+    let back = cluster.start(id).await;
+    back.sees_alive(&[0, 1, 2]).await;
+    back.is_serving().await;
+    brokers.push(back);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_process_has_a_greater_epoch_and_its_former_leaderships_are_gone() {
+    let cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let before = brokers[0].handle().image();
+    let leader = before.partition(first_of(topic)).unwrap().leader.unwrap();
+    let at = brokers.iter().position(|b| b.id == leader).unwrap();
+    brokers.remove(at).stop().await;
+    let mut back = cluster.start(leader.0 as usize).await;
+    let first = next(&mut back.updates).await;
+    let partition = first.image.partition(first_of(topic)).unwrap();
+    assert_ne!(partition.leader, Some(leader));
+    assert!(partition.leader_epoch > before.partition(first_of(topic)).unwrap().leader_epoch);
+    assert!(first.image.brokers[&leader].epoch > before.brokers[&leader].epoch);
+    back.is_serving().await;
+    brokers.push(back);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_means_somebody_else_or_comes_from_another_cluster_is_refused() {
+    let cluster = Cluster::of(1);
+    let broker = cluster.start(0).await;
+    broker.is_serving().await;
+    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    let own = broker.handle().image().cluster_id.unwrap().0.as_bytes().to_vec();
+    let strange = Uuid::new_v4().as_bytes().to_vec();
+    for (cluster_id, from, to, accepted) in [
+        (own.clone(), 7, 0, true),
+        (Vec::new(), 7, 0, true),
+        (own.clone(), 7, 1, false),
+        (own.clone(), 0, 0, false),
+        (own, -1, 0, false),
+        (strange, 7, 0, false),
+        (vec![1, 2, 3], 7, 0, false),
+    ] {
+        let caller = proto::Caller { cluster_id: cluster_id.clone(), from, to };
+        let request = proto::ProbeRequest { caller: Some(caller) };
+        let answer = link.call(DEADLINE, |mut client| async move { client.probe(request).await }).await;
+        match answer {
+            Ok(_) => assert!(accepted, "{cluster_id:?} {from} {to}"),
+            Err(CallError::Refused(_)) => assert!(!accepted, "{cluster_id:?} {from} {to}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
+    let cluster = Cluster::of(1);
+    let broker = cluster.start(0).await;
+    broker.is_serving().await;
+    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    for seed in 0..200_u8 {
+        let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 7, to: 0 });
+        let body: Vec<u8> = (0..seed).map(|i| i.wrapping_mul(31) ^ seed).collect();
+        let vote = proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new() };
+        // A vote may by chance be one; it is answered or refused.
+        drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
+        let request = proto::ProposeRequest { caller, body };
+        let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
+        assert!(matches!(answer, Err(CallError::Refused(_))), "{answer:?}");
+    }
+    broker.create_topic("t", 1).await.unwrap();
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_longer_than_a_snapshot_is_cut_and_still_whole_after_a_restart() {
+    let cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    brokers.pop().unwrap().stop().await;
+    let leader = eventually("a leader that is there", || async {
+        brokers.iter().position(|b| Some(b.id) == b.handle().leader())
+    })
+    .await;
+    let topic = brokers[0].create_topic("t", 2).await.unwrap();
+    let raft = brokers[leader].controller.raft.clone();
+    let last = || raft.data_metrics().borrow().last_applied.map(|id| id.index);
+    let before = last().unwrap();
+    raft.trigger().snapshot().await.unwrap();
+    eventually("the snapshot is there", || async {
+        raft.data_metrics().borrow().snapshot.filter(|id| id.index >= before)
+    })
+    .await;
+    raft.trigger().purge_log(before).await.unwrap();
+    eventually("the log is cut", || async { raft.data_metrics().borrow().purged.filter(|id| id.index >= before) })
+        .await;
+    drop(raft);
+
+    // The third is behind what is left of the log, and gets the snapshot.
+    let third = cluster.start(2).await;
+    third.sees_alive(&[0, 1, 2]).await;
+    assert!(third.handle().image().topics.contains_key(&topic));
+    brokers.push(third);
+    stop_all(brokers).await;
+
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+        assert!(broker.handle().image().topics.contains_key(&topic));
+    }
+    stop_all(brokers).await;
+}

@@ -1,0 +1,144 @@
+use super::*;
+use chronik_core::cluster::Partition;
+use std::collections::BTreeSet;
+
+async fn three() -> (Cluster, Vec<Broker>) {
+    let cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+        broker.is_serving().await;
+    }
+    (cluster, brokers)
+}
+
+fn partition(broker: &Broker, topic: TopicId) -> Partition {
+    broker.handle().image().partition(first_of(topic)).unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_creates_and_deletes_topics_and_sees_them_at_once() {
+    let (_cluster, brokers) = three().await;
+    for broker in &brokers {
+        let name = format!("of-{}", broker.id);
+        let id = broker.create_topic(&name, 3).await.unwrap();
+        assert_eq!(broker.handle().image().topic_by_name(&name).unwrap().id, id);
+        assert_eq!(broker.create_topic(&name, 3).await, Err(TopicError::Exists(name.clone())));
+        broker.handle().delete_topic(id, DEADLINE).await.unwrap();
+        assert!(broker.handle().image().topic_by_name(&name).is_none());
+        assert_eq!(broker.handle().delete_topic(id, DEADLINE).await, Err(TopicError::Unknown));
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_and_a_validation_creates_nothing() {
+    let (_cluster, brokers) = three().await;
+    let handle = brokers[0].handle();
+    let create = |topic| handle.create_topic(topic, DEADLINE);
+    assert!(matches!(create(topic("a/b", 1)).await, Err(TopicError::InvalidName(_))));
+    assert!(matches!(create(topic("a", 4)).await, Err(TopicError::InvalidReplicationFactor(_))));
+    let none = CreateTopic { partitions: Some(0), ..topic("a", 1) };
+    assert!(matches!(create(none).await, Err(TopicError::InvalidPartitions(_))));
+    let config = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    assert!(matches!(
+        create(CreateTopic { configs: config, ..topic("a", 1) }).await,
+        Err(TopicError::InvalidConfig(_))
+    ));
+    let assignments = BTreeMap::from([(0, vec![BrokerId(9)])]);
+    assert!(matches!(
+        create(CreateTopic { assignments, ..topic("a", 1) }).await,
+        Err(TopicError::InvalidAssignment(_))
+    ));
+    create(CreateTopic { validate_only: true, ..topic("a", 1) }).await.unwrap();
+    assert!(handle.image().topics.is_empty());
+    create(topic("a", 1)).await.unwrap();
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_changes_its_isr_and_a_stale_change_is_refused() {
+    let (_cluster, brokers) = three().await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let before = partition(&brokers[0], topic);
+    let leader = before.leader.unwrap();
+    let broker = brokers.iter().find(|b| b.id == leader).unwrap();
+    let image = broker.sees("the topic", |i| i.topics.contains_key(&topic)).await;
+    let isr = [before.replicas[0], before.replicas[1]];
+    let change = AlterPartition {
+        partition: first_of(topic),
+        leader_epoch: before.leader_epoch,
+        partition_epoch: before.partition_epoch,
+        isr: isr.iter().map(|id| (*id, image.brokers[id].epoch.unwrap())).collect(),
+    };
+    broker.handle().alter_partition(change.clone(), DEADLINE).await.unwrap();
+    for broker in &brokers {
+        broker.sees("the new ISR", |i| i.partition(first_of(topic)).is_some_and(|p| p.isr == isr)).await;
+    }
+    let again = broker.handle().alter_partition(change.clone(), DEADLINE).await;
+    assert!(matches!(again, Err(ControllerError::Refused(_))), "{again:?}");
+    let other = brokers.iter().find(|b| b.id != leader).unwrap();
+    let stranger = other.handle().alter_partition(change, DEADLINE).await;
+    assert!(matches!(stranger, Err(ControllerError::Refused(_))), "{stranger:?}");
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producer_ids_differ_from_broker_to_broker() {
+    let (_cluster, brokers) = three().await;
+    let mut seen = BTreeSet::new();
+    for broker in brokers.iter().chain(&brokers) {
+        let block = broker.handle().producer_ids(DEADLINE).await.unwrap();
+        assert!((block.start.0..block.end.0).all(|id| seen.insert(id)), "{block:?}");
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_topics_asked_for_at_once_are_all_there() {
+    let (_cluster, brokers) = three().await;
+    let names: Vec<String> = (0..1000).map(|n| format!("t{n}")).collect();
+    let created = futures::future::join_all(names.iter().map(|name| brokers[1].create_topic(name, 3))).await;
+    assert!(created.iter().all(Result::is_ok));
+    for broker in &brokers {
+        broker.sees("all topics", |i| i.topics.len() == 1000).await;
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_outlives_the_leader_that_it_was_sent_to() {
+    let (_cluster, mut brokers) = three().await;
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id == leader).unwrap();
+    let gone = brokers.remove(at);
+    let (created, ()) = tokio::join!(
+        futures::future::join_all((0..20).map(|n| {
+            let handle = brokers[n % 2].handle();
+            async move { handle.create_topic(topic(&format!("t{n}"), 2), DEADLINE).await }
+        })),
+        gone.stop()
+    );
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
+    for broker in &brokers {
+        broker.sees("each topic once", |i| i.topics.len() == 20 && i.topic_ids.len() == 20).await;
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_a_request_ends_with_its_callers_patience() {
+    let (_cluster, mut brokers) = three().await;
+    brokers.pop().unwrap().stop().await;
+    brokers.pop().unwrap().stop().await;
+    let left = brokers.pop().unwrap();
+    let asked = left.handle().create_topic(topic("t", 1), Duration::from_millis(300)).await;
+    assert_eq!(asked, Err(TopicError::Unavailable));
+    left.has("its lease ends", |_| true).await;
+    eventually("its lease ends", || async {
+        let lease = left.handle().registration().borrow().lease_until;
+        lease.is_none_or(|until| until < std::time::Instant::now()).then_some(())
+    })
+    .await;
+    left.stop().await;
+}

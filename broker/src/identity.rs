@@ -1,0 +1,149 @@
+//! Who this data directory belongs to. The directory's id is made once and registered with the controller: a
+//! broker that comes back with another one has lost its disk, and is not believed to have what the old one held.
+
+use chronik_core::ids::{BrokerId, ClusterId, DirectoryId};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "identity.json";
+
+/// The identity in a data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    version: u32,
+    broker_id: BrokerId,
+    directory_id: DirectoryId,
+    cluster_id: Option<ClusterId>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what was written there.
+    #[error("{path} is damaged ({reason}); restore it, or start with an empty data directory")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// It is another broker's.
+    #[error("{path} belongs to broker {found}, but this is broker {me}: check data_dir and broker_id")]
+    OtherBroker {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: BrokerId,
+        /// Who asks.
+        me: BrokerId,
+    },
+    /// It is another cluster's.
+    #[error(
+        "{path} belongs to cluster {found}, but the brokers that this one met form cluster {met}: check members and data_dir"
+    )]
+    OtherCluster {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: ClusterId,
+        /// What the controller says.
+        met: ClusterId,
+    },
+}
+
+impl Identity {
+    /// Reads the directory's identity, or gives an empty directory one.
+    pub(crate) fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
+        let path = directory.join(FILE);
+        let content = match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map_err(|e| IdentityError::Damaged { path: path.clone(), reason: e.to_string() })?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let directory_id = DirectoryId(uuid::Uuid::new_v4());
+                let fresh = Content { version: 1, broker_id: me, directory_id, cluster_id: None };
+                write(&path, &fresh).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+                fresh
+            }
+            Err(source) => return Err(IdentityError::Io { path, source }),
+        };
+        if content.broker_id != me {
+            return Err(IdentityError::OtherBroker { path, found: content.broker_id, me });
+        }
+        Ok(Self { path, content })
+    }
+
+    /// The data directory's id.
+    pub(crate) fn directory_id(&self) -> DirectoryId {
+        self.content.directory_id
+    }
+
+    /// The cluster that this directory belongs to, if it has ever been in one.
+    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
+        self.content.cluster_id
+    }
+
+    /// The controller says which cluster this is: remembered the first time, and checked from then on.
+    pub(crate) fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
+        match self.content.cluster_id {
+            Some(found) if found == met => Ok(()),
+            Some(found) => Err(IdentityError::OtherCluster { path: self.path.clone(), found, met }),
+            None => {
+                self.content.cluster_id = Some(met);
+                write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+            }
+        }
+    }
+}
+
+/// Replaces the file as a whole: after a crash it is the old one or the new one.
+fn write(path: &Path, content: &Content) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec_pretty(content)?)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_identity_and_refuses_another_broker_and_another_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let (ours, theirs) = (ClusterId(uuid::Uuid::new_v4()), ClusterId(uuid::Uuid::new_v4()));
+        first.belongs_to(ours).unwrap();
+        let mut again = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        assert_eq!(again.directory_id(), first.directory_id());
+        again.belongs_to(ours).unwrap();
+        assert!(matches!(again.belongs_to(theirs), Err(IdentityError::OtherCluster { .. })));
+        assert!(matches!(Identity::load(dir.path(), BrokerId(2)), Err(IdentityError::OtherBroker { .. })));
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "{\"version\": 1").unwrap();
+        assert!(matches!(Identity::load(dir.path(), BrokerId(1)), Err(IdentityError::Damaged { .. })));
+        assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "{\"version\": 1");
+    }
+}

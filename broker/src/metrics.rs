@@ -1,0 +1,124 @@
+//! What is counted of the Kafka listener, with the meaning that Kafka's own metrics have.
+
+use crate::server::budget::Budget;
+use crate::wire::{RequestKind, SERVED};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The listener's metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// In the order of [`SERVED`]: nothing is looked up by a label for a request.
+    by_api: Vec<ApiMetrics>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    connections: Gauge,
+    budget: Arc<OnceLock<Budget>>,
+}
+
+#[derive(Debug)]
+struct ApiMetrics {
+    requests: Counter,
+    latency: Histogram,
+}
+
+type Labels = [(&'static str, &'static str); 1];
+
+impl Metrics {
+    /// Makes them, and makes the registry know them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let requests = Family::<Labels, Counter>::default();
+        // 50 µs to 13 s.
+        let latency = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(50e-6, 2.0, 18))
+        });
+        let inner = Inner {
+            by_api: SERVED
+                .iter()
+                .map(|served| {
+                    let labels = [("request", served.api.name())];
+                    ApiMetrics {
+                        requests: requests.get_or_create_owned(&labels),
+                        latency: latency.get_or_create_owned(&labels),
+                    }
+                })
+                .collect(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            connections: Gauge::default(),
+            budget: Arc::default(),
+        };
+        let kafka = registry.sub_registry_with_prefix("chronik_kafka");
+        kafka.register("requests", "Requests answered, by kind", requests);
+        kafka.register_with_unit(
+            "request_latency",
+            "From the end of a request's arrival to the end of its answer, by kind",
+            Unit::Seconds,
+            latency,
+        );
+        kafka.register("received_bytes", "Bytes of requests", inner.bytes_in.clone());
+        kafka.register("sent_bytes", "Bytes of answers", inner.bytes_out.clone());
+        kafka.register("connections", "Connections that are open", inner.connections.clone());
+        kafka.register_collector(Box::new(BudgetInUse(Arc::clone(&inner.budget))));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Shows how much of the budget for requests in flight is used.
+    pub(crate) fn watch_budget(&self, budget: Budget) {
+        // Set once by the one listener; a second one would show the first one's.
+        let _ = self.inner.budget.set(budget);
+    }
+
+    /// Counts an open connection, until what is returned is dropped.
+    pub(crate) fn connection(&self) -> OpenConnection {
+        self.inner.connections.inc();
+        OpenConnection(self.inner.connections.clone())
+    }
+
+    /// Counts a request that is answered.
+    pub(crate) fn answered(&self, api: RequestKind, bytes_in: usize, bytes_out: usize, took: Duration) {
+        let of_api = &self.inner.by_api[api.index()];
+        of_api.requests.inc();
+        of_api.latency.observe(took.as_secs_f64());
+        self.inner.bytes_in.inc_by(bytes_in as u64);
+        self.inner.bytes_out.inc_by(bytes_out as u64);
+    }
+}
+
+/// An open connection in the count.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Debug)]
+struct BudgetInUse(Arc<OnceLock<Budget>>);
+
+impl Collector for BudgetInUse {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let used = ConstGauge::new(self.0.get().map_or(0, Budget::used) as i64);
+        let metric = encoder.encode_descriptor(
+            "request_budget_used_bytes",
+            "Bytes of requests in flight",
+            None,
+            used.metric_type(),
+        )?;
+        used.encode(metric)
+    }
+}

@@ -1,0 +1,239 @@
+//! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
+//! Nothing here waits for a peer but readiness.
+
+use crate::config::{self, Config};
+use crate::controller::{self, Controller, ControllerConfig, Timings};
+use crate::health::{self, Readiness};
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
+use crate::peers::Peers;
+use crate::replication::{ReplicationConfig, WalReplicationManager};
+use crate::server::{self, ServerConfig};
+use anyhow::Context;
+use chronik_core::cluster::Member;
+use chronik_core::ids::{BrokerId, IncarnationId};
+use chronik_core::replication;
+use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+/// Record bytes of one partition on their way to one follower at most.
+const WINDOW_BYTES: usize = 4 << 20;
+/// Record bytes of one catch-up read.
+const CATCH_UP_BYTES: usize = 1 << 20;
+/// Tasks that own partitions at most.
+const OWNERS_MAX: usize = 8;
+/// How long the parts may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// The four ports, bound.
+struct Listeners {
+    kafka: TcpListener,
+    replication: TcpListener,
+    controller: TcpListener,
+    http: TcpListener,
+}
+
+/// Runs the broker until `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+    let ended = tokio::select! {
+        ended = node.watch_standing(&mut identity, config.id) => ended,
+        () = stop.cancelled() => Ok(()),
+    };
+    stop.cancel();
+    node.stop().await?;
+    info!("Stopped");
+    ended
+}
+
+/// A running broker's parts.
+struct Node {
+    controller: Controller,
+    replication: WalReplicationManager,
+    tasks: TaskTracker,
+    writer: Writer,
+    writer_thread: JoinHandle<()>,
+    readiness: watch::Sender<Readiness>,
+}
+
+impl Node {
+    async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<(Self, Identity)> {
+        let started = Instant::now();
+        info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
+        let dir = &config.data_dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
+        let mut registry = Registry::with_prefix("chronik");
+        let (log, recovered) = open_log(dir, config)?;
+        let identity = Identity::load(dir, config.id)?;
+        info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
+        let reader = log.reader();
+        let log_metrics = LogMetrics::register(&mut registry);
+        let (writer, writer_thread) = Writer::spawn_observed(log, move |round| log_metrics.observe(round), end_process);
+
+        let listeners = bind(config).await?;
+        let (tasks, peers) = (TaskTracker::new(), Peers::default());
+        let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let handle = controller.handle();
+        let partitions_config = PartitionsConfig {
+            me: config.id,
+            owners: std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX)),
+            replication: replication_times(config),
+            writer: writer.clone(),
+            reader,
+            recovered,
+            controller: handle.clone(),
+            metrics: PartitionMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let (partitions, owners) = partitions::start(&partitions_config, &tasks)?;
+        tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
+
+        let replication_config = ReplicationConfig {
+            me: config.id,
+            directory: identity.directory_id(),
+            peers,
+            controller: handle.clone(),
+            owners,
+            stop: stop.clone(),
+        };
+        let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
+        let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let metrics = Metrics::register(&mut registry);
+        let kafka = server::serve(listeners.kafka, server_config(config), partitions, handle, metrics, stop.clone());
+        tasks.spawn(kafka);
+        let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
+        tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
+        info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
+        Ok((Self { controller, replication, tasks, writer, writer_thread, readiness }, identity))
+    }
+
+    /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
+    async fn watch_standing(&mut self, identity: &mut Identity, me: BrokerId) -> anyhow::Result<()> {
+        let handle = self.controller.handle();
+        let cluster = handle.images().wait_for(|image| image.cluster_id.is_some()).await?.cluster_id;
+        identity.belongs_to(cluster.unwrap_or_default())?;
+        let mut registration = handle.registration();
+        let mut served = false;
+        loop {
+            let serves = registration.borrow_and_update().unfenced;
+            match (served, serves) {
+                (false, true) => {
+                    info!("Broker {me} is registered and serves");
+                    self.readiness.send_replace(Readiness::Ready);
+                }
+                (true, false) => {
+                    info!("Broker {me} is fenced by the controller");
+                    self.readiness.send_replace(Readiness::NotReady("fenced by the controller".into()));
+                }
+                _ => {}
+            }
+            served = serves;
+            registration.changed().await?;
+        }
+    }
+
+    /// Out of the quorum and of service first, so that nothing new is begun; then the log, which keeps what was.
+    async fn stop(self) -> anyhow::Result<()> {
+        let stopped = async {
+            self.controller.shutdown().await;
+            self.replication.stopped().await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
+            error!("Some tasks did not stop in time");
+        }
+        self.writer.close();
+        let joined = tokio::task::spawn_blocking(move || self.writer_thread.join()).await;
+        anyhow::ensure!(matches!(joined, Ok(Ok(()))), "the log's writer did not end as it should");
+        Ok(())
+    }
+}
+
+/// A failed sync is never retried: what the page cache says after it cannot be trusted.
+fn end_process(error: LogError) {
+    error!(%error, "The log cannot be written; this broker ends rather than acknowledge what is not on the disk");
+    std::process::exit(1);
+}
+
+fn replication_times(config: &Config) -> replication::Config {
+    replication::Config {
+        lag_time_max: config.replica_lag_time_max,
+        window_bytes: WINDOW_BYTES,
+        read_bytes: CATCH_UP_BYTES,
+    }
+}
+
+fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
+    let options = Options { segment_bytes: config.segment_bytes as u64, ..Options::default() };
+    Log::open(RealDisk, &data_dir.join("log"), options)
+        .with_context(|| format!("cannot open the log in {}", data_dir.display()))
+}
+
+async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    let bind = async |key: &'static str, address: SocketAddr| {
+        TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
+    };
+    let listen = config.listen;
+    Ok(Listeners {
+        kafka: bind("kafka", listen.kafka).await?,
+        replication: bind("replication", listen.replication).await?,
+        controller: bind("controller", listen.controller).await?,
+        http: bind("http", listen.http).await?,
+    })
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    ServerConfig {
+        max_request_bytes: config.max_request_bytes,
+        request_budget_bytes: config.request_budget_bytes,
+        max_message_bytes: config.max_message_bytes,
+        auto_create_topics: config.auto_create_topics,
+        default_partitions: config.topics.partitions,
+        default_replication_factor: config.topics.replication_factor,
+        max_connections: config.max_connections,
+        idle_timeout: config.connections_max_idle,
+        properties: config.properties(),
+        ..ServerConfig::new(config.id)
+    }
+}
+fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
+    let member = |m: &config::Member| Member {
+        id: m.id,
+        kafka: m.kafka.clone(),
+        replication: m.replication.clone(),
+        rack: None,
+    };
+    let is_voter = |m: &&config::Member| config.voters.contains(&m.id);
+    ControllerConfig {
+        me: member(config.me()),
+        endpoint: config.me().controller.clone(),
+        voters: config.members.iter().filter(is_voter).map(|m| (m.id, m.controller.clone())).collect(),
+        members: config.members.iter().map(member).collect(),
+        listener,
+        dir: config.data_dir.join("metadata"),
+        cluster_id: identity.cluster_id(),
+        directory: identity.directory_id(),
+        incarnation: IncarnationId(uuid::Uuid::new_v4()),
+        timings: Timings::with_session(config.session_timeout),
+        defaults: controller::TopicDefaults {
+            partitions: config.topics.partitions,
+            replication_factor: config.topics.replication_factor,
+            min_insync_replicas: config.topics.min_insync_replicas as i32,
+        },
+        peers: peers.clone(),
+    }
+}

@@ -1,0 +1,173 @@
+//! Carrying out what a replica wants.
+
+use super::input::Input;
+use super::owner::Owner;
+use crate::controller::{AlterPartition, ControllerError};
+use crate::replication::BatchCredit;
+use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{Command, Event, LeaderMessage, LogState, StreamId};
+use chronik_log::{LogReader, Op, RealDisk};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::error;
+
+/// How long the controller may take to answer an ISR change.
+const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
+
+impl Owner {
+    pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, credit: Option<&Arc<BatchCredit>>) {
+        match command {
+            Command::Append { batch } => self.append(partition, batch, credit.cloned()),
+            Command::Truncate { to } => self.truncate(partition, to),
+            Command::Reply { ticket, result } => {
+                let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
+                if let Some(reply) = waiting {
+                    let _ = reply.send(result);
+                }
+            }
+            Command::Send { follower, stream, leader_epoch, message } => {
+                self.send(partition, follower, stream, leader_epoch, message);
+            }
+            Command::Read { follower, stream, from, max_bytes } => {
+                self.read_for(partition, follower, stream, from, max_bytes);
+            }
+            Command::ToLeader { leader, leader_epoch, stream, message } => {
+                if let Some(link) = self.leaders.get(&leader).filter(|l| l.stream == stream) {
+                    link.send(partition, leader_epoch, message);
+                }
+            }
+            Command::Follow { leader } => self.follow(partition, leader),
+            Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
+                self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
+            }
+            Command::Wake => {
+                if let Some(hosted) = self.partitions.get_mut(&partition) {
+                    hosted.wake();
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, partition: TopicPartition, batch: RecordBatch, credit: Option<Arc<BatchCredit>>) {
+        let Some(hosted) = self.partitions.get_mut(&partition) else { return };
+        let (base, end, bytes) = (batch.header().base_offset, batch.header().end_offset(), batch.bytes().len());
+        hosted.tail.push(batch.clone());
+        self.tails.push_back((partition, base, bytes));
+        self.tails_bytes += bytes;
+        self.evict_tails();
+        let owners = self.shell.owners.clone();
+        let done = move || {
+            drop(credit);
+            owners.send(partition, Input::Durable { partition, end });
+        };
+        self.shell.writer.submit(Op::Append { partition, batch }, Box::new(done));
+    }
+
+    /// Forgets the oldest batches in memory that are on the disk, while there are too many.
+    pub(super) fn evict_tails(&mut self) {
+        while self.tails_bytes > self.shell.tail_bytes {
+            let Some((partition, base, bytes)) = self.tails.front().copied() else { return };
+            let applied = self.shell.reader.applied_end(partition).unwrap_or(Offset::ZERO);
+            let gone = self.partitions.get_mut(&partition).is_none_or(|h| h.tail.evict(base, applied));
+            if !gone {
+                return;
+            }
+            self.tails.pop_front();
+            self.tails_bytes -= bytes;
+        }
+    }
+
+    fn truncate(&mut self, partition: TopicPartition, to: Offset) {
+        let Some(hosted) = self.partitions.get_mut(&partition) else { return };
+        hosted.tail.truncate(to);
+        let owners = self.shell.owners.clone();
+        let done = move || owners.send(partition, Input::TruncateDone { partition });
+        self.shell.writer.submit(Op::Truncate { partition, to }, Box::new(done));
+    }
+
+    /// Reads a truncated log's state anew: producers' last batches may be ones that had been forgotten.
+    pub(super) fn reload(&mut self, partition: TopicPartition) {
+        let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
+        tokio::task::spawn_blocking(move || match log_state(&reader, partition) {
+            Ok(log) => owners.send(partition, Input::Truncated { partition, log }),
+            // The replica stays in its truncation, and out of the ISR, which is what a damaged log should do.
+            Err(error) => error!(%partition, %error, "Cannot read the log after its truncation"),
+        });
+    }
+
+    fn send(
+        &mut self,
+        partition: TopicPartition,
+        follower: BrokerId,
+        stream: StreamId,
+        leader_epoch: LeaderEpoch,
+        message: LeaderMessage,
+    ) {
+        let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
+        let first = match &message {
+            LeaderMessage::Batches { batches, .. } => batches.first().map(|b| b.header().base_offset),
+            _ => None,
+        };
+        if !link.send(partition, leader_epoch, message)
+            && let Some(from) = first
+        {
+            self.refused.entry(follower).or_default().insert(partition);
+            self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
+        }
+    }
+
+    fn read_for(
+        &mut self,
+        partition: TopicPartition,
+        follower: BrokerId,
+        stream: StreamId,
+        from: Offset,
+        max_bytes: usize,
+    ) {
+        let Some(hosted) = self.partitions.get(&partition) else { return };
+        if let Some(batches) = hosted.tail.read(from, hosted.replica.log_end(), max_bytes) {
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, batches }));
+            return;
+        }
+        let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.tail.start());
+        tokio::task::spawn_blocking(move || {
+            let batches = reader.read(partition, from, up_to, max_bytes).unwrap_or_else(|error| {
+                error!(%partition, %from, %error, "Cannot read the log for a follower");
+                Vec::new()
+            });
+            owners.send(partition, Input::ReadDone { partition, follower, stream, batches });
+        });
+    }
+
+    fn follow(&mut self, partition: TopicPartition, leader: Option<BrokerId>) {
+        let Some(hosted) = self.partitions.get_mut(&partition) else { return };
+        hosted.following = leader;
+        if let Some(link) = leader.and_then(|l| self.leaders.get(&l)) {
+            let event = Event::LeaderConnected { leader: link.leader, stream: link.stream };
+            self.pending.push_back((partition, event));
+        }
+    }
+
+    fn alter_partition(&self, change: AlterPartition) {
+        let (controller, owners) = (self.shell.controller.clone(), self.shell.owners.clone());
+        tokio::spawn(async move {
+            let (partition, partition_epoch) = (change.partition, change.partition_epoch);
+            if let Err(error) = controller.alter_partition(change, ALTER_PARTITION_MAX).await {
+                let refused = matches!(error, ControllerError::Refused(_));
+                owners.send(partition, Input::AlterPartitionFailed { partition, partition_epoch, refused });
+            }
+        });
+    }
+}
+
+/// What a partition's log says about itself. Reads every batch's header: not for an owner's own task.
+pub(super) fn log_state(
+    reader: &LogReader<RealDisk>,
+    partition: TopicPartition,
+) -> Result<LogState, chronik_log::ReadError> {
+    let Some(found) = reader.state(partition) else { return Ok(LogState::default()) };
+    let mut log = LogState { start: found.start, end: found.end, epochs: found.epochs, ..LogState::default() };
+    reader.scan(partition, found.start, |header| log.producers.observe(header))?;
+    Ok(log)
+}

@@ -1,0 +1,68 @@
+//! One partition that this broker holds, as its owner has it.
+
+use super::tail::Tail;
+use chronik_core::cluster::Image;
+use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
+use chronik_core::time::Instant;
+use std::collections::HashMap;
+use std::sync::Weak;
+use tokio::sync::{Notify, oneshot};
+
+/// A replica, and what the shell keeps for it.
+pub(super) struct Hosted {
+    pub(super) replica: Replica,
+    pub(super) tail: Tail,
+    /// Producers that wait, each answered exactly once.
+    pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
+    /// Readers that wait for something new; gone with their requests.
+    pub(super) waiters: Vec<Weak<Notify>>,
+    /// Whom the replica follows.
+    pub(super) following: Option<BrokerId>,
+    /// The lease that the replica knows of.
+    pub(super) lease: Option<Instant>,
+}
+
+impl Hosted {
+    pub(super) fn new(me: BrokerId, config: Config, log: LogState) -> Self {
+        let tail = Tail::new(log.end);
+        Self {
+            replica: Replica::new(me, config, log),
+            tail,
+            tickets: HashMap::new(),
+            waiters: Vec::new(),
+            following: None,
+            lease: None,
+        }
+    }
+
+    pub(super) fn wait(&mut self, waiter: Weak<Notify>) {
+        // Those whose request has been answered meanwhile would pile up in a partition without traffic.
+        if self.waiters.len() == self.waiters.capacity() {
+            self.waiters.retain(|w| w.strong_count() > 0);
+        }
+        self.waiters.push(waiter);
+    }
+
+    pub(super) fn wake(&mut self) {
+        for waiter in self.waiters.drain(..) {
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.notify_one();
+            }
+        }
+    }
+}
+
+/// A partition's state as its replica wants to hear it; `None` if this broker does not hold it.
+pub(super) fn partition_state(image: &Image, partition: TopicPartition, me: BrokerId) -> Option<PartitionState> {
+    let topic = image.topics.get(&partition.topic)?;
+    let state = image.partition(partition)?;
+    state.replicas.contains(&me).then(|| PartitionState {
+        leader: state.leader,
+        leader_epoch: state.leader_epoch,
+        partition_epoch: state.partition_epoch,
+        isr: state.isr.clone(),
+        replicas: state.replicas.iter().map(|id| (*id, image.alive(*id).and_then(|b| b.epoch))).collect(),
+        min_insync_replicas: topic.min_insync_replicas,
+    })
+}

@@ -1,0 +1,91 @@
+//! What reaches the owners of partitions from inside the broker.
+
+use super::handle::Partitions;
+use crate::events::MetadataUpdate;
+use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
+use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{FollowerMessage, LeaderMessage, LogState, StreamId};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// The owners, for those who bring them events. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    inputs: Arc<[mpsc::UnboundedSender<Input>]>,
+}
+
+/// One event for an owner.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are those of the replica's events")]
+pub enum Input {
+    /// The cluster changed.
+    Metadata(Arc<MetadataUpdate>),
+    /// This broker may act as a leader until then.
+    Lease(Instant),
+    /// The log is synced up to there.
+    Durable { partition: TopicPartition, end: Offset },
+    /// A truncation is durable and applied.
+    TruncateDone { partition: TopicPartition },
+    /// The log's state after a truncation.
+    Truncated { partition: TopicPartition, log: LogState },
+    /// A follower's connection is up.
+    FollowerConnected(FollowerLink),
+    /// A follower's connection is gone.
+    FollowerGone { follower: BrokerId, stream: StreamId },
+    /// A follower spoke.
+    FromFollower {
+        partition: TopicPartition,
+        follower: BrokerId,
+        broker_epoch: BrokerEpoch,
+        leader_epoch: LeaderEpoch,
+        stream: StreamId,
+        message: FollowerMessage,
+    },
+    /// There is credit again for those who were refused.
+    Writable { follower: BrokerId, stream: StreamId },
+    /// Batches for a follower that is behind have been read.
+    ReadDone { partition: TopicPartition, follower: BrokerId, stream: StreamId, batches: Vec<RecordBatch> },
+    /// The connection to another broker is up: it can be followed.
+    LeaderConnected(LeaderLink),
+    /// The connection to another broker is gone.
+    LeaderGone { leader: BrokerId, stream: StreamId },
+    /// A leader spoke.
+    FromLeader {
+        partition: TopicPartition,
+        leader_epoch: LeaderEpoch,
+        stream: StreamId,
+        message: LeaderMessage,
+        /// Returned to the leader when dropped.
+        credit: Option<BatchCredit>,
+    },
+    /// The controller refused an ISR change, or did not answer.
+    AlterPartitionFailed { partition: TopicPartition, partition_epoch: PartitionEpoch, refused: bool },
+}
+
+impl Owners {
+    /// The owners behind these channels. The channels are unbounded: what is in them is bounded by the credits
+    /// of replication connections, the budget of client requests, and the rate of metadata changes.
+    pub fn new(inputs: Vec<mpsc::UnboundedSender<Input>>) -> Self {
+        Self { inputs: inputs.into() }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// To the owner of that partition.
+    pub fn send(&self, partition: TopicPartition, input: Input) {
+        // An owner that is gone belongs to a broker that stops.
+        let _ = self.inputs[Partitions::owner_of(partition, self.inputs.len())].send(input);
+    }
+
+    /// To every owner.
+    pub fn broadcast(&self, input: impl Fn() -> Input) {
+        for owner in self.inputs.iter() {
+            let _ = owner.send(input());
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The owner of a share of this broker's partitions: one task, which brings events to their replicas and
+//! carries out what those want. It waits for nothing but its queues.
+
+use super::handle::{Partitions, Request};
+use super::hosted::{Hosted, partition_state};
+use super::input::{Input, Owners};
+use super::metrics::{Counts, PartitionMetrics};
+use crate::controller::ControllerHandle;
+use crate::events::{MetadataEvent, MetadataUpdate};
+use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
+use chronik_core::cluster::Image;
+use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
+use chronik_core::time::Instant;
+use chronik_log::{LogReader, RealDisk, Writer};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// How often replicas hear that time passes.
+const TICK: Duration = Duration::from_millis(100);
+/// Events that are taken from a queue before the other one gets its turn.
+const AT_ONCE: usize = 256;
+/// More changes than this in one metadata update are summed up in the log.
+const LOG_CHANGES_MAX: usize = 8;
+
+/// What an owner needs of its broker.
+#[derive(Clone)]
+pub(super) struct Shell {
+    pub(super) me: BrokerId,
+    /// Which of the owners this one is.
+    pub(super) index: usize,
+    pub(super) config: Config,
+    /// Bytes of the newest batches that one owner keeps in memory.
+    pub(super) tail_bytes: usize,
+    pub(super) writer: Writer,
+    pub(super) reader: LogReader<RealDisk>,
+    pub(super) controller: ControllerHandle,
+    pub(super) owners: Owners,
+    pub(super) metrics: PartitionMetrics,
+    /// The origin of the replicas' clock.
+    pub(super) origin: std::time::Instant,
+}
+
+impl Shell {
+    pub(super) fn moment(&self, at: std::time::Instant) -> Instant {
+        Instant(u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// One task's share of the partitions.
+pub(super) struct Owner {
+    pub(super) shell: Shell,
+    pub(super) partitions: HashMap<TopicPartition, Hosted>,
+    /// Logs that were found on the disk, and that metadata has not spoken of yet.
+    recovered: HashMap<TopicPartition, LogState>,
+    pub(super) followers: HashMap<BrokerId, FollowerLink>,
+    pub(super) leaders: HashMap<BrokerId, LeaderLink>,
+    /// Partitions that had no credit for a follower.
+    pub(super) refused: HashMap<BrokerId, BTreeSet<TopicPartition>>,
+    /// The batches in all tails, oldest first, with their length.
+    pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
+    pub(super) tails_bytes: usize,
+    pub(super) next_ticket: u64,
+    lease: Option<Instant>,
+    /// Events that commands led to; handled before anything else.
+    pub(super) pending: VecDeque<(TopicPartition, Event)>,
+    out: Vec<Command>,
+    counts: Counts,
+}
+
+impl Owner {
+    pub(super) fn new(shell: Shell, recovered: HashMap<TopicPartition, LogState>) -> Self {
+        Self {
+            shell,
+            partitions: HashMap::new(),
+            recovered,
+            followers: HashMap::new(),
+            leaders: HashMap::new(),
+            refused: HashMap::new(),
+            tails: VecDeque::new(),
+            tails_bytes: 0,
+            next_ticket: 0,
+            lease: None,
+            pending: VecDeque::new(),
+            out: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(super) async fn run(
+        mut self,
+        mut inputs: mpsc::UnboundedReceiver<Input>,
+        mut requests: mpsc::UnboundedReceiver<Request>,
+        stop: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut input_batch = Vec::with_capacity(AT_ONCE);
+        let mut request_batch = Vec::with_capacity(AT_ONCE);
+        loop {
+            tokio::select! {
+                _ = inputs.recv_many(&mut input_batch, AT_ONCE) => {
+                    for input in input_batch.drain(..) {
+                        self.input(input);
+                    }
+                }
+                _ = requests.recv_many(&mut request_batch, AT_ONCE) => {
+                    for request in request_batch.drain(..) {
+                        self.request(request);
+                    }
+                }
+                _ = ticks.tick() => self.tick(),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.shell.moment(std::time::Instant::now())
+    }
+
+    fn tick(&mut self) {
+        let all: Vec<TopicPartition> = self.partitions.keys().copied().collect();
+        for partition in all {
+            self.step(partition, Event::Tick);
+        }
+        self.evict_tails();
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Metadata(update) => self.metadata(&update),
+            Input::Lease(until) => self.lease = Some(self.shell.moment(until)),
+            Input::Durable { partition, end } => self.step(partition, Event::Durable { end }),
+            Input::TruncateDone { partition } => self.reload(partition),
+            Input::Truncated { partition, log } => self.step(partition, Event::Truncated { log }),
+            Input::FollowerConnected(link) => {
+                self.followers.insert(link.follower, link);
+            }
+            Input::FollowerGone { follower, stream } => {
+                if self.followers.get(&follower).is_some_and(|l| l.stream == stream) {
+                    self.followers.remove(&follower);
+                    self.refused.remove(&follower);
+                }
+                self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
+            }
+            Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message } => {
+                let event = Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message };
+                if self.partitions.contains_key(&partition) {
+                    self.step(partition, event);
+                } else {
+                    // The follower has heard of the partition before this broker has: it asks again.
+                    let message = LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) };
+                    let command = Command::Send { follower, stream, leader_epoch, message };
+                    self.carry_out(partition, command, None);
+                }
+            }
+            Input::Writable { follower, stream } => {
+                for partition in self.refused.remove(&follower).unwrap_or_default() {
+                    self.step(partition, Event::Writable { follower, stream });
+                }
+            }
+            Input::ReadDone { partition, follower, stream, batches } => {
+                self.step(partition, Event::ReadDone { follower, stream, batches });
+            }
+            Input::LeaderConnected(link) => {
+                let (leader, stream) = (link.leader, link.stream);
+                self.leaders.insert(leader, link);
+                self.step_all(|h| (h.following == Some(leader)).then_some(Event::LeaderConnected { leader, stream }));
+            }
+            Input::LeaderGone { leader, stream } => {
+                if self.leaders.get(&leader).is_some_and(|l| l.stream == stream) {
+                    self.leaders.remove(&leader);
+                    self.step_all(|h| (h.following == Some(leader)).then_some(Event::LeaderDisconnected { leader }));
+                }
+            }
+            Input::FromLeader { partition, leader_epoch, stream, message, credit } => {
+                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, credit);
+            }
+            Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
+                self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Produce { partition, batch, acks, reply } => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                let Some(hosted) = self.partitions.get_mut(&partition) else {
+                    let _ = reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
+                    return;
+                };
+                hosted.tickets.insert(ticket, reply);
+                self.step(partition, Event::Produce { ticket, batch, acks });
+            }
+            Request::Fetch { partition, spec, reply } => self.fetch(partition, &spec, reply),
+            Request::Offset { partition, current_epoch, spec, reply } => {
+                self.offset(partition, current_epoch, spec, reply);
+            }
+            Request::EpochEnd { partition, current_epoch, epoch, reply } => {
+                let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
+            }
+        }
+    }
+
+    /// Brings an event to a replica, and carries out what it wants, and what comes of that.
+    pub(super) fn step(&mut self, partition: TopicPartition, event: Event) {
+        self.step_with(partition, event, None);
+    }
+
+    fn step_all(&mut self, event: impl Fn(&Hosted) -> Option<Event>) {
+        let all: Vec<_> = self.partitions.iter().filter_map(|(tp, h)| Some((*tp, event(h)?))).collect();
+        for (partition, event) in all {
+            self.step(partition, event);
+        }
+    }
+
+    fn step_with(&mut self, partition: TopicPartition, event: Event, credit: Option<BatchCredit>) {
+        let credit = credit.map(Arc::new);
+        self.step_one(partition, event, credit.as_ref());
+        while let Some((partition, event)) = self.pending.pop_front() {
+            self.step_one(partition, event, None);
+        }
+    }
+
+    fn step_one(&mut self, partition: TopicPartition, event: Event, credit: Option<&Arc<BatchCredit>>) {
+        let now = self.now();
+        let mut out = std::mem::take(&mut self.out);
+        if let Some(hosted) = self.partitions.get_mut(&partition) {
+            if let Some(lease) = self.lease.filter(|_| hosted.lease != self.lease) {
+                hosted.lease = self.lease;
+                hosted.replica.step(now, Event::Lease(lease), &mut out);
+            }
+            hosted.replica.step(now, event, &mut out);
+        }
+        for command in out.drain(..) {
+            self.carry_out(partition, command, credit);
+        }
+        self.out = out;
+    }
+
+    fn metadata(&mut self, update: &MetadataUpdate) {
+        let image = &update.image;
+        let mut changed = BTreeSet::new();
+        for event in &update.events {
+            match event {
+                MetadataEvent::PartitionChanged(partition) => {
+                    changed.insert(*partition);
+                }
+                MetadataEvent::PartitionDeleted(partition) => self.delete(*partition),
+                MetadataEvent::Broker(broker) => {
+                    let holds =
+                        |tp: &&TopicPartition| image.partition(**tp).is_some_and(|p| p.replicas.contains(broker));
+                    changed.extend(self.partitions.keys().filter(holds));
+                }
+            }
+        }
+        let mut told = Vec::new();
+        for partition in changed {
+            if !self.owns(partition) {
+                continue;
+            }
+            let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
+            self.host(partition);
+            if state.leader == Some(self.shell.me) {
+                told.push(partition);
+            }
+            self.step(partition, Event::Metadata(state));
+        }
+        self.count(image);
+        log_leaderships(image, &told);
+    }
+
+    fn count(&mut self, image: &Image) {
+        let mut counts = Counts::default();
+        for state in self.partitions.keys().filter_map(|tp| image.partition(*tp)) {
+            counts.replicas += 1;
+            if state.leader == Some(self.shell.me) {
+                counts.leaders += 1;
+                counts.under_replicated += i64::from(state.isr.len() < state.replicas.len());
+            }
+        }
+        self.shell.metrics.change(self.counts, counts);
+        self.counts = counts;
+    }
+
+    fn owns(&self, partition: TopicPartition) -> bool {
+        Partitions::owner_of(partition, self.shell.owners.len()) == self.shell.index
+    }
+
+    fn host(&mut self, partition: TopicPartition) {
+        let (recovered, shell) = (&mut self.recovered, &self.shell);
+        self.partitions
+            .entry(partition)
+            .or_insert_with(|| Hosted::new(shell.me, shell.config, recovered.remove(&partition).unwrap_or_default()));
+    }
+
+    fn delete(&mut self, partition: TopicPartition) {
+        if let Some(mut hosted) = self.partitions.remove(&partition) {
+            hosted.wake();
+            // Dropping the tickets answers them: the way back closes.
+            self.shell.writer.submit(chronik_log::Op::Delete { partition }, Box::new(|| {}));
+        }
+    }
+}
+
+/// Says once a change who leads and who is in sync.
+fn log_leaderships(image: &Image, led: &[TopicPartition]) {
+    if led.len() > LOG_CHANGES_MAX {
+        info!("Leader of {} partitions that changed", led.len());
+        return;
+    }
+    for partition in led {
+        let (Some(topic), Some(state)) = (image.topics.get(&partition.topic), image.partition(*partition)) else {
+            continue;
+        };
+        let isr: Vec<i32> = state.isr.iter().map(|id| id.0).collect();
+        let replicas: Vec<i32> = state.replicas.iter().map(|id| id.0).collect();
+        let (name, index, epoch) = (&topic.name, partition.partition, state.leader_epoch);
+        info!("Leader of {name}-{index} in epoch {epoch}; in sync {isr:?} of {replicas:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! What clients may read of a partition: committed batches, offsets, ends of epochs.
+
+use super::handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, ReadError};
+use super::hosted::Hosted;
+use super::owner::Owner;
+use super::timestamps;
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::time::Instant;
+use tokio::sync::oneshot;
+use tracing::error;
+
+/// The partition, if this broker leads it and the client's idea of its epoch is right (KIP-320).
+fn leading(
+    hosted: Option<&mut Hosted>,
+    now: Instant,
+    current_epoch: Option<LeaderEpoch>,
+) -> Result<&mut Hosted, ReadError> {
+    let hosted = hosted.ok_or(ReadError::UnknownPartition)?;
+    let mine = hosted.replica.leader_epoch();
+    match current_epoch {
+        Some(theirs) if theirs < mine => Err(ReadError::FencedLeaderEpoch),
+        Some(theirs) if theirs > mine => Err(ReadError::UnknownLeaderEpoch),
+        _ if hosted.replica.leadership(now).is_none() => Err(ReadError::NotLeader),
+        _ => Ok(hosted),
+    }
+}
+
+impl Owner {
+    pub(super) fn fetch(
+        &mut self,
+        partition: TopicPartition,
+        spec: &FetchSpec,
+        reply: oneshot::Sender<Result<Fetched, FetchError>>,
+    ) {
+        let now = self.now();
+        let hosted = match leading(self.partitions.get_mut(&partition), now, spec.current_epoch) {
+            Ok(hosted) => hosted,
+            Err(e) => return drop(reply.send(Err(e.into()))),
+        };
+        if let Some(waiter) = &spec.waiter {
+            hosted.wait(waiter.clone());
+        }
+        let (log_start, log_end) = (hosted.replica.log_start(), hosted.replica.log_end());
+        let Some(high_watermark) = hosted.replica.high_watermark() else {
+            return drop(reply.send(Err(ReadError::OffsetNotAvailable.into())));
+        };
+        let diverging = diverging(hosted, spec);
+        if diverging.is_none() && (spec.offset < log_start || spec.offset > log_end) {
+            return drop(reply.send(Err(FetchError::OutOfRange { log_start, high_watermark })));
+        }
+        let answer = move |batches: Vec<RecordBatch>| Fetched {
+            high_watermark,
+            log_start,
+            batches: batches.into_iter().map(RecordBatch::into_bytes).collect(),
+            diverging,
+        };
+        if diverging.is_some() || spec.offset >= high_watermark {
+            return drop(reply.send(Ok(answer(Vec::new()))));
+        }
+        if let Some(batches) = hosted.tail.read(spec.offset, high_watermark, spec.max_bytes) {
+            return drop(reply.send(Ok(answer(batches))));
+        }
+        let up_to = hosted.tail.start().min(high_watermark);
+        let (reader, offset, max_bytes) = (self.shell.reader.clone(), spec.offset, spec.max_bytes);
+        tokio::task::spawn_blocking(move || {
+            let read = reader.read(partition, offset, up_to, max_bytes);
+            let _ = reply.send(match read {
+                Ok(batches) => Ok(answer(batches)),
+                Err(error) => {
+                    error!(%partition, %offset, %error, "Cannot read the log");
+                    Err(ReadError::Storage.into())
+                }
+            });
+        });
+    }
+
+    pub(super) fn offset(
+        &mut self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        spec: OffsetSpec,
+        reply: oneshot::Sender<Result<FoundOffset, ReadError>>,
+    ) {
+        let now = self.now();
+        let hosted = match leading(self.partitions.get_mut(&partition), now, current_epoch) {
+            Ok(hosted) => hosted,
+            Err(e) => return drop(reply.send(Err(e))),
+        };
+        let log_start = hosted.replica.log_start();
+        let at = |offset: Offset| FoundOffset {
+            offset: Some(offset),
+            timestamp: None,
+            leader_epoch: Some(hosted.replica.leader_epoch()),
+        };
+        let answer = match (spec, hosted.replica.high_watermark()) {
+            (OffsetSpec::Earliest, _) => Ok(at(log_start)),
+            (_, None) => Err(ReadError::OffsetNotAvailable),
+            (OffsetSpec::Latest, Some(high_watermark)) => Ok(at(high_watermark)),
+            (OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp, Some(high_watermark)) => {
+                let search = timestamps::Search { partition, spec, from: log_start, up_to: high_watermark };
+                let (reader, newest) = (self.shell.reader.clone(), hosted.tail.batches().cloned().collect::<Vec<_>>());
+                tokio::task::spawn_blocking(move || reply.send(search.run(&reader, &newest)));
+                return;
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    pub(super) fn epoch_end(
+        &mut self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        epoch: LeaderEpoch,
+    ) -> Result<EpochEnd, ReadError> {
+        let now = self.now();
+        let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
+        Ok(end_of(hosted, epoch))
+    }
+}
+
+fn end_of(hosted: &Hosted, epoch: LeaderEpoch) -> EpochEnd {
+    let found = hosted.replica.epoch_end(epoch);
+    EpochEnd { epoch: found.map(|(e, _)| e), end: found.map(|(_, end)| end) }
+}
+
+/// Where the client's log went another way, if it says enough to tell (KIP-595).
+fn diverging(hosted: &Hosted, spec: &FetchSpec) -> Option<EpochEnd> {
+    let last = spec.last_fetched_epoch?;
+    let end = end_of(hosted, last);
+    let same_way = end.epoch == Some(last) && end.end.is_some_and(|e| e >= spec.offset);
+    (!same_way).then_some(end)
+}

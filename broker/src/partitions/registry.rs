@@ -1,0 +1,96 @@
+//! Starts the owners, each with its share of the logs that are on this broker's disk.
+
+use super::commands::log_state;
+use super::handle::Partitions;
+use super::input::{Input, Owners};
+use super::metrics::PartitionMetrics;
+use super::owner::{Owner, Shell};
+use crate::controller::ControllerHandle;
+use crate::events::Updates;
+use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::replication::{Config, LogState};
+use chronik_log::{LogReader, ReadError, RealDisk, RecoveredPartition, Writer};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Record bytes of the newest batches that all owners together keep in memory.
+const TAIL_BYTES: usize = 32 << 20;
+
+/// What the owners need of their broker.
+pub struct PartitionsConfig {
+    /// This broker.
+    pub me: BrokerId,
+    /// How many owner tasks.
+    pub owners: usize,
+    /// What replicas go by.
+    pub replication: Config,
+    /// Writes the log.
+    pub writer: Writer,
+    /// Reads the log.
+    pub reader: LogReader<RealDisk>,
+    /// The logs that were found on the disk.
+    pub recovered: Vec<RecoveredPartition>,
+    /// The controller.
+    pub controller: ControllerHandle,
+    /// Where partitions are counted.
+    pub metrics: PartitionMetrics,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// Starts the owners on `tasks`. Reads every recovered batch's header: to be called before the runtime has
+/// anything else to do.
+pub fn start(config: &PartitionsConfig, tasks: &TaskTracker) -> Result<(Partitions, Owners), ReadError> {
+    let n = config.owners;
+    let (inputs, input_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
+    let (requests, request_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
+    let owners = Owners::new(inputs);
+    let mut shares: Vec<HashMap<TopicPartition, LogState>> = (0..n).map(|_| HashMap::new()).collect();
+    for found in &config.recovered {
+        let log = log_state(&config.reader, found.partition)?;
+        shares[Partitions::owner_of(found.partition, n)].insert(found.partition, log);
+    }
+    let origin = std::time::Instant::now();
+    for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
+    {
+        let shell = Shell {
+            me: config.me,
+            index,
+            config: config.replication,
+            tail_bytes: TAIL_BYTES / n,
+            writer: config.writer.clone(),
+            reader: config.reader.clone(),
+            controller: config.controller.clone(),
+            owners: owners.clone(),
+            metrics: config.metrics.clone(),
+            origin,
+        };
+        tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));
+    }
+    Ok((Partitions::new(requests), owners))
+}
+
+/// Brings the owners what the metadata log says, and how long this broker may lead.
+pub async fn feed(owners: Owners, mut updates: Updates, controller: ControllerHandle) {
+    let mut registration = controller.registration();
+    loop {
+        tokio::select! {
+            update = updates.recv() => {
+                let Some(update) = update else { return };
+                let update = Arc::new(update);
+                owners.broadcast(|| Input::Metadata(Arc::clone(&update)));
+            }
+            changed = registration.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Some(until) = registration.borrow_and_update().lease_until {
+                    owners.broadcast(|| Input::Lease(until));
+                }
+            }
+        }
+    }
+}

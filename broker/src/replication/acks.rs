@@ -1,0 +1,41 @@
+//! The ACK reader: what one follower says, to the partitions that it is about.
+
+use super::frame::{Frame, FrameError};
+use super::link::{FollowerLink, SILENCE_MAX};
+use crate::partitions::{Input, Owners};
+use tokio::io::BufReader;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::timeout;
+
+/// Longer frames a follower never sends.
+const MAX_FRAME: usize = 4096;
+
+/// Runs until the connection is gone, and says why.
+pub(super) async fn run(from: OwnedReadHalf, link: &FollowerLink, owners: &Owners) -> Result<(), FrameError> {
+    let mut from = BufReader::with_capacity(8 << 10, from);
+    loop {
+        let frame = timeout(SILENCE_MAX, Frame::read(&mut from, MAX_FRAME))
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        match frame {
+            Frame::FromFollower { partition, leader_epoch, message } => owners.send(
+                partition,
+                Input::FromFollower {
+                    partition,
+                    follower: link.follower,
+                    broker_epoch: link.broker_epoch,
+                    leader_epoch,
+                    stream: link.stream,
+                    message,
+                },
+            ),
+            Frame::Credit { bytes } => {
+                if link.credit.returned(bytes) {
+                    owners.broadcast(|| Input::Writable { follower: link.follower, stream: link.stream });
+                }
+            }
+            Frame::Ping => {}
+            _ => return Err(FrameError::Magic),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What goes over the WAL port: length-prefixed frames, big endian.
+//!
+//! ```text
+//! frame   length:u32 (of what follows)  kind:u8  body
+//! HELLO   magic:u32 version:u16 cluster:16 from:i32 broker_epoch:i64 directory:16 to:i32 stream:u64
+//! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
+//! about one partition: topic:16 partition:i32 leader_epoch:i32, then
+//!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none)      ACK appended:i64 durable:i64
+//!   STARTED high_watermark:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
+//!   BATCHES high_watermark:i64 record batches   HIGH_WATERMARK high_watermark:i64
+//! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
+//! ```
+//!
+//! A follower dials its leader; everything between the two, of all partitions, goes over that connection.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use chronik_core::ids::{
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
+};
+use chronik_core::record::{BatchError, split_batches};
+use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+const MAGIC: u32 = 0x4348_524b; // "CHRK"
+/// The version of this protocol that is spoken.
+pub(crate) const VERSION: u16 = 1;
+/// No frame is longer: a catch-up read, or one batch of the greatest size that the configuration allows.
+pub(crate) const MAX_FRAME: usize = 256 << 20;
+/// A frame's body is read in steps of this size, so that nothing is allocated that was not sent.
+const READ_STEP: usize = 64 << 10;
+
+/// One frame.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    Hello(Hello),
+    Welcome { from: BrokerId },
+    Refused { reason: String },
+    Ping,
+    FromFollower { partition: TopicPartition, leader_epoch: LeaderEpoch, message: FollowerMessage },
+    FromLeader { partition: TopicPartition, leader_epoch: LeaderEpoch, message: LeaderMessage },
+    Credit { bytes: u64 },
+}
+
+/// Who dials, and whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) cluster: ClusterId,
+    pub(crate) from: BrokerId,
+    pub(crate) broker_epoch: BrokerEpoch,
+    pub(crate) directory: DirectoryId,
+    pub(crate) to: BrokerId,
+    pub(crate) stream: StreamId,
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("frame of {0} bytes is too long")]
+    TooLong(usize),
+    #[error("frame ends early")]
+    Short,
+    #[error("unknown frame kind {0}")]
+    Kind(u8),
+    #[error("not Chronik's replication protocol")]
+    Magic,
+    #[error("replication protocol version {0}; this broker speaks {VERSION}")]
+    Version(u16),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+mod kind {
+    pub(super) const HELLO: u8 = 1;
+    pub(super) const WELCOME: u8 = 2;
+    pub(super) const REFUSED: u8 = 3;
+    pub(super) const PING: u8 = 4;
+    pub(super) const CREDIT: u8 = 5;
+    pub(super) const SUBSCRIBE: u8 = 10;
+    pub(super) const ACK: u8 = 11;
+    pub(super) const STARTED: u8 = 20;
+    pub(super) const DIVERGED: u8 = 21;
+    pub(super) const NOT_LEADER: u8 = 22;
+    pub(super) const BATCHES: u8 = 23;
+    pub(super) const HIGH_WATERMARK: u8 = 24;
+}
+
+impl Frame {
+    /// Bytes of record batches that the frame carries: what credits count.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        match self {
+            Self::FromLeader { message: LeaderMessage::Batches { batches, .. }, .. } => {
+                batches.iter().map(|b| b.bytes().len()).sum()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Appends the frame to `small`, but for record batches, which are appended to `out` as they are, after
+    /// what `small` held: `out` and then `small` are what is to be written.
+    pub(crate) fn encode(&self, small: &mut BytesMut, out: &mut Vec<Bytes>) {
+        let at = small.len();
+        small.put_u32(0);
+        let batch_bytes = self.batch_bytes();
+        match self {
+            Self::Hello(hello) => hello.encode(small),
+            Self::Welcome { from } => {
+                small.put_u8(kind::WELCOME);
+                small.put_i32(from.0);
+            }
+            Self::Refused { reason } => {
+                small.put_u8(kind::REFUSED);
+                small.put_slice(reason.as_bytes());
+            }
+            Self::Ping => small.put_u8(kind::PING),
+            Self::Credit { bytes } => {
+                small.put_u8(kind::CREDIT);
+                small.put_u64(*bytes);
+            }
+            Self::FromFollower { partition, leader_epoch, message } => match message {
+                FollowerMessage::Subscribe { log_end, last_epoch } => {
+                    about(small, kind::SUBSCRIBE, *partition, *leader_epoch);
+                    small.put_i64(log_end.0);
+                    small.put_i32(last_epoch.map_or(-1, |e| e.0));
+                }
+                FollowerMessage::Ack { appended, durable } => {
+                    about(small, kind::ACK, *partition, *leader_epoch);
+                    small.put_i64(appended.0);
+                    small.put_i64(durable.0);
+                }
+            },
+            Self::FromLeader { partition, leader_epoch, message } => {
+                encode_from_leader(*partition, *leader_epoch, message, small);
+            }
+        }
+        let length = (small.len() - at - 4 + batch_bytes) as u32;
+        small[at..at + 4].copy_from_slice(&length.to_be_bytes());
+        if let Self::FromLeader { message: LeaderMessage::Batches { batches, .. }, .. } = self {
+            out.push(small.split().freeze());
+            out.extend(batches.iter().map(|b| b.bytes().clone()));
+        }
+    }
+
+    /// Reads the next frame. The buffer grows with what arrives, not with what is announced. Not cancel safe.
+    pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Self, FrameError> {
+        let length = from.read_u32().await? as usize;
+        if length > max {
+            return Err(FrameError::TooLong(length));
+        }
+        let mut body = BytesMut::new();
+        while body.len() < length {
+            let step = (length - body.len()).min(READ_STEP.max(body.len()));
+            body.reserve(step);
+            let mut limited = (&mut *from).take(step as u64);
+            if limited.read_buf(&mut body).await? == 0 {
+                return Err(FrameError::Short);
+            }
+        }
+        Self::decode(body.freeze())
+    }
+
+    fn decode(mut body: Bytes) -> Result<Self, FrameError> {
+        let kind = body.try_get_u8().map_err(|_| FrameError::Short)?;
+        match kind {
+            kind::HELLO => Hello::decode(&mut body).map(Self::Hello),
+            kind::WELCOME => Ok(Self::Welcome { from: BrokerId(i32_of(&mut body)?) }),
+            kind::REFUSED => Ok(Self::Refused { reason: String::from_utf8_lossy(&body).into_owned() }),
+            kind::PING => Ok(Self::Ping),
+            kind::CREDIT => Ok(Self::Credit { bytes: body.try_get_u64().map_err(|_| FrameError::Short)? }),
+            kind::SUBSCRIBE..=kind::HIGH_WATERMARK => decode_about(kind, body),
+            other => Err(FrameError::Kind(other)),
+        }
+    }
+}
+
+fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &LeaderMessage, out: &mut BytesMut) {
+    match message {
+        LeaderMessage::Started { high_watermark } => {
+            about(out, kind::STARTED, partition, epoch);
+            out.put_i64(high_watermark.0);
+        }
+        LeaderMessage::Diverged { epoch: their_epoch, end } => {
+            about(out, kind::DIVERGED, partition, epoch);
+            out.put_i32(their_epoch.0);
+            out.put_i64(end.0);
+        }
+        LeaderMessage::NotLeader { leader_epoch } => {
+            about(out, kind::NOT_LEADER, partition, epoch);
+            out.put_i32(leader_epoch.0);
+        }
+        LeaderMessage::Batches { high_watermark, .. } => {
+            about(out, kind::BATCHES, partition, epoch);
+            out.put_i64(high_watermark.0);
+        }
+        LeaderMessage::HighWatermark(high_watermark) => {
+            about(out, kind::HIGH_WATERMARK, partition, epoch);
+            out.put_i64(high_watermark.0);
+        }
+    }
+}
+
+fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
+    let topic = TopicId(uuid_of(&mut body)?);
+    let partition = TopicPartition { topic, partition: PartitionId(i32_of(&mut body)?) };
+    let leader_epoch = LeaderEpoch(i32_of(&mut body)?);
+    let from_leader = |message| Frame::FromLeader { partition, leader_epoch, message };
+    let from_follower = |message| Frame::FromFollower { partition, leader_epoch, message };
+    Ok(match kind {
+        kind::SUBSCRIBE => {
+            let log_end = offset_of(&mut body)?;
+            let last_epoch = Some(i32_of(&mut body)?).filter(|e| *e >= 0).map(LeaderEpoch);
+            from_follower(FollowerMessage::Subscribe { log_end, last_epoch })
+        }
+        kind::ACK => {
+            let (appended, durable) = (offset_of(&mut body)?, offset_of(&mut body)?);
+            from_follower(FollowerMessage::Ack { appended, durable })
+        }
+        kind::STARTED => from_leader(LeaderMessage::Started { high_watermark: offset_of(&mut body)? }),
+        kind::DIVERGED => {
+            let epoch = LeaderEpoch(i32_of(&mut body)?);
+            from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
+        }
+        kind::NOT_LEADER => from_leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(i32_of(&mut body)?) }),
+        kind::BATCHES => {
+            let high_watermark = offset_of(&mut body)?;
+            let expected = body.len();
+            let batches = split_batches(body)?;
+            if batches.iter().map(|b| b.bytes().len()).sum::<usize>() != expected {
+                return Err(FrameError::Short);
+            }
+            from_leader(LeaderMessage::Batches { batches, high_watermark })
+        }
+        kind::HIGH_WATERMARK => from_leader(LeaderMessage::HighWatermark(offset_of(&mut body)?)),
+        other => return Err(FrameError::Kind(other)),
+    })
+}
+
+impl Hello {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(kind::HELLO);
+        out.put_u32(MAGIC);
+        out.put_u16(VERSION);
+        out.put_slice(self.cluster.0.as_bytes());
+        out.put_i32(self.from.0);
+        out.put_i64(self.broker_epoch.0);
+        out.put_slice(self.directory.0.as_bytes());
+        out.put_i32(self.to.0);
+        out.put_u64(self.stream.0);
+    }
+
+    fn decode(body: &mut Bytes) -> Result<Self, FrameError> {
+        if body.try_get_u32().map_err(|_| FrameError::Short)? != MAGIC {
+            return Err(FrameError::Magic);
+        }
+        let version = body.try_get_u16().map_err(|_| FrameError::Short)?;
+        if version != VERSION {
+            return Err(FrameError::Version(version));
+        }
+        Ok(Self {
+            cluster: ClusterId(uuid_of(body)?),
+            from: BrokerId(i32_of(body)?),
+            broker_epoch: BrokerEpoch(body.try_get_i64().map_err(|_| FrameError::Short)?),
+            directory: DirectoryId(uuid_of(body)?),
+            to: BrokerId(i32_of(body)?),
+            stream: StreamId(body.try_get_u64().map_err(|_| FrameError::Short)?),
+        })
+    }
+}
+
+fn about(out: &mut BytesMut, kind: u8, partition: TopicPartition, epoch: LeaderEpoch) {
+    out.put_u8(kind);
+    out.put_slice(partition.topic.0.as_bytes());
+    out.put_i32(partition.partition.0);
+    out.put_i32(epoch.0);
+}
+
+fn i32_of(body: &mut Bytes) -> Result<i32, FrameError> {
+    body.try_get_i32().map_err(|_| FrameError::Short)
+}
+
+fn offset_of(body: &mut Bytes) -> Result<Offset, FrameError> {
+    body.try_get_i64().map(Offset).map_err(|_| FrameError::Short)
+}
+
+fn uuid_of(body: &mut Bytes) -> Result<uuid::Uuid, FrameError> {
+    body.try_get_u128().map(uuid::Uuid::from_u128).map_err(|_| FrameError::Short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::record::RecordBatch;
+
+    fn wire(frame: &Frame) -> Vec<u8> {
+        let (mut small, mut out) = (BytesMut::new(), Vec::new());
+        frame.encode(&mut small, &mut out);
+        out.push(small.freeze());
+        out.concat()
+    }
+
+    fn batch() -> RecordBatch {
+        let mut bytes = vec![0; 70];
+        bytes[8..12].copy_from_slice(&58_i32.to_be_bytes());
+        bytes[16] = 2;
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        RecordBatch::check(bytes.into()).unwrap()
+    }
+
+    fn frames() -> Vec<Frame> {
+        let partition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(3) };
+        let leader_epoch = LeaderEpoch(5);
+        let follower = |message| Frame::FromFollower { partition, leader_epoch, message };
+        let leader = |message| Frame::FromLeader { partition, leader_epoch, message };
+        let high_watermark = Offset(9);
+        vec![
+            Frame::Hello(Hello {
+                cluster: ClusterId(uuid::Uuid::from_u128(1)),
+                from: BrokerId(1),
+                broker_epoch: BrokerEpoch(77),
+                directory: DirectoryId(uuid::Uuid::from_u128(2)),
+                to: BrokerId(2),
+                stream: StreamId(4),
+            }),
+            Frame::Welcome { from: BrokerId(2) },
+            Frame::Refused { reason: "no".into() },
+            Frame::Ping,
+            Frame::Credit { bytes: 1 << 40 },
+            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: None }),
+            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: Some(LeaderEpoch(0)) }),
+            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
+            leader(LeaderMessage::Started { high_watermark }),
+            leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
+            leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
+            leader(LeaderMessage::Batches { batches: vec![batch(), batch()], high_watermark }),
+            leader(LeaderMessage::HighWatermark(high_watermark)),
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_frame_is_read_back_as_it_was_written() {
+        let all = frames();
+        let bytes: Vec<u8> = all.iter().flat_map(wire).collect();
+        let mut input = &bytes[..];
+        for frame in &all {
+            let read = Frame::read(&mut input, MAX_FRAME).await.unwrap();
+            assert_eq!(format!("{read:?}"), format!("{frame:?}"));
+        }
+        assert!(input.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_frame_cut_short_anywhere_is_an_error_and_no_panic() {
+        for frame in frames() {
+            let bytes = wire(&frame);
+            for cut in 5..bytes.len() {
+                let mut short = bytes[..cut].to_vec();
+                assert!(Frame::read(&mut &short[..], MAX_FRAME).await.is_err());
+                let length = (cut as u32 - 4).to_be_bytes();
+                short[..4].copy_from_slice(&length);
+                // A reason may be of any length; everything else must be whole.
+                let read = Frame::read(&mut &short[..], MAX_FRAME).await;
+                let cut_between_batches = matches!(&read, Ok(f) if f.batch_bytes() % 70 == 0);
+                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || cut_between_batches);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_beyond_the_limit_is_refused_before_anything_is_read() {
+        let mut input = &[0xff_u8; 8][..];
+        assert!(matches!(Frame::read(&mut input, MAX_FRAME).await, Err(FrameError::TooLong(_))));
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_a_batch_is_noticed() {
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        let message = LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0) };
+        let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert!(matches!(Frame::read(&mut &bytes[..], MAX_FRAME).await, Err(FrameError::Batch(_))));
+    }
+}

@@ -1,0 +1,230 @@
+//! The sending ends of replication connections, as partition owners hold them, and the loop that writes.
+
+use super::frame::Frame;
+use bytes::{Bytes, BytesMut};
+use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicPartition};
+use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+
+/// Record bytes on their way to one follower at most: in the queue, in the sockets, and at the follower
+/// before its disk has them.
+const CREDIT_BYTES: u64 = 8 << 20;
+/// Frames gathered into one write.
+const WRITE_FRAMES: usize = 256;
+/// What is written when there is nothing to say, so that the peer knows that this side is there.
+pub(super) const PING_EVERY: Duration = Duration::from_millis(250);
+/// A peer that says nothing for this long is gone.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// A leader's end of the connection to one follower.
+#[derive(Clone, Debug)]
+pub struct FollowerLink {
+    /// Who is at the other end.
+    pub follower: BrokerId,
+    /// Its registration, as its handshake said.
+    pub broker_epoch: BrokerEpoch,
+    /// The connection.
+    pub stream: StreamId,
+    pub(super) frames: mpsc::UnboundedSender<Frame>,
+    pub(super) credit: Arc<Credit>,
+}
+
+/// A follower's end of the connection to one leader. Its queue is bounded by what the leader's credits let
+/// through: acknowledgements answer batches.
+#[derive(Clone, Debug)]
+pub struct LeaderLink {
+    /// Who is at the other end.
+    pub leader: BrokerId,
+    /// The connection.
+    pub stream: StreamId,
+    pub(super) frames: mpsc::UnboundedSender<Frame>,
+}
+
+/// How much a leader may still send on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Credit {
+    sent: AtomicU64,
+    done: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl FollowerLink {
+    /// Queues a message; false if the follower has as much on its way as it may have. What carries no batches
+    /// is always taken: it is small, and bounded by the subscriptions.
+    pub fn send(&self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: LeaderMessage) -> bool {
+        let frame = Frame::FromLeader { partition, leader_epoch, message };
+        let bytes = frame.batch_bytes() as u64;
+        if bytes > 0 && !self.credit.take(bytes) {
+            return false;
+        }
+        // A closed queue is a closed connection, of which the owner hears by another way.
+        let _ = self.frames.send(frame);
+        true
+    }
+}
+
+impl LeaderLink {
+    /// Queues a message.
+    pub fn send(&self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: FollowerMessage) {
+        let _ = self.frames.send(Frame::FromFollower { partition, leader_epoch, message });
+    }
+}
+
+impl Credit {
+    /// Takes credit for `bytes`. One message is always allowed, however long.
+    fn take(&self, bytes: u64) -> bool {
+        let on_their_way = self.sent.load(Ordering::Acquire).saturating_sub(self.done.load(Ordering::Acquire));
+        if on_their_way > 0 && on_their_way + bytes > CREDIT_BYTES {
+            self.refused.store(true, Ordering::SeqCst);
+            // What was done meanwhile may have been the last of it: then nobody else would say so.
+            let still = self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst));
+            if still > 0 {
+                return false;
+            }
+        }
+        self.sent.fetch_add(bytes, Ordering::SeqCst);
+        true
+    }
+
+    /// The follower says how many bytes it is done with since the start. True if somebody was refused, and
+    /// should try again.
+    pub(super) fn returned(&self, done: u64) -> bool {
+        self.done.fetch_max(done.min(self.sent.load(Ordering::SeqCst)), Ordering::SeqCst);
+        let on_their_way = self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst));
+        on_their_way <= CREDIT_BYTES / 2 && self.refused.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Credit for batches that a follower has received: goes back to the leader when dropped, which is when the
+/// batches are on the disk, or were not wanted.
+#[derive(Debug)]
+pub struct BatchCredit {
+    bytes: u64,
+    account: Arc<CreditAccount>,
+}
+
+/// What a follower is done with on one connection.
+#[derive(Debug, Default)]
+pub(super) struct CreditAccount {
+    done: AtomicU64,
+    changed: Notify,
+}
+
+impl CreditAccount {
+    pub(super) fn received(self: &Arc<Self>, bytes: usize) -> BatchCredit {
+        BatchCredit { bytes: bytes as u64, account: Arc::clone(self) }
+    }
+}
+
+impl Drop for BatchCredit {
+    fn drop(&mut self) {
+        self.account.done.fetch_add(self.bytes, Ordering::AcqRel);
+        self.account.changed.notify_one();
+    }
+}
+
+/// Writes what is queued until the queue's senders are gone, or the connection is; pings when idle. With an
+/// account, returns credits.
+pub(super) async fn write_loop(
+    mut to: impl AsyncWrite + Unpin,
+    mut frames: mpsc::UnboundedReceiver<Frame>,
+    account: Option<Arc<CreditAccount>>,
+) -> io::Result<()> {
+    let mut queued = Vec::with_capacity(WRITE_FRAMES);
+    let mut small = BytesMut::new();
+    let mut out: Vec<Bytes> = Vec::new();
+    let mut returned = 0;
+    loop {
+        tokio::select! {
+            n = frames.recv_many(&mut queued, WRITE_FRAMES) => if n == 0 { return Ok(()) },
+            () = changed(account.as_deref()) => {}
+            () = tokio::time::sleep(PING_EVERY) => queued.push(Frame::Ping),
+        }
+        if let Some(account) = &account {
+            let bytes = account.done.load(Ordering::Acquire);
+            if bytes != returned {
+                returned = bytes;
+                queued.push(Frame::Credit { bytes });
+            }
+        }
+        for frame in queued.drain(..) {
+            frame.encode(&mut small, &mut out);
+        }
+        if !small.is_empty() {
+            out.push(small.split().freeze());
+        }
+        write_all(&mut to, &mut out).await?;
+    }
+}
+
+async fn changed(account: Option<&CreditAccount>) {
+    match account {
+        Some(account) => account.changed.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes all chunks with as few calls as possible, without copying them together.
+async fn write_all(to: &mut (impl AsyncWrite + Unpin), chunks: &mut Vec<Bytes>) -> io::Result<()> {
+    const AT_ONCE: usize = 64;
+    let mut next = 0;
+    let mut offset = 0;
+    while next < chunks.len() {
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let mut used = 0;
+        for (i, chunk) in chunks[next..].iter().take(AT_ONCE).enumerate() {
+            slices[i] = IoSlice::new(if i == 0 { &chunk[offset..] } else { chunk });
+            used += 1;
+        }
+        let mut written = to.write_vectored(&slices[..used]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while next < chunks.len() && written >= chunks[next].len() - offset {
+            written -= chunks[next].len() - offset;
+            next += 1;
+            offset = 0;
+        }
+        offset += written;
+    }
+    chunks.clear();
+    to.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_runs_out_and_comes_back() {
+        let credit = Credit::default();
+        assert!(credit.take(CREDIT_BYTES));
+        assert!(!credit.take(1));
+        assert!(!credit.returned(1), "more than half is still on its way");
+        assert!(credit.returned(CREDIT_BYTES), "the one that was refused is told");
+        assert!(!credit.returned(CREDIT_BYTES), "once");
+        assert!(credit.take(CREDIT_BYTES * 2), "one message is always allowed");
+        assert!(!credit.take(1));
+        assert!(!credit.returned(u64::MAX / 2) || credit.take(1), "a follower cannot return what it was not sent");
+    }
+
+    #[tokio::test]
+    async fn chunks_of_any_length_arrive_whole_over_a_narrow_pipe() {
+        let (near, mut far) = tokio::io::duplex(7);
+        let mut chunks: Vec<Bytes> = (0..200_u8).map(|n| Bytes::from(vec![n; usize::from(n % 13)])).collect();
+        let expected = chunks.concat();
+        let write = tokio::spawn(async move {
+            let mut near = near;
+            write_all(&mut near, &mut chunks).await.unwrap();
+        });
+        let mut read = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut far, &mut read).await.unwrap();
+        write.await.unwrap();
+        assert_eq!(read, expected);
+    }
+}

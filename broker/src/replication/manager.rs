@@ -1,0 +1,168 @@
+//! The replication manager: owns every replication connection of this broker, to its leaders (it dials them)
+//! and from its followers (they dial it).
+
+use super::connection;
+use super::frame::{Frame, FrameError, Hello};
+use super::link::{Credit, FollowerLink};
+use super::{acks, sender};
+use crate::controller::ControllerHandle;
+use crate::partitions::{Input, Owners};
+use crate::peers::Peers;
+use bytes::BytesMut;
+use chronik_core::ids::{BrokerId, DirectoryId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// How long a handshake may take.
+pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
+/// No handshake frame is longer.
+pub(super) const HANDSHAKE_FRAME: usize = 1024;
+
+/// What replication needs of its broker.
+#[derive(Clone)]
+pub struct ReplicationConfig {
+    /// This broker.
+    pub me: BrokerId,
+    /// This broker's data directory.
+    pub directory: DirectoryId,
+    /// Where the others are.
+    pub peers: Peers,
+    /// Whom to believe about the cluster.
+    pub controller: ControllerHandle,
+    /// Where messages go.
+    pub owners: Owners,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// Every replication connection of this broker.
+pub struct WalReplicationManager {
+    tasks: TaskTracker,
+}
+
+impl WalReplicationManager {
+    /// Accepts followers on `listener` and dials every other member of the cluster.
+    pub fn start(config: &ReplicationConfig, listener: TcpListener, members: &[BrokerId]) -> Self {
+        let tasks = TaskTracker::new();
+        tasks.spawn(accept(config.clone(), listener, tasks.clone()));
+        for peer in members.iter().filter(|id| **id != config.me) {
+            tasks.spawn(connection::keep(config.clone(), *peer));
+        }
+        Self { tasks }
+    }
+
+    /// Waits until every task has seen the stop.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn accept(config: ReplicationConfig, listener: TcpListener, tasks: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = config.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((socket, address)) => {
+                let config = config.clone();
+                tasks.spawn(async move {
+                    let stop = config.stop.clone();
+                    tokio::select! {
+                        () = serve(&config, socket, address) => {}
+                        () = stop.cancelled() => {}
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "Cannot accept a replication connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One follower's connection, from handshake to end.
+async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: SocketAddr) {
+    let hello = match timeout(HANDSHAKE_MAX, welcome(config, &mut socket)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) => {
+            // A connection that says nothing is a probe of the port, of which there may be many.
+            if !matches!(&error, FrameError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof) {
+                warn!(%address, %error, "Refused a replication connection");
+            }
+            return;
+        }
+        Err(_) => {
+            warn!(%address, "Closed a replication connection that did not introduce itself");
+            return;
+        }
+    };
+    let follower = hello.from;
+    config.peers.contacted(follower, address.ip());
+    info!("Connected to follower {follower} ({address})");
+    let (frames, queue) = mpsc::unbounded_channel();
+    let credit = Arc::new(Credit::default());
+    let link = FollowerLink { follower, broker_epoch: hello.broker_epoch, stream: hello.stream, frames, credit };
+    config.owners.broadcast(|| Input::FollowerConnected(link.clone()));
+    let (read, write) = socket.into_split();
+    let ended = tokio::select! {
+        ended = acks::run(read, &link, &config.owners) => ended,
+        ended = sender::run(write, queue) => ended.map_err(FrameError::from),
+    };
+    config.owners.broadcast(|| Input::FollowerGone { follower, stream: hello.stream });
+    let reason = ended.err().map(|e| e.to_string()).unwrap_or_default();
+    info!(reason, "Disconnected from follower {follower} ({address})");
+}
+
+/// Reads the handshake and answers it. A stranger is told why it is refused.
+async fn welcome(config: &ReplicationConfig, socket: &mut TcpStream) -> Result<Hello, FrameError> {
+    socket.set_nodelay(true)?;
+    let Frame::Hello(hello) = Frame::read(socket, HANDSHAKE_FRAME).await? else { return Err(FrameError::Magic) };
+    let refusal = refusal(config, &hello).await;
+    let answer = match &refusal {
+        None => Frame::Welcome { from: config.me },
+        Some(reason) => Frame::Refused { reason: reason.clone() },
+    };
+    let (mut small, mut out) = (BytesMut::new(), Vec::new());
+    answer.encode(&mut small, &mut out);
+    socket.write_all(&small).await?;
+    match refusal {
+        None => Ok(hello),
+        Some(reason) => Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason).into()),
+    }
+}
+
+async fn refusal(config: &ReplicationConfig, hello: &Hello) -> Option<String> {
+    if hello.to != config.me {
+        return Some(format!("this is broker {}, not broker {}", config.me, hello.to));
+    }
+    // The dialler may have seen its registration in the metadata log before this broker has.
+    let mut images = config.controller.images();
+    let knows = images.wait_for(|image| {
+        image.cluster_id.is_some_and(|id| id != hello.cluster)
+            || image.brokers.get(&hello.from).is_some_and(|b| b.epoch >= Some(hello.broker_epoch))
+    });
+    let image = match timeout(HANDSHAKE_MAX / 2, knows).await {
+        Ok(Ok(image)) => image.clone(),
+        _ => return Some(format!("broker {} is not known here by that registration", hello.from)),
+    };
+    if image.cluster_id != Some(hello.cluster) {
+        return Some(format!("this broker belongs to cluster {}", image.cluster_id.unwrap_or_default()));
+    }
+    let broker = image.brokers.get(&hello.from)?;
+    if broker.epoch != Some(hello.broker_epoch) {
+        return Some(format!("broker {} has registered again since", hello.from));
+    }
+    (broker.directory != Some(hello.directory))
+        .then(|| format!("broker {} registered another data directory", hello.from))
+}

@@ -1,0 +1,14 @@
+//! Replication between brokers over the WAL port. A follower dials its leader; the leader pushes batches as
+//! they are appended, within byte credits, and the follower acknowledges what it has written and synced. What
+//! is said is decided by [`chronik_core::replication`]; here it is only carried.
+
+mod acks;
+mod connection;
+mod frame;
+mod link;
+mod manager;
+mod receiver;
+mod sender;
+
+pub use link::{BatchCredit, FollowerLink, LeaderLink};
+pub use manager::{ReplicationConfig, WalReplicationManager};

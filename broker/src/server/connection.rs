@@ -1,0 +1,217 @@
+//! One connection: its requests are begun as they arrive and answered in the same order.
+//!
+//! Reading and writing go on in one task. Between them is a bounded queue of requests that wait for their answer:
+//! a client that does not read its answers is not read either.
+
+use super::Shared;
+use super::budget::Share;
+use super::frames::{FrameError, Frames};
+use crate::api::{Handlers, Outcome, Reply};
+use crate::wire::{Request, RequestKind, WireError};
+use bytes::Bytes;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Requests of one connection that wait for their answer at most.
+const MAX_WAITING: usize = 32;
+/// How long a connection that is about to be closed may take to write the answers it owes.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A request without records is decoded to structures that are longer than its bytes; by this factor at most.
+const DECODED_FACTOR: usize = 32;
+/// Below this length, what a request is decoded to is not worth counting.
+const UNCOUNTED: usize = 1024;
+
+/// A request that has begun.
+struct Waiting {
+    reply: Reply,
+    api: RequestKind,
+    started: Instant,
+    request_len: usize,
+    /// Held until the answer is written.
+    _share: Share,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the broker is stopping")]
+    Stopping,
+    #[error("idle")]
+    Idle,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Request(#[from] WireError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the client does not read its answers")]
+    NotRead,
+    #[error("cannot write: {0}")]
+    Write(io::Error),
+}
+
+impl End {
+    /// Whether answers that are still owed should be written before the connection is closed.
+    fn owes(&self) -> bool {
+        !matches!(self, Self::Frame(FrameError::Closed | FrameError::Io(_)) | Self::NotRead | Self::Write(_))
+    }
+
+    /// Whether somebody should know: clients that go, or fall silent, are nothing special.
+    fn notable(&self) -> bool {
+        !matches!(
+            self,
+            Self::Stopping | Self::Idle | Self::Write(_) | Self::Frame(FrameError::Closed | FrameError::Io(_))
+        )
+    }
+}
+
+/// Serves a connection until either side ends it.
+pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) {
+    let (read_half, write_half) = stream.split();
+    let frames = Frames::new(read_half, shared.frame_limits);
+    let (queue, waiting) = mpsc::channel(MAX_WAITING);
+    let open = AtomicUsize::new(0);
+    let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
+    let end = {
+        let reader = read_requests(frames, queue, &shared, &open, stop);
+        tokio::select! {
+            end = reader => end,
+            end = &mut writer => end,
+        }
+    };
+    // The reader, and with it the queue's sending end, is gone: the writer ends with the last answer.
+    if end.owes() {
+        let _ = timeout(DRAIN, writer).await;
+    }
+    if end.notable() {
+        info!(%client, reason = %end, "closed a connection");
+    } else {
+        debug!(%client, reason = %end, "closed a connection");
+    }
+}
+
+async fn read_requests(
+    mut frames: Frames<'_>,
+    queue: mpsc::Sender<Waiting>,
+    shared: &Arc<Shared>,
+    open: &AtomicUsize,
+    stop: CancellationToken,
+) -> End {
+    loop {
+        // Room in the queue comes first: while there is none, nothing is read.
+        let room = tokio::select! {
+            () = stop.cancelled() => return End::Stopping,
+            room = queue.reserve() => match room {
+                Ok(room) => room,
+                Err(_) => return End::NotRead,
+            },
+        };
+        tokio::select! {
+            () = stop.cancelled() => return End::Stopping,
+            got = wait_unless_idle(&mut frames, shared.idle, open) => if let Err(end) = got { return end },
+        }
+        let next = tokio::select! {
+            () = stop.cancelled() => return End::Stopping,
+            next = frames.next(&shared.budget) => next,
+        };
+        let (frame, mut share) = match next {
+            Ok(got) => got,
+            Err(e) => return e.into(),
+        };
+        let started = Instant::now();
+        let request_len = frame.len();
+        if request_len > UNCOUNTED && !is_produce(&frame) {
+            shared.budget.grow(&mut share, request_len * DECODED_FACTOR).await;
+        }
+        let (header, request) = match Request::decode(frame) {
+            Ok(decoded) => decoded,
+            Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
+                let reply = Handlers::unsupported_api_versions(header);
+                open.fetch_add(1, Ordering::Relaxed);
+                room.send(Waiting { reply, api: header.api, started, request_len, _share: share });
+                continue;
+            }
+            Err(e) => return e.into(),
+        };
+        let reply = shared.api.begin(header, request);
+        open.fetch_add(1, Ordering::Relaxed);
+        room.send(Waiting { reply, api: header.api, started, request_len, _share: share });
+    }
+}
+
+/// Waits for a request to begin. Idle is a connection that owes no answer and gets no request.
+async fn wait_unless_idle(frames: &mut Frames<'_>, idle: Duration, open: &AtomicUsize) -> Result<(), End> {
+    loop {
+        match timeout(idle, frames.wait()).await {
+            Ok(began) => return Ok(began?),
+            Err(_) if open.load(Ordering::Relaxed) > 0 => {}
+            Err(_) => return Err(End::Idle),
+        }
+    }
+}
+
+fn is_produce(frame: &Bytes) -> bool {
+    frame.starts_with(&(RequestKind::Produce as i16).to_be_bytes())
+}
+
+async fn write_answers(
+    mut socket: WriteHalf<'_>,
+    mut waiting: mpsc::Receiver<Waiting>,
+    shared: &Shared,
+    open: &AtomicUsize,
+) -> End {
+    while let Some(next) = waiting.recv().await {
+        let outcome = next.reply.await;
+        let mut response_len = 0;
+        match outcome {
+            Outcome::Answer(frame, _share) => {
+                let chunks = frame.into_chunks();
+                response_len = chunks.iter().map(Bytes::len).sum();
+                if let Err(end) = write_chunks(&mut socket, &chunks, shared.frame_limits.stall).await {
+                    return end;
+                }
+            }
+            Outcome::NoAnswer => {}
+            Outcome::Close(reason) => return End::Refused(reason),
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        shared.metrics.answered(next.api, next.request_len, response_len, next.started.elapsed());
+    }
+    End::Stopping
+}
+
+/// Writes the chunks without putting them together first.
+async fn write_chunks(socket: &mut WriteHalf<'_>, chunks: &[Bytes], stall: Duration) -> Result<(), End> {
+    const MAX_SLICES: usize = 64;
+    let (mut first, mut offset) = (0, 0);
+    while first < chunks.len() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = MAX_SLICES.min(chunks.len() - first);
+        for (i, slice) in slices[..count].iter_mut().enumerate() {
+            let from = if i == 0 { offset } else { 0 };
+            *slice = IoSlice::new(&chunks[first + i][from..]);
+        }
+        let written = match timeout(stall, socket.write_vectored(&slices[..count])).await {
+            Err(_) => return Err(End::NotRead),
+            Ok(Ok(0)) => return Err(End::Write(io::ErrorKind::WriteZero.into())),
+            Ok(Ok(written)) => written,
+            Ok(Err(e)) => return Err(End::Write(e)),
+        };
+        offset += written;
+        while first < chunks.len() && offset >= chunks[first].len() {
+            offset -= chunks[first].len();
+            first += 1;
+        }
+    }
+    Ok(())
+}

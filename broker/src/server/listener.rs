@@ -1,0 +1,84 @@
+//! The accept loop.
+
+use super::budget::Budget;
+use super::frames::FrameLimits;
+use super::{ServerConfig, Shared, connection};
+use crate::api::Handlers;
+use crate::controller::ControllerHandle;
+use crate::metrics::Metrics;
+use crate::partitions::Partitions;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// How long to wait after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections may take to end when the broker stops.
+const STOP: Duration = Duration::from_secs(6);
+
+/// Serves Kafka clients until `stop` is cancelled; returns when the connections have ended.
+pub async fn serve(
+    listener: TcpListener,
+    config: ServerConfig,
+    partitions: Partitions,
+    controller: ControllerHandle,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let max_connections = config.max_connections;
+    let shared = Arc::new(Shared {
+        budget: Budget::new(config.request_budget_bytes),
+        frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
+        idle: config.idle_timeout,
+        metrics: metrics.clone(),
+        api: Arc::new(Handlers::new(config, partitions, controller)),
+    });
+    metrics.watch_budget(shared.budget.clone());
+    let connections = TaskTracker::new();
+    let (mut failing, mut full) = (false, false);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !failing {
+                    warn!(%error, "cannot accept connections");
+                    failing = true;
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if failing {
+            info!("accepting connections again");
+            failing = false;
+        }
+        if connections.len() >= max_connections {
+            if !full {
+                warn!(max_connections, %client, "refusing connections: there are as many as max.connections allows");
+                full = true;
+            }
+            continue;
+        }
+        full = false;
+        // Without it, small answers would wait for the client's acknowledgement of the ones before.
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        let counted = metrics.connection();
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        connections.spawn(async move {
+            connection::run(stream, client, shared, stop).await;
+            drop(counted);
+        });
+    }
+    connections.close();
+    let _ = timeout(STOP, connections.wait()).await;
+}

@@ -1,0 +1,89 @@
+//! The listener for Kafka clients.
+//!
+//! It knows of frames, budgets and order; what a request means is the business of [`crate::api`].
+
+pub(crate) mod budget;
+mod connection;
+mod frames;
+mod listener;
+
+#[cfg(test)]
+mod tests;
+
+pub use listener::serve;
+
+use crate::api::Handlers;
+use crate::metrics::Metrics;
+use budget::Budget;
+use chronik_core::ids::BrokerId;
+use frames::FrameLimits;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the listener and the requests go by.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// This broker.
+    pub me: BrokerId,
+    /// Bytes of one request at most (`socket.request.max.bytes`).
+    pub max_request_bytes: usize,
+    /// Bytes of all requests in flight; when they are used up, sockets are not read. As many again may be held by
+    /// the records of answers to Fetch that are being written.
+    pub request_budget_bytes: usize,
+    /// Bytes of one record batch at most, unless its topic says otherwise (`message.max.bytes`).
+    pub max_message_bytes: usize,
+    /// Whether Metadata creates topics that are asked for (`auto.create.topics.enable`).
+    pub auto_create_topics: bool,
+    /// Partitions of a topic whose creator did not say (`num.partitions`). Shown, not decided here.
+    pub default_partitions: i32,
+    /// Replicas of a topic whose creator did not say (`default.replication.factor`). Shown, not decided here.
+    pub default_replication_factor: i16,
+    /// Connections at most (`max.connections`).
+    pub max_connections: usize,
+    /// How long a connection may be idle (`connections.max.idle.ms`).
+    pub idle_timeout: Duration,
+    /// How long a request that has begun, or an answer, may make no progress.
+    pub stall_timeout: Duration,
+    /// The broker's properties by Kafka's names, for those who ask what they are.
+    pub properties: Vec<Property>,
+}
+
+/// A broker property as clients are shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    /// Kafka's name.
+    pub name: String,
+    /// Its value, sizes in bytes and times in milliseconds.
+    pub value: String,
+    /// Whether the configuration file says so; otherwise it is the default.
+    pub given: bool,
+}
+
+impl ServerConfig {
+    /// Kafka's defaults.
+    pub fn new(me: BrokerId) -> Self {
+        Self {
+            me,
+            max_request_bytes: 100 << 20,
+            request_budget_bytes: 64 << 20,
+            max_message_bytes: 1_048_588,
+            auto_create_topics: true,
+            default_partitions: 1,
+            default_replication_factor: 1,
+            max_connections: 20_000,
+            idle_timeout: Duration::from_mins(10),
+            stall_timeout: Duration::from_secs(30),
+            properties: Vec::new(),
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    api: Arc<Handlers>,
+    budget: Budget,
+    frame_limits: FrameLimits,
+    idle: Duration,
+    metrics: Metrics,
+}

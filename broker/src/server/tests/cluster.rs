@@ -1,0 +1,256 @@
+//! The other ends of the handles: partitions in memory, and a controller that edits the image.
+
+use crate::controller::handle::Request as ControllerRequest;
+use crate::controller::{ControllerHandle, CreateTopic, Registration, TopicError};
+use crate::metrics::Metrics;
+use crate::partitions::handle::Request as PartitionRequest;
+use crate::partitions::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
+use crate::server::{ServerConfig, serve};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Topic};
+use chronik_core::ids::{
+    BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, PartitionEpoch, PartitionId, ProducerId, TopicId,
+    TopicPartition,
+};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{ProduceError, Produced};
+use prometheus_client::registry::Registry;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(super) const ME: BrokerId = BrokerId(0);
+pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(7);
+
+type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Produced, ProduceError>);
+
+/// What the partitions hold, and how they are to behave.
+#[derive(Default)]
+pub(super) struct Logs {
+    pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
+    /// Acknowledgements are kept back until they are released.
+    pub(super) hold: bool,
+    held: Vec<ProduceReply>,
+    pub(super) refuse_produce: Option<ProduceError>,
+    pub(super) refuse_read: Option<ReadError>,
+    waiters: Vec<Weak<Notify>>,
+}
+
+impl Logs {
+    pub(super) fn release(&mut self) {
+        self.hold = false;
+        for (reply, result) in self.held.drain(..) {
+            let _ = reply.send(result);
+        }
+    }
+
+    fn append(&mut self, partition: TopicPartition, batch: RecordBatch) -> Produced {
+        let log = self.batches.entry(partition).or_default();
+        let base = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
+        log.push(batch.assign(base, EPOCH));
+        for waiter in self.waiters.drain(..).filter_map(|w| w.upgrade()) {
+            waiter.notify_waiters();
+        }
+        Produced { base_offset: base, log_start: Offset::ZERO }
+    }
+
+    fn fetch(&mut self, partition: TopicPartition, spec: FetchSpec) -> Result<Fetched, FetchError> {
+        if let Some(error) = self.refuse_read {
+            return Err(error.into());
+        }
+        self.waiters.extend(spec.waiter);
+        let log = self.batches.entry(partition).or_default();
+        let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
+        if spec.offset.0 < 0 || spec.offset > high_watermark {
+            return Err(FetchError::OutOfRange { log_start: Offset::ZERO, high_watermark });
+        }
+        let mut batches = Vec::new();
+        let mut len = 0;
+        for batch in log.iter().filter(|b| b.header().end_offset() > spec.offset) {
+            len += batch.bytes().len();
+            if len > spec.max_bytes && !batches.is_empty() {
+                break;
+            }
+            batches.push(batch.bytes().clone());
+        }
+        Ok(Fetched { high_watermark, log_start: Offset::ZERO, batches, diverging: None })
+    }
+
+    fn handle(&mut self, request: PartitionRequest) {
+        match request {
+            PartitionRequest::Produce { partition, batch, reply, .. } => {
+                let result = match self.refuse_produce {
+                    Some(error) => Err(error),
+                    None => Ok(self.append(partition, batch)),
+                };
+                if self.hold {
+                    self.held.push((reply, result));
+                } else {
+                    let _ = reply.send(result);
+                }
+            }
+            PartitionRequest::Fetch { partition, spec, reply } => {
+                let _ = reply.send(self.fetch(partition, spec));
+            }
+            PartitionRequest::Offset { partition, spec, reply, .. } => {
+                let end = self
+                    .batches
+                    .get(&partition)
+                    .and_then(|log| log.last())
+                    .map_or(Offset::ZERO, |b| b.header().end_offset());
+                let found = match spec {
+                    OffsetSpec::Earliest => (Some(Offset::ZERO), None),
+                    OffsetSpec::Latest => (Some(end), None),
+                    OffsetSpec::Timestamp(ts) => (Some(Offset::ZERO), Some(ts)),
+                    OffsetSpec::MaxTimestamp => (Some(Offset(end.0 - 1)), Some(1234)),
+                };
+                let found = FoundOffset { offset: found.0, timestamp: found.1, leader_epoch: Some(EPOCH) };
+                let _ = reply.send(self.refuse_read.map_or(Ok(found), Err));
+            }
+            PartitionRequest::EpochEnd { epoch, reply, .. } => {
+                let end = EpochEnd { epoch: Some(epoch), end: Some(Offset(42)) };
+                let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
+            }
+        }
+    }
+}
+
+/// A listener with something behind it. Stopped when it is dropped.
+pub(super) struct Cluster {
+    pub(super) address: SocketAddr,
+    pub(super) image: Arc<watch::Sender<Image>>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) stop: CancellationToken,
+    pub(super) served: tokio::task::JoinHandle<()>,
+    logs: Arc<Mutex<Logs>>,
+    _guard: DropGuard,
+}
+
+impl Cluster {
+    pub(super) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(super) async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let mut config = ServerConfig::new(ME);
+        change(&mut config);
+        let logs: Arc<Mutex<Logs>> = Arc::default();
+        let (owner, mut requests) = mpsc::unbounded_channel();
+        let owned = Arc::clone(&logs);
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                owned.lock().expect("no test panics with the lock").handle(request);
+            }
+        });
+        let (to_controller, requests) = mpsc::unbounded_channel();
+        let image = Arc::new(watch::Sender::new(first_image()));
+        let (_, registration) = watch::channel(Registration::default());
+        let (_, leader) = watch::channel(Some(ME));
+        let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
+        tokio::spawn(control(requests, Arc::clone(&image)));
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+        let address = listener.local_addr().expect("bound");
+        let stop = CancellationToken::new();
+        let partitions = Partitions::new(vec![owner]);
+        let served = tokio::spawn(serve(listener, config, partitions, controller, metrics, stop.clone()));
+        let guard = stop.clone().drop_guard();
+        Self { address, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
+    }
+
+    pub(super) fn logs(&self) -> MutexGuard<'_, Logs> {
+        self.logs.lock().expect("no test panics with the lock")
+    }
+
+    /// Puts a topic there that this broker leads.
+    pub(super) fn topic(&self, name: &str, partitions: i32) -> TopicId {
+        let id = TopicId(uuid::Uuid::new_v4());
+        self.image.send_modify(|image| add_topic(image, id, name, partitions));
+        id
+    }
+}
+
+fn first_image() -> Image {
+    let mut image = Image { cluster_id: Some(ClusterId(uuid::Uuid::from_u128(1))), ..Image::default() };
+    for id in 0..3 {
+        let endpoint = Endpoint { host: format!("broker-{id}").into(), port: 9092 };
+        let broker = Broker {
+            id: BrokerId(id),
+            epoch: Some(BrokerEpoch(1)),
+            directory: None,
+            // Broker 2 is not alive.
+            fenced: id == 2,
+            kafka: endpoint.clone(),
+            replication: endpoint,
+            rack: Some("rack".into()),
+        };
+        image.brokers.insert(broker.id, broker);
+    }
+    image
+}
+
+fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
+    let partition = Partition {
+        replicas: vec![ME, BrokerId(1), BrokerId(2)],
+        isr: vec![ME, BrokerId(1)],
+        elr: Vec::new(),
+        leader: Some(ME),
+        leader_epoch: EPOCH,
+        partition_epoch: PartitionEpoch(1),
+    };
+    let topic = Topic {
+        id,
+        name: name.into(),
+        partitions: (0..partitions).map(|_| partition.clone()).collect(),
+        configs: imbl::OrdMap::new(),
+        min_insync_replicas: 1,
+    };
+    image.topic_ids.insert(name.into(), id);
+    image.topics.insert(id, topic);
+}
+
+async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image: Arc<watch::Sender<Image>>) {
+    let mut next_id = 1000;
+    while let Some(request) = requests.recv().await {
+        match request {
+            ControllerRequest::CreateTopic { topic, reply } => {
+                let _ = reply.send(create(&image, &topic));
+            }
+            ControllerRequest::DeleteTopic { topic, reply } => {
+                image.send_modify(|image| {
+                    if let Some(topic) = image.topics.remove(&topic) {
+                        image.topic_ids.remove(&topic.name);
+                    }
+                });
+                let _ = reply.send(Ok(()));
+            }
+            ControllerRequest::ProducerIds { reply } => {
+                let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
+                next_id += 2;
+            }
+            ControllerRequest::AlterPartition { .. } => {}
+        }
+    }
+}
+
+fn create(image: &watch::Sender<Image>, topic: &CreateTopic) -> Result<TopicId, TopicError> {
+    if image.borrow().topic_by_name(&topic.name).is_some() {
+        return Err(TopicError::Exists(topic.name.clone()));
+    }
+    if topic.name.contains(' ') {
+        return Err(TopicError::InvalidName(topic.name.clone()));
+    }
+    let id = TopicId(uuid::Uuid::new_v4());
+    if !topic.validate_only {
+        image.send_modify(|image| add_topic(image, id, &topic.name, topic.partitions.unwrap_or(1)));
+    }
+    Ok(id)
+}
+
+/// The partition of that index of a topic.
+pub(super) fn partition(topic: TopicId, index: i32) -> TopicPartition {
+    TopicPartition { topic, partition: PartitionId(index) }
+}

@@ -1,0 +1,35 @@
+//! What a machine needs for which tests.
+
+use crate::command::succeeds;
+
+/// Something that must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Python 3 with venv and a package index.
+    Python,
+    /// Java 17 and Maven: Apache Kafka and its tools.
+    Java,
+    /// Docker running, kind, kubectl and helm; Go for the client image.
+    Kind,
+}
+
+impl Need {
+    /// What is missing, in words that say what to do; `None` if nothing is.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        let found = |program: &str, arg: &str| succeeds(program, &[arg]);
+        match self {
+            Self::Python => {
+                (!succeeds("python3", &["-c", "import venv, ensurepip"])).then_some("python3 with venv is missing")
+            }
+            Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
+            Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
+            Self::Java => None,
+            Self::Kind if !succeeds("docker", &["info"]) => Some("docker is not running"),
+            Self::Kind if !found("kind", "version") => Some("kind is missing"),
+            Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),
+            Self::Kind if !found("helm", "version") => Some("helm is missing"),
+            Self::Kind if !found("go", "version") => Some("go is missing"),
+            Self::Kind => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask test`: everything that this machine can run, in the order in which failures are cheapest.
+
+use crate::build;
+use crate::check::Need;
+use crate::command::{cargo, run};
+use clap::Args;
+use std::time::Instant;
+
+/// Prepare what the tests need, run all that this machine can, and name what it could not.
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// What could not be run counts as failed.
+    #[arg(long)]
+    all: bool,
+    /// Only the suites whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+struct Suite {
+    name: &'static str,
+    needs: &'static [Need],
+    run: fn() -> anyhow::Result<()>,
+}
+
+const SUITES: &[Suite] = &[
+    Suite { name: "format", needs: &[], run: || run(&mut cargo(&["fmt", "--all", "--check"])) },
+    Suite { name: "lints", needs: &[], run: lints },
+    Suite { name: "unit tests and simulation", needs: &[], run: || run(&mut cargo(&["test", "--workspace"])) },
+    Suite { name: "start orders", needs: &[Need::Python], run: || outside(&["start-orders"]) },
+    Suite { name: "kill a leader", needs: &[], run: || outside(&["failover"]) },
+    Suite { name: "kill all brokers", needs: &[], run: || outside(&["crash-all"]) },
+    Suite { name: "hostile frames", needs: &[], run: || outside(&["hostile"]) },
+    Suite { name: "idle memory", needs: &[], run: || outside(&["memory"]) },
+    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: || outside(&["clients"]) },
+    Suite { name: "benchmark, one quick round", needs: &[Need::Java], run: || outside(&["bench", "--quick"]) },
+    Suite { name: "end to end on kind", needs: &[Need::Kind], run: end_to_end },
+];
+
+fn lints() -> anyhow::Result<()> {
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn outside(args: &[&str]) -> anyhow::Result<()> {
+    run(build::tests_binary()?.args(args))
+}
+
+fn end_to_end() -> anyhow::Result<()> {
+    build::image("chronik:dev")?;
+    run(&mut cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]))
+}
+
+impl Test {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let chosen = |s: &&Suite| self.only.as_deref().is_none_or(|part| s.name.contains(part));
+        let mut summary = Vec::new();
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        for suite in SUITES.iter().filter(chosen) {
+            println!("\n=== {}", suite.name);
+            let started = Instant::now();
+            let missing = suite.needs.iter().find_map(|need| need.missing());
+            let outcome = match missing {
+                Some(reason) if self.all => {
+                    failed += 1;
+                    format!("FAILED: could not run: {reason}")
+                }
+                Some(reason) => {
+                    skipped += 1;
+                    format!("could not run: {reason}")
+                }
+                None => match (suite.run)() {
+                    Ok(()) => {
+                        passed += 1;
+                        "passed".to_owned()
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        format!("FAILED: {error:#}")
+                    }
+                },
+            };
+            summary.push(format!("{:>6.0} s  {:<28} {outcome}", started.elapsed().as_secs_f64(), suite.name));
+        }
+        println!("\n=== suites");
+        for line in &summary {
+            println!("{line}");
+        }
+        let note = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        println!("\n{passed} passed, {failed} failed{note}");
+        anyhow::ensure!(failed == 0 && passed > 0, "not all suites passed");
+        Ok(())
+    }
+}
