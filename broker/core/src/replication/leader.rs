@@ -189,7 +189,8 @@ impl Leader {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
             FollowerMessage::Subscribe { log_end, last_epoch } => {
-                if !progress.subscribe(stream.0, stream.1) {
+                // No log begins elsewhere than this one's while nothing is ever removed from a log's start.
+                if log_end < cx.log.start || !progress.subscribe(stream.0, stream.1) {
                     return;
                 }
                 let message = if let Some(message) = diverged(cx, log_end, last_epoch) {
