@@ -85,8 +85,9 @@ impl World {
                 continue;
             }
             let mut at = self.now_us;
+            let slowest = [5_000, 50_000, 1_000_000][self.rng.index(3)];
             for frame in frames {
-                at += self.rng.within(1, 50_000);
+                at += self.rng.within(1, slowest);
                 self.at(at, Happening::ArriveLate(to, from, connection.broker_epoch, frame));
             }
         }
