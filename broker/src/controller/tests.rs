@@ -116,10 +116,8 @@ impl Broker {
     async fn sees(&self, what: &str, mut condition: impl FnMut(&Image) -> bool) -> Image {
         let mut images = self.handle().images();
         let seen = tokio::time::timeout(DEADLINE, images.wait_for(|image| condition(image))).await;
-        match seen {
-            Ok(image) => image.unwrap().clone(),
-            Err(_) => panic!("broker {}: not in {DEADLINE:?}: {what}; {:?}", self.id, self.handle().image()),
-        }
+        let image = seen.map(|image| image.unwrap().clone());
+        image.unwrap_or_else(|_| panic!("broker {}: not in {DEADLINE:?}: {what}; {:?}", self.id, self.handle().image()))
     }
 
     /// Serves, and sees exactly these brokers alive. (Before it serves, its image may be one of long ago.)
