@@ -7,14 +7,27 @@
 //! - [`LogReader`]: what the segments hold, checked.
 //! - [`Journal`]: a small record log apart from it, for the metadata quorum.
 //!
-//! Nothing here knows of leaders, requests or clocks.
+//! A data directory holds `LOCK`, `checkpoint`, `wal/` and `partitions/`; the modules of those names describe
+//! the formats. Nothing here knows of leaders, requests or clocks.
 
+mod checkpoint;
 mod disk;
 mod error;
 mod journal;
+mod log;
+mod options;
+mod partition;
+mod recovery;
+mod store;
+mod wal;
+mod writer;
 
 pub use disk::{
     Disk, DiskFile, Entry, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock, create_dir_all,
 };
 pub use error::LogError;
 pub use journal::Journal;
+pub use log::{Log, LogReader};
+pub use options::{Op, Options, RecoveredPartition};
+pub use partition::ReadError;
+pub use writer::{CommitStats, Writer};

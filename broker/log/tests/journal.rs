@@ -151,7 +151,7 @@ fn a_real_journal_comes_back_and_is_not_shared() {
     let (mut journal, records) = Journal::open(RealDisk, &dir).unwrap();
     assert!(records.is_empty());
     journal.append(&[b"one", b""]).unwrap();
-    journal.append(&[&[5; 200_000]]).unwrap();
+    journal.append(&[&vec![5; 200_000]]).unwrap();
     assert!(matches!(Journal::open(RealDisk, &dir), Err(LogError::Locked { .. })));
     drop(journal);
     let (mut journal, records) = Journal::open(RealDisk, &dir).unwrap();

@@ -313,6 +313,14 @@ impl State {
             self.durable_names.iter().filter(|(_, n)| **n == Node::Dir).map(|(p, _)| p.clone()).collect();
         self.durable_names.retain(|path, _| path.ancestors().skip(1).all(|a| dirs.contains(a)));
         self.names = self.durable_names.clone();
+        // Nobody can reach the others any more.
+        let reachable = |node: &Node| if let Node::File(inode) = node { Some(*inode) } else { None };
+        let reachable: BTreeSet<usize> = self.names.values().filter_map(reachable).collect();
+        for (i, inode) in self.inodes.iter_mut().enumerate() {
+            if !reachable.contains(&i) {
+                *inode = Inode::default();
+            }
+        }
     }
 
     fn surviving(&mut self, pending: &[Change]) -> Vec<Change> {
@@ -518,7 +526,10 @@ impl DiskFile for SimulatedFile {
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        let bytes: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         let end = offset + bytes.len() as u64;
         if let Some(capacity) = state.capacity {
             let used: u64 = state.names.values().map(|n| state.size(*n)).sum();

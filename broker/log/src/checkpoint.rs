@@ -1,0 +1,139 @@
+//! The checkpoint: what the partitions' segments held, synced, when the write-ahead log was at a position.
+//!
+//! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
+//! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
+//! magic `CCK1` 4, CRC-32C of the rest 4, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
+//! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
+//! batch 8; and for each epoch: epoch 4, first offset 8.
+
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::error::{IoContext, LogError};
+use crate::partition::{Partition, Segment};
+use crate::wal::Position;
+use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 4] = *b"CCK1";
+
+/// The start of a recovery.
+pub(crate) struct Checkpoint {
+    pub(crate) run: u64,
+    pub(crate) wal: Position,
+    pub(crate) partitions: Vec<(TopicPartition, Partition)>,
+}
+
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join("checkpoint")
+}
+
+/// Begins the bytes of a checkpoint; [`encode_partition`] adds to them, [`write`] ends them.
+pub(crate) fn encode(run: u64, wal: Position, partitions: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + partitions as usize * 96);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[0; 4]);
+    for value in [run, wal.lsn.0, wal.segment, wal.offset] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    out.extend_from_slice(&partitions.to_le_bytes());
+    out
+}
+
+pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition: &Partition) {
+    out.extend_from_slice(tp.topic.0.as_bytes());
+    out.extend_from_slice(&tp.partition.0.to_le_bytes());
+    for offset in [partition.start, partition.end, partition.damaged.unwrap_or(Offset(-1))] {
+        out.extend_from_slice(&offset.0.to_le_bytes());
+    }
+    out.extend_from_slice(&(partition.segments.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(partition.epochs.len() as u32).to_le_bytes());
+    for s in &partition.segments {
+        out.extend_from_slice(&s.base.0.to_le_bytes());
+        out.extend_from_slice(&s.len.to_le_bytes());
+        out.extend_from_slice(&s.index_entries.to_le_bytes());
+        out.extend_from_slice(&s.last_indexed.to_le_bytes());
+    }
+    for (epoch, start) in &partition.epochs {
+        out.extend_from_slice(&epoch.0.to_le_bytes());
+        out.extend_from_slice(&start.0.to_le_bytes());
+    }
+}
+
+/// Puts the checkpoint in place, durably.
+pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result<(), LogError> {
+    let crc = crc32c::crc32c(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    let (path, new) = (path(dir), dir.join("checkpoint.new"));
+    let file = disk.create(&new).during("create", &new)?;
+    file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &new)?;
+    file.sync_data().during("sync", &new)?;
+    disk.rename(&new, &path).during("rename", &new)?;
+    disk.sync_dir(dir).during("sync", dir)
+}
+
+/// Reads the checkpoint; `uid` numbers its segments.
+pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> Result<Checkpoint, LogError> {
+    let path = path(dir);
+    let file = disk.open(&path).during("open", &path)?;
+    let len = file.len().during("measure", &path)?;
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
+    let valid = bytes.len() >= 8 && bytes[..4] == MAGIC && bytes[4..8] == crc32c::crc32c(&bytes[8..]).to_le_bytes();
+    valid
+        .then(|| decode(&bytes[8..], uid))
+        .flatten()
+        .ok_or_else(|| LogError::corrupt(&path, "its checksum does not fit its content"))
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn offset(&mut self) -> Option<Offset> {
+        self.take().map(i64::from_le_bytes).map(Offset)
+    }
+}
+
+fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
+    let mut f = Fields(bytes);
+    let run = f.u64()?;
+    let wal = Position { lsn: Lsn(f.u64()?), segment: f.u64()?, offset: f.u64()? };
+    let mut partitions = Vec::new();
+    for _ in 0..f.u32()? {
+        let topic = TopicId(uuid::Uuid::from_bytes(f.take()?));
+        let tp = TopicPartition { topic, partition: PartitionId(f.u32()? as i32) };
+        let (start, end, damaged) = (f.offset()?, f.offset()?, f.offset()?);
+        let (segments, epochs) = (f.u32()?, f.u32()?);
+        let mut partition = Partition::new(start);
+        partition.end = end;
+        partition.damaged = (damaged.0 >= 0).then_some(damaged);
+        for _ in 0..segments {
+            partition.segments.push(Segment {
+                uid: uid(),
+                base: f.offset()?,
+                len: f.u64()?,
+                index_entries: f.u32()?,
+                last_indexed: f.u64()?,
+            });
+        }
+        for _ in 0..epochs {
+            partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));
+        }
+        partitions.push((tp, partition));
+    }
+    f.0.is_empty().then_some(Checkpoint { run, wal, partitions })
+}

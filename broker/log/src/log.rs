@@ -1,0 +1,293 @@
+//! The log of a broker: commit, then apply, then now and then a checkpoint.
+
+use crate::checkpoint;
+use crate::disk::Disk;
+use crate::error::{IoContext, LogError};
+use crate::partition::{Dirty, ReadError, folder, index_name, log_name};
+use crate::store::{Kind, Store};
+use crate::wal::Position;
+use crate::wal::writer::WalWriter;
+use crate::{Op, RecoveredPartition};
+use chronik_core::ids::{Lsn, Offset, TopicPartition};
+use chronik_core::record::{BatchHeader, RecordBatch};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything that a broker's partitions hold. One owner; [`LogReader`]s may be many.
+pub struct Log<D: Disk> {
+    pub(crate) store: Arc<Store<D>>,
+    pub(crate) dir: PathBuf,
+    pub(crate) wal: WalWriter<D>,
+    pub(crate) dirty: Dirty,
+    /// The rounds that are committed and not applied: how many operations, and where the WAL was after them.
+    pub(crate) unapplied: VecDeque<(usize, Position)>,
+    /// The ends of partitions that those rounds change; `None` when only applying them can tell.
+    pub(crate) pending_ends: HashMap<TopicPartition, Option<Offset>>,
+    /// All before is in the segments, written or synced.
+    pub(crate) applied: Position,
+    /// The position of the last checkpoint that was begun.
+    pub(crate) checkpointed: Lsn,
+    pub(crate) poisoned: bool,
+    pub(crate) _lock: D::Lock,
+}
+
+/// A checkpoint that was begun: can be carried out on another thread while the log goes on.
+pub(crate) struct CheckpointJob<D: Disk> {
+    store: Arc<Store<D>>,
+    dir: PathBuf,
+    dirty: Dirty,
+    bytes: Vec<u8>,
+    wal: Position,
+}
+
+impl<D: Disk> Log<D> {
+    /// Makes the operations durable, with one write and one sync, or fails for good: after an error from the
+    /// disk the log is poisoned, and only opening it again tells what is durable.
+    ///
+    /// A truncation into the middle of a batch should come when all before it is applied: otherwise a crash
+    /// before the next checkpoint can make its partition look damaged from there on.
+    pub fn commit(&mut self, ops: &[Op]) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        let ends = self.check_order(ops)?;
+        self.poisoned = true;
+        self.wal.write(&self.resolve(ops)?)?;
+        self.wal.sync()?;
+        self.poisoned = false;
+        self.pending_ends.extend(ends);
+        self.unapplied.push_back((ops.len(), self.wal.position()));
+        Ok(())
+    }
+
+    /// Writes committed operations into the partitions' segments, where readers see them, without sync; all
+    /// committed operations have to come by here, in order. Makes a checkpoint when one is due.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), LogError> {
+        self.apply_only(ops)?;
+        if self.checkpoint_due() {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the segments and lets go of the write-ahead log up to what is applied.
+    pub fn checkpoint(&mut self) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        let job = self.begin_checkpoint();
+        self.poisoned = true;
+        let done = job.run()?;
+        self.finish_checkpoint(done)?;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// A handle for reading.
+    pub fn reader(&self) -> LogReader<D> {
+        LogReader { store: Arc::clone(&self.store) }
+    }
+
+    /// Bytes that the write-ahead log has taken since it was created.
+    pub fn wal_bytes(&self) -> u64 {
+        self.wal.position().lsn.0
+    }
+
+    pub(crate) fn apply_only(&mut self, ops: &[Op]) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        self.poisoned = true;
+        apply_ops(&self.store, ops, &mut self.dirty)?;
+        self.poisoned = false;
+        let mut done = ops.len();
+        while let Some((left, position)) = self.unapplied.front_mut() {
+            let n = done.min(*left);
+            *left -= n;
+            done -= n;
+            if *left > 0 {
+                break;
+            }
+            self.applied = *position;
+            self.unapplied.pop_front();
+        }
+        if self.unapplied.is_empty() {
+            self.pending_ends.clear();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn checkpoint_due(&self) -> bool {
+        self.applied.lsn.0 - self.checkpointed.0 >= self.store.options.checkpoint_bytes
+    }
+
+    pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
+        self.checkpointed = self.applied.lsn;
+        let partitions = self.store.all();
+        let mut bytes = checkpoint::encode(self.wal.run(), self.applied, partitions.len() as u32);
+        for (tp, shared) in partitions {
+            checkpoint::encode_partition(&mut bytes, tp, &shared.read());
+        }
+        CheckpointJob {
+            store: Arc::clone(&self.store),
+            dir: self.dir.clone(),
+            dirty: std::mem::take(&mut self.dirty),
+            bytes,
+            wal: self.applied,
+        }
+    }
+
+    pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
+        self.wal.recycle(done.segment)
+    }
+
+    /// Refuses a batch that does not continue its partition, before anything is written.
+    fn check_order(&self, ops: &[Op]) -> Result<HashMap<TopicPartition, Option<Offset>>, LogError> {
+        let mut ends = HashMap::new();
+        for op in ops {
+            let tp = op.partition();
+            let known = ends.get(&tp).or_else(|| self.pending_ends.get(&tp)).copied();
+            let end = known.unwrap_or_else(|| Some(self.store.partition(tp)?.read().end));
+            let next = match op {
+                Op::Append { batch, .. } => {
+                    let found = batch.header().base_offset;
+                    if let Some(expected) = end.filter(|end| *end != found) {
+                        return Err(LogError::OutOfOrder { partition: tp, expected, found });
+                    }
+                    Some(batch.header().end_offset())
+                }
+                // Where a truncation ends is known when it is applied, and a deleted partition may begin anywhere.
+                Op::Truncate { .. } | Op::Delete { .. } => None,
+            };
+            ends.insert(tp, next);
+        }
+        Ok(ends)
+    }
+
+    /// Names in each truncation where exactly it ends, so that a recovery need not ask batches that are gone.
+    fn resolve<'a>(&self, ops: &'a [Op]) -> Result<Cow<'a, [Op]>, LogError> {
+        let mut ops = Cow::Borrowed(ops);
+        for i in 0..ops.len() {
+            if let Op::Truncate { partition, to } = ops[i]
+                && !self.pending_ends.contains_key(&partition)
+                && ops[..i].iter().all(|op| op.partition() != partition)
+            {
+                let to = self.store.cut_at(partition, to)?;
+                ops.to_mut()[i] = Op::Truncate { partition, to };
+            }
+        }
+        Ok(ops)
+    }
+}
+
+/// Applies operations; what is appended to one partition is written at once.
+pub(crate) fn apply_ops<D: Disk>(store: &Store<D>, ops: &[Op], dirty: &mut Dirty) -> Result<(), LogError> {
+    let mut waiting: BTreeMap<TopicPartition, Vec<&RecordBatch>> = BTreeMap::new();
+    for op in ops {
+        match op {
+            Op::Append { partition, batch } => waiting.entry(*partition).or_default().push(batch),
+            Op::Truncate { partition, to } => {
+                store.append(*partition, &waiting.remove(partition).unwrap_or_default(), dirty)?;
+                store.truncate(*partition, *to, dirty)?;
+            }
+            Op::Delete { partition } => {
+                waiting.remove(partition);
+                store.delete(*partition, dirty)?;
+            }
+        }
+    }
+    for (partition, batches) in waiting {
+        store.append(partition, &batches, dirty)?;
+    }
+    Ok(())
+}
+
+impl<D: Disk> CheckpointJob<D> {
+    /// Syncs what is dirty and puts the checkpoint in place. Returns the position it stands for.
+    pub(crate) fn run(self) -> Result<Position, LogError> {
+        let store = &*self.store;
+        let kinds = [(self.dirty.segments, Kind::Log), (self.dirty.indexes, Kind::Index)];
+        for (segments, kind) in kinds {
+            for (tp, base, uid) in segments {
+                let name = if kind == Kind::Log { log_name(base) } else { index_name(base) };
+                let path = folder(&store.root, tp).join(name);
+                let live = |s: &crate::partition::Segment| s.uid == uid;
+                let segment = store.partition(tp).and_then(|p| p.read().segments.iter().copied().find(live));
+                // What was truncated or deleted since will be again, should the log be replayed from here.
+                let Some(segment) = segment else { continue };
+                match store.file(tp, &segment, kind) {
+                    Ok(file) => crate::disk::DiskFile::sync_data(&*file).during("sync", &path)?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(LogError::Io { action: "open", path, source }),
+                }
+            }
+        }
+        for tp in self.dirty.folders {
+            let dir = folder(&store.root, tp);
+            match store.disk.sync_dir(&dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other.during("sync", &dir)?,
+            }
+        }
+        if self.dirty.root {
+            store.disk.sync_dir(&store.root).during("sync", &store.root)?;
+        }
+        checkpoint::write(&store.disk, &self.dir, self.bytes)?;
+        tracing::debug!(lsn = %self.wal.lsn, "checkpoint");
+        Ok(self.wal)
+    }
+}
+
+/// Reads what is applied. Clones share everything, and may be used from any thread.
+pub struct LogReader<D: Disk> {
+    store: Arc<Store<D>>,
+}
+
+impl<D: Disk> Clone for LogReader<D> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store) }
+    }
+}
+
+impl<D: Disk> LogReader<D> {
+    /// The end of what can be read of the partition; newer batches are in their owner's memory.
+    pub fn applied_end(&self, tp: TopicPartition) -> Option<Offset> {
+        Some(self.store.partition(tp)?.read().end)
+    }
+
+    /// Whole, checked batches: the first one holds `from`, all end at `up_to` or before, and together they
+    /// have no more than `max_bytes`, but for the first, which comes whatever its size. Empty if there is
+    /// none below `up_to`. May return less than there is: call again from the last one's end.
+    pub fn read(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordBatch>, ReadError> {
+        self.store.read(tp, from, up_to, max_bytes)
+    }
+
+    /// Visits the headers of all applied batches from the one that holds `from`. Their order, epochs and
+    /// structure are checked; the CRC only of batches that fit the read-ahead, larger ones are skipped over
+    /// unread.
+    pub fn scan(&self, tp: TopicPartition, from: Offset, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
+        self.store.scan(tp, from, visit)
+    }
+
+    /// What the partition's log says of itself, as of what is applied.
+    pub fn state(&self, tp: TopicPartition) -> Option<RecoveredPartition> {
+        Some(RecoveredPartition::of(tp, &self.store.partition(tp)?.read()))
+    }
+}
+
+pub(crate) fn wal_dir(dir: &Path) -> PathBuf {
+    dir.join("wal")
+}
+
+pub(crate) fn partitions_dir(dir: &Path) -> PathBuf {
+    dir.join("partitions")
+}

@@ -1,0 +1,105 @@
+//! What a log is told, and what it tells.
+
+use crate::partition::Partition;
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+
+/// Sizes that a log goes by. The defaults are for a broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of a segment of the write-ahead log.
+    pub wal_segment_bytes: u64,
+    /// Bytes of a partition's segment at most, but for a batch that is larger by itself (`segment.bytes`).
+    pub segment_bytes: u64,
+    /// Bytes of batches between two entries of a segment's index.
+    pub index_interval_bytes: u64,
+    /// A checkpoint is made after this many bytes of the write-ahead log: a bound on what a start replays.
+    pub checkpoint_bytes: u64,
+    /// Segments' files (batches and indexes) that are kept open at most.
+    pub max_open_files: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            wal_segment_bytes: 16 * 1024 * 1024,
+            segment_bytes: 1024 * 1024 * 1024,
+            index_interval_bytes: 4096,
+            checkpoint_bytes: 32 * 1024 * 1024,
+            max_open_files: 512,
+        }
+    }
+}
+
+impl Options {
+    /// The same, where positions fit the formats' fields.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            wal_segment_bytes: self.wal_segment_bytes.clamp(8192, 1 << 30),
+            segment_bytes: self.segment_bytes.clamp(1, 1 << 31),
+            ..self
+        }
+    }
+}
+
+/// A change of one partition's log.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Adds a batch at the partition's end; the first one creates the partition, which begins with it.
+    Append {
+        /// The partition.
+        partition: TopicPartition,
+        /// With offset and epoch assigned.
+        batch: RecordBatch,
+    },
+    /// Removes all batches that hold offsets from `to` on, so that the log ends at `to`, or before it if a
+    /// batch stood across. Below the log's start: removes all, and the log begins and ends at `to`.
+    Truncate {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset after the last that may stay.
+        to: Offset,
+    },
+    /// Removes the partition and all that it holds.
+    Delete {
+        /// The partition.
+        partition: TopicPartition,
+    },
+}
+
+impl Op {
+    /// The partition that changes.
+    pub fn partition(&self) -> TopicPartition {
+        match self {
+            Self::Append { partition, .. } | Self::Truncate { partition, .. } | Self::Delete { partition } => {
+                *partition
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        crate::wal::entry::op_len(self)
+    }
+}
+
+/// What the log holds of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredPartition {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first offset.
+    pub start: Offset,
+    /// The offset after the last.
+    pub end: Offset,
+    /// Each leader epoch with the offset of its first record, ascending.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The first offset that is known to be unreadable, though it was durable once: such a replica must not
+    /// lead. Truncating to it and replicating again repairs the partition.
+    pub damaged: Option<Offset>,
+}
+
+impl RecoveredPartition {
+    pub(crate) fn of(tp: TopicPartition, p: &Partition) -> Self {
+        Self { partition: tp, start: p.start, end: p.end, epochs: p.epochs.clone(), damaged: p.damaged }
+    }
+}

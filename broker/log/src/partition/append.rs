@@ -1,0 +1,164 @@
+//! Appending batches to a partition's segments, unsynced.
+
+use super::{Partition, Segment, folder, index, log_name};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{IoContext, LogError};
+use crate::store::{Kind, Shared, Store};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// What was written since the last checkpoint, and must be synced by the next.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    /// Segments' contents, by partition, base offset and uid.
+    pub(crate) segments: BTreeSet<(TopicPartition, Offset, u64)>,
+    /// Indexes of segments that are full.
+    pub(crate) indexes: BTreeSet<(TopicPartition, Offset, u64)>,
+    /// Partitions in whose folders names came or went.
+    pub(crate) folders: BTreeSet<TopicPartition>,
+    /// Whether folders came or went.
+    pub(crate) root: bool,
+}
+
+impl<D: Disk> Store<D> {
+    /// Appends batches, each of which continues the partition; the first one ever creates it.
+    pub(crate) fn append(
+        &self,
+        tp: TopicPartition,
+        mut batches: &[&RecordBatch],
+        dirty: &mut Dirty,
+    ) -> Result<(), LogError> {
+        let Some(first) = batches.first() else { return Ok(()) };
+        let shared = match self.partition(tp) {
+            Some(partition) => partition,
+            None => self.create_partition(tp, first.header().base_offset, dirty)?,
+        };
+        while !batches.is_empty() {
+            // Only this thread changes partitions: nothing moves between the reading and the writing of state.
+            let tail = Tail::of(&shared.read());
+            let (segment, n) = self.choose_segment(tp, tail.segment, batches, dirty)?;
+            let (now, later) = batches.split_at(n);
+            let written = self.write_batches(tp, &tail, segment, now)?;
+            dirty.segments.insert((tp, segment.base, segment.uid));
+            written.publish(&mut shared.write());
+            batches = later;
+        }
+        Ok(())
+    }
+
+    fn create_partition(&self, tp: TopicPartition, start: Offset, dirty: &mut Dirty) -> Result<Arc<Shared>, LogError> {
+        let dir = folder(&self.root, tp);
+        self.disk.create_dir(&dir).during("create", &dir)?;
+        dirty.root = true;
+        Ok(self.insert(tp, Partition::new(start)))
+    }
+
+    /// The segment that the first of the batches goes to, and how many of them fit.
+    fn choose_segment(
+        &self,
+        tp: TopicPartition,
+        last: Option<Segment>,
+        batches: &[&RecordBatch],
+        dirty: &mut Dirty,
+    ) -> Result<(Segment, usize), LogError> {
+        let fitting = |segment: &Segment| {
+            let mut len = segment.len;
+            let fits = |batch: &&&RecordBatch| {
+                len += batch.bytes().len() as u64;
+                let relative = batch.header().end_offset().0 - segment.base.0;
+                len <= self.options.segment_bytes && relative <= i64::from(i32::MAX)
+            };
+            batches.iter().take_while(fits).count()
+        };
+        if let Some(last) = last {
+            let n = fitting(&last);
+            if n > 0 {
+                return Ok((last, n));
+            }
+            dirty.indexes.insert((tp, last.base, last.uid));
+        }
+        let base = batches[0].header().base_offset;
+        let segment = Segment { uid: self.next_uid(), base, len: 0, index_entries: 0, last_indexed: 0 };
+        let path = folder(&self.root, tp).join(log_name(base));
+        // A recovery does not empty what it finds: it may turn out to be all that is left (see `recovery`).
+        let found = self.recovering() && self.disk.exists(&path).during("look for", &path)?;
+        let file = if found { self.disk.open(&path) } else { self.disk.create(&path) }.during("create", &path)?;
+        self.files.insert(segment.uid, Kind::Log, file);
+        dirty.folders.insert(tp);
+        // What is larger than a segment gets one to itself.
+        Ok((segment, fitting(&segment).max(1)))
+    }
+
+    fn write_batches(
+        &self,
+        tp: TopicPartition,
+        before: &Tail,
+        mut segment: Segment,
+        batches: &[&RecordBatch],
+    ) -> Result<Written, LogError> {
+        let (position, first_entry) = (segment.len, segment.index_entries);
+        let (mut end, mut epoch) = (before.end, before.epoch);
+        let (mut epochs, mut entries) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let header = batch.header();
+            if header.base_offset != end {
+                return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
+            }
+            if segment.len >= segment.last_indexed + self.options.index_interval_bytes {
+                let relative = (header.base_offset.0 - segment.base.0) as u32;
+                index::encode(&mut entries, relative, segment.len as u32);
+                segment.index_entries += 1;
+                segment.last_indexed = segment.len;
+            }
+            if epoch.is_none_or(|epoch| epoch < header.leader_epoch) {
+                epoch = Some(header.leader_epoch);
+                epochs.push((header.leader_epoch, header.base_offset));
+            }
+            segment.len += batch.bytes().len() as u64;
+            end = header.end_offset();
+        }
+        let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
+        let path = folder(&self.root, tp).join(log_name(segment.base));
+        let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
+        file.write_at(&parts, position).during("write", &path)?;
+        if !entries.is_empty() {
+            self.write_index(tp, &segment, first_entry, &entries)?;
+        }
+        Ok(Written { segment, end, epochs })
+    }
+}
+
+/// What an append needs to know of its partition.
+struct Tail {
+    segment: Option<Segment>,
+    end: Offset,
+    epoch: Option<LeaderEpoch>,
+}
+
+impl Tail {
+    fn of(partition: &Partition) -> Self {
+        let epoch = partition.epochs.last().map(|(epoch, _)| *epoch);
+        Self { segment: partition.segments.last().copied(), end: partition.end, epoch }
+    }
+}
+
+/// What an append changes of its partition, once the bytes are written.
+struct Written {
+    segment: Segment,
+    end: Offset,
+    epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl Written {
+    fn publish(self, partition: &mut Partition) {
+        partition.end = self.end;
+        partition.epochs.extend(self.epochs);
+        match partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
+            Some(last) => *last = self.segment,
+            None => partition.segments.push(self.segment),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A partition's folder: `partitions/<topic id>-<partition>/`, with segments `<base offset, 20 digits>.log` of
+//! record batches one after the other, byte for byte as on the wire, and beside each its sparse `.index`.
+//!
+//! Segments are written behind the write-ahead log, by one thread, without sync. What a checkpoint covers is
+//! synced; everything after it is written again from the write-ahead log at the next start, so nothing else
+//! about these files needs to be trusted, and indexes (a hint, proven at each use) are never synced while
+//! they grow.
+//!
+//! Kafka's CRC covers neither a batch's base offset nor its leader epoch. So a reader also checks that each
+//! batch starts where the one before it ended, and that its epoch is the one that the partition's state has
+//! for that offset.
+
+mod append;
+mod index;
+mod read;
+mod truncate;
+
+pub(crate) use append::Dirty;
+pub use read::ReadError;
+pub(crate) use read::tail_batches;
+pub(crate) use truncate::remove_if_there;
+
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use std::path::{Path, PathBuf};
+
+/// What is known of a partition, in memory and in checkpoints. No more than some hundred bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    /// Ascending; the last is appended to.
+    pub(crate) segments: Vec<Segment>,
+    /// Each leader epoch with the offset of its first record, ascending.
+    pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The first offset that is known to be unreadable.
+    pub(crate) damaged: Option<Offset>,
+    /// Counts the changes that make what a reader saw before meaningless: truncations and the deletion.
+    pub(crate) version: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Distinguishes segments of the same name over time, within this process.
+    pub(crate) uid: u64,
+    pub(crate) base: Offset,
+    /// Bytes that hold batches.
+    pub(crate) len: u64,
+    pub(crate) index_entries: u32,
+    /// Where the last indexed batch begins.
+    pub(crate) last_indexed: u64,
+}
+
+impl Partition {
+    pub(crate) fn new(start: Offset) -> Self {
+        Self { start, end: start, segments: Vec::new(), epochs: Vec::new(), damaged: None, version: 0 }
+    }
+
+    /// The leader epoch that the batch at `offset` must carry.
+    pub(crate) fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        epoch_at(&self.epochs, offset)
+    }
+}
+
+fn epoch_at(epochs: &[(LeaderEpoch, Offset)], offset: Offset) -> Option<LeaderEpoch> {
+    let after = epochs.partition_point(|(_, start)| *start <= offset);
+    epochs.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
+}
+
+/// The partition's folder.
+pub(crate) fn folder(root: &Path, tp: TopicPartition) -> PathBuf {
+    root.join(tp.to_string())
+}
+
+/// The partition that a folder's name stands for.
+pub(crate) fn parse_folder(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let topic = chronik_core::ids::TopicId(uuid::Uuid::try_parse(topic).ok()?);
+    let tp = TopicPartition { topic, partition: chronik_core::ids::PartitionId(partition.parse().ok()?) };
+    (tp.to_string() == name).then_some(tp)
+}
+
+pub(crate) fn log_name(base: Offset) -> String {
+    format!("{:020}.log", base.0)
+}
+
+pub(crate) fn index_name(base: Offset) -> String {
+    format!("{:020}.index", base.0)
+}

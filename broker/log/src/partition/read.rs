@@ -1,0 +1,373 @@
+//! Reading segments, and never serving what was not checked.
+
+use super::{Partition, Segment, epoch_at};
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::store::{Kind, Store};
+use bytes::Bytes;
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::{BatchHeader, HEADER_LEN, RecordBatch};
+use std::io;
+
+/// Bytes that a walk over headers reads at once.
+const WINDOW: usize = 16 * 1024;
+/// Where the bytes of a batch begin that its CRC covers.
+const CRC_FROM: usize = 21;
+/// How often a read starts again because the log was truncated under it.
+const ATTEMPTS: usize = 16;
+
+/// Why a partition cannot be read there.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such partition, or it was deleted meanwhile.
+    #[error("{0} is not in this log")]
+    UnknownPartition(TopicPartition),
+    /// The offset lies before the log's start or after its end.
+    #[error("offset {offset} is outside of the log, which holds {start} to {end}")]
+    OutOfRange {
+        /// The one asked for.
+        offset: Offset,
+        /// The first one there is.
+        start: Offset,
+        /// The one after the last.
+        end: Offset,
+    },
+    /// What is on the disk there is not what was written.
+    #[error("{partition} is damaged at offset {offset}: {detail}")]
+    Damaged {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is lost, as far as this read came.
+        offset: Offset,
+        /// What was found.
+        detail: String,
+    },
+    /// The disk refused.
+    #[error("cannot read {partition}: {source}")]
+    Io {
+        /// The partition.
+        partition: TopicPartition,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+/// A read that failed, before it is known whether the log changed meanwhile.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Damaged(Offset, String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// Walks over a segment's batches and checks that each continues the one before.
+pub(super) struct Cursor<'a, F> {
+    file: &'a F,
+    epochs: &'a [(LeaderEpoch, Offset)],
+    /// Where the segment's batches end.
+    len: u64,
+    pub(super) offset: Offset,
+    pub(super) position: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a, F: DiskFile> Cursor<'a, F> {
+    pub(super) fn new(file: &'a F, state: &'a Partition, segment: &Segment, from: (Offset, u64)) -> Self {
+        let window = Vec::new();
+        Self { file, epochs: &state.epochs, len: segment.len, offset: from.0, position: from.1, window, window_at: 0 }
+    }
+
+    /// The header of the batch at the cursor, which stays there; `None` at the segment's end. The CRC is
+    /// checked too if the whole batch is within the bytes read.
+    pub(super) fn peek(&mut self) -> Result<Option<BatchHeader>, Failure> {
+        let left = self.len.saturating_sub(self.position);
+        if left == 0 {
+            return Ok(None);
+        }
+        let damaged = |why: String| Err(Failure::Damaged(self.offset, why));
+        if left < HEADER_LEN as u64 {
+            return damaged(format!("{left} bytes at {} are no batch", self.position));
+        }
+        let mut bytes = self.in_window();
+        let whole = |b: &[u8]| BatchHeader::read(b).is_ok_and(|h| h.total_len <= b.len() || h.total_len > WINDOW);
+        if bytes.len() < HEADER_LEN || !whole(bytes) {
+            self.window.resize(left.min(WINDOW as u64) as usize, 0);
+            self.window_at = self.position;
+            let read = self.file.read_at(&mut self.window, self.position);
+            self.window.truncate(*read.as_ref().unwrap_or(&0));
+            read?;
+            bytes = &self.window;
+        }
+        let header = match BatchHeader::read(bytes) {
+            Ok(header) => header,
+            Err(e) => return damaged(e.to_string()),
+        };
+        if header.total_len as u64 > left {
+            return damaged(format!("a batch of {} bytes where {left} are left", header.total_len));
+        }
+        if header.total_len <= WINDOW && header.total_len > bytes.len() {
+            return damaged("the segment's file is too short".into());
+        }
+        if header.base_offset != self.offset || header.last_offset_delta < 0 {
+            return damaged(format!("a batch with offsets from {} stands there", header.base_offset));
+        }
+        if epoch_at(self.epochs, header.base_offset) != Some(header.leader_epoch) {
+            return damaged(format!("leader epoch {} is not that of its offset", header.leader_epoch));
+        }
+        if let Some(batch) = bytes.get(..header.total_len)
+            && crc32c::crc32c(&batch[CRC_FROM..]) != header.crc
+        {
+            return damaged("its CRC does not fit its bytes".into());
+        }
+        Ok(Some(header))
+    }
+
+    /// Moves past a batch that was peeked at.
+    pub(super) fn skip(&mut self, header: &BatchHeader) {
+        self.position += header.total_len as u64;
+        self.offset = header.end_offset();
+    }
+
+    /// Moves to the first batch that ends after `offset`.
+    pub(super) fn seek(&mut self, offset: Offset) -> Result<Option<BatchHeader>, Failure> {
+        while let Some(header) = self.peek()? {
+            if header.end_offset() > offset {
+                return Ok(Some(header));
+            }
+            self.skip(&header);
+        }
+        Ok(None)
+    }
+
+    /// Moves to the batch that begins at `offset` or holds it, without looking at what begins there.
+    pub(super) fn seek_start(&mut self, offset: Offset) -> Result<(), Failure> {
+        while self.offset < offset {
+            match self.peek()? {
+                Some(header) if header.end_offset() <= offset => self.skip(&header),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn in_window(&self) -> &[u8] {
+        let skipped = self.position.checked_sub(self.window_at).unwrap_or(u64::MAX);
+        usize::try_from(skipped).ok().and_then(|n| self.window.get(n..)).unwrap_or(&[])
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Whole batches from the one that holds `from`, up to those that end at `up_to`.
+    pub(crate) fn read(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordBatch>, ReadError> {
+        self.consistently(tp, |state| {
+            in_range(state, from)?;
+            let up_to = up_to.min(state.end);
+            if from >= up_to {
+                return Ok(Ok(Vec::new()));
+            }
+            Ok(self.read_batches(tp, state, from, up_to, max_bytes))
+        })
+    }
+
+    /// Visits the header of each batch from the one that holds `from`, to the applied end.
+    pub(crate) fn scan(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        mut visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        let mut next = from;
+        loop {
+            // One segment at a time; headers are handed out when the segment is known not to have changed.
+            let mut headers = Vec::new();
+            let end = self.consistently(tp, |state| {
+                in_range(state, next)?;
+                headers.clear();
+                Ok(self.scan_segment(tp, state, next, &mut headers).map(|()| state.end))
+            })?;
+            headers.iter().for_each(&mut visit);
+            match headers.last() {
+                Some(last) if last.end_offset() < end => next = last.end_offset(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs a read on a snapshot of the partition, again if a truncation came between.
+    fn consistently<T>(
+        &self,
+        tp: TopicPartition,
+        mut read: impl FnMut(&Partition) -> Result<Result<T, Failure>, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
+            let state = shared.read().clone();
+            let result = read(&state)?;
+            if shared.read().version != state.version && attempt < ATTEMPTS {
+                continue;
+            }
+            return result.map_err(|failure| match failure {
+                Failure::Io(source) => ReadError::Io { partition: tp, source },
+                Failure::Damaged(offset, detail) => {
+                    let mut now = shared.write();
+                    if now.version == state.version && now.damaged.is_none_or(|d| d > offset) {
+                        tracing::error!(partition = %tp, %offset, detail, "partition is damaged");
+                        now.damaged = Some(offset);
+                    }
+                    ReadError::Damaged { partition: tp, offset, detail }
+                }
+            });
+        }
+    }
+
+    fn read_batches(
+        &self,
+        tp: TopicPartition,
+        state: &Partition,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordBatch>, Failure> {
+        let segment = segment_of(state, from).ok_or_else(|| gone(from))?;
+        let file = self.file(tp, &segment, Kind::Log).or_else(|e| not_found(e, from))?;
+        let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, from));
+        let first = cursor.seek(from)?.ok_or_else(|| gone(from))?;
+        if first.end_offset() > up_to {
+            return Ok(Vec::new());
+        }
+        // Whole batches only, so the bytes asked for may grow to those of the first batch, and are otherwise
+        // bounded by what the segment has.
+        let len = (max_bytes.max(first.total_len) as u64).min(segment.len - cursor.position) as usize;
+        let mut bytes = vec![0; len];
+        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => Failure::Damaged(from, "the segment's file is too short".into()),
+            _ => Failure::Io(e),
+        })?;
+        let mut bytes = Bytes::from(bytes);
+        let mut batches = Vec::new();
+        let mut next = first.base_offset;
+        while let Ok(header) = BatchHeader::read(&bytes) {
+            if header.total_len > bytes.len() || (!batches.is_empty() && header.end_offset() > up_to) {
+                break;
+            }
+            match checked(bytes.split_to(header.total_len), next, state) {
+                Ok(batch) => {
+                    next = header.end_offset();
+                    batches.push(batch);
+                }
+                // What is good is served; the next read finds the damage first.
+                Err(_) if !batches.is_empty() => break,
+                Err(detail) => return Err(Failure::Damaged(next, detail)),
+            }
+        }
+        if batches.is_empty() {
+            return Err(Failure::Damaged(next, "its header changed while it was read".into()));
+        }
+        Ok(batches)
+    }
+
+    fn scan_segment(
+        &self,
+        tp: TopicPartition,
+        state: &Partition,
+        from: Offset,
+        headers: &mut Vec<BatchHeader>,
+    ) -> Result<(), Failure> {
+        if from >= state.end {
+            return Ok(());
+        }
+        let segment = segment_of(state, from).ok_or_else(|| gone(from))?;
+        let file = self.file(tp, &segment, Kind::Log).or_else(|e| not_found(e, from))?;
+        let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, from));
+        let mut next = cursor.seek(from)?;
+        while let Some(header) = next {
+            headers.push(header);
+            cursor.skip(&header);
+            if headers.len() >= 4096 {
+                return Ok(());
+            }
+            next = cursor.peek()?;
+        }
+        if headers.is_empty() { Err(gone(from)) } else { Ok(()) }
+    }
+}
+
+/// The batches at `position` that are whole, right, and continue the partition.
+pub(crate) fn tail_batches<F: DiskFile>(
+    file: &F,
+    mut position: u64,
+    partition: &Partition,
+) -> Result<Vec<RecordBatch>, io::Error> {
+    let file_len = file.len()?;
+    let (mut batches, mut next) = (Vec::new(), partition.end);
+    let mut epoch = partition.epochs.last().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch);
+    loop {
+        let mut header = [0; HEADER_LEN];
+        if file.read_at(&mut header, position)? < HEADER_LEN {
+            return Ok(batches);
+        }
+        let Ok(header) = BatchHeader::read(&header) else { return Ok(batches) };
+        if header.base_offset != next
+            || header.leader_epoch < epoch
+            || header.last_offset_delta < 0
+            || position + header.total_len as u64 > file_len
+        {
+            return Ok(batches);
+        }
+        let mut bytes = vec![0; header.total_len];
+        read_exact_at(file, &mut bytes, position)?;
+        let Ok(batch) = RecordBatch::check(bytes.into()) else { return Ok(batches) };
+        position += header.total_len as u64;
+        next = header.end_offset();
+        epoch = header.leader_epoch;
+        batches.push(batch);
+    }
+}
+
+fn checked(bytes: Bytes, base: Offset, state: &Partition) -> Result<RecordBatch, String> {
+    let batch = RecordBatch::check(bytes).map_err(|e| e.to_string())?;
+    let header = batch.header();
+    if header.base_offset != base || header.last_offset_delta < 0 {
+        return Err(format!("a batch with offsets from {} stands there", header.base_offset));
+    }
+    if state.epoch_at(base) != Some(header.leader_epoch) {
+        return Err(format!("leader epoch {} is not that of its offset", header.leader_epoch));
+    }
+    Ok(batch)
+}
+
+fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadError> {
+    if offset < state.start || offset > state.end {
+        return Err(ReadError::OutOfRange { offset, start: state.start, end: state.end });
+    }
+    Ok(())
+}
+
+pub(super) fn segment_of(state: &Partition, offset: Offset) -> Option<Segment> {
+    let after = state.segments.partition_point(|s| s.base <= offset);
+    state.segments.get(after.checked_sub(1)?).copied()
+}
+
+fn gone(offset: Offset) -> Failure {
+    Failure::Damaged(offset, "its segment ends before it".into())
+}
+
+fn not_found<T>(e: io::Error, offset: Offset) -> Result<T, Failure> {
+    if e.kind() == io::ErrorKind::NotFound {
+        return Err(Failure::Damaged(offset, "its segment's file is missing".into()));
+    }
+    Err(e.into())
+}

@@ -1,0 +1,110 @@
+//! Reading the chain of blocks back, and judging what follows its end.
+
+use super::entry::{ALIGN, BlockHeader, HEADER, LoggedOp, decode_op};
+use super::{Position, segment};
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::error::{IoContext, LogError};
+use bytes::Bytes;
+use std::io;
+use std::path::Path;
+
+/// Visits every operation from `from` on, in order, and returns where the log ends. Refuses a log of which
+/// something durable is missing.
+pub(crate) fn replay<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    from: Position,
+    run: u64,
+    mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
+) -> Result<Position, LogError> {
+    let segments = segment::list(disk, dir).during("list", dir)?;
+    if segments.binary_search(&from.segment).is_err() {
+        let path = segment::path(dir, from.segment);
+        return Err(LogError::corrupt(&path, "the write-ahead log's segment that the checkpoint names is missing"));
+    }
+    let mut at = from;
+    while segments.binary_search(&at.segment).is_ok() {
+        let path = segment::path(dir, at.segment);
+        let file = disk.open(&path).during("open", &path)?;
+        while let Some((header, mut payload)) = read_block(&file, at, run).during("read", &path)? {
+            for _ in 0..header.ops {
+                let op = decode_op(&mut payload)
+                    .ok_or_else(|| LogError::corrupt(&path, format!("an unknown operation at LSN {}", at.lsn)))?;
+                visit(op)?;
+            }
+            at.offset += header.block_len();
+            at.lsn.0 += header.block_len();
+        }
+        // The chain goes on in the next segment, or it ends here.
+        let next = Position { segment: at.segment + 1, offset: 0, ..at };
+        if segments.binary_search(&next.segment).is_err() {
+            break;
+        }
+        let path = segment::path(dir, next.segment);
+        let file = disk.open(&path).during("open", &path)?;
+        if read_block(&file, next, run).during("read", &path)?.is_none() {
+            break;
+        }
+        at = next;
+    }
+    for number in segments.into_iter().filter(|n| *n >= at.segment) {
+        let offset = if number == at.segment { at.offset } else { 0 };
+        judge_rest(disk, dir, Position { segment: number, offset, ..at }, run)?;
+    }
+    Ok(at)
+}
+
+/// Makes the segments from `first` to `last` durable, as they are.
+pub(crate) fn sync<D: Disk>(disk: &D, dir: &Path, first: u64, last: u64) -> Result<(), LogError> {
+    for number in first..=last {
+        let path = segment::path(dir, number);
+        disk.open(&path).and_then(|file| file.sync_data()).during("sync", &path)?;
+    }
+    disk.sync_dir(dir).during("sync", dir)
+}
+
+/// The block at that position, if it is the one that belongs there.
+fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option<(BlockHeader, Bytes)>> {
+    let len = file.len()?;
+    let mut header = [0; HEADER];
+    if at.offset + HEADER as u64 > len {
+        return Ok(None);
+    }
+    read_exact_at(file, &mut header, at.offset)?;
+    let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
+    let expected = header.lsn == at.lsn && header.segment == at.segment && header.run == run;
+    if !expected || at.offset + HEADER as u64 + u64::from(header.payload_len) > len {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.payload_len as usize];
+    read_exact_at(file, &mut payload, at.offset + HEADER as u64)?;
+    Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
+}
+
+/// Looks behind the end of the chain for proof that more than the chain was durable once.
+fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<(), LogError> {
+    let path = segment::path(dir, end.segment);
+    let file = disk.open(&path).during("open", &path)?;
+    let len = file.len().during("measure", &path)?;
+    let mut at = end.offset;
+    while at + HEADER as u64 <= len {
+        let mut header = [0; HEADER];
+        read_exact_at(&file, &mut header, at).during("read", &path)?;
+        if let Some(h) = BlockHeader::decode(&header).filter(|h| h.segment == end.segment) {
+            if h.run == run && h.synced > end.lsn {
+                let detail = format!(
+                    "the write-ahead log is valid up to LSN {} only, but the block at byte {at} was written when all up \
+                     to LSN {} was synced",
+                    end.lsn, h.synced
+                );
+                return Err(LogError::corrupt(&path, detail));
+            }
+            if h.run > run {
+                let detail = format!("it holds blocks of run {}, but the checkpoint is of run {run}", h.run);
+                return Err(LogError::corrupt(&path, detail));
+            }
+        }
+        at += ALIGN as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Writing blocks, rolling to the next segment, and using old segments again.
+
+use super::entry::{BlockHeader, HEADER, block_len, encode_op, op_len};
+use super::{Position, segment};
+use crate::Op;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{IoContext, LogError};
+use chronik_core::ids::Lsn;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+/// A new segment grows by this much at a time.
+const STEP: u64 = 1024 * 1024;
+/// Superfluous segments that are kept for use; the rest are removed.
+const MAX_FREE: usize = 8;
+
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+
+pub(crate) struct WalWriter<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    segment_bytes: u64,
+    run: u64,
+    file: D::File,
+    at: Position,
+    /// The current file's length.
+    allocated: u64,
+    synced: Lsn,
+    /// Superfluous segments, to be used again.
+    free: Vec<u64>,
+    /// Segments that the next checkpoint's position may make superfluous, ascending; the last is written.
+    live: Vec<u64>,
+    /// Files of this round that were left for the next segment.
+    left: Vec<D::File>,
+}
+
+impl<D: Disk> WalWriter<D> {
+    /// Starts a run in a segment of its own, with a number above all `existing` ones, which it may use again
+    /// after [`Self::recycle`]. The segment exists durably when this returns.
+    pub(crate) fn start(
+        disk: D,
+        dir: PathBuf,
+        segment_bytes: u64,
+        run: u64,
+        lsn: Lsn,
+        existing: Vec<u64>,
+    ) -> Result<Self, LogError> {
+        let number = existing.last().map_or(0, |n| n + 1);
+        let path = segment::path(&dir, number);
+        let file = disk.create(&path).during("create", &path)?;
+        disk.sync_dir(&dir).during("sync", &dir)?;
+        let mut live = existing;
+        live.push(number);
+        Ok(Self {
+            disk,
+            dir,
+            segment_bytes,
+            run,
+            file,
+            at: Position { lsn, segment: number, offset: 0 },
+            allocated: 0,
+            synced: lsn,
+            free: Vec::new(),
+            live,
+            left: Vec::new(),
+        })
+    }
+
+    /// Where the next block goes.
+    pub(crate) fn position(&self) -> Position {
+        self.at
+    }
+
+    pub(crate) fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// Writes the operations without syncing them. Returns the bytes written.
+    pub(crate) fn write(&mut self, mut ops: &[Op]) -> Result<u64, LogError> {
+        let before = self.at.lsn;
+        while !ops.is_empty() {
+            let room = self.segment_bytes.saturating_sub(self.at.offset) as usize;
+            let mut payload = 0;
+            let fits = |op: &&Op| {
+                payload += op_len(op);
+                block_len(payload) <= room
+            };
+            let n = ops.iter().take_while(fits).count();
+            if n == 0 && self.at.offset > 0 {
+                self.roll()?;
+                continue;
+            }
+            // What is larger than a segment gets one to itself.
+            let (now, later) = ops.split_at(n.max(1));
+            self.write_block(now)?;
+            ops = later;
+        }
+        Ok(self.at.lsn.0 - before.0)
+    }
+
+    /// Makes all that was written durable: one sync, and one more for each segment that the round filled.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        for file in self.left.drain(..) {
+            file.sync_data().during("sync a segment in", &self.dir)?;
+        }
+        self.file.sync_data().during("sync", &segment::path(&self.dir, self.at.segment))?;
+        self.synced = self.at.lsn;
+        Ok(())
+    }
+
+    /// Segments before `number` hold nothing that a recovery needs any more.
+    pub(crate) fn recycle(&mut self, number: u64) -> Result<(), LogError> {
+        let keep = self.live.partition_point(|n| *n < number);
+        for n in self.live.drain(..keep) {
+            let path = segment::path(&self.dir, n);
+            let oversized = self.disk.open(&path).and_then(|f| f.len()).during("measure", &path)? > self.segment_bytes;
+            if oversized || self.free.len() >= MAX_FREE {
+                self.disk.remove(&path).during("remove", &path)?;
+            } else {
+                self.free.push(n);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, ops: &[Op]) -> Result<(), LogError> {
+        let heads: Vec<_> = ops.iter().map(encode_op).collect();
+        let mut parts = vec![IoSlice::new(&[])];
+        let (mut payload_len, mut payload_crc) = (0, 0);
+        for (op, head) in ops.iter().zip(&heads) {
+            let batch = match op {
+                Op::Append { batch, .. } => &batch.bytes()[..],
+                Op::Truncate { .. } | Op::Delete { .. } => &[],
+            };
+            payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), batch);
+            payload_len += head.len() + batch.len();
+            parts.push(IoSlice::new(head));
+            parts.push(IoSlice::new(batch));
+        }
+        let header = BlockHeader {
+            payload_len: payload_len as u32,
+            payload_crc,
+            lsn: self.at.lsn,
+            synced: self.synced,
+            segment: self.at.segment,
+            run: self.run,
+            ops: ops.len() as u32,
+        };
+        let bytes = header.encode();
+        parts[0] = IoSlice::new(&bytes);
+        let end = self.at.offset + header.block_len();
+        let mut zeroes = block_len(payload_len) - HEADER - payload_len;
+        if end > self.allocated {
+            self.allocated = end.next_multiple_of(STEP).min(self.segment_bytes).max(end);
+            zeroes += (self.allocated - end) as usize;
+        }
+        while zeroes > 0 {
+            let n = zeroes.min(ZEROES.len());
+            parts.push(IoSlice::new(&ZEROES[..n]));
+            zeroes -= n;
+        }
+        self.file.write_at(&parts, self.at.offset).during("write", &segment::path(&self.dir, self.at.segment))?;
+        self.at.offset = end;
+        self.at.lsn.0 += header.block_len();
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Result<(), LogError> {
+        let number = self.at.segment + 1;
+        let path = segment::path(&self.dir, number);
+        let file = if let Some(old) = self.free.pop() {
+            let old = segment::path(&self.dir, old);
+            self.disk.rename(&old, &path).during("rename", &old)?;
+            self.disk.open(&path).during("open", &path)?
+        } else {
+            self.disk.create(&path).during("create", &path)?
+        };
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        self.allocated = file.len().during("measure", &path)?;
+        self.left.push(std::mem::replace(&mut self.file, file));
+        self.at.segment = number;
+        self.at.offset = 0;
+        self.live.push(number);
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The one thread that writes a broker's log.
+//!
+//! It takes all that queued while the last sync ran, commits it as one round, answers, and applies. There is
+//! no timer: an idle disk takes a single operation at once, a busy one many together. Checkpoints are
+//! carried out by a second thread, so that rounds go on meanwhile.
+
+use crate::Op;
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::log::Log;
+use crate::wal::Position;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Bytes that one round takes at most, but for an operation that is larger by itself.
+const MAX_ROUND_BYTES: usize = 8 * 1024 * 1024;
+
+type Done = Box<dyn FnOnce() + Send>;
+
+/// What one round was.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitStats {
+    /// Operations in it.
+    pub ops: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// How long its write and sync took.
+    pub took: Duration,
+}
+
+/// Submits operations to the writer thread. When the last clone is gone the thread does what is queued,
+/// makes a checkpoint and ends.
+pub struct Writer {
+    queue: Arc<Queue>,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+    handles: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    ops: VecDeque<(Op, Done)>,
+    closing: bool,
+    dead: bool,
+    checkpoint: Option<Result<Position, LogError>>,
+}
+
+impl Writer {
+    /// Starts the thread. `on_fatal` is called on it, once, when the log cannot go on: the process should end.
+    pub fn spawn<D: Disk>(log: Log<D>, on_fatal: impl FnOnce(LogError) + Send + 'static) -> (Self, JoinHandle<()>) {
+        Self::spawn_observed(log, |_| {}, on_fatal)
+    }
+
+    /// [`Self::spawn`]; `observe` is called on the thread after each round, before its answers.
+    pub fn spawn_observed<D: Disk>(
+        log: Log<D>,
+        observe: impl Fn(CommitStats) + Send + 'static,
+        on_fatal: impl FnOnce(LogError) + Send + 'static,
+    ) -> (Self, JoinHandle<()>) {
+        let state = Mutex::default();
+        let queue = Arc::new(Queue { state, wake: Condvar::new(), handles: AtomicUsize::new(1) });
+        let thread = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let mut rounds = Rounds { log, queue: &queue, checkpointing: None };
+                if let Err(e) = rounds.run(&observe) {
+                    tracing::error!(error = %e, "the log cannot go on");
+                    let abandoned = {
+                        let mut state = queue.lock();
+                        state.dead = true;
+                        std::mem::take(&mut state.ops)
+                    };
+                    drop(abandoned);
+                    on_fatal(e);
+                }
+                rounds.join_checkpoint();
+            })
+        };
+        (Self { queue }, thread)
+    }
+
+    /// Queues an operation. `done` is called on the writer thread when it is durable; for a truncation or
+    /// deletion, when it is applied too. Operations take effect in the order of submission. After a fatal
+    /// error, or after [`Self::close`], nothing is done and `done` is dropped without a call.
+    pub fn submit(&self, op: Op, done: Done) {
+        let mut state = self.queue.lock();
+        if state.dead || state.closing {
+            // What `done` owns may come back here when it is dropped.
+            drop(state);
+            return;
+        }
+        state.ops.push_back((op, done));
+        if state.ops.len() == 1 {
+            self.queue.wake.notify_one();
+        }
+    }
+
+    /// Ends the thread after what is queued now, for all clones. Join its handle to wait for that.
+    pub fn close(self) {
+        self.queue.close();
+    }
+}
+
+impl Clone for Writer {
+    fn clone(&self) -> Self {
+        self.queue.handles.fetch_add(1, Ordering::Relaxed);
+        Self { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.queue.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.queue.close();
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+}
+
+struct Rounds<'a, D: Disk> {
+    log: Log<D>,
+    queue: &'a Arc<Queue>,
+    checkpointing: Option<JoinHandle<()>>,
+}
+
+/// What the thread does next.
+enum Next {
+    Commit(Vec<Op>, Vec<Done>),
+    Checkpointed(Result<Position, LogError>),
+    End,
+}
+
+impl<D: Disk> Rounds<'_, D> {
+    fn run(&mut self, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
+        loop {
+            match self.next() {
+                Next::Commit(ops, done) => self.round(&ops, done, observe)?,
+                Next::Checkpointed(result) => {
+                    self.join_checkpoint();
+                    self.log.finish_checkpoint(result?)?;
+                }
+                Next::End => return self.end(),
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let mut state = self.queue.lock();
+        loop {
+            if let Some(result) = state.checkpoint.take() {
+                return Next::Checkpointed(result);
+            }
+            if !state.ops.is_empty() {
+                break;
+            }
+            if state.closing {
+                return Next::End;
+            }
+            state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut ops, mut dones, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((op, _)) = state.ops.front() {
+            // A truncation has its round to itself: where it ends is known when all before it is applied, and
+            // what comes next can count on it.
+            let alone = !matches!(op, Op::Append { .. });
+            bytes += op.bytes();
+            if !ops.is_empty() && (alone || bytes > MAX_ROUND_BYTES) {
+                break;
+            }
+            let Some((op, done)) = state.ops.pop_front() else { break };
+            ops.push(op);
+            dones.push(done);
+            if alone {
+                break;
+            }
+        }
+        Next::Commit(ops, dones)
+    }
+
+    fn round(&mut self, ops: &[Op], mut dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
+        let begin = Instant::now();
+        self.log.commit(ops)?;
+        observe(CommitStats { ops: ops.len(), bytes: ops.iter().map(Op::bytes).sum(), took: begin.elapsed() });
+        let last = if matches!(ops.last(), Some(Op::Append { .. })) { None } else { dones.pop() };
+        for done in dones {
+            done();
+        }
+        self.log.apply_only(ops)?;
+        if let Some(done) = last {
+            done();
+        }
+        if self.checkpointing.is_none() && self.log.checkpoint_due() {
+            let job = self.log.begin_checkpoint();
+            let queue = Arc::clone(self.queue);
+            self.checkpointing = Some(thread::spawn(move || {
+                let result = job.run();
+                queue.lock().checkpoint = Some(result);
+                queue.wake.notify_one();
+            }));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), LogError> {
+        self.join_checkpoint();
+        if let Some(result) = self.queue.lock().checkpoint.take() {
+            self.log.finish_checkpoint(result?)?;
+        }
+        self.log.checkpoint()
+    }
+
+    fn join_checkpoint(&mut self) {
+        if let Some(thread) = self.checkpointing.take() {
+            // It does not panic; if it did, its result is missing and no segment is recycled.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Batches, a model of what a log must hold, and a workload that goes through everything a log does.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use bytes::Bytes;
+use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_log::{Disk, Log, LogReader, Op, Options, RecoveredPartition};
+use std::collections::BTreeMap;
+
+/// A small deterministic generator (xorshift).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound.max(1)
+    }
+}
+
+pub(crate) fn partition(n: u8) -> TopicPartition {
+    TopicPartition { topic: TopicId(uuid::Uuid::from_bytes([n / 2; 16])), partition: PartitionId(i32::from(n % 2)) }
+}
+
+/// A batch of `records` records with a body of `bytes` bytes that `tag` fills.
+pub(crate) fn batch(base: i64, epoch: i32, records: i32, bytes: usize, tag: u64) -> RecordBatch {
+    let mut b = vec![0u8; 61];
+    b[8..12].copy_from_slice(&((49 + bytes) as i32).to_be_bytes());
+    b[16] = 2;
+    b[23..27].copy_from_slice(&(records - 1).to_be_bytes());
+    b[43..51].copy_from_slice(&(-1i64).to_be_bytes());
+    b[57..61].copy_from_slice(&records.to_be_bytes());
+    b.extend(tag.to_le_bytes().iter().cycle().take(bytes));
+    let crc = crc32c::crc32c(&b[21..]);
+    b[17..21].copy_from_slice(&crc.to_be_bytes());
+    RecordBatch::check(b.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(epoch))
+}
+
+/// Sizes so small that segments roll, indexes fill, checkpoints and recycling happen all the time.
+pub(crate) fn tiny() -> Options {
+    Options {
+        wal_segment_bytes: 16 * 1024,
+        segment_bytes: 3000,
+        index_interval_bytes: 300,
+        checkpoint_bytes: 40 * 1024,
+        max_open_files: 4,
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartitionModel {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) batches: Vec<Bytes>,
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Model(pub(crate) BTreeMap<TopicPartition, PartitionModel>);
+
+fn span(bytes: &Bytes) -> (i64, i64) {
+    let batch = RecordBatch::check(bytes.clone()).expect("a valid batch");
+    (batch.header().base_offset.0, batch.header().end_offset().0)
+}
+
+impl Model {
+    pub(crate) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Append { partition, batch } => {
+                let base = batch.header().base_offset.0;
+                let fresh = PartitionModel { start: base, end: base, batches: Vec::new() };
+                let p = self.0.entry(*partition).or_insert(fresh);
+                assert_eq!(p.end, base, "the workload appends at the end");
+                p.end = batch.header().end_offset().0;
+                p.batches.push(batch.bytes().clone());
+            }
+            Op::Truncate { partition, to } => {
+                let Some(p) = self.0.get_mut(partition) else { return };
+                if to.0 >= p.end {
+                    return;
+                }
+                p.batches.retain(|b| span(b).1 <= to.0);
+                p.start = p.start.min(to.0);
+                p.end = p.batches.last().map_or(p.start, |b| span(b).1);
+            }
+            Op::Delete { partition } => {
+                self.0.remove(partition);
+            }
+        }
+    }
+
+    /// What an opened log really holds, read back through its reader.
+    pub(crate) fn found<D: Disk>(reader: &LogReader<D>, recovered: &[RecoveredPartition]) -> Self {
+        let mut model = Self::default();
+        for r in recovered {
+            assert_eq!(reader.state(r.partition).as_ref(), Some(r));
+            assert_eq!(r.damaged, None);
+            let mut batches = Vec::new();
+            let mut next = r.start;
+            while next < r.end {
+                let read = reader.read(r.partition, next, r.end, 500).expect("it can be read");
+                next = read.last().expect("there is more").header().end_offset();
+                batches.extend(read.into_iter().map(|b| b.bytes().clone()));
+            }
+            assert_eq!(next, r.end);
+            let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+            let mut headers = 0;
+            reader
+                .scan(r.partition, r.start, |h| {
+                    headers += 1;
+                    if epochs.last().is_none_or(|(e, _)| *e < h.leader_epoch) {
+                        epochs.push((h.leader_epoch, h.base_offset));
+                    }
+                })
+                .expect("it can be scanned");
+            assert_eq!((headers, &epochs), (batches.len(), &r.epochs));
+            model.0.insert(r.partition, PartitionModel { start: r.start.0, end: r.end.0, batches });
+        }
+        model
+    }
+}
+
+/// A workload over a few partitions; the same seed gives the same rounds.
+pub(crate) struct Workload {
+    random: Random,
+    epoch: i32,
+    tag: u64,
+}
+
+impl Workload {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), epoch: 0, tag: seed << 32 }
+    }
+
+    /// A round of operations that fit `model`, which is the log as it is now.
+    pub(crate) fn round(&mut self, model: &Model, epoch_at_least: i32) -> Vec<Op> {
+        let mut model = model.clone();
+        self.epoch = self.epoch.max(epoch_at_least);
+        let mut ops = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            let tp = partition(self.random.below(4) as u8);
+            let known = model.0.get(&tp).cloned();
+            let choice = self.random.below(20);
+            let op = match known {
+                Some(p) if choice < 3 => {
+                    self.epoch += 1;
+                    // Mostly near the end, sometimes far back, and now and then before the start.
+                    let back = self.random.below(if choice == 0 { 60 } else { 9 }) as i64;
+                    Op::Truncate { partition: tp, to: Offset((p.end - back).max(0)) }
+                }
+                Some(_) if choice == 3 && self.random.below(3) == 0 => Op::Delete { partition: tp },
+                known => {
+                    self.tag += 1;
+                    let base = known.map_or(self.random.below(3) as i64 * 10, |p| p.end);
+                    let size = if choice == 19 { 3500 + self.random.below(15_000) } else { self.random.below(400) };
+                    let records = 1 + self.random.below(4) as i32;
+                    Op::Append { partition: tp, batch: batch(base, self.epoch, records, size as usize, self.tag) }
+                }
+            };
+            // As the writer does: where a truncation ends is known when all before it is applied.
+            let alone = !matches!(op, Op::Append { .. });
+            if alone && !ops.is_empty() {
+                break;
+            }
+            model.apply(&op);
+            ops.push(op);
+            if alone {
+                break;
+            }
+        }
+        ops
+    }
+
+    /// Commits and applies rounds until the disk fails. `model` is what is durable then; returned is the round
+    /// of which nobody knows.
+    pub(crate) fn run<D: Disk>(&mut self, log: &mut Log<D>, model: &mut Model, rounds: usize) -> Result<(), Vec<Op>> {
+        for _ in 0..rounds {
+            let ops = self.round(model, greatest_epoch(log, model));
+            log.commit(&ops).map_err(|_| ops.clone())?;
+            for op in &ops {
+                model.apply(op);
+            }
+            log.apply(&ops).map_err(|_| Vec::new())?;
+        }
+        Ok(())
+    }
+}
+
+fn greatest_epoch<D: Disk>(log: &Log<D>, model: &Model) -> i32 {
+    let reader = log.reader();
+    let last = |tp: &TopicPartition| reader.state(*tp)?.epochs.last().map(|(e, _)| e.0);
+    model.0.keys().filter_map(last).max().unwrap_or(0)
+}

@@ -1,0 +1,262 @@
+//! Damage is noticed, never served, and costs no other partition.
+
+mod common;
+
+use chronik_core::ids::Offset;
+use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use common::{Model, Workload, batch, partition, tiny};
+use std::path::{Path, PathBuf};
+
+const DIR: &str = "/broker/data";
+
+fn open(disk: &SimulatedDisk) -> Result<(Log<SimulatedDisk>, Vec<RecoveredPartition>), LogError> {
+    Log::open(disk.clone(), Path::new(DIR), tiny())
+}
+
+/// A log as a killed process leaves it, what it holds, and what it held before its last round.
+fn worked(seed: u64) -> (SimulatedDisk, Model, Model) {
+    let disk = SimulatedDisk::new(seed);
+    let (mut log, _) = open(&disk).expect("it opens");
+    let (mut model, mut workload) = (Model::default(), Workload::new(seed));
+    workload.run(&mut log, &mut model, 60).expect("the disk is whole");
+    let before = model.clone();
+    workload.run(&mut log, &mut model, 1).expect("the disk is whole");
+    (disk, model, before)
+}
+
+/// Everything of the partition that is served, and whether damage was met.
+fn served(reader: &LogReader<SimulatedDisk>, r: &RecoveredPartition) -> (Vec<bytes::Bytes>, bool) {
+    let (mut batches, mut next) = (Vec::new(), r.start);
+    while next < r.end {
+        match reader.read(r.partition, next, r.end, 700) {
+            Ok(read) => {
+                next = read.last().expect("there is more").header().end_offset();
+                batches.extend(read.into_iter().map(|b| b.bytes().clone()));
+            }
+            Err(ReadError::Damaged { offset, .. }) => {
+                assert!(offset >= next && offset <= r.end);
+                assert!(reader.state(r.partition).expect("it is there").damaged.is_some(), "damage is remembered");
+                return (batches, true);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    (batches, r.damaged.is_some())
+}
+
+#[derive(Default, Debug)]
+struct Outcomes {
+    refused: usize,
+    damaged: usize,
+    harmless: usize,
+}
+
+/// Opens a damaged log, and checks that what it serves is what was written.
+fn judge(disk: &SimulatedDisk, model: &Model, before: &Model, what: &str, outcomes: &mut Outcomes) {
+    let (log, recovered) = match open(disk) {
+        Ok(opened) => opened,
+        Err(LogError::Corrupt { .. }) => {
+            outcomes.refused += 1;
+            return;
+        }
+        Err(other) => panic!("{what}: {other}"),
+    };
+    let reader = log.reader();
+    let mut any_damaged = false;
+    for r in &recovered {
+        let (batches, damaged) = served(&reader, r);
+        any_damaged |= damaged;
+        // Damage to the last block of the write-ahead log cannot be told from a torn write.
+        let holds = |m: &Model| {
+            m.0.get(&r.partition).is_some_and(|p| {
+                if damaged { p.batches.starts_with(&batches) } else { p.batches == batches && p.end == r.end.0 }
+            })
+        };
+        assert!(holds(model) || holds(before), "{what}: {} is not as it was written", r.partition);
+    }
+    let count = recovered.len();
+    assert!(count == model.0.len() || count == before.0.len(), "{what}: partitions are lost");
+    *(if any_damaged { &mut outcomes.damaged } else { &mut outcomes.harmless }) += 1;
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_never_served() {
+    let mut by_kind: [(&str, Outcomes); 4] = ["checkpoint", ".wal", ".log", ".index"].map(|k| (k, Outcomes::default()));
+    for seed in 1..=3 {
+        let files = worked(seed).0.files();
+        for (path, len) in files {
+            let outcomes = by_kind.iter_mut().find(|(kind, _)| path.to_string_lossy().ends_with(kind));
+            let (_, outcomes) = outcomes.expect("a kind of file that is known");
+            let step = (len / 25).max(1) as usize;
+            for byte in (seed % step as u64..len).step_by(step) {
+                let (disk, model, before) = worked(seed);
+                assert!(disk.flip_bit(&path, byte, (byte % 8) as u8));
+                judge(&disk, &model, &before, &format!("seed {seed}, {}:{byte}", path.display()), outcomes);
+            }
+        }
+    }
+    let [(_, checkpoint), (_, wal), (_, log), (_, index)] = &by_kind;
+    assert!(checkpoint.refused > 0 && checkpoint.damaged + checkpoint.harmless == 0, "{by_kind:?}");
+    assert!(wal.refused > 0 && wal.damaged == 0, "{by_kind:?}");
+    assert!(log.damaged > 0 && log.refused == 0, "{by_kind:?}");
+    assert!(index.harmless > 0 && index.refused + index.damaged == 0, "{by_kind:?}");
+}
+
+/// Ten batches in one partition, of 200 bytes and two records each, in one segment, and the segment's file.
+fn synced_partition() -> (SimulatedDisk, PathBuf) {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk).expect("it opens");
+    for i in 0..10 {
+        let op = Op::Append { partition: partition(0), batch: batch(i * 2, 1, 2, 139, i as u64) };
+        log.commit(std::slice::from_ref(&op)).expect("the disk is whole");
+        log.apply(&[op]).expect("the disk is whole");
+    }
+    log.checkpoint().expect("the disk is whole");
+    let path = Path::new(DIR).join("partitions").join(partition(0).to_string()).join(format!("{:020}.log", 0));
+    (disk, path)
+}
+
+#[test]
+fn every_bit_of_a_batch_counts() {
+    // The sixth batch stands at byte 1000. What stands before it is served, what stands from it on is not.
+    for byte in 1000..1200 {
+        for bit in 0..8 {
+            let (disk, path) = synced_partition();
+            assert!(disk.flip_bit(&path, byte, bit));
+            let (log, recovered) = open(&disk).expect("damage to a segment does not keep the log shut");
+            let scanned = log.reader().scan(partition(0), Offset(0), |_| {});
+            assert!(matches!(scanned, Err(ReadError::Damaged { .. })), "byte {byte} bit {bit} scanned");
+            let (batches, damaged) = served(&log.reader(), &recovered[0]);
+            assert!(damaged && batches.len() <= 5, "byte {byte} bit {bit}: {} batches", batches.len());
+        }
+    }
+}
+
+#[test]
+fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
+    let (disk, path) = synced_partition();
+    assert!(disk.flip_bit(&path, 1100, 3));
+    let (mut log, _) = open(&disk).unwrap();
+    let reader = log.reader();
+    let Err(ReadError::Damaged { offset, .. }) = reader.read(partition(0), Offset(10), Offset(20), 1) else {
+        panic!("the damage is not found");
+    };
+    assert_eq!(offset, Offset(10));
+    let again = batch(10, 1, 10, 700, 99);
+    let ops =
+        [Op::Truncate { partition: partition(0), to: offset }, Op::Append { partition: partition(0), batch: again }];
+    log.commit(&ops).unwrap();
+    log.apply(&ops).unwrap();
+    assert_eq!(reader.state(partition(0)).unwrap().damaged, None);
+    assert_eq!(reader.read(partition(0), Offset(12), Offset(20), 1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
+    for cut in [0, 1, 999] {
+        let (disk, path) = synced_partition();
+        assert!(disk.cut_file(&path, cut));
+        let (mut log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered[0].damaged, Some(Offset(0)));
+        assert_eq!(recovered[0].end, Offset(20));
+        // The log goes on, and remembers.
+        let op = Op::Append { partition: partition(1), batch: batch(0, 1, 1, 10, 7) };
+        log.commit(std::slice::from_ref(&op)).unwrap();
+        log.apply(&[op]).unwrap();
+        drop(log);
+        let (_, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered.iter().map(|r| r.damaged).collect::<Vec<_>>(), [Some(Offset(0)), None]);
+    }
+}
+
+#[test]
+fn batches_that_a_damaged_wal_lost_are_taken_from_the_segments() {
+    let disk = SimulatedDisk::new(5);
+    let (mut log, _) = open(&disk).unwrap();
+    for i in 0..3 {
+        let op = Op::Append { partition: partition(0), batch: batch(i, 1, 1, 10, i as u64) };
+        log.commit(std::slice::from_ref(&op)).unwrap();
+        log.apply(&[op]).unwrap();
+    }
+    drop(log);
+    // The last of three blocks in the run's segment.
+    let (wal, _) = disk.files().into_iter().rfind(|(p, _)| p.to_string_lossy().ends_with(".wal")).unwrap();
+    assert!(disk.flip_bit(&wal, 2 * 4096 + 70, 1));
+    let (log, recovered) = open(&disk).unwrap();
+    assert_eq!(recovered[0].end, Offset(3));
+    assert_eq!(log.reader().read(partition(0), Offset(2), Offset(3), 100).unwrap().len(), 1);
+}
+
+#[test]
+fn a_log_without_its_checkpoint_is_refused() {
+    let (disk, _) = synced_partition();
+    chronik_log::Disk::remove(&disk, &Path::new(DIR).join("checkpoint")).unwrap();
+    let Err(LogError::Corrupt { path, .. }) = open(&disk) else { panic!("it opened") };
+    assert!(path.ends_with("checkpoint"));
+}
+
+#[test]
+fn a_log_without_a_wal_segment_is_refused() {
+    let (disk, _) = synced_partition();
+    for (path, _) in disk.files().iter().filter(|(p, _)| p.to_string_lossy().ends_with(".wal")) {
+        chronik_log::Disk::remove(&disk, path).unwrap();
+    }
+    assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk).unwrap();
+    let op = |base| [Op::Append { partition: partition(0), batch: batch(base, 1, 1, 10, base as u64) }];
+    log.commit(&op(0)).unwrap();
+    log.apply(&op(0)).unwrap();
+    disk.fail_sync_after(0);
+    assert!(matches!(log.commit(&op(1)), Err(LogError::Io { .. })));
+    assert!(matches!(log.commit(&op(1)), Err(LogError::Poisoned)));
+    assert!(matches!(log.apply(&op(1)), Err(LogError::Poisoned)));
+    assert!(matches!(log.checkpoint(), Err(LogError::Poisoned)));
+    drop(log);
+    disk.crash();
+    disk.restart();
+    assert_eq!(open(&disk).unwrap().1[0].end, Offset(1));
+}
+
+#[test]
+fn a_full_disk_poisons_and_loses_nothing() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk).unwrap();
+    let op = |base: i64| [Op::Append { partition: partition(0), batch: batch(base, 1, 1, 2000, base as u64) }];
+    disk.set_capacity(Some(100_000));
+    let mut durable = 0;
+    let error = loop {
+        if let Err(e) = log.commit(&op(durable)) {
+            break e;
+        }
+        durable += 1;
+        if let Err(e) = log.apply(&op(durable - 1)) {
+            break e;
+        }
+    };
+    let LogError::Io { source, .. } = error else { panic!("{error}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    drop(log);
+    disk.crash();
+    disk.restart();
+    disk.set_capacity(None);
+    let end = open(&disk).unwrap().1[0].end.0;
+    assert!(end == durable || end == durable + 1, "{end} of {durable}");
+}
+
+#[test]
+fn a_batch_that_does_not_continue_its_partition_is_refused_before_it_is_written() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk).unwrap();
+    let op = |base| Op::Append { partition: partition(0), batch: batch(base, 1, 2, 10, 1) };
+    assert!(matches!(log.commit(&[op(0), op(3)]), Err(LogError::OutOfOrder { expected: Offset(2), .. })));
+    log.commit(&[op(0), op(2)]).unwrap();
+    assert!(matches!(log.commit(&[op(2)]), Err(LogError::OutOfOrder { expected: Offset(4), .. })));
+    log.apply(&[op(0), op(2)]).unwrap();
+    assert!(matches!(log.commit(&[op(5)]), Err(LogError::OutOfOrder { expected: Offset(4), .. })));
+    log.commit(&[op(4)]).unwrap();
+}

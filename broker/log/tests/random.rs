@@ -1,0 +1,49 @@
+//! Any workload, any sizes, any crash: what was committed is there.
+
+mod common;
+
+use chronik_log::{Log, Options, SimulatedDisk};
+use common::{Model, Workload};
+use proptest::prelude::*;
+use std::path::Path;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_committed_is_there_after_any_crashes(
+        seed in any::<u64>(),
+        crashes in prop::collection::vec((1u64..400, any::<bool>()), 1..5),
+        wal_segment_bytes in 8192u64..100_000,
+        segment_bytes in 1u64..20_000,
+        index_interval_bytes in 100u64..5000,
+        checkpoint_bytes in 4096u64..200_000,
+        max_open_files in 2usize..20,
+    ) {
+        let options =
+            Options { wal_segment_bytes, segment_bytes, index_interval_bytes, checkpoint_bytes, max_open_files };
+        let disk = SimulatedDisk::new(seed);
+        let (mut model, mut workload, mut unknown) = (Model::default(), Workload::new(seed), Vec::new());
+        for (after, kill) in crashes.into_iter().map(Some).chain([None]).map(|c| c.unwrap_or((u64::MAX / 2, false))) {
+            if kill { disk.kill_after(after) } else { disk.crash_after(after) }
+            if let Ok((mut log, recovered)) = Log::open(disk.clone(), Path::new("/d"), options) {
+                let found = Model::found(&log.reader(), &recovered);
+                let mut allowed = vec![model.clone()];
+                for op in &unknown {
+                    let mut next = allowed[allowed.len() - 1].clone();
+                    next.apply(op);
+                    allowed.push(next);
+                }
+                prop_assert!(allowed.contains(&found));
+                model = found;
+                unknown = workload.run(&mut log, &mut model, 60).err().unwrap_or_default();
+            } else {
+                prop_assert!(disk.is_down(), "it opens when the disk works");
+            }
+            if !kill {
+                disk.crash();
+            }
+            disk.restart();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The writer thread answers what is durable, in order, and nothing else.
+
+mod common;
+
+use chronik_core::ids::Offset;
+use chronik_log::{Disk, Log, LogError, Op, Options, RealDisk, SimulatedDisk, Writer};
+use common::{batch, partition, tiny};
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn append(tp: u8, base: i64, bytes: usize) -> Op {
+    Op::Append { partition: partition(tp), batch: batch(base, 1, 1, bytes, base as u64) }
+}
+
+/// Submits, and says on `answers` which number is done.
+fn submit(writer: &Writer, answers: &mpsc::Sender<usize>, number: usize, op: Op) {
+    let answers = answers.clone();
+    writer.submit(op, Box::new(move || answers.send(number).unwrap_or_default()));
+}
+
+const NEVER: fn(LogError) = |e| panic!("{e}");
+
+#[test]
+fn everything_is_answered_in_order_and_is_there_after_closing() {
+    let dir = tempfile::tempdir().unwrap();
+    // So small that checkpoints and recycling run beside the rounds.
+    let options = Options { wal_segment_bytes: 64 * 1024, checkpoint_bytes: 128 * 1024, ..tiny() };
+    let (log, _) = Log::open(RealDisk, dir.path(), options).unwrap();
+    let reader = log.reader();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    for n in 0..2000 {
+        submit(&writer.clone(), &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
+    }
+    for n in 0..2000 {
+        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), n);
+    }
+    submit(&writer, &answers, 2000, Op::Truncate { partition: partition(0), to: Offset(7) });
+    assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 2000);
+    assert_eq!(reader.state(partition(0)).unwrap().end, Offset(7), "a truncation is answered when it is applied");
+    submit(&writer, &answers, 2001, append(0, 7, 10));
+    submit(&writer, &answers, 2002, Op::Delete { partition: partition(1) });
+    writer.close();
+    thread.join().unwrap();
+    assert_eq!(answered.try_iter().collect::<Vec<_>>(), [2001, 2002], "what was queued is done before the end");
+    drop(reader);
+
+    let (log, recovered) = Log::open(RealDisk, dir.path(), options).unwrap();
+    let ends: Vec<_> = recovered.iter().map(|r| (r.partition, r.end.0)).collect();
+    assert_eq!(ends, [(partition(0), 8), (partition(2), 500), (partition(3), 500)]);
+    assert_eq!(log.reader().read(partition(3), Offset(499), Offset(500), 1).unwrap().len(), 1);
+    let wal: Vec<_> = RealDisk.list(&dir.path().join("wal")).unwrap();
+    assert!(wal.len() < 12, "old segments are used again: {} are there", wal.len());
+}
+
+#[test]
+fn the_last_handle_that_goes_ends_the_thread() {
+    let disk = SimulatedDisk::new(1);
+    let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let other = writer.clone();
+    drop(writer);
+    let (answers, answered) = mpsc::channel();
+    submit(&other, &answers, 1, append(0, 0, 10));
+    drop(other);
+    thread.join().unwrap();
+    assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 1);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_answered_and_the_owner_is_told_once() {
+    let disk = SimulatedDisk::new(1);
+    let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
+    let (told, fatal) = mpsc::channel();
+    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    let (answers, answered) = mpsc::channel();
+    submit(&writer, &answers, 1, append(0, 0, 10));
+    assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 1);
+    disk.fail_sync_after(0);
+    submit(&writer, &answers, 2, append(0, 1, 10));
+    assert!(fatal.recv_timeout(DEADLINE).unwrap().contains("EIO"));
+    submit(&writer, &answers, 3, append(0, 2, 10));
+    thread.join().unwrap();
+    drop(answers);
+    assert_eq!(answered.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected), "2 and 3 are dropped unanswered");
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(RealDisk, dir.path(), Options::default()).unwrap();
+    let Err(refused) = Log::open(RealDisk, dir.path(), Options::default()) else { panic!("both opened it") };
+    assert!(matches!(refused, LogError::Locked { .. }));
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    drop(log);
+    Log::open(RealDisk, dir.path(), Options::default()).unwrap();
+}
+
+#[test]
+fn readers_see_whole_logs_while_they_are_cut_and_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(RealDisk, dir.path(), tiny()).unwrap();
+    let reader = log.reader();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    submit(&writer, &answers, 0, append(0, 0, 200));
+    answered.recv_timeout(DEADLINE).unwrap();
+    std::thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            let mut read = 0u64;
+            while stopped.try_recv() != Err(mpsc::TryRecvError::Disconnected) || read == 0 {
+                // An append is answered when it is durable, and applied a little later.
+                let Some(end) = reader.applied_end(partition(0)) else { continue };
+                match reader.read(partition(0), Offset((end.0 - 3).max(0)), end, 2000) {
+                    Ok(_) | Err(chronik_log::ReadError::OutOfRange { .. }) => read += 1,
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        });
+        let mut end = 1;
+        for n in 1..600 {
+            if n % 5 == 0 {
+                end = (end - 3).max(1);
+                submit(&writer, &answers, n, Op::Truncate { partition: partition(0), to: Offset(end) });
+            } else {
+                submit(&writer, &answers, n, append(0, end, 150 + n));
+                end += 1;
+            }
+            answered.recv_timeout(DEADLINE).unwrap();
+        }
+        drop(stop);
+    });
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn what_was_answered_survives_a_crash_beside_a_checkpoint() {
+    for seed in 0..150u64 {
+        let disk = SimulatedDisk::new(seed);
+        let options = Options { checkpoint_bytes: 8 * 1024, ..tiny() };
+        let (log, _) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+        disk.crash_after(20 + seed * 7);
+        let (writer, thread) = Writer::spawn(log, drop);
+        let (answers, answered) = mpsc::channel();
+        for n in 0..400 {
+            submit(&writer, &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
+        }
+        drop(answers);
+        let mut durable = [0; 4];
+        while let Ok(n) = answered.recv_timeout(DEADLINE) {
+            durable[n % 4] = n / 4 + 1;
+        }
+        writer.close();
+        thread.join().unwrap();
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+        for (tp, durable) in (0..4).map(partition).zip(durable) {
+            let end = recovered.iter().find(|r| r.partition == tp).map_or(0, |r| r.end.0);
+            assert!(end >= durable as i64, "seed {seed}: {tp} ends at {end}, and {durable} were answered");
+            let mut offsets = 0;
+            if end > 0 {
+                log.reader().scan(tp, Offset(0), |_| offsets += 1).unwrap();
+            }
+            assert_eq!(offsets, end, "seed {seed}: {tp} has no gap");
+        }
+    }
+}
