@@ -368,7 +368,7 @@ mod tests {
         let mut open = reopen(dir.path(), open);
         assert_eq!(open.0.read_vote().await.unwrap(), Some(vote));
         assert_eq!(open.0.standing(), standing);
-        assert_eq!(indexes(&mut open.0).await, Vec::from_iter(0..9));
+        assert_eq!(indexes(&mut open.0).await, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         close(open);
     }
 
