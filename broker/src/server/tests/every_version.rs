@@ -2,18 +2,11 @@
 
 use super::client::{Client, batch};
 use super::cluster::{Cluster, EPOCH};
+use super::{name, text};
 use crate::wire::SERVED;
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
-use kafka_protocol::protocol::{Message, Request, StrBytes};
-
-fn text(s: &'static str) -> StrBytes {
-    StrBytes::from_static_str(s)
-}
-
-fn name(s: &'static str) -> TopicName {
-    TopicName(text(s))
-}
+use kafka_protocol::messages::{ApiKey, BrokerId};
+use kafka_protocol::protocol::Request;
 
 /// The advertised versions of a kind that the client's codec knows.
 async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
