@@ -143,10 +143,10 @@ impl Cluster {
         change(&mut config);
         let logs: Arc<Mutex<Logs>> = Arc::default();
         let (owner, mut requests) = mpsc::unbounded_channel();
-        let owned = Arc::clone(&logs);
+        let shared = Arc::clone(&logs);
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
-                owned.lock().expect("no test panics with the lock").handle(request);
+                shared.lock().expect("no test panics with the lock").handle(request);
             }
         });
         let (to_controller, requests) = mpsc::unbounded_channel();

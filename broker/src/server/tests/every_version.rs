@@ -197,12 +197,10 @@ async fn create_and_delete_topics() {
 async fn init_producer_id() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
-    let mut next = 1000;
-    for version in versions::<m::InitProducerIdRequest>(&mut client).await {
+    for (next, version) in (1000..).zip(versions::<m::InitProducerIdRequest>(&mut client).await) {
         let request = m::InitProducerIdRequest::default().with_transactional_id(None);
         let response = client.ask(version, &request).await;
         assert_eq!((response.error_code, response.producer_id.0, response.producer_epoch), (0, next, 0));
-        next += 1;
         let request = request.with_transactional_id(Some(text("tx").into()));
         let response = client.ask(version, &request).await;
         assert_eq!((response.error_code, response.producer_id.0), (53, -1));
