@@ -48,8 +48,12 @@ struct Listeners {
 /// Runs the broker until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+    let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
+        reason = failed.wait_for(Option::is_some) => {
+            Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
+        }
         () = stop.cancelled() => Ok(()),
     };
     stop.cancel();
