@@ -1,2 +1,131 @@
-//! (to be written)
-fn main() {}
+//! Tests and benchmarks of Chronik from outside, one subcommand each. `--software kafka` puts the same questions to
+//! Apache Kafka, which is how the tests themselves are tested.
+
+use anyhow::{Context, Result, bail};
+use chronik_tests::harness::cluster::Software;
+use chronik_tests::harness::kafka::Kafka;
+use chronik_tests::harness::{leash, target};
+use chronik_tests::report::Report;
+use chronik_tests::scenarios::{
+    Settings, bench, clients, crash_all, failover, hostile, memory, start_orders, stopped_leader,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(version, about = "Chronik from outside: real clients, crashes, benchmarks")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Args)]
+struct Common {
+    /// The chronik binary [default: what `CHRONIK_BIN` says, or target/release/chronik]
+    #[arg(long, global = true, value_name = "PATH")]
+    chronik: Option<PathBuf>,
+    /// What the brokers run
+    #[arg(long, global = true, value_enum, default_value = "chronik")]
+    software: SoftwareName,
+    /// Few repetitions, to see that it works
+    #[arg(long, global = true)]
+    quick: bool,
+    /// More repetitions, for figures to publish
+    #[arg(long, global = true, conflicts_with = "quick")]
+    full: bool,
+    /// Treat what this machine cannot run as a failure
+    #[arg(long, global = true)]
+    all: bool,
+    /// How many rounds, for scenarios that have rounds
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SoftwareName {
+    Chronik,
+    Kafka,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// `test_acks_all`: from the start of the last needed broker to the first acks=all write, in every start order
+    StartOrders(start_orders::Options),
+    /// kill -9 of leaders under load
+    Failover,
+    /// kill -9 of all brokers at once, again and again
+    CrashAll,
+    /// SIGSTOP of a leader past its lease, and SIGCONT
+    StoppedLeader,
+    /// A million mutated frames
+    Hostile(hostile::Options),
+    /// kcat, Python's and Java's clients and tools
+    Clients,
+    /// What an idle broker takes
+    Memory,
+    /// Chronik beside Apache Kafka
+    Bench(bench::Options),
+    /// Runs a program that is killed when this one ends
+    #[command(name = leash::SUBCOMMAND, hide = true, disable_help_flag = true)]
+    Leash {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    // A leashed program's own options are none of the parser's business.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|a| a == leash::SUBCOMMAND) {
+        return leash::become_program(arguments).map(|()| ExitCode::FAILURE);
+    }
+    let Cli { common, scenario } = Cli::parse();
+    let settings = settings(&common)?;
+    let mut report = Report::new(scenario.name());
+    let outcome = match &scenario {
+        Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
+        Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::CrashAll => crash_all::run(&settings, &mut report),
+        Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
+        Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
+        Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Memory => memory::run(&settings, &mut report),
+        Scenario::Bench(options) => bench::run(&settings, options, &mut report),
+        Scenario::Leash { .. } => bail!("the leash is not a scenario"),
+    };
+    if let Err(e) = outcome {
+        report.check("the scenario runs to its end", false, format!("{e:#}"));
+    }
+    Ok(if report.finish(common.all)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn settings(common: &Common) -> Result<Settings> {
+    let software = match common.software {
+        SoftwareName::Kafka => Software::Kafka(Kafka::fetch()?),
+        SoftwareName::Chronik => {
+            let named = common.chronik.clone().or_else(|| std::env::var_os("CHRONIK_BIN").map(PathBuf::from));
+            let path = named.unwrap_or_else(|| target().join("release/chronik"));
+            Software::Chronik(path.canonicalize().with_context(|| format!("no chronik at {}", path.display()))?)
+        }
+    };
+    Ok(Settings { software, quick: common.quick, full: common.full, rounds: common.rounds })
+}
+
+impl Scenario {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::StartOrders(_) => "start-orders",
+            Self::Failover => "failover",
+            Self::CrashAll => "crash-all",
+            Self::StoppedLeader => "stopped-leader",
+            Self::Hostile(_) => "hostile",
+            Self::Clients => "clients",
+            Self::Memory => "memory",
+            Self::Bench(_) => "bench",
+            Self::Leash { .. } => leash::SUBCOMMAND,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a cluster says of itself to a Kafka client: brokers, leaders, in-sync replicas.
+
+use super::cluster::PATIENCE;
+use super::wait;
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::time::Duration;
+
+/// How long one metadata request may take. Short, as a stopped broker may be the one that is asked.
+const REQUEST: Duration = Duration::from_secs(2);
+
+/// A client that asks, and never reads or writes.
+pub struct Metadata {
+    client: BaseConsumer,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+/// One partition as the metadata shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    /// The leader, or none.
+    pub leader: Option<i32>,
+    /// In-sync replicas, ascending.
+    pub isr: Vec<i32>,
+    /// Assigned replicas.
+    pub replicas: Vec<i32>,
+}
+
+impl Metadata {
+    /// A client of the cluster at these addresses.
+    pub fn new(bootstrap: &str) -> Result<Self> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("log_level", "0").set("allow.auto.create.topics", "false");
+        // This client is the observer: it should see a broker that comes back as soon as it can be seen.
+        config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
+        config.set("socket.timeout.ms", "3000");
+        Ok(Self { client: config.create()?, admin: config.create()? })
+    }
+
+    /// The live brokers' ids, ascending.
+    pub fn brokers(&self) -> Result<Vec<i32>> {
+        let metadata = self.client.fetch_metadata(Some("chronik-tests-none"), REQUEST)?;
+        let mut ids: Vec<_> = metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// All partitions of a topic by number.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<PartitionState>> {
+        let metadata = self.client.fetch_metadata(Some(topic), REQUEST)?;
+        let topic = metadata.topics().iter().find(|t| t.name() == topic).context("the topic in the answer")?;
+        if let Some(error) = topic.error() {
+            bail!("topic {}: {error:?}", topic.name());
+        }
+        let mut states: Vec<_> = topic
+            .partitions()
+            .iter()
+            .map(|p| {
+                let mut isr = p.isr().to_vec();
+                isr.sort_unstable();
+                let leader = (p.leader() >= 0).then_some(p.leader());
+                (p.id(), PartitionState { leader, isr, replicas: p.replicas().to_vec() })
+            })
+            .collect();
+        states.sort_by_key(|(id, _)| *id);
+        Ok(states.into_iter().map(|(_, state)| state).collect())
+    }
+
+    /// Creates a topic and waits until every partition has a leader and `replicas` in sync.
+    pub fn create_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) -> Result<()> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        for (key, value) in config {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let results = futures::executor::block_on(self.admin.create_topics([&topic], &options))?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("create topic {topic}: {code}"))?;
+        }
+        self.wait_for_isr(name, partitions as usize, replicas as usize)
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let results = futures::executor::block_on(self.admin.delete_topics(&[name], &AdminOptions::new()))?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("delete topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every partition has a leader and this many replicas in sync.
+    pub fn wait_for_isr(&self, topic: &str, partitions: usize, replicas: usize) -> Result<()> {
+        wait::until(&format!("{partitions} partitions of {topic} with {replicas} in sync"), PATIENCE, || {
+            let states = self.partitions(topic)?;
+            ensure!(states.len() == partitions, "{} partitions", states.len());
+            let bad = states.iter().position(|s| s.leader.is_none() || s.isr.len() < replicas);
+            if let Some(bad) = bad {
+                bail!("partition {bad} is {:?}", states[bad]);
+            }
+            Ok(Some(()))
+        })
+    }
+}

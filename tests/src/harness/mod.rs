@@ -1,0 +1,23 @@
+//! Processes, ports, folders and foreign software that the scenarios stand on.
+
+pub mod clients;
+pub mod cluster;
+pub mod kafka;
+pub mod leash;
+pub mod metadata;
+pub mod ports;
+pub mod process;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+
+/// The repository that this crate was built in.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where everything that the tests make goes: on the build's disk, as a benchmark on a memory file system would
+/// measure nothing, and gone with `cargo clean`.
+pub fn target() -> PathBuf {
+    repository().join("target")
+}

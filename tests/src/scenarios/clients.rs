@@ -1,0 +1,124 @@
+//! Unmodified clients against a running cluster: kcat, kafka-python, confluent-kafka and Kafka's own tools. None of
+//! them is told anything but the address. There are no groups yet, so that readers name their partitions.
+
+use super::Settings;
+use super::java_tools;
+use crate::harness::clients::{self as programs, Outcome, run as run_program};
+use crate::harness::cluster::Cluster;
+use crate::harness::kafka::Kafka;
+use crate::harness::leash;
+use crate::harness::metadata::Metadata;
+use crate::report::Report;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long one client program may take.
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// All of them.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    match programs::python() {
+        Ok(python) => {
+            script(report, &cluster, &python, "kafka-python", "kafka_python.py");
+            script(report, &cluster, &python, "confluent-kafka", "confluent.py");
+        }
+        Err(e) => report.could_not_run(format!("Python's clients: {e:#}")),
+    }
+    match programs::kcat() {
+        Ok(kcat) => run_kcat(report, &cluster, &kcat)?,
+        Err(e) => report.could_not_run(format!("kcat: {e:#}")),
+    }
+    match Kafka::fetch() {
+        Ok(kafka) => java_tools::run(report, &cluster, &kafka),
+        Err(e) => report.could_not_run(format!("Java's tools: {e:#}")),
+    }
+    report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
+    if report.has_failures() {
+        println!("kept: {}", cluster.keep().display());
+    }
+    Ok(())
+}
+
+/// A script that prints a line for each of its checks.
+fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
+    let outcome = programs::script(python, name).and_then(|mut command| {
+        command.arg(cluster.bootstrap());
+        run_program(command, b"", Duration::from_mins(5))
+    });
+    match outcome {
+        Ok(outcome) => {
+            let mut ended = false;
+            for line in outcome.text().lines() {
+                if let Some(name) = line.strip_prefix("pass ") {
+                    report.check(format!("{client}: {name}"), true, "as it should");
+                } else if let Some(line) = line.strip_prefix("FAIL ") {
+                    let (name, why) = line.split_once(": ").unwrap_or((line, ""));
+                    report.check(format!("{client}: {name}"), false, why);
+                }
+                ended |= line == "end";
+            }
+            let last_words = if ended { String::new() } else { outcome.err_tail() };
+            report.check(format!("{client}: the script runs to its end"), ended, last_words);
+        }
+        Err(e) => {
+            report.check(format!("{client}: the script runs to its end"), false, format!("{e:#}"));
+        }
+    }
+}
+
+fn run_kcat(report: &mut Report, cluster: &Cluster, kcat: &Path) -> Result<()> {
+    let bootstrap = cluster.bootstrap();
+    let metadata = Metadata::new(&bootstrap)?;
+    let call = |arguments: &[&str], input: &[u8]| -> Result<Outcome> {
+        let mut command = leash::command(kcat)?;
+        command.args(["-b", &bootstrap]).args(arguments);
+        run_program(command, input, PATIENCE)
+    };
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("kcat-{codec}");
+        let lines = numbered_lines(200);
+        let round_trip = metadata.create_topic(&topic, 1, 3, &[]).and_then(|()| {
+            let acks = ["-X", "acks=all", "-X", "enable.idempotence=true"];
+            call(&[&["-P", "-t", &topic, "-p", "0", "-z", codec], &acks[..]].concat(), lines.as_bytes())?
+                .succeeded()?;
+            let read = call(&["-C", "-e", "-q", "-t", &topic, "-p", "0", "-o", "beginning"], b"")?.succeeded()?;
+            ensure!(read.out == lines.as_bytes(), "{} bytes written, {} read", lines.len(), read.out.len());
+            Ok("200 lines there and back".into())
+        });
+        report.check_result(format!("kcat: compression {codec}"), round_trip);
+    }
+    let listed = call(&["-L"], b"").and_then(Outcome::succeeded).and_then(|o| o.says(" 3 brokers:"));
+    report.check_result("kcat: -L", listed.map(|_| "three brokers".into()));
+    let keyed = metadata.create_topic("kcat-keys", 1, 3, &[]).and_then(|()| {
+        call(&["-P", "-t", "kcat-keys", "-p", "0", "-K", ":", "-H", "name=value"], b"key:value\n")?.succeeded()?;
+        let format = ["-C", "-e", "-q", "-t", "kcat-keys", "-p", "0", "-o", "beginning", "-f", "%o %k %s %h\n"];
+        let said = call(&format, b"")?.succeeded()?.says("0 key value name=value")?;
+        Ok(said.text().trim().to_owned())
+    });
+    report.check_result("kcat: keys and headers", keyed);
+    let query = call(&["-Q", "-t", "kcat-keys:0:-1"], b"").and_then(Outcome::succeeded);
+    report.check_result(
+        "kcat: -Q by timestamp",
+        query.and_then(|o| o.says("offset 1")).map(|o| o.text().trim().to_owned()),
+    );
+    let last = call(&["-C", "-e", "-q", "-t", "kcat-none", "-p", "0", "-o", "-1", "-c", "1"], b"");
+    report.check_result(
+        "kcat: the last record",
+        last.and_then(|o| o.succeeded()?.says("line 199")).map(|_| "line 199".into()),
+    );
+    let made =
+        call(&["-P", "-t", "kcat-auto-created"], b"made by writing\n").and_then(Outcome::succeeded).and_then(|_| {
+            let arguments = ["-C", "-e", "-q", "-t", "kcat-auto-created", "-o", "beginning"];
+            call(&arguments, b"")?.succeeded()?.says("made by writing").context("read it back")
+        });
+    report.check_result("kcat: a topic made by writing to it", made.map(|_| "written and read".into()));
+    Ok(())
+}
+
+/// Lines that compress, each different.
+pub(super) fn numbered_lines(count: usize) -> String {
+    let lines: Vec<_> = (0..count).map(|n| format!("line {n} {}\n", "x".repeat(100))).collect();
+    lines.concat()
+}

@@ -1,0 +1,57 @@
+//! `kill -9` of every broker at once, again and again, under load from an idempotent producer.
+
+use super::Settings;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::metadata::Metadata;
+use crate::load::{Load, verify};
+use crate::report::{Report, Table, ms};
+use anyhow::{Context, Result};
+use rand::Rng;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TOPIC: &str = "crash-all";
+const PARTITIONS: usize = 6;
+
+/// Twenty rounds, or as many as the settings say.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let rounds = settings.rounds.unwrap_or(if settings.quick { 3 } else { 20 });
+    let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    let metadata = Metadata::new(&cluster.bootstrap())?;
+    metadata.create_topic(TOPIC, PARTITIONS as i32, 3, &[])?;
+    let load = Load::start("a", &cluster.bootstrap(), TOPIC, PARTITIONS, 3_000)?;
+    let mut table = Table::new("kill -9 of all three under load", &["round", "start → writes on all", "state"]);
+    for round in 1..=rounds {
+        let outcome = one_round(&mut cluster, &load);
+        let failed = outcome.is_err();
+        if let Ok((until_written, state)) = &outcome {
+            table.row(vec![round.to_string(), ms(*until_written), state.clone()]);
+        }
+        let detail = outcome.map(|(until_written, state)| format!("{state}; writes after {}", ms(until_written)));
+        report.check_result(
+            format!("round {round}: every acknowledged record is there once and in order"),
+            detail.with_context(|| cluster.tails()),
+        );
+        if failed {
+            println!("kept: {}", cluster.keep().display());
+            break;
+        }
+    }
+    report.table(table);
+    Ok(())
+}
+
+fn one_round(cluster: &mut Cluster, load: &Load) -> Result<(Duration, String)> {
+    load.resume();
+    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    // The moment of the crash is the stimulus: any.
+    thread::sleep(Duration::from_millis(rand::rng().random_range(100..1_000)));
+    cluster.check_alive()?;
+    cluster.kill_all()?;
+    let started = cluster.start_all()?;
+    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    let until_written = started.elapsed();
+    load.pause(PATIENCE)?;
+    let state = verify(&cluster.bootstrap(), &[load])?;
+    Ok((until_written, state))
+}

@@ -1,0 +1,279 @@
+//! `test_acks_all`: three brokers started in every order and with every gap, and clients that were there first.
+//!
+//! Measured is the time from the start of the last broker that a majority needs (the second) to the first
+//! acknowledged acks=all write; brokers that start together ("cold") are measured from the first one's start. The
+//! clients begin with the first broker, know all three addresses, and keep all their default settings, so that
+//! what they put back when an address refuses them is part of what is measured.
+
+use super::Settings;
+use super::first_write::{Client, TOPIC, VALUE, Writer};
+use crate::harness::clients as programs;
+use crate::harness::cluster::{Cluster, Software};
+use crate::harness::metadata::Metadata;
+use crate::load::read_all;
+use crate::report::{Report, Table, median};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// From the last needed broker's start.
+const LIMIT: Duration = Duration::from_secs(1);
+/// From the first broker's start, when all start together.
+const COLD_LIMIT: Duration = Duration::from_millis(500);
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// What to run of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Gaps between the starts, in seconds [default: 0,1,3,30; with --quick 0,1]
+    #[arg(long, value_delimiter = ',')]
+    gaps: Vec<u64>,
+}
+
+/// Every plan, in parallel where their busy times do not meet.
+pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
+    let python = match programs::python() {
+        Ok(python) => Some(python),
+        Err(e) => {
+            report.could_not_run(format!("start-orders with kafka-python: {e:#}"));
+            None
+        }
+    };
+    let plans = plans(settings, options, python.is_some());
+    let is_kafka = matches!(settings.software, Software::Kafka(_));
+    let schedule = schedule(&plans, if is_kafka { 20.0 } else { 1.0 });
+    let base = Instant::now() + Duration::from_millis(100);
+    let (results, inbox) = channel();
+    let mut groups: BTreeMap<Group, Vec<Run>> = BTreeMap::new();
+    thread::scope(|scope| {
+        for (plan, start) in plans.iter().zip(schedule) {
+            let (results, python) = (results.clone(), python.clone());
+            scope.spawn(move || {
+                let start = base + Duration::from_secs_f64(start);
+                let outcome = run_plan(settings, plan, python.as_deref(), start);
+                // The inbox lives until every sender is gone.
+                let _ = results.send((plan, outcome));
+            });
+        }
+        drop(results);
+        for (plan, outcome) in inbox {
+            match outcome {
+                Ok(run) => groups.entry(plan.group()).or_default().push(run),
+                Err(e) => {
+                    report.check(format!("{plan:?}"), false, format!("{e:#}"));
+                }
+            }
+        }
+    });
+    judge(&groups, report);
+    Ok(())
+}
+
+/// One run: who starts when, and who writes.
+#[derive(Clone, Debug)]
+struct Plan {
+    client: Client,
+    gap: Duration,
+    /// The brokers in the order of their starts.
+    order: Vec<usize>,
+}
+
+/// Runs that are repetitions of each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    never_started: bool,
+    gap: Duration,
+    client: Client,
+    order: Vec<usize>,
+}
+
+impl Plan {
+    fn group(&self) -> Group {
+        Group { never_started: self.order.len() < 3, gap: self.gap, client: self.client, order: self.order.clone() }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first_write: Duration,
+    third_in_sync: Option<Duration>,
+}
+
+fn plans(settings: &Settings, options: &Options, python: bool) -> Vec<Plan> {
+    let gaps = match (&options.gaps[..], settings.quick) {
+        ([], true) => vec![0, 1],
+        ([], false) => vec![0, 1, 3, 30],
+        (given, _) => given.to_vec(),
+    };
+    let repetitions = |gap: u64| match (gap, settings.quick, settings.full) {
+        (_, true, _) | (30.., _, false) => 1,
+        (30.., _, true) | (_, _, false) => 3,
+        (_, _, true) => 10,
+    };
+    let clients = if python { &[Client::KafkaPython, Client::Librdkafka][..] } else { &[Client::Librdkafka] };
+    let mut plans = Vec::new();
+    for &client in clients {
+        for &gap in &gaps {
+            for order in ORDERS {
+                let plan = Plan { client, gap: Duration::from_secs(gap), order: order.to_vec() };
+                plans.extend(std::iter::repeat_n(plan, settings.rounds.unwrap_or_else(|| repetitions(gap))));
+            }
+        }
+        // Each of the three is once the one that never starts; who starts first does not say who leads.
+        for gap in gaps.iter().filter(|gap| **gap == 0 || **gap == 3) {
+            for order in ORDERS {
+                plans.push(Plan { client, gap: Duration::from_secs(*gap), order: order[..2].to_vec() });
+            }
+        }
+    }
+    plans
+}
+
+/// When each plan begins, in seconds from now: those whose brokers start together run alone, the others so that
+/// two at most are busy at any time. `pace` stretches what a start costs, for slower brokers.
+fn schedule(plans: &[Plan], pace: f64) -> Vec<f64> {
+    const STEP: f64 = 0.1;
+    let (launch, settle) = (1.0 * pace.sqrt(), 0.6 * pace);
+    let mut busy: Vec<u8> = Vec::new();
+    let mut starts = vec![0.0; plans.len()];
+    let mut order: Vec<_> = (0..plans.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(plans[*i].gap));
+    for i in order {
+        let plan = &plans[i];
+        let gap = plan.gap.as_secs_f64();
+        let weight = if plan.gap.is_zero() { 2 } else { 1 };
+        let slots: Vec<(usize, usize)> = (0..plan.order.len())
+            .map(|n| (launch + gap * n as f64, settle))
+            .chain([(0.0, launch)])
+            .map(|(from, length)| ((from / STEP).round() as usize, ((from + length) / STEP).round() as usize))
+            .collect();
+        let slots = merged(slots);
+        let fits = |start: usize| {
+            slots.iter().all(|(a, b)| (start + a..start + b).all(|t| busy.get(t).copied().unwrap_or(0) + weight <= 2))
+        };
+        // Behind all that is planned there is always room.
+        let start = (0..busy.len()).find(|start| fits(*start)).unwrap_or(busy.len());
+        for (a, b) in slots {
+            busy.resize(busy.len().max(start + b), 0);
+            busy[start + a..start + b].iter_mut().for_each(|t| *t += weight);
+        }
+        starts[i] = start as f64 * STEP;
+    }
+    starts
+}
+
+/// The same intervals without overlaps.
+fn merged(mut slots: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    slots.sort_unstable();
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for (from, to) in slots {
+        match merged.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
+}
+
+fn run_plan(settings: &Settings, plan: &Plan, python: Option<&Path>, start: Instant) -> Result<Run> {
+    thread::sleep(start.saturating_duration_since(Instant::now()));
+    let mut cluster = Cluster::new(&settings.software, 3, &[])?;
+    let outcome = measure(&mut cluster, plan, python);
+    if outcome.is_err() {
+        println!("kept: {}", cluster.keep().display());
+    }
+    outcome.with_context(|| cluster.tails())
+}
+
+fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<Run> {
+    let mut writer = Writer::prepare(plan.client, &cluster.bootstrap(), python)?;
+    let first = cluster.start(plan.order[0])?;
+    writer.go()?;
+    // The gaps are the stimulus.
+    thread::sleep(plan.gap);
+    let second = cluster.start(plan.order[1])?;
+    let third = |cluster: &mut Cluster| plan.order.get(2).map(|id| cluster.start(*id)).transpose();
+    let (needed, written, third) = if plan.gap.is_zero() {
+        let third = third(cluster)?;
+        (first, writer.acknowledged()?, third)
+    } else {
+        let written = writer.acknowledged()?;
+        thread::sleep((second + plan.gap).saturating_duration_since(Instant::now()));
+        (second, written, third(cluster)?)
+    };
+    cluster.check_alive()?;
+    let in_sync = plan.order.len();
+    Metadata::new(&cluster.bootstrap())?.wait_for_isr(TOPIC, 1, in_sync)?;
+    let third_in_sync = third.map(|third| third.elapsed());
+    let read = read_all(&cluster.bootstrap(), TOPIC, 1, Duration::from_secs(30))?;
+    let found = read.iter().flatten().filter(|(_, value)| value == VALUE).count();
+    ensure!(found == 1, "the record is there {found} times");
+    Ok(Run { first_write: written.saturating_duration_since(needed), third_in_sync })
+}
+
+fn judge(groups: &BTreeMap<Group, Vec<Run>>, report: &mut Report) {
+    let mut table = Table::new(
+        "From the last needed broker's start to the first acks=all write (together: from the first start)",
+        &["started", "gap", "client", "order", "runs", "median ms", "max ms", "third in the ISR after, ms"],
+    );
+    let millis = |d: Duration| d.as_secs_f64() * 1e3;
+    let mut cold: BTreeMap<Client, Vec<f64>> = BTreeMap::new();
+    let mut verdicts = Vec::new();
+    for (group, runs) in groups {
+        let times: Vec<_> = runs.iter().map(|r| millis(r.first_write)).collect();
+        let joined: Vec<_> = runs.iter().filter_map(|r| r.third_in_sync).map(millis).collect();
+        let max = times.iter().copied().fold(0.0, f64::max);
+        table.row(vec![
+            if group.never_started { "two of three" } else { "three" }.into(),
+            if group.gap.is_zero() { "together".into() } else { format!("{} s", group.gap.as_secs()) },
+            format!("{:?}", group.client),
+            group.order.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            runs.len().to_string(),
+            format!("{:.0}", median(&times)),
+            format!("{max:.0}"),
+            if joined.is_empty() { "-".into() } else { format!("{:.0}", median(&joined)) },
+        ]);
+        if group.gap.is_zero() && !group.never_started {
+            cold.entry(group.client).or_default().extend(&times);
+        }
+        verdicts.push((group, median(&times)));
+    }
+    report.table(table);
+    for (group, median) in verdicts {
+        let started = if group.never_started { "one never started" } else { "all started" };
+        let name = format!("{:?}, gap {:?}, order {:?}, {started}: at most 1 s", group.client, group.gap, group.order);
+        report.check(name, median <= millis(LIMIT), format!("median {median:.0} ms"));
+    }
+    for (client, times) in cold {
+        let median = median(&times);
+        report.check(
+            format!("{client:?}, cold start of three: at most 0.5 s"),
+            median <= millis(COLD_LIMIT),
+            format!("median {median:.0} ms of {}", times.len()),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(gap: u64) -> Plan {
+        Plan { client: Client::Librdkafka, gap: Duration::from_secs(gap), order: vec![0, 1, 2] }
+    }
+
+    #[test]
+    fn brokers_that_start_together_are_measured_alone() {
+        let starts = schedule(&[plan(0), plan(0)], 1.0);
+        assert!((starts[0] - starts[1]).abs() > 1.5, "{starts:?}");
+    }
+
+    #[test]
+    fn long_gaps_overlap() {
+        let last = schedule(&vec![plan(30); 12], 1.0).into_iter().fold(0.0, f64::max);
+        assert!(last < 30.0, "the last begins after {last} s");
+    }
+}
