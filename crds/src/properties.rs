@@ -8,7 +8,7 @@ pub enum Shape {
     Integer,
     /// `true` or `false`; YAML needs quotes around it, as in labels and annotations.
     Boolean,
-    /// Bytes, with or without a unit: `1048588`, `1MiB`.
+    /// Bytes, with or without a unit: `1048588`, `1MiB`, `1MB`.
     Size,
     /// Milliseconds, or a number with a unit: `30000`, `30s`.
     Duration,
@@ -20,8 +20,8 @@ impl Shape {
         match self {
             Self::Integer => "^[0-9]+$",
             Self::Boolean => "^(true|false)$",
-            Self::Size => "^[0-9]+ ?([kKMGT]i?)?[bB]?$",
-            Self::Duration => "^[0-9]+ ?(ms|s|m|h|d)?$",
+            Self::Size => "^[0-9]+ ?(B|[kKMG]B|[KMG]iB)?$",
+            Self::Duration => "^[0-9]+ ?(ms|s|m|min|h|d)?$",
         }
     }
 
@@ -44,11 +44,8 @@ impl Shape {
             Self::Boolean => matches!(value, "true" | "false"),
             _ if number.is_empty() => false,
             Self::Integer => number.len() == value.len(),
-            Self::Size => {
-                let unit = unit.strip_suffix(['b', 'B']).unwrap_or(unit);
-                matches!(unit, "" | "k" | "K" | "M" | "G" | "T" | "ki" | "Ki" | "Mi" | "Gi" | "Ti")
-            }
-            Self::Duration => matches!(unit, "" | "ms" | "s" | "m" | "h" | "d"),
+            Self::Size => matches!(unit, "" | "B" | "kB" | "KB" | "MB" | "GB" | "KiB" | "MiB" | "GiB"),
+            Self::Duration => matches!(unit, "" | "ms" | "s" | "m" | "min" | "h" | "d"),
         }
     }
 }
@@ -57,8 +54,12 @@ impl Shape {
 pub const OFFERED: &[(&str, Shape)] = &[
     ("auto.create.topics.enable", Shape::Boolean),
     ("broker.session.timeout.ms", Shape::Duration),
+    ("connections.max.idle.ms", Shape::Duration),
+    ("log.segment.bytes", Shape::Size),
+    ("max.connections", Shape::Integer),
     ("message.max.bytes", Shape::Size),
     ("num.partitions", Shape::Integer),
+    ("queued.max.request.bytes", Shape::Size),
     ("replica.lag.time.max.ms", Shape::Duration),
     ("socket.request.max.bytes", Shape::Size),
 ];
@@ -104,7 +105,7 @@ mod tests {
             (Shape::Size, "1048588", true),
             (Shape::Size, "1MiB", true),
             (Shape::Size, "1 MiB", true),
-            (Shape::Size, "64k", true),
+            (Shape::Size, "64kB", true),
             (Shape::Size, "MiB", false),
             (Shape::Size, "1 parsec", false),
             (Shape::Duration, "30000", true),

@@ -19,6 +19,11 @@ pub struct Serve {
     /// The broker's configuration (YAML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The host that clients are told for this broker, in place of the one in the file. A pod gives its own
+    /// address: a name is not known to the cluster's DNS until after the pod has started, and may be remembered as
+    /// absent for longer.
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
     /// Stop when standard input ends, as a child of `dev` does when its parent is gone.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -27,7 +32,10 @@ pub struct Serve {
 impl Serve {
     /// Runs the broker.
     pub fn run(self) -> anyhow::Result<()> {
-        let config = Config::load(&self.config, host_name)?;
+        let mut config = Config::load(&self.config, host_name)?;
+        if let Some(host) = &self.advertise {
+            config.advertise(host);
+        }
         log_to_stderr(config.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -192,6 +192,14 @@ impl Config {
         })
     }
 
+    /// Has clients told another host for this broker than the file does: one that the file, which is the same for
+    /// all brokers, cannot know.
+    pub fn advertise(&mut self, host: &str) {
+        for member in self.members.iter_mut().filter(|m| m.id == self.id) {
+            member.kafka.host = host.into();
+        }
+    }
+
     /// This broker, as a member.
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
@@ -292,6 +300,16 @@ members:
         }
         let error = load(&MINIMAL.replace("broker_id: 0", "broker_id: 3")).unwrap_err();
         assert!(error.contains("broker 3 (this one) is not among them"), "{error}");
+    }
+
+    #[test]
+    fn an_advertised_host_is_for_clients_and_for_this_broker_alone() {
+        let second = "  - {id: 1, host: other, kafka_port: 9093, replication_port: 9193, controller_port: 9293}";
+        let mut config = load(&format!("{MINIMAL}{second}\n")).unwrap();
+        config.advertise("10.0.0.7");
+        assert_eq!((&*config.me().kafka.host, config.me().kafka.port), ("10.0.0.7", 9092));
+        assert_eq!((&*config.me().replication.host, &*config.me().controller.host), ("localhost", "localhost"));
+        assert_eq!(&*config.members[1].kafka.host, "other");
     }
 
     #[test]

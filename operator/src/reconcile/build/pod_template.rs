@@ -4,9 +4,9 @@ use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
 use super::{config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
-    VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -65,7 +65,26 @@ fn container(cluster: &Cluster) -> Container {
         name: CONTAINER.to_owned(),
         image: Some(cluster.image.clone()),
         command: Some(vec!["/chronik".to_owned()]),
-        args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG_DIR}/{}", broker_config::FILE)]),
+        args: Some(vec![
+            "serve".to_owned(),
+            "--config".to_owned(),
+            format!("{CONFIG_DIR}/{}", broker_config::FILE),
+            // Clients are told addresses, not names: a name appears in DNS up to a second after its pod has started,
+            // and a resolver that was asked too early may go on denying it for 30 s.
+            "--advertise".to_owned(),
+            "$(POD_IP)".to_owned(),
+        ]),
+        env: Some(vec![EnvVar {
+            name: "POD_IP".to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "status.podIP".to_owned(),
+                    ..ObjectFieldSelector::default()
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }]),
         ports: Some(
             ports
                 .map(|(name, number)| ContainerPort {
