@@ -59,3 +59,38 @@ async fn metrics(State(shown): State<Shown>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn readiness_follows_the_broker_and_liveness_does_not() {
+        let mut registry = Registry::default();
+        let _metrics = Metrics::register(&mut registry);
+        let (readiness, shown) = watch::channel(Readiness::NotReady("fenced".into()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+        let address = listener.local_addr().expect("bound");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Arc::new(registry), shown, stop.clone()));
+        let get = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: chronik\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("it reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("it answers");
+            answer
+        };
+        assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
+        let not_ready = get("/readyz").await;
+        assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.ends_with("fenced\n"), "{not_ready}");
+        readiness.send_replace(Readiness::Ready);
+        assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(get("/metrics").await.contains("chronik_kafka_connections 0"));
+        stop.cancel();
+        served.await.expect("no panic").expect("a clean end");
+    }
+}

@@ -99,6 +99,12 @@ impl Identity {
         self.content.cluster_id
     }
 
+    /// The disk has lost something: from now on it is another, newer one, and nobody counts on what it held.
+    pub(crate) fn renew_directory(&mut self) -> Result<(), IdentityError> {
+        self.content.directory_id = DirectoryId(uuid::Uuid::new_v4());
+        write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+    }
+
     /// The controller says which cluster this is: remembered the first time, and checked from then on.
     pub(crate) fn belongs_to(&mut self, met: ClusterId) -> Result<(), IdentityError> {
         match self.content.cluster_id {

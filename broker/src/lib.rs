@@ -4,6 +4,7 @@ mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
+mod damage;
 pub mod events;
 pub mod health;
 mod identity;

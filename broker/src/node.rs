@@ -3,6 +3,7 @@
 
 use crate::config::{self, Config};
 use crate::controller::{self, Controller, ControllerConfig, Timings};
+use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -47,8 +48,12 @@ struct Listeners {
 /// Runs the broker until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+    let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
+        reason = failed.wait_for(Option::is_some) => {
+            Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
+        }
         () = stop.cancelled() => Ok(()),
     };
     stop.cancel();
@@ -74,8 +79,9 @@ impl Node {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
-        let (log, recovered) = open_log(dir, config)?;
-        let identity = Identity::load(dir, config.id)?;
+        let (mut log, recovered) = open_log(dir, config)?;
+        let mut identity = Identity::load(dir, config.id)?;
+        let recovered = damage::repair(&mut log, recovered, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
         let log_metrics = LogMetrics::register(&mut registry);

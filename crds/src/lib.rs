@@ -1,1 +1,15 @@
-//! (to be written)
+//! The custom resources of Chronik as Rust types, and the YAML that is generated from them.
+//!
+//! What is offered here works today: a field comes with the behaviour behind it. The types carry no behaviour
+//! of their own; what the operator makes of them is in `chronik-operator`.
+
+pub mod cluster;
+pub mod generate;
+pub mod properties;
+mod rules;
+mod scalar;
+pub mod status;
+
+pub use cluster::{ChronikCluster, ChronikClusterSpec, Replication, Resources, Storage};
+pub use scalar::Scalar;
+pub use status::{BrokerStatus, ChronikClusterStatus, Endpoints};

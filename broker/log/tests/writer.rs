@@ -137,3 +137,37 @@ fn readers_see_whole_logs_while_they_are_cut_and_written_again() {
     writer.close();
     thread.join().unwrap();
 }
+
+#[test]
+fn what_was_answered_survives_a_crash_beside_a_checkpoint() {
+    for seed in 0..150u64 {
+        let disk = SimulatedDisk::new(seed);
+        let options = Options { checkpoint_bytes: 8 * 1024, ..tiny() };
+        let (log, _) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+        disk.crash_after(20 + seed * 7);
+        let (writer, thread) = Writer::spawn(log, drop);
+        let (answers, answered) = mpsc::channel();
+        for n in 0..400 {
+            submit(&writer, &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
+        }
+        drop(answers);
+        let mut durable = [0; 4];
+        while let Ok(n) = answered.recv_timeout(DEADLINE) {
+            durable[n % 4] = n / 4 + 1;
+        }
+        writer.close();
+        thread.join().unwrap();
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+        for (tp, durable) in (0..4).map(partition).zip(durable) {
+            let end = recovered.iter().find(|r| r.partition == tp).map_or(0, |r| r.end.0);
+            assert!(end >= durable as i64, "seed {seed}: {tp} ends at {end}, and {durable} were answered");
+            let mut offsets = 0;
+            if end > 0 {
+                log.reader().scan(tp, Offset(0), |_| offsets += 1).unwrap();
+            }
+            assert_eq!(offsets, end, "seed {seed}: {tp} has no gap");
+        }
+    }
+}

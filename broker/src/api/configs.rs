@@ -2,16 +2,7 @@
 
 use crate::server::ServerConfig;
 use chronik_core::cluster::Topic;
-
-/// A topic config that is known.
-struct Known {
-    name: &'static str,
-    default: &'static str,
-    /// The broker property that sets the default of all topics, if there is one.
-    property: Option<&'static str>,
-    kind: Kind,
-    doc: &'static str,
-}
+use chronik_core::cluster::config::{ConfigKind, TOPIC_CONFIGS};
 
 /// Kafka's config types, by their numbers.
 #[derive(Clone, Copy, Debug)]
@@ -43,67 +34,40 @@ pub(super) struct Value {
     pub(super) synonyms: Vec<(String, String, Source)>,
 }
 
-const TOPIC: &[Known] = &[
-    known("cleanup.policy", "delete", None, Kind::List, "Records go by retention, not by key."),
-    known("compression.type", "producer", None, Kind::String, "Batches stay compressed as the producer sent them."),
-    known("flush.messages", "1", None, Kind::Long, "Every record is on the disk before it is acknowledged."),
-    known(
-        "max.message.bytes",
-        "1048588",
-        Some("message.max.bytes"),
-        Kind::Int,
-        "The largest record batch that is taken, in bytes, compressed as it comes.",
-    ),
-    known(
-        "message.timestamp.type",
-        "CreateTime",
-        None,
-        Kind::String,
-        "Records keep the timestamps that their producers gave them.",
-    ),
-    known(
-        "min.insync.replicas",
-        "1",
-        Some("min.insync.replicas"),
-        Kind::Int,
-        "In-sync replicas without which nothing is committed.",
-    ),
-    known("retention.bytes", "-1", None, Kind::Long, "Records are kept whatever space they take."),
-    known("retention.ms", "-1", None, Kind::Long, "Records are kept for ever."),
-    known(
-        "unclean.leader.election.enable",
-        "false",
-        None,
-        Kind::Boolean,
-        "A replica that may lack committed records is never elected.",
-    ),
-];
-
-const fn known(
-    name: &'static str,
-    default: &'static str,
-    property: Option<&'static str>,
-    kind: Kind,
-    doc: &'static str,
-) -> Known {
-    Known { name, default, property, kind, doc }
+impl From<ConfigKind> for Kind {
+    fn from(kind: ConfigKind) -> Self {
+        match kind {
+            ConfigKind::Boolean => Self::Boolean,
+            ConfigKind::String => Self::String,
+            ConfigKind::Int => Self::Int,
+            ConfigKind::Long => Self::Long,
+            ConfigKind::List => Self::List,
+        }
+    }
 }
 
 /// The configs of a topic.
 pub(super) fn of_topic(topic: &Topic, config: &ServerConfig) -> Vec<Value> {
-    TOPIC
+    TOPIC_CONFIGS
         .iter()
         .map(|known| {
             let own = topic.configs.get(known.name).map(|v| (known.name.to_owned(), v.to_string(), Source::Topic));
-            let property = known.property.and_then(|name| config.properties.iter().find(|p| p.name == name));
+            let property = known.broker_property.and_then(|name| config.properties.iter().find(|p| p.name == name));
             let of_broker = property
                 .map(|p| (p.name.clone(), p.value.clone(), if p.given { Source::Broker } else { Source::Default }));
             let default = of_broker.unwrap_or_else(|| {
-                (known.property.unwrap_or(known.name).to_owned(), known.default.to_owned(), Source::Default)
+                (known.broker_property.unwrap_or(known.name).to_owned(), known.default.to_owned(), Source::Default)
             });
             let synonyms: Vec<_> = own.into_iter().chain([default]).collect();
             let (_, value, source) = synonyms[0].clone();
-            Value { name: known.name.to_owned(), text: value, source, kind: known.kind, doc: known.doc, synonyms }
+            Value {
+                name: known.name.to_owned(),
+                text: value,
+                source,
+                kind: known.kind.into(),
+                doc: known.doc,
+                synonyms,
+            }
         })
         .collect()
 }

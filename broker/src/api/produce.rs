@@ -138,11 +138,7 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
 
 /// `max.message.bytes` of the topic, or the broker's `message.max.bytes`.
 fn max_bytes(topic: &Topic, handlers: &Handlers) -> usize {
-    topic
-        .configs
-        .get("max.message.bytes")
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(handlers.config.max_message_bytes)
+    topic.max_message_bytes().unwrap_or(handlers.config.max_message_bytes)
 }
 
 /// Checks what Kafka asks of a batch that a client sends.

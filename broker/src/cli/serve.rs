@@ -50,7 +50,7 @@ fn host_name() -> Option<String> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::new("info,openraft=error,h2=warn,hyper=warn,tonic=warn,tower=warn");
+    let filter = EnvFilter::new("info,openraft=off,h2=warn,hyper=warn,tonic=warn,tower=warn");
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

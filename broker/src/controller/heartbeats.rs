@@ -83,32 +83,18 @@ impl Heart {
         });
     }
 
-    /// One heartbeat. The lease counts from when it was sent: the answer may have taken its time.
+    /// One heartbeat. The lease counts from when it was sent: the answer may have taken its time. When another
+    /// leader comes up meanwhile the old one is not waited for.
     async fn beat(&mut self, epoch: BrokerEpoch) {
-        let Some(leader) = *self.leader.borrow_and_update() else { return };
-        let applied = self.image.borrow().offset;
-        let mut sent = Instant::now();
-        let standing = if leader == self.me {
-            match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied }).await {
-                Verdict::Granted => Standing::Granted,
-                Verdict::Heard => Standing::Heard,
-                Verdict::NotLeader => Standing::NotLeader,
-                Verdict::Stale => Standing::Stale,
-            }
-        } else {
-            self.links.keep_only(leader);
-            let caller = Some(self.links.caller(leader));
-            let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0 };
-            let call = |mut client: Client| {
-                sent = Instant::now();
-                async move { client.heartbeat(request).await }
-            };
-            match self.links.call(leader, self.interval * 2, call).await {
-                Ok(answer) => answer.standing(),
-                Err(error) => {
-                    tracing::debug!(?error, "no answer to a heartbeat");
-                    return;
-                }
+        let mut leader_seen = self.leader.clone();
+        let (standing, sent) = loop {
+            let Some(leader) = *leader_seen.borrow_and_update() else { return };
+            tokio::select! {
+                answer = self.ask(leader, epoch) => match answer {
+                    Some(answer) => break answer,
+                    None => return,
+                },
+                changed = leader_seen.changed() => if changed.is_err() { return },
             }
         };
         match standing {
@@ -122,6 +108,36 @@ impl Heart {
                 let _ = self.displaced.try_send(());
             }
             Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
+        }
+    }
+
+    /// The leader's answer, and when it was asked.
+    async fn ask(&self, leader: BrokerId, epoch: BrokerEpoch) -> Option<(Standing, Instant)> {
+        let applied = self.image.borrow().offset;
+        if leader == self.me {
+            let sent = Instant::now();
+            let standing = match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied }).await {
+                Verdict::Granted => Standing::Granted,
+                Verdict::Heard => Standing::Heard,
+                Verdict::NotLeader => Standing::NotLeader,
+                Verdict::Stale => Standing::Stale,
+            };
+            return Some((standing, sent));
+        }
+        self.links.keep_only(leader);
+        let caller = Some(self.links.caller(leader));
+        let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0 };
+        let mut sent = Instant::now();
+        let call = |mut client: Client| {
+            sent = Instant::now();
+            async move { client.heartbeat(request).await }
+        };
+        match self.links.call(leader, self.interval * 2, call).await {
+            Ok(answer) => Some((answer.standing(), sent)),
+            Err(error) => {
+                tracing::debug!(?error, "no answer to a heartbeat");
+                None
+            }
         }
     }
 }

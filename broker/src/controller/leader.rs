@@ -100,7 +100,10 @@ enum Done {
 
 /// One leadership.
 struct Term {
-    term: u64,
+    number: u64,
+    /// The last entry of the log when the leadership began here. A process that was the leader before it was
+    /// restarted is so again, in the same term, and has to apply that far anew.
+    log_end: Option<u64>,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,
 }
@@ -151,7 +154,8 @@ impl Leader {
                 heartbeat = self.heartbeats.recv() => match heartbeat {
                     Some((heartbeat, reply)) => {
                         // Who asked may have given up.
-                        let _ = reply.send(self.heard(term.as_mut(), heartbeat));
+                        let verdict = term.as_mut().map_or(Verdict::NotLeader, |term| self.heard(term, heartbeat));
+                        let _ = reply.send(verdict);
                     }
                     None => return,
                 },
@@ -159,7 +163,7 @@ impl Leader {
                 changed = data.changed(), if starting => if changed.is_err() { return },
                 changed = self.image.changed(), if starting => if changed.is_err() { return },
                 Some(done) = self.ended.recv() => self.ended(term.as_ref(), &done),
-                _ = tick.tick(), if leading => self.tick(term.as_mut()),
+                _ = tick.tick(), if leading => if let Some(term) = &mut term { self.tick(term) },
             }
         }
     }
@@ -177,15 +181,16 @@ impl Leader {
             }
             return None;
         }
-        let mut term = before.filter(|t| t.term == number).unwrap_or_else(|| {
+        let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
-            Term { term: number, liveness: None }
+            let log_end = self.raft.data_metrics().borrow().last_log.map(|id| id.index);
+            Term { number, log_end, liveness: None }
         });
-        if term.liveness.is_none() && self.is_up_to_date(number) {
+        if term.liveness.is_none() && self.is_up_to_date(&term) {
             if self.image.borrow_and_update().cluster_id.is_some() {
                 term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session));
                 self.ready.send_replace(true);
-                self.tick(Some(&mut term));
+                self.tick(&mut term);
             } else {
                 let cluster_id = ClusterId(uuid::Uuid::new_v4());
                 let members = self.members.clone();
@@ -196,17 +201,18 @@ impl Leader {
     }
 
     /// A leader's first entry comes after all that was committed before it.
-    fn is_up_to_date(&self, term: u64) -> bool {
-        let data = self.raft.data_metrics();
-        data.borrow().last_applied.is_some_and(|id| id.leader_id.term == term)
+    fn is_up_to_date(&self, term: &Term) -> bool {
+        let applied = self.raft.data_metrics().borrow().last_applied;
+        applied.is_some_and(|id| id.leader_id.term == term.number && Some(id.index) >= term.log_end)
     }
 
-    fn heard(&mut self, term: Option<&mut Term>, heartbeat: Heartbeat) -> Verdict {
-        let Some(Term { term, liveness: Some(liveness) }) = term else { return Verdict::NotLeader };
+    fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
+        let Term { number, liveness: Some(liveness), .. } = term else { return Verdict::NotLeader };
         let Heartbeat { broker, epoch, applied } = heartbeat;
         let image = self.image.borrow().clone();
+        let number = *number;
         match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
-            Heard::Alive if self.confirmed(*term) => Verdict::Granted,
+            Heard::Alive if self.confirmed(number) => Verdict::Granted,
             Heard::Alive | Heard::Behind => Verdict::Heard,
             Heard::Stale => Verdict::Stale,
             Heard::Ready(epoch) => {
@@ -225,15 +231,15 @@ impl Leader {
         confirmed.is_some_and(|at| at.elapsed() <= self.confirmation)
     }
 
-    fn tick(&mut self, term: Option<&mut Term>) {
-        let Some(Term { term, liveness: Some(liveness) }) = term else { return };
+    fn tick(&mut self, term: &mut Term) {
+        let Term { number, liveness: Some(liveness), .. } = term else { return };
         let image = self.image.borrow().clone();
         for due in liveness.due(Instant::now(), &image) {
             match due {
                 Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),
                 Due::Probe(id, epoch) => {
                     if let Some(broker) = image.brokers.get(&id) {
-                        self.probe(id, epoch, *term, broker.replication.clone());
+                        self.probe(id, epoch, *number, broker.replication.clone());
                     }
                 }
             }
@@ -280,7 +286,7 @@ impl Leader {
                 self.proposed.remove(&wish);
             }
             Done::Gone { broker, epoch, term } => {
-                let Some(Term { term: now, liveness: Some(liveness) }) = current else { return };
+                let Some(Term { number: now, liveness: Some(liveness), .. }) = current else { return };
                 if *now == term && liveness.is_late(Instant::now(), broker, epoch) {
                     self.fence(broker, epoch, "its port refuses connections");
                 }

@@ -30,10 +30,14 @@ pub use raft_log::OpenError;
 
 use crate::events::Updates;
 use crate::peers::Peers;
-use chronik_core::cluster::{Endpoint, Member};
+use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId};
+use leader::{Leader, LeaderHandle};
+use links::Links;
+use proposer::Proposer;
 use publisher::Publisher;
 use raft_log::{LogStore, LogThread};
+use raft_network::Acks;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,8 +150,7 @@ pub struct Controller {
     raft: Raft,
     handle: ControllerHandle,
     publisher: Publisher,
-    tasks: JoinSet<()>,
-    stop: CancellationToken,
+    tasks: Tasks,
     log: LogThread,
     _guard: DropGuard,
 }
@@ -169,104 +172,168 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let (log, thread) = opened.map_err(|e| StartError::State(e.to_string()))??;
     let publisher = Publisher::new(config.me.id, config.incarnation);
     let images = publisher.images();
-    let machine = state_machine::StateMachine::open(log.clone(), publisher.clone())
-        .map_err(|e| StartError::State(e.to_string()))?;
+    let machine =
+        state_machine::StateMachine::open(&log, publisher.clone()).map_err(|e| StartError::State(e.to_string()))?;
 
     let me = config.me.id;
     let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
-    let links = links::Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
-    let acks = raft_network::Acks::default();
+    let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
+    let acks = Acks::default();
     let network = raft_network::Network { links: links.clone(), log: log.clone(), acks: acks.clone() };
     let raft = Raft::new(me, raft_config(&config, log.standing().proven)?, network, log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
-    let proposer = proposer::Proposer::start(me, raft.clone());
-    let (leading, leader_handle) = leader::Leader::new(&config, raft.clone(), proposer.clone(), acks, images.clone());
-    let (leader_seen, leader) = watch::channel(None);
-    let (registering, registration) = watch::channel(Registration::default());
-    let (displacing, displaced) = mpsc::channel(1);
-    let (requests, asked) = mpsc::unbounded_channel();
-    let stop = CancellationToken::new();
-    let voters: Vec<BrokerId> = config.voters.iter().map(|(id, _)| *id).collect();
+    let proposer = Proposer::start(me, raft.clone());
+    let parts = Parts { config, raft, log, links, proposer, acks, images };
+    Ok(parts.run(publisher, thread))
+}
 
-    let service = server::Service {
-        me,
-        directory: config.directory,
-        voters: voters.clone(),
-        raft: raft.clone(),
-        log: log.clone(),
-        links: links.clone(),
-        peers: config.peers.clone(),
-        proposer: proposer.clone(),
-        leader: leader_handle.clone(),
-    };
-    let bootstrap = bootstrap::Bootstrap {
-        me,
-        directory: config.directory,
-        voters: config.voters.clone(),
-        raft: raft.clone(),
-        log,
-        links: links.clone(),
-    };
-    let registrar = registration::Registrar {
-        member: config.me.clone(),
-        directory: config.directory,
-        incarnation: config.incarnation,
-        controller: config.endpoint.clone(),
-        voters: voters.clone(),
-        links: links.clone(),
-        leader: leader.clone(),
-        leading: leader_handle.clone(),
-        proposer: proposer.clone(),
-        image: images.clone(),
-        displaced,
-    };
-    let heart = heartbeats::Heart {
-        me,
-        incarnation: config.incarnation,
-        interval: config.timings.heartbeat,
-        lease: config.timings.lease,
-        links: links.apart("heartbeats"),
-        leader: leader.clone(),
-        leading: leader_handle,
-        image: images.clone(),
-        registration: registering,
-        displaced: displacing,
-    };
-    let answering = requests::Requests {
-        me,
-        defaults: config.defaults,
-        links: links.clone(),
-        proposer,
-        leader: leader.clone(),
-        image: images.clone(),
-        registration: registration.clone(),
-    };
+/// What the tasks are made of.
+struct Parts {
+    config: ControllerConfig,
+    raft: Raft,
+    log: LogStore,
+    links: Links,
+    proposer: Proposer,
+    acks: Acks,
+    images: watch::Receiver<Image>,
+}
 
-    let mut tasks = JoinSet::new();
-    tasks.spawn(server::serve(config.listener, service, stop.clone()));
-    let mut spawn = |task: futures::future::BoxFuture<'static, ()>| {
-        let stop = stop.clone();
-        tasks.spawn(async move {
+impl Parts {
+    fn run(self, publisher: Publisher, thread: LogThread) -> Controller {
+        let (leading, leader_handle) =
+            Leader::new(&self.config, self.raft.clone(), self.proposer.clone(), self.acks.clone(), self.images.clone());
+        let (leader_seen, leader) = watch::channel(None);
+        let (registering, registration) = watch::channel(Registration::default());
+        let (displacing, displaced) = mpsc::channel(1);
+        let (requests, asked) = mpsc::unbounded_channel();
+
+        let me = self.config.me.id;
+        for (voter, _) in self.config.voters.iter().filter(|(id, _)| *id != me) {
+            self.links.to(*voter, None);
+        }
+        let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
+        if self.config.voters.iter().any(|(id, _)| *id == me) {
+            tasks.spawn(self.bootstrap().run());
+        }
+        tasks.spawn(leading.run());
+        tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing).run());
+        tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
+        tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
+
+        let service = self.service(leader_handle);
+        let Self { config, raft, images, .. } = self;
+        // The server ends by itself, so that answers on their way are still sent.
+        tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
+        let handle = ControllerHandle::new(requests, images, registration, leader);
+        let guard = tasks.stop.clone().drop_guard();
+        Controller { raft, handle, publisher, tasks, log: thread, _guard: guard }
+    }
+
+    fn voters(&self) -> Vec<BrokerId> {
+        self.config.voters.iter().map(|(id, _)| *id).collect()
+    }
+
+    fn service(&self, leader: LeaderHandle) -> server::Service {
+        server::Service {
+            me: self.config.me.id,
+            directory: self.config.directory,
+            voters: self.voters(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
+            peers: self.config.peers.clone(),
+            proposer: self.proposer.clone(),
+            leader,
+        }
+    }
+
+    fn bootstrap(&self) -> bootstrap::Bootstrap {
+        bootstrap::Bootstrap {
+            me: self.config.me.id,
+            directory: self.config.directory,
+            voters: self.config.voters.clone(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
+        }
+    }
+
+    fn registrar(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        leading: LeaderHandle,
+        displaced: mpsc::Receiver<()>,
+    ) -> registration::Registrar {
+        registration::Registrar {
+            member: self.config.me.clone(),
+            directory: self.config.directory,
+            incarnation: self.config.incarnation,
+            controller: self.config.endpoint.clone(),
+            voters: self.voters(),
+            links: self.links.clone(),
+            leader,
+            leading,
+            proposer: self.proposer.clone(),
+            image: self.images.clone(),
+            displaced,
+        }
+    }
+
+    fn heart(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        leading: LeaderHandle,
+        registration: watch::Sender<Registration>,
+        displaced: mpsc::Sender<()>,
+    ) -> heartbeats::Heart {
+        heartbeats::Heart {
+            me: self.config.me.id,
+            incarnation: self.config.incarnation,
+            interval: self.config.timings.heartbeat,
+            lease: self.config.timings.lease,
+            links: self.links.apart("heartbeats"),
+            leader,
+            leading,
+            image: self.images.clone(),
+            registration,
+            displaced,
+        }
+    }
+
+    fn requests(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        registration: watch::Receiver<Registration>,
+    ) -> requests::Requests {
+        requests::Requests {
+            me: self.config.me.id,
+            defaults: self.config.defaults,
+            links: self.links.clone(),
+            proposer: self.proposer.clone(),
+            leader,
+            image: self.images.clone(),
+            registration,
+        }
+    }
+}
+
+/// The tasks of a running controller.
+struct Tasks {
+    set: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs until stopped.
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.set.spawn(async move {
             stop.run_until_cancelled(task).await;
         });
-    };
-    for voter in voters.iter().filter(|id| **id != me) {
-        links.to(*voter, None);
     }
-    if voters.contains(&me) {
-        spawn(Box::pin(bootstrap.run()));
-    }
-    spawn(Box::pin(leading.run()));
-    spawn(Box::pin(registrar.run()));
-    spawn(Box::pin(heart.run()));
-    spawn(Box::pin(answering.run(asked)));
-    spawn(Box::pin(follow_leader(raft.clone(), leader_seen)));
-
-    let handle = ControllerHandle::new(requests, images, registration, leader);
-    let guard = stop.clone().drop_guard();
-    Ok(Controller { raft, handle, publisher, tasks, stop, log: thread, _guard: guard })
 }
 
 fn raft_config(config: &ControllerConfig, proven: bool) -> Result<Arc<openraft::Config>, StartError> {
@@ -335,15 +402,15 @@ impl Controller {
 
     /// Stops taking part, and waits until the log is closed.
     pub async fn shutdown(self) {
-        let Self { raft, handle, publisher, mut tasks, stop, log, _guard } = self;
-        stop.cancel();
+        let Self { raft, handle, publisher, mut tasks, log, _guard } = self;
+        tasks.stop.cancel();
         if let Err(error) = raft.shutdown().await {
             tracing::debug!(%error, "raft had ended before");
         }
         drop((raft, handle, publisher));
-        let ended = async { while tasks.join_next().await.is_some() {} };
+        let ended = async { while tasks.set.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
-            tasks.shutdown().await;
+            tasks.set.shutdown().await;
         }
         let joined = tokio::task::spawn_blocking(move || log.thread.join());
         if tokio::time::timeout(STOP_TIMEOUT, joined).await.is_err() {

@@ -12,9 +12,11 @@ const BATCH: usize = 64;
 #[derive(Clone)]
 pub(super) struct Proposer(mpsc::UnboundedSender<Proposal>);
 
+type Reply = oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>;
+
 struct Proposal {
     command: MetadataCommand,
-    reply: oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>,
+    reply: Reply,
 }
 
 /// Why a command has no outcome.
@@ -62,9 +64,15 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "a metadata entry has no known outcome");
-                replies.into_iter().for_each(|reply| drop(reply.send(Err(ProposeError::Unknown))));
+                refuse(replies, ProposeError::Unknown);
             }
-            None => replies.into_iter().for_each(|reply| drop(reply.send(Err(ProposeError::NotLeader)))),
+            None => refuse(replies, ProposeError::NotLeader),
         }
+    }
+}
+
+fn refuse(replies: Vec<Reply>, why: ProposeError) {
+    for reply in replies {
+        let _ = reply.send(Err(why));
     }
 }

@@ -131,7 +131,7 @@ impl LogStore {
 
     /// Saves a snapshot in place of the one before, durably.
     pub(super) async fn save_snapshot(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
-        self.save(vec![Record::Snapshot(meta, data)]).await.map_err(write_failed)
+        self.save(vec![Record::Snapshot(meta, data)]).await.map_err(|e| write_failed(&e))
     }
 
     async fn save(&self, records: Vec<Record>) -> io::Result<()> {
@@ -170,8 +170,8 @@ fn encode(record: &Record) -> io::Result<Vec<u8>> {
     postcard::to_stdvec(record).map_err(io::Error::other)
 }
 
-fn write_failed(error: io::Error) -> StorageError {
-    StorageError::IO { source: StorageIOError::write(AnyError::new(&error)) }
+fn write_failed(error: &io::Error) -> StorageError {
+    StorageError::IO { source: StorageIOError::write(AnyError::new(error)) }
 }
 
 impl State {
@@ -291,7 +291,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.save(vec![Record::Vote(*vote)]).await.map_err(write_failed)
+        self.save(vec![Record::Vote(*vote)]).await.map_err(|e| write_failed(&e))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -304,11 +304,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: Send,
     {
         let records = entries.into_iter().map(Record::Entry).collect();
-        self.enqueue(records, Box::new(move |result| callback.log_io_completed(result))).map_err(write_failed)
+        self.enqueue(records, Box::new(move |result| callback.log_io_completed(result))).map_err(|e| write_failed(&e))
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.save(vec![Record::Truncate(log_id.index)]).await.map_err(write_failed)
+        self.save(vec![Record::Truncate(log_id.index)]).await.map_err(|e| write_failed(&e))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
@@ -316,9 +316,117 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut state = self.state();
             state.purge(log_id);
-            let records = state.records().map_err(write_failed)?;
+            let records = state.records().map_err(|e| write_failed(&e))?;
             let _ = self.writes.send(Write::Rewrite(records, answer(done)));
         }
-        durable.await.unwrap_or_else(|_| Err(ended())).map_err(write_failed)
+        durable.await.unwrap_or_else(|_| Err(ended())).map_err(|e| write_failed(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::BrokerId;
+    use openraft::storage::RaftLogStorageExt;
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    fn id(index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(1, BrokerId(0)), index)
+    }
+
+    fn entries(range: std::ops::Range<u64>) -> Vec<Entry> {
+        range.map(|i| Entry { log_id: id(i), payload: EntryPayload::Blank }).collect()
+    }
+
+    /// Closes it, waits for its thread, and opens it again.
+    fn reopen(dir: &Path, open: (LogStore, LogThread)) -> (LogStore, LogThread) {
+        close(open);
+        LogStore::open(dir).unwrap()
+    }
+
+    fn close((log, thread): (LogStore, LogThread)) {
+        drop(log);
+        thread.thread.join().unwrap();
+    }
+
+    async fn indexes(log: &mut LogStore) -> Vec<u64> {
+        log.try_get_log_entries(..).await.unwrap().iter().map(|e| e.log_id.index).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_saved_is_there_when_it_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        let vote = Vote::new_committed(3, BrokerId(1));
+        let standing = Standing { proven: true, founders: Vec::new() };
+        open.0.save_vote(&vote).await.unwrap();
+        open.0.save_standing(standing.clone()).await.unwrap();
+        open.0.blocking_append(entries(0..10)).await.unwrap();
+        open.0.truncate(id(8)).await.unwrap();
+        open.0.blocking_append(entries(8..9)).await.unwrap();
+
+        let mut open = reopen(dir.path(), open);
+        assert_eq!(open.0.read_vote().await.unwrap(), Some(vote));
+        assert_eq!(open.0.standing(), standing);
+        assert_eq!(indexes(&mut open.0).await, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_takes_the_place_of_the_entries_that_are_purged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        open.0.blocking_append(entries(0..10)).await.unwrap();
+        let meta = SnapshotMeta { last_log_id: Some(id(9)), ..Default::default() };
+        open.0.save_snapshot(meta.clone(), vec![1, 2, 3]).await.unwrap();
+        open.0.purge(id(6)).await.unwrap();
+
+        let mut open = reopen(dir.path(), open);
+        let snapshot = open.0.snapshot().unwrap();
+        assert_eq!((snapshot.meta, *snapshot.snapshot), (meta, vec![1, 2, 3]));
+        assert_eq!(indexes(&mut open.0).await, [7, 8, 9]);
+
+        open.0.purge(id(9)).await.unwrap();
+        let mut open = reopen(dir.path(), open);
+        let state = open.0.get_log_state().await.unwrap();
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(9)), Some(id(9))));
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_limited_and_never_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        let command = |bytes| chronik_core::cluster::MetadataCommand::CreateTopic {
+            id: chronik_core::ids::TopicId::default(),
+            name: "x".repeat(bytes),
+            partitions: 1,
+            replication_factor: 1,
+            assignments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: 1,
+        };
+        let entry = |i, bytes| {
+            let batch = super::super::types::Batch(vec![command(bytes)]);
+            Entry { log_id: id(i), payload: EntryPayload::Normal(batch) }
+        };
+        let large =
+            vec![entry(0, MESSAGE_BYTES * 2), entry(1, MESSAGE_BYTES / 2), entry(2, 10), entry(3, MESSAGE_BYTES)];
+        open.0.blocking_append(large).await.unwrap();
+        let mut counts = Vec::new();
+        for start in 0..4 {
+            counts.push(open.0.limited_get_log_entries(start, 4).await.unwrap().len());
+        }
+        assert_eq!(counts, [1, 2, 1, 1]);
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_not_understood_is_an_error_and_not_the_end_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(RealDisk, dir.path()).unwrap();
+        journal.append(&[&[250, 1, 2, 3]]).unwrap();
+        drop(journal);
+        assert!(matches!(LogStore::open(dir.path()), Err(OpenError::Unknown(0))));
     }
 }

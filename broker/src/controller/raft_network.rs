@@ -1,4 +1,5 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
+#![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
 use super::link::{CallError, Link};
 use super::links::Links;

@@ -1,4 +1,5 @@
 //! The image, as the committed entries make it.
+#![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
 use super::publisher::Publisher;
 use super::raft_log::LogStore;
@@ -23,7 +24,7 @@ pub(super) struct StateMachine {
 
 impl StateMachine {
     /// As of the log's snapshot.
-    pub(super) fn open(log: LogStore, publisher: Publisher) -> Result<Self, StorageError> {
+    pub(super) fn open(log: &LogStore, publisher: Publisher) -> Result<Self, StorageError> {
         let mut machine = Self {
             image: Image::default(),
             applied: None,
@@ -77,12 +78,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     let before = self.image.clone();
                     let mut changes = Vec::new();
                     for command in &batch.0 {
-                        let (outcome, changed) = self.image.apply(MetadataOffset(entry.log_id.index), command);
+                        let (outcome, of_this) = self.image.apply(MetadataOffset(entry.log_id.index), command);
                         if news {
                             summary::log(command, &outcome);
                         }
                         outcomes.push(outcome);
-                        changes.extend(changed);
+                        changes.extend(of_this);
                     }
                     changes.sort_unstable();
                     changes.dedup();

@@ -33,20 +33,20 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
 
 /// Leaders and ISRs that change.
 pub(super) fn log_partitions(before: &Image, after: &Image, changes: &[Change]) {
-    let changed: Vec<_> = changes
+    let partitions: Vec<_> = changes
         .iter()
         .filter_map(|change| match change {
             Change::PartitionChanged(tp) => Some((*tp, before.partition(*tp)?, after.partition(*tp)?)),
             _ => None,
         })
         .collect();
-    if changed.len() > LINES {
-        let leaders = changed.iter().filter(|(_, old, new)| old.leader != new.leader).count();
-        let leaderless = changed.iter().filter(|(_, _, new)| new.leader.is_none()).count();
-        tracing::info!(partitions = changed.len(), leaders, leaderless, "partitions changed");
+    if partitions.len() > LINES {
+        let leaders = partitions.iter().filter(|(_, old, new)| old.leader != new.leader).count();
+        let leaderless = partitions.iter().filter(|(_, _, new)| new.leader.is_none()).count();
+        tracing::info!(partitions = partitions.len(), leaders, leaderless, "partitions changed");
         return;
     }
-    for (tp, old, new) in changed {
+    for (tp, old, new) in partitions {
         let topic = after.topics.get(&tp.topic).map_or("", |t| &t.name);
         let leader = new.leader.map_or(-1, |id| id.0);
         let (epoch, isr) = (new.leader_epoch.0, ids(&new.isr));

@@ -42,7 +42,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 }
 
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    // All at once, so that they differ. A port of its own loopback address is nobody else's.
+    // All at once, so that they differ.
     let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     listeners.iter().map(|l| l.local_addr().unwrap()).collect()
 }
@@ -116,16 +116,16 @@ impl Broker {
     async fn sees(&self, what: &str, mut condition: impl FnMut(&Image) -> bool) -> Image {
         let mut images = self.handle().images();
         let seen = tokio::time::timeout(DEADLINE, images.wait_for(|image| condition(image))).await;
-        match seen {
-            Ok(image) => image.unwrap().clone(),
-            Err(_) => panic!("broker {}: not in {DEADLINE:?}: {what}; {:?}", self.id, self.handle().image()),
-        }
+        let image = seen.map(|image| image.unwrap().clone());
+        image.unwrap_or_else(|_| panic!("broker {}: not in {DEADLINE:?}: {what}; {:?}", self.id, self.handle().image()))
     }
 
+    /// Serves, and sees exactly these brokers alive. (Before it serves, its image may be one of long ago.)
     async fn sees_alive(&self, ids: &[i32]) -> Image {
-        let others = |image: &Image| image.brokers.values().filter(|b| !b.fenced).count();
+        self.is_serving().await;
+        let alive = |image: &Image| image.brokers.values().filter(|b| !b.fenced).count();
         self.sees(&format!("exactly {ids:?} are alive"), |image| {
-            others(image) == ids.len() && ids.iter().all(|id| image.alive(BrokerId(*id)).is_some())
+            alive(image) == ids.len() && ids.iter().all(|id| image.alive(BrokerId(*id)).is_some())
         })
         .await
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 openraft::declare_raft_types!(
     /// The metadata quorum.
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Batch,
         R = Vec<Outcome>,
         NodeId = BrokerId,
@@ -33,7 +33,7 @@ pub(super) type SnapshotResponse = openraft::raft::SnapshotResponse<BrokerId>;
 /// Commands that share a log entry, and with it a sync and a round trip: those that came while the entry
 /// before was on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch(pub Vec<MetadataCommand>);
+pub(crate) struct Batch(pub Vec<MetadataCommand>);
 
 impl fmt::Display for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +43,7 @@ impl fmt::Display for Batch {
 
 /// Where a member of the quorum is reached, as of when it became one; newer addresses come from the config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node(pub Endpoint);
+pub(crate) struct Node(pub Endpoint);
 
 impl Default for Node {
     fn default() -> Self {

@@ -85,7 +85,10 @@ impl Owner {
         let now = self.now();
         let hosted = match leading(self.partitions.get_mut(&partition), now, current_epoch) {
             Ok(hosted) => hosted,
-            Err(e) => return drop(reply.send(Err(e))),
+            Err(e) => {
+                let _ = reply.send(Err(e));
+                return;
+            }
         };
         let log_start = hosted.replica.log_start();
         let at = |offset: Offset| FoundOffset {

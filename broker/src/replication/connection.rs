@@ -66,7 +66,7 @@ async fn keep_on(config: &ReplicationConfig, peer: BrokerId) {
             Ok((socket, address)) => {
                 info!("Connected to broker {peer} ({address})");
                 (failing, backoff) = (false, Backoff::new());
-                let error = follow(config, peer, socket, hello.stream).await;
+                let error = follow(config, peer, socket, hello).await;
                 info!(%error, "Disconnected from broker {peer} ({address})");
             }
             Err(error) if !failing => {
@@ -88,14 +88,13 @@ async fn introduction(
     config: &ReplicationConfig,
     images: &mut watch::Receiver<Image>,
     peer: BrokerId,
-    generation: &mut u64,
+    generation: &mut u32,
 ) -> Option<(Hello, Endpoint)> {
     let epoch = config.controller.registration().wait_for(|r| r.epoch.is_some()).await.ok()?.epoch?;
     let known = |image: &Image| Some((image.cluster_id?, image.brokers.get(&peer)?.replication.clone()));
     let (cluster, endpoint): (ClusterId, Endpoint) = known(&*images.wait_for(|i| known(i).is_some()).await.ok()?)?;
-    *generation += 1;
-    // Greater than any of this broker's former registrations, and than its former connections of this one.
-    let stream = StreamId(((epoch.0 as u64) << 24) | (*generation & 0xff_ffff));
+    *generation = generation.wrapping_add(1);
+    let stream = StreamId::new(epoch, *generation);
     let hello = Hello { cluster, from: config.me, broker_epoch: epoch, directory: config.directory, to: peer, stream };
     Some((hello, endpoint))
 }
@@ -122,7 +121,8 @@ async fn dial(
 }
 
 /// Serves the connection until it ends, and says why it did.
-async fn follow(config: &ReplicationConfig, leader: BrokerId, socket: TcpStream, stream: StreamId) -> FrameError {
+async fn follow(config: &ReplicationConfig, leader: BrokerId, socket: TcpStream, hello: Hello) -> FrameError {
+    let stream = hello.stream;
     let (read, write) = socket.into_split();
     let (frames, queue) = mpsc::unbounded_channel();
     let account = Arc::new(CreditAccount::default());
@@ -133,9 +133,19 @@ async fn follow(config: &ReplicationConfig, leader: BrokerId, socket: TcpStream,
     let ended = tokio::select! {
         ended = receiver::run(read, stream, &account, &config.owners) => ended,
         ended = write_loop(write, queue, Some(Arc::clone(&account))) => ended.map_err(FrameError::from),
+        () = registered_again(config, hello.broker_epoch) => {
+            Err(io::Error::other("this broker has a newer registration").into())
+        }
     };
     config.owners.broadcast(|| Input::LeaderGone { leader, stream });
     ended.err().unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted).into())
+}
+
+/// A connection speaks for the registration that its handshake named.
+async fn registered_again(config: &ReplicationConfig, epoch: BrokerEpoch) {
+    if config.controller.registration().wait_for(|r| r.epoch.is_some_and(|e| e != epoch)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn contacted(contacts: &mut broadcast::Receiver<BrokerId>, peer: BrokerId) {

@@ -10,6 +10,8 @@ pub(crate) mod messages;
 mod produce;
 mod request;
 mod response;
+#[cfg(test)]
+mod second_opinion;
 
 pub(crate) use errors::ErrorCode;
 pub(crate) use fetch::{FetchResponse, FetchedPartition, FetchedTopic};

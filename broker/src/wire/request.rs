@@ -123,7 +123,7 @@ impl RequestKind {
 }
 
 impl Header {
-    fn flexible(self) -> bool {
+    pub(super) fn flexible(self) -> bool {
         SERVED[self.api.index()].flexible_from <= self.version
     }
 

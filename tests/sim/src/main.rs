@@ -1,2 +1,70 @@
-//! (to be written)
-fn main() {}
+//! `chronik-sim --seeds A..B [--steps N] [--trace]`: runs seeds, and says which one breaks a rule.
+
+use anyhow::{Context, Result, bail};
+use chronik_sim::{Options, Report, run};
+use clap::Parser;
+use std::ops::Range;
+use std::process::ExitCode;
+
+/// Runs the deterministic simulator.
+#[derive(Parser)]
+struct Arguments {
+    /// Which seeds, the last one excluded.
+    #[arg(long, default_value = "0..100", value_parser = seeds)]
+    seeds: Range<u64>,
+    /// Events of each run before the faults stop.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Print everything that happens.
+    #[arg(long)]
+    trace: bool,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>> {
+    let (from, to) = text.split_once("..").context("a range is written A..B")?;
+    let (from, to) = (from.trim().parse()?, to.trim().parse()?);
+    if from >= to {
+        bail!("no seeds in {text}");
+    }
+    Ok(from..to)
+}
+
+fn options(arguments: &Arguments, seed: u64, trace: bool) -> Options {
+    let usual = Options::new(seed);
+    Options { steps: arguments.steps.unwrap_or(usual.steps), trace, ..usual }
+}
+
+fn print(report: &Report) {
+    println!(
+        "seed {} trace {:016x}: {} steps, {:.1} s simulated, {} faults, {} leaderships, {} batches acknowledged",
+        report.seed,
+        report.trace_hash,
+        report.steps,
+        report.simulated_us as f64 / 1e6,
+        report.faults,
+        report.elections,
+        report.acknowledged
+    );
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut broken = 0;
+    for seed in arguments.seeds.clone() {
+        let mut report = run(options(&arguments, seed, arguments.trace));
+        if report.violation.is_some() && !arguments.trace {
+            // The same again, to have its trace.
+            report = run(options(&arguments, seed, true));
+        }
+        for line in &report.lines {
+            println!("{line}");
+        }
+        print(&report);
+        if let Some(violation) = &report.violation {
+            println!("seed {seed} breaks a rule: {violation}");
+            broken += 1;
+        }
+    }
+    println!("{} seeds, {broken} broken", arguments.seeds.end - arguments.seeds.start);
+    ExitCode::from(u8::from(broken > 0))
+}

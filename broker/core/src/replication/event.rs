@@ -11,9 +11,17 @@ use std::time::Duration;
 pub struct Ticket(pub u64);
 
 /// One subscription of a follower over one connection. A message that carries an older one is ignored:
-/// what a former connection still delivers cannot move anything.
+/// what a former connection still delivers cannot move anything. Made by [`Self::new`]: a number that a later
+/// process of the follower uses again would let the end of an old connection end a new subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// The `count`th subscription that a follower makes in the registration `epoch`.
+    pub fn new(epoch: BrokerEpoch, count: u32) -> Self {
+        Self(((epoch.0 as u64) << 32) | u64::from(count))
+    }
+}
 
 /// What a producer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -189,7 +189,8 @@ impl Leader {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
             FollowerMessage::Subscribe { log_end, last_epoch } => {
-                if !progress.subscribe(stream.0, stream.1) {
+                // No log begins elsewhere than this one's while nothing is ever removed from a log's start.
+                if log_end < cx.log.start || !progress.subscribe(stream.0, stream.1) {
                     return;
                 }
                 let message = if let Some(message) = diverged(cx, log_end, last_epoch) {
@@ -381,6 +382,9 @@ fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) 
         let at_start = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.start };
         return (log_end > cx.log.start).then_some(at_start);
     };
+    if cx.planted(Fault::NoEpochCheck) && log_end <= cx.log.end {
+        return None;
+    }
     // The leader's own epoch is the newest of all; a follower that has a newer one lost its way altogether.
     let latest = cx.log.epochs.latest().unwrap_or(last);
     let (epoch, end) = cx.log.epochs.end_of(last.min(latest), cx.log.end).unwrap_or((last, cx.log.start));

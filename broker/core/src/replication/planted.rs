@@ -9,7 +9,8 @@ pub enum Fault {
     AcknowledgeBeforeDurable,
     /// A follower cuts its log back to its high watermark instead of asking where its epoch ends.
     TruncateByHighWatermark,
-    /// Messages of another leader epoch are taken for those of the current one.
+    /// Epochs are not looked at: messages of another one are taken for the current one's, and a log of the right
+    /// length for the same log.
     NoEpochCheck,
     /// A retry is acknowledged because its original is in the log, committed or not.
     DuplicateAcknowledgedEarly,

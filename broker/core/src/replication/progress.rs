@@ -9,8 +9,7 @@ use std::collections::VecDeque;
 /// One follower, as its messages of this leader epoch tell.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// The newest subscription; older ones are ignored, even when this one is gone. A restarted follower counts
-    /// its streams from the beginning, so they are ordered by broker epoch first.
+    /// The newest subscription; older ones are ignored, even when this one is gone.
     newest: Option<(BrokerEpoch, StreamId)>,
     /// `None` while the follower is not connected, or its log differs.
     pub(super) stream: Option<Stream>,

@@ -36,6 +36,8 @@ pub(super) struct Logs {
     pub(super) refuse_produce: Option<ProduceError>,
     pub(super) refuse_read: Option<ReadError>,
     waiters: Vec<Weak<Notify>>,
+    /// How many batches were copied when they got their offsets.
+    pub(super) copied: usize,
 }
 
 impl Logs {
@@ -49,7 +51,10 @@ impl Logs {
     fn append(&mut self, partition: TopicPartition, batch: RecordBatch) -> Produced {
         let log = self.batches.entry(partition).or_default();
         let base = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
-        log.push(batch.assign(base, EPOCH));
+        let before = batch.bytes().as_ptr();
+        let batch = batch.assign(base, EPOCH);
+        self.copied += usize::from(before != batch.bytes().as_ptr());
+        log.push(batch);
         for waiter in self.waiters.drain(..).filter_map(|w| w.upgrade()) {
             waiter.notify_waiters();
         }
@@ -138,10 +143,10 @@ impl Cluster {
         change(&mut config);
         let logs: Arc<Mutex<Logs>> = Arc::default();
         let (owner, mut requests) = mpsc::unbounded_channel();
-        let owned = Arc::clone(&logs);
+        let shared = Arc::clone(&logs);
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
-                owned.lock().expect("no test panics with the lock").handle(request);
+                shared.lock().expect("no test panics with the lock").handle(request);
             }
         });
         let (to_controller, requests) = mpsc::unbounded_channel();

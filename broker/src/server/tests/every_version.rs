@@ -2,18 +2,11 @@
 
 use super::client::{Client, batch};
 use super::cluster::{Cluster, EPOCH};
+use super::{name, text};
 use crate::wire::SERVED;
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
-use kafka_protocol::protocol::{Message, Request, StrBytes};
-
-fn text(s: &'static str) -> StrBytes {
-    StrBytes::from_static_str(s)
-}
-
-fn name(s: &'static str) -> TopicName {
-    TopicName(text(s))
-}
+use kafka_protocol::messages::{ApiKey, BrokerId};
+use kafka_protocol::protocol::Request;
 
 /// The advertised versions of a kind that the client's codec knows.
 async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
@@ -204,12 +197,10 @@ async fn create_and_delete_topics() {
 async fn init_producer_id() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
-    let mut next = 1000;
-    for version in versions::<m::InitProducerIdRequest>(&mut client).await {
+    for (next, version) in (1000..).zip(versions::<m::InitProducerIdRequest>(&mut client).await) {
         let request = m::InitProducerIdRequest::default().with_transactional_id(None);
         let response = client.ask(version, &request).await;
         assert_eq!((response.error_code, response.producer_id.0, response.producer_epoch), (0, next, 0));
-        next += 1;
         let request = request.with_transactional_id(Some(text("tx").into()));
         let response = client.ask(version, &request).await;
         assert_eq!((response.error_code, response.producer_id.0), (53, -1));

@@ -1,1 +1,171 @@
-//! TODO
+//! Clients that mean harm, or are broken: they cost what they send, and nobody else notices.
+
+use super::client::{Client, batch, frame};
+use super::cluster::Cluster;
+use super::{fetch, produce, until};
+use kafka_protocol::messages as m;
+use prometheus_client::encoding::text::encode;
+use rand::rngs::StdRng;
+use rand::{RngCore as _, SeedableRng as _};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+
+fn metric(cluster: &Cluster, name: &str) -> u64 {
+    let mut text = String::new();
+    encode(&mut text, &cluster.registry).expect("into a string");
+    let line = text.lines().find(|l| l.starts_with(name)).expect("the metric is there");
+    line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+}
+
+const BUDGET_USED: &str = "chronik_kafka_request_budget_used_bytes ";
+const CONNECTIONS: &str = "chronik_kafka_connections ";
+
+/// Another client is served as ever.
+async fn others_are_served(cluster: &Cluster) {
+    let mut client = Client::connect(cluster.address).await;
+    let response = client.ask(1, &m::MetadataRequest::default()).await;
+    assert!(!response.brokers.is_empty());
+}
+
+async fn all_is_given_back(cluster: &Cluster) {
+    until(|| metric(cluster, CONNECTIONS) == 0).await;
+    assert_eq!(metric(cluster, BUDGET_USED), 0);
+}
+
+#[tokio::test]
+async fn lengths_that_cannot_be_close_the_connection() {
+    let cluster = Cluster::start().await;
+    for length in [-1, i32::MIN, i32::MAX, (100 << 20) + 1] {
+        let mut client = Client::connect(cluster.address).await;
+        client.stream.write_all(&length.to_be_bytes()).await.expect("it is read");
+        client.closed().await;
+    }
+    others_are_served(&cluster).await;
+}
+
+#[tokio::test]
+async fn random_bytes() {
+    let cluster = Cluster::start().await;
+    let mut rng = StdRng::seed_from_u64(7);
+    for _ in 0..300 {
+        let mut client = Client::connect(cluster.address).await;
+        let mut bytes = vec![0; 1 + (rng.next_u32() % 400) as usize];
+        rng.fill_bytes(&mut bytes);
+        // It may be closed before everything is written.
+        let _ = client.stream.write_all(&bytes).await;
+        let _ = client.stream.shutdown().await;
+        client.closed().await;
+    }
+    others_are_served(&cluster).await;
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn mutated_frames() {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 1);
+    let topic = m::create_topics_request::CreatableTopic::default();
+    let frames = [
+        frame(9, 1, &produce("t", -1, batch(1, 50).freeze())),
+        frame(3, 1, &produce("t", 1, batch(1, 50).freeze())),
+        frame(12, 1, &fetch("t", 0)),
+        frame(4, 1, &fetch("t", 0)),
+        frame(9, 1, &m::MetadataRequest::default().with_topics(None)),
+        frame(3, 1, &m::ApiVersionsRequest::default()),
+        frame(5, 1, &m::CreateTopicsRequest::default().with_topics(vec![topic])),
+        frame(4, 1, &m::FindCoordinatorRequest::default()),
+    ];
+    let mut rng = StdRng::seed_from_u64(9);
+    for i in 0..4000 {
+        let mut bytes = frames[i % frames.len()].to_vec();
+        for _ in 0..=rng.next_u32() % 6 {
+            // Every fourth frame may get another length; the others reach the decoder.
+            let from = if i % 4 == 0 { 0 } else { 4 };
+            let at = from + rng.next_u32() as usize % (bytes.len() - from);
+            bytes[at] = rng.next_u32() as u8;
+        }
+        let mut client = Client::connect(cluster.address).await;
+        let _ = client.stream.write_all(&bytes).await;
+        let _ = client.stream.shutdown().await;
+        client.closed().await;
+    }
+    others_are_served(&cluster).await;
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_length_that_is_claimed_costs_nothing() {
+    let cluster = Cluster::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::connect(cluster.address).await;
+        client.stream.write_all(&(100i32 << 20).to_be_bytes()).await.expect("it is read");
+        client.stream.write_all(&[0; 10]).await.expect("it is read");
+        clients.push(client);
+    }
+    until(|| metric(&cluster, BUDGET_USED) > 0).await;
+    others_are_served(&cluster).await;
+    assert!(metric(&cluster, BUDGET_USED) <= 40 * (65 << 10));
+    drop(clients);
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_budget_wait_for_each_other_and_not_for_ever() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
+    cluster.topic("t", 1);
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect(cluster.address).await;
+        let whole = frame(9, 1, &produce("t", -1, batch(1, 900_000).freeze()));
+        clients.push(tokio::spawn(async move {
+            client.stream.write_all(&whole).await.expect("it is read in the end");
+            client.answer::<m::ProduceRequest>(9, 1).await.responses[0].partition_responses[0].error_code
+        }));
+    }
+    for client in clients {
+        assert_eq!(client.await.expect("no panic"), 0);
+    }
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_does_not_go_on_is_given_up() {
+    let cluster = Cluster::start_with(|c| c.stall_timeout = Duration::from_millis(50)).await;
+    let mut client = Client::connect(cluster.address).await;
+    client.stream.write_all(&[0, 0, 0, 100, 0]).await.expect("it is read");
+    client.closed().await;
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let cluster = Cluster::start_with(|c| c.idle_timeout = Duration::from_millis(50)).await;
+    Client::connect(cluster.address).await.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_not_read_and_then_closed() {
+    let cluster = Cluster::start_with(|c| c.stall_timeout = Duration::from_millis(300)).await;
+    cluster.topic("t", 1000);
+    let mut client = Client::connect(cluster.address).await;
+    let request = frame(9, 1, &m::MetadataRequest::default().with_topics(None));
+    // Each answer is some 30 kB: the sockets' buffers are full long before the last request is written.
+    let flood = async { while client.stream.write_all(&request).await.is_ok() {} };
+    tokio::time::timeout(super::client::DEADLINE, flood).await.expect("the connection is closed");
+    others_are_served(&cluster).await;
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
+async fn there_are_no_more_connections_than_allowed() {
+    let cluster = Cluster::start_with(|c| c.max_connections = 2).await;
+    let mut first = Client::connect(cluster.address).await;
+    let mut second = Client::connect(cluster.address).await;
+    first.ask(1, &m::MetadataRequest::default()).await;
+    second.ask(1, &m::MetadataRequest::default()).await;
+    Client::connect(cluster.address).await.closed().await;
+    drop(first);
+    until(|| metric(&cluster, CONNECTIONS) == 1).await;
+    others_are_served(&cluster).await;
+}

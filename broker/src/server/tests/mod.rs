@@ -6,3 +6,42 @@ mod cluster;
 mod every_version;
 mod hostile;
 mod order;
+
+use bytes::Bytes;
+use client::DEADLINE;
+use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
+use kafka_protocol::protocol::StrBytes;
+
+fn text(s: &'static str) -> StrBytes {
+    StrBytes::from_static_str(s)
+}
+
+fn name(s: &'static str) -> TopicName {
+    TopicName(text(s))
+}
+
+/// A request to append a batch to partition 0.
+fn produce(topic: &'static str, acks: i16, batch: Bytes) -> ProduceRequest {
+    let partition = produce_request::PartitionProduceData::default().with_records(Some(batch));
+    let topic =
+        produce_request::TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![partition]);
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(60_000).with_topic_data(vec![topic])
+}
+
+/// A request to read partition 0 from an offset on.
+fn fetch(topic: &'static str, offset: i64) -> FetchRequest {
+    let partition =
+        fetch_request::FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let topic = fetch_request::FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
+    FetchRequest::default().with_min_bytes(1).with_max_bytes(1 << 20).with_topics(vec![topic])
+}
+
+/// Waits for something to become true.
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("true within the deadline");
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod committing;
 mod following;
+mod hostile;
 mod isr_changes;
 mod leading;
 mod pushing;

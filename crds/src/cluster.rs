@@ -1,0 +1,143 @@
+//! `ChronikCluster`: a cluster of brokers.
+
+#![expect(unreachable_pub, reason = "KubeSchema derives each schema from a copy of the type inside a function")]
+
+use crate::properties::Shape;
+use crate::rules;
+use crate::scalar::Scalar;
+use crate::status::ChronikClusterStatus;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the cluster should be.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "chronik.io",
+    version = "v1alpha1",
+    kind = "ChronikCluster",
+    namespaced,
+    doc = "A cluster of Kafka-protocol brokers.",
+    status = "ChronikClusterStatus",
+    derive = "PartialEq",
+    category = "chronik",
+    validation = rules::name(),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas",
+                description = "Brokers that serve clients"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas",
+                description = "Brokers that there should be"),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+                description = "Why the cluster is, or is not, ready"),
+    printcolumn(name = "Bootstrap", type_ = "string", json_path = ".status.endpoints.bootstrap", priority = 1,
+                description = "Where clients connect first"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::factor_fits_replicas(), validation = rules::min_insync_fits_factor())]
+pub struct ChronikClusterSpec {
+    /// How many brokers. It cannot be changed yet once the cluster exists.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 99))]
+    #[x_kube(validation = rules::replicas_stay())]
+    pub replicas: i32,
+
+    /// The image that brokers run. Without it, the cluster gets the image of the operator that first sees it, and
+    /// keeps that one when the operator is upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// Where each broker keeps its data.
+    pub storage: Storage,
+
+    /// What each broker's container requests, and is limited to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// How topics are replicated when their creator does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Replication>,
+
+    /// Broker properties by Kafka's names, for example `num.partitions: 3`. Durations and sizes may carry a unit
+    /// (`30s`, `1MiB`); `true` and `false` need quotes. A change is taken up by each broker when its pod is next
+    /// started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(
+        validation = rules::properties_are_not_owned(),
+        validation = rules::properties_are_known(),
+        validation = rules::properties_have_the_shape(Shape::Integer),
+        validation = rules::properties_have_the_shape(Shape::Boolean),
+        validation = rules::properties_have_the_shape(Shape::Size),
+        validation = rules::properties_have_the_shape(Shape::Duration),
+    )]
+    pub config: BTreeMap<String, Scalar>,
+}
+
+fn default_replicas() -> i32 {
+    3
+}
+
+/// The volume that each broker has for itself. It outlives the resource: deleting a `ChronikCluster` deletes no data,
+/// and one of the same name finds it again.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::storage_class_stays())]
+pub struct Storage {
+    /// How large, for example `10Gi`. It never shrinks, and cannot grow yet.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = rules::size_is_a_quantity(), validation = rules::size_stays())]
+    pub size: String,
+
+    /// The storage class; without it, the Kubernetes cluster's default class. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class: Option<String>,
+}
+
+/// Compute resources by their Kubernetes names: `cpu`, `memory`, …
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What the scheduler sets aside.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = rules::amounts_are_quantities())]
+    pub requests: BTreeMap<String, Scalar>,
+
+    /// What the broker cannot go beyond.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = rules::amounts_are_quantities())]
+    pub limits: BTreeMap<String, Scalar>,
+}
+
+/// Defaults for topics created without a word about replication.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replication {
+    /// How many brokers hold each partition (`default.replication.factor`). Default: 3, or all brokers if there are
+    /// fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub factor: Option<i32>,
+
+    /// How many of them must hold a record before an `acks=all` write is acknowledged (`min.insync.replicas`).
+    /// Default: 2 if the factor is 3 or more, else 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub min_insync: Option<i32>,
+}
+
+impl ChronikClusterSpec {
+    /// The replication factor that is in force, given or by default.
+    pub fn replication_factor(&self) -> i32 {
+        self.replication.as_ref().and_then(|r| r.factor).unwrap_or(self.replicas.min(3))
+    }
+
+    /// The `min.insync.replicas` that is in force, given or by default.
+    pub fn min_insync_replicas(&self) -> i32 {
+        let by_default = if self.replication_factor() >= 3 { 2 } else { 1 };
+        self.replication.as_ref().and_then(|r| r.min_insync).unwrap_or(by_default)
+    }
+}

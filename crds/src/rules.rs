@@ -1,0 +1,83 @@
+//! What the API server checks when a resource is applied, as CEL rules, each with the message that a person reads.
+//!
+//! The operator's validation repeats those that it depends on: a resource may have been stored before a rule
+//! existed.
+
+use crate::properties::{OFFERED, OWNED, Shape};
+use kube::core::{Message, Rule};
+
+/// Names become those of pods, services and label values.
+pub(crate) fn name() -> Rule {
+    Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name must be at most 40 characters of a-z, 0-9 and '-', and start with a letter")
+}
+
+pub(crate) fn replicas_stay() -> Rule {
+    Rule::new("self == oldSelf").message("replicas cannot be changed yet")
+}
+
+pub(crate) fn factor_fits_replicas() -> Rule {
+    Rule::new("!has(self.replication) || !has(self.replication.factor) || self.replication.factor <= self.replicas")
+        .message("replication.factor must not be larger than replicas")
+        .field_path(".replication.factor")
+}
+
+pub(crate) fn min_insync_fits_factor() -> Rule {
+    let factor = "(has(self.replication.factor) ? self.replication.factor : (self.replicas < 3 ? self.replicas : 3))";
+    Rule::new(format!(
+        "!has(self.replication) || !has(self.replication.minInsync) || self.replication.minInsync <= {factor}"
+    ))
+    .message("replication.minInsync must not be larger than the replication factor")
+    .field_path(".replication.minInsync")
+}
+
+pub(crate) fn size_is_a_quantity() -> Rule {
+    Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("storage.size must be a quantity above zero, such as 10Gi")
+}
+
+/// Not evaluated further for what is no quantity, so that this rule does not hide the one above with an error.
+pub(crate) fn size_stays() -> Rule {
+    let both = "!isQuantity(self) || !isQuantity(oldSelf)";
+    let order = "quantity(self).compareTo(quantity(oldSelf))";
+    Rule::new(format!("{both} || {order} == 0")).message(Message::Expression(format!(
+        "{order} < 0 ? 'storage.size must not shrink' : 'storage.size cannot grow yet'"
+    )))
+}
+
+pub(crate) fn storage_class_stays() -> Rule {
+    Rule::new(
+        "has(self.storageClass) == has(oldSelf.storageClass) && \
+         (!has(self.storageClass) || self.storageClass == oldSelf.storageClass)",
+    )
+    .message("storage.storageClass cannot be changed")
+}
+
+pub(crate) fn amounts_are_quantities() -> Rule {
+    Rule::new("self.all(k, isQuantity(string(self[k])))")
+        .message("resources must be quantities, such as 500m for cpu or 512Mi for memory")
+}
+
+pub(crate) fn properties_are_not_owned() -> Rule {
+    let instead =
+        OWNED.iter().map(|(name, instead)| format!("'{name}': '{name}: {instead}'")).collect::<Vec<_>>().join(", ");
+    let owned = OWNED.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    Rule::new(format!("self.all(k, !(k in [{owned}]))"))
+        .message(Message::Expression(format!("{{{instead}}}[self.filter(k, k in [{owned}])[0]]")))
+}
+
+pub(crate) fn properties_are_known() -> Rule {
+    let known = OFFERED.iter().map(|(name, _)| *name).chain(OWNED.iter().map(|(name, _)| *name));
+    let known = known.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let offered = OFFERED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    Rule::new(format!("self.all(k, k in [{known}])")).message(Message::Expression(format!(
+        "'unknown broker property ' + self.filter(k, !(k in [{known}]))[0] + '; known are {offered}'"
+    )))
+}
+
+pub(crate) fn properties_have_the_shape(shape: Shape) -> Rule {
+    let names = OFFERED.iter().filter(|(_, s)| *s == shape).map(|(name, _)| *name).collect::<Vec<_>>();
+    let listed = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    Rule::new(format!("[{listed}].all(k, !(k in self) || string(self[k]).matches('{}'))", shape.pattern()))
+        .message(Message::Message(format!("{} must be {}", names.join(", "), shape.describe())))
+}

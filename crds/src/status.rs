@@ -1,0 +1,88 @@
+//! What the operator reports about a cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// What the cluster is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChronikClusterStatus {
+    /// `Ready`: every broker serves clients. `Progressing`: the cluster is not yet what the spec says.
+    /// `Degraded`: something is wrong that does not right itself by waiting alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+
+    /// The generation of the spec that the operator last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Broker pods that exist.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Broker pods that serve clients.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Each broker, by its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub brokers: Vec<BrokerStatus>,
+
+    /// Where the cluster is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+}
+
+/// One broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerStatus {
+    /// Its id: the ordinal of its pod.
+    pub id: i32,
+
+    /// Its pod.
+    pub pod: String,
+
+    /// Whether it serves clients.
+    pub ready: bool,
+
+    /// The revision of the pod's template that it runs; none while there is no pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+
+    /// What keeps it from being ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Addresses for clients.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// Where clients inside the Kubernetes cluster connect first (`bootstrap.servers`).
+    pub bootstrap: String,
+}
+
+/// The schema of Kubernetes' own condition type, which has none to derive from.
+fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": { "type": "string" },
+                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
+                "observedGeneration": { "type": "integer", "format": "int64" },
+                "lastTransitionTime": { "type": "string", "format": "date-time" },
+                "reason": { "type": "string" },
+                "message": { "type": "string" }
+            }
+        }
+    })
+}

@@ -1,0 +1,125 @@
+//! The kind cluster that the scenarios run on: made, given the images and the operator, and removed.
+
+use crate::command::output;
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use anyhow::Context;
+use std::env::consts::ARCH;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The operator's namespace.
+pub(crate) const OPERATOR_NAMESPACE: &str = "chronik-system";
+/// The operator's deployment.
+pub(crate) const OPERATOR: &str = "chronik-operator";
+/// The image of the scenarios' Kafka client.
+pub(crate) const CLIENT_IMAGE: &str = "chronik-e2e-client:dev";
+/// Used when it is there already; else kind's own default is, for which it asks a registry.
+const NODE_IMAGE: &str = "kindest/node:v1.34.4";
+
+/// What scenarios work with.
+pub(crate) struct Environment {
+    pub(crate) kubectl: Kubectl,
+    pub(crate) root: PathBuf,
+    name: String,
+    kubeconfig: PathBuf,
+    image: String,
+}
+
+impl Environment {
+    pub(crate) fn new(name: &str, image: &str) -> anyhow::Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest.parent().context("the crate is in the workspace")?.to_owned();
+        let folder = root.join("target/e2e");
+        fs::create_dir_all(&folder)?;
+        let kubeconfig = folder.join(format!("{name}.kubeconfig"));
+        Ok(Self {
+            kubectl: Kubectl::new(&kubeconfig),
+            root,
+            name: name.to_owned(),
+            kubeconfig,
+            image: image.to_owned(),
+        })
+    }
+
+    /// Where a scenario's logs and objects go when it fails.
+    pub(crate) fn evidence(&self, scenario: &str) -> PathBuf {
+        self.root.join("target/e2e").join(scenario)
+    }
+
+    /// Whether the kind cluster is there already.
+    pub(crate) fn exists(&self) -> anyhow::Result<bool> {
+        let clusters = output(Command::new("kind").args(["get", "clusters"]))?;
+        Ok(clusters.lines().any(|line| line == self.name))
+    }
+
+    pub(crate) fn create(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let mut command = Command::new("kind");
+        command.args(["create", "cluster", "--name", &self.name, "--wait", "180s"]);
+        command.arg("--config").arg(self.root.join("e2e/kind.yaml"));
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        if output(Command::new("docker").args(["image", "inspect", NODE_IMAGE])).is_ok() {
+            command.args(["--image", NODE_IMAGE]);
+        }
+        output(&mut command)?;
+        timeline.say("kind cluster created");
+        Ok(())
+    }
+
+    pub(crate) fn delete(&self) -> anyhow::Result<()> {
+        output(Command::new("kind").args(["delete", "cluster", "--name", &self.name]))?;
+        Ok(())
+    }
+
+    /// The image under test, built anew.
+    pub(crate) fn build_image(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        output(Command::new(cargo).current_dir(&self.root).args(["xtask", "image", "--tag", &self.image]))?;
+        timeline.say(format!("{} built", self.image));
+        Ok(())
+    }
+
+    /// The client's image: a static binary and nothing else.
+    pub(crate) fn build_client(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let context = self.root.join("target/e2e/client");
+        fs::create_dir_all(&context)?;
+        let mut go = Command::new("go");
+        go.current_dir(self.root.join("e2e/client")).env("CGO_ENABLED", "0").env("GOARCH", go_architecture());
+        output(go.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(context.join("client")).arg("."))?;
+        fs::copy(self.root.join("e2e/client/Dockerfile"), context.join("Dockerfile"))?;
+        let mut docker = Command::new("docker");
+        docker.env("DOCKER_BUILDKIT", "0").args(["build", "--tag", CLIENT_IMAGE]).arg(&context);
+        output(&mut docker)?;
+        timeline.say(format!("{CLIENT_IMAGE} built"));
+        Ok(())
+    }
+
+    pub(crate) fn load_images(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let mut command = Command::new("kind");
+        command.args(["load", "docker-image", &self.image, CLIENT_IMAGE, "--name", &self.name]);
+        output(&mut command)?;
+        timeline.say("images loaded");
+        Ok(())
+    }
+
+    pub(crate) fn install_operator(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let (repository, tag) = self.image.rsplit_once(':').context("the image has a tag")?;
+        let mut helm = Command::new("helm");
+        helm.arg("--kubeconfig").arg(&self.kubeconfig).args(["upgrade", "--install", "chronik"]);
+        helm.arg(self.root.join("charts/chronik"));
+        helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
+        helm.args(["--set", &format!("image.repository={repository},image.tag={tag}")]);
+        output(&mut helm)?;
+        timeline.say("operator installed");
+        Ok(())
+    }
+}
+
+fn go_architecture() -> &'static str {
+    match ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,97 @@
+//! Bad specs are refused by the API server, with a message that says what is wrong.
+
+use crate::environment::Environment;
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use anyhow::{bail, ensure};
+
+/// Name, spec, and words of the message.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("1demo", "{storage: {size: 1Gi}}", "the name must be at most 40 characters"),
+    (
+        "a-name-that-is-far-too-long-for-the-names-of-its-pods",
+        "{storage: {size: 1Gi}}",
+        "the name must be at most 40 characters",
+    ),
+    ("demo", "{replicas: 3}", "spec.storage: Required value"),
+    ("demo", "{storage: {size: 1Gig}}", "storage.size must be a quantity above zero, such as 10Gi"),
+    ("demo", "{storage: {size: '0'}}", "storage.size must be a quantity above zero, such as 10Gi"),
+    ("demo", "{replicas: 0, storage: {size: 1Gi}}", "should be greater than or equal to 1"),
+    (
+        "demo",
+        "{replicas: 2, replication: {factor: 3}, storage: {size: 1Gi}}",
+        "replication.factor must not be larger than replicas",
+    ),
+    (
+        "demo",
+        "{replication: {minInsync: 4}, storage: {size: 1Gi}}",
+        "replication.minInsync must not be larger than the replication factor",
+    ),
+    ("demo", "{storage: {size: 1Gi}, config: {broker.id: 7}}", "broker ids are the ordinals of the pods"),
+    ("demo", "{storage: {size: 1Gi}, config: {min.insync.replicas: 1}}", "use spec.replication.minInsync"),
+    ("demo", "{storage: {size: 1Gi}, config: {num.partition: 7}}", "unknown broker property num.partition; known are"),
+    ("demo", "{storage: {size: 1Gi}, config: {num.partitions: few}}", "num.partitions must be a whole number"),
+    (
+        "demo",
+        "{storage: {size: 1Gi}, config: {replica.lag.time.max.ms: 3 moons}}",
+        "must be a duration such as 30000 or 30s",
+    ),
+    ("demo", "{storage: {size: 1Gi}, resources: {limits: {cpu: lots}}}", "resources must be quantities"),
+    ("demo", "{storage: {size: 1Gi}, replica: 3}", "unknown field \"spec.replica\""),
+];
+
+/// Changes to a cluster of three brokers with 2Gi each.
+const UNCHANGEABLE: &[(&str, &str)] = &[
+    (r#"{"spec": {"replicas": 5}}"#, "replicas cannot be changed yet"),
+    (r#"{"spec": {"storage": {"size": "1Gi"}}}"#, "storage.size must not shrink"),
+    (r#"{"spec": {"storage": {"size": "3Gi"}}}"#, "storage.size cannot grow yet"),
+    (r#"{"spec": {"storage": {"storageClass": "other"}}}"#, "storage.storageClass cannot be changed"),
+];
+
+/// Changes that are taken, or are none.
+const CHANGEABLE: &[&str] = &[
+    r#"{"spec": {"storage": {"size": "2048Mi"}}}"#,
+    r#"{"spec": {"config": {"num.partitions": 4}}}"#,
+    r#"{"spec": {"replication": {"minInsync": 1}}}"#,
+    r#"{"spec": {"resources": {"requests": {"memory": "64Mi"}}}}"#,
+];
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&super::namespace("bad-specs"));
+    kubectl.create_namespace()?;
+    for (name, spec, words) in REFUSED {
+        refused(&format!("{name} {spec}"), kubectl.apply(&resource(name, spec)), words)?;
+    }
+    timeline.say(format!("{} bad specs are refused", REFUSED.len()));
+    // Nobody runs it: the rules are about the resource alone.
+    kubectl.run(&["create", "quota", "no-pods", "--hard=pods=0"])?;
+    kubectl.apply(&resource("demo", "{replicas: 3, storage: {size: 2Gi}}"))?;
+    for (patch, words) in UNCHANGEABLE {
+        refused(patch, change(&kubectl, patch), words)?;
+    }
+    timeline.say(format!("{} changes that cannot be followed are refused", UNCHANGEABLE.len()));
+    for patch in CHANGEABLE {
+        change(&kubectl, patch)?;
+    }
+    timeline.say(format!("{} changes that can be followed are taken", CHANGEABLE.len()));
+    kubectl.delete_namespace()
+}
+
+fn resource(name: &str, spec: &str) -> String {
+    format!("{{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {{name: {name}}}, spec: {spec}}}")
+}
+
+fn change(kubectl: &Kubectl, patch: &str) -> anyhow::Result<String> {
+    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "--patch", patch])
+}
+
+fn refused(what: &str, answer: anyhow::Result<String>, words: &str) -> anyhow::Result<()> {
+    match answer {
+        Ok(_) => bail!("{what} was not refused"),
+        Err(error) => {
+            let message = format!("{error:#}");
+            ensure!(message.contains(words), "{what} was refused with {message:?}, not with {words:?}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The chart lints and renders, for both scopes, and refuses values that it does not know.
+
+use crate::command::output;
+use crate::environment::Environment;
+use crate::timeline::Timeline;
+use anyhow::ensure;
+use std::process::Command;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let chart = environment.root.join("charts/chronik");
+    output(Command::new("helm").args(["lint", "--strict"]).arg(&chart))?;
+    timeline.say("helm lint --strict has nothing to say");
+
+    let render = |values: &str| {
+        let mut helm = Command::new("helm");
+        helm.args(["template", "release", "--namespace", "there", "--kube-version", "1.34.0", "--set", values]);
+        output(helm.arg(&chart))
+    };
+    let kinds = |text: &str| {
+        let mut kinds =
+            text.lines().filter_map(|line| line.strip_prefix("kind: ").map(str::to_owned)).collect::<Vec<_>>();
+        kinds.sort();
+        kinds
+    };
+    let cluster = render("scope=cluster")?;
+    let expected = [
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "Deployment",
+        "Role",
+        "RoleBinding",
+        "ServiceAccount",
+    ];
+    ensure!(kinds(&cluster) == expected, "cluster scope renders {:?}", kinds(&cluster));
+    ensure!(!cluster.contains("--namespace=there"), "cluster scope looks at one namespace only");
+
+    let namespaced = render("scope=namespace,crds.install=false")?;
+    let expected = ["Deployment", "Role", "Role", "RoleBinding", "RoleBinding", "ServiceAccount"];
+    ensure!(kinds(&namespaced) == expected, "namespace scope renders {:?}", kinds(&namespaced));
+    ensure!(namespaced.contains("--namespace=there"), "namespace scope does not name the namespace");
+    timeline.say("it renders with a ClusterRole for all namespaces, and with Roles alone for one");
+
+    for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {
+        ensure!(render(values).is_err(), "{values} is not refused");
+    }
+    timeline.say("values that are unknown or of the wrong kind are refused");
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! The example of the README: applied, ready, and used by a client that knows the bootstrap address alone.
+
+use crate::brokers::Brokers;
+use crate::client;
+use crate::environment::Environment;
+use crate::timeline::Timeline;
+use anyhow::ensure;
+use std::fs;
+use std::time::Duration;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&super::namespace("produce-consume"));
+    kubectl.create_namespace()?;
+    client::start(&kubectl, "client", &["idle"])?;
+    kubectl.apply(&fs::read_to_string(environment.root.join("examples/minimal.yaml"))?)?;
+    timeline.say("examples/minimal.yaml applied");
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready(Duration::from_mins(1))?;
+    timeline.say("ready");
+    let bootstrap = brokers.bootstrap();
+    let words = ["--bootstrap", &bootstrap, "--count", "10000"];
+    let produced = client::exec(&kubectl, "client", &[&["produce"], &words[..]].concat())?;
+    ensure!(produced["count"] == 10_000, "{produced}");
+    timeline.say("10000 records acknowledged by all in-sync replicas");
+    let consumed = client::exec(&kubectl, "client", &[&["consume"], &words[..]].concat())?;
+    ensure!(consumed["count"] == 10_000, "{consumed}");
+    timeline.say("10000 records consumed, each once and in order");
+    kubectl.delete_namespace()
+}

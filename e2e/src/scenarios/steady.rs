@@ -1,0 +1,107 @@
+//! Without a change nothing is written; a restarted operator changes no object and no pod; a changed config is taken
+//! up by no pod on its own, and the status says which pods have yet to be restarted.
+
+use crate::brokers::Brokers;
+use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use crate::wait::until;
+use anyhow::ensure;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+const KINDS: &str = "chronikclusters,statefulsets,pods,services,configmaps,serviceaccounts,poddisruptionbudgets,\
+                     networkpolicies,persistentvolumeclaims,controllerrevisions";
+/// How long nothing is written for.
+const STEADY: Duration = Duration::from_secs(10);
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&super::namespace("steady"));
+    kubectl.create_namespace()?;
+    kubectl.apply(
+        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
+         spec: {storage: {size: 1024Mi}, resources: {requests: {cpu: 10m, memory: 65536Ki}}}}",
+    )?;
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready(Duration::from_mins(1))?;
+    let before = settled(&kubectl)?;
+    sleep(STEADY);
+    unchanged(&before, &versions(&kubectl)?)?;
+    timeline.say(format!("{} objects, none written for {} s", before.len(), STEADY.as_secs()));
+
+    let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
+    operator.run(&["rollout", "restart", &format!("deployment/{OPERATOR}")])?;
+    operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
+    let reconciled = |text: String| {
+        let count = text.lines().find_map(|line| line.strip_prefix("chronik_operator_clusters "));
+        count.is_some_and(|count| count != "0")
+    };
+    until("the new operator's first reconcile", Duration::from_mins(1), || {
+        let pods = operator.json(&["get", "pods", "--selector=app.kubernetes.io/name=chronik-operator"])?;
+        let live = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let names =
+            pods["items"].as_array().into_iter().flatten().filter(live).filter_map(|p| p["metadata"]["name"].as_str());
+        for name in names {
+            let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{name}:8080/proxy/metrics");
+            if reconciled(operator.run(&["get", "--raw", &path])?) {
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })?;
+    sleep(STEADY);
+    unchanged(&before, &versions(&kubectl)?)?;
+    timeline.say("the operator was restarted, and no object was written");
+
+    kubectl.run(&[
+        "patch",
+        "chronikcluster",
+        "demo",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"config":{"num.partitions":4}}}"#,
+    ])?;
+    let message = until("the condition RestartPending", Duration::from_secs(30), || {
+        let (_, reason, message) = brokers.condition("Progressing")?;
+        Ok((reason == "RestartPending").then_some(message))
+    })?;
+    ensure!(message.starts_with("demo-0, demo-1, demo-2 started before the last change"), "{message}");
+    let pods = |versions: &BTreeMap<String, String>| {
+        versions.keys().filter(|name| name.starts_with("Pod/")).cloned().collect::<Vec<_>>()
+    };
+    ensure!(pods(&before) == pods(&versions(&kubectl)?), "a changed config replaced a pod");
+    timeline.say("a changed config restarts no pod, and the status says so");
+    kubectl.delete_namespace()
+}
+
+/// The versions once they stay the same: Kubernetes' own controllers have caught up too.
+fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut last = versions(kubectl)?;
+    until("objects that stay as they are", Duration::from_mins(1), || {
+        sleep(Duration::from_secs(3));
+        let now = versions(kubectl)?;
+        let same = now == last;
+        last = now;
+        Ok(same.then(|| last.clone()))
+    })
+}
+
+/// The version of every object, by kind, name and identity.
+fn versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
+    let objects = kubectl.json(&["get", KINDS])?;
+    let version = |object: &Value| {
+        let (kind, metadata) = (object["kind"].as_str()?, &object["metadata"]);
+        let name = format!("{kind}/{}/{}", metadata["name"].as_str()?, metadata["uid"].as_str()?);
+        Some((name, metadata["resourceVersion"].as_str()?.to_owned()))
+    };
+    Ok(objects["items"].as_array().into_iter().flatten().filter_map(version).collect())
+}
+
+fn unchanged(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let changed = before.iter().filter(|(name, version)| now.get(*name) != Some(version)).map(|(name, _)| name);
+    let changed = changed.chain(now.keys().filter(|name| !before.contains_key(*name))).collect::<Vec<_>>();
+    ensure!(changed.is_empty(), "written without a reason: {changed:?}");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The loop around the reconciles: what wakes it, how many run at once, and when a failed one is tried again.
+
+use crate::MANAGER;
+use crate::backoff::Backoff;
+use crate::reconcile::build::CLUSTER_LABEL;
+use crate::reconcile::{ReconcileError, Reconciler};
+use chronik_crds::ChronikCluster;
+use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Error};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// So many clusters are reconciled at once.
+const CONCURRENCY: u16 = 8;
+/// Several changes at once are one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// What no watch told of is found after this long.
+const RESYNC: Duration = Duration::from_mins(10);
+
+type Guarded = DeserializeGuard<ChronikCluster>;
+
+struct Context {
+    reconciler: Reconciler,
+    clusters: Store<Guarded>,
+    backoff: Mutex<Backoff<ObjectRef<Guarded>>>,
+}
+
+/// Runs until `stop` ends. With a namespace, nothing outside it is looked at.
+pub async fn run(
+    reconciler: Reconciler,
+    namespace: Option<&str>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let client = reconciler.client.clone();
+    let controller = Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .owns(api::<StatefulSet>(&client, namespace), managed())
+        .owns(api::<Service>(&client, namespace), managed())
+        .owns(api::<ConfigMap>(&client, namespace), managed())
+        .owns(api::<ServiceAccount>(&client, namespace), managed())
+        .owns(api::<PodDisruptionBudget>(&client, namespace), managed())
+        .owns(api::<NetworkPolicy>(&client, namespace), managed())
+        .watches(api::<Pod>(&client, namespace), managed(), |pod: Pod| cluster_of(&pod))
+        .graceful_shutdown_on(stop);
+    let context = Context { reconciler, clusters: controller.store(), backoff: Mutex::default() };
+    let retry = |cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&cluster, error, &context);
+    drain(controller.run(reconcile, retry, Arc::new(context))).await;
+}
+
+async fn drain<T>(results: impl Stream<Item = Result<T, Error<ReconcileError, watcher::Error>>>) {
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
+        match result {
+            // Watches begin anew by themselves, after a while.
+            Err(Error::QueueError(error)) => warn!(%error, "a watch was interrupted"),
+            // A failed reconcile has been logged where it failed; an object that is gone needs none.
+            Err(error) => debug!(%error, "reconcile ended with an error"),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+fn managed() -> watcher::Config {
+    watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"))
+}
+
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
+    let name = pod.labels().get(CLUSTER_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let started = Instant::now();
+    context.reconciler.metrics.clusters(context.clusters.len());
+    if cluster.meta().deletion_timestamp.is_some() {
+        // Its objects go with it; its volumes stay.
+        return Ok(Action::await_change());
+    }
+    let result = match &cluster.0 {
+        Ok(cluster) => context.reconciler.reconcile(cluster).await,
+        Err(invalid) => context.reconciler.refuse(&invalid.metadata, &invalid.error).await,
+    };
+    context.reconciler.metrics.reconciled(result.is_ok(), started.elapsed());
+    result?;
+    lock(&context.backoff).forget(&ObjectRef::from_obj(&*cluster));
+    Ok(Action::requeue(RESYNC))
+}
+
+fn retry(cluster: &Guarded, error: &ReconcileError, context: &Context) -> Action {
+    let wait = lock(&context.backoff).failed(ObjectRef::from_obj(cluster), &mut rand::rng());
+    warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, retry_in = ?wait, "reconcile failed");
+    Action::requeue(wait)
+}
+
+/// A panic elsewhere leaves counts that are as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,146 @@
+//! The writes that make what there is into what there should be, and none when it is so already.
+
+use super::build::Desired;
+use crate::MANAGER;
+use crate::quantity;
+use crate::reconcile::build::CLUSTER_LABEL;
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+/// What was done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was as it should be.
+    Unchanged,
+    /// It did not exist.
+    Created,
+    /// It was changed.
+    Updated,
+}
+
+/// Why an object could not be made as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server did not answer, or refused.
+    #[error("{kind} {name}: {source}")]
+    Api {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// What the API server said.
+        source: kube::Error,
+    },
+    /// An object of that name is not the cluster's.
+    #[error("{kind} {name} exists already and does not belong to this cluster")]
+    Foreign {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+    },
+}
+
+/// The annotation with the hash of what was applied last: a field that is no longer wanted shows in nothing else.
+const HASH: &str = "chronik.io/applied-hash";
+
+/// Makes one object as it should be.
+pub async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
+    let (name, kind) = (desired.object.name_any(), desired.resource.kind.clone());
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &desired.resource);
+    let failed = |source| ApplyError::Api { kind: kind.clone(), name: name.clone(), source };
+    let object = hashed(desired);
+    let outcome = match api.get_opt(&name).await.map_err(failed)? {
+        None => Outcome::Created,
+        Some(live) if !belongs(&object, &live) => return Err(ApplyError::Foreign { kind, name }),
+        Some(live) if is_applied(&object, &live) => return Ok(Outcome::Unchanged),
+        Some(_) => Outcome::Updated,
+    };
+    let manager = PatchParams::apply(MANAGER).force();
+    api.patch(&name, &manager, &Patch::Apply(&object)).await.map_err(failed)?;
+    Ok(outcome)
+}
+
+fn hashed(desired: &Desired) -> DynamicObject {
+    let mut object = desired.object.clone();
+    let text = serde_json::json!([object.metadata, object.data]).to_string();
+    object.annotations_mut().insert(HASH.to_owned(), super::build::hash(&text));
+    object
+}
+
+/// Whether the live object has the same controlling owner. One that an earlier cluster of the same name left behind
+/// has not: it goes away, and what is wanted comes after it.
+fn belongs(desired: &DynamicObject, live: &DynamicObject) -> bool {
+    let owner = |object: &DynamicObject| {
+        object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+    };
+    live.metadata.deletion_timestamp.is_none()
+        && owner(desired) == owner(live)
+        && live.labels().get(CLUSTER_LABEL) == desired.labels().get(CLUSTER_LABEL)
+}
+
+fn is_applied(desired: &DynamicObject, live: &DynamicObject) -> bool {
+    let metadata =
+        |object: &DynamicObject| serde_json::json!({ "labels": object.labels(), "annotations": object.annotations() });
+    includes(&metadata(live), &metadata(desired)) && includes(&live.data, &desired.data)
+}
+
+/// Whether all that is wanted is there. What is there beyond it is the API server's defaults, or others' business.
+fn includes(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Null, Value::Object(fields)) => fields.is_empty(),
+        (Value::Null, Value::Array(items)) => items.is_empty(),
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| includes(live.get(name).unwrap_or(&Value::Null), wanted))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| includes(live, wanted))
+        }
+        (Value::String(live), Value::String(wanted)) => live == wanted || quantity::equal(live, wanted),
+        (live, wanted) => live == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_api_server_adds_is_no_difference() {
+        let wanted = json!({ "spec": { "ports": [{ "port": 9092 }], "resources": {}, "cpu": "1000m" } });
+        let live = json!({ "spec": { "ports": [{ "port": 9092, "protocol": "TCP" }], "cpu": "1", "type": "ClusterIP" },
+                           "status": {} });
+        assert!(includes(&live, &wanted));
+    }
+
+    #[test]
+    fn a_changed_or_missing_value_and_another_item_are_differences() {
+        let wanted = json!({ "spec": { "ports": [{ "port": 9092 }], "replicas": 3 } });
+        for live in [
+            json!({ "spec": { "ports": [{ "port": 9093 }], "replicas": 3 } }),
+            json!({ "spec": { "ports": [{ "port": 9092 }] } }),
+            json!({ "spec": { "ports": [{ "port": 9092 }, { "port": 1 }], "replicas": 3 } }),
+            json!({ "spec": { "ports": [], "replicas": 3 } }),
+        ] {
+            assert!(!includes(&live, &wanted), "{live}");
+        }
+    }
+
+    #[test]
+    fn an_object_belongs_to_the_cluster_that_controls_it_alone() {
+        let object = |uid: &str| -> DynamicObject {
+            serde_json::from_value(json!({ "metadata": {
+                "name": "demo", "labels": { CLUSTER_LABEL: "demo" },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": "K", "name": "demo", "uid": uid, "controller": true }]
+            } }))
+            .unwrap()
+        };
+        assert!(belongs(&object("a"), &object("a")));
+        assert!(!belongs(&object("a"), &object("b")));
+        let unowned = serde_json::from_value(json!({ "metadata": { "name": "demo" } })).unwrap();
+        assert!(!belongs(&object("a"), &unowned));
+    }
+}

@@ -1,0 +1,145 @@
+//! The objects that a cluster should have, each from the spec alone: the same spec always gives the same objects, so
+//! that a new operator, or the same one restarted, changes nothing.
+
+mod broker_config;
+mod config_map;
+mod disruption_budget;
+mod network_policy;
+mod pod_template;
+mod service_account;
+mod services;
+mod stateful_set;
+
+use super::validate::Cluster;
+use kube::Resource;
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+pub use broker_config::hash;
+pub use pod_template::CONTAINER;
+pub use services::bootstrap_address;
+
+/// The label that all objects of a cluster carry, with its name.
+pub const CLUSTER_LABEL: &str = "chronik.io/cluster";
+
+/// The ports that a broker listens on, by name.
+pub mod port {
+    /// Kafka clients.
+    pub const KAFKA: i32 = 9092;
+    /// Followers.
+    pub const REPLICATION: i32 = 9192;
+    /// The controller quorum.
+    pub const CONTROLLER: i32 = 9292;
+    /// Probes and metrics.
+    pub const HTTP: i32 = 9392;
+}
+
+/// An object that should exist as it is here.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its content: the fields that the operator owns, and no others.
+    pub object: DynamicObject,
+}
+
+/// All objects of a cluster, in the order in which they are needed: what pods refer to comes before the pods.
+pub fn build(cluster: &Cluster) -> Result<Vec<Desired>, serde_json::Error> {
+    let broker_config = broker_config::render(cluster)?;
+    let mut objects = vec![
+        desired(&service_account::build(cluster))?,
+        desired(&config_map::build(cluster, &broker_config))?,
+        desired(&services::brokers(cluster))?,
+        desired(&services::bootstrap(cluster))?,
+        desired(&network_policy::build(cluster))?,
+    ];
+    if let Some(budget) = disruption_budget::build(cluster) {
+        objects.push(desired(&budget)?);
+    }
+    objects.push(desired(&stateful_set::build(cluster, &broker_config))?);
+    Ok(objects)
+}
+
+fn desired<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Desired, serde_json::Error> {
+    Ok(Desired {
+        resource: ApiResource::erase::<K>(&()),
+        object: serde_json::from_value(serde_json::to_value(object)?)?,
+    })
+}
+
+/// The metadata of an object of the cluster; `suffix` is added to the cluster's name.
+fn metadata(cluster: &Cluster, suffix: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(format!("{}{suffix}", cluster.name)),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(labels(cluster)),
+        owner_references: Some(vec![cluster.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(cluster: &Cluster) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "chronik"),
+        ("app.kubernetes.io/instance", cluster.name.as_str()),
+        ("app.kubernetes.io/component", "broker"),
+        ("app.kubernetes.io/managed-by", crate::MANAGER),
+        (CLUSTER_LABEL, cluster.name.as_str()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// What selects the cluster's pods. It can never change: a StatefulSet's selector is immutable.
+fn selector(cluster: &Cluster) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "chronik".to_owned()),
+        (CLUSTER_LABEL.to_owned(), cluster.name.clone()),
+    ])
+}
+
+/// The name of the headless Service that gives each broker its host name.
+fn brokers_service(cluster: &Cluster) -> String {
+    format!("{}-brokers", cluster.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::validate::validate;
+    use chronik_crds::ChronikCluster;
+    use std::path::Path;
+
+    /// Every object of a cluster, as kept in `golden/`. `UPDATE_GOLDEN=1` writes them anew: the difference is what
+    /// an upgrade of the operator would do to running clusters.
+    fn assert_golden(name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let resource = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+        let cluster: ChronikCluster = serde_saphyr::from_str(&resource).unwrap();
+        let objects = build(&validate(&cluster, "chronik:default").unwrap()).unwrap();
+        let built = objects.iter().map(|desired| serde_saphyr::to_string(&desired.object).unwrap());
+        let built = built.collect::<Vec<_>>().join("---\n");
+        let path = folder.join(format!("{name}.objects.yaml"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &built).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == built, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+    }
+
+    #[test]
+    fn a_minimal_cluster_becomes_these_objects() {
+        assert_golden("minimal");
+    }
+
+    #[test]
+    fn a_cluster_with_every_field_set_becomes_these_objects() {
+        assert_golden("full");
+    }
+
+    #[test]
+    fn a_single_broker_has_no_disruption_budget() {
+        assert_golden("single");
+    }
+}

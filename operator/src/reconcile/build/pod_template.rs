@@ -1,0 +1,145 @@
+//! A broker's pod. It holds to the restricted Pod Security Standard.
+
+use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
+use super::{config_map, labels, port, selector};
+use crate::reconcile::validate::Cluster;
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::ObjectMeta;
+use std::collections::BTreeMap;
+
+/// The broker's container.
+pub const CONTAINER: &str = "chronik";
+/// The volume that a broker keeps its data on.
+pub(super) const DATA_VOLUME: &str = "data";
+const CONFIG_VOLUME: &str = "config";
+/// The image's user; the data volume belongs to it.
+const USER: i64 = 65532;
+
+pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
+    let hash = broker_config::hash(broker_config);
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels(cluster)),
+            annotations: Some(BTreeMap::from([("chronik.io/config-hash".to_owned(), hash)])),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(cluster.name.clone()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            // A broker gives its partitions away and syncs its log; a minute is far more than that takes.
+            termination_grace_period_seconds: Some(60),
+            security_context: Some(pod_security()),
+            topology_spread_constraints: Some(
+                ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(|key| spread(cluster, key)).into(),
+            ),
+            containers: vec![container(cluster)],
+            volumes: Some(vec![Volume {
+                name: CONFIG_VOLUME.to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: format!("{}{}", cluster.name, config_map::SUFFIX),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            }]),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(cluster: &Cluster) -> Container {
+    let ports = [
+        ("kafka", port::KAFKA),
+        ("replication", port::REPLICATION),
+        ("controller", port::CONTROLLER),
+        ("http", port::HTTP),
+    ];
+    let some = |amounts: &BTreeMap<_, _>| (!amounts.is_empty()).then(|| amounts.clone());
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(cluster.image.clone()),
+        command: Some(vec!["/chronik".to_owned()]),
+        args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG_DIR}/{}", broker_config::FILE)]),
+        ports: Some(
+            ports
+                .map(|(name, number)| ContainerPort {
+                    name: Some(name.to_owned()),
+                    container_port: number,
+                    protocol: Some("TCP".to_owned()),
+                    ..ContainerPort::default()
+                })
+                .into(),
+        ),
+        resources: Some(ResourceRequirements {
+            requests: some(&cluster.requests),
+            limits: some(&cluster.limits),
+            ..ResourceRequirements::default()
+        }),
+        // The log is recovered before anything listens; that takes as long as there is to recover.
+        startup_probe: Some(Probe { failure_threshold: Some(3600), ..probe("/livez", 1, 1) }),
+        // Nothing about peers, and slow to give up: a restart cures a hung process and nothing else.
+        liveness_probe: Some(Probe { failure_threshold: Some(6), ..probe("/livez", 5, 5) }),
+        readiness_probe: Some(Probe { failure_threshold: Some(3), ..probe("/readyz", 1, 2) }),
+        // So that why a broker stopped is found in the status of its pod, and in that of the cluster.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![
+            VolumeMount { name: DATA_VOLUME.to_owned(), mount_path: DATA_DIR.to_owned(), ..VolumeMount::default() },
+            VolumeMount {
+                name: CONFIG_VOLUME.to_owned(),
+                mount_path: CONFIG_DIR.to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            },
+        ]),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, timeout_seconds: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(timeout_seconds),
+        ..Probe::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // Large volumes are not walked file by file at each start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// Brokers are spread over zones and nodes as far as there are any: two of them on one node fail together.
+fn spread(cluster: &Cluster, key: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        ..TopologySpreadConstraint::default()
+    }
+}

@@ -1,0 +1,59 @@
+//! The StatefulSet: an ordinal, a name and a volume for each broker.
+
+use super::{brokers_service, labels, metadata, pod_template, selector};
+use crate::reconcile::validate::Cluster;
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::ObjectMeta;
+use std::collections::BTreeMap;
+
+/// All pods start at once, in any order (`Parallel`). None is replaced because its template changed (`OnDelete`):
+/// Kubernetes' own rollout knows nothing of in-sync replicas.
+pub(super) fn build(cluster: &Cluster, broker_config: &str) -> StatefulSet {
+    let retain = || Some("Retain".to_owned());
+    StatefulSet {
+        metadata: metadata(cluster, ""),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(cluster.replicas),
+            service_name: Some(brokers_service(cluster)),
+            selector: LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() },
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                ..StatefulSetUpdateStrategy::default()
+            }),
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: retain(),
+                when_scaled: retain(),
+            }),
+            template: pod_template::build(cluster, broker_config),
+            volume_claim_templates: Some(vec![data_volume(cluster)]),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+/// It has no owner: data outlives the resource.
+fn data_volume(cluster: &Cluster) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(pod_template::DATA_VOLUME.to_owned()),
+            labels: Some(labels(cluster)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: cluster.storage_class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), cluster.storage_size.clone())])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}

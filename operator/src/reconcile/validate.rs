@@ -1,0 +1,214 @@
+//! Whether the spec can be followed, and what it comes to with every default filled in.
+//!
+//! The API server refuses most of what is refused here; a resource may have been stored before it did so.
+
+use crate::quantity;
+use chronik_crds::properties::{self, OFFERED, Shape};
+use chronik_crds::{ChronikCluster, ChronikClusterSpec, Scalar};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A cluster whose spec can be followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Its name, and the prefix of the names of its objects.
+    pub name: String,
+    /// Where it lives.
+    pub namespace: String,
+    /// What every object of it, but for its volumes, is owned by.
+    pub owner: OwnerReference,
+    /// How many brokers.
+    pub replicas: i32,
+    /// The image that they run.
+    pub image: String,
+    /// The size of each broker's volume.
+    pub storage_size: Quantity,
+    /// The class of these volumes; `None` for the default class.
+    pub storage_class: Option<String>,
+    /// Compute resources requested for each broker.
+    pub requests: BTreeMap<String, Quantity>,
+    /// Compute resources that each broker cannot exceed.
+    pub limits: BTreeMap<String, Quantity>,
+    /// Broker properties by Kafka's names.
+    pub properties: BTreeMap<String, Value>,
+}
+
+/// Why a spec cannot be followed: every reason there is, in words for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", problems.join("; "))]
+pub struct InvalidSpec {
+    /// Never empty.
+    pub problems: Vec<String>,
+}
+
+/// Fills in the defaults. `image` is the one for clusters that do not name theirs.
+pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, InvalidSpec> {
+    let spec = &cluster.spec;
+    let mut problems = Vec::new();
+    check_name(&cluster.name_any(), &mut problems);
+    check_counts(spec, &mut problems);
+    if quantity::nanos(&spec.storage.size).is_none_or(|size| size <= 0) {
+        problems.push(format!("storage.size: {:?} is not a quantity above zero, such as 10Gi", spec.storage.size));
+    }
+    let resources = spec.resources.clone().unwrap_or_default();
+    let requests = quantities("resources.requests", &resources.requests, &mut problems);
+    let limits = quantities("resources.limits", &resources.limits, &mut problems);
+    let properties = broker_properties(spec, &mut problems);
+    let (Some(namespace), Some(owner)) = (cluster.namespace(), cluster.controller_owner_ref(&())) else {
+        return Err(InvalidSpec { problems: vec!["the resource has no namespace or uid".to_owned()] });
+    };
+    if !problems.is_empty() {
+        return Err(InvalidSpec { problems });
+    }
+    Ok(Cluster {
+        name: cluster.name_any(),
+        namespace,
+        owner,
+        replicas: spec.replicas,
+        image: spec.image.clone().unwrap_or_else(|| image.to_owned()),
+        storage_size: Quantity(spec.storage.size.clone()),
+        storage_class: spec.storage.storage_class.clone(),
+        requests,
+        limits,
+        properties,
+    })
+}
+
+fn check_name(name: &str, problems: &mut Vec<String>) {
+    let of_dns = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if name.len() > 40 || !of_dns || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') {
+        problems.push("the name must be at most 40 characters of a-z, 0-9 and '-', and start with a letter".to_owned());
+    }
+}
+
+fn check_counts(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
+    let (replicas, factor, min_insync) = (spec.replicas, spec.replication_factor(), spec.min_insync_replicas());
+    if !(1..=99).contains(&replicas) {
+        problems.push(format!("replicas: {replicas} is not between 1 and 99"));
+    }
+    if factor < 1 || factor > replicas {
+        problems.push(format!("replication.factor: {factor} is not between 1 and replicas, which is {replicas}"));
+    }
+    if min_insync < 1 || min_insync > factor {
+        problems
+            .push(format!("replication.minInsync: {min_insync} is not between 1 and the factor, which is {factor}"));
+    }
+}
+
+fn quantities(
+    field: &str,
+    amounts: &BTreeMap<String, Scalar>,
+    problems: &mut Vec<String>,
+) -> BTreeMap<String, Quantity> {
+    for (name, amount) in amounts {
+        if quantity::nanos(&amount.to_string()).is_none() {
+            problems.push(format!("{field}.{name}: {:?} is not a quantity", amount.to_string()));
+        }
+    }
+    amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect()
+}
+
+fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> BTreeMap<String, Value> {
+    let mut values = BTreeMap::from([
+        ("default.replication.factor".to_owned(), Value::from(spec.replication_factor())),
+        ("min.insync.replicas".to_owned(), Value::from(spec.min_insync_replicas())),
+    ]);
+    for (name, value) in &spec.config {
+        let text = value.to_string();
+        if let Some(instead) = properties::owned(name) {
+            problems.push(format!("config: {name}: {instead}"));
+        } else if let Some(shape) = properties::shape(name) {
+            if shape.matches(&text) {
+                values.insert(name.clone(), typed(shape, text));
+            } else {
+                problems.push(format!("config: {name} must be {}, not {text:?}", shape.describe()));
+            }
+        } else {
+            problems.push(format!("config: unknown property {name:?}; did you mean {:?}?", nearest(name)));
+        }
+    }
+    values
+}
+
+/// The value as the broker's file has it: what looks like a number is one, whether it was quoted or not.
+fn typed(shape: Shape, text: String) -> Value {
+    match (shape, text.parse::<u64>()) {
+        (Shape::Boolean, _) => Value::from(text == "true"),
+        (_, Ok(number)) => Value::from(number),
+        (_, Err(_)) => Value::from(text),
+    }
+}
+
+fn nearest(name: &str) -> &'static str {
+    let known = OFFERED.iter().map(|(known, _)| *known);
+    known.min_by_key(|known| strsim::damerau_levenshtein(known, name)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn cluster(spec: &Value) -> ChronikCluster {
+        let metadata = json!({ "name": "demo", "namespace": "default", "uid": "u" });
+        serde_json::from_value(json!({
+            "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster", "metadata": metadata, "spec": spec
+        }))
+        .unwrap()
+    }
+
+    fn problems(spec: &Value) -> Vec<String> {
+        validate(&cluster(spec), "chronik:1").map_or_else(|invalid| invalid.problems, |_| Vec::new())
+    }
+
+    #[test]
+    fn a_spec_with_storage_alone_is_three_brokers_that_keep_each_record_twice_at_least() {
+        let valid = validate(&cluster(&json!({ "storage": { "size": "1Gi" } })), "chronik:1").unwrap();
+        assert_eq!((valid.replicas, valid.image.as_str()), (3, "chronik:1"));
+        assert_eq!(valid.properties["default.replication.factor"], 3);
+        assert_eq!(valid.properties["min.insync.replicas"], 2);
+    }
+
+    #[test]
+    fn a_single_broker_needs_no_second_replica() {
+        let valid = validate(&cluster(&json!({ "replicas": 1, "storage": { "size": "1Gi" } })), "chronik:1").unwrap();
+        assert_eq!(valid.properties["default.replication.factor"], 1);
+        assert_eq!(valid.properties["min.insync.replicas"], 1);
+    }
+
+    #[test]
+    fn properties_reach_the_broker_as_numbers_truth_values_and_texts() {
+        let config = json!({ "num.partitions": "6", "auto.create.topics.enable": "false", "message.max.bytes": "2MiB",
+                             "broker.session.timeout.ms": 2000 });
+        let valid =
+            validate(&cluster(&json!({ "storage": { "size": "1Gi" }, "config": config })), "chronik:1").unwrap();
+        assert_eq!(valid.properties["num.partitions"], 6);
+        assert_eq!(valid.properties["auto.create.topics.enable"], false);
+        assert_eq!(valid.properties["message.max.bytes"], "2MiB");
+        assert_eq!(valid.properties["broker.session.timeout.ms"], 2000);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused_with_a_reason_for_each_fault() {
+        let found = problems(&json!({
+            "replicas": 2, "storage": { "size": "lots" }, "replication": { "factor": 3, "minInsync": 4 },
+            "resources": { "limits": { "cpu": "many" } },
+            "config": { "broker.id": 1, "num.partition": 1, "num.partitions": "few" }
+        }));
+        assert_eq!(
+            found,
+            [
+                "replication.factor: 3 is not between 1 and replicas, which is 2",
+                "replication.minInsync: 4 is not between 1 and the factor, which is 3",
+                "storage.size: \"lots\" is not a quantity above zero, such as 10Gi",
+                "resources.limits.cpu: \"many\" is not a quantity",
+                "config: broker.id: broker ids are the ordinals of the pods",
+                "config: unknown property \"num.partition\"; did you mean \"num.partitions\"?",
+                "config: num.partitions must be a whole number, not \"few\"",
+            ]
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! The controller: the real decisions ([`Image::apply`]) on one reliable log, with the liveness of brokers
+//! judged by their heartbeats.
+
+use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, Outcome};
+use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
+use std::collections::BTreeMap;
+
+/// A broker that is not heard for so long is fenced.
+pub(crate) const SESSION_US: u64 = 1_000_000;
+/// A heartbeat's answer lets a broker lead for so long, counted from when the heartbeat was *sent*: less than the
+/// session, which is counted from when it was heard.
+pub(crate) const LEASE_US: u64 = 600_000;
+
+/// The metadata log and what it says.
+#[derive(Debug, Default)]
+pub(crate) struct Controller {
+    /// All entries; the first has offset 1.
+    pub(crate) log: Vec<MetadataCommand>,
+    /// What they say.
+    pub(crate) image: Image,
+    heard_us: BTreeMap<BrokerId, u64>,
+}
+
+/// A member as the world's brokers present themselves.
+pub(crate) fn member(id: BrokerId) -> Member {
+    let endpoint = Endpoint { host: "sim".into(), port: id.0 as u16 };
+    Member { id, kafka: endpoint.clone(), replication: endpoint, rack: None }
+}
+
+/// The one topic's partitions.
+pub(crate) fn partitions(count: i32) -> Vec<TopicPartition> {
+    (0..count).map(|p| TopicPartition { topic: topic(), partition: PartitionId(p) }).collect()
+}
+
+fn topic() -> TopicId {
+    TopicId(uuid::Uuid::from_u128(7))
+}
+
+impl Controller {
+    /// A cluster of `brokers` that nobody has registered with.
+    pub(crate) fn new(brokers: i32) -> Self {
+        let mut controller = Self::default();
+        let members = (0..brokers).map(|id| member(BrokerId(id))).collect();
+        let cluster_id = chronik_core::ids::ClusterId(uuid::Uuid::from_u128(1));
+        let created = controller.apply(MetadataCommand::CreateCluster { cluster_id, members });
+        debug_assert!(created.is_ok(), "a new cluster can be created");
+        controller
+    }
+
+    /// Appends an entry.
+    pub(crate) fn apply(&mut self, command: MetadataCommand) -> Outcome {
+        let offset = MetadataOffset(self.log.len() as u64 + 1);
+        let (outcome, _) = self.image.apply(offset, &command);
+        self.log.push(command);
+        outcome
+    }
+
+    /// Creates the topic if it is not there and can be.
+    pub(crate) fn create_topic(&mut self, partitions: i32, min_insync_replicas: i32) {
+        if !self.image.topics.is_empty() {
+            return;
+        }
+        // Refused while nobody is there to lead: asked again with the next heartbeat.
+        let _ = self.apply(MetadataCommand::CreateTopic {
+            id: topic(),
+            name: "t".into(),
+            partitions,
+            replication_factor: 3,
+            assignments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: min_insync_replicas,
+        });
+    }
+
+    /// A broker is heard that has applied all entries up to `applied`; true if its registration is current.
+    pub(crate) fn heartbeat(&mut self, now_us: u64, id: BrokerId, epoch: BrokerEpoch, applied: MetadataOffset) -> bool {
+        let Some(broker) = self.image.brokers.get(&id).filter(|b| b.epoch == Some(epoch)) else { return false };
+        let (fenced, ready) = (broker.fenced, applied >= broker.fenced_at);
+        self.heard_us.insert(id, now_us);
+        if fenced && ready {
+            let unfenced = self.apply(MetadataCommand::Unfence { id, epoch });
+            debug_assert!(unfenced.is_ok(), "its registration was just looked at");
+        }
+        !fenced || ready
+    }
+
+    /// Registers a broker's process.
+    pub(crate) fn register(&mut self, now_us: u64, command: MetadataCommand, id: BrokerId) -> Option<BrokerEpoch> {
+        match self.apply(command) {
+            Ok(Answer::Registered(epoch)) => {
+                self.heard_us.insert(id, now_us);
+                Some(epoch)
+            }
+            _ => None,
+        }
+    }
+
+    /// Fences the brokers that were not heard for a session.
+    pub(crate) fn fence_silent(&mut self, now_us: u64) {
+        let silent: Vec<(BrokerId, BrokerEpoch)> = self
+            .image
+            .brokers
+            .values()
+            .filter(|b| !b.fenced && self.heard_us.get(&b.id).is_none_or(|at| now_us - at > SESSION_US))
+            .filter_map(|b| Some((b.id, b.epoch?)))
+            .collect();
+        for (id, epoch) in silent {
+            let fenced = self.apply(MetadataCommand::Fence { id, epoch });
+            debug_assert!(fenced.is_ok(), "its registration was just looked at");
+        }
+    }
+}
+
+/// The partitions whose replica on a broker has to hear of a change.
+pub(crate) fn concerned(image: &Image, change: Change) -> Vec<TopicPartition> {
+    match change {
+        Change::PartitionChanged(tp) => vec![tp],
+        Change::PartitionDeleted(_) => Vec::new(),
+        Change::Broker(id) => {
+            image.partitions().filter(|(_, _, p)| p.replicas.contains(&id)).map(|(tp, _, _)| tp).collect()
+        }
+    }
+}

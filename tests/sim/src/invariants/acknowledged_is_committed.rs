@@ -1,0 +1,60 @@
+//! What is acknowledged is committed, where it was said to be, and stays so.
+
+use crate::checker::Committed;
+use crate::network::NodeId;
+use crate::node::Asked;
+use crate::world::World;
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::ProduceError;
+
+impl World {
+    pub(crate) fn check_acknowledgement(&mut self, node: NodeId, tp: TopicPartition, asked: Asked, base: Offset) {
+        self.check_one_acknowledges(node, tp);
+        // The commit that this acknowledgement follows from may not have been looked at yet.
+        self.check_committed_order(node, tp);
+        let Some(sent) = self.producers[asked.producer].batches().get(asked.number) else { return };
+        if let Some(how) = self.missing(tp, &sent.batch, base) {
+            self.checker.fail(format!("broker {node} acknowledges {asked:?} at {base}: {how}"));
+        }
+    }
+
+    /// All that any producer was told, when all is at rest.
+    pub(crate) fn check_acknowledged(&mut self) {
+        let mut broken = None;
+        for producer in &self.producers {
+            for sent in producer.batches() {
+                let Some(base) = sent.acknowledged else { continue };
+                if let Some(how) = self.missing(producer.partition(), &sent.batch, base) {
+                    broken = Some(format!("an acknowledged batch is lost: {how}"));
+                }
+            }
+        }
+        if let Some(how) = broken {
+            self.checker.fail(how);
+        }
+    }
+
+    fn missing(&self, tp: TopicPartition, batch: &RecordBatch, base: Offset) -> Option<String> {
+        let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
+        let at = committed.partition_point(|c| c.base < base);
+        match committed.get(at).filter(|c| c.base == base) {
+            Some(Committed { crc, .. }) if *crc == batch.header().crc => None,
+            Some(other) => Some(format!("{other:?} is there, not {:?}", batch.header())),
+            None => Some(format!("nothing is committed there, only up to {}", self.checker.committed_end(tp))),
+        }
+    }
+
+    /// A producer that keeps to the rules is never told that it does not.
+    pub(crate) fn check_refusal(&mut self, asked: Asked, error: ProduceError, first: bool) {
+        let wrong = match error {
+            ProduceError::InvalidProducerEpoch | ProduceError::DuplicateSequence => true,
+            // Of a later batch, it says that an earlier one was not let in.
+            ProduceError::OutOfOrderSequence => first,
+            _ => false,
+        };
+        if wrong {
+            self.checker.fail(format!("{asked:?} is refused: {error}"));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! There is one committed log: whoever takes something for committed has the same batches there.
+
+use crate::checker::Committed;
+use crate::network::NodeId;
+use crate::world::World;
+use chronik_core::ids::TopicPartition;
+use chronik_core::replication::Role;
+
+impl World {
+    pub(crate) fn check_committed_order(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let (Some(replica), Some(log)) = (process.replicas.get(&tp), process.logs.get(&tp)) else { return };
+        let status = replica.status();
+        let committed = self.checker.committed.entry(tp).or_default();
+        let agreed = self.checker.agreed.entry((node, tp)).or_default();
+        let mut broken = None;
+        for batch in log.iter().skip(*agreed).take_while(|b| b.header().end_offset() <= status.committed) {
+            let found = Committed::from(batch);
+            match committed.get(*agreed) {
+                Some(known) if *known != found => {
+                    broken = Some(format!("broker {node} has {found:?} of {tp} as committed, which is {known:?}"));
+                    break;
+                }
+                Some(_) => *agreed += 1,
+                None if status.role == Role::Leader => {
+                    committed.push(found);
+                    *agreed += 1;
+                }
+                None => {
+                    broken = Some(format!("broker {node} takes {found:?} of {tp} for committed, and no leader did"));
+                    break;
+                }
+            }
+        }
+        if let Some(how) = broken {
+            self.checker.fail(how);
+        }
+    }
+
+    /// A new process has to be looked at anew.
+    pub(crate) fn forget_checked(&mut self, node: NodeId) {
+        self.checker.agreed.retain(|(n, _), _| *n != node);
+    }
+}

@@ -1,0 +1,35 @@
+//! The promises of the contract, one file each, and when each is looked at.
+
+mod acknowledged_is_committed;
+mod committed_order;
+mod epochs_agree;
+mod high_watermark_monotone;
+mod in_sync_holds_committed;
+mod one_leader_an_epoch;
+mod producer_order;
+mod settles;
+mod truncation;
+
+use crate::network::NodeId;
+use crate::world::World;
+use chronik_core::ids::TopicPartition;
+
+impl World {
+    /// After a step of one replica.
+    pub(crate) fn check_replica(&mut self, node: NodeId, tp: TopicPartition) {
+        self.check_leadership(node, tp);
+        self.check_committed_order(node, tp);
+    }
+
+    /// After every step.
+    pub(crate) fn check_all(&mut self) {
+        self.check_in_sync();
+    }
+
+    /// When all is at rest.
+    pub(crate) fn check_at_rest(&mut self) {
+        self.check_epochs();
+        self.check_producers();
+        self.check_acknowledged();
+    }
+}

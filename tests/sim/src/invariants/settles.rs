@@ -1,0 +1,30 @@
+//! When nothing goes wrong any more, everything is acknowledged, everyone is in sync, and all logs are the same.
+
+use crate::node::end;
+use crate::world::World;
+
+impl World {
+    /// What is not at rest yet.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        if let Some(n) = self.producers.iter().position(|p| !p.is_done()) {
+            return Some(format!("producer {n} has batches that are not acknowledged"));
+        }
+        if self.controller.image.topics.is_empty() {
+            return Some("the topic does not exist".into());
+        }
+        for (tp, _, partition) in self.controller.image.partitions() {
+            if partition.isr.len() < partition.replicas.len() {
+                return Some(format!("{tp} has only {:?} in sync", partition.isr));
+            }
+            let committed = self.checker.committed_end(tp);
+            for node in self.nodes.iter().filter(|n| partition.replicas.contains(&n.id)) {
+                let Some(process) = &node.process else { return Some(format!("broker {} is down", node.id)) };
+                let log = process.logs.get(&tp).map_or(&[][..], Vec::as_slice);
+                if end(log) != committed || node.durable.get(&tp).is_some_and(|durable| *durable < committed) {
+                    return Some(format!("broker {} is at {} of {committed} in {tp}", node.id, end(log)));
+                }
+            }
+        }
+        None
+    }
+}

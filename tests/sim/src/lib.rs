@@ -1,0 +1,26 @@
+//! The deterministic simulator: brokers with their real replicas, controller and logs, in a world whose time,
+//! network, disks and chance follow from a seed. Rules of the contract are looked at after every step.
+
+mod checker;
+mod clients;
+mod controller;
+mod faults;
+mod invariants;
+mod links;
+mod membership;
+mod network;
+mod node;
+mod options;
+mod rng;
+mod shell;
+mod storage;
+mod trace;
+mod world;
+
+pub use options::{Disks, Options, Report};
+pub use world::World;
+
+/// Runs one seed.
+pub fn run(options: Options) -> Report {
+    World::new(options).run()
+}

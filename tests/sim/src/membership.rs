@@ -1,0 +1,198 @@
+//! What a broker's shell has to do with the controller: it registers, is heard, and hears of metadata.
+
+use crate::controller::{LEASE_US, concerned, member};
+use crate::network::NodeId;
+use crate::world::{Happening, World, note};
+use chronik_core::cluster::MetadataCommand;
+use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
+use chronik_core::replication::Event;
+use chronik_core::time::Instant;
+
+/// Without an answer for so long, an ISR change's outcome is unknown.
+const ALTER_TIMEOUT_US: u64 = 150_000;
+
+impl World {
+    fn reaches_controller(&self, node: NodeId) -> bool {
+        !self.network.without_controller.contains(&node)
+    }
+
+    /// A broker's timer: its replicas, its connections, its heartbeat.
+    pub(crate) fn tick(&mut self, node: NodeId, incarnation: u64) {
+        self.controller.fence_silent(self.now_us);
+        let Some(process) = self.process(node, incarnation) else { return };
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
+            process.inbox.push_back((tp, Event::Tick));
+        }
+        let (epoch, applied) = (process.epoch, process.image.offset);
+        self.drain(node);
+        self.dial(node);
+        if self.reaches_controller(node) {
+            if epoch.is_some() {
+                let sent_us = self.clock(node).0;
+                let late = if self.rng.per_mille(20) { 400_000 } else { 4_000 };
+                self.within(100, late, Happening::Heartbeat(node, incarnation, sent_us, applied));
+            } else {
+                self.register(node, incarnation);
+            }
+        }
+        self.within(10_000, 60_000, Happening::Tick(node, incarnation));
+    }
+
+    fn register(&mut self, node: NodeId, incarnation: u64) {
+        let n = &mut self.nodes[node];
+        let command = MetadataCommand::RegisterBroker {
+            member: member(n.id),
+            directory: n.directory,
+            incarnation: n.incarnation_id(),
+        };
+        let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
+        n.wiped = false;
+        note!(self, "b{node} registers under {epoch}");
+        if !self.rng.per_mille(100) {
+            self.within(200, 5_000, Happening::Registered(node, incarnation, epoch));
+        }
+    }
+
+    pub(crate) fn registered(&mut self, node: NodeId, incarnation: u64, epoch: BrokerEpoch) {
+        let Some(process) = self.process(node, incarnation) else { return };
+        process.epoch = Some(epoch);
+        self.introduce(node);
+        self.drain(node);
+    }
+
+    pub(crate) fn heartbeat(&mut self, node: NodeId, incarnation: u64, sent_us: u64, applied: MetadataOffset) {
+        let id = self.nodes[node].id;
+        let Some(epoch) = self.process(node, incarnation).and_then(|p| p.epoch) else { return };
+        if !self.reaches_controller(node) {
+            return;
+        }
+        self.controller.fence_silent(self.now_us);
+        if self.controller.heartbeat(self.now_us, id, epoch, applied) && !self.rng.per_mille(20) {
+            self.within(100, 4_000, Happening::Lease(node, incarnation, sent_us + LEASE_US));
+        }
+        if self.rng.per_mille(200) {
+            self.controller.create_topic(self.partitions.len() as i32, self.min_insync);
+        }
+    }
+
+    pub(crate) fn lease(&mut self, node: NodeId, incarnation: u64, until_us: u64) {
+        let Some(process) = self.process(node, incarnation) else { return };
+        process.lease = process.lease.max(Instant(until_us));
+        let lease = process.lease;
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
+            process.inbox.push_back((tp, Event::Lease(lease)));
+        }
+        self.drain(node);
+    }
+
+    /// Applies entries of the metadata log that have come, perhaps not all that there are.
+    pub(crate) fn metadata(&mut self, node: NodeId, incarnation: u64) {
+        let reached = self.reaches_controller(node);
+        let id = self.nodes[node].id;
+        let Some(process) = self.process(node, incarnation) else { return };
+        let next = process.image.offset.0 as usize;
+        let waiting = self.controller.log.len() - next;
+        let count = if !reached || waiting == 0 {
+            0
+        } else if self.rng.per_mille(700) {
+            waiting
+        } else {
+            self.rng.index(waiting + 1)
+        };
+        for at in next..next + count {
+            let Some(process) = &mut self.nodes[node].process else { return };
+            let (_, changes) = process.image.apply(MetadataOffset(at as u64 + 1), &self.controller.log[at]);
+            if !process.introduced {
+                self.introduce(node);
+                continue;
+            }
+            for change in changes {
+                let Some(process) = &self.nodes[node].process else { return };
+                for tp in concerned(&process.image, change) {
+                    self.tell(node, tp, id);
+                }
+            }
+        }
+        self.drain(node);
+        let lag = if self.rng.per_mille(20) { 300_000 } else { 20_000 };
+        self.within(1_000, lag, Happening::Metadata(node, incarnation));
+    }
+
+    /// Tells the replicas of all metadata at once, when the broker knows what came of its own registration.
+    fn introduce(&mut self, node: NodeId) {
+        let id = self.nodes[node].id;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.introduced || !process.is_current() {
+            return;
+        }
+        process.introduced = true;
+        let tps: Vec<_> = process.image.partitions().map(|(tp, _, _)| tp).collect();
+        for tp in tps {
+            self.tell(node, tp, id);
+        }
+    }
+
+    fn tell(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let Some(state) = process.state(tp).filter(|s| s.replicas.iter().any(|(r, _)| *r == id)) else { return };
+        let lease = process.lease;
+        let new = !process.replicas.contains_key(&tp);
+        self.ensure_replica(node, tp);
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if new {
+            process.inbox.push_back((tp, Event::Lease(lease)));
+        }
+        process.inbox.push_back((tp, Event::Metadata(state)));
+    }
+
+    /// Sends an ISR change on its way. Request and answer may each be lost, and the request may arrive after
+    /// its sender has given it up.
+    pub(crate) fn ask_for_isr(
+        &mut self,
+        node: NodeId,
+        tp: TopicPartition,
+        epoch: PartitionEpoch,
+        command: MetadataCommand,
+    ) {
+        let incarnation = self.nodes[node].incarnation;
+        let timeout = self.now_us + ALTER_TIMEOUT_US;
+        let lost = !self.reaches_controller(node) || self.rng.per_mille(100);
+        if lost {
+            self.at(timeout, Happening::AlterFailed(node, incarnation, tp, epoch, false));
+        } else if self.rng.per_mille(100) {
+            self.at(timeout, Happening::AlterFailed(node, incarnation, tp, epoch, false));
+            // Nobody waits for its answer any more.
+            self.within(100, 600_000, Happening::AlterPartition(node, 0, tp, command));
+        } else {
+            self.within(100, 5_000, Happening::AlterPartition(node, incarnation, tp, command));
+        }
+    }
+
+    pub(crate) fn alter_partition(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        tp: TopicPartition,
+        command: MetadataCommand,
+    ) {
+        let MetadataCommand::AlterPartition { partition_epoch, .. } = command else { return };
+        let outcome = self.controller.apply(command);
+        note!(self, "controller: isr of p{} by b{node}: {outcome:?}", tp.partition);
+        if incarnation == 0 {
+            return;
+        }
+        let answer_lost = self.rng.per_mille(100);
+        match outcome {
+            Err(_) if !answer_lost => {
+                self.within(100, 5_000, Happening::AlterFailed(node, incarnation, tp, partition_epoch, true));
+            }
+            _ if answer_lost => {
+                let timeout = self.now_us + ALTER_TIMEOUT_US;
+                self.at(timeout, Happening::AlterFailed(node, incarnation, tp, partition_epoch, false));
+            }
+            _ => {}
+        }
+    }
+}

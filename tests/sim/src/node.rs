@@ -1,0 +1,200 @@
+//! A broker: the shell around its replicas. What it keeps in memory is gone when it crashes.
+
+use crate::network::NodeId;
+use crate::storage::{Logs, Storage};
+use chronik_core::cluster::Image;
+use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
+use chronik_core::producers::Producers;
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
+use chronik_core::time::Instant;
+use chronik_log::Op;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// One broker.
+pub(crate) struct Node {
+    /// Its number.
+    pub(crate) id: BrokerId,
+    /// Counts its processes.
+    pub(crate) incarnation: u64,
+    /// Its process, while there is one.
+    pub(crate) process: Option<Process>,
+    /// Its disk.
+    pub(crate) disk: Box<dyn Storage>,
+    /// Its disk's identity.
+    pub(crate) directory: DirectoryId,
+    /// The disk was replaced, and the controller does not know yet.
+    pub(crate) wiped: bool,
+    /// What is surely on its disk.
+    pub(crate) durable: BTreeMap<TopicPartition, Offset>,
+    /// Its clock is so far ahead of the world's.
+    pub(crate) clock_ahead_us: u64,
+    /// It is stopped until then.
+    pub(crate) stopped_until_us: u64,
+    /// Its disk is slow until then.
+    pub(crate) slow_until_us: u64,
+}
+
+/// A broker's process.
+pub(crate) struct Process {
+    /// By partition.
+    pub(crate) replicas: BTreeMap<TopicPartition, Replica>,
+    /// All batches, as a broker's memory and segments together have them.
+    pub(crate) logs: Logs,
+    /// What waits for the disk.
+    pub(crate) queue: Vec<Op>,
+    /// What is being made durable.
+    pub(crate) syncing: Vec<Op>,
+    /// The registration.
+    pub(crate) epoch: Option<BrokerEpoch>,
+    /// What it has applied of the metadata log.
+    pub(crate) image: Image,
+    /// Whom each partition's replica wants to follow.
+    pub(crate) follows: BTreeMap<TopicPartition, BrokerId>,
+    /// The leaders that it takes itself to be connected to.
+    pub(crate) connected: BTreeSet<NodeId>,
+    /// Its replicas know of the metadata that it has applied.
+    pub(crate) introduced: bool,
+    /// Its replicas may lead until then, by its own clock.
+    pub(crate) lease: Instant,
+    /// The last stream id that was given out.
+    pub(crate) last_stream: u32,
+    /// Who asked for what is pending.
+    pub(crate) tickets: BTreeMap<Ticket, Asked>,
+    /// The last ticket that was given out.
+    pub(crate) last_ticket: u64,
+    /// Events for its replicas, in order.
+    pub(crate) inbox: VecDeque<(TopicPartition, chronik_core::replication::Event)>,
+}
+
+/// Which producer asked, over which of its connections, for which of its batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// By its place in the world.
+    pub(crate) producer: usize,
+    /// The producer's connection.
+    pub(crate) connection: u64,
+    /// The batch's number.
+    pub(crate) number: usize,
+}
+
+/// Times and sizes small enough that all their edges are met.
+pub(crate) fn config() -> Config {
+    Config { lag_time_max: Duration::from_millis(700), window_bytes: 700, read_bytes: 400 }
+}
+
+impl Node {
+    /// A broker with an empty disk that has never run.
+    pub(crate) fn new(id: i32, disk: Box<dyn Storage>, directory: u64) -> Self {
+        Self {
+            id: BrokerId(id),
+            incarnation: 0,
+            process: None,
+            disk,
+            directory: directory_id(directory),
+            wiped: false,
+            durable: BTreeMap::new(),
+            clock_ahead_us: 0,
+            stopped_until_us: 0,
+            slow_until_us: 0,
+        }
+    }
+
+    /// Starts a process on what the disk has.
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        let logs = self.disk.open()?;
+        self.incarnation += 1;
+        self.durable = logs.iter().map(|(tp, log)| (*tp, end(log))).collect();
+        self.process = Some(Process {
+            replicas: BTreeMap::new(),
+            logs,
+            queue: Vec::new(),
+            syncing: Vec::new(),
+            epoch: None,
+            image: Image::default(),
+            follows: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            introduced: false,
+            lease: Instant::default(),
+            last_stream: 0,
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            inbox: VecDeque::new(),
+        });
+        Ok(())
+    }
+
+    /// The id of its current process.
+    pub(crate) fn incarnation_id(&self) -> IncarnationId {
+        let id = (u128::from(self.id.0 as u64) << 64) | u128::from(self.incarnation);
+        IncarnationId(uuid::Uuid::from_u128(id))
+    }
+}
+
+/// A directory's identity from a random number.
+pub(crate) fn directory_id(random: u64) -> DirectoryId {
+    DirectoryId(uuid::Uuid::from_u128(u128::from(random)))
+}
+
+impl Process {
+    /// A new subscription's id.
+    pub(crate) fn next_stream(&mut self) -> StreamId {
+        self.last_stream += 1;
+        StreamId::new(self.epoch.unwrap_or_default(), self.last_stream)
+    }
+
+    /// Whether it may tell its replicas of metadata: it is registered, and what it has applied includes that.
+    pub(crate) fn is_current(&self) -> bool {
+        self.epoch.is_some_and(|epoch| self.image.offset >= MetadataOffset(epoch.0 as u64))
+    }
+
+    /// A partition's state as its replica wants it.
+    pub(crate) fn state(&self, tp: TopicPartition) -> Option<PartitionState> {
+        let p = self.image.partition(tp)?;
+        Some(PartitionState {
+            leader: p.leader,
+            leader_epoch: p.leader_epoch,
+            partition_epoch: p.partition_epoch,
+            isr: p.isr.clone(),
+            replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
+            min_insync_replicas: self.image.topics.get(&tp.topic)?.min_insync_replicas,
+        })
+    }
+
+    /// What a partition's log says about itself.
+    pub(crate) fn log_state(&self, tp: TopicPartition) -> LogState {
+        log_state(self.logs.get(&tp).map_or(&[], Vec::as_slice))
+    }
+
+    /// Whole batches from `from` on.
+    pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize) -> Vec<RecordBatch> {
+        let log = self.logs.get(&tp).map_or(&[][..], Vec::as_slice);
+        let first = log.partition_point(|batch| batch.header().end_offset() <= from);
+        let mut bytes = 0;
+        let fits = |batch: &&RecordBatch| {
+            bytes += batch.bytes().len();
+            bytes <= max_bytes || bytes == batch.bytes().len()
+        };
+        log[first..].iter().take_while(fits).cloned().collect()
+    }
+}
+
+/// Where a log ends.
+pub(crate) fn end(log: &[RecordBatch]) -> Offset {
+    log.last().map_or(Offset::ZERO, |batch| batch.header().end_offset())
+}
+
+/// What batches say about the log that they are.
+pub(crate) fn log_state(log: &[RecordBatch]) -> LogState {
+    let mut producers = Producers::default();
+    let mut epochs: Vec<(chronik_core::ids::LeaderEpoch, Offset)> = Vec::new();
+    for batch in log {
+        let h = batch.header();
+        producers.observe(h);
+        if epochs.last().is_none_or(|(epoch, _)| *epoch < h.leader_epoch) {
+            epochs.push((h.leader_epoch, h.base_offset));
+        }
+    }
+    LogState { start: Offset::ZERO, end: end(log), epochs, producers }
+}

@@ -1,0 +1,57 @@
+//! What a run is made of.
+
+use chronik_core::replication::Fault;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// All chance follows from it.
+    pub seed: u64,
+    /// Events before the faults stop.
+    pub steps: u64,
+    /// Keep a line for each thing that happens.
+    pub trace: bool,
+    /// What the brokers keep their logs on.
+    pub disks: Disks,
+    /// A rule of the replicas to break on purpose.
+    pub plant: Option<Fault>,
+}
+
+/// What the brokers keep their logs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disks {
+    /// A model, that is right by being simple.
+    Model,
+    /// The real log on a disk that loses and tears what is not synced.
+    Simulated,
+}
+
+impl Options {
+    /// A run of that seed with a usual length.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, steps: 12_000, trace: false, disks: Disks::Simulated, plant: None }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The run's seed.
+    pub seed: u64,
+    /// Two runs of one seed have the same.
+    pub trace_hash: u64,
+    /// Events in all.
+    pub steps: u64,
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+    /// Batches that were acknowledged.
+    pub acknowledged: usize,
+    /// Leaderships that there were.
+    pub elections: usize,
+    /// Faults that were injected.
+    pub faults: usize,
+    /// The broken rule, if one was seen.
+    pub violation: Option<String>,
+    /// What happened, if it was asked for.
+    pub lines: Vec<String>,
+}

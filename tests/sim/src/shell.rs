@@ -1,0 +1,234 @@
+//! What a broker's shell does for its replicas: it carries events in and commands out.
+
+use crate::network::NodeId;
+use crate::node::{Asked, Node, Process, config};
+use crate::world::{Happening, World, note};
+use chronik_core::cluster::MetadataCommand;
+use chronik_core::ids::{BrokerId, Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{Acks, Command, Event, ProduceError, Replica, Ticket};
+use chronik_core::time::Instant;
+use chronik_log::Op;
+use std::collections::BTreeMap;
+
+impl World {
+    /// The broker's process, if it is still that one.
+    pub(crate) fn process(&mut self, node: NodeId, incarnation: u64) -> Option<&mut Process> {
+        let node = &mut self.nodes[node];
+        node.process.as_mut().filter(|_| node.incarnation == incarnation)
+    }
+
+    /// The time by a broker's clock.
+    pub(crate) fn clock(&self, node: NodeId) -> Instant {
+        Instant(self.now_us + self.nodes[node].clock_ahead_us)
+    }
+
+    /// An event for one replica.
+    pub(crate) fn replica_event(&mut self, node: NodeId, incarnation: u64, tp: TopicPartition, event: Event) {
+        let Some(process) = self.process(node, incarnation) else { return };
+        process.inbox.push_back((tp, event));
+        self.drain(node);
+    }
+
+    /// The replica of a partition, made from the log if there is none yet.
+    pub(crate) fn ensure_replica(&mut self, node: NodeId, tp: TopicPartition) {
+        let (id, plant) = (self.nodes[node].id, self.options.plant);
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if !process.replicas.contains_key(&tp) {
+            let mut replica = Replica::new(id, config(), process.log_state(tp));
+            replica.plant(plant);
+            process.replicas.insert(tp, replica);
+        }
+    }
+
+    /// Lets the replicas of a broker take all events that wait for them.
+    pub(crate) fn drain(&mut self, node: NodeId) {
+        let now = self.clock(node);
+        loop {
+            let Some(process) = &mut self.nodes[node].process else { return };
+            let Some((tp, event)) = process.inbox.pop_front() else { return };
+            let Some(replica) = process.replicas.get_mut(&tp) else { continue };
+            let kind = kind(&event);
+            let mut commands = Vec::new();
+            replica.step(now, event, &mut commands);
+            let s = replica.status();
+            note!(
+                self,
+                "b{node} p{} {kind} -> {:?} e{} end {} durable {} committed {} commands {}",
+                tp.partition,
+                s.role,
+                s.leader_epoch,
+                s.log_end,
+                s.durable_end,
+                s.committed,
+                commands.len()
+            );
+            for command in commands {
+                self.execute(node, tp, command);
+            }
+            self.check_replica(node, tp);
+        }
+    }
+
+    fn execute(&mut self, node: NodeId, tp: TopicPartition, command: Command) {
+        let incarnation = self.nodes[node].incarnation;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        match command {
+            Command::Append { batch } => {
+                process.logs.entry(tp).or_default().push(batch.clone());
+                self.write(node, Op::Append { partition: tp, batch });
+            }
+            Command::Truncate { to } => {
+                note!(self, "b{node} p{} truncates to {to}", tp.partition);
+                self.check_truncation(node, tp, to);
+                self.write(node, Op::Truncate { partition: tp, to });
+            }
+            Command::Reply { ticket, result } => match process.tickets.remove(&ticket) {
+                Some(asked) => self.reply(node, tp, asked, result),
+                None => self.checker.fail(format!("broker {node} answered {ticket:?} twice")),
+            },
+            Command::Send { follower, stream, leader_epoch, message } => {
+                self.send_down(node, tp, (follower, stream), leader_epoch, message);
+            }
+            Command::Read { follower, stream, from, max_bytes } => {
+                let batches = process.read(tp, from, max_bytes);
+                let event = Event::ReadDone { follower, stream, batches };
+                self.within(10, 2_000, Happening::Replica(node, incarnation, tp, event));
+            }
+            Command::ToLeader { leader, leader_epoch, stream, message } => {
+                self.send_up(node, tp, (leader, stream), leader_epoch, message);
+            }
+            Command::Follow { leader } => self.follow(node, tp, leader),
+            Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
+                let Some(broker_epoch) = process.epoch else { return };
+                let leader = self.nodes[node].id;
+                note!(self, "b{node} p{} wants isr {isr:?} at {partition_epoch}", tp.partition);
+                let command = MetadataCommand::AlterPartition {
+                    leader,
+                    broker_epoch,
+                    partition: tp,
+                    leader_epoch,
+                    partition_epoch,
+                    isr,
+                };
+                self.ask_for_isr(node, tp, partition_epoch, command);
+            }
+            Command::Wake => {}
+        }
+    }
+
+    fn reply(
+        &mut self,
+        node: NodeId,
+        tp: TopicPartition,
+        asked: Asked,
+        result: Result<chronik_core::replication::Produced, ProduceError>,
+    ) {
+        note!(self, "b{node} p{} answers {asked:?}: {result:?}", tp.partition);
+        if let Ok(produced) = result {
+            self.check_acknowledgement(node, tp, asked, produced.base_offset);
+        }
+        self.within(50, 3_000, Happening::Response(asked, result));
+    }
+
+    /// A producer's batch arrives.
+    pub(crate) fn request(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        asked: Asked,
+        tp: TopicPartition,
+        batch: RecordBatch,
+    ) {
+        let Some(process) = self.process(node, incarnation) else { return };
+        if !process.replicas.contains_key(&tp) {
+            self.within(50, 3_000, Happening::Response(asked, Err(ProduceError::NotLeader)));
+            return;
+        }
+        process.last_ticket += 1;
+        let ticket = Ticket(process.last_ticket);
+        process.tickets.insert(ticket, asked);
+        process.inbox.push_back((tp, Event::Produce { ticket, batch, acks: Acks::All }));
+        self.drain(node);
+    }
+
+    /// Hands something to the disk: it goes with the next round, which begins at once if none is under way.
+    fn write(&mut self, node: NodeId, op: Op) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        process.queue.push(op);
+        self.sync(node);
+    }
+
+    fn sync(&mut self, node: NodeId) {
+        let incarnation = self.nodes[node].incarnation;
+        let slow = self.nodes[node].slow_until_us > self.now_us;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.syncing.is_empty() && !process.queue.is_empty() {
+            process.syncing = std::mem::take(&mut process.queue);
+            let (low, high) = if slow { (50_000, 900_000) } else { (200, 5_000) };
+            self.within(low, high, Happening::Synced(node, incarnation));
+        }
+    }
+
+    /// A round is on the disk.
+    pub(crate) fn synced(&mut self, node: NodeId, incarnation: u64) {
+        if self.process(node, incarnation).is_none() {
+            return;
+        }
+        let Node { process: Some(process), disk, durable, .. } = &mut self.nodes[node] else { return };
+        let ops = std::mem::take(&mut process.syncing);
+        if let Err(how) = disk.commit(&ops) {
+            self.checker.fail(format!("broker {node}'s log: {how}"));
+            return;
+        }
+        let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+        for op in &ops {
+            match op {
+                Op::Append { partition: tp, batch } => {
+                    ends.insert(*tp, batch.header().end_offset());
+                    durable.insert(*tp, batch.header().end_offset());
+                }
+                Op::Truncate { partition: tp, to } => {
+                    if let Some(end) = ends.remove(tp) {
+                        process.inbox.push_back((*tp, Event::Durable { end }));
+                    }
+                    crate::storage::apply(&mut process.logs, op);
+                    durable.insert(*tp, *to);
+                    let log = process.log_state(*tp);
+                    process.inbox.push_back((*tp, Event::Truncated { log }));
+                }
+                Op::Delete { .. } => {}
+            }
+        }
+        for (tp, end) in ends {
+            process.inbox.push_back((tp, Event::Durable { end }));
+        }
+        self.sync(node);
+        self.drain(node);
+    }
+
+    /// By its number.
+    pub(crate) fn node_of(&self, id: BrokerId) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+}
+
+fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Metadata(_) => "metadata",
+        Event::Lease(_) => "lease",
+        Event::Produce { .. } => "produce",
+        Event::Durable { .. } => "durable",
+        Event::Truncated { .. } => "truncated",
+        Event::FromFollower { .. } => "from follower",
+        Event::StreamClosed { .. } => "stream closed",
+        Event::SendRefused { .. } => "send refused",
+        Event::Writable { .. } => "writable",
+        Event::ReadDone { .. } => "read done",
+        Event::LeaderConnected { .. } => "leader connected",
+        Event::LeaderDisconnected { .. } => "leader disconnected",
+        Event::FromLeader { .. } => "from leader",
+        Event::AlterPartitionFailed { .. } => "alter failed",
+        Event::Tick => "tick",
+    }
+}

@@ -1,0 +1,100 @@
+//! The real log on the simulated disk: what a crash leaves is found by its recovery.
+
+use super::{Logs, Storage};
+use crate::node::{end, log_state};
+use crate::rng::Rng;
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::RecordBatch;
+use chronik_log::{Log, LogReader, Op, Options, SimulatedDisk};
+use std::path::Path;
+
+/// Disk operations within which a crash strikes, at most: a round takes fewer.
+const CRASH_WITHIN: u64 = 12;
+
+/// A log on a disk in memory.
+pub(crate) struct SimulatedLog {
+    disk: SimulatedDisk,
+    log: Option<Log<SimulatedDisk>>,
+}
+
+impl SimulatedLog {
+    /// An empty disk; the seed decides what its crashes leave.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { disk: SimulatedDisk::new(seed), log: None }
+    }
+}
+
+/// Sizes so small that segments roll and checkpoints are made within a run.
+fn options() -> Options {
+    Options {
+        wal_segment_bytes: 8 * 1024,
+        segment_bytes: 8 * 1024,
+        index_interval_bytes: 256,
+        checkpoint_bytes: 12 * 1024,
+        max_open_files: 8,
+    }
+}
+
+impl Storage for SimulatedLog {
+    fn open(&mut self) -> Result<Logs, String> {
+        self.log = None;
+        self.disk.restart();
+        let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options())
+            .map_err(|e| format!("cannot be opened: {e}"))?;
+        let reader = log.reader();
+        self.log = Some(log);
+        let mut logs = Logs::new();
+        for partition in recovered {
+            let tp = partition.partition;
+            if let Some(from) = partition.damaged {
+                return Err(format!("{tp} is damaged from {from} on"));
+            }
+            let batches = read_all(&reader, tp)?;
+            let found = log_state(&batches);
+            if (found.end, &found.epochs) != (partition.end, &partition.epochs) {
+                return Err(format!("{tp} is said to be {partition:?} and holds {found:?}"));
+            }
+            logs.insert(tp, batches);
+        }
+        Ok(logs)
+    }
+
+    fn commit(&mut self, ops: &[Op]) -> Result<(), String> {
+        let log = self.log.as_mut().ok_or("not open")?;
+        log.commit(ops).and_then(|()| log.apply(ops)).map_err(|e| e.to_string())
+    }
+
+    fn crash(&mut self, unfinished: &[Op], rng: &mut Rng) {
+        if rng.per_mille(700) {
+            self.disk.crash_after(rng.within(0, CRASH_WITHIN));
+        } else {
+            self.disk.kill_after(rng.within(0, CRASH_WITHIN));
+        }
+        if !unfinished.is_empty() {
+            // It is meant to be interrupted; what it reports dies with the process.
+            let _ = self.commit(unfinished);
+        }
+        if !self.disk.is_down() && rng.per_mille(700) {
+            self.disk.crash();
+        }
+        self.log = None;
+    }
+
+    fn wipe(&mut self, rng: &mut Rng) {
+        *self = Self::new(rng.any());
+    }
+}
+
+fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<Vec<RecordBatch>, String> {
+    let Some(state) = reader.state(tp) else { return Err(format!("{tp} was recovered and is not there")) };
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    loop {
+        let from = if batches.is_empty() { state.start } else { end(&batches) };
+        let more =
+            reader.read(tp, from, state.end, 4_096).map_err(|e| format!("{tp} cannot be read at {from}: {e}"))?;
+        if more.is_empty() {
+            return Ok(batches);
+        }
+        batches.extend(more);
+    }
+}

@@ -1,0 +1,268 @@
+//! Everything there is, and the loop that lets one thing happen after the other.
+
+use crate::checker::Checker;
+use crate::clients::{Producer, Reader};
+use crate::controller::{Controller, partitions};
+use crate::faults::Faults;
+use crate::network::{Frame, Network, NodeId};
+use crate::node::{Asked, Node};
+use crate::options::{Disks, Options, Report};
+use crate::rng::Rng;
+use crate::storage::{ModelDisk, SimulatedLog, Storage};
+use crate::trace::Trace;
+use chronik_core::cluster::MetadataCommand;
+use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
+use chronik_core::record::RecordBatch;
+use chronik_core::replication::{Event, ProduceError, Produced};
+use std::collections::BTreeMap;
+
+/// Something that will happen. What happens to a process names its incarnation: another one is not concerned.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// An event for one replica.
+    Replica(NodeId, u64, TopicPartition, Event),
+    /// The next frame of a connection arrives: (follower, leader), connection id, upwards.
+    Arrive((NodeId, NodeId), u64, bool),
+    /// A frame of a connection that is no more.
+    ArriveLate((NodeId, u64), NodeId, BrokerEpoch, Frame),
+    /// A broker notices that a connection is gone.
+    FollowerLost(NodeId, u64, NodeId),
+    /// The same, on the leader's side.
+    LeaderLost(NodeId, u64, NodeId, Vec<(TopicPartition, chronik_core::replication::StreamId)>),
+    /// A connection takes batches again.
+    Writable((NodeId, NodeId), u64),
+    /// A broker's timer.
+    Tick(NodeId, u64),
+    /// A disk has synced.
+    Synced(NodeId, u64),
+    /// A broker applies what it has heard of the metadata log.
+    Metadata(NodeId, u64),
+    /// A broker's heartbeat reaches the controller; sent then, by the broker's clock.
+    Heartbeat(NodeId, u64, u64, MetadataOffset),
+    /// A lease reaches a broker.
+    Lease(NodeId, u64, u64),
+    /// A registration's answer reaches a broker.
+    Registered(NodeId, u64, BrokerEpoch),
+    /// An ISR change reaches the controller.
+    AlterPartition(NodeId, u64, TopicPartition, MetadataCommand),
+    /// An ISR change is known, or taken, to have failed.
+    AlterFailed(NodeId, u64, TopicPartition, PartitionEpoch, bool),
+    /// A producer's batch reaches a broker.
+    Request(NodeId, u64, Asked, TopicPartition, RecordBatch),
+    /// An answer reaches a producer.
+    Response(Asked, Result<Produced, ProduceError>),
+    /// A producer looks at what it waits for.
+    Producer(usize),
+    /// A reader polls.
+    Reader(usize),
+    /// A stopped process goes on.
+    Resume(NodeId),
+    /// The next fault.
+    Fault,
+}
+
+/// The world.
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) now_us: u64,
+    pub(crate) steps: u64,
+    order: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    pub(crate) rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) controller: Controller,
+    pub(crate) partitions: Vec<TopicPartition>,
+    pub(crate) min_insync: i32,
+    pub(crate) producers: Vec<Producer>,
+    pub(crate) readers: Vec<Reader>,
+    pub(crate) faults: Faults,
+    pub(crate) checker: Checker,
+}
+
+/// After the faults, all must be well within so much time.
+const HEALING_US: u64 = 30_000_000;
+
+impl World {
+    /// A world in which nothing has happened.
+    pub fn new(options: Options) -> Self {
+        match options.disks {
+            Disks::Model => Self::on(options, |_| Box::<ModelDisk>::default()),
+            Disks::Simulated => Self::on(options, |seed| Box::new(SimulatedLog::new(seed))),
+        }
+    }
+
+    /// A world on such disks, each made from a seed.
+    fn on(options: Options, disk: impl Fn(u64) -> Box<dyn Storage>) -> Self {
+        let mut rng = Rng::new(options.seed);
+        let brokers = *[3, 3, 3, 4, 5].get(rng.index(5)).unwrap_or(&3);
+        let min_insync = if rng.per_mille(250) { 1 } else { 2 };
+        let partitions = partitions(rng.within(1, 2) as i32);
+        let nodes = (0..brokers).map(|id| Node::new(id, disk(rng.any()), rng.any())).collect();
+        let per_partition = rng.within(1, 2);
+        let producers: Vec<Producer> = (0..partitions.len() as u64 * per_partition)
+            .map(|n| Producer::new(n as usize, partitions[n as usize % partitions.len()]))
+            .collect();
+        let readers = partitions.iter().map(|tp| Reader::new(*tp)).collect();
+        let mut world = Self {
+            now_us: 0,
+            steps: 0,
+            order: 0,
+            queue: BTreeMap::new(),
+            trace: Trace::new(options.trace),
+            nodes,
+            network: Network::default(),
+            controller: Controller::new(brokers),
+            partitions,
+            min_insync,
+            producers,
+            readers,
+            faults: Faults::new(&mut rng),
+            checker: Checker::default(),
+            rng,
+            options,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            let at = if self.rng.per_mille(500) { 0 } else { self.rng.within(0, 3_000_000) };
+            self.at(at, Happening::Resume(node));
+        }
+        for n in 0..self.producers.len() {
+            self.at(1_000, Happening::Producer(n));
+        }
+        for n in 0..self.readers.len() {
+            self.at(1_000, Happening::Reader(n));
+        }
+        self.at(500_000, Happening::Fault);
+    }
+
+    /// Lets it happen at that time.
+    pub(crate) fn at(&mut self, us: u64, what: Happening) {
+        self.order += 1;
+        self.queue.insert((us.max(self.now_us), self.order), what);
+    }
+
+    /// Lets it happen within that range of microseconds from now.
+    pub(crate) fn within(&mut self, low_us: u64, high_us: u64, what: Happening) {
+        let at = self.now_us + self.rng.within(low_us, high_us);
+        self.at(at, what);
+    }
+
+    /// Lets all happen until the end, or until a rule is broken.
+    pub fn run(mut self) -> Report {
+        let mut healed_us = None;
+        let mut settled = false;
+        while !settled && self.checker.violation().is_none() {
+            let Some(((at, _), what)) = self.queue.pop_first() else { break };
+            self.now_us = at;
+            self.steps += 1;
+            self.happen(what);
+            self.check_all();
+            match healed_us {
+                None if self.steps >= self.options.steps => {
+                    self.heal();
+                    healed_us = Some(self.now_us);
+                }
+                Some(since) if self.now_us - since > HEALING_US => {
+                    let why = self.unsettled().unwrap_or_default();
+                    self.checker.fail(format!("not settled {HEALING_US} us after the last fault: {why}"));
+                }
+                Some(_) => settled = self.steps.is_multiple_of(64) && self.unsettled().is_none(),
+                None => {}
+            }
+        }
+        self.report()
+    }
+
+    fn report(mut self) -> Report {
+        if self.checker.violation().is_none() {
+            self.check_at_rest();
+        }
+        Report {
+            seed: self.options.seed,
+            trace_hash: self.trace.hash(),
+            steps: self.steps,
+            simulated_us: self.now_us,
+            acknowledged: self.producers.iter().map(Producer::acknowledged).sum(),
+            elections: self.checker.leaderships(),
+            faults: self.faults.count(),
+            violation: self.checker.violation().map(str::to_owned),
+            lines: self.trace.lines().to_vec(),
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        if let Some(until_us) = Self::concerned(&what).map(|node| self.nodes[node].stopped_until_us)
+            && until_us > self.now_us
+        {
+            self.at(until_us, what);
+            return;
+        }
+        match what {
+            Happening::Replica(node, inc, tp, event) => self.replica_event(node, inc, tp, event),
+            Happening::Arrive(ends, id, up) => self.arrive(ends, id, up),
+            Happening::ArriveLate((node, inc), from, epoch, frame) => self.arrive_late((node, inc), from, epoch, frame),
+            Happening::FollowerLost(node, inc, leader) => self.follower_lost(node, inc, leader),
+            Happening::LeaderLost(node, inc, follower, streams) => self.leader_lost(node, inc, follower, streams),
+            Happening::Writable(ends, id) => self.writable(ends, id),
+            Happening::Tick(node, inc) => self.tick(node, inc),
+            Happening::Synced(node, inc) => self.synced(node, inc),
+            Happening::Metadata(node, inc) => self.metadata(node, inc),
+            Happening::Heartbeat(node, inc, sent_us, applied) => self.heartbeat(node, inc, sent_us, applied),
+            Happening::Lease(node, inc, until_us) => self.lease(node, inc, until_us),
+            Happening::Registered(node, inc, epoch) => self.registered(node, inc, epoch),
+            Happening::AlterPartition(node, inc, tp, command) => self.alter_partition(node, inc, tp, command),
+            Happening::AlterFailed(node, inc, tp, epoch, refused) => {
+                let event = Event::AlterPartitionFailed { partition_epoch: epoch, refused };
+                self.replica_event(node, inc, tp, event);
+            }
+            Happening::Request(node, inc, asked, tp, batch) => self.request(node, inc, asked, tp, batch),
+            Happening::Response(asked, result) => self.response(asked, result),
+            Happening::Producer(n) => self.producer(n),
+            Happening::Reader(n) => self.reader(n),
+            Happening::Resume(node) => self.resume(node),
+            Happening::Fault => self.fault(),
+        }
+    }
+}
+
+impl World {
+    /// The broker to whose process it happens: it has to wait while that is stopped.
+    fn concerned(what: &Happening) -> Option<NodeId> {
+        match what {
+            Happening::Replica(node, ..)
+            | Happening::ArriveLate((node, _), ..)
+            | Happening::FollowerLost(node, ..)
+            | Happening::LeaderLost(node, ..)
+            | Happening::Tick(node, _)
+            | Happening::Synced(node, _)
+            | Happening::Metadata(node, _)
+            | Happening::Lease(node, ..)
+            | Happening::Registered(node, ..)
+            | Happening::AlterFailed(node, ..)
+            | Happening::Request(node, ..) => Some(*node),
+            Happening::Arrive((follower, leader), _, up) => Some(if *up { *leader } else { *follower }),
+            Happening::Writable((_, leader), _) => Some(*leader),
+            Happening::Heartbeat(..)
+            | Happening::AlterPartition(..)
+            | Happening::Response(..)
+            | Happening::Producer(_)
+            | Happening::Reader(_)
+            | Happening::Resume(_)
+            | Happening::Fault => None,
+        }
+    }
+}
+
+/// Notes something in the world's trace.
+macro_rules! note {
+    ($world:expr, $($what:tt)*) => {
+        $world.trace.note($world.now_us, format_args!($($what)*))
+    };
+}
+pub(crate) use note;
