@@ -84,6 +84,7 @@ impl Node {
         let recovered = damage::repair(&mut log, recovered, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
+        let recovered = partitions::read_states(&reader, &recovered)?;
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -103,7 +104,7 @@ impl Node {
             metrics: PartitionMetrics::register(&mut registry),
             stop: stop.clone(),
         };
-        let (partitions, owners) = partitions::start(&partitions_config, &tasks)?;
+        let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
         let replication_config = ReplicationConfig {
