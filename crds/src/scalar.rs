@@ -40,6 +40,7 @@ impl JsonSchema for Scalar {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "x-kubernetes-int-or-string": true })
+        // The bound keeps the rules on such values within the API server's cost budget.
+        json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 64 })
     }
 }
