@@ -63,6 +63,7 @@ func main() {
 	}
 	if err := commands[os.Args[1]](ctx, o); err != nil {
 		say(map[string]any{"event": "failed", "error": err.Error()})
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }

@@ -40,7 +40,8 @@ impl Kubectl {
     }
 
     pub(crate) fn apply(&self, yaml: &str) -> anyhow::Result<String> {
-        command::output_with_input(&mut self.command(&["apply", "--filename", "-"]), yaml)
+        // What begins with a brace would be taken for JSON.
+        command::output_with_input(&mut self.command(&["apply", "--filename", "-"]), &format!("---\n{yaml}"))
     }
 
     pub(crate) fn create_namespace(&self) -> anyhow::Result<()> {

@@ -2,8 +2,10 @@
 //! fresh volumes. A client pod tries to write all along. From the start of the second container (two of three brokers
 //! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most.
 //!
-//! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
-//! kubeadm has it not: the names of brokers that have yet to start are asked for all along.
+//! For the 30 s gaps the cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out
+//! of the box and as kubeadm has it not: the names of brokers that have yet to start are asked for all along, by their
+//! peers and by the client. Without a gap this cannot be: a client that asked for every broker's name just before any
+//! of them started would be told for 30 s that there is none, and no broker could help it.
 
 use crate::brokers::Brokers;
 use crate::client;
@@ -32,11 +34,11 @@ struct Outcome {
 }
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    remember_absent_names(&environment.kubectl.within("kube-system"))?;
-    timeline.say("the cluster's DNS remembers absent names for 30 s");
     environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
     let attempt = |order, gap| Outcome { order, gap, result: start(environment, timeline, order, gap) };
     let mut outcomes = ORDERS.map(|order| attempt(order, Duration::ZERO)).into_iter().collect::<Vec<_>>();
+    remember_absent_names(&environment.kubectl.within("kube-system"))?;
+    timeline.say("from here on the cluster's DNS remembers absent names for 30 s");
     scope(|threads| {
         let staggered = |(turn, order)| {
             threads.spawn(move || {
