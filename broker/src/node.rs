@@ -212,6 +212,8 @@ fn server_config(config: &Config) -> ServerConfig {
         auto_create_topics: config.auto_create_topics,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
+        default_min_insync_replicas: config.topics.min_insync_replicas,
+        advertised: Some(config.me().kafka.clone()),
         max_connections: config.max_connections,
         idle_timeout: config.connections_max_idle,
         properties: config.properties(),

@@ -8,7 +8,7 @@ use crate::wire::messages::{
     MetadataResponseTopic, StrBytes, Uuid, cluster_id_text, message, topic_id, wire_id,
 };
 use crate::wire::{ErrorCode, Header};
-use chronik_core::cluster::{Image, Partition, Topic};
+use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// How long Metadata waits for a topic that it creates. A client that is told to ask again loses its own pause.
 const CREATION: Duration = Duration::from_millis(800);
+/// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
+/// client's request timeout.
+const FORMATION: Duration = Duration::from_secs(15);
 /// Topics that one request creates at the same time.
 const CREATED_TOGETHER: usize = 16;
 /// Topics that one request creates at most: the others come with the client's next request.
@@ -43,19 +46,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
         Some(asked) => asked.iter().map(|topic| describe.asked(topic, &refused)).collect(),
         None => image.topics.values().map(|topic| describe.topic(topic)).collect(),
     };
-    let brokers = image
-        .brokers
-        .values()
-        .filter(|broker| !broker.fenced)
-        .map(|broker| {
-            message!(MetadataResponseBroker {
-                node_id: broker.id.0,
-                host: StrBytes::from(&*broker.kafka.host),
-                port: i32::from(broker.kafka.port),
-                rack: broker.rack.as_deref().map(StrBytes::from),
-            })
-        })
-        .collect();
+    let brokers = brokers(handlers, &image);
     let mut response = message!(MetadataResponse {
         brokers: brokers,
         cluster_id: image.cluster_id.map(|id| StrBytes::from(cluster_id_text(id))),
@@ -68,6 +59,36 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
     response
 }
 
+/// The brokers that a client may go to: those that the cluster counts on. While there are none this broker names
+/// itself, which answered after all: a client that is told of nobody would go back to its first addresses, and wait
+/// for longer each time that one of them is not there yet.
+fn brokers(handlers: &Handlers, image: &Image) -> Vec<MetadataResponseBroker> {
+    let described = |id: BrokerId, kafka: &Endpoint, rack: Option<&str>| {
+        message!(MetadataResponseBroker {
+            node_id: id.0,
+            host: StrBytes::from(&*kafka.host),
+            port: i32::from(kafka.port),
+            rack: rack.map(StrBytes::from),
+        })
+    };
+    let alive = image.brokers.values().filter(|broker| !broker.fenced);
+    let brokers: Vec<_> = alive.map(|b| described(b.id, &b.kafka, b.rack.as_deref())).collect();
+    match &handlers.config.advertised {
+        Some(kafka) if brokers.is_empty() => vec![described(handlers.config.me, kafka, None)],
+        _ => brokers,
+    }
+}
+
+/// Waits until a new topic could be written to, for as long as a client likes to wait: it would ask again later
+/// each time, and miss the moment.
+async fn enough_brokers(handlers: &Handlers) {
+    let enough = |image: &Image| {
+        image.brokers.values().filter(|b| !b.fenced).count() >= handlers.config.default_min_insync_replicas
+    };
+    // A topic can be created in a smaller cluster too, if it comes to that.
+    let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
+}
+
 /// Creates the topics that are asked for by name and not there. Returns those that cannot be.
 async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> HashMap<StrBytes, ErrorCode> {
     let image = handlers.controller.image();
@@ -78,6 +99,9 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .filter(|name| image.topic_by_name(name).is_none())
         .take(CREATED_AT_MOST)
         .collect();
+    if !missing.is_empty() {
+        enough_brokers(handlers).await;
+    }
     stream::iter(missing)
         .map(|name| async move {
             let topic = CreateTopic {

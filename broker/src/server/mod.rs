@@ -15,6 +15,7 @@ pub use listener::serve;
 use crate::api::Handlers;
 use crate::metrics::Metrics;
 use budget::Budget;
+use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use frames::FrameLimits;
 use std::sync::Arc;
@@ -38,6 +39,11 @@ pub struct ServerConfig {
     pub default_partitions: i32,
     /// Replicas of a topic whose creator did not say (`default.replication.factor`). Shown, not decided here.
     pub default_replication_factor: i16,
+    /// In-sync replicas without which a new topic takes no `acks=all` write (`min.insync.replicas`): a topic that
+    /// is only asked for is created when as many brokers are there.
+    pub default_min_insync_replicas: usize,
+    /// Where clients reach this broker: they are told while the cluster has not said who is in it.
+    pub advertised: Option<Endpoint>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,
     /// How long a connection may be idle (`connections.max.idle.ms`).
@@ -70,6 +76,8 @@ impl ServerConfig {
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 1,
+            default_min_insync_replicas: 1,
+            advertised: None,
             max_connections: 20_000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
