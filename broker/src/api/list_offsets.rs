@@ -4,12 +4,20 @@ use super::Handlers;
 use super::leaders::{epoch, find_partition, find_topic};
 use crate::partitions::{FoundOffset, OffsetSpec, ReadError};
 use crate::wire::messages::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse, message,
 };
 use crate::wire::{ErrorCode, Header, TopicRef};
 use chronik_core::cluster::Topic;
+use chronik_core::ids::{LeaderEpoch, TopicPartition};
 use futures::future::join_all;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// So many searches by timestamp at once, for all clients together. Each holds on to all that its partition has in
+/// memory, and waits for the disk.
+pub(super) const SEARCHES: usize = 2;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -39,39 +47,83 @@ fn asked(timestamp: i64, version: i16) -> Asked {
 
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = handlers.controller.image();
+    let twice = named_twice(&request.topics);
+    let turn = Mutex::new(());
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
-        let partitions = join_all(topic.partitions.iter().map(|p| one(handlers, header.version, found, p))).await;
-        topics.push(message!(ListOffsetsTopicResponse { name: topic.name, partitions: partitions }));
+        let answers = topic.partitions.iter().map(async |p| {
+            let found = if twice.contains(&(&*topic.name, p.partition_index)) {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else {
+                find(handlers, &turn, header.version, found, p).await
+            };
+            answer(header.version, p.partition_index, found)
+        });
+        let partitions = join_all(answers).await;
+        topics.push(message!(ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions }));
     }
     message!(ListOffsetsResponse { topics: topics })
 }
 
-async fn one(
+/// The partitions that a request names more than once. As in Kafka, none of their mentions is answered.
+fn named_twice(topics: &[ListOffsetsTopic]) -> HashSet<(&str, i32)> {
+    let mut seen = HashSet::new();
+    let named = topics.iter().flat_map(|t| t.partitions.iter().map(|p| (&*t.name, p.partition_index)));
+    named.filter(|partition| !seen.insert(*partition)).collect()
+}
+
+async fn find(
     handlers: &Handlers,
+    turn: &Mutex<()>,
     version: i16,
     topic: Result<&Topic, ErrorCode>,
     p: &ListOffsetsPartition,
-) -> ListOffsetsPartitionResponse {
-    let found = async {
-        let partition = topic.and_then(|topic| find_partition(topic, p.partition_index))?;
-        match asked(p.timestamp, version) {
-            Asked::Unsupported => Err(ErrorCode::UNSUPPORTED_VERSION),
-            Asked::Nothing => Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None }),
-            Asked::Spec(spec) => {
-                let found = handlers.partitions.offset(partition, epoch(p.current_leader_epoch), spec).await;
-                found.map_err(|e| code(e, version))
-            }
+) -> Result<FoundOffset, ErrorCode> {
+    let partition = topic.and_then(|topic| find_partition(topic, p.partition_index))?;
+    let epoch = epoch(p.current_leader_epoch);
+    let found = match asked(p.timestamp, version) {
+        Asked::Unsupported => return Err(ErrorCode::UNSUPPORTED_VERSION),
+        Asked::Nothing => Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None }),
+        Asked::Spec(spec @ (OffsetSpec::Earliest | OffsetSpec::Latest)) => {
+            handlers.partitions.offset(partition, epoch, spec).await
+        }
+        Asked::Spec(spec @ (OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp)) => {
+            // One request has one search at a time, and lines up again for the next one.
+            let _turn = turn.lock().await;
+            search(handlers, partition, epoch, spec).await
         }
     };
+    found.map_err(|e| code(e, version))
+}
+
+/// Looks for a timestamp when there is room for it.
+async fn search(
+    handlers: &Handlers,
+    partition: TopicPartition,
+    epoch: Option<LeaderEpoch>,
+    spec: OffsetSpec,
+) -> Result<FoundOffset, ReadError> {
+    // An error would mean that the semaphore is closed, which nobody does.
+    let permit = Arc::clone(&handlers.searches).acquire_owned().await.ok();
+    let partitions = handlers.partitions.clone();
+    // A search goes on when its client has gone away, and so does what it takes up.
+    let search = tokio::spawn(async move {
+        let found = partitions.offset(partition, epoch, spec).await;
+        drop(permit);
+        found
+    });
+    search.await.unwrap_or(Err(ReadError::NotLeader))
+}
+
+fn answer(version: i16, partition: i32, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {
     let mut response = message!(ListOffsetsPartitionResponse {
-        partition_index: p.partition_index,
+        partition_index: partition,
         timestamp: -1,
         offset: -1,
         leader_epoch: -1,
     });
-    match found.await {
+    match found {
         Ok(found) => {
             response.offset = found.offset.map_or(-1, |o| o.0);
             response.timestamp = found.timestamp.unwrap_or(-1);

@@ -27,6 +27,7 @@ use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What comes of a request.
 #[derive(Debug)]
@@ -51,12 +52,15 @@ pub(crate) struct Handlers {
     /// Memory for records on their way out.
     fetched: Budget,
     producer_ids: ProducerIds,
+    /// Room for searches by timestamp.
+    searches: Arc<Semaphore>,
 }
 
 impl Handlers {
     pub(crate) fn new(config: ServerConfig, partitions: Partitions, controller: ControllerHandle) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
-        Self { config, partitions, controller, fetched, producer_ids: ProducerIds::default() }
+        let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
+        Self { config, partitions, controller, fetched, producer_ids: ProducerIds::default(), searches }
     }
 
     /// Begins a request: what it appends is on its way to the partitions when this returns, so the order of calls

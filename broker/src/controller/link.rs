@@ -77,8 +77,8 @@ impl Link {
             Ok(Err(status)) => status,
             Err(_) => return Err(CallError::Lost(Status::deadline_exceeded("no answer in time"))),
         };
-        let refused =
-            matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted);
+        // Only what no failure of a connection looks like: HTTP/2's ENHANCE_YOUR_CALM becomes ResourceExhausted here.
+        let refused = matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument);
         // A refusal may mean that the address is someone else's by now: resolve it anew.
         if !refused || is_wrong_target(&status) {
             let _ = self.lost.send(generation);

@@ -214,7 +214,7 @@ impl Controller for Service {
         let mut data = first.data;
         while let Some(chunk) = chunks.message().await? {
             if data.len() + chunk.data.len() > MAX_SNAPSHOT_BYTES {
-                return Err(Status::resource_exhausted("the snapshot is too large"));
+                return Err(Status::invalid_argument("the snapshot is too large"));
             }
             data.extend_from_slice(&chunk.data);
         }

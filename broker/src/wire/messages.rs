@@ -12,7 +12,7 @@ pub(crate) use kafka_wire::describe_configs_response::{
 };
 pub(crate) use kafka_wire::fetch_request::FetchPartition;
 pub(crate) use kafka_wire::find_coordinator_response::Coordinator;
-pub(crate) use kafka_wire::list_offsets_request::ListOffsetsPartition;
+pub(crate) use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub(crate) use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub(crate) use kafka_wire::metadata_request::MetadataRequestTopic;
 pub(crate) use kafka_wire::metadata_response::{

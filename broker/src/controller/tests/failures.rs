@@ -1,6 +1,7 @@
 use super::*;
 use crate::controller::link::{CallError, Link};
 use crate::controller::proto;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_leader_is_replaced_and_fenced_and_comes_back() {
@@ -167,6 +168,35 @@ async fn a_call_that_means_somebody_else_or_comes_from_another_cluster_is_refuse
         }
     }
     broker.stop().await;
+}
+
+/// Reads requests of one HTTP/2 connection, and ends each with `ENHANCE_YOUR_CALM` (RFC 9113).
+async fn reset_all(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    const HEADERS: u8 = 1;
+    let (mut stream, _) = listener.accept().await?;
+    stream.read_exact(&mut [0; "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await?;
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; len as usize]).await?;
+        if head[3] == HEADERS {
+            stream.write_all(&[0, 0, 4, 3, 0, head[5], head[6], head[7], head[8], 0, 0, 0, 0xb]).await?;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_the_connection_ends_may_have_been_carried_out() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let link = Link::open(BrokerId(0), endpoint(listener.local_addr().unwrap()), Peers::default(), "test");
+    let server = tokio::spawn(reset_all(listener));
+    let request = proto::ProposeRequest { caller: None, body: Vec::new() };
+    let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
+    let Err(CallError::Lost(status)) = answer else { panic!("{answer:?}") };
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    server.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,13 @@ fn sealed(change: impl FnOnce(&mut BytesMut)) -> Bytes {
     })
 }
 
+/// Of a transaction of producer 5, epoch 0, from sequence 0 on.
+fn transactional(batch: &mut BytesMut) {
+    batch[22] = 0x10;
+    batch[43..51].copy_from_slice(&5_i64.to_be_bytes());
+    batch[51..57].fill(0);
+}
+
 #[tokio::test]
 async fn batches_that_are_wrong() {
     let cluster = Cluster::start_with(|c| c.max_message_bytes = 1000).await;
@@ -40,7 +47,9 @@ async fn batches_that_are_wrong() {
         ("too long", 9, batch(1, 1000).freeze(), 10),
         ("counts that disagree", 9, sealed(|b| b[60] = 9), 87),
         ("a control batch", 9, sealed(|b| b[22] = 0x20), 87),
-        ("a transactional batch", 9, sealed(|b| b[22] = 0x10), 53),
+        ("a transactional batch", 9, sealed(transactional), 53),
+        ("a transactional batch of nobody", 9, sealed(|b| b[22] = 0x10), 87),
+        ("more records than bytes", 9, batch(8, 50).freeze(), 87),
         ("an unknown compression", 9, sealed(|b| b[22] = 5), 76),
         ("zstd from an old client", 6, sealed(|b| b[22] = 4), 76),
     ] {
@@ -95,7 +104,7 @@ async fn what_owners_refuse() {
         (ProduceError::NotLeader, 6),
     ] {
         cluster.logs().refuse_produce = Some(refusal);
-        let response = client.ask(9, &produce("t", -1, batch(1, 1).freeze())).await;
+        let response = client.ask(9, &produce("t", -1, batch(1, 10).freeze())).await;
         assert_eq!(response.responses[0].partition_responses[0].error_code, error);
     }
     for (refusal, error) in [
@@ -132,7 +141,7 @@ async fn a_former_leader_names_the_new_one() {
     cluster.logs().refuse_read = Some(ReadError::NotLeader);
     let mut client = Client::connect(cluster.address).await;
     for (version, leader) in [(9, -1), (10, 1)] {
-        let response = client.ask(version, &produce("t", -1, batch(1, 1).freeze())).await;
+        let response = client.ask(version, &produce("t", -1, batch(1, 10).freeze())).await;
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.current_leader.leader_id.0), (6, leader));
         let endpoints: Vec<_> = response.node_endpoints.iter().map(|e| (e.node_id.0, e.host.to_string())).collect();

@@ -14,7 +14,7 @@ use chronik_core::ids::{
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
 use prometheus_client::registry::Registry;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::net::TcpListener;
@@ -26,6 +26,8 @@ pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(7);
 
 type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Produced, ProduceError>);
 
+type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<FoundOffset, ReadError>);
+
 /// What the partitions hold, and how they are to behave.
 #[derive(Default)]
 pub(super) struct Logs {
@@ -36,6 +38,11 @@ pub(super) struct Logs {
     pub(super) refuse_produce: Option<ProduceError>,
     pub(super) refuse_read: Option<ReadError>,
     waiters: Vec<Weak<Notify>>,
+    /// Searches by timestamp are kept back until they are answered one by one.
+    pub(super) hold_searches: bool,
+    pub(super) searches: VecDeque<OffsetReply>,
+    /// How many of them there were at once at most.
+    pub(super) most_searches: usize,
     /// How many batches were copied when they got their offsets.
     pub(super) copied: usize,
 }
@@ -46,6 +53,12 @@ impl Logs {
         for (reply, result) in self.held.drain(..) {
             let _ = reply.send(result);
         }
+    }
+
+    /// Answers the search that has waited longest.
+    pub(super) fn answer_search(&mut self) {
+        let (reply, result) = self.searches.pop_front().expect("a search that waits");
+        let _ = reply.send(result);
     }
 
     fn append(&mut self, partition: TopicPartition, batch: RecordBatch) -> Produced {
@@ -112,7 +125,14 @@ impl Logs {
                     OffsetSpec::MaxTimestamp => (Some(Offset(end.0 - 1)), Some(1234)),
                 };
                 let found = FoundOffset { offset: found.0, timestamp: found.1, leader_epoch: Some(EPOCH) };
-                let _ = reply.send(self.refuse_read.map_or(Ok(found), Err));
+                let result = self.refuse_read.map_or(Ok(found), Err);
+                let is_search = matches!(spec, OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp);
+                if is_search && self.hold_searches {
+                    self.searches.push_back((reply, result));
+                    self.most_searches = self.most_searches.max(self.searches.len());
+                } else {
+                    let _ = reply.send(result);
+                }
             }
             PartitionRequest::EpochEnd { epoch, reply, .. } => {
                 let end = EpochEnd { epoch: Some(epoch), end: Some(Offset(42)) };

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod every_version;
 mod hostile;
+mod list_offsets;
 mod order;
 
 use bytes::Bytes;

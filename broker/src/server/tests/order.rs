@@ -13,7 +13,7 @@ async fn a_produce_that_waits_does_not_stop_the_next_append() {
     let mut client = Client::connect(cluster.address).await;
     let mut ids = Vec::new();
     for records in 1..=5 {
-        ids.push(client.send(9, &produce("t", -1, batch(records, 10).freeze())).await);
+        ids.push(client.send(9, &produce("t", -1, batch(records, 50).freeze())).await);
     }
     let appended = || cluster.logs().batches.get(&partition(topic, 0)).map_or(0, Vec::len);
     until(|| appended() == 5).await;
