@@ -82,15 +82,15 @@ pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<S
     let (queue, waiting) = mpsc::channel(MAX_WAITING);
     let open = AtomicUsize::new(0);
     let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
-    let end = {
+    let (end, written) = {
         let reader = read_requests(frames, queue, &shared, &open, stop);
         tokio::select! {
-            end = reader => end,
-            end = &mut writer => end,
+            end = reader => (end, false),
+            end = &mut writer => (end, true),
         }
     };
     // The reader, and with it the queue's sending end, is gone: the writer ends with the last answer.
-    if end.owes() {
+    if end.owes() && !written {
         let _ = timeout(DRAIN, writer).await;
     }
     if end.notable() {

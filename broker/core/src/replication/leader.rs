@@ -3,6 +3,7 @@
 use super::event::{
     Acks, Command, Event, FollowerMessage, LeaderMessage, PartitionState, ProduceError, Produced, StreamId, Ticket,
 };
+use super::gaps::Gaps;
 use super::high_watermark;
 use super::isr::IsrView;
 use super::pending_appends::PendingAppends;
@@ -29,6 +30,7 @@ pub(super) struct Leader {
     /// The assigned replicas but this one.
     followers: BTreeMap<BrokerId, Progress>,
     pending: PendingAppends,
+    gaps: Gaps,
     /// No `AlterPartition` before that.
     alter_at: Instant,
 }
@@ -44,6 +46,7 @@ impl Leader {
             isr: IsrView::committed_at(state.partition_epoch, state.isr.iter().copied()),
             followers: BTreeMap::new(),
             pending: PendingAppends::default(),
+            gaps: Gaps::default(),
             alter_at: cx.now,
         };
         leader.meet_followers(cx, state);
@@ -115,21 +118,25 @@ impl Leader {
         acks: Acks,
     ) -> Result<(), ProduceError> {
         if !cx.lease_holds() {
+            self.gaps.refused(batch.header(), ProduceError::NotLeader);
             return Err(ProduceError::NotLeader);
         }
         let too_few = acks == Acks::All && self.isr.committed().len() < cx.state().min_insync_replicas;
         let log_start = cx.log.start;
         match cx.log.producers.check(batch.header()) {
-            Check::New if too_few => Err(ProduceError::NotEnoughReplicas),
+            Check::New if too_few => {
+                self.gaps.refused(batch.header(), ProduceError::NotEnoughReplicas);
+                Err(ProduceError::NotEnoughReplicas)
+            }
             Check::New => {
+                self.gaps.closed(batch.header());
                 let base_offset = cx.log.end;
                 self.append(cx, batch);
                 self.wait(cx, ticket, acks, cx.log.end, Produced { base_offset, log_start });
                 Ok(())
             }
-            Check::Duplicate(offsets) if too_few && offsets.end > cx.log.high_watermark => {
-                Err(ProduceError::NotEnoughReplicas)
-            }
+            // However few are in sync: a refusal would say that the batch is not in the log, and the producer would
+            // write it again under another epoch.
             Check::Duplicate(offsets) => {
                 let answer = Produced { base_offset: offsets.start, log_start };
                 if cx.planted(Fault::DuplicateAcknowledgedEarly) {
@@ -141,7 +148,8 @@ impl Leader {
             }
             // Clients take this error for a success, so it must be one.
             Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
-            Check::OldDuplicate { .. } | Check::OutOfOrder => Err(ProduceError::OutOfOrderSequence),
+            Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or(ProduceError::OutOfOrderSequence)),
+            Check::OldDuplicate { .. } => Err(ProduceError::OutOfOrderSequence),
             Check::Fenced => Err(ProduceError::InvalidProducerEpoch),
         }
     }

@@ -4,6 +4,7 @@
 mod epochs;
 mod event;
 mod follower;
+mod gaps;
 mod high_watermark;
 mod isr;
 mod leader;

@@ -44,11 +44,25 @@ fn a_retry_at_the_next_leader_waits_until_it_is_committed_there() {
 }
 
 #[test]
-fn a_retry_that_could_not_be_committed_now_is_refused() {
+fn a_retry_waits_for_its_outcome_however_few_are_in_sync() {
     let mut b = Bench::leading();
     b.produce(1, sequence(0, 1));
     b.metadata(1, (1, 2), &[1]);
-    assert!(b.produce(2, sequence(0, 1)).contains(&"reply 2 NotEnoughReplicas".into()));
+    let answered = b.produce(2, sequence(0, 1)).iter().any(|c| c.starts_with("reply"));
+    assert!(!answered, "refused, it would be written a second time under another epoch");
+}
+
+#[test]
+fn what_follows_a_refused_batch_is_refused_as_that_was_until_that_is_taken() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 1));
+    b.metadata(1, (1, 2), &[1]);
+    assert!(b.produce(2, sequence(1, 1)).contains(&"reply 2 NotEnoughReplicas".into()));
+    b.metadata(1, (1, 3), &[1, 2]);
+    assert_eq!(b.produce(3, sequence(2, 1)), ["reply 3 NotEnoughReplicas"]);
+    assert_eq!(b.produce(4, sequence(1, 1))[0], "append 1..2 e1");
+    assert_eq!(b.produce(5, sequence(2, 1))[0], "append 2..3 e1");
+    assert_eq!(b.produce(6, sequence(5, 1)), ["reply 6 OutOfOrderSequence"], "a gap of the producer's own making");
 }
 
 #[test]
