@@ -1,42 +1,224 @@
 //! What a broker does about a log that has lost something that was durable: it is believed no more, and repaired from
 //! its peers, never the other way round.
 //!
-//! The damaged partitions are cut back to where they are whole, and the data directory gets a new identity: for the
-//! controller that is an empty disk, which is in no in-sync set and leads nothing until it has caught up.
+//! Every batch is read before anything else happens. Damaged partitions are cut back to where they are whole, and the
+//! controller is told of them with the registration: they count as on an empty disk, in no in-sync set and leading
+//! nothing until they have caught up. The others are believed as ever. When nobody knows what was lost, the data
+//! directory gets a new identity instead, and all of its partitions count as on an empty disk.
 
 use crate::identity::Identity;
 use anyhow::bail;
-use chronik_log::{Log, Op, RealDisk, RecoveredPartition};
+use chronik_core::ids::TopicPartition;
+use chronik_core::replication::LogState;
+use chronik_log::{Log, LogReader, Op, ReadError, RealDisk, RecoveredPartition};
+use std::collections::HashMap;
 use tracing::warn;
 
-/// Makes a log whole that was recovered with damage, and gives what it holds then.
+/// What whole partitions' logs say of themselves.
+pub(crate) type LogStates = HashMap<TopicPartition, LogState>;
+
+/// Reads all that was recovered, with every CRC, and marks the partitions that do not read as they were written. The
+/// states are those of the others.
+pub(crate) fn inspect(
+    reader: &LogReader<RealDisk>,
+    mut recovered: Vec<RecoveredPartition>,
+) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
+    let mut states = LogStates::new();
+    for found in &mut recovered {
+        match log_state(reader, found) {
+            Ok(state) if found.damaged.is_none() => drop(states.insert(found.partition, state)),
+            Ok(_) => {}
+            Err(ReadError::Damaged { offset, .. }) => {
+                found.damaged = Some(found.damaged.map_or(offset, |known| known.min(offset)));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok((recovered, states))
+}
+
+/// Makes a log whole that was found damaged, and gives what it holds then, with the states of all partitions.
 pub(crate) fn repair(
     log: &mut Log<RealDisk>,
-    recovered: Vec<RecoveredPartition>,
+    (recovered, mut states): (Vec<RecoveredPartition>, LogStates),
     identity: &mut Identity,
     has_peers: bool,
-) -> anyhow::Result<Vec<RecoveredPartition>> {
+) -> anyhow::Result<(Vec<RecoveredPartition>, LogStates)> {
     let damaged: Vec<_> = recovered.iter().filter_map(|p| Some((p.partition, p.damaged?))).collect();
-    if damaged.is_empty() {
-        return Ok(recovered);
+    if damaged.is_empty() && !log.wal_lost() {
+        return Ok((recovered, states));
     }
     for (partition, from) in &damaged {
         warn!(%partition, %from, "The disk has lost records from this offset on");
     }
+    if log.wal_lost() {
+        warn!("The disk has lost the end of the write-ahead log: any partition may lack records");
+    }
     if !has_peers {
+        let extent = if log.wal_lost() { "an unknown number of".into() } else { damaged.len().to_string() };
         bail!(
-            "the log is damaged in {} partitions and there is no other broker to repair it from: restore the data \
-             directory from a copy",
-            damaged.len()
+            "the log is damaged in {extent} partitions and there is no other broker to repair it from: restore the \
+             data directory from a copy"
         );
     }
     // First the identity: after a crash in between, a log that is cut back must not pass for a whole one.
-    identity.renew_directory()?;
+    if log.wal_lost() {
+        identity.renew_directory()?;
+        log.accept_wal_loss()?;
+    }
+    let partitions: Vec<_> = damaged.iter().map(|(partition, _)| *partition).collect();
+    identity.add_damaged(&partitions)?;
     for (partition, from) in damaged {
         let cut = [Op::Truncate { partition, to: from }];
         log.commit(&cut)?;
         log.apply(&cut)?;
     }
     let reader = log.reader();
-    Ok(recovered.into_iter().filter_map(|p| reader.state(p.partition)).collect())
+    for partition in partitions {
+        if let Some(whole) = reader.state(partition) {
+            states.insert(partition, log_state(&reader, &whole)?);
+        }
+    }
+    Ok((recovered.into_iter().filter_map(|p| reader.state(p.partition)).collect(), states))
+}
+
+/// What a partition's log says of itself, if all of it is as it was written.
+fn log_state(reader: &LogReader<RealDisk>, of: &RecoveredPartition) -> Result<LogState, ReadError> {
+    let mut state = LogState { start: of.start, end: of.end, epochs: of.epochs.clone(), ..LogState::default() };
+    reader.check(of.partition, |header| state.producers.observe(header))?;
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::{Bytes, BytesMut};
+    use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
+    use chronik_core::record::RecordBatch;
+    use chronik_log::Options;
+    use kafka_protocol::records::{
+        Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
+        RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    };
+    use std::path::{Path, PathBuf};
+
+    fn tp(n: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId::default(), partition: PartitionId(n) }
+    }
+
+    fn open(dir: &Path) -> (Log<RealDisk>, Vec<RecoveredPartition>) {
+        Log::open(RealDisk, &dir.join("log"), Options::default()).unwrap()
+    }
+
+    fn append(log: &mut Log<RealDisk>, partition: TopicPartition, base: i64, bytes: usize) {
+        let record = Record {
+            transactional: false,
+            control: false,
+            partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: NO_PRODUCER_EPOCH,
+            timestamp_type: TimestampType::Creation,
+            offset: 0,
+            sequence: NO_SEQUENCE,
+            timestamp: 0,
+            key: None,
+            value: Some(Bytes::from(vec![b'x'; bytes])),
+            headers: kafka_protocol::indexmap::IndexMap::default(),
+            delete_horizon: false,
+        };
+        let mut out = BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        RecordBatchEncoder::encode(&mut out, &[record], &options).unwrap();
+        let batch = RecordBatch::check(out.freeze()).unwrap().assign(Offset(base), LeaderEpoch(1));
+        let op = [Op::Append { partition, batch }];
+        log.commit(&op).unwrap();
+        log.apply(&op).unwrap();
+    }
+
+    /// A directory of two partitions with three batches each, the second of them large, under a checkpoint.
+    fn written() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(dir.path());
+        for partition in [tp(0), tp(1)] {
+            for (base, bytes) in [(0, 100), (1, 50_000), (2, 100)] {
+                append(&mut log, partition, base, bytes);
+            }
+        }
+        log.checkpoint().unwrap();
+        dir
+    }
+
+    fn flip_bit(path: &Path, byte: usize) {
+        let mut content = std::fs::read(path).unwrap();
+        content[byte] ^= 4;
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn segment(dir: &Path, partition: TopicPartition) -> PathBuf {
+        dir.join("log/partitions").join(partition.to_string()).join(format!("{:020}.log", 0))
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_its_partition_alone_and_only_from_its_batch_on() {
+        let dir = written();
+        flip_bit(&segment(dir.path(), tp(1)), 25_000);
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let directory = identity.directory_id();
+        let (mut log, recovered) = open(dir.path());
+        let found = inspect(&log.reader(), recovered).unwrap();
+        assert_eq!(found.0.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, Some(Offset(1))]);
+
+        let (repaired, states) = repair(&mut log, found, &mut identity, true).unwrap();
+        let ends = |found: &[RecoveredPartition]| found.iter().map(|p| (p.damaged, p.end.0)).collect::<Vec<_>>();
+        assert_eq!(ends(&repaired), [(None, 3), (None, 1)]);
+        assert_eq!((states[&tp(0)].end, states[&tp(1)].end), (Offset(3), Offset(1)));
+        drop(log);
+        // A crash before anybody was told.
+        let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
+        let (log, recovered) = open(dir.path());
+        assert_eq!(ends(&inspect(&log.reader(), recovered).unwrap().0), [(None, 3), (None, 1)]);
+    }
+
+    #[test]
+    fn a_broker_without_peers_refuses_to_start_and_keeps_what_it_has() {
+        let dir = written();
+        flip_bit(&segment(dir.path(), tp(0)), 25_000);
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let (mut log, recovered) = open(dir.path());
+        let found = inspect(&log.reader(), recovered).unwrap();
+        let refused = repair(&mut log, found, &mut identity, false).unwrap_err();
+        assert!(refused.to_string().contains("damaged in 1 partitions"), "{refused}");
+        assert_eq!(log.reader().state(tp(0)).unwrap().end, Offset(3));
+        assert_eq!(identity.damaged(), []);
+    }
+
+    #[test]
+    fn a_loss_of_unknown_extent_gives_the_directory_a_new_identity_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(dir.path());
+        append(&mut log, tp(0), 0, 100);
+        append(&mut log, tp(0), 1, 100);
+        drop(log);
+        // The second of two blocks in the run's segment: it looks as if it was never written as a whole.
+        let segments = std::fs::read_dir(dir.path().join("log/wal")).unwrap().map(|entry| entry.unwrap().path());
+        flip_bit(&segments.max().unwrap(), 4096 + 80);
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let old = identity.directory_id();
+        let (mut log, recovered) = open(dir.path());
+        let found = inspect(&log.reader(), recovered).unwrap();
+        assert!(repair(&mut log, found.clone(), &mut identity, false).is_err());
+        assert_eq!(identity.directory_id(), old);
+        let (repaired, _) = repair(&mut log, found, &mut identity, true).unwrap();
+        assert_eq!(repaired[0].end, Offset(2));
+        drop(log);
+
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let new = identity.directory_id();
+        assert_ne!(new, old);
+        let (mut log, recovered) = open(dir.path());
+        let found = inspect(&log.reader(), recovered).unwrap();
+        repair(&mut log, found, &mut identity, true).unwrap();
+        assert_eq!(identity.directory_id(), new);
+    }
 }

@@ -1,8 +1,10 @@
 //! Who this data directory belongs to. The directory's id is made once and registered with the controller: a
 //! broker that comes back with another one has lost its disk, and is not believed to have what the old one held.
+//! If it has lost something of some partitions only, these are noted here until the controller knows.
 
-use chronik_core::ids::{BrokerId, ClusterId, DirectoryId};
+use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, TopicPartition};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,9 @@ struct Content {
     broker_id: BrokerId,
     directory_id: DirectoryId,
     cluster_id: Option<ClusterId>,
+    /// What the controller must not believe this directory to hold.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    damaged: BTreeSet<TopicPartition>,
 }
 
 /// Why a data directory cannot be used.
@@ -77,7 +82,8 @@ impl Identity {
                 .map_err(|e| IdentityError::Damaged { path: path.clone(), reason: e.to_string() })?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let directory_id = DirectoryId(uuid::Uuid::new_v4());
-                let fresh = Content { version: 1, broker_id: me, directory_id, cluster_id: None };
+                let damaged = BTreeSet::new();
+                let fresh = Content { version: 1, broker_id: me, directory_id, cluster_id: None, damaged };
                 write(&path, &fresh).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
                 fresh
             }
@@ -99,10 +105,31 @@ impl Identity {
         self.content.cluster_id
     }
 
-    /// The disk has lost something: from now on it is another, newer one, and nobody counts on what it held.
+    /// The partitions of which the directory has lost something, and the controller may not know yet.
+    pub(crate) fn damaged(&self) -> Vec<TopicPartition> {
+        self.content.damaged.iter().copied().collect()
+    }
+
+    /// The disk has lost something, nobody knows what: from now on it is another, newer one, and nobody counts on
+    /// what it held.
     pub(crate) fn renew_directory(&mut self) -> Result<(), IdentityError> {
         self.content.directory_id = DirectoryId(uuid::Uuid::new_v4());
-        write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+        self.save()
+    }
+
+    /// The disk has lost something of these partitions: to be told to the controller.
+    pub(crate) fn add_damaged(&mut self, partitions: &[TopicPartition]) -> Result<(), IdentityError> {
+        self.content.damaged.extend(partitions);
+        self.save()
+    }
+
+    /// The controller has registered this process, and knows what was damaged.
+    pub(crate) fn damage_is_known(&mut self) -> Result<(), IdentityError> {
+        if self.content.damaged.is_empty() {
+            return Ok(());
+        }
+        self.content.damaged.clear();
+        self.save()
     }
 
     /// The controller says which cluster this is: remembered the first time, and checked from then on.
@@ -112,9 +139,13 @@ impl Identity {
             Some(found) => Err(IdentityError::OtherCluster { path: self.path.clone(), found, met }),
             None => {
                 self.content.cluster_id = Some(met);
-                write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+                self.save()
             }
         }
+    }
+
+    fn save(&self) -> Result<(), IdentityError> {
+        write(&self.path, &self.content).map_err(|source| IdentityError::Io { path: self.path.clone(), source })
     }
 }
 
@@ -131,6 +162,7 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chronik_core::ids::{PartitionId, TopicId};
 
     #[test]
     fn a_directory_keeps_its_identity_and_refuses_another_broker_and_another_cluster() {
@@ -143,6 +175,22 @@ mod tests {
         again.belongs_to(ours).unwrap();
         assert!(matches!(again.belongs_to(theirs), Err(IdentityError::OtherCluster { .. })));
         assert!(matches!(Identity::load(dir.path(), BrokerId(2)), Err(IdentityError::OtherBroker { .. })));
+    }
+
+    #[test]
+    fn damage_is_remembered_over_restarts_until_it_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = || Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let tp = |n| TopicPartition { topic: TopicId::default(), partition: PartitionId(n) };
+        let mut identity = load();
+        let directory = identity.directory_id();
+        identity.add_damaged(&[tp(1)]).unwrap();
+        load().add_damaged(&[tp(0), tp(1)]).unwrap();
+        let mut identity = load();
+        assert_eq!(identity.damaged(), [tp(0), tp(1)]);
+        identity.damage_is_known().unwrap();
+        assert_eq!(load().damaged(), []);
+        assert_eq!(load().directory_id(), directory);
     }
 
     #[test]

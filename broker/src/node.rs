@@ -81,7 +81,8 @@ impl Node {
         let mut registry = Registry::with_prefix("chronik");
         let (mut log, recovered) = open_log(dir, config)?;
         let mut identity = Identity::load(dir, config.id)?;
-        let recovered = damage::repair(&mut log, recovered, &mut identity, config.members.len() > 1)?;
+        let found = damage::inspect(&log.reader(), recovered)?;
+        let (recovered, _states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
         let recovered = partitions::read_states(&reader, &recovered)?;
@@ -134,7 +135,11 @@ impl Node {
         let mut registration = handle.registration();
         let mut was_serving = false;
         loop {
-            let serves_now = registration.borrow_and_update().unfenced;
+            let standing = *registration.borrow_and_update();
+            if standing.epoch.is_some() {
+                identity.damage_is_known()?;
+            }
+            let serves_now = standing.unfenced;
             match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
@@ -238,6 +243,7 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
         cluster_id: identity.cluster_id(),
         directory: identity.directory_id(),
         incarnation: IncarnationId(uuid::Uuid::new_v4()),
+        damaged: identity.damaged(),
         timings: Timings::with_session(config.session_timeout),
         defaults: controller::TopicDefaults {
             partitions: config.topics.partitions,

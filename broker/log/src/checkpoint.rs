@@ -5,7 +5,8 @@
 //! magic `CCK1` 4, CRC-32C of the rest 4, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8; and for each epoch: epoch 4, first offset 8.
+//! batch 8; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
+//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
@@ -16,19 +17,22 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"CCK1";
+const LOSS: u8 = 1;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
     pub(crate) run: u64,
     pub(crate) wal: Position,
     pub(crate) partitions: Vec<(TopicPartition, Partition)>,
+    /// The write-ahead log lost synced operations, nobody knows which.
+    pub(crate) wal_lost: bool,
 }
 
 pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("checkpoint")
 }
 
-/// Begins the bytes of a checkpoint; [`encode_partition`] adds to them, [`write`] ends them.
+/// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
 pub(crate) fn encode(run: u64, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
     out.extend_from_slice(&MAGIC);
@@ -57,6 +61,13 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
     for (epoch, start) in &partition.epochs {
         out.extend_from_slice(&epoch.0.to_le_bytes());
         out.extend_from_slice(&start.0.to_le_bytes());
+    }
+}
+
+/// Comes after the last partition.
+pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
+    if wal_lost {
+        out.push(LOSS);
     }
 }
 
@@ -135,5 +146,6 @@ fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
         }
         partitions.push((tp, partition));
     }
-    f.0.is_empty().then_some(Checkpoint { run, wal, partitions })
+    let wal_lost = f.0 == [LOSS];
+    (f.0.is_empty() || wal_lost).then_some(Checkpoint { run, wal, partitions, wal_lost })
 }

@@ -31,6 +31,8 @@ pub struct Log<D: Disk> {
     /// The position of the last checkpoint that was begun.
     pub(crate) checkpointed: Lsn,
     pub(crate) poisoned: bool,
+    /// See [`Log::wal_lost`].
+    pub(crate) wal_lost: bool,
     pub(crate) _lock: D::Lock,
 }
 
@@ -86,6 +88,19 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Whether the write-ahead log has lost operations that were synced. What they changed is unknown: any
+    /// partition may lack what was durable, and such a log must not be believed to be whole. Remembered over
+    /// openings until it is [accepted](Self::accept_wal_loss).
+    pub fn wal_lost(&self) -> bool {
+        self.wal_lost
+    }
+
+    /// Forgets, durably, that the write-ahead log lost something: for when nobody counts on this log any more.
+    pub fn accept_wal_loss(&mut self) -> Result<(), LogError> {
+        self.wal_lost = false;
+        self.checkpoint()
+    }
+
     /// A handle for reading.
     pub fn reader(&self) -> LogReader<D> {
         LogReader { store: Arc::clone(&self.store) }
@@ -131,6 +146,7 @@ impl<D: Disk> Log<D> {
         for (tp, shared) in partitions {
             checkpoint::encode_partition(&mut bytes, tp, &shared.read());
         }
+        checkpoint::encode_loss(&mut bytes, self.wal_lost);
         CheckpointJob {
             store: Arc::clone(&self.store),
             dir: self.dir.clone(),
@@ -276,6 +292,12 @@ impl<D: Disk> LogReader<D> {
     /// unread.
     pub fn scan(&self, tp: TopicPartition, from: Offset, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
         self.store.scan(tp, from, visit)
+    }
+
+    /// Visits the headers of all applied batches, and checks the CRC of every one of them, whatever its size:
+    /// reads all that the partition holds.
+    pub fn check(&self, tp: TopicPartition, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
+        self.store.check(tp, visit)
     }
 
     /// What the partition's log says of itself, as of what is applied.

@@ -17,7 +17,8 @@
 //!
 //! Batches are applied only after they are durable in the WAL. So, in a partition that was not cut back or
 //! deleted since the checkpoint, valid batches that continue it behind the WAL's end prove that the WAL lost
-//! its end to damage; they are kept, and reported.
+//! its end to damage; they are kept, and reported. What else was in that end nobody knows, so the log as a whole
+//! is not to be believed ([`Log::wal_lost`]).
 //!
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
 //! or too short, or damage in the way of a truncation, marks its partition
@@ -69,8 +70,8 @@ impl<D: Disk> Log<D> {
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
-        let end = if checkpoint.run == 0 {
-            from
+        let (end, kept) = if checkpoint.run == 0 {
+            (from, false)
         } else {
             restore(&store, &wal, from, checkpoint.run, checkpoint.partitions, &mut dirty)?
         };
@@ -89,6 +90,7 @@ impl<D: Disk> Log<D> {
             applied,
             checkpointed: end.lsn,
             poisoned: false,
+            wal_lost: checkpoint.wal_lost || kept,
             _lock: lock,
         };
         log.checkpoint()?;
@@ -112,7 +114,8 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
     checkpoint::write(disk, dir, checkpoint::encode(0, start, 0))
 }
 
-/// Brings the partitions to where the WAL ends, and returns that position.
+/// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
+/// is not where the WAL ended once.
 fn restore<D: Disk>(
     store: &Store<D>,
     wal: &Path,
@@ -120,7 +123,7 @@ fn restore<D: Disk>(
     run: u64,
     partitions: Vec<(TopicPartition, Partition)>,
     dirty: &mut Dirty,
-) -> Result<Position, LogError> {
+) -> Result<(Position, bool), LogError> {
     let mut cuts: BTreeMap<TopicPartition, Cuts> = BTreeMap::new();
     let mut count = 0;
     let end = replay(&store.disk, wal, from, run, |op| {
@@ -158,13 +161,14 @@ fn restore<D: Disk>(
         }
         redo(store, wal, op, cut.least.is_some_and(|(_, last)| count < last), dirty)
     })?;
+    let mut kept = false;
     for (tp, _) in store.all() {
         if cuts.get(&tp).is_none_or(|c| c.deleted.is_none() && c.least.is_none()) {
-            keep_tail(store, tp, dirty)?;
+            kept |= keep_tail(store, tp, dirty)?;
         }
     }
     tidy(store, dirty)?;
-    Ok(end)
+    Ok((end, kept))
 }
 
 /// Applies one operation again. `obsolete`: a truncation that was done already is still to come.
@@ -229,13 +233,14 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogE
 }
 
 /// Takes over valid batches that continue the partition in its files: they were durable in a WAL that has
-/// lost them.
-fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
-    let Some(shared) = store.partition(tp) else { return Ok(()) };
+/// lost them. Returns whether there were any.
+fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<bool, LogError> {
+    let Some(shared) = store.partition(tp) else { return Ok(false) };
+    let mut kept = false;
     loop {
         let state = shared.read().clone();
         if state.damaged.is_some() {
-            return Ok(());
+            return Ok(kept);
         }
         // Behind the last segment's end, or in the segment that would come next.
         let last = state.segments.last().map(|s| (log_name(s.base), s.len));
@@ -248,13 +253,14 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             }
         }
         if batches.is_empty() {
-            return Ok(());
+            return Ok(kept);
         }
         tracing::error!(
             partition = %tp, from = %state.end, batches = batches.len(),
             "the write-ahead log has lost batches that the partition still has; they are kept"
         );
         store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)?;
+        kept = true;
     }
 }
 

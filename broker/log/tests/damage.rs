@@ -185,6 +185,46 @@ fn batches_that_a_damaged_wal_lost_are_taken_from_the_segments() {
     let (log, recovered) = open(&disk).unwrap();
     assert_eq!(recovered[0].end, Offset(3));
     assert_eq!(log.reader().read(partition(0), Offset(2), Offset(3), 100).unwrap().len(), 1);
+    // What else the write-ahead log lost is unknown, until it is accepted, whatever happens to the process.
+    assert!(log.wal_lost());
+    drop(log);
+    let (mut log, _) = open(&disk).unwrap();
+    assert!(log.wal_lost());
+    log.accept_wal_loss().unwrap();
+    drop(log);
+    disk.crash();
+    disk.restart();
+    let (log, recovered) = open(&disk).unwrap();
+    assert!(!log.wal_lost());
+    assert_eq!(recovered[0].end, Offset(3));
+}
+
+#[test]
+fn a_check_finds_a_bit_in_a_batch_of_any_size_and_visits_all_when_there_is_none() {
+    for size in [100, 16_000, 17_000, 600_000] {
+        let (disk, tp) = (SimulatedDisk::new(size as u64), partition(0));
+        let (mut log, _) = open(&disk).unwrap();
+        for (i, size) in [100, size, 100].into_iter().enumerate() {
+            let op = [Op::Append { partition: tp, batch: batch(i as i64, 1, 1, size, 1) }];
+            log.commit(&op).unwrap();
+            log.apply(&op).unwrap();
+        }
+        log.checkpoint().unwrap();
+        let mut bases = Vec::new();
+        log.reader().check(tp, |h| bases.push(h.base_offset)).unwrap();
+        assert_eq!(bases, [Offset(0), Offset(1), Offset(2)], "{size}");
+        drop(log);
+
+        let logs = disk.files().into_iter().filter(|(p, _)| p.to_string_lossy().ends_with(".log"));
+        let (path, len) = logs.max_by_key(|(_, len)| *len).unwrap();
+        // Behind the middle of the segment's batches, or the one that has a segment to itself.
+        assert!(disk.flip_bit(&path, len / 2, 5));
+        let (log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered[0].damaged, None, "a checkpoint says nothing of single bits");
+        let found = log.reader().check(tp, |_| {});
+        assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{size}: {found:?}");
+        assert_eq!(log.reader().state(tp).unwrap().damaged, Some(Offset(1)), "{size}");
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ proptest! {
         for (after, kill) in crashes.into_iter().map(Some).chain([None]).map(|c| c.unwrap_or((u64::MAX / 2, false))) {
             if kill { disk.kill_after(after) } else { disk.crash_after(after) }
             if let Ok((mut log, recovered)) = Log::open(disk.clone(), Path::new("/d"), options) {
+                prop_assert!(!log.wal_lost(), "a crash loses nothing that was synced");
                 let found = Model::found(&log.reader(), &recovered);
                 let mut allowed = vec![model.clone()];
                 for op in &unknown {

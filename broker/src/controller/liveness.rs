@@ -137,7 +137,7 @@ mod tests {
         apply(MetadataCommand::CreateCluster { cluster_id: ClusterId::default(), members: vec![] });
         for (id, epoch) in [(A, 2), (B, 4)] {
             let (directory, incarnation) = (DirectoryId::default(), IncarnationId::default());
-            apply(MetadataCommand::RegisterBroker { member: member(id), directory, incarnation });
+            apply(MetadataCommand::RegisterBroker { member: member(id), directory, incarnation, damaged: vec![] });
             apply(MetadataCommand::Unfence { id, epoch: BrokerEpoch(epoch) });
         }
         (image, BrokerEpoch(4))

@@ -31,7 +31,7 @@ pub use raft_log::OpenError;
 use crate::events::Updates;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member};
-use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId};
+use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use leader::{Leader, LeaderHandle};
 use links::Links;
 use proposer::Proposer;
@@ -69,6 +69,9 @@ pub struct ControllerConfig {
     pub directory: DirectoryId,
     /// This process.
     pub incarnation: IncarnationId,
+    /// Partitions of which the data directory has lost something: told with the registration, so that this broker
+    /// is not believed to hold them.
+    pub damaged: Vec<TopicPartition>,
     /// How fast things are noticed.
     pub timings: Timings,
     /// What topics get that do not say otherwise.
@@ -271,6 +274,7 @@ impl Parts {
             member: self.config.me.clone(),
             directory: self.config.directory,
             incarnation: self.config.incarnation,
+            damaged: self.config.damaged.clone(),
             controller: self.config.endpoint.clone(),
             voters: self.voters(),
             links: self.links.clone(),

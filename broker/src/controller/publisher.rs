@@ -103,9 +103,11 @@ mod tests {
         };
         apply(1, MetadataCommand::CreateCluster { cluster_id: ClusterId::default(), members: vec![member()] });
         assert!(early.try_recv().is_err());
-        let directory = DirectoryId::default();
-        let registered =
-            apply(2, MetadataCommand::RegisterBroker { member: member(), directory, incarnation: incarnation() });
+        let (directory, damaged) = (DirectoryId::default(), vec![]);
+        let registered = apply(
+            2,
+            MetadataCommand::RegisterBroker { member: member(), directory, incarnation: incarnation(), damaged },
+        );
         let mut late = publisher.subscribe();
         for updates in [&mut early, &mut late] {
             let first = updates.try_recv().unwrap();

@@ -6,7 +6,7 @@ use super::links::Links;
 use super::proposer::Proposer;
 use super::proto;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome};
-use chronik_core::ids::{BrokerId, DirectoryId, IncarnationId};
+use chronik_core::ids::{BrokerId, DirectoryId, IncarnationId, TopicPartition};
 use rand::seq::IndexedRandom;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,8 @@ pub(super) struct Registrar {
     pub(super) member: Member,
     pub(super) directory: DirectoryId,
     pub(super) incarnation: IncarnationId,
+    /// Told with the first registration.
+    pub(super) damaged: Vec<TopicPartition>,
     /// Where this broker's controller port is.
     pub(super) controller: Endpoint,
     pub(super) voters: Vec<BrokerId>,
@@ -40,6 +42,8 @@ impl Registrar {
         let mut contest = Duration::from_secs(1);
         loop {
             self.register().await;
+            // Known from now on; what is repaired later must not be taken away again.
+            self.damaged.clear();
             // What was said while registering concerns the registration before.
             while self.displaced.try_recv().is_ok() {}
             if self.displaced.recv().await.is_none() {
@@ -98,6 +102,7 @@ impl Registrar {
             member: self.member.clone(),
             directory: self.directory,
             incarnation: self.incarnation,
+            damaged: self.damaged.clone(),
         };
         if target == self.member.id {
             if !self.leading.is_ready() {

@@ -77,6 +77,7 @@ impl Cluster {
             cluster_id: None,
             directory: self.directories[id],
             incarnation: IncarnationId(Uuid::new_v4()),
+            damaged: Vec::new(),
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default(),

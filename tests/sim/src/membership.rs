@@ -45,6 +45,7 @@ impl World {
             member: member(n.id),
             directory: n.directory,
             incarnation: n.incarnation_id(),
+            damaged: Vec::new(),
         };
         let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
         n.wiped = false;

@@ -1,6 +1,7 @@
 //! Applying one entry of the metadata log: the only way in which an [`Image`] changes.
 
 use super::command::{Answer, Change, MetadataCommand, Outcome, Refusal};
+use super::fencing::Process;
 use super::image::{Broker, Image};
 use super::topics::NewTopic;
 use crate::cluster::Member;
@@ -26,8 +27,9 @@ impl Image {
         }
         match command {
             MetadataCommand::CreateCluster { .. } => Err(Refusal::ClusterExists),
-            MetadataCommand::RegisterBroker { member, directory, incarnation } => {
-                self.register(offset, member, *directory, *incarnation, changes)
+            MetadataCommand::RegisterBroker { member, directory, incarnation, damaged } => {
+                let process = Process { member, directory: *directory, incarnation: *incarnation, damaged };
+                self.register(offset, &process, changes)
             }
             MetadataCommand::Fence { id, epoch } => self.fence(offset, *id, *epoch, changes),
             MetadataCommand::Unfence { id, epoch } => self.unfence(*id, *epoch, changes),

@@ -28,6 +28,9 @@ pub enum MetadataCommand {
         directory: DirectoryId,
         /// Its process.
         incarnation: IncarnationId,
+        /// Partitions of which the directory has lost something: for these the broker counts as one whose disk was
+        /// replaced. Those that do not exist (any more) are passed over.
+        damaged: Vec<TopicPartition>,
     },
     /// The broker is not heard from any more.
     Fence {

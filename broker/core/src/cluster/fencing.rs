@@ -6,6 +6,34 @@ use super::image::{Broker, Image, Partition};
 use crate::ids::{
     BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
 };
+use std::collections::BTreeSet;
+
+/// A broker's process as it presents itself.
+pub(super) struct Process<'a> {
+    pub(super) member: &'a Member,
+    pub(super) directory: DirectoryId,
+    pub(super) incarnation: IncarnationId,
+    /// Partitions of which the directory has lost something.
+    pub(super) damaged: &'a [TopicPartition],
+}
+
+/// What a broker that is withdrawn no longer holds.
+enum Lost {
+    Nothing,
+    /// Something of each of these.
+    Partitions(BTreeSet<TopicPartition>),
+    Disk,
+}
+
+impl Lost {
+    fn includes(&self, tp: TopicPartition) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Partitions(lost) => lost.contains(&tp),
+            Self::Disk => true,
+        }
+    }
+}
 
 impl Image {
     /// A new process of a broker. It starts fenced, and all that its predecessor led or was in sync with is
@@ -13,11 +41,10 @@ impl Image {
     pub(super) fn register(
         &mut self,
         offset: MetadataOffset,
-        member: &Member,
-        directory: DirectoryId,
-        incarnation: IncarnationId,
+        process: &Process<'_>,
         changes: &mut Vec<Change>,
     ) -> Outcome {
+        let Process { member, directory, incarnation, damaged } = *process;
         if member.id.0 < 0 {
             return Err(Refusal::InvalidBroker(member.id));
         }
@@ -28,6 +55,7 @@ impl Image {
             return Ok(Answer::Registered(*epoch));
         }
         let disk_lost = before.and_then(|b| b.directory).is_some_and(|former| former != directory);
+        let lost = if disk_lost { Lost::Disk } else { Lost::Partitions(damaged.iter().copied().collect()) };
         let epoch = BrokerEpoch(i64::try_from(offset.0).unwrap_or(i64::MAX));
         let broker = Broker {
             epoch: Some(epoch),
@@ -38,7 +66,7 @@ impl Image {
         };
         self.brokers.insert(member.id, broker);
         changes.push(Change::Broker(member.id));
-        self.withdraw(member.id, disk_lost, changes);
+        self.withdraw(member.id, &lost, changes);
         Ok(Answer::Registered(epoch))
     }
 
@@ -57,7 +85,7 @@ impl Image {
             broker.fenced_at = offset;
         }
         changes.push(Change::Broker(id));
-        self.withdraw(id, false, changes);
+        self.withdraw(id, &Lost::Nothing, changes);
         Ok(Answer::Done)
     }
 
@@ -69,18 +97,18 @@ impl Image {
             broker.fenced = false;
         }
         changes.push(Change::Broker(id));
-        self.change_partitions(changes, |image, p, min_insync_replicas| {
+        self.change_partitions(changes, |image, _, p, min_insync_replicas| {
             let waits = p.leader.is_none() && p.elr.contains(&id);
             waits.then(|| elect(p, &Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() }))
         });
         Ok(Answer::Done)
     }
 
-    /// Takes a fenced broker out of every ISR, and out of what a lost disk could have made it eligible for.
-    fn withdraw(&mut self, id: BrokerId, disk_lost: bool, changes: &mut Vec<Change>) {
-        self.change_partitions(changes, |image, p, min_insync_replicas| {
+    /// Takes a fenced broker out of every ISR, and out of what it could have been eligible for without its loss.
+    fn withdraw(&mut self, id: BrokerId, lost: &Lost, changes: &mut Vec<Change>) {
+        self.change_partitions(changes, |image, tp, p, min_insync_replicas| {
             let voters = Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() };
-            if disk_lost && (p.isr.contains(&id) || p.elr.contains(&id)) {
+            if lost.includes(tp) && (p.isr.contains(&id) || p.elr.contains(&id)) {
                 Some(without_disk(p, id, &voters))
             } else if p.isr.contains(&id) {
                 let isr = p.isr.iter().copied().filter(|b| *b != id).collect();
@@ -91,17 +119,21 @@ impl Image {
         });
     }
 
-    /// Replaces each partition for which `decide` has a new state. It gets the topic's `min.insync.replicas`.
+    /// Replaces each partition for which `decide` has a new state. It gets the partition's id and the topic's
+    /// `min.insync.replicas`.
     fn change_partitions(
         &mut self,
         changes: &mut Vec<Change>,
-        decide: impl Fn(&Self, &Partition, usize) -> Option<Partition>,
+        decide: impl Fn(&Self, TopicPartition, &Partition, usize) -> Option<Partition>,
     ) {
         let mut replaced: Vec<(TopicId, Vec<(usize, Partition)>)> = Vec::new();
         for (id, topic) in &self.topics {
             let partitions = topic.partitions.iter().enumerate();
             let new: Vec<_> = partitions
-                .filter_map(|(i, p)| Some((i, decide(self, p, topic.min_insync_replicas).filter(|new| new != p)?)))
+                .filter_map(|(i, p)| {
+                    let tp = TopicPartition { topic: *id, partition: PartitionId(i as i32) };
+                    Some((i, decide(self, tp, p, topic.min_insync_replicas).filter(|new| new != p)?))
+                })
                 .collect();
             if !new.is_empty() {
                 replaced.push((*id, new));

@@ -88,11 +88,21 @@ impl Cluster {
     }
 
     fn register_with(&mut self, id: i32, directory: u128) -> BrokerEpoch {
+        self.register_as(id, directory, &[])
+    }
+
+    /// Comes back with its disk, which has lost something of these topics' only partitions.
+    fn register_damaged(&mut self, id: i32, topics: &[u128]) -> BrokerEpoch {
+        self.register_as(id, id as u128, topics)
+    }
+
+    fn register_as(&mut self, id: i32, directory: u128, damaged: &[u128]) -> BrokerEpoch {
         self.processes += 1;
         let command = MetadataCommand::RegisterBroker {
             member: member(id),
             directory: DirectoryId(uuid(directory)),
             incarnation: IncarnationId(uuid(self.processes)),
+            damaged: damaged.iter().map(|topic| tp(*topic, 0)).collect(),
         };
         match self.accepted(&command) {
             Answer::Registered(epoch) => epoch,

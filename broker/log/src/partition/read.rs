@@ -10,6 +10,8 @@ use std::io;
 
 /// Bytes that a walk over headers reads at once.
 const WINDOW: usize = 16 * 1024;
+/// Bytes of a batch larger than that are read at once, when its CRC is checked.
+const PIECE: usize = 256 * 1024;
 /// Where the bytes of a batch begin that its CRC covers.
 const CRC_FROM: usize = 21;
 /// How often a read starts again because the log was truncated under it.
@@ -127,6 +129,26 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         Ok(Some(header))
     }
 
+    /// Checks the CRC of the batch that was peeked at, if peeking has not.
+    fn check(&self, header: &BatchHeader) -> Result<(), Failure> {
+        if header.total_len <= WINDOW {
+            return Ok(());
+        }
+        let mut piece = vec![0; header.total_len.min(PIECE)];
+        let (mut crc, mut done) = (0, CRC_FROM);
+        while done < header.total_len {
+            let n = piece.len().min(header.total_len - done);
+            let read = read_exact_at(self.file, &mut piece[..n], self.position + done as u64);
+            read.map_err(|e| too_short(e, self.offset))?;
+            crc = crc32c::crc32c_append(crc, &piece[..n]);
+            done += n;
+        }
+        if crc == header.crc {
+            return Ok(());
+        }
+        Err(Failure::Damaged(self.offset, "its CRC does not fit its bytes".into()))
+    }
+
     /// Moves past a batch that was peeked at.
     pub(super) fn skip(&mut self, header: &BatchHeader) {
         self.position += header.total_len as u64;
@@ -185,6 +207,22 @@ impl<D: Disk> Store<D> {
         &self,
         tp: TopicPartition,
         from: Offset,
+        visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        self.walk(tp, from, false, visit)
+    }
+
+    /// Visits the header of each batch, and checks every CRC.
+    pub(crate) fn check(&self, tp: TopicPartition, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
+        let start = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?.read().start;
+        self.walk(tp, start, true, visit)
+    }
+
+    fn walk(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        every_crc: bool,
         mut visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
         let mut next = from;
@@ -194,7 +232,7 @@ impl<D: Disk> Store<D> {
             let end = self.consistently(tp, |state| {
                 in_range(state, next)?;
                 headers.clear();
-                Ok(self.scan_segment(tp, state, next, &mut headers).map(|()| state.end))
+                Ok(self.scan_segment(tp, state, next, every_crc, &mut headers).map(|()| state.end))
             })?;
             headers.iter().for_each(&mut visit);
             match headers.last() {
@@ -252,10 +290,7 @@ impl<D: Disk> Store<D> {
         // bounded by what the segment has.
         let len = (max_bytes.max(first.total_len) as u64).min(segment.len - cursor.position) as usize;
         let mut bytes = vec![0; len];
-        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Failure::Damaged(from, "the segment's file is too short".into()),
-            _ => Failure::Io(e),
-        })?;
+        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| too_short(e, from))?;
         let mut bytes = Bytes::from(bytes);
         let mut batches = Vec::new();
         let mut next = first.base_offset;
@@ -284,6 +319,7 @@ impl<D: Disk> Store<D> {
         tp: TopicPartition,
         state: &Partition,
         from: Offset,
+        every_crc: bool,
         headers: &mut Vec<BatchHeader>,
     ) -> Result<(), Failure> {
         if from >= state.end {
@@ -294,6 +330,9 @@ impl<D: Disk> Store<D> {
         let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, from));
         let mut next = cursor.seek(from)?;
         while let Some(header) = next {
+            if every_crc {
+                cursor.check(&header)?;
+            }
             headers.push(header);
             cursor.skip(&header);
             if headers.len() >= 4096 {
@@ -363,6 +402,13 @@ pub(super) fn segment_of(state: &Partition, offset: Offset) -> Option<Segment> {
 
 fn gone(offset: Offset) -> Failure {
     Failure::Damaged(offset, "its segment ends before it".into())
+}
+
+fn too_short(e: io::Error, offset: Offset) -> Failure {
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof => Failure::Damaged(offset, "the segment's file is too short".into()),
+        _ => Failure::Io(e),
+    }
 }
 
 fn not_found<T>(e: io::Error, offset: Offset) -> Result<T, Failure> {

@@ -17,6 +17,7 @@ fn a_process_that_registers_again_keeps_its_epoch_and_stays_unfenced() {
         member: member(0),
         directory: DirectoryId(uuid(0)),
         incarnation: IncarnationId(uuid(9)),
+        damaged: vec![],
     };
     let first = cluster.accepted(&command);
     cluster.unfence(0);
@@ -177,6 +178,94 @@ fn a_wiped_member_of_a_larger_isr_leaves_it_for_good() {
     cluster.topic(1, &[0, 1, 2], 3);
     cluster.register_with(0, 77);
     cluster.expect(Some(1), &[1, 2], &[]);
+}
+
+#[test]
+fn damage_costs_a_broker_its_place_in_the_damaged_partition_alone() {
+    // Damaged topics, then who is eligible in topic 1 after broker 0 came back.
+    let rows: [(&[u128], &[i32]); 4] = [
+        (&[], &[2, 1, 0]),
+        (&[2], &[2, 1, 0]),
+        (&[1], &[2, 1]),
+        // A topic that is gone by now.
+        (&[1, 9], &[2, 1]),
+    ];
+    for (damaged, eligible) in rows {
+        let mut cluster = Cluster::alive(3);
+        cluster.topic(1, &[0, 1, 2], 3);
+        cluster.topic(2, &[0, 1, 2], 3);
+        for id in 0..3 {
+            cluster.fence(id);
+        }
+        cluster.register_damaged(0, damaged);
+        cluster.expect(None, &[], eligible);
+        cluster.unfence(0);
+        let leads = |topic: u128| cluster.partition(topic).leader == Some(BrokerId(0));
+        assert_eq!((leads(1), leads(2)), (!damaged.contains(&1), !damaged.contains(&2)), "{damaged:?}");
+    }
+}
+
+#[test]
+fn a_damaged_member_of_an_isr_leaves_it_for_good() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 3);
+    cluster.register_damaged(0, &[1]);
+    cluster.expect(Some(1), &[1, 2], &[]);
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 3);
+    cluster.register_damaged(0, &[]);
+    cluster.expect(Some(1), &[1, 2], &[0]);
+}
+
+#[test]
+fn damage_beside_a_sole_copy_leaves_it_to_lead_again() {
+    let mut cluster = Cluster::alive(2);
+    cluster.topic(1, &[0], 1);
+    cluster.topic(2, &[0, 1], 1);
+    cluster.register_damaged(0, &[2]);
+    cluster.unfence(0);
+    cluster.expect(Some(0), &[0], &[]);
+    assert_eq!(cluster.partition(2).leader, Some(BrokerId(1)));
+}
+
+#[test]
+fn a_registration_that_is_asked_for_twice_takes_what_was_repaired_away_once() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 2);
+    let command = MetadataCommand::RegisterBroker {
+        member: member(0),
+        directory: DirectoryId(uuid(0)),
+        incarnation: IncarnationId(uuid(99)),
+        damaged: vec![tp(1, 0)],
+    };
+    cluster.accepted(&command);
+    cluster.unfence(0);
+    cluster.alter(1, &[0, 1, 2]);
+    cluster.accepted(&command);
+    cluster.expect(Some(1), &[0, 1, 2], &[]);
+}
+
+#[test]
+fn a_power_cut_that_damages_another_partition_on_each_broker_leaves_every_partition_a_leader() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for min_insync_replicas in [2, 3] {
+            let mut cluster = Cluster::alive(3);
+            for topic in 1..=3 {
+                cluster.topic(topic, &[0, 1, 2], min_insync_replicas);
+            }
+            for id in order {
+                cluster.register_damaged(id, &[id as u128 + 1]);
+            }
+            for id in order {
+                cluster.unfence(id);
+            }
+            for topic in 1..=3 {
+                let leader = cluster.partition(topic).leader;
+                let sound = leader.is_some_and(|id| id.0 as u128 + 1 != topic);
+                assert!(sound, "{order:?}, topic {topic}: {:?}", cluster.partition(topic));
+            }
+        }
+    }
 }
 
 #[test]

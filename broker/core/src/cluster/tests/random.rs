@@ -4,7 +4,7 @@ use proptest::prelude::*;
 /// One step of a random history, in terms of whatever there is by then.
 #[derive(Clone, Debug)]
 enum Step {
-    Register { id: i32, wiped: bool },
+    Register { id: i32, wiped: bool, damaged: Option<(u128, i32)> },
     Fence(i32),
     Unfence(i32),
     Create { topic: u128, partitions: i32, factor: i16, min_insync: i32 },
@@ -16,7 +16,8 @@ fn step() -> impl Strategy<Value = Step> {
     let broker = 0..5_i32;
     let topic = 1..4_u128;
     prop_oneof![
-        3 => (broker.clone(), prop::bool::weighted(0.2)).prop_map(|(id, wiped)| Step::Register { id, wiped }),
+        3 => (broker.clone(), prop::bool::weighted(0.2), prop::option::weighted(0.3, (topic.clone(), 0..3)))
+            .prop_map(|(id, wiped, damaged)| Step::Register { id, wiped, damaged }),
         4 => broker.clone().prop_map(Step::Fence),
         6 => broker.clone().prop_map(Step::Unfence),
         2 => (topic.clone(), 1..5, 1..5_i16, 1..4)
@@ -30,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
     let epoch = |id: i32| image.brokers.get(&BrokerId(id)).and_then(|b| b.epoch).unwrap_or(BrokerEpoch(-1));
     Some(match step {
-        Step::Register { id, wiped } => MetadataCommand::RegisterBroker {
+        Step::Register { id, wiped, damaged } => MetadataCommand::RegisterBroker {
             member: member(*id),
             directory: if *wiped {
                 DirectoryId(uuid(1000 + n))
@@ -38,6 +39,7 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
                 image.brokers.get(&BrokerId(*id)).and_then(|b| b.directory).unwrap_or(DirectoryId(uuid(*id as u128)))
             },
             incarnation: IncarnationId(uuid(n)),
+            damaged: damaged.iter().map(|(topic, partition)| tp(*topic, *partition)).collect(),
         },
         Step::Fence(id) => MetadataCommand::Fence { id: BrokerId(*id), epoch: epoch(*id) },
         Step::Unfence(id) => MetadataCommand::Unfence { id: BrokerId(*id), epoch: epoch(*id) },
@@ -106,7 +108,7 @@ proptest! {
     }
 
     /// What makes an elected replica safe: it was in the ISR when something could last be committed, and has
-    /// not lost its disk since.
+    /// lost neither its disk nor anything of the partition since.
     #[test]
     fn no_leader_lacks_what_may_be_committed(steps in prop::collection::vec(step(), 1..120)) {
         let mut cluster = Cluster::of(3);
@@ -115,6 +117,11 @@ proptest! {
         for (n, step) in (0..).zip(&steps) {
             let Some(command) = command(&cluster.image, step, n) else { continue };
             drop(cluster.apply(&command));
+            if let MetadataCommand::RegisterBroker { member, damaged, .. } = &command {
+                for tp in damaged {
+                    complete.entry(*tp).or_default().retain(|(id, _)| *id != member.id);
+                }
+            }
             complete.retain(|tp, _| cluster.image.partition(*tp).is_some());
             for (tp, topic, p) in cluster.image.partitions() {
                 let held = complete.entry(tp).or_default();
