@@ -84,8 +84,10 @@ impl Node {
         let recovered = damage::repair(&mut log, recovered, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
+        let recovered = partitions::read_states(&reader, &recovered)?;
         let log_metrics = LogMetrics::register(&mut registry);
-        let (writer, writer_thread) = Writer::spawn_observed(log, move |round| log_metrics.observe(round), end_process);
+        let (writer, writer_thread) =
+            Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
 
         let listeners = bind(config).await?;
         let (tasks, peers) = (TaskTracker::new(), Peers::default());
@@ -102,7 +104,7 @@ impl Node {
             metrics: PartitionMetrics::register(&mut registry),
             stop: stop.clone(),
         };
-        let (partitions, owners) = partitions::start(&partitions_config, &tasks)?;
+        let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
         let replication_config = ReplicationConfig {
@@ -130,10 +132,10 @@ impl Node {
         let cluster = handle.images().wait_for(|image| image.cluster_id.is_some()).await?.cluster_id;
         identity.belongs_to(cluster.unwrap_or_default())?;
         let mut registration = handle.registration();
-        let mut served = false;
+        let mut was_serving = false;
         loop {
-            let serves = registration.borrow_and_update().unfenced;
-            match (served, serves) {
+            let serves_now = registration.borrow_and_update().unfenced;
+            match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
                     self.readiness.send_replace(Readiness::Ready);
@@ -144,7 +146,7 @@ impl Node {
                 }
                 _ => {}
             }
-            served = serves;
+            was_serving = serves_now;
             registration.changed().await?;
         }
     }
@@ -168,7 +170,7 @@ impl Node {
 }
 
 /// A failed sync is never retried: what the page cache says after it cannot be trusted.
-fn end_process(error: LogError) {
+fn end_process(error: &LogError) {
     error!(%error, "The log cannot be written; this broker ends rather than acknowledge what is not on the disk");
     std::process::exit(1);
 }

@@ -34,6 +34,14 @@ impl Peers {
         let _ = self.contacts.send(peer);
     }
 
+    /// Somebody else answered at that address: it is tried no more until the peer shows itself from there again.
+    pub fn mistaken(&self, peer: BrokerId, address: IpAddr) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.get(&peer) == Some(&address) {
+            seen.remove(&peer);
+        }
+    }
+
     /// Names each peer that shows itself. A receiver that lags has missed some: treat it as "all of them".
     pub fn contacts(&self) -> broadcast::Receiver<BrokerId> {
         self.contacts.subscribe()

@@ -1,5 +1,7 @@
 //! The brokers' configuration file, as the operator writes it, read by the broker itself.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use chronik_broker::config::{Config, KafkaProperties, ServeFile};
 use chronik_crds::properties::{OFFERED, Shape, owned};
 use chronik_crds::{ChronikCluster, Scalar};

@@ -23,13 +23,12 @@ impl Need {
             }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
-            Self::Java => None,
             Self::Kind if !succeeds("docker", &["info"]) => Some("docker is not running"),
             Self::Kind if !found("kind", "version") => Some("kind is missing"),
             Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),
             Self::Kind if !found("helm", "version") => Some("helm is missing"),
             Self::Kind if !found("go", "version") => Some("go is missing"),
-            Self::Kind => None,
+            Self::Java | Self::Kind => None,
         }
     }
 }

@@ -63,7 +63,14 @@ impl Registrar {
             let leader = *self.leader.borrow_and_update();
             let target = leader.or(hint.take()).or_else(|| self.voters.choose(&mut rand::rng()).copied());
             let Some(target) = target else { return };
-            match self.ask(target).await {
+            let mut leaders = self.leader.clone();
+            let answer = tokio::select! {
+                answer = self.ask(target) => answer,
+                // Whoever was asked for want of a leader may not even be there: the leader is asked at once. A
+                // registration that is asked for twice is the same one.
+                _ = leaders.wait_for(|now| now.is_some_and(|id| id != target)) => continue,
+            };
+            match answer {
                 Answer::Registered => {
                     let registered = {
                         let (me, incarnation) = (self.member.id, self.incarnation);

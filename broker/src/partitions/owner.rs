@@ -141,7 +141,11 @@ impl Owner {
             Input::TruncateDone { partition } => self.reload(partition),
             Input::Truncated { partition, log } => self.step(partition, Event::Truncated { log }),
             Input::FollowerConnected(link) => {
-                self.followers.insert(link.follower, link);
+                // A former connection, dead at the other end, may be accepted after the one that replaced it.
+                let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
+                if newest {
+                    self.followers.insert(link.follower, link);
+                }
             }
             Input::FollowerGone { follower, stream } => {
                 if self.followers.get(&follower).is_some_and(|l| l.stream == stream) {

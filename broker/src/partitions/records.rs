@@ -122,7 +122,7 @@ mod tests {
                 timestamp: *timestamp,
                 key: None,
                 value: Some(Bytes::from(vec![b'x'; 300])),
-                headers: Default::default(),
+                headers: kafka_protocol::indexmap::IndexMap::default(),
                 delete_horizon: false,
             })
             .collect();

@@ -31,8 +31,8 @@ pub struct PartitionsConfig {
     pub writer: Writer,
     /// Reads the log.
     pub reader: LogReader<RealDisk>,
-    /// The logs that were found on the disk.
-    pub recovered: Vec<RecoveredPartition>,
+    /// The logs that were found on the disk, as [`read_states`] has them.
+    pub recovered: Vec<(TopicPartition, LogState)>,
     /// The controller.
     pub controller: ControllerHandle,
     /// Where partitions are counted.
@@ -41,17 +41,24 @@ pub struct PartitionsConfig {
     pub stop: CancellationToken,
 }
 
-/// Starts the owners on `tasks`. Reads every recovered batch's header: to be called before the runtime has
-/// anything else to do.
-pub fn start(config: &PartitionsConfig, tasks: &TaskTracker) -> Result<(Partitions, Owners), ReadError> {
+/// What the logs on the disk say about themselves. Reads every batch's header, which takes its time: to be done
+/// before anybody is told that this broker is here.
+pub fn read_states(
+    reader: &LogReader<RealDisk>,
+    recovered: &[RecoveredPartition],
+) -> Result<Vec<(TopicPartition, LogState)>, ReadError> {
+    recovered.iter().map(|found| Ok((found.partition, log_state(reader, found.partition)?))).collect()
+}
+
+/// Starts the owners on `tasks`.
+pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owners) {
     let n = config.owners;
     let (inputs, input_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
     let (requests, request_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
     let owners = Owners::new(inputs);
     let mut shares: Vec<HashMap<TopicPartition, LogState>> = (0..n).map(|_| HashMap::new()).collect();
-    for found in &config.recovered {
-        let log = log_state(&config.reader, found.partition)?;
-        shares[Partitions::owner_of(found.partition, n)].insert(found.partition, log);
+    for (partition, log) in config.recovered {
+        shares[Partitions::owner_of(partition, n)].insert(partition, log);
     }
     let origin = std::time::Instant::now();
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
@@ -70,7 +77,7 @@ pub fn start(config: &PartitionsConfig, tasks: &TaskTracker) -> Result<(Partitio
         };
         tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));
     }
-    Ok((Partitions::new(requests), owners))
+    (Partitions::new(requests), owners)
 }
 
 /// Brings the owners what the metadata log says, and how long this broker may lead.
@@ -78,6 +85,8 @@ pub async fn feed(owners: Owners, mut updates: Updates, controller: ControllerHa
     let mut registration = controller.registration();
     loop {
         tokio::select! {
+            // A lease is granted to who has applied its fencing: it must not overtake it here.
+            biased;
             update = updates.recv() => {
                 let Some(update) = update else { return };
                 let update = Arc::new(update);

@@ -5,7 +5,6 @@ use super::link::{FollowerLink, SILENCE_MAX};
 use crate::partitions::{Input, Owners};
 use tokio::io::BufReader;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
 
 /// Longer frames a follower never sends.
 const MAX_FRAME: usize = 4096;
@@ -14,9 +13,7 @@ const MAX_FRAME: usize = 4096;
 pub(super) async fn run(from: OwnedReadHalf, link: &FollowerLink, owners: &Owners) -> Result<(), FrameError> {
     let mut from = BufReader::with_capacity(8 << 10, from);
     loop {
-        let frame = timeout(SILENCE_MAX, Frame::read(&mut from, MAX_FRAME))
-            .await
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let frame = Frame::read(&mut from, MAX_FRAME, SILENCE_MAX).await?;
         match frame {
             Frame::FromFollower { partition, leader_epoch, message } => owners.send(
                 partition,

@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -110,11 +109,15 @@ async fn dial(
     let (mut small, mut out) = (BytesMut::new(), Vec::new());
     Frame::Hello(hello).encode(&mut small, &mut out);
     socket.write_all(&small).await?;
-    let answer = timeout(HANDSHAKE_MAX, Frame::read(&mut socket, HANDSHAKE_FRAME))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    match answer {
-        Frame::Welcome { from } if from == peer => Ok((socket, address)),
+    let answer = Frame::read(&mut socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await;
+    if let Ok(Frame::Welcome { from }) = answer
+        && from == peer
+    {
+        return Ok((socket, address));
+    }
+    // Whoever that was, the name may know better than the address that was tried.
+    config.peers.mistaken(peer, address.ip());
+    match answer? {
         Frame::Refused { reason } => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason).into()),
         _ => Err(FrameError::Magic),
     }

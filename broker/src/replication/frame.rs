@@ -19,7 +19,10 @@ use chronik_core::ids::{
 };
 use chronik_core::record::{BatchError, split_batches};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
+use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 
 const MAGIC: u32 = 0x4348_524b; // "CHRK"
 /// The version of this protocol that is spoken.
@@ -68,7 +71,7 @@ pub(crate) enum FrameError {
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 mod kind {
@@ -142,9 +145,14 @@ impl Frame {
         }
     }
 
-    /// Reads the next frame. The buffer grows with what arrives, not with what is announced. Not cancel safe.
-    pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Self, FrameError> {
-        let length = from.read_u32().await? as usize;
+    /// Reads the next frame. The buffer grows with what arrives, not with what is announced. A peer that sends
+    /// nothing for `silence` is gone; a long frame may take as long as it likes. Not cancel safe.
+    pub(crate) async fn read(
+        from: &mut (impl AsyncRead + Unpin),
+        max: usize,
+        silence: Duration,
+    ) -> Result<Self, FrameError> {
+        let length = within(silence, from.read_u32()).await? as usize;
         if length > max {
             return Err(FrameError::TooLong(length));
         }
@@ -153,7 +161,7 @@ impl Frame {
             let step = (length - body.len()).min(READ_STEP.max(body.len()));
             body.reserve(step);
             let mut limited = (&mut *from).take(step as u64);
-            if limited.read_buf(&mut body).await? == 0 {
+            if within(silence, limited.read_buf(&mut body)).await? == 0 {
                 return Err(FrameError::Short);
             }
         }
@@ -172,6 +180,10 @@ impl Frame {
             other => Err(FrameError::Kind(other)),
         }
     }
+}
+
+async fn within<T>(silence: Duration, reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(silence, reading).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &LeaderMessage, out: &mut BytesMut) {
@@ -344,7 +356,7 @@ mod tests {
         let bytes: Vec<u8> = all.iter().flat_map(wire).collect();
         let mut input = &bytes[..];
         for frame in &all {
-            let read = Frame::read(&mut input, MAX_FRAME).await.unwrap();
+            let read = Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await.unwrap();
             assert_eq!(format!("{read:?}"), format!("{frame:?}"));
         }
         assert!(input.is_empty());
@@ -356,11 +368,11 @@ mod tests {
             let bytes = wire(&frame);
             for cut in 5..bytes.len() {
                 let mut short = bytes[..cut].to_vec();
-                assert!(Frame::read(&mut &short[..], MAX_FRAME).await.is_err());
+                assert!(Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await.is_err());
                 let length = (cut as u32 - 4).to_be_bytes();
                 short[..4].copy_from_slice(&length);
                 // A reason may be of any length; everything else must be whole.
-                let read = Frame::read(&mut &short[..], MAX_FRAME).await;
+                let read = Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await;
                 let cut_between_batches = matches!(&read, Ok(f) if f.batch_bytes() % 70 == 0);
                 assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || cut_between_batches);
             }
@@ -370,7 +382,10 @@ mod tests {
     #[tokio::test]
     async fn an_announced_length_beyond_the_limit_is_refused_before_anything_is_read() {
         let mut input = &[0xff_u8; 8][..];
-        assert!(matches!(Frame::read(&mut input, MAX_FRAME).await, Err(FrameError::TooLong(_))));
+        assert!(matches!(
+            Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await,
+            Err(FrameError::TooLong(_))
+        ));
     }
 
     #[tokio::test]
@@ -380,6 +395,9 @@ mod tests {
         let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
-        assert!(matches!(Frame::read(&mut &bytes[..], MAX_FRAME).await, Err(FrameError::Batch(_))));
+        assert!(matches!(
+            Frame::read(&mut &bytes[..], MAX_FRAME, Duration::from_secs(5)).await,
+            Err(FrameError::Batch(_))
+        ));
     }
 }

@@ -79,7 +79,8 @@ impl Credit {
     /// Takes credit for `bytes`. One message is always allowed, however long.
     fn take(&self, bytes: u64) -> bool {
         let on_their_way = self.sent.load(Ordering::Acquire).saturating_sub(self.done.load(Ordering::Acquire));
-        if on_their_way > 0 && on_their_way + bytes > CREDIT_BYTES {
+        let others_wait = self.refused.load(Ordering::SeqCst);
+        if on_their_way > 0 && (others_wait || on_their_way + bytes > CREDIT_BYTES) {
             self.refused.store(true, Ordering::SeqCst);
             // What was done meanwhile may have been the last of it: then nobody else would say so.
             let still = self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst));

@@ -127,7 +127,9 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
 /// Reads the handshake and answers it. A stranger is told why it is refused.
 async fn welcome(config: &ReplicationConfig, socket: &mut TcpStream) -> Result<Hello, FrameError> {
     socket.set_nodelay(true)?;
-    let Frame::Hello(hello) = Frame::read(socket, HANDSHAKE_FRAME).await? else { return Err(FrameError::Magic) };
+    let Frame::Hello(hello) = Frame::read(socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await? else {
+        return Err(FrameError::Magic);
+    };
     let refusal = refusal(config, &hello).await;
     let answer = match &refusal {
         None => Frame::Welcome { from: config.me },

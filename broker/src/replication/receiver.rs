@@ -7,7 +7,6 @@ use chronik_core::replication::StreamId;
 use std::sync::Arc;
 use tokio::io::BufReader;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
 
 /// Runs until the connection is gone, and says why.
 pub(super) async fn run(
@@ -17,9 +16,7 @@ pub(super) async fn run(
     owners: &Owners,
 ) -> Result<(), FrameError> {
     loop {
-        let frame = timeout(SILENCE_MAX, Frame::read(&mut from, MAX_FRAME))
-            .await
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let frame = Frame::read(&mut from, MAX_FRAME, SILENCE_MAX).await?;
         let bytes = frame.batch_bytes();
         match frame {
             Frame::FromLeader { partition, leader_epoch, message } => {

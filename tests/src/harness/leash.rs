@@ -12,14 +12,15 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::{env, io, process, thread};
+use std::{io, process, thread};
 
 /// The hidden subcommand that the binary hands to [`become_program`].
 pub const SUBCOMMAND: &str = "leash";
 
 /// A command that runs `program` on the leash; arguments are added to it as to any other.
 pub fn command(program: &Path) -> Result<Command> {
-    let mut command = Command::new(env::current_exe().context("where is this program?")?);
+    // Not the path of this program: a build may have put another one there meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     command.arg(SUBCOMMAND).arg(process::id().to_string()).arg(program);
     Ok(command)
 }

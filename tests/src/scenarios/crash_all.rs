@@ -19,15 +19,18 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, PARTITIONS as i32, 3, &[])?;
-    let load = Load::start("a", &cluster.bootstrap(), TOPIC, PARTITIONS, 3_000)?;
-    let mut table = Table::new("kill -9 of all three under load", &["round", "start → writes on all", "state"]);
+    let mut loads = vec![Load::start("a", &cluster.bootstrap(), TOPIC, PARTITIONS, 3_000)?];
+    let mut table = Table::new(
+        "kill -9 of all three under load",
+        &["round", "start → writes of a new client", "… of the old one", "state"],
+    );
     for round in 1..=rounds {
-        let outcome = one_round(&mut cluster, &load);
+        let outcome = one_round(&mut cluster, &mut loads);
         let failed = outcome.is_err();
-        if let Ok((until_written, state)) = &outcome {
-            table.row(vec![round.to_string(), ms(*until_written), state.clone()]);
+        if let Ok(seen) = &outcome {
+            table.row(vec![round.to_string(), ms(seen.fresh), ms(seen.written), seen.state.clone()]);
         }
-        let detail = outcome.map(|(until_written, state)| format!("{state}; writes after {}", ms(until_written)));
+        let detail = outcome.map(|seen| format!("{}; writes after {}", seen.state, ms(seen.written)));
         report.check_result(
             format!("round {round}: every acknowledged record is there once and in order"),
             detail.with_context(|| cluster.tails()),
@@ -41,7 +44,16 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn one_round(cluster: &mut Cluster, load: &Load) -> Result<(Duration, String)> {
+struct Seen {
+    /// From the restart until a client that has just come has written to every partition.
+    fresh: Duration,
+    /// From the restart until the old writer, who has been backing off from brokers that were gone, has got through.
+    written: Duration,
+    state: String,
+}
+
+fn one_round(cluster: &mut Cluster, loads: &mut Vec<Load>) -> Result<Seen> {
+    let load = &loads[0];
     load.resume();
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
     // The moment of the crash is the stimulus: any.
@@ -49,9 +61,15 @@ fn one_round(cluster: &mut Cluster, load: &Load) -> Result<(Duration, String)> {
     cluster.check_alive()?;
     cluster.kill_all()?;
     let started = cluster.start_all()?;
-    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let until_written = started.elapsed();
+    let newcomer = Load::start(&format!("b{}", loads.len()), &cluster.bootstrap(), TOPIC, PARTITIONS, 600)?;
+    newcomer.wait_for_acknowledgements_after(started, PATIENCE)?;
+    let fresh = started.elapsed();
+    newcomer.pause(PATIENCE)?;
+    loads.push(newcomer);
+    let load = &loads[0];
+    load.wait_for_acknowledgements_after(started, PATIENCE)?;
+    let written = started.elapsed();
     load.pause(PATIENCE)?;
-    let state = verify(&cluster.bootstrap(), &[load])?;
-    Ok((until_written, state))
+    let state = verify(&cluster.bootstrap(), &loads.iter().collect::<Vec<_>>())?;
+    Ok(Seen { fresh, written, state })
 }

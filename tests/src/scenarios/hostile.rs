@@ -12,7 +12,10 @@ use crate::report::{Report, Table, ms};
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, RequestKind, ResponseHeader, TopicName};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestKind, ResponseHeader,
+    TopicName,
+};
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -58,7 +61,7 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     // The broker that leads the target: there the frames reach furthest.
     let victim = metadata.partitions(TARGET)?[0].leader.context("a leader")? as usize;
     let target = Target { name: TARGET, id: topic_id(cluster.ports(victim).kafka)? };
-    let frames = corpus(&target)?;
+    let frames = Corpus::of(&target, cluster.ports(victim).kafka)?;
     let load = Load::start("neighbour", &cluster.bootstrap(), NEIGHBOUR, 3, 500)?;
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
     let before = Watch::look(&cluster)?;
@@ -195,13 +198,13 @@ struct Attack {
 
 impl Attack {
     /// One worker: connection after connection until all workers together have sent enough.
-    fn work(&self, worker: u64, frames: &[Bytes]) {
+    fn work(&self, worker: u64, frames: &Corpus) {
         let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(worker));
         let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
         let mut refused = 0;
         while self.dealt_with.load(Ordering::Relaxed) < self.wanted && refused < 100 {
             while waiting.len() < IN_A_ROW {
-                let pick = |random: &mut SmallRng| frames[random.random_range(0..frames.len())].clone();
+                let pick = |random: &mut SmallRng| frames.pick(random).clone();
                 let (frame, other) = (pick(&mut random), pick(&mut random));
                 waiting.push_back(mutate(&mut random, &frame, &other).1);
             }
@@ -266,22 +269,54 @@ impl Attack {
     }
 }
 
+/// What the mutations start from.
+struct Corpus {
+    served: Vec<Bytes>,
+    others: Vec<Bytes>,
+}
+
+impl Corpus {
+    /// Frames that the broker says it serves apart from those that it will refuse by their first four bytes.
+    fn of(target: &Target, port: u16) -> Result<Self> {
+        let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+        let versions: ApiVersionsResponse = ask(port, ApiKey::ApiVersions, 0, &request)?;
+        let is_served = |frame: &Bytes| {
+            let (api, version) = ((&frame[4..]).get_i16(), (&frame[6..]).get_i16());
+            versions.api_keys.iter().any(|v| v.api_key == api && (v.min_version..=v.max_version).contains(&version))
+        };
+        let (served, others): (Vec<_>, Vec<_>) = corpus(target)?.into_iter().partition(is_served);
+        ensure!(!served.is_empty() && !others.is_empty(), "{} served, {} others", served.len(), others.len());
+        println!("{} frames that are served, {} others", served.len(), others.len());
+        Ok(Self { served, others })
+    }
+
+    /// Mostly of what is served: what is refused at once closes the connection and tries little.
+    fn pick(&self, random: &mut SmallRng) -> &Bytes {
+        let from = if random.random_ratio(1, 20) { &self.others } else { &self.served };
+        &from[random.random_range(0..from.len())]
+    }
+}
+
 /// The target's topic id, asked for on a raw connection as librdkafka does not tell it.
 fn topic_id(port: u16) -> Result<Uuid> {
-    const VERSION: i16 = 12;
     let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(TARGET))));
     let request = RequestKind::Metadata(MetadataRequest::default().with_topics(Some(vec![topic])));
+    let response: MetadataResponse = ask(port, ApiKey::Metadata, 12, &request)?;
+    let id = response.topics.first().context("a topic in the answer")?.topic_id;
+    ensure!(!id.is_nil(), "the topic has no id");
+    Ok(id)
+}
+
+/// One request and its answer.
+fn ask<T: Decodable>(port: u16, api: ApiKey, version: i16, request: &RequestKind) -> Result<T> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(&frame(ApiKey::Metadata, VERSION, &request)?)?;
+    stream.write_all(&frame(api, version, request)?)?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let mut answer = vec![0; (&length[..]).get_u32() as usize];
     stream.read_exact(&mut answer)?;
     let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, ApiKey::Metadata.response_header_version(VERSION))?;
-    let response = MetadataResponse::decode(&mut answer, VERSION)?;
-    let id = response.topics.first().context("a topic in the answer")?.topic_id;
-    ensure!(!id.is_nil(), "the topic has no id");
-    Ok(id)
+    ResponseHeader::decode(&mut answer, api.response_header_version(version))?;
+    T::decode(&mut answer, version)
 }

@@ -51,6 +51,10 @@ fn one_round(cluster: &mut Cluster, metadata: &Metadata, loads: &mut Vec<Load>) 
 fn write_through_the_successor(cluster: &Cluster, stopped: usize, loads: &mut Vec<Load>) -> Result<()> {
     let others = (0..cluster.size()).filter(|id| *id != stopped);
     let addresses: Vec<_> = others.map(|id| format!("127.0.0.1:{}", cluster.ports(id).kafka)).collect();
+    let metadata = Metadata::new(&addresses.join(","))?;
+    wait::until("another leader", PATIENCE, || {
+        Ok(metadata.partitions(TOPIC)?[0].leader.filter(|now| *now as usize != stopped))
+    })?;
     let load = Load::start(&format!("after{}", loads.len()), &addresses.join(","), TOPIC, 1, 500)?;
     wait::until("100 records through the next leader", PATIENCE, || Ok((load.acknowledged() > 100).then_some(())))?;
     loads.push(load);

@@ -8,8 +8,8 @@ use crate::partitions::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, O
 use crate::server::{ServerConfig, serve};
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Topic};
 use chronik_core::ids::{
-    BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, PartitionEpoch, PartitionId, ProducerId, TopicId,
-    TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
+    TopicId, TopicPartition,
 };
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
@@ -186,6 +186,8 @@ fn first_image() -> Image {
             id: BrokerId(id),
             epoch: Some(BrokerEpoch(1)),
             directory: None,
+            incarnation: None,
+            fenced_at: MetadataOffset(0),
             // Broker 2 is not alive.
             fenced: id == 2,
             kafka: endpoint.clone(),
