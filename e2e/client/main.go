@@ -79,7 +79,7 @@ func connect(o options, more ...kgo.Opt) (*kgo.Client, error) {
 		kgo.SeedBrokers(strings.Split(o.bootstrap, ",")...),
 		kgo.AllowAutoTopicCreation(),
 		kgo.MetadataMinAge(50 * time.Millisecond),
-		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.DialTimeout(time.Second),
 		kgo.UnknownTopicRetries(-1),
 		kgo.RecordRetries(1 << 30),

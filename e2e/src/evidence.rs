@@ -20,7 +20,8 @@ pub(crate) fn keep(environment: &Environment, scenario: &str) -> anyhow::Result<
     Ok(())
 }
 
-fn keep_namespace(kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
+/// Writes the logs and objects of one namespace.
+pub(crate) fn keep_namespace(kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let kinds = "chronikclusters,statefulsets,pods,services,endpointslices,configmaps,persistentvolumeclaims";
     write(folder, "objects.yaml", kubectl.run(&["get", kinds, "--output", "yaml"]));
