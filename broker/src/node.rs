@@ -82,10 +82,9 @@ impl Node {
         let (mut log, recovered) = open_log(dir, config)?;
         let mut identity = Identity::load(dir, config.id)?;
         let found = damage::inspect(&log.reader(), recovered)?;
-        let (recovered, _states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
+        let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
-        let recovered = partitions::read_states(&reader, &recovered)?;
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -100,7 +99,7 @@ impl Node {
             replication: replication_times(config),
             writer: writer.clone(),
             reader,
-            recovered,
+            recovered: states,
             controller: handle.clone(),
             metrics: PartitionMetrics::register(&mut registry),
             stop: stop.clone(),

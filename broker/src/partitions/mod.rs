@@ -16,4 +16,4 @@ mod timestamps;
 pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
-pub use registry::{PartitionsConfig, feed, read_states, start};
+pub use registry::{PartitionsConfig, feed, start};

@@ -1,6 +1,5 @@
 //! Starts the owners, each with its share of the logs that are on this broker's disk.
 
-use super::commands::log_state;
 use super::handle::Partitions;
 use super::input::{Input, Owners};
 use super::metrics::PartitionMetrics;
@@ -9,7 +8,7 @@ use crate::controller::ControllerHandle;
 use crate::events::Updates;
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::replication::{Config, LogState};
-use chronik_log::{LogReader, ReadError, RealDisk, RecoveredPartition, Writer};
+use chronik_log::{LogReader, RealDisk, Writer};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -31,23 +30,14 @@ pub struct PartitionsConfig {
     pub writer: Writer,
     /// Reads the log.
     pub reader: LogReader<RealDisk>,
-    /// The logs that were found on the disk, as [`read_states`] has them.
-    pub recovered: Vec<(TopicPartition, LogState)>,
+    /// The logs that were found on the disk.
+    pub recovered: HashMap<TopicPartition, LogState>,
     /// The controller.
     pub controller: ControllerHandle,
     /// Where partitions are counted.
     pub metrics: PartitionMetrics,
     /// Ends everything.
     pub stop: CancellationToken,
-}
-
-/// What the logs on the disk say about themselves. Reads every batch's header, which takes its time: to be done
-/// before anybody is told that this broker is here.
-pub fn read_states(
-    reader: &LogReader<RealDisk>,
-    recovered: &[RecoveredPartition],
-) -> Result<Vec<(TopicPartition, LogState)>, ReadError> {
-    recovered.iter().map(|found| Ok((found.partition, log_state(reader, found.partition)?))).collect()
 }
 
 /// Starts the owners on `tasks`.
