@@ -33,7 +33,7 @@ pub struct Options {
     gaps: Vec<u64>,
 }
 
-/// Every plan, in parallel where their busy times do not meet.
+/// Measures, and judges the medians.
 pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
     let python = match programs::python() {
         Ok(python) => Some(python),
@@ -42,18 +42,33 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
             None
         }
     };
-    let plans = plans(settings, options, python.is_some());
+    let mut groups = Groups::new();
+    carry_out(settings, &plans(settings, options, python.is_some()), python.as_deref(), &mut groups, report);
+    // One run says little of a machine that others use too: what a single run missed is a median of three.
+    let again: Vec<Plan> = groups
+        .iter()
+        .filter(|(_, runs)| runs.len() == 1 && runs[0].first_write > LIMIT)
+        .flat_map(|(group, _)| std::iter::repeat_n(group.plan(), 2))
+        .collect();
+    carry_out(settings, &again, python.as_deref(), &mut groups, report);
+    judge(&groups, report);
+    Ok(())
+}
+
+type Groups = BTreeMap<Group, Vec<Run>>;
+
+/// Every plan, in parallel where their busy times do not meet.
+fn carry_out(settings: &Settings, plans: &[Plan], python: Option<&Path>, groups: &mut Groups, report: &mut Report) {
     let is_kafka = matches!(settings.software, Software::Kafka(_));
-    let schedule = schedule(&plans, if is_kafka { 20.0 } else { 1.0 });
+    let schedule = schedule(plans, if is_kafka { 20.0 } else { 1.0 });
     let base = Instant::now() + Duration::from_millis(100);
     let (results, inbox) = channel();
-    let mut groups: BTreeMap<Group, Vec<Run>> = BTreeMap::new();
     thread::scope(|scope| {
         for (plan, start) in plans.iter().zip(schedule) {
-            let (results, python) = (results.clone(), python.clone());
+            let results = results.clone();
             scope.spawn(move || {
                 let start = base + Duration::from_secs_f64(start);
-                let outcome = run_plan(settings, plan, python.as_deref(), start);
+                let outcome = run_plan(settings, plan, python, start);
                 // The inbox lives until every sender is gone.
                 let _ = results.send((plan, outcome));
             });
@@ -68,8 +83,6 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
             }
         }
     });
-    judge(&groups, report);
-    Ok(())
 }
 
 /// One run: who starts when, and who writes.
@@ -93,6 +106,12 @@ struct Group {
 impl Plan {
     fn group(&self) -> Group {
         Group { never_started: self.order.len() < 3, gap: self.gap, client: self.client, order: self.order.clone() }
+    }
+}
+
+impl Group {
+    fn plan(&self) -> Plan {
+        Plan { client: self.client, gap: self.gap, order: self.order.clone() }
     }
 }
 
@@ -214,7 +233,7 @@ fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<
     Ok(Run { first_write: written.saturating_duration_since(needed), third_in_sync })
 }
 
-fn judge(groups: &BTreeMap<Group, Vec<Run>>, report: &mut Report) {
+fn judge(groups: &Groups, report: &mut Report) {
     let mut table = Table::new(
         "From the last needed broker's start to the first acks=all write (together: from the first start)",
         &["started", "gap", "client", "order", "runs", "median ms", "max ms", "third in the ISR after, ms"],
