@@ -20,7 +20,7 @@ impl Brokers<'_> {
 
     /// Every broker's own address, by commas: what a client needs that must not wait for readiness.
     pub(crate) fn addresses(&self) -> String {
-        let address = |id| format!("{0}-{id}.{0}-brokers.{1}.svc:9092", self.name, self.kubectl.namespace());
+        let address = |id| format!("{}-broker-{id}.{}.svc:9092", self.name, self.kubectl.namespace());
         (0..3).map(address).collect::<Vec<_>>().join(",")
     }
 

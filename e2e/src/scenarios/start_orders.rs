@@ -2,10 +2,8 @@
 //! fresh volumes. A client pod tries to write all along. From the start of the second container (two of three brokers
 //! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most.
 //!
-//! For the 30 s gaps the cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out
-//! of the box and as kubeadm has it not: the names of brokers that have yet to start are asked for all along, by their
-//! peers and by the client. Without a gap this cannot be: a client that asked for every broker's name just before any
-//! of them started would be told for 30 s that there is none, and no broker could help it.
+//! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
+//! kubeadm has it not: brokers that have yet to start are asked for all along, by their peers and by the client.
 
 use crate::brokers::Brokers;
 use crate::client;
@@ -37,6 +35,8 @@ struct Run<'a> {
 }
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    remember_absent_names(&environment.kubectl.within("kube-system"))?;
+    timeline.say("the cluster's DNS remembers absent names for 30 s");
     environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
     let new = |order, gap| Run::new(environment, timeline, order, gap);
     let mut results = Vec::new();
@@ -44,8 +44,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         let run = new(order, Duration::ZERO);
         results.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
     }
-    remember_absent_names(&environment.kubectl.within("kube-system"))?;
-    timeline.say("from here on the cluster's DNS remembers absent names for 30 s");
     // The waits are shared; the second pods are let go one after the other, each when the one before has been measured.
     let runs = ORDERS.map(|order| new(order, LONG_GAP));
     let prepared = runs.iter().map(|run| run.prepare().and_then(|()| run.start_first())).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! The configuration file that all brokers of a cluster share.
 
-use super::{brokers_service, port};
+use super::{port, services};
 use crate::reconcile::validate::Cluster;
 use serde::Serialize;
 use serde_json::Value;
@@ -62,11 +62,10 @@ fn any_address(port: i32) -> String {
     format!("0.0.0.0:{port}")
 }
 
-/// Without the cluster's domain, which the operator is not told: every pod's resolver adds it.
 fn member(cluster: &Cluster, id: i32) -> Member {
     Member {
         id,
-        host: format!("{}-{id}.{}.{}.svc", cluster.name, brokers_service(cluster), cluster.namespace),
+        host: services::broker_host(cluster, id),
         kafka_port: port::KAFKA,
         replication_port: port::REPLICATION,
         controller_port: port::CONTROLLER,

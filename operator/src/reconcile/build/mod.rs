@@ -54,6 +54,9 @@ pub fn build(cluster: &Cluster) -> Result<Vec<Desired>, serde_json::Error> {
         desired(&services::bootstrap(cluster))?,
         desired(&network_policy::build(cluster))?,
     ];
+    for id in 0..cluster.replicas {
+        objects.push(desired(&services::broker(cluster, id))?);
+    }
     if let Some(budget) = disruption_budget::build(cluster) {
         objects.push(desired(&budget)?);
     }
@@ -99,10 +102,8 @@ fn selector(cluster: &Cluster) -> BTreeMap<String, String> {
     ])
 }
 
-/// The name of the headless Service that gives each broker its host name.
-fn brokers_service(cluster: &Cluster) -> String {
-    format!("{}-brokers", cluster.name)
-}
+/// What the headless Service's name adds to the cluster's.
+const BROKERS_SUFFIX: &str = "-brokers";
 
 #[cfg(test)]
 mod tests {

@@ -1,32 +1,69 @@
 //! How brokers are found: by each other, and by clients.
 
-use super::{brokers_service, metadata, port, selector};
+use super::{BROKERS_SUFFIX, metadata, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// The headless Service that gives each broker a host name from the moment its pod has an address: peers must find
-/// each other before they are ready, since they are ready only once they have.
+/// The headless Service that gives each pod a name of its own in DNS, as a StatefulSet must have it.
 pub(super) fn brokers(cluster: &Cluster) -> Service {
-    let ports = [
-        ("kafka", port::KAFKA),
-        ("replication", port::REPLICATION),
-        ("controller", port::CONTROLLER),
-        ("http", port::HTTP),
-    ];
-    let mut metadata = metadata(cluster, "");
-    metadata.name = Some(brokers_service(cluster));
     Service {
-        metadata,
+        metadata: metadata(cluster, BROKERS_SUFFIX),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(selector(cluster)),
-            ports: Some(ports.map(|(name, number)| service_port(name, number)).into()),
+            ports: Some(
+                [
+                    service_port("kafka", port::KAFKA),
+                    service_port("replication", port::REPLICATION),
+                    service_port("controller", port::CONTROLLER),
+                    service_port("http", port::HTTP),
+                ]
+                .into(),
+            ),
             ..ServiceSpec::default()
         }),
         ..Service::default()
     }
+}
+
+/// The Service of one broker, by which its peers find it: before it is ready, since it is ready only once they have.
+///
+/// Its name is there before any pod is. That of a pod appears in DNS up to a second after the pod has started; brokers
+/// that start together ask for each other's before that, and where DNS remembers what it denied they would all be told
+/// for 30 s that they are alone.
+pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
+    let mut selector = selector(cluster);
+    selector.insert("statefulset.kubernetes.io/pod-name".to_owned(), format!("{}-{id}", cluster.name));
+    Service {
+        metadata: metadata(cluster, &broker_suffix(id)),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(selector),
+            ports: Some(
+                [
+                    service_port("kafka", port::KAFKA),
+                    service_port("replication", port::REPLICATION),
+                    service_port("controller", port::CONTROLLER),
+                ]
+                .into(),
+            ),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// The host by which peers find a broker. Without the cluster's domain, which the operator is not told: every pod's
+/// resolver adds it.
+pub(super) fn broker_host(cluster: &Cluster, id: i32) -> String {
+    format!("{}{}.{}.svc", cluster.name, broker_suffix(id), cluster.namespace)
+}
+
+fn broker_suffix(id: i32) -> String {
+    format!("-broker-{id}")
 }
 
 /// The Service of ready brokers, where clients connect first.

@@ -1,6 +1,6 @@
 //! The StatefulSet: an ordinal, a name and a volume for each broker.
 
-use super::{brokers_service, labels, metadata, pod_template, selector};
+use super::{BROKERS_SUFFIX, labels, metadata, pod_template, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -18,7 +18,7 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> StatefulSet {
         metadata: metadata(cluster, ""),
         spec: Some(StatefulSetSpec {
             replicas: Some(cluster.replicas),
-            service_name: Some(brokers_service(cluster)),
+            service_name: Some(format!("{}{BROKERS_SUFFIX}", cluster.name)),
             selector: LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() },
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
