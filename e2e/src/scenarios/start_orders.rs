@@ -23,6 +23,8 @@ const NAME: &str = "start-orders";
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
+/// Starts that were late and are measured again at most.
+const AGAIN_AT_MOST: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One order of starts, in a namespace of its own.
@@ -52,6 +54,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     for (run, prepared) in runs.iter().zip(prepared) {
         results.push(run.finish(prepared.and_then(|()| run.start_others())));
     }
+    measure_again(&new, &mut results);
     timeline.say("order    gap    start of the second container → first acks=all");
     let mut late = Vec::new();
     for (what, ms) in results {
@@ -62,6 +65,31 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     }
     ensure!(late.is_empty(), "more than {LIMIT_MS} ms, or none at all: {}", late.join(", "));
     Ok(())
+}
+
+/// One measurement says little of a machine that others use too: what was late is measured twice more, and the median
+/// counts. Where much was late that would only take time.
+fn measure_again<'a>(new: &impl Fn([usize; 3], Duration) -> Run<'a>, results: &mut [(String, Option<i64>)]) {
+    let is_late = |ms: Option<i64>| ms.is_none_or(|ms| ms > LIMIT_MS);
+    let late: Vec<usize> = (0..results.len()).filter(|i| is_late(results[*i].1)).collect();
+    if late.len() > AGAIN_AT_MOST {
+        return;
+    }
+    for i in late {
+        let gap = if i < ORDERS.len() { Duration::ZERO } else { LONG_GAP };
+        let mut all = vec![results[i].1.unwrap_or(i64::MAX)];
+        for _ in 0..2 {
+            let run = new(ORDERS[i % ORDERS.len()], gap);
+            let started = run.prepare().and_then(|()| if gap.is_zero() { Ok(()) } else { run.start_first() });
+            let (_, ms) = run.finish(started.and_then(|()| {
+                sleep(gap);
+                if gap.is_zero() { run.start_at_once() } else { run.start_others() }
+            }));
+            all.push(ms.unwrap_or(i64::MAX));
+        }
+        all.sort_unstable();
+        results[i].1 = Some(all[1]).filter(|ms| *ms < i64::MAX);
+    }
 }
 
 impl<'a> Run<'a> {
