@@ -23,7 +23,7 @@ const NAME: &str = "start-orders";
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One order of starts, in a namespace of its own.
 struct Run<'a> {
