@@ -111,6 +111,10 @@ impl Environment {
         helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
         helm.args(["--set", &format!("image.repository={repository},image.tag={tag}")]);
         output(&mut helm)?;
+        // A cluster that was kept may have loaded another image under the same tag since.
+        let operator = self.kubectl.within(OPERATOR_NAMESPACE);
+        operator.run(&["rollout", "restart", &format!("deployment/{OPERATOR}")])?;
+        operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
         timeline.say("operator installed");
         Ok(())
     }

@@ -25,7 +25,7 @@ const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
 /// Starts that were late and are measured again at most.
 const AGAIN_AT_MOST: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One order of starts, in a namespace of its own.
 struct Run<'a> {
