@@ -19,8 +19,8 @@ pub struct Serve {
     /// The broker's configuration (YAML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The host that clients are told for this broker, in place of the one in the file. A pod gives its own
-    /// address: a name is not known to the cluster's DNS until after the pod has started, and may be remembered as
+    /// The host that clients and followers are told for this broker, in place of the one in the file. A pod gives its
+    /// own address: a name is not known to the cluster's DNS until after the pod has started, and may be remembered as
     /// absent for longer.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,

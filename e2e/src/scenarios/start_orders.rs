@@ -16,6 +16,7 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
 /// Starts that were late and are measured again at most.
 const AGAIN_AT_MOST: usize = 4;
+/// The runs so far: each has a namespace of its own.
+static RUNS: AtomicUsize = AtomicUsize::new(0);
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One order of starts, in a namespace of its own.
@@ -95,7 +98,9 @@ fn measure_again<'a>(new: &impl Fn([usize; 3], Duration) -> Run<'a>, results: &m
 impl<'a> Run<'a> {
     fn new(environment: &'a Environment, timeline: &'a Timeline, order: [usize; 3], gap: Duration) -> Self {
         let [a, b, c] = order;
-        let namespace = format!("{}-{a}{b}{c}-{}", super::namespace(NAME), gap.as_secs());
+        // The namespace of an earlier try may not be gone yet.
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("{}-{number}-{a}{b}{c}-{}", super::namespace(NAME), gap.as_secs());
         Self { environment, timeline, order, gap, kubectl: environment.kubectl.within(&namespace) }
     }
 
