@@ -56,6 +56,7 @@ impl Environment {
 
     pub(crate) fn create(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let mut command = Command::new("kind");
+        allow_watches();
         command.args(["create", "cluster", "--name", &self.name, "--wait", "180s"]);
         command.arg("--config").arg(self.root.join("e2e/kind.yaml"));
         command.arg("--kubeconfig").arg(&self.kubeconfig);
@@ -125,5 +126,16 @@ fn go_architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+/// Each node's kubelet and kube-proxy watch files, and all nodes share the host's limit: Debian's 128 is not enough for
+/// two clusters. Who may not raise it has to do with what there is.
+fn allow_watches() {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+    const ENOUGH: u32 = 1024;
+    let limit = fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if limit.is_some_and(|limit| limit < ENOUGH) {
+        let _ = fs::write(LIMIT, ENOUGH.to_string());
     }
 }
