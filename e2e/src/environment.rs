@@ -22,13 +22,15 @@ const NODE_IMAGE: &str = "kindest/node:v1.34.4";
 pub(crate) struct Environment {
     pub(crate) kubectl: Kubectl,
     pub(crate) root: PathBuf,
+    /// Whether times count that only a machine without other work keeps.
+    pub(crate) strict: bool,
     name: String,
     kubeconfig: PathBuf,
     image: String,
 }
 
 impl Environment {
-    pub(crate) fn new(name: &str, image: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(name: &str, image: &str, strict: bool) -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().context("the crate is in the workspace")?.to_owned();
         let folder = root.join("target/e2e");
@@ -37,6 +39,7 @@ impl Environment {
         Ok(Self {
             kubectl: Kubectl::new(&kubeconfig),
             root,
+            strict,
             name: name.to_owned(),
             kubeconfig,
             image: image.to_owned(),

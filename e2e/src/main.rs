@@ -36,6 +36,11 @@ struct Args {
     #[arg(long, default_value = "chronik-e2e")]
     cluster: String,
 
+    /// Fail where a start takes longer than a second, and not only where it takes longer than ten: for a machine that
+    /// does nothing else
+    #[arg(long)]
+    strict: bool,
+
     /// Use the kind cluster if it is there, and leave it there
     #[arg(long)]
     keep: bool,
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<bool> {
     let chosen = choose(&args.scenarios)?;
-    let environment = Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"))?;
+    let environment = Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.strict)?;
     let results = prepare(&environment, args).map(|()| run_all(&environment, &chosen));
     if !args.keep {
         environment.delete()?;
