@@ -36,8 +36,8 @@ struct Args {
     #[arg(long, default_value = "chronik-e2e")]
     cluster: String,
 
-    /// Fail where a start takes longer than a second, and not only where it takes longer than ten: for a machine that
-    /// does nothing else
+    /// Fail where any start takes longer than a second, and not only where most take longer than ten: for a machine
+    /// that does nothing else
     #[arg(long)]
     strict: bool,
 
