@@ -90,11 +90,13 @@ impl Node {
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
 
         let listeners = bind(config).await?;
-        let (tasks, peers) = (TaskTracker::new(), Peers::default());
+        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
+        let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
         let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
         let handle = controller.handle();
         let partitions_config = PartitionsConfig {
             me: config.id,
+            cluster: identity.cluster_id(),
             owners: std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX)),
             replication: replication_times(config),
             writer: writer.clone(),

@@ -1,32 +1,48 @@
-//! Where the other brokers are. A name is resolved at each dial, and an address that a peer itself was seen
-//! at is tried beside it: a cluster DNS may go on for 30 s saying that a pod does not exist which does. Who
+//! Where the other brokers are. All names of a peer are resolved at each dial, and the address that the peer itself
+//! was seen at is tried beside them: a cluster DNS may go on for 30 s saying that a pod does not exist which does. Who
 //! answers at an address is proven by the handshake of the connection, never by the address.
 
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::broadcast;
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, broadcast};
+use tokio::task::{JoinSet, spawn_blocking};
+
+/// Names that are looked up at the same time. A resolver that does not answer holds a thread for seconds, and reads
+/// from the disk need threads of the same kind.
+const LOOKUPS_MAX: usize = 8;
 
 /// What is known of the peers' addresses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Peers {
     seen: Arc<Mutex<HashMap<BrokerId, IpAddr>>>,
+    alternatives: Arc<HashMap<BrokerId, Vec<Arc<str>>>>,
     contacts: broadcast::Sender<BrokerId>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { seen: Arc::default(), contacts: broadcast::channel(64).0 }
+        Self::new(HashMap::new())
     }
 }
 
 impl Peers {
+    /// `alternatives` are further hosts at which a peer may be found, beside that of the endpoint that is dialled.
+    pub fn new(alternatives: HashMap<BrokerId, Vec<Arc<str>>>) -> Self {
+        Self {
+            seen: Arc::default(),
+            alternatives: Arc::new(alternatives),
+            contacts: broadcast::channel(64).0,
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+        }
+    }
+
     /// A peer has shown itself, from that address: whoever waits to dial it again should do so now.
     pub fn contacted(&self, peer: BrokerId, from: IpAddr) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, from);
@@ -47,21 +63,14 @@ impl Peers {
         self.contacts.subscribe()
     }
 
-    /// Connects to a peer, by its name and by the address it was last seen at, whichever answers first.
+    /// Connects to a peer, by its names and by the address it was last seen at, whichever answers first.
     pub async fn dial(&self, peer: BrokerId, endpoint: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
-        let (host, port) = (Arc::clone(&endpoint.host), endpoint.port);
+        let port = endpoint.port;
         let mut tries: JoinSet<io::Result<TcpStream>> = JoinSet::new();
-        tries.spawn(async move {
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in lookup_host((&*host, port)).await? {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(e) => last = e,
-                }
-            }
-            Err(last)
-        });
+        for host in std::iter::once(&endpoint.host).chain(self.alternatives.get(&peer).into_iter().flatten()) {
+            tries.spawn(connect_by_name(Arc::clone(&self.lookups), Arc::clone(host), port));
+        }
         if let Some(ip) = seen {
             tries.spawn(TcpStream::connect(SocketAddr::new(ip, port)));
         }
@@ -80,5 +89,60 @@ impl Peers {
             Err(last)
         };
         tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+async fn connect_by_name(lookups: Arc<Semaphore>, host: Arc<str>, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses(lookups, host, port).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+async fn addresses(lookups: Arc<Semaphore>, host: Arc<str>, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+    // The thread goes on after a dial that was given up, and so keeps its permit.
+    let found = spawn_blocking(move || {
+        let found = (&*host, port).to_socket_addrs().map(Iterator::collect);
+        drop(permit);
+        found
+    });
+    found.await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_peer_is_found_by_any_of_its_names() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // RFC 6761 keeps .invalid out of every DNS.
+        let endpoint = Endpoint { host: "absent.invalid".into(), port: listener.local_addr().unwrap().port() };
+        let dial = async |peers: Peers| peers.dial(BrokerId(1), &endpoint, Duration::from_secs(10)).await;
+        dial(Peers::default()).await.unwrap_err();
+        let known = |host: &str| Peers::new(HashMap::from([(BrokerId(1), vec![host.into()])]));
+        dial(known("localhost")).await.unwrap();
+        dial(known("127.0.0.1")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_takes_no_more_threads_than_there_are_permits() {
+        let peers = Peers::default();
+        let all = peers.lookups.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
+        let endpoint = Endpoint { host: "localhost".into(), port: 1 };
+        let error = peers.dial(BrokerId(1), &endpoint, Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(all);
+        let error = peers.dial(BrokerId(1), &endpoint, Duration::from_secs(10)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -75,6 +75,9 @@ pub struct MemberFile {
     pub id: i32,
     /// Its host name or address, for the other brokers and for clients.
     pub host: String,
+    /// Further host names or addresses at which the other brokers try to reach it, all at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternative_hosts: Vec<String>,
     /// The port for clients.
     pub kafka_port: u16,
     /// The WAL port.
@@ -191,6 +194,7 @@ impl MemberFile {
         let endpoint = |port| Endpoint { host: self.host.as_str().into(), port };
         Member {
             id: BrokerId(self.id),
+            alternative_hosts: self.alternative_hosts.iter().map(|host| host.as_str().into()).collect(),
             kafka: endpoint(self.kafka_port),
             replication: endpoint(self.replication_port),
             controller: endpoint(self.controller_port),

@@ -12,6 +12,7 @@ use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a broker goes by: checked, with every default filled in.
@@ -71,6 +72,8 @@ pub struct Listen {
 pub struct Member {
     /// Its number.
     pub id: BrokerId,
+    /// Further hosts at which the other brokers try to reach it.
+    pub alternative_hosts: Vec<Arc<str>>,
     /// Where clients reach it.
     pub kafka: Endpoint,
     /// Where its followers reach it.

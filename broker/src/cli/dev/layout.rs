@@ -97,6 +97,7 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
         .map(|i| MemberFile {
             id: i as i32,
             host: HOST.to_string(),
+            alternative_hosts: Vec::new(),
             kafka_port: kafka[i],
             replication_port: replication[i],
             controller_port: controller[i],

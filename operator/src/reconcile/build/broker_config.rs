@@ -35,6 +35,7 @@ struct Listen {
 struct Member {
     id: i32,
     host: String,
+    alternative_hosts: [String; 1],
     kafka_port: i32,
     replication_port: i32,
     controller_port: i32,
@@ -66,6 +67,7 @@ fn member(cluster: &Cluster, id: i32) -> Member {
     Member {
         id,
         host: services::broker_host(cluster, id),
+        alternative_hosts: [services::pod_host(cluster, id)],
         kafka_port: port::KAFKA,
         replication_port: port::REPLICATION,
         controller_port: port::CONTROLLER,

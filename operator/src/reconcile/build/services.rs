@@ -62,6 +62,12 @@ pub(super) fn broker_host(cluster: &Cluster, id: i32) -> String {
     format!("{}{}.{}.svc", cluster.name, broker_suffix(id), cluster.namespace)
 }
 
+/// The host of a broker's pod, which peers try beside that of its Service: it does not depend on how soon each node
+/// hears of a Service's change.
+pub(super) fn pod_host(cluster: &Cluster, id: i32) -> String {
+    format!("{0}-{id}.{0}{BROKERS_SUFFIX}.{1}.svc", cluster.name, cluster.namespace)
+}
+
 fn broker_suffix(id: i32) -> String {
     format!("-broker-{id}")
 }
