@@ -2,6 +2,7 @@
 //! after 10–25 ms, doubling to 1 s with jitter, and at once when the peer shows itself.
 
 use super::proto::controller_client::ControllerClient;
+use super::whole_messages;
 use crate::peers::Peers;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
@@ -10,12 +11,15 @@ use rand::Rng;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tower::util::MapResponse;
 
 /// Messages larger than this are refused on both sides.
 pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
@@ -29,14 +33,22 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// Flow-control windows: what one peer may have in flight. Snapshots are sent in smaller chunks.
 pub(super) const WINDOW_BYTES: u32 = 256 * 1024;
 
-pub(super) type Client = ControllerClient<Channel>;
+pub(super) type Client = ControllerClient<MapResponse<Channel, fn(http::Response<Body>) -> http::Response<Body>>>;
 
 /// A way to one peer. Dropping the last clone ends it.
 #[derive(Clone)]
 pub(super) struct Link {
     current: watch::Receiver<Option<(u64, Client)>>,
-    lost: mpsc::UnboundedSender<u64>,
+    reports: mpsc::UnboundedSender<Report>,
+    /// How many of the connections are known to have answered, or were given up before.
+    answered: Arc<AtomicU64>,
     _guard: Arc<DropGuard>,
+}
+
+/// What a call says of the connection that it went over.
+enum Report {
+    Answered(u64),
+    Lost(u64),
 }
 
 /// Why a call over a link had no answer.
@@ -54,12 +66,12 @@ impl Link {
     /// Begins to connect. `purpose` names the connection in the log.
     pub(super) fn open(peer: BrokerId, endpoint: Endpoint, peers: Peers, purpose: &'static str) -> Self {
         let (connected, current) = watch::channel(None);
-        let (lost, losses) = mpsc::unbounded_channel();
+        let (reports, reported) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let dialler = Dialler { peer, endpoint, peers, purpose, connected, losses };
+        let dialler = Dialler { peer, endpoint, peers, purpose, connected, reported };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(dialler.run()).await });
-        Self { current, lost, _guard: Arc::new(stop.drop_guard()) }
+        Self { current, reports, answered: Arc::default(), _guard: Arc::new(stop.drop_guard()) }
     }
 
     /// Calls the peer, waiting for the connection if there is none.
@@ -73,7 +85,10 @@ impl Link {
         let Ok(Ok(connection)) = connected.map(|c| c.map(|c| c.clone())) else { return Err(CallError::NotConnected) };
         let Some((generation, client)) = connection else { return Err(CallError::NotConnected) };
         let status = match tokio::time::timeout_at(deadline, call(client)).await {
-            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            Ok(Ok(answer)) => {
+                self.report_answer(generation);
+                return Ok(answer.into_inner());
+            }
             Ok(Err(status)) => status,
             Err(_) => return Err(CallError::Lost(Status::deadline_exceeded("no answer in time"))),
         };
@@ -81,9 +96,18 @@ impl Link {
         let refused = matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument);
         // A refusal may mean that the address is someone else's by now: resolve it anew.
         if !refused || is_wrong_target(&status) {
-            let _ = self.lost.send(generation);
+            // When nobody listens any more the link is gone, and needs no report.
+            let _ = self.reports.send(Report::Lost(generation));
+        } else {
+            self.report_answer(generation);
         }
         Err(if refused { CallError::Refused(status) } else { CallError::Lost(status) })
+    }
+
+    fn report_answer(&self, generation: u64) {
+        if self.answered.fetch_max(generation + 1, Ordering::Relaxed) <= generation {
+            let _ = self.reports.send(Report::Answered(generation));
+        }
     }
 }
 
@@ -104,7 +128,7 @@ struct Dialler {
     peers: Peers,
     purpose: &'static str,
     connected: watch::Sender<Option<(u64, Client)>>,
-    losses: mpsc::UnboundedReceiver<u64>,
+    reported: mpsc::UnboundedReceiver<Report>,
 }
 
 impl Dialler {
@@ -128,20 +152,30 @@ impl Dialler {
                 pause(peer, backoff, &mut contacts).await;
                 backoff = (backoff * 2).min(MAX_BACKOFF);
             };
-            tracing::info!(broker = %peer, "Connected to broker {peer} ({purpose})");
             let since = Instant::now();
             self.connected.send_replace(Some((generation, client)));
+            // A process that is stopped still accepts connections: only an answer shows that the peer is there.
+            let mut answered = false;
             loop {
-                match self.losses.recv().await {
-                    Some(lost) if lost == generation => break,
+                match self.reported.recv().await {
+                    Some(Report::Answered(by)) if by == generation && !answered => {
+                        answered = true;
+                        tracing::info!(broker = %peer, "Connected to broker {peer} ({purpose})");
+                    }
+                    Some(Report::Lost(lost)) if lost == generation => break,
                     Some(_) => {}
                     None => return,
                 }
             }
             self.connected.send_replace(None);
-            said = false;
+            if answered {
+                said = false;
+            } else if !said {
+                said = true;
+                tracing::info!(broker = %peer, "Broker {peer} accepts connections, but does not answer ({purpose})");
+            }
             // A connection that never worked is no reason to start over with short pauses.
-            if since.elapsed() > MAX_BACKOFF {
+            if answered && since.elapsed() > MAX_BACKOFF {
                 backoff = FIRST_BACKOFF;
             } else {
                 pause(peer, backoff, &mut self.peers.contacts()).await;
@@ -168,7 +202,7 @@ impl Dialler {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
             .map_err(io::Error::other)?;
-        Ok(ControllerClient::new(channel)
+        Ok(ControllerClient::new(MapResponse::new(channel, whole_messages::of_response as _))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }

@@ -24,6 +24,7 @@ mod standing;
 mod state_machine;
 mod summary;
 mod types;
+mod whole_messages;
 
 pub use handle::{AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, TopicError};
 pub use raft_log::OpenError;
@@ -31,7 +32,7 @@ pub use raft_log::OpenError;
 use crate::events::Updates;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member};
-use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use leader::{Leader, LeaderHandle};
 use links::Links;
 use proposer::Proposer;
@@ -268,7 +269,7 @@ impl Parts {
         &self,
         leader: watch::Receiver<Option<BrokerId>>,
         leading: LeaderHandle,
-        displaced: mpsc::Receiver<()>,
+        displaced: mpsc::Receiver<BrokerEpoch>,
     ) -> registration::Registrar {
         registration::Registrar {
             member: self.config.me.clone(),
@@ -291,7 +292,7 @@ impl Parts {
         leader: watch::Receiver<Option<BrokerId>>,
         leading: LeaderHandle,
         registration: watch::Sender<Registration>,
-        displaced: mpsc::Sender<()>,
+        displaced: mpsc::Sender<BrokerEpoch>,
     ) -> heartbeats::Heart {
         heartbeats::Heart {
             me: self.config.me.id,

@@ -10,6 +10,7 @@ use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing};
 use super::raft_log::LogStore;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
+use super::whole_messages;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, MetadataCommand};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
 use uuid::Uuid;
 
 /// A caller that does not answer a ping for this long is dropped.
@@ -53,6 +55,7 @@ pub(super) async fn serve(listener: TcpListener, service: Service, stop: Cancell
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(256)
+        .layer(MapRequestLayer::new(whole_messages::of_request))
         .add_service(server)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled())
         .await;
