@@ -114,10 +114,11 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
             };
             let error = match handlers.controller.create_topic(topic, CREATION).await {
                 Ok(_) => return None,
-                // It is on its way, or may be: ask again.
-                Err(TopicError::Exists(_) | TopicError::Unavailable) => ErrorCode::LEADER_NOT_AVAILABLE,
-                // Fewer brokers than replicas: there may be more soon, so this is no error for good.
-                Err(TopicError::InvalidReplicationFactor(_)) => ErrorCode::INVALID_REPLICATION_FACTOR,
+                // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
+                // INVALID_REPLICATION_FACTOR for final.
+                Err(TopicError::Exists(_) | TopicError::Unavailable | TopicError::InvalidReplicationFactor(_)) => {
+                    ErrorCode::LEADER_NOT_AVAILABLE
+                }
                 Err(error) => (&error).into(),
             };
             Some((name, error))
