@@ -24,7 +24,8 @@ pub(super) struct Heart {
     pub(super) leading: LeaderHandle,
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Sender<Registration>,
-    pub(super) displaced: mpsc::Sender<()>,
+    /// Told which registration the leader knows no more.
+    pub(super) displaced: mpsc::Sender<BrokerEpoch>,
 }
 
 /// What the image says of this process.
@@ -40,6 +41,8 @@ impl Heart {
         let mut tick = tokio::time::interval(self.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut own = Own::default();
+        // The newest registration of this process: one that is lost is asked about until there is another.
+        let mut newest = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -57,7 +60,8 @@ impl Heart {
             let before = own;
             own = self.own();
             self.tell(before, own);
-            if let Some(epoch) = own.epoch.or(before.epoch) {
+            newest = own.epoch.or(newest);
+            if let Some(epoch) = newest {
                 self.beat(epoch).await;
             }
         }
@@ -105,7 +109,7 @@ impl Heart {
             }),
             Standing::Stale => {
                 // One notice is as good as many.
-                let _ = self.displaced.try_send(());
+                let _ = self.displaced.try_send(epoch);
             }
             Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
         }

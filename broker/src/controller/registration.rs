@@ -6,7 +6,7 @@ use super::links::Links;
 use super::proposer::Proposer;
 use super::proto;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome};
-use chronik_core::ids::{BrokerId, DirectoryId, IncarnationId, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, TopicPartition};
 use rand::seq::IndexedRandom;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -33,8 +33,8 @@ pub(super) struct Registrar {
     pub(super) leading: LeaderHandle,
     pub(super) proposer: Proposer,
     pub(super) image: watch::Receiver<Image>,
-    /// Told when the leader does not know this process (any more).
-    pub(super) displaced: mpsc::Receiver<()>,
+    /// Told which registration of this process the leader does not know (any more).
+    pub(super) displaced: mpsc::Receiver<BrokerEpoch>,
 }
 
 impl Registrar {
@@ -44,10 +44,12 @@ impl Registrar {
             self.register().await;
             // Known from now on; what is repaired later must not be taken away again.
             self.damaged.clear();
-            // What was said while registering concerns the registration before.
-            while self.displaced.try_recv().is_ok() {}
-            if self.displaced.recv().await.is_none() {
-                return;
+            loop {
+                let Some(lost) = self.displaced.recv().await else { return };
+                // What was said of the registration before this one is old.
+                if self.epoch().is_none_or(|epoch| epoch <= lost) {
+                    break;
+                }
             }
             tracing::error!(
                 broker = %self.member.id,
@@ -94,7 +96,13 @@ impl Registrar {
     }
 
     fn is_registered(&self) -> bool {
-        has(&self.image.borrow(), self.member.id, self.incarnation)
+        self.epoch().is_some()
+    }
+
+    /// The epoch of this process's registration, as this broker's image has it.
+    fn epoch(&self) -> Option<BrokerEpoch> {
+        let image = self.image.borrow();
+        image.brokers.get(&self.member.id).filter(|b| b.incarnation == Some(self.incarnation))?.epoch
     }
 
     async fn ask(&self, target: BrokerId) -> Answer {
