@@ -7,7 +7,7 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, hostile, memory, start_orders, stopped_leader,
+    Settings, bench, clients, crash_all, failover, hostile, memory, returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ enum Scenario {
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
     StoppedLeader,
+    /// A broker that comes back: to a topic deleted meanwhile, with a wiped disk, with flipped bits
+    Returning,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
@@ -90,6 +92,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Failover => failover::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
+        Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -121,6 +124,7 @@ impl Scenario {
             Self::Failover => "failover",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
+            Self::Returning => "returning",
             Self::Hostile(_) => "hostile",
             Self::Clients => "clients",
             Self::Memory => "memory",

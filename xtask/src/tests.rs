@@ -31,6 +31,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "kill a leader", needs: &[], run: || outside(&["failover"]) },
     Suite { name: "kill all brokers", needs: &[], run: || outside(&["crash-all"]) },
     Suite { name: "stop a leader past its lease", needs: &[], run: || outside(&["stopped-leader"]) },
+    Suite { name: "a broker comes back", needs: &[], run: || outside(&["returning"]) },
     Suite { name: "hostile frames", needs: &[], run: || outside(&["hostile"]) },
     Suite { name: "idle memory", needs: &[], run: || outside(&["memory"]) },
     Suite { name: "clients", needs: &[Need::Python, Need::Java], run: || outside(&["clients"]) },

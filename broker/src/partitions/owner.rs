@@ -9,7 +9,7 @@ use crate::controller::ControllerHandle;
 use crate::events::{MetadataEvent, MetadataUpdate};
 use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
-use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::{LogReader, RealDisk, Writer};
@@ -32,6 +32,8 @@ const LOG_CHANGES_MAX: usize = 8;
 #[derive(Clone)]
 pub(super) struct Shell {
     pub(super) me: BrokerId,
+    /// The cluster that the logs on the disk were written in, if any.
+    pub(super) cluster: Option<ClusterId>,
     /// Which of the owners this one is.
     pub(super) index: usize,
     pub(super) config: Config,
@@ -58,6 +60,8 @@ pub(super) struct Owner {
     pub(super) partitions: HashMap<TopicPartition, Hosted>,
     /// Logs that were found on the disk, and that metadata has not spoken of yet.
     recovered: HashMap<TopicPartition, LogState>,
+    /// Whether the first update has come, which is about all there is.
+    informed: bool,
     pub(super) followers: HashMap<BrokerId, FollowerLink>,
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
     /// Partitions that had no credit for a follower.
@@ -79,6 +83,7 @@ impl Owner {
             shell,
             partitions: HashMap::new(),
             recovered,
+            informed: false,
             followers: HashMap::new(),
             leaders: HashMap::new(),
             refused: HashMap::new(),
@@ -279,8 +284,27 @@ impl Owner {
             }
             self.step(partition, Event::Metadata(state));
         }
+        if !self.informed {
+            self.informed = true;
+            self.delete_forgotten(image);
+        }
         self.count(image);
         log_leaderships(image, &told);
+    }
+
+    /// Deletes the logs of topics that were deleted while this broker was away. Topic ids are never used again, so what
+    /// the cluster does not know it has deleted; if it is the cluster that wrote these logs.
+    fn delete_forgotten(&mut self, image: &Image) {
+        if image.cluster_id.is_none() || image.cluster_id != self.shell.cluster {
+            return;
+        }
+        let forgotten: Vec<_> =
+            self.recovered.keys().filter(|tp| !image.topics.contains_key(&tp.topic)).copied().collect();
+        for partition in forgotten {
+            info!(%partition, "Deleting a log whose topic was deleted while this broker was away");
+            self.recovered.remove(&partition);
+            self.shell.writer.submit(chronik_log::Op::Delete { partition }, Box::new(|| {}));
+        }
     }
 
     fn count(&mut self, image: &Image) {

@@ -6,7 +6,7 @@ use super::metrics::PartitionMetrics;
 use super::owner::{Owner, Shell};
 use crate::controller::ControllerHandle;
 use crate::events::Updates;
-use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::ids::{BrokerId, ClusterId, TopicPartition};
 use chronik_core::replication::{Config, LogState};
 use chronik_log::{LogReader, RealDisk, Writer};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ const TAIL_BYTES: usize = 32 << 20;
 pub struct PartitionsConfig {
     /// This broker.
     pub me: BrokerId,
+    /// The cluster that the recovered logs were written in; `None` on a new disk.
+    pub cluster: Option<ClusterId>,
     /// How many owner tasks.
     pub owners: usize,
     /// What replicas go by.
@@ -55,6 +57,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     {
         let shell = Shell {
             me: config.me,
+            cluster: config.cluster,
             index,
             config: config.replication,
             tail_bytes: TAIL_BYTES / n,

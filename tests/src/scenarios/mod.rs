@@ -11,6 +11,7 @@ mod hostile_frames;
 mod java_tools;
 pub mod memory;
 mod mutate;
+pub mod returning;
 pub mod start_orders;
 pub mod stopped_leader;
 

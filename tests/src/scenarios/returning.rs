@@ -1,0 +1,107 @@
+//! A broker that comes back to a cluster which went on without it: after a topic was deleted, with a wiped disk, and
+//! with a disk that has changed what was written to it.
+
+use super::Settings;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::metadata::Metadata;
+use crate::harness::wait;
+use crate::load::{Load, verify};
+use crate::report::Report;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+const KEPT: &str = "kept";
+const PARTITIONS: usize = 2;
+const AWAY: usize = 2;
+
+/// Each check leaves the cluster whole for the next.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    let metadata = Metadata::new(&cluster.bootstrap())?;
+    metadata.create_topic(KEPT, PARTITIONS as i32, 3, &[])?;
+    let load = Load::start("kept", &cluster.bootstrap(), KEPT, PARTITIONS, 500)?;
+    for (what, check) in [
+        ("what was deleted meanwhile goes from its disk, and nothing else", deleted_meanwhile as Check),
+        ("a wiped disk is filled again", wiped),
+        ("flipped bits are found at the start and repaired from the others", flipped_bits),
+    ] {
+        let outcome = check(&mut cluster, &metadata, &load).with_context(|| cluster.tails());
+        let failed = outcome.is_err();
+        report.check_result(what, outcome);
+        if failed {
+            println!("kept: {}", cluster.keep().display());
+            break;
+        }
+    }
+    Ok(())
+}
+
+type Check = fn(&mut Cluster, &Metadata, &Load) -> Result<String>;
+
+fn deleted_meanwhile(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
+    const DELETED: &str = "deleted";
+    wait::until("the kept topic on the disk", PATIENCE, || Ok((logs(cluster)?.len() == PARTITIONS).then_some(())))?;
+    let before = logs(cluster)?;
+    metadata.create_topic(DELETED, PARTITIONS as i32, 3, &[])?;
+    let doomed = Load::start(DELETED, &cluster.bootstrap(), DELETED, PARTITIONS, 500)?;
+    wait::until("both topics on the disk", PATIENCE, || Ok((logs(cluster)?.len() == 2 * PARTITIONS).then_some(())))?;
+    doomed.pause(PATIENCE)?;
+    drop(doomed);
+    cluster.kill(AWAY)?;
+    metadata.delete_topic(DELETED)?;
+    ensure!(logs(cluster)?.len() == 2 * PARTITIONS, "a broker that is not there deletes nothing");
+    come_back(cluster, metadata, load)?;
+    wait::until("the deleted topic to go", PATIENCE, || Ok((logs(cluster)? == before).then_some(())))?;
+    verify_all(cluster, load)
+}
+
+fn wiped(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
+    cluster.kill(AWAY)?;
+    fs::remove_dir_all(cluster.data_dir(AWAY))?;
+    come_back(cluster, metadata, load)?;
+    verify_all(cluster, load)
+}
+
+fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
+    // Stopped in order, so that what is changed is in the segments and no more in the write-ahead log alone.
+    cluster.stop(AWAY)?;
+    let damaged = logs(cluster)?.into_iter().next().context("a log")?;
+    let segment = damaged.join(format!("{:020}.log", 0));
+    let mut bytes = fs::read(&segment)?;
+    let middle = bytes.len() / 2;
+    *bytes.get_mut(middle).context("a segment that is not empty")? ^= 0x10;
+    fs::write(&segment, &bytes)?;
+    come_back(cluster, metadata, load)?;
+    let text = fs::read_to_string(cluster.log(AWAY))?;
+    ensure!(text.contains("The disk has lost records from this offset on"), "the damage was not noticed");
+    load.pause(PATIENCE)?;
+    let repaired = wait::until("the segment as it was", PATIENCE, || {
+        Ok(fs::read(&segment).ok().filter(|now| now.len() > middle).map(|now| now[middle]))
+    })?;
+    ensure!(repaired == bytes[middle] ^ 0x10, "the flipped bit is still there");
+    verify_all(cluster, load)
+}
+
+/// Starts the broker that is away, and waits until it is in every in-sync set while writes go on.
+fn come_back(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<()> {
+    load.resume();
+    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    cluster.start(AWAY)?;
+    metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
+    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    cluster.check_alive()
+}
+
+fn verify_all(cluster: &Cluster, load: &Load) -> Result<String> {
+    load.pause(PATIENCE)?;
+    verify(&cluster.bootstrap(), &[load])
+}
+
+/// The partitions' folders on the disk of the broker that comes and goes.
+fn logs(cluster: &Cluster) -> Result<BTreeSet<PathBuf>> {
+    let folder = cluster.data_dir(AWAY).join("log/partitions");
+    fs::read_dir(&folder).with_context(|| folder.display().to_string())?.map(|entry| Ok(entry?.path())).collect()
+}
