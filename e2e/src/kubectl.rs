@@ -44,6 +44,12 @@ impl Kubectl {
         command::output_with_input(&mut self.command(&["apply", "--filename", "-"]), &format!("---\n{yaml}"))
     }
 
+    /// What the API server would make of an object, as JSON; nothing is made.
+    pub(crate) fn try_create(&self, yaml: &str) -> anyhow::Result<String> {
+        let args = ["create", "--dry-run=server", "--output", "json", "--filename", "-"];
+        command::output_with_input(&mut self.command(&args), &format!("---\n{yaml}"))
+    }
+
     pub(crate) fn create_namespace(&self) -> anyhow::Result<()> {
         // Pods that do not hold to the restricted standard are refused.
         self.apply(&format!(

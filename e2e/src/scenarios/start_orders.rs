@@ -43,7 +43,8 @@ struct Run<'a> {
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     remember_absent_names(&environment.kubectl.within("kube-system"))?;
     timeline.say("the cluster's DNS remembers absent names for 30 s");
-    environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
+    hold_brokers(environment)?;
+    timeline.say("brokers' pods are held back");
     let new = |order, gap| Run::new(environment, timeline, order, gap);
     let mut results = Vec::new();
     for order in ORDERS {
@@ -92,8 +93,7 @@ impl<'a> Run<'a> {
 
     /// Three pods that are held back, and a client that tries.
     fn prepare(&self) -> anyhow::Result<()> {
-        self.kubectl.create_namespace()?;
-        self.kubectl.run(&["label", "namespace", self.kubectl.namespace(), "chronik.io/e2e=hold"])?;
+        create_held_namespace(&self.kubectl)?;
         self.kubectl.apply(
             "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
              spec: {storage: {size: 1Gi}}}",
@@ -151,6 +151,27 @@ impl<'a> Run<'a> {
         }
         (what, result.ok())
     }
+}
+
+/// Has brokers' pods held back in the namespaces that say so, and waits until the API server does it.
+fn hold_brokers(environment: &Environment) -> anyhow::Result<()> {
+    environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
+    let kubectl = environment.kubectl.within(&format!("{}-held", super::namespace(NAME)));
+    create_held_namespace(&kubectl)?;
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: held, labels: {chronik.io/cluster: held}}, \
+               spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
+               containers: [{name: held, image: held, securityContext: {allowPrivilegeEscalation: false, \
+               capabilities: {drop: [ALL]}}}]}}";
+    until("the hold on brokers' pods", PATIENCE, || {
+        let made: Value = serde_json::from_str(&kubectl.try_create(pod)?)?;
+        Ok(made["spec"]["schedulingGates"].is_array().then_some(()))
+    })?;
+    kubectl.delete_namespace()
+}
+
+fn create_held_namespace(kubectl: &Kubectl) -> anyhow::Result<()> {
+    kubectl.create_namespace()?;
+    kubectl.run(&["label", "namespace", kubectl.namespace(), "chronik.io/e2e=hold"]).map(|_| ())
 }
 
 fn release(kubectl: &Kubectl, id: usize) -> anyhow::Result<()> {
