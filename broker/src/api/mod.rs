@@ -18,7 +18,7 @@ mod offset_for_leader_epoch;
 mod produce;
 
 use crate::controller::ControllerHandle;
-use crate::partitions::Partitions;
+use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
 use crate::server::budget::{Budget, Share};
 use crate::wire::{Encode, Frame, Header, Request};
@@ -65,10 +65,12 @@ impl Handlers {
 
     /// Begins a request: what it appends is on its way to the partitions when this returns, so the order of calls
     /// is the order of appends. All else is done when the reply is polled.
-    pub(crate) fn begin(self: &Arc<Self>, header: Header, request: Request) -> Reply {
+    ///
+    /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk.
+    pub(crate) fn begin(self: &Arc<Self>, header: Header, request: Request, hold: &Hold) -> Reply {
         let this = Arc::clone(self);
         match request {
-            Request::Produce(r) => produce::begin(this, header, r),
+            Request::Produce(r) => produce::begin(this, header, r, hold),
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),

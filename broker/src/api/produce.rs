@@ -6,6 +6,7 @@
 
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
+use crate::partitions::Hold;
 use crate::wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
 };
@@ -59,15 +60,14 @@ impl Refusal {
     }
 }
 
-pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest) -> Reply {
+pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest, hold: &Hold) -> Reply {
     let acks = match request.acks {
         0 => Some(Acks::None),
         1 => Some(Acks::Leader),
         -1 => Some(Acks::All),
         _ => None,
     };
-    let transactional = request.transactional_id.is_some();
-    let begun = start(&handlers, header, request, acks, transactional);
+    let begun = start(&handlers, header, request, acks, hold);
     if acks == Some(Acks::None) {
         Box::pin(finish_unacknowledged(begun))
     } else {
@@ -79,7 +79,8 @@ pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceReq
 }
 
 /// Hands every batch to its owner.
-fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, txn: bool) -> Begun {
+fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, hold: &Hold) -> Begun {
+    let transactional = request.transactional_id.is_some();
     let image = handlers.controller.image();
     let deadline = Instant::now() + millis(request.timeout_ms);
     let mut records = Vec::new();
@@ -112,13 +113,13 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
         let admitted = match acks {
             None => Err(ErrorCode::INVALID_REQUIRED_ACKS.into()),
             // Fatal to the client, and says what is missing: retrying would not help.
-            Some(_) if txn => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
+            Some(_) if transactional => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
             Some(acks) => topic
                 .map_err(Refusal::from)
                 .and_then(|topic| Ok((topic, find_partition(topic, begun.index)?)))
                 .and_then(|(topic, partition)| {
                     let batch = admit(batch, header.version, max_bytes(topic, handlers))?;
-                    Ok((partition, handlers.partitions.produce(partition, batch, acks)))
+                    Ok((partition, handlers.partitions.produce(partition, batch, acks, Arc::clone(hold))))
                 }),
         };
         begun.state = match admitted {

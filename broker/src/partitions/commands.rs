@@ -1,14 +1,13 @@
 //! Carrying out what a replica wants.
 
+use super::handle::Hold;
 use super::input::Input;
 use super::owner::Owner;
 use crate::controller::{AlterPartition, ControllerError};
-use crate::replication::BatchCredit;
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
-use std::sync::Arc;
 use std::time::Duration;
 use tracing::error;
 
@@ -16,9 +15,9 @@ use tracing::error;
 const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
 
 impl Owner {
-    pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, credit: Option<&Arc<BatchCredit>>) {
+    pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, hold: Option<&Hold>) {
         match command {
-            Command::Append { batch } => self.append(partition, batch, credit.cloned()),
+            Command::Append { batch } => self.append(partition, batch, hold.cloned()),
             Command::Truncate { to } => self.truncate(partition, to),
             Command::Reply { ticket, result } => {
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
@@ -49,7 +48,7 @@ impl Owner {
         }
     }
 
-    fn append(&mut self, partition: TopicPartition, batch: RecordBatch, credit: Option<Arc<BatchCredit>>) {
+    fn append(&mut self, partition: TopicPartition, batch: RecordBatch, hold: Option<Hold>) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
         let (base, end, bytes) = (batch.header().base_offset, batch.header().end_offset(), batch.bytes().len());
         hosted.tail.push(batch.clone());
@@ -58,7 +57,7 @@ impl Owner {
         self.evict_tails();
         let owners = self.shell.owners.clone();
         let done = move || {
-            drop(credit);
+            drop(hold);
             owners.send(partition, Input::Durable { partition, end });
         };
         self.shell.writer.submit(Op::Append { partition, batch }, Box::new(done));

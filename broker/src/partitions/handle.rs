@@ -4,6 +4,7 @@ use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
+use std::any::Any;
 use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -12,6 +13,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub struct Partitions {
     owners: Arc<[mpsc::UnboundedSender<Request>]>,
 }
+
+/// What a batch's memory was counted against. It goes with the batch until that is on the disk: an answer may come
+/// earlier, and would make room for the next batch.
+pub type Hold = Arc<dyn Any + Send + Sync>;
 
 /// One question, with the way back.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub enum Request {
         batch: RecordBatch,
         /// When to answer.
         acks: Acks,
+        /// Let go of when the batch is on the disk, or not wanted.
+        hold: Hold,
         /// The answer.
         reply: oneshot::Sender<Result<Produced, ProduceError>>,
     },
@@ -186,9 +193,10 @@ impl Partitions {
         partition: TopicPartition,
         batch: RecordBatch,
         acks: Acks,
+        hold: Hold,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::Produce { partition, batch, acks, reply });
+        self.send(partition, Request::Produce { partition, batch, acks, hold, reply });
         answer
     }
 

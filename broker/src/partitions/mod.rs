@@ -13,7 +13,7 @@ mod registry;
 mod tail;
 mod timestamps;
 
-pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
+pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};

@@ -1,13 +1,13 @@
 //! The owner of a share of this broker's partitions: one task, which brings events to their replicas and
 //! carries out what those want. It waits for nothing but its queues.
 
-use super::handle::{Partitions, Request};
+use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use crate::controller::ControllerHandle;
 use crate::events::{MetadataEvent, MetadataUpdate};
-use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
+use crate::replication::{FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
@@ -190,7 +190,8 @@ impl Owner {
                 }
             }
             Input::FromLeader { partition, leader_epoch, stream, message, credit } => {
-                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, credit);
+                let hold = credit.map(|credit| Arc::new(credit) as Hold);
+                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold);
             }
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
@@ -200,7 +201,7 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Produce { partition, batch, acks, reply } => {
+            Request::Produce { partition, batch, acks, hold, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 let Some(hosted) = self.partitions.get_mut(&partition) else {
@@ -208,7 +209,7 @@ impl Owner {
                     return;
                 };
                 hosted.tickets.insert(ticket, reply);
-                self.step(partition, Event::Produce { ticket, batch, acks });
+                self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(hold));
             }
             Request::Fetch { partition, spec, reply } => self.fetch(partition, &spec, reply),
             Request::Offset { partition, current_epoch, spec, reply } => {
@@ -232,15 +233,14 @@ impl Owner {
         }
     }
 
-    fn step_with(&mut self, partition: TopicPartition, event: Event, credit: Option<BatchCredit>) {
-        let credit = credit.map(Arc::new);
-        self.step_one(partition, event, credit.as_ref());
+    fn step_with(&mut self, partition: TopicPartition, event: Event, hold: Option<Hold>) {
+        self.step_one(partition, event, hold.as_ref());
         while let Some((partition, event)) = self.pending.pop_front() {
             self.step_one(partition, event, None);
         }
     }
 
-    fn step_one(&mut self, partition: TopicPartition, event: Event, credit: Option<&Arc<BatchCredit>>) {
+    fn step_one(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
@@ -251,7 +251,7 @@ impl Owner {
             hosted.replica.step(now, event, &mut out);
         }
         for command in out.drain(..) {
-            self.carry_out(partition, command, credit);
+            self.carry_out(partition, command, hold);
         }
         self.out = out;
     }

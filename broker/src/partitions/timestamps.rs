@@ -5,7 +5,7 @@ use super::handle::{FoundOffset, OffsetSpec, ReadError};
 use super::records::{self, Stamp};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
-use chronik_log::{LogReader, RealDisk};
+use chronik_log::{LogReader, ReadError as LogReadError, RealDisk};
 use tracing::error;
 
 /// What is looked for, and where.
@@ -23,13 +23,16 @@ impl Search {
     pub(super) fn run(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, ReadError> {
         let on_disk_end = newest.first().map_or(self.up_to, |b| b.header().base_offset.min(self.up_to));
         let mut best: Option<BatchHeader> = None;
-        reader
-            .scan(self.partition, self.from, |header| {
-                if header.end_offset() <= on_disk_end {
-                    self.consider(header, &mut best);
-                }
-            })
-            .map_err(|e| self.failed(&e))?;
+        let scanned = reader.scan(self.partition, self.from, |header| {
+            if header.end_offset() <= on_disk_end {
+                self.consider(header, &mut best);
+            }
+        });
+        match scanned {
+            // The log begins with the first batch that is on the disk.
+            Ok(()) | Err(LogReadError::UnknownPartition(_)) => {}
+            Err(error) => return Err(self.failed(&error)),
+        }
         for batch in newest.iter().filter(|b| b.header().end_offset() <= self.up_to) {
             self.consider(batch.header(), &mut best);
         }

@@ -4,9 +4,9 @@
 //! a client that does not read its answers is not read either.
 
 use super::Shared;
-use super::budget::Share;
 use super::frames::{FrameError, Frames};
 use crate::api::{Handlers, Outcome, Reply};
+use crate::partitions::Hold;
 use crate::wire::{Request, RequestKind, WireError};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
@@ -37,8 +37,8 @@ struct Waiting {
     api: RequestKind,
     started: Instant,
     request_len: usize,
-    /// Held until the answer is written.
-    _share: Share,
+    /// Held until the answer is written, and what it appended is on the disk.
+    _hold: Hold,
 }
 
 /// Why a connection ends.
@@ -138,14 +138,15 @@ async fn read_requests(
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
                 open.fetch_add(1, Ordering::Relaxed);
-                room.send(Waiting { reply, api: header.api, started, request_len, _share: share });
+                room.send(Waiting { reply, api: header.api, started, request_len, _hold: Arc::new(share) });
                 continue;
             }
             Err(e) => return e.into(),
         };
-        let reply = shared.api.begin(header, request);
+        let hold: Hold = Arc::new(share);
+        let reply = shared.api.begin(header, request, &hold);
         open.fetch_add(1, Ordering::Relaxed);
-        room.send(Waiting { reply, api: header.api, started, request_len, _share: share });
+        room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold });
     }
 }
 

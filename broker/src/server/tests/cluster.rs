@@ -4,7 +4,9 @@ use crate::controller::handle::Request as ControllerRequest;
 use crate::controller::{ControllerHandle, CreateTopic, Registration, TopicError};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
-use crate::partitions::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, Partitions, ReadError};
+use crate::partitions::{
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError,
+};
 use crate::server::{ServerConfig, serve};
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Topic};
 use chronik_core::ids::{
@@ -35,6 +37,8 @@ pub(super) struct Logs {
     /// Acknowledgements are kept back until they are released.
     pub(super) hold: bool,
     held: Vec<ProduceReply>,
+    /// What batches that are not on the disk yet keep, if they are to be slow to get there.
+    pub(super) on_their_way: Option<Vec<Hold>>,
     pub(super) refuse_produce: Option<ProduceError>,
     pub(super) refuse_read: Option<ReadError>,
     waiters: Vec<Weak<Notify>>,
@@ -98,7 +102,10 @@ impl Logs {
 
     fn handle(&mut self, request: PartitionRequest) {
         match request {
-            PartitionRequest::Produce { partition, batch, reply, .. } => {
+            PartitionRequest::Produce { partition, batch, hold, reply, .. } => {
+                if let Some(on_their_way) = &mut self.on_their_way {
+                    on_their_way.push(hold);
+                }
                 let result = match self.refuse_produce {
                     Some(error) => Err(error),
                     None => Ok(self.append(partition, batch)),

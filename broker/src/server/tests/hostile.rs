@@ -130,6 +130,20 @@ async fn requests_beyond_the_budget_wait_for_each_other_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn what_is_not_on_the_disk_counts_even_if_nobody_waits_for_it() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
+    cluster.topic("t", 1);
+    cluster.logs().on_their_way = Some(Vec::new());
+    let mut client = Client::connect(cluster.address).await;
+    client.send(9, &produce("t", 0, batch(1, 900_000).freeze())).await;
+    client.ask(9, &produce("t", -1, batch(1, 10).freeze())).await;
+    assert!(metric(&cluster, BUDGET_USED) > 900_000, "the first has no answer, and is on its way to the disk");
+    cluster.logs().on_their_way = None;
+    drop(client);
+    all_is_given_back(&cluster).await;
+}
+
+#[tokio::test]
 async fn a_frame_that_does_not_go_on_is_given_up() {
     let cluster = Cluster::start_with(|c| c.stall_timeout = Duration::from_millis(50)).await;
     let mut client = Client::connect(cluster.address).await;
