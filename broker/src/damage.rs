@@ -12,10 +12,28 @@ use chronik_core::ids::TopicPartition;
 use chronik_core::replication::LogState;
 use chronik_log::{Log, LogReader, Op, ReadError, RealDisk, RecoveredPartition};
 use std::collections::HashMap;
+use std::path::Path;
 use tracing::warn;
 
 /// What whole partitions' logs say of themselves.
 pub(crate) type LogStates = HashMap<TopicPartition, LogState>;
+
+/// A log that is gone, from a directory that was part of a cluster, must not pass for an empty one under the identity
+/// that others count on.
+pub(crate) fn is_there(log: &Path, identity: &mut Identity, has_peers: bool) -> anyhow::Result<()> {
+    if identity.cluster_id().is_none() || Log::exists(&RealDisk, log)? {
+        return Ok(());
+    }
+    let log = log.display();
+    if !has_peers {
+        bail!(
+            "{log} holds no log, though this broker has been part of a cluster, and there is no other broker to repair \
+             it from: restore the data directory from a copy, or start with an empty one"
+        );
+    }
+    warn!("{log} holds no log, though this broker has been part of a cluster: it begins as with an empty disk");
+    Ok(identity.renew_directory()?)
+}
 
 /// Reads all that was recovered, with every CRC, and marks the partitions that do not read as they were written. The
 /// states are those of the others.
@@ -93,14 +111,14 @@ fn log_state(reader: &LogReader<RealDisk>, of: &RecoveredPartition) -> Result<Lo
 mod tests {
     use super::*;
     use bytes::{Bytes, BytesMut};
-    use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
+    use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, PartitionId, TopicId};
     use chronik_core::record::RecordBatch;
     use chronik_log::Options;
     use kafka_protocol::records::{
         Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
         RecordBatchEncoder, RecordEncodeOptions, TimestampType,
     };
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     fn tp(n: i32) -> TopicPartition {
         TopicPartition { topic: TopicId::default(), partition: PartitionId(n) }
@@ -178,6 +196,25 @@ mod tests {
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
         assert_eq!(ends(&inspect(&log.reader(), recovered).unwrap().0), [(None, 3), (None, 1)]);
+    }
+
+    #[test]
+    fn a_log_that_is_gone_does_not_pass_for_an_empty_one() {
+        let dir = written();
+        let log = dir.path().join("log");
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let directory = identity.directory_id();
+        std::fs::rename(&log, dir.path().join("elsewhere")).unwrap();
+        is_there(&log, &mut identity, false).unwrap();
+        assert_eq!(identity.directory_id(), directory, "a directory that was never in a cluster has nothing to lose");
+        identity.belongs_to(ClusterId::default()).unwrap();
+        assert!(is_there(&log, &mut identity, false).unwrap_err().to_string().contains("holds no log"));
+        is_there(&log, &mut identity, true).unwrap();
+        assert_ne!(identity.directory_id(), directory);
+        let renewed = identity.directory_id();
+        std::fs::rename(dir.path().join("elsewhere"), &log).unwrap();
+        is_there(&log, &mut identity, true).unwrap();
+        assert_eq!(identity.directory_id(), renewed);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,10 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+/// The log's folder in the data directory.
+const LOG_DIR: &str = "log";
 /// Record bytes of one partition on their way to one follower at most.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read.
 const CATCH_UP_BYTES: usize = 1 << 20;
+/// Open files that are neither the log's nor clients': peers' connections, the metadata log, listeners.
+const OTHER_FILES: usize = 256;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
 /// How long the parts may take to stop.
@@ -79,8 +84,9 @@ impl Node {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
-        let (mut log, recovered) = open_log(dir, config)?;
         let mut identity = Identity::load(dir, config.id)?;
+        damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
+        let (mut log, recovered) = open_log(dir, config)?;
         let found = damage::inspect(&log.reader(), recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
@@ -191,7 +197,7 @@ fn replication_times(config: &Config) -> replication::Config {
 
 fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
     let options = Options { segment_bytes: config.segment_bytes as u64, ..Options::default() };
-    Log::open(RealDisk, &data_dir.join("log"), options)
+    Log::open(RealDisk, &data_dir.join(LOG_DIR), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
@@ -220,12 +226,23 @@ fn server_config(config: &Config) -> ServerConfig {
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
-        max_connections: config.max_connections,
+        max_connections: config.max_connections.min(files_for_connections()),
         idle_timeout: config.connections_max_idle,
         properties: config.properties(),
         ..ServerConfig::new(config.id)
     }
 }
+
+/// How many connections the process may have open beside the log's files; raises its limit as far as it may. Without
+/// one, strangers' connections could take the file that the log needs next.
+fn files_for_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let files = now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    files.saturating_sub(Options::default().max_open_files + OTHER_FILES)
+}
+
 fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
     let member = |m: &config::Member| Member {
         id: m.id,

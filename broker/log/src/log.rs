@@ -65,6 +65,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Whether there is a log in the directory that [`Self::open`] would continue.
+    pub fn exists(disk: &D, dir: &Path) -> io::Result<bool> {
+        disk.exists(&checkpoint::path(dir))
+    }
+
     /// Writes committed operations into the partitions' segments, where readers see them, without sync; all
     /// committed operations have to come by here, in order. Makes a checkpoint when one is due.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), LogError> {

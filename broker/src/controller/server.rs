@@ -94,7 +94,8 @@ impl Service {
             return Ok(());
         }
         let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
-        if self.log.last_index().is_some() || !founders.iter().any(mine) {
+        // Who has been in a cluster is no founder of it: if its log is gone, so is what it voted for.
+        if self.links.cluster_id().is_some() || self.log.last_index().is_some() || !founders.iter().any(mine) {
             return Err(Status::failed_precondition(
                 "this voter's disk is new: it does not vote before it has caught up",
             ));

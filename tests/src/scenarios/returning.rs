@@ -1,5 +1,5 @@
-//! A broker that comes back to a cluster which went on without it: after a topic was deleted, with a wiped disk, and
-//! with a disk that has changed what was written to it.
+//! A broker that comes back to a cluster which went on without it: after a topic was deleted, with a disk that
+//! was wiped as a whole or in part, and with one that has changed what was written to it.
 
 use super::Settings;
 use crate::harness::cluster::{Cluster, PATIENCE};
@@ -26,6 +26,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for (what, check) in [
         ("what was deleted meanwhile goes from its disk, and nothing else", deleted_meanwhile as Check),
         ("a wiped disk is filled again", wiped),
+        ("an emptied log folder is filled again", emptied),
         ("flipped bits are found at the start and repaired from the others", flipped_bits),
     ] {
         let outcome = check(&mut cluster, &metadata, &load).with_context(|| cluster.tails());
@@ -62,6 +63,16 @@ fn wiped(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<Stri
     cluster.kill(AWAY)?;
     fs::remove_dir_all(cluster.data_dir(AWAY))?;
     come_back(cluster, metadata, load)?;
+    verify_all(cluster, load)
+}
+
+/// The identity stays: what was there must not be believed to be there.
+fn emptied(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
+    cluster.kill(AWAY)?;
+    fs::remove_dir_all(cluster.data_dir(AWAY).join("log"))?;
+    come_back(cluster, metadata, load)?;
+    let text = fs::read_to_string(cluster.log(AWAY))?;
+    ensure!(text.contains("holds no log"), "nothing was said of the missing log");
     verify_all(cluster, load)
 }
 
