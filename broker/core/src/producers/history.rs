@@ -21,6 +21,8 @@ struct Written {
 pub(super) struct History {
     epoch: ProducerEpoch,
     last_timestamp_ms: i64,
+    /// The first batch that was seen of this incarnation was its first: all before the oldest remembered one was seen.
+    from_start: bool,
     /// Oldest first; `len` of them are set.
     batches: [Written; REMEMBERED],
     len: usize,
@@ -41,6 +43,7 @@ impl History {
         let mut history = Self {
             epoch: header.producer_epoch,
             last_timestamp_ms: header.max_timestamp,
+            from_start: header.base_sequence == 0,
             batches: [Written::default(); REMEMBERED],
             len: 0,
         };
@@ -52,6 +55,7 @@ impl History {
     pub(super) fn push(&mut self, header: &BatchHeader) {
         if header.producer_epoch != self.epoch {
             self.epoch = header.producer_epoch;
+            self.from_start = header.base_sequence == 0;
             self.len = 0;
         }
         if self.len == REMEMBERED {
@@ -87,7 +91,7 @@ impl History {
         // Sequences wrap, so "before" means: less than half of all sequences behind.
         let behind = next.wrapping_sub(after(range.1)) & i32::MAX;
         let remembered = next.wrapping_sub(batches[0].base_sequence) & i32::MAX;
-        if behind >= remembered && behind < i32::MAX / 2 {
+        if self.from_start && behind >= remembered && behind < i32::MAX / 2 {
             return Place::Before(batches[0].base_offset);
         }
         Place::Elsewhere

@@ -31,6 +31,8 @@ pub struct Producers {
 pub enum Check {
     /// Append it.
     New,
+    /// Append it, if there is no reason against it: nothing is known of the producer, which may have been forgotten.
+    Unknown,
     /// It is in the log already, at these offsets.
     Duplicate(Range<Offset>),
     /// It repeats a batch that lies before this offset, and is no longer remembered.
@@ -70,7 +72,11 @@ impl Producers {
         let Some(history) = self.by_id.get(&id) else {
             // A log that was never cut at its start and has forgotten nobody proves that this producer has not
             // written: its first batch, or batches, are lost or still on their way.
-            return if self.forgot || header.base_sequence == 0 { Check::New } else { Check::OutOfOrder };
+            return match header.base_sequence {
+                0 => Check::New,
+                _ if self.forgot => Check::Unknown,
+                _ => Check::OutOfOrder,
+            };
         };
         match history.place(header) {
             Place::Next => Check::New,

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// How long after a failed `AlterPartition` the next one is made.
 const RETRY_ALTER: Duration = Duration::from_millis(50);
+/// A follower that is outside of the ISR and not further behind than this is waited for.
+const JOINING_LAG: Duration = Duration::from_millis(200);
 
 /// One leadership, from its start to its end.
 #[derive(Debug)]
@@ -123,12 +125,20 @@ impl Leader {
         }
         let too_few = acks == Acks::All && self.isr.committed().len() < cx.state().min_insync_replicas;
         let log_start = cx.log.start;
-        match cx.log.producers.check(batch.header()) {
-            Check::New if too_few => {
+        let check = match cx.log.producers.check(batch.header()) {
+            // What a refusal kept out comes first: this batch would make it look like an old duplicate.
+            Check::Unknown => match self.gaps.why(batch.header()) {
+                Some(error) => return Err(error),
+                None => Check::New,
+            },
+            check => check,
+        };
+        match check {
+            Check::New | Check::Unknown if too_few => {
                 self.gaps.refused(batch.header(), ProduceError::NotEnoughReplicas);
                 Err(ProduceError::NotEnoughReplicas)
             }
-            Check::New => {
+            Check::New | Check::Unknown => {
                 self.gaps.closed(batch.header());
                 let base_offset = cx.log.end;
                 self.append(cx, batch);
@@ -289,6 +299,11 @@ impl Leader {
             } else {
                 high_watermark::committed(&self.isr, cx.state().min_insync_replicas, durable)
             };
+            // A follower that is a moment behind would stay so as long as others are faster: it is waited for, so that
+            // it can join.
+            let joining =
+                self.followers.keys().filter(|id| self.is_about_to_join(cx, **id)).filter_map(|id| durable(*id));
+            let committed = committed.map(|to| joining.fold(to, Offset::min));
             if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
                 cx.out.push(Command::Wake);
             }
@@ -349,6 +364,14 @@ impl Leader {
         let due = cx.log.high_watermark.max(self.epoch_start);
         let reached = progress.durable().is_some_and(|d| d >= due);
         reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
+    }
+
+    /// Whether a follower outside of the ISR lacks nothing but the last moment's records.
+    fn is_about_to_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        let Some(progress) = self.followers.get(&id) else { return false };
+        let proven = progress.broker_epoch();
+        let near = cx.now.since(progress.caught_up_at) <= JOINING_LAG;
+        near && !self.isr.committed().contains(&id) && proven.is_some() && proven == alive(cx.state(), id)
     }
 
     /// Keeps the followers in step with the assignment.

@@ -124,11 +124,12 @@ impl Progress {
         let (Some(durable), Some(_)) = (self.durable, &self.stream) else { return };
         if durable >= log_end {
             self.caught_up_at = now;
-            self.mark = (log_end, now);
         } else if durable >= self.mark.0 {
             self.caught_up_at = self.caught_up_at.max(self.mark.1);
-            self.mark = (log_end, now);
+        } else {
+            return;
         }
+        self.mark = (log_end, now);
     }
 
     pub(super) fn valid(&self, log_end: Offset) -> bool {

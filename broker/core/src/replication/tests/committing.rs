@@ -107,7 +107,7 @@ fn the_high_watermark_stays_when_a_member_joins_that_has_less() {
     let mut b = Bench::leading();
     b.produce(1, batch(1));
     b.durable(1);
-    b.ack(2, 1, 1, 1);
+    b.after(300).ack(2, 1, 1, 1);
     b.metadata(1, (1, 2), &[1, 2]);
     assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
     b.step(Event::Metadata(state(1, (1, 3), &[1, 2, 3], &[])));

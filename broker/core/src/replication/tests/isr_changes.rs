@@ -4,13 +4,13 @@ use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
-/// Leader in epoch 1 with 2 in sync, and 3 at offset 1 of 2 committed ones.
+/// Leader in epoch 1 with 2 in sync, and 3 for a while at offset 1 of 2 committed ones.
 fn with_3_behind() -> Bench {
     let mut b = Bench::leading();
     b.produce(1, batch(1));
     b.produce(2, batch(1));
     b.durable(2);
-    b.ack(2, 1, 2, 2);
+    b.after(300).ack(2, 1, 2, 2);
     b.metadata(1, (1, 2), &[1, 2]);
     assert_eq!(b.ack(3, 1, 1, 1), [""; 0], "its disk has less than is committed");
     b
@@ -154,4 +154,25 @@ fn only_one_change_is_asked_for_at_a_time() {
     assert_eq!(b.step(answer), [""; 0], "an answer to another request says nothing");
     assert_eq!(b.replica.isr().unwrap().state(), IsrState::PendingShrink);
     assert_eq!(b.replica.leader_epoch(), LeaderEpoch(1));
+}
+
+#[test]
+fn a_follower_that_is_always_a_moment_behind_joins_all_the_same() {
+    let mut b = with_3_behind();
+    let joined = (3..20).any(|n| {
+        b.produce(n as u64, batch(1));
+        b.durable(n);
+        b.ack(2, 1, n, n);
+        b.after(1).ack(3, 1, n - 1, n - 1).iter().any(|c| c == "alter p2 isr 1,2,3")
+    });
+    assert!(joined, "a load that never pauses must not keep it out");
+}
+
+#[test]
+fn a_follower_that_is_far_behind_is_not_waited_for() {
+    let mut b = with_3_behind();
+    b.after(1_000);
+    b.produce(3, batch(1));
+    b.durable(3);
+    assert_eq!(b.ack(2, 1, 3, 3), ["wake", "reply 3 at 2"]);
 }

@@ -1,6 +1,6 @@
 //! Retries of idempotent producers.
 
-use super::bench::Bench;
+use super::bench::{Bench, log};
 use crate::ids::Offset;
 use crate::record::RecordBatch;
 use crate::record::testing::BatchBuilder;
@@ -88,4 +88,37 @@ fn an_older_duplicate_than_is_remembered_is_only_called_so_when_it_is_committed(
     b.both_ack(7);
     assert_eq!(b.produce(11, sequence(0, 1)), ["reply 11 DuplicateSequence"]);
     assert_eq!(b.produce(12, sequence(2, 1)), ["reply 12 at 2"]);
+}
+
+/// A leader that has forgotten producers.
+fn forgetful() -> Bench {
+    let mut log = log(0, &[]);
+    log.producers.log_start_moved();
+    let mut b = Bench::new(log);
+    b.metadata(1, (1, 1), &[1, 2, 3]);
+    for follower in [2, 3] {
+        b.subscribe(follower, 1, 1, 0, None);
+    }
+    b
+}
+
+#[test]
+fn what_follows_a_refused_batch_is_not_taken_for_the_first_of_a_forgotten_producer() {
+    let mut b = forgetful();
+    b.metadata(1, (1, 2), &[1]);
+    assert_eq!(b.produce(1, sequence(0, 1)), ["reply 1 NotEnoughReplicas"]);
+    b.metadata(1, (1, 3), &[1, 2]);
+    assert_eq!(b.produce(2, sequence(1, 1)), ["reply 2 NotEnoughReplicas"]);
+    assert_eq!(b.produce(3, sequence(0, 1))[0], "append 0..1 e1");
+    assert_eq!(b.produce(4, sequence(1, 1))[0], "append 1..2 e1");
+}
+
+#[test]
+fn what_came_before_the_first_known_batch_is_not_called_a_duplicate() {
+    let mut b = forgetful();
+    assert_eq!(b.produce(1, sequence(1, 1))[0], "append 0..1 e1", "its producer may have been forgotten");
+    b.durable(1);
+    b.both_ack(1);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
+    assert_eq!(b.produce(2, sequence(0, 1)), ["reply 2 OutOfOrderSequence"], "nobody knows whether it is in the log");
 }
