@@ -59,6 +59,8 @@ fn host_name() -> Option<String> {
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::new("info,openraft=off,h2=warn,hyper=warn,tonic=warn,tower=warn");
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+    // Nobody can be told that a line could not be written: trying to would end the process.
+    let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -73,8 +75,8 @@ fn stop_on_signal(stop: CancellationToken, until_stdin_ends: bool) -> std::io::R
             _ = interrupt.recv() => "SIGINT",
             () = stdin_ends(), if until_stdin_ends => "end of standard input",
         };
-        info!(reason, "Stopping");
         stop.cancel();
+        info!(reason, "Stopping");
     })
 }
 

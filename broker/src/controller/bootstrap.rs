@@ -3,7 +3,8 @@
 //! A voter without a log asks the other voters whether they have one. When a majority of the voters, itself
 //! included, is empty, and nobody knows of a cluster, it founds one with the configured voters as its first
 //! entry and stands for election at once. Several may do so at the same time: the entry is the same for all.
-//! When anybody knows of a cluster it never founds one, and waits for the leader to find it.
+//! While anybody knows of a cluster it founds none, and waits for the leader to find it. Only what each voter said
+//! last counts, and who has not said anything yet is given a moment.
 
 use super::links::Links;
 use super::proto::{self, probe_response::State};
@@ -15,12 +16,15 @@ use chronik_core::ids::{BrokerId, ClusterId, DirectoryId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 /// A probe waits this long for a connection and its answer, then begins anew.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between probes of a voter that is not empty, or not in order.
+/// Between probes of one voter.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a voter that may found a cluster waits for what the others say.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// What this voter has, for who asks.
 pub(super) fn own_state(log: &LogStore, cluster_id: Option<ClusterId>) -> State {
@@ -44,34 +48,43 @@ pub(super) struct Bootstrap {
 impl Bootstrap {
     /// Ends when there is a cluster.
     pub(super) async fn run(self) {
-        if !self.is_empty() {
-            return;
-        }
-        let mut empty = BTreeMap::from([(self.me, self.directory)]);
+        let others: Vec<BrokerId> = self.voters.iter().map(|(id, _)| *id).filter(|id| *id != self.me).collect();
         let mut probes = JoinSet::new();
-        for (id, _) in self.voters.iter().filter(|(id, _)| *id != self.me) {
+        for id in &others {
             probes.spawn(probe(self.links.clone(), *id, Duration::ZERO));
         }
+        let mut said: BTreeMap<BrokerId, (State, DirectoryId)> = BTreeMap::new();
+        let mut waits_for = None;
         while self.is_empty() {
-            if empty.len() > self.voters.len() / 2 {
-                self.found(empty).await;
-                return;
+            let mut empty = BTreeMap::from([(self.me, self.directory)]);
+            empty
+                .extend(said.iter().filter(|(_, (state, _))| *state == State::Empty).map(|(id, (_, dir))| (*id, *dir)));
+            let known = said.values().any(|(state, _)| *state == State::Established);
+            let may_found = !known && empty.len() > self.voters.len() / 2;
+            if may_found {
+                // Whoever knows of a cluster is as quick to say so as those were who do not.
+                let until = *waits_for.get_or_insert_with(|| Instant::now() + SETTLING);
+                if said.len() == others.len() || Instant::now() >= until {
+                    return self.found(empty).await;
+                }
+            } else {
+                waits_for = None;
             }
             // Woken now and then as well, to see whether a leader has come by.
-            let answer = tokio::time::timeout(PAUSE, probes.join_next()).await;
-            let Ok(Some(Ok((id, answer)))) = answer else { continue };
+            let wake = waits_for.unwrap_or_else(|| Instant::now() + PAUSE);
+            let Ok(Some(Ok((id, answer)))) = timeout_at(wake, probes.join_next()).await else { continue };
             match answer {
-                Some((State::Empty, directory)) => {
-                    empty.insert(id, directory);
+                Some(answer) => {
+                    let before = said.insert(id, answer);
+                    if answer.0 == State::Established && before != Some(answer) {
+                        tracing::info!("broker {id} has a cluster already: waiting for its leader");
+                    }
                 }
-                Some((State::Established, _)) => {
-                    tracing::info!("broker {id} has a cluster already: waiting for its leader");
-                    return;
-                }
-                _ => {
-                    probes.spawn(probe(self.links.clone(), id, PAUSE));
+                None => {
+                    said.remove(&id);
                 }
             }
+            probes.spawn(probe(self.links.clone(), id, PAUSE));
         }
     }
 

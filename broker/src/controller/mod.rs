@@ -183,7 +183,17 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
     let acks = Acks::default();
-    let network = raft_network::Network { links: links.clone(), log: log.clone(), acks: acks.clone() };
+    let network = raft_network::Network {
+        me,
+        voters: config.voters.iter().map(|(id, _)| *id).collect(),
+        lately: config.timings.election_max,
+        links: links.clone(),
+        log: log.clone(),
+        acks: acks.clone(),
+    };
+    if config.voters.len() > 1 {
+        log.forget_leadership(me);
+    }
     let raft = Raft::new(me, raft_config(&config, log.standing().proven)?, network, log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;

@@ -52,21 +52,35 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
         let (commands, replies): (Vec<_>, Vec<_>) = proposals.drain(..).map(|p| (p.command, p.reply)).unzip();
         // openraft says "forward to the leader" of an entry that it never took and of one that was overwritten
         // by a new leader alike; only what is known before is certain.
-        let leads = raft.server_metrics().borrow().current_leader == Some(me);
-        let result = if leads { Some(raft.client_write(Batch(commands)).await) } else { None };
+        let mut metrics = raft.server_metrics();
+        let (leads, term) = {
+            let metrics = metrics.borrow();
+            (metrics.current_leader == Some(me), metrics.vote.leader_id().term)
+        };
+        if !leads {
+            refuse(replies, ProposeError::NotLeader);
+            continue;
+        }
+        let result = tokio::select! {
+            result = raft.client_write(Batch(commands)) => result,
+            // openraft has no answer for an entry whose place a snapshot of the next leader takes.
+            _ = metrics.wait_for(|m| m.current_leader != Some(me) || m.vote.leader_id().term != term) => {
+                refuse(replies, ProposeError::Unknown);
+                continue;
+            }
+        };
         // Who asked may have given up: then nobody takes the answer.
         match result {
-            Some(Ok(written)) => {
+            Ok(written) => {
                 let offset = MetadataOffset(written.log_id.index);
                 for (reply, outcome) in replies.into_iter().zip(written.data) {
                     let _ = reply.send(Ok((outcome, offset)));
                 }
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%error, "a metadata entry has no known outcome");
                 refuse(replies, ProposeError::Unknown);
             }
-            None => refuse(replies, ProposeError::NotLeader),
         }
     }
 }

@@ -37,7 +37,8 @@ impl Publisher {
         let (updates, receiver) = mpsc::unbounded_channel();
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut subscriber = Subscriber { updates, started: false };
-        if subscriber.deliver(&self.image.borrow(), &[], self.registered()) {
+        let image = self.image.borrow().clone();
+        if subscriber.deliver(&image, &[], self.registered(&image)) {
             subscribers.push(subscriber);
         }
         receiver
@@ -45,13 +46,13 @@ impl Publisher {
 
     pub(super) fn publish(&self, image: &Image, changes: &[Change]) {
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.image.send_replace(image.clone());
-        let registered = self.registered();
+        let registered = self.registered(image);
+        // Subscribers first: what a heartbeat says is applied here must not be still on its way to them.
         subscribers.retain_mut(|s| s.deliver(image, changes, registered));
+        self.image.send_replace(image.clone());
     }
 
-    fn registered(&self) -> bool {
-        let image = self.image.borrow();
+    fn registered(&self, image: &Image) -> bool {
         image.brokers.get(&self.me).is_some_and(|b| b.incarnation == Some(self.incarnation))
     }
 }

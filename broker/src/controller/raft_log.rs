@@ -6,6 +6,7 @@
 
 use super::standing::Standing;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, TypeConfig, Vote};
+use chronik_core::ids::BrokerId;
 use chronik_log::{Journal, LogError, RealDisk};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, RaftLogReader, StorageIOError};
@@ -100,6 +101,16 @@ impl LogStore {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a broker that led when it stopped stand for election like any other: its followers may have gone on without
+    /// it, and openraft would have it lead at once. A vote for itself that is not committed says no more than that it
+    /// was a candidate.
+    pub(super) fn forget_leadership(&self, me: BrokerId) {
+        let mut state = self.state();
+        if let Some(vote) = state.vote.as_mut().filter(|vote| vote.leader_id().voted_for() == Some(me)) {
+            vote.committed = false;
+        }
     }
 
     /// The standing that was saved last.

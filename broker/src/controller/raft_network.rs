@@ -23,6 +23,8 @@ use tonic::Status;
 
 /// How long openraft leaves an unreachable peer alone; how often it is dialled is up to its [`Link`].
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries to ask for one vote.
+const VOTE_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes of a snapshot in one message.
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -31,6 +33,10 @@ type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
 /// Makes the network's end for each peer.
 #[derive(Clone)]
 pub(super) struct Network {
+    pub(super) me: BrokerId,
+    pub(super) voters: Arc<[BrokerId]>,
+    /// What a voter accepted longer ago says nothing: it may follow another leader by now.
+    pub(super) lately: Duration,
     pub(super) links: Links,
     pub(super) log: LogStore,
     pub(super) acks: Acks,
@@ -43,6 +49,17 @@ pub(super) struct Acks(Arc<Mutex<HashMap<BrokerId, (u64, Instant)>>>);
 impl Acks {
     fn accepted(&self, peer: BrokerId, term: u64, sent: Instant) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, (term, sent));
+    }
+
+    /// Whether a majority of `voters`, `target` not counted, has accepted `me` as the leader of `term` lately.
+    fn of_others(&self, (me, term): (BrokerId, u64), voters: &[BrokerId], target: BrokerId, lately: Duration) -> bool {
+        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = |id: &BrokerId| match acks.get(id) {
+            _ if *id == me => true,
+            Some((t, at)) => *t == term && at.elapsed() <= lately,
+            None => false,
+        };
+        voters.iter().filter(|id| **id != target && accepted(id)).count() > voters.len() / 2
     }
 
     /// When a majority of `voters` had last accepted `me` as the leader of `term`.
@@ -78,9 +95,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn request(&self, message: &impl Serialize) -> Result<proto::RaftRequest, RpcError> {
-        let body = postcard::to_stdvec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
-        Ok(proto::RaftRequest { caller: Some(self.network.links.caller(self.target)), body })
+    fn body(message: &impl Serialize) -> Result<Vec<u8>, RpcError> {
+        postcard::to_stdvec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))
+    }
+
+    fn caller(&self) -> Option<proto::Caller> {
+        Some(self.network.links.caller(self.target))
+    }
+
+    fn followed_by_others(&self, vote: &Vote) -> bool {
+        let Network { me, voters, lately, acks, .. } = &self.network;
+        acks.of_others((*me, vote.leader_id().term), voters, self.target, *lately)
     }
 
     fn link(&self) -> Result<&Link, RpcError> {
@@ -109,7 +134,8 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse, RpcError> {
-        let request = self.request(&rpc)?;
+        let followed_by_others = self.followed_by_others(&rpc.vote);
+        let request = proto::RaftRequest { caller: self.caller(), body: Self::body(&rpc)?, followed_by_others };
         let mut sent = Instant::now();
         let call = |mut client: super::link::Client| {
             sent = Instant::now();
@@ -124,15 +150,28 @@ impl RaftNetwork<TypeConfig> for Peer {
     }
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
-        let proto::RaftRequest { caller, body } = self.request(&rpc)?;
+        let (caller, body) = (self.caller(), Self::body(&rpc)?);
         let founders = self.network.log.standing().founders;
         let founders = founders
             .into_iter()
             .map(|(id, directory)| proto::Founder { broker: id.0, directory_id: directory.0.as_bytes().to_vec() })
             .collect();
         let request = proto::VoteRequest { caller, body, founders };
-        let call = |mut client: super::link::Client| async move { client.vote(request).await };
-        answer(&self.link()?.call(option.hard_ttl(), call).await.map_err(rpc_error)?)
+        let link = self.link()?;
+        let deadline = Instant::now() + option.hard_ttl();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (request, again) = (request.clone(), Instant::now() + VOTE_PAUSE);
+            // openraft asks once an election, and a connection that was not used since the peer's restart is found
+            // dead only by this call.
+            match link.call(left, |mut client| async move { client.vote(request).await }).await {
+                Ok(response) => return answer(&response),
+                Err(CallError::NotConnected | CallError::Lost(_)) if again < deadline => {
+                    tokio::time::sleep_until(again).await;
+                }
+                Err(error) => return Err(rpc_error(error)),
+            }
+        }
     }
 
     async fn full_snapshot(
@@ -144,12 +183,12 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<BrokerId>>> {
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
         let head = postcard::to_stdvec(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
-        let first =
-            proto::SnapshotChunk { caller: Some(self.network.links.caller(self.target)), head, data: Vec::new() };
+        let followed_by_others = self.followed_by_others(&vote);
+        let first = proto::SnapshotChunk { caller: self.caller(), head, data: Vec::new(), followed_by_others };
         let data = *snapshot.snapshot;
         let chunks = (0..data.len().div_ceil(CHUNK_BYTES)).map(move |i| {
             let data = data[i * CHUNK_BYTES..((i + 1) * CHUNK_BYTES).min(data.len())].to_vec();
-            proto::SnapshotChunk { caller: None, head: Vec::new(), data }
+            proto::SnapshotChunk { data, ..Default::default() }
         });
         let stream = futures::stream::iter(std::iter::once(first).chain(chunks));
         let unreachable = |why: String| StreamingError::Unreachable(Unreachable::new(&io::Error::other(why)));

@@ -149,10 +149,20 @@ impl Requests {
         let mut repeated = false;
         loop {
             let at = *leader.borrow_and_update();
-            let tried = match at {
-                None => Err(Tried::Nothing),
-                Some(id) if id == self.me => self.here(&command).await,
-                Some(id) => self.at(id, &command).await,
+            let ask = async {
+                match at {
+                    None => Err(Tried::Nothing),
+                    Some(id) if id == self.me => self.here(&command).await,
+                    Some(id) => self.at(id, &command).await,
+                }
+            };
+            let tried = tokio::select! {
+                tried = ask => tried,
+                // Whoever leads now is asked at once; what the other one did with it, nobody knows.
+                Ok(_) = self.next_leader(at) => {
+                    repeated = true;
+                    continue;
+                }
             };
             match tried {
                 Ok((outcome, offset)) => return Decided { outcome, offset, repeated },
@@ -162,6 +172,11 @@ impl Requests {
             // An error means that the broker is stopping, and that nobody waits any more.
             let _ = tokio::time::timeout(PAUSE, leader.changed()).await;
         }
+    }
+
+    /// Waits until somebody else leads than `at`.
+    async fn next_leader(&self, at: Option<BrokerId>) -> Result<(), watch::error::RecvError> {
+        self.leader.clone().wait_for(|now| now.is_some() && *now != at).await.map(|_| ())
     }
 
     async fn here(&self, command: &MetadataCommand) -> Result<(Outcome, MetadataOffset), Tried> {

@@ -91,6 +91,8 @@ impl Service {
     async fn may_vote(&self, founders: &[proto::Founder]) -> Result<(), Status> {
         let mut standing = self.log.standing();
         if standing.proven {
+            // Again, since the call that proved it may have been given up by its caller.
+            self.raft.runtime_config().elect(true);
             return Ok(());
         }
         let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
@@ -104,6 +106,16 @@ impl Service {
         self.prove(standing).await
     }
 
+    /// Whether this broker may follow the leader that calls; see [`super::standing`].
+    fn may_follow(&self, followed_by_others: bool) -> Result<(), Status> {
+        if followed_by_others || !self.voters.contains(&self.me) || self.log.standing().proven {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(
+            "this voter's disk is new: it follows a leader only that a majority follows without it",
+        ))
+    }
+
     async fn prove(&self, standing: super::standing::Standing) -> Result<(), Status> {
         self.log.save_standing(standing).await.map_err(|e| Status::internal(e.to_string()))?;
         self.raft.runtime_config().elect(true);
@@ -113,9 +125,12 @@ impl Service {
     /// A voter on a new disk is as good as any other once it has all that was committed when it came.
     async fn caught_up(&self, leader: &Vote, committed: Option<super::types::LogId>) -> Result<(), Status> {
         let mut standing = self.log.standing();
+        if standing.proven {
+            self.raft.runtime_config().elect(true);
+            return Ok(());
+        }
         let Some(committed) = committed else { return Ok(()) };
-        let of_this_term = committed.leader_id.term == leader.leader_id().term;
-        if standing.proven || !of_this_term || self.log.last_log_id() < Some(committed) {
+        if committed.leader_id != *leader.leader_id() || self.log.last_log_id() < Some(committed) {
             return Ok(());
         }
         tracing::info!("caught up on a new disk: this voter votes from now on");
@@ -197,6 +212,7 @@ impl Controller for Service {
         let from = ip(&request);
         let request = request.into_inner();
         self.admit(request.caller.as_ref(), from)?;
+        self.may_follow(request.followed_by_others)?;
         let rpc: AppendEntriesRequest = decode(&request.body)?;
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
@@ -214,6 +230,7 @@ impl Controller for Service {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
         self.admit(first.caller.as_ref(), from)?;
+        self.may_follow(first.followed_by_others)?;
         let (vote, meta): (Vote, SnapshotMeta) = decode(&first.head)?;
         let mut data = first.data;
         while let Some(chunk) = chunks.message().await? {

@@ -8,7 +8,12 @@
 //!   and none said that there is a cluster. A majority that is empty has never committed anything.
 //! - The candidate founded the cluster, and this very disk (its directory id) was among those found empty then.
 //! - It has received all entries up to the commit index of a leader that has committed an entry of its own
-//!   term: whatever it may have confirmed before it was wiped is among them.
+//!   leadership: whatever it may have confirmed before it was wiped is among them.
+//!
+//! What holds for votes holds for entries: a leader that was deposed without hearing of it (it was stopped, or cut
+//! off) could commit with a voter that has forgotten who deposed it. So until its vote may be believed, a voter follows
+//! only a leader that a majority has followed lately, this voter not counted; and a broker that led when it stopped
+//! does not lead again without an election.
 //!
 //! The limit: a voter that has never started cannot be told from one that was wiped. If one voter is wiped while
 //! another has never started, and the only one that knows the cluster is down, those two found a new cluster;

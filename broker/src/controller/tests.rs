@@ -3,7 +3,7 @@
 use super::*;
 use crate::events::MetadataUpdate;
 use chronik_core::cluster::{Change, Image};
-use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+use chronik_core::ids::{MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tempfile::TempDir;
@@ -24,6 +24,8 @@ struct Cluster {
     /// Replication ports, by broker.
     replication: Vec<SocketAddr>,
     directories: Vec<DirectoryId>,
+    /// The cluster that the data directories know, of processes that start from now on.
+    cluster_id: Option<ClusterId>,
     voters: usize,
     timings: Timings,
 }
@@ -54,6 +56,7 @@ impl Cluster {
             controllers: free_ports(brokers),
             replication: free_ports(brokers),
             directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
+            cluster_id: None,
             voters: brokers.min(3),
             timings: Timings::default(),
         }
@@ -74,7 +77,7 @@ impl Cluster {
             members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
             listener,
             dir: self.dir.path().join(id.to_string()),
-            cluster_id: None,
+            cluster_id: self.cluster_id,
             directory: self.directories[id],
             incarnation: IncarnationId(Uuid::new_v4()),
             damaged: Vec::new(),
@@ -96,9 +99,14 @@ impl Cluster {
         futures::future::join_all((0..self.controllers.len()).map(|id| self.start(id))).await
     }
 
+    /// Its metadata log is gone, and nothing else.
+    fn empty(&self, id: usize) {
+        std::fs::remove_dir_all(self.dir.path().join(id.to_string())).unwrap();
+    }
+
     /// Its disk is replaced by an empty one.
     fn wipe(&mut self, id: usize) {
-        std::fs::remove_dir_all(self.dir.path().join(id.to_string())).unwrap();
+        self.empty(id);
         self.directories[id] = DirectoryId(Uuid::new_v4());
     }
 }

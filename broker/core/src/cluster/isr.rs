@@ -22,6 +22,9 @@ impl Image {
         if partition.partition_epoch != seen.1 {
             return Err(Refusal::StalePartitionEpoch { given: seen.1, current: partition.partition_epoch });
         }
+        if isr.len() > partition.replicas.len() {
+            return Err(Refusal::InvalidIsr("it has more members than the partition has replicas".into()));
+        }
         let new: Vec<BrokerId> = isr.iter().map(|(id, _)| *id).collect();
         if !new.contains(&leader) {
             return Err(Refusal::InvalidIsr("the leader cannot leave the ISR".into()));

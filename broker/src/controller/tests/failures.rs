@@ -81,12 +81,7 @@ async fn a_wiped_voter_is_filled_again_and_only_then_votes() {
     // With one more down the wiped voter makes no majority: it neither founds a cluster nor votes.
     brokers.pop().unwrap().stop().await;
     let wiped = cluster.start(2).await;
-    let term = |b: &Broker| b.controller.raft.server_metrics().borrow().vote.leader_id().term;
-    let tried = term(&brokers[0]);
-    eventually("the one that is left stands for election", || async { (term(&brokers[0]) > tried + 2).then_some(()) })
-        .await;
-    assert_eq!(wiped.handle().image().cluster_id, None);
-    assert_eq!(wiped.handle().leader(), None);
+    makes_no_quorum(&brokers[0], &wiped).await;
 
     brokers.push(cluster.start(1).await);
     let image = wiped.sees_alive(&[0, 1, 2]).await;
@@ -100,6 +95,84 @@ async fn a_wiped_voter_is_filled_again_and_only_then_votes() {
     wiped.create_topic("later", 2).await.unwrap();
     brokers.push(wiped);
     stop_all(brokers).await;
+}
+
+/// The one stands for election again and again, and the other does not follow.
+async fn makes_no_quorum(candidate: &Broker, wiped: &Broker) {
+    let term = || candidate.controller.raft.server_metrics().borrow().vote.leader_id().term;
+    let tried = term();
+    eventually("the one that is left stands for election", || async { (term() > tried + 2).then_some(()) }).await;
+    assert_eq!(wiped.handle().image().offset, MetadataOffset::default());
+    assert_eq!((candidate.handle().leader(), wiped.handle().leader()), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_whose_metadata_alone_is_gone_is_believed_no_more_than_a_wiped_one() {
+    let mut cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    cluster.cluster_id = brokers[0].handle().image().cluster_id;
+    brokers.pop().unwrap().stop().await;
+    cluster.empty(2);
+    brokers.pop().unwrap().stop().await;
+    let emptied = cluster.start(2).await;
+    makes_no_quorum(&brokers[0], &emptied).await;
+    brokers.push(cluster.start(1).await);
+    emptied.sees_alive(&[0, 1, 2]).await;
+    brokers.push(emptied);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_and_a_wiped_voter_are_no_quorum() {
+    let mut cluster = Cluster::of(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let former = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id == former).unwrap();
+    brokers.remove(at).stop().await;
+    let left: Vec<i32> = brokers.iter().map(|b| b.id.0).collect();
+    brokers[0].sees_alive(&left).await;
+    brokers[0].create_topic("while-away", 2).await.unwrap();
+    let [third, wiped] = [brokers[0].id.0 as usize, brokers[1].id.0 as usize];
+    stop_all(brokers).await;
+    cluster.wipe(wiped);
+
+    let wiped = cluster.start(wiped).await;
+    let former = cluster.start(former.0 as usize).await;
+    makes_no_quorum(&former, &wiped).await;
+    let third = cluster.start(third).await;
+    for broker in [&third, &wiped, &former] {
+        let image = broker.sees_alive(&[0, 1, 2]).await;
+        assert!(image.topic_by_name("while-away").is_some(), "{} has lost it", broker.id);
+    }
+    stop_all(vec![third, wiped, former]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_on_a_new_disk_follows_only_whom_others_follow() {
+    let cluster = Cluster::of(3);
+    let broker = cluster.start(0).await;
+    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    let stale = types::AppendEntriesRequest {
+        vote: types::Vote::new_committed(7, BrokerId(1)),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    for followed_by_others in [false, true] {
+        let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 1, to: 0 });
+        let body = postcard::to_stdvec(&stale).unwrap();
+        let request = proto::RaftRequest { caller, body, followed_by_others };
+        let answer = link.call(DEADLINE, |mut client| async move { client.append_entries(request).await }).await;
+        match answer {
+            Ok(_) => assert!(followed_by_others),
+            Err(CallError::Refused(_)) => assert!(!followed_by_others),
+            Err(other) => panic!("{other:?}"),
+        }
+        assert_eq!(broker.handle().leader(), followed_by_others.then_some(BrokerId(1)));
+    }
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
