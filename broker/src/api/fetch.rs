@@ -12,11 +12,16 @@ use chronik_core::ids::{Offset, TopicPartition};
 use futures::future::join_all;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes of records in one answer at most, whatever is asked for (`fetch.max.bytes`).
 const MAX_BYTES: usize = 55 << 20;
+
+/// A fetch waits for something new so long at most, whatever is asked for: meanwhile nobody sees whether its client is
+/// still there.
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// What is wanted of one partition.
 struct Wanted {
@@ -75,6 +80,7 @@ fn spec(p: &FetchPartition) -> FetchSpec {
     FetchSpec {
         offset: Offset(p.fetch_offset),
         max_bytes: usize::try_from(p.partition_max_bytes).unwrap_or(0),
+        at_least_one: true,
         current_epoch: epoch(p.current_leader_epoch),
         last_fetched_epoch: epoch(p.last_fetched_epoch),
         waiter: None,
@@ -83,7 +89,7 @@ fn spec(p: &FetchPartition) -> FetchSpec {
 
 /// Asks until there is enough, something urgent, or no time left.
 async fn collect(handlers: &Handlers, request: &FetchRequest, wanted: &[Wanted]) -> Round {
-    let deadline = Instant::now() + millis(request.max_wait_ms);
+    let deadline = Instant::now() + millis(request.max_wait_ms).min(MAX_WAIT);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_BYTES);
     let changed = Arc::new(Notify::new());
@@ -118,7 +124,8 @@ async fn ask(handlers: &Handlers, wanted: &[Wanted], max_bytes: usize, changed: 
         let together = rest
             .iter()
             .take_while(|w| {
-                sum += w.spec.max_bytes;
+                // Of each there may come a whole batch, however little is asked for.
+                sum += w.spec.max_bytes.max(if round.bytes == 0 { handlers.config.max_message_bytes } else { 0 });
                 sum <= left
             })
             .count()
@@ -126,6 +133,7 @@ async fn ask(handlers: &Handlers, wanted: &[Wanted], max_bytes: usize, changed: 
         let asked = rest[..together].iter().map(|w| {
             let mut spec = w.spec.clone();
             spec.max_bytes = spec.max_bytes.min(left);
+            spec.at_least_one = round.bytes == 0;
             spec.waiter = changed.map(Arc::downgrade);
             async move {
                 match w.partition {

@@ -99,7 +99,7 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
                 .partitions
                 .into_iter()
                 .map(|(index, batch)| {
-                    records.push(batch);
+                    records.push(batch.map(|batch| on_its_own(batch, request.frame_len)));
                     let state = State::Refused(ErrorCode::NONE.into());
                     (found, BegunPartition { index, state })
                 })
@@ -135,6 +135,11 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
         })
         .collect();
     Begun { topics, deadline }
+}
+
+/// A batch that is kept in memory would keep its whole frame there: a small part of one is copied out of it.
+fn on_its_own(batch: Bytes, frame_len: usize) -> Bytes {
+    if batch.len() * 2 < frame_len { Bytes::copy_from_slice(&batch) } else { batch }
 }
 
 /// `max.message.bytes` of the topic, or the broker's `message.max.bytes`.
@@ -250,4 +255,18 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         record_errors: wrong.into_iter().collect(),
         error_message: text,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_part_of_a_frame_does_not_keep_the_frame() {
+        let frame = Bytes::from(vec![7; 1000]);
+        for (len, copied) in [(499, true), (500, false), (1000, false)] {
+            let batch = on_its_own(frame.slice(1000 - len..), frame.len());
+            assert_eq!((batch.len(), !frame.as_ptr_range().contains(&batch.as_ptr())), (len, copied));
+        }
+    }
 }

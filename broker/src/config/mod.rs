@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A batch has to fit into one frame to a follower, with something to spare.
+const LARGEST_REQUEST: usize = 200 << 20;
+
 /// What a broker goes by: checked, with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -163,6 +166,9 @@ impl Config {
         if max_message_bytes + 4096 > max_request_bytes {
             return Err(wrong("socket.request.max.bytes", "must be greater than message.max.bytes"));
         }
+        if max_request_bytes > LARGEST_REQUEST {
+            return Err(wrong("socket.request.max.bytes", "at most 200MiB: followers take no more at once"));
+        }
         let request_budget_bytes = kafka.queued_max_request_bytes.bytes("queued.max.request.bytes")?;
         if request_budget_bytes < max_request_bytes {
             return Err(wrong(
@@ -299,6 +305,7 @@ members:
             ("voters: [7]", "broker 7 is not a member"),
             ("kafka: {default.replication.factor: 3}", "default.replication.factor: 3 does not fit 1 members"),
             ("kafka: {message.max.bytes: 200MiB}", "socket.request.max.bytes: must be greater"),
+            ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
         ] {
             let error = load(&format!("{MINIMAL}{extra}\n")).unwrap_err();
             assert!(error.contains(complaint), "{error}");

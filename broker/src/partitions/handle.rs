@@ -72,8 +72,10 @@ pub enum Request {
 pub struct FetchSpec {
     /// The first offset wanted.
     pub offset: Offset,
-    /// Bytes at most; one whole batch is returned even if it is longer.
+    /// Bytes at most.
     pub max_bytes: usize,
+    /// One whole batch is returned even if it is longer (KIP-74).
+    pub at_least_one: bool,
     /// The leader epoch that the client knows of (KIP-320).
     pub current_epoch: Option<LeaderEpoch>,
     /// The epoch of the last record that the client has, to detect a truncation (KIP-595).

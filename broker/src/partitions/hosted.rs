@@ -5,9 +5,12 @@ use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
 use chronik_core::time::Instant;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Weak;
 use tokio::sync::{Notify, oneshot};
+
+/// Producers that wait in one partition; with more, it is seen whether they still do.
+const MANY_TICKETS: usize = 256;
 
 /// A replica, and what the shell keeps for it.
 pub(super) struct Hosted {
@@ -40,8 +43,20 @@ impl Hosted {
         // Those whose request has been answered meanwhile would pile up in a partition without traffic.
         if self.waiters.len() == self.waiters.capacity() {
             self.waiters.retain(|w| w.strong_count() > 0);
+            // A request that waits for much asks each time that something comes.
+            self.waiters.sort_unstable_by_key(Weak::as_ptr);
+            self.waiters.dedup_by(|a, b| a.ptr_eq(b));
         }
         self.waiters.push(waiter);
+    }
+
+    /// Takes out the tickets of requests that have timed out, once there are many: a producer may go on and on asking
+    /// for the outcome of one batch.
+    pub(super) fn abandoned(&mut self) -> BTreeSet<Ticket> {
+        if self.tickets.len() < MANY_TICKETS {
+            return BTreeSet::new();
+        }
+        self.tickets.extract_if(|_, reply| reply.is_closed()).map(|(ticket, _)| ticket).collect()
     }
 
     pub(super) fn wake(&mut self) {

@@ -134,6 +134,10 @@ impl Owner {
         let all: Vec<TopicPartition> = self.partitions.keys().copied().collect();
         for partition in all {
             self.step(partition, Event::Tick);
+            let abandoned = self.partitions.get_mut(&partition).map(Hosted::abandoned).unwrap_or_default();
+            if !abandoned.is_empty() {
+                self.step(partition, Event::Abandoned { tickets: abandoned });
+            }
         }
         self.evict_tails();
     }

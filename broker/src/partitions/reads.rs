@@ -49,24 +49,29 @@ impl Owner {
         if diverging.is_none() && (spec.offset < log_start || spec.offset > log_end) {
             return drop(reply.send(Err(FetchError::OutOfRange { log_start, high_watermark })));
         }
+        let (at_least_one, max_bytes) = (spec.at_least_one, spec.max_bytes);
+        let fits = move |batches: &Vec<RecordBatch>| {
+            at_least_one || batches.first().is_some_and(|first| first.bytes().len() <= max_bytes)
+        };
         let answer = move |batches: Vec<RecordBatch>| Fetched {
             high_watermark,
             log_start,
             batches: batches.into_iter().map(RecordBatch::into_bytes).collect(),
             diverging,
         };
-        if diverging.is_some() || spec.offset >= high_watermark {
+        let wants_none = max_bytes == 0 && !at_least_one;
+        if diverging.is_some() || spec.offset >= high_watermark || wants_none {
             return drop(reply.send(Ok(answer(Vec::new()))));
         }
         if let Some(batches) = hosted.tail.read(spec.offset, high_watermark, spec.max_bytes) {
-            return drop(reply.send(Ok(answer(batches))));
+            return drop(reply.send(Ok(answer(Some(batches).filter(fits).unwrap_or_default()))));
         }
         let up_to = hosted.tail.start().min(high_watermark);
-        let (reader, offset, max_bytes) = (self.shell.reader.clone(), spec.offset, spec.max_bytes);
+        let (reader, offset) = (self.shell.reader.clone(), spec.offset);
         tokio::task::spawn_blocking(move || {
             let read = reader.read(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {
-                Ok(batches) => Ok(answer(batches)),
+                Ok(batches) => Ok(answer(Some(batches).filter(fits).unwrap_or_default())),
                 Err(error) => {
                     error!(%partition, %offset, %error, "Cannot read the log");
                     Err(ReadError::Storage.into())

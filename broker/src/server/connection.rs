@@ -4,6 +4,7 @@
 //! a client that does not read its answers is not read either.
 
 use super::Shared;
+use super::budget::Share;
 use super::frames::{FrameError, Frames};
 use crate::api::{Handlers, Outcome, Reply};
 use crate::partitions::Hold;
@@ -28,6 +29,10 @@ const MAX_WAITING: usize = 32;
 const DRAIN: Duration = Duration::from_secs(5);
 /// A request without records is decoded to structures that are longer than its bytes; by this factor at most.
 const DECODED_FACTOR: usize = 32;
+/// One request may be decoded to this part of the budget for all of them at most.
+const DECODED_PART: usize = 2;
+/// However small that is, a request may have this many bytes.
+const PLAIN_MIN: usize = 64 << 10;
 /// Below this length, what a request is decoded to is not worth counting.
 const UNCOUNTED: usize = 1024;
 
@@ -124,14 +129,24 @@ async fn read_requests(
             () = stop.cancelled() => return End::Stopping,
             next = frames.next(&shared.budget) => next,
         };
-        let (frame, mut share) = match next {
+        let (frame, share) = match next {
             Ok(got) => got,
             Err(e) => return e.into(),
         };
         let started = Instant::now();
         let request_len = frame.len();
+        let mut decoded = Share::default();
         if request_len > UNCOUNTED && !is_produce(&frame) {
-            shared.budget.grow(&mut share, request_len * DECODED_FACTOR).await;
+            let most = (shared.decoded.total() / DECODED_PART / DECODED_FACTOR).max(PLAIN_MIN);
+            if request_len > most {
+                return End::Refused(format!(
+                    "a request without records of {request_len} bytes; at most {most} are taken"
+                ));
+            }
+            tokio::select! {
+                () = stop.cancelled() => return End::Stopping,
+                () = shared.decoded.grow(&mut decoded, request_len * DECODED_FACTOR) => {}
+            }
         }
         let (header, request) = match Request::decode(frame) {
             Ok(decoded) => decoded,
@@ -143,7 +158,10 @@ async fn read_requests(
             }
             Err(e) => return e.into(),
         };
-        let hold: Hold = Arc::new(share);
+        if let Some(bytes) = request.decoded_bytes() {
+            decoded.shrink_to(bytes);
+        }
+        let hold: Hold = Arc::new((share, decoded));
         let reply = shared.api.begin(header, request, &hold);
         open.fetch_add(1, Ordering::Relaxed);
         room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold });

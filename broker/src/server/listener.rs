@@ -32,6 +32,7 @@ pub async fn serve(
     let max_connections = config.max_connections;
     let shared = Arc::new(Shared {
         budget: Budget::new(config.request_budget_bytes),
+        decoded: Budget::new(config.request_budget_bytes / 2),
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),

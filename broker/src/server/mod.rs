@@ -29,7 +29,8 @@ pub struct ServerConfig {
     /// Bytes of one request at most (`socket.request.max.bytes`).
     pub max_request_bytes: usize,
     /// Bytes of all requests in flight; when they are used up, sockets are not read. As many again may be held by
-    /// the records of answers to Fetch that are being written.
+    /// the records of answers to Fetch that are being written, and half as many by what requests without records are
+    /// decoded to.
     pub request_budget_bytes: usize,
     /// Bytes of one record batch at most, unless its topic says otherwise (`message.max.bytes`).
     pub max_message_bytes: usize,
@@ -91,6 +92,8 @@ impl ServerConfig {
 struct Shared {
     api: Arc<Handlers>,
     budget: Budget,
+    /// What requests without records are decoded to.
+    decoded: Budget,
     frame_limits: FrameLimits,
     idle: Duration,
     metrics: Metrics,

@@ -10,7 +10,7 @@ pub(crate) use kafka_wire::describe_configs_request::DescribeConfigsResource;
 pub(crate) use kafka_wire::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-pub(crate) use kafka_wire::fetch_request::FetchPartition;
+pub(crate) use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
 pub(crate) use kafka_wire::find_coordinator_response::Coordinator;
 pub(crate) use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub(crate) use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};

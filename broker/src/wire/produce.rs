@@ -23,6 +23,8 @@ pub(crate) struct ProduceRequest {
     pub(crate) timeout_ms: i32,
     /// The data.
     pub(crate) topics: Vec<ProduceTopic>,
+    /// Bytes of the frame that the records are slices of.
+    pub(crate) frame_len: usize,
 }
 
 /// One topic's part.
@@ -45,7 +47,7 @@ pub(crate) enum TopicRef {
 
 impl ProduceRequest {
     pub(super) fn decode(d: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version >= 9;
+        let (flexible, frame_len) = (version >= 9, d.remaining());
         let mut partitions_left = FREE_PARTITIONS + d.remaining() / HEADER_LEN;
         let transactional_id = if flexible { d.read_compact_nullable_string()? } else { d.read_nullable_string()? };
         let acks = d.read_i16()?;
@@ -58,7 +60,7 @@ impl ProduceRequest {
         if flexible {
             d.read_tagged_fields()?;
         }
-        Ok(Self { transactional_id, acks, timeout_ms, topics })
+        Ok(Self { transactional_id, acks, timeout_ms, topics, frame_len })
     }
 }
 

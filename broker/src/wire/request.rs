@@ -2,8 +2,8 @@
 
 use super::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest,
+    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetForLeaderEpochRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -52,6 +52,13 @@ macro_rules! served {
         }
 
         impl Request {
+            /// Memory that the request takes once it is decoded, for the one kind that may wait for long.
+            pub(crate) fn decoded_bytes(&self) -> Option<usize> {
+                let Self::Fetch(request) = self else { return None };
+                let partitions: usize = request.topics.iter().map(|t| t.partitions.len()).sum();
+                Some(request.topics.len() * size_of::<FetchTopic>() + partitions * size_of::<FetchPartition>() * 4)
+            }
+
             fn decode_body(header: Header, d: &mut Decoder) -> Result<Self, DecodeError> {
                 match header.api {
                     $(RequestKind::$api => <$type as Body>::decode_body(d, header.version).map(Self::$api),)*

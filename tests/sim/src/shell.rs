@@ -229,6 +229,7 @@ fn kind(event: &Event) -> &'static str {
         Event::LeaderDisconnected { .. } => "leader disconnected",
         Event::FromLeader { .. } => "from leader",
         Event::AlterPartitionFailed { .. } => "alter failed",
+        Event::Abandoned { .. } => "abandoned",
         Event::Tick => "tick",
     }
 }

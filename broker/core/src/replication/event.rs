@@ -4,6 +4,7 @@ use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 use crate::producers::Producers;
 use crate::record::RecordBatch;
 use crate::time::Instant;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Names a waiting producer request; chosen by the shell, answered exactly once.
@@ -228,6 +229,11 @@ pub enum Event {
         /// True when the controller is known to have refused, so that the change can never take effect;
         /// false when the outcome is unknown.
         refused: bool,
+    },
+    /// Nobody waits for these answers any more.
+    Abandoned {
+        /// Which.
+        tickets: BTreeSet<Ticket>,
     },
     /// Time passed. Delivered at least every 100 ms.
     Tick,

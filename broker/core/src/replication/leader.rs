@@ -107,6 +107,7 @@ impl Leader {
                 self.isr.failed(refused);
                 self.alter_at = cx.now + RETRY_ALTER;
             }
+            Event::Abandoned { tickets } => self.pending.abandon(&tickets),
             Event::Tick => self.tick(cx),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use super::event::{Acks, Command, ProduceError, Produced, Ticket};
 use crate::ids::Offset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Waiting producers by the end of the batch that they wait for. A retry that is a duplicate waits beside the
 /// original.
@@ -43,6 +43,13 @@ impl PendingAppends {
     pub(super) fn fail_all(&mut self, out: &mut Vec<Command>) {
         fail(&mut self.on_committed, ProduceError::NotLeader, out);
         fail(&mut self.on_durable, ProduceError::NotLeader, out);
+    }
+
+    /// Forgets those that nobody waits for any more.
+    pub(super) fn abandon(&mut self, tickets: &BTreeSet<Ticket>) {
+        for queue in [&mut self.on_durable, &mut self.on_committed] {
+            queue.retain(|(_, ticket), _| !tickets.contains(ticket));
+        }
     }
 
     /// Whether nobody waits.

@@ -92,7 +92,7 @@ impl Logs {
         let mut len = 0;
         for batch in log.iter().filter(|b| b.header().end_offset() > spec.offset) {
             len += batch.bytes().len();
-            if len > spec.max_bytes && !batches.is_empty() {
+            if len > spec.max_bytes && !(spec.at_least_one && batches.is_empty()) {
                 break;
             }
             batches.push(batch.bytes().clone());

@@ -144,6 +144,33 @@ async fn what_is_not_on_the_disk_counts_even_if_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn long_fetches_that_wait_for_ever_keep_nobody_else_waiting() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 4 << 20).await;
+    cluster.topic("t", 1);
+    let long = |bytes: usize| {
+        let mut request = fetch("t", 0).with_max_wait_ms(i32::MAX).with_min_bytes(i32::MAX);
+        let partition = request.topics[0].partitions[0].clone();
+        // Some 24 bytes each.
+        request.topics[0].partitions = vec![partition; bytes / 24];
+        request
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect(cluster.address).await;
+        client.send(4, &long(60_000)).await;
+        waiting.push(client);
+    }
+    others_are_served(&cluster).await;
+    let mut writer = Client::connect(cluster.address).await;
+    let response = writer.ask(9, &produce("t", -1, batch(1, 900_000).freeze())).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+
+    let mut too_long = Client::connect(cluster.address).await;
+    too_long.send(4, &long(200_000)).await;
+    too_long.closed().await;
+}
+
+#[tokio::test]
 async fn a_frame_that_does_not_go_on_is_given_up() {
     let cluster = Cluster::start_with(|c| c.stall_timeout = Duration::from_millis(50)).await;
     let mut client = Client::connect(cluster.address).await;

@@ -122,3 +122,13 @@ fn what_came_before_the_first_known_batch_is_not_called_a_duplicate() {
     assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
     assert_eq!(b.produce(2, sequence(0, 1)), ["reply 2 OutOfOrderSequence"], "nobody knows whether it is in the log");
 }
+
+#[test]
+fn who_does_not_wait_any_more_is_not_answered() {
+    let mut b = Bench::leading();
+    b.produce(1, sequence(0, 1));
+    b.produce(2, sequence(0, 1));
+    b.step(Event::Abandoned { tickets: [Ticket(1)].into() });
+    b.durable(1);
+    assert_eq!(b.both_ack(1), ["wake", "reply 2 at 0"]);
+}
