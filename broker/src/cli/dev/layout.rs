@@ -72,6 +72,15 @@ fn read(dir: &Path, id: usize) -> anyhow::Result<Planned> {
     let file = file_of(dir, id);
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let config = ServeFile::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    if !config.data_dir.starts_with(dir) {
+        bail!(
+            "{} keeps its data in {}, outside of {}: the folder was copied or moved; change data_dir in the file to where \
+             the data is now",
+            file.display(),
+            config.data_dir.display(),
+            dir.display()
+        );
+    }
     Ok(Planned { id: i32::try_from(id)?, file, listen: config.listen })
 }
 
@@ -139,6 +148,14 @@ mod tests {
         let taken = TcpListener::bind(first.brokers[0].listen.kafka).unwrap();
         let error = Layout::open(dir.path(), 3).unwrap_err().to_string();
         assert!(error.contains(&taken.local_addr().unwrap().to_string()), "{error}");
+        drop(taken);
+        let moved = dir.path().with_extension("moved");
+        fs::rename(dir.path(), &moved).unwrap();
+        let error = Layout::open(&moved, 3).unwrap_err().to_string();
+        fs::rename(&moved, dir.path()).unwrap();
+        assert!(error.contains("change data_dir"), "{error}");
+
+        let taken = TcpListener::bind(first.brokers[0].listen.kafka).unwrap();
         let other = tempfile::tempdir().unwrap();
         let layout = Layout::open(other.path(), 1).unwrap();
         assert_ne!(layout.brokers[0].listen.kafka, taken.local_addr().unwrap());
