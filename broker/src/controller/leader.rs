@@ -54,6 +54,13 @@ impl LeaderHandle {
         *self.ready.borrow()
     }
 
+    /// Waits until this broker is the leader and knows all that was decided before.
+    pub(super) async fn becomes_ready(&self) {
+        if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
         let (reply, answer) = oneshot::channel();
         if self.heartbeats.send((heartbeat, reply)).is_err() {

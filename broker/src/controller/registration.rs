@@ -69,6 +69,7 @@ impl Registrar {
             let leader = *self.leader.borrow_and_update();
             let target = leader.or(hint.take()).or_else(|| self.voters.choose(&mut rand::rng()).copied());
             let Some(target) = target else { return };
+            let was_ready = self.leading.is_ready();
             let mut leaders = self.leader.clone();
             let answer = tokio::select! {
                 answer = self.ask(target) => answer,
@@ -89,8 +90,12 @@ impl Registrar {
                 Answer::NotLeader(leader) => hint = leader,
                 Answer::Unknown => {}
             }
-            let changed = self.leader.changed();
-            let _ = tokio::time::timeout(pause, changed).await;
+            tokio::select! {
+                _ = self.leader.changed() => {}
+                // The leader may have been this broker all along, and not ready yet.
+                () = self.leading.becomes_ready(), if !was_ready => {}
+                () = tokio::time::sleep(pause) => {}
+            }
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }
