@@ -67,18 +67,33 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<bool> {
     let chosen = choose(&args.scenarios)?;
     let environment = Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.strict)?;
-    let results = prepare(&environment, args).map(|()| run_all(&environment, &chosen));
-    if !args.keep {
-        environment.delete()?;
+    let timeline = Timeline::new("prepare");
+    let made = make(&environment, args, &timeline)?;
+    let installed = environment.load_images(&timeline).and_then(|()| environment.install_operator(&timeline));
+    let passed = installed.map(|()| summarize(&run_all(&environment, &chosen)));
+    // What was there before this run, and what it was told to keep, is not its to remove.
+    let removed = if made && !args.keep { environment.delete() } else { Ok(()) };
+    both(passed, removed)
+}
+
+/// The result of the work. What went wrong in tidying up after it is told too, and never in its place.
+fn both<T>(work: anyhow::Result<T>, tidying: anyhow::Result<()>) -> anyhow::Result<T> {
+    match (work, tidying) {
+        (Ok(done), Ok(())) => Ok(done),
+        (Ok(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+        (Err(first), Err(second)) => Err(anyhow::anyhow!("{first:#}; and then {second:#}")),
     }
-    let results = results?;
+}
+
+/// Prints how each scenario ended, and returns whether all passed.
+fn summarize(results: &[(&'static Scenario, f64, bool)]) -> bool {
     println!();
-    for (scenario, seconds, passed) in &results {
+    for (scenario, seconds, passed) in results {
         println!("{:<18} {:<6} {seconds:>6.1} s", scenario.name, if *passed { "passed" } else { "failed" });
     }
     let failed = results.iter().filter(|(_, _, passed)| !passed).count();
     println!("{} passed, {failed} failed", results.len() - failed);
-    Ok(failed == 0)
+    failed == 0
 }
 
 fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
@@ -92,19 +107,18 @@ fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     names.iter().map(find).collect()
 }
 
-fn prepare(environment: &Environment, args: &Args) -> anyhow::Result<()> {
-    let timeline = Timeline::new("prepare");
+/// Builds the images, and makes the kind cluster if it is not there; returns whether it was made.
+fn make(environment: &Environment, args: &Args, timeline: &Timeline) -> anyhow::Result<bool> {
     if args.image.is_none() {
-        environment.build_image(&timeline)?;
+        environment.build_image(timeline)?;
     }
-    environment.build_client(&timeline)?;
+    environment.build_client(timeline)?;
     if environment.exists()? {
         anyhow::ensure!(args.keep, "the kind cluster {} exists already; --keep uses it", args.cluster);
-    } else {
-        environment.create(&timeline)?;
+        return Ok(false);
     }
-    environment.load_images(&timeline)?;
-    environment.install_operator(&timeline)
+    environment.create(timeline)?;
+    Ok(true)
 }
 
 fn run_all(environment: &Environment, chosen: &[&'static Scenario]) -> Vec<(&'static Scenario, f64, bool)> {
@@ -123,4 +137,19 @@ fn run_all(environment: &Environment, chosen: &[&'static Scenario]) -> Vec<(&'st
         (*scenario, timeline.seconds(), passed)
     };
     chosen.iter().map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn the_first_error_is_told_whatever_becomes_of_tidying_up() {
+        let said = |work: anyhow::Result<bool>, tidying| both(work, tidying).map_err(|error| format!("{error:#}"));
+        assert_eq!(said(Ok(true), Ok(())), Ok(true));
+        assert_eq!(said(Ok(true), Err(anyhow!("delete"))), Err("delete".to_owned()));
+        assert_eq!(said(Err(anyhow!("install")), Ok(())), Err("install".to_owned()));
+        assert_eq!(said(Err(anyhow!("install")), Err(anyhow!("delete"))), Err("install; and then delete".to_owned()));
+    }
 }
