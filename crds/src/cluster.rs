@@ -59,8 +59,8 @@ pub struct ChronikClusterSpec {
     pub replication: Option<Replication>,
 
     /// Broker properties by Kafka's names, for example `num.partitions: 3`. Durations and sizes may carry a unit
-    /// (`30s`, `1MiB`); `true` and `false` need quotes. A change is taken up by each broker when its pod is next
-    /// started.
+    /// (`30s`, `1MiB`); `true` and `false` need quotes. A change is taken up by each broker when its pod is next made
+    /// anew; a container that is restarted within its pod goes on with what the pod was made with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(

@@ -3,7 +3,8 @@
 //!
 //! A reconcile is four steps, a file each: what there is ([`reconcile::dereference`]), whether the spec can be
 //! followed ([`reconcile::validate`]), what there should be ([`reconcile::build`]), and the writes that are missing
-//! ([`reconcile::apply`]). What is then reported is decided in [`status`].
+//! ([`reconcile::apply`]); what is not needed any more goes ([`reconcile::garbage`]). What is then reported is decided
+//! in [`status`].
 
 pub mod backoff;
 pub mod controller;

@@ -221,7 +221,12 @@ mod tests {
             state: state.clone(),
         };
         let pods = (0..).zip(states).map(pod).collect();
-        Observed { image: Some("chronik:1".to_owned()), update_revision: Some("r1".to_owned()), pods }
+        Observed {
+            image: Some("chronik:1".to_owned()),
+            update_revision: Some("r1".to_owned()),
+            pods,
+            ..Observed::default()
+        }
     }
 
     fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {

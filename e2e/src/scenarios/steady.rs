@@ -1,5 +1,6 @@
 //! Without a change nothing is written; a restarted operator changes no object and no pod; a changed config is taken
-//! up by no pod on its own, and the status says which pods have yet to be restarted.
+//! up by no pod on its own, and the status says which pods have yet to be restarted; once they were, nothing is left of
+//! the old one.
 
 use crate::brokers::Brokers;
 use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
@@ -73,7 +74,21 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     };
     ensure!(pods(&before) == pods(&versions(&kubectl)?), "a changed config replaced a pod");
     timeline.say("a changed config restarts no pod, and the status says so");
+    let maps = config_maps(&kubectl)?;
+    ensure!(maps.len() == 2, "not the pods' ConfigMap and the new one: {maps:?}");
+    kubectl.run(&["delete", "pod", "demo-0", "demo-1", "demo-2"])?;
+    until("new pods with the new ConfigMap alone", Duration::from_mins(1), || {
+        let (_, reason, _) = brokers.condition("Progressing")?;
+        Ok((reason == "UpToDate" && config_maps(&kubectl)?.len() == 1).then_some(()))
+    })?;
+    timeline.say("new pods take it up, and the ConfigMap of the old ones is gone");
     kubectl.delete_namespace()
+}
+
+fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
+    let maps = kubectl.json(&["get", "configmaps", "--selector=chronik.io/cluster=demo"])?;
+    let names = maps["items"].as_array().into_iter().flatten().filter_map(|map| map["metadata"]["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// The versions once they stay the same: Kubernetes' own controllers have caught up too.

@@ -18,6 +18,8 @@ pub enum Outcome {
     Created,
     /// It was changed.
     Updated,
+    /// It was not needed any more.
+    Deleted,
 }
 
 /// Why an object could not be made as it should be.

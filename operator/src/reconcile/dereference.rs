@@ -2,9 +2,10 @@
 
 use super::build::{CLUSTER_LABEL, CONTAINER};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use std::collections::BTreeSet;
 
 /// What was observed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Observed {
     pub update_revision: Option<String>,
     /// The pods that exist, by ordinal.
     pub pods: Vec<ObservedPod>,
+    /// Every ConfigMap that a pod, or the pods' template, refers to.
+    pub config_maps: BTreeSet<String>,
 }
 
 /// A broker's pod.
@@ -55,13 +58,19 @@ fn observe(stateful_set: Option<&StatefulSet>, pods: &[Pod], name: &str) -> Obse
     // Before Kubernetes has seen a changed template, its revision is that of the one before.
     let settled = stateful_set
         .filter(|s| s.status.as_ref().and_then(|status| status.observed_generation) == s.metadata.generation);
+    let config_maps = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(config_maps).collect();
     let mut pods = pods.iter().filter_map(|pod| observe_pod(pod, name)).collect::<Vec<_>>();
     pods.sort_by_key(|pod| pod.ordinal);
     Observed {
         image: container.and_then(|container| container.image.clone()),
         update_revision: settled.and_then(|s| s.status.as_ref()?.update_revision.clone()),
         pods,
+        config_maps,
     }
+}
+
+fn config_maps(pod: &PodSpec) -> impl Iterator<Item = String> {
+    pod.volumes.iter().flatten().filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
 }
 
 fn observe_pod(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
@@ -186,6 +195,22 @@ mod tests {
         let pods = [named("demo-1"), named("demo-0"), named("demo-x"), named("other-0"), named("demo")];
         let found = observe(None, &pods, "demo").pods.into_iter().map(|pod| pod.ordinal).collect::<Vec<_>>();
         assert_eq!(found, [0, 1]);
+    }
+
+    #[test]
+    fn a_config_map_is_referred_to_by_the_template_and_by_pods_of_an_older_one() {
+        let spec = |name: &str| {
+            let volumes = json!([{ "name": "data" }, { "name": "config", "configMap": { "name": name } }]);
+            json!({ "containers": [], "volumes": volumes })
+        };
+        let set: StatefulSet = serde_json::from_value(json!({ "spec": {
+            "selector": {}, "serviceName": "demo", "template": { "spec": spec("new") }
+        } }))
+        .unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({ "metadata": { "name": "demo-0" }, "spec": spec("old") })).unwrap();
+        let found = observe(Some(&set), &[pod], "demo").config_maps;
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["new", "old"]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! One reconcile: dereference → validate → build → apply, and the report of it.
+//! One reconcile: dereference → validate → build → apply, and the report of it. What an earlier one left behind and
+//! nothing needs any more is garbage.
 
 pub mod apply;
 pub mod build;
 pub mod dereference;
+pub mod garbage;
 pub mod validate;
 
 use crate::MANAGER;
@@ -11,7 +13,7 @@ use crate::status::{self, Attempt};
 use apply::{ApplyError, Outcome};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, Storage};
 use dereference::Observed;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
@@ -61,7 +63,7 @@ impl Reconciler {
         let image = observed.image.as_deref().unwrap_or(&self.default_image);
         match validate::validate(cluster, image) {
             Ok(valid) => {
-                let applied = self.apply(cluster, &valid).await;
+                let applied = self.apply(cluster, &valid, &observed).await;
                 let attempt = match &applied {
                     Ok(()) => Attempt::Applied,
                     Err(error) => Attempt::Failed(error.to_string()),
@@ -92,31 +94,44 @@ impl Reconciler {
         self.report(&cluster, &observed, &Attempt::Refused(format!("the resource cannot be read: {error}"))).await
     }
 
-    async fn apply(&self, cluster: &ChronikCluster, valid: &Cluster) -> Result<(), ReconcileError> {
-        for desired in build::build(valid)? {
-            let outcome = apply::apply(&self.client, &valid.namespace, &desired).await?;
-            if outcome == Outcome::Unchanged {
-                continue;
+    async fn apply(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+    ) -> Result<(), ReconcileError> {
+        let wanted = build::build(valid)?;
+        for desired in &wanted {
+            let outcome = apply::apply(&self.client, &valid.namespace, desired).await?;
+            if outcome != Outcome::Unchanged {
+                self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
             }
-            let (kind, name) = (&desired.resource.kind, desired.object.name_any());
-            self.metrics.wrote();
-            info!(cluster = %cluster.name_any(), namespace = %valid.namespace, %kind, object = %name, ?outcome, "applied");
-            let event = Event {
-                type_: EventType::Normal,
-                reason: format!("{outcome:?}"),
-                note: Some(format!("{outcome:?} {kind} {name}")),
-                action: "Apply".to_owned(),
-                secondary: Some(ObjectReference {
-                    api_version: Some(desired.resource.api_version.clone()),
-                    kind: Some(kind.clone()),
-                    namespace: Some(valid.namespace.clone()),
-                    name: Some(name),
-                    ..ObjectReference::default()
-                }),
-            };
-            self.publish(cluster, &event).await;
+        }
+        for name in garbage::collect(&self.client, valid, observed, &wanted).await? {
+            self.tell(cluster, &ApiResource::erase::<ConfigMap>(&()), name, Outcome::Deleted).await;
         }
         Ok(())
+    }
+
+    /// Counts and tells what was done to an object.
+    async fn tell(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+        let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
+        self.metrics.wrote();
+        info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
+        let event = Event {
+            type_: EventType::Normal,
+            reason: format!("{outcome:?}"),
+            note: Some(format!("{outcome:?} {kind} {name}")),
+            action: "Apply".to_owned(),
+            secondary: Some(ObjectReference {
+                api_version: Some(resource.api_version.clone()),
+                kind: Some(kind.clone()),
+                namespace: Some(namespace),
+                name: Some(name),
+                ..ObjectReference::default()
+            }),
+        };
+        self.publish(cluster, &event).await;
     }
 
     async fn report(

@@ -22,13 +22,8 @@ const CONFIG_VOLUME: &str = "config";
 const USER: i64 = 65532;
 
 pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
-    let hash = broker_config::hash(broker_config);
     PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(labels(cluster)),
-            annotations: Some(BTreeMap::from([("chronik.io/config-hash".to_owned(), hash)])),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(ObjectMeta { labels: Some(labels(cluster)), ..ObjectMeta::default() }),
         spec: Some(PodSpec {
             service_account_name: Some(cluster.name.clone()),
             automount_service_account_token: Some(false),
@@ -43,7 +38,7 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             volumes: Some(vec![Volume {
                 name: CONFIG_VOLUME.to_owned(),
                 config_map: Some(ConfigMapVolumeSource {
-                    name: format!("{}{}", cluster.name, config_map::SUFFIX),
+                    name: config_map::name(cluster, broker_config),
                     ..ConfigMapVolumeSource::default()
                 }),
                 ..Volume::default()
