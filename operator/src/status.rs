@@ -101,8 +101,8 @@ fn progressing(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt)
     let outdated = outdated.map(|pod| pod.name.as_str()).collect::<Vec<_>>();
     if !outdated.is_empty() {
         let message = format!(
-            "{} started before the last change; delete these pods one at a time, each after the one before is ready \
-             again, for them to take it up",
+            "{} started before the last change; for them to take it up, delete these pods one at a time, each \
+             after the one before is ready again and chronik_partition_under_replicated is 0 on every broker",
             outdated.join(", ")
         );
         return Finding { holds: true, reason: "RestartPending", message };
@@ -302,7 +302,10 @@ mod tests {
         let status = first(&observed, &Attempt::Applied);
         let expected = ["Ready=True AllBrokersReady", "Progressing=True RestartPending", "Degraded=False AsExpected"];
         assert_eq!(conditions(&status), expected);
-        assert!(status.conditions[1].message.starts_with("demo-0, demo-2 started before the last change"));
+        let message = &status.conditions[1].message;
+        assert!(message.starts_with("demo-0, demo-2 started before the last change"), "{message}");
+        // A ready broker may have yet to catch up: the metric that tells is named as brokers name it.
+        assert!(message.contains("and chronik_partition_under_replicated is 0 on every broker"), "{message}");
     }
 
     #[test]
