@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ChronikClusterStatus {
     /// `Ready`: every broker serves clients. `Progressing`: the cluster is not yet what the spec says.
-    /// `Degraded`: something is wrong that does not right itself by waiting alone.
+    /// `Degraded`: something is wrong: a broker that cannot run, or is missing where all were ready before; a spec that
+    /// cannot be followed; or an object that cannot be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -25,6 +26,10 @@ pub struct ChronikClusterStatus {
     /// Broker pods that serve clients.
     #[serde(default)]
     pub ready_replicas: i32,
+
+    /// Whether all brokers were ready once: since then one that is not is a fault, and no start that goes on.
+    #[serde(default)]
+    pub formed: bool,
 
     /// Each broker, by its id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -43,18 +43,21 @@ pub fn report(
     let desired = cluster.spec.replicas;
     let brokers = (0..desired).map(|id| broker(cluster, observed, id)).collect::<Vec<_>>();
     let ready_replicas = brokers.iter().filter(|broker| broker.ready).count();
-    let was_complete = found(before, READY, "AllBrokersReady") || found(before, DEGRADED, "BrokerDown");
     let findings = [
         (READY, ready(&brokers)),
         (PROGRESSING, progressing(observed, &brokers, attempt)),
-        (DEGRADED, degraded(observed, &brokers, attempt, was_complete)),
+        (DEGRADED, degraded(observed, &brokers, attempt, before.formed)),
     ];
+    // Of a spec that cannot be followed it is not certain how many brokers it asks for.
+    let followed = !matches!(attempt, Attempt::Refused(_));
+    let complete = followed && findings.iter().any(|(kind, finding)| *kind == READY && finding.holds);
     let generation = cluster.metadata.generation;
     ChronikClusterStatus {
         conditions: findings.map(|(kind, finding)| condition(before, kind, finding, generation, now)).into(),
         observed_generation: generation,
         replicas: i32::try_from(observed.pods.len()).unwrap_or(i32::MAX),
         ready_replicas: i32::try_from(ready_replicas).unwrap_or(i32::MAX),
+        formed: before.formed || complete,
         brokers,
         endpoints: Some(Endpoints {
             bootstrap: bootstrap_address(&cluster.name_any(), &cluster.namespace().unwrap_or_default()),
@@ -114,7 +117,7 @@ fn progressing(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt)
     Finding { holds: false, reason: "UpToDate", message: "every broker runs as the spec says".to_owned() }
 }
 
-fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, was_complete: bool) -> Finding {
+fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, formed: bool) -> Finding {
     match attempt {
         Attempt::Refused(why) => return Finding { holds: true, reason: "InvalidSpec", message: why.clone() },
         Attempt::Failed(why) => return Finding { holds: true, reason: "ApplyFailed", message: why.clone() },
@@ -124,7 +127,7 @@ fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, wa
     let waiting = unready(brokers);
     if !failing.is_empty() {
         Finding { holds: true, reason: "BrokerFailing", message: failing }
-    } else if was_complete && !waiting.is_empty() {
+    } else if formed && !waiting.is_empty() {
         Finding { holds: true, reason: "BrokerDown", message: waiting }
     } else {
         Finding { holds: false, reason: "AsExpected", message: "nothing is known to be wrong".to_owned() }
@@ -168,10 +171,6 @@ fn broker(cluster: &ChronikCluster, observed: &Observed, id: i32) -> BrokerStatu
         PodState::Waiting(why) | PodState::Failing(why) => Some(why.clone()),
     };
     BrokerStatus { id, pod: name, ready: reason.is_none(), revision: pod.revision.clone(), reason }
-}
-
-fn found(status: &ChronikClusterStatus, kind: &str, reason: &str) -> bool {
-    status.conditions.iter().any(|c| c.type_ == kind && c.reason == reason)
 }
 
 fn condition(
@@ -276,6 +275,21 @@ mod tests {
         assert_eq!(still, down);
         let back = at(&still, &all, &Attempt::Applied, NOW + 3);
         assert!(conditions(&back).contains(&"Degraded=False AsExpected".to_owned()));
+    }
+
+    #[test]
+    fn a_broker_that_failed_before_it_was_only_waited_for_is_a_fault_until_it_is_back() {
+        let two_and = |state| observed(&[PodState::Ready, PodState::Ready, state]);
+        let mut status = first(&two_and(PodState::Ready), &Attempt::Applied);
+        assert!(status.formed);
+        for (state, degraded) in [
+            (PodState::Failing("CrashLoopBackOff".to_owned()), "Degraded=True BrokerFailing"),
+            (waiting("running, but not ready"), "Degraded=True BrokerDown"),
+            (PodState::Ready, "Degraded=False AsExpected"),
+        ] {
+            status = at(&status, &two_and(state), &Attempt::Applied, NOW + 1);
+            assert_eq!(conditions(&status)[2], degraded);
+        }
     }
 
     #[test]
