@@ -17,8 +17,10 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
 use prometheus_client::registry::Registry;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -203,7 +205,7 @@ fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, 
 
 async fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let bind = async |key: &'static str, address: SocketAddr| {
-        TcpListener::bind(address)
+        listen_on(address)
             .await
             .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
     };
@@ -214,6 +216,19 @@ async fn bind(config: &Config) -> anyhow::Result<Listeners> {
         controller: bind("controller", listen.controller).await?,
         http: bind("http", listen.http).await?,
     })
+}
+
+/// Binds an address. On a host without IPv6, every address is every IPv4 address.
+async fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if lacks_ipv6(address, &error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await,
+        bound => bound,
+    }
+}
+
+fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let absent = matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL));
+    absent && address.ip() == Ipv6Addr::UNSPECIFIED
 }
 
 fn server_config(config: &Config) -> ServerConfig {
@@ -269,5 +284,31 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
             min_insync_replicas: config.topics.min_insync_replicas as i32,
         },
         peers: peers.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_without_ipv6_is_given_ipv4_and_only_for_every_address() {
+        for (address, error, lacks) in [
+            ("[::]:9092", Errno::AFNOSUPPORT, true),
+            ("[::]:9092", Errno::ADDRNOTAVAIL, true),
+            ("[::]:9092", Errno::ADDRINUSE, false),
+            ("[::1]:9092", Errno::ADDRNOTAVAIL, false),
+            ("0.0.0.0:9092", Errno::ADDRNOTAVAIL, false),
+        ] {
+            let error = io::Error::from(error);
+            assert_eq!(lacks_ipv6(address.parse().unwrap(), &error), lacks, "{address}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_on_every_address_takes_ipv4() {
+        let listener = listen_on("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
 }

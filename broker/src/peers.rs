@@ -44,8 +44,10 @@ impl Peers {
     }
 
     /// A peer has shown itself, from that address: whoever waits to dial it again should do so now.
+    ///
+    /// A listener on every address, IPv6 ones included, sees IPv4 as `::ffff:…`: it is remembered as what it is.
     pub fn contacted(&self, peer: BrokerId, from: IpAddr) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, from);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, from.to_canonical());
         // Nobody may be listening, which is no error.
         let _ = self.contacts.send(peer);
     }
@@ -53,7 +55,7 @@ impl Peers {
     /// Somebody else answered at that address: it is tried no more until the peer shows itself from there again.
     pub fn mistaken(&self, peer: BrokerId, address: IpAddr) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.get(&peer) == Some(&address) {
+        if seen.get(&peer) == Some(&address.to_canonical()) {
             seen.remove(&peer);
         }
     }
@@ -132,6 +134,24 @@ mod tests {
         let known = |host: &str| Peers::new(HashMap::from([(BrokerId(1), vec![host.into()])]));
         dial(known("localhost")).await.unwrap();
         dial(known("127.0.0.1")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_peer_that_came_to_an_ipv6_listener_is_known_by_its_ipv4_address() {
+        let (peers, peer, v4) = (Peers::default(), BrokerId(1), IpAddr::from([127, 0, 0, 1]));
+        let listener = TcpListener::bind((v4, 0)).await.unwrap();
+        let endpoint = Endpoint { host: "absent.invalid".into(), port: listener.local_addr().unwrap().port() };
+        peers.contacted(peer, "::ffff:127.0.0.1".parse().unwrap());
+        let stream = peers.dial(peer, &endpoint, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), v4);
+        peers.mistaken(peer, stream.peer_addr().unwrap().ip());
+        peers.dial(peer, &endpoint, Duration::from_secs(10)).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_a_host_without_brackets() {
+        let found = addresses(Arc::new(Semaphore::new(0)), "fd00::7".into(), 9192).await.unwrap();
+        assert_eq!(found, ["[fd00::7]:9192".parse().unwrap()]);
     }
 
     #[tokio::test]

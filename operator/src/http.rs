@@ -6,6 +6,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use rustix::io::Errno;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -29,8 +32,21 @@ impl Health {
     }
 }
 
+/// Binds an address. On a host without IPv6, every address is every IPv4 address.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if lacks_ipv6(address, &error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await,
+        bound => bound,
+    }
+}
+
+fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let absent = matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL));
+    absent && address.ip() == Ipv6Addr::UNSPECIFIED
+}
+
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, health: Health) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, health: Health) -> io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -54,5 +70,23 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
             (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_without_ipv6_is_given_ipv4_and_only_for_every_address() {
+        for (address, error, lacks) in [
+            ("[::]:8080", Errno::AFNOSUPPORT, true),
+            ("[::]:8080", Errno::ADDRNOTAVAIL, true),
+            ("[::]:8080", Errno::ADDRINUSE, false),
+            ("[::1]:8080", Errno::ADDRNOTAVAIL, false),
+        ] {
+            let error = io::Error::from(error);
+            assert_eq!(lacks_ipv6(address.parse().unwrap(), &error), lacks, "{address}: {error}");
+        }
     }
 }

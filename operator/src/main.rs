@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use std::io::IsTerminal;
-use tokio::net::TcpListener;
+use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -41,8 +41,8 @@ struct Args {
     identity: Option<String>,
 
     /// Where to serve /livez, /readyz and /metrics
-    #[arg(long, default_value = "0.0.0.0:8080")]
-    http: String,
+    #[arg(long, default_value = "[::]:8080")]
+    http: SocketAddr,
 
     /// How to write logs
     #[arg(long, value_enum, default_value = "text")]
@@ -65,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
     start_logs(&args);
     let metrics = Metrics::default();
     let health = Health::new(metrics.clone());
-    let listener = TcpListener::bind(&args.http).await.with_context(|| format!("cannot listen on {}", args.http))?;
+    let listener = http::listen(args.http).await.with_context(|| format!("cannot listen on {}", args.http))?;
     tokio::spawn(http::serve(listener, health.clone()));
     let client = Client::try_default().await.context("no way to the API server")?;
     let identity = match &args.identity {

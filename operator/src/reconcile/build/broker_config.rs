@@ -59,8 +59,9 @@ pub(super) fn render(cluster: &Cluster) -> Result<String, serde_json::Error> {
     serde_saphyr::to_string(&config).map_err(serde::ser::Error::custom)
 }
 
+/// Every address, IPv6 and IPv4; where there is no IPv6, a broker takes it for every IPv4 one.
 fn any_address(port: i32) -> String {
-    format!("0.0.0.0:{port}")
+    format!("[::]:{port}")
 }
 
 fn member(cluster: &Cluster, id: i32) -> Member {
