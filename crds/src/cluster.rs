@@ -47,6 +47,14 @@ pub struct ChronikClusterSpec {
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
+    /// Secrets of the same namespace that give access to the image, where its registry asks for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub image_pull_secrets: Vec<ImagePullSecret>,
+
     /// Where each broker keeps its data.
     pub storage: Storage,
 
@@ -76,6 +84,15 @@ pub struct ChronikClusterSpec {
 
 fn default_replicas() -> i32 {
     3
+}
+
+/// A Secret of the type `kubernetes.io/dockerconfigjson`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// The volume that each broker has for itself. It outlives the resource: deleting a `ChronikCluster` deletes no data,

@@ -10,6 +10,6 @@ mod rules;
 mod scalar;
 pub mod status;
 
-pub use cluster::{ChronikCluster, ChronikClusterSpec, Replication, Resources, Storage};
+pub use cluster::{ChronikCluster, ChronikClusterSpec, ImagePullSecret, Replication, Resources, Storage};
 pub use scalar::Scalar;
 pub use status::{BrokerStatus, ChronikClusterStatus, Endpoints};

@@ -203,6 +203,7 @@ fn unreadable_spec(observed: &Observed) -> ChronikClusterSpec {
     ChronikClusterSpec {
         replicas: observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0),
         image: None,
+        image_pull_secrets: Vec::new(),
         storage: Storage { size: String::new(), storage_class: None },
         resources: None,
         replication: None,

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub replicas: i32,
     /// The image that they run.
     pub image: String,
+    /// The Secrets with which it is pulled.
+    pub image_pull_secrets: Vec<String>,
     /// The size of each broker's volume.
     pub storage_size: Quantity,
     /// The class of these volumes; `None` for the default class.
@@ -69,6 +71,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         owner,
         replicas: spec.replicas,
         image: spec.image.clone().unwrap_or_else(|| image.to_owned()),
+        image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         storage_size: Quantity(spec.storage.size.clone()),
         storage_class: spec.storage.storage_class.clone(),
         requests,

@@ -5,8 +5,8 @@ use super::{config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -28,6 +28,7 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             service_account_name: Some(cluster.name.clone()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
+            image_pull_secrets: image_pull_secrets(cluster),
             // A broker gives its partitions away and syncs its log; a minute is far more than that takes.
             termination_grace_period_seconds: Some(60),
             security_context: Some(pod_security()),
@@ -46,6 +47,11 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             ..PodSpec::default()
         }),
     }
+}
+
+fn image_pull_secrets(cluster: &Cluster) -> Option<Vec<LocalObjectReference>> {
+    let secrets = cluster.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    (!cluster.image_pull_secrets.is_empty()).then(|| secrets.collect())
 }
 
 fn container(cluster: &Cluster) -> Container {
