@@ -35,10 +35,10 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::factor_fits_replicas(), validation = rules::min_insync_fits_factor())]
 pub struct ChronikClusterSpec {
-    /// How many brokers. It cannot be changed yet once the cluster exists.
+    /// How many brokers: 1, or 3 and more. It cannot be changed yet once the cluster exists.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 99))]
-    #[x_kube(validation = rules::replicas_stay())]
+    #[x_kube(validation = rules::replicas_are_not_two(), validation = rules::replicas_stay())]
     pub replicas: i32,
 
     /// The image that brokers run. Without it, the cluster gets the image of the operator that first sees it, and

@@ -1,10 +1,12 @@
 //! The broker properties that `spec.config` takes, by Kafka's names.
 
-/// What a property's value looks like. It is the shape alone that is checked here, so that a typing error is
-/// refused when it is applied and not found in a crash loop; what a value means is the broker's to say.
+use std::ops::RangeInclusive;
+
+/// What a property's value looks like. It is checked here, so that a typing error is refused when it is applied and
+/// not found in a crash loop; what a value means is the broker's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A whole number.
+    /// A whole number above zero.
     Integer,
     /// `true` or `false`; YAML needs quotes around it, as in labels and annotations.
     Boolean,
@@ -18,7 +20,7 @@ impl Shape {
     /// The regular expression (of the RE2 dialect) that a value must match whole.
     pub fn pattern(self) -> &'static str {
         match self {
-            Self::Integer => "^[0-9]+$",
+            Self::Integer => "^0*[1-9][0-9]{0,8}$",
             Self::Boolean => "^(true|false)$",
             Self::Size => "^[0-9]+ ?(B|[kKMG]B|[KMG]iB)?$",
             Self::Duration => "^[0-9]+ ?(ms|s|m|min|h|d)?$",
@@ -28,7 +30,7 @@ impl Shape {
     /// What a person is told that the value must be.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Integer => "a whole number",
+            Self::Integer => "a whole number from 1 to 999999999",
             Self::Boolean => "\"true\" or \"false\", in quotes",
             Self::Size => "a size such as 1048588 or 1MiB",
             Self::Duration => "a duration such as 30000 or 30s",
@@ -37,18 +39,45 @@ impl Shape {
 
     /// Whether `value` has this shape.
     pub fn matches(self, value: &str) -> bool {
-        let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
-        let (number, unit) = value.split_at(digits);
-        let unit = unit.strip_prefix(' ').unwrap_or(unit);
+        let (number, unit) = split(value);
         match self {
             Self::Boolean => matches!(value, "true" | "false"),
-            _ if number.is_empty() => false,
-            Self::Integer => number.len() == value.len(),
-            Self::Size => matches!(unit, "" | "B" | "kB" | "KB" | "MB" | "GB" | "KiB" | "MiB" | "GiB"),
-            Self::Duration => matches!(unit, "" | "ms" | "s" | "m" | "min" | "h" | "d"),
+            Self::Integer => self.amount(value).is_some_and(|amount| COUNT.contains(&amount)),
+            Self::Size | Self::Duration => !number.is_empty() && self.factor(unit).is_some(),
         }
     }
+
+    /// The value in Kafka's unit: a count, bytes, or milliseconds. `None` if it has none, or is too large to say.
+    pub fn amount(self, value: &str) -> Option<u64> {
+        let (number, unit) = split(value);
+        number.parse::<u64>().ok()?.checked_mul(self.factor(unit)?)
+    }
+
+    fn factor(self, unit: &str) -> Option<u64> {
+        Some(match (self, unit.strip_prefix(' ').unwrap_or(unit)) {
+            (Self::Integer, _) if unit.is_empty() => 1,
+            (Self::Size, "" | "B") | (Self::Duration, "" | "ms") => 1,
+            (Self::Size, "kB" | "KB") | (Self::Duration, "s") => 1_000,
+            (Self::Size, "MB") => 1_000_000,
+            (Self::Size, "GB") => 1_000_000_000,
+            (Self::Size, "KiB") => 1 << 10,
+            (Self::Size, "MiB") => 1 << 20,
+            (Self::Size, "GiB") => 1 << 30,
+            (Self::Duration, "m" | "min") => 60_000,
+            (Self::Duration, "h") => 3_600_000,
+            (Self::Duration, "d") => 86_400_000,
+            _ => return None,
+        })
+    }
 }
+
+/// The digits, and what follows them.
+fn split(value: &str) -> (&str, &str) {
+    value.split_at(value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len()))
+}
+
+/// The counts that fit the pattern.
+const COUNT: RangeInclusive<u64> = 1..=999_999_999;
 
 /// The properties that a broker knows and that are the user's to set.
 pub const OFFERED: &[(&str, Shape)] = &[
@@ -84,6 +113,20 @@ pub fn shape(name: &str) -> Option<Shape> {
     OFFERED.iter().find(|(known, _)| *known == name).map(|(_, shape)| *shape)
 }
 
+/// The amounts of an offered property that a broker takes, in Kafka's unit.
+pub fn range(name: &str) -> RangeInclusive<u64> {
+    const INT_MAX: u64 = i32::MAX as u64;
+    match (name, shape(name)) {
+        // With less, brokers that are alive would be fenced.
+        ("broker.session.timeout.ms", _) => 300..=INT_MAX,
+        // A batch has to fit into one frame to a follower.
+        ("socket.request.max.bytes", _) => 1..=200 << 20,
+        (_, Some(Shape::Size)) => 1..=INT_MAX,
+        (_, Some(Shape::Integer)) => COUNT,
+        (_, Some(Shape::Duration | Shape::Boolean) | None) => 0..=u64::MAX,
+    }
+}
+
 /// Why a property is not the user's to set; `None` if it is, or if there is no such property.
 pub fn owned(name: &str) -> Option<&'static str> {
     OWNED.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead)
@@ -99,6 +142,8 @@ mod tests {
             (Shape::Integer, "3", true),
             (Shape::Integer, "", false),
             (Shape::Integer, "-3", false),
+            (Shape::Integer, "0", false),
+            (Shape::Integer, "3000000000", false),
             (Shape::Integer, "3x", false),
             (Shape::Boolean, "true", true),
             (Shape::Boolean, "yes", false),
@@ -114,6 +159,22 @@ mod tests {
             (Shape::Duration, "30 seconds", false),
         ] {
             assert_eq!(shape.matches(value), fits, "{shape:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_in_kafkas_unit() {
+        for (shape, value, amount) in [
+            (Shape::Integer, "12", Some(12)),
+            (Shape::Size, "2MiB", Some(2 << 20)),
+            (Shape::Size, "64 kB", Some(64_000)),
+            (Shape::Duration, "30s", Some(30_000)),
+            (Shape::Duration, "1 d", Some(86_400_000)),
+            (Shape::Duration, "999999999999999999d", None),
+            (Shape::Duration, "1 week", None),
+            (Shape::Boolean, "true", None),
+        ] {
+            assert_eq!(shape.amount(value), amount, "{shape:?} {value:?}");
         }
     }
 

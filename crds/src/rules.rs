@@ -12,6 +12,11 @@ pub(crate) fn name() -> Rule {
         .message("the name must be at most 40 characters of a-z, 0-9 and '-', and start with a letter")
 }
 
+/// One of two brokers alone is no majority, so that either the first is the only voter or both are needed.
+pub(crate) fn replicas_are_not_two() -> Rule {
+    Rule::new("self != 2").message("replicas cannot be 2: both stop with the first of them; use 1, or 3 and more")
+}
+
 pub(crate) fn replicas_stay() -> Rule {
     Rule::new("self == oldSelf").message("replicas cannot be changed yet")
 }

@@ -6,17 +6,30 @@ use chronik_broker::config::{Config, KafkaProperties, ServeFile};
 use chronik_crds::properties::{OFFERED, Shape, owned};
 use chronik_crds::{ChronikCluster, Scalar};
 use chronik_operator::reconcile::build::build;
-use chronik_operator::reconcile::validate::validate;
+use chronik_operator::reconcile::validate::{SIZES, validate};
+use serde_json::{Value, json};
 
 fn cluster(golden: &str) -> ChronikCluster {
     let path = format!("{}/golden/{golden}.yaml", env!("CARGO_MANIFEST_DIR"));
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn read_by_broker(cluster: &ChronikCluster) -> Config {
+fn file(cluster: &ChronikCluster) -> ServeFile {
     let objects = build(&validate(cluster, "chronik:1").unwrap()).unwrap();
     let file = objects.iter().find_map(|desired| desired.object.data["data"]["broker.yaml"].as_str()).unwrap();
-    Config::check(ServeFile::parse(file).unwrap(), || Some("demo-0".to_owned())).unwrap()
+    ServeFile::parse(file).unwrap()
+}
+
+fn read_by_broker(cluster: &ChronikCluster) -> Config {
+    Config::check(file(cluster), || Some("demo-0".to_owned())).unwrap()
+}
+
+/// Whether a broker would start with these properties.
+fn taken_by_broker(properties: &Value) -> bool {
+    let Ok(kafka) = serde_json::from_value::<KafkaProperties>(properties.clone()) else { return false };
+    let mut file = file(&cluster("minimal"));
+    file.kafka = kafka;
+    Config::check(file, || Some("demo-0".to_owned())).is_ok()
 }
 
 #[test]
@@ -32,14 +45,14 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
         let values: &[&str] = match shape {
             Shape::Integer => &["7"],
             Shape::Boolean => &["false"],
-            Shape::Size => &["209715200", "200MB", "200 MiB"],
+            Shape::Size => &["125829120", "120MB", "150 MiB"],
             Shape::Duration => &["20000", "20000ms", "20s", "1 m", "1min", "1h", "1d"],
         };
         for value in values {
             let mut cluster = cluster("minimal");
             // What is in flight may not be less than a request, nor a request less than a record.
             if *name == "message.max.bytes" {
-                cluster.spec.config.insert("socket.request.max.bytes".to_owned(), Scalar::from("300MiB"));
+                cluster.spec.config.insert("socket.request.max.bytes".to_owned(), Scalar::from("200MiB"));
             }
             if *name != "queued.max.request.bytes" {
                 cluster.spec.config.insert("queued.max.request.bytes".to_owned(), Scalar::from("400MiB"));
@@ -57,5 +70,41 @@ fn every_property_of_the_broker_is_offered_or_set_by_the_operator() {
     for name in known.as_object().unwrap().keys() {
         let offered = OFFERED.iter().any(|(offered, _)| offered == name);
         assert!(offered || owned(name).is_some(), "{name} is neither");
+    }
+}
+
+#[test]
+fn what_a_broker_would_not_start_with_is_refused_and_nothing_else() {
+    for (properties, taken) in [
+        (json!({ "num.partitions": 0 }), false),
+        (json!({ "num.partitions": 3_000_000_000_i64 }), false),
+        (json!({ "log.segment.bytes": 0 }), false),
+        (json!({ "log.segment.bytes": "2047MiB" }), true),
+        (json!({ "log.segment.bytes": "2GiB" }), false),
+        (json!({ "message.max.bytes": "200MiB" }), false),
+        (json!({ "message.max.bytes": "100MiB" }), false),
+        (json!({ "message.max.bytes": (100 << 20) - 4096 }), true),
+        (json!({ "message.max.bytes": "1MiB", "socket.request.max.bytes": "1MiB" }), false),
+        (json!({ "socket.request.max.bytes": "129MiB" }), false),
+        (json!({ "socket.request.max.bytes": "129MiB", "queued.max.request.bytes": "129MiB" }), true),
+        (json!({ "socket.request.max.bytes": "200MiB", "queued.max.request.bytes": "1GiB" }), true),
+        (json!({ "socket.request.max.bytes": "201MiB", "queued.max.request.bytes": "1GiB" }), false),
+        (json!({ "queued.max.request.bytes": "99MiB" }), false),
+        (json!({ "broker.session.timeout.ms": 299 }), false),
+        (json!({ "broker.session.timeout.ms": "300ms" }), true),
+        (json!({ "replica.lag.time.max.ms": "999999999999999999d" }), false),
+    ] {
+        let mut cluster = cluster("minimal");
+        cluster.spec.config = serde_json::from_value(properties.clone()).unwrap();
+        assert_eq!(validate(&cluster, "chronik:1").is_ok(), taken, "by the operator: {properties}");
+        assert_eq!(taken_by_broker(&properties), taken, "by a broker: {properties}");
+    }
+}
+
+#[test]
+fn the_sizes_that_bound_each_other_have_the_brokers_defaults() {
+    let defaults = serde_json::to_value(KafkaProperties::default()).unwrap();
+    for (name, size) in SIZES {
+        assert_eq!(defaults[name], size, "{name}");
     }
 }

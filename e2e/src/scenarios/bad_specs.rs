@@ -1,9 +1,13 @@
-//! Bad specs are refused by the API server, with a message that says what is wrong.
+//! Bad specs are refused by the API server, with a message that says what is wrong; what it cannot tell, the status
+//! does.
 
+use crate::brokers::Brokers;
 use crate::environment::Environment;
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
+use crate::wait::until;
 use anyhow::{bail, ensure};
+use std::time::Duration;
 
 /// Name, spec, and words of the message.
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -17,9 +21,10 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("demo", "{storage: {size: 1Gig}}", "storage.size must be a quantity above zero, such as 10Gi"),
     ("demo", "{storage: {size: '0'}}", "storage.size must be a quantity above zero, such as 10Gi"),
     ("demo", "{replicas: 0, storage: {size: 1Gi}}", "should be greater than or equal to 1"),
+    ("demo", "{replicas: 2, storage: {size: 1Gi}}", "replicas cannot be 2"),
     (
         "demo",
-        "{replicas: 2, replication: {factor: 3}, storage: {size: 1Gi}}",
+        "{replicas: 3, replication: {factor: 4}, storage: {size: 1Gi}}",
         "replication.factor must not be larger than replicas",
     ),
     (
@@ -31,6 +36,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("demo", "{storage: {size: 1Gi}, config: {min.insync.replicas: 1}}", "use spec.replication.minInsync"),
     ("demo", "{storage: {size: 1Gi}, config: {num.partition: 7}}", "unknown broker property num.partition; known are"),
     ("demo", "{storage: {size: 1Gi}, config: {num.partitions: few}}", "num.partitions must be a whole number"),
+    ("demo", "{storage: {size: 1Gi}, config: {num.partitions: 0}}", "num.partitions must be a whole number from 1"),
+    ("demo", "{storage: {size: 1Gi}, config: {num.partitions: 3000000000}}", "must be a whole number from 1"),
+    ("demo", "{storage: {size: 1Gi}, config: {max.connections: 0}}", "must be a whole number from 1"),
     (
         "demo",
         "{storage: {size: 1Gi}, config: {replica.lag.time.max.ms: 3 moons}}",
@@ -38,6 +46,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("demo", "{storage: {size: 1Gi}, resources: {limits: {cpu: lots}}}", "resources must be quantities"),
     ("demo", "{storage: {size: 1Gi}, replica: 3}", "unknown field \"spec.replica\""),
+];
+
+/// Specs that the API server takes and the operator does not follow, and words of the condition's message.
+const NOT_FOLLOWED: &[(&str, &str)] = &[
+    ("{storage: {size: 1Gi}, config: {log.segment.bytes: 2GiB}}", "log.segment.bytes: \"2GiB\" is not between"),
+    ("{storage: {size: 1Gi}, config: {message.max.bytes: 200MiB}}", "must exceed message.max.bytes"),
+    ("{storage: {size: 1Gi}, config: {socket.request.max.bytes: 150MiB}}", "must not be less than socket.request"),
+    ("{storage: {size: 1Gi}, config: {broker.session.timeout.ms: 200ms}}", "\"200ms\" is not between 300 and"),
 ];
 
 /// Changes to a cluster of three brokers with 2Gi each.
@@ -63,6 +79,17 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         refused(&format!("{name} {spec}"), kubectl.apply(&resource(name, spec)), words)?;
     }
     timeline.say(format!("{} bad specs are refused", REFUSED.len()));
+    for (number, (spec, words)) in NOT_FOLLOWED.iter().enumerate() {
+        let name = format!("not-followed-{number}");
+        kubectl.apply(&resource(&name, spec))?;
+        let brokers = Brokers { kubectl: &kubectl, name: &name };
+        let message = until("the condition InvalidSpec", Duration::from_secs(30), || {
+            let (status, reason, message) = brokers.condition("Degraded")?;
+            Ok((status == "True" && reason == "InvalidSpec").then_some(message))
+        })?;
+        ensure!(message.contains(words), "{spec} is told of with {message:?}, not with {words:?}");
+    }
+    timeline.say(format!("{} specs that brokers would not start with are told of in the status", NOT_FOLLOWED.len()));
     // Nobody runs it: the rules are about the resource alone.
     kubectl.run(&["create", "quota", "no-pods", "--hard=pods=0"])?;
     kubectl.apply(&resource("demo", "{replicas: 3, storage: {size: 2Gi}}"))?;

@@ -59,6 +59,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let requests = quantities("resources.requests", &resources.requests, &mut problems);
     let limits = quantities("resources.limits", &resources.limits, &mut problems);
     let properties = broker_properties(spec, &mut problems);
+    check_sizes(spec, &mut problems);
     let (Some(namespace), Some(owner)) = (cluster.namespace(), cluster.controller_owner_ref(&())) else {
         return Err(InvalidSpec { problems: vec!["the resource has no namespace or uid".to_owned()] });
     };
@@ -92,6 +93,9 @@ fn check_counts(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
     if !(1..=99).contains(&replicas) {
         problems.push(format!("replicas: {replicas} is not between 1 and 99"));
     }
+    if replicas == 2 {
+        problems.push("replicas: of 2 brokers, both stop with the first; use 1, or 3 and more".to_owned());
+    }
     if factor < 1 || factor > replicas {
         problems.push(format!("replication.factor: {factor} is not between 1 and replicas, which is {replicas}"));
     }
@@ -124,16 +128,53 @@ fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> B
         if let Some(instead) = properties::owned(name) {
             problems.push(format!("config: {name}: {instead}"));
         } else if let Some(shape) = properties::shape(name) {
-            if shape.matches(&text) {
-                values.insert(name.clone(), typed(shape, text));
-            } else {
+            if !shape.matches(&text) {
                 problems.push(format!("config: {name} must be {}, not {text:?}", shape.describe()));
+            } else if shape != Shape::Boolean && amount(name, shape, &text).is_none() {
+                let range = properties::range(name);
+                let (least, most) = (range.start(), range.end());
+                problems.push(format!("config: {name}: {text:?} is not between {least} and {most}"));
+            } else {
+                values.insert(name.clone(), typed(shape, text));
             }
         } else {
             problems.push(format!("config: unknown property {name:?}; did you mean {:?}?", nearest(name)));
         }
     }
     values
+}
+
+/// What a property's value comes to, if a broker would take it.
+fn amount(name: &str, shape: Shape, text: &str) -> Option<u64> {
+    shape.amount(text).filter(|amount| properties::range(name).contains(amount))
+}
+
+/// The sizes that bound each other, and what they are in a broker's file that does not say.
+pub const SIZES: [(&str, u64); 3] = [
+    ("message.max.bytes", 1_048_588),
+    ("socket.request.max.bytes", 100 << 20),
+    ("queued.max.request.bytes", 128 << 20),
+];
+/// What a request has beside its records at most, as a broker reckons.
+const AROUND_RECORDS: u64 = 4096;
+
+fn check_sizes(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
+    let [message, request, queued] = SIZES.map(|(name, default)| {
+        let given = spec.config.get(name).and_then(|value| amount(name, Shape::Size, &value.to_string()));
+        given.unwrap_or(default)
+    });
+    if message + AROUND_RECORDS > request {
+        problems.push(format!(
+            "config: socket.request.max.bytes, which is {request}, must exceed message.max.bytes, which is {message}, \
+             by {AROUND_RECORDS} at least"
+        ));
+    }
+    if request > queued {
+        problems.push(format!(
+            "config: queued.max.request.bytes, which is {queued}, must not be less than socket.request.max.bytes, \
+             which is {request}"
+        ));
+    }
 }
 
 /// The value as the broker's file has it: what looks like a number is one, whether it was quoted or not.
@@ -199,18 +240,20 @@ mod tests {
         let found = problems(&json!({
             "replicas": 2, "storage": { "size": "lots" }, "replication": { "factor": 3, "minInsync": 4 },
             "resources": { "limits": { "cpu": "many" } },
-            "config": { "broker.id": 1, "num.partition": 1, "num.partitions": "few" }
+            "config": { "broker.id": 1, "log.segment.bytes": "2GiB", "num.partition": 1, "num.partitions": "few" }
         }));
         assert_eq!(
             found,
             [
+                "replicas: of 2 brokers, both stop with the first; use 1, or 3 and more",
                 "replication.factor: 3 is not between 1 and replicas, which is 2",
                 "replication.minInsync: 4 is not between 1 and the factor, which is 3",
                 "storage.size: \"lots\" is not a quantity above zero, such as 10Gi",
                 "resources.limits.cpu: \"many\" is not a quantity",
                 "config: broker.id: broker ids are the ordinals of the pods",
+                "config: log.segment.bytes: \"2GiB\" is not between 1 and 2147483647",
                 "config: unknown property \"num.partition\"; did you mean \"num.partitions\"?",
-                "config: num.partitions must be a whole number, not \"few\"",
+                "config: num.partitions must be a whole number from 1 to 999999999, not \"few\"",
             ]
         );
     }
