@@ -17,8 +17,10 @@ pub const DEGRADED: &str = "Degraded";
 /// How far a reconcile came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// Every object is as the spec says.
+    /// Every object is as the spec says, and was when the cluster was observed.
     Applied,
+    /// Every object is as the spec says, some only since the cluster was observed.
+    Written,
     /// The spec cannot be followed, and why. The objects are as they were.
     Refused(String),
     /// The objects could not all be written, and why. It will be tried again.
@@ -95,6 +97,10 @@ fn progressing(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt)
     match attempt {
         Attempt::Refused(why) => return Finding { holds: false, reason: "InvalidSpec", message: why.clone() },
         Attempt::Failed(why) => return Finding { holds: true, reason: "Applying", message: why.clone() },
+        Attempt::Written => {
+            let message = "the brokers' objects have just been written".to_owned();
+            return Finding { holds: true, reason: "Applying", message };
+        }
         Attempt::Applied => {}
     }
     let Some(revision) = &observed.update_revision else {
@@ -121,7 +127,7 @@ fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, fo
     match attempt {
         Attempt::Refused(why) => return Finding { holds: true, reason: "InvalidSpec", message: why.clone() },
         Attempt::Failed(why) => return Finding { holds: true, reason: "ApplyFailed", message: why.clone() },
-        Attempt::Applied => {}
+        Attempt::Applied | Attempt::Written => {}
     }
     let failing = by_reason(observed.pods.iter().filter_map(failure));
     let waiting = unready(brokers);
@@ -334,6 +340,14 @@ mod tests {
     fn objects_that_cannot_be_written_are_a_fault_that_is_worked_on() {
         let status = first(&observed(&[]), &Attempt::Failed("Service demo: no".to_owned()));
         let expected = ["Ready=False BrokersNotReady", "Progressing=True Applying", "Degraded=True ApplyFailed"];
+        assert_eq!(conditions(&status), expected);
+    }
+
+    #[test]
+    fn what_was_observed_before_objects_were_written_does_not_show_that_they_are_followed() {
+        let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+        let status = first(&all, &Attempt::Written);
+        let expected = ["Ready=True AllBrokersReady", "Progressing=True Applying", "Degraded=False AsExpected"];
         assert_eq!(conditions(&status), expected);
     }
 

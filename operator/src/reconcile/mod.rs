@@ -65,11 +65,13 @@ impl Reconciler {
             Ok(valid) => {
                 let applied = self.apply(cluster, &valid, &observed).await;
                 let attempt = match &applied {
-                    Ok(()) => Attempt::Applied,
+                    Ok(false) => Attempt::Applied,
+                    // What was written wakes the next reconcile.
+                    Ok(true) => Attempt::Written,
                     Err(error) => Attempt::Failed(error.to_string()),
                 };
                 self.report(cluster, &observed, &attempt).await?;
-                applied
+                applied.map(|_| ())
             }
             Err(invalid) => self.report(cluster, &observed, &Attempt::Refused(invalid.to_string())).await,
         }
@@ -94,23 +96,26 @@ impl Reconciler {
         self.report(&cluster, &observed, &Attempt::Refused(format!("the resource cannot be read: {error}"))).await
     }
 
+    /// Returns whether an object was written.
     async fn apply(
         &self,
         cluster: &ChronikCluster,
         valid: &Cluster,
         observed: &Observed,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<bool, ReconcileError> {
         let wanted = build::build(valid)?;
+        let mut wrote = false;
         for desired in &wanted {
             let outcome = apply::apply(&self.client, &valid.namespace, desired).await?;
             if outcome != Outcome::Unchanged {
+                wrote = true;
                 self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
             }
         }
         for name in garbage::collect(&self.client, valid, observed, &wanted).await? {
             self.tell(cluster, &ApiResource::erase::<ConfigMap>(&()), name, Outcome::Deleted).await;
         }
-        Ok(())
+        Ok(wrote)
     }
 
     /// Counts and tells what was done to an object.
