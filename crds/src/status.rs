@@ -1,6 +1,6 @@
 //! What the operator reports about a cluster.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,11 @@ pub struct BrokerStatus {
     /// What keeps it from being ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+
+    /// Since when it has had no pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub missing_since: Option<Time>,
 }
 
 /// Addresses for clients.
@@ -69,6 +74,10 @@ pub struct BrokerStatus {
 pub struct Endpoints {
     /// Where clients inside the Kubernetes cluster connect first (`bootstrap.servers`).
     pub bootstrap: String,
+}
+
+fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
 }
 
 /// The schema of Kubernetes' own condition type, which has none to derive from.

@@ -98,9 +98,9 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         Err(invalid) => context.reconciler.refuse(&invalid.metadata, &invalid.error).await,
     };
     context.reconciler.metrics.reconciled(result.is_ok(), started.elapsed());
-    result?;
+    let again = result?;
     lock(&context.backoff).forget(&ObjectRef::from_obj(&*cluster));
-    Ok(Action::requeue(RESYNC))
+    Ok(Action::requeue(again.unwrap_or(RESYNC)))
 }
 
 fn retry(cluster: &Guarded, error: &ReconcileError, context: &Context) -> Action {

@@ -6,6 +6,7 @@ use chronik_crds::{BrokerStatus, ChronikCluster, ChronikClusterStatus, Endpoints
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use std::time::Duration;
 
 /// Every broker serves clients.
 pub const READY: &str = "Ready";
@@ -13,6 +14,9 @@ pub const READY: &str = "Ready";
 pub const PROGRESSING: &str = "Progressing";
 /// Something is wrong.
 pub const DEGRADED: &str = "Degraded";
+
+/// A broker without a pod for so long has one that cannot be made.
+const MISSING_MAX: Duration = Duration::from_mins(2);
 
 /// How far a reconcile came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +47,12 @@ pub fn report(
     now: Timestamp,
 ) -> ChronikClusterStatus {
     let desired = cluster.spec.replicas;
-    let brokers = (0..desired).map(|id| broker(cluster, observed, id)).collect::<Vec<_>>();
+    let brokers = (0..desired).map(|id| broker(cluster, before, observed, id, now)).collect::<Vec<_>>();
     let ready_replicas = brokers.iter().filter(|broker| broker.ready).count();
     let findings = [
         (READY, ready(&brokers)),
         (PROGRESSING, progressing(observed, &brokers, attempt)),
-        (DEGRADED, degraded(observed, &brokers, attempt, before.formed)),
+        (DEGRADED, degraded(cluster, observed, &brokers, attempt, before.formed, now)),
     ];
     // Of a spec that cannot be followed it is not certain how many brokers it asks for.
     let followed = !matches!(attempt, Attempt::Refused(_));
@@ -76,6 +80,11 @@ pub fn changes<'a>(
         let old = before.conditions.iter().find(|old| old.type_ == new.type_);
         old.map_or(new.status == "True", |old| (&old.status, &old.reason) != (&new.status, &new.reason))
     })
+}
+
+/// How soon the passing of time alone may change what is reported.
+pub fn changes_after(status: &ChronikClusterStatus) -> Option<Duration> {
+    status.brokers.iter().any(|broker| broker.missing_since.is_some()).then_some(MISSING_MAX)
 }
 
 /// Whether a condition says that something is wrong.
@@ -123,7 +132,14 @@ fn progressing(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt)
     Finding { holds: false, reason: "UpToDate", message: "every broker runs as the spec says".to_owned() }
 }
 
-fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, formed: bool) -> Finding {
+fn degraded(
+    cluster: &ChronikCluster,
+    observed: &Observed,
+    brokers: &[BrokerStatus],
+    attempt: &Attempt,
+    formed: bool,
+    now: Timestamp,
+) -> Finding {
     match attempt {
         Attempt::Refused(why) => return Finding { holds: true, reason: "InvalidSpec", message: why.clone() },
         Attempt::Failed(why) => return Finding { holds: true, reason: "ApplyFailed", message: why.clone() },
@@ -131,13 +147,28 @@ fn degraded(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt, fo
     }
     let failing = by_reason(observed.pods.iter().filter_map(failure));
     let waiting = unready(brokers);
-    if !failing.is_empty() {
+    let missing = brokers.iter().filter(|broker| is_overdue(broker, now)).map(|broker| broker.pod.as_str());
+    let missing = missing.collect::<Vec<_>>().join(", ");
+    if !missing.is_empty() {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let message = format!(
+            "{missing}: no pod for {} minutes; why none can be made is said by: kubectl describe statefulset {name} -n \
+             {namespace}",
+            MISSING_MAX.as_secs() / 60
+        );
+        Finding { holds: true, reason: "BrokerMissing", message }
+    } else if !failing.is_empty() {
         Finding { holds: true, reason: "BrokerFailing", message: failing }
     } else if formed && !waiting.is_empty() {
         Finding { holds: true, reason: "BrokerDown", message: waiting }
     } else {
         Finding { holds: false, reason: "AsExpected", message: "nothing is known to be wrong".to_owned() }
     }
+}
+
+fn is_overdue(broker: &BrokerStatus, now: Timestamp) -> bool {
+    let missing = broker.missing_since.as_ref().map(|since| now.as_second() - since.0.as_second());
+    missing.is_some_and(|seconds| seconds >= MISSING_MAX.as_secs() as i64)
 }
 
 fn failure(pod: &ObservedPod) -> Option<(&str, &str)> {
@@ -167,16 +198,35 @@ fn by_reason<'a>(pods: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     reasons.iter().map(|(reason, pods)| format!("{}: {reason}", pods.join(", "))).collect::<Vec<_>>().join("; ")
 }
 
-fn broker(cluster: &ChronikCluster, observed: &Observed, id: i32) -> BrokerStatus {
+fn broker(
+    cluster: &ChronikCluster,
+    before: &ChronikClusterStatus,
+    observed: &Observed,
+    id: i32,
+    now: Timestamp,
+) -> BrokerStatus {
     let name = format!("{}-{id}", cluster.name_any());
     let Some(pod) = observed.pods.iter().find(|pod| pod.ordinal == id) else {
-        return BrokerStatus { id, pod: name, ready: false, revision: None, reason: Some("no pod".to_owned()) };
+        let known = before.brokers.iter().find(|broker| broker.id == id).and_then(|b| b.missing_since.clone());
+        return BrokerStatus {
+            id,
+            pod: name,
+            ready: false,
+            revision: None,
+            reason: Some("no pod".to_owned()),
+            missing_since: Some(known.unwrap_or_else(|| whole_seconds(now))),
+        };
     };
     let reason = match &pod.state {
         PodState::Ready => None,
         PodState::Waiting(why) | PodState::Failing(why) => Some(why.clone()),
     };
-    BrokerStatus { id, pod: name, ready: reason.is_none(), revision: pod.revision.clone(), reason }
+    BrokerStatus { id, pod: name, ready: reason.is_none(), revision: pod.revision.clone(), reason, missing_since: None }
+}
+
+/// Kubernetes keeps whole seconds: with more, what was written would never equal what is read.
+fn whole_seconds(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
 fn condition(
@@ -194,11 +244,7 @@ fn condition(
         reason: finding.reason.to_owned(),
         message: finding.message,
         observed_generation: generation,
-        // Kubernetes keeps whole seconds: with more, what was written would never equal what is read.
-        last_transition_time: unchanged.map_or_else(
-            || Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
-            |old| old.last_transition_time.clone(),
-        ),
+        last_transition_time: unchanged.map_or_else(|| whole_seconds(now), |old| old.last_transition_time.clone()),
     }
 }
 
@@ -312,6 +358,26 @@ mod tests {
         let status = first(&observed(&[pull(), PodState::Ready, pull()]), &Attempt::Applied);
         assert_eq!(status.conditions[0].message, "1 of 3 brokers serve clients; demo-0, demo-2: ErrImagePull");
         assert_eq!(status.conditions[2].message, "demo-0, demo-2: ErrImagePull: no such host");
+    }
+
+    #[test]
+    fn a_pod_that_is_not_made_for_minutes_is_a_fault_that_says_where_to_look() {
+        let two = observed(&[PodState::Ready, PodState::Ready]);
+        let start = first(&two, &Attempt::Applied);
+        assert_eq!(
+            (conditions(&start)[2].as_str(), changes_after(&start)),
+            ("Degraded=False AsExpected", Some(MISSING_MAX))
+        );
+        let soon = at(&start, &two, &Attempt::Applied, NOW + 119);
+        assert_eq!(soon, start);
+        let late = at(&soon, &two, &Attempt::Applied, NOW + 120);
+        assert_eq!(conditions(&late)[2], "Degraded=True BrokerMissing");
+        let message = &late.conditions[2].message;
+        assert!(message.starts_with("demo-2: no pod for 2 minutes"), "{message}");
+        assert!(message.ends_with("kubectl describe statefulset demo -n default"), "{message}");
+        let made = observed(&[PodState::Ready, PodState::Ready, waiting("ContainerCreating")]);
+        let made = at(&late, &made, &Attempt::Applied, NOW + 121);
+        assert_eq!((conditions(&made)[2].as_str(), changes_after(&made)), ("Degraded=False AsExpected", None));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tracing::{info, warn};
 use validate::Cluster;
 
@@ -54,8 +55,9 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Makes one cluster what its spec says, as far as that can be done now.
-    pub async fn reconcile(&self, cluster: &ChronikCluster) -> Result<(), ReconcileError> {
+    /// Makes one cluster what its spec says, as far as that can be done now. Returns how soon to look again although
+    /// nothing changes.
+    pub async fn reconcile(&self, cluster: &ChronikCluster) -> Result<Option<Duration>, ReconcileError> {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let observed =
             dereference::dereference(&self.client, &namespace, &name).await.map_err(ReconcileError::Dereference)?;
@@ -70,15 +72,15 @@ impl Reconciler {
                     Ok(true) => Attempt::Written,
                     Err(error) => Attempt::Failed(error.to_string()),
                 };
-                self.report(cluster, &observed, &attempt).await?;
-                applied.map(|_| ())
+                let again = self.report(cluster, &observed, &attempt).await?;
+                applied.map(|_| again)
             }
             Err(invalid) => self.report(cluster, &observed, &Attempt::Refused(invalid.to_string())).await,
         }
     }
 
     /// Reports a resource that could not even be read.
-    pub async fn refuse(&self, metadata: &ObjectMeta, error: &str) -> Result<(), ReconcileError> {
+    pub async fn refuse(&self, metadata: &ObjectMeta, error: &str) -> Result<Option<Duration>, ReconcileError> {
         let (name, namespace) = (metadata.name.clone().unwrap_or_default(), metadata.namespace.clone());
         let resource = ApiResource::erase::<ChronikCluster>(&());
         let api = Api::<DynamicObject>::namespaced_with(
@@ -86,7 +88,7 @@ impl Reconciler {
             &namespace.clone().unwrap_or_default(),
             &resource,
         );
-        let Some(stored) = api.get_opt(&name).await.map_err(ReconcileError::Dereference)? else { return Ok(()) };
+        let Some(stored) = api.get_opt(&name).await.map_err(ReconcileError::Dereference)? else { return Ok(None) };
         let observed = dereference::dereference(&self.client, &namespace.unwrap_or_default(), &name)
             .await
             .map_err(ReconcileError::Dereference)?;
@@ -144,11 +146,12 @@ impl Reconciler {
         cluster: &ChronikCluster,
         observed: &Observed,
         attempt: &Attempt,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<Option<Duration>, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
         let after = status::report(cluster, &before, observed, attempt, Timestamp::now());
+        let again = status::changes_after(&after);
         if after == before {
-            return Ok(());
+            return Ok(again);
         }
         self.write_status(cluster, &after).await?;
         for change in status::changes(&before, &after) {
@@ -170,7 +173,7 @@ impl Reconciler {
             };
             self.publish(cluster, &event).await;
         }
-        Ok(())
+        Ok(again)
     }
 
     async fn write_status(
