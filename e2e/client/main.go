@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -158,7 +159,7 @@ func produce(ctx context.Context, o options) error {
 }
 
 // consume reads the topic from its start until it has seen records 0 … count-1, each once, and within a partition in
-// the order in which they were produced.
+// the order in which they were produced; and on to where the partitions end by then, for what is there twice.
 func consume(ctx context.Context, o options) error {
 	client, err := connect(o, kgo.ConsumeTopics(o.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -166,7 +167,15 @@ func consume(ctx context.Context, o options) error {
 	}
 	defer client.Close()
 	seen, last := map[int]bool{}, map[int32]int{}
-	for len(seen) < o.count {
+	next := map[int32]int64{}
+	var ends map[int32]int64
+	for len(seen) < o.count || !reached(next, ends) {
+		if len(seen) >= o.count && ends == nil {
+			if ends, err = endOffsets(ctx, client, o.topic); err != nil {
+				return err
+			}
+			continue
+		}
 		fetches := client.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("only %d of %d records were seen: %w", len(seen), o.count, err)
@@ -180,10 +189,85 @@ func consume(ctx context.Context, o options) error {
 				return fmt.Errorf("record %d came after %d, or twice", number, before)
 			}
 			seen[number], last[record.Partition] = true, number
+			next[record.Partition] = record.Offset + 1
 		}
 	}
 	say(map[string]any{"event": "consumed", "count": len(seen)})
 	return nil
+}
+
+// reached says whether every partition has been read to its end, once the ends are known.
+func reached(next, ends map[int32]int64) bool {
+	for partition, end := range ends {
+		if next[partition] < end {
+			return false
+		}
+	}
+	return ends != nil
+}
+
+// endOffsets asks each partition's leader where the partition ends, until all have answered.
+func endOffsets(ctx context.Context, client *kgo.Client, topic string) (map[int32]int64, error) {
+	for {
+		ends, err := endOffsetsNow(ctx, client, topic)
+		if err == nil {
+			return ends, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the ends of the partitions are unknown: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func endOffsetsNow(ctx context.Context, client *kgo.Client, topic string) (map[int32]int64, error) {
+	partitions, err := partitionsNow(ctx, client, topic)
+	if err != nil {
+		return nil, err
+	}
+	request := kmsg.NewPtrListOffsetsRequest()
+	asked := kmsg.NewListOffsetsRequestTopic()
+	asked.Topic = topic
+	for _, partition := range partitions {
+		end := kmsg.NewListOffsetsRequestTopicPartition()
+		end.Partition, end.Timestamp = partition.Partition, -1
+		asked.Partitions = append(asked.Partitions, end)
+	}
+	request.Topics = append(request.Topics, asked)
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	ends := map[int32]int64{}
+	for _, topic := range response.Topics {
+		for _, partition := range topic.Partitions {
+			if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
+				return nil, err
+			}
+			ends[partition.Partition] = partition.Offset
+		}
+	}
+	if len(ends) != len(partitions) {
+		return nil, fmt.Errorf("%d of %d partitions answered", len(ends), len(partitions))
+	}
+	return ends, nil
+}
+
+// partitionsNow asks for the topic's partitions, of which there is one at least.
+func partitionsNow(ctx context.Context, client *kgo.Client, topic string) ([]kmsg.MetadataResponseTopicPartition, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = kmsg.StringPtr(topic)
+	request.Topics = append(request.Topics, asked)
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) == 0 {
+		return nil, fmt.Errorf("no partitions of %s", topic)
+	}
+	return response.Topics[0].Partitions, nil
 }
 
 // inSync waits until every partition of the topic has these brokers, and no others, in its in-sync set.
@@ -218,21 +302,15 @@ func inSync(ctx context.Context, o options) error {
 }
 
 func inSyncNow(ctx context.Context, client *kgo.Client, topic string, want []int32) (bool, string, error) {
-	request := kmsg.NewPtrMetadataRequest()
-	asked := kmsg.NewMetadataRequestTopic()
-	asked.Topic = kmsg.StringPtr(topic)
-	request.Topics = append(request.Topics, asked)
-	response, err := request.RequestWith(ctx, client)
+	partitions, err := partitionsNow(ctx, client, topic)
 	if err != nil {
 		return false, "unknown", err
 	}
-	all, now := len(response.Topics) == 1 && len(response.Topics[0].Partitions) > 0, []string{}
-	for _, topic := range response.Topics {
-		for _, partition := range topic.Partitions {
-			isr := slices.Sorted(slices.Values(partition.ISR))
-			all = all && slices.Equal(isr, want)
-			now = append(now, fmt.Sprint(isr))
-		}
+	all, now := true, []string{}
+	for _, partition := range partitions {
+		isr := slices.Sorted(slices.Values(partition.ISR))
+		all = all && slices.Equal(isr, want)
+		now = append(now, fmt.Sprint(isr))
 	}
 	return all, strings.Join(now, " "), nil
 }

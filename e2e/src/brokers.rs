@@ -2,7 +2,7 @@
 
 use crate::kubectl::Kubectl;
 use crate::wait::until;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -38,6 +38,33 @@ impl Brokers<'_> {
             let pods = (0..3).map(|id| self.pod(id)).collect::<anyhow::Result<Vec<_>>>()?;
             Ok((pods.len() == 3).then_some(()))
         })
+    }
+
+    /// Deletes these pods at once; returns when they are gone, with new ones on their way.
+    pub(crate) fn delete_pods(&self, ids: &[usize]) -> anyhow::Result<()> {
+        let names = ids.iter().map(|id| format!("pod/{}-{id}", self.name)).collect::<Vec<_>>();
+        let words = ["delete"].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
+        self.kubectl.run(&words).map(|_| ())
+    }
+
+    /// Waits until another pod of that broker than the one with the uid is ready.
+    pub(crate) fn wait_ready_again(&self, id: usize, uid: &Value, limit: Duration) -> anyhow::Result<()> {
+        until("a new pod that is ready", limit, || {
+            let now = self.pod(id)?;
+            let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            Ok((ready && now["metadata"]["uid"] != *uid).then_some(()))
+        })
+    }
+
+    /// Fails if a broker's container was ever restarted: nothing here is to crash, or to be killed by a probe.
+    pub(crate) fn never_restarted(&self) -> anyhow::Result<()> {
+        for id in 0..3 {
+            let pod = self.pod(id)?;
+            let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+            ensure!(restarts == Some(0), "the container of {}-{id} was restarted: {restarts:?}", self.name);
+        }
+        Ok(())
     }
 
     pub(crate) fn condition(&self, kind: &str) -> anyhow::Result<(String, String, String)> {

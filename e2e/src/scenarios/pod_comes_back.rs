@@ -1,26 +1,30 @@
 //! A deleted pod comes back on its volume, with its data, and into the in-sync set; so does the next, and the next: in
-//! the end no broker is left that was not away, and every record is there.
+//! the end no broker is left that was not away, and every record is there. Then all of them go at once: what is
+//! consumed after that was on a disk.
 
 use crate::brokers::Brokers;
 use crate::client;
 use crate::environment::Environment;
+use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
-use crate::wait::until;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use serde_json::Value;
 use std::time::Duration;
 
 const RECORDS: usize = 2_000;
+const PARTITIONS: usize = 3;
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&super::namespace("pod-comes-back"));
     kubectl.create_namespace()?;
     client::start(&kubectl, "client", &["idle"])?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}, config: {num.partitions: 3}}}",
-    )?;
+    kubectl.apply(&format!(
+        "{{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {{name: demo}}, \
+         spec: {{storage: {{size: 1Gi}}, config: {{num.partitions: {PARTITIONS}}}}}}}"
+    ))?;
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready(Duration::from_mins(1))?;
+    brokers.wait_ready(PATIENCE)?;
     let bootstrap = brokers.bootstrap();
     let (mut produced, count) = (0, RECORDS.to_string());
     let mut produce = || {
@@ -31,30 +35,64 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     };
     let in_sync =
         || client::exec(&kubectl, "client", &["in-sync", "--bootstrap", &bootstrap, "--brokers", "0,1,2"]).map(|_| ());
+    let consume = |total: usize| -> anyhow::Result<()> {
+        let words = ["consume", "--bootstrap", &bootstrap, "--count", &total.to_string()];
+        let consumed = client::exec(&kubectl, "client", &words)?;
+        ensure!(consumed["count"] == total, "{consumed}");
+        Ok(())
+    };
     produce()?;
     in_sync()?;
     timeline.say(format!("{RECORDS} records on three brokers"));
     let mut total = 0;
     for id in 0..3 {
-        let before = brokers.pod(id)?;
-        let (uid, claim) = (before["metadata"]["uid"].clone(), format!("data-demo-{id}"));
-        let volume = kubectl.json(&["get", "pvc", &claim])?["spec"]["volumeName"].clone();
-        kubectl.run(&["delete", "pod", &format!("demo-{id}"), "--wait=false"])?;
+        let before = Disk::of(&brokers, id)?;
+        brokers.delete_pods(&[id])?;
         // Writes go on while it is away.
         total = produce()?;
-        until("a new pod that is ready", Duration::from_mins(1), || {
-            let now = brokers.pod(id)?;
-            let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            Ok((ready && now["metadata"]["uid"] != uid).then_some(()))
-        })?;
-        ensure!(kubectl.json(&["get", "pvc", &claim])?["spec"]["volumeName"] == volume, "it has another volume");
+        before.found_again(&brokers)?;
         in_sync()?;
         timeline.say(format!("broker {id} was deleted under writes, and is back in every in-sync set"));
     }
-    let consumed =
-        client::exec(&kubectl, "client", &["consume", "--bootstrap", &bootstrap, "--count", &total.to_string()])?;
-    ensure!(consumed["count"] == total, "{consumed}");
+    consume(total)?;
     timeline.say(format!("all {total} records consumed, each once and in order"));
+    let before = (0..3).map(|id| Disk::of(&brokers, id)).collect::<anyhow::Result<Vec<_>>>()?;
+    brokers.delete_pods(&[0, 1, 2])?;
+    before.iter().try_for_each(|disk| disk.found_again(&brokers))?;
+    in_sync()?;
+    consume(total)?;
+    timeline.say(format!("all brokers were deleted at once, and all {total} records consumed once more"));
+    brokers.never_restarted()?;
     kubectl.delete_namespace()
+}
+
+/// A broker's volume, and the pod that has it.
+struct Disk {
+    id: usize,
+    pod_uid: Value,
+    volume: Value,
+}
+
+impl Disk {
+    fn of(brokers: &Brokers<'_>, id: usize) -> anyhow::Result<Self> {
+        let pod_uid = brokers.pod(id)?["metadata"]["uid"].clone();
+        Ok(Self { id, pod_uid, volume: volume(brokers.kubectl, id)? })
+    }
+
+    /// Waits until another pod of the broker is ready, which must have the same volume and have found its log there.
+    fn found_again(&self, brokers: &Brokers<'_>) -> anyhow::Result<()> {
+        brokers.wait_ready_again(self.id, &self.pod_uid, PATIENCE)?;
+        ensure!(volume(brokers.kubectl, self.id)? == self.volume, "broker {} has another volume", self.id);
+        let log = brokers.kubectl.run(&["logs", &format!("demo-{}", self.id)])?;
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let opened = lines.find(|line| line["message"] == "Opened the log");
+        let opened = opened.with_context(|| format!("broker {} does not say that it opened its log", self.id))?;
+        ensure!(opened["partitions"] == PARTITIONS, "broker {} found another log on its volume: {opened}", self.id);
+        ensure!(!log.contains("The disk has lost"), "broker {} found its log damaged", self.id);
+        Ok(())
+    }
+}
+
+fn volume(kubectl: &Kubectl, id: usize) -> anyhow::Result<Value> {
+    Ok(kubectl.json(&["get", "pvc", &format!("data-demo-{id}")])?["spec"]["volumeName"].clone())
 }

@@ -25,5 +25,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let consumed = client::exec(&kubectl, "client", &[&["consume"], &words[..]].concat())?;
     ensure!(consumed["count"] == 10_000, "{consumed}");
     timeline.say("10000 records consumed, each once and in order");
+    brokers.never_restarted()?;
     kubectl.delete_namespace()
 }

@@ -123,6 +123,7 @@ impl<'a> Run<'a> {
         starts.sort();
         let ms = self.milliseconds_since(starts[1])?;
         self.brokers().wait_ready(PATIENCE)?;
+        self.brokers().never_restarted()?;
         Ok(ms)
     }
 
@@ -136,6 +137,7 @@ impl<'a> Run<'a> {
         let ms = self.milliseconds_since(started(&self.kubectl, self.order[1])?)?;
         release(&self.kubectl, self.order[2])?;
         self.brokers().wait_ready(PATIENCE)?;
+        self.brokers().never_restarted()?;
         Ok(ms)
     }
 

@@ -55,6 +55,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     sleep(STEADY);
     unchanged(&before, &versions(&kubectl)?)?;
     timeline.say("the operator was restarted, and no object was written");
+    let running = pods(&kubectl)?;
 
     kubectl.run(&[
         "patch",
@@ -69,20 +70,28 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         Ok((reason == "RestartPending").then_some(message))
     })?;
     ensure!(message.starts_with("demo-0, demo-1, demo-2 started before the last change"), "{message}");
-    let pods = |versions: &BTreeMap<String, String>| {
-        versions.keys().filter(|name| name.starts_with("Pod/")).cloned().collect::<Vec<_>>()
-    };
-    ensure!(pods(&before) == pods(&versions(&kubectl)?), "a changed config replaced a pod");
-    timeline.say("a changed config restarts no pod, and the status says so");
+    sleep(STEADY);
+    let now = pods(&kubectl)?;
+    ensure!(now == running, "a changed config replaced a pod: {now:?} after {running:?}");
+    brokers.never_restarted()?;
+    timeline.say(format!("a changed config restarts no pod in {} s, and the status says so", STEADY.as_secs()));
     let maps = config_maps(&kubectl)?;
     ensure!(maps.len() == 2, "not the pods' ConfigMap and the new one: {maps:?}");
-    kubectl.run(&["delete", "pod", "demo-0", "demo-1", "demo-2"])?;
+    brokers.delete_pods(&[0, 1, 2])?;
     until("new pods with the new ConfigMap alone", Duration::from_mins(1), || {
         let (_, reason, _) = brokers.condition("Progressing")?;
         Ok((reason == "UpToDate" && config_maps(&kubectl)?.len() == 1).then_some(()))
     })?;
+    brokers.never_restarted()?;
     timeline.say("new pods take it up, and the ConfigMap of the old ones is gone");
     kubectl.delete_namespace()
+}
+
+/// Each pod's name and uid, and when it is to be gone, if it is.
+fn pods(kubectl: &Kubectl) -> anyhow::Result<Vec<[Value; 3]>> {
+    let pods = kubectl.json(&["get", "pods"])?;
+    let facts = |pod: &Value| ["name", "uid", "deletionTimestamp"].map(|field| pod["metadata"][field].clone());
+    Ok(pods["items"].as_array().into_iter().flatten().map(facts).collect())
 }
 
 fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
