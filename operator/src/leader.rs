@@ -50,14 +50,17 @@ impl Candidate {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned() }
     }
 
-    /// Waits until this instance holds the Lease. `reached` is called whenever the API server has answered.
-    pub async fn acquire(&self, reached: impl Fn()) {
+    /// Waits until this instance holds the Lease, and returns since when at least. `reached` is called whenever the API
+    /// server has answered.
+    pub async fn acquire(&self, reached: impl Fn()) -> Instant {
         let (mut seen, mut held_by) = (None, None);
         loop {
+            // Others may count from before the answer came: from when the Lease was written.
+            let asked = Instant::now();
             match self.attempt(&mut seen).await {
                 Ok(true) => {
                     info!(lease = %self.name, identity = %self.identity, "leading");
-                    return;
+                    return asked;
                 }
                 Ok(false) => {
                     reached();
@@ -73,15 +76,16 @@ impl Candidate {
         }
     }
 
-    /// Renews the Lease for as long as that works; returns why it does not any more.
-    pub async fn keep(&self) -> String {
-        let mut renewed = Instant::now();
+    /// Renews the Lease, which is held since then, for as long as that works; returns why it does not any more.
+    pub async fn keep(&self, since: Instant) -> String {
+        let mut renewed = since;
         let mut seen = None;
         loop {
             sleep(PERIOD).await;
             let left = RENEW_WITHIN.saturating_sub(renewed.elapsed());
+            let asked = Instant::now();
             match timeout(left, self.attempt(&mut seen)).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return "another instance holds the lease".to_owned(),
                 Ok(Err(error)) => debug!(lease = %self.name, %error, "cannot renew the lease"),
                 Err(_) => {}

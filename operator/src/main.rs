@@ -13,6 +13,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -84,12 +85,16 @@ async fn main() -> anyhow::Result<()> {
         .lease_namespace
         .as_deref()
         .map(|namespace| Candidate::new(client.clone(), namespace, &args.lease_name, &identity));
-    if let Some(candidate) = &candidate {
-        tokio::select! {
-            () = candidate.acquire(|| health.set_ready()) => {}
-            () = stopped(stop.clone()) => return Ok(()),
+    let lease = match candidate {
+        Some(candidate) => {
+            let since = tokio::select! {
+                since = candidate.acquire(|| health.set_ready()) => since,
+                () = stopped(stop.clone()) => return Ok(()),
+            };
+            Some((candidate, since))
         }
-    }
+        None => None,
+    };
     metrics.leading(true);
     health.set_ready();
     info!(
@@ -97,19 +102,19 @@ async fn main() -> anyhow::Result<()> {
         namespace = args.namespace.as_deref().unwrap_or("all"),
         "operator started"
     );
-    lead(reconciler, args.namespace.as_deref(), candidate, stop).await
+    lead(reconciler, args.namespace.as_deref(), lease, stop).await
 }
 
 /// Acts until told to stop, or until another instance may act: then the process ends at once, whatever it was doing.
 async fn lead(
     reconciler: Reconciler,
     namespace: Option<&str>,
-    candidate: Option<Candidate>,
+    lease: Option<(Candidate, Instant)>,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let lost = async {
-        match &candidate {
-            Some(candidate) => candidate.keep().await,
+        match &lease {
+            Some((candidate, since)) => candidate.keep(*since).await,
             None => std::future::pending().await,
         }
     };
@@ -120,7 +125,7 @@ async fn lead(
             anyhow::bail!("not leading any more: {why}");
         }
     }
-    if let Some(candidate) = &candidate {
+    if let Some((candidate, _)) = &lease {
         candidate.release().await;
     }
     info!("operator stopped");
