@@ -29,9 +29,14 @@ impl<K: Eq + Hash> Backoff<K> {
         ceiling.mul_f64(random.random_range(0.5..=1.0))
     }
 
-    /// A success, or the object is gone: the next failure is a first one.
+    /// A success: the next failure is a first one.
     pub fn forget(&mut self, key: &K) {
         self.failures.remove(key);
+    }
+
+    /// Forgets the objects that are gone.
+    pub fn retain(&mut self, exists: impl Fn(&K) -> bool) {
+        self.failures.retain(|key, _| exists(key));
     }
 }
 
@@ -51,6 +56,16 @@ mod tests {
         }
         backoff.forget(&"a");
         assert!(backoff.failed("a", &mut random) <= FIRST);
+    }
+
+    #[test]
+    fn an_object_that_is_gone_leaves_nothing_behind() {
+        let (mut backoff, mut random) = (Backoff::default(), StdRng::seed_from_u64(1));
+        for key in ["a", "b"] {
+            backoff.failed(key, &mut random);
+        }
+        backoff.retain(|key| *key == "b");
+        assert_eq!(backoff.failures.into_keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

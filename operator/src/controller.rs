@@ -24,6 +24,9 @@ use tracing::{debug, warn};
 const CONCURRENCY: u16 = 8;
 /// Several changes at once are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How often clusters are counted, and what is known of those that are gone is forgotten: of an object that is gone
+/// there is no reconcile.
+const TIDY: Duration = Duration::from_secs(5);
 /// What no watch told of is found after this long.
 const RESYNC: Duration = Duration::from_mins(10);
 
@@ -52,9 +55,20 @@ pub async fn run(
         .owns(api::<NetworkPolicy>(&client, namespace), managed())
         .watches(api::<Pod>(&client, namespace), managed(), |pod: Pod| cluster_of(&pod))
         .graceful_shutdown_on(stop);
-    let context = Context { reconciler, clusters: controller.store(), backoff: Mutex::default() };
+    let context = Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default() });
     let retry = |cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&cluster, error, &context);
-    drain(controller.run(reconcile, retry, Arc::new(context))).await;
+    tokio::select! {
+        () = drain(controller.run(reconcile, retry, Arc::clone(&context))) => {}
+        () = tidy(&context) => {}
+    }
+}
+
+async fn tidy(context: &Context) {
+    loop {
+        context.reconciler.metrics.clusters(context.clusters.len());
+        lock(&context.backoff).retain(|cluster| context.clusters.get(cluster).is_some());
+        tokio::time::sleep(TIDY).await;
+    }
 }
 
 async fn drain<T>(results: impl Stream<Item = Result<T, Error<ReconcileError, watcher::Error>>>) {
@@ -88,7 +102,6 @@ fn cluster_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
 
 async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
-    context.reconciler.metrics.clusters(context.clusters.len());
     if cluster.meta().deletion_timestamp.is_some() {
         // Its objects go with it; its volumes stay.
         return Ok(Action::await_change());

@@ -36,7 +36,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     operator.run(&["rollout", "restart", &format!("deployment/{OPERATOR}")])?;
     operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
     let reconciled = |text: String| {
-        let count = text.lines().find_map(|line| line.strip_prefix("chronik_operator_clusters "));
+        let success = "chronik_operator_reconciles_total{result=\"success\"} ";
+        let count = text.lines().find_map(|line| line.strip_prefix(success));
         count.is_some_and(|count| count != "0")
     };
     until("the new operator's first reconcile", Duration::from_mins(1), || {
