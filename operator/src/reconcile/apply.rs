@@ -35,6 +35,14 @@ pub enum ApplyError {
         /// What the API server said.
         source: kube::Error,
     },
+    /// An object of that name is on its way out.
+    #[error("{kind} {name} is being deleted; it is made anew once it is gone")]
+    Leaving {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+    },
     /// An object of that name is not the cluster's.
     #[error("{kind} {name} exists already and does not belong to this cluster")]
     Foreign {
@@ -56,6 +64,8 @@ pub async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Resul
     let object = hashed(desired);
     let outcome = match api.get_opt(&name).await.map_err(failed)? {
         None => Outcome::Created,
+        // One that an earlier cluster of the same name left behind goes away too.
+        Some(live) if live.metadata.deletion_timestamp.is_some() => return Err(ApplyError::Leaving { kind, name }),
         Some(live) if !belongs(&object, &live) => return Err(ApplyError::Foreign { kind, name }),
         Some(live) if is_applied(&object, &live) => return Ok(Outcome::Unchanged),
         Some(_) => Outcome::Updated,
@@ -72,15 +82,12 @@ fn hashed(desired: &Desired) -> DynamicObject {
     object
 }
 
-/// Whether the live object has the same controlling owner. One that an earlier cluster of the same name left behind
-/// has not: it goes away, and what is wanted comes after it.
+/// Whether the live object has the same controlling owner.
 fn belongs(desired: &DynamicObject, live: &DynamicObject) -> bool {
     let owner = |object: &DynamicObject| {
         object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
     };
-    live.metadata.deletion_timestamp.is_none()
-        && owner(desired) == owner(live)
-        && live.labels().get(CLUSTER_LABEL) == desired.labels().get(CLUSTER_LABEL)
+    owner(desired) == owner(live) && live.labels().get(CLUSTER_LABEL) == desired.labels().get(CLUSTER_LABEL)
 }
 
 fn is_applied(desired: &DynamicObject, live: &DynamicObject) -> bool {
