@@ -15,6 +15,8 @@ pub const PROGRESSING: &str = "Progressing";
 /// Something is wrong.
 pub const DEGRADED: &str = "Degraded";
 
+/// The metric in which brokers say how many of the partitions that they lead lack an in-sync replica.
+pub const UNDER_REPLICATED: &str = "chronik_partition_under_replicated";
 /// A broker without a pod for so long has one that cannot be made.
 const MISSING_MAX: Duration = Duration::from_mins(2);
 
@@ -120,7 +122,7 @@ fn progressing(observed: &Observed, brokers: &[BrokerStatus], attempt: &Attempt)
     if !outdated.is_empty() {
         let message = format!(
             "{} started before the last change; for them to take it up, delete these pods one at a time, each \
-             after the one before is ready again and chronik_partition_under_replicated is 0 on every broker",
+             after the one before is ready again and {UNDER_REPLICATED} is 0 on every broker",
             outdated.join(", ")
         );
         return Finding { holds: true, reason: "RestartPending", message };
@@ -390,8 +392,8 @@ mod tests {
         assert_eq!(conditions(&status), expected);
         let message = &status.conditions[1].message;
         assert!(message.starts_with("demo-0, demo-2 started before the last change"), "{message}");
-        // A ready broker may have yet to catch up: the metric that tells is named as brokers name it.
-        assert!(message.contains("and chronik_partition_under_replicated is 0 on every broker"), "{message}");
+        // A ready broker may have yet to catch up.
+        assert!(message.ends_with("and chronik_partition_under_replicated is 0 on every broker"), "{message}");
     }
 
     #[test]
