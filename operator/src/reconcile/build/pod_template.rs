@@ -70,8 +70,8 @@ fn container(cluster: &Cluster) -> Container {
             "serve".to_owned(),
             "--config".to_owned(),
             format!("{CONFIG_DIR}/{}", broker_config::FILE),
-            // Clients are told addresses, not names: a name appears in DNS up to a second after its pod has started,
-            // and a resolver that was asked too early may go on denying it for 30 s.
+            // Followers are told an address, not a name: a name appears in DNS up to a second after its pod has started,
+            // and a resolver that was asked too early may go on denying it for 30 s. Clients are told the name.
             "--advertise".to_owned(),
             "$(POD_IP)".to_owned(),
         ]),
