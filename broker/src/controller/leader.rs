@@ -57,7 +57,7 @@ impl LeaderHandle {
     /// Waits until this broker is the leader and knows all that was decided before.
     pub(super) async fn becomes_ready(&self) {
         if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

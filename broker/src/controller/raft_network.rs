@@ -99,8 +99,8 @@ impl Peer {
         postcard::to_stdvec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))
     }
 
-    fn caller(&self) -> Option<proto::Caller> {
-        Some(self.network.links.caller(self.target))
+    fn caller(&self) -> proto::Caller {
+        self.network.links.caller(self.target)
     }
 
     fn followed_by_others(&self, vote: &Vote) -> bool {
@@ -135,7 +135,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse, RpcError> {
         let followed_by_others = self.followed_by_others(&rpc.vote);
-        let request = proto::RaftRequest { caller: self.caller(), body: Self::body(&rpc)?, followed_by_others };
+        let request = proto::RaftRequest { caller: Some(self.caller()), body: Self::body(&rpc)?, followed_by_others };
         let mut sent = Instant::now();
         let call = |mut client: super::link::Client| {
             sent = Instant::now();
@@ -150,7 +150,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     }
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
-        let (caller, body) = (self.caller(), Self::body(&rpc)?);
+        let (caller, body) = (Some(self.caller()), Self::body(&rpc)?);
         let founders = self.network.log.standing().founders;
         let founders = founders
             .into_iter()
@@ -184,7 +184,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
         let head = postcard::to_stdvec(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
         let followed_by_others = self.followed_by_others(&vote);
-        let first = proto::SnapshotChunk { caller: self.caller(), head, data: Vec::new(), followed_by_others };
+        let first = proto::SnapshotChunk { caller: Some(self.caller()), head, data: Vec::new(), followed_by_others };
         let data = *snapshot.snapshot;
         let chunks = (0..data.len().div_ceil(CHUNK_BYTES)).map(move |i| {
             let data = data[i * CHUNK_BYTES..((i + 1) * CHUNK_BYTES).min(data.len())].to_vec();

@@ -159,7 +159,7 @@ impl Requests {
             let tried = tokio::select! {
                 tried = ask => tried,
                 // Whoever leads now is asked at once; what the other one did with it, nobody knows.
-                Ok(_) = self.next_leader(at) => {
+                Ok(()) = self.next_leader(at) => {
                     repeated = true;
                     continue;
                 }

@@ -25,7 +25,7 @@ struct Cluster {
     replication: Vec<SocketAddr>,
     directories: Vec<DirectoryId>,
     /// The cluster that the data directories know, of processes that start from now on.
-    cluster_id: Option<ClusterId>,
+    known: Option<ClusterId>,
     voters: usize,
     timings: Timings,
 }
@@ -56,7 +56,7 @@ impl Cluster {
             controllers: free_ports(brokers),
             replication: free_ports(brokers),
             directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
-            cluster_id: None,
+            known: None,
             voters: brokers.min(3),
             timings: Timings::default(),
         }
@@ -77,7 +77,7 @@ impl Cluster {
             members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
             listener,
             dir: self.dir.path().join(id.to_string()),
-            cluster_id: self.cluster_id,
+            cluster_id: self.known,
             directory: self.directories[id],
             incarnation: IncarnationId(Uuid::new_v4()),
             damaged: Vec::new(),

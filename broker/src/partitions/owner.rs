@@ -195,7 +195,7 @@ impl Owner {
             }
             Input::FromLeader { partition, leader_epoch, stream, message, credit } => {
                 let hold = credit.map(|credit| Arc::new(credit) as Hold);
-                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold);
+                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold.as_ref());
             }
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
@@ -213,7 +213,7 @@ impl Owner {
                     return;
                 };
                 hosted.tickets.insert(ticket, reply);
-                self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(hold));
+                self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&hold));
             }
             Request::Fetch { partition, spec, reply } => self.fetch(partition, &spec, reply),
             Request::Offset { partition, current_epoch, spec, reply } => {
@@ -237,8 +237,8 @@ impl Owner {
         }
     }
 
-    fn step_with(&mut self, partition: TopicPartition, event: Event, hold: Option<Hold>) {
-        self.step_one(partition, event, hold.as_ref());
+    fn step_with(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
+        self.step_one(partition, event, hold);
         while let Some((partition, event)) = self.pending.pop_front() {
             self.step_one(partition, event, None);
         }

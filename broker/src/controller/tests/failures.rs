@@ -111,7 +111,7 @@ async fn a_voter_whose_metadata_alone_is_gone_is_believed_no_more_than_a_wiped_o
     let mut cluster = Cluster::of(3);
     let mut brokers = cluster.start_all().await;
     brokers[0].sees_alive(&[0, 1, 2]).await;
-    cluster.cluster_id = brokers[0].handle().image().cluster_id;
+    cluster.known = brokers[0].handle().image().cluster_id;
     brokers.pop().unwrap().stop().await;
     cluster.empty(2);
     brokers.pop().unwrap().stop().await;
