@@ -9,9 +9,9 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CJB1` |
+//! | 0 | 4 | magic `CJB2` |
 //! | 4 | 4 | CRC-32C of the header's bytes from 8 on |
-//! | 8 | 8 | generation: counts rewrites |
+//! | 8 | 8 | generation: begins with a random number, counts rewrites |
 //! | 16 | 8 | number of the block in this generation, from 0 |
 //! | 24 | 4 | payload bytes |
 //! | 28 | 4 | CRC-32C of the payload |
@@ -21,6 +21,9 @@
 //! invalid block is a torn tail when no valid block of this generation with a higher number follows it
 //! anywhere in the file, and damage otherwise: then opening is refused. (A damaged *last* block cannot be
 //! told from a torn one.) Block 0 is synced before the file gets its name: without it the file is damaged.
+//!
+//! Who writes a record cannot make a part of it pass for a block that follows: the generation is nothing that
+//! can be guessed.
 
 use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
 use crate::error::{IoContext, LogError, lock};
@@ -28,7 +31,7 @@ use bytes::Bytes;
 use std::io::{IoSlice, Read};
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CJB1";
+const MAGIC: [u8; 4] = *b"CJB2";
 const HEADER: usize = 32;
 const ALIGN: u64 = 512;
 /// The file grows by this much at a time.
@@ -88,9 +91,10 @@ impl<D: Disk> Journal<D> {
         // What is seen here may be a rename that only memory knows of yet.
         disk.sync_dir(dir).during("sync", dir)?;
         if !disk.exists(&path).during("look for", &path)? {
-            let (file, end) = write_new(&disk, &path, 0, &[])?;
+            let generation = disk.random().during("draw a number for", &path)?;
+            let (file, end) = write_new(&disk, &path, generation, &[])?;
             let journal =
-                Self { disk, path, file, generation: 0, next: 1, end, allocated: end, poisoned: false, _lock: lock };
+                Self { disk, path, file, generation, next: 1, end, allocated: end, poisoned: false, _lock: lock };
             return Ok((journal, Vec::new()));
         }
         let file = disk.open(&path).during("open", &path)?;
@@ -132,7 +136,7 @@ impl<D: Disk> Journal<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        let generation = self.generation + 1;
+        let generation = self.generation.wrapping_add(1);
         let (file, end) = write_new(&self.disk, &self.path, generation, records)?;
         self.file = file;
         self.generation = generation;

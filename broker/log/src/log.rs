@@ -142,7 +142,7 @@ impl<D: Disk> Log<D> {
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
         let partitions = self.store.all();
-        let mut bytes = checkpoint::encode(self.wal.run(), self.applied, partitions.len() as u32);
+        let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
         for (tp, shared) in partitions {
             checkpoint::encode_partition(&mut bytes, tp, &shared.read());
         }

@@ -32,7 +32,7 @@ use crate::store::{Kind, Store};
 use crate::wal::entry::{LoggedKind, LoggedOp};
 use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
-use crate::wal::{Position, segment};
+use crate::wal::{Mark, Position, segment};
 use crate::{Options, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -70,15 +70,15 @@ impl<D: Disk> Log<D> {
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
-        let (end, kept) = if checkpoint.run == 0 {
+        let (end, kept) = if checkpoint.mark.run == 0 {
             (from, false)
         } else {
-            restore(&store, &wal, from, checkpoint.run, checkpoint.partitions, &mut dirty)?
+            restore(&store, &wal, from, checkpoint.mark, checkpoint.partitions, &mut dirty)?
         };
         let existing = segment::list(&disk, &wal).during("list", &wal)?;
         store.recovered();
-        let run = checkpoint.run + 1;
-        let wal = WalWriter::start(disk, wal, store.options.wal_segment_bytes, run, end.lsn, existing)?;
+        let mark = Mark { run: checkpoint.mark.run + 1, ..checkpoint.mark };
+        let wal = WalWriter::start(disk, wal, store.options.wal_segment_bytes, mark, end.lsn, existing)?;
         let applied = wal.position();
         let mut log = Self {
             store,
@@ -111,7 +111,8 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
         }
     }
     let start = Position { lsn: Lsn(0), segment: 0, offset: 0 };
-    checkpoint::write(disk, dir, checkpoint::encode(0, start, 0))
+    let mark = Mark { nonce: disk.random().during("draw a number for", dir)?, run: 0 };
+    checkpoint::write(disk, dir, checkpoint::encode(mark, start, 0))
 }
 
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
@@ -120,13 +121,13 @@ fn restore<D: Disk>(
     store: &Store<D>,
     wal: &Path,
     from: Position,
-    run: u64,
+    mark: Mark,
     partitions: Vec<(TopicPartition, Partition)>,
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
     let mut cuts: BTreeMap<TopicPartition, Cuts> = BTreeMap::new();
     let mut count = 0;
-    let end = replay(&store.disk, wal, from, run, |op| {
+    let end = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let cuts = cuts.entry(op.partition).or_default();
         match op.kind {
@@ -153,7 +154,7 @@ fn restore<D: Disk>(
         find_damage(store, tp)?;
     }
     let mut count = 0;
-    replay(&store.disk, wal, from, run, |op| {
+    replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let cut = cuts.get(&op.partition).copied().unwrap_or_default();
         if cut.deleted.is_some_and(|deleted| count <= deleted) {

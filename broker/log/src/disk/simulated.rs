@@ -488,6 +488,10 @@ impl Disk for SimulatedDisk {
         }
         Ok(SimulatedLock { disk: self.clone(), dir: dir.to_path_buf(), boot: state.boot })
     }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.state().next())
+    }
 }
 
 impl Drop for SimulatedLock {

@@ -1,7 +1,7 @@
 //! Reading the chain of blocks back, and judging what follows its end.
 
 use super::entry::{ALIGN, BlockHeader, HEADER, LoggedOp, decode_op};
-use super::{Position, segment};
+use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,
     from: Position,
-    run: u64,
+    mark: Mark,
     mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
 ) -> Result<Position, LogError> {
     let segments = segment::list(disk, dir).during("list", dir)?;
@@ -26,7 +26,7 @@ pub(crate) fn replay<D: Disk>(
     while segments.binary_search(&at.segment).is_ok() {
         let path = segment::path(dir, at.segment);
         let file = disk.open(&path).during("open", &path)?;
-        while let Some((header, mut payload)) = read_block(&file, at, run).during("read", &path)? {
+        while let Some((header, mut payload)) = read_block(&file, at, mark).during("read", &path)? {
             for _ in 0..header.ops {
                 let op = decode_op(&mut payload)
                     .ok_or_else(|| LogError::corrupt(&path, format!("an unknown operation at LSN {}", at.lsn)))?;
@@ -42,14 +42,14 @@ pub(crate) fn replay<D: Disk>(
         }
         let path = segment::path(dir, next.segment);
         let file = disk.open(&path).during("open", &path)?;
-        if read_block(&file, next, run).during("read", &path)?.is_none() {
+        if read_block(&file, next, mark).during("read", &path)?.is_none() {
             break;
         }
         at = next;
     }
     for number in segments.into_iter().filter(|n| *n >= at.segment) {
         let offset = if number == at.segment { at.offset } else { 0 };
-        judge_rest(disk, dir, Position { segment: number, offset, ..at }, run)?;
+        judge_rest(disk, dir, Position { segment: number, offset, ..at }, mark)?;
     }
     Ok(at)
 }
@@ -64,7 +64,7 @@ pub(crate) fn sync<D: Disk>(disk: &D, dir: &Path, first: u64, last: u64) -> Resu
 }
 
 /// The block at that position, if it is the one that belongs there.
-fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option<(BlockHeader, Bytes)>> {
+fn read_block(file: &impl DiskFile, at: Position, mark: Mark) -> io::Result<Option<(BlockHeader, Bytes)>> {
     let len = file.len()?;
     let mut header = [0; HEADER];
     if at.offset + HEADER as u64 > len {
@@ -72,7 +72,8 @@ fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option
     }
     read_exact_at(file, &mut header, at.offset)?;
     let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
-    let expected = header.lsn == at.lsn && header.segment == at.segment && header.run == run;
+    let ours = header.nonce == mark.nonce && header.run == mark.run;
+    let expected = ours && header.lsn == at.lsn && header.segment == at.segment;
     if !expected || at.offset + HEADER as u64 + u64::from(header.payload_len) > len {
         return Ok(None);
     }
@@ -82,7 +83,7 @@ fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option
 }
 
 /// Looks behind the end of the chain for proof that more than the chain was durable once.
-fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<(), LogError> {
+fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Result<(), LogError> {
     let path = segment::path(dir, end.segment);
     let file = disk.open(&path).during("open", &path)?;
     let len = file.len().during("measure", &path)?;
@@ -90,8 +91,9 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];
         read_exact_at(&file, &mut header, at).during("read", &path)?;
-        if let Some(h) = BlockHeader::decode(&header).filter(|h| h.segment == end.segment) {
-            if h.run == run && h.synced > end.lsn {
+        let ours = |h: &BlockHeader| h.nonce == mark.nonce && h.segment == end.segment;
+        if let Some(h) = BlockHeader::decode(&header).filter(ours) {
+            if h.run == mark.run && h.synced > end.lsn {
                 let detail = format!(
                     "the write-ahead log is valid up to LSN {} only, but the block at byte {at} was written when all up \
                      to LSN {} was synced",
@@ -99,8 +101,8 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<
                 );
                 return Err(LogError::corrupt(&path, detail));
             }
-            if h.run > run {
-                let detail = format!("it holds blocks of run {}, but the checkpoint is of run {run}", h.run);
+            if h.run > mark.run {
+                let detail = format!("it holds blocks of run {}, but the checkpoint is of run {}", h.run, mark.run);
                 return Err(LogError::corrupt(&path, detail));
             }
         }
