@@ -99,10 +99,13 @@ impl<D: Disk> Journal<D> {
         }
         let file = disk.open(&path).during("open", &path)?;
         let (replayed, allocated) = replay(&file, &path)?;
-        let Replayed { generation, next, end, records } = replayed;
+        let Replayed { generation, next, end, records, last: (at, block) } = replayed;
         // A torn block's bytes must never be taken for a part of what is written over them; and what was read
-        // just now may be in memory only: it counts from here on, so it has to be durable.
+        // just now may be in memory only: it counts from here on, so it has to be durable. To sync is not enough
+        // for the last block: if its own sync failed, the kernel believes that there is nothing left to write.
+        // All before it were synced before it was written.
         file.set_len(end).during("cut", &path)?;
+        file.write_at(&[IoSlice::new(&block)], at).during("write again", &path)?;
         file.sync_data().during("sync", &path)?;
         tracing::debug!(path = %path.display(), records = records.len(), end, torn = allocated > end, "journal opened");
         let journal = Self { disk, path, file, generation, next, end, allocated: end, poisoned: false, _lock: lock };
@@ -185,25 +188,31 @@ struct Replayed {
     next: u64,
     end: u64,
     records: Vec<Bytes>,
+    /// The last block, and where it begins.
+    last: (u64, Vec<u8>),
 }
 
 /// Reads block after block, and judges what follows the last valid one. Returns the file's length too.
 fn replay(file: &impl DiskFile, path: &Path) -> Result<(Replayed, u64), LogError> {
     let len = file.len().during("measure", path)?;
-    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new() };
+    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new(), last: (0, Vec::new()) };
+    let mut last = None;
     while let Some((header, payload)) = read_block(file, log.end, len).during("read", path)? {
         if header.number != log.next || (log.next > 0 && header.generation != log.generation) {
             break;
         }
         log.generation = header.generation;
         log.next += 1;
+        let begin = log.end;
         log.end = (log.end + HEADER as u64 + payload.len() as u64).next_multiple_of(ALIGN);
         split_records(&payload, &mut log.records)
             .ok_or_else(|| LogError::corrupt(path, format!("block {} holds no whole records", header.number)))?;
+        last = Some((begin, header, payload));
     }
-    if log.next == 0 {
+    let Some((begin, header, payload)) = last else {
         return Err(LogError::corrupt(path, "its first block is invalid"));
-    }
+    };
+    log.last = (begin, [&header.encode(), &payload[..]].concat());
     let mut at = log.end;
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];

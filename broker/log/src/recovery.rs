@@ -4,8 +4,8 @@
 //! beyond, or in place of it, is what was applied after the checkpoint and before the end, in any state of
 //! decay. So:
 //! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`), and it
-//!    tells how far each partition was cut back at most, and which were deleted last when. Then it is synced:
-//!    a process that was killed may have left it in memory only.
+//!    tells how far each partition was cut back at most, and which were deleted last when. Then it is made
+//!    durable: a process that was killed, or ended after a sync that failed, may have left it in memory only.
 //! 2. Partitions that were deleted begin empty. The others are cut to the least offset that any truncation
 //!    after the checkpoint named: what lies below was not written to since the checkpoint, so batch
 //!    boundaries can be found there. What lies above is in the WAL, as far as it still counts.
@@ -127,7 +127,7 @@ fn restore<D: Disk>(
 ) -> Result<(Position, bool), LogError> {
     let mut cuts: BTreeMap<TopicPartition, Cuts> = BTreeMap::new();
     let mut count = 0;
-    let end = replay(&store.disk, wal, from, mark, |op| {
+    let chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let cuts = cuts.entry(op.partition).or_default();
         match op.kind {
@@ -140,8 +140,8 @@ fn restore<D: Disk>(
         }
         Ok(())
     })?;
-    // What was read may be in memory only. It must not get lost after segments were changed by it.
-    crate::wal::replay::sync(&store.disk, wal, from.segment, end.segment)?;
+    // It must not get lost after segments were changed by it.
+    chain.settle(&store.disk, wal, from.segment)?;
     for (tp, partition) in partitions {
         let cut = cuts.get(&tp).copied().unwrap_or_default();
         if cut.deleted.is_some() {
@@ -169,7 +169,7 @@ fn restore<D: Disk>(
         }
     }
     tidy(store, dirty)?;
-    Ok((end, kept))
+    Ok((chain.end, kept))
 }
 
 /// Applies one operation again. `obsolete`: a truncation that was done already is still to come.

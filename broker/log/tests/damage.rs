@@ -263,6 +263,44 @@ fn a_failed_sync_is_final() {
 }
 
 #[test]
+fn a_recovery_from_what_a_failed_sync_left_in_memory_can_be_cut_short() {
+    let append = |base, bytes| Op::Append { partition: partition(0), batch: batch(base, 1, 1, bytes, base as u64) };
+    let size = |op: &Op| if let Op::Append { batch, .. } = op { batch.bytes().len() } else { 0 };
+    let last = [append(21, 10), append(21, 9000), Op::Truncate { partition: partition(0), to: Offset(5) }];
+    for (op, seed) in last.into_iter().flat_map(|op| (0..10).map(move |seed| (op.clone(), seed))) {
+        for point in 0.. {
+            let disk = SimulatedDisk::new(seed);
+            let (mut log, _) = open(&disk).unwrap();
+            // So that the last round comes into a WAL segment that has room for it.
+            for base in 0..21 {
+                log.commit(&[append(base, 200)]).unwrap();
+                log.apply(&[append(base, 200)]).unwrap();
+            }
+            log.checkpoint().unwrap();
+            disk.fail_sync_after(0);
+            assert!(log.commit(&[op.clone()]).is_err());
+            drop(log);
+            // The same kernel, which has the block in its page cache and believes it written; then the power goes.
+            disk.restart();
+            disk.crash_after(point);
+            let complete = open(&disk).is_ok();
+            disk.crash();
+            disk.restart();
+            let (log, recovered) = open(&disk).unwrap();
+            let when = format!("{} bytes, seed {seed}, point {point}", size(&op));
+            assert!(!log.wal_lost(), "{when}: the segments were ahead of the write-ahead log");
+            assert_eq!(recovered[0].damaged, None, "{when}");
+            let end = if let Op::Append { .. } = op { Offset(22) } else { Offset(5) };
+            assert!(recovered[0].end == end || !complete && recovered[0].end == Offset(21), "{when}");
+            log.reader().check(partition(0), |_| {}).unwrap();
+            if complete {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_poisons_and_loses_nothing() {
     let disk = SimulatedDisk::new(1);
     let (mut log, _) = open(&disk).unwrap();

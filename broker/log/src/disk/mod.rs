@@ -2,7 +2,8 @@
 //!
 //! The rules that the rest of the crate goes by, and that [`SimulatedDisk`] enforces: what is written is
 //! durable only after [`DiskFile::sync_data`]; that a name exists, is gone or was changed is durable only
-//! after [`Disk::sync_dir`] of its directory; a sync that failed tells nothing about what reached the disk.
+//! after [`Disk::sync_dir`] of its directory; a sync that failed tells nothing about what reached the disk,
+//! and no later one brings it back, in whatever process, until the same bytes are written again.
 
 mod real;
 mod simulated;
