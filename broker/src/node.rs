@@ -15,7 +15,7 @@ use anyhow::Context;
 use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
-use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
+use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -77,7 +77,7 @@ impl Node {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
         let dir = &config.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
+        create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
         let (mut log, recovered) = open_log(dir, config)?;
         let mut identity = Identity::load(dir, config.id)?;

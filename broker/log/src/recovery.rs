@@ -142,6 +142,10 @@ fn restore<D: Disk>(
     })?;
     // It must not get lost after segments were changed by it.
     chain.settle(&store.disk, wal, from.segment)?;
+    // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
+    // new checkpoint nothing says any more that they are to go.
+    dirty.folders.extend(cuts.keys());
+    dirty.root |= cuts.values().any(|cut| cut.deleted.is_some());
     for (tp, partition) in partitions {
         let cut = cuts.get(&tp).copied().unwrap_or_default();
         if cut.deleted.is_some() {
@@ -151,7 +155,7 @@ fn restore<D: Disk>(
         if let Some((to, _)) = cut.least {
             store.truncate(tp, to, dirty)?;
         }
-        find_damage(store, tp)?;
+        find_damage(store, tp, dirty)?;
     }
     let mut count = 0;
     replay(&store.disk, wal, from, mark, |op| {
@@ -206,7 +210,7 @@ fn redo<D: Disk>(
 }
 
 /// Marks a partition of which a segment's file is missing or too short.
-fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogError> {
+fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let segments = shared.read().segments.clone();
     for segment in segments {
@@ -216,6 +220,8 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogE
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 store.disk.create_dir(&folder(&store.root, tp)).during("create", &path)?;
                 store.disk.create(&path).during("create", &path)?;
+                dirty.folders.insert(tp);
+                dirty.root = true;
                 0
             }
             Err(source) => return Err(LogError::Io { action: "open", path, source }),

@@ -74,15 +74,19 @@ pub trait DiskFile: Send + Sync + 'static {
 
 /// Creates the directory and all that is missing above it, durably.
 pub fn create_dir_all(disk: &impl Disk, dir: &Path) -> io::Result<()> {
-    if dir.as_os_str().is_empty() || disk.exists(dir)? {
-        return Ok(());
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    if disk.exists(dir)? {
+        // A process that was killed may have created it and not come to the sync; what is above it was synced.
+        return match disk.sync_dir(parent) {
+            // It is in a place that belongs to somebody else, who made it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
     }
-    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_dir_all(disk, parent)?;
-    }
+    create_dir_all(disk, parent)?;
     disk.create_dir(dir)?;
-    disk.sync_dir(parent.unwrap_or(Path::new(".")))
+    disk.sync_dir(parent)
 }
 
 /// Reads exactly the buffer's length, or fails with `UnexpectedEof`.

@@ -72,6 +72,8 @@ enum Stop {
 enum NameChange {
     Add(PathBuf, Node),
     Remove(PathBuf),
+    /// With the number of inodes there were: the files in a later directory of that name are younger.
+    RemoveDir(PathBuf, usize),
     Rename(PathBuf, PathBuf, Node),
 }
 
@@ -283,7 +285,10 @@ impl State {
 
     fn change_name(&mut self, change: NameChange) {
         let path = match &change {
-            NameChange::Add(path, _) | NameChange::Remove(path) | NameChange::Rename(path, ..) => path,
+            NameChange::Add(path, _)
+            | NameChange::Remove(path)
+            | NameChange::RemoveDir(path, _)
+            | NameChange::Rename(path, ..) => path,
         };
         let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
         apply_name(&mut self.names, &change);
@@ -352,6 +357,10 @@ fn apply_name(names: &mut BTreeMap<PathBuf, Node>, change: &NameChange) {
         }
         NameChange::Remove(path) => {
             names.remove(path);
+        }
+        NameChange::RemoveDir(path, inodes) => {
+            names.remove(path);
+            names.retain(|p, node| p.parent() != Some(path) || !matches!(node, Node::File(i) if *i < *inodes));
         }
         NameChange::Rename(from, to, node) => {
             names.remove(from);
@@ -428,7 +437,13 @@ impl Disk for SimulatedDisk {
         }
         match state.names.get(path) {
             Some(Node::Dir) => state.operate(|s| {
-                s.change_name(NameChange::Remove(path.to_path_buf()));
+                // It can still turn out not to be removed, with any of these done.
+                for change in s.pending_names.remove(path).unwrap_or_default() {
+                    if s.below(2) == 0 {
+                        apply_name(&mut s.durable_names, &change);
+                    }
+                }
+                s.change_name(NameChange::RemoveDir(path.to_path_buf(), s.inodes.len()));
                 Ok(())
             }),
             _ => state.alive().and(Err(io::ErrorKind::NotFound.into())),
