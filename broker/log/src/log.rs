@@ -1,7 +1,7 @@
 //! The log of a broker: commit, then apply, then now and then a checkpoint.
 
 use crate::checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Dirty, ReadError, folder, index_name, log_name};
 use crate::store::{Kind, Store};
@@ -43,6 +43,8 @@ pub(crate) struct CheckpointJob<D: Disk> {
     dirty: Dirty,
     bytes: Vec<u8>,
     wal: Position,
+    /// When it was begun, by the clock of the open files.
+    begun: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -153,6 +155,7 @@ impl<D: Disk> Log<D> {
             dirty: std::mem::take(&mut self.dirty),
             bytes,
             wal: self.applied,
+            begun: self.store.files.now(),
         }
     }
 
@@ -235,7 +238,12 @@ impl<D: Disk> CheckpointJob<D> {
                 // What was truncated or deleted since will be again, should the log be replayed from here.
                 let Some(segment) = segment else { continue };
                 match store.file(tp, &segment, kind) {
-                    Ok(file) => crate::disk::DiskFile::sync_data(&*file).during("sync", &path)?,
+                    Ok(file) => {
+                        file.sync_data().during("sync", &path)?;
+                        if kind == Kind::Log {
+                            store.files.synced(uid, self.begun);
+                        }
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(source) => return Err(LogError::Io { action: "open", path, source }),
                 }

@@ -15,7 +15,8 @@ pub struct Options {
     pub index_interval_bytes: u64,
     /// A checkpoint is made after this many bytes of the write-ahead log: a bound on what a start replays.
     pub checkpoint_bytes: u64,
-    /// Segments' files (batches and indexes) that are kept open at most.
+    /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
+    /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
 }
 

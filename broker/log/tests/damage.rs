@@ -3,7 +3,7 @@
 mod common;
 
 use chronik_core::ids::Offset;
-use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
 use common::{Model, Workload, batch, partition, tiny};
 use std::path::{Path, PathBuf};
 
@@ -337,4 +337,36 @@ fn a_batch_that_does_not_continue_its_partition_is_refused_before_it_is_written(
     log.apply(&[op(0), op(2)]).unwrap();
     assert!(matches!(log.commit(&[op(5)]), Err(LogError::OutOfOrder { expected: Offset(4), .. })));
     log.commit(&[op(4)]).unwrap();
+}
+
+#[test]
+fn an_error_of_a_background_write_is_noticed_before_the_wal_is_let_go_of() {
+    for partitions in [1, 2, 3, 5, 9] {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), Options { max_open_files: 3, ..tiny() }).unwrap();
+        let segment = Path::new(DIR).join("partitions").join(partition(0).to_string()).join(format!("{:020}.log", 0));
+        let mut work = || {
+            for tp in 0..partitions {
+                let op = [Op::Append { partition: partition(tp), batch: batch(0, 1, 1, 10, 1) }];
+                log.commit(&op)?;
+                log.apply(&op)?;
+                if tp == 0 {
+                    assert!(disk.fail_writeback(&segment));
+                }
+            }
+            // Whoever reads opens other files.
+            (0..partitions).for_each(|tp| drop(log.reader().read(partition(tp), Offset(0), Offset(1), 1).unwrap()));
+            log.checkpoint()
+        };
+        assert!(matches!(work(), Err(LogError::Io { .. })), "{partitions} partitions");
+        drop(log);
+        // Nothing was lost, and it is written again.
+        disk.restart();
+        drop(open(&disk).unwrap());
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = open(&disk).unwrap();
+        assert!(recovered.iter().all(|r| r.damaged.is_none() && r.end == Offset(1)));
+        log.reader().check(partition(0), |_| {}).unwrap();
+    }
 }

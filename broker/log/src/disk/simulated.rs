@@ -11,6 +11,7 @@ use super::{Disk, DiskFile, Entry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SECTOR: u64 = 512;
@@ -27,6 +28,8 @@ pub struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
     boot: u64,
+    /// The errors of the inode that this file was told of, or that were there before it.
+    told: AtomicU64,
 }
 
 /// Holds a directory's lock; a crash lets go of it.
@@ -82,6 +85,8 @@ struct Inode {
     data: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Failures to write it back.
+    errors: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -193,6 +198,17 @@ impl SimulatedDisk {
         state.fail_sync_at = Some(state.syncs + n);
     }
 
+    /// Fails to write a file back, as the kernel does in the background: what is not synced never will be durable, and
+    /// the next sync through each file that is open now fails with EIO. Who opens the file later learns nothing.
+    /// Returns false when there is no such file.
+    pub fn fail_writeback(&self, path: &Path) -> bool {
+        let mut state = self.state();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else { return false };
+        state.inodes[inode].pending.clear();
+        state.inodes[inode].errors += 1;
+        true
+    }
+
     /// Refuses to let all files together grow beyond this many bytes (ENOSPC); `None` for no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -233,6 +249,11 @@ impl SimulatedDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, state: &State, inode: usize) -> SimulatedFile {
+        let told = AtomicU64::new(state.inodes[inode].errors);
+        SimulatedFile { disk: self.clone(), inode, boot: state.boot, told }
     }
 }
 
@@ -377,7 +398,7 @@ impl Disk for SimulatedDisk {
         let state = self.state();
         state.alive()?;
         match state.names.get(path) {
-            Some(Node::File(inode)) => Ok(SimulatedFile { disk: self.clone(), inode: *inode, boot: state.boot }),
+            Some(Node::File(inode)) => Ok(self.opened(&state, *inode)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -403,7 +424,7 @@ impl Disk for SimulatedDisk {
             state.change_name(NameChange::Add(path.to_path_buf(), Node::File(inode)));
             Ok(inode)
         })?;
-        Ok(SimulatedFile { disk: self.clone(), inode, boot: state.boot })
+        Ok(self.opened(&state, inode))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -580,7 +601,7 @@ impl DiskFile for SimulatedFile {
         state.operate(|state| {
             let inode = &mut state.inodes[self.inode];
             let pending = std::mem::take(&mut inode.pending);
-            if fails {
+            if fails || self.told.swap(inode.errors, Ordering::Relaxed) < inode.errors {
                 return Err(eio("simulated EIO of a sync"));
             }
             for change in pending {

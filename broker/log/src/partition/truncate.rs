@@ -64,7 +64,10 @@ impl<D: Disk> Store<D> {
         if let Some(last) = new.segments.last() {
             let path = folder(&self.root, tp).join(log_name(last.base));
             match self.file(tp, last, Kind::Log) {
-                Ok(file) => file.set_len(last.len).during("cut", &path)?,
+                Ok(file) => {
+                    self.keep_until_synced(last.uid, &file)?;
+                    file.set_len(last.len).during("cut", &path)?;
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(LogError::Io { action: "open", path, source }),
             }
