@@ -370,3 +370,28 @@ fn an_error_of_a_background_write_is_noticed_before_the_wal_is_let_go_of() {
         log.reader().check(partition(0), |_| {}).unwrap();
     }
 }
+
+#[test]
+fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other() {
+    // Batches of 200 bytes.
+    for (byte, first_lost) in [(0, 0), (600, 2), (1023, 2), (1024, 5), (1999, 7)] {
+        let (disk, path) = synced_partition();
+        assert!(disk.spoil(&path, byte) && disk.spoil(&path.with_extension("index"), 0));
+        let (mut log, recovered) = open(&disk).unwrap();
+        let lost = Offset(first_lost * 2);
+        let found = log.reader().check(partition(0), |_| {});
+        assert!(matches!(found, Err(ReadError::Damaged { offset, .. }) if offset == lost), "{byte}: {found:?}");
+        let (batches, damaged) = served(&log.reader(), &recovered[0]);
+        assert!(damaged && batches.len() as i64 == first_lost, "{byte}: {} are served", batches.len());
+        // To cut there, or behind it, is not refused either.
+        for (to, end) in [(Offset(19), lost), (lost, lost)] {
+            let cut = [Op::Truncate { partition: partition(0), to }];
+            log.commit(&cut).unwrap();
+            log.apply(&cut).unwrap();
+            assert_eq!(log.reader().state(partition(0)).unwrap().end, end, "{byte}, cut to {to}");
+        }
+        assert_eq!(log.reader().state(partition(0)).unwrap().damaged, None);
+        drop(log);
+        assert_eq!(open(&disk).unwrap().1[0].end, lost);
+    }
+}

@@ -89,6 +89,11 @@ pub fn create_dir_all(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
+/// Whether the disk cannot give back those bytes, as opposed to cannot be asked.
+pub(crate) fn is_unreadable(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// Reads exactly the buffer's length, or fails with `UnexpectedEof`.
 pub(crate) fn read_exact_at(file: &impl DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     if file.read_at(buffer, offset)? < buffer.len() {

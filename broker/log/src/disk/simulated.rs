@@ -87,6 +87,8 @@ struct Inode {
     pending: Vec<Change>,
     /// Failures to write it back.
     errors: u64,
+    /// Sectors that cannot be read until they are written again.
+    bad: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -209,6 +211,15 @@ impl SimulatedDisk {
         true
     }
 
+    /// Makes the sector of that byte unreadable, with EIO, until something is written to it. Returns false when there
+    /// is no such byte.
+    pub fn spoil(&self, path: &Path, byte: u64) -> bool {
+        let mut state = self.state();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else { return false };
+        state.inodes[inode].bad.insert(byte / SECTOR);
+        byte < state.inodes[inode].data.len() as u64
+    }
+
     /// Refuses to let all files together grow beyond this many bytes (ENOSPC); `None` for no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -255,6 +266,10 @@ impl SimulatedDisk {
         let told = AtomicU64::new(state.inodes[inode].errors);
         SimulatedFile { disk: self.clone(), inode, boot: state.boot, told }
     }
+}
+
+fn overlaps(sector: u64, at: u64, bytes: usize) -> bool {
+    at < (sector + 1) * SECTOR && sector * SECTOR < at + bytes as u64
 }
 
 fn eio(why: &'static str) -> io::Error {
@@ -541,6 +556,10 @@ impl Drop for SimulatedLock {
 
 impl Inode {
     fn change(&mut self, change: Change) {
+        match &change {
+            Change::Write(at, bytes) => self.bad.retain(|s| !overlaps(*s, *at, bytes.len())),
+            Change::SetLen(len) => self.bad.retain(|s| s * SECTOR < *len),
+        }
         change.apply(&mut self.data);
         self.pending.push(change);
     }
@@ -557,7 +576,10 @@ impl SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.state()?;
-        let data = &state.inodes[self.inode].data;
+        let Inode { data, bad, .. } = &state.inodes[self.inode];
+        if bad.iter().any(|sector| overlaps(*sector, offset, buffer.len())) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let from = data.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
         let n = buffer.len().min(data.len() - from);
         buffer[..n].copy_from_slice(&data[from..from + n]);
