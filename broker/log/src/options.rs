@@ -18,6 +18,8 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]).
+    pub damaged_bytes: u64,
 }
 
 impl Default for Options {
@@ -28,6 +30,7 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            damaged_bytes: 16 * 1024 * 1024 * 1024,
         }
     }
 }

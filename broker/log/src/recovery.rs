@@ -33,7 +33,7 @@ use crate::wal::entry::{LoggedKind, LoggedOp};
 use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
-use crate::{Options, RecoveredPartition, checkpoint};
+use crate::{Options, ReadError, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -209,7 +209,7 @@ fn redo<D: Disk>(
     }
 }
 
-/// Marks a partition of which a segment's file is missing or too short.
+/// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole.
 fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let segments = shared.read().segments.clone();
@@ -231,9 +231,14 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty)
                 partition = %tp, path = %path.display(), bytes = len, synced = segment.len,
                 "a segment lost synced data"
             );
+            let from = match store.check_from(tp, segment.base, |_| {}) {
+                Err(ReadError::Damaged { offset, .. }) => offset,
+                Err(ReadError::Io { source, .. }) => return Err(LogError::Io { action: "read", path, source }),
+                // It is too short for all of it to be there.
+                Ok(()) | Err(_) => segment.base,
+            };
             let mut partition = shared.write();
-            let damaged = partition.damaged.map_or(segment.base, |d| d.min(segment.base));
-            partition.damaged = Some(damaged);
+            partition.damaged = Some(partition.damaged.map_or(from, |known| known.min(from)));
         }
     }
     Ok(())

@@ -3,7 +3,9 @@
 mod common;
 
 use chronik_core::ids::Offset;
-use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
+use chronik_log::{
+    Disk, DiskFile, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk,
+};
 use common::{Model, Workload, batch, partition, tiny};
 use std::path::{Path, PathBuf};
 
@@ -153,11 +155,12 @@ fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
 
 #[test]
 fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
-    for cut in [0, 1, 999] {
+    // Batches of 200 bytes and two records.
+    for (cut, lost) in [(0, 0), (1, 0), (199, 0), (200, 2), (999, 8), (1000, 10), (1999, 18)] {
         let (disk, path) = synced_partition();
         assert!(disk.cut_file(&path, cut));
         let (mut log, recovered) = open(&disk).unwrap();
-        assert_eq!(recovered[0].damaged, Some(Offset(0)));
+        assert_eq!(recovered[0].damaged, Some(Offset(lost)));
         assert_eq!(recovered[0].end, Offset(20));
         // The log goes on, and remembers.
         let op = Op::Append { partition: partition(1), batch: batch(0, 1, 1, 10, 7) };
@@ -165,7 +168,7 @@ fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
         log.apply(&[op]).unwrap();
         drop(log);
         let (_, recovered) = open(&disk).unwrap();
-        assert_eq!(recovered.iter().map(|r| r.damaged).collect::<Vec<_>>(), [Some(Offset(0)), None]);
+        assert_eq!(recovered.iter().map(|r| r.damaged).collect::<Vec<_>>(), [Some(Offset(lost)), None]);
     }
 }
 
@@ -394,4 +397,115 @@ fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other()
         drop(log);
         assert_eq!(open(&disk).unwrap().1[0].end, lost);
     }
+}
+
+fn content(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A log of three segments, with damage in the second batch of the first, and what its files hold.
+fn damaged_in_front(seed: u64) -> (SimulatedDisk, Vec<Vec<u8>>) {
+    let disk = SimulatedDisk::new(seed);
+    let (mut log, _) = open(&disk).unwrap();
+    for base in 0..6 {
+        let op = [Op::Append { partition: partition(0), batch: batch(base, 1, 1, 1300, base as u64) }];
+        log.commit(&op).unwrap();
+        log.apply(&op).unwrap();
+    }
+    log.checkpoint().unwrap();
+    drop(log);
+    let segments: Vec<PathBuf> =
+        disk.files().into_iter().map(|(p, _)| p).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
+    assert_eq!(segments.len(), 3);
+    let contents = segments.iter().map(|path| content(&disk, path)).collect();
+    assert!(disk.spoil(&segments[0], 2200));
+    (disk, contents)
+}
+
+fn kept(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
+    let files = disk.files().into_iter().map(|(path, _)| path).filter(|p| p.parent().unwrap().ends_with("damaged"));
+    files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), content(disk, &path))).collect()
+}
+
+#[test]
+fn what_a_repair_cuts_off_is_kept_aside() {
+    let (disk, contents) = damaged_in_front(1);
+    let (mut log, _) = open(&disk).unwrap();
+    let found = log.reader().check(partition(0), |_| {});
+    assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
+    log.set_aside(partition(0), Offset(1)).unwrap();
+    let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
+    log.commit(&cut).unwrap();
+    log.apply(&cut).unwrap();
+    drop(log);
+    disk.crash();
+    disk.restart();
+    let (log, recovered) = open(&disk).unwrap();
+    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(1), None));
+    drop(log);
+    let name = |base: i64| format!("{}-{base:020}.log", partition(0));
+    let kept = kept(&disk);
+    assert_eq!(kept.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name(1), name(2), name(4)]);
+    // All of the batch is in the page that cannot be read.
+    assert_eq!(kept[0].1.len(), contents[0].len() - 1361);
+    assert!(kept[0].1.iter().all(|b| *b == 0));
+    assert_eq!((&kept[1].1, &kept[2].1), (&contents[1], &contents[2]));
+}
+
+#[test]
+fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() {
+    for (seed, kill) in (0..20).map(|seed| (seed, seed % 2 == 0)) {
+        for point in 0.. {
+            let (disk, contents) = damaged_in_front(seed);
+            let (mut log, _) = open(&disk).unwrap();
+            if kill {
+                disk.kill_after(point)
+            } else {
+                disk.crash_after(point)
+            }
+            let repair = |log: &mut Log<SimulatedDisk>| {
+                log.set_aside(partition(0), Offset(1))?;
+                let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
+                log.commit(&cut)?;
+                log.apply(&cut)
+            };
+            let complete = repair(&mut log).is_ok();
+            drop(log);
+            disk.restart();
+            let (mut log, recovered) = open(&disk).unwrap();
+            if recovered[0].end > Offset(1) {
+                let found = log.reader().check(partition(0), |_| {});
+                assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
+                repair(&mut log).unwrap();
+            }
+            drop(log);
+            disk.crash();
+            disk.restart();
+            assert_eq!(open(&disk).unwrap().1[0].end, Offset(1));
+            let kept = kept(&disk);
+            for content in &contents[1..] {
+                assert!(kept.iter().any(|(_, kept)| kept == content), "seed {seed}, point {point}");
+            }
+            if complete {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_is_kept_aside_than_may_be() {
+    let (disk, contents) = damaged_in_front(1);
+    let options = Options { damaged_bytes: contents[0].len() as u64 - 1361 + contents[1].len() as u64, ..tiny() };
+    let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    log.set_aside(partition(0), Offset(1)).unwrap();
+    assert_eq!(kept(&disk).len(), 2);
+    // And it is cut off all the same.
+    let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
+    log.commit(&cut).unwrap();
+    log.apply(&cut).unwrap();
+    assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
 }

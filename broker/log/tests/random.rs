@@ -20,8 +20,14 @@ proptest! {
         checkpoint_bytes in 4096u64..200_000,
         max_open_files in 2usize..20,
     ) {
-        let options =
-            Options { wal_segment_bytes, segment_bytes, index_interval_bytes, checkpoint_bytes, max_open_files };
+        let options = Options {
+            wal_segment_bytes,
+            segment_bytes,
+            index_interval_bytes,
+            checkpoint_bytes,
+            max_open_files,
+            ..Options::default()
+        };
         let disk = SimulatedDisk::new(seed);
         let (mut model, mut workload, mut unknown) = (Model::default(), Workload::new(seed), Vec::new());
         for (after, kill) in crashes.into_iter().map(Some).chain([None]).map(|c| c.unwrap_or((u64::MAX / 2, false))) {

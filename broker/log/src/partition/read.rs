@@ -227,7 +227,17 @@ impl<D: Disk> Store<D> {
     /// Visits the header of each batch, and checks every CRC.
     pub(crate) fn check(&self, tp: TopicPartition, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
         let start = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?.read().start;
-        self.walk(tp, start, true, visit)
+        self.check_from(tp, start, visit)
+    }
+
+    /// The same, from the batch on that holds `from`.
+    pub(crate) fn check_from(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        self.walk(tp, from, true, visit)
     }
 
     fn walk(

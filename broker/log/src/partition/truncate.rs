@@ -11,11 +11,11 @@ use std::io;
 use std::path::Path;
 
 /// Where a partition is cut.
-struct Cut {
-    end: Offset,
+pub(super) struct Cut {
+    pub(super) end: Offset,
     /// The last segment that stays, and its length then.
-    segment: usize,
-    position: u64,
+    pub(super) segment: usize,
+    pub(super) position: u64,
     /// Whether the cut is where it is because what follows cannot be read.
     damaged: bool,
 }
@@ -119,7 +119,7 @@ impl<D: Disk> Store<D> {
         if to < state.start || to >= state.end { Ok(to) } else { Ok(self.find_cut(tp, &state, to)?.end) }
     }
 
-    fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
+    pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
             tracing::warn!(partition = %tp, %to, %end, detail, "truncated to before the first unreadable batch");
             Ok(Cut { end, segment, position, damaged: true })

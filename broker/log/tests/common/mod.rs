@@ -49,6 +49,7 @@ pub(crate) fn tiny() -> Options {
         index_interval_bytes: 300,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
+        damaged_bytes: 1 << 20,
     }
 }
 
