@@ -30,6 +30,8 @@ pub struct Log<D: Disk> {
     pub(crate) applied: Position,
     /// The position of the last checkpoint that was begun.
     pub(crate) checkpointed: Lsn,
+    /// The position of the last checkpoint that was finished: where a start replays from.
+    pub(crate) replayed_from: Lsn,
     pub(crate) poisoned: bool,
     /// See [`Log::wal_lost`].
     pub(crate) wal_lost: bool,
@@ -148,6 +150,11 @@ impl<D: Disk> Log<D> {
         self.applied.lsn.0 - self.checkpointed.0 >= self.store.options.checkpoint_bytes
     }
 
+    /// Whether a start would replay so much that rounds should wait for a checkpoint.
+    pub(crate) fn checkpoint_overdue(&self) -> bool {
+        self.applied.lsn.0 - self.replayed_from.0 >= self.store.options.checkpoint_bytes.saturating_mul(4)
+    }
+
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
         let partitions = self.store.all();
@@ -167,6 +174,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
+        self.replayed_from = done.lsn;
         self.wal.recycle(done.segment)
     }
 

@@ -13,7 +13,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of batches between two entries of a segment's index.
     pub index_interval_bytes: u64,
-    /// A checkpoint is made after this many bytes of the write-ahead log: a bound on what a start replays.
+    /// A checkpoint is begun after this many bytes of the write-ahead log. A [`crate::Writer`] goes on meanwhile, up to
+    /// four times as many since the last one that was finished: a start replays no more, but for one round.
     pub checkpoint_bytes: u64,
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.

@@ -89,6 +89,7 @@ impl<D: Disk> Log<D> {
             pending_ends: HashMap::new(),
             applied,
             checkpointed: end.lsn,
+            replayed_from: from.lsn,
             poisoned: false,
             wal_lost: checkpoint.wal_lost || kept,
             _lock: lock,
