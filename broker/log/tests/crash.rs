@@ -5,7 +5,7 @@ mod common;
 
 use chronik_core::ids::Offset;
 use chronik_log::{Disk, Journal, Log, LogError, Op, RecoveredPartition, SimulatedDisk};
-use common::{Model, Workload, batch, partition, tiny};
+use common::{Model, Workload, batch, partition, run, tiny};
 use std::path::Path;
 
 const DIR: &str = "/broker/data";
@@ -95,12 +95,6 @@ fn every_kill_point_keeps_what_was_committed_even_if_the_power_goes_next() {
 
 fn append(base: i64, epoch: i32) -> Op {
     Op::Append { partition: partition(0), batch: batch(base, epoch, 10, 900, base as u64) }
-}
-
-fn run(log: &mut Log<SimulatedDisk>, op: Op) {
-    let op = [op];
-    log.commit(&op).unwrap();
-    log.apply(&op).unwrap();
 }
 
 #[test]

@@ -3,10 +3,8 @@
 mod common;
 
 use chronik_core::ids::Offset;
-use chronik_log::{
-    Disk, DiskFile, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk,
-};
-use common::{Model, Workload, batch, partition, tiny};
+use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
+use common::{Model, Workload, batch, content, partition, run, tiny};
 use std::path::{Path, PathBuf};
 
 const DIR: &str = "/broker/data";
@@ -276,12 +274,11 @@ fn a_recovery_from_what_a_failed_sync_left_in_memory_can_be_cut_short() {
             let (mut log, _) = open(&disk).unwrap();
             // So that the last round comes into a WAL segment that has room for it.
             for base in 0..21 {
-                log.commit(&[append(base, 200)]).unwrap();
-                log.apply(&[append(base, 200)]).unwrap();
+                run(&mut log, append(base, 200));
             }
             log.checkpoint().unwrap();
             disk.fail_sync_after(0);
-            assert!(log.commit(&[op.clone()]).is_err());
+            assert!(log.commit(std::slice::from_ref(&op)).is_err());
             drop(log);
             // The same kernel, which has the block in its page cache and believes it written; then the power goes.
             disk.restart();
@@ -388,9 +385,7 @@ fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other()
         assert!(damaged && batches.len() as i64 == first_lost, "{byte}: {} are served", batches.len());
         // To cut there, or behind it, is not refused either.
         for (to, end) in [(Offset(19), lost), (lost, lost)] {
-            let cut = [Op::Truncate { partition: partition(0), to }];
-            log.commit(&cut).unwrap();
-            log.apply(&cut).unwrap();
+            run(&mut log, Op::Truncate { partition: partition(0), to });
             assert_eq!(log.reader().state(partition(0)).unwrap().end, end, "{byte}, cut to {to}");
         }
         assert_eq!(log.reader().state(partition(0)).unwrap().damaged, None);
@@ -399,23 +394,14 @@ fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other()
     }
 }
 
-fn content(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
-    let file = disk.open(path).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(&mut bytes, 0).unwrap();
-    bytes
-}
-
 /// A log of three segments, with damage in the second batch of the first, and what its files hold.
 fn damaged_in_front(seed: u64) -> (SimulatedDisk, Vec<Vec<u8>>) {
     let disk = SimulatedDisk::new(seed);
-    let (mut log, _) = open(&disk).unwrap();
+    let (mut log, _) = open(&disk).expect("it opens");
     for base in 0..6 {
-        let op = [Op::Append { partition: partition(0), batch: batch(base, 1, 1, 1300, base as u64) }];
-        log.commit(&op).unwrap();
-        log.apply(&op).unwrap();
+        run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 1300, base as u64) });
     }
-    log.checkpoint().unwrap();
+    log.checkpoint().expect("the disk is whole");
     drop(log);
     let segments: Vec<PathBuf> =
         disk.files().into_iter().map(|(p, _)| p).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
@@ -426,8 +412,10 @@ fn damaged_in_front(seed: u64) -> (SimulatedDisk, Vec<Vec<u8>>) {
 }
 
 fn kept(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
-    let files = disk.files().into_iter().map(|(path, _)| path).filter(|p| p.parent().unwrap().ends_with("damaged"));
-    files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), content(disk, &path))).collect()
+    let files = disk.files().into_iter().map(|(path, _)| path);
+    let kept = files.filter(|path| path.starts_with(Path::new(DIR).join("damaged")));
+    let name = |path: &PathBuf| path.file_name().expect("it has a name").to_string_lossy().into_owned();
+    kept.map(|path| (name(&path), content(disk, &path))).collect()
 }
 
 #[test]
@@ -437,9 +425,7 @@ fn what_a_repair_cuts_off_is_kept_aside() {
     let found = log.reader().check(partition(0), |_| {});
     assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
     log.set_aside(partition(0), Offset(1)).unwrap();
-    let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
-    log.commit(&cut).unwrap();
-    log.apply(&cut).unwrap();
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
     drop(log);
     disk.crash();
     disk.restart();
@@ -461,11 +447,8 @@ fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() 
         for point in 0.. {
             let (disk, contents) = damaged_in_front(seed);
             let (mut log, _) = open(&disk).unwrap();
-            if kill {
-                disk.kill_after(point)
-            } else {
-                disk.crash_after(point)
-            }
+            let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
+            stop(point);
             let repair = |log: &mut Log<SimulatedDisk>| {
                 log.set_aside(partition(0), Offset(1))?;
                 let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
@@ -504,8 +487,6 @@ fn no_more_is_kept_aside_than_may_be() {
     log.set_aside(partition(0), Offset(1)).unwrap();
     assert_eq!(kept(&disk).len(), 2);
     // And it is cut off all the same.
-    let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
-    log.commit(&cut).unwrap();
-    log.apply(&cut).unwrap();
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
     assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
 }

@@ -5,7 +5,7 @@ mod common;
 use chronik_core::ids::{LeaderEpoch, Offset};
 use chronik_core::record::RecordBatch;
 use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, Options, RecoveredPartition, SimulatedDisk};
-use common::{batch, partition, tiny};
+use common::{batch, content, partition, run, tiny};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
@@ -29,14 +29,8 @@ fn wal_segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
 }
 
 fn number(segment: &Path) -> u64 {
-    u64::from_str_radix(segment.file_stem().unwrap().to_str().unwrap(), 16).unwrap()
-}
-
-fn read(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
-    let file = disk.open(path).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(&mut bytes, 0).unwrap();
-    bytes
+    let name = segment.file_stem().expect("it has a name").to_string_lossy();
+    u64::from_str_radix(&name, 16).expect("it is a number")
 }
 
 /// What somebody can make of everything that is known of a log but its nonce: a header like `real`, with these
@@ -63,13 +57,11 @@ fn batch_of(base: i64, records: &[u8]) -> RecordBatch {
     bytes[61..].copy_from_slice(records);
     let crc = crc32c::crc32c(&bytes[21..]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    RecordBatch::check(bytes.into()).unwrap().assign(Offset(base), LeaderEpoch(1))
+    RecordBatch::check(bytes.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(1))
 }
 
 fn write(log: &mut Log<SimulatedDisk>, base: i64, records: &[u8]) {
-    let op = [Op::Append { partition: partition(0), batch: batch_of(base, records) }];
-    log.commit(&op).unwrap();
-    log.apply(&op).unwrap();
+    run(log, Op::Append { partition: partition(0), batch: batch_of(base, records) });
 }
 
 #[test]
@@ -77,7 +69,7 @@ fn records_that_look_like_blocks_do_not_keep_a_log_from_opening() {
     let disk = SimulatedDisk::new(1);
     let (mut log, _) = open(&disk).unwrap();
     write(&mut log, 0, &[0]);
-    let real = read(&disk, wal_segments(&disk).last().unwrap());
+    let real = content(&disk, wal_segments(&disk).last().unwrap());
     // Each round fills a segment. Each page but the first claims to be of a segment that this file may become
     // when it is used again, of a run to come, written when everything was synced.
     let mut end = 1;
@@ -98,7 +90,7 @@ fn records_that_look_like_blocks_do_not_keep_a_log_from_opening() {
         write(&mut log, end, &[1; 100]);
         end += 1;
         let claims = |path: &PathBuf| {
-            let pages = read(&disk, path);
+            let pages = content(&disk, path);
             pages.chunks(PAGE).any(|p| p[RUN..RUN + 8] == [255; 8] && p[SEGMENT] == number(path) as u8)
         };
         let forged = wal_segments(&disk).iter().any(claims);
@@ -120,7 +112,7 @@ fn a_forged_block_right_behind_the_end_is_not_replayed() {
     let (mut log, _) = open(&disk).unwrap();
     write(&mut log, 0, &[7; 100]);
     let path = wal_segments(&disk).pop().unwrap();
-    let real = read(&disk, &path);
+    let real = content(&disk, &path);
     let lsn = u64::from_le_bytes(real[LSN..LSN + 8].try_into().unwrap());
     drop(log);
     // The same operation again, for the next offset.
@@ -143,7 +135,7 @@ fn a_record_that_looks_like_a_block_does_not_keep_a_journal_from_opening() {
     let (disk, dir) = (SimulatedDisk::new(3), Path::new("/broker/metadata"));
     let (mut journal, _) = Journal::open(disk.clone(), dir).unwrap();
     journal.append(&[b"one"]).unwrap();
-    let real = read(&disk, &dir.join("journal"));
+    let real = content(&disk, &dir.join("journal"));
     // A record in which each place where a block may start claims to be one of the file's first generation, which was
     // written long after.
     let mut header = real[..32].to_vec();

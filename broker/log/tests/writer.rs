@@ -194,7 +194,7 @@ impl Gated {
     }
 
     fn set_open(&self, open: bool) {
-        *self.gate.0.lock().unwrap() = open;
+        *self.gate.0.lock().expect("nobody panics with it") = open;
         self.gate.1.notify_all();
     }
 
@@ -254,7 +254,8 @@ impl DiskFile for GatedFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         if let Some(gate) = &self.gate {
-            drop(gate.1.wait_while(gate.0.lock().unwrap(), |open| !*open).unwrap());
+            let open = gate.0.lock().expect("nobody panics with it");
+            drop(gate.1.wait_while(open, |open| !*open).expect("nobody panics with it"));
         }
         self.file.sync_data()
     }
