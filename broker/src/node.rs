@@ -7,6 +7,7 @@ use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::peers::Peers;
 use crate::replication::{ReplicationConfig, WalReplicationManager};
@@ -190,7 +191,8 @@ fn replication_times(config: &Config) -> replication::Config {
 }
 
 fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
-    let options = Options { segment_bytes: config.segment_bytes as u64, ..Options::default() };
+    let max_open_files = open_files::for_the_log(config.max_connections);
+    let options = Options { segment_bytes: config.segment_bytes as u64, max_open_files, ..Options::default() };
     Log::open(RealDisk, &data_dir.join("log"), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
