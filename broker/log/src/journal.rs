@@ -103,9 +103,11 @@ impl<D: Disk> Journal<D> {
         // A torn block's bytes must never be taken for a part of what is written over them; and what was read
         // just now may be in memory only: it counts from here on, so it has to be durable. To sync is not enough
         // for the last block: if its own sync failed, the kernel believes that there is nothing left to write.
-        // All before it were synced before it was written.
+        // All before it were synced before it was written, and the first one before the file had its name.
         file.set_len(end).during("cut", &path)?;
-        file.write_at(&[IoSlice::new(&block)], at).during("write again", &path)?;
+        if at > 0 {
+            file.write_at(&[IoSlice::new(&block)], at).during("write again", &path)?;
+        }
         file.sync_data().during("sync", &path)?;
         tracing::debug!(path = %path.display(), records = records.len(), end, torn = allocated > end, "journal opened");
         let journal = Self { disk, path, file, generation, next, end, allocated: end, poisoned: false, _lock: lock };
