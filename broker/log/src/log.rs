@@ -106,7 +106,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Keeps what a truncation to `to` would remove, in files under `damaged/` in the log's directory, for whoever
-    /// recovers records by hand: as far as all that is kept there has no more than the options' `damaged_bytes`. To be
+    /// recovers records by hand: as far as the options' `damaged_bytes` allow. To be
     /// followed by that truncation: the partition cannot be read from there on.
     pub fn set_aside(&mut self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
         self.store.set_aside(tp, to, &self.dir.join("damaged"))

@@ -19,7 +19,8 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
-    /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]).
+    /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]); never more than half of what
+    /// the disk has left.
     pub damaged_bytes: u64,
 }
 

@@ -481,12 +481,18 @@ fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() 
 
 #[test]
 fn no_more_is_kept_aside_than_may_be() {
-    let (disk, contents) = damaged_in_front(1);
-    let options = Options { damaged_bytes: contents[0].len() as u64 - 1361 + contents[1].len() as u64, ..tiny() };
-    let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
-    log.set_aside(partition(0), Offset(1)).unwrap();
-    assert_eq!(kept(&disk).len(), 2);
-    // And it is cut off all the same.
-    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
-    assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
+    let (_, contents) = damaged_in_front(1);
+    let first_two = contents[0].len() as u64 - 1361 + contents[1].len() as u64;
+    for (damaged_bytes, left) in [(first_two, u64::MAX), (u64::MAX, 2 * first_two + 1)] {
+        let (disk, _) = damaged_in_front(1);
+        let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), Options { damaged_bytes, ..tiny() }).unwrap();
+        let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+        disk.set_capacity(Some(used.saturating_add(left)));
+        log.set_aside(partition(0), Offset(1)).unwrap();
+        assert_eq!(kept(&disk).len(), 2);
+        // And it is cut off all the same.
+        disk.set_capacity(None);
+        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
+        assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
+    }
 }

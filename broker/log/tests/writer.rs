@@ -237,6 +237,9 @@ impl Disk for Gated {
     fn lock(&self, dir: &Path) -> io::Result<SimulatedLock> {
         self.disk.lock(dir)
     }
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.available(dir)
+    }
     fn random(&self) -> io::Result<u64> {
         self.disk.random()
     }

@@ -51,6 +51,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Locks the directory against other processes; `WouldBlock` when another holds it.
     fn lock(&self, dir: &Path) -> io::Result<Self::Lock>;
+    /// Bytes that can still be written where that directory is.
+    fn available(&self, dir: &Path) -> io::Result<u64>;
     /// A number that nobody can foresee, by which a log's own blocks are told from bytes that look like them.
     fn random(&self) -> io::Result<u64>;
 }

@@ -85,6 +85,11 @@ impl Disk for RealDisk {
         }
     }
 
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn random(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         // The kernel gives as few bytes as this whole.

@@ -297,6 +297,10 @@ impl State {
         }
     }
 
+    fn used(&self) -> u64 {
+        self.names.values().map(|n| self.size(*n)).sum()
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.down { Err(eio("the simulated disk is down")) } else { Ok(()) }
     }
@@ -540,6 +544,11 @@ impl Disk for SimulatedDisk {
         Ok(SimulatedLock { disk: self.clone(), dir: dir.to_path_buf(), boot: state.boot })
     }
 
+    fn available(&self, _: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+
     fn random(&self) -> io::Result<u64> {
         Ok(self.state().next())
     }
@@ -594,7 +603,7 @@ impl DiskFile for SimulatedFile {
         }
         let end = offset + bytes.len() as u64;
         if let Some(capacity) = state.capacity {
-            let used: u64 = state.names.values().map(|n| state.size(*n)).sum();
+            let used = state.used();
             let grows = end.saturating_sub(state.inodes[self.inode].data.len() as u64);
             if grows > 0 && used + grows > capacity {
                 return Err(io::ErrorKind::StorageFull.into());

@@ -20,7 +20,8 @@ const PAGE: usize = 4096;
 
 impl<D: Disk> Store<D> {
     /// Keeps in `dir` what a truncation to `to` is about to remove, as far as `dir` does not grow beyond the options'
-    /// bound. The partition cannot be read from there on.
+    /// bound and half of what the disk has left: peers will send it all again. The partition cannot be read from there
+    /// on.
     pub(crate) fn set_aside(&self, tp: TopicPartition, to: Offset, dir: &Path) -> Result<(), LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(()) };
         let state = shared.read().clone();
@@ -29,7 +30,9 @@ impl<D: Disk> Store<D> {
         }
         let cut = self.find_cut(tp, &state, to)?;
         create_dir_all(&self.disk, dir).during("create", dir)?;
-        let mut room = self.options.damaged_bytes.saturating_sub(self.bytes_in(dir)?);
+        let available = self.disk.available(dir).during("measure", dir)?;
+        let bound = self.options.damaged_bytes.min(available / 2);
+        let mut room = bound.saturating_sub(self.bytes_in(dir)?);
         for (i, segment) in state.segments.iter().enumerate().skip(cut.segment) {
             let path = folder(&self.root, tp).join(log_name(segment.base));
             let is_cut = i == cut.segment && cut.position > 0;
@@ -44,8 +47,8 @@ impl<D: Disk> Store<D> {
             }
             if bytes > room {
                 tracing::warn!(
-                    partition = %tp, from = %first, bytes, dir = %dir.display(), bound = self.options.damaged_bytes,
-                    "not kept before it is cut off: the directory of damaged partitions may not grow by it"
+                    partition = %tp, from = %first, bytes, dir = %dir.display(), bound,
+                    "not kept before it is cut off: all that is kept may not have more bytes than the bound"
                 );
                 continue;
             }
