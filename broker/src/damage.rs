@@ -3,7 +3,8 @@
 //!
 //! Every batch is read before anything else happens. Damaged partitions are cut back to where they are whole, and the
 //! controller is told of them with the registration: they count as on an empty disk, in no in-sync set and leading
-//! nothing until they have caught up. The others are believed as ever. When nobody knows what was lost, the data
+//! nothing until they have caught up. What is cut off is kept aside for whoever recovers records by hand, in
+//! `log/damaged` in the data directory. The others are believed as ever. When nobody knows what was lost, the data
 //! directory gets a new identity instead, and all of its partitions count as on an empty disk.
 
 use crate::identity::Identity;
@@ -87,6 +88,8 @@ pub(crate) fn repair(
     let partitions: Vec<_> = damaged.iter().map(|(partition, _)| *partition).collect();
     identity.add_damaged(&partitions)?;
     for (partition, from) in damaged {
+        // One bad batch says nothing of those behind it, and a topic may have no other replica.
+        log.set_aside(partition, from)?;
         let cut = [Op::Truncate { partition, to: from }];
         log.commit(&cut)?;
         log.apply(&cut)?;
@@ -190,6 +193,8 @@ mod tests {
         let ends = |found: &[RecoveredPartition]| found.iter().map(|p| (p.damaged, p.end.0)).collect::<Vec<_>>();
         assert_eq!(ends(&repaired), [(None, 3), (None, 1)]);
         assert_eq!((states[&tp(0)].end, states[&tp(1)].end), (Offset(3), Offset(1)));
+        let kept = dir.path().join("log/damaged").join(format!("{}-{:020}.log", tp(1), 1));
+        assert!(std::fs::metadata(kept).unwrap().len() > 50_000, "the batches from the damaged one on");
         drop(log);
         // A crash before anybody was told.
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();

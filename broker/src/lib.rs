@@ -10,6 +10,7 @@ pub mod health;
 mod identity;
 pub mod metrics;
 pub mod node;
+mod open_files;
 pub mod partitions;
 pub mod peers;
 pub mod replication;

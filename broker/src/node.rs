@@ -7,6 +7,7 @@ use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::peers::Peers;
 use crate::replication::{ReplicationConfig, WalReplicationManager};
@@ -15,10 +16,9 @@ use anyhow::Context;
 use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
-use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer};
+use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -37,8 +37,6 @@ const LOG_DIR: &str = "log";
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read.
 const CATCH_UP_BYTES: usize = 1 << 20;
-/// Open files that are neither the log's nor clients': peers' connections, the metadata log, listeners.
-const OTHER_FILES: usize = 256;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
 /// How long the parts may take to stop.
@@ -84,11 +82,12 @@ impl Node {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
         let dir = &config.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
+        create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
         let mut identity = Identity::load(dir, config.id)?;
+        let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
-        let (mut log, recovered) = open_log(dir, config)?;
+        let (mut log, recovered) = open_log(dir, config, files)?;
         let found = damage::inspect(&log.reader(), recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
@@ -128,7 +127,8 @@ impl Node {
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
         let metrics = Metrics::register(&mut registry);
-        let kafka = server::serve(listeners.kafka, server_config(config), partitions, handle, metrics, stop.clone());
+        let kafka =
+            server::serve(listeners.kafka, server_config(config, files), partitions, handle, metrics, stop.clone());
         tasks.spawn(kafka);
         let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
         tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
@@ -197,8 +197,13 @@ fn replication_times(config: &Config) -> replication::Config {
     }
 }
 
-fn open_log(data_dir: &Path, config: &Config) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
-    let options = Options { segment_bytes: config.segment_bytes as u64, ..Options::default() };
+fn open_log(
+    data_dir: &Path,
+    config: &Config,
+    files: OpenFiles,
+) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
+    let options =
+        Options { segment_bytes: config.segment_bytes as u64, max_open_files: files.log, ..Options::default() };
     Log::open(RealDisk, &data_dir.join(LOG_DIR), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
@@ -231,7 +236,7 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     absent && address.ip() == Ipv6Addr::UNSPECIFIED
 }
 
-fn server_config(config: &Config) -> ServerConfig {
+fn server_config(config: &Config, files: OpenFiles) -> ServerConfig {
     ServerConfig {
         max_request_bytes: config.max_request_bytes,
         request_budget_bytes: config.request_budget_bytes,
@@ -241,21 +246,11 @@ fn server_config(config: &Config) -> ServerConfig {
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
-        max_connections: config.max_connections.min(files_for_connections()),
+        max_connections: files.connections,
         idle_timeout: config.connections_max_idle,
         properties: config.properties(),
         ..ServerConfig::new(config.id)
     }
-}
-
-/// How many connections the process may have open beside the log's files; raises its limit as far as it may. Without
-/// one, strangers' connections could take the file that the log needs next.
-fn files_for_connections() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let files = now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    files.saturating_sub(Options::default().max_open_files + OTHER_FILES)
 }
 
 fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {

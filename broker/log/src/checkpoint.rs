@@ -2,7 +2,7 @@
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
-//! magic `CCK1` 4, CRC-32C of the rest 4, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! magic `CCK2` 4, CRC-32C of the rest 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
 //! batch 8; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
@@ -11,17 +11,17 @@
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment};
-use crate::wal::Position;
+use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CCK1";
+const MAGIC: [u8; 4] = *b"CCK2";
 const LOSS: u8 = 1;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
-    pub(crate) run: u64,
+    pub(crate) mark: Mark,
     pub(crate) wal: Position,
     pub(crate) partitions: Vec<(TopicPartition, Partition)>,
     /// The write-ahead log lost synced operations, nobody knows which.
@@ -33,11 +33,11 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 }
 
 /// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
-pub(crate) fn encode(run: u64, wal: Position, partitions: u32) -> Vec<u8> {
+pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[0; 4]);
-    for value in [run, wal.lsn.0, wal.segment, wal.offset] {
+    for value in [mark.nonce, mark.run, wal.lsn.0, wal.segment, wal.offset] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     out.extend_from_slice(&partitions.to_le_bytes());
@@ -121,7 +121,7 @@ impl Fields<'_> {
 
 fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
     let mut f = Fields(bytes);
-    let run = f.u64()?;
+    let mark = Mark { nonce: f.u64()?, run: f.u64()? };
     let wal = Position { lsn: Lsn(f.u64()?), segment: f.u64()?, offset: f.u64()? };
     let mut partitions = Vec::new();
     for _ in 0..f.u32()? {
@@ -147,5 +147,5 @@ fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
         partitions.push((tp, partition));
     }
     let wal_lost = f.0 == [LOSS];
-    (f.0.is_empty() || wal_lost).then_some(Checkpoint { run, wal, partitions, wal_lost })
+    (f.0.is_empty() || wal_lost).then_some(Checkpoint { mark, wal, partitions, wal_lost })
 }

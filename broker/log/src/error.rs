@@ -21,7 +21,8 @@ pub enum LogError {
     /// Bytes that were durable are gone or changed.
     #[error(
         "{} is damaged: {detail}. Synced data is missing, so nothing was opened or changed. Restore the disk, or \
-         move this data directory away and let the broker come back empty to be filled from its peers",
+         move all of data_dir away, never a part of it, and let the broker come back empty to be filled from its peers: \
+         beside an identity.json that stays, an empty log would pass for a whole one",
         path.display()
     )]
     Corrupt {

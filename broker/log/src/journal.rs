@@ -9,9 +9,9 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CJB1` |
+//! | 0 | 4 | magic `CJB2` |
 //! | 4 | 4 | CRC-32C of the header's bytes from 8 on |
-//! | 8 | 8 | generation: counts rewrites |
+//! | 8 | 8 | generation: begins with a random number, counts rewrites |
 //! | 16 | 8 | number of the block in this generation, from 0 |
 //! | 24 | 4 | payload bytes |
 //! | 28 | 4 | CRC-32C of the payload |
@@ -21,6 +21,9 @@
 //! invalid block is a torn tail when no valid block of this generation with a higher number follows it
 //! anywhere in the file, and damage otherwise: then opening is refused. (A damaged *last* block cannot be
 //! told from a torn one.) Block 0 is synced before the file gets its name: without it the file is damaged.
+//!
+//! Who writes a record cannot make a part of it pass for a block that follows: the generation is nothing that
+//! can be guessed.
 
 use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
 use crate::error::{IoContext, LogError, lock};
@@ -28,7 +31,7 @@ use bytes::Bytes;
 use std::io::{IoSlice, Read};
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CJB1";
+const MAGIC: [u8; 4] = *b"CJB2";
 const HEADER: usize = 32;
 const ALIGN: u64 = 512;
 /// The file grows by this much at a time.
@@ -88,17 +91,23 @@ impl<D: Disk> Journal<D> {
         // What is seen here may be a rename that only memory knows of yet.
         disk.sync_dir(dir).during("sync", dir)?;
         if !disk.exists(&path).during("look for", &path)? {
-            let (file, end) = write_new(&disk, &path, 0, &[])?;
+            let generation = disk.random().during("draw a number for", &path)?;
+            let (file, end) = write_new(&disk, &path, generation, &[])?;
             let journal =
-                Self { disk, path, file, generation: 0, next: 1, end, allocated: end, poisoned: false, _lock: lock };
+                Self { disk, path, file, generation, next: 1, end, allocated: end, poisoned: false, _lock: lock };
             return Ok((journal, Vec::new()));
         }
         let file = disk.open(&path).during("open", &path)?;
         let (replayed, allocated) = replay(&file, &path)?;
-        let Replayed { generation, next, end, records } = replayed;
+        let Replayed { generation, next, end, records, last: (at, block) } = replayed;
         // A torn block's bytes must never be taken for a part of what is written over them; and what was read
-        // just now may be in memory only: it counts from here on, so it has to be durable.
+        // just now may be in memory only: it counts from here on, so it has to be durable. To sync is not enough
+        // for the last block: if its own sync failed, the kernel believes that there is nothing left to write.
+        // All before it were synced before it was written, and the first one before the file had its name.
         file.set_len(end).during("cut", &path)?;
+        if at > 0 {
+            file.write_at(&[IoSlice::new(&block)], at).during("write again", &path)?;
+        }
         file.sync_data().during("sync", &path)?;
         tracing::debug!(path = %path.display(), records = records.len(), end, torn = allocated > end, "journal opened");
         let journal = Self { disk, path, file, generation, next, end, allocated: end, poisoned: false, _lock: lock };
@@ -132,7 +141,7 @@ impl<D: Disk> Journal<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        let generation = self.generation + 1;
+        let generation = self.generation.wrapping_add(1);
         let (file, end) = write_new(&self.disk, &self.path, generation, records)?;
         self.file = file;
         self.generation = generation;
@@ -181,25 +190,31 @@ struct Replayed {
     next: u64,
     end: u64,
     records: Vec<Bytes>,
+    /// The last block, and where it begins.
+    last: (u64, Vec<u8>),
 }
 
 /// Reads block after block, and judges what follows the last valid one. Returns the file's length too.
 fn replay(file: &impl DiskFile, path: &Path) -> Result<(Replayed, u64), LogError> {
     let len = file.len().during("measure", path)?;
-    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new() };
+    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new(), last: (0, Vec::new()) };
+    let mut last = None;
     while let Some((header, payload)) = read_block(file, log.end, len).during("read", path)? {
         if header.number != log.next || (log.next > 0 && header.generation != log.generation) {
             break;
         }
         log.generation = header.generation;
         log.next += 1;
+        let begin = log.end;
         log.end = (log.end + HEADER as u64 + payload.len() as u64).next_multiple_of(ALIGN);
         split_records(&payload, &mut log.records)
             .ok_or_else(|| LogError::corrupt(path, format!("block {} holds no whole records", header.number)))?;
+        last = Some((begin, header, payload));
     }
-    if log.next == 0 {
+    let Some((begin, header, payload)) = last else {
         return Err(LogError::corrupt(path, "its first block is invalid"));
-    }
+    };
+    log.last = (begin, [&header.encode(), &payload[..]].concat());
     let mut at = log.end;
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];

@@ -8,7 +8,7 @@
 //! - [`Journal`]: a small record log apart from it, for the metadata quorum.
 //!
 //! A data directory holds `LOCK`, `checkpoint`, `wal/` and `partitions/`; the modules of those names describe
-//! the formats. Nothing here knows of leaders, requests or clocks.
+//! the formats. `damaged/` keeps what repairs have cut off ([`Log::set_aside`]). Nothing here knows of leaders, requests or clocks.
 
 mod checkpoint;
 mod disk;

@@ -1,7 +1,7 @@
 //! The log of a broker: commit, then apply, then now and then a checkpoint.
 
 use crate::checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Dirty, ReadError, folder, index_name, log_name};
 use crate::store::{Kind, Store};
@@ -30,6 +30,8 @@ pub struct Log<D: Disk> {
     pub(crate) applied: Position,
     /// The position of the last checkpoint that was begun.
     pub(crate) checkpointed: Lsn,
+    /// The position of the last checkpoint that was finished: where a start replays from.
+    pub(crate) replayed_from: Lsn,
     pub(crate) poisoned: bool,
     /// See [`Log::wal_lost`].
     pub(crate) wal_lost: bool,
@@ -43,6 +45,8 @@ pub(crate) struct CheckpointJob<D: Disk> {
     dirty: Dirty,
     bytes: Vec<u8>,
     wal: Position,
+    /// When it was begun, by the clock of the open files.
+    begun: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -106,6 +110,13 @@ impl<D: Disk> Log<D> {
         self.checkpoint()
     }
 
+    /// Keeps what a truncation to `to` would remove, in files under `damaged/` in the log's directory, for whoever
+    /// recovers records by hand: as far as the options' `damaged_bytes` allow. To be
+    /// followed by that truncation: the partition cannot be read from there on.
+    pub fn set_aside(&mut self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
+        self.store.set_aside(tp, to, &self.dir.join("damaged"))
+    }
+
     /// A handle for reading.
     pub fn reader(&self) -> LogReader<D> {
         LogReader { store: Arc::clone(&self.store) }
@@ -144,10 +155,15 @@ impl<D: Disk> Log<D> {
         self.applied.lsn.0 - self.checkpointed.0 >= self.store.options.checkpoint_bytes
     }
 
+    /// Whether a start would replay so much that rounds should wait for a checkpoint.
+    pub(crate) fn checkpoint_overdue(&self) -> bool {
+        self.applied.lsn.0 - self.replayed_from.0 >= self.store.options.checkpoint_bytes.saturating_mul(4)
+    }
+
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
         let partitions = self.store.all();
-        let mut bytes = checkpoint::encode(self.wal.run(), self.applied, partitions.len() as u32);
+        let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
         for (tp, shared) in partitions {
             checkpoint::encode_partition(&mut bytes, tp, &shared.read());
         }
@@ -158,10 +174,12 @@ impl<D: Disk> Log<D> {
             dirty: std::mem::take(&mut self.dirty),
             bytes,
             wal: self.applied,
+            begun: self.store.files.now(),
         }
     }
 
     pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
+        self.replayed_from = done.lsn;
         self.wal.recycle(done.segment)
     }
 
@@ -240,7 +258,12 @@ impl<D: Disk> CheckpointJob<D> {
                 // What was truncated or deleted since will be again, should the log be replayed from here.
                 let Some(segment) = segment else { continue };
                 match store.file(tp, &segment, kind) {
-                    Ok(file) => crate::disk::DiskFile::sync_data(&*file).during("sync", &path)?,
+                    Ok(file) => {
+                        file.sync_data().during("sync", &path)?;
+                        if kind == Kind::Log {
+                            store.files.synced(uid, self.begun);
+                        }
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(source) => return Err(LogError::Io { action: "open", path, source }),
                 }

@@ -13,10 +13,15 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of batches between two entries of a segment's index.
     pub index_interval_bytes: u64,
-    /// A checkpoint is made after this many bytes of the write-ahead log: a bound on what a start replays.
+    /// A checkpoint is begun after this many bytes of the write-ahead log. A [`crate::Writer`] goes on meanwhile, up to
+    /// four times as many since the last one that was finished: a start replays no more, but for one round.
     pub checkpoint_bytes: u64,
-    /// Segments' files (batches and indexes) that are kept open at most.
+    /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
+    /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]); never more than half of what
+    /// the disk has left.
+    pub damaged_bytes: u64,
 }
 
 impl Default for Options {
@@ -27,6 +32,7 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            damaged_bytes: 16 * 1024 * 1024 * 1024,
         }
     }
 }

@@ -4,8 +4,8 @@
 //! beyond, or in place of it, is what was applied after the checkpoint and before the end, in any state of
 //! decay. So:
 //! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`), and it
-//!    tells how far each partition was cut back at most, and which were deleted last when. Then it is synced:
-//!    a process that was killed may have left it in memory only.
+//!    tells how far each partition was cut back at most, and which were deleted last when. Then it is made
+//!    durable: a process that was killed, or ended after a sync that failed, may have left it in memory only.
 //! 2. Partitions that were deleted begin empty. The others are cut to the least offset that any truncation
 //!    after the checkpoint named: what lies below was not written to since the checkpoint, so batch
 //!    boundaries can be found there. What lies above is in the WAL, as far as it still counts.
@@ -32,8 +32,8 @@ use crate::store::{Kind, Store};
 use crate::wal::entry::{LoggedKind, LoggedOp};
 use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
-use crate::wal::{Position, segment};
-use crate::{Options, RecoveredPartition, checkpoint};
+use crate::wal::{Mark, Position, segment};
+use crate::{Options, ReadError, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -70,15 +70,15 @@ impl<D: Disk> Log<D> {
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
-        let (end, kept) = if checkpoint.run == 0 {
+        let (end, kept) = if checkpoint.mark.run == 0 {
             (from, false)
         } else {
-            restore(&store, &wal, from, checkpoint.run, checkpoint.partitions, &mut dirty)?
+            restore(&store, &wal, from, checkpoint.mark, checkpoint.partitions, &mut dirty)?
         };
         let existing = segment::list(&disk, &wal).during("list", &wal)?;
         store.recovered();
-        let run = checkpoint.run + 1;
-        let wal = WalWriter::start(disk, wal, store.options.wal_segment_bytes, run, end.lsn, existing)?;
+        let mark = Mark { run: checkpoint.mark.run + 1, ..checkpoint.mark };
+        let wal = WalWriter::start(disk, wal, store.options.wal_segment_bytes, mark, end.lsn, existing)?;
         let applied = wal.position();
         let mut log = Self {
             store,
@@ -89,6 +89,7 @@ impl<D: Disk> Log<D> {
             pending_ends: HashMap::new(),
             applied,
             checkpointed: end.lsn,
+            replayed_from: from.lsn,
             poisoned: false,
             wal_lost: checkpoint.wal_lost || kept,
             _lock: lock,
@@ -111,7 +112,8 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
         }
     }
     let start = Position { lsn: Lsn(0), segment: 0, offset: 0 };
-    checkpoint::write(disk, dir, checkpoint::encode(0, start, 0))
+    let mark = Mark { nonce: disk.random().during("draw a number for", dir)?, run: 0 };
+    checkpoint::write(disk, dir, checkpoint::encode(mark, start, 0))
 }
 
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
@@ -120,13 +122,13 @@ fn restore<D: Disk>(
     store: &Store<D>,
     wal: &Path,
     from: Position,
-    run: u64,
+    mark: Mark,
     partitions: Vec<(TopicPartition, Partition)>,
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
     let mut cuts: BTreeMap<TopicPartition, Cuts> = BTreeMap::new();
     let mut count = 0;
-    let end = replay(&store.disk, wal, from, run, |op| {
+    let chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let cuts = cuts.entry(op.partition).or_default();
         match op.kind {
@@ -139,8 +141,12 @@ fn restore<D: Disk>(
         }
         Ok(())
     })?;
-    // What was read may be in memory only. It must not get lost after segments were changed by it.
-    crate::wal::replay::sync(&store.disk, wal, from.segment, end.segment)?;
+    // It must not get lost after segments were changed by it.
+    chain.settle(&store.disk, wal, from.segment)?;
+    // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
+    // new checkpoint nothing says any more that they are to go.
+    dirty.folders.extend(cuts.keys());
+    dirty.root |= cuts.values().any(|cut| cut.deleted.is_some());
     for (tp, partition) in partitions {
         let cut = cuts.get(&tp).copied().unwrap_or_default();
         if cut.deleted.is_some() {
@@ -150,10 +156,10 @@ fn restore<D: Disk>(
         if let Some((to, _)) = cut.least {
             store.truncate(tp, to, dirty)?;
         }
-        find_damage(store, tp)?;
+        find_damage(store, tp, dirty)?;
     }
     let mut count = 0;
-    replay(&store.disk, wal, from, run, |op| {
+    replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let cut = cuts.get(&op.partition).copied().unwrap_or_default();
         if cut.deleted.is_some_and(|deleted| count <= deleted) {
@@ -168,7 +174,7 @@ fn restore<D: Disk>(
         }
     }
     tidy(store, dirty)?;
-    Ok((end, kept))
+    Ok((chain.end, kept))
 }
 
 /// Applies one operation again. `obsolete`: a truncation that was done already is still to come.
@@ -204,8 +210,8 @@ fn redo<D: Disk>(
     }
 }
 
-/// Marks a partition of which a segment's file is missing or too short.
-fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogError> {
+/// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole.
+fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let segments = shared.read().segments.clone();
     for segment in segments {
@@ -215,6 +221,8 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogE
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 store.disk.create_dir(&folder(&store.root, tp)).during("create", &path)?;
                 store.disk.create(&path).during("create", &path)?;
+                dirty.folders.insert(tp);
+                dirty.root = true;
                 0
             }
             Err(source) => return Err(LogError::Io { action: "open", path, source }),
@@ -224,9 +232,14 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogE
                 partition = %tp, path = %path.display(), bytes = len, synced = segment.len,
                 "a segment lost synced data"
             );
+            let from = match store.check_from(tp, segment.base, |_| {}) {
+                Err(ReadError::Damaged { offset, .. }) => offset,
+                Err(ReadError::Io { source, .. }) => return Err(LogError::Io { action: "read", path, source }),
+                // It is too short for all of it to be there.
+                Ok(()) | Err(_) => segment.base,
+            };
             let mut partition = shared.write();
-            let damaged = partition.damaged.map_or(segment.base, |d| d.min(segment.base));
-            partition.damaged = Some(damaged);
+            partition.damaged = Some(partition.damaged.map_or(from, |known| known.min(from)));
         }
     }
     Ok(())

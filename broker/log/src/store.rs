@@ -1,7 +1,8 @@
 //! The partitions of a log, shared between the thread that writes them and those that read.
 
 use crate::Options;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment, folder, index_name, log_name};
 use chronik_core::ids::TopicPartition;
 use std::collections::{BTreeMap, HashMap};
@@ -35,7 +36,7 @@ pub(crate) struct Store<D: Disk> {
 
 impl<D: Disk> Store<D> {
     pub(crate) fn new(disk: D, root: PathBuf, options: Options) -> Self {
-        let files = Files { open: Mutex::default(), limit: options.max_open_files.max(2) };
+        let files = Files { open: Mutex::default(), limit: options.max_open_files.max(4) };
         Self {
             disk,
             root,
@@ -92,6 +93,16 @@ impl<D: Disk> Store<D> {
         let file = self.disk.open(&folder(&self.root, tp).join(name))?;
         Ok(self.files.insert(segment.uid, kind, file))
     }
+
+    /// To be called before a segment's file is written to: keeps it open until it is synced. Syncs others, if too many
+    /// are kept by this.
+    pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) -> Result<(), LogError> {
+        for (uid, written, file) in self.files.written(uid, file) {
+            file.sync_data().during("sync a segment in", &self.root)?;
+            self.files.synced(uid, written);
+        }
+        Ok(())
+    }
 }
 
 /// Which of a segment's files.
@@ -103,6 +114,10 @@ pub(crate) enum Kind {
 
 /// The files that are kept open: at most `limit`, the least recently used are closed first. A reader may
 /// hold one a little longer.
+///
+/// A segment that was written to is kept open until it is synced, through the same descriptor: when the kernel
+/// fails to write it back, it tells those who have the file open, and later ones perhaps not. These are at most half
+/// of the files.
 pub(crate) struct Files<D: Disk> {
     open: Mutex<Open<D>>,
     limit: usize,
@@ -110,25 +125,49 @@ pub(crate) struct Files<D: Disk> {
 
 struct Open<D: Disk> {
     files: HashMap<(u64, Kind), OpenFile<D>>,
+    /// How many of them are not synced.
+    unsynced: usize,
     clock: u64,
 }
 
 struct OpenFile<D: Disk> {
     used: u64,
+    /// When it was written to last, if it was not synced since.
+    written: Option<u64>,
     file: Arc<D::File>,
 }
 
 impl<D: Disk> Default for Open<D> {
     fn default() -> Self {
-        Self { files: HashMap::new(), clock: 0 }
+        Self { files: HashMap::new(), unsynced: 0, clock: 0 }
+    }
+}
+
+impl<D: Disk> Open<D> {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Closes files if there are `limit`: of those that are synced an eighth at a time, so that a round over more
+    /// partitions than files does not search each time. Says whether there is room.
+    fn make_room(&mut self, limit: usize) -> bool {
+        if self.files.len() >= limit {
+            let synced = self.files.values().filter(|f| f.written.is_none());
+            let mut used: Vec<u64> = synced.map(|f| f.used).collect();
+            if let Some(last) = used.len().checked_sub(1) {
+                let newest_out = *used.select_nth_unstable((limit / 8).min(last)).1;
+                self.files.retain(|_, f| f.written.is_some() || f.used > newest_out);
+            }
+        }
+        self.files.len() < limit
     }
 }
 
 impl<D: Disk> Files<D> {
     fn get(&self, uid: u64, kind: Kind) -> Option<Arc<D::File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.clock += 1;
-        let now = open.clock;
+        let now = open.tick();
         let found = open.files.get_mut(&(uid, kind))?;
         found.used = now;
         Some(Arc::clone(&found.file))
@@ -136,24 +175,62 @@ impl<D: Disk> Files<D> {
 
     pub(crate) fn insert(&self, uid: u64, kind: Kind, file: D::File) -> Arc<D::File> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.files.len() >= self.limit {
-            // An eighth at a time, so that a round over more partitions than files does not search each time.
-            let mut used: Vec<u64> = open.files.values().map(|f| f.used).collect();
-            let (_, newest_out, _) = used.select_nth_unstable(self.limit / 8);
-            let newest_out = *newest_out;
-            open.files.retain(|_, f| f.used > newest_out);
-        }
-        open.clock += 1;
-        let now = open.clock;
         let file = Arc::new(file);
-        open.files.insert((uid, kind), OpenFile { used: now, file: Arc::clone(&file) });
+        // Another thread may have opened it meanwhile; what is kept for its sync stays.
+        if !open.files.contains_key(&(uid, kind)) && open.make_room(self.limit) {
+            let used = open.tick();
+            open.files.insert((uid, kind), OpenFile { used, written: None, file: Arc::clone(&file) });
+        }
         file
+    }
+
+    /// Notes that a segment's file is about to be written to. Returns those that were written to longest ago, and
+    /// when, if there are too many: they are to be synced, and [`Self::synced`] called.
+    fn written(&self, uid: u64, file: &Arc<D::File>) -> Vec<(u64, u64, Arc<D::File>)> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = &mut *open;
+        open.make_room(self.limit);
+        let now = open.tick();
+        let entry = open.files.entry((uid, Kind::Log));
+        let entry = entry.or_insert_with(|| OpenFile { used: now, written: None, file: Arc::clone(file) });
+        if entry.written.replace(now).is_none() {
+            open.unsynced += 1;
+        }
+        if open.unsynced <= self.limit / 2 {
+            return Vec::new();
+        }
+        let others = open.files.iter().filter(|((other, _), _)| *other != uid);
+        let mut unsynced: Vec<_> =
+            others.filter_map(|((uid, _), f)| Some((*uid, f.written?, Arc::clone(&f.file)))).collect();
+        unsynced.sort_unstable_by_key(|(_, written, _)| *written);
+        unsynced.truncate(unsynced.len().div_ceil(2));
+        unsynced
+    }
+
+    /// The time by this clock: whatever is written from now on is written later.
+    pub(crate) fn now(&self) -> u64 {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clock
+    }
+
+    /// Notes that what was written to a segment's file until that time is synced.
+    pub(crate) fn synced(&self, uid: u64, until: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = &mut *open;
+        if let Some(file) = open.files.get_mut(&(uid, Kind::Log))
+            && file.written.is_some_and(|written| written <= until)
+        {
+            file.written = None;
+            open.unsynced -= 1;
+        }
     }
 
     /// Closes what belongs to a segment that is gone.
     pub(crate) fn forget(&self, uid: u64) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.files.remove(&(uid, Kind::Log));
+        let open = &mut *open;
+        if open.files.remove(&(uid, Kind::Log)).is_some_and(|f| f.written.is_some()) {
+            open.unsynced -= 1;
+        }
         open.files.remove(&(uid, Kind::Index));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It takes all that queued while the last sync ran, commits it as one round, answers, and applies. There is
 //! no timer: an idle disk takes a single operation at once, a busy one many together. Checkpoints are
-//! carried out by a second thread, so that rounds go on meanwhile.
+//! carried out by a second thread, so that rounds go on meanwhile; only when one takes so long that a start would
+//! have too much to replay do they wait for it.
 
 use crate::Op;
 use crate::disk::Disk;
@@ -161,16 +162,17 @@ impl<D: Disk> Rounds<'_, D> {
     }
 
     fn next(&self) -> Next {
+        let held = self.checkpointing.is_some() && self.log.checkpoint_overdue();
         let mut state = self.queue.lock();
         loop {
             if let Some(result) = state.checkpoint.take() {
                 return Next::Checkpointed(result);
             }
-            if !state.ops.is_empty() {
-                break;
-            }
-            if state.closing {
+            if state.ops.is_empty() && state.closing {
                 return Next::End;
+            }
+            if !state.ops.is_empty() && !held {
+                break;
             }
             state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -227,7 +229,7 @@ impl<D: Disk> Rounds<'_, D> {
 
     fn join_checkpoint(&mut self) {
         if let Some(thread) = self.checkpointing.take() {
-            // It does not panic; if it did, its result is missing and no segment is recycled.
+            // It does not panic: a release build would end if it did.
             let _ = thread.join();
         }
     }

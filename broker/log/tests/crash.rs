@@ -3,8 +3,9 @@
 
 mod common;
 
-use chronik_log::{Log, LogError, Op, RecoveredPartition, SimulatedDisk};
-use common::{Model, Workload, tiny};
+use chronik_core::ids::Offset;
+use chronik_log::{Disk, Journal, Log, LogError, Op, RecoveredPartition, SimulatedDisk};
+use common::{Model, Workload, batch, partition, run, tiny};
 use std::path::Path;
 
 const DIR: &str = "/broker/data";
@@ -90,4 +91,105 @@ fn every_crash_point_keeps_what_was_committed() {
 #[test]
 fn every_kill_point_keeps_what_was_committed_even_if_the_power_goes_next() {
     (11..=13).for_each(|seed| crash_everywhere(seed, true));
+}
+
+fn append(base: i64, epoch: i32) -> Op {
+    Op::Append { partition: partition(0), batch: batch(base, epoch, 10, 900, base as u64) }
+}
+
+#[test]
+fn a_start_that_was_killed_leaves_no_directory_that_a_power_cut_can_take() {
+    for (seed, point) in (0..20).flat_map(|seed| (0..15).map(move |point| (seed, point))) {
+        let disk = SimulatedDisk::new(seed);
+        disk.kill_after(point);
+        let _ = open(&disk);
+        disk.restart();
+        run(&mut open(&disk).unwrap().0, append(0, 1));
+        disk.crash();
+        disk.restart();
+        let recovered = open(&disk).unwrap().1;
+        assert_eq!(recovered.first().map(|r| r.end), Some(Offset(10)), "seed {seed}, killed in operation {point}");
+
+        let (disk, dir) = (SimulatedDisk::new(seed), Path::new("/broker/metadata"));
+        disk.kill_after(point);
+        let _ = Journal::open(disk.clone(), dir).map(drop);
+        disk.restart();
+        Journal::open(disk.clone(), dir).unwrap().0.append(&[b"vote"]).unwrap();
+        disk.crash();
+        disk.restart();
+        let records = Journal::open(disk, dir).unwrap().1;
+        assert_eq!(records, [&b"vote"[..]], "seed {seed}, killed in operation {point}");
+    }
+}
+
+#[test]
+fn what_is_appended_to_a_partition_whose_folder_was_lost_survives_a_power_cut() {
+    for seed in 0..30 {
+        let disk = SimulatedDisk::new(seed);
+        run(&mut open(&disk).unwrap().0, append(0, 1));
+        drop(open(&disk).unwrap());
+        // The file system loses it.
+        let root = Path::new(DIR).join("partitions");
+        let folder = root.join(partition(0).to_string());
+        for entry in disk.list(&folder).unwrap() {
+            disk.remove(&folder.join(entry.name)).unwrap();
+        }
+        disk.remove_dir(&folder).unwrap();
+        disk.sync_dir(&root).unwrap();
+        let (mut log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered[0].damaged, Some(Offset(0)));
+        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(0) });
+        run(&mut log, append(0, 2));
+        log.checkpoint().unwrap();
+        drop(log);
+        disk.crash();
+        disk.restart();
+        let recovered = &open(&disk).unwrap().1[0];
+        assert_eq!((recovered.end, recovered.damaged), (Offset(10), None), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_truncated_does_not_come_back_when_its_segments_removal_is_lost() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(seed);
+        let (mut log, _) = open(&disk).unwrap();
+        (0..20).step_by(10).for_each(|base| run(&mut log, append(base, 1)));
+        log.checkpoint().unwrap();
+        // Three batches fill a segment: the last one begins another.
+        (20..40).step_by(10).for_each(|base| run(&mut log, append(base, 3)));
+        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(10) });
+        (10..30).step_by(10).for_each(|base| run(&mut log, append(base, 2)));
+        drop(log);
+        // Killed; then the power goes.
+        disk.restart();
+        drop(open(&disk).unwrap());
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = open(&disk).unwrap();
+        assert!(!log.wal_lost(), "seed {seed}");
+        assert_eq!(recovered[0].end, Offset(30), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_into_a_partition_that_begins_again() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(seed);
+        let (mut log, _) = open(&disk).unwrap();
+        (0..20).step_by(10).for_each(|base| run(&mut log, append(base, 1)));
+        log.checkpoint().unwrap();
+        run(&mut log, Op::Delete { partition: partition(0) });
+        drop(log);
+        disk.restart();
+        // Killed; the partition begins again, and then the power goes.
+        let (mut log, _) = open(&disk).unwrap();
+        run(&mut log, append(0, 1));
+        drop(log);
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = open(&disk).unwrap();
+        assert!(!log.wal_lost(), "seed {seed}");
+        assert_eq!(recovered[0].end, Offset(10), "seed {seed}");
+    }
 }

@@ -3,8 +3,8 @@
 mod common;
 
 use chronik_core::ids::Offset;
-use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
-use common::{Model, Workload, batch, partition, tiny};
+use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
+use common::{Model, Workload, batch, content, partition, run, tiny};
 use std::path::{Path, PathBuf};
 
 const DIR: &str = "/broker/data";
@@ -153,11 +153,12 @@ fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
 
 #[test]
 fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
-    for cut in [0, 1, 999] {
+    // Batches of 200 bytes and two records.
+    for (cut, lost) in [(0, 0), (1, 0), (199, 0), (200, 2), (999, 8), (1000, 10), (1999, 18)] {
         let (disk, path) = synced_partition();
         assert!(disk.cut_file(&path, cut));
         let (mut log, recovered) = open(&disk).unwrap();
-        assert_eq!(recovered[0].damaged, Some(Offset(0)));
+        assert_eq!(recovered[0].damaged, Some(Offset(lost)));
         assert_eq!(recovered[0].end, Offset(20));
         // The log goes on, and remembers.
         let op = Op::Append { partition: partition(1), batch: batch(0, 1, 1, 10, 7) };
@@ -165,7 +166,7 @@ fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
         log.apply(&[op]).unwrap();
         drop(log);
         let (_, recovered) = open(&disk).unwrap();
-        assert_eq!(recovered.iter().map(|r| r.damaged).collect::<Vec<_>>(), [Some(Offset(0)), None]);
+        assert_eq!(recovered.iter().map(|r| r.damaged).collect::<Vec<_>>(), [Some(Offset(lost)), None]);
     }
 }
 
@@ -263,6 +264,43 @@ fn a_failed_sync_is_final() {
 }
 
 #[test]
+fn a_recovery_from_what_a_failed_sync_left_in_memory_can_be_cut_short() {
+    let append = |base, bytes| Op::Append { partition: partition(0), batch: batch(base, 1, 1, bytes, base as u64) };
+    let size = |op: &Op| if let Op::Append { batch, .. } = op { batch.bytes().len() } else { 0 };
+    let last = [append(21, 10), append(21, 9000), Op::Truncate { partition: partition(0), to: Offset(5) }];
+    for (op, seed) in last.into_iter().flat_map(|op| (0..10).map(move |seed| (op.clone(), seed))) {
+        for point in 0.. {
+            let disk = SimulatedDisk::new(seed);
+            let (mut log, _) = open(&disk).unwrap();
+            // So that the last round comes into a WAL segment that has room for it.
+            for base in 0..21 {
+                run(&mut log, append(base, 200));
+            }
+            log.checkpoint().unwrap();
+            disk.fail_sync_after(0);
+            assert!(log.commit(std::slice::from_ref(&op)).is_err());
+            drop(log);
+            // The same kernel, which has the block in its page cache and believes it written; then the power goes.
+            disk.restart();
+            disk.crash_after(point);
+            let complete = open(&disk).is_ok();
+            disk.crash();
+            disk.restart();
+            let (log, recovered) = open(&disk).unwrap();
+            let when = format!("{} bytes, seed {seed}, point {point}", size(&op));
+            assert!(!log.wal_lost(), "{when}: the segments were ahead of the write-ahead log");
+            assert_eq!(recovered[0].damaged, None, "{when}");
+            let end = if let Op::Append { .. } = op { Offset(22) } else { Offset(5) };
+            assert!(recovered[0].end == end || !complete && recovered[0].end == Offset(21), "{when}");
+            log.reader().check(partition(0), |_| {}).unwrap();
+            if complete {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_poisons_and_loses_nothing() {
     let disk = SimulatedDisk::new(1);
     let (mut log, _) = open(&disk).unwrap();
@@ -299,4 +337,162 @@ fn a_batch_that_does_not_continue_its_partition_is_refused_before_it_is_written(
     log.apply(&[op(0), op(2)]).unwrap();
     assert!(matches!(log.commit(&[op(5)]), Err(LogError::OutOfOrder { expected: Offset(4), .. })));
     log.commit(&[op(4)]).unwrap();
+}
+
+#[test]
+fn an_error_of_a_background_write_is_noticed_before_the_wal_is_let_go_of() {
+    for partitions in [1, 2, 3, 5, 9] {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), Options { max_open_files: 3, ..tiny() }).unwrap();
+        let segment = Path::new(DIR).join("partitions").join(partition(0).to_string()).join(format!("{:020}.log", 0));
+        let mut work = || {
+            for tp in 0..partitions {
+                let op = [Op::Append { partition: partition(tp), batch: batch(0, 1, 1, 10, 1) }];
+                log.commit(&op)?;
+                log.apply(&op)?;
+                if tp == 0 {
+                    assert!(disk.fail_writeback(&segment));
+                }
+            }
+            // Whoever reads opens other files.
+            (0..partitions).for_each(|tp| drop(log.reader().read(partition(tp), Offset(0), Offset(1), 1).unwrap()));
+            log.checkpoint()
+        };
+        assert!(matches!(work(), Err(LogError::Io { .. })), "{partitions} partitions");
+        drop(log);
+        // Nothing was lost, and it is written again.
+        disk.restart();
+        drop(open(&disk).unwrap());
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = open(&disk).unwrap();
+        assert!(recovered.iter().all(|r| r.damaged.is_none() && r.end == Offset(1)));
+        log.reader().check(partition(0), |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other() {
+    // Batches of 200 bytes.
+    for (byte, first_lost) in [(0, 0), (600, 2), (1023, 2), (1024, 5), (1999, 7)] {
+        let (disk, path) = synced_partition();
+        assert!(disk.spoil(&path, byte) && disk.spoil(&path.with_extension("index"), 0));
+        let (mut log, recovered) = open(&disk).unwrap();
+        let lost = Offset(first_lost * 2);
+        let found = log.reader().check(partition(0), |_| {});
+        assert!(matches!(found, Err(ReadError::Damaged { offset, .. }) if offset == lost), "{byte}: {found:?}");
+        let (batches, damaged) = served(&log.reader(), &recovered[0]);
+        assert!(damaged && batches.len() as i64 == first_lost, "{byte}: {} are served", batches.len());
+        // To cut there, or behind it, is not refused either.
+        for (to, end) in [(Offset(19), lost), (lost, lost)] {
+            run(&mut log, Op::Truncate { partition: partition(0), to });
+            assert_eq!(log.reader().state(partition(0)).unwrap().end, end, "{byte}, cut to {to}");
+        }
+        assert_eq!(log.reader().state(partition(0)).unwrap().damaged, None);
+        drop(log);
+        assert_eq!(open(&disk).unwrap().1[0].end, lost);
+    }
+}
+
+/// A log of three segments, with damage in the second batch of the first, and what its files hold.
+fn damaged_in_front(seed: u64) -> (SimulatedDisk, Vec<Vec<u8>>) {
+    let disk = SimulatedDisk::new(seed);
+    let (mut log, _) = open(&disk).expect("it opens");
+    for base in 0..6 {
+        run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 1300, base as u64) });
+    }
+    log.checkpoint().expect("the disk is whole");
+    drop(log);
+    let segments: Vec<PathBuf> =
+        disk.files().into_iter().map(|(p, _)| p).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
+    assert_eq!(segments.len(), 3);
+    let contents = segments.iter().map(|path| content(&disk, path)).collect();
+    assert!(disk.spoil(&segments[0], 2200));
+    (disk, contents)
+}
+
+fn kept(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
+    let files = disk.files().into_iter().map(|(path, _)| path);
+    let kept = files.filter(|path| path.starts_with(Path::new(DIR).join("damaged")));
+    let name = |path: &PathBuf| path.file_name().expect("it has a name").to_string_lossy().into_owned();
+    kept.map(|path| (name(&path), content(disk, &path))).collect()
+}
+
+#[test]
+fn what_a_repair_cuts_off_is_kept_aside() {
+    let (disk, contents) = damaged_in_front(1);
+    let (mut log, _) = open(&disk).unwrap();
+    let found = log.reader().check(partition(0), |_| {});
+    assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
+    log.set_aside(partition(0), Offset(1)).unwrap();
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
+    drop(log);
+    disk.crash();
+    disk.restart();
+    let (log, recovered) = open(&disk).unwrap();
+    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(1), None));
+    drop(log);
+    let name = |base: i64| format!("{}-{base:020}.log", partition(0));
+    let kept = kept(&disk);
+    assert_eq!(kept.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name(1), name(2), name(4)]);
+    // All of the batch is in the page that cannot be read.
+    assert_eq!(kept[0].1.len(), contents[0].len() - 1361);
+    assert!(kept[0].1.iter().all(|b| *b == 0));
+    assert_eq!((&kept[1].1, &kept[2].1), (&contents[1], &contents[2]));
+}
+
+#[test]
+fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() {
+    for (seed, kill) in (0..20).map(|seed| (seed, seed % 2 == 0)) {
+        for point in 0.. {
+            let (disk, contents) = damaged_in_front(seed);
+            let (mut log, _) = open(&disk).unwrap();
+            let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
+            stop(point);
+            let repair = |log: &mut Log<SimulatedDisk>| {
+                log.set_aside(partition(0), Offset(1))?;
+                let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
+                log.commit(&cut)?;
+                log.apply(&cut)
+            };
+            let complete = repair(&mut log).is_ok();
+            drop(log);
+            disk.restart();
+            let (mut log, recovered) = open(&disk).unwrap();
+            if recovered[0].end > Offset(1) {
+                let found = log.reader().check(partition(0), |_| {});
+                assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
+                repair(&mut log).unwrap();
+            }
+            drop(log);
+            disk.crash();
+            disk.restart();
+            assert_eq!(open(&disk).unwrap().1[0].end, Offset(1));
+            let kept = kept(&disk);
+            for content in &contents[1..] {
+                assert!(kept.iter().any(|(_, kept)| kept == content), "seed {seed}, point {point}");
+            }
+            if complete {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_is_kept_aside_than_may_be() {
+    let (_, contents) = damaged_in_front(1);
+    let first_two = contents[0].len() as u64 - 1361 + contents[1].len() as u64;
+    for (damaged_bytes, left) in [(first_two, u64::MAX), (u64::MAX, 2 * first_two + 1)] {
+        let (disk, _) = damaged_in_front(1);
+        let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), Options { damaged_bytes, ..tiny() }).unwrap();
+        let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+        disk.set_capacity(Some(used.saturating_add(left)));
+        log.set_aside(partition(0), Offset(1)).unwrap();
+        assert_eq!(kept(&disk).len(), 2);
+        // And it is cut off all the same.
+        disk.set_capacity(None);
+        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
+        assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
+    }
 }

@@ -162,3 +162,24 @@ fn a_real_journal_comes_back_and_is_not_shared() {
     assert_eq!(Journal::open(RealDisk, &dir).unwrap().1, [&b"new"[..], b"more"]);
     assert!(!RealDisk.exists(&dir.join("journal.new")).unwrap());
 }
+
+#[test]
+fn what_was_read_after_a_failed_sync_survives_a_power_cut() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(seed);
+        let (mut journal, _) = open(&disk).unwrap();
+        journal.append(&[b"one"]).unwrap();
+        disk.fail_sync_after(0);
+        assert!(journal.append(&[b"two"]).is_err());
+        drop(journal);
+        // The process starts again, on a kernel that has the block in its page cache and believes it written.
+        disk.restart();
+        let (mut journal, seen) = open(&disk).unwrap();
+        assert_eq!(seen, [b"one".to_vec(), b"two".to_vec()]);
+        journal.append(&[b"three"]).unwrap();
+        drop(journal);
+        disk.crash();
+        disk.restart();
+        assert_eq!(open(&disk).unwrap().1, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()], "seed {seed}");
+    }
+}

@@ -3,10 +3,14 @@
 mod common;
 
 use chronik_core::ids::Offset;
-use chronik_log::{Disk, Log, LogError, Op, Options, RealDisk, SimulatedDisk, Writer};
+use chronik_log::{
+    Disk, DiskFile, Entry, Log, LogError, Op, Options, RealDisk, SimulatedDisk, SimulatedFile, SimulatedLock, Writer,
+};
 use common::{batch, partition, tiny};
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -170,4 +174,120 @@ fn what_was_answered_survives_a_crash_beside_a_checkpoint() {
             assert_eq!(offsets, end, "seed {seed}: {tp} has no gap");
         }
     }
+}
+
+/// A disk that lets syncs of segments wait at a gate.
+#[derive(Clone)]
+struct Gated {
+    disk: SimulatedDisk,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+struct GatedFile {
+    file: SimulatedFile,
+    gate: Option<Arc<(Mutex<bool>, Condvar)>>,
+}
+
+impl Gated {
+    fn new() -> Self {
+        Self { disk: SimulatedDisk::new(1), gate: Arc::new((Mutex::new(true), Condvar::new())) }
+    }
+
+    fn set_open(&self, open: bool) {
+        *self.gate.0.lock().expect("nobody panics with it") = open;
+        self.gate.1.notify_all();
+    }
+
+    fn gated(&self, path: &Path, file: SimulatedFile) -> GatedFile {
+        GatedFile { file, gate: path.extension().is_some_and(|e| e == "log").then(|| Arc::clone(&self.gate)) }
+    }
+}
+
+impl Disk for Gated {
+    type File = GatedFile;
+    type Lock = SimulatedLock;
+
+    fn open(&self, path: &Path) -> io::Result<GatedFile> {
+        self.disk.open(path).map(|file| self.gated(path, file))
+    }
+    fn create(&self, path: &Path) -> io::Result<GatedFile> {
+        self.disk.create(path).map(|file| self.gated(path, file))
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.exists(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn lock(&self, dir: &Path) -> io::Result<SimulatedLock> {
+        self.disk.lock(dir)
+    }
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.available(dir)
+    }
+    fn random(&self) -> io::Result<u64> {
+        self.disk.random()
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.file.write_at(parts, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if let Some(gate) = &self.gate {
+            let open = gate.0.lock().expect("nobody panics with it");
+            drop(gate.1.wait_while(open, |open| !*open).expect("nobody panics with it"));
+        }
+        self.file.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+}
+
+#[test]
+fn rounds_wait_for_a_checkpoint_that_takes_too_long() {
+    let disk = Gated::new();
+    let options = Options { checkpoint_bytes: 5 * 4096, segment_bytes: 1 << 20, ..Options::default() };
+    let (log, _) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+    disk.set_open(false);
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    // Each is a round, and a block of 4096 bytes.
+    let mut rounds = 0;
+    loop {
+        submit(&writer, &answers, rounds, append(0, rounds as i64, 100));
+        match answered.recv_timeout(if rounds < 20 { DEADLINE } else { Duration::from_millis(300) }) {
+            Ok(_) => rounds += 1,
+            Err(_) => break,
+        }
+        assert!(rounds < 30, "nothing holds the rounds back");
+    }
+    assert_eq!(rounds, 20, "four times what makes a checkpoint due");
+    disk.set_open(true);
+    assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 20);
+    writer.close();
+    thread.join().unwrap();
 }

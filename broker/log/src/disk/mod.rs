@@ -2,7 +2,8 @@
 //!
 //! The rules that the rest of the crate goes by, and that [`SimulatedDisk`] enforces: what is written is
 //! durable only after [`DiskFile::sync_data`]; that a name exists, is gone or was changed is durable only
-//! after [`Disk::sync_dir`] of its directory; a sync that failed tells nothing about what reached the disk.
+//! after [`Disk::sync_dir`] of its directory; a sync that failed tells nothing about what reached the disk,
+//! and no later one brings it back, in whatever process, until the same bytes are written again.
 
 mod real;
 mod simulated;
@@ -39,7 +40,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file within its directory, replacing what had the new name.
+    /// Renames a file, replacing what had the new name. From one directory to another it is durable when both are
+    /// synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Creates a directory; its parent exists. It is no error when it is there already.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
@@ -49,6 +51,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Locks the directory against other processes; `WouldBlock` when another holds it.
     fn lock(&self, dir: &Path) -> io::Result<Self::Lock>;
+    /// Bytes that can still be written where that directory is.
+    fn available(&self, dir: &Path) -> io::Result<u64>;
+    /// A number that nobody can foresee, by which a log's own blocks are told from bytes that look like them.
+    fn random(&self) -> io::Result<u64>;
 }
 
 /// An open file. All methods take `&self`: positions are explicit, so that readers and the writer share it.
@@ -71,15 +77,24 @@ pub trait DiskFile: Send + Sync + 'static {
 
 /// Creates the directory and all that is missing above it, durably.
 pub fn create_dir_all(disk: &impl Disk, dir: &Path) -> io::Result<()> {
-    if dir.as_os_str().is_empty() || disk.exists(dir)? {
-        return Ok(());
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    if disk.exists(dir)? {
+        // A process that was killed may have created it and not come to the sync; what is above it was synced.
+        return match disk.sync_dir(parent) {
+            // It is in a place that belongs to somebody else, who made it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
     }
-    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_dir_all(disk, parent)?;
-    }
+    create_dir_all(disk, parent)?;
     disk.create_dir(dir)?;
-    disk.sync_dir(parent.unwrap_or(Path::new(".")))
+    disk.sync_dir(parent)
+}
+
+/// Whether the disk cannot give back those bytes, as opposed to cannot be asked.
+pub(crate) fn is_unreadable(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Reads exactly the buffer's length, or fails with `UnexpectedEof`.

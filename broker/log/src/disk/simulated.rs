@@ -11,6 +11,7 @@ use super::{Disk, DiskFile, Entry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SECTOR: u64 = 512;
@@ -27,6 +28,8 @@ pub struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
     boot: u64,
+    /// The errors of the inode that this file was told of, or that were there before it.
+    told: AtomicU64,
 }
 
 /// Holds a directory's lock; a crash lets go of it.
@@ -72,6 +75,8 @@ enum Stop {
 enum NameChange {
     Add(PathBuf, Node),
     Remove(PathBuf),
+    /// With the number of inodes there were: the files in a later directory of that name are younger.
+    RemoveDir(PathBuf, usize),
     Rename(PathBuf, PathBuf, Node),
 }
 
@@ -80,6 +85,10 @@ struct Inode {
     data: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Failures to write it back.
+    errors: u64,
+    /// Sectors that cannot be read until they are written again.
+    bad: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -191,6 +200,26 @@ impl SimulatedDisk {
         state.fail_sync_at = Some(state.syncs + n);
     }
 
+    /// Fails to write a file back, as the kernel does in the background: what is not synced never will be durable, and
+    /// the next sync through each file that is open now fails with EIO. Who opens the file later learns nothing.
+    /// Returns false when there is no such file.
+    pub fn fail_writeback(&self, path: &Path) -> bool {
+        let mut state = self.state();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else { return false };
+        state.inodes[inode].pending.clear();
+        state.inodes[inode].errors += 1;
+        true
+    }
+
+    /// Makes the sector of that byte unreadable, with EIO, until something is written to it. Returns false when there
+    /// is no such byte.
+    pub fn spoil(&self, path: &Path, byte: u64) -> bool {
+        let mut state = self.state();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else { return false };
+        state.inodes[inode].bad.insert(byte / SECTOR);
+        byte < state.inodes[inode].data.len() as u64
+    }
+
     /// Refuses to let all files together grow beyond this many bytes (ENOSPC); `None` for no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -232,6 +261,15 @@ impl SimulatedDisk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn opened(&self, state: &State, inode: usize) -> SimulatedFile {
+        let told = AtomicU64::new(state.inodes[inode].errors);
+        SimulatedFile { disk: self.clone(), inode, boot: state.boot, told }
+    }
+}
+
+fn overlaps(sector: u64, at: u64, bytes: usize) -> bool {
+    at < (sector + 1) * SECTOR && sector * SECTOR < at + bytes as u64
 }
 
 fn eio(why: &'static str) -> io::Error {
@@ -259,6 +297,10 @@ impl State {
         }
     }
 
+    fn used(&self) -> u64 {
+        self.names.values().map(|n| self.size(*n)).sum()
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.down { Err(eio("the simulated disk is down")) } else { Ok(()) }
     }
@@ -283,7 +325,10 @@ impl State {
 
     fn change_name(&mut self, change: NameChange) {
         let path = match &change {
-            NameChange::Add(path, _) | NameChange::Remove(path) | NameChange::Rename(path, ..) => path,
+            NameChange::Add(path, _)
+            | NameChange::Remove(path)
+            | NameChange::RemoveDir(path, _)
+            | NameChange::Rename(path, ..) => path,
         };
         let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
         apply_name(&mut self.names, &change);
@@ -353,6 +398,10 @@ fn apply_name(names: &mut BTreeMap<PathBuf, Node>, change: &NameChange) {
         NameChange::Remove(path) => {
             names.remove(path);
         }
+        NameChange::RemoveDir(path, inodes) => {
+            names.remove(path);
+            names.retain(|p, node| p.parent() != Some(path) || !matches!(node, Node::File(i) if *i < *inodes));
+        }
         NameChange::Rename(from, to, node) => {
             names.remove(from);
             names.insert(to.clone(), *node);
@@ -368,7 +417,7 @@ impl Disk for SimulatedDisk {
         let state = self.state();
         state.alive()?;
         match state.names.get(path) {
-            Some(Node::File(inode)) => Ok(SimulatedFile { disk: self.clone(), inode: *inode, boot: state.boot }),
+            Some(Node::File(inode)) => Ok(self.opened(&state, *inode)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -394,7 +443,7 @@ impl Disk for SimulatedDisk {
             state.change_name(NameChange::Add(path.to_path_buf(), Node::File(inode)));
             Ok(inode)
         })?;
-        Ok(SimulatedFile { disk: self.clone(), inode, boot: state.boot })
+        Ok(self.opened(&state, inode))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -428,7 +477,13 @@ impl Disk for SimulatedDisk {
         }
         match state.names.get(path) {
             Some(Node::Dir) => state.operate(|s| {
-                s.change_name(NameChange::Remove(path.to_path_buf()));
+                // It can still turn out not to be removed, with any of these done.
+                for change in s.pending_names.remove(path).unwrap_or_default() {
+                    if s.below(2) == 0 {
+                        apply_name(&mut s.durable_names, &change);
+                    }
+                }
+                s.change_name(NameChange::RemoveDir(path.to_path_buf(), s.inodes.len()));
                 Ok(())
             }),
             _ => state.alive().and(Err(io::ErrorKind::NotFound.into())),
@@ -488,6 +543,15 @@ impl Disk for SimulatedDisk {
         }
         Ok(SimulatedLock { disk: self.clone(), dir: dir.to_path_buf(), boot: state.boot })
     }
+
+    fn available(&self, _: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.state().next())
+    }
 }
 
 impl Drop for SimulatedLock {
@@ -501,6 +565,10 @@ impl Drop for SimulatedLock {
 
 impl Inode {
     fn change(&mut self, change: Change) {
+        match &change {
+            Change::Write(at, bytes) => self.bad.retain(|s| !overlaps(*s, *at, bytes.len())),
+            Change::SetLen(len) => self.bad.retain(|s| s * SECTOR < *len),
+        }
         change.apply(&mut self.data);
         self.pending.push(change);
     }
@@ -517,7 +585,10 @@ impl SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.state()?;
-        let data = &state.inodes[self.inode].data;
+        let Inode { data, bad, .. } = &state.inodes[self.inode];
+        if bad.iter().any(|sector| overlaps(*sector, offset, buffer.len())) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let from = data.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
         let n = buffer.len().min(data.len() - from);
         buffer[..n].copy_from_slice(&data[from..from + n]);
@@ -532,7 +603,7 @@ impl DiskFile for SimulatedFile {
         }
         let end = offset + bytes.len() as u64;
         if let Some(capacity) = state.capacity {
-            let used: u64 = state.names.values().map(|n| state.size(*n)).sum();
+            let used = state.used();
             let grows = end.saturating_sub(state.inodes[self.inode].data.len() as u64);
             if grows > 0 && used + grows > capacity {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -561,7 +632,7 @@ impl DiskFile for SimulatedFile {
         state.operate(|state| {
             let inode = &mut state.inodes[self.inode];
             let pending = std::mem::take(&mut inode.pending);
-            if fails {
+            if fails || self.told.swap(inode.errors, Ordering::Relaxed) < inode.errors {
                 return Err(eio("simulated EIO of a sync"));
             }
             for change in pending {

@@ -123,6 +123,7 @@ impl<D: Disk> Store<D> {
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
         let path = folder(&self.root, tp).join(log_name(segment.base));
         let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
+        self.keep_until_synced(segment.uid, &file)?;
         file.write_at(&parts, position).during("write", &path)?;
         if !entries.is_empty() {
             self.write_index(tp, &segment, first_entry, &entries)?;

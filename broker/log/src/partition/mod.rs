@@ -11,6 +11,7 @@
 //! for that offset.
 
 mod append;
+mod aside;
 mod index;
 mod read;
 mod truncate;

@@ -1,7 +1,7 @@
 //! Reading segments, and never serving what was not checked.
 
 use super::{Partition, Segment, epoch_at};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
 use crate::store::{Kind, Store};
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
@@ -33,7 +33,7 @@ pub enum ReadError {
         /// The one after the last.
         end: Offset,
     },
-    /// What is on the disk there is not what was written.
+    /// What is on the disk there is not what was written, or cannot be read.
     #[error("{partition} is damaged at offset {offset}: {detail}")]
     Damaged {
         /// The partition.
@@ -58,12 +58,6 @@ pub enum ReadError {
 pub(super) enum Failure {
     Damaged(Offset, String),
     Io(io::Error),
-}
-
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Self {
-        Self::Io(e)
-    }
 }
 
 /// Walks over a segment's batches and checks that each continues the one before.
@@ -91,18 +85,15 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         if left == 0 {
             return Ok(None);
         }
-        let damaged = |why: String| Err(Failure::Damaged(self.offset, why));
+        let offset = self.offset;
+        let damaged = |why: String| Err(Failure::Damaged(offset, why));
         if left < HEADER_LEN as u64 {
             return damaged(format!("{left} bytes at {} are no batch", self.position));
         }
         let mut bytes = self.in_window();
         let whole = |b: &[u8]| BatchHeader::read(b).is_ok_and(|h| h.total_len <= b.len() || h.total_len > WINDOW);
         if bytes.len() < HEADER_LEN || !whole(bytes) {
-            self.window.resize(left.min(WINDOW as u64) as usize, 0);
-            self.window_at = self.position;
-            let read = self.file.read_at(&mut self.window, self.position);
-            self.window.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
+            self.fill(left).map_err(|e| unread(e, offset))?;
             bytes = &self.window;
         }
         let header = match BatchHeader::read(bytes) {
@@ -115,7 +106,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         if header.total_len <= WINDOW && header.total_len > bytes.len() {
             return damaged("the segment's file is too short".into());
         }
-        if header.base_offset != self.offset || header.last_offset_delta < 0 {
+        if header.base_offset != offset || header.last_offset_delta < 0 {
             return damaged(format!("a batch with offsets from {} stands there", header.base_offset));
         }
         if epoch_at(self.epochs, header.base_offset) != Some(header.leader_epoch) {
@@ -139,7 +130,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         while done < header.total_len {
             let n = piece.len().min(header.total_len - done);
             let read = read_exact_at(self.file, &mut piece[..n], self.position + done as u64);
-            read.map_err(|e| too_short(e, self.offset))?;
+            read.map_err(|e| unread(e, self.offset))?;
             crc = crc32c::crc32c_append(crc, &piece[..n]);
             done += n;
         }
@@ -175,6 +166,27 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
             }
         }
         Ok(())
+    }
+
+    /// Reads what it can from the cursor on into the window. What cannot be read behind the batch does not matter.
+    fn fill(&mut self, left: u64) -> io::Result<()> {
+        match self.read_window(left.min(WINDOW as u64)) {
+            Err(e) if is_unreadable(&e) => {}
+            other => return other,
+        }
+        self.read_window(HEADER_LEN as u64)?;
+        match BatchHeader::read(&self.window) {
+            Ok(header) if header.total_len <= WINDOW => self.read_window(left.min(header.total_len as u64)),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_window(&mut self, len: u64) -> io::Result<()> {
+        self.window.resize(len as usize, 0);
+        self.window_at = self.position;
+        let read = self.file.read_at(&mut self.window, self.position);
+        self.window.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(drop)
     }
 
     fn in_window(&self) -> &[u8] {
@@ -215,7 +227,17 @@ impl<D: Disk> Store<D> {
     /// Visits the header of each batch, and checks every CRC.
     pub(crate) fn check(&self, tp: TopicPartition, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
         let start = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?.read().start;
-        self.walk(tp, start, true, visit)
+        self.check_from(tp, start, visit)
+    }
+
+    /// The same, from the batch on that holds `from`.
+    pub(crate) fn check_from(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        self.walk(tp, from, true, visit)
     }
 
     fn walk(
@@ -290,7 +312,13 @@ impl<D: Disk> Store<D> {
         // bounded by what the segment has.
         let len = (max_bytes.max(first.total_len) as u64).min(segment.len - cursor.position) as usize;
         let mut bytes = vec![0; len];
-        read_exact_at(&*file, &mut bytes, cursor.position).map_err(|e| too_short(e, from))?;
+        let mut read = read_exact_at(&*file, &mut bytes, cursor.position);
+        if read.as_ref().is_err_and(is_unreadable) {
+            // It may be in a later batch.
+            bytes.truncate(first.total_len);
+            read = read_exact_at(&*file, &mut bytes, cursor.position);
+        }
+        read.map_err(|e| unread(e, first.base_offset))?;
         let mut bytes = Bytes::from(bytes);
         let mut batches = Vec::new();
         let mut next = first.base_offset;
@@ -347,28 +375,42 @@ impl<D: Disk> Store<D> {
 /// The batches at `position` that are whole, right, and continue the partition.
 pub(crate) fn tail_batches<F: DiskFile>(
     file: &F,
-    mut position: u64,
+    position: u64,
     partition: &Partition,
 ) -> Result<Vec<RecordBatch>, io::Error> {
+    let mut batches = Vec::new();
+    match read_tail(file, position, partition, &mut batches) {
+        // What cannot be read is no whole batch.
+        Err(e) if is_unreadable(&e) => Ok(batches),
+        other => other.map(|()| batches),
+    }
+}
+
+fn read_tail<F: DiskFile>(
+    file: &F,
+    mut position: u64,
+    partition: &Partition,
+    batches: &mut Vec<RecordBatch>,
+) -> io::Result<()> {
     let file_len = file.len()?;
-    let (mut batches, mut next) = (Vec::new(), partition.end);
+    let mut next = partition.end;
     let mut epoch = partition.epochs.last().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch);
     loop {
         let mut header = [0; HEADER_LEN];
         if file.read_at(&mut header, position)? < HEADER_LEN {
-            return Ok(batches);
+            return Ok(());
         }
-        let Ok(header) = BatchHeader::read(&header) else { return Ok(batches) };
+        let Ok(header) = BatchHeader::read(&header) else { return Ok(()) };
         if header.base_offset != next
             || header.leader_epoch < epoch
             || header.last_offset_delta < 0
             || position + header.total_len as u64 > file_len
         {
-            return Ok(batches);
+            return Ok(());
         }
         let mut bytes = vec![0; header.total_len];
         read_exact_at(file, &mut bytes, position)?;
-        let Ok(batch) = RecordBatch::check(bytes.into()) else { return Ok(batches) };
+        let Ok(batch) = RecordBatch::check(bytes.into()) else { return Ok(()) };
         position += header.total_len as u64;
         next = header.end_offset();
         epoch = header.leader_epoch;
@@ -404,9 +446,10 @@ fn gone(offset: Offset) -> Failure {
     Failure::Damaged(offset, "its segment ends before it".into())
 }
 
-fn too_short(e: io::Error, offset: Offset) -> Failure {
+fn unread(e: io::Error, offset: Offset) -> Failure {
     match e.kind() {
         io::ErrorKind::UnexpectedEof => Failure::Damaged(offset, "the segment's file is too short".into()),
+        _ if is_unreadable(&e) => Failure::Damaged(offset, format!("the disk cannot read it: {e}")),
         _ => Failure::Io(e),
     }
 }
@@ -415,5 +458,5 @@ fn not_found<T>(e: io::Error, offset: Offset) -> Result<T, Failure> {
     if e.kind() == io::ErrorKind::NotFound {
         return Err(Failure::Damaged(offset, "its segment's file is missing".into()));
     }
-    Err(e.into())
+    Err(Failure::Io(e))
 }

@@ -11,11 +11,11 @@ use std::io;
 use std::path::Path;
 
 /// Where a partition is cut.
-struct Cut {
-    end: Offset,
+pub(super) struct Cut {
+    pub(super) end: Offset,
     /// The last segment that stays, and its length then.
-    segment: usize,
-    position: u64,
+    pub(super) segment: usize,
+    pub(super) position: u64,
     /// Whether the cut is where it is because what follows cannot be read.
     damaged: bool,
 }
@@ -64,7 +64,10 @@ impl<D: Disk> Store<D> {
         if let Some(last) = new.segments.last() {
             let path = folder(&self.root, tp).join(log_name(last.base));
             match self.file(tp, last, Kind::Log) {
-                Ok(file) => file.set_len(last.len).during("cut", &path)?,
+                Ok(file) => {
+                    self.keep_until_synced(last.uid, &file)?;
+                    file.set_len(last.len).during("cut", &path)?;
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(LogError::Io { action: "open", path, source }),
             }
@@ -116,7 +119,7 @@ impl<D: Disk> Store<D> {
         if to < state.start || to >= state.end { Ok(to) } else { Ok(self.find_cut(tp, &state, to)?.end) }
     }
 
-    fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
+    pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
             tracing::warn!(partition = %tp, %to, %end, detail, "truncated to before the first unreadable batch");
             Ok(Cut { end, segment, position, damaged: true })

@@ -7,7 +7,7 @@ use chronik_core::ids::{Lsn, Offset, PartitionId, TopicId, TopicPartition};
 pub(crate) const ALIGN: usize = 4096;
 pub(crate) const HEADER: usize = 64;
 const OP_HEADER: usize = 32;
-const MAGIC: [u8; 4] = *b"CWB1";
+const MAGIC: [u8; 4] = *b"CWB2";
 
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
@@ -22,6 +22,7 @@ pub(crate) struct BlockHeader {
     pub(crate) segment: u64,
     pub(crate) run: u64,
     pub(crate) ops: u32,
+    pub(crate) nonce: u64,
 }
 
 impl BlockHeader {
@@ -35,6 +36,7 @@ impl BlockHeader {
         h[32..40].copy_from_slice(&self.segment.to_le_bytes());
         h[40..48].copy_from_slice(&self.run.to_le_bytes());
         h[48..52].copy_from_slice(&self.ops.to_le_bytes());
+        h[56..64].copy_from_slice(&self.nonce.to_le_bytes());
         let crc = crc32c::crc32c(&h[8..]);
         h[4..8].copy_from_slice(&crc.to_le_bytes());
         h
@@ -52,6 +54,7 @@ impl BlockHeader {
             segment: u64_at(h, 32),
             run: u64_at(h, 40),
             ops: u32_at(h, 48),
+            nonce: u64_at(h, 56),
         })
     }
 

@@ -3,14 +3,15 @@
 //! The log is a sequence of blocks, one a round (more only where a round does not fit its segment), in
 //! segment files `wal/<number as 16 hex digits>.wal`. A position in it is an LSN: bytes of blocks since the
 //! log was created. Blocks start at multiples of 4096 bytes, so that no write ever touches a page that an
-//! earlier sync made durable. A segment grows by steps of zeroes while it is new; when a checkpoint has made
-//! it superfluous it is renamed to a new number and written over, and then syncs change no metadata.
+//! earlier sync made durable, but for a recovery's, which writes the last blocks again as they are. A segment
+//! grows by steps of zeroes while it is new; when a checkpoint has made it superfluous it is renamed to a new
+//! number and written over, and then syncs change no metadata.
 //!
 //! A block (little endian):
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CWB1` |
+//! | 0 | 4 | magic `CWB2` |
 //! | 4 | 4 | CRC-32C of the header's bytes 8 to 63 |
 //! | 8 | 4 | payload bytes |
 //! | 12 | 4 | CRC-32C of the payload |
@@ -19,17 +20,20 @@
 //! | 32 | 8 | number of the segment |
 //! | 40 | 8 | run: counts the times the log was opened |
 //! | 48 | 4 | operations in the payload |
-//! | 52 | 12 | zero |
+//! | 52 | 4 | zero |
+//! | 56 | 8 | nonce: the log's random number |
 //! | 64 | … | payload, then zeroes to the next multiple of 4096 |
 //!
 //! An operation is 32 bytes (kind 1, zero 3, partition 4, topic id 16, value 8), and a batch's bytes follow
 //! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete.
 //!
 //! **Where the log ends.** The chain starts at the checkpoint's position; the next block is valid if its
-//! magic, CRCs, LSN, segment number and run are the expected ones. So what a recycled segment still holds
+//! magic, CRCs, nonce, LSN, segment number and run are the expected ones. So what a recycled segment still holds
 //! (other segment number), what a former run left behind its torn end (other run) and a gap (other LSN) all
-//! end the chain. Whether that end is a torn write or damage is told by the "synced" field: if any block
-//! header of this run, behind the end of the chain or in a later segment, says that more was synced than
+//! end the chain. The nonce was drawn when the log was created and is in its checkpoint: segments are full of
+//! bytes that producers chose, at positions where blocks may start, and without it these could pass for blocks.
+//! Whether that end is a torn write or damage is told by the "synced" field: if any block
+//! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
 //! the chain holds, then something durable is gone, and opening is refused. Otherwise nothing behind the end
 //! was ever acknowledged. What cannot be told is damage to the very last block that was synced: it looks
 //! like a torn one. (A partition's segment may still hold its batches, see `recovery`.)
@@ -40,6 +44,15 @@ pub(crate) mod segment;
 pub(crate) mod writer;
 
 use chronik_core::ids::Lsn;
+
+/// By what a log knows its own blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Drawn at random when the log was created.
+    pub(crate) nonce: u64,
+    /// Counts the times the log was opened.
+    pub(crate) run: u64,
+}
 
 /// Where a block goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,32 +1,42 @@
 //! Reading the chain of blocks back, and judging what follows its end.
 
 use super::entry::{ALIGN, BlockHeader, HEADER, LoggedOp, decode_op};
-use super::{Position, segment};
+use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 
-/// Visits every operation from `from` on, in order, and returns where the log ends. Refuses a log of which
-/// something durable is missing.
+/// The chain of blocks that a replay has read.
+pub(crate) struct Chain {
+    /// Where it ends.
+    pub(crate) end: Position,
+    /// Its blocks that no later block says to have been synced, where they are, as they were read.
+    tail: Vec<(Position, BlockHeader, Bytes)>,
+}
+
+/// Visits every operation from `from` on, in order. Refuses a log of which something durable is missing.
 pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,
     from: Position,
-    run: u64,
+    mark: Mark,
     mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
-) -> Result<Position, LogError> {
+) -> Result<Chain, LogError> {
     let segments = segment::list(disk, dir).during("list", dir)?;
     if segments.binary_search(&from.segment).is_err() {
         let path = segment::path(dir, from.segment);
         return Err(LogError::corrupt(&path, "the write-ahead log's segment that the checkpoint names is missing"));
     }
     let mut at = from;
+    let mut tail: Vec<(Position, BlockHeader, Bytes)> = Vec::new();
     while segments.binary_search(&at.segment).is_ok() {
         let path = segment::path(dir, at.segment);
         let file = disk.open(&path).during("open", &path)?;
-        while let Some((header, mut payload)) = read_block(&file, at, run).during("read", &path)? {
+        while let Some((header, mut payload)) = read_block(&file, at, mark).during("read", &path)? {
+            tail.retain(|(_, earlier, _)| earlier.lsn >= header.synced);
+            tail.push((at, header, payload.clone()));
             for _ in 0..header.ops {
                 let op = decode_op(&mut payload)
                     .ok_or_else(|| LogError::corrupt(&path, format!("an unknown operation at LSN {}", at.lsn)))?;
@@ -42,29 +52,42 @@ pub(crate) fn replay<D: Disk>(
         }
         let path = segment::path(dir, next.segment);
         let file = disk.open(&path).during("open", &path)?;
-        if read_block(&file, next, run).during("read", &path)?.is_none() {
+        if read_block(&file, next, mark).during("read", &path)?.is_none() {
             break;
         }
         at = next;
     }
     for number in segments.into_iter().filter(|n| *n >= at.segment) {
         let offset = if number == at.segment { at.offset } else { 0 };
-        judge_rest(disk, dir, Position { segment: number, offset, ..at }, run)?;
+        judge_rest(disk, dir, Position { segment: number, offset, ..at }, mark)?;
     }
-    Ok(at)
+    Ok(Chain { end: at, tail })
 }
 
-/// Makes the segments from `first` to `last` durable, as they are.
-pub(crate) fn sync<D: Disk>(disk: &D, dir: &Path, first: u64, last: u64) -> Result<(), LogError> {
-    for number in first..=last {
-        let path = segment::path(dir, number);
-        disk.open(&path).and_then(|file| file.sync_data()).during("sync", &path)?;
+impl Chain {
+    /// Makes the chain, which begins in the segment `first`, durable as it was read. The process before may have
+    /// left it in memory only. What it may not have synced is written again: if a sync of that failed, the kernel
+    /// believes that there is nothing left to write, and another sync succeeds without the bytes being on the disk.
+    /// Bytes that are durable are replaced by the same ones, in blocks of their own pages, so that a crash meanwhile
+    /// changes nothing.
+    pub(crate) fn settle<D: Disk>(&self, disk: &D, dir: &Path, first: u64) -> Result<(), LogError> {
+        for (at, header, payload) in &self.tail {
+            let path = segment::path(dir, at.segment);
+            let zeroes = vec![0; header.block_len() as usize - HEADER - payload.len()];
+            let block = header.encode();
+            let parts = [IoSlice::new(&block), IoSlice::new(payload), IoSlice::new(&zeroes)];
+            disk.open(&path).and_then(|file| file.write_at(&parts, at.offset)).during("write again", &path)?;
+        }
+        for number in first..=self.end.segment {
+            let path = segment::path(dir, number);
+            disk.open(&path).and_then(|file| file.sync_data()).during("sync", &path)?;
+        }
+        disk.sync_dir(dir).during("sync", dir)
     }
-    disk.sync_dir(dir).during("sync", dir)
 }
 
 /// The block at that position, if it is the one that belongs there.
-fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option<(BlockHeader, Bytes)>> {
+fn read_block(file: &impl DiskFile, at: Position, mark: Mark) -> io::Result<Option<(BlockHeader, Bytes)>> {
     let len = file.len()?;
     let mut header = [0; HEADER];
     if at.offset + HEADER as u64 > len {
@@ -72,7 +95,8 @@ fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option
     }
     read_exact_at(file, &mut header, at.offset)?;
     let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
-    let expected = header.lsn == at.lsn && header.segment == at.segment && header.run == run;
+    let ours = header.nonce == mark.nonce && header.run == mark.run;
+    let expected = ours && header.lsn == at.lsn && header.segment == at.segment;
     if !expected || at.offset + HEADER as u64 + u64::from(header.payload_len) > len {
         return Ok(None);
     }
@@ -82,7 +106,7 @@ fn read_block(file: &impl DiskFile, at: Position, run: u64) -> io::Result<Option
 }
 
 /// Looks behind the end of the chain for proof that more than the chain was durable once.
-fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<(), LogError> {
+fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Result<(), LogError> {
     let path = segment::path(dir, end.segment);
     let file = disk.open(&path).during("open", &path)?;
     let len = file.len().during("measure", &path)?;
@@ -90,8 +114,9 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];
         read_exact_at(&file, &mut header, at).during("read", &path)?;
-        if let Some(h) = BlockHeader::decode(&header).filter(|h| h.segment == end.segment) {
-            if h.run == run && h.synced > end.lsn {
+        let ours = |h: &BlockHeader| h.nonce == mark.nonce && h.segment == end.segment;
+        if let Some(h) = BlockHeader::decode(&header).filter(ours) {
+            if h.run == mark.run && h.synced > end.lsn {
                 let detail = format!(
                     "the write-ahead log is valid up to LSN {} only, but the block at byte {at} was written when all up \
                      to LSN {} was synced",
@@ -99,8 +124,8 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, run: u64) -> Result<
                 );
                 return Err(LogError::corrupt(&path, detail));
             }
-            if h.run > run {
-                let detail = format!("it holds blocks of run {}, but the checkpoint is of run {run}", h.run);
+            if h.run > mark.run {
+                let detail = format!("it holds blocks of run {}, but the checkpoint is of run {}", h.run, mark.run);
                 return Err(LogError::corrupt(&path, detail));
             }
         }

@@ -1,7 +1,7 @@
 //! Writing blocks, rolling to the next segment, and using old segments again.
 
 use super::entry::{BlockHeader, HEADER, block_len, encode_op, op_len};
-use super::{Position, segment};
+use super::{Mark, Position, segment};
 use crate::Op;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
@@ -20,7 +20,7 @@ pub(crate) struct WalWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     segment_bytes: u64,
-    run: u64,
+    mark: Mark,
     file: D::File,
     at: Position,
     /// The current file's length.
@@ -41,7 +41,7 @@ impl<D: Disk> WalWriter<D> {
         disk: D,
         dir: PathBuf,
         segment_bytes: u64,
-        run: u64,
+        mark: Mark,
         lsn: Lsn,
         existing: Vec<u64>,
     ) -> Result<Self, LogError> {
@@ -55,7 +55,7 @@ impl<D: Disk> WalWriter<D> {
             disk,
             dir,
             segment_bytes,
-            run,
+            mark,
             file,
             at: Position { lsn, segment: number, offset: 0 },
             allocated: 0,
@@ -71,8 +71,8 @@ impl<D: Disk> WalWriter<D> {
         self.at
     }
 
-    pub(crate) fn run(&self) -> u64 {
-        self.run
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// Writes the operations without syncing them. Returns the bytes written.
@@ -143,8 +143,9 @@ impl<D: Disk> WalWriter<D> {
             lsn: self.at.lsn,
             synced: self.synced,
             segment: self.at.segment,
-            run: self.run,
+            run: self.mark.run,
             ops: ops.len() as u32,
+            nonce: self.mark.nonce,
         };
         let bytes = header.encode();
         parts[0] = IoSlice::new(&bytes);

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_log::{Disk, Log, LogReader, Op, Options, RecoveredPartition};
+use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A small deterministic generator (xorshift).
 pub(crate) struct Random(u64);
@@ -41,6 +42,21 @@ pub(crate) fn batch(base: i64, epoch: i32, records: i32, bytes: usize, tag: u64)
     RecordBatch::check(b.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(epoch))
 }
 
+/// Commits and applies one operation.
+pub(crate) fn run<D: Disk>(log: &mut Log<D>, op: Op) {
+    let op = [op];
+    log.commit(&op).expect("the disk is whole");
+    log.apply(&op).expect("the disk is whole");
+}
+
+/// All of a file.
+pub(crate) fn content(disk: &impl Disk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path).expect("the file is there");
+    let mut bytes = vec![0; file.len().expect("the disk is whole") as usize];
+    file.read_at(&mut bytes, 0).expect("the disk is whole");
+    bytes
+}
+
 /// Sizes so small that segments roll, indexes fill, checkpoints and recycling happen all the time.
 pub(crate) fn tiny() -> Options {
     Options {
@@ -49,6 +65,7 @@ pub(crate) fn tiny() -> Options {
         index_interval_bytes: 300,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
+        damaged_bytes: 1 << 20,
     }
 }
 

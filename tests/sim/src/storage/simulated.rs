@@ -32,6 +32,7 @@ fn options() -> Options {
         index_interval_bytes: 256,
         checkpoint_bytes: 12 * 1024,
         max_open_files: 8,
+        ..Options::default()
     }
 }
 

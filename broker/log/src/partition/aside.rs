@@ -1,0 +1,127 @@
+//! Keeping aside what a repair cuts off: peers may not have it, and one bad batch says nothing of those behind it.
+//!
+//! What is kept is in `damaged/` beside `partitions/`, as `<partition>-<first offset, 20 digits>.log`: batches one
+//! after the other, as in a segment, but for those that are damaged; what cannot be read is zeroes. Nothing reads or
+//! removes these files but whoever recovers records by hand.
+
+use super::truncate::Cut;
+use super::{Segment, folder, log_name};
+use crate::disk::{Disk, DiskFile, create_dir_all, is_unreadable};
+use crate::error::{IoContext, LogError};
+use crate::store::{Kind, Store};
+use chronik_core::ids::{Offset, TopicPartition};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are copied at once.
+const PIECE: usize = 1024 * 1024;
+/// Bytes that are lost together when a disk cannot read some.
+const PAGE: usize = 4096;
+
+impl<D: Disk> Store<D> {
+    /// Keeps in `dir` what a truncation to `to` is about to remove, as far as `dir` does not grow beyond the options'
+    /// bound and half of what the disk has left: peers will send it all again. The partition cannot be read from there
+    /// on.
+    pub(crate) fn set_aside(&self, tp: TopicPartition, to: Offset, dir: &Path) -> Result<(), LogError> {
+        let Some(shared) = self.partition(tp) else { return Ok(()) };
+        let state = shared.read().clone();
+        if to >= state.end {
+            return Ok(());
+        }
+        let cut = self.find_cut(tp, &state, to)?;
+        create_dir_all(&self.disk, dir).during("create", dir)?;
+        let available = self.disk.available(dir).during("measure", dir)?;
+        let bound = self.options.damaged_bytes.min(available / 2);
+        let mut room = bound.saturating_sub(self.bytes_in(dir)?);
+        for (i, segment) in state.segments.iter().enumerate().skip(cut.segment) {
+            let path = folder(&self.root, tp).join(log_name(segment.base));
+            let is_cut = i == cut.segment && cut.position > 0;
+            let (first, position) = if is_cut { (cut.end, cut.position) } else { (segment.base, 0) };
+            let len = match self.disk.open(&path).and_then(|file| file.len()) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                len => len.during("measure", &path)?,
+            };
+            let bytes = len.min(segment.len).saturating_sub(position);
+            if bytes == 0 {
+                continue;
+            }
+            if bytes > room {
+                tracing::warn!(
+                    partition = %tp, from = %first, bytes, dir = %dir.display(), bound,
+                    "not kept before it is cut off: all that is kept may not have more bytes than the bound"
+                );
+                continue;
+            }
+            room -= bytes;
+            let kept = self.free_name(dir, tp, first)?;
+            if is_cut {
+                self.copy(tp, segment, &cut, bytes, &kept)?;
+            } else {
+                self.disk.rename(&path, &kept).during("rename", &path)?;
+                self.files.forget(segment.uid);
+            }
+            tracing::warn!(
+                partition = %tp, from = %first, bytes, path = %kept.display(),
+                "kept before it is cut off: the records in it may be nowhere else"
+            );
+        }
+        let folder = folder(&self.root, tp);
+        self.disk.sync_dir(dir).during("sync", dir)?;
+        self.disk.sync_dir(&folder).during("sync", &folder)
+    }
+
+    fn bytes_in(&self, dir: &Path) -> Result<u64, LogError> {
+        let entries = self.disk.list(dir).during("list", dir)?;
+        let len = |name: &str| self.disk.open(&dir.join(name)).and_then(|file| file.len());
+        entries.iter().filter(|e| !e.is_dir).map(|e| len(&e.name)).sum::<io::Result<u64>>().during("measure", dir)
+    }
+
+    /// A name that nothing has: what was kept before stays.
+    fn free_name(&self, dir: &Path, tp: TopicPartition, first: Offset) -> Result<PathBuf, LogError> {
+        let mut path = dir.join(format!("{tp}-{}", log_name(first)));
+        let mut n = 1;
+        while self.disk.exists(&path).during("look for", &path)? {
+            n += 1;
+            path.set_file_name(format!("{tp}-{}.{n}", log_name(first)));
+        }
+        Ok(path)
+    }
+
+    /// Copies the segment's bytes from the cut on.
+    fn copy(&self, tp: TopicPartition, segment: &Segment, cut: &Cut, bytes: u64, kept: &Path) -> Result<(), LogError> {
+        let path = folder(&self.root, tp).join(log_name(segment.base));
+        let from = self.file(tp, segment, Kind::Log).during("open", &path)?;
+        let new = kept.with_file_name("copy.new");
+        let to = self.disk.create(&new).during("create", &new)?;
+        let mut piece = vec![0; PIECE];
+        let mut done = 0;
+        while done < bytes {
+            let piece = &mut piece[..PIECE.min((bytes - done) as usize)];
+            read_what_can_be(&*from, piece, cut.position + done).during("read", &path)?;
+            to.write_at(&[IoSlice::new(piece)], done).during("write", &new)?;
+            done += piece.len() as u64;
+        }
+        to.sync_data().during("sync", &new)?;
+        self.disk.rename(&new, kept).during("rename", &new)
+    }
+}
+
+/// Reads, with zeroes in place of what cannot be read.
+fn read_what_can_be(file: &impl DiskFile, piece: &mut [u8], at: u64) -> io::Result<()> {
+    piece.fill(0);
+    match file.read_at(piece, at) {
+        Err(e) if is_unreadable(&e) => {}
+        other => return other.map(drop),
+    }
+    let mut done = 0;
+    while done < piece.len() {
+        let n = PAGE.min(piece.len() - done);
+        let part = &mut piece[done..done + n];
+        match file.read_at(part, at + done as u64) {
+            Err(e) if is_unreadable(&e) => part.fill(0),
+            other => drop(other?),
+        }
+        done += n;
+    }
+    Ok(())
+}
