@@ -201,12 +201,12 @@ impl Config {
         })
     }
 
-    /// Has this broker register with another host than the file's for its followers: one that the file, which is the
-    /// same for all brokers, cannot know. Where the controller quorum meets stays as the file says, as that must be
-    /// known before anybody has registered; and so does what clients are told, as they must find the broker again
-    /// after they were away while its address changed.
+    /// Has this broker register with another host than the file's: one that the file, which is the same for all
+    /// brokers, cannot know. Clients are told it, and followers dial it. Where the controller quorum meets stays as
+    /// the file says: that must be known before anybody has registered.
     pub fn advertise(&mut self, host: &str) {
         for member in self.members.iter_mut().filter(|m| m.id == self.id) {
+            member.kafka.host = host.into();
             member.replication.host = host.into();
         }
     }
@@ -315,13 +315,13 @@ members:
     }
 
     #[test]
-    fn an_advertised_host_is_for_followers_of_this_broker_alone() {
+    fn an_advertised_host_is_for_clients_and_followers_of_this_broker_alone() {
         let second = "  - {id: 1, host: other, kafka_port: 9093, replication_port: 9193, controller_port: 9293}";
         let mut config = load(&format!("{MINIMAL}{second}\n")).unwrap();
         config.advertise("10.0.0.7");
-        assert_eq!((&*config.me().replication.host, config.me().replication.port), ("10.0.0.7", 9192));
-        assert_eq!((&*config.me().kafka.host, &*config.me().controller.host), ("localhost", "localhost"));
-        assert_eq!(&*config.members[1].replication.host, "other");
+        assert_eq!((&*config.me().kafka.host, config.me().kafka.port), ("10.0.0.7", 9092));
+        assert_eq!((&*config.me().replication.host, &*config.me().controller.host), ("10.0.0.7", "localhost"));
+        assert_eq!(&*config.members[1].kafka.host, "other");
     }
 
     #[test]
