@@ -20,8 +20,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The host that clients and followers are told for this broker, in place of the one in the file. A pod gives its
-    /// own address: a name is not known to the cluster's DNS until after the pod has started, and may be remembered as
-    /// absent for longer.
+    /// own address, which works as soon as they have heard of it.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
     /// Stop when standard input ends, as a child of `dev` does when its parent is gone.

@@ -70,8 +70,9 @@ fn container(cluster: &Cluster) -> Container {
             "serve".to_owned(),
             "--config".to_owned(),
             format!("{CONFIG_DIR}/{}", broker_config::FILE),
-            // Followers are told an address, not a name: a name appears in DNS up to a second after its pod has started,
-            // and a resolver that was asked too early may go on denying it for 30 s. Clients are told the name.
+            // Others are told an address, not a name: it works as soon as they have heard of it. A pod's name appears in
+            // DNS up to a second after it has started, and a resolver that was asked too early may go on denying it for
+            // 30 s; of a Service's change each node hears in its own time.
             "--advertise".to_owned(),
             "$(POD_IP)".to_owned(),
         ]),
