@@ -5,7 +5,8 @@ use crate::events::MetadataUpdate;
 use chronik_core::cluster::{Change, Image};
 use chronik_core::ids::{MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -43,10 +44,12 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint { host: address.ip().to_string().into(), port: address.port() }
 }
 
+/// Ports that nobody listens on: each once, and below those that the kernel gives to outgoing connections, one of which
+/// might sit on the port of a broker that is down.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    // All at once, so that they differ.
-    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|l| l.local_addr().unwrap()).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(4_000);
+    let next = || SocketAddr::from((Ipv4Addr::LOCALHOST, NEXT.fetch_add(1, Ordering::Relaxed)));
+    std::iter::repeat_with(next).filter(|address| std::net::TcpListener::bind(address).is_ok()).take(count).collect()
 }
 
 impl Cluster {
