@@ -65,9 +65,15 @@ impl Peers {
         self.contacts.subscribe()
     }
 
-    /// Connects to a peer, by its names and by the address it was last seen at, whichever answers first.
+    fn seen(&self, peer: BrokerId) -> Option<IpAddr> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied()
+    }
+
+    /// Connects to a peer, by its names and by the address it was last seen at, whichever answers first. When the peer
+    /// shows itself meanwhile, it is tried there too: a name may stand for a place that swallows what is sent to it.
     pub async fn dial(&self, peer: BrokerId, endpoint: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
+        let mut contacts = self.contacts();
+        let mut seen = self.seen(peer);
         let port = endpoint.port;
         let mut tries: JoinSet<io::Result<TcpStream>> = JoinSet::new();
         for host in std::iter::once(&endpoint.host).chain(self.alternatives.get(&peer).into_iter().flatten()) {
@@ -78,17 +84,27 @@ impl Peers {
         }
         let connect = async {
             let mut last = io::Error::from(io::ErrorKind::NotConnected);
-            while let Some(done) = tries.join_next().await {
-                match done {
-                    Ok(Ok(stream)) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(stream);
+            loop {
+                tokio::select! {
+                    done = tries.join_next() => match done {
+                        Some(Ok(Ok(stream))) => {
+                            stream.set_nodelay(true)?;
+                            return Ok(stream);
+                        }
+                        Some(Ok(Err(e))) => last = e,
+                        Some(Err(_)) => {}
+                        None => return Err(last),
+                    },
+                    // A receiver that lags has missed some; it cannot be closed while there are peers.
+                    _ = contacts.recv() => {
+                        let now = self.seen(peer);
+                        if let Some(ip) = now.filter(|_| now != seen) {
+                            tries.spawn(TcpStream::connect(SocketAddr::new(ip, port)));
+                        }
+                        seen = now;
                     }
-                    Ok(Err(e)) => last = e,
-                    Err(_) => {}
                 }
             }
-            Err(last)
         };
         tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -152,6 +168,21 @@ mod tests {
     async fn an_ipv6_address_is_a_host_without_brackets() {
         let found = addresses(Arc::new(Semaphore::new(0)), "fd00::7".into(), 9192).await.unwrap();
         assert_eq!(found, ["[fd00::7]:9192".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_shows_itself_is_found_although_its_name_leads_nowhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+        let peers = Peers::default();
+        let nowhere = peers.lookups.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
+        let dial = peers.dial(BrokerId(1), &endpoint, Duration::from_secs(10));
+        let shows_itself = async {
+            tokio::task::yield_now().await;
+            peers.contacted(BrokerId(1), IpAddr::from([127, 0, 0, 1]));
+        };
+        tokio::join!(dial, shows_itself).0.unwrap();
+        drop(nowhere);
     }
 
     #[tokio::test]

@@ -61,7 +61,11 @@ async fn keep_on(config: &ReplicationConfig, peer: BrokerId) {
     loop {
         let Some((hello, endpoint)) = introduction(config, &mut images, peer, &mut generation).await else { return };
         let before = standing(&images.borrow_and_update(), peer);
-        match dial(config, peer, &endpoint, hello).await {
+        let dialled = tokio::select! {
+            dialled = dial(config, peer, &endpoint, hello) => dialled,
+            () = registered_elsewhere(images.clone(), peer, before.clone()) => continue,
+        };
+        match dialled {
             Ok((socket, address)) => {
                 info!("Connected to broker {peer} ({address})");
                 (failing, backoff) = (false, Backoff::new());
@@ -167,6 +171,15 @@ type Standing = Option<(Option<BrokerEpoch>, bool, Endpoint)>;
 
 fn standing(image: &Image, peer: BrokerId) -> Standing {
     image.brokers.get(&peer).map(|b: &Broker| (b.epoch, b.fenced, b.replication.clone()))
+}
+
+/// The peer has registered: where it was looked for before that may be a name that leads nowhere yet.
+async fn registered_elsewhere(mut images: watch::Receiver<Image>, peer: BrokerId, before: Standing) {
+    let place = |standing: Standing| standing.map(|(epoch, _, endpoint)| (epoch, endpoint));
+    let before = place(before);
+    if images.wait_for(|image| place(standing(image, peer)) != before).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn moved(images: &mut watch::Receiver<Image>, peer: BrokerId, before: Standing) {
