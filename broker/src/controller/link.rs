@@ -1,5 +1,6 @@
 //! One HTTP/2 connection to one peer's controller port: dialled early, again at once when it was lost, then
-//! after 10–25 ms, doubling to 1 s with jitter, and at once when the peer shows itself.
+//! after 10–25 ms, doubling to 1 s with jitter (to 100 ms in the first seconds, in which brokers that start together
+//! wait for each other), and at once when the peer shows itself.
 
 use super::proto::controller_client::ControllerClient;
 use super::whole_messages;
@@ -23,13 +24,17 @@ use tower::util::MapResponse;
 
 /// Messages larger than this are refused on both sides.
 pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
-/// A new connection has this long to come about.
-const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// A new connection has this long to come about, and as long again as the pause before it: what is dialled may be
+/// somewhere else in a moment, or may take its time.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// A peer that does not answer a ping for this long (after at most one interval) is taken for gone.
 const KEEP_ALIVE: Duration = Duration::from_millis(400);
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF_AT_FIRST: Duration = Duration::from_millis(100);
+/// How long "at first" is.
+const FIRST: Duration = Duration::from_secs(10);
 /// Flow-control windows: what one peer may have in flight. Snapshots are sent in smaller chunks.
 pub(super) const WINDOW_BYTES: u32 = 256 * 1024;
 
@@ -134,13 +139,18 @@ struct Dialler {
 impl Dialler {
     async fn run(mut self) {
         let (peer, purpose) = (self.peer, self.purpose);
+        let opened = Instant::now();
+        let longer = |backoff: Duration| {
+            let max = if opened.elapsed() < FIRST { MAX_BACKOFF_AT_FIRST } else { MAX_BACKOFF };
+            (backoff * 2).min(max)
+        };
         let mut backoff = FIRST_BACKOFF;
         let mut said = false;
         for generation in 0.. {
             let client = loop {
                 // From before the try on: a peer that shows itself meanwhile is tried again.
                 let mut contacts = self.peers.contacts();
-                match self.dial().await {
+                match self.dial(DIAL_TIMEOUT + backoff).await {
                     Ok(client) => break client,
                     Err(error) => {
                         if !said {
@@ -150,7 +160,7 @@ impl Dialler {
                     }
                 }
                 pause(peer, backoff, &mut contacts).await;
-                backoff = (backoff * 2).min(MAX_BACKOFF);
+                backoff = longer(backoff);
             };
             let since = Instant::now();
             self.connected.send_replace(Some((generation, client)));
@@ -179,13 +189,13 @@ impl Dialler {
                 backoff = FIRST_BACKOFF;
             } else {
                 pause(peer, backoff, &mut self.peers.contacts()).await;
-                backoff = (backoff * 2).min(MAX_BACKOFF);
+                backoff = longer(backoff);
             }
         }
     }
 
-    async fn dial(&self) -> io::Result<Client> {
-        let mut stream = Some(self.peers.dial(self.peer, &self.endpoint, DIAL_TIMEOUT).await?);
+    async fn dial(&self, timeout: Duration) -> io::Result<Client> {
+        let mut stream = Some(self.peers.dial(self.peer, &self.endpoint, timeout).await?);
         // The stream can be used once: when it is lost, this loop dials, not the channel behind its back.
         let connector = tower::service_fn(move |_| {
             let stream = stream.take().map(TokioIo::new);
@@ -198,7 +208,7 @@ impl Dialler {
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .buffer_size(64);
-        let channel = tokio::time::timeout(DIAL_TIMEOUT, endpoint.connect_with_connector(connector))
+        let channel = tokio::time::timeout(timeout, endpoint.connect_with_connector(connector))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
             .map_err(io::Error::other)?;
