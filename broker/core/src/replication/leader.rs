@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// How long after a failed `AlterPartition` the next one is made.
 const RETRY_ALTER: Duration = Duration::from_millis(50);
-/// A follower that is outside of the ISR and not further behind than this is waited for.
-const JOINING_LAG: Duration = Duration::from_millis(200);
 
 /// One leadership, from its start to its end.
 #[derive(Debug)]
@@ -291,6 +289,8 @@ impl Leader {
     /// step: whatever happened may have been what was missing.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
         if cx.lease_holds() {
+            // A follower that is always a moment behind could not join while others are faster.
+            let joining = self.about_to_join(cx);
             let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
             let durable =
                 |id| if id == cx.me { Some(own) } else { self.followers.get(&id).and_then(Progress::durable) };
@@ -300,11 +300,7 @@ impl Leader {
             } else {
                 high_watermark::committed(&self.isr, cx.state().min_insync_replicas, durable)
             };
-            // A follower that is a moment behind would stay so as long as others are faster: it is waited for, so that
-            // it can join.
-            let joining =
-                self.followers.keys().filter(|id| self.is_about_to_join(cx, **id)).filter_map(|id| durable(*id));
-            let committed = committed.map(|to| joining.fold(to, Offset::min));
+            let committed = committed.map(|to| joining.map_or(to, |end| end.min(to)));
             if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
                 cx.out.push(Command::Wake);
             }
@@ -367,12 +363,19 @@ impl Leader {
         reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
     }
 
-    /// Whether a follower outside of the ISR lacks nothing but the last moment's records.
-    fn is_about_to_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
-        let Some(progress) = self.followers.get(&id) else { return false };
-        let proven = progress.broker_epoch();
-        let near = cx.now.since(progress.caught_up_at) <= JOINING_LAG;
-        near && !self.isr.committed().contains(&id) && proven.is_some() && proven == alive(cx.state(), id)
+    /// What the furthest behind has durably of the followers that should be waited for, so that they can join.
+    fn about_to_join(&mut self, cx: &Context<'_>) -> Option<Offset> {
+        let committed = self.isr.committed();
+        let outside = self.followers.iter_mut().filter_map(|(id, progress)| {
+            if committed.contains(id) {
+                progress.has_joined();
+                return None;
+            }
+            let proven = progress.broker_epoch().is_some_and(|epoch| alive(cx.state(), *id) == Some(epoch));
+            let durable = progress.durable().filter(|_| proven)?;
+            progress.worth_waiting_for(cx.now).then_some(durable)
+        });
+        outside.min()
     }
 
     /// Keeps the followers in step with the assignment.

@@ -5,6 +5,14 @@ use crate::ids::{BrokerEpoch, Offset};
 use crate::record::RecordBatch;
 use crate::time::Instant;
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A follower that lacks no more than was written in this time is close.
+const CLOSE: Duration = Duration::from_millis(200);
+/// How long the high watermark waits for one that is close. It comes with its next acknowledgement.
+const WAIT: Duration = Duration::from_millis(500);
+/// From one wait for a follower to the next, if it did not come.
+const WAIT_AGAIN: Duration = Duration::from_secs(30);
 
 /// One follower, as its messages of this leader epoch tell.
 #[derive(Debug)]
@@ -17,6 +25,10 @@ pub(super) struct Progress {
     durable: Option<Offset>,
     /// When it last had all that the leader had.
     pub(super) caught_up_at: Instant,
+    /// Whether this leadership has seen it so.
+    caught_up: bool,
+    /// Since when the high watermark waits for it, or did last.
+    waited_since: Option<Instant>,
     /// The leader's log end at some moment: a follower that reaches it was caught up at that moment, even if the
     /// log has grown since.
     mark: (Offset, Instant),
@@ -43,7 +55,15 @@ pub(super) struct Stream {
 
 impl Progress {
     pub(super) fn new(now: Instant, log_end: Offset) -> Self {
-        Self { newest: None, stream: None, durable: None, caught_up_at: now, mark: (log_end, now) }
+        Self {
+            newest: None,
+            stream: None,
+            durable: None,
+            caught_up_at: now,
+            caught_up: false,
+            waited_since: None,
+            mark: (log_end, now),
+        }
     }
 
     pub(super) fn durable(&self) -> Option<Offset> {
@@ -67,6 +87,8 @@ impl Progress {
         if self.newest.is_none_or(|(epoch, _)| epoch != broker_epoch) {
             // Another process, perhaps with another disk: what the former one had says nothing.
             self.durable = None;
+            self.caught_up = false;
+            self.waited_since = None;
         }
         self.newest = Some((broker_epoch, stream));
         self.stream = None;
@@ -129,7 +151,28 @@ impl Progress {
         } else {
             return;
         }
+        self.caught_up = true;
         self.mark = (log_end, now);
+    }
+
+    /// Whether a follower that is to join should be waited for: once it was close, for as long as it may take to come up
+    /// to where the high watermark waits; and if it does not, not again for a while.
+    pub(super) fn worth_waiting_for(&mut self, now: Instant) -> bool {
+        let close = self.caught_up && now.since(self.caught_up_at) <= CLOSE;
+        match self.waited_since.map(|since| now.since(since)) {
+            Some(waited) if waited <= WAIT => true,
+            Some(waited) if waited <= WAIT_AGAIN => false,
+            _ if close => {
+                self.waited_since = Some(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// It has joined.
+    pub(super) fn has_joined(&mut self) {
+        self.waited_since = None;
     }
 
     pub(super) fn valid(&self, log_end: Offset) -> bool {

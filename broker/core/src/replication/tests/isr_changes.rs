@@ -176,3 +176,21 @@ fn a_follower_that_is_far_behind_is_not_waited_for() {
     b.durable(3);
     assert_eq!(b.ack(2, 1, 3, 3), ["wake", "reply 3 at 2"]);
 }
+
+#[test]
+fn a_follower_that_was_waited_for_and_did_not_come_is_not_waited_for_again_at_once() {
+    let mut b = with_3_behind();
+    // It is close, and falls silent.
+    b.produce(3, batch(1));
+    b.durable(3);
+    b.after(10).ack(3, 1, 1, 1);
+    b.after(10).ack(3, 1, 2, 2);
+    b.metadata(1, (1, 3), &[1, 2]);
+    b.alter_failed(3, true);
+    assert_eq!(b.ack(2, 1, 3, 3), [""; 0], "it may be there in a moment");
+    let late = b.after(600).step(Event::Tick);
+    assert!(late.contains(&"reply 3 at 2".into()), "{late:?}");
+    b.produce(4, batch(1));
+    b.durable(4);
+    assert!(b.ack(2, 1, 4, 4).contains(&"reply 4 at 3".into()));
+}
