@@ -8,14 +8,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
 /// Names that are looked up at the same time. A resolver that does not answer holds a thread for seconds, and reads
 /// from the disk need threads of the same kind.
 const LOOKUPS_MAX: usize = 8;
+/// A dial that was given up may be followed by one that asks the same: it gets the answer that came meanwhile.
+const ANSWER_AGE_MAX: Duration = Duration::from_millis(200);
 
 /// What is known of the peers' addresses. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,7 +25,24 @@ pub struct Peers {
     seen: Arc<Mutex<HashMap<BrokerId, IpAddr>>>,
     alternatives: Arc<HashMap<BrokerId, Vec<Arc<str>>>>,
     contacts: broadcast::Sender<BrokerId>,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
+}
+
+/// Names that are being looked up, each once however many ask. Cheap to clone.
+#[derive(Clone, Debug)]
+struct Lookups {
+    permits: Arc<Semaphore>,
+    under_way: Arc<Mutex<HashMap<Arc<str>, Answer>>>,
+}
+
+/// `None` until there is one.
+type Answer = watch::Receiver<Option<Found>>;
+
+/// What a name was found to be, and when.
+#[derive(Clone, Debug)]
+struct Found {
+    addresses: Result<Arc<[IpAddr]>, Arc<io::Error>>,
+    at: Instant,
 }
 
 impl Default for Peers {
@@ -39,7 +58,7 @@ impl Peers {
             seen: Arc::default(),
             alternatives: Arc::new(alternatives),
             contacts: broadcast::channel(64).0,
-            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            lookups: Lookups { permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() },
         }
     }
 
@@ -72,12 +91,30 @@ impl Peers {
     /// Connects to a peer, by its names and by the address it was last seen at, whichever answers first. When the peer
     /// shows itself meanwhile, it is tried there too: a name may stand for a place that swallows what is sent to it.
     pub async fn dial(&self, peer: BrokerId, endpoint: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
+        let alternatives = self.alternatives.get(&peer).map(Vec::as_slice);
+        self.dial_at(peer, endpoint, alternatives.unwrap_or_default(), timeout).await
+    }
+
+    /// Whether nobody listens where a peer has registered. Names that it may be found at beside that are not asked: of
+    /// a peer that is gone they say nothing, or late.
+    pub async fn refuses(&self, peer: BrokerId, endpoint: &Endpoint, timeout: Duration) -> bool {
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        self.dial_at(peer, endpoint, &[], timeout).await.is_err_and(|error| refused(&error))
+    }
+
+    async fn dial_at(
+        &self,
+        peer: BrokerId,
+        endpoint: &Endpoint,
+        alternatives: &[Arc<str>],
+        timeout: Duration,
+    ) -> io::Result<TcpStream> {
         let mut contacts = self.contacts();
         let mut seen = self.seen(peer);
         let port = endpoint.port;
         let mut tries: JoinSet<io::Result<TcpStream>> = JoinSet::new();
-        for host in std::iter::once(&endpoint.host).chain(self.alternatives.get(&peer).into_iter().flatten()) {
-            tries.spawn(connect_by_name(Arc::clone(&self.lookups), Arc::clone(host), port));
+        for host in std::iter::once(&endpoint.host).chain(alternatives) {
+            tries.spawn(connect_by_name(self.lookups.clone(), Arc::clone(host), port));
         }
         if let Some(ip) = seen {
             tries.spawn(TcpStream::connect(SocketAddr::new(ip, port)));
@@ -110,10 +147,10 @@ impl Peers {
     }
 }
 
-async fn connect_by_name(lookups: Arc<Semaphore>, host: Arc<str>, port: u16) -> io::Result<TcpStream> {
+async fn connect_by_name(lookups: Lookups, host: Arc<str>, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses(lookups, host, port).await? {
-        match TcpStream::connect(address).await {
+    for ip in lookups.addresses(&host).await?.iter() {
+        match TcpStream::connect(SocketAddr::new(*ip, port)).await {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
         }
@@ -121,18 +158,37 @@ async fn connect_by_name(lookups: Arc<Semaphore>, host: Arc<str>, port: u16) -> 
     Err(last)
 }
 
-async fn addresses(lookups: Arc<Semaphore>, host: Arc<str>, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+impl Lookups {
+    async fn addresses(&self, host: &Arc<str>) -> io::Result<Arc<[IpAddr]>> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok([ip].into());
+        }
+        let mut answer = self.ask(host);
+        let found = answer.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+        let found = found.map_or_else(|| Ok([].into()), |found| found.addresses);
+        found.map_err(|error| io::Error::new(error.kind(), error))
     }
-    let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
-    // The thread goes on after a dial that was given up, and so keeps its permit.
-    let found = spawn_blocking(move || {
-        let found = (&*host, port).to_socket_addrs().map(Iterator::collect);
-        drop(permit);
-        found
-    });
-    found.await.map_err(io::Error::other)?
+
+    /// The answer to a question that is under way, or was a moment ago; or to a new one.
+    fn ask(&self, host: &Arc<str>) -> Answer {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = |found: &Found| found.at.elapsed() > ANSWER_AGE_MAX;
+        under_way.retain(|_, answer| !answer.borrow().as_ref().is_some_and(old));
+        if let Some(answer) = under_way.get(host) {
+            return answer.clone();
+        }
+        let (found, answer) = watch::channel(None);
+        under_way.insert(Arc::clone(host), answer.clone());
+        let (host, permits) = (Arc::clone(host), Arc::clone(&self.permits));
+        tokio::spawn(async move {
+            let _permit = permits.acquire().await;
+            let asked = spawn_blocking(move || (&*host, 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>)).await;
+            let addresses = asked.map_err(io::Error::other).flatten();
+            let addresses = addresses.map(|all| all.iter().map(SocketAddr::ip).collect()).map_err(Arc::new);
+            found.send_replace(Some(Found { addresses, at: Instant::now() }));
+        });
+        answer
+    }
 }
 
 #[cfg(test)]
@@ -166,8 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_ipv6_address_is_a_host_without_brackets() {
-        let found = addresses(Arc::new(Semaphore::new(0)), "fd00::7".into(), 9192).await.unwrap();
-        assert_eq!(found, ["[fd00::7]:9192".parse().unwrap()]);
+        let found = Peers::default().lookups.addresses(&"fd00::7".into()).await.unwrap();
+        assert_eq!(*found, ["fd00::7".parse::<IpAddr>().unwrap()]);
     }
 
     #[tokio::test]
@@ -175,7 +231,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint { host: "localhost".into(), port: listener.local_addr().unwrap().port() };
         let peers = Peers::default();
-        let nowhere = peers.lookups.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
+        let nowhere = peers.lookups.permits.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
         let dial = peers.dial(BrokerId(1), &endpoint, Duration::from_secs(10));
         let shows_itself = async {
             tokio::task::yield_now().await;
@@ -188,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_resolver_that_hangs_takes_no_more_threads_than_there_are_permits() {
         let peers = Peers::default();
-        let all = peers.lookups.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
+        let all = peers.lookups.permits.clone().acquire_many_owned(LOOKUPS_MAX as u32).await.unwrap();
         let endpoint = Endpoint { host: "localhost".into(), port: 1 };
         let error = peers.dial(BrokerId(1), &endpoint, Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

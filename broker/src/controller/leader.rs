@@ -10,7 +10,6 @@ use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::HashSet;
-use std::io;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -279,9 +278,7 @@ impl Leader {
     fn probe(&self, broker: BrokerId, epoch: BrokerEpoch, term: u64, replication: Endpoint) {
         let (peers, done) = (self.peers.clone(), self.done.clone());
         tokio::spawn(async move {
-            if let Err(e) = peers.dial(broker, &replication, PROBE_TIMEOUT).await
-                && e.kind() == io::ErrorKind::ConnectionRefused
-            {
+            if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
                 let _ = done.send(Done::Gone { broker, epoch, term });
             }
         });

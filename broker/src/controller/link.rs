@@ -185,9 +185,10 @@ impl Dialler {
                 tracing::info!(broker = %peer, "Broker {peer} accepts connections, but does not answer ({purpose})");
             }
             // A connection that never worked is no reason to start over with short pauses.
-            if answered && since.elapsed() > MAX_BACKOFF {
+            if since.elapsed() > MAX_BACKOFF {
                 backoff = FIRST_BACKOFF;
-            } else {
+            }
+            if !answered || backoff > FIRST_BACKOFF {
                 pause(peer, backoff, &mut self.peers.contacts()).await;
                 backoff = longer(backoff);
             }

@@ -11,6 +11,7 @@ use chronik_core::cluster::{Answer, Image, MetadataCommand, Outcome, Refusal};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId};
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -149,18 +150,22 @@ impl Requests {
         let mut repeated = false;
         loop {
             let at = *leader.borrow_and_update();
+            let sent = AtomicBool::new(false);
             let ask = async {
                 match at {
                     None => Err(Tried::Nothing),
-                    Some(id) if id == self.me => self.here(&command).await,
-                    Some(id) => self.at(id, &command).await,
+                    Some(id) if id == self.me => {
+                        sent.store(true, Ordering::Relaxed);
+                        self.here(&command).await
+                    }
+                    Some(id) => self.at(id, &command, &sent).await,
                 }
             };
             let tried = tokio::select! {
                 tried = ask => tried,
                 // Whoever leads now is asked at once; what the other one did with it, nobody knows.
                 Ok(()) = self.next_leader(at) => {
-                    repeated = true;
+                    repeated |= sent.load(Ordering::Relaxed);
                     continue;
                 }
             };
@@ -187,10 +192,19 @@ impl Requests {
         }
     }
 
-    async fn at(&self, leader: BrokerId, command: &MetadataCommand) -> Result<(Outcome, MetadataOffset), Tried> {
+    /// `sent` is set once the command is on its way.
+    async fn at(
+        &self,
+        leader: BrokerId,
+        command: &MetadataCommand,
+        sent: &AtomicBool,
+    ) -> Result<(Outcome, MetadataOffset), Tried> {
         let body = postcard::to_stdvec(command).map_err(|_| Tried::Nothing)?;
         let request = proto::ProposeRequest { caller: Some(self.links.caller(leader)), body };
-        let call = |mut client: Client| async move { client.propose(request).await };
+        let call = |mut client: Client| {
+            sent.store(true, Ordering::Relaxed);
+            async move { client.propose(request).await }
+        };
         match self.links.call(leader, TIMEOUT, call).await {
             Ok(answer) if answer.not_leader => Err(Tried::Nothing),
             Ok(answer) => {

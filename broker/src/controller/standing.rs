@@ -18,7 +18,8 @@
 //! The limit: a voter that has never started cannot be told from one that was wiped. If one voter is wiped while
 //! another has never started, and the only one that knows the cluster is down, those two found a new cluster;
 //! the third then refuses it as a stranger. The same is true when a majority is wiped at once: its
-//! commitments are gone, which no protocol can undo. And if the founder dies within the milliseconds between
+//! commitments are gone, which no protocol can undo. And if of two voters that made the cluster one goes away before
+//! the third has ever started, the third waits for it: the one that is left may have been deposed, for all it knows. And if the founder dies within the milliseconds between
 //! winning the first vote and replicating the first entry, the voters that it did not find empty wait for it.
 
 use chronik_core::ids::{BrokerId, DirectoryId};
