@@ -38,7 +38,7 @@ impl OpenFiles {
 
     fn of(limit: usize, connections: usize) -> Self {
         let log = limit.saturating_sub(connections.saturating_add(OTHERS)).clamp(LOG.0.min(limit / 2), LOG.1);
-        Self { log, connections: connections.min(limit.saturating_sub(OTHERS + log)) }
+        Self { log, connections: connections.min(limit.saturating_sub(OTHERS + log)).max(1) }
     }
 }
 

@@ -124,8 +124,8 @@ async fn ask(handlers: &Handlers, wanted: &[Wanted], max_bytes: usize, changed: 
         let together = rest
             .iter()
             .take_while(|w| {
-                // Of each there may come a whole batch, however little is asked for.
-                sum += w.spec.max_bytes.max(if round.bytes == 0 { handlers.config.max_message_bytes } else { 0 });
+                // Of each there may come a whole batch, however little is asked for; of most there comes nothing.
+                sum += w.spec.max_bytes.max(handlers.config.max_message_bytes.min(left / 16));
                 sum <= left
             })
             .count()

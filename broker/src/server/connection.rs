@@ -32,7 +32,7 @@ const DECODED_FACTOR: usize = 32;
 /// One request may be decoded to this part of the budget for all of them at most.
 const DECODED_PART: usize = 2;
 /// However small that is, a request may have this many bytes.
-const PLAIN_MIN: usize = 64 << 10;
+const PLAIN_MIN: usize = 512 << 10;
 /// Below this length, what a request is decoded to is not worth counting.
 const UNCOUNTED: usize = 1024;
 
@@ -148,7 +148,7 @@ async fn read_requests(
                 () = shared.decoded.grow(&mut decoded, request_len * DECODED_FACTOR) => {}
             }
         }
-        let (header, request) = match Request::decode(frame) {
+        let (header, mut request) = match Request::decode(frame) {
             Ok(decoded) => decoded,
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
@@ -158,7 +158,7 @@ async fn read_requests(
             }
             Err(e) => return e.into(),
         };
-        if let Some(bytes) = request.decoded_bytes() {
+        if let Some(bytes) = request.compact() {
             decoded.shrink_to(bytes);
         }
         let hold: Hold = Arc::new((share, decoded));

@@ -52,11 +52,23 @@ macro_rules! served {
         }
 
         impl Request {
-            /// Memory that the request takes once it is decoded, for the one kind that may wait for long.
-            pub(crate) fn decoded_bytes(&self) -> Option<usize> {
+            /// Memory that the request takes once it is decoded, for the one kind that may wait for long. Lets go of
+            /// what is not looked at: sessions' partitions, as there are no sessions, and tags that are not known.
+            pub(crate) fn compact(&mut self) -> Option<usize> {
                 let Self::Fetch(request) = self else { return None };
-                let partitions: usize = request.topics.iter().map(|t| t.partitions.len()).sum();
-                Some(request.topics.len() * size_of::<FetchTopic>() + partitions * size_of::<FetchPartition>() * 4)
+                request.forgotten_topics_data = Vec::new();
+                request.unknown_tagged_fields = Default::default();
+                request.replica_state.unknown_tagged_fields = Default::default();
+                let mut bytes = 0;
+                for topic in &mut request.topics {
+                    topic.unknown_tagged_fields = Default::default();
+                    for partition in &mut topic.partitions {
+                        partition.unknown_tagged_fields = Default::default();
+                    }
+                    // As much again for what is asked of each partition, and for its answer.
+                    bytes += size_of::<FetchTopic>() + topic.partitions.len() * size_of::<FetchPartition>() * 4;
+                }
+                Some(bytes)
             }
 
             fn decode_body(header: Header, d: &mut Decoder) -> Result<Self, DecodeError> {
@@ -195,5 +207,25 @@ impl Request {
         }
         // What may follow the body is ignored, as Kafka does.
         Ok((header, Self::decode_body(header, &mut d)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_wire::fetch_request::ForgottenTopic;
+
+    #[test]
+    fn a_fetch_that_may_wait_keeps_nothing_that_is_not_counted() {
+        let mut topic = FetchTopic::default();
+        topic.partitions = vec![FetchPartition::default(); 3];
+        let mut fetch = FetchRequest::default();
+        fetch.topics = vec![topic.clone()];
+        fetch.forgotten_topics_data = vec![ForgottenTopic::default(); 1000];
+        let mut request = Request::Fetch(fetch);
+        let counted = request.compact().unwrap();
+        assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>());
+        let Request::Fetch(left) = request else { panic!("another request") };
+        assert_eq!((left.topics, left.forgotten_topics_data.capacity()), (vec![topic], 0));
     }
 }

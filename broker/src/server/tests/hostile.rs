@@ -150,8 +150,8 @@ async fn long_fetches_that_wait_for_ever_keep_nobody_else_waiting() {
     let long = |bytes: usize| {
         let mut request = fetch("t", 0).with_max_wait_ms(i32::MAX).with_min_bytes(i32::MAX);
         let partition = request.topics[0].partitions[0].clone();
-        // Some 24 bytes each.
-        request.topics[0].partitions = vec![partition; bytes / 24];
+        // 16 bytes each.
+        request.topics[0].partitions = vec![partition; bytes / 16];
         request
     };
     let mut waiting = Vec::new();
@@ -166,7 +166,7 @@ async fn long_fetches_that_wait_for_ever_keep_nobody_else_waiting() {
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
 
     let mut too_long = Client::connect(cluster.address).await;
-    too_long.send(4, &long(200_000)).await;
+    too_long.send(4, &long(700_000)).await;
     too_long.closed().await;
 }
 
