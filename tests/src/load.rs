@@ -217,6 +217,10 @@ pub fn verify(bootstrap: &str, loads: &[&Load]) -> Result<String> {
     let read: usize = records.iter().map(Vec::len).sum();
     let summary = format!("{sent} sent, {acknowledged} acknowledged, {read} read");
     ensure!(acknowledged > 0, "nothing was acknowledged: {:?}", first.failures());
+    for load in loads {
+        let failures = load.failures();
+        ensure!(failures.is_empty(), "{summary}; writes of {} failed for good: {failures:?}", load.writer);
+    }
     if broken.is_empty() {
         return Ok(summary);
     }
@@ -284,6 +288,7 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: usize, patience: Durat
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
         .set("log_level", "0")
         .create()?;
     let mut assignment = TopicPartitionList::new();

@@ -119,7 +119,8 @@ impl Report {
             println!("could not run: {what}");
         }
         println!("{} passed, {failed} failed", self.checks.len() - failed);
-        Ok(failed == 0 && (!all || self.could_not_run.is_empty()))
+        // What checked nothing has shown nothing.
+        Ok(failed == 0 && !self.checks.is_empty() && (!all || self.could_not_run.is_empty()))
     }
 }
 

@@ -20,34 +20,43 @@ pub(crate) struct Test {
 struct Suite {
     name: &'static str,
     needs: &'static [Need],
-    run: fn() -> anyhow::Result<()>,
+    run: fn(&Test) -> anyhow::Result<()>,
 }
 
 const SUITES: &[Suite] = &[
-    Suite { name: "format", needs: &[], run: || run(&mut cargo(&["fmt", "--all", "--check"])) },
+    Suite { name: "format", needs: &[], run: |_| run(&mut cargo(&["fmt", "--all", "--check"])) },
     Suite { name: "lints", needs: &[], run: lints },
-    Suite { name: "unit tests and simulation", needs: &[], run: || run(&mut cargo(&["test", "--workspace"])) },
-    Suite { name: "start orders", needs: &[Need::Python], run: || outside(&["start-orders"]) },
-    Suite { name: "kill a leader", needs: &[], run: || outside(&["failover"]) },
-    Suite { name: "kill all brokers", needs: &[], run: || outside(&["crash-all"]) },
-    Suite { name: "stop a leader past its lease", needs: &[], run: || outside(&["stopped-leader"]) },
-    Suite { name: "a broker comes back", needs: &[], run: || outside(&["returning"]) },
-    Suite { name: "hostile frames", needs: &[], run: || outside(&["hostile"]) },
-    Suite { name: "idle memory", needs: &[], run: || outside(&["memory"]) },
-    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: || outside(&["clients"]) },
-    Suite { name: "benchmark, one quick round", needs: &[Need::Java], run: || outside(&["bench", "--quick"]) },
+    Suite { name: "unit tests and simulation", needs: &[], run: |_| run(&mut cargo(&["test", "--workspace"])) },
+    Suite { name: "start orders", needs: &[Need::Python], run: |test| outside(test, &["start-orders"]) },
+    Suite { name: "kill a leader", needs: &[], run: |test| outside(test, &["failover"]) },
+    Suite { name: "kill all brokers", needs: &[], run: |test| outside(test, &["crash-all"]) },
+    Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
+    Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
+    Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
+    Suite { name: "idle memory", needs: &[], run: |test| outside(test, &["memory"]) },
+    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
+    Suite {
+        name: "benchmark, one quick round",
+        needs: &[Need::Java],
+        run: |test| outside(test, &["bench", "--quick"]),
+    },
     Suite { name: "end to end on kind", needs: &[Need::Kind], run: end_to_end },
 ];
 
-fn lints() -> anyhow::Result<()> {
+fn lints(_: &Test) -> anyhow::Result<()> {
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-fn outside(args: &[&str]) -> anyhow::Result<()> {
-    run(build::tests_binary()?.args(args))
+fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
+    let mut command = build::tests_binary()?;
+    command.args(args);
+    if test.all {
+        command.arg("--all");
+    }
+    run(&mut command)
 }
 
-fn end_to_end() -> anyhow::Result<()> {
+fn end_to_end(_: &Test) -> anyhow::Result<()> {
     build::image("chronik:dev")?;
     run(&mut cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]))
 }
@@ -70,7 +79,7 @@ impl Test {
                     skipped += 1;
                     format!("could not run: {reason}")
                 }
-                None => match (suite.run)() {
+                None => match (suite.run)(&self) {
                     Ok(()) => {
                         passed += 1;
                         "passed".to_owned()

@@ -142,7 +142,9 @@ impl<'a> Run<'a> {
     }
 
     fn milliseconds_since(&self, start: Timestamp) -> anyhow::Result<i64> {
-        Ok(acknowledged(&self.kubectl)?.as_millisecond() - start.as_millisecond())
+        let ms = acknowledged(&self.kubectl)?.as_millisecond() - start.as_millisecond();
+        ensure!(ms >= 0, "acknowledged {} ms before there was a second broker", -ms);
+        Ok(ms)
     }
 
     /// Keeps what explains a bad result, and removes the namespace.

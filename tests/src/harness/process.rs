@@ -100,14 +100,15 @@ pub fn usage(pid: u32) -> Result<Usage> {
     let mut ticks = fields.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap_or(0));
     let ticks = ticks.next().unwrap_or(0) + ticks.next().unwrap_or(0);
     Ok(Usage {
-        rss_bytes: kilobytes(&status, "VmRSS:"),
-        peak_rss_bytes: kilobytes(&status, "VmHWM:"),
-        pss_bytes: kilobytes(&rollup, "Pss:"),
+        rss_bytes: kilobytes(&status, "VmRSS:").context("no VmRSS: has the process ended?")?,
+        peak_rss_bytes: kilobytes(&status, "VmHWM:").context("no VmHWM: has the process ended?")?,
+        // Some kernels keep it to themselves.
+        pss_bytes: kilobytes(&rollup, "Pss:").unwrap_or(0),
         cpu: Duration::from_millis(ticks * 10),
     })
 }
 
-fn kilobytes(text: &str, key: &str) -> u64 {
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
     let number = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
-    number.unwrap_or(0) * 1024
+    Some(number? * 1024)
 }

@@ -223,6 +223,7 @@ fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<
         thread::sleep((second + plan.gap).saturating_duration_since(Instant::now()));
         (second, written, third(cluster)?)
     };
+    ensure!(written > second, "acknowledged before there was a second broker");
     cluster.check_alive()?;
     let in_sync = plan.order.len();
     Metadata::new(&cluster.bootstrap())?.wait_for_isr(TOPIC, 1, in_sync)?;

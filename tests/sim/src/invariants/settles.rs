@@ -25,6 +25,8 @@ impl World {
                 }
             }
         }
-        None
+        // What is never read shows nothing of what may be read.
+        let behind = self.readers.iter().find(|r| r.position < self.checker.committed_end(r.tp));
+        behind.map(|r| format!("the reader of {} is at {}", r.tp, r.position))
     }
 }
