@@ -4,6 +4,7 @@ use crate::kubectl::Kubectl;
 use crate::wait::until;
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A cluster of three brokers in a namespace of its own.
@@ -31,6 +32,11 @@ impl Brokers<'_> {
 
     pub(crate) fn pod(&self, id: usize) -> anyhow::Result<Value> {
         self.kubectl.json(&["get", "pod", &format!("{}-{id}", self.name)])
+    }
+
+    /// The nodes that the three pods are on.
+    pub(crate) fn nodes(&self) -> anyhow::Result<BTreeSet<String>> {
+        (0..3).map(|id| Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())).collect()
     }
 
     pub(crate) fn wait_pods(&self, limit: Duration) -> anyhow::Result<()> {

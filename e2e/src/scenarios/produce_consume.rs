@@ -25,6 +25,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let consumed = client::exec(&kubectl, "client", &[&["consume"], &words[..]].concat())?;
     ensure!(consumed["count"] == 10_000, "{consumed}");
     timeline.say("10000 records consumed, each once and in order");
+    let nodes = brokers.nodes()?;
+    ensure!(nodes.len() == 3, "three brokers are to be on three nodes, and not on {nodes:?}");
     brokers.never_restarted()?;
     kubectl.delete_namespace()
 }

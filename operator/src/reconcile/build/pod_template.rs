@@ -4,9 +4,10 @@ use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
 use super::{config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -32,9 +33,8 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             // A broker gives its partitions away and syncs its log; a minute is far more than that takes.
             termination_grace_period_seconds: Some(60),
             security_context: Some(pod_security()),
-            topology_spread_constraints: Some(
-                ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(|key| spread(cluster, key)).into(),
-            ),
+            affinity: Some(apart(cluster)),
+            topology_spread_constraints: Some(vec![over_zones(cluster)]),
             containers: vec![container(cluster)],
             volumes: Some(vec![Volume {
                 name: CONFIG_VOLUME.to_owned(),
@@ -155,13 +155,37 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-/// Brokers are spread over zones and nodes as far as there are any: two of them on one node fail together.
-fn spread(cluster: &Cluster, key: &str) -> TopologySpreadConstraint {
+/// Brokers on one node fail together: each is placed on a node without another one, as long as there is any.
+///
+/// Not by a second spread constraint beside that of the zones: the scheduler leaves a node out of all constraints when
+/// it lacks the label of one, and many clusters have no zones.
+fn apart(cluster: &Cluster) -> Affinity {
+    let term = PodAffinityTerm {
+        label_selector: Some(brokers(cluster)),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let preferred = WeightedPodAffinityTerm { weight: 100, pod_affinity_term: term };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![preferred]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// Brokers are spread over the zones as far as there are any.
+fn over_zones(cluster: &Cluster) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
-        topology_key: key.to_owned(),
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        label_selector: Some(brokers(cluster)),
         ..TopologySpreadConstraint::default()
     }
+}
+
+fn brokers(cluster: &Cluster) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }
 }
