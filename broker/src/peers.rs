@@ -12,12 +12,19 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::MissedTickBehavior;
 
 /// Names that are looked up at the same time. A resolver that does not answer holds a thread for seconds, and reads
 /// from the disk need threads of the same kind.
 const LOOKUPS_MAX: usize = 8;
 /// A dial that was given up may be followed by one that asks the same: it gets the answer that came meanwhile.
 const ANSWER_AGE_MAX: Duration = Duration::from_millis(200);
+/// A name may stand for a place that swallows what is sent to it and is right a moment later, as that of a Service
+/// whose pod has just got its address; and the kernel sends again only after a second. So each name is tried again while
+/// there is no answer, beside the tries that are under way, so often.
+const AGAIN: Duration = Duration::from_millis(50);
+/// And so many times: a peer that is gone costs no more than that.
+const AGAIN_MAX: usize = 5;
 
 /// What is known of the peers' addresses. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -113,12 +120,18 @@ impl Peers {
         let mut seen = self.seen(peer);
         let port = endpoint.port;
         let mut tries: JoinSet<io::Result<TcpStream>> = JoinSet::new();
-        for host in std::iter::once(&endpoint.host).chain(alternatives) {
-            tries.spawn(connect_by_name(self.lookups.clone(), Arc::clone(host), port));
-        }
+        let try_names = |tries: &mut JoinSet<_>| {
+            for host in std::iter::once(&endpoint.host).chain(alternatives) {
+                tries.spawn(connect_by_name(self.lookups.clone(), Arc::clone(host), port));
+            }
+        };
+        try_names(&mut tries);
         if let Some(ip) = seen {
             tries.spawn(TcpStream::connect(SocketAddr::new(ip, port)));
         }
+        let mut again = tokio::time::interval_at(tokio::time::Instant::now() + AGAIN, AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut left = AGAIN_MAX;
         let connect = async {
             let mut last = io::Error::from(io::ErrorKind::NotConnected);
             loop {
@@ -132,6 +145,10 @@ impl Peers {
                         Some(Err(_)) => {}
                         None => return Err(last),
                     },
+                    _ = again.tick(), if left > 0 => {
+                        left -= 1;
+                        try_names(&mut tries);
+                    }
                     // A receiver that lags has missed some; it cannot be closed while there are peers.
                     _ = contacts.recv() => {
                         let now = self.seen(peer);
@@ -239,6 +256,24 @@ mod tests {
         };
         tokio::join!(dial, shows_itself).0.unwrap();
         drop(nowhere);
+    }
+
+    /// A listener whose queue is full swallows what is sent to it, until it accepts.
+    #[tokio::test]
+    async fn a_place_that_swallows_at_first_is_found_before_the_kernel_tries_again() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _waiting = TcpStream::connect(address).await.unwrap();
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port: address.port() };
+        let peers = Peers::default();
+        let dial = peers.dial(BrokerId(1), &endpoint, Duration::from_millis(900));
+        let accept = async {
+            tokio::time::sleep(AGAIN * 3 / 2).await;
+            listener.accept().await.unwrap()
+        };
+        tokio::join!(dial, accept).0.unwrap();
     }
 
     #[tokio::test]

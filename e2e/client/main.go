@@ -80,10 +80,10 @@ func connect(o options, more ...kgo.Opt) (*kgo.Client, error) {
 		kgo.SeedBrokers(strings.Split(o.bootstrap, ",")...),
 		kgo.AllowAutoTopicCreation(),
 		kgo.MetadataMinAge(50 * time.Millisecond),
-		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		// A Service without endpoints refuses connections, but no more than one a second once it has refused six:
 		// the kernel limits these refusals, and what comes between goes unanswered.
-		kgo.DialTimeout(200 * time.Millisecond),
+		kgo.DialTimeout(80 * time.Millisecond),
 		kgo.UnknownTopicRetries(-1),
 		kgo.RecordRetries(1 << 30),
 		kgo.RequestRetries(1 << 30),

@@ -1,5 +1,5 @@
 //! One HTTP/2 connection to one peer's controller port: dialled early, again at once when it was lost, then
-//! after 10–25 ms, doubling to 1 s with jitter (to 100 ms in the first seconds, in which brokers that start together
+//! after 10–25 ms, doubling to 1 s with jitter (to 50 ms in the first seconds, in which brokers that start together
 //! wait for each other), and at once when the peer shows itself.
 
 use super::proto::controller_client::ControllerClient;
@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_millis(400);
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF_AT_FIRST: Duration = Duration::from_millis(100);
+const MAX_BACKOFF_AT_FIRST: Duration = Duration::from_millis(50);
 /// How long "at first" is.
 const FIRST: Duration = Duration::from_secs(10);
 /// Flow-control windows: what one peer may have in flight. Snapshots are sent in smaller chunks.
