@@ -1,6 +1,9 @@
 //! Gaps that refusals made: a producer sends on while a batch of its is refused, and what comes after that batch is
 //! out of order only because of the refusal. It gets the same answer, which says to try again; told that its
 //! sequence is broken, a producer would give up its epoch and write again what is in the log already.
+//!
+//! Only the refusals of one leadership are known here. What was refused before it began, by this broker or another,
+//! nobody may remember: a young leadership takes every gap for such a one.
 
 use super::event::ProduceError;
 use crate::ids::{ProducerEpoch, ProducerId};

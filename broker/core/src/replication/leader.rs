@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// How long after a failed `AlterPartition` the next one is made.
 const RETRY_ALTER: Duration = Duration::from_millis(50);
+/// For so long a leadership takes a gap in a producer's sequence for one that refusals made before it began: batches
+/// may come that were sent before their producer heard of these, at the latest with a client that was stopped or has
+/// a slow way here.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// One leadership, from its start to its end.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(super) struct Leader {
     followers: BTreeMap<BrokerId, Progress>,
     pending: PendingAppends,
     gaps: Gaps,
+    since: Instant,
     /// No `AlterPartition` before that.
     alter_at: Instant,
 }
@@ -47,6 +52,7 @@ impl Leader {
             followers: BTreeMap::new(),
             pending: PendingAppends::default(),
             gaps: Gaps::default(),
+            since: cx.now,
             alter_at: cx.now,
         };
         leader.meet_followers(cx, state);
@@ -157,7 +163,10 @@ impl Leader {
             }
             // Clients take this error for a success, so it must be one.
             Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
-            Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or(ProduceError::OutOfOrderSequence)),
+            Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or_else(|| {
+                let settling = cx.now.since(self.since) < SETTLING;
+                if settling { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
+            })),
             Check::OldDuplicate { .. } => Err(ProduceError::OutOfOrderSequence),
             Check::Fenced => Err(ProduceError::InvalidProducerEpoch),
         }

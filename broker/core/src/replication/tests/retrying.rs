@@ -62,13 +62,27 @@ fn what_follows_a_refused_batch_is_refused_as_that_was_until_that_is_taken() {
     assert_eq!(b.produce(3, sequence(2, 1)), ["reply 3 NotEnoughReplicas"]);
     assert_eq!(b.produce(4, sequence(1, 1))[0], "append 1..2 e1");
     assert_eq!(b.produce(5, sequence(2, 1))[0], "append 2..3 e1");
-    assert_eq!(b.produce(6, sequence(5, 1)), ["reply 6 OutOfOrderSequence"], "a gap of the producer's own making");
+    assert_eq!(b.after(5_000).produce(6, sequence(5, 1)), ["reply 6 OutOfOrderSequence"], "a gap of the producer's own making");
+}
+
+#[test]
+fn what_was_refused_before_a_leadership_began_makes_no_gap_in_it() {
+    let mut b = Bench::new(log(0, &[]));
+    b.metadata(2, (1, 1), &[1, 2, 3]);
+    assert_eq!(b.produce(1, sequence(0, 1)), ["reply 1 NotLeader"]);
+    b.metadata(1, (2, 2), &[1, 2]);
+    // Sent before its producer has read the refusal.
+    assert_eq!(b.produce(2, sequence(1, 1)), ["reply 2 NotLeader"]);
+    assert_eq!(b.produce(3, sequence(0, 1))[0], "append 0..1 e2");
+    assert_eq!(b.produce(4, sequence(2, 1)), ["reply 4 NotLeader"]);
+    assert_eq!(b.produce(5, sequence(1, 1))[0], "append 1..2 e2");
+    assert_eq!(b.after(5_000).produce(6, sequence(9, 1)), ["reply 6 OutOfOrderSequence"]);
 }
 
 #[test]
 fn a_gap_or_an_older_incarnation_is_refused() {
     let mut b = Bench::leading();
-    b.produce(1, sequence(0, 2));
+    b.after(5_000).produce(1, sequence(0, 2));
     assert_eq!(b.produce(2, sequence(3, 1)), ["reply 2 OutOfOrderSequence"]);
     let epoch_1 = |base| BatchBuilder::new(1).producer(5, 1, base).build();
     assert_eq!(b.produce(3, epoch_1(1)), ["reply 3 OutOfOrderSequence"], "a new epoch starts at 0");
@@ -120,7 +134,7 @@ fn what_came_before_the_first_known_batch_is_not_called_a_duplicate() {
     b.durable(1);
     b.both_ack(1);
     assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
-    assert_eq!(b.produce(2, sequence(0, 1)), ["reply 2 OutOfOrderSequence"], "nobody knows whether it is in the log");
+    assert_eq!(b.after(5_000).produce(2, sequence(0, 1)), ["reply 2 OutOfOrderSequence"], "nobody knows whether it is in the log");
 }
 
 #[test]
