@@ -53,13 +53,12 @@ impl Bootstrap {
         for id in &others {
             probes.spawn(probe(self.links.clone(), *id, Duration::ZERO));
         }
-        let mut said: BTreeMap<BrokerId, (State, DirectoryId)> = BTreeMap::new();
+        let mut said: BTreeMap<BrokerId, Probed> = BTreeMap::new();
         let mut waits_for = None;
         while self.is_empty() {
             let mut empty = BTreeMap::from([(self.me, self.directory)]);
-            empty
-                .extend(said.iter().filter(|(_, (state, _))| *state == State::Empty).map(|(id, (_, dir))| (*id, *dir)));
-            let known = said.values().any(|(state, _)| *state == State::Established);
+            empty.extend(said.iter().filter(|(_, p)| p.state == State::Empty).map(|(id, p)| (*id, p.directory)));
+            let known = said.values().any(|p| p.state == State::Established);
             let may_found = !known && empty.len() > self.voters.len() / 2;
             if may_found {
                 // Whoever knows of a cluster is as quick to say so as those were who do not.
@@ -76,7 +75,7 @@ impl Bootstrap {
             match answer {
                 Some(answer) => {
                     let before = said.insert(id, answer);
-                    if answer.0 == State::Established && before != Some(answer) {
+                    if answer.state == State::Established && before.is_none_or(|p| p.state != answer.state) {
                         tracing::info!("broker {id} has a cluster already: waiting for its leader");
                     }
                 }
@@ -109,14 +108,23 @@ impl Bootstrap {
     }
 }
 
+/// What a voter says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probed {
+    pub(super) state: State,
+    pub(super) directory: DirectoryId,
+    /// It knows of no leader.
+    pub(super) leaderless: bool,
+}
+
 /// Asks one voter, after a pause.
-async fn probe(links: Links, id: BrokerId, pause: Duration) -> (BrokerId, Option<(State, DirectoryId)>) {
+pub(super) async fn probe(links: Links, id: BrokerId, pause: Duration) -> (BrokerId, Option<Probed>) {
     tokio::time::sleep(pause).await;
     let request = proto::ProbeRequest { caller: Some(links.caller(id)) };
     let answer = links.call(id, PROBE_TIMEOUT, |mut client| async move { client.probe(request).await }).await;
     let answer = answer.ok().and_then(|answer| {
-        let directory = Uuid::from_slice(&answer.directory_id).ok()?;
-        Some((answer.state(), DirectoryId(directory)))
+        let directory = DirectoryId(Uuid::from_slice(&answer.directory_id).ok()?);
+        Some(Probed { state: answer.state(), directory, leaderless: answer.leaderless })
     });
     (id, answer)
 }

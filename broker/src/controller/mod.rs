@@ -19,6 +19,7 @@ mod raft_log;
 mod raft_network;
 mod registration;
 mod requests;
+mod restart;
 mod server;
 mod standing;
 mod state_machine;
@@ -191,15 +192,15 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         log: log.clone(),
         acks: acks.clone(),
     };
-    if config.voters.len() > 1 {
-        log.forget_leadership(me);
-    }
-    let raft = Raft::new(me, raft_config(&config, log.standing().proven)?, network, log.clone(), machine)
+    let led_by = if config.voters.len() > 1 { log.forget_leadership() } else { None };
+    let past = restart::Past::new(me, led_by, config.timings.election_max);
+    let may_stand = log.standing().proven && !past.waits();
+    let raft = Raft::new(me, raft_config(&config, may_stand)?, network, log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
     let proposer = Proposer::start(me, raft.clone());
-    let parts = Parts { config, raft, log, links, proposer, acks, images };
+    let parts = Parts { config, raft, log, links, proposer, acks, images, past };
     Ok(parts.run(publisher, thread))
 }
 
@@ -212,6 +213,7 @@ struct Parts {
     proposer: Proposer,
     acks: Acks,
     images: watch::Receiver<Image>,
+    past: restart::Past,
 }
 
 impl Parts {
@@ -230,6 +232,7 @@ impl Parts {
         let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
         if self.config.voters.iter().any(|(id, _)| *id == me) {
             tasks.spawn(self.bootstrap().run());
+            tasks.spawn(self.restart().run());
         }
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
@@ -261,6 +264,19 @@ impl Parts {
             peers: self.config.peers.clone(),
             proposer: self.proposer.clone(),
             leader,
+            past: self.past,
+        }
+    }
+
+    fn restart(&self) -> restart::Restart {
+        restart::Restart {
+            me: self.config.me.id,
+            past: self.past,
+            timeouts: self.config.timings.election_min..self.config.timings.election_max,
+            voters: self.voters(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
         }
     }
 
@@ -351,7 +367,7 @@ impl Tasks {
     }
 }
 
-fn raft_config(config: &ControllerConfig, proven: bool) -> Result<Arc<openraft::Config>, StartError> {
+fn raft_config(config: &ControllerConfig, may_stand: bool) -> Result<Arc<openraft::Config>, StartError> {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let timings = &config.timings;
     if timings.lease >= timings.session || timings.heartbeat * 3 > timings.lease {
@@ -369,7 +385,7 @@ fn raft_config(config: &ControllerConfig, proven: bool) -> Result<Arc<openraft::
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
         replication_lag_threshold: SNAPSHOT_ENTRIES + KEPT_ENTRIES,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
-        enable_elect: proven,
+        enable_elect: may_stand,
         ..Default::default()
     };
     raft.validate().map(Arc::new).map_err(|e| StartError::Timings(e.to_string()))

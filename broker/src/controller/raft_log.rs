@@ -103,14 +103,14 @@ impl LogStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a broker that led when it stopped stand for election like any other: its followers may have gone on without
-    /// it, and openraft would have it lead at once. A vote for itself that is not committed says no more than that it
-    /// was a candidate.
-    pub(super) fn forget_leadership(&self, me: BrokerId) {
+    /// Who led when this voter stopped, as far as it knows. That is taken for the past: openraft would have a broker
+    /// that led do so at once, while its followers may have gone on without it, and would have a follower wait for the
+    /// leader in silence. A vote that is not committed says no more than who was a candidate.
+    pub(super) fn forget_leadership(&self) -> Option<BrokerId> {
         let mut state = self.state();
-        if let Some(vote) = state.vote.as_mut().filter(|vote| vote.leader_id().voted_for() == Some(me)) {
-            vote.committed = false;
-        }
+        let vote = state.vote.as_mut().filter(|vote| vote.is_committed())?;
+        vote.committed = false;
+        vote.leader_id().voted_for()
     }
 
     /// The standing that was saved last.

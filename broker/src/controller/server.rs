@@ -9,6 +9,7 @@ use super::proposer::{ProposeError, Proposer};
 use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing};
 use super::raft_log::LogStore;
+use super::restart::Past;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages;
 use crate::peers::Peers;
@@ -42,6 +43,7 @@ pub(super) struct Service {
     pub(super) peers: Peers,
     pub(super) proposer: Proposer,
     pub(super) leader: LeaderHandle,
+    pub(super) past: Past,
 }
 
 /// Serves until stopped.
@@ -193,13 +195,18 @@ impl Controller for Service {
         self.admit(request.get_ref().caller.as_ref(), from)?;
         let state = bootstrap::own_state(&self.log, self.links.cluster_id());
         let directory_id = self.directory.0.as_bytes().to_vec();
-        Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id }))
+        let leaderless = self.known_leader().is_none();
+        Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id, leaderless }))
     }
 
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::RaftResponse>, Status> {
         let from = ip(&request);
         let request = request.into_inner();
-        self.admit(request.caller.as_ref(), from)?;
+        let candidate = self.admit(request.caller.as_ref(), from)?;
+        if self.past.waits_for_another_than(candidate) {
+            let reason = "this voter has just come back: it waits for who led when it stopped";
+            return Err(Status::failed_precondition(reason));
+        }
         let rpc: VoteRequest = decode(&request.body)?;
         self.may_vote(&request.founders).await?;
         raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::controller::link::{CallError, Link};
 
 /// Starts three brokers in that order, each once the one before has a `gap` behind it.
 async fn starts_in_order(order: [usize; 3], gap: Duration) {
@@ -116,6 +117,56 @@ async fn all_come_back_with_what_they_had() {
             .await;
     }
     stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_led_is_elected_again_before_anybody_else_stands() {
+    let mut cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let leader = brokers[1].leader().await;
+    stop_all(brokers).await;
+
+    // None of the timeouts, after which others stand as well, ends within this test.
+    cluster.timings.election_min = DEADLINE * 2;
+    cluster.timings.election_max = DEADLINE * 3;
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.is_serving().await;
+        assert_eq!(broker.leader().await, leader);
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
+    let mut cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let leader = brokers[1].leader().await;
+    stop_all(brokers).await;
+
+    cluster.timings.election_min = DEADLINE * 2;
+    cluster.timings.election_max = DEADLINE * 3;
+    let [me, other]: [i32; 2] = (0..3).filter(|id| *id != leader.0).collect::<Vec<_>>().try_into().unwrap();
+    let broker = cluster.start(me as usize).await;
+    let link = Link::open(broker.id, endpoint(cluster.controllers[me as usize]), Peers::default(), "test");
+    // A term and a log that nobody can have reached.
+    let (term, last) = (100, types::LogId::new(openraft::CommittedLeaderId::new(99, leader), 10_000));
+    for candidate in [other, leader.0] {
+        let caller = Some(proto::Caller { cluster_id: Vec::new(), from: candidate, to: me });
+        let vote = types::VoteRequest::new(types::Vote::new(term, BrokerId(candidate)), Some(last));
+        let request = proto::VoteRequest { caller, body: postcard::to_stdvec(&vote).unwrap(), founders: Vec::new() };
+        match link.call(DEADLINE, |mut client| async move { client.vote(request).await }).await {
+            Ok(answer) => {
+                let answer: types::VoteResponse = postcard::from_bytes(&answer.body).unwrap();
+                assert!(answer.vote_granted && candidate == leader.0);
+            }
+            Err(CallError::Refused(_)) => assert_eq!(candidate, other),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

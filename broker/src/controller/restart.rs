@@ -1,0 +1,101 @@
+//! A voter that comes back. Usually all that there were come back, or one whose place nobody has taken yet: so who led
+//! when it stopped stands for election as soon as a majority says that nobody leads, and the others leave it that
+//! chance. When all of them stood at once, votes would be split, and be repeated after a timeout.
+//!
+//! openraft has a voter that follows a leader refuse others for `election_max`, upon which the leases of brokers rest
+//! (see [`super::leader`]): a leader that was heard that lately may still grant them. A voter keeps to it across a
+//! restart, reckoned from its start, but for the leader itself: who asks to be elected leads no more.
+
+use super::bootstrap;
+use super::links::Links;
+use super::raft_log::LogStore;
+use super::types::Raft;
+use chronik_core::ids::BrokerId;
+use rand::Rng as _;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// Between probes of one voter.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a voter knows of the time before it stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    me: BrokerId,
+    /// Who led, if anybody did.
+    led_by: Option<BrokerId>,
+    /// Until when a leader that is another broker is waited for.
+    until: Instant,
+}
+
+impl Past {
+    pub(super) fn new(me: BrokerId, led_by: Option<BrokerId>, wait: Duration) -> Self {
+        Self { me, led_by, until: Instant::now() + wait }
+    }
+
+    /// Whether this voter was led by another one, which may come back.
+    pub(super) fn waits(&self) -> bool {
+        self.led_by.is_some_and(|leader| leader != self.me)
+    }
+
+    /// Whether that one is still waited for, and is not the candidate.
+    pub(super) fn waits_for_another_than(&self, candidate: BrokerId) -> bool {
+        self.waits() && self.led_by != Some(candidate) && Instant::now() < self.until
+    }
+}
+
+/// The task of a voter that has come back.
+pub(super) struct Restart {
+    pub(super) me: BrokerId,
+    pub(super) past: Past,
+    /// Election timeouts, from the shortest to the longest.
+    pub(super) timeouts: Range<Duration>,
+    pub(super) voters: Vec<BrokerId>,
+    pub(super) raft: Raft,
+    pub(super) log: LogStore,
+    pub(super) links: Links,
+}
+
+impl Restart {
+    /// Ends when this voter stands for election like any other.
+    pub(super) async fn run(self) {
+        if self.past.waits() {
+            let timeout = rand::rng().random_range(self.timeouts.clone());
+            sleep_until(self.past.until + timeout).await;
+            if self.log.standing().proven {
+                self.raft.runtime_config().elect(true);
+            }
+        } else if self.past.led_by == Some(self.me) && self.nobody_leads().await {
+            // It fails only when raft has stopped.
+            let _ = self.raft.trigger().elect().await;
+        }
+    }
+
+    /// Whether a majority of the voters knows of no leader. Asks for as long as openraft would wait by itself.
+    async fn nobody_leads(&self) -> bool {
+        let deadline = Instant::now() + self.timeouts.start;
+        let mut probes = JoinSet::new();
+        for id in self.voters.iter().filter(|id| **id != self.me) {
+            probes.spawn(bootstrap::probe(self.links.clone(), *id, Duration::ZERO));
+        }
+        let mut leaderless = BTreeSet::from([self.me]);
+        while let Ok(Some(Ok((id, answer)))) = timeout_at(deadline, probes.join_next()).await {
+            match answer {
+                Some(answer) if !answer.leaderless => return false,
+                Some(_) => {
+                    leaderless.insert(id);
+                }
+                None => {
+                    probes.spawn(bootstrap::probe(self.links.clone(), id, PAUSE));
+                }
+            }
+            if leaderless.len() > self.voters.len() / 2 {
+                return self.raft.server_metrics().borrow().current_leader.is_none();
+            }
+        }
+        false
+    }
+}
