@@ -18,19 +18,31 @@ pub(crate) const CLIENT_IMAGE: &str = "chronik-e2e-client:dev";
 /// Used when it is there already; else kind's own default is, for which it asks a registry.
 const NODE_IMAGE: &str = "kindest/node:v1.34.4";
 
+/// How the start orders are run.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct StartOrders {
+    /// Fail where the median of an order of starts is longer than a second, and not only where most take longer than
+    /// ten: for a machine that does nothing else
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// How often each order of starts is run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+}
+
 /// What scenarios work with.
 pub(crate) struct Environment {
     pub(crate) kubectl: Kubectl,
     pub(crate) root: PathBuf,
-    /// Whether times count that only a machine without other work keeps.
-    pub(crate) strict: bool,
+    pub(crate) start_orders: StartOrders,
     name: String,
     kubeconfig: PathBuf,
     image: String,
 }
 
 impl Environment {
-    pub(crate) fn new(name: &str, image: &str, strict: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(name: &str, image: &str, start_orders: StartOrders) -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().context("the crate is in the workspace")?.to_owned();
         let folder = root.join("target/e2e");
@@ -39,7 +51,7 @@ impl Environment {
         Ok(Self {
             kubectl: Kubectl::new(&kubeconfig),
             root,
-            strict,
+            start_orders,
             name: name.to_owned(),
             kubeconfig,
             image: image.to_owned(),

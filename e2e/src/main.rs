@@ -12,7 +12,7 @@ mod timeline;
 mod wait;
 
 use clap::Parser;
-use environment::Environment;
+use environment::{Environment, StartOrders};
 use scenarios::{SCENARIOS, Scenario};
 use std::process::ExitCode;
 use timeline::Timeline;
@@ -36,10 +36,8 @@ struct Args {
     #[arg(long, default_value = "chronik-e2e")]
     cluster: String,
 
-    /// Fail where any start takes longer than a second, and not only where most take longer than ten: for a machine
-    /// that does nothing else
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    start_orders: StartOrders,
 
     /// Use the kind cluster if it is there, and leave it there
     #[arg(long)]
@@ -66,7 +64,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<bool> {
     let chosen = choose(&args.scenarios)?;
-    let environment = Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.strict)?;
+    let environment =
+        Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.start_orders)?;
     let timeline = Timeline::new("prepare");
     let made = make(&environment, args, &timeline)?;
     let installed = environment.load_images(&timeline).and_then(|()| environment.install_operator(&timeline));

@@ -1,7 +1,10 @@
 //! Brokers' pods are held back by a scheduling gate and let go in every order, at once and 30 s apart, each time on
 //! fresh volumes. A client pod tries to write all along. From the start of the second container (two of three brokers
-//! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most, which
-//! `--strict` insists on.
+//! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most as the
+//! median of `--rounds`, which `--strict` insists on.
+//!
+//! Single starts without a gap may take longer: the kubelet looks once a second for the address of a pod that it has
+//! started, and until then nobody can reach it.
 //!
 //! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
 //! kubeadm has it not: brokers that have yet to start are asked for all along, by their peers and by the client.
@@ -16,6 +19,7 @@ use crate::wait::until;
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::fmt;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
@@ -46,45 +50,82 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     hold_brokers(environment)?;
     timeline.say("brokers' pods are held back");
     let new = |order, gap| Run::new(environment, timeline, order, gap);
-    let mut results = Vec::new();
-    for order in ORDERS {
-        let run = new(order, Duration::ZERO);
-        results.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
-    }
-    // The waits are shared; the second pods are let go one after the other, each when the one before has been measured.
-    let runs = ORDERS.map(|order| new(order, LONG_GAP));
-    let prepared = runs.iter().map(|run| run.prepare().and_then(|()| run.start_first())).collect::<Vec<_>>();
-    timeline.say("the first broker of each order has started");
-    sleep(LONG_GAP);
-    for (run, prepared) in runs.iter().zip(prepared) {
-        results.push(run.finish(prepared.and_then(|()| run.start_others())));
+    let mut results = [Duration::ZERO, LONG_GAP].map(|gap| ORDERS.map(|order| Measured { order, gap, ms: Vec::new() }));
+    let [at_once, long_gap] = &mut results;
+    for _ in 0..environment.start_orders.rounds {
+        for result in &mut *at_once {
+            let run = new(result.order, result.gap);
+            result.ms.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
+        }
+        // The waits are shared; the second pods are let go one after the other, each when the one before has been
+        // measured.
+        let runs = ORDERS.map(|order| new(order, LONG_GAP));
+        let prepared = runs.iter().map(|run| run.prepare().and_then(|()| run.start_first())).collect::<Vec<_>>();
+        timeline.say("the first broker of each order has started");
+        sleep(LONG_GAP);
+        for ((run, prepared), result) in runs.iter().zip(prepared).zip(&mut *long_gap) {
+            result.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
+        }
     }
     timeline.say("order    gap    start of the second container → first acks=all");
-    for (what, ms) in &results {
-        timeline.say(format!("{what}   {}", ms.map_or("none".to_owned(), |ms| format!("{ms} ms"))));
+    for result in results.as_flattened() {
+        timeline.say(result.to_string());
     }
-    judge(&results, environment.strict)?;
-    if !environment.strict {
+    let strict = environment.start_orders.strict;
+    judge(&results, strict)?;
+    if !strict {
         timeline.say(format!("that each takes {LIMIT_MS} ms at most was not insisted on, which --strict does"));
     }
     Ok(())
 }
 
+/// How long one order took, round by round.
+struct Measured {
+    order: [usize; 3],
+    gap: Duration,
+    /// Milliseconds; none where nothing was acknowledged, or the run failed.
+    ms: Vec<Option<i64>>,
+}
+
+impl Measured {
+    fn median(&self) -> Option<i64> {
+        median(self.ms.iter().flatten().copied())
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |ms: &Option<i64>| ms.map_or("none".to_owned(), |ms| format!("{ms} ms"));
+        let all = self.ms.iter().map(said).collect::<Vec<_>>().join(", ");
+        let [a, b, c] = self.order;
+        write!(f, "{a} {b} {c}  {:>3} s   {all}", self.gap.as_secs())?;
+        if self.ms.len() > 1 {
+            write!(f, "; median {}", said(&self.median()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The middle one, or the greater one of the two in the middle.
+fn median(all: impl Iterator<Item = i64>) -> Option<i64> {
+    let mut all = all.collect::<Vec<_>>();
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
+}
+
 /// An order in which nothing was acknowledged fails always; only how long the others took is judged less strictly.
-fn judge(results: &[(String, Option<i64>)], strict: bool) -> anyhow::Result<()> {
-    let orders = |wanted: fn(Option<i64>) -> bool| {
-        let found = results.iter().filter(|(_, ms)| wanted(*ms)).map(|(what, _)| what.as_str());
-        found.collect::<Vec<_>>().join(", ")
+fn judge(results: &[[Measured; 6]; 2], strict: bool) -> anyhow::Result<()> {
+    let orders = |wanted: fn(&Measured) -> bool| {
+        let found = results.as_flattened().iter().filter(|order| wanted(order));
+        found.map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let never = orders(|ms| ms.is_none());
+    let never = orders(|order| order.ms.iter().any(Option::is_none));
     ensure!(never.is_empty(), "no write was acknowledged, or the run failed: {never}");
-    let late = orders(|ms| ms.is_some_and(|ms| ms > LIMIT_MS));
+    let late = orders(|order| order.median().is_some_and(|ms| ms > LIMIT_MS));
     ensure!(late.is_empty() || !strict, "more than {LIMIT_MS} ms: {late}");
-    for gap in results.chunks(ORDERS.len()) {
-        let mut all = gap.iter().filter_map(|(_, ms)| *ms).collect::<Vec<_>>();
-        all.sort_unstable();
-        let median = all[all.len() / 2];
-        ensure!(median <= LIMIT_SHARED_MS, "most orders took more than {LIMIT_SHARED_MS} ms: {all:?}");
+    for gap in results {
+        let most = median(gap.iter().filter_map(Measured::median)).context("no orders")?;
+        ensure!(most <= LIMIT_SHARED_MS, "most orders took more than {LIMIT_SHARED_MS} ms");
     }
     Ok(())
 }
@@ -148,7 +189,7 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps what explains a bad result, and removes the namespace.
-    fn finish(&self, result: anyhow::Result<i64>) -> (String, Option<i64>) {
+    fn finish(&self, result: anyhow::Result<i64>) -> Option<i64> {
         let [a, b, c] = self.order;
         let what = format!("{a} {b} {c}  {:>3} s", self.gap.as_secs());
         match &result {
@@ -164,7 +205,7 @@ impl<'a> Run<'a> {
         if let Err(error) = self.kubectl.delete_namespace() {
             self.timeline.say(format!("{error:#}"));
         }
-        (what, result.ok())
+        result.ok()
     }
 }
 
@@ -246,7 +287,19 @@ mod tests {
     use super::*;
 
     fn judged(times: [Option<i64>; 6], strict: bool) -> bool {
-        judge(&times.map(|ms| ("order".to_owned(), ms)), strict).is_ok()
+        let orders = |ms: &[Option<i64>]| ORDERS.map(|order| Measured { order, gap: Duration::ZERO, ms: ms.to_vec() });
+        let each = times.map(|ms| Measured { order: ORDERS[0], gap: Duration::ZERO, ms: vec![ms] });
+        judge(&[orders(&[Some(1)]), each], strict).is_ok()
+    }
+
+    #[test]
+    fn the_median_of_an_orders_rounds_is_what_counts() {
+        let one_of = |ms: [i64; 3]| {
+            let each = |order| Measured { order, gap: LONG_GAP, ms: ms.map(Some).to_vec() };
+            judge(&[ORDERS.map(each), ORDERS.map(each)], true).is_ok()
+        };
+        assert!(one_of([1_500, 200, 900]));
+        assert!(!one_of([1_500, 1_001, 900]));
     }
 
     #[test]

@@ -62,7 +62,11 @@ fn what_follows_a_refused_batch_is_refused_as_that_was_until_that_is_taken() {
     assert_eq!(b.produce(3, sequence(2, 1)), ["reply 3 NotEnoughReplicas"]);
     assert_eq!(b.produce(4, sequence(1, 1))[0], "append 1..2 e1");
     assert_eq!(b.produce(5, sequence(2, 1))[0], "append 2..3 e1");
-    assert_eq!(b.after(5_000).produce(6, sequence(5, 1)), ["reply 6 OutOfOrderSequence"], "a gap of the producer's own making");
+    assert_eq!(
+        b.after(5_000).produce(6, sequence(5, 1)),
+        ["reply 6 OutOfOrderSequence"],
+        "a gap of the producer's own making"
+    );
 }
 
 #[test]
@@ -134,7 +138,11 @@ fn what_came_before_the_first_known_batch_is_not_called_a_duplicate() {
     b.durable(1);
     b.both_ack(1);
     assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
-    assert_eq!(b.after(5_000).produce(2, sequence(0, 1)), ["reply 2 OutOfOrderSequence"], "nobody knows whether it is in the log");
+    assert_eq!(
+        b.after(5_000).produce(2, sequence(0, 1)),
+        ["reply 2 OutOfOrderSequence"],
+        "nobody knows whether it is in the log"
+    );
 }
 
 #[test]
