@@ -53,8 +53,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let mut results = [Duration::ZERO, LONG_GAP].map(|gap| ORDERS.map(|order| Measured { order, gap, ms: Vec::new() }));
     let [at_once, long_gap] = &mut results;
     for _ in 0..environment.start_orders.rounds {
-        for result in &mut *at_once {
-            let run = new(result.order, result.gap);
+        let runs_at_once = ORDERS.map(|order| new(order, Duration::ZERO));
+        for (run, result) in runs_at_once.iter().zip(&mut *at_once) {
             result.ms.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
         }
         // The waits are shared; the second pods are let go one after the other, each when the one before has been
@@ -66,6 +66,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         for ((run, prepared), result) in runs.iter().zip(prepared).zip(&mut *long_gap) {
             result.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
         }
+        tidy_up(runs_at_once.iter().chain(&runs))?;
     }
     timeline.say("order    gap    start of the second container → first acks=all");
     for result in results.as_flattened() {
@@ -188,7 +189,7 @@ impl<'a> Run<'a> {
         Ok(ms)
     }
 
-    /// Keeps what explains a bad result, and removes the namespace.
+    /// Keeps what explains a bad result.
     fn finish(&self, result: anyhow::Result<i64>) -> Option<i64> {
         let [a, b, c] = self.order;
         let what = format!("{a} {b} {c}  {:>3} s", self.gap.as_secs());
@@ -202,11 +203,17 @@ impl<'a> Run<'a> {
                 self.timeline.say(format!("evidence could not be kept: {error:#}"));
             }
         }
-        if let Err(error) = self.kubectl.delete_namespace() {
-            self.timeline.say(format!("{error:#}"));
-        }
         result.ok()
     }
+}
+
+/// Removes the runs' namespaces, when none of them is measured any more: it is work for every node, and kube-proxy 1.34
+/// may fail for a while when Services are deleted, on deleting what is not there, and with it whatever is new.
+fn tidy_up<'a>(runs: impl Iterator<Item = &'a Run<'a>>) -> anyhow::Result<()> {
+    let runs = runs.collect::<Vec<_>>();
+    runs.iter().try_for_each(|run| run.kubectl.delete_namespace())?;
+    let gone = |run: &&Run<'_>| run.kubectl.run(&["wait", "--for=delete", "namespace", run.kubectl.namespace()]);
+    runs.iter().try_for_each(|run| gone(run).map(|_| ()))
 }
 
 /// Has brokers' pods held back in the namespaces that say so, and waits until the API server does it.
