@@ -11,7 +11,7 @@ pub(crate) struct Faults {
     /// Microseconds between two faults, at most.
     gap_us: u64,
     count: usize,
-    over: bool,
+    pub(crate) over: bool,
 }
 
 impl Faults {

@@ -19,8 +19,7 @@ impl World {
         match (leader, to) {
             (Some(id), Some(to)) => {
                 process.follows.insert(tp, id);
-                if process.connected.contains(&to) {
-                    let stream = process.next_stream();
+                if let Some(stream) = process.connected.get(&to).copied() {
                     process.inbox.push_back((tp, Event::LeaderConnected { leader: id, stream }));
                 }
             }
@@ -39,19 +38,19 @@ impl World {
         for leader in wanted {
             let Some(to) = self.node_of(leader) else { continue };
             let reachable = self.nodes[to].process.is_some() && self.nodes[to].stopped_until_us <= self.now_us;
-            let known = self.nodes[node].process.as_ref().is_some_and(|p| p.connected.contains(&to));
+            let known = self.nodes[node].process.as_ref().is_some_and(|p| p.connected.contains_key(&to));
             if !reachable || known || self.network.is_cut(node, to) {
                 continue;
             }
-            self.network.connect(node, to, broker_epoch);
-            note!(self, "b{node} connects to b{to}");
             let Some(process) = &mut self.nodes[node].process else { return };
-            process.connected.insert(to);
+            let stream = process.next_stream(to);
+            process.connected.insert(to, stream);
             let tps: Vec<_> = process.follows.iter().filter(|(_, id)| **id == leader).map(|(tp, _)| *tp).collect();
             for tp in tps {
-                let stream = process.next_stream();
                 process.inbox.push_back((tp, Event::LeaderConnected { leader, stream }));
             }
+            self.network.connect(node, to, broker_epoch, stream);
+            note!(self, "b{node} connects to b{to}");
         }
         self.drain(node);
     }
@@ -92,8 +91,7 @@ impl World {
             }
         }
         self.within(0, 50_000, Happening::FollowerLost(follower, incarnations.0, leader));
-        let streams = connection.streams.into_iter().collect();
-        self.within(0, 100_000, Happening::LeaderLost(leader, incarnations.1, follower, streams));
+        self.within(0, 100_000, Happening::LeaderLost(leader, incarnations.1, follower, connection.stream));
     }
 
     /// Breaks all connections of a broker.
@@ -116,16 +114,11 @@ impl World {
         self.drain(node);
     }
 
-    pub(crate) fn leader_lost(
-        &mut self,
-        node: NodeId,
-        incarnation: u64,
-        follower: NodeId,
-        streams: Vec<(TopicPartition, StreamId)>,
-    ) {
+    pub(crate) fn leader_lost(&mut self, node: NodeId, incarnation: u64, follower: NodeId, stream: StreamId) {
         let follower = self.nodes[follower].id;
         let Some(process) = self.process(node, incarnation) else { return };
-        for (tp, stream) in streams {
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
             process.inbox.push_back((tp, Event::StreamClosed { follower, stream }));
         }
         self.drain(node);
@@ -140,10 +133,9 @@ impl World {
         message: FollowerMessage,
     ) {
         let Some(to) = self.node_of(leader) else { return };
-        let Some(connection) = self.network.connections.get_mut(&(node, to)) else { return };
-        if matches!(message, FollowerMessage::Subscribe { .. }) {
-            connection.streams.insert((tp, stream));
-        }
+        let Some(connection) = self.network.connections.get_mut(&(node, to)).filter(|c| c.stream == stream) else {
+            return;
+        };
         connection.up.push_back(Frame { tp, leader_epoch, stream, message: Message::Up(message) });
         if connection.up.len() == 1 {
             let id = connection.id;
@@ -160,10 +152,9 @@ impl World {
         message: LeaderMessage,
     ) {
         let Some(to) = self.node_of(follower) else { return };
-        let Some(connection) = self.network.connections.get_mut(&(to, node)) else { return };
-        if !connection.streams.contains(&(tp, stream)) {
+        let Some(connection) = self.network.connections.get_mut(&(to, node)).filter(|c| c.stream == stream) else {
             return;
-        }
+        };
         if let LeaderMessage::Batches { batches, .. } = &message
             && let Some(first) = batches.first()
         {
@@ -192,10 +183,11 @@ impl World {
     pub(crate) fn writable(&mut self, ends: Ends, id: u64) {
         let Some(connection) = self.network.connections.get_mut(&ends).filter(|c| c.id == id) else { return };
         connection.full = false;
-        let streams: Vec<_> = connection.streams.iter().copied().collect();
+        let stream = connection.stream;
         let follower = self.nodes[ends.0].id;
         let Some(process) = &mut self.nodes[ends.1].process else { return };
-        for (tp, stream) in streams {
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
             process.inbox.push_back((tp, Event::Writable { follower, stream }));
         }
         self.drain(ends.1);

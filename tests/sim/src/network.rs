@@ -40,8 +40,9 @@ pub(crate) struct Connection {
     pub(crate) up: VecDeque<Frame>,
     /// Towards the follower.
     pub(crate) down: VecDeque<Frame>,
-    /// Subscriptions made over it.
-    pub(crate) streams: BTreeSet<(TopicPartition, StreamId)>,
+    /// Under which all subscriptions over it are made, as in a broker: it outlives leaderships, and a connection to
+    /// another leader may have the same.
+    pub(crate) stream: StreamId,
     /// It takes no batches from the leader for now.
     pub(crate) full: bool,
     /// Since when one of its directions is cut.
@@ -67,14 +68,14 @@ impl Network {
     }
 
     /// Connects a follower to a leader.
-    pub(crate) fn connect(&mut self, follower: NodeId, leader: NodeId, broker_epoch: BrokerEpoch) {
+    pub(crate) fn connect(&mut self, follower: NodeId, leader: NodeId, broker_epoch: BrokerEpoch, stream: StreamId) {
         self.next_id += 1;
         let connection = Connection {
             id: self.next_id,
             broker_epoch,
             up: VecDeque::new(),
             down: VecDeque::new(),
-            streams: BTreeSet::new(),
+            stream,
             full: false,
             cut_since_us: None,
         };

@@ -13,7 +13,7 @@ use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Event, ProduceError, Produced};
+use chronik_core::replication::{Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
 
 /// Something that will happen. What happens to a process names its incarnation: another one is not concerned.
@@ -28,7 +28,7 @@ pub(crate) enum Happening {
     /// A broker notices that a connection is gone.
     FollowerLost(NodeId, u64, NodeId),
     /// The same, on the leader's side.
-    LeaderLost(NodeId, u64, NodeId, Vec<(TopicPartition, chronik_core::replication::StreamId)>),
+    LeaderLost(NodeId, u64, NodeId, StreamId),
     /// A connection takes batches again.
     Writable((NodeId, NodeId), u64),
     /// A broker's timer.
@@ -208,7 +208,7 @@ impl World {
             Happening::Arrive(ends, id, up) => self.arrive(ends, id, up),
             Happening::ArriveLate((node, inc), from, epoch, frame) => self.arrive_late((node, inc), from, epoch, frame),
             Happening::FollowerLost(node, inc, leader) => self.follower_lost(node, inc, leader),
-            Happening::LeaderLost(node, inc, follower, streams) => self.leader_lost(node, inc, follower, streams),
+            Happening::LeaderLost(node, inc, follower, stream) => self.leader_lost(node, inc, follower, stream),
             Happening::Writable(ends, id) => self.writable(ends, id),
             Happening::Tick(node, inc) => self.tick(node, inc),
             Happening::Synced(node, inc) => self.synced(node, inc),
