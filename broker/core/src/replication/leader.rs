@@ -249,7 +249,9 @@ impl Leader {
         let mut end = from;
         for batch in &batches {
             let h = batch.header();
-            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end {
+            // A slow read may have begun in a former leadership, and bring what was cut off since.
+            let in_log = cx.log.epochs.at(h.base_offset) == Some(h.leader_epoch);
+            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
             }
