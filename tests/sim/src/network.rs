@@ -4,6 +4,9 @@ use chronik_core::ids::{BrokerEpoch, LeaderEpoch, TopicPartition};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// How long a frame takes at most on a network that is well.
+pub(crate) const FAST_US: u64 = 3_000;
+
 /// A broker by its place in the world.
 pub(crate) type NodeId = usize;
 
@@ -58,10 +61,18 @@ pub(crate) struct Network {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// Brokers that the controller does not hear, and that do not hear it.
     pub(crate) without_controller: BTreeSet<NodeId>,
+    /// How long the first frame of a burst takes at most, in microseconds. What is on its way when a connection breaks is
+    /// what may arrive late, so some worlds have to have much of it.
+    pub(crate) slowest_us: u64,
     next_id: u64,
 }
 
 impl Network {
+    /// A network on which a frame takes so long at most.
+    pub(crate) fn new(slowest_us: u64) -> Self {
+        Self { slowest_us, ..Self::default() }
+    }
+
     /// Whether either direction between two brokers is cut.
     pub(crate) fn is_cut(&self, a: NodeId, b: NodeId) -> bool {
         self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))

@@ -138,11 +138,12 @@ pub(crate) fn directory_id(random: u64) -> DirectoryId {
 }
 
 impl Process {
-    /// The id of a new connection to that leader.
-    pub(crate) fn next_stream(&mut self, leader: NodeId) -> StreamId {
+    /// The id of a new connection to that leader; `repeats` if a later process is to use it again.
+    pub(crate) fn next_stream(&mut self, leader: NodeId, repeats: bool) -> StreamId {
         let count = self.dialled.entry(leader).or_default();
         *count += 1;
-        StreamId::new(self.epoch.unwrap_or_default(), *count)
+        let epoch = self.epoch.filter(|_| !repeats).unwrap_or_default();
+        StreamId::new(epoch, *count)
     }
 
     /// Whether it may tell its replicas of metadata: it is registered, and what it has applied includes that.
