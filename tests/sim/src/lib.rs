@@ -13,6 +13,7 @@ mod network;
 mod node;
 mod options;
 mod plant;
+mod rerun;
 mod rng;
 mod shell;
 mod storage;
@@ -23,6 +24,7 @@ pub use activity::{Activity, Counts};
 pub use checker::{Invariant, Violation};
 pub use options::{Disks, Options, Report};
 pub use plant::Plant;
+pub use rerun::{confirmed, run_and_explain};
 pub use world::World;
 
 /// Runs one seed.
