@@ -26,7 +26,7 @@ impl From<&RecordBatch> for Committed {
     }
 }
 
-/// A promise. Each has a planted fault that it must find (`tests/planted.rs`).
+/// A promise. Each of [`Invariant::PLANTED`] has a planted fault that it must find (`tests/planted.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// No two brokers lead, or acknowledge, in one epoch.
@@ -65,6 +65,28 @@ pub enum Invariant {
     NoPanic,
     /// A seed always goes the same way.
     Deterministic,
+}
+
+impl Invariant {
+    /// Those that a planted fault can break: all but that the product's assertions hold, and that a run can be repeated.
+    pub const PLANTED: [Self; 16] = [
+        Self::OneLeaderAnEpoch,
+        Self::LeaseHolds,
+        Self::AcknowledgedIsCommitted,
+        Self::AnsweredOnce,
+        Self::RightRefusals,
+        Self::ProducerOrder,
+        Self::CommittedOrder,
+        Self::EpochsAgree,
+        Self::HighWatermarkMonotone,
+        Self::ReadersSeeCommitted,
+        Self::InSyncHoldsCommitted,
+        Self::ElectedIsEligible,
+        Self::MetadataIsSound,
+        Self::Truncation,
+        Self::LogRecovers,
+        Self::Settles,
+    ];
 }
 
 /// A promise that was not kept.

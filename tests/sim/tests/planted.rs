@@ -86,3 +86,10 @@ fn every_planted_fault_is_noticed_by_the_invariant_that_is_meant_for_it() {
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
+
+#[test]
+fn every_invariant_has_a_planted_fault_to_find() {
+    let tried: Vec<Invariant> = Plant::all().filter_map(meant).collect();
+    let untried: Vec<Invariant> = Invariant::PLANTED.into_iter().filter(|i| !tried.contains(i)).collect();
+    assert!(untried.is_empty(), "{untried:?}");
+}
