@@ -8,7 +8,7 @@ use chronik_sim::{Invariant, Options, Plant, Violation, run};
 const SEEDS: u64 = 200;
 
 /// Which invariant has to find it; `None` for what core's own tests show (`replication/tests/planted.rs`), as another
-/// check stands before it, or a seed in thousands would be needed.
+/// check stands before it, or none of hundreds of seeds noticed.
 fn meant(plant: Plant) -> Option<Invariant> {
     let invariant = match plant {
         Plant::Replica(fault) => return of_replica(fault),
