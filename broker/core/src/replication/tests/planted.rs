@@ -1,4 +1,4 @@
-//! Checks that are decisive here, and that the simulator misses too rarely to be asked about: each stands behind
+//! Checks that are decisive here, and whose absence the simulator notices too rarely to be asked: each stands behind
 //! another one, or matters only within a few milliseconds of a failover. Without the check, these scripts end otherwise.
 
 use super::bench::{Bench, batch, batch_at, log};
