@@ -4,6 +4,7 @@ use crate::network::NodeId;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A batch that is committed: where it is and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,84 @@ impl From<&RecordBatch> for Committed {
     }
 }
 
+/// A promise. Each of [`Invariant::PLANTED`] has a planted fault that it must find (`tests/planted.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// No two brokers lead, or acknowledge, in one epoch.
+    OneLeaderAnEpoch,
+    /// Who acknowledges leads, and holds a lease.
+    LeaseHolds,
+    /// What is acknowledged is committed, where it was said to be, and stays so.
+    AcknowledgedIsCommitted,
+    /// No request is answered twice.
+    AnsweredOnce,
+    /// A producer that keeps to the rules is not told that it does not.
+    RightRefusals,
+    /// Each producer's batches are committed once, in order, without a gap.
+    ProducerOrder,
+    /// There is one committed log.
+    CommittedOrder,
+    /// Replicas agree where each epoch starts.
+    EpochsAgree,
+    /// High watermarks do not go back.
+    HighWatermarkMonotone,
+    /// Readers are given what is committed, and all of it.
+    ReadersSeeCommitted,
+    /// The disks of the in-sync replicas hold what is committed.
+    InSyncHoldsCommitted,
+    /// Who is elected was in sync or eligible.
+    ElectedIsEligible,
+    /// The controller's state does not contradict itself.
+    MetadataIsSound,
+    /// What is cut off was never committed.
+    Truncation,
+    /// A log opens after any crash, undamaged.
+    LogRecovers,
+    /// When nothing goes wrong any more, all is well again.
+    Settles,
+    /// No assertion of the product's own fails.
+    NoPanic,
+    /// A seed always goes the same way.
+    Deterministic,
+}
+
+impl Invariant {
+    /// Those that a planted fault can break: all but that the product's assertions hold, and that a run can be repeated.
+    pub const PLANTED: [Self; 16] = [
+        Self::OneLeaderAnEpoch,
+        Self::LeaseHolds,
+        Self::AcknowledgedIsCommitted,
+        Self::AnsweredOnce,
+        Self::RightRefusals,
+        Self::ProducerOrder,
+        Self::CommittedOrder,
+        Self::EpochsAgree,
+        Self::HighWatermarkMonotone,
+        Self::ReadersSeeCommitted,
+        Self::InSyncHoldsCommitted,
+        Self::ElectedIsEligible,
+        Self::MetadataIsSound,
+        Self::Truncation,
+        Self::LogRecovers,
+        Self::Settles,
+    ];
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// What was seen.
+    pub how: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.invariant, self.how)
+    }
+}
+
 /// What has been promised.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -36,18 +115,24 @@ pub(crate) struct Checker {
     pub(crate) led_by: BTreeMap<(TopicPartition, LeaderEpoch), NodeId>,
     /// How many committed batches a broker's log is known to agree with.
     pub(crate) agreed: BTreeMap<(NodeId, TopicPartition), usize>,
-    violation: Option<String>,
+    /// Where each epoch starts in what is committed.
+    pub(crate) epochs: BTreeMap<TopicPartition, Vec<(LeaderEpoch, Offset)>>,
+    /// How many batches of each producer are committed.
+    pub(crate) produced: BTreeMap<usize, usize>,
+    /// The high watermark that each process had last.
+    pub(crate) high_watermarks: BTreeMap<(NodeId, TopicPartition), Offset>,
+    violation: Option<Violation>,
 }
 
 impl Checker {
     /// A promise is broken. The first one counts.
-    pub(crate) fn fail(&mut self, how: String) {
-        self.violation.get_or_insert(how);
+    pub(crate) fn fail(&mut self, invariant: Invariant, how: String) {
+        self.violation.get_or_insert(Violation { invariant, how });
     }
 
     /// The promise that is broken, if one is.
-    pub(crate) fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
     }
 
     /// Leaderships that there were.

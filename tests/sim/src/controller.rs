@@ -1,6 +1,10 @@
 //! The controller: the real decisions ([`Image::apply`]) on one reliable log, with the liveness of brokers
 //! judged by their heartbeats.
 
+use crate::activity::{Activity, Counts};
+use crate::checker::Invariant;
+use crate::invariants::broken_by_entry;
+use crate::plant::{self, Plant};
 use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
@@ -18,6 +22,11 @@ pub(crate) struct Controller {
     pub(crate) log: Vec<MetadataCommand>,
     /// What they say.
     pub(crate) image: Image,
+    /// What an entry broke.
+    pub(crate) broken: Option<(Invariant, String)>,
+    /// What entries did.
+    pub(crate) counts: Counts,
+    plant: Option<Plant>,
     heard_us: BTreeMap<BrokerId, u64>,
 }
 
@@ -38,8 +47,8 @@ fn topic() -> TopicId {
 
 impl Controller {
     /// A cluster of `brokers` that nobody has registered with.
-    pub(crate) fn new(brokers: i32) -> Self {
-        let mut controller = Self::default();
+    pub(crate) fn new(brokers: i32, plant: Option<Plant>) -> Self {
+        let mut controller = Self { plant, ..Self::default() };
         let members = (0..brokers).map(|id| member(BrokerId(id))).collect();
         let cluster_id = chronik_core::ids::ClusterId(uuid::Uuid::from_u128(1));
         let created = controller.apply(MetadataCommand::CreateCluster { cluster_id, members });
@@ -50,9 +59,28 @@ impl Controller {
     /// Appends an entry.
     pub(crate) fn apply(&mut self, command: MetadataCommand) -> Outcome {
         let offset = MetadataOffset(self.log.len() as u64 + 1);
-        let (outcome, _) = self.image.apply(offset, &command);
+        let before = self.image.clone();
+        let (outcome, _) = plant::apply(&mut self.image, offset, &command, self.plant);
         self.log.push(command);
+        self.broken = self.broken.take().or_else(|| broken_by_entry(&before, &self.image));
+        self.count(&before);
         outcome
+    }
+
+    fn count(&mut self, before: &Image) {
+        for (tp, _, now) in self.image.partitions() {
+            let Some(old) = before.partition(tp) else { continue };
+            if let Some(elected) = now.leader.filter(|_| now.leader != old.leader) {
+                let eligible = !old.isr.contains(&elected);
+                self.counts.note(if eligible { Activity::ElectionOfEligible } else { Activity::Election });
+            }
+            if now.isr.len() < old.isr.len() {
+                self.counts.note(Activity::IsrShrink);
+            }
+            if now.isr.len() > old.isr.len() && now.leader == old.leader {
+                self.counts.note(Activity::IsrExpand);
+            }
+        }
     }
 
     /// Creates the topic if it is not there and can be.
@@ -105,6 +133,7 @@ impl Controller {
             .filter_map(|b| Some((b.id, b.epoch?)))
             .collect();
         for (id, epoch) in silent {
+            self.counts.note(Activity::Fenced);
             let fenced = self.apply(MetadataCommand::Fence { id, epoch });
             debug_assert!(fenced.is_ok(), "its registration was just looked at");
         }

@@ -1,6 +1,8 @@
 //! What goes wrong, and how it ends.
 
-use crate::network::NodeId;
+use crate::activity::Activity;
+use crate::checker::Invariant;
+use crate::network::{FAST_US, NodeId};
 use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
@@ -11,13 +13,15 @@ pub(crate) struct Faults {
     /// Microseconds between two faults, at most.
     gap_us: u64,
     count: usize,
-    over: bool,
+    pub(crate) over: bool,
 }
 
 impl Faults {
     /// As the seed has it.
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        Self { gap_us: rng.within(100_000, 2_000_000), count: 0, over: false }
+        // A few worlds are so rough that most of their leaderships end before anyone hears of them.
+        let gap_us = if rng.per_mille(200) { rng.within(30_000, 150_000) } else { rng.within(100_000, 2_000_000) };
+        Self { gap_us, count: 0, over: false }
     }
 
     /// Faults so far.
@@ -40,6 +44,7 @@ impl World {
             3 => self.crash_all(),
             4 => self.stop(node),
             5 if node != other => {
+                self.counts.note(Activity::Cut);
                 note!(self, "cut b{node} to b{other}");
                 self.network.cut.insert((node, other));
                 if self.rng.per_mille(500) {
@@ -47,12 +52,17 @@ impl World {
                 }
             }
             6 => {
+                self.counts.note(Activity::ControllerLost);
                 note!(self, "b{node} loses the controller");
                 self.network.without_controller.insert(node);
             }
-            7 => self.nodes[node].slow_until_us = self.now_us + self.rng.within(100_000, 3_000_000),
+            7 => {
+                self.counts.note(Activity::SlowDisk);
+                self.nodes[node].slow_until_us = self.now_us + self.rng.within(100_000, 3_000_000);
+            }
             8 => {
                 let ahead = self.rng.within(1_000, 2_000_000);
+                self.counts.note(Activity::ClockJump);
                 note!(self, "b{node}'s clock jumps by {ahead}");
                 self.nodes[node].clock_ahead_us += ahead;
             }
@@ -78,6 +88,7 @@ impl World {
     pub(crate) fn crash(&mut self, node: NodeId) {
         let Some(process) = self.nodes[node].process.take() else { return };
         note!(self, "b{node} crashes");
+        self.counts.note(Activity::Crash);
         let Self { nodes, rng, .. } = self;
         let mut unfinished = process.syncing;
         // Of what only waited, nothing is on the disk, but an unlucky moment may lie just after the round began.
@@ -85,10 +96,15 @@ impl World {
             unfinished = process.queue;
         }
         nodes[node].disk.crash(&unfinished, rng);
+        if !unfinished.is_empty() {
+            self.counts.note(Activity::CrashInWrite);
+        }
+        let nodes = &mut self.nodes;
         nodes[node].stopped_until_us = 0;
         self.reset_all_of(node);
         if self.rng.per_mille(150) && self.may_lose_disk(node) {
             note!(self, "b{node} loses its disk");
+            self.counts.note(Activity::DiskLost);
             let n = &mut self.nodes[node];
             n.disk.wipe(&mut self.rng);
             n.directory = directory_id(self.rng.any());
@@ -100,6 +116,7 @@ impl World {
 
     fn crash_all(&mut self) {
         if self.rng.per_mille(300) {
+            self.counts.note(Activity::CrashOfAll);
             for node in 0..self.nodes.len() {
                 self.crash(node);
             }
@@ -110,6 +127,7 @@ impl World {
     fn stop(&mut self, node: NodeId) {
         if self.nodes[node].process.is_some() {
             let until = self.now_us + self.rng.within(100_000, 3_000_000);
+            self.counts.note(Activity::Stop);
             note!(self, "b{node} stops until {until}");
             self.nodes[node].stopped_until_us = until;
         }
@@ -121,10 +139,13 @@ impl World {
             return;
         }
         if let Err(how) = self.nodes[node].start() {
-            self.checker.fail(format!("broker {node}'s log: {how}"));
+            self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
         note!(self, "b{node} starts");
+        if !self.nodes[node].durable.is_empty() {
+            self.counts.note(Activity::Recovery);
+        }
         self.forget_checked(node);
         let incarnation = self.nodes[node].incarnation;
         self.within(1_000, 20_000, Happening::Tick(node, incarnation));
@@ -151,6 +172,7 @@ impl World {
         self.faults.over = true;
         self.network.cut.clear();
         self.network.without_controller.clear();
+        self.network.slowest_us = FAST_US;
         for node in 0..self.nodes.len() {
             self.nodes[node].slow_until_us = 0;
             self.resume(node);

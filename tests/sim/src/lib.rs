@@ -1,6 +1,7 @@
 //! The deterministic simulator: brokers with their real replicas, controller and logs, in a world whose time,
 //! network, disks and chance follow from a seed. Rules of the contract are looked at after every step.
 
+mod activity;
 mod checker;
 mod clients;
 mod controller;
@@ -11,13 +12,19 @@ mod membership;
 mod network;
 mod node;
 mod options;
+mod plant;
+mod rerun;
 mod rng;
 mod shell;
 mod storage;
 mod trace;
 mod world;
 
+pub use activity::{Activity, Counts};
+pub use checker::{Invariant, Violation};
 pub use options::{Disks, Options, Report};
+pub use plant::Plant;
+pub use rerun::{confirmed, run_and_explain};
 pub use world::World;
 
 /// Runs one seed.

@@ -1,10 +1,11 @@
 //! What a broker's shell does with connections: dials, carries frames, notices that they broke.
 
+use crate::activity::Activity;
 use crate::network::{Frame, Message, NodeId};
+use crate::plant::Plant;
 use crate::world::{Happening, World, note};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicPartition};
 use chronik_core::replication::{Event, FollowerMessage, LeaderMessage, StreamId};
-use std::collections::BTreeSet;
 
 /// A connection that carries nothing for so long is given up by both ends.
 const KEEP_ALIVE_US: u64 = 1_000_000;
@@ -19,8 +20,7 @@ impl World {
         match (leader, to) {
             (Some(id), Some(to)) => {
                 process.follows.insert(tp, id);
-                if process.connected.contains(&to) {
-                    let stream = process.next_stream();
+                if let Some(stream) = process.connected.get(&to).copied() {
                     process.inbox.push_back((tp, Event::LeaderConnected { leader: id, stream }));
                 }
             }
@@ -30,28 +30,27 @@ impl World {
         }
     }
 
-    /// Dials the leaders that are to be followed, and gives up connections that are cut.
+    /// Dials every other broker, whether it is to be followed or not, and gives up connections that are cut.
     pub(crate) fn dial(&mut self, node: NodeId) {
         self.give_up_cut(node);
-        let Some(process) = &self.nodes[node].process else { return };
-        let Some(broker_epoch) = process.epoch else { return };
-        let wanted: BTreeSet<BrokerId> = process.follows.values().copied().collect();
-        for leader in wanted {
-            let Some(to) = self.node_of(leader) else { continue };
+        let Some(broker_epoch) = self.nodes[node].process.as_ref().and_then(|p| p.epoch) else { return };
+        for to in (0..self.nodes.len()).filter(|to| *to != node) {
+            let leader = self.nodes[to].id;
             let reachable = self.nodes[to].process.is_some() && self.nodes[to].stopped_until_us <= self.now_us;
-            let known = self.nodes[node].process.as_ref().is_some_and(|p| p.connected.contains(&to));
+            let known = self.nodes[node].process.as_ref().is_some_and(|p| p.connected.contains_key(&to));
             if !reachable || known || self.network.is_cut(node, to) {
                 continue;
             }
-            self.network.connect(node, to, broker_epoch);
-            note!(self, "b{node} connects to b{to}");
+            let repeats = self.options.plant == Some(Plant::StreamsRepeat);
             let Some(process) = &mut self.nodes[node].process else { return };
-            process.connected.insert(to);
+            let stream = process.next_stream(to, repeats);
+            process.connected.insert(to, stream);
             let tps: Vec<_> = process.follows.iter().filter(|(_, id)| **id == leader).map(|(tp, _)| *tp).collect();
             for tp in tps {
-                let stream = process.next_stream();
                 process.inbox.push_back((tp, Event::LeaderConnected { leader, stream }));
             }
+            self.network.connect(node, to, broker_epoch, stream);
+            note!(self, "b{node} connects to b{to}");
         }
         self.drain(node);
     }
@@ -78,6 +77,7 @@ impl World {
         let Some(connection) = self.network.connections.remove(&ends) else { return };
         let (follower, leader) = ends;
         note!(self, "connection b{follower} to b{leader} breaks");
+        self.counts.note(Activity::ConnectionReset);
         let incarnations = (self.nodes[follower].incarnation, self.nodes[leader].incarnation);
         let (from_follower, from_leader) = ((leader, incarnations.1), (follower, incarnations.0));
         for (frames, to, from) in [(connection.up, from_follower, follower), (connection.down, from_leader, leader)] {
@@ -85,15 +85,16 @@ impl World {
                 continue;
             }
             let mut at = self.now_us;
-            let slowest = [5_000, 50_000, 1_000_000][self.rng.index(3)];
+            let slowest = [5_000, 50_000, 500_000, 3_000_000][self.rng.index(4)];
             for frame in frames {
                 at += self.rng.within(1, slowest);
+                self.counts.note(Activity::LateFrame);
                 self.at(at, Happening::ArriveLate(to, from, connection.broker_epoch, frame));
             }
         }
         self.within(0, 50_000, Happening::FollowerLost(follower, incarnations.0, leader));
-        let streams = connection.streams.into_iter().collect();
-        self.within(0, 100_000, Happening::LeaderLost(leader, incarnations.1, follower, streams));
+        let late = if self.rng.per_mille(200) { KEEP_ALIVE_US } else { 100_000 };
+        self.within(0, late, Happening::LeaderLost(leader, incarnations.1, follower, connection.stream));
     }
 
     /// Breaks all connections of a broker.
@@ -116,16 +117,11 @@ impl World {
         self.drain(node);
     }
 
-    pub(crate) fn leader_lost(
-        &mut self,
-        node: NodeId,
-        incarnation: u64,
-        follower: NodeId,
-        streams: Vec<(TopicPartition, StreamId)>,
-    ) {
+    pub(crate) fn leader_lost(&mut self, node: NodeId, incarnation: u64, follower: NodeId, stream: StreamId) {
         let follower = self.nodes[follower].id;
         let Some(process) = self.process(node, incarnation) else { return };
-        for (tp, stream) in streams {
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
             process.inbox.push_back((tp, Event::StreamClosed { follower, stream }));
         }
         self.drain(node);
@@ -140,14 +136,13 @@ impl World {
         message: FollowerMessage,
     ) {
         let Some(to) = self.node_of(leader) else { return };
-        let Some(connection) = self.network.connections.get_mut(&(node, to)) else { return };
-        if matches!(message, FollowerMessage::Subscribe { .. }) {
-            connection.streams.insert((tp, stream));
-        }
+        let Some(connection) = self.network.connections.get_mut(&(node, to)).filter(|c| c.stream == stream) else {
+            return;
+        };
         connection.up.push_back(Frame { tp, leader_epoch, stream, message: Message::Up(message) });
         if connection.up.len() == 1 {
-            let id = connection.id;
-            self.within(50, 3_000, Happening::Arrive((node, to), id, true));
+            let (id, slowest_us) = (connection.id, self.network.slowest_us);
+            self.within(50, slowest_us, Happening::Arrive((node, to), id, true));
         }
     }
 
@@ -160,10 +155,9 @@ impl World {
         message: LeaderMessage,
     ) {
         let Some(to) = self.node_of(follower) else { return };
-        let Some(connection) = self.network.connections.get_mut(&(to, node)) else { return };
-        if !connection.streams.contains(&(tp, stream)) {
+        let Some(connection) = self.network.connections.get_mut(&(to, node)).filter(|c| c.stream == stream) else {
             return;
-        }
+        };
         if let LeaderMessage::Batches { batches, .. } = &message
             && let Some(first) = batches.first()
         {
@@ -174,6 +168,7 @@ impl World {
             }
             let full = self.network.connections.get(&(to, node)).is_some_and(|c| c.full);
             if full {
+                self.counts.note(Activity::SendRefused);
                 let event = Event::SendRefused { follower, stream, from: first.header().base_offset };
                 if let Some(process) = &mut self.nodes[node].process {
                     process.inbox.push_back((tp, event));
@@ -184,18 +179,19 @@ impl World {
         let Some(connection) = self.network.connections.get_mut(&(to, node)) else { return };
         connection.down.push_back(Frame { tp, leader_epoch, stream, message: Message::Down(message) });
         if connection.down.len() == 1 {
-            let id = connection.id;
-            self.within(50, 3_000, Happening::Arrive((to, node), id, false));
+            let (id, slowest_us) = (connection.id, self.network.slowest_us);
+            self.within(50, slowest_us, Happening::Arrive((to, node), id, false));
         }
     }
 
     pub(crate) fn writable(&mut self, ends: Ends, id: u64) {
         let Some(connection) = self.network.connections.get_mut(&ends).filter(|c| c.id == id) else { return };
         connection.full = false;
-        let streams: Vec<_> = connection.streams.iter().copied().collect();
+        let stream = connection.stream;
         let follower = self.nodes[ends.0].id;
         let Some(process) = &mut self.nodes[ends.1].process else { return };
-        for (tp, stream) in streams {
+        let tps: Vec<_> = process.replicas.keys().copied().collect();
+        for tp in tps {
             process.inbox.push_back((tp, Event::Writable { follower, stream }));
         }
         self.drain(ends.1);

@@ -1,7 +1,7 @@
 //! `chronik-sim --seeds A..B [--steps N] [--trace]`: runs seeds, and says which one breaks a rule.
 
 use anyhow::{Context, Result, bail};
-use chronik_sim::{Options, Report, run};
+use chronik_sim::{Options, Report, run_and_explain};
 use clap::Parser;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -29,9 +29,9 @@ fn seeds(text: &str) -> Result<Range<u64>> {
     Ok(from..to)
 }
 
-fn options(arguments: &Arguments, seed: u64, trace: bool) -> Options {
+fn options(arguments: &Arguments, seed: u64) -> Options {
     let usual = Options::new(seed);
-    Options { steps: arguments.steps.unwrap_or(usual.steps), trace, ..usual }
+    Options { steps: arguments.steps.unwrap_or(usual.steps), trace: arguments.trace, ..usual }
 }
 
 fn print(report: &Report) {
@@ -51,11 +51,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut broken = 0;
     for seed in arguments.seeds.clone() {
-        let mut report = run(options(&arguments, seed, arguments.trace));
-        if report.violation.is_some() && !arguments.trace {
-            // The same again, to have its trace.
-            report = run(options(&arguments, seed, true));
-        }
+        let report = run_and_explain(&options(&arguments, seed));
         for line in &report.lines {
             println!("{line}");
         }

@@ -1,7 +1,9 @@
 //! What a broker's shell has to do with the controller: it registers, is heard, and hears of metadata.
 
+use crate::activity::Activity;
 use crate::controller::{LEASE_US, concerned, member};
 use crate::network::NodeId;
+use crate::plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
@@ -104,7 +106,12 @@ impl World {
         };
         for at in next..next + count {
             let Some(process) = &mut self.nodes[node].process else { return };
-            let (_, changes) = process.image.apply(MetadataOffset(at as u64 + 1), &self.controller.log[at]);
+            let (_, changes) = plant::apply(
+                &mut process.image,
+                MetadataOffset(at as u64 + 1),
+                &self.controller.log[at],
+                self.options.plant,
+            );
             if !process.introduced {
                 self.introduce(node);
                 continue;
@@ -161,11 +168,13 @@ impl World {
         let timeout = self.now_us + ALTER_TIMEOUT_US;
         let lost = !self.reaches_controller(node) || self.rng.per_mille(100);
         if lost {
+            self.counts.note(Activity::IsrChangeLost);
             self.at(timeout, Happening::AlterFailed(node, incarnation, tp, epoch, false));
         } else if self.rng.per_mille(100) {
             self.at(timeout, Happening::AlterFailed(node, incarnation, tp, epoch, false));
             // Nobody waits for its answer any more.
-            self.within(100, 600_000, Happening::AlterPartition(node, 0, tp, command));
+            self.counts.note(Activity::IsrChangeLate);
+            self.within(100, 3_000_000, Happening::AlterPartition(node, 0, tp, command));
         } else {
             self.within(100, 5_000, Happening::AlterPartition(node, incarnation, tp, command));
         }
@@ -190,6 +199,7 @@ impl World {
                 self.within(100, 5_000, Happening::AlterFailed(node, incarnation, tp, partition_epoch, true));
             }
             _ if answer_lost => {
+                self.counts.note(Activity::IsrAnswerLost);
                 let timeout = self.now_us + ALTER_TIMEOUT_US;
                 self.at(timeout, Happening::AlterFailed(node, incarnation, tp, partition_epoch, false));
             }

@@ -4,6 +4,9 @@ use chronik_core::ids::{BrokerEpoch, LeaderEpoch, TopicPartition};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// How long a frame takes at most on a network that is well.
+pub(crate) const FAST_US: u64 = 3_000;
+
 /// A broker by its place in the world.
 pub(crate) type NodeId = usize;
 
@@ -40,8 +43,9 @@ pub(crate) struct Connection {
     pub(crate) up: VecDeque<Frame>,
     /// Towards the follower.
     pub(crate) down: VecDeque<Frame>,
-    /// Subscriptions made over it.
-    pub(crate) streams: BTreeSet<(TopicPartition, StreamId)>,
+    /// Under which all subscriptions over it are made, as in a broker: it outlives leaderships, and a connection to
+    /// another leader may have the same.
+    pub(crate) stream: StreamId,
     /// It takes no batches from the leader for now.
     pub(crate) full: bool,
     /// Since when one of its directions is cut.
@@ -57,24 +61,32 @@ pub(crate) struct Network {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// Brokers that the controller does not hear, and that do not hear it.
     pub(crate) without_controller: BTreeSet<NodeId>,
+    /// How long the first frame of a burst takes at most, in microseconds. What is on its way when a connection breaks is
+    /// what may arrive late, so some worlds have to have much of it.
+    pub(crate) slowest_us: u64,
     next_id: u64,
 }
 
 impl Network {
+    /// A network on which a frame takes so long at most.
+    pub(crate) fn new(slowest_us: u64) -> Self {
+        Self { slowest_us, ..Self::default() }
+    }
+
     /// Whether either direction between two brokers is cut.
     pub(crate) fn is_cut(&self, a: NodeId, b: NodeId) -> bool {
         self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
     }
 
     /// Connects a follower to a leader.
-    pub(crate) fn connect(&mut self, follower: NodeId, leader: NodeId, broker_epoch: BrokerEpoch) {
+    pub(crate) fn connect(&mut self, follower: NodeId, leader: NodeId, broker_epoch: BrokerEpoch, stream: StreamId) {
         self.next_id += 1;
         let connection = Connection {
             id: self.next_id,
             broker_epoch,
             up: VecDeque::new(),
             down: VecDeque::new(),
-            streams: BTreeSet::new(),
+            stream,
             full: false,
             cut_since_us: None,
         };

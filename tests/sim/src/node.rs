@@ -9,7 +9,7 @@ use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::Op;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// One broker.
@@ -52,14 +52,14 @@ pub(crate) struct Process {
     pub(crate) image: Image,
     /// Whom each partition's replica wants to follow.
     pub(crate) follows: BTreeMap<TopicPartition, BrokerId>,
-    /// The leaders that it takes itself to be connected to.
-    pub(crate) connected: BTreeSet<NodeId>,
+    /// The leaders that it takes itself to be connected to, and under which stream.
+    pub(crate) connected: BTreeMap<NodeId, StreamId>,
     /// Its replicas know of the metadata that it has applied.
     pub(crate) introduced: bool,
     /// Its replicas may lead until then, by its own clock.
     pub(crate) lease: Instant,
-    /// The last stream id that was given out.
-    pub(crate) last_stream: u32,
+    /// How many connections it has made to each leader.
+    pub(crate) dialled: BTreeMap<NodeId, u32>,
     /// Who asked for what is pending.
     pub(crate) tickets: BTreeMap<Ticket, Asked>,
     /// The last ticket that was given out.
@@ -114,10 +114,10 @@ impl Node {
             epoch: None,
             image: Image::default(),
             follows: BTreeMap::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             introduced: false,
             lease: Instant::default(),
-            last_stream: 0,
+            dialled: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
             inbox: VecDeque::new(),
@@ -138,10 +138,12 @@ pub(crate) fn directory_id(random: u64) -> DirectoryId {
 }
 
 impl Process {
-    /// A new subscription's id.
-    pub(crate) fn next_stream(&mut self) -> StreamId {
-        self.last_stream += 1;
-        StreamId::new(self.epoch.unwrap_or_default(), self.last_stream)
+    /// The id of a new connection to that leader; `repeats` if a later process is to use it again.
+    pub(crate) fn next_stream(&mut self, leader: NodeId, repeats: bool) -> StreamId {
+        let count = self.dialled.entry(leader).or_default();
+        *count += 1;
+        let epoch = self.epoch.filter(|_| !repeats).unwrap_or_default();
+        StreamId::new(epoch, *count)
     }
 
     /// Whether it may tell its replicas of metadata: it is registered, and what it has applied includes that.

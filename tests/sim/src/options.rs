@@ -1,6 +1,8 @@
 //! What a run is made of.
 
-use chronik_core::replication::Fault;
+use crate::activity::Counts;
+use crate::checker::Violation;
+use crate::plant::Plant;
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -13,8 +15,8 @@ pub struct Options {
     pub trace: bool,
     /// What the brokers keep their logs on.
     pub disks: Disks,
-    /// A rule of the replicas to break on purpose.
-    pub plant: Option<Fault>,
+    /// A rule to break on purpose.
+    pub plant: Option<Plant>,
 }
 
 /// What the brokers keep their logs on.
@@ -50,8 +52,10 @@ pub struct Report {
     pub elections: usize,
     /// Faults that were injected.
     pub faults: usize,
+    /// What happened how often.
+    pub counts: Counts,
     /// The broken rule, if one was seen.
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
     /// What happened, if it was asked for.
     pub lines: Vec<String>,
 }

@@ -1,7 +1,10 @@
 //! What a broker's shell does for its replicas: it carries events in and commands out.
 
+use crate::activity::Activity;
+use crate::checker::Invariant;
 use crate::network::NodeId;
 use crate::node::{Asked, Node, Process, config};
+use crate::plant::Plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
@@ -32,7 +35,7 @@ impl World {
 
     /// The replica of a partition, made from the log if there is none yet.
     pub(crate) fn ensure_replica(&mut self, node: NodeId, tp: TopicPartition) {
-        let (id, plant) = (self.nodes[node].id, self.options.plant);
+        let (id, plant) = (self.nodes[node].id, self.options.plant.and_then(Plant::fault));
         let Some(process) = &mut self.nodes[node].process else { return };
         if !process.replicas.contains_key(&tp) {
             let mut replica = Replica::new(id, config(), process.log_state(tp));
@@ -80,20 +83,32 @@ impl World {
             }
             Command::Truncate { to } => {
                 note!(self, "b{node} p{} truncates to {to}", tp.partition);
+                self.counts.note(Activity::Truncation);
                 self.check_truncation(node, tp, to);
                 self.write(node, Op::Truncate { partition: tp, to });
             }
-            Command::Reply { ticket, result } => match process.tickets.remove(&ticket) {
-                Some(asked) => self.reply(node, tp, asked, result),
-                None => self.checker.fail(format!("broker {node} answered {ticket:?} twice")),
-            },
+            Command::Reply { ticket, result } => {
+                if let Some(asked) = process.tickets.remove(&ticket) {
+                    self.reply(node, tp, asked, result);
+                } else {
+                    let how = format!("broker {node} answered {ticket:?} twice");
+                    self.checker.fail(Invariant::AnsweredOnce, how);
+                }
+            }
             Command::Send { follower, stream, leader_epoch, message } => {
                 self.send_down(node, tp, (follower, stream), leader_epoch, message);
             }
             Command::Read { follower, stream, from, max_bytes } => {
                 let batches = process.read(tp, from, max_bytes);
+                self.counts.note(Activity::CatchUpRead);
                 let event = Event::ReadDone { follower, stream, batches };
-                self.within(10, 2_000, Happening::Replica(node, incarnation, tp, event));
+                // A slow one may end after the leadership for which it was made.
+                let slow = !self.faults.over && self.rng.per_mille(50);
+                if slow {
+                    self.counts.note(Activity::SlowRead);
+                }
+                let slowest = if slow { 2_000_000 } else { 2_000 };
+                self.within(10, slowest, Happening::Replica(node, incarnation, tp, event));
             }
             Command::ToLeader { leader, leader_epoch, stream, message } => {
                 self.send_up(node, tp, (leader, stream), leader_epoch, message);
@@ -128,7 +143,7 @@ impl World {
         if let Ok(produced) = result {
             self.check_acknowledgement(node, tp, asked, produced.base_offset);
         }
-        self.within(50, 3_000, Happening::Response(asked, result));
+        self.answer(asked, result);
     }
 
     /// A producer's batch arrives.
@@ -142,7 +157,7 @@ impl World {
     ) {
         let Some(process) = self.process(node, incarnation) else { return };
         if !process.replicas.contains_key(&tp) {
-            self.within(50, 3_000, Happening::Response(asked, Err(ProduceError::NotLeader)));
+            self.answer(asked, Err(ProduceError::NotLeader));
             return;
         }
         process.last_ticket += 1;
@@ -178,7 +193,7 @@ impl World {
         let Node { process: Some(process), disk, durable, .. } = &mut self.nodes[node] else { return };
         let ops = std::mem::take(&mut process.syncing);
         if let Err(how) = disk.commit(&ops) {
-            self.checker.fail(format!("broker {node}'s log: {how}"));
+            self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
         let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();

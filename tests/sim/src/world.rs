@@ -1,10 +1,11 @@
 //! Everything there is, and the loop that lets one thing happen after the other.
 
-use crate::checker::Checker;
+use crate::activity::Counts;
+use crate::checker::{Checker, Invariant};
 use crate::clients::{Producer, Reader};
 use crate::controller::{Controller, partitions};
 use crate::faults::Faults;
-use crate::network::{Frame, Network, NodeId};
+use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
 use crate::options::{Disks, Options, Report};
 use crate::rng::Rng;
@@ -13,8 +14,9 @@ use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Event, ProduceError, Produced};
+use chronik_core::replication::{Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Something that will happen. What happens to a process names its incarnation: another one is not concerned.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(crate) enum Happening {
     /// A broker notices that a connection is gone.
     FollowerLost(NodeId, u64, NodeId),
     /// The same, on the leader's side.
-    LeaderLost(NodeId, u64, NodeId, Vec<(TopicPartition, chronik_core::replication::StreamId)>),
+    LeaderLost(NodeId, u64, NodeId, StreamId),
     /// A connection takes batches again.
     Writable((NodeId, NodeId), u64),
     /// A broker's timer.
@@ -77,8 +79,12 @@ pub struct World {
     pub(crate) min_insync: i32,
     pub(crate) producers: Vec<Producer>,
     pub(crate) readers: Vec<Reader>,
+    /// How often a producer that looks around has something to write. Where they write little, more elections and
+    /// crashes fit into a run.
+    pub(crate) writes_per_mille: u64,
     pub(crate) faults: Faults,
     pub(crate) checker: Checker,
+    pub(crate) counts: Counts,
 }
 
 /// After the faults, all must be well within so much time.
@@ -89,7 +95,10 @@ impl World {
     pub fn new(options: Options) -> Self {
         match options.disks {
             Disks::Model => Self::on(options, |_| Box::<ModelDisk>::default()),
-            Disks::Simulated => Self::on(options, |seed| Box::new(SimulatedLog::new(seed))),
+            Disks::Simulated => {
+                let plant = options.plant;
+                Self::on(options, |seed| Box::new(SimulatedLog::new(seed, plant)))
+            }
         }
     }
 
@@ -112,14 +121,16 @@ impl World {
             queue: BTreeMap::new(),
             trace: Trace::new(options.trace),
             nodes,
-            network: Network::default(),
-            controller: Controller::new(brokers),
+            network: Network::new([FAST_US, FAST_US, 20_000, 80_000][rng.index(4)]),
+            controller: Controller::new(brokers, options.plant),
             partitions,
             min_insync,
             producers,
             readers,
+            writes_per_mille: [600, 600, 100][rng.index(3)],
             faults: Faults::new(&mut rng),
             checker: Checker::default(),
+            counts: Counts::default(),
             rng,
             options,
         };
@@ -161,8 +172,7 @@ impl World {
             let Some(((at, _), what)) = self.queue.pop_first() else { break };
             self.now_us = at;
             self.steps += 1;
-            self.happen(what);
-            self.check_all();
+            self.happen_and_check(what);
             match healed_us {
                 None if self.steps >= self.options.steps => {
                     self.heal();
@@ -170,7 +180,8 @@ impl World {
                 }
                 Some(since) if self.now_us - since > HEALING_US => {
                     let why = self.unsettled().unwrap_or_default();
-                    self.checker.fail(format!("not settled {HEALING_US} us after the last fault: {why}"));
+                    let how = format!("not settled {HEALING_US} us after the last fault: {why}");
+                    self.checker.fail(Invariant::Settles, how);
                 }
                 Some(_) => settled = self.steps.is_multiple_of(64) && self.unsettled().is_none(),
                 None => {}
@@ -179,7 +190,22 @@ impl World {
         self.report()
     }
 
+    /// The product asserts its own rules; whatever breaks one is to be named with its seed.
+    fn happen_and_check(&mut self, what: Happening) {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.happen(what);
+            self.check_all();
+        }));
+        if let Err(panic) = done {
+            let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let how = panic.downcast_ref::<String>().cloned().or(literal).unwrap_or_default();
+            self.checker.fail(Invariant::NoPanic, how);
+        }
+    }
+
     fn report(mut self) -> Report {
+        let counts = self.controller.counts.clone();
+        self.counts.add(&counts);
         if self.checker.violation().is_none() {
             self.check_at_rest();
         }
@@ -191,7 +217,8 @@ impl World {
             acknowledged: self.producers.iter().map(Producer::acknowledged).sum(),
             elections: self.checker.leaderships(),
             faults: self.faults.count(),
-            violation: self.checker.violation().map(str::to_owned),
+            counts: self.counts,
+            violation: self.checker.violation().cloned(),
             lines: self.trace.lines().to_vec(),
         }
     }
@@ -208,7 +235,7 @@ impl World {
             Happening::Arrive(ends, id, up) => self.arrive(ends, id, up),
             Happening::ArriveLate((node, inc), from, epoch, frame) => self.arrive_late((node, inc), from, epoch, frame),
             Happening::FollowerLost(node, inc, leader) => self.follower_lost(node, inc, leader),
-            Happening::LeaderLost(node, inc, follower, streams) => self.leader_lost(node, inc, follower, streams),
+            Happening::LeaderLost(node, inc, follower, stream) => self.leader_lost(node, inc, follower, stream),
             Happening::Writable(ends, id) => self.writable(ends, id),
             Happening::Tick(node, inc) => self.tick(node, inc),
             Happening::Synced(node, inc) => self.synced(node, inc),

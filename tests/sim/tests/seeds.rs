@@ -1,6 +1,6 @@
 //! Runs that must keep all rules.
 
-use chronik_sim::{Disks, Options, Report, run};
+use chronik_sim::{Activity, Counts, Disks, Options, Report, run};
 
 fn all_keep_the_rules(options: impl Iterator<Item = Options>) -> Vec<Report> {
     let reports: Vec<Report> = options.map(run).collect();
@@ -10,26 +10,70 @@ fn all_keep_the_rules(options: impl Iterator<Item = Options>) -> Vec<Report> {
     reports
 }
 
+/// How often it happens at least in 400 seeds: about a third of what they show, as chance may have it otherwise when a
+/// run changes, and more than would be left if its cause were gone.
+fn floor(activity: Activity) -> usize {
+    match activity {
+        Activity::Crash => 2_500,
+        Activity::CrashInWrite | Activity::DiskLost | Activity::Election => 250,
+        Activity::CrashOfAll | Activity::Stop => 600,
+        Activity::Cut => 1_400,
+        Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump => 2_000,
+        Activity::ConnectionReset | Activity::ProducerTimeout => 5_000,
+        Activity::LateFrame => 800,
+        Activity::SendRefused => 8_000,
+        Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
+        Activity::IsrChangeLost => 300,
+        Activity::IsrChangeLate | Activity::IsrAnswerLost => 130,
+        Activity::ElectionOfEligible | Activity::IsrExpand => 1_000,
+        Activity::Truncation => 110,
+        Activity::CatchUpRead => 140_000,
+        Activity::Acknowledged => 120_000,
+        Activity::RetryAcknowledged => 6_000,
+        Activity::Refused => 60_000,
+        Activity::Read => 30_000,
+    }
+}
+
+/// A world in which nothing happens would keep all rules too.
+fn much_has_happened(reports: &[Report]) {
+    let mut sum = Counts::default();
+    for report in reports {
+        sum.add(&report.counts);
+    }
+    let rare: Vec<String> = Activity::ALL
+        .iter()
+        .filter(|activity| sum.of(**activity) < floor(**activity))
+        .map(|activity| format!("{activity:?}: {} times, not {}", sum.of(*activity), floor(*activity)))
+        .collect();
+    assert!(rare.is_empty(), "{}", rare.join("\n"));
+}
+
+/// Nor do a few busy seeds stand for many in which nothing happens.
+fn most_are_busy(reports: &[Report]) {
+    let most = reports.len() * 9 / 10;
+    for (what, floor, count) in [
+        ("batches acknowledged", 100, (|r| r.acknowledged) as fn(&Report) -> usize),
+        ("faults", 6, |r| r.faults),
+        ("crashes", 1, |r| r.counts.of(Activity::Crash)),
+        ("ISR changes", 4, |r| r.counts.of(Activity::IsrShrink) + r.counts.of(Activity::IsrExpand)),
+        ("batches read", 40, |r| r.counts.of(Activity::Read)),
+    ] {
+        let busy = reports.iter().filter(|r| count(r) >= floor).count();
+        assert!(busy >= most, "only {busy} of {} seeds have {floor} {what}", reports.len());
+    }
+    let idle: Vec<u64> = reports.iter().filter(|r| r.acknowledged < 20).map(|r| r.seed).collect();
+    assert!(idle.is_empty(), "hardly anything is acknowledged in {idle:?}");
+}
+
 #[test]
 fn hundreds_of_seeds_keep_all_rules_on_the_real_log() {
     let reports = all_keep_the_rules((0..400).map(Options::new));
-    // A world in which nothing happens would keep all rules too.
-    let (acknowledged, faults, elections) =
-        reports.iter().fold((0, 0, 0), |sum, r| (sum.0 + r.acknowledged, sum.1 + r.faults, sum.2 + r.elections));
-    assert!(acknowledged > 50 * reports.len(), "only {acknowledged} batches were acknowledged");
-    assert!(faults > 5 * reports.len(), "only {faults} faults were injected");
-    assert!(elections > 3 * reports.len(), "there were only {elections} leaderships");
+    much_has_happened(&reports);
+    most_are_busy(&reports);
 }
 
 #[test]
 fn a_model_of_the_disk_makes_no_difference_to_the_rules() {
     all_keep_the_rules((5_000..5_200).map(|seed| Options { disks: Disks::Model, ..Options::new(seed) }));
-}
-
-/// Seeds that once broke a rule.
-#[test]
-fn seeds_that_found_something_keep_all_rules_now() {
-    // 213, 216: the end of an old process's connection ended its successor's subscription.
-    let found = [213, 216, 358, 413];
-    all_keep_the_rules(found.map(|seed| Options { disks: Disks::Model, ..Options::new(seed) }).into_iter());
 }

@@ -58,6 +58,11 @@ impl Epochs {
         Some((floor, end))
     }
 
+    /// The epoch of the record at `offset`, which is below the log's end.
+    pub(super) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.0[..self.0.partition_point(|&(_, start)| start <= offset)].last().map(|&(epoch, _)| epoch)
+    }
+
     /// The entries, oldest first.
     pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
         &self.0
@@ -95,6 +100,14 @@ mod tests {
             assert_eq!(map.end_of(LeaderEpoch(asked), Offset(12)), expected, "epoch {asked}");
         }
         assert_eq!(epochs(&[]).end_of(LeaderEpoch(0), Offset(0)), None);
+    }
+
+    #[test]
+    fn each_record_has_the_epoch_that_started_last() {
+        let map = epochs(&[(1, 2), (4, 5)]);
+        for (offset, epoch) in [(1, None), (2, Some(1)), (4, Some(1)), (5, Some(4)), (9, Some(4))] {
+            assert_eq!(map.at(Offset(offset)), epoch.map(LeaderEpoch), "offset {offset}");
+        }
     }
 
     #[test]

@@ -67,8 +67,10 @@ impl Follower {
     }
 
     pub(super) fn heard(&mut self, cx: &mut Context<'_>, epoch: LeaderEpoch, stream: StreamId, message: LeaderMessage) {
-        let stream = if cx.planted(Fault::NoEpochCheck) { self.stream().unwrap_or(stream) } else { stream };
-        if epoch != self.epoch && !cx.planted(Fault::NoEpochCheck) {
+        let anything = cx.planted(Fault::FollowerTakesAnything);
+        let any_stream = anything || cx.planted(Fault::FollowerTakesAnyStream);
+        let stream = if any_stream { self.stream().unwrap_or(stream) } else { stream };
+        if epoch != self.epoch && !anything && !cx.planted(Fault::FollowerTakesAnyEpoch) {
             return;
         }
         match (self.phase, message) {
@@ -173,11 +175,15 @@ impl Follower {
             let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
             let in_epoch =
                 h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
-            if !continues || !(in_epoch || cx.planted(Fault::NoEpochCheck)) {
+            if !continues || !(in_epoch || cx.planted(Fault::FollowerTakesBatchesOfAnyEpoch)) {
                 self.begin_anew(cx);
                 return;
             }
-            cx.log.append(h);
+            if cx.planted(Fault::FollowerForgetsEpochs) {
+                cx.log.append_without_epoch(h);
+            } else {
+                cx.log.append(h);
+            }
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }

@@ -61,7 +61,9 @@ impl Leader {
 
     /// Ends the leadership: nobody is acknowledged by it any more.
     pub(super) fn end(mut self, cx: &mut Context<'_>) {
-        self.pending.fail_all(cx.out);
+        if !cx.planted(Fault::EndIsNotTold) {
+            self.pending.fail_all(cx.out);
+        }
         // No follower can know of an epoch without records, and this log must look as if it had never been.
         cx.log.epochs.drop_from(cx.log.end);
     }
@@ -131,6 +133,9 @@ impl Leader {
         let too_few = acks == Acks::All && self.isr.committed().len() < cx.state().min_insync_replicas;
         let log_start = cx.log.start;
         let check = match cx.log.producers.check(batch.header()) {
+            Check::OutOfOrder if cx.planted(Fault::SequenceGapAccepted) => Check::New,
+            Check::Duplicate(_) if cx.planted(Fault::DuplicateAppended) => Check::New,
+            Check::Duplicate(_) if cx.planted(Fault::DuplicateRefused) => Check::OutOfOrder,
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
             Check::Unknown => match self.gaps.why(batch.header()) {
                 Some(error) => return Err(error),
@@ -184,6 +189,9 @@ impl Leader {
         } else {
             self.pending.push(ticket, acks, end, answer);
         }
+        if reached && cx.planted(Fault::AnsweredTwice) {
+            cx.out.push(Command::Reply { ticket, result: Ok(answer) });
+        }
     }
 
     /// Appends a producer's batch, and pushes it at once to the followers that have all before it.
@@ -228,7 +236,8 @@ impl Leader {
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
             }
             FollowerMessage::Ack { appended, durable } => {
-                let stream = if cx.planted(Fault::NoEpochCheck) { progress.newest().unwrap_or(stream) } else { stream };
+                let any_stream = cx.planted(Fault::LeaderTakesAnyStream) || cx.planted(Fault::LeaderTakesAnything);
+                let stream = if any_stream { progress.newest().unwrap_or(stream) } else { stream };
                 let believe_appended = cx.planted(Fault::AcknowledgeBeforeDurable);
                 if !progress.acknowledge(stream, (appended, durable), believe_appended) {
                     return;
@@ -258,7 +267,9 @@ impl Leader {
         let mut end = from;
         for batch in &batches {
             let h = batch.header();
-            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end {
+            // A slow read may have begun in a former leadership, and bring what was cut off since.
+            let in_log = cx.log.epochs.at(h.base_offset) == Some(h.leader_epoch) || cx.planted(Fault::ReadOfAnyEpoch);
+            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
             }
@@ -303,13 +314,17 @@ impl Leader {
             let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
             let durable =
                 |id| if id == cx.me { Some(own) } else { self.followers.get(&id).and_then(Progress::durable) };
+            let min_insync = if cx.planted(Fault::CommitBelowMinInsync) { 1 } else { cx.state().min_insync_replicas };
             let committed = if cx.planted(Fault::HighWatermarkOverCommittedIsr) {
                 let view = IsrView::committed_at(self.isr.partition_epoch(), self.isr.committed().iter().copied());
-                high_watermark::committed(&view, cx.state().min_insync_replicas, durable)
+                high_watermark::committed(&view, min_insync, durable)
             } else {
-                high_watermark::committed(&self.isr, cx.state().min_insync_replicas, durable)
+                high_watermark::committed(&self.isr, min_insync, durable)
             };
             let committed = committed.map(|to| joining.map_or(to, |end| end.min(to)));
+            if cx.planted(Fault::HighWatermarkGoesBack) {
+                cx.log.high_watermark = committed.map_or(cx.log.high_watermark, |to| to.min(cx.log.high_watermark));
+            }
             if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
                 cx.out.push(Command::Wake);
             }
@@ -365,10 +380,13 @@ impl Leader {
     /// Whether a follower may become a member of the ISR. One that could not stay may not come: while nothing is
     /// committed, a follower that hangs has all that is, and would come and go without end.
     fn may_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        if cx.planted(Fault::NeverRejoins) {
+            return false;
+        }
         let Some(progress) = self.followers.get(&id) else { return false };
         let proven = progress.broker_epoch();
         let due = cx.log.high_watermark.max(self.epoch_start);
-        let reached = progress.durable().is_some_and(|d| d >= due);
+        let reached = progress.durable().is_some_and(|d| d >= due || cx.planted(Fault::JoinsBehind));
         reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
     }
 
@@ -426,7 +444,7 @@ fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) 
         let at_start = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.start };
         return (log_end > cx.log.start).then_some(at_start);
     };
-    if cx.planted(Fault::NoEpochCheck) && log_end <= cx.log.end {
+    if cx.planted(Fault::SubscriptionWithoutEpoch) && log_end <= cx.log.end {
         return None;
     }
     // The leader's own epoch is the newest of all; a follower that has a newer one lost its way altogether.

@@ -117,7 +117,7 @@ impl Replica {
     }
 
     /// Breaks a rule on purpose.
-    #[cfg(feature = "planted-faults")]
+    #[cfg(any(test, feature = "planted-faults"))]
     pub fn plant(&mut self, fault: Option<Fault>) {
         self.fault = fault;
     }
@@ -242,7 +242,8 @@ impl Replica {
             Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message } => {
                 let subscribes = matches!(message, FollowerMessage::Subscribe { .. });
                 let known = self.state.leader_epoch;
-                let any_epoch = self.fault == Some(Fault::NoEpochCheck) && !subscribes;
+                let planted = |fault| self.fault == Some(fault) && !subscribes;
+                let any_epoch = planted(Fault::LeaderTakesAnyEpoch) || planted(Fault::LeaderTakesAnything);
                 if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch || any_epoch) {
                     self.in_role(now, event, out);
                 } else if subscribes && leader_epoch > known && self.has_room_for_early(follower) {
@@ -265,6 +266,8 @@ impl Replica {
     /// committed because its high watermark has not reached the start of its epoch.
     pub fn high_watermark(&self) -> Option<Offset> {
         match &self.role {
+            Role::Leader(_) if self.fault == Some(Fault::ReadBeyondHighWatermark) => Some(self.log.end),
+            Role::Leader(_) if self.fault == Some(Fault::ReadBeforeEpochStart) => Some(self.log.high_watermark),
             Role::Leader(leader) => Some(self.log.high_watermark).filter(|hw| *hw >= leader.epoch_start),
             _ => None,
         }
@@ -273,7 +276,9 @@ impl Replica {
     /// The leadership's epoch, while this replica leads and its lease holds.
     pub fn leadership(&self, now: Instant) -> Option<LeaderEpoch> {
         match &self.role {
-            Role::Leader(leader) if now < self.lease => Some(leader.epoch),
+            Role::Leader(leader) if now < self.lease || self.fault == Some(Fault::ReadsIgnoreLease) => {
+                Some(leader.epoch)
+            }
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! An idempotent producer with `acks=all` that keeps up to five batches in flight, retries in order, and learns
 //! of leaders from brokers whose metadata lags.
 
+use crate::activity::Activity;
 use crate::node::Asked;
 use crate::world::{Happening, World, note};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -29,6 +30,8 @@ pub(crate) struct Producer {
     failed: bool,
     /// Requests of one connection arrive in order.
     last_arrival_us: u64,
+    /// And so do their answers.
+    last_answer_us: u64,
     next_sequence: i32,
 }
 
@@ -36,9 +39,11 @@ pub(crate) struct Producer {
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     /// As it is sent.
-    pub(crate) batch: RecordBatch,
+    pub(crate) sent: RecordBatch,
     /// Where it was acknowledged to be.
     pub(crate) acknowledged: Option<Offset>,
+    /// The connection over which it was sent first.
+    first_sent_on: Option<u64>,
 }
 
 impl Producer {
@@ -55,6 +60,7 @@ impl Producer {
             in_flight: VecDeque::new(),
             failed: false,
             last_arrival_us: 0,
+            last_answer_us: 0,
             next_sequence: 0,
         }
     }
@@ -83,14 +89,14 @@ impl Producer {
         let batch =
             BatchBuilder::new(count).payload(payload).producer(self.index as i64 + 1, 0, self.next_sequence).build();
         self.next_sequence += count;
-        self.batches.push(Batch { batch, acknowledged: None });
+        self.batches.push(Batch { sent: batch, acknowledged: None, first_sent_on: None });
     }
 }
 
 impl World {
     /// A producer sends what it can, or finds that it waited too long.
     pub(crate) fn producer(&mut self, n: usize) {
-        let writes = self.steps < self.options.steps && self.rng.per_mille(600);
+        let writes = self.steps < self.options.steps && self.rng.per_mille(self.writes_per_mille);
         if writes {
             let (count, payload) = (self.rng.within(1, 3) as i32, self.rng.within(21, 200) as usize);
             self.producers[n].new_batch(count, payload);
@@ -98,6 +104,7 @@ impl World {
         let now_us = self.now_us;
         let p = &mut self.producers[n];
         if p.in_flight.front().is_some_and(|(_, deadline)| *deadline <= now_us) {
+            self.counts.note(Activity::ProducerTimeout);
             p.connection += 1;
             p.in_flight.clear();
             p.failed = true;
@@ -126,10 +133,11 @@ impl World {
         }
         let number = p.next_to_send;
         p.next_to_send += 1;
+        p.batches[number].first_sent_on.get_or_insert(p.connection);
         p.in_flight.push_back((number, self.now_us + TIMEOUT_US));
         p.last_arrival_us = (self.now_us + delay_us).max(p.last_arrival_us + 1);
         let asked = Asked { producer: n, connection: p.connection, number };
-        let (at, tp, batch) = (p.last_arrival_us, p.tp, p.batches[number].batch.clone());
+        let (at, tp, batch) = (p.last_arrival_us, p.tp, p.batches[number].sent.clone());
         let incarnation = self.nodes[leader].incarnation;
         self.at(at, Happening::Request(leader, incarnation, asked, tp, batch));
         true
@@ -142,6 +150,15 @@ impl World {
         self.node_of(process.image.partition(tp)?.leader?)
     }
 
+    /// Sends an answer on its way.
+    pub(crate) fn answer(&mut self, asked: Asked, result: Result<Produced, ProduceError>) {
+        let at = self.now_us + self.rng.within(50, 3_000);
+        let p = &mut self.producers[asked.producer];
+        p.last_answer_us = at.max(p.last_answer_us + 1);
+        let at = p.last_answer_us;
+        self.at(at, Happening::Response(asked, result));
+    }
+
     /// An answer arrives at a producer.
     pub(crate) fn response(&mut self, asked: Asked, result: Result<Produced, ProduceError>) {
         let p = &mut self.producers[asked.producer];
@@ -152,6 +169,8 @@ impl World {
         p.in_flight.remove(at);
         match result {
             Ok(produced) => {
+                let again = Some(asked.connection) > p.batches[asked.number].first_sent_on;
+                self.counts.note(if again { Activity::RetryAcknowledged } else { Activity::Acknowledged });
                 p.batches[asked.number].acknowledged = Some(produced.base_offset);
                 while p.batches.get(p.first_open).is_some_and(|b| b.acknowledged.is_some()) {
                     p.first_open += 1;
@@ -159,6 +178,7 @@ impl World {
             }
             Err(error) => {
                 p.failed = true;
+                self.counts.note(Activity::Refused);
                 let first = asked.number == p.first_open;
                 note!(self, "producer {} batch {}: {error}", asked.producer, asked.number);
                 self.check_refusal(asked, error, first);

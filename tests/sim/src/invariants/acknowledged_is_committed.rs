@@ -1,6 +1,6 @@
 //! What is acknowledged is committed, where it was said to be, and stays so.
 
-use crate::checker::Committed;
+use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::node::Asked;
 use crate::world::World;
@@ -13,9 +13,12 @@ impl World {
         self.check_one_acknowledges(node, tp);
         // The commit that this acknowledgement follows from may not have been looked at yet.
         self.check_committed_order(node, tp);
-        let Some(sent) = self.producers[asked.producer].batches().get(asked.number) else { return };
-        if let Some(how) = self.missing(tp, &sent.batch, base) {
-            self.checker.fail(format!("broker {node} acknowledges {asked:?} at {base}: {how}"));
+        let Some(batch) = self.producers[asked.producer].batches().get(asked.number) else { return };
+        if let Some(how) = self.missing(tp, &batch.sent, base) {
+            self.checker.fail(
+                Invariant::AcknowledgedIsCommitted,
+                format!("broker {node} acknowledges {asked:?} at {base}: {how}"),
+            );
         }
     }
 
@@ -23,15 +26,15 @@ impl World {
     pub(crate) fn check_acknowledged(&mut self) {
         let mut broken = None;
         for producer in &self.producers {
-            for sent in producer.batches() {
-                let Some(base) = sent.acknowledged else { continue };
-                if let Some(how) = self.missing(producer.partition(), &sent.batch, base) {
+            for batch in producer.batches() {
+                let Some(base) = batch.acknowledged else { continue };
+                if let Some(how) = self.missing(producer.partition(), &batch.sent, base) {
                     broken = Some(format!("an acknowledged batch is lost: {how}"));
                 }
             }
         }
         if let Some(how) = broken {
-            self.checker.fail(how);
+            self.checker.fail(Invariant::AcknowledgedIsCommitted, how);
         }
     }
 
@@ -54,7 +57,7 @@ impl World {
             _ => false,
         };
         if wrong {
-            self.checker.fail(format!("{asked:?} is refused: {error}"));
+            self.checker.fail(Invariant::RightRefusals, format!("{asked:?} is refused: {error}"));
         }
     }
 }

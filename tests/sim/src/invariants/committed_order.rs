@@ -1,6 +1,6 @@
 //! There is one committed log: whoever takes something for committed has the same batches there.
 
-use crate::checker::Committed;
+use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
 use chronik_core::ids::TopicPartition;
@@ -13,7 +13,7 @@ impl World {
         let status = replica.status();
         let committed = self.checker.committed.entry(tp).or_default();
         let agreed = self.checker.agreed.entry((node, tp)).or_default();
-        let mut broken = None;
+        let (mut broken, mut new) = (None, Vec::new());
         for batch in log.iter().skip(*agreed).take_while(|b| b.header().end_offset() <= status.committed) {
             let found = Committed::from(batch);
             match committed.get(*agreed) {
@@ -24,6 +24,7 @@ impl World {
                 Some(_) => *agreed += 1,
                 None if status.role == Role::Leader => {
                     committed.push(found);
+                    new.push(batch.clone());
                     *agreed += 1;
                 }
                 None => {
@@ -32,13 +33,18 @@ impl World {
                 }
             }
         }
+        for batch in new {
+            self.note_epoch(tp, &batch);
+            self.check_producer(tp, &batch);
+        }
         if let Some(how) = broken {
-            self.checker.fail(how);
+            self.checker.fail(Invariant::CommittedOrder, how);
         }
     }
 
     /// A new process has to be looked at anew.
     pub(crate) fn forget_checked(&mut self, node: NodeId) {
         self.checker.agreed.retain(|(n, _), _| *n != node);
+        self.checker.high_watermarks.retain(|(n, _), _| *n != node);
     }
 }

@@ -1,28 +1,33 @@
 //! Replicas agree where each epoch starts, as far as they are committed.
 
+use crate::checker::Invariant;
+use crate::network::NodeId;
 use crate::world::World;
-use chronik_core::ids::{LeaderEpoch, Offset};
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::RecordBatch;
 
 impl World {
-    pub(crate) fn check_epochs(&mut self) {
-        let mut broken = None;
-        for tp in &self.partitions {
-            let committed = self.checker.committed_end(*tp);
-            let mut first: Option<(usize, Vec<(LeaderEpoch, Offset)>)> = None;
-            for (node, n) in self.nodes.iter().enumerate() {
-                let Some(replica) = n.process.as_ref().and_then(|p| p.replicas.get(tp)) else { continue };
-                let epochs: Vec<_> = replica.epochs().iter().copied().filter(|(_, start)| *start < committed).collect();
-                match &first {
-                    Some((other, known)) if *known != epochs => {
-                        broken = Some(format!("brokers {other} and {node} differ on {tp}: {known:?} and {epochs:?}"));
-                    }
-                    Some(_) => {}
-                    None => first = Some((node, epochs)),
-                }
-            }
+    /// Notes where an epoch starts, when its first batch is committed.
+    pub(crate) fn note_epoch(&mut self, tp: TopicPartition, batch: &RecordBatch) {
+        let header = batch.header();
+        let epochs = self.checker.epochs.entry(tp).or_default();
+        if epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
+            epochs.push((header.leader_epoch, header.base_offset));
         }
-        if let Some(how) = broken {
-            self.checker.fail(how);
+    }
+
+    /// Each replica tells the same of what it takes for committed.
+    pub(crate) fn check_epochs(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
+        let up_to = replica.status().committed;
+        let (known, found) = (self.checker.epochs.get(&tp).map_or(&[][..], Vec::as_slice), replica.epochs());
+        let (known, found) = (
+            &known[..known.partition_point(|(_, start)| *start < up_to)],
+            &found[..found.partition_point(|(_, start)| *start < up_to)],
+        );
+        if known != found {
+            let how = format!("broker {node} has epochs of {tp} start at {found:?}, and up to {up_to} it is {known:?}");
+            self.checker.fail(Invariant::EpochsAgree, how);
         }
     }
 }

@@ -1,32 +1,61 @@
-//! Readers see a high watermark that never goes back, and read what is committed.
+//! High watermarks do not go back, neither in a process nor for readers, and readers are given what is committed.
 
-use crate::checker::Committed;
+use crate::activity::Activity;
+use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
-use chronik_core::ids::Offset;
+use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 
 impl World {
+    /// A process never takes less for committed than it did.
+    pub(crate) fn check_high_watermark(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
+        let now = replica.status().committed;
+        let before = self.checker.high_watermarks.insert((node, tp), now).unwrap_or(now);
+        if now < before {
+            let how = format!("broker {node} had {before} of {tp} committed, and now {now}");
+            self.checker.fail(Invariant::HighWatermarkMonotone, how);
+        }
+    }
+
     pub(crate) fn check_read(&mut self, n: usize, node: NodeId, high_watermark: Offset, batches: &[RecordBatch]) {
         let reader = &mut self.readers[n];
         let tp = reader.tp;
         if high_watermark < reader.high_watermark {
             let seen = reader.high_watermark;
-            self.checker.fail(format!("a reader of {tp} saw {seen}, and now {high_watermark} from broker {node}"));
+            self.checker.fail(
+                Invariant::HighWatermarkMonotone,
+                format!("a reader of {tp} saw {seen}, and now {high_watermark} from broker {node}"),
+            );
             return;
         }
         reader.high_watermark = high_watermark;
+        let end = self.checker.committed_end(tp);
+        if high_watermark > end {
+            let how = format!("a reader of {tp} is told {high_watermark} by broker {node}, and {end} is committed");
+            self.checker.fail(Invariant::ReadersSeeCommitted, how);
+            return;
+        }
+        if !batches.is_empty() {
+            self.counts.note(Activity::Read);
+        }
         let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
         for batch in batches {
             let read = Committed::from(batch);
             if committed.binary_search_by_key(&read.base, |c| c.base).map(|at| committed[at]) != Ok(read) {
-                self.checker
-                    .fail(format!("a reader of {tp} reads {read:?} from broker {node}, which is not committed"));
+                self.checker.fail(
+                    Invariant::ReadersSeeCommitted,
+                    format!("a reader of {tp} reads {read:?} from broker {node}, which is not committed"),
+                );
                 return;
             }
             if read.base != reader.position {
                 let position = reader.position;
-                self.checker.fail(format!("a reader of {tp} wants {position} and reads {read:?} from broker {node}"));
+                self.checker.fail(
+                    Invariant::ReadersSeeCommitted,
+                    format!("a reader of {tp} wants {position} and reads {read:?} from broker {node}"),
+                );
                 return;
             }
             reader.position = read.end;

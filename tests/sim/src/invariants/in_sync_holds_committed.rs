@@ -1,6 +1,6 @@
 //! The ISR is a subset of the replicas, and each member's disk holds all that is committed.
 
-use crate::checker::Committed;
+use crate::checker::{Committed, Invariant};
 use crate::world::World;
 use chronik_core::ids::Offset;
 
@@ -40,7 +40,7 @@ impl World {
             }
         }
         if let Some(how) = broken {
-            self.checker.fail(how);
+            self.checker.fail(Invariant::InSyncHoldsCommitted, how);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod acknowledged_is_committed;
 mod committed_order;
+mod elected_is_eligible;
 mod epochs_agree;
 mod high_watermark_monotone;
 mod in_sync_holds_committed;
@@ -9,6 +10,8 @@ mod one_leader_an_epoch;
 mod producer_order;
 mod settles;
 mod truncation;
+
+pub(crate) use elected_is_eligible::broken_by_entry;
 
 use crate::network::NodeId;
 use crate::world::World;
@@ -19,17 +22,20 @@ impl World {
     pub(crate) fn check_replica(&mut self, node: NodeId, tp: TopicPartition) {
         self.check_leadership(node, tp);
         self.check_committed_order(node, tp);
+        self.check_high_watermark(node, tp);
+        self.check_epochs(node, tp);
     }
 
     /// After every step.
     pub(crate) fn check_all(&mut self) {
+        if let Some((invariant, how)) = self.controller.broken.take() {
+            self.checker.fail(invariant, how);
+        }
         self.check_in_sync();
     }
 
     /// When all is at rest.
     pub(crate) fn check_at_rest(&mut self) {
-        self.check_epochs();
-        self.check_producers();
         self.check_acknowledged();
     }
 }

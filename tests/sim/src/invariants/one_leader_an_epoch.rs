@@ -1,5 +1,6 @@
 //! No two brokers lead, or acknowledge, in one epoch.
 
+use crate::checker::Invariant;
 use crate::network::NodeId;
 use crate::world::World;
 use chronik_core::ids::TopicPartition;
@@ -15,7 +16,10 @@ impl World {
         let epoch = status.leader_epoch;
         let first = *self.checker.led_by.entry((tp, epoch)).or_insert(node);
         if first != node {
-            self.checker.fail(format!("brokers {first} and {node} both lead {tp} in epoch {epoch}"));
+            self.checker.fail(
+                Invariant::OneLeaderAnEpoch,
+                format!("brokers {first} and {node} both lead {tp} in epoch {epoch}"),
+            );
         }
     }
 
@@ -23,12 +27,18 @@ impl World {
         let now = self.clock(node);
         let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
         let Some(epoch) = replica.leadership(now) else {
-            self.checker.fail(format!("broker {node} acknowledges for {tp} without a leadership or a lease"));
+            self.checker.fail(
+                Invariant::LeaseHolds,
+                format!("broker {node} acknowledges for {tp} without a leadership or a lease"),
+            );
             return;
         };
         let first = *self.checker.acknowledged_by.entry((tp, epoch)).or_insert(node);
         if first != node {
-            self.checker.fail(format!("brokers {first} and {node} both acknowledge for {tp} in epoch {epoch}"));
+            self.checker.fail(
+                Invariant::OneLeaderAnEpoch,
+                format!("brokers {first} and {node} both acknowledge for {tp} in epoch {epoch}"),
+            );
         }
     }
 }

@@ -1,20 +1,23 @@
 //! Of each idempotent producer, every batch is in the committed log once, in order, without a gap.
 
+use crate::checker::Invariant;
 use crate::world::World;
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::RecordBatch;
 
 impl World {
-    pub(crate) fn check_producers(&mut self) {
-        let mut broken = None;
-        for (n, producer) in self.producers.iter().enumerate() {
-            let committed = self.checker.committed.get(&producer.partition()).map_or(&[][..], Vec::as_slice);
-            let own: Vec<u32> = producer.batches().iter().map(|b| b.batch.header().crc).collect();
-            let found: Vec<u32> = committed.iter().map(|c| c.crc).filter(|crc| own.contains(crc)).collect();
-            if found[..] != own[..found.len().min(own.len())] {
-                broken = Some(format!("of producer {n}, {} batches are committed out of order or twice", found.len()));
-            }
+    /// Looks at a batch that has just been committed.
+    pub(crate) fn check_producer(&mut self, tp: TopicPartition, batch: &RecordBatch) {
+        let header = batch.header();
+        // Producers are numbered from 1 on.
+        let n = header.producer_id.map_or(0, |id| id.0 as usize).wrapping_sub(1);
+        let next = self.checker.produced.entry(n).or_default();
+        let expected = self.producers.get(n).and_then(|p| p.batches().get(*next));
+        if expected.is_some_and(|batch| batch.sent.header().crc == header.crc) {
+            *next += 1;
+            return;
         }
-        if let Some(how) = broken {
-            self.checker.fail(how);
-        }
+        let how = format!("{tp} commits {header:?} of producer {n}, whose batch {next} is next");
+        self.checker.fail(Invariant::ProducerOrder, how);
     }
 }

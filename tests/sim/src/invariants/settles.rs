@@ -1,4 +1,5 @@
-//! When nothing goes wrong any more, everything is acknowledged, everyone is in sync, and all logs are the same.
+//! When nothing goes wrong any more, everything is acknowledged, everyone is in sync, all logs are the same, and
+//! nobody waits for an answer.
 
 use crate::node::end;
 use crate::world::World;
@@ -23,6 +24,11 @@ impl World {
                 if end(log) != committed || node.durable.get(&tp).is_some_and(|durable| *durable < committed) {
                     return Some(format!("broker {} is at {} of {committed} in {tp}", node.id, end(log)));
                 }
+            }
+        }
+        for node in &self.nodes {
+            if let Some(owed) = node.process.as_ref().and_then(|p| p.tickets.values().next()) {
+                return Some(format!("broker {} owes {owed:?} an answer", node.id));
             }
         }
         // What is never read shows nothing of what may be read.

@@ -1,6 +1,6 @@
 //! What is cut off was never committed.
 
-use crate::checker::Committed;
+use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
 use chronik_core::ids::{Offset, TopicPartition};
@@ -16,7 +16,10 @@ impl World {
             *agreed = (*agreed).min(kept);
         }
         if let Some(batch) = lost {
-            self.checker.fail(format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"));
+            self.checker.fail(
+                Invariant::Truncation,
+                format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"),
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Logs, Storage};
 use crate::node::{end, log_state};
+use crate::plant::Plant;
 use crate::rng::Rng;
 use chronik_core::ids::TopicPartition;
 use chronik_core::record::RecordBatch;
@@ -15,12 +16,23 @@ const CRASH_WITHIN: u64 = 12;
 pub(crate) struct SimulatedLog {
     disk: SimulatedDisk,
     log: Option<Log<SimulatedDisk>>,
+    /// What a disk that lies has said to be durable.
+    promised: Vec<Op>,
+    plant: Option<Plant>,
 }
 
 impl SimulatedLog {
     /// An empty disk; the seed decides what its crashes leave.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { disk: SimulatedDisk::new(seed), log: None }
+    pub(crate) fn new(seed: u64, plant: Option<Plant>) -> Self {
+        Self { disk: SimulatedDisk::new(seed), log: None, promised: Vec::new(), plant }
+    }
+
+    /// Flips a bit somewhere.
+    fn rot(&mut self, rng: &mut Rng) {
+        let files = self.disk.files();
+        if let Some((path, len)) = files.get(rng.index(files.len().max(1))) {
+            self.disk.flip_bit(path, rng.within(0, *len), 0);
+        }
     }
 }
 
@@ -61,6 +73,8 @@ impl Storage for SimulatedLog {
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), String> {
+        let lies = self.plant == Some(Plant::DiskLies);
+        let ops = if lies { &std::mem::replace(&mut self.promised, ops.to_vec())[..] } else { ops };
         let log = self.log.as_mut().ok_or("not open")?;
         log.commit(ops).and_then(|()| log.apply(ops)).map_err(|e| e.to_string())
     }
@@ -79,10 +93,14 @@ impl Storage for SimulatedLog {
             self.disk.crash();
         }
         self.log = None;
+        self.promised.clear();
+        if self.plant == Some(Plant::DiskRots) {
+            self.rot(rng);
+        }
     }
 
     fn wipe(&mut self, rng: &mut Rng) {
-        *self = Self::new(rng.any());
+        *self = Self::new(rng.any(), self.plant);
     }
 }
 

@@ -49,6 +49,24 @@ fn what_the_connection_refuses_is_sent_again_when_there_is_room() {
     assert_eq!(b.step(writable), ["read for 2 from 0 max 400"]);
 }
 
+/// The read was made of a log that was cut back since, and went on otherwise. The connection, and its stream, are still
+/// the same.
+#[test]
+fn what_was_read_in_a_former_leadership_is_not_sent_in_a_later_one() {
+    let mut b = with_a_log();
+    assert_eq!(b.subscribe(2, 1, 1, 3, Some(1)), ["to 2 s1 e1: started hw 0", "read for 2 from 3 max 400"]);
+    b.metadata(3, (2, 2), &[1, 2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(3), stream: StreamId(1) });
+    b.leader_says(2, 1, LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(3) });
+    b.step(Event::Truncated { log: log(3, &[(1, 0)]) });
+    b.metadata(1, (3, 3), &[1, 2, 3]);
+    assert_eq!(b.produce(1, batch(2)), ["append 3..5 e3"]);
+    assert_eq!(b.subscribe(2, 3, 1, 3, Some(1)), ["to 2 s1 e3: started hw 0", "read for 2 from 3 max 400"]);
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(3, 1, 1), batch_at(4, 1, 1)]), [""; 0]);
+    assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(3, 2, 3)]), ["to 2 s1 e3: 3..5 hw 0"]);
+}
+
 #[test]
 fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
     let mut b = with_a_log();

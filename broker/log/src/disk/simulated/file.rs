@@ -1,0 +1,98 @@
+//! What can be done with an open file.
+
+use super::SimulatedDisk;
+use super::inode::{Change, Inode, overlaps};
+use super::state::{State, eio};
+use crate::disk::DiskFile;
+use std::io::{self, IoSlice};
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open file of a [`SimulatedDisk`]; dead after a crash.
+#[derive(Debug)]
+pub struct SimulatedFile {
+    disk: SimulatedDisk,
+    inode: usize,
+    boot: u64,
+    /// The errors of the inode that this file was told of, or that were there before it.
+    told: AtomicU64,
+}
+
+impl SimulatedFile {
+    /// Opens the file that is there.
+    pub(super) fn open(disk: &SimulatedDisk, state: &State, inode: usize) -> Self {
+        let told = AtomicU64::new(state.inodes[inode].errors);
+        Self { disk: disk.clone(), inode, boot: state.boot, told }
+    }
+
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
+        state.alive()?;
+        if state.boot == self.boot { Ok(state) } else { Err(eio("the file was opened before the crash")) }
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.state()?;
+        let Inode { data, bad, .. } = &state.inodes[self.inode];
+        if bad.iter().any(|sector| overlaps(*sector, offset, buffer.len())) {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        let from = data.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let n = buffer.len().min(data.len() - from);
+        buffer[..n].copy_from_slice(&data[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        let end = offset + bytes.len() as u64;
+        if let Some(capacity) = state.capacity {
+            let used = state.used();
+            let grows = end.saturating_sub(state.inodes[self.inode].data.len() as u64);
+            if grows > 0 && used + grows > capacity {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        state.operate(|state| {
+            state.inodes[self.inode].change(Change::Write(offset, bytes));
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.state()?.operate(|state| {
+            state.inodes[self.inode].change(Change::SetLen(len));
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state()?;
+        let fails = state.fail_sync_at == Some(state.syncs);
+        state.syncs += 1;
+        if state.stops_now().is_some() {
+            return state.operate(|_| Ok(()));
+        }
+        state.operate(|state| {
+            let inode = &mut state.inodes[self.inode];
+            let pending = std::mem::take(&mut inode.pending);
+            if fails || self.told.swap(inode.errors, Ordering::Relaxed) < inode.errors {
+                return Err(eio("simulated EIO of a sync"));
+            }
+            for change in pending {
+                change.apply(&mut inode.durable);
+            }
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state()?.inodes[self.inode].data.len() as u64)
+    }
+}

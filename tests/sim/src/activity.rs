@@ -1,0 +1,102 @@
+//! What a run has seen: a world in which nothing happens keeps all rules too.
+
+use std::collections::BTreeMap;
+
+macro_rules! activities {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Something that may happen in a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Activity {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Activity {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+activities! {
+    /// A process died.
+    Crash,
+    /// It died while its disk was at work.
+    CrashInWrite,
+    /// All processes died at once.
+    CrashOfAll,
+    /// A disk was replaced by an empty one.
+    DiskLost,
+    /// A process was stopped for a while.
+    Stop,
+    /// A direction between two brokers was cut.
+    Cut,
+    /// A broker lost the controller.
+    ControllerLost,
+    /// A disk was slow.
+    SlowDisk,
+    /// A clock jumped.
+    ClockJump,
+    /// A connection broke.
+    ConnectionReset,
+    /// A frame arrived after its connection broke.
+    LateFrame,
+    /// A connection took no more batches for a while.
+    SendRefused,
+    /// A read for a follower took long.
+    SlowRead,
+    /// An ISR change was asked for in vain.
+    IsrChangeLost,
+    /// An ISR change reached the controller after it was given up.
+    IsrChangeLate,
+    /// The answer to an ISR change was lost.
+    IsrAnswerLost,
+    /// A producer gave up on a connection.
+    ProducerTimeout,
+    /// A process started on a disk that had something.
+    Recovery,
+    /// A broker was fenced because it was silent.
+    Fenced,
+    /// A leader was elected.
+    Election,
+    /// It was not in the ISR, but eligible.
+    ElectionOfEligible,
+    /// An ISR lost a member.
+    IsrShrink,
+    /// An ISR won a member.
+    IsrExpand,
+    /// A follower cut its log back.
+    Truncation,
+    /// A leader sent what it had to read.
+    CatchUpRead,
+    /// A batch was acknowledged.
+    Acknowledged,
+    /// A batch was acknowledged that the producer had sent before.
+    RetryAcknowledged,
+    /// A producer was refused.
+    Refused,
+    /// A reader was given something.
+    Read,
+}
+
+/// How often each happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(BTreeMap<Activity, usize>);
+
+impl Counts {
+    /// It happened once more.
+    pub(crate) fn note(&mut self, activity: Activity) {
+        *self.0.entry(activity).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub fn of(&self, activity: Activity) -> usize {
+        self.0.get(&activity).copied().unwrap_or_default()
+    }
+
+    /// Adds what others have seen.
+    pub fn add(&mut self, others: &Self) {
+        for (activity, count) in &others.0 {
+            *self.0.entry(*activity).or_default() += count;
+        }
+    }
+}
