@@ -3,20 +3,20 @@
 //! well-behaved client notices nothing.
 
 use super::Settings;
-use super::hostile_frames::{Target, corpus, frame};
+use super::hostile_frames::{Target, corpus};
 use super::mutate::mutate;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
+use crate::harness::raw::Raw;
 use crate::load::{Load, verify};
 use crate::report::{Report, Table, ms};
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestKind, ResponseHeader,
-    TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestKind, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
@@ -282,7 +282,7 @@ impl Corpus {
     /// Frames that the broker says it serves apart from those that it will refuse by their first four bytes.
     fn of(target: &Target, port: u16) -> Result<Self> {
         let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
-        let versions: ApiVersionsResponse = ask(port, ApiKey::ApiVersions, 0, &request)?;
+        let versions: ApiVersionsResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::ApiVersions, 0, &request)?;
         let is_served = |frame: &Bytes| {
             let (api, version) = ((&frame[4..]).get_i16(), (&frame[6..]).get_i16());
             versions.api_keys.iter().any(|v| v.api_key == api && (v.min_version..=v.max_version).contains(&version))
@@ -304,22 +304,8 @@ impl Corpus {
 fn topic_id(port: u16) -> Result<Uuid> {
     let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(TARGET))));
     let request = RequestKind::Metadata(MetadataRequest::default().with_topics(Some(vec![topic])));
-    let response: MetadataResponse = ask(port, ApiKey::Metadata, 12, &request)?;
+    let response: MetadataResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::Metadata, 12, &request)?;
     let id = response.topics.first().context("a topic in the answer")?.topic_id;
     ensure!(!id.is_nil(), "the topic has no id");
     Ok(id)
-}
-
-/// One request and its answer.
-fn ask<T: Decodable>(port: u16, api: ApiKey, version: i16, request: &RequestKind) -> Result<T> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(&frame(api, version, request)?)?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; (&length[..]).get_u32() as usize];
-    stream.read_exact(&mut answer)?;
-    let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, api.response_header_version(version))?;
-    T::decode(&mut answer, version)
 }

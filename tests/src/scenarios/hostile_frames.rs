@@ -1,6 +1,7 @@
 //! Valid request frames of every API in every version, which the mutations start from; encoded by kafka-protocol,
 //! which is not the codec that the broker decodes with.
 
+use crate::harness::raw::{frame, header, with_length};
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -14,9 +15,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, RequestKind, TopicName,
+    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestKind, TopicName,
 };
-use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
+use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use uuid::Uuid;
 
@@ -46,36 +47,11 @@ pub(super) fn corpus(target: &Target) -> Result<Vec<Bytes>> {
     Ok(frames)
 }
 
-/// One request with header and length.
-pub(super) fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Result<Bytes> {
-    let mut body = header(api, version)?;
-    request.encode(&mut body, version)?;
-    Ok(with_length(&body))
-}
-
 /// An API that the broker does not serve, or one whose arguments do not matter.
 fn header_and_zeros(api: ApiKey, version: i16) -> Result<Bytes> {
     let mut body = header(api, version)?;
     body.put_bytes(0, 32);
     Ok(with_length(&body))
-}
-
-fn header(api: ApiKey, version: i16) -> Result<BytesMut> {
-    let mut bytes = BytesMut::new();
-    let header = RequestHeader::default()
-        .with_request_api_key(api as i16)
-        .with_request_api_version(version)
-        .with_correlation_id(i32::from(version))
-        .with_client_id(Some(StrBytes::from_static_str("hostile")));
-    encode_request_header_into_buffer(&mut bytes, &header)?;
-    Ok(bytes)
-}
-
-fn with_length(body: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(body.len() + 4);
-    frame.put_i32(body.len() as i32);
-    frame.put_slice(body);
-    frame.freeze()
 }
 
 /// Requests that mean something to the broker: the deeper a frame is understood, the deeper its mutations reach.
@@ -192,7 +168,8 @@ fn fetch(version: i16, target: &Target) -> FetchRequest {
         .with_topics(vec![topic])
 }
 
-fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
+/// Two records; those of a producer with an id are the first that it sends.
+pub(super) fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
     let record = |number: i64| Record {
         transactional: false,
         control: false,

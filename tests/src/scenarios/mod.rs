@@ -12,6 +12,7 @@ mod java_tools;
 pub mod memory;
 mod mutate;
 pub mod returning;
+mod stale_leader;
 pub mod start_orders;
 pub mod stopped_leader;
 
