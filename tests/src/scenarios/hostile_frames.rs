@@ -179,7 +179,8 @@ pub(super) fn batch(producer_id: i64, compression: Compression) -> Result<Bytes>
         producer_epoch: if producer_id < 0 { -1 } else { 0 },
         timestamp_type: TimestampType::Creation,
         offset: number,
-        sequence: if producer_id < 0 { -1 } else { number as i32 },
+        // Consecutive in any case: the encoder makes one batch only of records whose sequences go with their offsets.
+        sequence: if producer_id < 0 { number as i32 - 1 } else { number as i32 },
         timestamp: 1_700_000_000_000 + number,
         key: Some(Bytes::from_static(b"key")),
         value: Some(Bytes::from_static(b"a value of some length")),
@@ -194,6 +195,22 @@ pub(super) fn batch(producer_id: i64, compression: Compression) -> Result<Bytes>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_protocol::records::RecordBatchDecoder;
+
+    #[test]
+    fn two_records_are_one_batch() {
+        for (producer_id, sequence) in [(-1, -1), (77, 0)] {
+            let mut bytes = batch(producer_id, Compression::None).expect("a batch");
+            // A request may bring one for each partition.
+            assert_eq!(RecordBatchDecoder::decode_all(&mut bytes.clone()).expect("batches").len(), 1);
+            let records = RecordBatchDecoder::decode(&mut bytes).expect("a batch").records;
+            assert_eq!(
+                records.iter().map(|r| (r.offset, r.producer_id)).collect::<Vec<_>>(),
+                [(0, producer_id), (1, producer_id)]
+            );
+            assert_eq!(records[0].sequence, sequence);
+        }
+    }
 
     #[test]
     fn every_api_is_in_the_corpus_and_every_frame_says_its_true_length() {

@@ -26,6 +26,13 @@ const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What a leader that is none any more says to a write.
+const REFUSALS: [ResponseError; 4] = [
+    ResponseError::NotLeaderOrFollower,
+    ResponseError::RequestTimedOut,
+    ResponseError::NotEnoughReplicas,
+    ResponseError::NotEnoughReplicasAfterAppend,
+];
 /// How many of the newest committed records are asked for.
 const NEWEST: i64 = 100;
 
@@ -105,11 +112,14 @@ impl Loyal {
             let response: ProduceResponse = self.writes.answer(ApiKey::Produce, PRODUCE)?;
             let partition = response.responses.first().and_then(|t| t.partition_responses.first());
             let partition = partition.context("an answer for the partition")?;
+            let error = ResponseError::try_from_code(partition.error_code);
             ensure!(
-                partition.error_code != 0,
-                "a write with acks={acks} that waited was acknowledged, at offset {}",
+                error.is_some(),
+                "a write with acks={acks} that waited is acknowledged at {}",
                 partition.base_offset
             );
+            // Refused for anything else, it would have been refused by every leader.
+            ensure!(error.is_some_and(|e| REFUSALS.contains(&e)), "a write with acks={acks} is refused as {error:?}");
         }
         Ok(answers)
     }
