@@ -168,6 +168,12 @@ fn fetch(version: i16, target: &Target) -> FetchRequest {
         .with_topics(vec![topic])
 }
 
+/// A fetch that nothing satisfies, from the beginning of an empty log, and that asks to be kept for ever.
+pub(super) fn endless_fetch(target: &Target) -> Result<Bytes> {
+    let request = fetch(12, target).with_max_wait_ms(i32::MAX).with_min_bytes(i32::MAX);
+    frame(ApiKey::Fetch, 12, &RequestKind::Fetch(request))
+}
+
 /// Two records; those of a producer with an id are the first that it sends.
 pub(super) fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
     let record = |number: i64| Record {

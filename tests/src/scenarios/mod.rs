@@ -8,6 +8,7 @@ pub mod failover;
 mod first_write;
 pub mod hostile;
 mod hostile_frames;
+mod hostile_talk;
 mod java_tools;
 pub mod memory;
 mod mutate;
