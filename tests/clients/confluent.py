@@ -46,7 +46,9 @@ def read(topic, count, **settings):
             found.append(message)
         return found if len(found) >= count else None
 
-    until(f"{count} records in {topic}", more) if count else None
+    until(f"{count} records in {topic}", more)
+    # And none behind them: whoever stops reading at the last one sees no duplicate.
+    same(reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=PATIENCE_S), (0, count))
     reader.close()
     return found
 

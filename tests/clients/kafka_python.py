@@ -44,6 +44,8 @@ def read(topic, count, **settings):
         return found if len(found) >= count else None
 
     until(f"{count} records in {topic}", more)
+    # And none behind them: whoever stops reading at the last one sees no duplicate.
+    same(reader.end_offsets([partition])[partition], count)
     reader.close()
     return found
 

@@ -37,6 +37,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Its rows of cells.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
     fn print(&self) {
         let lines = || std::iter::once(&self.columns).chain(&self.rows);
         let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);

@@ -13,6 +13,9 @@ use tracing::error;
 
 /// How long the controller may take to answer an ISR change.
 const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
+/// What a batch in memory takes beside its bytes: its header, its places in the queues, what the allocator adds. Of
+/// small batches it is most.
+const KEPT_BESIDE: usize = 256;
 
 impl Owner {
     pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, hold: Option<&Hold>) {
@@ -50,7 +53,9 @@ impl Owner {
 
     fn append(&mut self, partition: TopicPartition, batch: RecordBatch, hold: Option<Hold>) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
-        let (base, end, bytes) = (batch.header().base_offset, batch.header().end_offset(), batch.bytes().len());
+        let batch = batch.detached();
+        let (base, end) = (batch.header().base_offset, batch.header().end_offset());
+        let bytes = batch.bytes().len() + KEPT_BESIDE;
         hosted.tail.push(batch.clone());
         self.tails.push_back((partition, base, bytes));
         self.tails_bytes += bytes;

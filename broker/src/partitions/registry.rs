@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Record bytes of the newest batches that all owners together keep in memory.
+/// What the newest batches that all owners together keep in memory may take.
 const TAIL_BYTES: usize = 32 << 20;
 
 /// What the owners need of their broker.

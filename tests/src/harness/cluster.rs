@@ -241,9 +241,16 @@ impl Cluster {
         Ok(process)
     }
 
-    /// SIGSTOP: it hangs, with all its connections open.
+    /// SIGSTOP: it hangs from now on, with all its connections open.
     pub fn pause(&self, id: usize) -> Result<()> {
-        self.process(id)?.signal(Signal::STOP)
+        let process = self.process(id)?;
+        process.signal(Signal::STOP)?;
+        wait::until(&format!("broker {id} to hang"), PATIENCE, || Ok(process.is_stopped()?.then_some(())))
+    }
+
+    /// Whether a broker hangs.
+    pub fn is_paused(&self, id: usize) -> Result<bool> {
+        self.process(id)?.is_stopped()
     }
 
     /// SIGCONT.

@@ -7,6 +7,7 @@ pub mod leash;
 pub mod metadata;
 pub mod ports;
 pub mod process;
+pub mod raw;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

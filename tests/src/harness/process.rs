@@ -75,6 +75,18 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
+    /// Whether every thread is stopped: a signal is sent before it has come to all of them.
+    pub fn is_stopped(&self) -> Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            let (_, state) = stat.rsplit_once(") ").context("a task's state")?;
+            if !state.starts_with('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What it uses now.
     pub fn usage(&self) -> Result<Usage> {
         usage(self.pid())

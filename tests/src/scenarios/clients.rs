@@ -49,7 +49,7 @@ fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, n
     });
     match outcome {
         Ok(outcome) => {
-            let mut ended = false;
+            let (mut checks, mut ended) = (0, false);
             for line in outcome.text().lines() {
                 if let Some(name) = line.strip_prefix("pass ") {
                     report.check(format!("{client}: {name}"), true, "as it should");
@@ -57,10 +57,11 @@ fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, n
                     let (name, why) = line.split_once(": ").unwrap_or((line, ""));
                     report.check(format!("{client}: {name}"), false, why);
                 }
+                checks += usize::from(line.starts_with("pass ") || line.starts_with("FAIL "));
                 ended |= line == "end";
             }
-            let last_words = if ended { String::new() } else { outcome.err_tail() };
-            report.check(format!("{client}: the script runs to its end"), ended, last_words);
+            let last_words = if ended { format!("{checks} checks") } else { outcome.err_tail() };
+            report.check(format!("{client}: the script runs to its end"), ended && checks > 0, last_words);
         }
         Err(e) => {
             report.check(format!("{client}: the script runs to its end"), false, format!("{e:#}"));
@@ -101,7 +102,7 @@ fn run_kcat(report: &mut Report, cluster: &Cluster, kcat: &Path) -> Result<()> {
     let query = call(&["-Q", "-t", "kcat-keys:0:-1"], b"").and_then(Outcome::succeeded);
     report.check_result(
         "kcat: -Q by timestamp",
-        query.and_then(|o| o.says("offset 1")).map(|o| o.text().trim().to_owned()),
+        query.and_then(|o| o.says("kcat-keys [0] offset 1\n")).map(|o| o.text().trim().to_owned()),
     );
     let last = call(&["-C", "-e", "-q", "-t", "kcat-none", "-p", "0", "-o", "-1", "-c", "1"], b"");
     report.check_result(

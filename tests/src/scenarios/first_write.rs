@@ -79,9 +79,12 @@ impl Writer {
                 }
             }
         });
+        // From here on it ends with this writer, whatever comes.
+        let writer = Self::Program { child, lines };
+        let Self::Program { lines, .. } = &writer else { bail!("a writer that is a program") };
         let (_, line) = lines.recv_timeout(PATIENCE).context("the client to be loaded")?;
         ensure!(line == "ready", "the client says {line}");
-        Ok(Self::Program { child, lines })
+        Ok(writer)
     }
 
     pub(super) fn go(&mut self) -> Result<()> {

@@ -3,28 +3,31 @@
 //! well-behaved client notices nothing.
 
 use super::Settings;
-use super::hostile_frames::{Target, corpus, frame};
-use super::mutate::mutate;
+use super::hostile_frames::{Target, corpus, endless_fetch};
+use super::hostile_talk::{Stand, Talk, is_complete};
+use super::mutate::{hurry, mutate};
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
+use crate::harness::raw::Raw;
 use crate::load::{Load, verify};
 use crate::report::{Report, Table, ms};
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestKind, ResponseHeader,
-    TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestKind, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -44,8 +47,20 @@ const NEIGHBOUR: &str = "neighbour";
 const WORKERS: u64 = 48;
 /// How many frames are written before their answers are read.
 const IN_A_ROW: usize = 32;
-/// How much more memory a broker may take under attack than before it.
-const GROWTH_BYTES: u64 = 256_000_000;
+/// How long a worker waits for an answer before it leaves the connection to whoever waits for the late ones.
+const SOON: Duration = Duration::from_secs(2);
+/// A complete frame is answered, or closes its connection, within this: a broker holds a fetch for a minute at most.
+const LATEST: Duration = Duration::from_secs(75);
+/// After so many that were not the point is made.
+const ENOUGH: u64 = 10;
+/// Connections that are left to be waited for at most.
+const LATE: usize = 200;
+/// How much more memory a broker may have under attack than before it: what requests being served may hold
+/// (`queued.max.request.bytes`, 128 MiB), half as much for what they are decoded to, and 32 MiB of newest batches.
+const GROWTH_BYTES: u64 = 235_000_000;
+/// How much more it may have when the attack is over: the newest batches, which stay, and as much again for what
+/// the allocator keeps.
+const KEPT_BYTES: u64 = 64_000_000;
 /// The longest that the well-behaved client may go without an acknowledgement.
 const LONGEST_GAP: Duration = Duration::from_secs(2);
 
@@ -55,42 +70,64 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     let seed = options.seed.unwrap_or_else(rand::random);
     println!("{wanted} frames from seed {seed}");
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    let outcome = attack(settings, &mut cluster, wanted, seed, report);
+    if outcome.is_err() || report.has_failures() {
+        println!("kept: {}", cluster.keep().display());
+    }
+    outcome.with_context(|| cluster.tails())
+}
+
+fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, report: &mut Report) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TARGET, 1, 3, &[])?;
     metadata.create_topic(NEIGHBOUR, 3, 3, &[])?;
     // The broker that leads the target: there the frames reach furthest.
     let victim = metadata.partitions(TARGET)?[0].leader.context("a leader")? as usize;
-    let target = Target { name: TARGET, id: topic_id(cluster.ports(victim).kafka)? };
-    let frames = Corpus::of(&target, cluster.ports(victim).kafka)?;
+    let port = cluster.ports(victim).kafka;
+    let target = Target { name: TARGET, id: topic_id(port)? };
+    let frames = Corpus::of(&target, port)?;
+    // The attackers' fetches are hurried; one of them is not, where there is the time to wait for it.
+    let mut endless = (is_chronik(settings) && !settings.quick)
+        .then(|| Talk::begin(port, &mut [endless_fetch(&target)?.to_vec()], PATIENCE))
+        .transpose()?;
+    report.check_result("the frames that will be spoiled are good ones", frames.is_understood(port));
     let load = Load::start("neighbour", &cluster.bootstrap(), NEIGHBOUR, 3, 500)?;
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let before = Watch::look(&cluster)?;
+    let before = Watch::look(cluster)?;
     let begin = Instant::now();
 
-    let attack = Attack { port: cluster.ports(victim).kafka, wanted, seed, ..Attack::default() };
-    let peaks = thread::scope(|scope| {
+    let attack = Attack { port, wanted, seed, ..Attack::default() };
+    let (late, inbox) = sync_channel(LATE);
+    let most = thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|n| {
-                scope.spawn({
-                    let (attack, frames) = (&attack, &frames);
-                    move || attack.work(n, frames)
-                })
+                let (attack, frames, late) = (&attack, &frames, late.clone());
+                scope.spawn(move || attack.work(n, frames, &late))
             })
             .collect();
-        let ports = (0..3).flat_map(|id| [cluster.ports(id).replication, cluster.ports(id).controller]);
-        let noise = is_chronik(settings).then(|| {
-            scope.spawn({
-                let (ports, attack) = (ports.collect::<Vec<_>>(), &attack);
-                move || attack.noise(&ports)
-            })
-        });
-        let peaks = watch(&cluster, &workers);
+        drop(late);
+        let attack = &attack;
+        let patient = scope.spawn(move || inbox.into_iter().for_each(|talk| attack.wait_for(talk)));
+        if is_chronik(settings) {
+            let ports = (0..3).flat_map(|id| [cluster.ports(id).replication, cluster.ports(id).controller]);
+            let ports = ports.collect::<Vec<_>>();
+            scope.spawn(move || attack.noise(&ports));
+        }
+        let most = watch(cluster, || workers.iter().all(ScopedJoinHandle::is_finished) && patient.is_finished());
         attack.over.store(true, Ordering::SeqCst);
-        drop(noise);
-        peaks
+        most
     });
     let took = begin.elapsed();
-    judge(&mut cluster, report, &attack, &before, &peaks)?;
+    report.table(attack.table(took));
+    if let Some(talk) = &mut endless {
+        let stand = talk.listen(talk.since + LATEST);
+        report.check("a fetch that asks to wait for ever is answered", stand == Stand::Done, format!("{stand:?}"));
+    }
+    attack.judge(report, is_chronik(settings));
+    let under_attack = Watch::look(cluster)?;
+    // Those that the noise was for have to find each other still.
+    metadata.wait_for_isr(TARGET, 1, 3)?;
+    metadata.wait_for_isr(NEIGHBOUR, 3, 3)?;
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
     let gap = load.longest_gaps(begin, begin + took).into_iter().max().unwrap_or(Duration::MAX);
     report.check("the well-behaved client never waits longer than 2 s", gap <= LONGEST_GAP, ms(gap));
@@ -101,17 +138,14 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
         format!("{:?}", load.failures()),
     );
     report.check_result("its records are there once and in order", verify(&cluster.bootstrap(), &[&load]));
-    let mut table =
-        Table::new("Hostile frames", &["frames", "connections", "answers", "seconds", "noise to peer ports"]);
-    let count = |n: &AtomicU64| n.load(Ordering::Relaxed).to_string();
-    table.row(vec![
-        count(&attack.dealt_with),
-        count(&attack.connections),
-        count(&attack.answers),
-        format!("{:.0}", took.as_secs_f64()),
-        count(&attack.noises),
-    ]);
-    report.table(table);
+    judge_memory(cluster, report, &before, &under_attack, &most)?;
+    judge_logs(cluster, report, &before, attack.connections())?;
+    // Last of all: what broke may have needed its time to show.
+    let pids = (0..cluster.size()).map(|id| cluster.pid(id)).collect::<Result<Vec<_>>>()?;
+    let same = pids.iter().eq(before.iter().map(|watch| &watch.pid));
+    let alive = cluster.check_alive().map(|()| format!("pids {pids:?}"));
+    report.check_result("every broker lives to the end", alive);
+    report.check("they are the processes that were attacked", same, format!("pids {pids:?}"));
     Ok(())
 }
 
@@ -119,44 +153,47 @@ fn is_chronik(settings: &Settings) -> bool {
     matches!(settings.software, crate::harness::cluster::Software::Chronik(_))
 }
 
-fn judge(cluster: &mut Cluster, report: &mut Report, attack: &Attack, before: &[Watch], peaks: &[u64]) -> Result<()> {
-    let alive = cluster.check_alive();
-    if alive.is_err() {
-        println!("kept: {}", cluster.keep().display());
-    }
-    report.check_result("every broker lives through it", alive.map(|()| "the same pids as before".into()));
-    let dealt_with = attack.dealt_with.load(Ordering::Relaxed);
-    report.check("every frame was answered or closed its connection", dealt_with >= attack.wanted, dealt_with);
-    // A quarter is still good enough for an answer; who only closes connections has looked at nothing.
-    let answers = attack.answers.load(Ordering::Relaxed);
-    report.check("at least a tenth of them is answered", answers * 10 >= dealt_with, answers);
+fn judge_memory(
+    cluster: &Cluster,
+    report: &mut Report,
+    before: &[Watch],
+    under_attack: &[Watch],
+    sampled: &[u64],
+) -> Result<()> {
     let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
-    for (id, (before, peak)) in before.iter().zip(peaks).enumerate() {
-        report.check(
-            format!("broker {id} takes at most {} more than before", mb(GROWTH_BYTES)),
-            peak.saturating_sub(before.rss_bytes) <= GROWTH_BYTES,
-            format!("{} before, {} at most", mb(before.rss_bytes), mb(*peak)),
-        );
+    for (id, (before, under_attack)) in before.iter().zip(under_attack).enumerate() {
+        // The kernel's peak misses nothing, but it may be older than the attack; then no sample can be beyond it.
+        let new_peak = (under_attack.peak_bytes > before.peak_bytes).then_some(under_attack.peak_bytes);
+        let most = new_peak.unwrap_or(sampled[id]);
+        let after = cluster.usage(id)?.rss_bytes;
+        let seen = format!("{} before, {} at most, {} after", mb(before.rss_bytes), mb(most), mb(after));
+        let (grown, kept) = (most.saturating_sub(before.rss_bytes), after.saturating_sub(before.rss_bytes));
+        report.check(format!("broker {id} takes at most {} more", mb(GROWTH_BYTES)), grown <= GROWTH_BYTES, &seen);
+        report.check(format!("broker {id} keeps at most {} of it", mb(KEPT_BYTES)), kept <= KEPT_BYTES, &seen);
     }
-    let connections = attack.connections.load(Ordering::Relaxed) + attack.noises.load(Ordering::Relaxed);
+    Ok(())
+}
+
+fn judge_logs(cluster: &Cluster, report: &mut Report, before: &[Watch], connections: u64) -> Result<()> {
     for (id, before) in before.iter().enumerate() {
-        let log = fs::metadata(cluster.log(id))?.len() - before.log_bytes;
-        let lines = lines(cluster, id)? - before.log_lines;
+        let text = log(cluster, id)?;
+        let (bytes, lines) = (text.len() as u64 - before.log_bytes, text.lines().count() as u64 - before.log_lines);
         report.check(
             format!("broker {id} logs at most a line a connection"),
-            lines <= connections + 1_000 && log <= (connections + 1_000) * 512,
-            format!("{lines} lines, {} for {connections} connections", mb(log)),
+            lines <= connections + 1_000 && bytes <= (connections + 1_000) * 512,
+            format!("{lines} lines, {:.0} MB for {connections} connections", bytes as f64 / 1e6),
         );
-        let panics = BufReader::new(fs::File::open(cluster.log(id))?).lines().map_while(Result::ok);
-        let panic = panics.into_iter().find(|line| line.contains("panicked at"));
-        report.check(format!("no task of broker {id} panics"), panic.is_none(), panic.unwrap_or_else(|| "none".into()));
+        let panic = text.lines().find(|line| line.contains("panicked at"));
+        report.check(format!("no task of broker {id} panics"), panic.is_none(), panic.unwrap_or("none"));
     }
     Ok(())
 }
 
 /// What a broker looked like.
 struct Watch {
+    pid: u32,
     rss_bytes: u64,
+    peak_bytes: u64,
     log_bytes: u64,
     log_lines: u64,
 }
@@ -164,27 +201,36 @@ struct Watch {
 impl Watch {
     fn look(cluster: &Cluster) -> Result<Vec<Self>> {
         let look = |id| {
-            let log_bytes = fs::metadata(cluster.log(id))?.len();
-            Ok(Self { rss_bytes: cluster.usage(id)?.rss_bytes, log_bytes, log_lines: lines(cluster, id)? })
+            let (usage, log) = (cluster.usage(id)?, log(cluster, id)?);
+            Ok(Self {
+                pid: cluster.pid(id)?,
+                rss_bytes: usage.rss_bytes,
+                peak_bytes: usage.peak_rss_bytes,
+                log_bytes: log.len() as u64,
+                log_lines: log.lines().count() as u64,
+            })
         };
         (0..cluster.size()).map(look).collect()
     }
 }
 
-fn lines(cluster: &Cluster, id: usize) -> Result<u64> {
-    Ok(BufReader::new(fs::File::open(cluster.log(id))?).lines().map_while(Result::ok).count() as u64)
+/// All that a broker has logged, with the attacker's bytes that are no text.
+fn log(cluster: &Cluster, id: usize) -> Result<String> {
+    let bytes = fs::read(cluster.log(id))?;
+    // Each byte is a character, so that lengths stay what they are.
+    Ok(bytes.into_iter().map(|b| if b.is_ascii() { char::from(b) } else { '?' }).collect())
 }
 
-/// The highest resident memory of each broker until all workers have ended; a broker that died has what it had.
-fn watch(cluster: &Cluster, workers: &[thread::ScopedJoinHandle<'_, ()>]) -> Vec<u64> {
-    let mut peaks = vec![0; cluster.size()];
-    while workers.iter().any(|worker| !worker.is_finished()) {
-        for (id, peak) in peaks.iter_mut().enumerate() {
-            *peak = cluster.usage(id).map_or(*peak, |usage| usage.rss_bytes.max(*peak));
+/// The highest resident memory of each broker until the attack is over; a broker that died has what it had.
+fn watch(cluster: &Cluster, over: impl Fn() -> bool) -> Vec<u64> {
+    let mut most = vec![0; cluster.size()];
+    while !over() {
+        for (id, most) in most.iter_mut().enumerate() {
+            *most = cluster.usage(id).map_or(*most, |usage| usage.rss_bytes.max(*most));
         }
         thread::sleep(Duration::from_millis(100));
     }
-    peaks
+    most
 }
 
 #[derive(Default)]
@@ -192,59 +238,165 @@ struct Attack {
     port: u16,
     wanted: u64,
     seed: u64,
-    dealt_with: AtomicU64,
+    /// Frames with an answer.
+    answered: AtomicU64,
+    /// Produce requests that had their turn without one, as those with acks=0 have.
+    unanswered: AtomicU64,
+    /// Frames upon which the broker closed the connection.
+    closed: AtomicU64,
+    /// Parts of a frame, waited for until this side closed.
+    incomplete: AtomicU64,
+    /// Connections that were silent for a while, and then went on.
+    late: AtomicU64,
+    /// Complete frames with neither an answer nor a close, and parts of one whose connection nobody closed.
+    hung: AtomicU64,
+    nonsense: Mutex<Vec<String>>,
     connections: AtomicU64,
-    answers: AtomicU64,
     noises: AtomicU64,
     over: AtomicBool,
 }
 
 impl Attack {
+    fn dealt_with(&self) -> u64 {
+        [&self.answered, &self.unanswered, &self.closed, &self.incomplete]
+            .map(|n| n.load(Ordering::Relaxed))
+            .iter()
+            .sum()
+    }
+
+    fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed) + self.noises.load(Ordering::Relaxed)
+    }
+
     /// One worker: connection after connection until all workers together have sent enough.
-    fn work(&self, worker: u64, frames: &Corpus) {
+    fn work(&self, worker: u64, frames: &Corpus, late: &SyncSender<Talk>) {
         let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(worker));
         let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut lie = None;
         let mut refused = 0;
-        while self.dealt_with.load(Ordering::Relaxed) < self.wanted && refused < 100 {
-            while waiting.len() < IN_A_ROW {
+        let go_on = || self.dealt_with() < self.wanted && self.hung.load(Ordering::Relaxed) < ENOUGH;
+        while go_on() && refused < 100 {
+            while waiting.len() < IN_A_ROW && lie.is_none() {
                 let pick = |random: &mut SmallRng| frames.pick(random).clone();
                 let (frame, other) = (pick(&mut random), pick(&mut random));
-                waiting.push_back(mutate(&mut random, &frame, &other).1);
+                let (mutation, mut bytes) = mutate(&mut random, &frame, &other);
+                if mutation.is_honest() {
+                    hurry(&mut bytes);
+                    waiting.push_back(bytes);
+                } else {
+                    lie = Some(bytes);
+                }
             }
-            let Ok(answers) = self.converse(&waiting) else {
+            let Ok(mut talk) = Talk::begin(self.port, waiting.make_contiguous(), LATEST) else {
                 // A broker that is gone refuses for ever; one that is busy does not.
                 refused += 1;
                 thread::sleep(Duration::from_millis(50));
                 continue;
             };
             refused = 0;
-            // Behind the frame that closed the connection nothing was looked at: it is sent again.
-            let dealt_with = (answers + 1).min(waiting.len());
-            waiting.drain(..dealt_with);
-            self.dealt_with.fetch_add(dealt_with as u64, Ordering::Relaxed);
-            self.answers.fetch_add(answers as u64, Ordering::Relaxed);
             self.connections.fetch_add(1, Ordering::Relaxed);
+            match talk.listen(Instant::now() + SOON) {
+                Stand::Silent => {
+                    waiting.clear();
+                    // Nobody is there to take it when everybody has given up.
+                    let _ = late.send(talk);
+                }
+                stand => {
+                    let had_their_turn = self.count(&talk, &stand);
+                    // Behind the frame that closed the connection nothing was looked at: it is sent again.
+                    waiting.drain(..had_their_turn.min(waiting.len()));
+                    if stand == Stand::Done
+                        && let Some(lie) = lie.take()
+                    {
+                        let stand = talk.lie(&lie, LATEST);
+                        self.count_lie(is_complete(&lie), stand);
+                    }
+                }
+            }
         }
     }
 
-    /// Writes all of these frames to a new connection, and counts the answers until it is closed.
-    fn converse(&self, frames: &VecDeque<Vec<u8>>) -> std::io::Result<usize> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        // A fetch may have been made to wait for long: who attacks does not.
-        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-        stream.set_write_timeout(Some(Duration::from_millis(300)))?;
-        let bytes: Vec<u8> = frames.iter().flatten().copied().collect();
-        // The broker may close at any byte, and what it answered before counts.
-        let _ = stream.write_all(&bytes).and_then(|()| stream.shutdown(Shutdown::Write));
-        let (mut answers, mut reader, mut length) = (0, BufReader::new(stream), [0; 4]);
-        while reader.read_exact(&mut length).is_ok() {
-            let length = u64::from(u32::from_be_bytes(length));
-            if std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).unwrap_or(0) < length {
-                break;
+    /// Takes in what became of a connection's frames, and says how many of them had their turn.
+    fn count(&self, talk: &Talk, stand: &Stand) -> usize {
+        let (passed, answered) = talk.counts();
+        self.answered.fetch_add(answered as u64, Ordering::Relaxed);
+        self.unanswered.fetch_add((passed - answered) as u64, Ordering::Relaxed);
+        match stand {
+            Stand::Done => return passed,
+            Stand::Closed => self.closed.fetch_add(1, Ordering::Relaxed),
+            Stand::Silent => self.hung.fetch_add(1, Ordering::Relaxed),
+            Stand::Nonsense(what) => {
+                self.complain(what);
+                0
             }
-            answers += 1;
-        }
-        Ok(answers)
+        };
+        passed + 1
+    }
+
+    fn count_lie(&self, complete: bool, stand: Stand) {
+        let counter = match stand {
+            Stand::Nonsense(what) => return self.complain(&what),
+            Stand::Silent => &self.hung,
+            Stand::Done => &self.answered,
+            Stand::Closed if complete => &self.closed,
+            Stand::Closed => &self.incomplete,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn complain(&self, what: &str) {
+        self.nonsense.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
+    }
+
+    /// What was silent has until the latest moment to go on.
+    fn wait_for(&self, mut talk: Talk) {
+        let stand = talk.listen(talk.since + LATEST);
+        self.count(&talk, &stand);
+        self.late.fetch_add(u64::from(stand != Stand::Silent), Ordering::Relaxed);
+    }
+
+    fn table(&self, took: Duration) -> Table {
+        let columns = [
+            "answered",
+            "acks=0",
+            "closed",
+            "incomplete",
+            "hung",
+            "late",
+            "connections",
+            "seconds",
+            "noise to peer ports",
+        ];
+        let mut table = Table::new("Hostile frames", &columns);
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed).to_string();
+        let outcomes = [&self.answered, &self.unanswered, &self.closed, &self.incomplete, &self.hung, &self.late];
+        let mut row: Vec<_> = outcomes.into_iter().map(count).collect();
+        row.extend([count(&self.connections), format!("{:.0}", took.as_secs_f64()), count(&self.noises)]);
+        table.row(row);
+        table
+    }
+
+    fn judge(&self, report: &mut Report, has_peer_ports: bool) {
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let dealt_with = self.dealt_with();
+        report.check("enough frames had their turn", dealt_with >= self.wanted, dealt_with);
+        let hung = count(&self.hung);
+        report.check(
+            "every complete frame is answered or closes its connection, and nobody waits for the rest of one whose sender closes",
+            hung == 0,
+            format!("{hung} hung for {} s; {} were late", LATEST.as_secs(), count(&self.late)),
+        );
+        let nonsense = self.nonsense.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = nonsense.first().map_or("none", String::as_str);
+        report.check("every answer is for its frame, and none is left out", nonsense.is_empty(), first);
+        // A quarter is still good enough for an answer; who only closes connections has looked at nothing.
+        let answered = count(&self.answered);
+        report.check("at least a tenth of them is answered", answered * 10 >= dealt_with, answered);
+        let (closed, incomplete) = (count(&self.closed), count(&self.incomplete));
+        let detail = format!("{closed} closed, {incomplete} incomplete");
+        report.check("some close their connection, and some are incomplete", closed > 0 && incomplete > 0, detail);
+        let noises = count(&self.noises);
+        report.check("the ports for peers hear noise", noises > 0 || !has_peer_ports, noises);
     }
 
     /// Random bytes at ports that expect brokers, some with a plausible length in front, until the rest is done.
@@ -282,7 +434,7 @@ impl Corpus {
     /// Frames that the broker says it serves apart from those that it will refuse by their first four bytes.
     fn of(target: &Target, port: u16) -> Result<Self> {
         let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
-        let versions: ApiVersionsResponse = ask(port, ApiKey::ApiVersions, 0, &request)?;
+        let versions: ApiVersionsResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::ApiVersions, 0, &request)?;
         let is_served = |frame: &Bytes| {
             let (api, version) = ((&frame[4..]).get_i16(), (&frame[6..]).get_i16());
             versions.api_keys.iter().any(|v| v.api_key == api && (v.min_version..=v.max_version).contains(&version))
@@ -291,6 +443,18 @@ impl Corpus {
         ensure!(!served.is_empty() && !others.is_empty(), "{} served, {} others", served.len(), others.len());
         println!("{} frames that are served, {} others", served.len(), others.len());
         Ok(Self { served, others })
+    }
+
+    /// Before they are spoiled all that are served are answered: what is refused as it is tries nothing.
+    fn is_understood(&self, port: u16) -> Result<String> {
+        let mut answered = 0;
+        for served in &self.served {
+            let mut talk = Talk::begin(port, &mut [served.to_vec()], PATIENCE)?;
+            let stand = talk.listen(Instant::now() + PATIENCE);
+            ensure!(stand == Stand::Done, "{stand:?} after {served:02x?}");
+            answered += talk.counts().1;
+        }
+        Ok(format!("{answered} of {} with an answer, the others with acks=0", self.served.len()))
     }
 
     /// Mostly of what is served: what is refused at once closes the connection and tries little.
@@ -304,22 +468,8 @@ impl Corpus {
 fn topic_id(port: u16) -> Result<Uuid> {
     let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(TARGET))));
     let request = RequestKind::Metadata(MetadataRequest::default().with_topics(Some(vec![topic])));
-    let response: MetadataResponse = ask(port, ApiKey::Metadata, 12, &request)?;
+    let response: MetadataResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::Metadata, 12, &request)?;
     let id = response.topics.first().context("a topic in the answer")?.topic_id;
     ensure!(!id.is_nil(), "the topic has no id");
     Ok(id)
-}
-
-/// One request and its answer.
-fn ask<T: Decodable>(port: u16, api: ApiKey, version: i16, request: &RequestKind) -> Result<T> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(&frame(api, version, request)?)?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; (&length[..]).get_u32() as usize];
-    stream.read_exact(&mut answer)?;
-    let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, api.response_header_version(version))?;
-    T::decode(&mut answer, version)
 }

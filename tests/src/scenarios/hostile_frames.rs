@@ -1,6 +1,7 @@
 //! Valid request frames of every API in every version, which the mutations start from; encoded by kafka-protocol,
 //! which is not the codec that the broker decodes with.
 
+use crate::harness::raw::{frame, header, with_length};
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -14,9 +15,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, RequestKind, TopicName,
+    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestKind, TopicName,
 };
-use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
+use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use uuid::Uuid;
 
@@ -46,36 +47,11 @@ pub(super) fn corpus(target: &Target) -> Result<Vec<Bytes>> {
     Ok(frames)
 }
 
-/// One request with header and length.
-pub(super) fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Result<Bytes> {
-    let mut body = header(api, version)?;
-    request.encode(&mut body, version)?;
-    Ok(with_length(&body))
-}
-
 /// An API that the broker does not serve, or one whose arguments do not matter.
 fn header_and_zeros(api: ApiKey, version: i16) -> Result<Bytes> {
     let mut body = header(api, version)?;
     body.put_bytes(0, 32);
     Ok(with_length(&body))
-}
-
-fn header(api: ApiKey, version: i16) -> Result<BytesMut> {
-    let mut bytes = BytesMut::new();
-    let header = RequestHeader::default()
-        .with_request_api_key(api as i16)
-        .with_request_api_version(version)
-        .with_correlation_id(i32::from(version))
-        .with_client_id(Some(StrBytes::from_static_str("hostile")));
-    encode_request_header_into_buffer(&mut bytes, &header)?;
-    Ok(bytes)
-}
-
-fn with_length(body: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(body.len() + 4);
-    frame.put_i32(body.len() as i32);
-    frame.put_slice(body);
-    frame.freeze()
 }
 
 /// Requests that mean something to the broker: the deeper a frame is understood, the deeper its mutations reach.
@@ -192,7 +168,14 @@ fn fetch(version: i16, target: &Target) -> FetchRequest {
         .with_topics(vec![topic])
 }
 
-fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
+/// A fetch that nothing satisfies, from the beginning of an empty log, and that asks to be kept for ever.
+pub(super) fn endless_fetch(target: &Target) -> Result<Bytes> {
+    let request = fetch(12, target).with_max_wait_ms(i32::MAX).with_min_bytes(i32::MAX);
+    frame(ApiKey::Fetch, 12, &RequestKind::Fetch(request))
+}
+
+/// Two records; those of a producer with an id are the first that it sends.
+pub(super) fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
     let record = |number: i64| Record {
         transactional: false,
         control: false,
@@ -202,7 +185,8 @@ fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
         producer_epoch: if producer_id < 0 { -1 } else { 0 },
         timestamp_type: TimestampType::Creation,
         offset: number,
-        sequence: if producer_id < 0 { -1 } else { number as i32 },
+        // Consecutive in any case: the encoder makes one batch only of records whose sequences go with their offsets.
+        sequence: if producer_id < 0 { number as i32 - 1 } else { number as i32 },
         timestamp: 1_700_000_000_000 + number,
         key: Some(Bytes::from_static(b"key")),
         value: Some(Bytes::from_static(b"a value of some length")),
@@ -217,6 +201,22 @@ fn batch(producer_id: i64, compression: Compression) -> Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_protocol::records::RecordBatchDecoder;
+
+    #[test]
+    fn two_records_are_one_batch() {
+        for (producer_id, sequence) in [(-1, -1), (77, 0)] {
+            let mut bytes = batch(producer_id, Compression::None).expect("a batch");
+            // A request may bring one for each partition.
+            assert_eq!(RecordBatchDecoder::decode_all(&mut bytes.clone()).expect("batches").len(), 1);
+            let records = RecordBatchDecoder::decode(&mut bytes).expect("a batch").records;
+            assert_eq!(
+                records.iter().map(|r| (r.offset, r.producer_id)).collect::<Vec<_>>(),
+                [(0, producer_id), (1, producer_id)]
+            );
+            assert_eq!(records[0].sequence, sequence);
+        }
+    }
 
     #[test]
     fn every_api_is_in_the_corpus_and_every_frame_says_its_true_length() {

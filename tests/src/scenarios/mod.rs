@@ -8,10 +8,12 @@ pub mod failover;
 mod first_write;
 pub mod hostile;
 mod hostile_frames;
+mod hostile_talk;
 mod java_tools;
 pub mod memory;
 mod mutate;
 pub mod returning;
+mod stale_leader;
 pub mod start_orders;
 pub mod stopped_leader;
 

@@ -98,6 +98,37 @@ pub(super) fn mutate(random: &mut impl Rng, frame: &[u8], other: &[u8]) -> (Muta
     (mutation, bytes)
 }
 
+impl Mutation {
+    /// Whether the frame's length is that of what is behind it.
+    pub(super) fn is_honest(self) -> bool {
+        self < Self::TruncatedWithOldLength
+    }
+}
+
+/// Takes from a fetch that has got a long wait that wait: who attacks does not wait, and a broker may.
+pub(super) fn hurry(frame: &mut [u8]) {
+    const LONG: i32 = 1_000;
+    if let Some(wait) = max_wait(frame)
+        && i32::from_be_bytes(*wait) > LONG
+    {
+        *wait = 1_i32.to_be_bytes();
+    }
+}
+
+/// Where a frame, if it is a fetch, says how long the broker may wait.
+fn max_wait(frame: &mut [u8]) -> Option<&mut [u8; 4]> {
+    let number = |at: usize| Some(i16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    let (api, version, client_id) = (number(4)?, number(6)?, number(12)?);
+    if api != 1 {
+        return None;
+    }
+    // Tagged fields end the header of a flexible version, and the replica's id was the first field until 14.
+    let tags = usize::from(version >= 12);
+    let replica_id = if version <= 14 { 4 } else { 0 };
+    let at = 14 + usize::try_from(client_id).unwrap_or(0) + tags + replica_id;
+    frame.get_mut(at..at + 4)?.try_into().ok()
+}
+
 /// A stretch behind the head, of one byte at least where there is one.
 fn stretch(random: &mut impl Rng, length: usize) -> (usize, usize) {
     let from = random.random_range(HEAD.min(length)..length);
@@ -140,12 +171,31 @@ mod tests {
         for _ in 0..10_000 {
             let (mutation, bytes) = mutate(&mut random, &FRAME, &FRAME);
             seen.insert(mutation);
-            if mutation < Mutation::TruncatedWithOldLength {
+            if mutation.is_honest() {
                 let length = i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                 assert_eq!(length as usize, bytes.len() - 4, "{mutation:?}");
             }
         }
         assert_eq!(seen.len(), ALL.len());
+    }
+
+    #[test]
+    fn a_fetch_that_would_wait_is_hurried_in_every_version() {
+        use crate::harness::raw::frame;
+        use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, RequestKind};
+        use kafka_protocol::protocol::Message;
+        for version in FetchRequest::VERSIONS.min..=FetchRequest::VERSIONS.max {
+            let with = |wait| {
+                let request = FetchRequest::default().with_replica_id(BrokerId(-1)).with_max_wait_ms(wait);
+                frame(ApiKey::Fetch, version, &RequestKind::Fetch(request)).expect("a fetch").to_vec()
+            };
+            let mut frame = with(i32::MAX);
+            hurry(&mut frame);
+            assert_eq!(frame, with(1), "version {version}");
+            let mut short = with(1_000);
+            hurry(&mut short);
+            assert_eq!(short, with(1_000));
+        }
     }
 
     #[test]

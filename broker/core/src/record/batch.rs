@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 /// and value, and the count of headers.
 const MIN_RECORD_LEN: usize = 7;
 
+/// Below this length, in bytes, a copy costs less than what it is sliced from may.
+const DETACHED_BELOW: usize = 4096;
+
 /// A record batch whose length, CRC and counts agree. Its bytes are shared, not copied.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
@@ -112,6 +115,16 @@ impl RecordBatch {
     /// The batch's bytes alone.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
+    }
+
+    /// The same batch in a buffer of its own, where that is cheap: a small one may be a slice of a buffer that is many
+    /// times as long, and would keep all of it.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        if self.bytes.len() < DETACHED_BELOW {
+            self.bytes = Bytes::copy_from_slice(&self.bytes);
+        }
+        self
     }
 
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in

@@ -89,6 +89,16 @@ fn an_assigned_batch_keeps_its_crc_and_leaves_other_holders_of_its_bytes_alone()
 }
 
 #[test]
+fn a_small_batch_that_is_detached_keeps_nothing_of_what_it_was_cut_from() {
+    let whole = Bytes::from([&batch(3).bytes()[..], &[0; 4096]].concat());
+    let cut = RecordBatch::check(whole.slice(..HEADER_LEN + 21)).unwrap();
+    assert!(!whole.is_unique());
+    let detached = cut.detached();
+    assert!(whole.is_unique());
+    assert_eq!(detached.bytes(), &batch(3).bytes());
+}
+
+#[test]
 fn an_end_offset_beyond_all_offsets_stays_at_the_last_one() {
     let h = batch(3).with(0, &(i64::MAX - 1).to_be_bytes()).header();
     assert_eq!(h.end_offset(), Offset(i64::MAX));
