@@ -36,13 +36,15 @@ pub(crate) struct Environment {
     pub(crate) kubectl: Kubectl,
     pub(crate) root: PathBuf,
     pub(crate) start_orders: StartOrders,
+    /// Whether the kind cluster outlives the scenarios.
+    keep: bool,
     name: String,
     kubeconfig: PathBuf,
     image: String,
 }
 
 impl Environment {
-    pub(crate) fn new(name: &str, image: &str, start_orders: StartOrders) -> anyhow::Result<Self> {
+    pub(crate) fn new(name: &str, image: &str, keep: bool, start_orders: StartOrders) -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().context("the crate is in the workspace")?.to_owned();
         let folder = root.join("target/e2e");
@@ -52,6 +54,7 @@ impl Environment {
             kubectl: Kubectl::new(&kubeconfig),
             root,
             start_orders,
+            keep,
             name: name.to_owned(),
             kubeconfig,
             image: image.to_owned(),
@@ -61,6 +64,13 @@ impl Environment {
     /// Where a scenario's logs and objects go when it fails.
     pub(crate) fn evidence(&self, scenario: &str) -> PathBuf {
         self.root.join("target/e2e").join(scenario)
+    }
+
+    /// Removes a namespace that a scenario is done with, unless it goes with its cluster soon: kube-proxy 1.34 in its
+    /// nftables mode may fail for a while when Services are deleted, on deleting what is not there, and does nothing
+    /// else meanwhile. Does not wait for it to be gone.
+    pub(crate) fn discard(&self, namespace: &Kubectl) -> anyhow::Result<()> {
+        if self.keep { namespace.delete_namespace() } else { Ok(()) }
     }
 
     /// Whether the kind cluster is there already.

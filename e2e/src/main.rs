@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<bool> {
     let chosen = choose(&args.scenarios)?;
     let environment =
-        Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.start_orders)?;
+        Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.keep, args.start_orders)?;
     let timeline = Timeline::new("prepare");
     let made = make(&environment, args, &timeline)?;
     let installed = environment.load_images(&timeline).and_then(|()| environment.install_operator(&timeline));

@@ -101,7 +101,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         change(&kubectl, patch)?;
     }
     timeline.say(format!("{} changes that can be followed are taken", CHANGEABLE.len()));
-    kubectl.delete_namespace()
+    environment.discard(&kubectl)
 }
 
 fn resource(name: &str, spec: &str) -> String {

@@ -63,7 +63,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     consume(total)?;
     timeline.say(format!("all brokers were deleted at once, and all {total} records consumed once more"));
     brokers.never_restarted()?;
-    kubectl.delete_namespace()
+    environment.discard(&kubectl)
 }
 
 /// A broker's volume, and the pod that has it.

@@ -28,5 +28,5 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let nodes = brokers.nodes()?;
     ensure!(nodes.len() == 3, "three brokers are to be on three nodes, and not on {nodes:?}");
     brokers.never_restarted()?;
-    kubectl.delete_namespace()
+    environment.discard(&kubectl)
 }

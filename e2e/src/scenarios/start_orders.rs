@@ -66,7 +66,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         for ((run, prepared), result) in runs.iter().zip(prepared).zip(&mut *long_gap) {
             result.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
         }
-        tidy_up(runs_at_once.iter().chain(&runs))?;
+        // Not between measurements: it is work for every node.
+        runs_at_once.iter().chain(&runs).try_for_each(|run| environment.discard(&run.kubectl))?;
     }
     timeline.say("order    gap    start of the second container → first acks=all");
     for result in results.as_flattened() {
@@ -207,15 +208,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Removes the runs' namespaces, when none of them is measured any more: it is work for every node, and kube-proxy 1.34
-/// may fail for a while when Services are deleted, on deleting what is not there, and with it whatever is new.
-fn tidy_up<'a>(runs: impl Iterator<Item = &'a Run<'a>>) -> anyhow::Result<()> {
-    let runs = runs.collect::<Vec<_>>();
-    runs.iter().try_for_each(|run| run.kubectl.delete_namespace())?;
-    let gone = |run: &&Run<'_>| run.kubectl.run(&["wait", "--for=delete", "namespace", run.kubectl.namespace()]);
-    runs.iter().try_for_each(|run| gone(run).map(|_| ()))
-}
-
 /// Has brokers' pods held back in the namespaces that say so, and waits until the API server does it.
 fn hold_brokers(environment: &Environment) -> anyhow::Result<()> {
     environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
@@ -229,7 +221,7 @@ fn hold_brokers(environment: &Environment) -> anyhow::Result<()> {
         let made: Value = serde_json::from_str(&kubectl.try_create(pod)?)?;
         Ok(made["spec"]["schedulingGates"].is_array().then_some(()))
     })?;
-    kubectl.delete_namespace()
+    environment.discard(&kubectl)
 }
 
 fn create_held_namespace(kubectl: &Kubectl) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     })?;
     brokers.never_restarted()?;
     timeline.say("new pods take it up, and the ConfigMap of the old ones is gone");
-    kubectl.delete_namespace()
+    environment.discard(&kubectl)
 }
 
 /// Each pod's name and uid, and when it is to be gone, if it is.
