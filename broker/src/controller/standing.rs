@@ -13,14 +13,15 @@
 //! What holds for votes holds for entries: a leader that was deposed without hearing of it (it was stopped, or cut
 //! off) could commit with a voter that has forgotten who deposed it. So until its vote may be believed, a voter follows
 //! only a leader that a majority has followed lately, this voter not counted; and a broker that led when it stopped
-//! does not lead again without an election.
+//! does not lead again without an election; see [`super::restart`].
 //!
 //! The limit: a voter that has never started cannot be told from one that was wiped. If one voter is wiped while
 //! another has never started, and the only one that knows the cluster is down, those two found a new cluster;
 //! the third then refuses it as a stranger. The same is true when a majority is wiped at once: its
 //! commitments are gone, which no protocol can undo. And if of two voters that made the cluster one goes away before
-//! the third has ever started, the third waits for it: the one that is left may have been deposed, for all it knows. And if the founder dies within the milliseconds between
-//! winning the first vote and replicating the first entry, the voters that it did not find empty wait for it.
+//! the third has ever started, the third waits for it: the one that is left may have been deposed, for all it knows.
+//! And if the founder dies within the milliseconds between winning the first vote and replicating the first entry, the
+//! voters that it did not find empty wait for it.
 
 use chronik_core::ids::{BrokerId, DirectoryId};
 use serde::{Deserialize, Serialize};
