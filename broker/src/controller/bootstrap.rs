@@ -113,7 +113,7 @@ impl Bootstrap {
 pub(super) struct Probed {
     pub(super) state: State,
     pub(super) directory: DirectoryId,
-    /// It knows of no leader.
+    /// It knows of no leader, and when it was started last knew of none but the caller.
     pub(super) leaderless: bool,
 }
 

@@ -107,8 +107,8 @@ enum Done {
 /// One leadership.
 struct Term {
     number: u64,
-    /// The last entry of the log when the leadership began here. A process that was the leader before it was
-    /// restarted is so again, in the same term, and has to apply that far anew.
+    /// The last entry of the log when the leadership began here. The only voter of its cluster leads again when it is
+    /// restarted, in the same term, and has to apply that far anew.
     log_end: Option<u64>,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,

@@ -40,6 +40,8 @@ enum Record {
 #[derive(Default)]
 struct State {
     vote: Option<Vote>,
+    /// The vote whose leader openraft is not to know of; see [`LogStore::forget_leadership`].
+    forgotten: Option<Vote>,
     /// With the bytes that each takes.
     entries: BTreeMap<u64, (Entry, usize)>,
     purged: Option<LogId>,
@@ -106,10 +108,12 @@ impl LogStore {
     /// Who led when this voter stopped, as far as it knows. That is taken for the past: openraft would have a broker
     /// that led do so at once, while its followers may have gone on without it, and would have a follower wait for the
     /// leader in silence. A vote that is not committed says no more than who was a candidate.
+    ///
+    /// Only openraft is told so: what is on the disk, and is written there anew, still says who led.
     pub(super) fn forget_leadership(&self) -> Option<BrokerId> {
         let mut state = self.state();
-        let vote = state.vote.as_mut().filter(|vote| vote.is_committed())?;
-        vote.committed = false;
+        let vote = state.vote.filter(Vote::is_committed)?;
+        state.forgotten = Some(vote);
         vote.leader_id().voted_for()
     }
 
@@ -188,7 +192,7 @@ fn write_failed(error: &io::Error) -> StorageError {
 impl State {
     fn replay(&mut self, record: Record, bytes: usize) {
         match record {
-            Record::Vote(vote) => self.vote = Some(vote),
+            Record::Vote(vote) => (self.vote, self.forgotten) = (Some(vote), None),
             Record::Entry(entry) => {
                 // Later records win: an entry never lies behind one that was there before it was written.
                 drop(self.entries.split_off(&entry.log_id.index));
@@ -306,7 +310,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.state().vote)
+        let state = self.state();
+        let vote = state.vote;
+        Ok(vote.map(|vote| Vote { committed: vote.committed && state.forgotten != Some(vote), ..vote }))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
@@ -380,6 +386,25 @@ mod tests {
         assert_eq!(open.0.read_vote().await.unwrap(), Some(vote));
         assert_eq!(open.0.standing(), standing);
         assert_eq!(indexes(&mut open.0).await, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn who_led_is_forgotten_by_openraft_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        let led = Vote::new_committed(3, BrokerId(1));
+        open.0.save_vote(&led).await.unwrap();
+        open.0.blocking_append(entries(0..2)).await.unwrap();
+        for _ in 0..2 {
+            open = reopen(dir.path(), open);
+            assert_eq!(open.0.forget_leadership(), Some(BrokerId(1)));
+            assert_eq!(open.0.read_vote().await.unwrap(), Some(Vote::new(3, BrokerId(1))));
+            // Writes all anew.
+            open.0.purge(id(0)).await.unwrap();
+        }
+        open.0.save_vote(&led).await.unwrap();
+        assert_eq!(open.0.read_vote().await.unwrap(), Some(led));
         close(open);
     }
 

@@ -41,9 +41,19 @@ impl Past {
         self.led_by.is_some_and(|leader| leader != self.me)
     }
 
+    /// Whether that one is still waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waits() && Instant::now() < self.until
+    }
+
     /// Whether that one is still waited for, and is not the candidate.
     pub(super) fn waits_for_another_than(&self, candidate: BrokerId) -> bool {
-        self.waits() && self.led_by != Some(candidate) && Instant::now() < self.until
+        self.led_by != Some(candidate) && self.is_waiting()
+    }
+
+    /// Whether nobody else than this one led when this voter stopped, as far as it knows.
+    pub(super) fn was_led_by_none_but(&self, candidate: BrokerId) -> bool {
+        self.led_by.is_none_or(|leader| leader == candidate)
     }
 }
 
@@ -74,7 +84,7 @@ impl Restart {
         }
     }
 
-    /// Whether a majority of the voters knows of no leader. Asks for as long as openraft would wait by itself.
+    /// Whether a majority of the voters knows of no leader, and of none after this one. Asks for as long as openraft would wait by itself.
     async fn nobody_leads(&self) -> bool {
         let deadline = Instant::now() + self.timeouts.start;
         let mut probes = JoinSet::new();

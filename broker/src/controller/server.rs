@@ -94,7 +94,9 @@ impl Service {
         let mut standing = self.log.standing();
         if standing.proven {
             // Again, since the call that proved it may have been given up by its caller.
-            self.raft.runtime_config().elect(true);
+            if !self.past.is_waiting() {
+                self.raft.runtime_config().elect(true);
+            }
             return Ok(());
         }
         let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
@@ -192,10 +194,10 @@ fn ip<T>(request: &Request<T>) -> Option<IpAddr> {
 impl Controller for Service {
     async fn probe(&self, request: Request<proto::ProbeRequest>) -> Result<Response<proto::ProbeResponse>, Status> {
         let from = ip(&request);
-        self.admit(request.get_ref().caller.as_ref(), from)?;
+        let caller = self.admit(request.get_ref().caller.as_ref(), from)?;
         let state = bootstrap::own_state(&self.log, self.links.cluster_id());
         let directory_id = self.directory.0.as_bytes().to_vec();
-        let leaderless = self.known_leader().is_none();
+        let leaderless = self.known_leader().is_none() && self.past.was_led_by_none_but(caller);
         Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id, leaderless }))
     }
 
