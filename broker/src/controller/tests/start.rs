@@ -119,17 +119,22 @@ async fn all_come_back_with_what_they_had() {
     stop_all(brokers).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_led_is_elected_again_before_anybody_else_stands() {
+/// A cluster that has stopped, and who led it. None of the timeouts after which others stand for election as well ends
+/// within a test from now on.
+async fn led_and_stopped() -> (Cluster, BrokerId) {
     let mut cluster = Cluster::of(3);
     let brokers = cluster.start_all().await;
     brokers[0].sees_alive(&[0, 1, 2]).await;
     let leader = brokers[1].leader().await;
     stop_all(brokers).await;
-
-    // None of the timeouts, after which others stand as well, ends within this test.
     cluster.timings.election_min = DEADLINE * 2;
     cluster.timings.election_max = DEADLINE * 3;
+    (cluster, leader)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_led_is_elected_again_before_anybody_else_stands() {
+    let (cluster, leader) = led_and_stopped().await;
     let brokers = cluster.start_all().await;
     for broker in &brokers {
         broker.is_serving().await;
@@ -140,14 +145,7 @@ async fn who_led_is_elected_again_before_anybody_else_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
-    let mut cluster = Cluster::of(3);
-    let brokers = cluster.start_all().await;
-    brokers[0].sees_alive(&[0, 1, 2]).await;
-    let leader = brokers[1].leader().await;
-    stop_all(brokers).await;
-
-    cluster.timings.election_min = DEADLINE * 2;
-    cluster.timings.election_max = DEADLINE * 3;
+    let (cluster, leader) = led_and_stopped().await;
     let [me, other]: [i32; 2] = (0..3).filter(|id| *id != leader.0).collect::<Vec<_>>().try_into().unwrap();
     let broker = cluster.start(me as usize).await;
     let link = Link::open(broker.id, endpoint(cluster.controllers[me as usize]), Peers::default(), "test");
