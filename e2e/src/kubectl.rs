@@ -60,6 +60,10 @@ impl Kubectl {
         Ok(())
     }
 
+    pub(crate) fn wait_deleted(&self) -> anyhow::Result<()> {
+        self.run(&["wait", "--for=delete", "namespace", &self.namespace, "--timeout=120s"]).map(|_| ())
+    }
+
     /// Without waiting for it to be gone.
     pub(crate) fn delete_namespace(&self) -> anyhow::Result<()> {
         self.run(&["delete", "namespace", &self.namespace, "--wait=false"]).map(|_| ())

@@ -66,8 +66,14 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         for ((run, prepared), result) in runs.iter().zip(prepared).zip(&mut *long_gap) {
             result.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
         }
-        // Not between measurements: it is work for every node.
-        runs_at_once.iter().chain(&runs).try_for_each(|run| environment.discard(&run.kubectl))?;
+        // Not between measurements: it is work for every node. But a dozen clusters that idle are, too.
+        let all = runs_at_once.iter().chain(&runs).map(|run| &run.kubectl).collect::<Vec<_>>();
+        if environment.start_orders.rounds > 1 {
+            all.iter().try_for_each(|namespace| namespace.delete_namespace())?;
+            all.iter().try_for_each(|namespace| namespace.wait_deleted())?;
+        } else {
+            all.iter().try_for_each(|namespace| environment.discard(namespace))?;
+        }
     }
     timeline.say("order    gap    start of the second container → first acks=all");
     for result in results.as_flattened() {
