@@ -84,7 +84,8 @@ impl Restart {
         }
     }
 
-    /// Whether a majority of the voters knows of no leader, and of none after this one. Asks for as long as openraft would wait by itself.
+    /// Whether a majority of the voters knows of no leader, and of none after this one. Asks for as long as openraft
+    /// would wait by itself.
     async fn nobody_leads(&self) -> bool {
         let deadline = Instant::now() + self.timeouts.start;
         let mut probes = JoinSet::new();

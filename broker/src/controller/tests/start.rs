@@ -153,6 +153,9 @@ async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
     let (term, last) = (100, types::LogId::new(openraft::CommittedLeaderId::new(99, leader), 10_000));
     for candidate in [other, leader.0] {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: candidate, to: me });
+        let probe = proto::ProbeRequest { caller: caller.clone() };
+        let probed = link.call(DEADLINE, |mut client| async move { client.probe(probe).await }).await.unwrap();
+        assert_eq!(probed.leaderless, candidate == leader.0, "another one may not depose {leader}");
         let vote = types::VoteRequest::new(types::Vote::new(term, BrokerId(candidate)), Some(last));
         let request = proto::VoteRequest { caller, body: postcard::to_stdvec(&vote).unwrap(), founders: Vec::new() };
         match link.call(DEADLINE, |mut client| async move { client.vote(request).await }).await {
