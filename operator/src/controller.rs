@@ -84,7 +84,8 @@ async fn drain<T>(results: impl Stream<Item = Result<T, Error<ReconcileError, wa
     }
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// All objects of a kind, or those of a namespace.
+pub(crate) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {

@@ -21,3 +21,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
+
+{{- /* Tokens are reviewed for the whole Kubernetes cluster or not at all: a Role cannot allow it. */ -}}
+{{- define "chronik.announcements" -}}
+{{- if and .Values.announcements (eq .Values.scope "cluster") -}}true{{- end -}}
+{{- end -}}

@@ -1,7 +1,7 @@
 //! A ConfigMap of a former configuration is deleted once nothing refers to it any more.
 
 use super::apply::ApplyError;
-use super::build::{CLUSTER_LABEL, Desired};
+use super::build::{CLUSTER_LABEL, Desired, is_broker_config};
 use super::dereference::Observed;
 use super::validate::Cluster;
 use crate::MANAGER;
@@ -47,7 +47,8 @@ fn is_garbage(map: &ConfigMap, cluster_uid: &str, observed: &Observed, wanted: &
     let name = map.name_any();
     let is_wanted = wanted.iter().any(|wanted| wanted.resource.kind == kind && wanted.object.name_any() == name);
     let owned = map.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == cluster_uid);
-    owned && map.metadata.deletion_timestamp.is_none() && !is_wanted && !observed.config_maps.contains(&name)
+    let unused = is_broker_config(&name) && !is_wanted && !observed.config_maps.contains(&name);
+    owned && map.metadata.deletion_timestamp.is_none() && unused
 }
 
 #[cfg(test)]
@@ -70,6 +71,7 @@ mod tests {
         for (name, owner, garbage) in [
             ("demo-config-1", "mine", true),
             ("demo-config-1", "another's", false),
+            ("demo-announcements", "mine", false),
             ("demo-config-2", "mine", false),
             ("demo-config-3", "mine", false),
         ] {

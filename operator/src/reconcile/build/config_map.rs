@@ -22,6 +22,11 @@ pub(super) fn name(cluster: &Cluster, broker_config: &str) -> String {
     format!("{}{}", cluster.name, suffix(broker_config))
 }
 
+/// Whether a ConfigMap of a cluster is one of these, by its name.
+pub fn is_broker_config(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(rest, _)| rest.ends_with("-config"))
+}
+
 fn suffix(broker_config: &str) -> String {
     format!("-config-{}", broker_config::hash(broker_config))
 }

@@ -12,7 +12,7 @@ pub(super) fn build(cluster: &Cluster) -> Option<PodDisruptionBudget> {
         metadata: metadata(cluster, ""),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
-            selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+            selector: Some(LabelSelector { match_labels: Some(selector(&cluster.name)), ..LabelSelector::default() }),
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()

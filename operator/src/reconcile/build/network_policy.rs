@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 pub(super) fn build(cluster: &Cluster) -> NetworkPolicy {
-    let pods = LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() };
+    let pods = LabelSelector { match_labels: Some(selector(&cluster.name)), ..LabelSelector::default() };
     let peers = NetworkPolicyPeer { pod_selector: Some(pods.clone()), ..NetworkPolicyPeer::default() };
     NetworkPolicy {
         metadata: metadata(cluster, ""),

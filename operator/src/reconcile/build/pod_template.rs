@@ -1,7 +1,7 @@
 //! A broker's pod. It holds to the restricted Pod Security Standard.
 
 use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
-use super::{config_map, labels, port, selector};
+use super::{announcements, config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
@@ -36,16 +36,20 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             affinity: Some(apart(cluster)),
             topology_spread_constraints: Some(vec![over_zones(cluster)]),
             containers: vec![container(cluster)],
-            volumes: Some(vec![Volume {
-                name: CONFIG_VOLUME.to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: config_map::name(cluster, broker_config),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
+            volumes: Some(vec![config_volume(cluster, broker_config), announcements::volume(cluster)]),
             ..PodSpec::default()
         }),
+    }
+}
+
+fn config_volume(cluster: &Cluster, broker_config: &str) -> Volume {
+    Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: config_map::name(cluster, broker_config),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
     }
 }
 
@@ -55,12 +59,6 @@ fn image_pull_secrets(cluster: &Cluster) -> Option<Vec<LocalObjectReference>> {
 }
 
 fn container(cluster: &Cluster) -> Container {
-    let ports = [
-        ("kafka", port::KAFKA),
-        ("replication", port::REPLICATION),
-        ("controller", port::CONTROLLER),
-        ("http", port::HTTP),
-    ];
     let some = |amounts: &BTreeMap<_, _>| (!amounts.is_empty()).then(|| amounts.clone());
     Container {
         name: CONTAINER.to_owned(),
@@ -88,7 +86,7 @@ fn container(cluster: &Cluster) -> Container {
             ..EnvVar::default()
         }]),
         ports: Some(
-            ports
+            port::ALL
                 .map(|(name, number)| ContainerPort {
                     name: Some(name.to_owned()),
                     container_port: number,
@@ -124,6 +122,7 @@ fn container(cluster: &Cluster) -> Container {
                 read_only: Some(true),
                 ..VolumeMount::default()
             },
+            announcements::mount(),
         ]),
         ..Container::default()
     }
@@ -187,5 +186,5 @@ fn over_zones(cluster: &Cluster) -> TopologySpreadConstraint {
 }
 
 fn brokers(cluster: &Cluster) -> LabelSelector {
-    LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }
+    LabelSelector { match_labels: Some(selector(&cluster.name)), ..LabelSelector::default() }
 }

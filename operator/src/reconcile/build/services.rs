@@ -4,6 +4,7 @@ use super::{BROKERS_SUFFIX, metadata, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 
 /// The headless Service that gives each pod a name of its own in DNS, as a StatefulSet must have it.
 pub(super) fn brokers(cluster: &Cluster) -> Service {
@@ -12,16 +13,8 @@ pub(super) fn brokers(cluster: &Cluster) -> Service {
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
-            selector: Some(selector(cluster)),
-            ports: Some(
-                [
-                    service_port("kafka", port::KAFKA),
-                    service_port("replication", port::REPLICATION),
-                    service_port("controller", port::CONTROLLER),
-                    service_port("http", port::HTTP),
-                ]
-                .into(),
-            ),
+            selector: Some(selector(&cluster.name)),
+            ports: Some(port::ALL.map(|(name, number)| service_port(name, number)).into()),
             ..ServiceSpec::default()
         }),
         ..Service::default()
@@ -34,22 +27,13 @@ pub(super) fn brokers(cluster: &Cluster) -> Service {
 /// that start together ask for each other's before that, and where DNS remembers what it denied they would all be told
 /// for 30 s that they are alone.
 pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
-    let mut selector = selector(cluster);
-    selector.insert("statefulset.kubernetes.io/pod-name".to_owned(), format!("{}-{id}", cluster.name));
     Service {
         metadata: metadata(cluster, &broker_suffix(id)),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             publish_not_ready_addresses: Some(true),
-            selector: Some(selector),
-            ports: Some(
-                [
-                    service_port("kafka", port::KAFKA),
-                    service_port("replication", port::REPLICATION),
-                    service_port("controller", port::CONTROLLER),
-                ]
-                .into(),
-            ),
+            selector: Some(broker_selector(&cluster.name, id)),
+            ports: Some(port::OF_BROKER.map(|(name, number)| service_port(name, number)).into()),
             ..ServiceSpec::default()
         }),
         ..Service::default()
@@ -59,17 +43,33 @@ pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
 /// The host by which peers find a broker. Without the cluster's domain, which the operator is not told: every pod's
 /// resolver adds it.
 pub(super) fn broker_host(cluster: &Cluster, id: i32) -> String {
-    format!("{}{}.{}.svc", cluster.name, broker_suffix(id), cluster.namespace)
+    format!("{}.{}.svc", broker_service(&cluster.name, id), cluster.namespace)
 }
 
 /// The host of a broker's pod, which peers try beside that of its Service: it does not depend on how soon each node
 /// hears of a Service's change.
 pub(super) fn pod_host(cluster: &Cluster, id: i32) -> String {
-    format!("{0}-{id}.{0}{BROKERS_SUFFIX}.{1}.svc", cluster.name, cluster.namespace)
+    format!("{}-{id}.{}.{}.svc", cluster.name, brokers_service(&cluster.name), cluster.namespace)
+}
+
+/// The name of one broker's own Service.
+pub fn broker_service(cluster: &str, id: i32) -> String {
+    format!("{cluster}{}", broker_suffix(id))
+}
+
+/// The name of the headless Service.
+pub fn brokers_service(cluster: &str) -> String {
+    format!("{cluster}{BROKERS_SUFFIX}")
 }
 
 fn broker_suffix(id: i32) -> String {
     format!("-broker-{id}")
+}
+
+fn broker_selector(cluster: &str, id: i32) -> BTreeMap<String, String> {
+    let mut selector = selector(cluster);
+    selector.insert("statefulset.kubernetes.io/pod-name".to_owned(), format!("{cluster}-{id}"));
+    selector
 }
 
 /// The Service of ready brokers, where clients connect first.
@@ -78,7 +78,7 @@ pub(super) fn bootstrap(cluster: &Cluster) -> Service {
         metadata: metadata(cluster, "-bootstrap"),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
-            selector: Some(selector(cluster)),
+            selector: Some(selector(&cluster.name)),
             ports: Some(vec![service_port("kafka", port::KAFKA)]),
             ..ServiceSpec::default()
         }),

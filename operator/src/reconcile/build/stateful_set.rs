@@ -1,6 +1,6 @@
 //! The StatefulSet: an ordinal, a name and a volume for each broker.
 
-use super::{BROKERS_SUFFIX, labels, metadata, pod_template, selector};
+use super::{labels, metadata, pod_template, selector, services};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -18,8 +18,8 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> StatefulSet {
         metadata: metadata(cluster, ""),
         spec: Some(StatefulSetSpec {
             replicas: Some(cluster.replicas),
-            service_name: Some(format!("{}{BROKERS_SUFFIX}", cluster.name)),
-            selector: LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() },
+            service_name: Some(services::brokers_service(&cluster.name)),
+            selector: LabelSelector { match_labels: Some(selector(&cluster.name)), ..LabelSelector::default() },
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
