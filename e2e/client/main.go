@@ -3,11 +3,15 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -30,6 +34,9 @@ type options struct {
 	size      int
 	brokers   string
 	timeout   time.Duration
+	url       string
+	address   string
+	token     string
 }
 
 func main() {
@@ -39,9 +46,10 @@ func main() {
 		"produce":       produce,
 		"consume":       consume,
 		"in-sync":       inSync,
+		"announce":      announce,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync [flags]")
+		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|announce [flags]")
 		os.Exit(2)
 	}
 	var o options
@@ -53,6 +61,9 @@ func main() {
 	flags.IntVar(&o.size, "size", 100, "bytes of a record at least")
 	flags.StringVar(&o.brokers, "brokers", "", "ids that must be in sync, by commas")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "when to give up")
+	flags.StringVar(&o.url, "url", "", "where the operator takes announcements")
+	flags.StringVar(&o.address, "address", "", "the address to announce; without it, that of this pod")
+	flags.StringVar(&o.token, "token", "", "the token to announce it with")
 	_ = flags.Parse(os.Args[2:])
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -97,6 +108,39 @@ func connect(o options, more ...kgo.Opt) (*kgo.Client, error) {
 func idle(ctx context.Context, _ options) error {
 	say(map[string]any{"event": "idle"})
 	<-ctx.Done()
+	return nil
+}
+
+// announce announces an address to the operator as a broker does, and says what it answers.
+func announce(ctx context.Context, o options) error {
+	connection, err := net.Dial("tcp", strings.TrimPrefix(o.url, "http://"))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if o.address == "" {
+		o.address, _, _ = net.SplitHostPort(connection.LocalAddr().String())
+	}
+	body, err := json.Marshal(map[string]string{"address": o.address, "token": o.token})
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+"/announcements", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if err := request.Write(connection); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(connection), request)
+	if err != nil {
+		return err
+	}
+	said, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	say(map[string]any{"event": "answered", "status": response.StatusCode, "said": strings.TrimSpace(string(said))})
 	return nil
 }
 

@@ -30,6 +30,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         "Deployment",
         "Role",
         "RoleBinding",
+        "Service",
         "ServiceAccount",
     ];
     ensure!(kinds(&cluster) == expected, "cluster scope renders {:?}", kinds(&cluster));
@@ -39,6 +40,14 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let expected = ["Deployment", "Role", "Role", "RoleBinding", "RoleBinding", "ServiceAccount"];
     ensure!(kinds(&namespaced) == expected, "namespace scope renders {:?}", kinds(&namespaced));
     ensure!(namespaced.contains("--namespace=there"), "namespace scope does not name the namespace");
+    let silent = render("announcements=false")?;
+    for (what, text, takes) in
+        [("by default", &cluster, true), ("one namespace", &namespaced, false), ("off", &silent, false)]
+    {
+        for word in ["--announce-url=", "tokenreviews", "endpointslices", "kind: Service\n"] {
+            ensure!(text.contains(word) == takes, "announcements, {what}: {word} is there, or is not");
+        }
+    }
     timeline.say("it renders with a ClusterRole for all namespaces, and with Roles alone for one");
 
     for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {

@@ -1,5 +1,6 @@
 //! The scenarios, one file each. Every one makes its own namespaces and leaves the others' alone.
 
+mod announcements;
 mod bad_specs;
 mod chart;
 mod pod_comes_back;
@@ -32,6 +33,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "pod-comes-back",
         about: "a deleted pod comes back with its data and into the in-sync set",
         run: pod_comes_back::run,
+    },
+    Scenario {
+        name: "announcements",
+        about: "brokers are found by what they announce, forged announcements are refused, and none is needed",
+        run: announcements::run,
     },
     Scenario {
         name: "steady",

@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const KINDS: &str = "chronikclusters,statefulsets,pods,services,configmaps,serviceaccounts,poddisruptionbudgets,\
-                     networkpolicies,persistentvolumeclaims,controllerrevisions";
+                     networkpolicies,persistentvolumeclaims,controllerrevisions,endpointslices";
 /// How long nothing is written for.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -98,7 +98,8 @@ fn pods(kubectl: &Kubectl) -> anyhow::Result<Vec<[Value; 3]>> {
 fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
     let maps = kubectl.json(&["get", "configmaps", "--selector=chronik.io/cluster=demo"])?;
     let names = maps["items"].as_array().into_iter().flatten().filter_map(|map| map["metadata"]["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
+    // Where the operator is found belongs to no configuration.
+    Ok(names.filter(|name| *name != "demo-announcements").map(str::to_owned).collect())
 }
 
 /// The versions once they stay the same: Kubernetes' own controllers have caught up too.
