@@ -71,7 +71,11 @@ async fn tidy(context: &Context) {
     }
 }
 
-async fn drain<T>(results: impl Stream<Item = Result<T, Error<ReconcileError, watcher::Error>>>) {
+/// Runs a controller until it ends.
+pub(crate) async fn drain<T, E>(results: impl Stream<Item = Result<T, Error<E, watcher::Error>>>)
+where
+    E: std::error::Error + 'static,
+{
     let mut results = std::pin::pin!(results);
     while let Some(result) = results.next().await {
         match result {

@@ -2,9 +2,8 @@
 //! belongs to a pod that is gone goes with it, by its owner reference.
 
 use super::slices::{self, superseded};
-use crate::controller::api;
+use crate::controller::{api, drain};
 use crate::metrics::Metrics;
-use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Preconditions};
@@ -33,7 +32,7 @@ pub async fn withdraw(client: Client, namespace: Option<&str>, metrics: Metrics)
         warn!(slice = %slice.name_any(), namespace = slice.namespace(), %error, "cannot withdraw an announcement");
         Action::requeue(age(&slice))
     };
-    controller.run(look, look_again, Arc::new(Context { client, metrics })).for_each(|_| std::future::ready(())).await;
+    drain(controller.run(look, look_again, Arc::new(Context { client, metrics }))).await;
 }
 
 async fn look(slice: Arc<EndpointSlice>, context: Arc<Context>) -> Result<Action, kube::Error> {
