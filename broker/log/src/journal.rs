@@ -92,13 +92,12 @@ impl<D: Disk> Journal<D> {
         disk.sync_dir(dir).during("sync", dir)?;
         if !disk.exists(&path).during("look for", &path)? {
             let generation = disk.random().during("draw a number for", &path)?;
-            let (file, end) = write_new(&disk, &path, generation, &[])?;
-            let journal =
-                Self { disk, path, file, generation, next: 1, end, allocated: end, poisoned: false, _lock: lock };
+            let New { file, end, allocated } = write_new(&disk, &path, generation, &[])?;
+            let journal = Self { disk, path, file, generation, next: 1, end, allocated, poisoned: false, _lock: lock };
             return Ok((journal, Vec::new()));
         }
         let file = disk.open(&path).during("open", &path)?;
-        let (replayed, allocated) = replay(&file, &path)?;
+        let (replayed, len) = replay(&file, &path)?;
         let Replayed { generation, next, end, records, last: (at, block) } = replayed;
         // A torn block's bytes must never be taken for a part of what is written over them; and what was read
         // just now may be in memory only: it counts from here on, so it has to be durable. To sync is not enough
@@ -108,9 +107,12 @@ impl<D: Disk> Journal<D> {
         if at > 0 {
             file.write_at(&[IoSlice::new(&block)], at).during("write again", &path)?;
         }
+        let ahead = ahead(end);
+        file.write_at(&[IoSlice::new(&ahead)], end).during("extend", &path)?;
         file.sync_data().during("sync", &path)?;
-        tracing::debug!(path = %path.display(), records = records.len(), end, torn = allocated > end, "journal opened");
-        let journal = Self { disk, path, file, generation, next, end, allocated: end, poisoned: false, _lock: lock };
+        tracing::debug!(path = %path.display(), records = records.len(), end, len, "journal opened");
+        let allocated = end + ahead.len() as u64;
+        let journal = Self { disk, path, file, generation, next, end, allocated, poisoned: false, _lock: lock };
         Ok((journal, records))
     }
 
@@ -123,8 +125,7 @@ impl<D: Disk> Journal<D> {
         let block = encode_block(self.generation, self.next, records);
         let end = self.end + block.len() as u64;
         let mut parts = vec![IoSlice::new(&block)];
-        let ahead =
-            if end > self.allocated { vec![0; (end.next_multiple_of(STEP) - end) as usize] } else { Vec::new() };
+        let ahead = if end > self.allocated { ahead(end) } else { Vec::new() };
         parts.push(IoSlice::new(&ahead));
         self.file.write_at(&parts, self.end).during("write", &self.path)?;
         self.file.sync_data().during("sync", &self.path)?;
@@ -142,12 +143,12 @@ impl<D: Disk> Journal<D> {
         }
         self.poisoned = true;
         let generation = self.generation.wrapping_add(1);
-        let (file, end) = write_new(&self.disk, &self.path, generation, records)?;
+        let New { file, end, allocated } = write_new(&self.disk, &self.path, generation, records)?;
         self.file = file;
         self.generation = generation;
         self.next = 1;
         self.end = end;
-        self.allocated = end;
+        self.allocated = allocated;
         self.poisoned = false;
         Ok(())
     }
@@ -172,17 +173,31 @@ fn encode_block(generation: u64, number: u64, records: &[&[u8]]) -> Vec<u8> {
     block
 }
 
+/// The zeroes that a file which ends at `end` is extended by.
+fn ahead(end: u64) -> Vec<u8> {
+    vec![0; (end.next_multiple_of(STEP) - end) as usize]
+}
+
+/// A journal that was written whole.
+struct New<F> {
+    file: F,
+    end: u64,
+    allocated: u64,
+}
+
 /// Writes a whole journal beside the current one and puts it in its place, durably.
-fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]]) -> Result<(D::File, u64), LogError> {
+fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]]) -> Result<New<D::File>, LogError> {
     let new = path.with_extension("new");
     let file = disk.create(&new).during("create", &new)?;
     let block = encode_block(generation, 0, records);
-    file.write_at(&[IoSlice::new(&block)], 0).during("write", &new)?;
+    let end = block.len() as u64;
+    let ahead = ahead(end);
+    file.write_at(&[IoSlice::new(&block), IoSlice::new(&ahead)], 0).during("write", &new)?;
     file.sync_data().during("sync", &new)?;
     disk.rename(&new, path).during("rename", &new)?;
     let dir = path.parent().unwrap_or(Path::new("."));
     disk.sync_dir(dir).during("sync", dir)?;
-    Ok((file, block.len() as u64))
+    Ok(New { file, end, allocated: end + ahead.len() as u64 })
 }
 
 struct Replayed {

@@ -50,6 +50,18 @@ pub(crate) struct CheckpointJob<D: Disk> {
 }
 
 impl<D: Disk> Log<D> {
+    /// Makes room for the first operations, so that making them durable takes less. May be left out; an error is final,
+    /// as that of [`Self::commit`] is.
+    pub fn prepare(&mut self) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        self.poisoned = true;
+        self.wal.prepare()?;
+        self.poisoned = false;
+        Ok(())
+    }
+
     /// Makes the operations durable, with one write and one sync, or fails for good: after an error from the
     /// disk the log is poisoned, and only opening it again tells what is durable.
     ///

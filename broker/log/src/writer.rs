@@ -149,6 +149,7 @@ enum Next {
 
 impl<D: Disk> Rounds<'_, D> {
     fn run(&mut self, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
+        self.log.prepare()?;
         loop {
             match self.next() {
                 Next::Commit(ops, done) => self.round(&ops, done, observe)?,

@@ -75,6 +75,21 @@ impl<D: Disk> WalWriter<D> {
         self.mark
     }
 
+    /// Extends a new segment by its first step of zeroes, durably, so that the sync of the first block changes no
+    /// metadata of the file system: that waits for whatever others have written to the disk.
+    pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+        let step = STEP.min(self.segment_bytes);
+        if self.allocated >= step {
+            return Ok(());
+        }
+        let zeroes = vec![0; (step - self.allocated) as usize];
+        let path = segment::path(&self.dir, self.at.segment);
+        self.file.write_at(&[IoSlice::new(&zeroes)], self.allocated).during("extend", &path)?;
+        self.file.sync_data().during("sync", &path)?;
+        self.allocated = step;
+        Ok(())
+    }
+
     /// Writes the operations without syncing them. Returns the bytes written.
     pub(crate) fn write(&mut self, mut ops: &[Op]) -> Result<u64, LogError> {
         let before = self.at.lsn;

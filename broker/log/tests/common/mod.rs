@@ -196,6 +196,7 @@ impl Workload {
     /// Commits and applies rounds until the disk fails. `model` is what is durable then; returned is the round
     /// of which nobody knows.
     pub(crate) fn run<D: Disk>(&mut self, log: &mut Log<D>, model: &mut Model, rounds: usize) -> Result<(), Vec<Op>> {
+        log.prepare().map_err(|_| Vec::new())?;
         for _ in 0..rounds {
             let ops = self.round(model, greatest_epoch(log, model));
             log.commit(&ops).map_err(|_| ops.clone())?;

@@ -53,6 +53,7 @@ impl Storage for SimulatedLog {
         self.log = None;
         self.disk.restart();
         let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options())
+            .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)))
             .map_err(|e| format!("cannot be opened: {e}"))?;
         let reader = log.reader();
         self.log = Some(log);
