@@ -3,9 +3,6 @@
 //! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most as the
 //! median of `--rounds`, which `--strict` insists on.
 //!
-//! Single starts without a gap may take longer: the kubelet looks once a second for the address of a pod that it has
-//! started, and until then nobody can reach it.
-//!
 //! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
 //! kubeadm has it not: brokers that have yet to start are asked for all along, by their peers and by the client.
 
