@@ -1,9 +1,7 @@
 //! Any workload, any sizes, any crash, any failed sync: what was committed is there.
 
-mod common;
-
+use crate::common::{Model, Workload};
 use chronik_log::{Log, Options, SimulatedDisk};
-use common::{Model, Workload};
 use proptest::prelude::*;
 use std::path::Path;
 

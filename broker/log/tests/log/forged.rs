@@ -1,11 +1,9 @@
 //! Bytes that producers and clients chose never pass for the log's own, however well they are placed.
 
-mod common;
-
+use crate::common::{batch, content, partition, run, tiny};
 use chronik_core::ids::{LeaderEpoch, Offset};
 use chronik_core::record::RecordBatch;
 use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, Options, RecoveredPartition, SimulatedDisk};
-use common::{batch, content, partition, run, tiny};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,9 @@
 //! A log crashed at every operation of its disk comes back with everything that was committed, in order,
 //! nothing that was truncated or deleted, and nothing that was never written.
 
-mod common;
-
+use crate::common::{Model, Workload, batch, partition, run, tiny};
 use chronik_core::ids::Offset;
 use chronik_log::{Disk, Journal, Log, LogError, Op, RecoveredPartition, SimulatedDisk};
-use common::{Model, Workload, batch, partition, run, tiny};
 use std::path::Path;
 
 const DIR: &str = "/broker/data";
@@ -36,7 +34,7 @@ fn check(disk: &SimulatedDisk, model: &mut Model, unknown: &[Op], when: &str) ->
 }
 
 fn show(model: &Model) -> String {
-    let line = |(tp, p): (_, &common::PartitionModel)| {
+    let line = |(tp, p): (_, &crate::common::PartitionModel)| {
         format!("  {tp} {}..{} {:?}\n", p.start, p.end, p.batches.iter().map(bytes::Bytes::len).collect::<Vec<_>>())
     };
     model.0.iter().map(line).collect()

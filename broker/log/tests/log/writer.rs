@@ -1,12 +1,10 @@
 //! The writer thread answers what is durable, in order, and nothing else.
 
-mod common;
-
+use crate::common::{batch, partition, tiny};
 use chronik_core::ids::Offset;
 use chronik_log::{
     Disk, DiskFile, Entry, Log, LogError, Op, Options, RealDisk, SimulatedDisk, SimulatedFile, SimulatedLock, Writer,
 };
-use common::{batch, partition, tiny};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -1,5 +1,4 @@
 //! Batches, a model of what a log must hold, and a workload that goes through everything a log does.
-#![allow(dead_code, reason = "each test uses a part")]
 
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};

@@ -1,10 +1,8 @@
 //! Damage is noticed, never served, and costs no other partition.
 
-mod common;
-
+use crate::common::{Model, Workload, batch, content, partition, run, tiny};
 use chronik_core::ids::Offset;
 use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
-use common::{Model, Workload, batch, content, partition, run, tiny};
 use std::path::{Path, PathBuf};
 
 const DIR: &str = "/broker/data";

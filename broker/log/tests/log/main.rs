@@ -1,0 +1,9 @@
+//! The log from outside: what a crash, damage and forgery leave of it.
+
+mod common;
+mod crash;
+mod damage;
+mod forged;
+mod journal;
+mod random;
+mod writer;
