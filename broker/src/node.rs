@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 const CATCH_UP_BYTES: usize = 1 << 20;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
+/// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`). When all clients come
+/// back at once, who finds no room among them tries again a second later.
+const BACKLOG: u32 = 4096;
 /// How long the parts may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
@@ -100,7 +103,7 @@ impl Node {
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
 
-        let listeners = bind(config).await?;
+        let listeners = bind(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
         let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
@@ -212,27 +215,34 @@ fn open_log(
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
-async fn bind(config: &Config) -> anyhow::Result<Listeners> {
-    let bind = async |key: &'static str, address: SocketAddr| {
+fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    let bind = |key: &'static str, address: SocketAddr| {
         listen_on(address)
-            .await
             .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
     };
     let listen = config.listen;
     Ok(Listeners {
-        kafka: bind("kafka", listen.kafka).await?,
-        replication: bind("replication", listen.replication).await?,
-        controller: bind("controller", listen.controller).await?,
-        http: bind("http", listen.http).await?,
+        kafka: bind("kafka", listen.kafka)?,
+        replication: bind("replication", listen.replication)?,
+        controller: bind("controller", listen.controller)?,
+        http: bind("http", listen.http)?,
     })
 }
 
 /// Binds an address. On a host without IPv6, every address is every IPv4 address.
-async fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error) if lacks_ipv6(address, &error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await,
-        bound => bound,
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen(address) {
+        Err(error) if lacks_ipv6(address, &error) => listen((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        listening => listening,
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted broker takes its port back although connections of the one before are still closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
@@ -306,8 +316,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_on_every_address_takes_ipv4() {
-        let listener = listen_on("[::]:0".parse().unwrap()).await.unwrap();
+        let listener = listen_on("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+
+    /// Nobody accepts: who finds no room would be kept waiting for good.
+    #[tokio::test]
+    async fn many_clients_may_come_at_once() {
+        let listener = listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let all = async {
+            let mut clients = Vec::new();
+            while clients.len() < 400 {
+                clients.push(tokio::net::TcpStream::connect(address).await.unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all).await.expect("room for all");
     }
 }
