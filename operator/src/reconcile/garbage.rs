@@ -29,7 +29,7 @@ pub async fn collect(
     let labels = format!("{CLUSTER_LABEL}={},app.kubernetes.io/managed-by={MANAGER}", cluster.name);
     let stored = api.list(&ListParams::default().labels(&labels)).await.map_err(|e| failed(&cluster.name, e))?;
     let mut deleted = Vec::new();
-    for map in stored.items.iter().filter(|map| is_garbage(map, &cluster.owner.uid, observed, wanted)) {
+    for map in stored.items.iter().filter(|map| is_garbage(map, &cluster.name, &cluster.owner.uid, observed, wanted)) {
         let name = map.name_any();
         let as_seen = Preconditions { uid: map.uid(), resource_version: map.resource_version() };
         match api.delete(&name, &DeleteParams::default().preconditions(as_seen)).await {
@@ -42,12 +42,12 @@ pub async fn collect(
     Ok(deleted)
 }
 
-fn is_garbage(map: &ConfigMap, cluster_uid: &str, observed: &Observed, wanted: &[Desired]) -> bool {
+fn is_garbage(map: &ConfigMap, cluster: &str, uid: &str, observed: &Observed, wanted: &[Desired]) -> bool {
     let kind = ApiResource::erase::<ConfigMap>(&()).kind;
     let name = map.name_any();
     let is_wanted = wanted.iter().any(|wanted| wanted.resource.kind == kind && wanted.object.name_any() == name);
-    let owned = map.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == cluster_uid);
-    let unused = is_broker_config(&name) && !is_wanted && !observed.config_maps.contains(&name);
+    let owned = map.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid);
+    let unused = is_broker_config(cluster, &name) && !is_wanted && !observed.config_maps.contains(&name);
     owned && map.metadata.deletion_timestamp.is_none() && unused
 }
 
@@ -68,14 +68,15 @@ mod tests {
             object: serde_json::from_value(json!({ "metadata": { "name": "demo-config-3" } })).unwrap(),
         };
         let observed = Observed { config_maps: ["demo-config-2".to_owned()].into(), ..Observed::default() };
-        for (name, owner, garbage) in [
-            ("demo-config-1", "mine", true),
-            ("demo-config-1", "another's", false),
-            ("demo-announcements", "mine", false),
-            ("demo-config-2", "mine", false),
-            ("demo-config-3", "mine", false),
+        for (cluster, name, owner, garbage) in [
+            ("demo", "demo-config-1", "mine", true),
+            ("demo", "demo-config-1", "another's", false),
+            ("demo", "demo-announcements", "mine", false),
+            ("demo-config", "demo-config-announcements", "mine", false),
+            ("demo", "demo-config-2", "mine", false),
+            ("demo", "demo-config-3", "mine", false),
         ] {
-            let found = is_garbage(&map(name, owner), "mine", &observed, std::slice::from_ref(&wanted));
+            let found = is_garbage(&map(name, owner), cluster, "mine", &observed, std::slice::from_ref(&wanted));
             assert_eq!(found, garbage, "{name} of {owner}");
         }
     }

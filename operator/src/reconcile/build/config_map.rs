@@ -23,8 +23,8 @@ pub(super) fn name(cluster: &Cluster, broker_config: &str) -> String {
 }
 
 /// Whether a ConfigMap of a cluster is one of these, by its name.
-pub fn is_broker_config(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(rest, _)| rest.ends_with("-config"))
+pub fn is_broker_config(cluster: &str, name: &str) -> bool {
+    name.strip_prefix(cluster).is_some_and(|suffix| suffix.starts_with("-config-"))
 }
 
 fn suffix(broker_config: &str) -> String {
