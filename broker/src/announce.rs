@@ -18,6 +18,8 @@ use tracing::{debug, warn};
 
 /// After this long the address is known anyhow.
 const GIVE_UP: Duration = Duration::from_secs(3);
+/// How long finding the operator and connecting to it may take: the kernel repeats what was lost after a second only.
+const CONNECT_MAX: Duration = Duration::from_millis(400);
 /// Between the first two tries; doubled after each, as long as it is less than the greatest.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
@@ -97,7 +99,8 @@ fn is_passing(unheard: &Unheard) -> bool {
 async fn post(announcement: &Announcement) -> Result<(), Unheard> {
     let to = &announcement.to;
     let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, to.port_u16().unwrap_or(80))).await?;
+    let connect = timeout(CONNECT_MAX, TcpStream::connect((host, to.port_u16().unwrap_or(80))));
+    let stream = connect.await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::new(Full::new(announcement.body.clone()));

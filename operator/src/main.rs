@@ -82,7 +82,10 @@ async fn main() -> anyhow::Result<()> {
     if args.announce_url.is_some() {
         let at = args.announcements;
         let listener = http::listen(at).await.with_context(|| format!("cannot listen on {at}"))?;
-        tokio::spawn(announcements::serve(listener, Announcements::new(client.clone(), metrics.clone())));
+        tokio::spawn(announcements::serve(
+            listener,
+            Announcements::new(client.clone(), args.namespace.clone(), metrics.clone()),
+        ));
     }
     let identity = match &args.identity {
         Some(identity) => identity.clone(),

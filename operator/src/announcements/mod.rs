@@ -2,9 +2,9 @@
 //! has started, when the kubelet looks for it the next time; until then nobody finds the broker. So it posts its
 //! address here, and the operator lists it in EndpointSlices of its own beside those that Kubernetes will make.
 //!
-//! Nobody gets more by it than Kubernetes would give a moment later: who asks is known by a token that is bound to a
-//! pod, and is listed only for the address that it speaks from, only under Services that select that pod, and only
-//! until Kubernetes has told an address. Any instance answers, whether it leads or not. Without an operator a cluster
+//! Who asks is known by a token that is bound to a pod, and is listed only for the address that it speaks from, only under
+//! Services that select that pod, and only until Kubernetes has told an address. So who has no pod that a Service selects
+//! is never listed under it. Any instance answers, whether it leads or not. Without an operator a cluster
 //! starts all the same, up to a second later.
 
 mod server;
@@ -24,7 +24,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use std::net::IpAddr;
 use tracing::info;
-use verify::{Account, Refusal};
+use verify::{Account, Broker, Refusal};
 
 pub use server::serve;
 pub use withdraw::withdraw;
@@ -38,6 +38,7 @@ pub const AUDIENCE: &str = MANAGER;
 #[derive(Clone)]
 pub struct Announcements {
     client: Client,
+    namespace: Option<String>,
     metrics: Metrics,
 }
 
@@ -48,9 +49,9 @@ struct Announcement {
 }
 
 impl Announcements {
-    /// Asks `client` who a token belongs to, and writes with it.
-    pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics }
+    /// Asks `client` who a token belongs to, and writes with it. With a namespace, no broker outside it is listed.
+    pub fn new(client: Client, namespace: Option<String>, metrics: Metrics) -> Self {
+        Self { client, namespace, metrics }
     }
 
     async fn take(&self, from: IpAddr, body: &[u8]) -> Result<(), Refusal> {
@@ -60,20 +61,22 @@ impl Announcements {
             return Err(Refusal::Elsewhere { address, from });
         }
         let account = self.review(announcement.token).await?;
+        if self.namespace.as_ref().is_some_and(|namespace| *namespace != account.namespace) {
+            return Err(Refusal::NotABroker(format!("{}/{}", account.namespace, account.pod)));
+        }
         let pod = self.api::<Pod>(&account).get_opt(&account.pod).await?;
         let broker = verify::broker(pod.as_ref(), &account)?;
-        let listed = match broker.published {
+        match broker.published {
             None => {
                 self.list(&account, &broker, address).await?;
-                true
+                info!(pod = broker.pod, namespace = account.namespace, %address, "a broker has announced itself");
+                Ok(())
             }
             // So it is when a container is started again in its pod.
-            Some(known) if known == address => false,
+            Some(known) if known == address => Ok(()),
             // A pod that is moved without being replaced waits for Kubernetes.
-            Some(known) => return Err(Refusal::KnownElsewhere { pod: account.pod, known }),
-        };
-        info!(pod = broker.pod, namespace = account.namespace, %address, listed, "a broker has announced itself");
-        Ok(())
+            Some(known) => Err(Refusal::KnownElsewhere { pod: account.pod, known }),
+        }
     }
 
     async fn review(&self, token: String) -> Result<Account, Refusal> {
@@ -88,7 +91,7 @@ impl Announcements {
     }
 
     /// Lists the broker under its own Service and under that of all, if Kubernetes would.
-    async fn list(&self, account: &Account, broker: &verify::Broker, address: IpAddr) -> Result<(), Refusal> {
+    async fn list(&self, account: &Account, broker: &Broker, address: IpAddr) -> Result<(), Refusal> {
         let services = self.api::<Service>(account);
         let (own, all) = (broker_service(&broker.cluster, broker.id), brokers_service(&broker.cluster));
         let (own, all) = tokio::try_join!(services.get_opt(&own), services.get_opt(&all))?;
@@ -98,13 +101,13 @@ impl Announcements {
             }
         }
         let [own, all] = slices::build(broker, address);
-        tokio::try_join!(self.write(account, own), self.write(account, all)).map(|_| ())
+        tokio::try_join!(self.write(broker, own), self.write(broker, all)).map(|_| ())
     }
 
     /// The first announcement of a pod counts: who has its token from the wire comes too late. What an earlier pod of
     /// the same name has left is replaced.
-    async fn write(&self, account: &Account, slice: EndpointSlice) -> Result<(), Refusal> {
-        let api = self.api::<EndpointSlice>(account);
+    async fn write(&self, broker: &Broker, slice: EndpointSlice) -> Result<(), Refusal> {
+        let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &broker.namespace);
         let name = slice.name_any();
         self.metrics.wrote();
         let create = async || api.create(&PostParams::default(), &slice).await.map(|_| ());
@@ -113,9 +116,12 @@ impl Announcements {
             done => return Ok(done?),
         }
         if let Some(there) = api.get_opt(&name).await? {
+            if !slices::is_ours(&there) {
+                return Err(broker.refused());
+            }
             if slices::pods(&there).eq(slices::pods(&slice)) {
                 let same = slices::addresses(&there).eq(slices::addresses(&slice));
-                return if same { Ok(()) } else { Err(Refusal::AnnouncedElsewhere(account.pod.clone())) };
+                return if same { Ok(()) } else { Err(Refusal::AnnouncedElsewhere(broker.pod.clone())) };
             }
             let as_seen = Preconditions { uid: there.uid(), resource_version: there.resource_version() };
             api.delete(&name, &DeleteParams::default().preconditions(as_seen)).await?;

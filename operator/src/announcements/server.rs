@@ -24,6 +24,10 @@ const BODY_MAX: usize = 8 << 10;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection lasts at most. After that Kubernetes has told the address itself.
 const TIME_MAX: Duration = Duration::from_secs(5);
+/// How long an address takes its place at least: each announcement makes the API server work.
+const TIME_MIN: Duration = Duration::from_millis(100);
+/// Bytes of a request that are read at once, and of its head at most.
+const BUFFER: usize = 16 << 10;
 /// After a failed accept, as when there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,9 +49,10 @@ pub async fn serve(listener: TcpListener, announcements: Announcements) {
 /// One exchange, and the connection is closed.
 async fn converse(stream: TcpStream, announcements: Announcements, from: IpAddr, _visit: Visit) {
     let service = service_fn(|request| answer(&announcements, from, request));
-    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let mut http = http1::Builder::new();
+    let connection = http.keep_alive(false).max_buf_size(BUFFER).serve_connection(TokioIo::new(stream), service);
     // Whether the answer arrived is the broker's business: it tries again.
-    let _ = timeout(TIME_MAX, connection).await;
+    let _ = tokio::join!(timeout(TIME_MAX, connection), sleep(TIME_MIN));
 }
 
 async fn answer(

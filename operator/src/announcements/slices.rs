@@ -48,8 +48,8 @@ fn slice(broker: &Broker, address: IpAddr, service: &str, name: &str, ports: &[(
         address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
         endpoints: vec![Endpoint {
             addresses: vec![address.to_string()],
-            // As Kubernetes has it for Services that publish addresses that are not ready.
-            conditions: Some(EndpointConditions { ready: Some(true), serving: Some(true), terminating: Some(false) }),
+            // What Services that publish addresses which are not ready say of all.
+            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
             node_name: Some(broker.node.clone()),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),
@@ -76,9 +76,13 @@ pub(super) fn of_same_service(slice: &EndpointSlice) -> String {
 
 /// Whether Kubernetes lists the pod of a slice made here itself by now, in one of these of the same Service.
 pub(super) fn superseded(ours: &EndpointSlice, slices: &[EndpointSlice]) -> bool {
-    let is_ours = |slice: &&EndpointSlice| slice.labels().get(MANAGER_LABEL).is_some_and(|manager| manager == MANAGER);
     let listed = slices.iter().filter(|slice| !is_ours(slice)).flat_map(pods).collect::<Vec<_>>();
     pods(ours).all(|pod| listed.contains(&pod))
+}
+
+/// Whether a slice was made here.
+pub(super) fn is_ours(slice: &EndpointSlice) -> bool {
+    slice.labels().get(MANAGER_LABEL).is_some_and(|manager| manager == MANAGER)
 }
 
 /// The uids of the pods in a slice.
@@ -135,7 +139,7 @@ mod tests {
             "addressType": "IPv4",
             "endpoints": [{
                 "addresses": ["10.0.0.7"],
-                "conditions": { "ready": true, "serving": true, "terminating": false },
+                "conditions": { "ready": true },
                 "nodeName": "n1",
                 "targetRef": { "kind": "Pod", "name": "demo-1", "namespace": "shop", "uid": "u1" },
             }],

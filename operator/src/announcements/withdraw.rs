@@ -1,5 +1,5 @@
-//! What was announced is withdrawn once Kubernetes lists the pod itself, whatever became of its cluster meanwhile. What
-//! belongs to a pod that is gone goes with it, by its owner reference.
+//! What was announced is withdrawn once Kubernetes lists the pod itself, whatever became of its cluster meanwhile, and
+//! after a minute in any case. What belongs to a pod that is gone goes with it, by its owner reference.
 
 use super::slices::{self, superseded};
 use crate::controller::{api, drain};
@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 /// How soon to look again at first; later, after as long as it has been waited for already.
 const SOON: Duration = Duration::from_secs(1);
-/// And at most.
+/// By then Kubernetes has told the address, or never will.
 const LATE: Duration = Duration::from_mins(1);
 
 struct Context {
@@ -38,7 +38,7 @@ pub async fn withdraw(client: Client, namespace: Option<&str>, metrics: Metrics)
 async fn look(slice: Arc<EndpointSlice>, context: Arc<Context>) -> Result<Action, kube::Error> {
     let api = Api::<EndpointSlice>::namespaced(context.client.clone(), &slice.namespace().unwrap_or_default());
     let of_service = ListParams::default().labels(&slices::of_same_service(&slice));
-    if !superseded(&slice, &api.list(&of_service).await?.items) {
+    if age(&slice) < LATE && !superseded(&slice, &api.list(&of_service).await?.items) {
         return Ok(Action::requeue(age(&slice)));
     }
     context.metrics.wrote();
