@@ -2,10 +2,10 @@
 //! has started, when the kubelet looks for it the next time; until then nobody finds the broker. So it posts its
 //! address here, and the operator lists it in EndpointSlices of its own beside those that Kubernetes will make.
 //!
-//! Who asks is known by a token that is bound to a pod, and is listed only for the address that it speaks from, only under
-//! Services that select that pod, and only until Kubernetes has told an address. So who has no pod that a Service selects
-//! is never listed under it. Any instance answers, whether it leads or not. Without an operator a cluster
-//! starts all the same, up to a second later.
+//! Who asks is known by a token that is bound to a pod, and is listed only for the address that it speaks from, only
+//! under Services that select that pod, and only until Kubernetes has told an address. So who has no pod that a Service
+//! selects is never listed under it. Any instance answers, whether it leads or not. Without an operator a cluster starts
+//! all the same, up to a second later.
 
 mod server;
 mod slices;

@@ -110,6 +110,63 @@ impl Drop for Visit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+    use kube::Client;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A server whose API server is not there: whoever makes it ask is told so.
+    async fn start() -> SocketAddr {
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Announcements::new(client, None, Metrics::default())));
+        server
+    }
+
+    /// Sends bytes, and returns the first line of the answer; none if the connection was closed without one.
+    async fn answer_to(server: SocketAddr, sent: &[u8]) -> String {
+        // Of what is sent beyond a limit the rest may not be taken any more.
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        let _ = stream.write_all(sent).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_or_no_announcement_is_refused_before_anybody_is_asked() {
+        let server = start().await;
+        let post = |path: &str, body: &str| {
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        };
+        let announcement = r#"{"address": "127.0.0.1", "token": "x"}"#;
+        let (bad, gone) = ("HTTP/1.1 400 Bad Request", "HTTP/1.1 503 Service Unavailable");
+        for (what, sent, answer) in [
+            ("an announcement", post(PATH, announcement), gone),
+            ("another path", post("/metrics", announcement), bad),
+            ("a get", format!("GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n"), bad),
+            ("no announcement", post(PATH, "{}"), bad),
+            ("a large body", post(PATH, &announcement.replace('x', &"x".repeat(BODY_MAX))), bad),
+            ("a large head", post(&"/x".repeat(BUFFER), announcement), "HTTP/1.1 431 Request Header Fields Too Large"),
+        ] {
+            // The place is taken for a tenth of a second.
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+            let mut answered = String::new();
+            while answered != answer {
+                assert!(tokio::time::Instant::now() < deadline, "{what} is answered with {answered:?}");
+                answered = answer_to(server, sent.as_bytes()).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_gives_its_place_back() {
+        let server = start().await;
+        let mut silent = TcpStream::connect(server).await.unwrap();
+        let closed = timeout(TIME_MAX * 4, silent.read_to_end(&mut Vec::new())).await;
+        assert_eq!(closed.expect("it is closed").unwrap(), 0);
+    }
 
     #[test]
     fn one_address_takes_one_place_and_there_are_so_many() {

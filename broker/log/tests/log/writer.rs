@@ -91,6 +91,29 @@ fn after_a_failed_sync_nothing_is_answered_and_the_owner_is_told_once() {
 }
 
 #[test]
+fn a_sync_that_fails_before_the_first_round_is_as_final() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
+    disk.fail_sync_after(0);
+    assert!(log.prepare().unwrap_err().to_string().contains("EIO"));
+    for again in [log.prepare(), log.commit(&[append(0, 0, 10)])] {
+        assert!(matches!(again, Err(LogError::Poisoned)), "{again:?}");
+    }
+    drop(log);
+
+    let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
+    disk.fail_sync_after(0);
+    let (told, fatal) = mpsc::channel();
+    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    assert!(fatal.recv_timeout(DEADLINE).unwrap().contains("EIO"));
+    let (answers, answered) = mpsc::channel();
+    submit(&writer, &answers, 1, append(0, 0, 10));
+    thread.join().unwrap();
+    drop(answers);
+    assert_eq!(answered.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected), "it is dropped unanswered");
+}
+
+#[test]
 fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = Log::open(RealDisk, dir.path(), Options::default()).unwrap();
