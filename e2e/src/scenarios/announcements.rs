@@ -151,14 +151,15 @@ fn listed(kubectl: &Kubectl) -> anyhow::Result<()> {
     until("what a pod announced to go with it", PATIENCE, || Ok(slices(kubectl)?.is_empty().then_some(())))
 }
 
-/// Makes the pod and waits until it has a node. Returns its uid.
+/// Makes the pod and waits until it has a node. Returns its uid. Its container mounts the volume: the kubelet does not
+/// wait for one that nothing mounts, and the pod would have its address within a second.
 fn make_stuck(kubectl: &Kubectl) -> anyhow::Result<String> {
     kubectl.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: stuck-0, labels: {chronik.io/cluster: stuck}}, \
          spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
          volumes: [{name: absent, secret: {secretName: absent}}], \
-         containers: [{name: stuck, image: stuck, securityContext: {allowPrivilegeEscalation: false, \
-         capabilities: {drop: [ALL]}}}]}}",
+         containers: [{name: stuck, image: stuck, volumeMounts: [{name: absent, mountPath: /absent}], \
+         securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}",
     )?;
     until("the pod to have a node", PATIENCE, || {
         let pod = kubectl.json(&["get", "pod", "stuck-0"])?;
