@@ -66,7 +66,7 @@ enum Scenario {
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
     Clients,
-    /// What an idle broker takes
+    /// What an idle broker takes, and one that brings back a follower
     Memory,
     /// Chronik beside Apache Kafka
     Bench(bench::Options),

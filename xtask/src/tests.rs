@@ -33,7 +33,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
-    Suite { name: "idle memory", needs: &[], run: |test| outside(test, &["memory"]) },
+    Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
     Suite {
         name: "benchmark, one quick round",

@@ -116,7 +116,7 @@ impl Owner {
         if !link.send(partition, leader_epoch, message)
             && let Some(from) = first
         {
-            self.refused.entry(follower).or_default().insert(partition);
+            self.turns.entry(follower).or_default().refused(partition);
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
         }
     }
@@ -132,6 +132,12 @@ impl Owner {
         let Some(hosted) = self.partitions.get(&partition) else { return };
         if let Some(batches) = hosted.tail.read(from, hosted.replica.log_end(), max_bytes) {
             self.pending.push_back((partition, Event::ReadDone { follower, stream, batches }));
+            return;
+        }
+        let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
+        if !self.turns.entry(follower).or_default().may_read(partition, link) {
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, batches: Vec::new() }));
+            self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
             return;
         }
         let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.tail.start());

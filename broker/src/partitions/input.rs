@@ -43,8 +43,8 @@ pub enum Input {
         stream: StreamId,
         message: FollowerMessage,
     },
-    /// There is credit again for those who were refused.
-    Writable { follower: BrokerId, stream: StreamId },
+    /// There is credit again for those who wait.
+    Writable { follower: BrokerId },
     /// Batches for a follower that is behind have been read.
     ReadDone { partition: TopicPartition, follower: BrokerId, stream: StreamId, batches: Vec<RecordBatch> },
     /// The connection to another broker is up: it can be followed.

@@ -12,6 +12,7 @@ mod records;
 mod registry;
 mod tail;
 mod timestamps;
+mod turns;
 
 pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};

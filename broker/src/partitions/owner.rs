@@ -5,6 +5,7 @@ use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
+use super::turns::Turns;
 use crate::controller::ControllerHandle;
 use crate::events::{MetadataEvent, MetadataUpdate};
 use crate::replication::{FollowerLink, LeaderLink};
@@ -64,8 +65,8 @@ pub(super) struct Owner {
     informed: bool,
     pub(super) followers: HashMap<BrokerId, FollowerLink>,
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
-    /// Partitions that had no credit for a follower.
-    pub(super) refused: HashMap<BrokerId, BTreeSet<TopicPartition>>,
+    /// Partitions that wait to send to a follower.
+    pub(super) turns: HashMap<BrokerId, Turns>,
     /// The batches in all tails, oldest first, with their length.
     pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
     pub(super) tails_bytes: usize,
@@ -86,7 +87,7 @@ impl Owner {
             informed: false,
             followers: HashMap::new(),
             leaders: HashMap::new(),
-            refused: HashMap::new(),
+            turns: HashMap::new(),
             tails: VecDeque::new(),
             tails_bytes: 0,
             next_ticket: 0,
@@ -153,13 +154,14 @@ impl Owner {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
                 let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
                 if newest {
+                    self.turns.entry(link.follower).or_default().disconnected();
                     self.followers.insert(link.follower, link);
                 }
             }
             Input::FollowerGone { follower, stream } => {
                 if self.followers.get(&follower).is_some_and(|l| l.stream == stream) {
                     self.followers.remove(&follower);
-                    self.refused.remove(&follower);
+                    self.turns.entry(follower).or_default().disconnected();
                 }
                 self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
             }
@@ -174,13 +176,11 @@ impl Owner {
                     self.carry_out(partition, command, None);
                 }
             }
-            Input::Writable { follower, stream } => {
-                for partition in self.refused.remove(&follower).unwrap_or_default() {
-                    self.step(partition, Event::Writable { follower, stream });
-                }
-            }
+            Input::Writable { follower } => self.take_turns(follower),
             Input::ReadDone { partition, follower, stream, batches } => {
+                self.turns.entry(follower).or_default().has_read();
                 self.step(partition, Event::ReadDone { follower, stream, batches });
+                self.take_turns(follower);
             }
             Input::LeaderConnected(link) => {
                 let (leader, stream) = (link.leader, link.stream);
@@ -228,6 +228,14 @@ impl Owner {
     /// Brings an event to a replica, and carries out what it wants, and what comes of that.
     pub(super) fn step(&mut self, partition: TopicPartition, event: Event) {
         self.step_with(partition, event, None);
+    }
+
+    /// Lets those who wait to send to a follower do so, as far as there is credit.
+    fn take_turns(&mut self, follower: BrokerId) {
+        let Some(link) = self.followers.get(&follower).cloned() else { return };
+        while let Some(partition) = self.turns.entry(follower).or_default().next(&link) {
+            self.step(partition, Event::Writable { follower, stream: link.stream });
+        }
     }
 
     fn step_all(&mut self, event: impl Fn(&Hosted) -> Option<Event>) {

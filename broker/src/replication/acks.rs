@@ -28,7 +28,7 @@ pub(super) async fn run(from: OwnedReadHalf, link: &FollowerLink, owners: &Owner
             ),
             Frame::Credit { bytes } => {
                 if link.credit.returned(bytes) {
-                    owners.broadcast(|| Input::Writable { follower: link.follower, stream: link.stream });
+                    owners.broadcast(|| Input::Writable { follower: link.follower });
                 }
             }
             Frame::Ping => {}

@@ -51,6 +51,8 @@ pub(super) struct Credit {
     sent: AtomicU64,
     done: AtomicU64,
     refused: AtomicBool,
+    /// Somebody was told not to catch up now.
+    behind: AtomicBool,
 }
 
 impl FollowerLink {
@@ -66,6 +68,17 @@ impl FollowerLink {
         let _ = self.frames.send(frame);
         true
     }
+
+    /// Whether somebody has been refused since there was last room.
+    pub fn refuses(&self) -> bool {
+        self.credit.refused.load(Ordering::SeqCst)
+    }
+
+    /// Whether there is credit for those who have much to send. They leave half of it to what was just written, which
+    /// somebody waits for. If not, [`Credit::returned`] will tell.
+    pub fn has_credit_to_catch_up(&self) -> bool {
+        self.credit.may_catch_up()
+    }
 }
 
 impl LeaderLink {
@@ -78,13 +91,12 @@ impl LeaderLink {
 impl Credit {
     /// Takes credit for `bytes`. One message is always allowed, however long.
     fn take(&self, bytes: u64) -> bool {
-        let on_their_way = self.sent.load(Ordering::Acquire).saturating_sub(self.done.load(Ordering::Acquire));
+        let on_their_way = self.on_their_way();
         let others_wait = self.refused.load(Ordering::SeqCst);
         if on_their_way > 0 && (others_wait || on_their_way + bytes > CREDIT_BYTES) {
             self.refused.store(true, Ordering::SeqCst);
             // What was done meanwhile may have been the last of it: then nobody else would say so.
-            let still = self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst));
-            if still > 0 {
+            if self.on_their_way() > 0 {
                 return false;
             }
         }
@@ -92,12 +104,26 @@ impl Credit {
         true
     }
 
-    /// The follower says how many bytes it is done with since the start. True if somebody was refused, and
-    /// should try again.
+    fn may_catch_up(&self) -> bool {
+        let half_free = || self.on_their_way() <= CREDIT_BYTES / 2;
+        if half_free() {
+            return true;
+        }
+        self.behind.store(true, Ordering::SeqCst);
+        // What came back meanwhile may have been the last of it: then nobody else would say so.
+        half_free()
+    }
+
+    fn on_their_way(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst))
+    }
+
+    /// The follower says how many bytes it is done with since the start. True if somebody waits for credit, and should
+    /// try again.
     pub(super) fn returned(&self, done: u64) -> bool {
         self.done.fetch_max(done.min(self.sent.load(Ordering::SeqCst)), Ordering::SeqCst);
-        let on_their_way = self.sent.load(Ordering::SeqCst).saturating_sub(self.done.load(Ordering::SeqCst));
-        on_their_way <= CREDIT_BYTES / 2 && self.refused.swap(false, Ordering::SeqCst)
+        let half_free = self.on_their_way() <= CREDIT_BYTES / 2;
+        half_free && (self.refused.swap(false, Ordering::SeqCst) | self.behind.swap(false, Ordering::SeqCst))
     }
 }
 
@@ -212,6 +238,20 @@ mod tests {
         assert!(credit.take(CREDIT_BYTES * 2), "one message is always allowed");
         assert!(!credit.take(1));
         assert!(!credit.returned(u64::MAX / 2) || credit.take(1), "a follower cannot return what it was not sent");
+    }
+
+    #[test]
+    fn who_catches_up_leaves_half_and_is_told_when_there_is_room() {
+        let credit = Credit::default();
+        assert!(credit.take(CREDIT_BYTES / 2));
+        assert!(credit.may_catch_up());
+        assert!(!credit.returned(1), "nobody was told to wait");
+        assert!(credit.take(2));
+        assert!(!credit.may_catch_up());
+        assert!(credit.take(1), "what was just written is not held up by it");
+        assert!(credit.returned(CREDIT_BYTES), "the one that waits is told");
+        assert!(!credit.returned(CREDIT_BYTES), "once");
+        assert!(credit.may_catch_up());
     }
 
     #[tokio::test]

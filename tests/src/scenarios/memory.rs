@@ -1,6 +1,7 @@
-//! What an idle broker takes, and that it does not grow while nobody uses it.
+//! What an idle broker takes, and that it does not grow while nobody uses it; what a leader takes to bring back a
+//! follower.
 
-use super::Settings;
+use super::{Settings, catching_up};
 use crate::harness::cluster::Cluster;
 use crate::harness::metadata::Metadata;
 use crate::harness::process::Usage;
@@ -18,8 +19,14 @@ const GROWTH_BYTES: u64 = 500_000;
 const SETTLE: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_millis(500);
 
-/// Three brokers with one topic that nobody uses, watched for a while once their memory has stopped moving.
+/// Brokers that nobody uses, and brokers that one comes back to.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    idle(settings, report)?;
+    catching_up::check(settings, report)
+}
+
+/// Three brokers with one topic that nobody uses, watched for a while once their memory has stopped moving.
+fn idle(settings: &Settings, report: &mut Report) -> Result<()> {
     let window = Duration::from_secs(if settings.quick { 10 } else { 30 });
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
     let metadata = Metadata::new(&cluster.bootstrap())?;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod bench_client;
+mod catching_up;
 pub mod clients;
 pub mod crash_all;
 pub mod failover;

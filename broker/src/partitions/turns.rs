@@ -1,0 +1,57 @@
+//! Whose turn it is to send to one follower.
+
+use crate::replication::FollowerLink;
+use chronik_core::ids::TopicPartition;
+use std::collections::VecDeque;
+
+/// Reads from the disk for one follower that one owner has under way at most.
+const READS_MAX: usize = 2;
+
+/// An owner's partitions that wait to send to one follower. Without it, a follower that comes back and lacks something
+/// of thousands of partitions would have the leader read all of them at once, for a connection that takes few.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// The connection had no credit for what they had to send.
+    refused: VecDeque<TopicPartition>,
+    /// The follower lacks what is no longer in memory.
+    behind: VecDeque<TopicPartition>,
+    reading: usize,
+}
+
+impl Turns {
+    pub(super) fn refused(&mut self, partition: TopicPartition) {
+        self.refused.push_back(partition);
+    }
+
+    /// Whether a partition may read what the follower lacks from the disk now. If so a call to [`Self::has_read`] must
+    /// follow; if not, it waits for its turn.
+    pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink) -> bool {
+        let may = self.reading < READS_MAX && link.has_credit_to_catch_up();
+        if may {
+            self.reading += 1;
+        } else {
+            self.behind.push_back(partition);
+        }
+        may
+    }
+
+    pub(super) fn has_read(&mut self) {
+        self.reading = self.reading.saturating_sub(1);
+    }
+
+    /// Who tries again, now that there may be credit or a read has ended. Those who were refused go first: they have
+    /// sent all before it, and a producer may wait for what is next.
+    pub(super) fn next(&mut self, link: &FollowerLink) -> Option<TopicPartition> {
+        let refused = if link.refuses() { None } else { self.refused.pop_front() };
+        refused.or_else(|| {
+            let may = !self.behind.is_empty() && self.reading < READS_MAX && link.has_credit_to_catch_up();
+            if may { self.behind.pop_front() } else { None }
+        })
+    }
+
+    /// The connection is gone, and with it all who waited for it; what is being read will still end.
+    pub(super) fn disconnected(&mut self) {
+        self.refused.clear();
+        self.behind.clear();
+    }
+}
