@@ -32,6 +32,7 @@ pub struct Peers {
     seen: Arc<Mutex<HashMap<BrokerId, IpAddr>>>,
     alternatives: Arc<HashMap<BrokerId, Vec<Arc<str>>>>,
     contacts: broadcast::Sender<BrokerId>,
+    losses: broadcast::Sender<BrokerId>,
     lookups: Lookups,
 }
 
@@ -65,6 +66,7 @@ impl Peers {
             seen: Arc::default(),
             alternatives: Arc::new(alternatives),
             contacts: broadcast::channel(64).0,
+            losses: broadcast::channel(64).0,
             lookups: Lookups { permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() },
         }
     }
@@ -89,6 +91,16 @@ impl Peers {
     /// Names each peer that shows itself. A receiver that lags has missed some: treat it as "all of them".
     pub fn contacts(&self) -> broadcast::Receiver<BrokerId> {
         self.contacts.subscribe()
+    }
+
+    /// A connection with a peer has ended: it may be gone.
+    pub fn lost(&self, peer: BrokerId) {
+        let _ = self.losses.send(peer);
+    }
+
+    /// Names each peer that a connection was lost with. A receiver that lags has missed some.
+    pub fn losses(&self) -> broadcast::Receiver<BrokerId> {
+        self.losses.subscribe()
     }
 
     fn seen(&self, peer: BrokerId) -> Option<IpAddr> {

@@ -11,11 +11,15 @@ use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::HashSet;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(50);
+/// A broker that a connection was lost with is looked at after these pauses. The kernel closes the sockets of a killed
+/// process one by one: its port may accept for a moment longer than its connections last.
+const LOOKS: [Duration; 4] =
+    [Duration::from_millis(2), Duration::from_millis(10), Duration::from_millis(30), Duration::from_millis(60)];
 /// A probe that has no answer by then says nothing.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -82,6 +86,7 @@ pub(super) struct Leader {
     proposer: Proposer,
     acks: Acks,
     peers: Peers,
+    losses: broadcast::Receiver<BrokerId>,
     image: watch::Receiver<Image>,
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
     ready: watch::Sender<bool>,
@@ -101,7 +106,13 @@ enum Wish {
 
 enum Done {
     Proposed(Wish),
-    Gone { broker: BrokerId, epoch: BrokerEpoch, term: u64 },
+    /// Nobody listened at a broker's port at that moment.
+    Gone {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        term: u64,
+        at: Instant,
+    },
 }
 
 /// One leadership.
@@ -136,6 +147,7 @@ impl Leader {
             proposer,
             acks,
             peers: config.peers.clone(),
+            losses: config.peers.losses(),
             image,
             heartbeats,
             ready,
@@ -169,6 +181,8 @@ impl Leader {
                 changed = data.changed(), if starting => if changed.is_err() { return },
                 changed = self.image.changed(), if starting => if changed.is_err() { return },
                 Some(done) = self.ended.recv() => self.ended(term.as_ref(), &done),
+                // One that lags has missed some, which are looked at when their heartbeats are late.
+                Ok(lost) = self.losses.recv() => if let Some(term) = &term { self.lost(term, lost) },
                 _ = tick.tick(), if leading => if let Some(term) = &mut term { self.tick(term) },
             }
         }
@@ -245,7 +259,7 @@ impl Leader {
                 Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),
                 Due::Probe(id, epoch) => {
                     if let Some(broker) = image.brokers.get(&id) {
-                        self.probe(id, epoch, *number, broker.replication.clone());
+                        self.probe(id, epoch, *number, broker.replication.clone(), &[Duration::ZERO]);
                     }
                 }
             }
@@ -274,12 +288,33 @@ impl Leader {
         true
     }
 
+    /// A connection with a broker has ended.
+    fn lost(&self, term: &Term, id: BrokerId) {
+        let image = self.image.borrow();
+        let Some(broker) = image.alive(id).filter(|_| term.liveness.is_some()) else { return };
+        if let Some(epoch) = broker.epoch {
+            self.probe(id, epoch, term.number, broker.replication.clone(), &LOOKS);
+        }
+    }
+
     /// A broker that is late may be gone: then its port refuses. Anything else says nothing.
-    fn probe(&self, broker: BrokerId, epoch: BrokerEpoch, term: u64, replication: Endpoint) {
+    fn probe(
+        &self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        term: u64,
+        replication: Endpoint,
+        pauses: &'static [Duration],
+    ) {
         let (peers, done) = (self.peers.clone(), self.done.clone());
         tokio::spawn(async move {
-            if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
-                let _ = done.send(Done::Gone { broker, epoch, term });
+            for pause in pauses {
+                tokio::time::sleep(*pause).await;
+                let at = Instant::now();
+                if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
+                    let _ = done.send(Done::Gone { broker, epoch, term, at });
+                    return;
+                }
             }
         });
     }
@@ -289,9 +324,9 @@ impl Leader {
             Done::Proposed(wish) => {
                 self.proposed.remove(&wish);
             }
-            Done::Gone { broker, epoch, term } => {
+            Done::Gone { broker, epoch, term, at } => {
                 let Some(Term { number: now, liveness: Some(liveness), .. }) = current else { return };
-                if *now == term && liveness.is_late(Instant::now(), broker, epoch) {
+                if *now == term && !liveness.heard_since(at, broker, epoch) {
                     self.fence(broker, epoch, "its port refuses connections");
                 }
             }

@@ -94,8 +94,13 @@ impl Liveness {
         due
     }
 
-    /// Whether a broker that was found gone has not been heard since.
-    pub(super) fn is_late(&self, now: Instant, id: BrokerId, epoch: BrokerEpoch) -> bool {
+    /// Whether a broker was heard later than that.
+    pub(super) fn heard_since(&self, moment: Instant, id: BrokerId, epoch: BrokerEpoch) -> bool {
+        self.heard.get(&id).is_some_and(|(e, at)| *e == epoch && *at > moment)
+    }
+
+    /// Whether a broker should have been heard again by now.
+    fn is_late(&self, now: Instant, id: BrokerId, epoch: BrokerEpoch) -> bool {
         match self.heard.get(&id) {
             Some((e, at)) if *e == epoch => now.duration_since(*at) > self.interval.mul_f64(LATE_INTERVALS),
             // Never heard by this leader: it may have gone before.
@@ -190,6 +195,10 @@ mod tests {
         let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
         assert_eq!(liveness.heartbeat(now, &image, B, BrokerEpoch(3), MetadataOffset(9)), Heard::Stale);
         assert_eq!(liveness.heartbeat(now, &image, B, BrokerEpoch(5), MetadataOffset(9)), Heard::Behind);
-        assert!(liveness.is_late(now, B, epoch), "neither counts as being heard");
+        let moment = now.checked_sub(INTERVAL).unwrap();
+        assert!(!liveness.heard_since(moment, B, epoch), "neither counts as being heard");
+        liveness.heartbeat(now, &image, B, epoch, MetadataOffset(9));
+        assert!(liveness.heard_since(moment, B, epoch));
+        assert!(!liveness.heard_since(now, B, epoch), "one that was found gone after it was heard is gone");
     }
 }

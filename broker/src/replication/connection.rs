@@ -70,6 +70,7 @@ async fn keep_on(config: &ReplicationConfig, peer: BrokerId) {
                 info!("Connected to broker {peer} ({address})");
                 (failing, backoff) = (false, Backoff::new());
                 let error = follow(config, peer, socket, hello).await;
+                config.peers.lost(peer);
                 info!(%error, "Disconnected from broker {peer} ({address})");
             }
             Err(error) if !failing => {

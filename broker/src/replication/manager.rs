@@ -119,6 +119,7 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
         ended = acks::run(read, &link, &config.owners) => ended,
         ended = sender::run(write, queue) => ended.map_err(FrameError::from),
     };
+    config.peers.lost(follower);
     config.owners.broadcast(|| Input::FollowerGone { follower, stream: hello.stream });
     let reason = ended.err().map(|e| e.to_string()).unwrap_or_default();
     info!(reason, "Disconnected from follower {follower} ({address})");
