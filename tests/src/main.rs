@@ -23,6 +23,7 @@ struct Cli {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Common {
     /// The chronik binary [default: what `CHRONIK_BIN` says, or target/release/chronik]
     #[arg(long, global = true, value_name = "PATH")]
@@ -36,6 +37,10 @@ struct Common {
     /// More repetitions, for figures to publish
     #[arg(long, global = true, conflicts_with = "quick")]
     full: bool,
+    /// Fail where something takes longer than its target, and not only where it takes far longer: for a machine that
+    /// does nothing else
+    #[arg(long, global = true)]
+    strict: bool,
     /// Treat what this machine cannot run as a failure
     #[arg(long, global = true)]
     all: bool,
@@ -114,7 +119,8 @@ fn settings(common: &Common) -> Result<Settings> {
             Software::Chronik(path.canonicalize().with_context(|| format!("no chronik at {}", path.display()))?)
         }
     };
-    Ok(Settings { software, quick: common.quick, full: common.full, rounds: common.rounds })
+    let Common { quick, full, strict, rounds, .. } = *common;
+    Ok(Settings { software, quick, full, strict, rounds })
 }
 
 impl Scenario {

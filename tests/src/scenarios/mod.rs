@@ -19,6 +19,8 @@ pub mod start_orders;
 pub mod stopped_leader;
 
 use crate::harness::cluster::Software;
+use crate::report::Report;
+use std::time::Duration;
 
 /// What every scenario is told.
 #[derive(Clone, Debug)]
@@ -29,6 +31,46 @@ pub struct Settings {
     pub quick: bool,
     /// More repetitions, for figures to publish.
     pub full: bool,
+    /// Times are held against their targets, and not only against what no machine is slow enough for.
+    pub strict: bool,
     /// Rounds, where a scenario has rounds.
     pub rounds: Option<usize>,
+}
+
+/// How long something may take.
+#[derive(Clone, Copy, Debug)]
+struct TimeLimit {
+    /// On a machine that does nothing else.
+    target: Duration,
+    /// On one that others use too: what takes longer than this has waited for a timeout.
+    always: Duration,
+}
+
+impl TimeLimit {
+    /// Says whether something that took so many milliseconds was fast enough.
+    fn check(self, settings: &Settings, report: &mut Report, name: &str, took_ms: f64, of: &str) {
+        let limit = if settings.strict { self.target } else { self.always };
+        let name = format!("{name}: at most {} s", limit.as_secs_f64());
+        let detail = format!("{took_ms:.0} ms{of}, with a target of {} s", self.target.as_secs_f64());
+        report.check(name, took_ms <= limit.as_secs_f64() * 1e3, detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_insisted_on_when_asked_for_and_its_timeout_always() {
+        let limit = TimeLimit { target: Duration::from_secs(1), always: Duration::from_secs(3) };
+        for (took_ms, strict, passes) in
+            [(900.0, true, true), (1100.0, true, false), (1100.0, false, true), (5000.0, false, false)]
+        {
+            let software = Software::Chronik("chronik".into());
+            let settings = Settings { software, quick: false, full: false, strict, rounds: None };
+            let mut report = Report::new("times");
+            limit.check(&settings, &mut report, "it", took_ms, "");
+            assert_eq!(!report.has_failures(), passes, "{took_ms} ms, strict: {strict}");
+        }
+    }
 }
