@@ -28,6 +28,16 @@ pub(super) enum Client {
     Librdkafka,
 }
 
+impl Client {
+    /// Whether by its defaults a write that is tried again is there once; of any other client's it may be twice.
+    pub(super) fn is_idempotent(self) -> bool {
+        match self {
+            Self::KafkaPython => true,
+            Self::Librdkafka => false,
+        }
+    }
+}
+
 /// A client with everything loaded that waits for the word.
 pub(super) enum Writer {
     Program {
