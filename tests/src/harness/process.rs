@@ -22,6 +22,8 @@ pub struct Process {
 pub struct Usage {
     /// Resident memory, in bytes.
     pub rss_bytes: u64,
+    /// What of it is the process's own, and not pages of files, which come and go as the kernel likes; in bytes.
+    pub anonymous_bytes: u64,
     /// The most that resident memory ever was, in bytes.
     pub peak_rss_bytes: u64,
     /// Resident memory with shared pages counted in proportion, in bytes.
@@ -113,6 +115,7 @@ pub fn usage(pid: u32) -> Result<Usage> {
     let ticks = ticks.next().unwrap_or(0) + ticks.next().unwrap_or(0);
     Ok(Usage {
         rss_bytes: kilobytes(&status, "VmRSS:").context("no VmRSS: has the process ended?")?,
+        anonymous_bytes: kilobytes(&status, "RssAnon:").context("no RssAnon: has the process ended?")?,
         peak_rss_bytes: kilobytes(&status, "VmHWM:").context("no VmHWM: has the process ended?")?,
         // Some kernels keep it to themselves.
         pss_bytes: kilobytes(&rollup, "Pss:").unwrap_or(0),

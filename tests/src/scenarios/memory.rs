@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The most that an idle broker's resident memory may be.
 const LIMIT_BYTES: u64 = 30_000_000;
-/// How much more a broker may have at the end of the window than at its beginning. An allocator returns and takes
-/// pages, a few at a time; what is kept with every heartbeat or tick is more within half a minute.
+/// How much more memory of its own a broker may have at the end of the window than at its beginning. An allocator
+/// returns and takes pages, a few at a time; what is kept with every heartbeat or tick is more within half a minute.
 const GROWTH_BYTES: u64 = 500_000;
 /// Brokers that have just started are given so long to stop growing; the window begins in any case.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -68,10 +68,10 @@ struct Seen {
 
 impl Seen {
     fn of(samples: &[Usage]) -> Result<Self> {
-        let rss: Vec<_> = samples.iter().map(|usage| usage.rss_bytes as f64).collect();
+        let own: Vec<_> = samples.iter().map(|usage| usage.anonymous_bytes as f64).collect();
         let most_bytes = samples.iter().map(|usage| usage.rss_bytes).max().context("a sample")?;
-        let quarter = rss.len().div_ceil(4);
-        let growth = median(&rss[rss.len() - quarter..]) - median(&rss[..quarter]);
+        let quarter = own.len().div_ceil(4);
+        let growth = median(&own[own.len() - quarter..]) - median(&own[..quarter]);
         Ok(Self { most_bytes, growth_bytes: growth.max(0.0) as u64 })
     }
 }
@@ -113,20 +113,20 @@ fn sample(cluster: &Cluster, window: Duration) -> Result<Vec<Vec<Usage>>> {
 mod tests {
     use super::*;
 
-    fn seen(rss: &[u64]) -> Seen {
-        let samples: Vec<_> = rss.iter().map(|rss| Usage { rss_bytes: *rss, ..Usage::default() }).collect();
-        Seen::of(&samples).expect("samples")
+    fn seen(own: &[u64]) -> Seen {
+        let usage = |own: &u64| Usage { rss_bytes: own + 5, anonymous_bytes: *own, ..Usage::default() };
+        Seen::of(&own.iter().map(usage).collect::<Vec<_>>()).expect("samples")
     }
 
     #[test]
     fn a_spike_is_the_most_and_no_growth() {
-        assert_eq!(seen(&[10, 10, 90, 10, 10, 10, 10, 10]), Seen { most_bytes: 90, growth_bytes: 0 });
+        assert_eq!(seen(&[10, 10, 90, 10, 10, 10, 10, 10]), Seen { most_bytes: 95, growth_bytes: 0 });
     }
 
     #[test]
     fn what_is_kept_is_growth_and_what_is_returned_is_none() {
-        assert_eq!(seen(&[10, 10, 20, 30, 40, 50, 60, 60]), Seen { most_bytes: 60, growth_bytes: 50 });
-        assert_eq!(seen(&[60, 60, 50, 40, 30, 20, 10, 10]), Seen { most_bytes: 60, growth_bytes: 0 });
+        assert_eq!(seen(&[10, 10, 20, 30, 40, 50, 60, 60]), Seen { most_bytes: 65, growth_bytes: 50 });
+        assert_eq!(seen(&[60, 60, 50, 40, 30, 20, 10, 10]), Seen { most_bytes: 65, growth_bytes: 0 });
     }
 
     #[test]
