@@ -1,6 +1,6 @@
 //! Clients that are programs of their own: Python's in a virtual environment, kcat, Kafka's Java tools.
 
-use super::process::Process;
+use super::process::{self, Process};
 use super::{leash, repository, target, wait};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -29,10 +29,12 @@ pub fn python() -> Result<PathBuf> {
     venv.args(["-m", "venv", "--clear"]).arg(folder.join("venv"));
     let status = Process::start("python3 -m venv", venv, &log)?.wait(Duration::from_mins(2))?;
     ensure!(status.success(), "python3 -m venv ended with {status}; see {}", log.display());
-    let mut pip = leash::command(&python)?;
-    pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements);
-    let status = Process::start("pip install", pip, &log)?.wait(Duration::from_mins(10))?;
-    ensure!(status.success(), "pip install ended with {status}; see {}", log.display());
+    let pip = || {
+        let mut pip = leash::command(&python)?;
+        pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements);
+        Ok(pip)
+    };
+    process::run_patiently("pip install", pip, &log, Duration::from_mins(10))?;
     fs::write(&done, wanted)?;
     Ok(python)
 }
@@ -53,11 +55,15 @@ pub fn kcat() -> Result<PathBuf> {
     fs::create_dir_all(target())?;
     let log = target().join("apt-get.log");
     for arguments in [&["update"][..], &["install", "-y", "--no-install-recommends", "kcat"]] {
-        let mut command = leash::command(Path::new("apt-get"))?;
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        Process::start("apt-get", command, &log)?.wait(Duration::from_mins(5))?;
+        let apt_get = || {
+            let mut command = leash::command(Path::new("apt-get"))?;
+            command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            Ok(command)
+        };
+        // What matters is whether kcat is there in the end: an update may fail for packages that nobody asks for.
+        let _ = process::run_patiently("apt-get", apt_get, &log, Duration::from_mins(5));
     }
-    on_path("kcat").context("kcat is not installed, and apt-get could not")
+    on_path("kcat").with_context(|| format!("kcat is not installed, and apt-get could not; see {}", log.display()))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -1,6 +1,7 @@
 //! Apache Kafka from Maven: the peer that Chronik is measured beside, and the Java tools that are its clients.
 
-use super::{leash, process::Process, repository, target};
+use super::process::{self, Process};
+use super::{leash, repository, target};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,14 @@ impl Kafka {
         let wanted = std::fs::read(&pom)?;
         if std::fs::read(&done).ok().as_ref() != Some(&wanted) {
             std::fs::create_dir_all(&folder)?;
-            let mut command = leash::command(Path::new("mvn"))?;
-            command.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
-            command.arg(&pom).arg(format!("-DoutputDirectory={}", folder.join("jars").display()));
-            let log = folder.join("mvn.log");
-            let status = Process::start("mvn", command, &log)?.wait(Duration::from_mins(10))?;
-            ensure!(status.success(), "mvn ended with {status}; see {}", log.display());
+            let maven = || {
+                let mut command = leash::command(Path::new("mvn"))?;
+                // Without -U it remembers for a day what it could not get.
+                command.args(["-q", "-B", "-U", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
+                command.arg(&pom).arg(format!("-DoutputDirectory={}", folder.join("jars").display()));
+                Ok(command)
+            };
+            process::run_patiently("mvn", maven, &folder.join("mvn.log"), Duration::from_mins(10))?;
             std::fs::write(&done, wanted)?;
         }
         let java = Command::new("java").arg("-version").output().context("java, 17 or later")?;

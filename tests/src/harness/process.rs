@@ -1,11 +1,12 @@
 //! One running program: its pid, its log, what it uses, and its end.
 
 use super::{leash, wait};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A child that is killed and waited for when it is dropped.
@@ -93,6 +94,23 @@ impl Process {
     pub fn usage(&self) -> Result<Usage> {
         usage(self.pid())
     }
+}
+
+/// Runs something that asks the network, three times at most, and each time for no longer than `patience`.
+pub fn run_patiently(name: &str, command: impl Fn() -> Result<Command>, log: &Path, patience: Duration) -> Result<()> {
+    const TRIES: usize = 3;
+    let once = || -> Result<()> {
+        let status = Process::start(name, command()?, log)?.wait(patience)?;
+        ensure!(status.success(), "{name} ended with {status}; see {}", log.display());
+        Ok(())
+    };
+    for _ in 1..TRIES {
+        if once().is_ok() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_secs(5));
+    }
+    once()
 }
 
 impl Drop for Process {
