@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use std::time::Duration;
 
 /// How long one metadata request may take. Short, as a stopped broker may be the one that is asked.
@@ -69,6 +70,14 @@ impl Metadata {
         Ok(states.into_iter().map(|(_, state)| state).collect())
     }
 
+    /// Which broker leads a partition: waits until one does.
+    pub fn leader(&self, topic: &str, partition: usize) -> Result<usize> {
+        wait::until(&format!("a leader of partition {partition} of {topic}"), PATIENCE, || {
+            let leader = self.partitions(topic)?.get(partition).and_then(|state| state.leader);
+            Ok(leader.map(|id| id as usize))
+        })
+    }
+
     /// Creates a topic and waits until every partition has a leader and `replicas` in sync.
     pub fn create_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) -> Result<()> {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
@@ -76,10 +85,20 @@ impl Metadata {
             topic = topic.set(key, value);
         }
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-        let results = futures::executor::block_on(self.admin.create_topics([&topic], &options))?;
-        for result in results {
-            result.map_err(|(topic, code)| anyhow::anyhow!("create topic {topic}: {code}"))?;
-        }
+        // A try that failed may have been carried out: then the next one finds the topic there.
+        let mut tried = false;
+        wait::until(&format!("topic {name} to be created"), PATIENCE, || {
+            let results = futures::executor::block_on(self.admin.create_topics([&topic], &options));
+            match results.map(|results| results.into_iter().next()) {
+                Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => ensure!(tried, "it exists already"),
+                Ok(Some(Ok(_))) => {}
+                failed => {
+                    tried = true;
+                    bail!("{failed:?}");
+                }
+            }
+            Ok(Some(()))
+        })?;
         self.wait_for_isr(name, partitions as usize, replicas as usize)
     }
 

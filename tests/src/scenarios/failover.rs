@@ -26,7 +26,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut gaps: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..rounds * 2 {
         let (kind, victim) = match round % 2 {
-            0 => ("partition leader", leader_of(&metadata, (round / 2) % PARTITIONS)?),
+            0 => ("partition leader", metadata.leader(TOPIC, (round / 2) % PARTITIONS)?),
             _ => ("controller leader", controller_leader(&cluster, &settings.software)?),
         };
         let name = format!("round {}: kill -9 of the {kind} (broker {victim})", round + 1);
@@ -75,12 +75,6 @@ fn one_round(cluster: &mut Cluster, metadata: &Metadata, load: &Load, victim: us
     load.pause(PATIENCE)?;
     let state = verify(&cluster.bootstrap(), &[load])?;
     Ok(Seen { gap, rejoined, state })
-}
-
-fn leader_of(metadata: &Metadata, partition: usize) -> Result<usize> {
-    let states = metadata.partitions(TOPIC)?;
-    let leader = states.get(partition).and_then(|s| s.leader).context("a partition without a leader")?;
-    Ok(leader as usize)
 }
 
 /// Which broker leads the controller quorum: the one that the brokers' logs name with the highest term.

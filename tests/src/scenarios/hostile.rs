@@ -82,7 +82,7 @@ fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, re
     metadata.create_topic(TARGET, 1, 3, &[])?;
     metadata.create_topic(NEIGHBOUR, 3, 3, &[])?;
     // The broker that leads the target: there the frames reach furthest.
-    let victim = metadata.partitions(TARGET)?[0].leader.context("a leader")? as usize;
+    let victim = metadata.leader(TARGET, 0)?;
     let port = cluster.ports(victim).kafka;
     let target = Target { name: TARGET, id: topic_id(port)? };
     let frames = Corpus::of(&target, port)?;

@@ -37,7 +37,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 fn one_round(cluster: &mut Cluster, metadata: &Metadata, loads: &mut Vec<Load>, acks: &[i16]) -> Result<String> {
     loads[0].resume();
     loads[0].wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let leader = metadata.partitions(TOPIC)?[0].leader.context("a leader")? as usize;
+    let leader = metadata.leader(TOPIC, 0)?;
     let (mut loyal, served) = Loyal::to(cluster.ports(leader).kafka, TOPIC, acks)?;
     cluster.pause(leader)?;
     let written = loyal.send().and_then(|()| write_through_the_successor(cluster, leader, loads));
