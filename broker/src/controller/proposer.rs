@@ -49,6 +49,11 @@ impl Proposer {
 async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>) {
     let mut proposals = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut proposals, BATCH).await > 0 {
+        // Who gave up while the ones before were on their way asks again: that would be in the log twice.
+        proposals.retain(|p| !p.reply.is_closed());
+        if proposals.is_empty() {
+            continue;
+        }
         let (commands, replies): (Vec<_>, Vec<_>) = proposals.drain(..).map(|p| (p.command, p.reply)).unzip();
         // openraft says "forward to the leader" of an entry that it never took and of one that was overwritten
         // by a new leader alike; only what is known before is certain.

@@ -1,5 +1,6 @@
 use super::*;
-use chronik_core::cluster::Partition;
+use chronik_core::cluster::{MetadataCommand, Partition};
+use futures::FutureExt as _;
 use std::collections::BTreeSet;
 
 async fn three() -> (Cluster, Vec<Broker>) {
@@ -104,6 +105,30 @@ async fn a_thousand_topics_asked_for_at_once_are_all_there() {
         broker.sees("all topics", |i| i.topics.len() == 1000).await;
     }
     stop_all(brokers).await;
+}
+
+/// On one thread, which the proposer has no share of until the test waits for something.
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_proposed() {
+    let cluster = Cluster::of(1);
+    let broker = cluster.start(0).await;
+    broker.is_serving().await;
+    let proposer = proposer::Proposer::start(broker.id, broker.controller.raft.clone());
+    let create = |name: &str| MetadataCommand::CreateTopic {
+        id: TopicId(Uuid::new_v4()),
+        name: name.into(),
+        partitions: 1,
+        replication_factor: 1,
+        assignments: BTreeMap::new(),
+        configs: BTreeMap::new(),
+        default_min_insync_replicas: 1,
+    };
+    assert!(proposer.propose(create("given-up")).now_or_never().is_none());
+    let (outcome, _) = proposer.propose(create("waited-for")).await.unwrap();
+    outcome.unwrap();
+    let image = broker.sees("the topic", |i| i.topic_by_name("waited-for").is_some()).await;
+    assert!(image.topic_by_name("given-up").is_none());
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
