@@ -176,11 +176,16 @@ async fn a_voter_on_a_new_disk_follows_only_whom_others_follow() {
         let request = proto::RaftRequest { caller, body, followed_by_others };
         let answer = link.call(DEADLINE, |mut client| async move { client.append_entries(request).await }).await;
         match answer {
-            Ok(_) => assert!(followed_by_others),
-            Err(CallError::Refused(_)) => assert!(!followed_by_others),
+            Ok(_) => {
+                assert!(followed_by_others);
+                assert_eq!(broker.leader().await, BrokerId(1));
+            }
+            Err(CallError::Refused(_)) => {
+                assert!(!followed_by_others);
+                assert_eq!(broker.handle().leader(), None);
+            }
             Err(other) => panic!("{other:?}"),
         }
-        assert_eq!(broker.handle().leader(), followed_by_others.then_some(BrokerId(1)));
     }
     broker.stop().await;
 }
