@@ -65,6 +65,12 @@ impl Cluster {
         }
     }
 
+    /// In which a stall of the machine fences nobody: only whose port refuses is fenced.
+    fn patient(brokers: usize) -> Self {
+        let session = DEADLINE * 2;
+        Self { timings: Timings { session, lease: session / 2, ..Timings::default() }, ..Self::of(brokers) }
+    }
+
     fn member(&self, id: usize) -> Member {
         let replication = endpoint(self.replication[id]);
         Member { id: BrokerId(id as i32), kafka: replication.clone(), replication, rack: None }

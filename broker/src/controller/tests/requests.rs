@@ -4,7 +4,10 @@ use futures::FutureExt as _;
 use std::collections::BTreeSet;
 
 async fn three() -> (Cluster, Vec<Broker>) {
-    let cluster = Cluster::of(3);
+    all_of(Cluster::of(3)).await
+}
+
+async fn all_of(cluster: Cluster) -> (Cluster, Vec<Broker>) {
     let brokers = cluster.start_all().await;
     for broker in &brokers {
         broker.sees_alive(&[0, 1, 2]).await;
@@ -59,20 +62,25 @@ async fn what_cannot_be_is_refused_and_a_validation_creates_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_changes_its_isr_and_a_stale_change_is_refused() {
-    let (_cluster, brokers) = three().await;
+    let (_cluster, brokers) = all_of(Cluster::patient(3)).await;
     let topic = brokers[0].create_topic("t", 3).await.unwrap();
     let before = partition(&brokers[0], topic);
     let leader = before.leader.unwrap();
     let broker = brokers.iter().find(|b| b.id == leader).unwrap();
     let image = broker.sees("the topic", |i| i.topics.contains_key(&topic)).await;
     let isr = [before.replicas[0], before.replicas[1]];
-    let change = AlterPartition {
-        partition: first_of(topic),
-        leader_epoch: before.leader_epoch,
-        partition_epoch: before.partition_epoch,
-        isr: isr.iter().map(|id| (*id, image.brokers[id].epoch.unwrap())).collect(),
-    };
-    broker.handle().alter_partition(change.clone(), DEADLINE).await.unwrap();
+    // When the controller moves meanwhile, nobody may know what became of the change.
+    let change = eventually("the change is accepted", || async {
+        let now = partition(broker, topic);
+        let change = AlterPartition {
+            partition: first_of(topic),
+            leader_epoch: now.leader_epoch,
+            partition_epoch: now.partition_epoch,
+            isr: isr.iter().map(|id| (*id, image.brokers[id].epoch.unwrap())).collect(),
+        };
+        broker.handle().alter_partition(change.clone(), DEADLINE).await.ok().map(|()| change)
+    })
+    .await;
     for broker in &brokers {
         broker.sees("the new ISR", |i| i.partition(first_of(topic)).is_some_and(|p| p.isr == isr)).await;
     }

@@ -3,7 +3,7 @@ use crate::controller::link::{CallError, Link};
 
 /// Starts three brokers in that order, each once the one before has a `gap` behind it.
 async fn starts_in_order(order: [usize; 3], gap: Duration) {
-    let cluster = Cluster::of(3);
+    let cluster = Cluster::patient(3);
     let mut brokers = Vec::new();
     for id in order {
         brokers.push(cluster.start(id).await);
@@ -38,7 +38,7 @@ async fn three_brokers_find_each_other_with_gaps_in_every_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_three_suffice_and_a_topic_waits_for_the_third() {
     for absent in 0..3 {
-        let cluster = Cluster::of(3);
+        let cluster = Cluster::patient(3);
         let present: Vec<usize> = (0..3).filter(|id| *id != absent).collect();
         let alive: Vec<i32> = present.iter().map(|id| *id as i32).collect();
         let brokers = [cluster.start(present[0]).await, cluster.start(present[1]).await];
