@@ -14,8 +14,8 @@ mod failures;
 mod requests;
 mod start;
 
-/// Whatever is waited for is there long before; a test that runs into it has failed.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Whatever is waited for is there long before, on a loaded machine too; a test that runs into it has failed.
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Brokers' places: directories that outlive processes, and ports that stay.
 struct Cluster {
