@@ -263,10 +263,17 @@ async fn a_call_that_means_somebody_else_or_comes_from_another_cluster_is_refuse
     broker.stop().await;
 }
 
-/// Reads requests of one HTTP/2 connection, and ends each with `ENHANCE_YOUR_CALM` (RFC 9113).
-async fn reset_all(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+/// Accepts HTTP/2 connections: one that was given up too early is followed by another.
+async fn reset_all(listener: tokio::net::TcpListener) {
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(reset_each(stream));
+    }
+}
+
+/// Reads the requests of one connection, and ends each with `ENHANCE_YOUR_CALM` (RFC 9113).
+async fn reset_each(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
     const HEADERS: u8 = 1;
-    let (mut stream, _) = listener.accept().await?;
     stream.read_exact(&mut [0; "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await?;
     stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
     loop {
