@@ -5,7 +5,9 @@ use crate::events::MetadataUpdate;
 use chronik_core::cluster::{Change, Image};
 use chronik_core::ids::{MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -47,9 +49,29 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 /// Ports that nobody listens on: each once, and below those that the kernel gives to outgoing connections, one of which
 /// might sit on the port of a broker that is down.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    static NEXT: AtomicU16 = AtomicU16::new(4_000);
-    let next = || SocketAddr::from((Ipv4Addr::LOCALHOST, NEXT.fetch_add(1, Ordering::Relaxed)));
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    static OWN: LazyLock<(u16, File)> = LazyLock::new(own_ports);
+    let next = || {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(n < PORTS, "more ports than one process has");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, OWN.0 + n))
+    };
     std::iter::repeat_with(next).filter(|address| std::net::TcpListener::bind(address).is_ok()).take(count).collect()
+}
+
+/// How many ports a process has for itself.
+const PORTS: u16 = 1_000;
+
+/// The first port that is this process's own, for as long as it holds the file: tests of another checkout may run at
+/// the same time, and take the port of a broker that is down.
+fn own_ports() -> (u16, File) {
+    let folder = std::env::temp_dir().join("chronik-controller-test-ports");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = |first: u16| {
+        let file = File::create(folder.join(first.to_string())).unwrap();
+        file.try_lock().ok().map(|()| (first, file))
+    };
+    (2_000..9_000).step_by(PORTS.into()).find_map(lock).expect("ports that no other process has")
 }
 
 impl Cluster {

@@ -133,9 +133,11 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// One test for both: two would take each other's ports.
+    /// One test for both, and in one process at a time: two would take each other's ports.
     #[test]
     fn a_folder_keeps_its_cluster_and_its_ports_and_a_new_one_takes_free_ports() {
+        let alone = fs::File::create(std::env::temp_dir().join("chronik-dev-test-ports")).unwrap();
+        alone.lock().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let first = Layout::open(dir.path(), 3).unwrap();
         let again = Layout::open(dir.path(), 3).unwrap();
