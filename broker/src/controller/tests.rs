@@ -38,6 +38,7 @@ struct Broker {
     id: BrokerId,
     controller: Controller,
     updates: Updates,
+    peers: Peers,
     /// What makes its replication port accept.
     replication: std::net::TcpListener,
 }
@@ -122,8 +123,10 @@ impl Cluster {
         let address = self.replication[id];
         let bind = || async { std::net::TcpListener::bind(address).ok() };
         let replication = eventually("the port is free", bind).await;
-        let controller = start(self.config(id).await).await.unwrap();
-        Broker { id: BrokerId(id as i32), updates: controller.subscribe(), controller, replication }
+        let config = self.config(id).await;
+        let peers = config.peers.clone();
+        let controller = start(config).await.unwrap();
+        Broker { id: BrokerId(id as i32), updates: controller.subscribe(), controller, peers, replication }
     }
 
     async fn start_all(&self) -> Vec<Broker> {

@@ -47,6 +47,28 @@ async fn a_silent_broker_that_still_accepts_connections_is_fenced_after_its_sess
     stop_all(brokers).await;
 }
 
+/// Its heartbeat would be late only after the test's deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_gone_is_fenced_when_a_connection_with_it_ends() {
+    let mut cluster = Cluster::of(3);
+    let (heartbeat, lease, session) = (DEADLINE, DEADLINE * 4, DEADLINE * 5);
+    cluster.timings = Timings { heartbeat, lease, session, ..Timings::default() };
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.has("it is unfenced", |r| r.unfenced).await;
+    }
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id != leader).unwrap();
+    let gone = brokers.remove(at);
+    let id = gone.id;
+    gone.stop().await;
+    for broker in &brokers {
+        broker.peers.lost(id);
+    }
+    brokers[0].sees("the one that is gone is fenced", |i| i.alive(id).is_none()).await;
+    stop_all(brokers).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
     let cluster = Cluster::patient(3);
