@@ -1,11 +1,10 @@
 //! A `ChronikCluster` under test, and its pods.
 
 use crate::kubectl::Kubectl;
-use crate::wait::until;
+use crate::wait::{timeout, until};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// A cluster of three brokers in a namespace of its own.
 pub(crate) struct Brokers<'a> {
@@ -14,9 +13,8 @@ pub(crate) struct Brokers<'a> {
 }
 
 impl Brokers<'_> {
-    pub(crate) fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
-        let (limit, cluster) = (format!("--timeout={}s", limit.as_secs()), format!("chronikcluster/{}", self.name));
-        self.kubectl.run(&["wait", "--for=condition=Ready", &cluster, &limit]).map(|_| ())
+    pub(crate) fn wait_ready(&self) -> anyhow::Result<()> {
+        self.kubectl.wait(&["--for=condition=Ready", &format!("chronikcluster/{}", self.name)])
     }
 
     /// Every broker's own address, by commas: what a client needs that must not wait for readiness.
@@ -39,8 +37,8 @@ impl Brokers<'_> {
         (0..3).map(|id| Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())).collect()
     }
 
-    pub(crate) fn wait_pods(&self, limit: Duration) -> anyhow::Result<()> {
-        until("three pods", limit, || {
+    pub(crate) fn wait_pods(&self) -> anyhow::Result<()> {
+        until("three pods", || {
             let pods = (0..3).map(|id| self.pod(id)).collect::<anyhow::Result<Vec<_>>>()?;
             Ok((pods.len() == 3).then_some(()))
         })
@@ -48,14 +46,14 @@ impl Brokers<'_> {
 
     /// Deletes these pods at once; returns when they are gone, with new ones on their way.
     pub(crate) fn delete_pods(&self, ids: &[usize]) -> anyhow::Result<()> {
-        let names = ids.iter().map(|id| format!("pod/{}-{id}", self.name)).collect::<Vec<_>>();
-        let words = ["delete"].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
+        let (limit, names) = (timeout(), ids.iter().map(|id| format!("pod/{}-{id}", self.name)).collect::<Vec<_>>());
+        let words = ["delete", &limit].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
         self.kubectl.run(&words).map(|_| ())
     }
 
     /// Waits until another pod of that broker than the one with the uid is ready.
-    pub(crate) fn wait_ready_again(&self, id: usize, uid: &Value, limit: Duration) -> anyhow::Result<()> {
-        until("a new pod that is ready", limit, || {
+    pub(crate) fn wait_ready_again(&self, id: usize, uid: &Value) -> anyhow::Result<()> {
+        until("a new pod that is ready", || {
             let now = self.pod(id)?;
             let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");

@@ -2,6 +2,7 @@
 
 use crate::environment::CLIENT_IMAGE;
 use crate::kubectl::Kubectl;
+use crate::wait::timeout;
 use serde_json::Value;
 
 /// Starts a pod that runs the client with these words.
@@ -26,13 +27,12 @@ spec:
         {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
 "
     ))?;
-    kubectl.run(&["wait", "--for=jsonpath={.status.phase}=Running", &format!("pod/{pod}"), "--timeout=60s"])?;
-    Ok(())
+    kubectl.wait(&["--for=jsonpath={.status.phase}=Running", &format!("pod/{pod}")])
 }
 
 /// Runs a command of the client in a pod that idles, and returns what it said last.
 pub(crate) fn exec(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Result<Value> {
-    let said = kubectl.run(&[&["exec", pod, "--", "/client"], words].concat())?;
+    let said = kubectl.run(&[&["exec", pod, "--", "/client"], words, &[&timeout()]].concat())?;
     Ok(serde_json::from_str(said.lines().last().unwrap_or_default())?)
 }
 

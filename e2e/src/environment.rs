@@ -3,6 +3,7 @@
 use crate::command::output;
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
+use crate::wait::timeout;
 use anyhow::Context;
 use std::env::consts::ARCH;
 use std::fs;
@@ -134,13 +135,11 @@ impl Environment {
         let mut helm = Command::new("helm");
         helm.arg("--kubeconfig").arg(&self.kubeconfig).args(["upgrade", "--install", "chronik"]);
         helm.arg(self.root.join("charts/chronik"));
-        helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
+        helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", &timeout()]);
         helm.args(["--set", &format!("image.repository={repository},image.tag={tag}")]);
         output(&mut helm)?;
         // A cluster that was kept may have loaded another image under the same tag since.
-        let operator = self.kubectl.within(OPERATOR_NAMESPACE);
-        operator.run(&["rollout", "restart", &format!("deployment/{OPERATOR}")])?;
-        operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
+        self.kubectl.within(OPERATOR_NAMESPACE).restart(OPERATOR)?;
         timeline.say("operator installed");
         Ok(())
     }

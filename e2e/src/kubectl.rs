@@ -1,6 +1,7 @@
 //! The API server, through kubectl.
 
 use crate::command;
+use crate::wait::timeout;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +51,22 @@ impl Kubectl {
         command::output_with_input(&mut self.command(&args), &format!("---\n{yaml}"))
     }
 
+    /// Waits for a condition of objects.
+    pub(crate) fn wait(&self, words: &[&str]) -> anyhow::Result<()> {
+        self.run(&[&["wait", &timeout()], words].concat()).map(|_| ())
+    }
+
+    /// Waits until a deployment's pods are the new ones, and ready.
+    pub(crate) fn wait_rolled_out(&self, deployment: &str) -> anyhow::Result<()> {
+        self.run(&["rollout", "status", &format!("deployment/{deployment}"), &timeout()]).map(|_| ())
+    }
+
+    /// Replaces a deployment's pods, and waits for the new ones.
+    pub(crate) fn restart(&self, deployment: &str) -> anyhow::Result<()> {
+        self.run(&["rollout", "restart", &format!("deployment/{deployment}")])?;
+        self.wait_rolled_out(deployment)
+    }
+
     pub(crate) fn create_namespace(&self) -> anyhow::Result<()> {
         // Pods that do not hold to the restricted standard are refused.
         self.apply(&format!(
@@ -61,7 +78,7 @@ impl Kubectl {
     }
 
     pub(crate) fn wait_deleted(&self) -> anyhow::Result<()> {
-        self.run(&["wait", "--for=delete", "namespace", &self.namespace, "--timeout=120s"]).map(|_| ())
+        self.wait(&["--for=delete", "namespace", &self.namespace])
     }
 
     /// Without waiting for it to be gone.

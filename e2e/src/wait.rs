@@ -4,13 +4,18 @@ use anyhow::bail;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// How long anything is waited for that has no time of its own: a busy machine takes its time, and what comes is not
+/// waited for any longer.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The same for other programs that wait.
+pub(crate) fn timeout() -> String {
+    format!("--timeout={}s", PATIENCE.as_secs())
+}
+
 /// Asks until there is an answer. An error is taken for "not yet", and told of when time is up.
-pub(crate) fn until<T>(
-    what: &str,
-    limit: Duration,
-    mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<T> {
-    let deadline = Instant::now() + limit;
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask();
         if let Ok(Some(found)) = answer {
@@ -18,8 +23,8 @@ pub(crate) fn until<T>(
         }
         if Instant::now() >= deadline {
             match answer {
-                Err(error) => bail!("{what}: not within {} s; last: {error:#}", limit.as_secs()),
-                Ok(_) => bail!("{what}: not within {} s", limit.as_secs()),
+                Err(error) => bail!("{what}: not within {} s; last: {error:#}", PATIENCE.as_secs()),
+                Ok(_) => bail!("{what}: not within {} s", PATIENCE.as_secs()),
             }
         }
         sleep(Duration::from_millis(200));

@@ -10,9 +10,7 @@ use crate::wait::until;
 use anyhow::ensure;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const AUDIENCE: &str = "--audience=chronik-operator";
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
@@ -24,11 +22,11 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
          spec: {storage: {size: 1Gi}}}",
     )?;
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready(PATIENCE)?;
+    brokers.wait_ready()?;
     // Kubernetes may have been faster with some.
     let announced = announced(&operator, kubectl.namespace())?;
     ensure!(!announced.is_empty(), "no broker was listed for what it announced");
-    until("what was announced to be withdrawn", PATIENCE, || Ok(slices(&kubectl)?.is_empty().then_some(())))?;
+    until("what was announced to be withdrawn", || Ok(slices(&kubectl)?.is_empty().then_some(())))?;
     timeline.say(format!("{} of three brokers were listed for what they announced, and are not now", announced.len()));
 
     ["client", "other"].iter().try_for_each(|pod| client::start(&kubectl, pod, &["idle"]))?;
@@ -42,17 +40,16 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         |replicas: u32| operator.run(&["scale", &format!("deployment/{OPERATOR}"), &format!("--replicas={replicas}")]);
     let without = || {
         scale(0)?;
-        operator.run(&["wait", "--for=delete", "pod", "--selector=app.kubernetes.io/name=chronik-operator"])?;
+        operator.wait(&["--for=delete", "pod", "--selector=app.kubernetes.io/name=chronik-operator"])?;
         brokers.delete_pods(&[0, 1, 2])?;
-        brokers.wait_pods(PATIENCE)?;
-        let all = "--selector=chronik.io/cluster=demo";
-        kubectl.run(&["wait", "--for=condition=Ready", "pod", all, "--timeout=60s"])
+        brokers.wait_pods()?;
+        kubectl.wait(&["--for=condition=Ready", "pod", "--selector=chronik.io/cluster=demo"])
     };
     let started = without();
     scale(1)?;
     started?;
     brokers.never_restarted()?;
-    operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
+    operator.wait_rolled_out(OPERATOR)?;
     timeline.say("without an operator three deleted pods became ready again");
     environment.discard(&kubectl)
 }
@@ -148,7 +145,7 @@ fn listed(kubectl: &Kubectl) -> anyhow::Result<()> {
     let uid = make_stuck(kubectl)?;
     accepted("other", &bound(kubectl, "default", "stuck-0")?, &other, &uid)?;
     kubectl.run(&["delete", "pod", "stuck-0", "--now"])?;
-    until("what a pod announced to go with it", PATIENCE, || Ok(slices(kubectl)?.is_empty().then_some(())))
+    until("what a pod announced to go with it", || Ok(slices(kubectl)?.is_empty().then_some(())))
 }
 
 /// Makes the pod and waits until it has a node. Returns its uid. Its container mounts the volume: the kubelet does not
@@ -161,7 +158,7 @@ fn make_stuck(kubectl: &Kubectl) -> anyhow::Result<String> {
          containers: [{name: stuck, image: stuck, volumeMounts: [{name: absent, mountPath: /absent}], \
          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}",
     )?;
-    until("the pod to have a node", PATIENCE, || {
+    until("the pod to have a node", || {
         let pod = kubectl.json(&["get", "pod", "stuck-0"])?;
         let uid = pod["metadata"]["uid"].as_str().filter(|_| pod["spec"]["nodeName"].is_string());
         Ok(uid.map(str::to_owned))

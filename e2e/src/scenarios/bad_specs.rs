@@ -7,7 +7,6 @@ use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{bail, ensure};
-use std::time::Duration;
 
 /// Name, spec, and words of the message.
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -83,7 +82,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         let name = format!("not-followed-{number}");
         kubectl.apply(&resource(&name, spec))?;
         let brokers = Brokers { kubectl: &kubectl, name: &name };
-        let message = until("the condition InvalidSpec", Duration::from_secs(30), || {
+        let message = until("the condition InvalidSpec", || {
             let (status, reason, message) = brokers.condition("Degraded")?;
             Ok((status == "True" && reason == "InvalidSpec").then_some(message))
         })?;

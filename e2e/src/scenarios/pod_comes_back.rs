@@ -9,11 +9,9 @@ use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use std::time::Duration;
 
 const RECORDS: usize = 2_000;
 const PARTITIONS: usize = 3;
-const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&super::namespace("pod-comes-back"));
@@ -24,7 +22,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
          spec: {{storage: {{size: 1Gi}}, config: {{num.partitions: {PARTITIONS}}}}}}}"
     ))?;
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready(PATIENCE)?;
+    brokers.wait_ready()?;
     let bootstrap = brokers.bootstrap();
     let (mut produced, count) = (0, RECORDS.to_string());
     let mut produce = || {
@@ -81,7 +79,7 @@ impl Disk {
 
     /// Waits until another pod of the broker is ready, which must have the same volume and have found its log there.
     fn found_again(&self, brokers: &Brokers<'_>) -> anyhow::Result<()> {
-        brokers.wait_ready_again(self.id, &self.pod_uid, PATIENCE)?;
+        brokers.wait_ready_again(self.id, &self.pod_uid)?;
         ensure!(volume(brokers.kubectl, self.id)? == self.volume, "broker {} has another volume", self.id);
         let log = brokers.kubectl.run(&["logs", &format!("demo-{}", self.id)])?;
         let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

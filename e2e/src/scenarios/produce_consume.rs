@@ -6,7 +6,6 @@ use crate::environment::Environment;
 use crate::timeline::Timeline;
 use anyhow::ensure;
 use std::fs;
-use std::time::Duration;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&super::namespace("produce-consume"));
@@ -15,7 +14,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     kubectl.apply(&fs::read_to_string(environment.root.join("examples/minimal.yaml"))?)?;
     timeline.say("examples/minimal.yaml applied");
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready(Duration::from_mins(1))?;
+    brokers.wait_ready()?;
     timeline.say("ready");
     let bootstrap = brokers.bootstrap();
     let words = ["--bootstrap", &bootstrap, "--count", "10000"];

@@ -30,7 +30,6 @@ const LIMIT_MS: i64 = 1_000;
 const LIMIT_SHARED_MS: i64 = 10_000;
 /// The runs so far: each has a namespace of its own.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
-const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One order of starts, in a namespace of its own.
 struct Run<'a> {
@@ -155,9 +154,9 @@ impl<'a> Run<'a> {
             "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
              spec: {storage: {size: 1Gi}}}",
         )?;
-        let words = ["produce-first", "--bootstrap", &self.brokers().addresses(), "--timeout", "10m"];
+        let words = ["produce-first", "--bootstrap", &self.brokers().addresses(), "--timeout", "15m"];
         client::start(&self.kubectl, "client", &words)?;
-        self.brokers().wait_pods(PATIENCE)
+        self.brokers().wait_pods()
     }
 
     fn start_at_once(&self) -> anyhow::Result<i64> {
@@ -168,7 +167,7 @@ impl<'a> Run<'a> {
             self.order.map(|id| started(&self.kubectl, id)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         starts.sort();
         let ms = self.milliseconds_since(starts[1])?;
-        self.brokers().wait_ready(PATIENCE)?;
+        self.brokers().wait_ready()?;
         self.brokers().never_restarted()?;
         Ok(ms)
     }
@@ -182,7 +181,7 @@ impl<'a> Run<'a> {
         release(&self.kubectl, self.order[1])?;
         let ms = self.milliseconds_since(started(&self.kubectl, self.order[1])?)?;
         release(&self.kubectl, self.order[2])?;
-        self.brokers().wait_ready(PATIENCE)?;
+        self.brokers().wait_ready()?;
         self.brokers().never_restarted()?;
         Ok(ms)
     }
@@ -220,7 +219,7 @@ fn hold_brokers(environment: &Environment) -> anyhow::Result<()> {
                spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
                containers: [{name: held, image: held, securityContext: {allowPrivilegeEscalation: false, \
                capabilities: {drop: [ALL]}}}]}}";
-    until("the hold on brokers' pods", PATIENCE, || {
+    until("the hold on brokers' pods", || {
         let made: Value = serde_json::from_str(&kubectl.try_create(pod)?)?;
         Ok(made["spec"]["schedulingGates"].is_array().then_some(()))
     })?;
@@ -240,7 +239,7 @@ fn release(kubectl: &Kubectl, id: usize) -> anyhow::Result<()> {
 /// When the broker's process wrote its first line, by the clock of the host: Kubernetes tells a container's start in
 /// whole seconds only.
 fn started(kubectl: &Kubectl, id: usize) -> anyhow::Result<Timestamp> {
-    until(&format!("demo-{id} to start"), PATIENCE, || {
+    until(&format!("demo-{id} to start"), || {
         let log = kubectl.run(&["logs", &format!("demo-{id}"), "--timestamps", "--limit-bytes=200"])?;
         let time = log.split_whitespace().next().context("no line yet")?;
         Ok(Some(time.parse()?))
@@ -249,7 +248,7 @@ fn started(kubectl: &Kubectl, id: usize) -> anyhow::Result<Timestamp> {
 
 /// When the client's first record was acknowledged.
 fn acknowledged(kubectl: &Kubectl) -> anyhow::Result<Timestamp> {
-    until("an acknowledged write", PATIENCE, || {
+    until("an acknowledged write", || {
         let said = client::said(kubectl, "client")?;
         if let Some(failed) = said.iter().find(|line| line["event"] == "failed") {
             bail!("the client gave up: {failed}");
@@ -280,8 +279,7 @@ fn remember_absent_names(kubectl: &Kubectl) -> anyhow::Result<()> {
     ensure!(plain.contains("cache 30"), "no cache in the Corefile: {corefile}");
     let patch = serde_json::json!({ "data": { "Corefile": plain } }).to_string();
     kubectl.run(&["patch", "configmap", "coredns", "--type=merge", "--patch", &patch])?;
-    kubectl.run(&["rollout", "restart", "deployment/coredns"])?;
-    kubectl.run(&["rollout", "status", "deployment/coredns", "--timeout=90s"]).map(|_| ())
+    kubectl.restart("coredns")
 }
 
 #[cfg(test)]

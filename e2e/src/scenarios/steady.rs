@@ -26,21 +26,20 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
          spec: {storage: {size: 1024Mi}, resources: {requests: {cpu: 10m, memory: 65536Ki}}}}",
     )?;
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready(Duration::from_mins(1))?;
+    brokers.wait_ready()?;
     let before = settled(&kubectl)?;
     sleep(STEADY);
     unchanged(&before, &versions(&kubectl)?)?;
     timeline.say(format!("{} objects, none written for {} s", before.len(), STEADY.as_secs()));
 
     let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
-    operator.run(&["rollout", "restart", &format!("deployment/{OPERATOR}")])?;
-    operator.run(&["rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=60s"])?;
+    operator.restart(OPERATOR)?;
     let reconciled = |text: String| {
         let success = "chronik_operator_reconciles_total{result=\"success\"} ";
         let count = text.lines().find_map(|line| line.strip_prefix(success));
         count.is_some_and(|count| count != "0")
     };
-    until("the new operator's first reconcile", Duration::from_mins(1), || {
+    until("the new operator's first reconcile", || {
         let pods = operator.json(&["get", "pods", "--selector=app.kubernetes.io/name=chronik-operator"])?;
         let live = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
         let names =
@@ -66,7 +65,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         "-p",
         r#"{"spec":{"config":{"num.partitions":4}}}"#,
     ])?;
-    let message = until("the condition RestartPending", Duration::from_secs(30), || {
+    let message = until("the condition RestartPending", || {
         let (_, reason, message) = brokers.condition("Progressing")?;
         Ok((reason == "RestartPending").then_some(message))
     })?;
@@ -79,7 +78,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let maps = config_maps(&kubectl)?;
     ensure!(maps.len() == 2, "not the pods' ConfigMap and the new one: {maps:?}");
     brokers.delete_pods(&[0, 1, 2])?;
-    until("new pods with the new ConfigMap alone", Duration::from_mins(1), || {
+    until("new pods with the new ConfigMap alone", || {
         let (_, reason, _) = brokers.condition("Progressing")?;
         Ok((reason == "UpToDate" && config_maps(&kubectl)?.len() == 1).then_some(()))
     })?;
@@ -105,7 +104,7 @@ fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
 /// The versions once they stay the same: Kubernetes' own controllers have caught up too.
 fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let mut last = versions(kubectl)?;
-    until("objects that stay as they are", Duration::from_mins(1), || {
+    until("objects that stay as they are", || {
         sleep(Duration::from_secs(3));
         let now = versions(kubectl)?;
         let same = now == last;
