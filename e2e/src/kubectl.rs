@@ -1,10 +1,23 @@
 //! The API server, through kubectl.
 
 use crate::command;
-use crate::wait::timeout;
+use crate::wait::{timeout, try_again};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// How kubectl tells that the API server could not be reached, or could not answer.
+const OUT_OF_REACH: &[&str] = &[
+    "connection to the server",
+    "connect to the server",
+    "connection refused",
+    "connection reset",
+    "connection lost",
+    "TLS handshake timeout",
+    "Client.Timeout exceeded",
+    "unexpected EOF",
+    "etcdserver: ",
+];
 
 /// A namespace of the cluster under test.
 #[derive(Clone)]
@@ -26,14 +39,25 @@ impl Kubectl {
         &self.namespace
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--namespace", &self.namespace]).args(args);
-        command
+    pub(crate) fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.run_with_input(args, "")
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> anyhow::Result<String> {
-        command::output(&mut self.command(args))
+    fn run_with_input(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--namespace", &self.namespace]).args(args);
+        let verb = args.first().copied().unwrap_or_default();
+        // The others have one request for as long as they take.
+        if !matches!(verb, "delete" | "exec" | "rollout" | "wait") {
+            command.arg("--request-timeout=1m");
+        }
+        // What a pod runs may have produced records, and what is deleted twice may be what came after it.
+        let repeatable = !matches!(verb, "delete" | "exec");
+        let out_of_reach = |error: &anyhow::Error| {
+            let message = error.to_string();
+            repeatable && OUT_OF_REACH.iter().any(|words| message.contains(words))
+        };
+        try_again(out_of_reach, || command::output_with_input(&mut command, input))
     }
 
     pub(crate) fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
@@ -42,13 +66,13 @@ impl Kubectl {
 
     pub(crate) fn apply(&self, yaml: &str) -> anyhow::Result<String> {
         // What begins with a brace would be taken for JSON.
-        command::output_with_input(&mut self.command(&["apply", "--filename", "-"]), &format!("---\n{yaml}"))
+        self.run_with_input(&["apply", "--filename", "-"], &format!("---\n{yaml}"))
     }
 
     /// What the API server would make of an object, as JSON; nothing is made.
     pub(crate) fn try_create(&self, yaml: &str) -> anyhow::Result<String> {
         let args = ["create", "--dry-run=server", "--output", "json", "--filename", "-"];
-        command::output_with_input(&mut self.command(&args), &format!("---\n{yaml}"))
+        self.run_with_input(&args, &format!("---\n{yaml}"))
     }
 
     /// Waits for a condition of objects.

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 /// waited for any longer.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// The same for other programs that wait.
+/// How often what may have failed by chance is tried, and the time between.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Tells another program to wait as long.
 pub(crate) fn timeout() -> String {
     format!("--timeout={}s", PATIENCE.as_secs())
 }
@@ -29,4 +33,19 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Optio
         }
         sleep(Duration::from_millis(200));
     }
+}
+
+/// Tries again, twice at most, what failed in a way that may have been chance. Each such failure is told.
+pub(crate) fn try_again<T>(
+    by_chance: impl Fn(&anyhow::Error) -> bool,
+    mut attempt: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(error) if by_chance(&error) => eprintln!("{error:#}; trying again"),
+            done => return done,
+        }
+        sleep(PAUSE);
+    }
+    attempt()
 }
