@@ -1,7 +1,7 @@
 //! The API server, through kubectl.
 
 use crate::command;
-use crate::wait::{timeout, try_again};
+use crate::wait::{timeout, try_again, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,7 +98,8 @@ impl Kubectl {
              {{pod-security.kubernetes.io/enforce: restricted}}}}}}",
             self.namespace
         ))?;
-        Ok(())
+        // Pods are refused as long as there is no account for them.
+        until("the namespace's account", || self.run(&["get", "serviceaccount", "default"]).map(Some)).map(|_| ())
     }
 
     pub(crate) fn wait_deleted(&self) -> anyhow::Result<()> {
