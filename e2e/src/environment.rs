@@ -122,6 +122,11 @@ impl Environment {
         Ok(())
     }
 
+    /// kind waits for the control plane alone, and three brokers are to find three nodes.
+    pub(crate) fn wait_nodes(&self) -> anyhow::Result<()> {
+        self.kubectl.wait(&["--for=condition=Ready", "nodes", "--all"])
+    }
+
     pub(crate) fn load_images(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let mut command = Command::new("kind");
         command.args(["load", "docker-image", &self.image, CLIENT_IMAGE, "--name", &self.name]);

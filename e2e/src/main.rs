@@ -68,7 +68,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.keep, args.start_orders)?;
     let timeline = Timeline::new("prepare");
     let made = make(&environment, args, &timeline)?;
-    let installed = environment.load_images(&timeline).and_then(|()| environment.install_operator(&timeline));
+    let nodes = environment.wait_nodes();
+    let installed =
+        nodes.and_then(|()| environment.load_images(&timeline)).and_then(|()| environment.install_operator(&timeline));
     let passed = installed.map(|()| summarize(&run_all(&environment, &chosen)));
     // What was there before this run, and what it was told to keep, is not its to remove.
     let removed = if made && !args.keep { environment.delete() } else { Ok(()) };
