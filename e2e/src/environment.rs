@@ -89,7 +89,11 @@ impl Environment {
         if output(Command::new("docker").args(["image", "inspect", NODE_IMAGE])).is_ok() {
             command.args(["--image", NODE_IMAGE]);
         }
-        output(&mut command)?;
+        if let Err(error) = output(&mut command) {
+            timeline.say(format!("{error:#}; trying again"));
+            self.delete()?;
+            output(&mut command)?;
+        }
         timeline.say("kind cluster created");
         Ok(())
     }
