@@ -3,7 +3,7 @@
 use crate::command::output;
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
-use crate::wait::timeout;
+use crate::wait::{timeout, try_again};
 use anyhow::Context;
 use std::env::consts::ARCH;
 use std::fs;
@@ -99,8 +99,9 @@ impl Environment {
     }
 
     pub(crate) fn delete(&self) -> anyhow::Result<()> {
-        output(Command::new("kind").args(["delete", "cluster", "--name", &self.name]))?;
-        Ok(())
+        let mut kind = Command::new("kind");
+        kind.args(["delete", "cluster", "--name", &self.name]);
+        try_again(|_| true, || output(&mut kind)).map(|_| ())
     }
 
     /// The image under test, built anew.
