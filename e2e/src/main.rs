@@ -17,6 +17,9 @@ use scenarios::{SCENARIOS, Scenario};
 use std::process::ExitCode;
 use timeline::Timeline;
 
+/// A kind cluster of this name is nobody's but this program's.
+const CLUSTER: &str = "chronik-e2e";
+
 /// Runs the scenarios on a kind cluster.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -32,8 +35,8 @@ struct Args {
     #[arg(long)]
     image: Option<String>,
 
-    /// The kind cluster's name
-    #[arg(long, default_value = "chronik-e2e")]
+    /// The kind cluster's name; what a run has left behind under the default name is removed
+    #[arg(long, default_value = CLUSTER)]
     cluster: String,
 
     #[command(flatten)]
@@ -103,15 +106,19 @@ fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     names.iter().map(find).collect()
 }
 
-/// Builds the images, and makes the kind cluster if it is not there; returns whether it was made.
+/// Builds the images, and makes the kind cluster if there is none to use; returns whether it was made.
 fn make(environment: &Environment, args: &Args, timeline: &Timeline) -> anyhow::Result<bool> {
     if args.image.is_none() {
         environment.build_image(timeline)?;
     }
     environment.build_client(timeline)?;
     if environment.exists()? {
-        anyhow::ensure!(args.keep, "the kind cluster {} exists already; --keep uses it", args.cluster);
-        return Ok(false);
+        if args.keep {
+            return Ok(false);
+        }
+        anyhow::ensure!(args.cluster == CLUSTER, "the kind cluster {} exists already; --keep uses it", args.cluster);
+        timeline.say("an earlier run has left its kind cluster behind, which is removed");
+        environment.delete()?;
     }
     environment.create(timeline)?;
     Ok(true)
