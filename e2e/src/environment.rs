@@ -116,9 +116,14 @@ impl Environment {
     pub(crate) fn build_client(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let context = self.root.join("target/e2e/client");
         fs::create_dir_all(&context)?;
+        let source = self.root.join("e2e/client");
+        let mut modules = Command::new("go");
+        modules.current_dir(&source).args(["mod", "download"]);
+        try_again(|_| true, || output(&mut modules))?;
         let mut go = Command::new("go");
-        go.current_dir(self.root.join("e2e/client")).env("CGO_ENABLED", "0").env("GOARCH", go_architecture());
-        output(go.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(context.join("client")).arg("."))?;
+        go.current_dir(source).env("CGO_ENABLED", "0").env("GOARCH", go_architecture());
+        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]);
+        output(go.arg(context.join("client")).arg("."))?;
         fs::copy(self.root.join("e2e/client/Dockerfile"), context.join("Dockerfile"))?;
         let mut docker = Command::new("docker");
         docker.env("DOCKER_BUILDKIT", "0").args(["build", "--tag", CLIENT_IMAGE]).arg(&context);
