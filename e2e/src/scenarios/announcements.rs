@@ -64,7 +64,7 @@ fn announced(operator: &Kubectl, namespace: &str) -> anyhow::Result<BTreeSet<Str
 }
 
 /// The operator's EndpointSlices: the Service, the address and the pod's uid of each.
-fn slices(kubectl: &Kubectl) -> anyhow::Result<BTreeSet<[String; 3]>> {
+pub(super) fn slices(kubectl: &Kubectl) -> anyhow::Result<BTreeSet<[String; 3]>> {
     let ours = "--selector=endpointslice.kubernetes.io/managed-by=chronik-operator";
     let slices = kubectl.json(&["get", "endpointslices", ours])?;
     let facts = |slice: &Value| {

@@ -2,6 +2,7 @@
 //! up by no pod on its own, and the status says which pods have yet to be restarted; once they were, nothing is left of
 //! the old one.
 
+use super::announcements::slices;
 use crate::brokers::Brokers;
 use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
@@ -101,13 +102,15 @@ fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
     Ok(names.filter(|name| *name != "demo-announcements").map(str::to_owned).collect())
 }
 
-/// The versions once they stay the same: Kubernetes' own controllers have caught up too.
+/// The versions once they stay the same: Kubernetes' own controllers have caught up too, and what brokers announced is
+/// withdrawn, which is looked into ever less often.
 fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let mut last = versions(kubectl)?;
     until("objects that stay as they are", || {
         sleep(Duration::from_secs(3));
+        let withdrawn = slices(kubectl)?.is_empty();
         let now = versions(kubectl)?;
-        let same = now == last;
+        let same = withdrawn && now == last;
         last = now;
         Ok(same.then(|| last.clone()))
     })
