@@ -51,6 +51,13 @@ impl Brokers<'_> {
         self.kubectl.run(&words).map(|_| ())
     }
 
+    /// Deletes all pods at once; returns when the new ones are ready.
+    pub(crate) fn replace_pods(&self) -> anyhow::Result<()> {
+        self.delete_pods(&[0, 1, 2])?;
+        self.wait_pods()?;
+        self.kubectl.wait(&["--for=condition=Ready", "pod", &format!("--selector=chronik.io/cluster={}", self.name)])
+    }
+
     /// Waits until another pod of that broker than the one with the uid is ready.
     pub(crate) fn wait_ready_again(&self, id: usize, uid: &Value) -> anyhow::Result<()> {
         until("a new pod that is ready", || {
