@@ -85,16 +85,14 @@ func say(line map[string]any) {
 	_ = json.NewEncoder(os.Stdout).Encode(line)
 }
 
-// A client that looks and tries again often: what is measured is how soon the cluster answers.
+// A client that looks and tries again often, as what is measured may be how soon the cluster answers.
 func connect(o options, more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(strings.Split(o.bootstrap, ",")...),
 		kgo.AllowAutoTopicCreation(),
 		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
-		// A Service without endpoints refuses connections, but no more than one a second once it has refused six:
-		// the kernel limits these refusals, and what comes between goes unanswered.
-		kgo.DialTimeout(80 * time.Millisecond),
+		kgo.DialTimeout(time.Second),
 		kgo.UnknownTopicRetries(-1),
 		kgo.RecordRetries(1 << 30),
 		kgo.RequestRetries(1 << 30),
@@ -146,7 +144,10 @@ func announce(ctx context.Context, o options) error {
 
 // produceFirst tries until the first record is acknowledged by the whole in-sync set. Its hooks say what kept it.
 func produceFirst(ctx context.Context, o options) error {
-	client, err := connect(o, kgo.WithHooks(&dials{last: map[string]string{}}))
+	// A Service without endpoints refuses connections, but no more than one a second once it has refused six: the
+	// kernel limits these refusals, and what comes between goes unanswered.
+	dialTimeout := kgo.DialTimeout(80 * time.Millisecond)
+	client, err := connect(o, dialTimeout, kgo.WithHooks(&dials{last: map[string]string{}}))
 	if err != nil {
 		return err
 	}
