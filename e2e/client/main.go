@@ -109,37 +109,53 @@ func idle(ctx context.Context, _ options) error {
 	return nil
 }
 
-// announce announces an address to the operator as a broker does, and says what it answers.
+// announce announces an address to the operator as a broker does, and says what it answers. As a broker does, it tries
+// again where there is no answer, or one that the API server could not be asked.
 func announce(ctx context.Context, o options) error {
-	connection, err := net.Dial("tcp", strings.TrimPrefix(o.url, "http://"))
-	if err != nil {
+	for try := 1; ; try++ {
+		status, said, err := announceOnce(o)
+		if answered := err == nil && status != http.StatusServiceUnavailable; !answered && try < 10 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(500 * time.Millisecond):
+			}
+			continue
+		}
+		if err == nil {
+			say(map[string]any{"event": "answered", "status": status, "said": said})
+		}
 		return err
 	}
+}
+
+func announceOnce(o options) (int, string, error) {
+	connection, err := net.DialTimeout("tcp", strings.TrimPrefix(o.url, "http://"), 5*time.Second)
+	if err != nil {
+		return 0, "", err
+	}
 	defer connection.Close()
+	_ = connection.SetDeadline(time.Now().Add(10 * time.Second))
 	if o.address == "" {
 		o.address, _, _ = net.SplitHostPort(connection.LocalAddr().String())
 	}
 	body, err := json.Marshal(map[string]string{"address": o.address, "token": o.token})
 	if err != nil {
-		return err
+		return 0, "", err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+"/announcements", bytes.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, o.url+"/announcements", bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	if err := request.Write(connection); err != nil {
-		return err
+		return 0, "", err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(connection), request)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	said, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	say(map[string]any{"event": "answered", "status": response.StatusCode, "said": strings.TrimSpace(string(said))})
-	return nil
+	return response.StatusCode, strings.TrimSpace(string(said)), err
 }
 
 // produceFirst tries until the first record is acknowledged by the whole in-sync set. Its hooks say what kept it.
