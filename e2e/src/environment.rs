@@ -38,7 +38,7 @@ pub(crate) struct Environment {
     pub(crate) root: PathBuf,
     pub(crate) start_orders: StartOrders,
     /// Whether the kind cluster outlives the scenarios.
-    keep: bool,
+    pub(crate) keep: bool,
     name: String,
     kubeconfig: PathBuf,
     image: String,
@@ -67,11 +67,11 @@ impl Environment {
         self.root.join("target/e2e").join(scenario)
     }
 
-    /// Removes a namespace that a scenario is done with, unless it goes with its cluster soon: kube-proxy 1.34 in its
-    /// nftables mode may fail for a while when Services are deleted, on deleting what is not there, and does nothing
-    /// else meanwhile. Does not wait for it to be gone.
+    /// Removes a namespace that a scenario is done with; where it goes with its cluster soon, its pods alone, which would
+    /// keep the machine from what comes: kube-proxy 1.34 in its nftables mode may fail for a while when Services are
+    /// deleted, on deleting what is not there, and does nothing else meanwhile. Does not wait for it to be gone.
     pub(crate) fn discard(&self, namespace: &Kubectl) -> anyhow::Result<()> {
-        if self.keep { namespace.delete_namespace() } else { Ok(()) }
+        if self.keep { namespace.delete_namespace() } else { namespace.stop_pods() }
     }
 
     /// Whether the kind cluster is there already.

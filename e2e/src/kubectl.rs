@@ -102,6 +102,12 @@ impl Kubectl {
         until("the namespace's account", || self.run(&["get", "serviceaccount", "default"]).map(Some)).map(|_| ())
     }
 
+    /// Lets no pod run any more: those that are there are deleted, without waiting for them, and no others are made.
+    pub(crate) fn stop_pods(&self) -> anyhow::Result<()> {
+        self.apply("{apiVersion: v1, kind: ResourceQuota, metadata: {name: no-pods}, spec: {hard: {pods: 0}}}")?;
+        self.run(&["delete", "pods", "--all", "--wait=false"]).map(|_| ())
+    }
+
     pub(crate) fn wait_deleted(&self) -> anyhow::Result<()> {
         self.wait(&["--for=delete", "namespace", &self.namespace])
     }

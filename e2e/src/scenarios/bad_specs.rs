@@ -90,7 +90,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     }
     timeline.say(format!("{} specs that brokers would not start with are told of in the status", NOT_FOLLOWED.len()));
     // Nobody runs it: the rules are about the resource alone.
-    kubectl.run(&["create", "quota", "no-pods", "--hard=pods=0"])?;
+    kubectl.stop_pods()?;
     kubectl.apply(&resource("demo", "{replicas: 3, storage: {size: 2Gi}}"))?;
     for (patch, words) in UNCHANGEABLE {
         refused(patch, change(&kubectl, patch), words)?;

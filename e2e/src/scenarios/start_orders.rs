@@ -64,11 +64,12 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         }
         // Not between measurements: it is work for every node. But a dozen clusters that idle are, too.
         let all = runs_at_once.iter().chain(&runs).map(|run| &run.kubectl).collect::<Vec<_>>();
-        if environment.start_orders.rounds > 1 {
+        let measured_again = environment.start_orders.rounds > 1;
+        if measured_again || environment.keep {
             all.iter().try_for_each(|namespace| namespace.delete_namespace())?;
+        }
+        if measured_again {
             all.iter().try_for_each(|namespace| namespace.wait_deleted())?;
-        } else {
-            all.iter().try_for_each(|namespace| environment.discard(namespace))?;
         }
     }
     timeline.say("order    gap    start of the second container → first acks=all");
