@@ -16,7 +16,11 @@ const OUT_OF_REACH: &[&str] = &[
     "TLS handshake timeout",
     "Client.Timeout exceeded",
     "unexpected EOF",
+    "\": EOF",
     "etcdserver: ",
+    // Just after its start it has no schemas yet, and does not know who may do everything.
+    "failed to download openapi",
+    "User \"kubernetes-admin\" cannot",
 ];
 
 /// A namespace of the cluster under test.
