@@ -232,7 +232,10 @@ impl Leader {
         let image = self.image.borrow().clone();
         let number = *number;
         match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
-            Heard::Alive if self.confirmed(number) => Verdict::Granted,
+            // One that is being fenced gets no lease any more.
+            Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
+                Verdict::Granted
+            }
             Heard::Alive | Heard::Behind => Verdict::Heard,
             Heard::Stale => Verdict::Stale,
             Heard::Ready(epoch) => {
@@ -313,7 +316,6 @@ impl Leader {
                 let at = Instant::now();
                 if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
                     let _ = done.send(Done::Gone { broker, epoch, term, at });
-                    return;
                 }
             }
         });
@@ -326,7 +328,8 @@ impl Leader {
             }
             Done::Gone { broker, epoch, term, at } => {
                 let Some(Term { number: now, liveness: Some(liveness), .. }) = current else { return };
-                if *now == term && !liveness.heard_since(at, broker, epoch) {
+                let standing = self.image.borrow().alive(broker).and_then(|b| b.epoch) == Some(epoch);
+                if *now == term && standing && !liveness.heard_since(at, broker, epoch) {
                     self.fence(broker, epoch, "its port refuses connections");
                 }
             }

@@ -51,8 +51,8 @@ async fn a_silent_broker_that_still_accepts_connections_is_fenced_after_its_sess
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_gone_is_fenced_when_a_connection_with_it_ends() {
     let mut cluster = Cluster::of(3);
-    let (heartbeat, lease, session) = (DEADLINE, DEADLINE * 4, DEADLINE * 5);
-    cluster.timings = Timings { heartbeat, lease, session, ..Timings::default() };
+    let (heartbeat, session, lease) = (DEADLINE, DEADLINE * 5, DEADLINE * 4);
+    cluster.timings = Timings { heartbeat, session, lease, ..Timings::default() };
     let mut brokers = cluster.start_all().await;
     for broker in &brokers {
         broker.has("it is unfenced", |r| r.unfenced).await;
