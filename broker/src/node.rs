@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::peers::Peers;
-use crate::replication::{ReplicationConfig, WalReplicationManager};
+use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -36,8 +36,8 @@ use tracing::{error, info};
 const LOG_DIR: &str = "log";
 /// Record bytes of one partition on their way to one follower at most.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Record bytes of one catch-up read.
-const CATCH_UP_BYTES: usize = 1 << 20;
+/// Record bytes of one catch-up read at most.
+const READ_BYTES: usize = 1 << 20;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
 /// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`). When all clients come
@@ -108,11 +108,12 @@ impl Node {
         let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
         let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
         let handle = controller.handle();
+        let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
             me: config.id,
             cluster: identity.cluster_id(),
-            owners: std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX)),
-            replication: replication_times(config),
+            owners,
+            replication: replication_config(config, owners),
             writer: writer.clone(),
             reader,
             recovered: states,
@@ -196,11 +197,11 @@ fn end_process(error: &LogError) {
     std::process::exit(1);
 }
 
-fn replication_times(config: &Config) -> replication::Config {
+fn replication_config(config: &Config, owners: usize) -> replication::Config {
     replication::Config {
         lag_time_max: config.replica_lag_time_max,
         window_bytes: WINDOW_BYTES,
-        read_bytes: CATCH_UP_BYTES,
+        read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
     }
 }
 

@@ -135,7 +135,9 @@ impl Owner {
             return;
         }
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
-        if !self.turns.entry(follower).or_default().may_read(partition, link) {
+        // What was sent just before may have been refused, which the replica does not know yet: it waits already.
+        let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
+        if waits || !self.turns.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
             self.pending.push_back((partition, Event::ReadDone { follower, stream, batches: Vec::new() }));
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
             return;
@@ -169,6 +171,10 @@ impl Owner {
             }
         });
     }
+}
+
+fn is_refusal(event: &Event, by: BrokerId) -> bool {
+    matches!(event, Event::SendRefused { follower, .. } if *follower == by)
 }
 
 /// What a partition's log says about itself. Reads every batch's header: not for an owner's own task.

@@ -5,10 +5,10 @@ use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
-use super::turns::Turns;
+use super::turns::{Reads, Turns};
 use crate::controller::ControllerHandle;
 use crate::events::{MetadataEvent, MetadataUpdate};
-use crate::replication::{FollowerLink, LeaderLink};
+use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
@@ -50,6 +50,12 @@ pub(super) struct Shell {
 }
 
 impl Shell {
+    /// Of what may be read for one follower at a time, this owner's share.
+    pub(super) fn reads(&self) -> Reads {
+        let bytes = self.config.read_bytes;
+        Reads { at_once: (CATCH_UP_BYTES / bytes.max(1) / self.owners.len().max(1)).max(1), bytes }
+    }
+
     pub(super) fn moment(&self, at: std::time::Instant) -> Instant {
         Instant(u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX))
     }
@@ -178,9 +184,10 @@ impl Owner {
             }
             Input::Writable { follower } => self.take_turns(follower),
             Input::ReadDone { partition, follower, stream, batches } => {
+                // Others first, or this one would take its place again for as long as the follower lacks something.
                 self.turns.entry(follower).or_default().has_read();
-                self.step(partition, Event::ReadDone { follower, stream, batches });
                 self.take_turns(follower);
+                self.step(partition, Event::ReadDone { follower, stream, batches });
             }
             Input::LeaderConnected(link) => {
                 let (leader, stream) = (link.leader, link.stream);
@@ -233,7 +240,8 @@ impl Owner {
     /// Lets those who wait to send to a follower do so, as far as there is credit.
     fn take_turns(&mut self, follower: BrokerId) {
         let Some(link) = self.followers.get(&follower).cloned() else { return };
-        while let Some(partition) = self.turns.entry(follower).or_default().next(&link) {
+        let reads = self.shell.reads();
+        while let Some(partition) = self.turns.entry(follower).or_default().next(&link, reads) {
             self.step(partition, Event::Writable { follower, stream: link.stream });
         }
     }

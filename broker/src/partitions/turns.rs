@@ -4,9 +4,6 @@ use crate::replication::FollowerLink;
 use chronik_core::ids::TopicPartition;
 use std::collections::VecDeque;
 
-/// Reads from the disk for one follower that one owner has under way at most.
-const READS_MAX: usize = 2;
-
 /// An owner's partitions that wait to send to one follower. Without it, a follower that comes back and lacks something
 /// of thousands of partitions would have the leader read all of them at once, for a connection that takes few.
 #[derive(Debug, Default)]
@@ -18,6 +15,15 @@ pub(super) struct Turns {
     reading: usize,
 }
 
+/// How much may be read from the disk for one follower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reads {
+    /// Under way for one owner.
+    pub(super) at_once: usize,
+    /// In each.
+    pub(super) bytes: usize,
+}
+
 impl Turns {
     pub(super) fn refused(&mut self, partition: TopicPartition) {
         self.refused.push_back(partition);
@@ -25,8 +31,8 @@ impl Turns {
 
     /// Whether a partition may read what the follower lacks from the disk now. If so a call to [`Self::has_read`] must
     /// follow; if not, it waits for its turn.
-    pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink) -> bool {
-        let may = self.reading < READS_MAX && link.has_credit_to_catch_up();
+    pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink, reads: Reads) -> bool {
+        let may = self.has_room(link, reads);
         if may {
             self.reading += 1;
         } else {
@@ -41,12 +47,16 @@ impl Turns {
 
     /// Who tries again, now that there may be credit or a read has ended. Those who were refused go first: they have
     /// sent all before it, and a producer may wait for what is next.
-    pub(super) fn next(&mut self, link: &FollowerLink) -> Option<TopicPartition> {
+    pub(super) fn next(&mut self, link: &FollowerLink, reads: Reads) -> Option<TopicPartition> {
         let refused = if link.refuses() { None } else { self.refused.pop_front() };
         refused.or_else(|| {
-            let may = !self.behind.is_empty() && self.reading < READS_MAX && link.has_credit_to_catch_up();
+            let may = !self.behind.is_empty() && self.has_room(link, reads);
             if may { self.behind.pop_front() } else { None }
         })
+    }
+
+    fn has_room(&self, link: &FollowerLink, reads: Reads) -> bool {
+        self.reading < reads.at_once && link.may_catch_up(reads.bytes, self.reading)
     }
 
     /// The connection is gone, and with it all who waited for it; what is being read will still end.

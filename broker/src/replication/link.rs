@@ -14,6 +14,9 @@ use tokio::sync::{Notify, mpsc};
 /// Record bytes on their way to one follower at most: in the queue, in the sockets, and at the follower
 /// before its disk has them.
 const CREDIT_BYTES: u64 = 8 << 20;
+/// Record bytes that may be read from the disk for one follower at a time. Reads begin while they fit into the credit
+/// beside what is on its way, so that what was read can be sent.
+pub const CATCH_UP_BYTES: usize = 4 << 20;
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.
@@ -74,10 +77,11 @@ impl FollowerLink {
         self.credit.refused.load(Ordering::SeqCst)
     }
 
-    /// Whether there is credit for those who have much to send. They leave half of it to what was just written, which
-    /// somebody waits for. If not, [`Credit::returned`] will tell.
-    pub fn has_credit_to_catch_up(&self) -> bool {
-        self.credit.may_catch_up()
+    /// Whether `bytes` may be read from the disk for the follower, for whom so many `others` are being read for the same
+    /// owner. The first read takes what credit there is: what is just being written must not hold it up for ever. More
+    /// only take what that leaves. If not, [`Credit::returned`] will tell.
+    pub fn may_catch_up(&self, bytes: usize, others: usize) -> bool {
+        self.credit.may_catch_up(bytes as u64, others)
     }
 }
 
@@ -104,14 +108,15 @@ impl Credit {
         true
     }
 
-    fn may_catch_up(&self) -> bool {
-        let half_free = || self.on_their_way() <= CREDIT_BYTES / 2;
-        if half_free() {
+    fn may_catch_up(&self, bytes: u64, others: usize) -> bool {
+        let limit = if others == 0 { CREDIT_BYTES - bytes.min(CREDIT_BYTES) } else { CREDIT_BYTES / 2 };
+        let has_room = || self.on_their_way() <= limit && !self.refused.load(Ordering::SeqCst);
+        if has_room() {
             return true;
         }
         self.behind.store(true, Ordering::SeqCst);
         // What came back meanwhile may have been the last of it: then nobody else would say so.
-        half_free()
+        has_room()
     }
 
     fn on_their_way(&self) -> u64 {
@@ -123,7 +128,9 @@ impl Credit {
     pub(super) fn returned(&self, done: u64) -> bool {
         self.done.fetch_max(done.min(self.sent.load(Ordering::SeqCst)), Ordering::SeqCst);
         let half_free = self.on_their_way() <= CREDIT_BYTES / 2;
-        half_free && (self.refused.swap(false, Ordering::SeqCst) | self.behind.swap(false, Ordering::SeqCst))
+        let refused = half_free && self.refused.swap(false, Ordering::SeqCst);
+        // Those who are behind look at the credit themselves: a first read needs less than half of it.
+        self.behind.swap(false, Ordering::SeqCst) || refused
     }
 }
 
@@ -241,17 +248,26 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_up_leaves_half_and_is_told_when_there_is_room() {
+    fn who_catches_up_leaves_room_for_others_and_is_told_when_there_is_some() {
+        const READ: u64 = 1 << 20;
         let credit = Credit::default();
         assert!(credit.take(CREDIT_BYTES / 2));
-        assert!(credit.may_catch_up());
-        assert!(!credit.returned(1), "nobody was told to wait");
+        assert!(credit.may_catch_up(READ, 1));
+        assert!(!credit.returned(0), "nobody was told to wait");
         assert!(credit.take(2));
-        assert!(!credit.may_catch_up());
-        assert!(credit.take(1), "what was just written is not held up by it");
-        assert!(credit.returned(CREDIT_BYTES), "the one that waits is told");
-        assert!(!credit.returned(CREDIT_BYTES), "once");
-        assert!(credit.may_catch_up());
+        assert!(!credit.may_catch_up(READ, 1));
+        assert!(credit.may_catch_up(READ, 0), "a first read takes what there is");
+        assert!(credit.take(1), "what was just written is not held up");
+        assert!(credit.returned(1), "the one that waits is told");
+        assert!(!credit.returned(1), "once");
+        assert!(credit.take(CREDIT_BYTES / 2 - 2));
+        assert!(!credit.may_catch_up(READ, 0));
+        assert!(!credit.take(2));
+        assert!(credit.returned(READ));
+        assert!(!credit.may_catch_up(READ, 0), "those who were refused go first");
+        assert!(credit.returned(CREDIT_BYTES + 1));
+        assert!(credit.may_catch_up(READ, 0));
+        assert!(credit.may_catch_up(CREDIT_BYTES * 2, 0), "a first read may be of any length");
     }
 
     #[tokio::test]

@@ -10,5 +10,5 @@ mod manager;
 mod receiver;
 mod sender;
 
-pub use link::{BatchCredit, FollowerLink, LeaderLink};
+pub use link::{BatchCredit, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 pub use manager::{ReplicationConfig, WalReplicationManager};
