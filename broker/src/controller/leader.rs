@@ -300,7 +300,8 @@ impl Leader {
         }
     }
 
-    /// A broker that is late may be gone: then its port refuses. Anything else says nothing.
+    /// A broker that is late, or that a connection was lost with, may be gone: then its port refuses. Anything else says
+    /// nothing. It is looked at after each of the pauses.
     fn probe(
         &self,
         broker: BrokerId,
