@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 const LIMIT: TimeLimit = TimeLimit { target: Duration::from_secs(1), always: Duration::from_secs(3) };
 /// From the first broker's start, when all start together.
 const COLD_LIMIT: TimeLimit = TimeLimit { target: Duration::from_millis(500), always: Duration::from_secs(3) };
+/// How many runs a median is taken of in the end, when few were above the target. In about one run of ten the
+/// client happened to dial only addresses that refuse it, and sleeps while the needed broker starts: two such runs
+/// of three say nothing of the median.
+const ENOUGH_RUNS: usize = 9;
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 /// What to run of it.
@@ -44,15 +48,20 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     };
     let mut groups = Groups::new();
     carry_out(settings, &plans(settings, options, python.is_some()), python.as_deref(), &mut groups, report);
-    // One run says little of a machine that others use too: what a single run missed is a median of three.
-    let again: Vec<Plan> = groups
-        .iter()
-        .filter(|(_, runs)| runs.len() == 1 && runs[0].first_write > LIMIT.target)
-        .flat_map(|(group, _)| std::iter::repeat_n(group.plan(), 2))
-        .collect();
-    carry_out(settings, &again, python.as_deref(), &mut groups, report);
+    if matches!(settings.software, Software::Chronik(_)) {
+        carry_out(settings, &again(&groups), python.as_deref(), &mut groups, report);
+    }
     judge(settings, &groups, report);
     Ok(())
+}
+
+/// What is run again: each group whose few runs have a median above the target.
+fn again(groups: &Groups) -> Vec<Plan> {
+    groups
+        .iter()
+        .filter(|(_, runs)| median(&times(runs)) > millis(LIMIT.target))
+        .flat_map(|(group, runs)| std::iter::repeat_n(group.plan(), ENOUGH_RUNS.saturating_sub(runs.len())))
+        .collect()
 }
 
 type Groups = BTreeMap<Group, Vec<Run>>;
@@ -237,16 +246,24 @@ fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<
     Ok(Run { first_write: written.saturating_duration_since(needed), third_in_sync })
 }
 
+fn millis(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e3
+}
+
+/// From the needed start to the first write, in milliseconds.
+fn times(runs: &[Run]) -> Vec<f64> {
+    runs.iter().map(|r| millis(r.first_write)).collect()
+}
+
 fn judge(settings: &Settings, groups: &Groups, report: &mut Report) {
     let mut table = Table::new(
         "From the last needed broker's start to the first acks=all write (together: from the first start)",
-        &["started", "gap", "client", "order", "runs", "median ms", "max ms", "third in the ISR after, ms"],
+        &["started", "gap", "client", "order", "runs", "median ms", "max ms", "over 1 s", "third in the ISR after, ms"],
     );
-    let millis = |d: Duration| d.as_secs_f64() * 1e3;
     let mut cold: BTreeMap<Client, Vec<f64>> = BTreeMap::new();
     let mut verdicts = Vec::new();
     for (group, runs) in groups {
-        let times: Vec<_> = runs.iter().map(|r| millis(r.first_write)).collect();
+        let times = times(runs);
         let joined: Vec<_> = runs.iter().filter_map(|r| r.third_in_sync).map(millis).collect();
         let max = times.iter().copied().fold(0.0, f64::max);
         table.row(vec![
@@ -257,6 +274,7 @@ fn judge(settings: &Settings, groups: &Groups, report: &mut Report) {
             runs.len().to_string(),
             format!("{:.0}", median(&times)),
             format!("{max:.0}"),
+            times.iter().filter(|t| **t > millis(LIMIT.target)).count().to_string(),
             if joined.is_empty() { "-".into() } else { format!("{:.0}", median(&joined)) },
         ]);
         if group.gap.is_zero() && !group.never_started {
@@ -309,6 +327,21 @@ mod tests {
         let groups: BTreeSet<_> = all_plans().iter().map(Plan::group).collect();
         // Two clients, six orders, four gaps, three brokers or two.
         assert_eq!(groups.len(), 2 * 6 * 4 * 2);
+    }
+
+    #[test]
+    fn a_median_above_the_target_is_taken_of_more_runs_and_no_other() {
+        let took = |ms: u64| Run { first_write: Duration::from_millis(ms), third_in_sync: None };
+        for (runs, more) in [
+            (vec![took(200)], 0),
+            (vec![took(1200)], ENOUGH_RUNS - 1),
+            (vec![took(1200), took(200), took(300)], 0),
+            (vec![took(1200), took(200), took(1300)], ENOUGH_RUNS - 3),
+            (vec![took(1200); ENOUGH_RUNS], 0),
+        ] {
+            let groups = Groups::from([(plan(1).group(), runs.clone())]);
+            assert_eq!(again(&groups).len(), more, "{runs:?}");
+        }
     }
 
     #[test]
