@@ -244,7 +244,9 @@ mod tests {
         assert!(!credit.returned(CREDIT_BYTES), "once");
         assert!(credit.take(CREDIT_BYTES * 2), "one message is always allowed");
         assert!(!credit.take(1));
-        assert!(!credit.returned(u64::MAX / 2) || credit.take(1), "a follower cannot return what it was not sent");
+        assert!(credit.returned(u64::MAX), "all of it is back");
+        assert!(credit.take(CREDIT_BYTES));
+        assert!(!credit.take(1), "and no more than was sent");
     }
 
     #[test]

@@ -52,5 +52,8 @@ pub fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<(
     set_parent_process_death_signal(Some(Signal::KILL)).context("ask to be killed with the parent")?;
     let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     anyhow::ensure!(now.as_deref() == parent.to_str(), "the parent ended before its child began");
-    Err(Command::new(&program).args(arguments).exec()).with_context(|| format!("run {}", program.display()))
+    let mut command = Command::new(&program);
+    // Cargo adds what it has built to it, in which an installed program would find another librdkafka than its own.
+    command.args(arguments).env_remove("LD_LIBRARY_PATH");
+    Err(command.exec()).with_context(|| format!("run {}", program.display()))
 }
