@@ -20,7 +20,8 @@ struct Written {
 #[derive(Clone, Debug)]
 pub(super) struct History {
     epoch: ProducerEpoch,
-    last_timestamp_ms: i64,
+    /// It has written since [`History::passed_over`].
+    wrote: bool,
     /// The first batch that was seen of this incarnation was its first: all before the oldest remembered one was seen.
     from_start: bool,
     /// Oldest first; `len` of them are set.
@@ -42,7 +43,7 @@ impl History {
     pub(super) fn new(header: &BatchHeader) -> Self {
         let mut history = Self {
             epoch: header.producer_epoch,
-            last_timestamp_ms: header.max_timestamp,
+            wrote: true,
             from_start: header.base_sequence == 0,
             batches: [Written::default(); REMEMBERED],
             len: 0,
@@ -69,7 +70,7 @@ impl History {
             end_offset: header.end_offset(),
         };
         self.len += 1;
-        self.last_timestamp_ms = header.max_timestamp;
+        self.wrote = true;
     }
 
     pub(super) fn place(&self, header: &BatchHeader) -> Place {
@@ -101,8 +102,9 @@ impl History {
         self.batches[self.len - 1].end_offset
     }
 
-    pub(super) fn last_timestamp_ms(&self) -> i64 {
-        self.last_timestamp_ms
+    /// Whether it has not written since this was last asked.
+    pub(super) fn passed_over(&mut self) -> bool {
+        !std::mem::take(&mut self.wrote)
     }
 }
 

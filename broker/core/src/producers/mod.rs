@@ -22,8 +22,9 @@ pub struct Producers {
     by_id: BTreeMap<ProducerId, History>,
     /// Producers by the end of their last batch: the first has not written for the longest.
     by_end: BTreeMap<Offset, ProducerId>,
-    /// A producer that is not known may have been forgotten, so that any first sequence must be let in.
-    forgot: bool,
+    /// No producer above this id has been forgotten. One up to it that is not known may have been, so that any first
+    /// sequence of its must be let in.
+    forgot: Option<ProducerId>,
 }
 
 /// What a leader does with a batch.
@@ -70,11 +71,11 @@ impl Producers {
     pub fn check(&self, header: &BatchHeader) -> Check {
         let Some(id) = header.producer_id else { return Check::New };
         let Some(history) = self.by_id.get(&id) else {
-            // A log that was never cut at its start and has forgotten nobody proves that this producer has not
-            // written: its first batch, or batches, are lost or still on their way.
+            // A log that was never cut at its start and has forgotten nobody with such an id proves that this producer
+            // has not written: its first batch, or batches, are lost or still on their way.
             return match header.base_sequence {
                 0 => Check::New,
-                _ if self.forgot => Check::Unknown,
+                _ if self.forgot.is_some_and(|greatest| id <= greatest) => Check::Unknown,
                 _ => Check::OutOfOrder,
             };
         };
@@ -87,19 +88,20 @@ impl Producers {
         }
     }
 
-    /// Forgets producers whose last batch has no timestamp at or after `before_ms`, in milliseconds since 1970
-    /// (`producer.id.expiration.ms` ago).
-    pub fn expire(&mut self, before_ms: i64) {
-        let known = self.by_id.len();
-        self.by_id.retain(|_, history| history.last_timestamp_ms() >= before_ms);
-        self.forgot |= self.by_id.len() < known;
+    /// Forgets producers that have not written since the last call. Once every `producer.id.expiration.ms`, it keeps a
+    /// producer for that long at least and twice as long at most. Timestamps, which are the producers' to set, and may
+    /// be years old, do not count.
+    pub fn forget_silent(&mut self) {
+        for (id, _) in self.by_id.extract_if(.., |_, history| history.passed_over()) {
+            self.forgot = self.forgot.max(Some(id));
+        }
         let by_id = &self.by_id;
         self.by_end.retain(|_, id| by_id.contains_key(id));
     }
 
     /// Notes that the log's first batches are gone, and producers that wrote only those with them.
     pub fn log_start_moved(&mut self) {
-        self.forgot = true;
+        self.forgot = Some(ProducerId(i64::MAX));
     }
 
     /// How many producers are remembered.
@@ -115,7 +117,7 @@ impl Producers {
     fn forget_oldest(&mut self) {
         if let Some((_, id)) = self.by_end.pop_first() {
             self.by_id.remove(&id);
-            self.forgot = true;
+            self.forgot = self.forgot.max(Some(id));
         }
     }
 

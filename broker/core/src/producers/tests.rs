@@ -73,12 +73,17 @@ fn an_unknown_producer_starts_at_zero_unless_it_may_have_been_forgotten() {
     let mut log = Log::default();
     assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New);
     assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::OutOfOrder);
-    log.append(BatchBuilder::new(1).producer(1, 0, 0).timestamps(5, 5).header());
-    log.producers.expire(5);
-    assert_eq!(log.producers.len(), 1);
-    log.producers.expire(6);
+    log.append(header(1, 0, 0, 1)).append(header(7, 0, 0, 1));
+    log.producers.forget_silent();
+    log.append(header(1, 0, 1, 1));
+    log.producers.forget_silent();
+    assert_eq!(log.producers.check(&header(1, 0, 2, 1)), Check::New, "it has written between the calls");
+    for (id, expected) in [(6, Check::Unknown), (7, Check::Unknown), (8, Check::OutOfOrder)] {
+        assert_eq!(log.producers.check(&header(id, 0, 4, 1)), expected, "producer {id}");
+    }
+    log.producers.forget_silent();
     assert!(log.producers.is_empty());
-    assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::Unknown);
+    assert!(log.producers.valid(Offset(3)));
 }
 
 #[test]
@@ -92,6 +97,8 @@ fn the_one_that_has_not_written_for_longest_is_forgotten_first() {
     assert_eq!(log.producers.check(&header(0, 0, 2, 1)), Check::New);
     assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New, "forgotten");
     assert!(matches!(log.producers.check(&header(2, 0, 0, 1)), Check::Duplicate(_)));
+    assert_eq!(log.producers.check(&header(1, 0, 1, 1)), Check::Unknown, "it may be the one that was forgotten");
+    assert_eq!(log.producers.check(&header(2_000_000, 0, 1, 1)), Check::OutOfOrder, "it was never known");
 }
 
 proptest! {
