@@ -127,7 +127,7 @@ impl Node {
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
-            peers,
+            peers: peers.clone(),
             controller: handle.clone(),
             owners,
             stop: stop.clone(),
@@ -135,8 +135,14 @@ impl Node {
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
         let metrics = Metrics::register(&mut registry);
-        let kafka =
-            server::serve(listeners.kafka, server_config(config, files), partitions, handle, metrics, stop.clone());
+        let kafka = server::serve(
+            listeners.kafka,
+            server_config(config, &peers, files),
+            partitions,
+            handle,
+            metrics,
+            stop.clone(),
+        );
         tasks.spawn(kafka);
         let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
         tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
@@ -252,7 +258,7 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     absent && address.ip() == Ipv6Addr::UNSPECIFIED
 }
 
-fn server_config(config: &Config, files: OpenFiles) -> ServerConfig {
+fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConfig {
     ServerConfig {
         max_request_bytes: config.max_request_bytes,
         request_budget_bytes: config.request_budget_bytes,
@@ -265,6 +271,7 @@ fn server_config(config: &Config, files: OpenFiles) -> ServerConfig {
         max_connections: files.connections,
         idle_timeout: config.connections_max_idle,
         properties: config.properties(),
+        peers: peers.clone(),
         ..ServerConfig::new(config.id)
     }
 }

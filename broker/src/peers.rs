@@ -33,6 +33,8 @@ pub struct Peers {
     alternatives: Arc<HashMap<BrokerId, Vec<Arc<str>>>>,
     contacts: broadcast::Sender<BrokerId>,
     losses: broadcast::Sender<BrokerId>,
+    /// Since when a peer is missing: a connection with it has ended, and there is no other yet.
+    missing: watch::Sender<HashMap<BrokerId, Instant>>,
     lookups: Lookups,
 }
 
@@ -67,6 +69,7 @@ impl Peers {
             alternatives: Arc::new(alternatives),
             contacts: broadcast::channel(64).0,
             losses: broadcast::channel(64).0,
+            missing: watch::Sender::default(),
             lookups: Lookups { permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() },
         }
     }
@@ -76,6 +79,7 @@ impl Peers {
     /// A listener on every address, IPv6 ones included, sees IPv4 as `::ffff:…`: it is remembered as what it is.
     pub fn contacted(&self, peer: BrokerId, from: IpAddr) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, from.to_canonical());
+        self.reached(peer);
         // Nobody may be listening, which is no error.
         let _ = self.contacts.send(peer);
     }
@@ -95,7 +99,20 @@ impl Peers {
 
     /// A connection with a peer has ended: it may be gone.
     pub fn lost(&self, peer: BrokerId) {
+        self.missing.send_modify(|missing| {
+            missing.insert(peer, Instant::now());
+        });
         let _ = self.losses.send(peer);
+    }
+
+    /// There is a connection with a peer.
+    pub fn reached(&self, peer: BrokerId) {
+        self.missing.send_if_modified(|missing| missing.remove(&peer).is_some());
+    }
+
+    /// The peers that a connection has ended with, and when, until there is another one.
+    pub fn missing(&self) -> watch::Receiver<HashMap<BrokerId, Instant>> {
+        self.missing.subscribe()
     }
 
     /// Names each peer that a connection was lost with. A receiver that lags has missed some.
@@ -297,6 +314,20 @@ mod tests {
             }
         }
         outcome.unwrap();
+    }
+
+    #[test]
+    fn a_peer_is_missing_from_a_connections_end_until_there_is_another() {
+        let (peers, peer) = (Peers::default(), BrokerId(1));
+        let missing = || peers.missing().borrow().contains_key(&peer);
+        assert!(!missing());
+        peers.lost(peer);
+        assert!(missing());
+        peers.reached(peer);
+        assert!(!missing(), "this broker has dialled it");
+        peers.lost(peer);
+        peers.contacted(peer, IpAddr::from([127, 0, 0, 1]));
+        assert!(!missing(), "it has dialled this broker");
     }
 
     #[tokio::test]

@@ -19,6 +19,9 @@ const CREATION: Duration = Duration::from_millis(800);
 /// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
 /// client's request timeout.
 const FORMATION: Duration = Duration::from_secs(15);
+/// How long after a connection with a broker has ended Metadata waits to hear what has become of it, at most. What
+/// else a client has sent on its connection is answered after that. It is enough to elect another controller.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Topics that one request creates at the same time.
 const CREATED_TOGETHER: usize = 16;
 /// Topics that one request creates at most: the others come with the client's next request.
@@ -40,6 +43,8 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
         }
         _ => HashMap::new(),
     };
+    // Connections that go on ending may not keep it waiting for longer.
+    let _ = tokio::time::timeout(SETTLING, settled(handlers)).await;
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
     let topics = match &asked {
@@ -87,6 +92,25 @@ async fn enough_brokers(handlers: &Handlers) {
     };
     // A topic can be created in a smaller cluster too, if it comes to that.
     let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
+}
+
+/// Waits while a broker that the cluster counts on is missing, until it is back or fenced, which moves its leaderships.
+/// Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a second later.
+async fn settled(handlers: &Handlers) {
+    let (mut images, mut missing) = (handlers.controller.images(), handlers.config.peers.missing());
+    loop {
+        let since = {
+            let image = images.borrow_and_update();
+            let missing = missing.borrow_and_update();
+            missing.iter().filter(|(id, _)| image.alive(**id).is_some()).map(|(_, at)| *at).max()
+        };
+        let Some(left) = since.and_then(|at| SETTLING.checked_sub(at.elapsed())) else { return };
+        tokio::select! {
+            changed = images.changed() => if changed.is_err() { return },
+            changed = missing.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(left) => {}
+        }
+    }
 }
 
 /// Creates the topics that are asked for by name and not there. Returns those that cannot be.

@@ -67,6 +67,7 @@ async fn keep_on(config: &ReplicationConfig, peer: BrokerId) {
         };
         match dialled {
             Ok((socket, address)) => {
+                config.peers.reached(peer);
                 info!("Connected to broker {peer} ({address})");
                 (failing, backoff) = (false, Backoff::new());
                 let error = follow(config, peer, socket, hello).await;

@@ -14,6 +14,7 @@ pub use listener::serve;
 
 use crate::api::Handlers;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use budget::Budget;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
@@ -53,6 +54,8 @@ pub struct ServerConfig {
     pub stall_timeout: Duration,
     /// The broker's properties by Kafka's names, for those who ask what they are.
     pub properties: Vec<Property>,
+    /// What is known of the other brokers' connections.
+    pub peers: Peers,
 }
 
 /// A broker property as clients are shown it.
@@ -83,6 +86,7 @@ impl ServerConfig {
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
             properties: Vec::new(),
+            peers: Peers::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod every_version;
 mod hostile;
 mod list_offsets;
+mod missing;
 mod order;
 
 use bytes::Bytes;
