@@ -19,6 +19,9 @@ const CREATION: Duration = Duration::from_millis(800);
 /// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
 /// client's request timeout.
 const FORMATION: Duration = Duration::from_secs(15);
+/// Metadata waits so long before it looks who is missing. The kernel closes the sockets of a killed process one by one,
+/// those of clients often first: they ask here before this broker has noticed.
+const NOTICE: Duration = Duration::from_millis(3);
 /// How long after a connection with a broker has ended Metadata waits to hear what has become of it, at most. What
 /// else a client has sent on its connection is answered after that. It is enough to elect another controller.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -43,8 +46,10 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
         }
         _ => HashMap::new(),
     };
-    // Connections that go on ending may not keep it waiting for longer.
-    let _ = tokio::time::timeout(SETTLING, settled(handlers)).await;
+    if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
+        // Connections that go on ending may not keep it waiting for longer.
+        let _ = tokio::time::timeout(SETTLING, settled(handlers)).await;
+    }
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
     let topics = match &asked {
@@ -98,6 +103,9 @@ async fn enough_brokers(handlers: &Handlers) {
 /// Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a second later.
 async fn settled(handlers: &Handlers) {
     let (mut images, mut missing) = (handlers.controller.images(), handlers.config.peers.missing());
+    if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != handlers.config.me) {
+        tokio::time::sleep(NOTICE).await;
+    }
     loop {
         let since = {
             let image = images.borrow_and_update();
