@@ -206,7 +206,6 @@ fn end_process(error: &LogError) {
 fn replication_config(config: &Config, owners: usize) -> replication::Config {
     replication::Config {
         lag_time_max: config.replica_lag_time_max,
-        producer_id_expiration: config.producer_id_expiration,
         window_bytes: WINDOW_BYTES,
         read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
     }

@@ -79,7 +79,6 @@ impl Peers {
     /// A listener on every address, IPv6 ones included, sees IPv4 as `::ffff:…`: it is remembered as what it is.
     pub fn contacted(&self, peer: BrokerId, from: IpAddr) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, from.to_canonical());
-        self.reached(peer);
         // Nobody may be listening, which is no error.
         let _ = self.contacts.send(peer);
     }
@@ -105,7 +104,7 @@ impl Peers {
         let _ = self.losses.send(peer);
     }
 
-    /// There is a connection with a peer.
+    /// There is a replication connection with a peer.
     pub fn reached(&self, peer: BrokerId) {
         self.missing.send_if_modified(|missing| missing.remove(&peer).is_some());
     }
@@ -323,11 +322,10 @@ mod tests {
         assert!(!missing());
         peers.lost(peer);
         assert!(missing());
-        peers.reached(peer);
-        assert!(!missing(), "this broker has dialled it");
-        peers.lost(peer);
         peers.contacted(peer, IpAddr::from([127, 0, 0, 1]));
-        assert!(!missing(), "it has dialled this broker");
+        assert!(missing(), "a new process shows itself before it serves");
+        peers.reached(peer);
+        assert!(!missing());
     }
 
     #[tokio::test]

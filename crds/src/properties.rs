@@ -88,7 +88,6 @@ pub const OFFERED: &[(&str, Shape)] = &[
     ("max.connections", Shape::Integer),
     ("message.max.bytes", Shape::Size),
     ("num.partitions", Shape::Integer),
-    ("producer.id.expiration.ms", Shape::Duration),
     ("queued.max.request.bytes", Shape::Size),
     ("replica.lag.time.max.ms", Shape::Duration),
     ("socket.request.max.bytes", Shape::Size),
@@ -120,8 +119,6 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
     match (name, shape(name)) {
         // With less, brokers that are alive would be fenced.
         ("broker.session.timeout.ms", _) => 300..=INT_MAX,
-        // With less, producers that still retry would be forgotten.
-        ("producer.id.expiration.ms", _) => 60_000..=u64::MAX,
         // A batch has to fit into one frame to a follower.
         ("socket.request.max.bytes", _) => 1..=200 << 20,
         (_, Some(Shape::Size)) => 1..=INT_MAX,

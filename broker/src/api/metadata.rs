@@ -12,19 +12,13 @@ use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long Metadata waits for a topic that it creates. A client that is told to ask again loses its own pause.
 const CREATION: Duration = Duration::from_millis(800);
 /// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
 /// client's request timeout.
 const FORMATION: Duration = Duration::from_secs(15);
-/// Metadata waits so long before it looks who is missing. The kernel closes the sockets of a killed process one by one,
-/// those of clients often first: they ask here before this broker has noticed.
-const NOTICE: Duration = Duration::from_millis(3);
-/// How long after a connection with a broker has ended Metadata waits to hear what has become of it, at most. What
-/// else a client has sent on its connection is answered after that. It is enough to elect another controller.
-const SETTLING: Duration = Duration::from_secs(1);
 /// Topics that one request creates at the same time.
 const CREATED_TOGETHER: usize = 16;
 /// Topics that one request creates at most: the others come with the client's next request.
@@ -48,7 +42,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
     };
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
-        let _ = tokio::time::timeout(SETTLING, settled(handlers)).await;
+        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, asked.as_deref())).await;
     }
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
@@ -99,25 +93,44 @@ async fn enough_brokers(handlers: &Handlers) {
     let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
 }
 
-/// Waits while a broker that the cluster counts on is missing, until it is back or fenced, which moves its leaderships.
-/// Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a second later.
-async fn settled(handlers: &Handlers) {
-    let (mut images, mut missing) = (handlers.controller.images(), handlers.config.peers.missing());
-    if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != handlers.config.me) {
-        tokio::time::sleep(NOTICE).await;
+/// Waits while a broker that leads some of what is asked for is missing, until it is back or fenced, which moves its
+/// leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
+/// second later.
+async fn settled(handlers: &Handlers, asked: Option<&[MetadataRequestTopic]>) {
+    let config = &handlers.config;
+    let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());
+    if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != config.me) {
+        tokio::time::sleep(config.notice).await;
     }
     loop {
-        let since = {
+        let left = {
             let image = images.borrow_and_update();
             let missing = missing.borrow_and_update();
-            missing.iter().filter(|(id, _)| image.alive(**id).is_some()).map(|(_, at)| *at).max()
+            let recently = |at: &Instant| config.settling.checked_sub(at.elapsed());
+            let doubtful = missing.iter().filter(|(id, _)| image.alive(**id).is_some());
+            let doubtful = doubtful.filter_map(|(id, at)| Some((*id, recently(at)?)));
+            doubtful.filter(|(id, _)| leads(&image, *id, asked)).map(|(_, left)| left).max()
         };
-        let Some(left) = since.and_then(|at| SETTLING.checked_sub(at.elapsed())) else { return };
+        let Some(left) = left else { return };
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
             changed = missing.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(left) => {}
         }
+    }
+}
+
+/// Whether a broker leads a partition of one of these topics, or of any.
+fn leads(image: &Image, broker: BrokerId, asked: Option<&[MetadataRequestTopic]>) -> bool {
+    let leads = |topic: &Topic| topic.partitions.iter().any(|partition| partition.leader == Some(broker));
+    let found = |asked: &MetadataRequestTopic| match (topic_id(asked.topic_id), &asked.name) {
+        (Some(id), _) => image.topics.get(&id),
+        (None, Some(name)) => image.topic_by_name(name),
+        (None, None) => None,
+    };
+    match asked {
+        Some(asked) => asked.iter().filter_map(found).any(leads),
+        None => image.topics.values().any(leads),
     }
 }
 

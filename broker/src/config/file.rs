@@ -127,8 +127,6 @@ pub struct KafkaProperties {
     pub connections_max_idle_ms: Millis,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
-    #[serde(rename = "producer.id.expiration.ms")]
-    pub producer_id_expiration_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
     pub broker_session_timeout_ms: Millis,
     #[serde(rename = "log.segment.bytes")]
@@ -148,7 +146,6 @@ impl Default for KafkaProperties {
             max_connections: 10_000,
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
-            producer_id_expiration_ms: Millis(Duration::from_hours(24)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             log_segment_bytes: Size(1 << 30),
         }

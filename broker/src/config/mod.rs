@@ -51,8 +51,6 @@ pub struct Config {
     pub connections_max_idle: Duration,
     /// A follower that has not been caught up for this long leaves the ISR.
     pub replica_lag_time_max: Duration,
-    /// An idempotent producer that does not write is forgotten after this long, or up to twice as long.
-    pub producer_id_expiration: Duration,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
     /// Bytes of a partition's segment file.
@@ -180,11 +178,6 @@ impl Config {
                 "must not be less than socket.request.max.bytes, or the largest request never fits",
             ));
         }
-        let producer_id_expiration = kafka.producer_id_expiration_ms.0;
-        if producer_id_expiration < Duration::from_mins(1) {
-            let why = "less than a minute would forget producers that still retry, and write their records twice";
-            return Err(wrong("producer.id.expiration.ms", why));
-        }
         let session_timeout = kafka.broker_session_timeout_ms.0;
         if session_timeout < Duration::from_millis(300) {
             return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
@@ -205,7 +198,6 @@ impl Config {
             max_connections: kafka.max_connections,
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
-            producer_id_expiration,
             session_timeout,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             given: file.given,

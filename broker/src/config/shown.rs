@@ -26,7 +26,6 @@ impl Config {
             property("max.connections", &self.max_connections),
             property("connections.max.idle.ms", &self.connections_max_idle.as_millis()),
             property("replica.lag.time.max.ms", &self.replica_lag_time_max.as_millis()),
-            property("producer.id.expiration.ms", &self.producer_id_expiration.as_millis()),
             property("broker.session.timeout.ms", &self.session_timeout.as_millis()),
             property("log.segment.bytes", &self.segment_bytes),
         ]

@@ -109,6 +109,7 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
     };
     let follower = hello.from;
     config.peers.contacted(follower, address.ip());
+    config.peers.reached(follower);
     info!("Connected to follower {follower} ({address})");
     let (frames, queue) = mpsc::unbounded_channel();
     let credit = Arc::new(Credit::default());

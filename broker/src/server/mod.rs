@@ -54,6 +54,12 @@ pub struct ServerConfig {
     pub stall_timeout: Duration,
     /// The broker's properties by Kafka's names, for those who ask what they are.
     pub properties: Vec<Property>,
+    /// Metadata waits so long before it looks who is missing. The kernel closes the sockets of a killed process one by
+    /// one, those of clients often first: they ask here before this broker has noticed.
+    pub notice: Duration,
+    /// How long Metadata waits at most to hear what has become of a broker that a connection has just ended with. What
+    /// else a client has sent on its connection is answered after that.
+    pub settling: Duration,
     /// What is known of the other brokers' connections.
     pub peers: Peers,
 }
@@ -86,6 +92,9 @@ impl ServerConfig {
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
             properties: Vec::new(),
+            notice: Duration::from_millis(3),
+            // Enough to elect another controller.
+            settling: Duration::from_secs(1),
             peers: Peers::default(),
         }
     }

@@ -81,13 +81,7 @@ pub(crate) struct Asked {
 
 /// Times and sizes small enough that all their edges are met.
 pub(crate) fn config() -> Config {
-    Config {
-        lag_time_max: Duration::from_millis(700),
-        // Longer than any retry here: what comes later than that is not known any more.
-        producer_id_expiration: Duration::from_hours(1),
-        window_bytes: 700,
-        read_bytes: 400,
-    }
+    Config { lag_time_max: Duration::from_millis(700), window_bytes: 700, read_bytes: 400 }
 }
 
 impl Node {

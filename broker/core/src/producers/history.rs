@@ -20,8 +20,6 @@ struct Written {
 #[derive(Clone, Debug)]
 pub(super) struct History {
     epoch: ProducerEpoch,
-    /// It has written since [`History::passed_over`].
-    wrote: bool,
     /// The first batch that was seen of this incarnation was its first: all before the oldest remembered one was seen.
     from_start: bool,
     /// Oldest first; `len` of them are set.
@@ -43,7 +41,6 @@ impl History {
     pub(super) fn new(header: &BatchHeader) -> Self {
         let mut history = Self {
             epoch: header.producer_epoch,
-            wrote: true,
             from_start: header.base_sequence == 0,
             batches: [Written::default(); REMEMBERED],
             len: 0,
@@ -70,7 +67,6 @@ impl History {
             end_offset: header.end_offset(),
         };
         self.len += 1;
-        self.wrote = true;
     }
 
     pub(super) fn place(&self, header: &BatchHeader) -> Place {
@@ -100,11 +96,6 @@ impl History {
 
     pub(super) fn end(&self) -> Offset {
         self.batches[self.len - 1].end_offset
-    }
-
-    /// Whether it has not written since this was last asked.
-    pub(super) fn passed_over(&mut self) -> bool {
-        !std::mem::take(&mut self.wrote)
     }
 }
 

@@ -88,17 +88,6 @@ impl Producers {
         }
     }
 
-    /// Forgets producers that have not written since the last call. Once every `producer.id.expiration.ms`, it keeps a
-    /// producer for that long at least and twice as long at most. Timestamps, which are the producers' to set, and may
-    /// be years old, do not count.
-    pub fn forget_silent(&mut self) {
-        for (id, _) in self.by_id.extract_if(.., |_, history| history.passed_over()) {
-            self.forgot = self.forgot.max(Some(id));
-        }
-        let by_id = &self.by_id;
-        self.by_end.retain(|_, id| by_id.contains_key(id));
-    }
-
     /// Notes that the log's first batches are gone, and producers that wrote only those with them.
     pub fn log_start_moved(&mut self) {
         self.forgot = Some(ProducerId(i64::MAX));

@@ -70,8 +70,6 @@ pub struct PartitionState {
 pub struct Config {
     /// A follower that has not been caught up for this long leaves the ISR (`replica.lag.time.max.ms`).
     pub lag_time_max: Duration,
-    /// How long at least an idempotent producer is known that does not write (`producer.id.expiration.ms`).
-    pub producer_id_expiration: Duration,
     /// Bytes on their way to one follower of one partition at most.
     pub window_bytes: usize,
     /// Bytes of one catch-up read.

@@ -30,8 +30,6 @@ pub struct Replica {
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
     early: BTreeMap<BrokerId, Early>,
-    /// When producers that had gone silent were last forgotten.
-    producers_since: Option<Instant>,
     fault: Option<Fault>,
 }
 
@@ -114,7 +112,6 @@ impl Replica {
             lease: Instant::default(),
             role: Role::Idle,
             early: BTreeMap::new(),
-            producers_since: None,
             fault: None,
         }
     }
@@ -127,9 +124,6 @@ impl Replica {
 
     /// Takes an event, and adds to `out` what is to be done about it, in order.
     pub fn step(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
-        if matches!(event, Event::Tick) {
-            self.forget_silent_producers(now);
-        }
         match event {
             Event::Metadata(state) => self.metadata(now, state, out),
             Event::Lease(until) => self.lease = until,
@@ -145,14 +139,6 @@ impl Replica {
             leader.advance(&mut context!(self, now, out));
         }
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
-    }
-
-    fn forget_silent_producers(&mut self, now: Instant) {
-        let since = *self.producers_since.get_or_insert(now);
-        if now.since(since) >= self.config.producer_id_expiration {
-            self.log.producers.forget_silent();
-            self.producers_since = Some(now);
-        }
     }
 
     fn in_role(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {

@@ -108,23 +108,6 @@ fn an_older_duplicate_than_is_remembered_is_only_called_so_when_it_is_committed(
     assert_eq!(b.produce(12, sequence(2, 1)), ["reply 12 at 2"]);
 }
 
-#[test]
-fn a_producer_that_goes_silent_is_forgotten_and_one_that_writes_is_not() {
-    const MINUTE: u64 = 60_000;
-    let mut b = Bench::leading();
-    let other = |base| BatchBuilder::new(1).producer(6, 0, base).build();
-    b.after(5_000).step(Event::Tick);
-    b.produce(1, sequence(0, 1));
-    b.produce(2, other(0));
-    b.after(MINUTE).step(Event::Tick);
-    b.produce(3, other(1));
-    b.after(MINUTE - 1).step(Event::Tick);
-    assert_eq!(b.produce(4, sequence(2, 1)), ["reply 4 OutOfOrderSequence"], "it is known that 1 is missing");
-    b.after(1).step(Event::Tick);
-    assert_eq!(b.produce(5, sequence(2, 1))[0], "append 3..4 e1", "its producer has been forgotten");
-    assert_eq!(b.produce(6, other(3)), ["reply 6 OutOfOrderSequence"]);
-}
-
 /// A leader that has forgotten producers.
 fn forgetful() -> Bench {
     let mut log = log(0, &[]);
