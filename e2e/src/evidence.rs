@@ -9,9 +9,8 @@ use std::path::Path;
 pub(crate) fn keep(environment: &Environment, scenario: &str) -> anyhow::Result<()> {
     let folder = environment.evidence(scenario);
     fs::create_dir_all(&folder)?;
-    let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
-    write(&folder, "operator.log", operator.run(&["logs", &format!("deployment/{OPERATOR}"), "--timestamps"]));
-    write(&folder, "nodes.yaml", operator.run(&["get", "nodes", "--output", "yaml"]));
+    keep_operator(environment, &folder);
+    write(&folder, "nodes.yaml", environment.kubectl.run(&["get", "nodes", "--output", "yaml"]));
     let namespaces = environment.kubectl.json(&["get", "namespaces"])?;
     let names = namespaces["items"].as_array().into_iter().flatten().filter_map(|n| n["metadata"]["name"].as_str());
     for namespace in names.filter(|name| name.starts_with(&crate::scenarios::namespace(scenario))) {
@@ -20,8 +19,20 @@ pub(crate) fn keep(environment: &Environment, scenario: &str) -> anyhow::Result<
     Ok(())
 }
 
+/// Writes what can be had of one namespace while others of the scenario are in use.
+pub(crate) fn keep_run(environment: &Environment, kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
+    keep_namespace(kubectl, folder)?;
+    keep_operator(environment, folder);
+    Ok(())
+}
+
+fn keep_operator(environment: &Environment, folder: &Path) {
+    let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
+    write(folder, "operator.log", operator.run(&["logs", &format!("deployment/{OPERATOR}"), "--timestamps"]));
+}
+
 /// Writes the logs and objects of one namespace.
-pub(crate) fn keep_namespace(kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
+fn keep_namespace(kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let kinds = "chronikclusters,statefulsets,pods,services,endpointslices,configmaps,persistentvolumeclaims";
     write(folder, "objects.yaml", kubectl.run(&["get", kinds, "--output", "yaml"]));

@@ -1,7 +1,7 @@
 //! Brokers' pods are held back by a scheduling gate and let go in every order, at once and 30 s apart, each time on
 //! fresh volumes. A client pod tries to write all along. From the start of the second container (two of three brokers
 //! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most as the
-//! median of `--rounds`, which `--strict` insists on.
+//! median of `--rounds`, or of five runs where it would be above that, which `--strict` insists on.
 //!
 //! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
 //! kubeadm has it not: brokers that have yet to start are asked for all along, by their peers and by the client.
@@ -26,6 +26,10 @@ const NAME: &str = "start-orders";
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
+/// An order whose median is above the limit is run this often at most, that one slow run may not tell what it takes;
+const ENOUGH_RUNS: usize = 5;
+/// unless so many are that it is not chance.
+const MANY: usize = 4;
 /// What counts on a machine that others use too, for most orders: nothing may have waited for a name.
 const LIMIT_SHARED_MS: i64 = 10_000;
 /// The runs so far: each has a namespace of its own.
@@ -45,32 +49,23 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     timeline.say("the cluster's DNS remembers absent names for 30 s");
     hold_brokers(environment)?;
     timeline.say("brokers' pods are held back");
-    let new = |order, gap| Run::new(environment, timeline, order, gap);
+    let mut runs = Runs { environment, timeline, made: Vec::new() };
     let mut results = [Duration::ZERO, LONG_GAP].map(|gap| ORDERS.map(|order| Measured { order, gap, ms: Vec::new() }));
-    let [at_once, long_gap] = &mut results;
     for _ in 0..environment.start_orders.rounds {
-        let runs_at_once = ORDERS.map(|order| new(order, Duration::ZERO));
-        for (run, result) in runs_at_once.iter().zip(&mut *at_once) {
-            result.ms.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
-        }
-        // The waits are shared; the second pods are let go one after the other, each when the one before has been
-        // measured.
-        let runs = ORDERS.map(|order| new(order, LONG_GAP));
-        let prepared = runs.iter().map(|run| run.prepare().and_then(|()| run.start_first())).collect::<Vec<_>>();
-        timeline.say("the first broker of each order has started");
-        sleep(LONG_GAP);
-        for ((run, prepared), result) in runs.iter().zip(prepared).zip(&mut *long_gap) {
-            result.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
-        }
-        // Not between measurements: it is work for every node. But a dozen clusters that idle are, too.
-        let all = runs_at_once.iter().chain(&runs).map(|run| &run.kubectl).collect::<Vec<_>>();
-        let measured_again = environment.start_orders.rounds > 1;
-        if measured_again || environment.keep {
-            all.iter().try_for_each(|namespace| namespace.delete_namespace())?;
-        }
-        if measured_again {
-            all.iter().try_for_each(|namespace| namespace.wait_deleted())?;
-        }
+        runs.clear()?;
+        runs.measure(results.as_flattened_mut(), |_| true);
+    }
+    let worth_another = |results: &[[Measured; 6]; 2]| {
+        let count = results.as_flattened().iter().filter(|order| order.is_worth_another_run()).count();
+        (1..=MANY).contains(&count)
+    };
+    while worth_another(&results) {
+        timeline.say(format!("orders whose median is above {LIMIT_MS} ms are run again"));
+        runs.clear()?;
+        runs.measure(results.as_flattened_mut(), Measured::is_worth_another_run);
+    }
+    if environment.keep {
+        runs.made.iter().try_for_each(Kubectl::delete_namespace)?;
     }
     timeline.say("order    gap    start of the second container → first acks=all");
     for result in results.as_flattened() {
@@ -84,7 +79,53 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     Ok(())
 }
 
-/// How long one order took, round by round.
+/// The runs, and the namespaces that they have made.
+struct Runs<'a> {
+    environment: &'a Environment,
+    timeline: &'a Timeline,
+    made: Vec<Kubectl>,
+}
+
+impl<'a> Runs<'a> {
+    /// Runs each of these orders once. They share the wait of their gap: after it the others' pods are let go order by
+    /// order, each when the one before has been measured.
+    fn measure(&mut self, orders: &mut [Measured], wanted: fn(&Measured) -> bool) {
+        let wanted = orders.iter_mut().filter(|order| wanted(order)).collect::<Vec<_>>();
+        let (at_once, apart) = wanted.into_iter().partition::<Vec<_>, _>(|order| order.gap.is_zero());
+        for order in at_once {
+            let run = self.begin(order);
+            order.ms.push(run.finish(run.prepare().and_then(|()| run.start_at_once())));
+        }
+        let mut started = Vec::new();
+        for order in apart {
+            let run = self.begin(order);
+            let prepared = run.prepare().and_then(|()| run.start_first());
+            started.push((order, run, prepared));
+        }
+        if !started.is_empty() {
+            self.timeline.say("the first broker of each order has started");
+            sleep(LONG_GAP);
+        }
+        for (order, run, prepared) in started {
+            order.ms.push(run.finish(prepared.and_then(|()| run.start_others())));
+        }
+    }
+
+    fn begin(&mut self, order: &Measured) -> Run<'a> {
+        let run = Run::new(self.environment, self.timeline, order.order, order.gap);
+        self.made.push(run.kubectl.clone());
+        run
+    }
+
+    /// Removes what is there. Not between measurements: it is work for every node. But a dozen clusters that idle are,
+    /// too.
+    fn clear(&mut self) -> anyhow::Result<()> {
+        self.made.iter().try_for_each(Kubectl::delete_namespace)?;
+        self.made.drain(..).try_for_each(|namespace| namespace.wait_deleted())
+    }
+}
+
+/// How long one order took, run by run.
 struct Measured {
     order: [usize; 3],
     gap: Duration,
@@ -93,6 +134,11 @@ struct Measured {
 }
 
 impl Measured {
+    /// One run says little: kube-proxy takes up changes once a second, whatever they are, and the machine may be busy.
+    fn is_worth_another_run(&self) -> bool {
+        self.ms.len() < ENOUGH_RUNS && self.median().is_some_and(|ms| ms > LIMIT_MS)
+    }
+
     fn median(&self) -> Option<i64> {
         median(self.ms.iter().flatten().copied())
     }
@@ -203,7 +249,7 @@ impl<'a> Run<'a> {
         }
         if !matches!(result, Ok(ms) if ms <= LIMIT_MS) {
             let folder = self.environment.evidence(NAME).join(self.kubectl.namespace());
-            if let Err(error) = evidence::keep_namespace(&self.kubectl, &folder) {
+            if let Err(error) = evidence::keep_run(self.environment, &self.kubectl, &folder) {
                 self.timeline.say(format!("evidence could not be kept: {error:#}"));
             }
         }
@@ -301,6 +347,20 @@ mod tests {
         };
         assert!(one_of([1_500, 200, 900]));
         assert!(!one_of([1_500, 1_001, 900]));
+    }
+
+    #[test]
+    fn an_order_is_run_again_until_enough_runs_say_that_it_is_slow() {
+        let again = |ms: &[i64]| {
+            let ms = ms.iter().copied().map(Some).collect();
+            Measured { order: ORDERS[0], gap: LONG_GAP, ms }.is_worth_another_run()
+        };
+        assert!(!again(&[1_000]));
+        assert!(again(&[1_001]));
+        assert!(again(&[1_001, 500]));
+        assert!(!again(&[1_001, 500, 500]));
+        assert!(again(&[1_001, 500, 500, 1_001]));
+        assert!(!again(&[1_001, 500, 500, 1_001, 1_001]));
     }
 
     #[test]
