@@ -1,7 +1,7 @@
 //! Brokers' pods are held back by a scheduling gate and let go in every order, at once and 30 s apart, each time on
 //! fresh volumes. A client pod tries to write all along. From the start of the second container (two of three brokers
 //! are a majority, and enough for `min.insync.replicas`) to the first acknowledged `acks=all` write: 1 s at most as the
-//! median of `--rounds`, or of five runs where it would be above that, which `--strict` insists on.
+//! median of `--rounds`, or of up to five runs where it would be above that, which `--strict` insists on.
 //!
 //! The cluster's DNS is made to remember for 30 s that a name does not exist, as `CoreDNS` does out of the box and as
 //! kubeadm has it not: brokers that have yet to start are asked for all along, by their peers and by the client.
@@ -26,9 +26,9 @@ const NAME: &str = "start-orders";
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 const LONG_GAP: Duration = Duration::from_secs(30);
 const LIMIT_MS: i64 = 1_000;
-/// An order whose median is above the limit is run this often at most, that one slow run may not tell what it takes;
+/// How often an order is run at most whose median is above the limit: one slow run does not tell what it takes.
 const ENOUGH_RUNS: usize = 5;
-/// unless so many are that it is not chance.
+/// When more orders than this are above the limit it is not chance, and none is run again.
 const MANY: usize = 4;
 /// What counts on a machine that others use too, for most orders: nothing may have waited for a name.
 const LIMIT_SHARED_MS: i64 = 10_000;
