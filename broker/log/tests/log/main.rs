@@ -4,6 +4,7 @@ mod common;
 mod crash;
 mod damage;
 mod forged;
+mod formats;
 mod journal;
 mod random;
 mod writer;
