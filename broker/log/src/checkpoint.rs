@@ -2,7 +2,7 @@
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
-//! magic `CCK2` 4, CRC-32C of the rest 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
 //! batch 8; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
@@ -10,13 +10,14 @@
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
+use crate::format::{Format, PREFIX};
 use crate::partition::{Partition, Segment};
 use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CCK2";
+const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 3 };
 const LOSS: u8 = 1;
 
 /// The start of a recovery.
@@ -35,8 +36,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 /// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
 pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; PREFIX]);
     for value in [mark.nonce, mark.run, wal.lsn.0, wal.segment, wal.offset] {
         out.extend_from_slice(&value.to_le_bytes());
     }
@@ -73,8 +73,7 @@ pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
 
 /// Puts the checkpoint in place, durably.
 pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result<(), LogError> {
-    let crc = crc32c::crc32c(&bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    FORMAT.seal(FORMAT.newest, &mut bytes);
     let (path, new) = (path(dir), dir.join("checkpoint.new"));
     let file = disk.create(&new).during("create", &new)?;
     file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &new)?;
@@ -90,11 +89,9 @@ pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> R
     let len = file.len().during("measure", &path)?;
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
-    let valid = bytes.len() >= 8 && bytes[..4] == MAGIC && bytes[4..8] == crc32c::crc32c(&bytes[8..]).to_le_bytes();
-    valid
-        .then(|| decode(&bytes[8..], uid))
-        .flatten()
-        .ok_or_else(|| LogError::corrupt(&path, "its checksum does not fit its content"))
+    let damaged = || LogError::corrupt(&path, "its checksum does not fit its content");
+    let _version = FORMAT.known(FORMAT.version(&bytes).ok_or_else(damaged)?, &path)?;
+    decode(&bytes[PREFIX..], uid).ok_or_else(damaged)
 }
 
 struct Fields<'a>(&'a [u8]);

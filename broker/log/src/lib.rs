@@ -13,6 +13,7 @@
 mod checkpoint;
 mod disk;
 mod error;
+mod format;
 mod journal;
 mod log;
 mod options;

@@ -1,8 +1,9 @@
 //! Formats have versions: what older brokers wrote is opened, and what a newer one wrote is refused by name.
 
-use crate::common::{Model, PartitionModel, batch, partition, run, tiny};
+use crate::common::{Model, PartitionModel, batch, content, partition, run, seal, tiny};
 use chronik_core::ids::Offset;
-use chronik_log::{Journal, Log, Op, RealDisk};
+use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, RealDisk, SimulatedDisk};
+use std::io::IoSlice;
 use std::path::Path;
 
 /// Copies a directory of `tests/fixtures` to where it may be changed.
@@ -66,4 +67,70 @@ fn a_journal_in_format_2_opens_with_all_its_records_and_goes_on() {
     journal.append(&[b"entry 3"]).unwrap();
     drop(journal);
     assert_eq!(Journal::open(RealDisk, &dir).unwrap().1.len(), 4);
+}
+
+/// Makes what stands at `from..to` of a file one of a version to come.
+fn make_newer(disk: &SimulatedDisk, path: &Path, from: usize, to: usize) {
+    let mut bytes = content(disk, path);
+    let to = to.min(bytes.len());
+    bytes[from + 3] = b'7';
+    seal(&mut bytes[from..to]);
+    disk.open(path).unwrap().write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+}
+
+/// A log whose second round is not covered by its checkpoint, and a journal with two blocks.
+fn written() -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = Log::open(disk.clone(), Path::new("/d/log"), tiny()).unwrap();
+    for base in [0, 10] {
+        run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 10, 100, 1) });
+    }
+    let (mut journal, _) = Journal::open(disk.clone(), Path::new("/d/metadata")).unwrap();
+    journal.append(&[b"vote"]).unwrap();
+    disk
+}
+
+fn refusal(disk: &SimulatedDisk) -> String {
+    let log = Log::open(disk.clone(), Path::new("/d/log"), tiny()).map(drop);
+    let journal = Journal::open(disk.clone(), Path::new("/d/metadata")).map(drop);
+    let refused = log.err().or(journal.err()).expect("it opened");
+    assert!(matches!(refused, LogError::NewerFormat { found: 7, .. }), "{refused}");
+    refused.to_string()
+}
+
+#[test]
+fn what_a_newer_broker_wrote_is_refused_with_the_versions_that_are_known_and_left_alone() {
+    let wal = |disk: &SimulatedDisk| {
+        let mut files = disk.files().into_iter().map(|(path, _)| path);
+        files.rfind(|path| path.extension().is_some_and(|e| e == "wal")).unwrap()
+    };
+    // The block of the second round is the last of the chain: taken for none, it would be lost.
+    for (path, from, to, format) in [
+        (Path::new("/d/log/checkpoint").to_path_buf(), 0, usize::MAX, "checkpoint"),
+        (wal(&written()), 4096, 4096 + 64, "write-ahead log"),
+        (Path::new("/d/metadata/journal").to_path_buf(), 0, 32, "journal"),
+    ] {
+        let disk = written();
+        make_newer(&disk, &path, from, to);
+        let under = Path::new(if format == "journal" { "/d/metadata" } else { "/d/log" });
+        let contents = || {
+            let files = disk.files().into_iter().map(|(path, _)| path);
+            files.filter(|path| path.starts_with(under)).map(|path| content(&disk, &path)).collect::<Vec<_>>()
+        };
+        let before = contents();
+        let told = refusal(&disk);
+        let known = format!("is in version 7 of the {format}'s format, and this broker knows versions 2 to 3");
+        assert!(told.contains(&known), "{told}");
+        assert!(before == contents(), "{format}: something was changed");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_version_is_damage_and_no_newer_version() {
+    for bit in 0..8 {
+        let disk = written();
+        assert!(disk.flip_bit(Path::new("/d/log/checkpoint"), 3, bit));
+        let Err(refused) = Log::open(disk, Path::new("/d/log"), tiny()) else { panic!("bit {bit}: it opened") };
+        assert!(matches!(refused, LogError::Corrupt { .. }), "bit {bit}: {refused}");
+    }
 }

@@ -48,6 +48,12 @@ pub(crate) fn run<D: Disk>(log: &mut Log<D>, op: Op) {
     log.apply(&op).expect("the disk is whole");
 }
 
+/// Makes the CRC fit that stands behind the magic of what is checked as a whole.
+pub(crate) fn seal(bytes: &mut [u8]) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// All of a file.
 pub(crate) fn content(disk: &impl Disk, path: &Path) -> Vec<u8> {
     let file = disk.open(path).expect("the file is there");
