@@ -8,19 +8,22 @@ use std::path::Path;
 
 /// Copies a directory of `tests/fixtures` to where it may be changed.
 fn fixture(name: &str) -> tempfile::TempDir {
-    let to = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().expect("the disk is whole");
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name), to.path());
     to
 }
 
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
+    for entry in std::fs::read_dir(from).expect("the disk is whole") {
+        let (entry, to) = (
+            entry.as_ref().expect("the disk is whole").path(),
+            to.join(entry.as_ref().expect("the disk is whole").file_name()),
+        );
         if entry.is_dir() {
-            std::fs::create_dir(&to).unwrap();
+            std::fs::create_dir(&to).expect("the disk is whole");
             copy(&entry, &to);
         } else {
-            std::fs::copy(&entry, &to).unwrap();
+            std::fs::copy(&entry, &to).expect("the disk is whole");
         }
     }
 }
@@ -75,18 +78,18 @@ fn make_newer(disk: &SimulatedDisk, path: &Path, from: usize, to: usize) {
     let to = to.min(bytes.len());
     bytes[from + 3] = b'7';
     seal(&mut bytes[from..to]);
-    disk.open(path).unwrap().write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    disk.open(path).expect("the disk is whole").write_at(&[IoSlice::new(&bytes)], 0).expect("the disk is whole");
 }
 
 /// A log whose second round is not covered by its checkpoint, and a journal with two blocks.
 fn written() -> SimulatedDisk {
     let disk = SimulatedDisk::new(1);
-    let (mut log, _) = Log::open(disk.clone(), Path::new("/d/log"), tiny()).unwrap();
+    let (mut log, _) = Log::open(disk.clone(), Path::new("/d/log"), tiny()).expect("the disk is whole");
     for base in [0, 10] {
         run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 10, 100, 1) });
     }
-    let (mut journal, _) = Journal::open(disk.clone(), Path::new("/d/metadata")).unwrap();
-    journal.append(&[b"vote"]).unwrap();
+    let (mut journal, _) = Journal::open(disk.clone(), Path::new("/d/metadata")).expect("the disk is whole");
+    journal.append(&[b"vote"]).expect("the disk is whole");
     disk
 }
 
