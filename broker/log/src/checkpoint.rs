@@ -5,8 +5,9 @@
 //! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
-//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise.
+//! batch 8, number 8, and 1 if it was cut and is not appended to any more 1; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
+//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 segments
+//! have no number, and none is cut.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
@@ -57,6 +58,8 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
         out.extend_from_slice(&s.len.to_le_bytes());
         out.extend_from_slice(&s.index_entries.to_le_bytes());
         out.extend_from_slice(&s.last_indexed.to_le_bytes());
+        out.extend_from_slice(&s.uid.to_le_bytes());
+        out.push(u8::from(s.sealed));
     }
     for (epoch, start) in &partition.epochs {
         out.extend_from_slice(&epoch.0.to_le_bytes());
@@ -82,7 +85,7 @@ pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result
     disk.sync_dir(dir).during("sync", dir)
 }
 
-/// Reads the checkpoint; `uid` numbers its segments.
+/// Reads the checkpoint; `uid` numbers segments that have no number yet.
 pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> Result<Checkpoint, LogError> {
     let path = path(dir);
     let file = disk.open(&path).during("open", &path)?;
@@ -90,8 +93,8 @@ pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> R
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
     let damaged = || LogError::corrupt(&path, "its checksum does not fit its content");
-    let _version = FORMAT.known(FORMAT.version(&bytes).ok_or_else(damaged)?, &path)?;
-    decode(&bytes[PREFIX..], uid).ok_or_else(damaged)
+    let version = FORMAT.known(FORMAT.version(&bytes).ok_or_else(damaged)?, &path)?;
+    decode(version, &bytes[PREFIX..], uid).ok_or_else(damaged)
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -116,7 +119,7 @@ impl Fields<'_> {
     }
 }
 
-fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
+fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
     let mut f = Fields(bytes);
     let mark = Mark { nonce: f.u64()?, run: f.u64()? };
     let wal = Position { lsn: Lsn(f.u64()?), segment: f.u64()?, offset: f.u64()? };
@@ -130,13 +133,21 @@ fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
         partition.end = end;
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
         for _ in 0..segments {
-            partition.segments.push(Segment {
-                uid: uid(),
+            let mut segment = Segment {
+                uid: 0,
                 base: f.offset()?,
                 len: f.u64()?,
                 index_entries: f.u32()?,
                 last_indexed: f.u64()?,
-            });
+                sealed: false,
+            };
+            if version == 2 {
+                segment.uid = uid();
+            } else {
+                segment.uid = f.u64()?;
+                segment.sealed = f.take::<1>()? != [0];
+            }
+            partition.segments.push(segment);
         }
         for _ in 0..epochs {
             partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));

@@ -14,6 +14,8 @@ pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"C
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
 const DELETE: u8 = 3;
+/// Not in version 2.
+const ADVANCE_START: u8 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
@@ -73,7 +75,7 @@ pub(crate) fn block_len(payload: usize) -> usize {
 pub(crate) fn op_len(op: &Op) -> usize {
     match op {
         Op::Append { batch, .. } => OP_HEADER + batch.bytes().len(),
-        Op::Truncate { .. } | Op::Delete { .. } => OP_HEADER,
+        Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => OP_HEADER,
     }
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn encode_op(op: &Op) -> [u8; OP_HEADER] {
     let (kind, tp, value) = match op {
         Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
         Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
+        Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
         Op::Delete { partition } => (DELETE, partition, 0),
     };
     let mut h = [0; OP_HEADER];
@@ -103,6 +106,7 @@ pub(crate) struct LoggedOp {
 pub(crate) enum LoggedKind {
     Append(Bytes),
     Truncate(Offset),
+    AdvanceStart(Offset),
     Delete,
 }
 
@@ -121,6 +125,7 @@ pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
             LoggedKind::Append(payload.split_to(len))
         }
         TRUNCATE => LoggedKind::Truncate(Offset(value as i64)),
+        ADVANCE_START => LoggedKind::AdvanceStart(Offset(value as i64)),
         DELETE => LoggedKind::Delete,
         _ => return None,
     };

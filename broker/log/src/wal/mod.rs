@@ -25,7 +25,8 @@
 //! | 64 | … | payload, then zeroes to the next multiple of 4096 |
 //!
 //! An operation is 32 bytes (kind 1, zero 3, partition 4, topic id 16, value 8), and a batch's bytes follow
-//! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete.
+//! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete,
+//! 4 advance the start (value: the new start; not in version 2).
 //!
 //! A block says its version itself, so that a log may hold blocks of several. Version 2 differs by its CRC, which does
 //! not cover the magic. The header's fields are where they are in all versions: a block of a newer one, where the next

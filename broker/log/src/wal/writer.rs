@@ -145,7 +145,7 @@ impl<D: Disk> WalWriter<D> {
         for (op, head) in ops.iter().zip(&heads) {
             let batch = match op {
                 Op::Append { batch, .. } => &batch.bytes()[..],
-                Op::Truncate { .. } | Op::Delete { .. } => &[],
+                Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
             };
             payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), batch);
             payload_len += head.len() + batch.len();
