@@ -250,19 +250,23 @@ impl<D: Disk> Rounds<'_, D> {
         Next::Commit(ops, dones)
     }
 
-    fn round(&mut self, ops: &[Op], mut dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
+    fn round(&mut self, ops: &[Op], dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
         let begin = Instant::now();
         self.log.commit(ops)?;
         observe(CommitStats { ops: ops.len(), bytes: ops.iter().map(Op::bytes).sum(), took: begin.elapsed() });
         // An append is done when it is durable, everything else when it is applied.
-        let applied: Vec<Done> = {
-            let durable = ops.iter().map(|op| matches!(op, Op::Append { .. }));
-            let (durable, applied): (Vec<_>, Vec<_>) = dones.drain(..).zip(durable).partition(|(_, durable)| *durable);
-            durable.into_iter().for_each(|(done, _)| done());
-            applied.into_iter().map(|(done, _)| done).collect()
-        };
+        let mut applied = Vec::new();
+        for (op, done) in ops.iter().zip(dones) {
+            if matches!(op, Op::Append { .. }) {
+                done();
+            } else {
+                applied.push(done);
+            }
+        }
         self.log.apply_only(ops)?;
-        applied.into_iter().for_each(|done| done());
+        for done in applied {
+            done();
+        }
         if self.checkpointing.is_none() && self.log.checkpoint_due() {
             let job = self.log.begin_checkpoint();
             let queue = Arc::clone(self.queue);

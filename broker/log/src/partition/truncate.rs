@@ -44,10 +44,7 @@ impl<D: Disk> Store<D> {
             state.damaged = state.damaged.filter(|offset| *offset < to);
             return Ok(());
         }
-        let cut = match to < state.start {
-            true => Cut::all(to),
-            false => self.find_cut(tp, &state, to)?,
-        };
+        let cut = if to < state.start { Cut::all(to) } else { self.find_cut(tp, &state, to)? };
         let mut new = state.clone();
         if cut.end < state.start {
             (new.start, new.end) = (cut.end, cut.end);

@@ -7,4 +7,5 @@ mod forged;
 mod formats;
 mod journal;
 mod random;
+mod start;
 mod writer;
