@@ -5,10 +5,12 @@ use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::{timeout, try_again};
 use anyhow::Context;
+use jiff::Timestamp;
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// The operator's namespace.
 pub(crate) const OPERATOR_NAMESPACE: &str = "chronik-system";
@@ -18,6 +20,14 @@ pub(crate) const OPERATOR: &str = "chronik-operator";
 pub(crate) const CLIENT_IMAGE: &str = "chronik-e2e-client:dev";
 /// Used when it is there already; else kind's own default is, for which it asks a registry.
 const NODE_IMAGE: &str = "kindest/node:v1.34.4";
+
+/// When this process first named a namespace, in seconds.
+static RUN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_second());
+
+/// What the names of a scenario's namespaces begin with. A cluster that is kept may have those of earlier runs.
+pub(crate) fn namespace(scenario: &str) -> String {
+    format!("e2e-{scenario}-{:x}", *RUN)
+}
 
 /// How the start orders are run.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -3,7 +3,7 @@
 
 use crate::brokers::Brokers;
 use crate::client;
-use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
+use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
@@ -16,7 +16,7 @@ const AUDIENCE: &str = "--audience=chronik-operator";
 const STARTS: usize = 5;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("announcements"));
+    let kubectl = environment.kubectl.within(&environment::namespace("announcements"));
     let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
     kubectl.create_namespace()?;
     kubectl.apply(

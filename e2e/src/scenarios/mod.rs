@@ -10,8 +10,6 @@ mod steady;
 
 use crate::environment::Environment;
 use crate::timeline::Timeline;
-use jiff::Timestamp;
-use std::sync::LazyLock;
 
 /// What is run, and shown in the summary.
 pub(crate) struct Scenario {
@@ -50,11 +48,3 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: start_orders::run,
     },
 ];
-
-/// When this process first named a namespace, in seconds.
-static RUN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_second());
-
-/// What the names of a scenario's namespaces begin with. A cluster that is kept may have those of earlier runs.
-pub(crate) fn namespace(scenario: &str) -> String {
-    format!("e2e-{scenario}-{:x}", *RUN)
-}

@@ -8,7 +8,7 @@
 
 use crate::brokers::Brokers;
 use crate::client;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::evidence;
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
         let [a, b, c] = order;
         // The namespace of an earlier try may not be gone yet.
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("{}-{number}-{a}{b}{c}-{}", super::namespace(NAME), gap.as_secs());
+        let namespace = format!("{}-{number}-{a}{b}{c}-{}", environment::namespace(NAME), gap.as_secs());
         Self { environment, timeline, order, gap, kubectl: environment.kubectl.within(&namespace) }
     }
 
@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
 /// Has brokers' pods held back in the namespaces that say so, and waits until the API server does it.
 fn hold_brokers(environment: &Environment) -> anyhow::Result<()> {
     environment.kubectl.apply(&fs::read_to_string(environment.root.join("e2e/hold.yaml"))?)?;
-    let kubectl = environment.kubectl.within(&format!("{}-held", super::namespace(NAME)));
+    let kubectl = environment.kubectl.within(&format!("{}-held", environment::namespace(NAME)));
     create_held_namespace(&kubectl)?;
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: held, labels: {chronik.io/cluster: held}}, \
                spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \

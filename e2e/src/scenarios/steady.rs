@@ -4,7 +4,7 @@
 
 use super::announcements::slices;
 use crate::brokers::Brokers;
-use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
+use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
@@ -20,7 +20,7 @@ const KINDS: &str = "chronikclusters,statefulsets,pods,services,configmaps,servi
 const STEADY: Duration = Duration::from_secs(10);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("steady"));
+    let kubectl = environment.kubectl.within(&environment::namespace("steady"));
     kubectl.create_namespace()?;
     kubectl.apply(
         "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
