@@ -1,12 +1,12 @@
 //! The scenarios, one file each. Every one makes its own namespaces and leaves the others' alone.
 
-mod announcements;
 mod bad_specs;
 mod chart;
 mod pod_comes_back;
 mod produce_consume;
 mod start_orders;
 mod steady;
+mod without_operator;
 
 use crate::environment::Environment;
 use crate::timeline::Timeline;
@@ -33,14 +33,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: pod_comes_back::run,
     },
     Scenario {
-        name: "announcements",
-        about: "brokers are found by what they announce, forged announcements are refused, and none is needed",
-        run: announcements::run,
-    },
-    Scenario {
         name: "steady",
         about: "without a change nothing is written, and a restarted operator changes no pod",
         run: steady::run,
+    },
+    Scenario {
+        name: "without-operator",
+        about: "brokers that were all deleted start again while no operator runs",
+        run: without_operator::run,
     },
     Scenario {
         name: "start-orders",
