@@ -44,7 +44,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "start-orders",
-        about: "pods started in any order, 0 and 30 s apart: acks=all within 1 s of the last needed one",
+        about: "pods started at once, and in any order 30 s apart: acks=all within 1 s of the last needed one",
         run: start_orders::run,
     },
 ];
