@@ -3,16 +3,12 @@
 mod api;
 pub mod cli;
 pub mod config;
-pub mod controller;
 mod damage;
-pub mod events;
 pub mod health;
 mod identity;
 pub mod metrics;
 pub mod node;
 mod open_files;
 pub mod partitions;
-pub mod peers;
 pub mod replication;
 pub mod server;
-mod wire;
