@@ -33,8 +33,8 @@ impl Manifest {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    fn parse(text: &str) -> Result<Self> {
-        let mut lines = text.lines();
+    fn parse(content: &str) -> Result<Self> {
+        let mut lines = content.lines();
         ensure!(lines.next() == Some(HEADER), "it begins with the names of its columns");
         let mut known = BTreeMap::new();
         for line in lines {

@@ -27,6 +27,7 @@ const TRIED_AGAIN: usize = 40;
 
 /// Which tests, and how.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Options {
     /// The tests whose `Class#method` matches this, known failures too [default: what `tests/kafka-suite/chosen.txt`
     /// says, without known failures; with --full all]
@@ -47,7 +48,7 @@ pub struct Options {
     /// Seconds for one test [default: 60, and 180 with --software kafka]
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
-    /// Keep the folders of clusters whose test failed
+    /// Keep the folders of clusters whose test failed, until the next run
     #[arg(long)]
     keep: bool,
 }
@@ -91,6 +92,7 @@ fn run_tests(
     let is_kafka = matches!(settings.software, Software::Kafka(_));
     let tests = choose(settings, options, suite, manifest)?;
     ensure!(!tests.is_empty(), "no test has such a name");
+    remove_leftovers()?;
     let mut data = tempfile::Builder::new().prefix("data-").tempdir_in(folder())?;
     data.disable_cleanup(options.keep);
     let mut jvms = Jvms {
@@ -108,6 +110,17 @@ fn run_tests(
     Ok((outcomes, unsteady))
 }
 
+/// Clusters' folders of a run that was killed, or that kept them.
+fn remove_leftovers() -> Result<()> {
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("data-")) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
 fn choose(settings: &Settings, options: &Options, suite: &Suite, manifest: &Manifest) -> Result<Vec<String>> {
     let all = suite.tests.iter();
     if let Some(filter) = &options.filter {
@@ -123,10 +136,12 @@ fn choose(settings: &Settings, options: &Options, suite: &Suite, manifest: &Mani
     Ok(all.filter(|test| chosen.is_match(test) && !manifest.knows(test)).cloned().collect())
 }
 
-/// Failures that nobody knows of are run once more, with the machine to themselves; which of them pass then is
-/// returned.
+/// Failures that nobody knows of are run once more, one at a time; which of them pass then is returned. Who needs
+/// internals will need them again.
 fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) -> Result<Vec<String>> {
-    let again: BTreeSet<_> = manifest.judge(outcomes).unexpected.iter().map(|o| o.method().to_owned()).collect();
+    let unexpected = manifest.judge(outcomes).unexpected;
+    let again = unexpected.iter().filter(|o| o.ending != Ending::Internals).map(|o| o.method().to_owned());
+    let again: BTreeSet<_> = again.collect();
     if again.is_empty() || again.len() > TRIED_AGAIN {
         return Ok(Vec::new());
     }
@@ -149,7 +164,9 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
             "Broker properties that were left out, as the broker does not take them",
             &["property", "tests"],
         );
-        dropped.into_iter().for_each(|(property, tests)| table.row(vec![property.to_owned(), tests.to_string()]));
+        for (property, tests) in dropped {
+            table.row(vec![property.to_owned(), tests.to_string()]);
+        }
         report.table(table);
     }
     for outcome in &judgement.unexpected {

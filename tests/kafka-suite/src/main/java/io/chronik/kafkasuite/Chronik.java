@@ -84,7 +84,8 @@ final class Chronik implements Software {
         if (unknown && JAVA_CLASS.matcher(value).lookingAt() && !BUILT_IN.matcher(value).matches()) {
             Observed.now().internals("a Java plug-in: " + key);
         }
-        if (unknown || refused.contains(key)) Observed.now().dropped.add(key);
+        // A test of Kafka's has a sentence for a key.
+        if ((unknown || refused.contains(key)) && key.matches("[a-z.]+")) Observed.now().dropped.add(key);
         return !unknown && !refused.contains(key);
     }
 
