@@ -188,7 +188,7 @@ fn plain(error: &str) -> String {
     for (pattern, instead) in [
         (r"/\S*/", ""),
         (r"(localhost|127\.0\.0\.1)(/127\.0\.0\.1)?:\d+", "localhost"),
-        (r"[A-Za-z0-9_-]{22}\b|[0-9a-f]{8}-[0-9a-f-]{27}", "…"),
+        (r"\b[A-Za-z0-9_-]{22}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "…"),
         (r"@[0-9a-f]{5,8}\b", ""),
         (r"\b\d{5,}\b", "…"),
     ] {
