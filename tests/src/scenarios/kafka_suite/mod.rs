@@ -157,7 +157,10 @@ fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) 
 
 fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady: &[String], report: &mut Report) {
     let judgement = manifest.judge(outcomes);
-    report.table(waiting(manifest, outcomes));
+    let waiting = waiting(manifest, outcomes);
+    if !waiting.rows().is_empty() {
+        report.table(waiting);
+    }
     let dropped = count(outcomes.iter().flat_map(|o| o.dropped.iter().map(String::as_str)));
     if !dropped.is_empty() {
         let mut table = Table::new(
