@@ -4,7 +4,6 @@ use crate::activity::Activity;
 use crate::checker::Invariant;
 use crate::network::NodeId;
 use crate::node::{Asked, Node, Process, config};
-use crate::plant::Plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
@@ -35,11 +34,10 @@ impl World {
 
     /// The replica of a partition, made from the log if there is none yet.
     pub(crate) fn ensure_replica(&mut self, node: NodeId, tp: TopicPartition) {
-        let (id, plant) = (self.nodes[node].id, self.options.plant.and_then(Plant::fault));
+        let id = self.nodes[node].id;
         let Some(process) = &mut self.nodes[node].process else { return };
         if !process.replicas.contains_key(&tp) {
-            let mut replica = Replica::new(id, config(), process.log_state(tp));
-            replica.plant(plant);
+            let replica = Replica::new(id, config(), process.log_state(tp));
             process.replicas.insert(tp, replica);
         }
     }

@@ -6,6 +6,5 @@ mod following;
 mod hostile;
 mod isr_changes;
 mod leading;
-mod planted;
 mod pushing;
 mod retrying;
