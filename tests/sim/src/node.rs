@@ -160,6 +160,7 @@ impl Process {
             partition_epoch: p.partition_epoch,
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
+            elr: p.elr.clone(),
             min_insync_replicas: self.image.topics.get(&tp.topic)?.min_insync_replicas,
         })
     }

@@ -24,4 +24,9 @@ impl Context<'_> {
     pub(super) fn lease_holds(&self) -> bool {
         self.now < self.lease
     }
+
+    /// In-sync replicas without which nothing is committed: never more than there are replicas.
+    pub(super) fn min_insync(&self) -> usize {
+        self.state.min_insync_replicas.min(self.state.replicas.len())
+    }
 }

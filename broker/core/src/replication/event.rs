@@ -61,7 +61,10 @@ pub struct PartitionState {
     pub isr: Vec<BrokerId>,
     /// All replicas, each with the epoch of its broker if that is alive (registered and unfenced).
     pub replicas: Vec<(BrokerId, Option<BrokerEpoch>)>,
-    /// Fewer in-sync replicas than this, and nothing is committed.
+    /// Replicas outside of the ISR that may be elected, as nothing was committed without them (KIP-966).
+    pub elr: Vec<BrokerId>,
+    /// The topic's `min.insync.replicas`: with fewer in sync, nothing is committed. A partition with fewer replicas needs
+    /// all of them.
     pub min_insync_replicas: usize,
 }
 

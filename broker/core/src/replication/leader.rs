@@ -72,7 +72,7 @@ impl Leader {
             self.alter_at = cx.now;
         }
         self.meet_followers(cx, state);
-        if self.isr.committed().len() < state.min_insync_replicas {
+        if self.isr.committed().len() < cx.min_insync() {
             self.pending.fail_uncommitted(cx.out);
         }
     }
@@ -127,7 +127,7 @@ impl Leader {
             self.gaps.refused(batch.header(), ProduceError::NotLeader);
             return Err(ProduceError::NotLeader);
         }
-        let too_few = acks == Acks::All && self.isr.committed().len() < cx.state.min_insync_replicas;
+        let too_few = acks == Acks::All && self.isr.committed().len() < cx.min_insync();
         let log_start = cx.log.start;
         let check = match cx.log.producers.check(batch.header()) {
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
@@ -297,7 +297,9 @@ impl Leader {
             let own = cx.log.durable;
             let durable =
                 |id| if id == cx.me { Some(own) } else { self.followers.get(&id).and_then(Progress::durable) };
-            let committed = high_watermark::committed(&self.isr, cx.state.min_insync_replicas, durable);
+            let committed = high_watermark::committed(&self.isr, cx.min_insync(), durable);
+            // Whoever may be elected holds all that is committed.
+            let committed = committed.filter(|_| cx.state.elr.is_empty());
             let committed = committed.map(|to| joining.map_or(to, |end| end.min(to)));
             if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
                 cx.out.push(Command::Wake);
@@ -335,7 +337,9 @@ impl Leader {
         if committed.iter().any(leaves) {
             return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
         }
-        if self.isr.unsure() || self.followers.keys().any(joins) {
+        // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
+        let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
+        if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
             return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
         }
         None

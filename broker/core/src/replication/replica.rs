@@ -71,6 +71,7 @@ impl Replica {
             partition_epoch: PartitionEpoch(-1),
             isr: Vec::new(),
             replicas: Vec::new(),
+            elr: Vec::new(),
             min_insync_replicas: 1,
         };
         Self {
