@@ -3,14 +3,12 @@
 
 use crate::announce;
 use crate::config::{self, Config};
-use crate::controller::{self, Controller, ControllerConfig, Timings};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
-use crate::peers::Peers;
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
@@ -18,6 +16,8 @@ use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
+use chronik_quorum::peers::Peers;
+use chronik_quorum::{Controller, ControllerConfig, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -106,7 +106,8 @@ impl Node {
         let listeners = bind(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
-        let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let controller =
+            chronik_quorum::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
         let handle = controller.handle();
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
@@ -295,7 +296,7 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
         incarnation: IncarnationId(uuid::Uuid::new_v4()),
         damaged: identity.damaged(),
         timings: Timings::with_session(config.session_timeout),
-        defaults: controller::TopicDefaults {
+        defaults: chronik_quorum::TopicDefaults {
             partitions: config.topics.partitions,
             replication_factor: config.topics.replication_factor,
             min_insync_replicas: config.topics.min_insync_replicas as i32,

@@ -3,8 +3,8 @@
 //! There are no transactions either, and a transactional producer that asks again for a minute learns nothing. It
 //! gets an error that all clients take as final.
 
-use crate::wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes, message};
-use crate::wire::{ErrorCode, Header};
+use chronik_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes, message};
+use chronik_wire::{ErrorCode, Header};
 
 /// The key type of transactional ids.
 const TRANSACTION: i8 = 1;

@@ -1,15 +1,16 @@
 //! Metadata: the brokers that are alive, and the partitions of topics with their leaders.
 
 use super::Handlers;
+use super::errors::Code as _;
 use super::leaders::controller_id;
-use crate::controller::{CreateTopic, TopicError};
-use crate::wire::messages::{
+use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
+use chronik_core::ids::BrokerId;
+use chronik_quorum::{CreateTopic, TopicError};
+use chronik_wire::messages::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic, StrBytes, Uuid, cluster_id_text, message, topic_id, wire_id,
 };
-use crate::wire::{ErrorCode, Header};
-use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
-use chronik_core::ids::BrokerId;
+use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -164,7 +165,7 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
                 Err(TopicError::Exists(_) | TopicError::Unavailable | TopicError::InvalidReplicationFactor(_)) => {
                     ErrorCode::LEADER_NOT_AVAILABLE
                 }
-                Err(error) => (&error).into(),
+                Err(error) => error.code(),
             };
             Some((name, error))
         })

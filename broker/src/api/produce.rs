@@ -4,18 +4,19 @@
 //! with waiting for the acknowledgements. A request that has timed out leaves its batches where they are: they may
 //! still be committed.
 
+use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
 use crate::partitions::Hold;
-use crate::wire::messages::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
-};
-use crate::wire::{ErrorCode, Frame, Header, ProduceRequest, TopicRef};
 use bytes::Bytes;
 use chronik_core::cluster::Topic;
 use chronik_core::ids::TopicPartition;
 use chronik_core::record::{BatchError, Compression, Limits, RecordBatch};
 use chronik_core::replication::{Acks, ProduceError, Produced};
+use chronik_wire::messages::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
+};
+use chronik_wire::{ErrorCode, Frame, Header, ProduceRequest, TopicRef};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -153,7 +154,7 @@ fn admit(records: Option<Bytes>, version: i16, max_bytes: usize) -> Result<Recor
         Refusal::because(ErrorCode::INVALID_RECORD, "a partition's records must be exactly one batch; there is none")
     })?;
     let batch = RecordBatch::validate(records, Limits { max_bytes })
-        .map_err(|e: BatchError| Refusal::because((&e).into(), e.to_string()))?;
+        .map_err(|e: BatchError| Refusal::because(e.code(), e.to_string()))?;
     if batch.header().is_transactional() {
         return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
     }
@@ -174,7 +175,7 @@ async fn finish_unacknowledged(begun: Begun) -> Outcome {
             State::Refused(refusal) => refusal.error,
             State::Pending { answer, .. } => match answer.await {
                 Ok(Ok(_)) => continue,
-                Ok(Err(error)) => (&error).into(),
+                Ok(Err(error)) => error.code(),
                 Err(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             },
         };
@@ -229,7 +230,7 @@ fn answered(
             log_start_offset: produced.log_start.0,
         }),
         Err(error) => {
-            let mut response = refused(index, ErrorCode::from(&error).into());
+            let mut response = refused(index, error.code().into());
             if error == ProduceError::NotLeader
                 && version >= 10
                 && let Some(leader) = leaders.name(&handlers.controller.image(), partition, handlers.config.me)

@@ -251,7 +251,7 @@ async fn api_versions_of_the_future_are_answered_as_version_0() {
     client.stream.write_all(&frame(18, 99, b"whatever comes then")).await.expect("it is read");
     let answer = client.receive().await.expect("an answer");
     assert_eq!(answer[..6], [0, 0, 0, 77, 0, 35]);
-    let count = crate::wire::SERVED.len();
+    let count = chronik_wire::SERVED.len();
     assert_eq!(answer[6..10], (count as i32).to_be_bytes());
     assert_eq!(answer.len(), 10 + 6 * count, "nothing follows the list in version 0");
     // The connection goes on.

@@ -1,7 +1,5 @@
 //! The other ends of the handles: partitions in memory, and a controller that edits the image.
 
-use crate::controller::handle::Request as ControllerRequest;
-use crate::controller::{ControllerHandle, CreateTopic, Registration, TopicError};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
@@ -15,6 +13,8 @@ use chronik_core::ids::{
 };
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
+use chronik_quorum::handle::Request as ControllerRequest;
+use chronik_quorum::{ControllerHandle, CreateTopic, Registration, TopicError};
 use prometheus_client::registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

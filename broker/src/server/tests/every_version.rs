@@ -3,7 +3,7 @@
 use super::client::{Client, batch};
 use super::cluster::{Cluster, EPOCH};
 use super::{name, text};
-use crate::wire::SERVED;
+use chronik_wire::SERVED;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::Request;

@@ -6,12 +6,14 @@
 //! of this.
 
 mod bootstrap;
+pub mod events;
 pub mod handle;
 mod heartbeats;
 mod leader;
 mod link;
 mod links;
 mod liveness;
+pub mod peers;
 mod proposer;
 mod proto;
 mod publisher;
@@ -30,12 +32,12 @@ mod whole_messages;
 pub use handle::{AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, TopicError};
 pub use raft_log::OpenError;
 
-use crate::events::Updates;
-use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use events::Updates;
 use leader::{Leader, LeaderHandle};
 use links::Links;
+use peers::Peers;
 use proposer::Proposer;
 use publisher::Publisher;
 use raft_log::{LogStore, LogThread};

@@ -12,50 +12,50 @@ const FLEXIBLE_FROM: i16 = 12;
 
 /// Kafka's `FetchResponse`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FetchResponse {
+pub struct FetchResponse {
     /// An error of the whole request.
-    pub(crate) error: ErrorCode,
+    pub error: ErrorCode,
     /// What was asked for, in the same order.
-    pub(crate) topics: Vec<FetchedTopic>,
+    pub topics: Vec<FetchedTopic>,
     /// Where the leaders are that the partitions name (KIP-951).
-    pub(crate) endpoints: Vec<NodeEndpoint>,
+    pub endpoints: Vec<NodeEndpoint>,
 }
 
 /// One topic's part.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FetchedTopic {
+pub struct FetchedTopic {
     /// The name; on the wire before version 13.
-    pub(crate) name: StrBytes,
+    pub name: StrBytes,
     /// The id; on the wire from version 13 on.
-    pub(crate) id: Uuid,
+    pub id: Uuid,
     /// Its partitions.
-    pub(crate) partitions: Vec<FetchedPartition>,
+    pub partitions: Vec<FetchedPartition>,
 }
 
 /// One partition's part.
 #[derive(Clone, Debug)]
-pub(crate) struct FetchedPartition {
+pub struct FetchedPartition {
     /// Its index.
-    pub(crate) index: i32,
+    pub index: i32,
     /// The error.
-    pub(crate) error: ErrorCode,
+    pub error: ErrorCode,
     /// The high watermark, which is the last stable offset as well; -1 if not known.
-    pub(crate) high_watermark: i64,
+    pub high_watermark: i64,
     /// The log's first offset; -1 if not known.
-    pub(crate) log_start: i64,
+    pub log_start: i64,
     /// Whether the client reads committed data only, and is told that no transaction was aborted.
-    pub(crate) read_committed: bool,
+    pub read_committed: bool,
     /// Where the client's log went another way: epoch and end offset.
-    pub(crate) diverging: Option<(i32, i64)>,
+    pub diverging: Option<(i32, i64)>,
     /// The leader, for a client that asked elsewhere.
-    pub(crate) leader: Option<LeaderIdAndEpoch>,
+    pub leader: Option<LeaderIdAndEpoch>,
     /// Whole batches.
-    pub(crate) records: Vec<Bytes>,
+    pub records: Vec<Bytes>,
 }
 
 impl FetchedPartition {
     /// An answer without records.
-    pub(crate) fn failed(index: i32, error: ErrorCode) -> Self {
+    pub fn failed(index: i32, error: ErrorCode) -> Self {
         Self {
             index,
             error,
@@ -69,14 +69,14 @@ impl FetchedPartition {
     }
 
     /// Bytes of all records.
-    pub(crate) fn records_len(&self) -> usize {
+    pub fn records_len(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
     }
 }
 
 impl FetchResponse {
     /// Encodes it for versions 4 to 18.
-    pub(crate) fn encode(self, header: Header) -> Result<Frame, EncodeError> {
+    pub fn encode(self, header: Header) -> Result<Frame, EncodeError> {
         let version = header.version;
         let flexible = version >= FLEXIBLE_FROM;
         let partitions: usize = self.topics.iter().map(|t| t.partitions.len()).sum();

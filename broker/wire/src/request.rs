@@ -18,13 +18,13 @@ pub(crate) const MAX_PLAIN_REQUEST: usize = 4 << 20;
 
 /// One kind of request, with the versions that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Served {
+pub struct Served {
     /// The kind.
-    pub(crate) api: RequestKind,
+    pub api: RequestKind,
     /// The first version served.
-    pub(crate) min: i16,
+    pub min: i16,
     /// The last version served.
-    pub(crate) max: i16,
+    pub max: i16,
     /// The first version with compact lengths and tagged fields.
     flexible_from: i16,
 }
@@ -33,20 +33,20 @@ macro_rules! served {
     ($($api:ident($type:ty) = $key:literal, $min:literal..=$max:literal, flexible $flexible:literal;)*) => {
         /// The kinds of requests that are served, by Kafka's names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub(crate) enum RequestKind { $($api = $key,)* }
+        pub enum RequestKind { $(#[doc = concat!("`", stringify!($api), "`.")] $api = $key,)* }
 
         /// A request, decoded.
         #[derive(Debug)]
-        pub(crate) enum Request { $($api($type),)* }
+        pub enum Request { $(#[doc = concat!("`", stringify!($api), "`.")] $api($type),)* }
 
         /// Everything that is served.
-        pub(crate) const SERVED: &[Served] = &[
+        pub const SERVED: &[Served] = &[
             $(Served { api: RequestKind::$api, min: $min, max: $max, flexible_from: $flexible },)*
         ];
 
         impl RequestKind {
             /// Kafka's name.
-            pub(crate) fn name(self) -> &'static str {
+            pub fn name(self) -> &'static str {
                 match self { $(Self::$api => stringify!($api),)* }
             }
         }
@@ -54,7 +54,7 @@ macro_rules! served {
         impl Request {
             /// Memory that the request takes once it is decoded, for the one kind that may wait for long. Lets go of
             /// what is not looked at: sessions' partitions, as there are no sessions, and tags that are not known.
-            pub(crate) fn compact(&mut self) -> Option<usize> {
+            pub fn compact(&mut self) -> Option<usize> {
                 let Self::Fetch(request) = self else { return None };
                 request.forgotten_topics_data = Vec::new();
                 request.unknown_tagged_fields = Default::default();
@@ -98,18 +98,18 @@ served! {
 
 /// What stands before every request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Header {
+pub struct Header {
     /// The kind of request.
-    pub(crate) api: RequestKind,
+    pub api: RequestKind,
     /// Its version.
-    pub(crate) version: i16,
+    pub version: i16,
     /// What the response repeats.
-    pub(crate) correlation_id: i32,
+    pub correlation_id: i32,
 }
 
 /// Why a frame is not a request that can be answered.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum WireError {
+pub enum WireError {
     /// The kind of request is not served.
     #[error("request kind {0} is not served")]
     UnknownApi(i16),
@@ -135,7 +135,7 @@ impl RequestKind {
     }
 
     /// Its place in [`SERVED`].
-    pub(crate) fn index(self) -> usize {
+    pub fn index(self) -> usize {
         // A handful of entries, all of which are in the table by construction.
         SERVED.iter().position(|s| s.api == self).unwrap_or(0)
     }
@@ -185,7 +185,7 @@ fn limits(frame: &Bytes) -> DecodeLimits {
 
 impl Request {
     /// Decodes a frame, without its length. What it holds of the frame are slices.
-    pub(crate) fn decode(frame: Bytes) -> Result<(Header, Self), WireError> {
+    pub fn decode(frame: Bytes) -> Result<(Header, Self), WireError> {
         let len = frame.len();
         let limits = limits(&frame);
         let mut d = Decoder::new(frame, limits)?;

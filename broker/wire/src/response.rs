@@ -6,18 +6,18 @@ use kafka_wire_core::{ApiVersion, EncodeError, KafkaEncode};
 
 /// A whole response: length, header and body. Its chunks are written one after the other.
 #[derive(Clone, Debug)]
-pub(crate) struct Frame {
+pub struct Frame {
     chunks: Vec<Bytes>,
 }
 
 impl Frame {
     /// Encodes a response to the request with that header.
-    pub(crate) fn encode<R: KafkaEncode>(header: Header, response: &R) -> Result<Self, EncodeError> {
+    pub fn encode<R: KafkaEncode>(header: Header, response: &R) -> Result<Self, EncodeError> {
         Self::encode_as(header, header.version, response)
     }
 
     /// As [`Self::encode`], in another version than the request's.
-    pub(crate) fn encode_as<R: KafkaEncode>(header: Header, version: i16, response: &R) -> Result<Self, EncodeError> {
+    pub fn encode_as<R: KafkaEncode>(header: Header, version: i16, response: &R) -> Result<Self, EncodeError> {
         let version = ApiVersion::new(version);
         let mut builder = Builder::new(header, response.encoded_len(version)?);
         response.encode(&mut kafka_wire_core::Encoder::new(&mut builder.own), version)?;
@@ -25,7 +25,7 @@ impl Frame {
     }
 
     /// The chunks in order.
-    pub(crate) fn into_chunks(self) -> Vec<Bytes> {
+    pub fn into_chunks(self) -> Vec<Bytes> {
         self.chunks
     }
 }

@@ -443,7 +443,7 @@ mod tests {
             default_min_insync_replicas: 1,
         };
         let entry = |i, bytes| {
-            let batch = super::super::types::Batch(vec![command(bytes)]);
+            let batch = crate::types::Batch(vec![command(bytes)]);
             Entry { log_id: id(i), payload: EntryPayload::Normal(batch) }
         };
         let large =

@@ -14,31 +14,31 @@ const FREE_PARTITIONS: usize = 1024;
 
 /// Kafka's `ProduceRequest`.
 #[derive(Debug)]
-pub(crate) struct ProduceRequest {
+pub struct ProduceRequest {
     /// The transaction's id, if the producer is transactional.
-    pub(crate) transactional_id: Option<StrBytes>,
+    pub transactional_id: Option<StrBytes>,
     /// -1 for all in-sync replicas, 0 for none, 1 for the leader; unchecked.
-    pub(crate) acks: i16,
+    pub acks: i16,
     /// How long to wait for the acknowledgement, in milliseconds.
-    pub(crate) timeout_ms: i32,
+    pub timeout_ms: i32,
     /// The data.
-    pub(crate) topics: Vec<ProduceTopic>,
+    pub topics: Vec<ProduceTopic>,
     /// Bytes of the frame that the records are slices of.
-    pub(crate) frame_len: usize,
+    pub frame_len: usize,
 }
 
 /// One topic's part.
 #[derive(Debug)]
-pub(crate) struct ProduceTopic {
+pub struct ProduceTopic {
     /// Which.
-    pub(crate) topic: TopicRef,
+    pub topic: TopicRef,
     /// Partition indexes with their records, which should be one batch each.
-    pub(crate) partitions: Vec<(i32, Option<Bytes>)>,
+    pub partitions: Vec<(i32, Option<Bytes>)>,
 }
 
 /// A topic as a request names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TopicRef {
+pub enum TopicRef {
     /// By name.
     Name(StrBytes),
     /// By id (KIP-516).

@@ -1,6 +1,6 @@
 use super::*;
-use crate::controller::link::{CallError, Link};
-use crate::controller::proto;
+use crate::link::{CallError, Link};
+use crate::proto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::controller::link::{CallError, Link};
+use crate::link::{CallError, Link};
 
 /// Starts three brokers in that order, each once the one before has a `gap` behind it.
 async fn starts_in_order(order: [usize; 3], gap: Duration) {
