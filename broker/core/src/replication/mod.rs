@@ -23,4 +23,4 @@ pub use event::{
 };
 pub use isr::{IsrState, IsrView};
 pub use replica::Replica;
-pub use status::{Role, Status};
+pub use status::{Readable, Role, Status};

@@ -8,7 +8,7 @@ use super::follower::Follower;
 use super::isr::IsrView;
 use super::leader::Leader;
 use super::log::Log;
-use super::status::{Role as RoleName, Status};
+use super::status::{Readable, Role as RoleName, Status};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -223,8 +223,15 @@ impl Replica {
         self.early.len() < MAX_EARLY || self.early.contains_key(&follower)
     }
 
-    /// What is committed, and may be read; `None` if this replica does not lead, or does not know yet what is
-    /// committed because its high watermark has not reached the start of its epoch.
+    /// What clients may read; `None` if this replica does not lead. What it has once known to be committed may be read
+    /// without a lease and before it knows more.
+    pub fn readable(&self, now: Instant) -> Option<Readable> {
+        let high_watermark = self.leadership(now).and_then(|_| self.high_watermark());
+        matches!(self.role, Role::Leader(_)).then_some(Readable { end: self.log.high_watermark, high_watermark })
+    }
+
+    /// All that is committed; `None` if this replica does not lead, or does not know yet because its high watermark has
+    /// not reached the start of its epoch.
     pub fn high_watermark(&self) -> Option<Offset> {
         match &self.role {
             Role::Leader(leader) => Some(self.log.high_watermark).filter(|hw| *hw >= leader.epoch_start),

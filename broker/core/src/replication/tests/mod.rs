@@ -7,4 +7,5 @@ mod hostile;
 mod isr_changes;
 mod leading;
 mod pushing;
+mod reading;
 mod retrying;
