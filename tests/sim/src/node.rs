@@ -153,7 +153,7 @@ impl Process {
 
     /// A partition's state as its replica wants it.
     pub(crate) fn state(&self, tp: TopicPartition) -> Option<PartitionState> {
-        let p = self.image.partition(tp)?;
+        let (topic, p) = (self.image.topics.get(&tp.topic)?, self.image.partition(tp)?);
         Some(PartitionState {
             leader: p.leader,
             leader_epoch: p.leader_epoch,
@@ -161,7 +161,8 @@ impl Process {
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
             elr: p.elr.clone(),
-            min_insync_replicas: self.image.topics.get(&tp.topic)?.min_insync_replicas,
+            min_insync_replicas: topic.min_insync_replicas,
+            older_producers: topic.older_producers,
         })
     }
 

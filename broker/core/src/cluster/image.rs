@@ -74,6 +74,10 @@ pub struct Topic {
     pub configs: OrdMap<Arc<str>, Arc<str>>,
     /// `min.insync.replicas`, resolved; see [`Partition::min_insync_replicas`] for what it means to a partition.
     pub min_insync_replicas: usize,
+    /// The first producer id that was not given out when the topic was created: producers below it may have numbered
+    /// what they wrote to a topic of the same name before it. A snapshot of a former version does not have it.
+    #[serde(default)]
+    pub older_producers: ProducerId,
 }
 
 /// The replica state of one partition. Changed only through the metadata log.

@@ -45,6 +45,7 @@ impl Image {
             partitions: self.replicas_of(new)?.into_iter().map(|replicas| self.first_state(replicas)).collect(),
             configs: new.configs.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
             min_insync_replicas: usize::try_from(min_insync_replicas).unwrap_or(1).max(1),
+            older_producers: self.next_producer_id,
         };
         for i in 0..topic.partitions.len() {
             let tp = TopicPartition { topic: new.id, partition: PartitionId(i as i32) };

@@ -1,6 +1,6 @@
 //! What can happen to a replica, and what it can want.
 
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
 use crate::producers::Producers;
 use crate::record::RecordBatch;
 use crate::time::Instant;
@@ -66,6 +66,8 @@ pub struct PartitionState {
     /// The topic's `min.insync.replicas`: with fewer in sync, nothing is committed. A partition with fewer replicas needs
     /// all of them.
     pub min_insync_replicas: usize,
+    /// Producers with ids below may be older than the topic.
+    pub older_producers: ProducerId,
 }
 
 /// Times and sizes that a replica goes by.

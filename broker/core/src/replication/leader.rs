@@ -23,6 +23,10 @@ const RETRY_ALTER: Duration = Duration::from_millis(50);
 /// a slow way here.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// The same for a producer that is unknown and may begin anywhere, in a partition's first leadership: the only refusals
+/// before that said that there is no such partition, and what they made late is on its way.
+const SETTLING_FIRST: Duration = Duration::from_millis(50);
+
 /// One leadership, from its start to its end.
 #[derive(Debug)]
 pub(super) struct Leader {
@@ -129,10 +133,13 @@ impl Leader {
         }
         let too_few = acks == Acks::All && self.isr.committed().len() < cx.min_insync();
         let log_start = cx.log.start;
-        let check = match cx.log.producers.check(batch.header()) {
+        let age = cx.now.since(self.since);
+        let settling_unknown = if self.epoch == LeaderEpoch(0) { SETTLING_FIRST } else { SETTLING };
+        let check = match cx.log.producers.check(batch.header(), cx.state.older_producers) {
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
             Check::Unknown => match self.gaps.why(batch.header()) {
                 Some(error) => return Err(error),
+                None if age < settling_unknown => return Err(ProduceError::NotLeader),
                 None => Check::New,
             },
             check => check,
@@ -158,8 +165,7 @@ impl Leader {
             // Clients take this error for a success, so it must be one.
             Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
             Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or_else(|| {
-                let settling = cx.now.since(self.since) < SETTLING;
-                if settling { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
+                if age < SETTLING { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
             })),
             Check::OldDuplicate { .. } => Err(ProduceError::OutOfOrderSequence),
             Check::Fenced => Err(ProduceError::InvalidProducerEpoch),

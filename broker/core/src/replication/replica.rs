@@ -9,7 +9,7 @@ use super::isr::IsrView;
 use super::leader::Leader;
 use super::log::Log;
 use super::status::{Readable, Role as RoleName, Status};
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
@@ -73,6 +73,7 @@ impl Replica {
             replicas: Vec::new(),
             elr: Vec::new(),
             min_insync_replicas: 1,
+            older_producers: ProducerId(0),
         };
         Self {
             me,
