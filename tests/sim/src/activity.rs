@@ -24,6 +24,8 @@ activities! {
     CrashInWrite,
     /// All processes died at once.
     CrashOfAll,
+    /// One did not come back at all from the last crash.
+    NeverReturned,
     /// A disk was replaced by an empty one.
     DiskLost,
     /// A process was stopped for a while.
@@ -76,6 +78,8 @@ activities! {
     Refused,
     /// A reader was given something.
     Read,
+    /// By a leader that could not say what else is committed.
+    ReadBelowKnown,
 }
 
 /// How often each happened.

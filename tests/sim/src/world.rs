@@ -77,6 +77,11 @@ pub struct World {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<TopicPartition>,
     pub(crate) min_insync: i32,
+    pub(crate) replication_factor: i16,
+    /// The producers are older than the topic.
+    pub(crate) old_producers: bool,
+    /// A broker that never comes back.
+    pub(crate) gone: Option<NodeId>,
     pub(crate) producers: Vec<Producer>,
     pub(crate) readers: Vec<Reader>,
     /// How often a producer that looks around has something to write. Where they write little, more elections and
@@ -125,6 +130,9 @@ impl World {
             controller: Controller::new(brokers, options.plant),
             partitions,
             min_insync,
+            replication_factor: [3, 3, 3, 3, 2, 1][rng.index(6)],
+            old_producers: rng.per_mille(300),
+            gone: None,
             producers,
             readers,
             writes_per_mille: [600, 600, 100][rng.index(3)],

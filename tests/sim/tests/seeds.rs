@@ -32,6 +32,7 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
+        Activity::ReadBelowKnown | Activity::NeverReturned => 20,
     }
 }
 
