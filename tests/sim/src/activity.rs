@@ -72,6 +72,8 @@ activities! {
     CatchUpRead,
     /// A batch was acknowledged.
     Acknowledged,
+    /// A batch was acknowledged that was on the leader's disk, with `acks=1`.
+    AcknowledgedByLeader,
     /// A batch was acknowledged that the producer had sent before.
     RetryAcknowledged,
     /// A producer was refused.

@@ -8,7 +8,7 @@ use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Acks, Command, Event, ProduceError, Replica, Ticket};
+use chronik_core::replication::{Command, Event, ProduceError, Replica, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::Op;
 use std::collections::BTreeMap;
@@ -158,10 +158,12 @@ impl World {
             self.answer(asked, Err(ProduceError::NotLeader));
             return;
         }
+        let acks = self.producers[asked.producer].acks();
+        let Some(process) = self.process(node, incarnation) else { return };
         process.last_ticket += 1;
         let ticket = Ticket(process.last_ticket);
         process.tickets.insert(ticket, asked);
-        process.inbox.push_back((tp, Event::Produce { ticket, batch, acks: Acks::All }));
+        process.inbox.push_back((tp, Event::Produce { ticket, batch, acks }));
         self.drain(node);
     }
 

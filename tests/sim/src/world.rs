@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Event, ProduceError, Produced, StreamId};
+use chronik_core::replication::{Acks, Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -115,10 +115,14 @@ impl World {
         let partitions = partitions(rng.within(1, 2) as i32);
         let nodes = (0..brokers).map(|id| Node::new(id, disk(rng.any()), rng.any())).collect();
         let per_partition = rng.within(1, 2);
-        let producers: Vec<Producer> = (0..partitions.len() as u64 * per_partition)
-            .map(|n| Producer::new(n as usize, partitions[n as usize % partitions.len()]))
+        let mut producers: Vec<Producer> = (0..partitions.len() as u64 * per_partition)
+            .map(|n| Producer::new(n as usize, partitions[n as usize % partitions.len()], Acks::All))
             .collect();
         let readers = partitions.iter().map(|tp| Reader::new(*tp)).collect();
+        if rng.per_mille(300) {
+            let acks = if rng.per_mille(700) { Acks::Leader } else { Acks::None };
+            producers.push(Producer::new(producers.len(), partitions[0], acks));
+        }
         let mut world = Self {
             now_us: 0,
             steps: 0,
