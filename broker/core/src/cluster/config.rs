@@ -107,7 +107,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         default: "1",
         broker_property: Some(MIN_INSYNC_REPLICAS),
         kind: ConfigKind::Int,
-        doc: "In-sync replicas without which nothing is committed; never more than the partition has replicas.",
+        doc: "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
         accepts: Accepts::Between(1, i32::MAX as i64),
     },
     fixed("retention.bytes", ConfigKind::Long, "-1", "Records are kept whatever space they take."),
