@@ -221,7 +221,7 @@ pub(super) fn changed(
         let Some(known) = config(&change.name) else {
             return Err(format!("config '{}' is not known, or cannot be changed", shortened(&change.name)));
         };
-        let own = || after.get(&*change.name).map_or_else(|| current(known), |own| own.to_string());
+        let own = || after.get(&*change.name).map_or_else(|| current(known), ToString::to_string);
         let list = |text: &str| text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
         let (ConfigOp::Append(text) | ConfigOp::Subtract(text) | ConfigOp::Set(text)) = &change.op else {
             after.remove(&*change.name);

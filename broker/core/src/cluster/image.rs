@@ -138,8 +138,8 @@ impl Image {
 
     /// What is wrong with this image, if anything: rules that no sequence of commands may break.
     pub fn valid(&self) -> Result<(), String> {
-        for (tp, topic, partition) in self.partitions() {
-            partition.valid(topic.min_insync_replicas).map_err(|e| format!("{tp}: {e}: {partition:?}"))?;
+        for (tp, _, partition) in self.partitions() {
+            partition.valid().map_err(|e| format!("{tp}: {e}: {partition:?}"))?;
             if let Some(fenced) = partition.isr.iter().find(|id| self.alive(**id).is_none()) {
                 return Err(format!("{tp}: broker {fenced} is fenced and in the ISR: {partition:?}"));
             }
@@ -179,7 +179,7 @@ impl Partition {
         self.min_insync_replicas(min_insync_replicas.max(2))
     }
 
-    fn valid(&self, min_insync_replicas: usize) -> Result<(), &'static str> {
+    fn valid(&self) -> Result<(), &'static str> {
         let repeats = |ids: &[BrokerId]| ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
         if self.replicas.is_empty() || repeats(&self.replicas) || repeats(&self.isr) || repeats(&self.elr) {
             return Err("no replicas, or one twice");
@@ -189,9 +189,6 @@ impl Partition {
         }
         if self.elr.iter().any(|id| self.isr.contains(id)) {
             return Err("in-sync and eligible at once");
-        }
-        if self.isr.len() >= self.enough_in_sync(min_insync_replicas) && !self.elr.is_empty() {
-            return Err("eligible replicas are kept though the ISR is large enough");
         }
         match self.leader {
             Some(leader) if !self.isr.contains(&leader) => Err("the leader is not in sync"),

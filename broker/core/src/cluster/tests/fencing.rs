@@ -174,6 +174,24 @@ fn a_minimum_above_the_number_of_replicas_is_that_number() {
 }
 
 #[test]
+fn a_minimum_that_is_lowered_counts_once_the_leader_has_asked_for_its_isr() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 3);
+    cluster.fence(2);
+    cluster.expect(Some(0), &[0, 1], &[2]);
+    let lower =
+        config::ConfigChange { name: config::MIN_INSYNC_REPLICAS.into(), op: config::ConfigOp::Set("2".into()) };
+    cluster.accepted(&MetadataCommand::AlterConfigs {
+        resource: config::ConfigResource::Topic(TopicId(uuid(1))),
+        replace: false,
+        changes: vec![lower],
+    });
+    cluster.expect(Some(0), &[0, 1], &[2]);
+    cluster.alter(1, &[0, 1]);
+    cluster.expect(Some(0), &[0, 1], &[]);
+}
+
+#[test]
 fn a_restarted_leader_never_resumes_its_leadership() {
     let mut cluster = Cluster::alive(3);
     cluster.topic(1, &[0, 1, 2], 2);
