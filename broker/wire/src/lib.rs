@@ -8,6 +8,7 @@ pub mod errors;
 mod fetch;
 pub mod messages;
 mod produce;
+pub mod records;
 mod request;
 mod response;
 #[cfg(test)]
