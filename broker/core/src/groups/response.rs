@@ -78,7 +78,7 @@ pub enum Response {
     /// To DescribeGroup. A group that does not exist is an error from version 6 on, and dead before.
     DescribeGroup(Result<DescribedGroup, GroupError>),
     /// To ListGroups.
-    ListGroups(Vec<ListedGroup>),
+    ListGroups(Result<Vec<ListedGroup>, GroupError>),
     /// To DeleteGroup.
     DeleteGroup(Result<(), GroupError>),
     /// To OffsetDelete: of the group, or of each partition in the request's order.
