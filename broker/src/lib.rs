@@ -4,6 +4,7 @@ mod announce;
 mod api;
 pub mod cli;
 pub mod config;
+pub mod coordinators;
 mod damage;
 pub mod health;
 mod identity;

@@ -7,6 +7,7 @@
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
+use crate::coordinators::is_internal;
 use crate::partitions::Hold;
 use bytes::Bytes;
 use chronik_core::cluster::Topic;
@@ -117,6 +118,7 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
             Some(_) if transactional => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
             Some(acks) => topic
                 .map_err(Refusal::from)
+                .and_then(writable)
                 .and_then(|topic| Ok((topic, find_partition(topic, begun.index)?)))
                 .and_then(|(topic, partition)| {
                     let batch = admit(batch, header.version, max_bytes(topic, handlers))?;
@@ -136,6 +138,17 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
         })
         .collect();
     Begun { topics, deadline }
+}
+
+/// What the broker keeps in topics of its own, it alone writes.
+fn writable(topic: &Topic) -> Result<&Topic, Refusal> {
+    if is_internal(&topic.name) {
+        return Err(Refusal::because(
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            "an internal topic takes no client's records",
+        ));
+    }
+    Ok(topic)
 }
 
 /// A batch that is kept in memory would keep its whole frame there: a small part of one is copied out of it.

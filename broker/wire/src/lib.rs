@@ -17,7 +17,7 @@ mod second_opinion;
 pub use errors::ErrorCode;
 pub use fetch::{FetchResponse, FetchedPartition, FetchedTopic};
 pub use produce::{ProduceRequest, TopicRef};
-pub use request::{Header, Request, RequestKind, SERVED, WireError};
+pub use request::{Decoded, Header, Request, RequestKind, SERVED, WireError};
 pub use response::Frame;
 
 /// A message that can be encoded.

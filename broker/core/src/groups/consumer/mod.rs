@@ -45,12 +45,7 @@ impl ConsumerGroup {
     pub(super) fn metadata(&mut self, _group: &Arc<str>, _step: &mut Step<'_>) {}
 
     /// Whether that member may commit offsets with that epoch (both as the request has them).
-    pub(super) fn may_commit(
-        &self,
-        _member: &str,
-        _instance: Option<&str>,
-        _epoch: i32,
-    ) -> Result<(), GroupError> {
+    pub(super) fn may_commit(&self, _member: &str, _instance: Option<&str>, _epoch: i32) -> Result<(), GroupError> {
         Err(GroupError::UnknownMemberId)
     }
 
