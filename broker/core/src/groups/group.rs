@@ -5,7 +5,9 @@ use super::consumer::ConsumerGroup;
 use super::event::Config;
 use super::offsets::Offsets;
 use super::record::{RecordKey, RecordValue};
+use super::response::ListedGroup;
 use super::step::Step;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A group.
@@ -30,8 +32,8 @@ pub(super) enum GroupKind {
 
 impl Group {
     /// A group without members and offsets.
-    pub(super) fn empty() -> Self {
-        Self { kind: GroupKind::Classic(Box::default()), offsets: Offsets::default(), written: None }
+    pub(super) fn empty(id: &Arc<str>) -> Self {
+        Self { kind: GroupKind::Classic(Box::new(ClassicGroup::new(id))), offsets: Offsets::default(), written: None }
     }
 }
 
@@ -45,13 +47,13 @@ impl Group {
             (RecordKey::OffsetCommit { topic, partition, .. }, _) => {
                 self.offsets.remove(&topic, partition);
             }
-            (RecordKey::GroupMetadata(_), Some(RecordValue::GroupMetadata(value))) => {
-                self.kind = GroupKind::Classic(Box::new(ClassicGroup::load(value)));
+            (RecordKey::GroupMetadata(id), Some(RecordValue::GroupMetadata(value))) => {
+                self.kind = GroupKind::Classic(Box::new(ClassicGroup::load(&id, value)));
             }
-            (RecordKey::GroupMetadata(_), _) => {
+            (RecordKey::GroupMetadata(id), _) => {
                 // The tombstone of a group that was converted stands before the records of what it became.
                 if let GroupKind::Classic(classic) = &mut self.kind {
-                    **classic = ClassicGroup::default();
+                    **classic = ClassicGroup::new(&id);
                 }
             }
             (key, value) => {
@@ -60,9 +62,10 @@ impl Group {
                 }
                 if let GroupKind::Consumer(consumer) = &mut self.kind {
                     let gone = value.is_none() && matches!(key, RecordKey::ConsumerGroupMetadata(_));
+                    let id = key.group().clone();
                     consumer.load(key, value);
                     if gone {
-                        self.kind = GroupKind::Classic(Box::default());
+                        self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(&id)));
                     }
                 }
             }
@@ -71,14 +74,11 @@ impl Group {
 
     /// Whether the group is nothing but its name, as after its tombstones.
     pub(super) fn is_nothing(&self) -> bool {
-        self.offsets.is_empty() && matches!(&self.kind, GroupKind::Classic(classic) if classic.is_nothing())
-    }
-
-    /// Notes the append that the step has written records of this group to.
-    pub(super) fn touched(&mut self, step: &mut Step<'_>) {
-        if let Some(number) = step.take_touched() {
-            self.written = Some(number);
-        }
+        self.offsets.is_empty()
+            && match &self.kind {
+                GroupKind::Classic(classic) => classic.is_nothing(),
+                GroupKind::Consumer(consumer) => consumer.is_nothing(),
+            }
     }
 
     /// How long a session lasts at least after a stall: about the interval between two heartbeats.
@@ -86,6 +86,73 @@ impl Group {
         match &self.kind {
             GroupKind::Classic(classic) => classic.heartbeat_interval(member),
             GroupKind::Consumer(_) => config.consumer_heartbeat_interval,
+        }
+    }
+}
+
+/// Requests that do not depend on the protocol, or refuse the other one.
+impl Group {
+    /// Whether the group has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.is_empty(),
+            GroupKind::Consumer(consumer) => consumer.is_empty(),
+        }
+    }
+
+    /// Whether a member is subscribed to the topic.
+    pub(super) fn subscribes(&self, topic: &str) -> bool {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.subscribes(topic),
+            GroupKind::Consumer(consumer) => consumer.subscribes(topic),
+        }
+    }
+
+    /// Kafka's name of its state.
+    pub(super) fn state_name(&self) -> &'static str {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.state_name(),
+            GroupKind::Consumer(consumer) => consumer.state(),
+        }
+    }
+
+    /// The group in a list.
+    pub(super) fn listed(&self, id: &Arc<str>) -> ListedGroup {
+        let (protocol_type, group_type) = match &self.kind {
+            GroupKind::Classic(classic) => (classic.protocol_type(), "Classic"),
+            GroupKind::Consumer(_) => (Arc::from("consumer"), "Consumer"),
+        };
+        ListedGroup { group: id.clone(), protocol_type, state: self.state_name(), group_type }
+    }
+
+    /// Writes tombstones for all that is written of the group and its offsets.
+    pub(super) fn delete(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        self.delete_offsets(id, |_, _, _| true, step);
+        match &mut self.kind {
+            GroupKind::Classic(classic) => classic.delete(step),
+            GroupKind::Consumer(consumer) => consumer.delete(id, step),
+        }
+    }
+
+    /// An empty group may change its protocol: its members' records go, its offsets stay.
+    pub(super) fn become_classic(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        if let GroupKind::Consumer(consumer) = &mut self.kind
+            && consumer.is_empty()
+        {
+            consumer.delete(id, step);
+            self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(id)));
+        }
+    }
+
+    /// An empty group may change its protocol: its members' records go, its offsets stay.
+    pub(super) fn become_consumer(&mut self, step: &mut Step<'_>) {
+        if let GroupKind::Classic(classic) = &mut self.kind
+            && classic.is_empty()
+        {
+            if classic.record().is_some() {
+                classic.delete(step);
+            }
+            self.kind = GroupKind::Consumer(Box::default());
         }
     }
 }

@@ -7,15 +7,19 @@
 mod classic;
 mod consumer;
 pub mod event;
+mod expiry;
 mod group;
 mod offsets;
 pub mod record;
 mod refusal;
 mod replies;
 pub mod request;
+mod requests;
 pub mod response;
 mod shard;
 mod step;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use event::{Command, Config, Event, Now, Ticket};

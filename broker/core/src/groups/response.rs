@@ -71,7 +71,8 @@ pub enum Response {
     Heartbeat(Result<(), GroupError>),
     /// To LeaveGroup: of the group, or of each member in the request's order.
     LeaveGroup(Result<Vec<Result<(), GroupError>>, GroupError>),
-    /// To OffsetCommit: of each offset in the request's order.
+    /// To OffsetCommit: of each offset in the request's order. `GroupIdNotFound` is `ILLEGAL_GENERATION` before
+    /// version 9.
     OffsetCommit(Vec<Result<(), GroupError>>),
     /// To OffsetFetch.
     OffsetFetch(Result<Vec<FetchedTopic>, GroupError>),
@@ -195,7 +196,7 @@ pub struct ListedGroup {
     pub protocol_type: Arc<str>,
     /// Kafka's name of its state.
     pub state: &'static str,
-    /// Kafka's name of its type: `classic` or `consumer`.
+    /// Kafka's name of its type: `Classic` or `Consumer`.
     pub group_type: &'static str,
 }
 

@@ -6,7 +6,8 @@ use super::record::GroupRecord;
 use super::refusal::refuse;
 use super::replies::Replies;
 use super::request::{Client, Request};
-use super::response::GroupError;
+use super::requests::{absent, creates_group, list, needs_group_id};
+use super::response::{GroupError, Response};
 use super::step::Step;
 use super::timers::{Timer, Timers};
 use crate::cluster::Image;
@@ -88,7 +89,7 @@ impl Shard {
     fn load(&mut self, record: GroupRecord) {
         let GroupRecord { key, value } = record;
         let id = key.group().clone();
-        let group = self.groups.entry(id.clone()).or_insert_with(Group::empty);
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
         group.load(key, value);
         if group.is_nothing() {
             self.groups.remove(&id);
@@ -97,17 +98,32 @@ impl Shard {
 
     fn finish_loading(&mut self, now: Now, out: &mut Vec<Command>) {
         self.loaded = true;
-        let (groups, mut step) = self.parts(now, out);
-        for (id, group) in groups.iter_mut() {
+        let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
+        self.timers.set(Timer::Expiry, now.monotonic + interval);
+        self.each_group(now, out, |id, group, step| {
             match &mut group.kind {
-                GroupKind::Classic(classic) => classic.loaded(id, &mut step),
-                GroupKind::Consumer(consumer) => consumer.loaded(id, &mut step),
+                GroupKind::Classic(classic) => classic.loaded(step),
+                GroupKind::Consumer(consumer) => consumer.loaded(id, step),
             }
-            group.touched(&mut step);
-            step.flush_large();
-        }
-        let interval = step.config.offsets_check_interval;
-        step.set_timer(Timer::Expiry, interval);
+            group.forget_deleted_topics(id, step);
+        });
+    }
+
+    /// Takes a step with each group; what is nothing any more is dropped.
+    fn each_group(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Command>,
+        mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
+    ) {
+        let (groups, mut step) = self.parts(now, out);
+        groups.retain(|id, group| {
+            step.enter(group.written);
+            with(id, group, &mut step);
+            group.written = step.written();
+            step.cut();
+            !group.is_nothing()
+        });
         step.finish();
     }
 }
@@ -123,13 +139,33 @@ impl Shard {
         random: u128,
         out: &mut Vec<Command>,
     ) {
-        let full = self.groups.len() >= self.config.max_groups;
+        let max_groups = self.config.max_groups;
         let (groups, mut step) = self.parts(now, out);
         let Some(id) = request.group().cloned() else {
-            return step.reply(ticket, refuse(&request, GroupError::InvalidRequest));
+            let answer = Response::ListGroups(Ok(list(groups, &request)));
+            let last = step.last_append();
+            return step.reply_after(last, ticket, answer);
         };
-        let _ = (full, client, random, groups, id);
-        step.reply(ticket, refuse(&request, GroupError::UnsupportedVersion));
+        if id.is_empty() && needs_group_id(&request) {
+            return step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+        }
+        let known = groups.contains_key(&id);
+        if !known && !creates_group(&request) {
+            // What is told of a group that was deleted waits for its tombstones.
+            let last = step.last_append();
+            return step.reply_after(last, ticket, absent(&request));
+        }
+        if !known && groups.len() >= max_groups {
+            return step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+        }
+        let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
+        step.enter(group.written);
+        let deleted = matches!(request, Request::DeleteGroup(_)) && group.is_empty();
+        group.request(&id, request, client, random, ticket, &mut step);
+        group.written = step.written();
+        if deleted || group.is_nothing() {
+            groups.remove(&id);
+        }
         step.finish();
     }
 }
@@ -137,19 +173,22 @@ impl Shard {
 /// Time, and the cluster's metadata.
 impl Shard {
     fn metadata(&mut self, now: Now, image: Image, out: &mut Vec<Command>) {
-        self.image = Some(image);
+        let former = self.image.replace(image);
         if !self.loaded {
             return;
         }
-        let (groups, mut step) = self.parts(now, out);
-        for (id, group) in groups.iter_mut() {
-            if let GroupKind::Consumer(consumer) = &mut group.kind {
-                consumer.metadata(id, &mut step);
+        let deleted = match (&former, &self.image) {
+            (Some(former), Some(image)) => topics_deleted(former, image),
+            _ => false,
+        };
+        self.each_group(now, out, |id, group, step| {
+            if deleted {
+                group.forget_deleted_topics(id, step);
             }
-            group.touched(&mut step);
-            step.flush_large();
-        }
-        step.finish();
+            if let GroupKind::Consumer(consumer) = &mut group.kind {
+                consumer.metadata(id, step);
+            }
+        });
     }
 
     fn after_stall(&mut self, now: Now) {
@@ -162,17 +201,41 @@ impl Shard {
     }
 
     fn fire(&mut self, now: Now, out: &mut Vec<Command>) {
-        let (groups, mut step) = self.parts(now, out);
-        while let Some(timer) = step.timers.pop(now.monotonic) {
-            let Some(id) = timer.group() else { continue };
-            let Some(group) = groups.get_mut(id) else { continue };
+        while let Some(timer) = self.timers.pop(now.monotonic) {
+            let Some(id) = timer.group().cloned() else {
+                self.expire(now, out);
+                continue;
+            };
+            let (groups, mut step) = self.parts(now, out);
+            let Some(group) = groups.get_mut(&id) else { continue };
+            step.enter(group.written);
             match &mut group.kind {
                 GroupKind::Classic(classic) => classic.timer(&timer, &mut step),
                 GroupKind::Consumer(consumer) => consumer.timer(&timer, &mut step),
             }
-            group.touched(&mut step);
-            step.flush_large();
+            group.written = step.written();
+            if group.is_nothing() {
+                groups.remove(&id);
+            }
+            step.finish();
         }
-        step.finish();
     }
+
+    fn expire(&mut self, now: Now, out: &mut Vec<Command>) {
+        self.each_group(now, out, |id, group, step| group.expire(id, step));
+        let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
+        self.timers.set(Timer::Expiry, now.monotonic + interval);
+    }
+
+    /// Committed offsets, for metrics: group, topic, partition, offset.
+    pub fn committed_offsets(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, i32, i64)> {
+        self.groups.iter().flat_map(|(id, group)| {
+            group.offsets.iter().map(move |(topic, partition, value)| (id, topic, partition, value.offset))
+        })
+    }
+}
+
+/// Whether a topic of the former image is not in the new one.
+fn topics_deleted(former: &Image, image: &Image) -> bool {
+    former.topics.diff(&image.topics).any(|change| matches!(change, imbl::ordmap::DiffItem::Remove(..)))
 }

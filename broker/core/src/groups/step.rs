@@ -21,12 +21,14 @@ pub(super) struct Step<'a> {
     replies: &'a mut Replies,
     out: &'a mut Vec<Command>,
     records: Vec<GroupRecord>,
-    /// Whether something was written since this was last asked.
-    touched: bool,
+    /// About the bytes of `records`.
+    bytes: usize,
+    /// The last append with a record of the group whose turn it is.
+    written: Option<u64>,
 }
 
-/// A sweep over many groups is cut into appends of about so many records, each well within a batch.
-const RECORDS_PER_APPEND: usize = 500;
+/// Appends that are cut have about so many bytes, well within a batch.
+const BYTES_PER_APPEND: usize = 500_000;
 
 impl<'a> Step<'a> {
     pub(super) fn new(
@@ -37,24 +39,37 @@ impl<'a> Step<'a> {
         replies: &'a mut Replies,
         out: &'a mut Vec<Command>,
     ) -> Self {
-        Self { now, config, image, timers, replies, out, records: Vec::new(), touched: false }
+        Self { now, config, image, timers, replies, out, records: Vec::new(), bytes: 0, written: None }
     }
 
-    /// Writes a value. All records of one step are one append.
+    /// Begins with another group; `written` is the last append with a record of it.
+    pub(super) fn enter(&mut self, written: Option<u64>) {
+        self.written = written;
+    }
+
+    /// The last append with a record of the group whose turn it is.
+    pub(super) fn written(&self) -> Option<u64> {
+        self.written
+    }
+
+    /// Writes a value. All records of one step are one append, unless it is [cut](Self::cut).
     pub(super) fn write(&mut self, key: RecordKey, value: RecordValue) {
-        self.touched = true;
-        self.records.push(GroupRecord { key, value: Some(value) });
+        self.push(GroupRecord { key, value: Some(value) });
     }
 
     /// Writes a tombstone.
     pub(super) fn delete(&mut self, key: RecordKey) {
-        self.touched = true;
-        self.records.push(GroupRecord { key, value: None });
+        self.push(GroupRecord { key, value: None });
     }
 
-    /// The number of the append that what was written since the last call is part of.
-    pub(super) fn take_touched(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.touched).then(|| self.replies.next_append())
+    fn push(&mut self, record: GroupRecord) {
+        let metadata = match &record.value {
+            Some(RecordValue::OffsetCommit(value)) => value.metadata.len(),
+            _ => 0,
+        };
+        self.bytes += RECORD_BYTES + record.key.group().len() + metadata;
+        self.written = Some(self.replies.next_append());
+        self.records.push(record);
     }
 
     /// Answers at once: for what tells of no change (refusals, heartbeats).
@@ -62,13 +77,9 @@ impl<'a> Step<'a> {
         self.out.push(Command::Reply { ticket, response });
     }
 
-    /// Answers when the records that this step has written are committed; at once if it has written none.
-    pub(super) fn reply_committed(&mut self, ticket: Ticket, response: Response) {
-        if self.records.is_empty() {
-            self.reply(ticket, response);
-        } else {
-            self.replies.wait(self.replies.next_append(), ticket, response, self.out);
-        }
+    /// Answers when all that has been written of this group is committed; at once if it is.
+    pub(super) fn reply_settled(&mut self, ticket: Ticket, response: Response) {
+        self.reply_after(self.written, ticket, response);
     }
 
     /// Answers when that append is committed; at once if it is, or there is none.
@@ -89,9 +100,9 @@ impl<'a> Step<'a> {
         self.timers.set(timer, self.now.monotonic + after);
     }
 
-    /// Between the groups of a sweep: appends what was written if that is much.
-    pub(super) fn flush_large(&mut self) {
-        if self.records.len() >= RECORDS_PER_APPEND {
+    /// Cuts the append here if it has become large: what follows need not be written together with it.
+    pub(super) fn cut(&mut self) {
+        if self.bytes >= BYTES_PER_APPEND {
             self.flush();
         }
     }
@@ -105,7 +116,11 @@ impl<'a> Step<'a> {
         if !self.records.is_empty() {
             let number = self.replies.next_append();
             self.replies.appended();
+            self.bytes = 0;
             self.out.push(Command::Append { number, records: std::mem::take(&mut self.records) });
         }
     }
 }
+
+/// About the bytes of a small record: topic, numbers, and the batch's own.
+const RECORD_BYTES: usize = 300;

@@ -16,6 +16,7 @@ pub(super) enum Timer {
     Sync(Arc<str>),
     /// A member that was given an id must have joined with it before.
     Pending(Arc<str>, Arc<str>),
+    #[expect(dead_code, reason = "consumer groups set it")]
     /// A member of a consumer group must have given partitions back before.
     Rebalance(Arc<str>, Arc<str>),
     /// Offsets and groups are looked through for what has expired.
@@ -78,11 +79,6 @@ impl Timers {
         if let Some(deadline) = self.deadlines.remove(timer) {
             self.queue.remove(&(deadline.queued, timer.clone()));
         }
-    }
-
-    /// When a deadline is due, if it is set.
-    pub(super) fn due(&self, timer: &Timer) -> Option<Instant> {
-        self.deadlines.get(timer).map(|d| d.due)
     }
 
     /// Takes one deadline that has passed.

@@ -32,10 +32,10 @@ impl ConsumerGroup {
         step.reply(ticket, Response::ConsumerGroupHeartbeat(refused));
     }
 
-    /// ConsumerGroupDescribe; waits for `written`, the last append of this group.
-    pub(super) fn describe(&self, written: Option<u64>, ticket: Ticket, step: &mut Step<'_>) {
+    /// ConsumerGroupDescribe.
+    pub(super) fn describe(&self, _group: &Arc<str>, ticket: Ticket, step: &mut Step<'_>) {
         let refused = Err((GroupError::UnsupportedVersion, None));
-        step.reply_after(written, ticket, Response::ConsumerGroupDescribe(refused));
+        step.reply_settled(ticket, Response::ConsumerGroupDescribe(refused));
     }
 
     /// A deadline of this group has passed.
@@ -64,6 +64,11 @@ impl ConsumerGroup {
         true
     }
 
+    /// Whether it is nothing but its name: no record of it is written (or all are deleted), and it has no members.
+    pub(super) fn is_nothing(&self) -> bool {
+        true
+    }
+
     /// Kafka's name of its state.
     pub(super) fn state(&self) -> &'static str {
         "Empty"
@@ -71,7 +76,4 @@ impl ConsumerGroup {
 
     /// Writes tombstones for all records of this group (of which only an empty one is deleted).
     pub(super) fn delete(&mut self, _group: &Arc<str>, _step: &mut Step<'_>) {}
-
-    /// What a load of the group's records makes; for tests and comparisons.
-    pub(super) fn records(&self, _group: &Arc<str>, _into: &mut Vec<(RecordKey, RecordValue)>) {}
 }

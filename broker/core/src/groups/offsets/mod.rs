@@ -1,5 +1,9 @@
 //! What a group has committed.
 
+mod commit;
+mod delete;
+mod fetch;
+
 use super::record::OffsetCommitValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,5 +50,10 @@ impl Offsets {
     /// All, by topic.
     pub(super) fn topics(&self) -> &BTreeMap<Arc<str>, BTreeMap<i32, OffsetCommitValue>> {
         &self.topics
+    }
+
+    /// All: topic, partition, offset.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i32, &OffsetCommitValue)> {
+        self.topics.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |(p, value)| (topic, *p, value)))
     }
 }
