@@ -1,6 +1,5 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
-mod announce;
 mod api;
 pub mod cli;
 pub mod config;

@@ -1,7 +1,6 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
-use crate::announce;
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
@@ -57,9 +56,6 @@ struct Listeners {
 
 /// Runs the broker until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    if let Some(dir) = config.announcements.clone() {
-        tokio::spawn(announce::announce(dir, Arc::clone(&config.me().kafka.host)));
-    }
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {

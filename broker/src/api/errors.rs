@@ -73,6 +73,8 @@ impl Code for TopicError {
             TopicError::InvalidReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
             TopicError::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
             TopicError::InvalidConfig(_) => ErrorCode::INVALID_CONFIG,
+            TopicError::PolicyViolation(_) => ErrorCode::POLICY_VIOLATION,
+            TopicError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
             TopicError::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
         }
     }

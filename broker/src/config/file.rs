@@ -20,10 +20,6 @@ pub struct ServeFile {
     pub broker_id: NodeId,
     /// Where the broker keeps everything. Made if it is not there.
     pub data_dir: PathBuf,
-    /// A folder that the operator fills: at its start the broker says to the `url` in it which address it has, and
-    /// proves by the `token` in it who it is. Nothing is said where there is no `url`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub announcements: Option<PathBuf>,
     /// The addresses to bind.
     pub listen: ListenFile,
     /// Every initial broker of the cluster: the same list in every broker's file.
@@ -205,7 +201,6 @@ impl ServeFile {
         Self {
             broker_id: NodeId::Number(broker_id),
             data_dir,
-            announcements: None,
             listen,
             members,
             voters: None,

@@ -27,8 +27,6 @@ pub struct Config {
     pub id: BrokerId,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
-    /// The folder that says where to announce this broker's address, and with what.
-    pub announcements: Option<PathBuf>,
     /// The addresses that it binds.
     pub listen: Listen,
     /// Every initial broker of the cluster, this one among them.
@@ -192,7 +190,6 @@ impl Config {
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
-            announcements: file.announcements,
             listen: file.listen.into(),
             members,
             voters,

@@ -5,7 +5,7 @@ use crate::activity::{Activity, Counts};
 use crate::checker::Invariant;
 use crate::invariants::broken_by_entry;
 use crate::plant::{self, Plant};
-use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, Outcome};
+use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, MetadataVersion, Outcome};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 
@@ -51,7 +51,11 @@ impl Controller {
         let mut controller = Self { plant, ..Self::default() };
         let members = (0..brokers).map(|id| member(BrokerId(id))).collect();
         let cluster_id = chronik_core::ids::ClusterId(uuid::Uuid::from_u128(1));
-        let created = controller.apply(MetadataCommand::CreateCluster { cluster_id, members });
+        let created = controller.apply(MetadataCommand::CreateCluster {
+            cluster_id,
+            members,
+            metadata_version: MetadataVersion::LATEST,
+        });
         debug_assert!(created.is_ok(), "a new cluster can be created");
         controller
     }

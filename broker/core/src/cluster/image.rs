@@ -2,6 +2,8 @@
 //!
 //! Cloning is cheap (persistent maps): a reader takes a clone and has a consistent view for as long as it likes.
 
+use super::config::Configs;
+use super::features::{MetadataVersion, SupportedVersions};
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
     PartitionId, ProducerId, TopicId, TopicPartition,
@@ -25,6 +27,15 @@ pub struct Image {
     pub topic_ids: OrdMap<Arc<str>, TopicId>,
     /// The first producer id that no broker has been given yet.
     pub next_producer_id: ProducerId,
+    /// What may be written (see [`MetadataVersion`]).
+    #[serde(default)]
+    pub metadata_version: MetadataVersion,
+    /// Broker properties that were changed for all brokers while they ran, by Kafka's names.
+    #[serde(default)]
+    pub cluster_configs: Configs,
+    /// Broker properties that were changed for one broker alone.
+    #[serde(default)]
+    pub broker_configs: OrdMap<BrokerId, Configs>,
 }
 
 /// A member of the cluster.
@@ -50,6 +61,9 @@ pub struct Broker {
     pub replication: Endpoint,
     /// The failure domain it is in, if it said so.
     pub rack: Option<Arc<str>>,
+    /// The metadata versions that it speaks.
+    #[serde(default)]
+    pub versions: SupportedVersions,
 }
 
 /// A host name or address, and a port.
@@ -71,9 +85,13 @@ pub struct Topic {
     /// By partition index.
     pub partitions: Vector<Partition>,
     /// Configs that differ from the defaults, by Kafka's names.
-    pub configs: OrdMap<Arc<str>, Arc<str>>,
+    pub configs: Configs,
     /// `min.insync.replicas`, resolved.
     pub min_insync_replicas: usize,
+    /// `min.insync.replicas` as long as neither topic nor cluster say otherwise: that of the broker which asked for
+    /// the topic.
+    #[serde(default = "one")]
+    pub default_min_insync_replicas: usize,
 }
 
 /// The replica state of one partition. Changed only through the metadata log.
@@ -92,6 +110,10 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// Grows with every change of any field.
     pub partition_epoch: PartitionEpoch,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Image {

@@ -18,6 +18,7 @@ fn a_process_that_registers_again_keeps_its_epoch_and_stays_unfenced() {
         directory: DirectoryId(uuid(0)),
         incarnation: IncarnationId(uuid(9)),
         damaged: vec![],
+        versions: SupportedVersions::HERE,
     };
     let first = cluster.accepted(&command);
     cluster.unfence(0);
@@ -47,7 +48,11 @@ fn a_broker_beyond_the_initial_members_may_register() {
 #[test]
 fn nothing_is_accepted_before_the_cluster_exists_nor_is_it_created_twice() {
     let mut image = Image::default();
-    let create = MetadataCommand::CreateCluster { cluster_id: ClusterId(uuid(5)), members: vec![member(0)] };
+    let create = MetadataCommand::CreateCluster {
+        cluster_id: ClusterId(uuid(5)),
+        members: vec![member(0)],
+        metadata_version: MetadataVersion::LATEST,
+    };
     let delete = MetadataCommand::DeleteTopic { id: TopicId(uuid(1)) };
     assert_eq!(image.apply(MetadataOffset(1), &delete).0, Err(Refusal::NoCluster));
     assert_eq!(image.apply(MetadataOffset(2), &create).0, Ok(Answer::Done));
@@ -237,6 +242,7 @@ fn a_registration_that_is_asked_for_twice_takes_what_was_repaired_away_once() {
         directory: DirectoryId(uuid(0)),
         incarnation: IncarnationId(uuid(99)),
         damaged: vec![tp(1, 0)],
+        versions: SupportedVersions::HERE,
     };
     cluster.accepted(&command);
     cluster.unfence(0);

@@ -40,6 +40,7 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
             },
             incarnation: IncarnationId(uuid(n)),
             damaged: damaged.iter().map(|(topic, partition)| tp(*topic, *partition)).collect(),
+            versions: SupportedVersions::HERE,
         },
         Step::Fence(id) => MetadataCommand::Fence { id: BrokerId(*id), epoch: epoch(*id) },
         Step::Unfence(id) => MetadataCommand::Unfence { id: BrokerId(*id), epoch: epoch(*id) },
