@@ -7,7 +7,7 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, hostile, memory, returning, start_orders, stopped_leader,
+    Settings, bench, clients, crash_all, failover, groups, hostile, memory, returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -71,6 +71,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
     Clients,
+    /// Consumer groups of unmodified clients, and kill -9 of coordinators
+    Groups,
     /// What an idle broker takes, and one that brings back a follower
     Memory,
     /// Chronik beside Apache Kafka
@@ -100,6 +102,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
         Scenario::Leash { .. } => bail!("the leash is not a scenario"),
@@ -133,6 +136,7 @@ impl Scenario {
             Self::Returning => "returning",
             Self::Hostile(_) => "hostile",
             Self::Clients => "clients",
+            Self::Groups => "groups",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",
             Self::Leash { .. } => leash::SUBCOMMAND,

@@ -15,9 +15,6 @@ mod partitioner;
 mod shard;
 mod topic;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use client::limited;
 pub use handle::Coordinators;
 pub(crate) use handle::is_internal;
