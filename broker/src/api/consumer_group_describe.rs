@@ -1,9 +1,8 @@
 //! ConsumerGroupDescribe (KIP-848): consumer groups.
 
+use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{GROUP_OPERATIONS, NOT_ASKED, answer_of, group_id, nullable, wire};
-use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use super::groups::{Asker, GROUP_OPERATIONS, NOT_ASKED, TOGETHER, answer_of, group_id, nullable, wire};
 use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
@@ -13,40 +12,33 @@ use chronik_wire::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, StrBytes, consumer_group_describe as wire_types,
     message, wire_id,
 };
-use futures::future::join_all;
-use std::sync::Arc;
+use futures::stream::{self, StreamExt as _};
 
-pub(super) fn begin(
-    handlers: &Arc<Handlers>,
+pub(super) async fn handle(
+    handlers: &Handlers,
     header: Header,
-    context: &RequestContext,
-    request: &ConsumerGroupDescribeRequest,
-    hold: &Hold,
-) -> Reply {
-    let version = header.version;
+    asker: &Asker,
+    request: ConsumerGroupDescribeRequest,
+) -> ConsumerGroupDescribeResponse {
     let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
-    let groups: Vec<_> = request
-        .group_ids
-        .iter()
-        .map(|id| {
-            let asked = group_id(id).map(|group| {
-                handlers.coordinators.ask(id, context.client(), Request::ConsumerGroupDescribe(group), hold)
-            });
-            let (id, handlers) = (StrBytes::from(&**id), Arc::clone(handlers));
-            async move {
-                let described = match asked {
-                    Ok(asked) => {
-                        answer_of!(asked.await, ConsumerGroupDescribe).map_err(|error| (error, None)).flatten()
-                    }
-                    Err(error) => Err((error, None)),
-                };
-                let mut group = respond(version, &handlers.controller.image(), id, described);
-                group.authorized_operations = operations;
-                group
-            }
+    let groups = stream::iter(request.group_ids)
+        .map(|id| async move {
+            let described = match group_id(&id) {
+                Ok(group) => {
+                    let wanted = Request::ConsumerGroupDescribe(group);
+                    let asked = handlers.coordinators.ask(&id, &asker.client, wanted, &asker.hold);
+                    answer_of!(asked.await, ConsumerGroupDescribe).map_err(|error| (error, None)).flatten()
+                }
+                Err(error) => Err((error, None)),
+            };
+            let mut group = respond(header.version, &handlers.controller.image(), id, described);
+            group.authorized_operations = operations;
+            group
         })
-        .collect();
-    answer(header, async move { message!(ConsumerGroupDescribeResponse { groups: join_all(groups).await }) })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(ConsumerGroupDescribeResponse { groups: groups })
 }
 
 fn respond(

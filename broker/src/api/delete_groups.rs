@@ -1,35 +1,26 @@
 //! DeleteGroups: groups without members.
 
-use super::groups::{answer_of, code, group_id};
-use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use super::Handlers;
+use super::groups::{Asker, TOGETHER, answer_of, code, group_id};
 use chronik_core::groups::Request;
-use chronik_wire::Header;
-use chronik_wire::messages::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse, StrBytes, message};
-use futures::future::join_all;
+use chronik_wire::messages::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse, message};
+use futures::stream::{self, StreamExt as _};
 
-pub(super) fn begin(
-    handlers: &Handlers,
-    header: Header,
-    context: &RequestContext,
-    request: &DeleteGroupsRequest,
-    hold: &Hold,
-) -> Reply {
-    let results: Vec<_> = request
-        .groups_names
-        .iter()
-        .map(|id| {
-            let asked = group_id(id)
-                .map(|group| handlers.coordinators.ask(id, context.client(), Request::DeleteGroup(group), hold));
-            let id = StrBytes::from(&**id);
-            async move {
-                let deleted = match asked {
-                    Ok(asked) => answer_of!(asked.await, DeleteGroup).flatten(),
-                    Err(error) => Err(error),
-                };
-                message!(DeletableGroupResult { group_id: id, error_code: code(&deleted) })
-            }
+pub(super) async fn handle(handlers: &Handlers, asker: &Asker, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let results = stream::iter(request.groups_names)
+        .map(|id| async move {
+            let deleted = match group_id(&id) {
+                Ok(group) => {
+                    let wanted = Request::DeleteGroup(group);
+                    let asked = handlers.coordinators.ask(&id, &asker.client, wanted, &asker.hold);
+                    answer_of!(asked.await, DeleteGroup).flatten()
+                }
+                Err(error) => Err(error),
+            };
+            message!(DeletableGroupResult { group_id: id, error_code: code(&deleted) })
         })
-        .collect();
-    answer(header, async move { message!(DeleteGroupsResponse { results: join_all(results).await }) })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(DeleteGroupsResponse { results: results })
 }

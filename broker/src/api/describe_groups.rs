@@ -1,47 +1,44 @@
 //! DescribeGroups: classic groups.
 
+use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{GROUP_OPERATIONS, NOT_ASKED, answer_of, group_id, nullable, wire};
-use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use super::groups::{Asker, GROUP_OPERATIONS, NOT_ASKED, TOGETHER, answer_of, group_id, nullable, wire};
 use chronik_core::groups::response::DescribedGroup as Described;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
 use chronik_wire::messages::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember, StrBytes, message,
 };
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 
-pub(super) fn begin(
+pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
-    context: &RequestContext,
-    request: &DescribeGroupsRequest,
-    hold: &Hold,
-) -> Reply {
+    asker: &Asker,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
     let version = header.version;
-    let operations = version >= 3 && request.include_authorized_operations;
-    let groups: Vec<_> = request
-        .groups
-        .iter()
-        .map(|id| {
-            let asked = group_id(id)
-                .map(|group| handlers.coordinators.ask(id, context.client(), Request::DescribeGroup(group), hold));
-            let id = StrBytes::from(&**id);
-            async move {
-                let described = match asked {
-                    Ok(asked) => answer_of!(asked.await, DescribeGroup).flatten(),
-                    Err(error) => Err(error),
-                };
-                let mut described = respond(version, id, described);
-                if version >= 3 {
-                    described.authorized_operations = if operations { GROUP_OPERATIONS } else { NOT_ASKED };
+    let operations = if version >= 3 && request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
+    let groups = stream::iter(request.groups)
+        .map(|id| async move {
+            let described = match group_id(&id) {
+                Ok(group) => {
+                    let asked =
+                        handlers.coordinators.ask(&id, &asker.client, Request::DescribeGroup(group), &asker.hold);
+                    answer_of!(asked.await, DescribeGroup).flatten()
                 }
-                described
+                Err(error) => Err(error),
+            };
+            let mut described = respond(version, id, described);
+            if version >= 3 {
+                described.authorized_operations = operations;
             }
+            described
         })
-        .collect();
-    answer(header, async move { message!(DescribeGroupsResponse { groups: join_all(groups).await }) })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(DescribeGroupsResponse { groups: groups })
 }
 
 fn respond(version: i16, id: StrBytes, described: Result<Described, GroupError>) -> DescribedGroup {

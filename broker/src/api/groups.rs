@@ -2,11 +2,21 @@
 
 use super::errors::Code as _;
 use crate::coordinators::limited;
+use crate::partitions::Hold;
 use chronik_core::groups::request::MemberRef;
-use chronik_core::groups::{GroupError, Response};
+use chronik_core::groups::{Client, GroupError, Response};
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::StrBytes;
 use std::sync::Arc;
+
+/// Groups of one request that are asked about at the same time.
+pub(super) const TOGETHER: usize = 64;
+
+/// Who asks about several groups, and what the request's memory is counted against.
+pub(super) struct Asker {
+    pub(super) client: Client,
+    pub(super) hold: Hold,
+}
 
 /// What a client may do with a group when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that groups
 /// have (read, delete, describe).

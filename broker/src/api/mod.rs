@@ -41,6 +41,7 @@ use crate::server::budget::{Budget, Share};
 use chronik_quorum::ControllerHandle;
 use chronik_wire::{Encode, Frame, Header, Request};
 use futures::future::BoxFuture;
+use groups::Asker;
 use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
@@ -102,6 +103,7 @@ impl Handlers {
         hold: &Hold,
     ) -> Reply {
         let this = Arc::clone(self);
+        let asker = Asker { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
             Request::Produce(r) => produce::begin(this, header, r, hold),
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
@@ -124,13 +126,19 @@ impl Handlers {
             Request::Heartbeat(r) => heartbeat::begin(self, header, context, &r, hold),
             Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, hold),
             Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, hold),
-            Request::OffsetFetch(r) => offset_fetch::begin(self, header, context, r, hold),
-            Request::DescribeGroups(r) => describe_groups::begin(self, header, context, &r, hold),
+            Request::OffsetFetch(r) => {
+                answer(header, async move { offset_fetch::handle(&this, header, &asker, r).await })
+            }
+            Request::DescribeGroups(r) => {
+                answer(header, async move { describe_groups::handle(&this, header, &asker, r).await })
+            }
             Request::ListGroups(r) => list_groups::begin(self, header, context, &r, hold),
-            Request::DeleteGroups(r) => delete_groups::begin(self, header, context, &r, hold),
+            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &asker, r).await }),
             Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, hold),
             Request::ConsumerGroupHeartbeat(r) => consumer_group_heartbeat::begin(self, header, context, &r, hold),
-            Request::ConsumerGroupDescribe(r) => consumer_group_describe::begin(self, header, context, &r, hold),
+            Request::ConsumerGroupDescribe(r) => {
+                answer(header, async move { consumer_group_describe::handle(&this, header, &asker, r).await })
+            }
         }
     }
 

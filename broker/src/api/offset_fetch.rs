@@ -1,11 +1,10 @@
 //! OffsetFetch: of one group, or of several (version 8 and later).
 
+use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{answer_of, code, group_id, optional, wire};
+use super::groups::{Asker, TOGETHER, answer_of, code, group_id, optional, wire};
 use super::leaders::find_topic;
-use super::{Handlers, Reply, RequestContext, answer};
 use crate::coordinators::limited;
-use crate::partitions::Hold;
 use chronik_core::cluster::Image;
 use chronik_core::groups::response::FetchedOffset;
 use chronik_core::groups::{GroupError, Request};
@@ -15,7 +14,7 @@ use chronik_wire::messages::{
     OffsetFetchResponseTopics, StrBytes, Uuid, message, wire_id,
 };
 use chronik_wire::{ErrorCode, Header, TopicRef};
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use std::sync::Arc;
 
 /// The first version that asks for several groups.
@@ -26,80 +25,77 @@ const BY_ID: i16 = 10;
 /// Topics of one group: its name, and the partitions.
 type Topics = Vec<(Arc<str>, Vec<i32>)>;
 
-pub(super) fn begin(
-    handlers: &Arc<Handlers>,
+pub(super) async fn handle(
+    handlers: &Handlers,
     header: Header,
-    context: &RequestContext,
+    asker: &Asker,
     request: OffsetFetchRequest,
-    hold: &Hold,
-) -> Reply {
-    if header.version < BATCHED {
-        return begin_one(handlers, header, context, &request, hold);
+) -> OffsetFetchResponse {
+    let version = header.version;
+    if version < BATCHED {
+        return one(handlers, version, asker, &request).await;
     }
-    let image = handlers.controller.image();
-    let groups: Vec<_> = request
-        .groups
-        .iter()
-        .map(|group| begin_group(handlers, &image, header.version, context, group, request.require_stable, hold))
-        .collect();
-    answer(header, async move { message!(OffsetFetchResponse { groups: join_all(groups).await }) })
+    let require_stable = request.require_stable;
+    let groups = stream::iter(request.groups)
+        .map(|group| async move { one_of_several(handlers, version, asker, &group, require_stable).await })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(OffsetFetchResponse { groups: groups })
 }
 
 /// Versions that ask for one group.
-fn begin_one(
-    handlers: &Handlers,
-    header: Header,
-    context: &RequestContext,
-    request: &OffsetFetchRequest,
-    hold: &Hold,
-) -> Reply {
-    let version = header.version;
-    let wanted = || -> Result<(Request, Topics), GroupError> {
-        let topics = request.topics.as_ref().map(|topics| {
-            topics.iter().map(|t| Ok((limited(&t.name)?, t.partition_indexes.clone()))).collect::<Result<_, _>>()
-        });
-        let topics: Option<Topics> = topics.transpose()?;
-        let asked = topics.clone().unwrap_or_default();
-        let group = group_id(&request.group_id)?;
-        Ok((Request::OffsetFetch { group, member: None, topics, require_stable: request.require_stable }, asked))
-    };
-    let asked = wanted()
-        .map(|(wanted, topics)| (handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold), topics));
-    answer(header, async move {
-        let (fetched, topics) = match asked {
-            Ok((asked, topics)) => (answer_of!(asked.await, OffsetFetch).flatten(), topics),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        let described = |name: &Arc<str>, offsets: &mut dyn Iterator<Item = FetchedOffset>| {
-            let partitions = offsets.map(|offset| {
-                let mut partition = message!(OffsetFetchResponsePartition {
-                    partition_index: offset.partition,
-                    committed_offset: offset.offset,
-                    metadata: Some(wire(&offset.metadata)),
-                    error_code: offset.error.map_or(0, |error| error.code().0),
-                });
-                if version >= 5 {
-                    partition.committed_leader_epoch = offset.leader_epoch;
-                }
-                partition
-            });
-            message!(OffsetFetchResponseTopic { name: wire(name), partitions: partitions.collect() })
-        };
-        match fetched {
-            Ok(fetched) => {
-                let topics = fetched.into_iter().map(|t| described(&t.topic, &mut t.partitions.into_iter()));
-                message!(OffsetFetchResponse { topics: topics.collect() })
-            }
-            // Before version 2 there is no place for an error but the partitions.
-            Err(error) if version < 2 => {
-                let topics = topics
-                    .iter()
-                    .map(|(name, partitions)| described(name, &mut partitions.iter().map(|p| failed(*p, Some(error)))));
-                message!(OffsetFetchResponse { topics: topics.collect() })
-            }
-            Err(error) => message!(OffsetFetchResponse { error_code: error.code().0 }),
+async fn one(handlers: &Handlers, version: i16, asker: &Asker, request: &OffsetFetchRequest) -> OffsetFetchResponse {
+    let fetched = match wanted_of_one(request) {
+        Ok(wanted) => {
+            let asked = handlers.coordinators.ask(&request.group_id, &asker.client, wanted, &asker.hold);
+            answer_of!(asked.await, OffsetFetch).flatten()
         }
+        Err(error) => Err(error),
+    };
+    match fetched {
+        Ok(fetched) => {
+            let topics = fetched.into_iter().map(|t| topic(version, wire(&t.topic), &t.partitions));
+            message!(OffsetFetchResponse { topics: topics.collect() })
+        }
+        // Before version 2 there is no place for an error but the partitions.
+        Err(error) if version < 2 => {
+            let topics = request.topics.iter().flatten().map(|asked| {
+                let partitions: Vec<_> = asked.partition_indexes.iter().map(|p| failed(*p, Some(error))).collect();
+                topic(version, asked.name.clone(), &partitions)
+            });
+            message!(OffsetFetchResponse { topics: topics.collect() })
+        }
+        Err(error) => message!(OffsetFetchResponse { error_code: error.code().0 }),
+    }
+}
+
+fn wanted_of_one(request: &OffsetFetchRequest) -> Result<Request, GroupError> {
+    let topics = request.topics.as_ref().map(|topics| {
+        topics.iter().map(|t| Ok((limited(&t.name)?, t.partition_indexes.clone()))).collect::<Result<_, _>>()
+    });
+    Ok(Request::OffsetFetch {
+        group: group_id(&request.group_id)?,
+        member: None,
+        topics: topics.transpose()?,
+        require_stable: request.require_stable,
     })
+}
+
+fn topic(version: i16, name: StrBytes, offsets: &[FetchedOffset]) -> OffsetFetchResponseTopic {
+    let partitions = offsets.iter().map(|offset| {
+        let mut partition = message!(OffsetFetchResponsePartition {
+            partition_index: offset.partition,
+            committed_offset: offset.offset,
+            metadata: Some(wire(&offset.metadata)),
+            error_code: offset.error.map_or(0, |error| error.code().0),
+        });
+        if version >= 5 {
+            partition.committed_leader_epoch = offset.leader_epoch;
+        }
+        partition
+    });
+    message!(OffsetFetchResponseTopic { name: name, partitions: partitions.collect() })
 }
 
 fn failed(partition: i32, error: Option<GroupError>) -> FetchedOffset {
@@ -107,53 +103,45 @@ fn failed(partition: i32, error: Option<GroupError>) -> FetchedOffset {
 }
 
 /// One group of a request for several.
-fn begin_group(
-    handlers: &Arc<Handlers>,
-    image: &Image,
+async fn one_of_several(
+    handlers: &Handlers,
     version: i16,
-    context: &RequestContext,
+    asker: &Asker,
     asked: &OffsetFetchRequestGroup,
     require_stable: bool,
-    hold: &Hold,
-) -> impl Future<Output = OffsetFetchResponseGroup> + Send + use<> {
-    let id = StrBytes::from(&*asked.group_id);
+) -> OffsetFetchResponseGroup {
     // Topics whose ids nobody has are answered here.
     let mut unknown = Vec::new();
-    let begun = wanted(image, version, asked, require_stable, &mut unknown)
-        .map(|wanted| handlers.coordinators.ask(&asked.group_id, context.client(), wanted, hold));
-    let handlers = Arc::clone(handlers);
-    async move {
-        let fetched = match begun {
-            Ok(begun) => answer_of!(begun.await, OffsetFetch).flatten(),
-            Err(error) => Err(error),
-        };
-        let error = code(&fetched);
-        let image = handlers.controller.image();
-        let mut topics = Vec::new();
-        for topic in fetched.unwrap_or_default() {
-            let mut described = message!(OffsetFetchResponseTopics {
-                partitions: topic.partitions.iter().map(|p| partition(p, None)).collect()
-            });
-            if version >= BY_ID {
-                // One that was deleted since it was committed has no id to be named by.
-                let Some(found) = image.topic_by_name(&topic.topic) else { continue };
-                described.topic_id = wire_id(found.id);
-            } else {
-                described.name = wire(&topic.topic);
-            }
-            topics.push(described);
+    let fetched = match wanted(&handlers.controller.image(), version, asked, require_stable, &mut unknown) {
+        Ok(wanted) => {
+            let asked = handlers.coordinators.ask(&asked.group_id, &asker.client, wanted, &asker.hold);
+            answer_of!(asked.await, OffsetFetch).flatten()
         }
-        if error == 0 {
-            topics.extend(unknown.into_iter().map(|(topic_id, partitions): (Uuid, Vec<i32>)| {
-                let refuse = |p| partition(&failed(p, None), Some(ErrorCode::UNKNOWN_TOPIC_ID));
-                message!(OffsetFetchResponseTopics {
-                    topic_id: topic_id,
-                    partitions: partitions.into_iter().map(refuse).collect()
-                })
-            }));
+        Err(error) => Err(error),
+    };
+    let error = code(&fetched);
+    let image = handlers.controller.image();
+    let mut topics = Vec::new();
+    for topic in fetched.unwrap_or_default() {
+        let partitions = topic.partitions.iter().map(|p| partition(p, None)).collect();
+        let mut described = message!(OffsetFetchResponseTopics { partitions: partitions });
+        if version >= BY_ID {
+            // One that was deleted since it was committed has no id to be named by.
+            let Some(found) = image.topic_by_name(&topic.topic) else { continue };
+            described.topic_id = wire_id(found.id);
+        } else {
+            described.name = wire(&topic.topic);
         }
-        message!(OffsetFetchResponseGroup { group_id: id, topics: topics, error_code: error })
+        topics.push(described);
     }
+    if error == 0 {
+        topics.extend(unknown.into_iter().map(|(topic_id, partitions): (Uuid, Vec<i32>)| {
+            let refuse = |p| partition(&failed(p, None), Some(ErrorCode::UNKNOWN_TOPIC_ID));
+            let partitions = partitions.into_iter().map(refuse).collect();
+            message!(OffsetFetchResponseTopics { topic_id: topic_id, partitions: partitions })
+        }));
+    }
+    message!(OffsetFetchResponseGroup { group_id: asked.group_id.clone(), topics: topics, error_code: error })
 }
 
 fn wanted(

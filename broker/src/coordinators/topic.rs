@@ -1,6 +1,6 @@
 //! `__consumer_offsets`, and how it is created when somebody first asks for a coordinator.
 
-use chronik_core::cluster::config::validate;
+use chronik_core::cluster::config::canonical;
 use chronik_quorum::CreateTopic;
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl OffsetsTopic {
             assignments: BTreeMap::new(),
             configs: configs
                 .into_iter()
-                .filter(|(name, value)| validate(name, value).is_ok())
+                .filter(|(name, value)| canonical(name, value).is_ok())
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             validate_only: false,

@@ -77,12 +77,7 @@ fn kills(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Res
 }
 
 /// How long it took each group until its next commit.
-fn one_kill(
-    cluster: &mut Cluster,
-    metadata: &Metadata,
-    groups: &[Committer],
-    victim: usize,
-) -> Result<Vec<Duration>> {
+fn one_kill(cluster: &mut Cluster, metadata: &Metadata, groups: &[Committer], victim: usize) -> Result<Vec<Duration>> {
     for group in groups {
         group.wait_for_commit_after(Instant::now())?;
     }

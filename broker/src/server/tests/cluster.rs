@@ -241,6 +241,7 @@ fn first_image() -> Image {
             kafka: endpoint.clone(),
             replication: endpoint,
             rack: Some("rack".into()),
+            versions: chronik_core::cluster::SupportedVersions::HERE,
         };
         image.brokers.insert(broker.id, broker);
     }
@@ -262,6 +263,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         partitions: (0..partitions).map(|_| partition.clone()).collect(),
         configs: imbl::OrdMap::new(),
         min_insync_replicas: 1,
+        default_min_insync_replicas: 1,
     };
     image.topic_ids.insert(name.into(), id);
     image.topics.insert(id, topic);
@@ -286,7 +288,8 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
                 next_id += 2;
             }
-            ControllerRequest::AlterPartition { .. } => {}
+            // Not asked for here: who waits hears nothing.
+            ControllerRequest::AlterPartition { .. } | ControllerRequest::Alter { .. } => {}
         }
     }
 }

@@ -24,8 +24,7 @@ async fn with_coordinator() -> (Cluster, Client) {
 }
 
 fn commit(offset: i64) -> m::OffsetCommitRequest {
-    let partition =
-        m::offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let partition = m::offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(offset);
     let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
         .with_name(name("t"))
         .with_partitions(vec![partition]);
@@ -159,8 +158,8 @@ async fn offsets_of_what_does_not_exist_are_refused_one_by_one() {
     let topic = |topic, partitions| {
         m::offset_commit_request::OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(partitions)
     };
-    let request = commit(3)
-        .with_topics(vec![topic("none", vec![partition(0)]), topic("t", vec![partition(1), partition(2)])]);
+    let request =
+        commit(3).with_topics(vec![topic("none", vec![partition(0)]), topic("t", vec![partition(1), partition(2)])]);
     let response = client.ask(8, &request).await;
     let errors: Vec<_> = response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
     assert_eq!(errors, [3, 0, 3]);
@@ -195,8 +194,10 @@ async fn a_member_joins_syncs_and_leaves() {
     assert_eq!((synced.error_code, synced.assignment), (0, Bytes::from_static(b"all")));
     let described = client.ask(4, &m::DescribeGroupsRequest::default().with_groups(vec![group()])).await;
     let member = &described.groups[0].members[0];
-    assert_eq!((&*described.groups[0].group_state, &*member.client_id, &*member.client_host),
-        ("Stable", "test", "/127.0.0.1"));
+    assert_eq!(
+        (&*described.groups[0].group_state, &*member.client_id, &*member.client_host),
+        ("Stable", "test", "/127.0.0.1")
+    );
     let heartbeat = m::HeartbeatRequest::default()
         .with_group_id(group())
         .with_generation_id(joined.generation_id)
