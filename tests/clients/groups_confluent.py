@@ -14,7 +14,8 @@ RECORDS = 60
 
 
 def create(topic):
-    AdminClient({"bootstrap.servers": BOOTSTRAP}).create_topics([NewTopic(topic, PARTITIONS, 3)])[topic].result()
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 3)])[topic].result()
     producer = Producer({"bootstrap.servers": BOOTSTRAP})
     for n in range(RECORDS):
         producer.produce(topic, b"%d" % n, partition=n % PARTITIONS)

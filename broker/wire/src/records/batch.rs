@@ -10,11 +10,11 @@ const CRC_FROM: usize = 21;
 const LOG_OVERHEAD: usize = 12;
 
 /// A record's key, and its value unless it is a tombstone.
-pub type KeyValue = (Bytes, Option<Bytes>);
+pub(super) type KeyValue = (Bytes, Option<Bytes>);
 
 /// Makes one batch of these records, of which there must be one at least. All have the same timestamp, in milliseconds
 /// since 1970.
-pub fn build_batch(records: &[KeyValue], timestamp_ms: i64) -> Result<RecordBatch, RecordError> {
+pub fn build_batch(records: &[(Bytes, Option<Bytes>)], timestamp_ms: i64) -> Result<RecordBatch, RecordError> {
     let last = records.len().checked_sub(1).and_then(|n| i32::try_from(n).ok());
     let last = last.ok_or(RecordError::TooLong(records.len()))?;
     let mut b = BytesMut::with_capacity(HEADER_LEN + records.iter().map(record_len).sum::<usize>());
