@@ -2,6 +2,7 @@
 //!
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
+mod admission;
 mod api_versions;
 mod configs;
 mod consumer_group_describe;
@@ -34,6 +35,7 @@ mod sync_group;
 
 pub(crate) use context::RequestContext;
 
+use self::admission::Admission;
 use crate::coordinators::Coordinators;
 use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
@@ -72,6 +74,7 @@ pub(crate) struct Handlers {
     /// Memory for records on their way out.
     fetched: Budget,
     producer_ids: ProducerIds,
+    admission: Admission,
     /// Room for searches by timestamp.
     searches: Arc<Semaphore>,
 }
@@ -85,17 +88,17 @@ impl Handlers {
     ) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
-        let producer_ids = ProducerIds::default();
-        Self { config, partitions, controller, coordinators, fetched, producer_ids, searches }
+        let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
+        Self { config, partitions, controller, coordinators, fetched, producer_ids, admission, searches }
     }
 
     /// Begins a request: what it appends is on its way to the partitions, and what it asks of a group on its way to the
-    /// coordinator, when this returns; so the order of calls is the order in which they see it. All else is done when
-    /// the reply is polled.
+    /// coordinator, when this is done; so the order of calls that wait for each other is the order in which they see it.
+    /// All else is done when the reply is polled.
     ///
     /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk, and
     /// coordinators until they have answered.
-    pub(crate) fn begin(
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         header: Header,
         context: &RequestContext,
@@ -105,7 +108,7 @@ impl Handlers {
         let this = Arc::clone(self);
         let asker = Asker { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
-            Request::Produce(r) => produce::begin(this, header, r, hold),
+            Request::Produce(r) => produce::begin(this, header, r, hold).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),

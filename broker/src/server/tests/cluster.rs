@@ -7,7 +7,7 @@ use crate::partitions::{
     EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
@@ -241,7 +241,7 @@ fn first_image() -> Image {
             kafka: endpoint.clone(),
             replication: endpoint,
             rack: Some("rack".into()),
-            versions: chronik_core::cluster::SupportedVersions::HERE,
+            versions: SupportedVersions::HERE,
         };
         image.brokers.insert(broker.id, broker);
     }
@@ -275,6 +275,14 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
         match request {
             ControllerRequest::CreateTopic { topic, reply } => {
                 let _ = reply.send(create(&image, &topic));
+            }
+            ControllerRequest::Alter { command, validate_only, reply } => {
+                let mut changed = image.borrow().clone();
+                let refused = changed.apply(changed.offset, &command).0.err();
+                if refused.is_none() && !validate_only {
+                    image.send_replace(changed);
+                }
+                let _ = reply.send(refused.map_or(Ok(()), |why| Err(TopicError::InvalidConfig(why.to_string()))));
             }
             ControllerRequest::DeleteTopic { topic, reply } => {
                 image.send_modify(|image| {
