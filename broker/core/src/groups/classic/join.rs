@@ -33,7 +33,8 @@ impl ClassicGroup {
             let id = if error == GroupError::GroupMaxSizeReached { &unknown } else { &request.member.member_id };
             step.reply(ticket, Response::JoinGroup(JoinedGroup::refused(error, id)));
         }
-        if !self.written && !(self.members.is_empty() && self.pending.is_empty()) {
+        let inhabited = !self.members.is_empty() || !self.pending.is_empty();
+        if inhabited && !self.written {
             self.write_created(step);
         }
     }
@@ -128,7 +129,7 @@ impl ClassicGroup {
         if let Some(instance) = &request.member.instance_id {
             let new: Arc<str> = format!("{instance}-{uuid}").into();
             match self.statics.get(instance).cloned() {
-                Some(old) => self.replace_static(&old, new, request, client, ticket, step),
+                Some(old) => self.replace_static(&old, &new, request, client, ticket, step),
                 None => self.add(new, request, client, ticket, step),
             }
             return Ok(());
