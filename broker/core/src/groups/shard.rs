@@ -62,12 +62,11 @@ impl Shard {
                     None => self.request(now, ticket, &client, request, random, out),
                 }
             }
-            // Its answer is dropped by the shell; a member that is gone ends with its session.
-            Event::Abandoned(_) => {}
             Event::Committed(number) => self.replies.committed(number, out),
             Event::Metadata(image) => self.metadata(now, image, out),
             Event::Config(config) => self.config = config,
-            Event::Tick => {}
+            // The shell drops the answer to who is gone; a member that is gone ends with its session.
+            Event::Tick | Event::Abandoned(_) => {}
         }
         if self.loaded {
             self.fire(now, out);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod classic;
 mod offsets;
+mod random;
 
 /// A shard and what surrounds it.
 pub(super) struct Bench {

@@ -27,8 +27,11 @@ impl Timer {
     /// The group it is about.
     pub(super) fn group(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Session(group, _) | Self::Join(group) | Self::Sync(group) => Some(group),
-            Self::Pending(group, _) | Self::Rebalance(group, _) => Some(group),
+            Self::Session(group, _)
+            | Self::Join(group)
+            | Self::Sync(group)
+            | Self::Pending(group, _)
+            | Self::Rebalance(group, _) => Some(group),
             Self::Expiry => None,
         }
     }

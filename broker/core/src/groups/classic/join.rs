@@ -1,6 +1,6 @@
 //! JoinGroup.
 
-use super::member::{FIXED_WEIGHT, Member};
+use super::member::Member;
 use super::{ClassicGroup, MAX_RECORD_BYTES, State};
 use crate::groups::event::Ticket;
 use crate::groups::record::{GroupMetadataValue, RecordKey, RecordValue};
@@ -33,7 +33,8 @@ impl ClassicGroup {
             let id = if error == GroupError::GroupMaxSizeReached { &unknown } else { &request.member.member_id };
             step.reply(ticket, Response::JoinGroup(JoinedGroup::refused(error, id)));
         }
-        if !self.written && !(self.members.is_empty() && self.pending.is_empty()) {
+        let inhabited = !self.members.is_empty() || !self.pending.is_empty();
+        if inhabited && !self.written {
             self.write_created(step);
         }
     }
@@ -88,13 +89,15 @@ impl ClassicGroup {
         }
     }
 
-    /// Whether the group's record stays small enough to be written with that member.
+    /// Whether the group stays small enough with what that member says: to be written, and to be kept.
     fn fits(&self, request: &JoinGroup, client: &Client) -> bool {
-        let metadata: usize = request.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
-        let instance = request.member.instance_id.as_ref().map_or(0, |i| i.len());
-        let strings = client.id.len() * 2 + client.host.len() + instance * 2;
-        metadata + strings + FIXED_WEIGHT + self.record_bytes(0) <= MAX_RECORD_BYTES
-            || self.members.contains_key(&request.member.member_id) && metadata <= MAX_RECORD_BYTES / 2
+        let instance = request.member.instance_id.as_ref();
+        let former = instance.and_then(|i| self.statics.get(i)).unwrap_or(&request.member.member_id);
+        let mut member = Member::sizes(request, client);
+        for (_, other) in self.members.iter().filter(|(id, _)| *id != former) {
+            member.add(other.size());
+        }
+        member.written <= MAX_RECORD_BYTES && member.kept <= 4 * MAX_RECORD_BYTES
     }
 
     fn forget_joining(&mut self, member: &Arc<str>, step: &mut Step<'_>) {
@@ -128,7 +131,7 @@ impl ClassicGroup {
         if let Some(instance) = &request.member.instance_id {
             let new: Arc<str> = format!("{instance}-{uuid}").into();
             match self.statics.get(instance).cloned() {
-                Some(old) => self.replace_static(&old, new, request, client, ticket, step),
+                Some(old) => self.replace_static(&old, &new, request, client, ticket, step),
                 None => self.add(new, request, client, ticket, step),
             }
             return Ok(());

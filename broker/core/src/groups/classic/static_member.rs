@@ -14,24 +14,26 @@ impl ClassicGroup {
     pub(super) fn replace_static(
         &mut self,
         old: &Arc<str>,
-        new: Arc<str>,
+        new: &Arc<str>,
         request: &JoinGroup,
         client: &Client,
         ticket: Ticket,
         step: &mut Step<'_>,
     ) {
         let leader_before = self.leader.clone();
-        self.rename(old, &new, step);
-        let before = self.topics_of(&new);
-        self.await_join(&new, request, ticket, step);
-        if let Some(member) = self.members.get_mut(&new) {
+        self.rename(old, new, step);
+        let before = self.topics_of(new);
+        self.await_join(new, request, ticket, step);
+        if let Some(member) = self.members.get_mut(new) {
             member.client = client.clone();
         }
-        self.start_session(&new, step);
+        self.start_session(new, step);
         match self.state {
             State::Stable => {
-                if self.select_protocol() == self.protocol && before == self.topics_of(&new) {
-                    self.welcome_back(&new, leader_before, request, ticket, step);
+                let assigned = self.members.values().map(|m| m.assignment.len()).sum();
+                let same = self.select_protocol() == self.protocol && before == self.topics_of(new);
+                if same && self.can_be_written(assigned) {
+                    self.welcome_back(new, leader_before, request, ticket, step);
                 } else {
                     self.rebalance(step);
                 }

@@ -1,5 +1,7 @@
 //! Groups of the consumer protocol (KIP-848).
 
+#![expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the protocol is refused until it stands")]
+
 use super::event::Ticket;
 use super::record::{RecordKey, RecordValue};
 use super::request::{Client, ConsumerGroupHeartbeat};
