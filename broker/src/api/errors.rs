@@ -1,7 +1,7 @@
 //! The one place that says which of Kafka's error codes our errors are.
 
 use crate::partitions::{FetchError, ReadError};
-use chronik_core::record::{BatchError, HeaderError};
+use chronik_core::record::{BatchError, HeaderError, RecordsError, WalkError};
 use chronik_core::replication::ProduceError;
 use chronik_quorum::TopicError;
 use chronik_wire::ErrorCode;
@@ -58,6 +58,20 @@ impl Code for BatchError {
             }
             BatchError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             BatchError::Compression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+        }
+    }
+}
+
+impl Code for RecordsError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            RecordsError::Unreadable(WalkError::Malformed { .. }) => ErrorCode::INVALID_RECORD,
+            // Upon this a producer sends what it has in smaller batches.
+            RecordsError::Unreadable(WalkError::TooLong { .. }) => ErrorCode::MESSAGE_TOO_LARGE,
+            RecordsError::Rejected { .. } if self.rejected().any(|r| r.reason.is_timestamp()) => {
+                ErrorCode::INVALID_TIMESTAMP
+            }
+            RecordsError::Rejected { .. } => ErrorCode::INVALID_RECORD,
         }
     }
 }

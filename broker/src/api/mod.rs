@@ -2,6 +2,7 @@
 //!
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
+mod admission;
 mod api_versions;
 mod configs;
 mod create_topics;
@@ -18,6 +19,7 @@ mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 
+use self::admission::Admission;
 use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
 use crate::server::budget::{Budget, Share};
@@ -53,6 +55,7 @@ pub(crate) struct Handlers {
     /// Memory for records on their way out.
     fetched: Budget,
     producer_ids: ProducerIds,
+    admission: Admission,
     /// Room for searches by timestamp.
     searches: Arc<Semaphore>,
 }
@@ -61,17 +64,18 @@ impl Handlers {
     pub(crate) fn new(config: ServerConfig, partitions: Partitions, controller: ControllerHandle) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
-        Self { config, partitions, controller, fetched, producer_ids: ProducerIds::default(), searches }
+        let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
+        Self { config, partitions, controller, fetched, producer_ids, admission, searches }
     }
 
-    /// Begins a request: what it appends is on its way to the partitions when this returns, so the order of calls
-    /// is the order of appends. All else is done when the reply is polled.
+    /// Begins a request: what it appends is on its way to the partitions when this is done, so the order of calls
+    /// that wait for each other is the order of appends. All else is done when the reply is polled.
     ///
     /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk.
-    pub(crate) fn begin(self: &Arc<Self>, header: Header, request: Request, hold: &Hold) -> Reply {
+    pub(crate) async fn begin(self: &Arc<Self>, header: Header, request: Request, hold: &Hold) -> Reply {
         let this = Arc::clone(self);
         match request {
-            Request::Produce(r) => produce::begin(this, header, r, hold),
+            Request::Produce(r) => produce::begin(this, header, r, hold).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),

@@ -162,7 +162,11 @@ async fn read_requests(
             decoded.shrink_to(bytes);
         }
         let hold: Hold = Arc::new((share, decoded));
-        let reply = shared.api.begin(header, request, &hold);
+        // The next request is read when this one has appended what it appends.
+        let reply = tokio::select! {
+            () = stop.cancelled() => return End::Stopping,
+            reply = shared.api.begin(header, request, &hold) => reply,
+        };
         open.fetch_add(1, Ordering::Relaxed);
         room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold });
     }

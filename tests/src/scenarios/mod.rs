@@ -11,6 +11,7 @@ pub mod hostile;
 mod hostile_frames;
 mod hostile_talk;
 mod java_tools;
+pub mod kafka_suite;
 pub mod memory;
 mod mutate;
 pub mod returning;

@@ -53,6 +53,12 @@ enum Accepts {
 
 /// `min.insync.replicas`.
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// `message.timestamp.after.max.ms`.
+pub const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
+/// `message.timestamp.before.max.ms`.
+pub const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
+/// `message.timestamp.type`.
+pub const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 /// `max.message.bytes`.
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
@@ -73,7 +79,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         accepts: Accepts::Between(0, i32::MAX as i64),
     },
     TopicConfig {
-        name: "message.timestamp.after.max.ms",
+        name: TIMESTAMP_AFTER_MAX_MS,
         default: "3600000",
         broker_property: Some("log.message.timestamp.after.max.ms"),
         kind: ConfigKind::Long,
@@ -81,7 +87,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         accepts: Accepts::Between(0, i64::MAX),
     },
     TopicConfig {
-        name: "message.timestamp.before.max.ms",
+        name: TIMESTAMP_BEFORE_MAX_MS,
         default: "9223372036854775807",
         broker_property: Some("log.message.timestamp.before.max.ms"),
         kind: ConfigKind::Long,
@@ -89,7 +95,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         accepts: Accepts::Between(0, i64::MAX),
     },
     TopicConfig {
-        name: "message.timestamp.type",
+        name: TIMESTAMP_TYPE,
         default: "CreateTime",
         broker_property: Some("log.message.timestamp.type"),
         kind: ConfigKind::String,
@@ -259,9 +265,17 @@ impl Image {
 }
 
 impl Topic {
-    /// The largest batch that this topic takes, in bytes, if it says its own.
-    pub fn max_message_bytes(&self) -> Option<usize> {
-        self.configs.get(MAX_MESSAGE_BYTES)?.parse().ok()
+    /// A config's value: this topic's own, or the one that `broker` was given while it ran. `None` leaves it to the
+    /// broker's file, or the default.
+    pub fn config<'a>(&'a self, name: &str, image: &'a Image, broker: BrokerId) -> Option<&'a str> {
+        if let Some(own) = self.configs.get(name) {
+            return Some(own);
+        }
+        if image.cluster_configs.is_empty() && image.broker_configs.is_empty() {
+            return None;
+        }
+        let property = topic_config(name)?.broker_property?;
+        image.dynamic_property(broker, property).map(|value| &**value)
     }
 
     /// `min.insync.replicas` of its own, if it says so.

@@ -57,7 +57,7 @@ async fn batches_that_are_wrong() {
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.base_offset), (error, -1), "{what}");
         if error == 87 {
-            assert_eq!(partition.record_errors[0].batch_index, 0, "{what}");
+            assert!(partition.record_errors.is_empty(), "no record of it is to blame: {what}");
             assert!(partition.error_message.is_some(), "{what}");
         }
     }

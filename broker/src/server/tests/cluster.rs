@@ -6,7 +6,7 @@ use crate::partitions::{
     EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
@@ -220,6 +220,7 @@ fn first_image() -> Image {
             kafka: endpoint.clone(),
             replication: endpoint,
             rack: Some("rack".into()),
+            versions: SupportedVersions::HERE,
         };
         image.brokers.insert(broker.id, broker);
     }
@@ -241,6 +242,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         partitions: (0..partitions).map(|_| partition.clone()).collect(),
         configs: imbl::OrdMap::new(),
         min_insync_replicas: 1,
+        default_min_insync_replicas: 1,
     };
     image.topic_ids.insert(name.into(), id);
     image.topics.insert(id, topic);
@@ -252,6 +254,14 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
         match request {
             ControllerRequest::CreateTopic { topic, reply } => {
                 let _ = reply.send(create(&image, &topic));
+            }
+            ControllerRequest::Alter { command, validate_only, reply } => {
+                let mut changed = image.borrow().clone();
+                let refused = changed.apply(changed.offset, &command).0.err();
+                if refused.is_none() && !validate_only {
+                    image.send_replace(changed);
+                }
+                let _ = reply.send(refused.map_or(Ok(()), |why| Err(TopicError::InvalidConfig(why.to_string()))));
             }
             ControllerRequest::DeleteTopic { topic, reply } => {
                 image.send_modify(|image| {

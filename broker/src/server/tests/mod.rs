@@ -8,6 +8,7 @@ mod hostile;
 mod list_offsets;
 mod missing;
 mod order;
+mod records;
 
 use bytes::Bytes;
 use client::DEADLINE;
