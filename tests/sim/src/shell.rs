@@ -212,7 +212,7 @@ impl World {
                     let log = process.log_state(*tp);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
                 }
-                Op::Delete { .. } => {}
+                Op::AdvanceStart { .. } | Op::Delete { .. } => {}
             }
         }
         for (tp, end) in ends {
