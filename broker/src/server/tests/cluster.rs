@@ -298,7 +298,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 next_id += 2;
             }
             // Not asked for here: who waits hears nothing.
-            ControllerRequest::AlterPartition { .. } | ControllerRequest::Alter { .. } => {}
+            ControllerRequest::AlterPartition { .. } => {}
         }
     }
 }
