@@ -1,19 +1,15 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
-mod announce;
 mod api;
 pub mod cli;
 pub mod config;
-pub mod controller;
+pub mod coordinators;
 mod damage;
-pub mod events;
 pub mod health;
 mod identity;
 pub mod metrics;
 pub mod node;
 mod open_files;
 pub mod partitions;
-pub mod peers;
 pub mod replication;
 pub mod server;
-mod wire;

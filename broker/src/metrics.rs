@@ -1,7 +1,7 @@
 //! What is counted of the Kafka listener, with the meaning that Kafka's own metrics have.
 
 use crate::server::budget::Budget;
-use crate::wire::{RequestKind, SERVED};
+use chronik_wire::{RequestKind, SERVED};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;

@@ -1,16 +1,14 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
-use crate::announce;
 use crate::config::{self, Config};
-use crate::controller::{self, Controller, ControllerConfig, Timings};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
-use crate::peers::Peers;
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
@@ -18,6 +16,8 @@ use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
+use chronik_quorum::peers::Peers;
+use chronik_quorum::{Controller, ControllerConfig, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -56,9 +56,6 @@ struct Listeners {
 
 /// Runs the broker until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    if let Some(dir) = config.announcements.clone() {
-        tokio::spawn(announce::announce(dir, Arc::clone(&config.me().kafka.host)));
-    }
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
@@ -106,7 +103,8 @@ impl Node {
         let listeners = bind(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
-        let controller = controller::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let controller =
+            chronik_quorum::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
         let handle = controller.handle();
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
@@ -134,12 +132,23 @@ impl Node {
         };
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let coordinators_config = CoordinatorsConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            controller: handle.clone(),
+            groups: config.groups.clone(),
+            topic: config.offsets_topic,
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
             partitions,
             handle,
+            coordinators,
             metrics,
             stop.clone(),
         );
@@ -295,7 +304,7 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
         incarnation: IncarnationId(uuid::Uuid::new_v4()),
         damaged: identity.damaged(),
         timings: Timings::with_session(config.session_timeout),
-        defaults: controller::TopicDefaults {
+        defaults: chronik_quorum::TopicDefaults {
             partitions: config.topics.partitions,
             replication_factor: config.topics.replication_factor,
             min_insync_replicas: config.topics.min_insync_replicas as i32,

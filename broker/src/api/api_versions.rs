@@ -1,8 +1,8 @@
 //! ApiVersions: what is served. The first thing that a client asks.
 
 use super::Handlers;
-use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse, ServedVersions, cluster_id_text, message};
-use crate::wire::{ErrorCode, RequestKind, SERVED};
+use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, ServedVersions, cluster_id_text, message};
+use chronik_wire::{ErrorCode, RequestKind, SERVED};
 
 pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let error = if is_misrouted(handlers, request) { ErrorCode::REBOOTSTRAP_REQUIRED } else { ErrorCode::NONE };

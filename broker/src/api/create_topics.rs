@@ -1,13 +1,15 @@
 //! CreateTopics.
 
+use super::errors::Code as _;
 use super::{Handlers, configs, millis};
-use crate::controller::CreateTopic;
-use crate::wire::messages::{
+use crate::coordinators::is_internal;
+use chronik_core::ids::BrokerId;
+use chronik_quorum::CreateTopic;
+use chronik_wire::messages::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse, StrBytes,
     message, wire_id,
 };
-use crate::wire::{ErrorCode, Header};
-use chronik_core::ids::BrokerId;
+use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -36,6 +38,10 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateT
             if times.get(&topic.name).is_some_and(|n| *n > 1) {
                 return failed(topic.name, ErrorCode::INVALID_REQUEST, "the topic is in the request more than once");
             }
+            if is_internal(&topic.name) {
+                let text = "an internal topic is created by the cluster, when it is first needed";
+                return failed(topic.name, ErrorCode::INVALID_TOPIC_EXCEPTION, text);
+            }
             create(handlers, topic, how).await
         })
         .buffered(TOGETHER)
@@ -54,7 +60,7 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
     let given = wanted.assignments.clone();
     let id = match handlers.controller.create_topic(wanted, how.timeout).await {
         Ok(id) => id,
-        Err(error) => return failed(name, (&error).into(), &error.to_string()),
+        Err(error) => return failed(name, error.code(), &error.to_string()),
     };
     let image = handlers.controller.image();
     let mut result = message!(CreatableTopicResult { name: name });

@@ -3,10 +3,10 @@
 use super::Handlers;
 use super::leaders::controller_id;
 use super::metadata::CLUSTER_OPERATIONS;
-use crate::wire::messages::{
+use chronik_wire::messages::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse, StrBytes, cluster_id_text, message,
 };
-use crate::wire::{ErrorCode, Header};
+use chronik_wire::{ErrorCode, Header};
 
 /// Endpoints of brokers, and not of controllers (KIP-919).
 const BROKERS: i8 = 1;

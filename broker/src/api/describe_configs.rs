@@ -2,11 +2,11 @@
 
 use super::Handlers;
 use super::configs::{self, Value};
-use crate::wire::messages::{
+use chronik_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym, StrBytes, message,
 };
-use crate::wire::{ErrorCode, Header};
+use chronik_wire::{ErrorCode, Header};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;

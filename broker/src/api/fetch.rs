@@ -2,13 +2,14 @@
 //!
 //! Sessions (KIP-227) are never made: every answer names session 0, so every request is complete in itself.
 
+use super::errors::Code as _;
 use super::leaders::{Leaders, epoch, find_partition, find_topic};
 use super::{Handlers, Outcome, encoded, millis};
 use crate::partitions::{FetchError, FetchSpec, Fetched, ReadError};
 use crate::server::budget::Share;
-use crate::wire::messages::{FetchPartition, FetchRequest, StrBytes};
-use crate::wire::{ErrorCode, FetchResponse, FetchedPartition, FetchedTopic, Header, TopicRef};
 use chronik_core::ids::{Offset, TopicPartition};
+use chronik_wire::messages::{FetchPartition, FetchRequest, StrBytes};
+use chronik_wire::{ErrorCode, FetchResponse, FetchedPartition, FetchedTopic, Header, TopicRef};
 use futures::future::join_all;
 use std::pin::pin;
 use std::sync::Arc;
@@ -184,7 +185,7 @@ impl Round {
             Err(Some(FetchError::Read(ReadError::OffsetNotAvailable))) => Err(ErrorCode::OFFSET_NOT_AVAILABLE),
             Err(Some(error)) => {
                 self.urgent = true;
-                Err((&error).into())
+                Err(error.code())
             }
             Err(None) => {
                 self.urgent = true;
@@ -208,7 +209,7 @@ fn respond(
             Ok(fetched) => FetchedPartition {
                 index: w.index,
                 error: ErrorCode::NONE,
-                high_watermark: fetched.high_watermark.0,
+                high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
                 log_start: fetched.log_start.0,
                 read_committed,
                 diverging: fetched.diverging.map(|d| (d.epoch.map_or(-1, |e| e.0), d.end.map_or(-1, |o| o.0))),

@@ -1,10 +1,10 @@
 //! InitProducerId: an id for an idempotent producer.
 
 use super::Handlers;
-use crate::controller::{ControllerError, ControllerHandle};
-use crate::wire::ErrorCode;
-use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, message};
 use chronik_core::ids::ProducerId;
+use chronik_quorum::{ControllerError, ControllerHandle};
+use chronik_wire::ErrorCode;
+use chronik_wire::messages::{InitProducerIdRequest, InitProducerIdResponse, message};
 use std::ops::Range;
 use std::time::Duration;
 use tokio::sync::Mutex;

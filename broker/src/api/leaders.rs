@@ -1,10 +1,10 @@
 //! Finding partitions in the metadata, and telling clients where their leaders are (KIP-951).
 
-use crate::wire::ErrorCode;
-use crate::wire::TopicRef;
-use crate::wire::messages::{LeaderIdAndEpoch, NodeEndpoint, StrBytes, message, topic_id};
 use chronik_core::cluster::{Broker, Image, Topic};
 use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicPartition};
+use chronik_wire::ErrorCode;
+use chronik_wire::TopicRef;
+use chronik_wire::messages::{LeaderIdAndEpoch, NodeEndpoint, StrBytes, message, topic_id};
 
 /// Finds a topic as a request names it, or the error that Kafka has for it.
 pub(super) fn find_topic<'a>(image: &'a Image, topic: &TopicRef) -> Result<&'a Topic, ErrorCode> {

@@ -1,15 +1,16 @@
 //! ListOffsets: where a partition begins and ends, and what was written when.
 
 use super::Handlers;
+use super::errors::Code as _;
 use super::leaders::{epoch, find_partition, find_topic};
 use crate::partitions::{FoundOffset, OffsetSpec, ReadError};
-use crate::wire::messages::{
+use chronik_core::cluster::Topic;
+use chronik_core::ids::{LeaderEpoch, TopicPartition};
+use chronik_wire::messages::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse, message,
 };
-use crate::wire::{ErrorCode, Header, TopicRef};
-use chronik_core::cluster::Topic;
-use chronik_core::ids::{LeaderEpoch, TopicPartition};
+use chronik_wire::{ErrorCode, Header, TopicRef};
 use futures::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -140,6 +141,6 @@ fn answer(version: i16, partition: i32, found: Result<FoundOffset, ErrorCode>) -
 fn code(error: ReadError, version: i16) -> ErrorCode {
     match (error, version) {
         (ReadError::OffsetNotAvailable, ..5) => ErrorCode::LEADER_NOT_AVAILABLE,
-        (error, _) => (&error).into(),
+        (error, _) => error.code(),
     }
 }

@@ -2,14 +2,15 @@
 //! (KIP-320).
 
 use super::Handlers;
+use super::errors::Code as _;
 use super::leaders::{epoch, find_partition, find_topic};
-use crate::wire::messages::{
+use chronik_core::cluster::Topic;
+use chronik_core::ids::LeaderEpoch;
+use chronik_wire::messages::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult, message,
 };
-use crate::wire::{ErrorCode, TopicRef};
-use chronik_core::cluster::Topic;
-use chronik_core::ids::LeaderEpoch;
+use chronik_wire::{ErrorCode, TopicRef};
 use futures::future::join_all;
 
 pub(super) async fn handle(handlers: &Handlers, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
@@ -28,7 +29,7 @@ async fn one(handlers: &Handlers, topic: Result<&Topic, ErrorCode>, p: &OffsetFo
         let partition = topic.and_then(|topic| find_partition(topic, p.partition))?;
         let asked = LeaderEpoch(p.leader_epoch);
         let found = handlers.partitions.epoch_end(partition, epoch(p.current_leader_epoch), asked).await;
-        found.map_err(|e| ErrorCode::from(&e))
+        found.map_err(|e| e.code())
     };
     match found.await {
         Ok(found) => message!(EpochEndOffset {

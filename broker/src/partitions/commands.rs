@@ -3,11 +3,11 @@
 use super::handle::Hold;
 use super::input::Input;
 use super::owner::Owner;
-use crate::controller::{AlterPartition, ControllerError};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
+use chronik_quorum::{AlterPartition, ControllerError};
 use std::time::Duration;
 use tracing::error;
 

@@ -1,11 +1,11 @@
 //! What reaches the owners of partitions from inside the broker.
 
 use super::handle::Partitions;
-use crate::events::MetadataUpdate;
 use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{FollowerMessage, LeaderMessage, LogState, StreamId};
+use chronik_quorum::events::MetadataUpdate;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;

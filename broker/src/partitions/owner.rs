@@ -6,14 +6,14 @@ use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::turns::{Reads, Turns};
-use crate::controller::ControllerHandle;
-use crate::events::{MetadataEvent, MetadataUpdate};
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::{LogReader, RealDisk, Writer};
+use chronik_quorum::ControllerHandle;
+use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,10 +212,11 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Produce { partition, batch, acks, hold, reply } => {
+            Request::Produce { partition, epoch, batch, acks, hold, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                let Some(hosted) = self.partitions.get_mut(&partition) else {
+                let in_epoch = |hosted: &&mut Hosted| epoch.is_none_or(|epoch| hosted.replica.leader_epoch() == epoch);
+                let Some(hosted) = self.partitions.get_mut(&partition).filter(in_epoch) else {
                     let _ = reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
                     return;
                 };

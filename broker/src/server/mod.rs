@@ -14,10 +14,10 @@ pub use listener::serve;
 
 use crate::api::Handlers;
 use crate::metrics::Metrics;
-use crate::peers::Peers;
 use budget::Budget;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
+use chronik_quorum::peers::Peers;
 use frames::FrameLimits;
 use std::sync::Arc;
 use std::time::Duration;

@@ -57,7 +57,7 @@ async fn batches_that_are_wrong() {
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.base_offset), (error, -1), "{what}");
         if error == 87 {
-            assert_eq!(partition.record_errors[0].batch_index, 0, "{what}");
+            assert!(partition.record_errors.is_empty(), "no record of it is to blame: {what}");
             assert!(partition.error_message.is_some(), "{what}");
         }
     }
@@ -251,7 +251,7 @@ async fn api_versions_of_the_future_are_answered_as_version_0() {
     client.stream.write_all(&frame(18, 99, b"whatever comes then")).await.expect("it is read");
     let answer = client.receive().await.expect("an answer");
     assert_eq!(answer[..6], [0, 0, 0, 77, 0, 35]);
-    let count = crate::wire::SERVED.len();
+    let count = chronik_wire::SERVED.len();
     assert_eq!(answer[6..10], (count as i32).to_be_bytes());
     assert_eq!(answer.len(), 10 + 6 * count, "nothing follows the list in version 0");
     // The connection goes on.
@@ -280,7 +280,7 @@ async fn a_client_that_looks_for_another_broker_is_told() {
 #[tokio::test]
 async fn what_is_not_served_closes_the_connection() {
     let cluster = Cluster::start().await;
-    for (key, version) in [(11, 0), (999, 0), (-1, 0), (0, 2), (3, 99), (1, -1)] {
+    for (key, version) in [(17, 0), (999, 0), (-1, 0), (0, 2), (3, 99), (1, -1)] {
         let mut client = Client::connect(cluster.address).await;
         client.stream.write_all(&frame(key, version, &[0; 16])).await.expect("it is read");
         assert!(client.receive().await.is_none(), "{key} v{version}");

@@ -3,10 +3,10 @@
 use super::client::Client;
 use super::cluster::{Cluster, ME};
 use super::name;
-use crate::peers::Peers;
 use crate::server::ServerConfig;
 use chronik_core::cluster::Partition;
 use chronik_core::ids::BrokerId;
+use chronik_quorum::peers::Peers;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use std::time::Duration;

@@ -1,0 +1,121 @@
+//! What can happen to a shard, and what it can want.
+
+use super::record::GroupRecord;
+use super::request::{Client, Request};
+use super::response::Response;
+use crate::cluster::Image;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Names a waiting request; chosen by the shell, answered exactly once, or dropped with the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The time, by both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For sessions and timers.
+    pub monotonic: Instant,
+    /// For what is written down: milliseconds since 1970.
+    pub wall_ms: i64,
+}
+
+/// What a shard goes by; Kafka's broker properties. Each may change while the shard lives
+/// ([`Event::Config`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout: Duration,
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay: Duration,
+    /// `group.max.size`.
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`.
+    pub max_offset_metadata_bytes: usize,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_check_interval: Duration,
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.max.size`.
+    pub consumer_max_size: usize,
+    /// Groups of one shard at most.
+    pub max_groups: usize,
+}
+
+impl Default for Config {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            min_session_timeout: Duration::from_secs(6),
+            max_session_timeout: Duration::from_mins(30),
+            initial_rebalance_delay: Duration::from_secs(3),
+            max_size: i32::MAX as usize,
+            max_offset_metadata_bytes: 4096,
+            offsets_retention: Duration::from_hours(7 * 24),
+            offsets_check_interval: Duration::from_mins(10),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_max_size: i32::MAX as usize,
+            max_groups: 100_000,
+        }
+    }
+}
+
+/// What can happen to a shard.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A record of the partition's log, oldest first, while the shard is loading: no request comes before
+    /// [`Event::Loaded`], and no record after it.
+    Load(GroupRecord),
+    /// All records below the high watermark at the beginning of this leadership have been loaded.
+    Loaded,
+    /// A client asks for something.
+    Request {
+        /// Names the request in its answer.
+        ticket: Ticket,
+        /// Who asks.
+        client: Client,
+        /// What.
+        request: Request,
+        /// A random number, for member ids.
+        random: u128,
+    },
+    /// A client that waited is gone; its answer would not be read.
+    Abandoned(Ticket),
+    /// The append of that number, and so each before it, is committed: below the high watermark. (An append that
+    /// fails ends the shard instead: it is dropped with all that waits, and loaded anew.)
+    Committed(u64),
+    /// The cluster's metadata changed: topics, partitions.
+    Metadata(Image),
+    /// The configuration changed.
+    Config(Config),
+    /// The moment that [`Command::WakeAt`] asked for has come (or an earlier one).
+    Tick,
+}
+
+/// What a shard wants done. Commands of one step are carried out in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Append these records to the partition in one batch. [`Event::Committed`] follows with the same number.
+    Append {
+        /// Counts the shard's appends, from 0 without a gap.
+        number: u64,
+        /// At least one.
+        records: Vec<GroupRecord>,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        ticket: Ticket,
+        /// With what.
+        response: Response,
+    },
+    /// Send [`Event::Tick`] at that moment. Replaces any former wish.
+    WakeAt(Instant),
+}

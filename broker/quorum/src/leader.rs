@@ -1,0 +1,341 @@
+//! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
+//! heartbeats, fences brokers that are gone and unfences those that are back.
+
+use super::ControllerConfig;
+use super::liveness::{Due, Heard, Liveness};
+use super::proposer::Proposer;
+use super::raft_network::Acks;
+use super::types::Raft;
+use crate::peers::Peers;
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// How often silence is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// A broker that a connection was lost with is looked at after these pauses. The kernel closes the sockets of a killed
+/// process one by one: its port may accept for a moment longer than its connections last.
+const LOOKS: [Duration; 4] =
+    [Duration::from_millis(2), Duration::from_millis(10), Duration::from_millis(30), Duration::from_millis(60)];
+/// A probe that has no answer by then says nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A broker's sign of life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    pub(super) broker: BrokerId,
+    pub(super) epoch: BrokerEpoch,
+    pub(super) applied: MetadataOffset,
+}
+
+/// The answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker may go on for a lease from when it sent the heartbeat.
+    Granted,
+    /// It was heard, and gets no lease.
+    Heard,
+    /// This is not the leader, or not yet.
+    NotLeader,
+    /// Another process has registered as that broker.
+    Stale,
+}
+
+/// The way to the leader's task. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LeaderHandle {
+    heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
+    ready: watch::Receiver<bool>,
+}
+
+impl LeaderHandle {
+    /// Whether this broker is the leader and knows all that was decided before.
+    pub(super) fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Waits until this broker is the leader and knows all that was decided before.
+    pub(super) async fn becomes_ready(&self) {
+        if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
+        let (reply, answer) = oneshot::channel();
+        if self.heartbeats.send((heartbeat, reply)).is_err() {
+            return Verdict::NotLeader;
+        }
+        answer.await.unwrap_or(Verdict::NotLeader)
+    }
+}
+
+/// The leader's task.
+pub(super) struct Leader {
+    me: BrokerId,
+    voters: Vec<BrokerId>,
+    members: Vec<Member>,
+    interval: Duration,
+    session: Duration,
+    /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
+    confirmation: Duration,
+    raft: Raft,
+    proposer: Proposer,
+    acks: Acks,
+    peers: Peers,
+    losses: broadcast::Receiver<BrokerId>,
+    image: watch::Receiver<Image>,
+    heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
+    ready: watch::Sender<bool>,
+    /// Proposals and probes that have come to an end.
+    done: mpsc::UnboundedSender<Done>,
+    ended: mpsc::UnboundedReceiver<Done>,
+    proposed: HashSet<Wish>,
+}
+
+/// What the leader wants the log to say, each once at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wish {
+    Cluster,
+    Fence(BrokerId, BrokerEpoch),
+    Unfence(BrokerId, BrokerEpoch),
+}
+
+enum Done {
+    Proposed(Wish),
+    /// Nobody listened at a broker's port at that moment.
+    Gone {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        term: u64,
+        at: Instant,
+    },
+}
+
+/// One leadership.
+struct Term {
+    number: u64,
+    /// The last entry of the log when the leadership began here. The only voter of its cluster leads again when it is
+    /// restarted, in the same term, and has to apply that far anew.
+    log_end: Option<u64>,
+    /// Set once all that was decided in former terms is applied here.
+    liveness: Option<Liveness>,
+}
+
+impl Leader {
+    pub(super) fn new(
+        config: &ControllerConfig,
+        raft: Raft,
+        proposer: Proposer,
+        acks: Acks,
+        image: watch::Receiver<Image>,
+    ) -> (Self, LeaderHandle) {
+        let (sender, heartbeats) = mpsc::unbounded_channel();
+        let (ready, is_ready) = watch::channel(false);
+        let (done, ended) = mpsc::unbounded_channel();
+        let leader = Self {
+            me: config.me.id,
+            voters: config.voters.iter().map(|(id, _)| *id).collect(),
+            members: config.members.clone(),
+            interval: config.timings.heartbeat,
+            session: config.timings.session,
+            confirmation: config.timings.election_max,
+            raft,
+            proposer,
+            acks,
+            peers: config.peers.clone(),
+            losses: config.peers.losses(),
+            image,
+            heartbeats,
+            ready,
+            done,
+            ended,
+            proposed: HashSet::new(),
+        };
+        (leader, LeaderHandle { heartbeats: sender, ready: is_ready })
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut server = self.raft.server_metrics();
+        let mut data = self.raft.data_metrics();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut term: Option<Term> = None;
+        loop {
+            term = self.current(term);
+            let starting = term.as_ref().is_some_and(|t| t.liveness.is_none());
+            let leading = term.is_some();
+            tokio::select! {
+                heartbeat = self.heartbeats.recv() => match heartbeat {
+                    Some((heartbeat, reply)) => {
+                        // Who asked may have given up.
+                        let verdict = term.as_mut().map_or(Verdict::NotLeader, |term| self.heard(term, heartbeat));
+                        let _ = reply.send(verdict);
+                    }
+                    None => return,
+                },
+                changed = server.changed() => if changed.is_err() { return },
+                changed = data.changed(), if starting => if changed.is_err() { return },
+                changed = self.image.changed(), if starting => if changed.is_err() { return },
+                Some(done) = self.ended.recv() => self.ended(term.as_ref(), &done),
+                // One that lags has missed some, which are looked at when their heartbeats are late.
+                Ok(lost) = self.losses.recv() => if let Some(term) = &term { self.lost(term, lost) },
+                _ = tick.tick(), if leading => if let Some(term) = &mut term { self.tick(term) },
+            }
+        }
+    }
+
+    /// The leadership by now: the same one, another, or none.
+    fn current(&mut self, before: Option<Term>) -> Option<Term> {
+        let metrics = self.raft.server_metrics();
+        let (number, leads) = {
+            let metrics = metrics.borrow();
+            (metrics.vote.leader_id().term, metrics.current_leader == Some(self.me))
+        };
+        if !leads {
+            if before.is_some() {
+                self.ready.send_replace(false);
+            }
+            return None;
+        }
+        let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
+            self.ready.send_replace(false);
+            let log_end = self.raft.data_metrics().borrow().last_log.map(|id| id.index);
+            Term { number, log_end, liveness: None }
+        });
+        if term.liveness.is_none() && self.is_up_to_date(&term) {
+            if self.image.borrow_and_update().cluster_id.is_some() {
+                term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session));
+                self.ready.send_replace(true);
+                self.tick(&mut term);
+            } else {
+                let cluster_id = ClusterId(uuid::Uuid::new_v4());
+                let members = self.members.clone();
+                let metadata_version = MetadataVersion::LATEST;
+                let create = MetadataCommand::CreateCluster { cluster_id, members, metadata_version };
+                self.propose(Wish::Cluster, create);
+            }
+        }
+        Some(term)
+    }
+
+    /// A leader's first entry comes after all that was committed before it.
+    fn is_up_to_date(&self, term: &Term) -> bool {
+        let applied = self.raft.data_metrics().borrow().last_applied;
+        applied.is_some_and(|id| id.leader_id.term == term.number && Some(id.index) >= term.log_end)
+    }
+
+    fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
+        let Term { number, liveness: Some(liveness), .. } = term else { return Verdict::NotLeader };
+        let Heartbeat { broker, epoch, applied } = heartbeat;
+        let image = self.image.borrow().clone();
+        let number = *number;
+        match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
+            // One that is being fenced gets no lease any more.
+            Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
+                Verdict::Granted
+            }
+            Heard::Alive | Heard::Behind => Verdict::Heard,
+            Heard::Stale => Verdict::Stale,
+            Heard::Ready(epoch) => {
+                self.propose(Wish::Unfence(broker, epoch), MetadataCommand::Unfence { id: broker, epoch });
+                Verdict::Heard
+            }
+        }
+    }
+
+    /// Whether there can be no other leader that has begun to fence. A voter that accepted this leader votes
+    /// for nobody else for `election_max`, and a new leader fences by silence a session after its election: so
+    /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
+    /// being shorter than it.
+    fn confirmed(&self, term: u64) -> bool {
+        let confirmed = self.acks.of_majority(self.me, term, &self.voters);
+        confirmed.is_some_and(|at| at.elapsed() <= self.confirmation)
+    }
+
+    fn tick(&mut self, term: &mut Term) {
+        let Term { number, liveness: Some(liveness), .. } = term else { return };
+        let image = self.image.borrow().clone();
+        for due in liveness.due(Instant::now(), &image) {
+            match due {
+                Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),
+                Due::Probe(id, epoch) => {
+                    if let Some(broker) = image.brokers.get(&id) {
+                        self.probe(id, epoch, *number, broker.replication.clone(), &[Duration::ZERO]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fence(&mut self, id: BrokerId, epoch: BrokerEpoch, why: &'static str) {
+        if self.propose(Wish::Fence(id, epoch), MetadataCommand::Fence { id, epoch }) {
+            tracing::warn!(broker = %id, %epoch, "fencing broker {id}: {why}");
+        }
+    }
+
+    /// False if the same is on its way already.
+    fn propose(&mut self, wish: Wish, command: MetadataCommand) -> bool {
+        if !self.proposed.insert(wish) {
+            return false;
+        }
+        let (proposer, done) = (self.proposer.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Ok((Err(refusal), _)) = proposer.propose(command).await {
+                tracing::debug!(%refusal, ?wish, "the leader's own proposal was refused");
+            }
+            // The task may have ended meanwhile.
+            let _ = done.send(Done::Proposed(wish));
+        });
+        true
+    }
+
+    /// A connection with a broker has ended.
+    fn lost(&self, term: &Term, id: BrokerId) {
+        let image = self.image.borrow();
+        let Some(broker) = image.alive(id).filter(|_| term.liveness.is_some()) else { return };
+        if let Some(epoch) = broker.epoch {
+            self.probe(id, epoch, term.number, broker.replication.clone(), &LOOKS);
+        }
+    }
+
+    /// A broker that is late, or that a connection was lost with, may be gone: then its port refuses. Anything else says
+    /// nothing. It is looked at after each of the pauses.
+    fn probe(
+        &self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        term: u64,
+        replication: Endpoint,
+        pauses: &'static [Duration],
+    ) {
+        let (peers, done) = (self.peers.clone(), self.done.clone());
+        tokio::spawn(async move {
+            for pause in pauses {
+                tokio::time::sleep(*pause).await;
+                let at = Instant::now();
+                if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
+                    let _ = done.send(Done::Gone { broker, epoch, term, at });
+                }
+            }
+        });
+    }
+
+    fn ended(&mut self, current: Option<&Term>, done: &Done) {
+        match *done {
+            Done::Proposed(wish) => {
+                self.proposed.remove(&wish);
+            }
+            Done::Gone { broker, epoch, term, at } => {
+                let Some(Term { number: now, liveness: Some(liveness), .. }) = current else { return };
+                let standing = self.image.borrow().alive(broker).and_then(|b| b.epoch) == Some(epoch);
+                if *now == term && standing && !liveness.heard_since(at, broker, epoch) {
+                    self.fence(broker, epoch, "its port refuses connections");
+                }
+            }
+        }
+    }
+}

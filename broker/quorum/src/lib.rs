@@ -1,0 +1,457 @@
+//! The controller quorum as one broker takes part in it: every broker applies the same metadata log to the same
+//! image, and the voters among them agree on that log (Raft, by openraft).
+//!
+//! [`start`] begins; [`ControllerHandle`] is how the rest of the broker asks for something;
+//! [`Controller::subscribe`] is how it learns what changed. Nothing on the produce or fetch path waits for any
+//! of this.
+
+mod bootstrap;
+mod encoding;
+pub mod events;
+pub mod handle;
+mod heartbeats;
+mod leader;
+mod link;
+mod links;
+mod liveness;
+pub mod peers;
+mod proposer;
+mod proto;
+mod publisher;
+mod raft_log;
+mod raft_network;
+mod registration;
+mod requests;
+mod restart;
+mod server;
+mod standing;
+mod state_machine;
+mod summary;
+mod types;
+mod whole_messages;
+
+pub use handle::{AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, TopicError};
+pub use raft_log::OpenError;
+
+use chronik_core::cluster::{Endpoint, Image, Member};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use events::Updates;
+use leader::{Leader, LeaderHandle};
+use links::Links;
+use peers::Peers;
+use proposer::Proposer;
+use publisher::Publisher;
+use raft_log::{LogStore, LogThread};
+use raft_network::Acks;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use types::Raft;
+
+/// What a broker needs to take part.
+#[derive(Debug)]
+pub struct ControllerConfig {
+    /// This broker, as others reach it.
+    pub me: Member,
+    /// Where others reach this broker's controller port.
+    pub endpoint: Endpoint,
+    /// The voters of a new cluster, with their controller ports: the same list on every broker.
+    pub voters: Vec<(BrokerId, Endpoint)>,
+    /// The members of a new cluster: the same list on every broker.
+    pub members: Vec<Member>,
+    /// The controller port, bound.
+    pub listener: TcpListener,
+    /// The metadata log's directory.
+    pub dir: PathBuf,
+    /// The cluster that this broker's data directory belongs to, if it has been part of one: then it never
+    /// founds another.
+    pub cluster_id: Option<ClusterId>,
+    /// The data directory's identity.
+    pub directory: DirectoryId,
+    /// This process.
+    pub incarnation: IncarnationId,
+    /// Partitions of which the data directory has lost something: told with the registration, so that this broker
+    /// is not believed to hold them.
+    pub damaged: Vec<TopicPartition>,
+    /// How fast things are noticed.
+    pub timings: Timings,
+    /// What topics get that do not say otherwise.
+    pub defaults: TopicDefaults,
+    /// Where peers are.
+    pub peers: Peers,
+}
+
+/// How fast things are noticed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// Between the raft leader's heartbeats.
+    pub raft_heartbeat: Duration,
+    /// A voter that has not heard the raft leader for `election_max` plus a random time between the two stands
+    /// for election: with 150 and 300 ms a leader may be silent for 450 ms, so that a loaded machine keeps its
+    /// leader, and a dead one is replaced within 600 ms, before the brokers' leases end.
+    pub election_min: Duration,
+    /// See `election_min`. Voters refuse other candidates for this long after they heard the leader.
+    pub election_max: Duration,
+    /// Between a broker's heartbeats to the controller leader.
+    pub heartbeat: Duration,
+    /// A broker that is not heard for this long is fenced.
+    pub session: Duration,
+    /// A broker acts as a leader for this long after it sent a heartbeat that was answered: less than the
+    /// session, so that it stops before it is fenced.
+    pub lease: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self::with_session(Duration::from_secs(1))
+    }
+}
+
+impl Timings {
+    /// Timings for this `broker.session.timeout.ms`: ten heartbeats a session, and a lease of seven tenths.
+    pub fn with_session(session: Duration) -> Self {
+        Self {
+            raft_heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+            heartbeat: (session / 10).max(Duration::from_millis(20)),
+            session,
+            lease: session * 7 / 10,
+        }
+    }
+}
+
+/// What topics get that do not say otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicDefaults {
+    /// `num.partitions`.
+    pub partitions: i32,
+    /// `default.replication.factor`.
+    pub replication_factor: i16,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: i32,
+}
+
+/// Why the controller could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The metadata log cannot be opened.
+    #[error("cannot open the metadata log: {0}")]
+    Open(#[from] OpenError),
+    /// The metadata log's content does not make a state.
+    #[error("cannot read the metadata log: {0}")]
+    State(String),
+    /// The timings contradict each other.
+    #[error("impossible timings: {0}")]
+    Timings(String),
+    /// openraft did not start.
+    #[error("cannot start raft: {0}")]
+    Raft(String),
+}
+
+/// A running controller. Dropping it stops it without waiting.
+pub struct Controller {
+    raft: Raft,
+    handle: ControllerHandle,
+    publisher: Publisher,
+    tasks: Tasks,
+    log: LogThread,
+    _guard: DropGuard,
+}
+
+/// Entries after which a snapshot is made.
+const SNAPSHOT_ENTRIES: u64 = 5000;
+/// Entries that are kept behind a snapshot, for followers that are not far behind.
+const KEPT_ENTRIES: u64 = 1000;
+/// A snapshot must be sent and installed within this.
+const SNAPSHOT_TIMEOUT_MS: u64 = 30_000;
+/// Stopping waits so long for connections to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts to take part: opens the log, listens, finds the others, founds a cluster if there is none, and
+/// registers this broker.
+pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
+    let dir = config.dir.clone();
+    let opened = tokio::task::spawn_blocking(move || LogStore::open(&dir)).await;
+    let (log, thread) = opened.map_err(|e| StartError::State(e.to_string()))??;
+    let publisher = Publisher::new(config.me.id, config.incarnation);
+    let images = publisher.images();
+    let machine =
+        state_machine::StateMachine::open(&log, publisher.clone()).map_err(|e| StartError::State(e.to_string()))?;
+
+    let me = config.me.id;
+    let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
+    let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
+    let acks = Acks::default();
+    let network = raft_network::Network {
+        me,
+        voters: config.voters.iter().map(|(id, _)| *id).collect(),
+        lately: config.timings.election_max,
+        links: links.clone(),
+        log: log.clone(),
+        acks: acks.clone(),
+    };
+    let led_by = if config.voters.len() > 1 { log.forget_leadership() } else { None };
+    let past = restart::Past::new(me, led_by, config.timings.election_max);
+    let may_stand = log.standing().proven && !past.waits();
+    let raft = Raft::new(me, raft_config(&config, may_stand)?, network, log.clone(), machine)
+        .await
+        .map_err(|e| StartError::Raft(e.to_string()))?;
+
+    let proposer = Proposer::start(me, raft.clone());
+    let parts = Parts { config, raft, log, links, proposer, acks, images, past };
+    Ok(parts.run(publisher, thread))
+}
+
+/// What the tasks are made of.
+struct Parts {
+    config: ControllerConfig,
+    raft: Raft,
+    log: LogStore,
+    links: Links,
+    proposer: Proposer,
+    acks: Acks,
+    images: watch::Receiver<Image>,
+    past: restart::Past,
+}
+
+impl Parts {
+    fn run(self, publisher: Publisher, thread: LogThread) -> Controller {
+        let (leading, leader_handle) =
+            Leader::new(&self.config, self.raft.clone(), self.proposer.clone(), self.acks.clone(), self.images.clone());
+        let (leader_seen, leader) = watch::channel(None);
+        let (registering, registration) = watch::channel(Registration::default());
+        let (displacing, displaced) = mpsc::channel(1);
+        let (requests, asked) = mpsc::unbounded_channel();
+
+        let me = self.config.me.id;
+        for (voter, _) in self.config.voters.iter().filter(|(id, _)| *id != me) {
+            self.links.to(*voter, None);
+        }
+        let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
+        if self.config.voters.iter().any(|(id, _)| *id == me) {
+            tasks.spawn(self.bootstrap().run());
+            tasks.spawn(self.restart().run());
+        }
+        tasks.spawn(leading.run());
+        tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing).run());
+        tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
+        tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
+
+        let service = self.service(leader_handle);
+        let Self { config, raft, images, .. } = self;
+        // The server ends by itself, so that answers on their way are still sent.
+        tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
+        let handle = ControllerHandle::new(requests, images, registration, leader);
+        let guard = tasks.stop.clone().drop_guard();
+        Controller { raft, handle, publisher, tasks, log: thread, _guard: guard }
+    }
+
+    fn voters(&self) -> Vec<BrokerId> {
+        self.config.voters.iter().map(|(id, _)| *id).collect()
+    }
+
+    fn service(&self, leader: LeaderHandle) -> server::Service {
+        server::Service {
+            me: self.config.me.id,
+            directory: self.config.directory,
+            voters: self.voters(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
+            peers: self.config.peers.clone(),
+            proposer: self.proposer.clone(),
+            leader,
+            past: self.past,
+        }
+    }
+
+    fn restart(&self) -> restart::Restart {
+        restart::Restart {
+            me: self.config.me.id,
+            past: self.past,
+            timeouts: self.config.timings.election_min..self.config.timings.election_max,
+            voters: self.voters(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
+        }
+    }
+
+    fn bootstrap(&self) -> bootstrap::Bootstrap {
+        bootstrap::Bootstrap {
+            me: self.config.me.id,
+            directory: self.config.directory,
+            voters: self.config.voters.clone(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            links: self.links.clone(),
+        }
+    }
+
+    fn registrar(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        leading: LeaderHandle,
+        displaced: mpsc::Receiver<BrokerEpoch>,
+    ) -> registration::Registrar {
+        registration::Registrar {
+            member: self.config.me.clone(),
+            directory: self.config.directory,
+            incarnation: self.config.incarnation,
+            damaged: self.config.damaged.clone(),
+            controller: self.config.endpoint.clone(),
+            voters: self.voters(),
+            links: self.links.clone(),
+            leader,
+            leading,
+            proposer: self.proposer.clone(),
+            image: self.images.clone(),
+            displaced,
+        }
+    }
+
+    fn heart(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        leading: LeaderHandle,
+        registration: watch::Sender<Registration>,
+        displaced: mpsc::Sender<BrokerEpoch>,
+    ) -> heartbeats::Heart {
+        heartbeats::Heart {
+            me: self.config.me.id,
+            incarnation: self.config.incarnation,
+            interval: self.config.timings.heartbeat,
+            lease: self.config.timings.lease,
+            links: self.links.apart("heartbeats"),
+            leader,
+            leading,
+            image: self.images.clone(),
+            registration,
+            displaced,
+        }
+    }
+
+    fn requests(
+        &self,
+        leader: watch::Receiver<Option<BrokerId>>,
+        registration: watch::Receiver<Registration>,
+    ) -> requests::Requests {
+        requests::Requests {
+            me: self.config.me.id,
+            defaults: self.config.defaults,
+            links: self.links.clone(),
+            proposer: self.proposer.clone(),
+            leader,
+            image: self.images.clone(),
+            registration,
+        }
+    }
+}
+
+/// The tasks of a running controller.
+struct Tasks {
+    set: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs until stopped.
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.set.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+}
+
+fn raft_config(config: &ControllerConfig, may_stand: bool) -> Result<Arc<openraft::Config>, StartError> {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let timings = &config.timings;
+    if timings.lease >= timings.session || timings.heartbeat * 3 > timings.lease {
+        return Err(StartError::Timings(format!(
+            "a lease of {:?} must be shorter than the session of {:?} and take three heartbeats of {:?}",
+            timings.lease, timings.session, timings.heartbeat
+        )));
+    }
+    let raft = openraft::Config {
+        cluster_name: "chronik".into(),
+        heartbeat_interval: ms(timings.raft_heartbeat),
+        election_timeout_min: ms(timings.election_min),
+        election_timeout_max: ms(timings.election_max),
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        replication_lag_threshold: SNAPSHOT_ENTRIES + KEPT_ENTRIES,
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        enable_elect: may_stand,
+        ..Default::default()
+    };
+    raft.validate().map(Arc::new).map_err(|e| StartError::Timings(e.to_string()))
+}
+
+/// Tells who leads, and logs it.
+async fn follow_leader(raft: Raft, leader: watch::Sender<Option<BrokerId>>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let (now, term) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.current_leader, metrics.vote.leader_id().term)
+        };
+        let changed = leader.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        if let (true, Some(id)) = (changed, now) {
+            tracing::info!(broker = %id, term, "broker {id} leads the controller quorum");
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Controller {
+    /// How the rest of the broker asks for something.
+    pub fn handle(&self) -> ControllerHandle {
+        self.handle.clone()
+    }
+
+    /// What changes, in the metadata log's order, from the moment on at which this process's own registration
+    /// is applied: the first update is the whole image then.
+    pub fn subscribe(&self) -> Updates {
+        self.publisher.subscribe()
+    }
+
+    /// Set when the metadata log could not be written: the broker must end, since what is on the disk is
+    /// unknown until it is opened again.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.log.failed.clone()
+    }
+
+    /// Stops taking part, and waits until the log is closed.
+    pub async fn shutdown(self) {
+        let Self { raft, handle, publisher, mut tasks, log, _guard } = self;
+        tasks.stop.cancel();
+        if let Err(error) = raft.shutdown().await {
+            tracing::debug!(%error, "raft had ended before");
+        }
+        drop((raft, handle, publisher));
+        let ended = async { while tasks.set.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            tasks.set.shutdown().await;
+        }
+        let joined = tokio::task::spawn_blocking(move || log.thread.join());
+        if tokio::time::timeout(STOP_TIMEOUT, joined).await.is_err() {
+            tracing::warn!("the metadata log is still in use");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

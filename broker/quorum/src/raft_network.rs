@@ -1,0 +1,208 @@
+//! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
+#![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
+
+use super::encoding;
+use super::link::{CallError, Link};
+use super::links::Links;
+use super::proto;
+use super::raft_log::LogStore;
+use super::types::{
+    AppendEntriesRequest, AppendEntriesResponse, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig, Vote,
+    VoteRequest, VoteResponse,
+};
+use chronik_core::ids::BrokerId;
+use openraft::error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// How long openraft leaves an unreachable peer alone; how often it is dialled is up to its [`Link`].
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries to ask for one vote.
+const VOTE_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes of a snapshot in one message.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
+
+/// Makes the network's end for each peer.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub(super) me: BrokerId,
+    pub(super) voters: Arc<[BrokerId]>,
+    /// What a voter accepted longer ago says nothing: it may follow another leader by now.
+    pub(super) lately: Duration,
+    pub(super) links: Links,
+    pub(super) log: LogStore,
+    pub(super) acks: Acks,
+}
+
+/// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Acks(Arc<Mutex<HashMap<BrokerId, (u64, Instant)>>>);
+
+impl Acks {
+    fn accepted(&self, peer: BrokerId, term: u64, sent: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, (term, sent));
+    }
+
+    /// Whether a majority of `voters`, `target` not counted, has accepted `me` as the leader of `term` lately.
+    fn of_others(&self, (me, term): (BrokerId, u64), voters: &[BrokerId], target: BrokerId, lately: Duration) -> bool {
+        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = |id: &BrokerId| match acks.get(id) {
+            _ if *id == me => true,
+            Some((t, at)) => *t == term && at.elapsed() <= lately,
+            None => false,
+        };
+        voters.iter().filter(|id| **id != target && accepted(id)).count() > voters.len() / 2
+    }
+
+    /// When a majority of `voters` had last accepted `me` as the leader of `term`.
+    pub(super) fn of_majority(&self, me: BrokerId, term: u64, voters: &[BrokerId]) -> Option<Instant> {
+        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut times: Vec<Instant> = voters
+            .iter()
+            .filter_map(|id| match acks.get(id) {
+                _ if *id == me => Some(now),
+                Some((t, at)) if *t == term => Some(*at),
+                _ => None,
+            })
+            .collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        times.get(voters.len() / 2).copied()
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: BrokerId, node: &Node) -> Peer {
+        Peer { target, link: self.links.to(target, Some(&node.0)), network: self.clone() }
+    }
+}
+
+/// One peer.
+pub(super) struct Peer {
+    target: BrokerId,
+    link: Option<Link>,
+    network: Network,
+}
+
+impl Peer {
+    fn body(message: &impl Serialize) -> Result<Vec<u8>, RpcError> {
+        encoding::encode(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))
+    }
+
+    fn caller(&self) -> proto::Caller {
+        self.network.links.caller(self.target)
+    }
+
+    fn followed_by_others(&self, vote: &Vote) -> bool {
+        let Network { me, voters, lately, acks, .. } = &self.network;
+        acks.of_others((*me, vote.leader_id().term), voters, self.target, *lately)
+    }
+
+    fn link(&self) -> Result<&Link, RpcError> {
+        self.link.as_ref().ok_or_else(|| unreachable_because(&Status::unavailable("no address")))
+    }
+}
+
+fn unreachable_because(status: &Status) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(&io::Error::other(status.message().to_owned())))
+}
+
+fn rpc_error(error: CallError) -> RpcError {
+    match error {
+        CallError::NotConnected => unreachable_because(&Status::unavailable("not connected")),
+        CallError::Lost(status) | CallError::Refused(status) => unreachable_because(&status),
+    }
+}
+
+fn answer<T: DeserializeOwned>(response: &proto::RaftResponse) -> Result<T, RpcError> {
+    encoding::decode(&response.body).map_err(|e| RPCError::Network(NetworkError::new(&e)))
+}
+
+impl RaftNetwork<TypeConfig> for Peer {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse, RpcError> {
+        let followed_by_others = self.followed_by_others(&rpc.vote);
+        let request = proto::RaftRequest { caller: Some(self.caller()), body: Self::body(&rpc)?, followed_by_others };
+        let mut sent = Instant::now();
+        let call = |mut client: super::link::Client| {
+            sent = Instant::now();
+            async move { client.append_entries(request).await }
+        };
+        let response = self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await.map_err(rpc_error)?;
+        let response = answer(&response)?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.network.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
+        }
+        Ok(response)
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        let (caller, body) = (Some(self.caller()), Self::body(&rpc)?);
+        let founders = self.network.log.standing().founders;
+        let founders = founders
+            .into_iter()
+            .map(|(id, directory)| proto::Founder { broker: id.0, directory_id: directory.0.as_bytes().to_vec() })
+            .collect();
+        let request = proto::VoteRequest { caller, body, founders };
+        let link = self.link()?;
+        let deadline = Instant::now() + option.hard_ttl();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (request, again) = (request.clone(), Instant::now() + VOTE_PAUSE);
+            // openraft asks once an election, and a connection that was not used since the peer's restart is found
+            // dead only by this call.
+            match link.call(left, |mut client| async move { client.vote(request).await }).await {
+                Ok(response) => return answer(&response),
+                Err(CallError::NotConnected | CallError::Lost(_)) if again < deadline => {
+                    tokio::time::sleep_until(again).await;
+                }
+                Err(error) => return Err(rpc_error(error)),
+            }
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<BrokerId>>> {
+        let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
+        let head = encoding::encode(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
+        let followed_by_others = self.followed_by_others(&vote);
+        let first = proto::SnapshotChunk { caller: Some(self.caller()), head, data: Vec::new(), followed_by_others };
+        let data = *snapshot.snapshot;
+        let chunks = (0..data.len().div_ceil(CHUNK_BYTES)).map(move |i| {
+            let data = data[i * CHUNK_BYTES..((i + 1) * CHUNK_BYTES).min(data.len())].to_vec();
+            proto::SnapshotChunk { data, ..Default::default() }
+        });
+        let stream = futures::stream::iter(std::iter::once(first).chain(chunks));
+        let unreachable = |why: String| StreamingError::Unreachable(Unreachable::new(&io::Error::other(why)));
+        let Some(link) = &self.link else { return Err(unreachable("no address".into())) };
+        let call = link.call(option.hard_ttl(), |mut client| async move { client.install_snapshot(stream).await });
+        let response = tokio::select! {
+            response = call => response.map_err(|e| unreachable(format!("{e:?}")))?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        encoding::decode(&response.body).map_err(|e| StreamingError::Network(NetworkError::new(&e)))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}

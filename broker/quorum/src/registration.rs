@@ -1,0 +1,174 @@
+//! This broker's registration: asked for as soon as somebody leads, and again when another process has taken
+//! its place.
+
+use super::encoding;
+use super::leader::LeaderHandle;
+use super::links::Links;
+use super::proposer::Proposer;
+use super::proto;
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome, SupportedVersions};
+use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, TopicPartition};
+use rand::seq::IndexedRandom;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// One try.
+const TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// Between registrations of a broker whose place is taken again and again.
+const MAX_CONTEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who registers.
+pub(super) struct Registrar {
+    pub(super) member: Member,
+    pub(super) directory: DirectoryId,
+    pub(super) incarnation: IncarnationId,
+    /// Told with the first registration.
+    pub(super) damaged: Vec<TopicPartition>,
+    /// Where this broker's controller port is.
+    pub(super) controller: Endpoint,
+    pub(super) voters: Vec<BrokerId>,
+    pub(super) links: Links,
+    pub(super) leader: watch::Receiver<Option<BrokerId>>,
+    pub(super) leading: LeaderHandle,
+    pub(super) proposer: Proposer,
+    pub(super) image: watch::Receiver<Image>,
+    /// Told which registration of this process the leader does not know (any more).
+    pub(super) displaced: mpsc::Receiver<BrokerEpoch>,
+}
+
+impl Registrar {
+    pub(super) async fn run(mut self) {
+        let mut contest = Duration::from_secs(1);
+        loop {
+            self.register().await;
+            // Known from now on; what is repaired later must not be taken away again.
+            self.damaged.clear();
+            loop {
+                let Some(lost) = self.displaced.recv().await else { return };
+                // What was said of the registration before this one is old.
+                if self.epoch().is_none_or(|epoch| epoch <= lost) {
+                    break;
+                }
+            }
+            tracing::error!(
+                broker = %self.member.id,
+                "another process has registered as broker {}: two brokers must not have the same id",
+                self.member.id
+            );
+            tokio::time::sleep(contest).await;
+            contest = (contest * 2).min(MAX_CONTEST_PAUSE);
+        }
+    }
+
+    /// Asks until the registration is in this broker's own image.
+    async fn register(&mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut hint = None;
+        while !self.is_registered() {
+            let leader = *self.leader.borrow_and_update();
+            let target = leader.or(hint.take()).or_else(|| self.voters.choose(&mut rand::rng()).copied());
+            let Some(target) = target else { return };
+            let was_ready = self.leading.is_ready();
+            let mut leaders = self.leader.clone();
+            let answer = tokio::select! {
+                answer = self.ask(target) => answer,
+                // Whoever was asked for want of a leader may not even be there: the leader is asked at once. A
+                // registration that is asked for twice is the same one.
+                _ = leaders.wait_for(|now| now.is_some_and(|id| id != target)) => continue,
+            };
+            match answer {
+                Answer::Registered => {
+                    let registered = {
+                        let (me, incarnation) = (self.member.id, self.incarnation);
+                        self.image.wait_for(move |i| has(i, me, incarnation))
+                    };
+                    // The entry is on its way here; if it does not come the leader has changed, and is asked anew.
+                    let _ = tokio::time::timeout(TIMEOUT, registered).await;
+                    continue;
+                }
+                Answer::NotLeader(leader) => hint = leader,
+                Answer::Unknown => {}
+            }
+            tokio::select! {
+                _ = self.leader.changed() => {}
+                // The leader may have been this broker all along, and not ready yet.
+                () = self.leading.becomes_ready(), if !was_ready => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn is_registered(&self) -> bool {
+        self.epoch().is_some()
+    }
+
+    /// The epoch of this process's registration, as this broker's image has it.
+    fn epoch(&self) -> Option<BrokerEpoch> {
+        let image = self.image.borrow();
+        image.brokers.get(&self.member.id).filter(|b| b.incarnation == Some(self.incarnation))?.epoch
+    }
+
+    async fn ask(&self, target: BrokerId) -> Answer {
+        let command = MetadataCommand::RegisterBroker {
+            member: self.member.clone(),
+            directory: self.directory,
+            incarnation: self.incarnation,
+            damaged: self.damaged.clone(),
+            versions: SupportedVersions::HERE,
+        };
+        if target == self.member.id {
+            if !self.leading.is_ready() {
+                return Answer::NotLeader(None);
+            }
+            return match self.proposer.propose(command).await {
+                Ok((outcome, _)) => registered(&outcome),
+                Err(_) => Answer::Unknown,
+            };
+        }
+        let Ok(body) = encoding::encode(&command) else { return Answer::Unknown };
+        let request = proto::RegisterRequest {
+            caller: Some(self.links.caller(target)),
+            body,
+            controller_host: self.controller.host.to_string(),
+            controller_port: self.controller.port.into(),
+        };
+        let call = |mut client: super::link::Client| async move { client.register(request).await };
+        match self.links.call(target, TIMEOUT, call).await {
+            Ok(answer) if answer.not_leader => {
+                Answer::NotLeader(answer.leader.map(BrokerId).filter(|id| *id != target))
+            }
+            Ok(answer) => match encoding::decode::<Outcome>(&answer.outcome) {
+                Ok(outcome) => registered(&outcome),
+                Err(_) => Answer::Unknown,
+            },
+            Err(error) => {
+                tracing::debug!(?error, "broker {target} did not register this one");
+                Answer::Unknown
+            }
+        }
+    }
+}
+
+/// What the outcome of a registration means. It is asked for again in any case: a refusal may be of an older leader.
+fn registered(outcome: &Outcome) -> Answer {
+    match outcome {
+        Ok(_) => Answer::Registered,
+        Err(refusal) => {
+            tracing::error!(%refusal, "the controller does not register this broker");
+            Answer::Unknown
+        }
+    }
+}
+
+enum Answer {
+    Registered,
+    NotLeader(Option<BrokerId>),
+    Unknown,
+}
+
+fn has(image: &Image, me: BrokerId, incarnation: IncarnationId) -> bool {
+    image.brokers.get(&me).is_some_and(|b| b.incarnation == Some(incarnation))
+}

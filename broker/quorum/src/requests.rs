@@ -1,0 +1,279 @@
+//! What the rest of the broker asks of the controller, carried to the leader wherever it is, and asked again
+//! when the leader changes. A retry may find that the first try was carried out: topics know their creation by
+//! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
+
+use super::encoding;
+use super::handle::{AlterPartition, ControllerError, CreateTopic, Registration, Request, TopicError};
+use super::link::{CallError, Client};
+use super::links::Links;
+use super::proposer::{ProposeError, Proposer};
+use super::{TopicDefaults, proto};
+use chronik_core::cluster::{Answer, Image, MetadataCommand, Outcome, Refusal};
+use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId};
+use std::future::Future;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// One try at one leader.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Between tries, unless the leader changes.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Producer ids are given out to brokers by so many, as in Kafka.
+const PRODUCER_IDS: u32 = 1000;
+/// Replicas named in one request to create a topic at most.
+const MAX_NAMED_REPLICAS: usize = 100_000;
+
+/// The other end of a [`super::ControllerHandle`].
+#[derive(Clone)]
+pub(super) struct Requests {
+    pub(super) me: BrokerId,
+    pub(super) defaults: TopicDefaults,
+    pub(super) links: Links,
+    pub(super) proposer: Proposer,
+    pub(super) leader: watch::Receiver<Option<BrokerId>>,
+    pub(super) image: watch::Receiver<Image>,
+    pub(super) registration: watch::Receiver<Registration>,
+}
+
+/// A command's outcome.
+struct Decided {
+    outcome: Outcome,
+    offset: MetadataOffset,
+    /// An earlier try may have been carried out as well.
+    repeated: bool,
+}
+
+impl Requests {
+    pub(super) async fn run(self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            let this = self.clone();
+            tokio::spawn(async move {
+                match request {
+                    Request::CreateTopic { topic, reply } => answer(reply, this.create_topic(topic)).await,
+                    Request::DeleteTopic { topic, reply } => answer(reply, this.delete_topic(topic)).await,
+                    Request::Alter { command, validate_only, reply } => {
+                        answer(reply, this.alter(command, validate_only)).await;
+                    }
+                    Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
+                    Request::ProducerIds { reply } => answer(reply, this.producer_ids()).await,
+                }
+            });
+        }
+    }
+
+    async fn create_topic(mut self, topic: CreateTopic) -> Result<TopicId, TopicError> {
+        let id = TopicId(uuid::Uuid::new_v4());
+        let name = topic.name.clone();
+        let validate_only = topic.validate_only;
+        let named: usize = topic.assignments.values().map(Vec::len).sum();
+        if named > MAX_NAMED_REPLICAS {
+            return Err(TopicError::InvalidAssignment(format!("{named} replicas named in one topic")));
+        }
+        let command = MetadataCommand::CreateTopic {
+            id,
+            name: topic.name,
+            partitions: topic.partitions.unwrap_or(self.defaults.partitions),
+            replication_factor: topic.replication_factor.unwrap_or(self.defaults.replication_factor),
+            assignments: topic.assignments,
+            configs: topic.configs,
+            default_min_insync_replicas: self.defaults.min_insync_replicas,
+        };
+        // A try on the image here: what can never be accepted does not go into the log.
+        let mut image = self.image.borrow().clone();
+        let (outcome, _) = image.apply(image.offset, &command);
+        let tried = outcome.map(|_| id).map_err(|refusal| topic_error(&name, refusal));
+        match &tried {
+            Err(
+                TopicError::InvalidName(_)
+                | TopicError::InvalidPartitions(_)
+                | TopicError::InvalidConfig(_)
+                | TopicError::PolicyViolation(_),
+            ) => return tried,
+            _ if validate_only => return tried,
+            _ => {}
+        }
+        let decided = self.decide(command).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(_) => Ok(id),
+            Err(refusal) => Err(topic_error(&name, refusal)),
+        }
+    }
+
+    async fn delete_topic(mut self, topic: TopicId) -> Result<(), TopicError> {
+        let decided = self.decide(MetadataCommand::DeleteTopic { id: topic }).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(_) => Ok(()),
+            Err(_) if decided.repeated => Ok(()),
+            Err(_) => Err(TopicError::Unknown),
+        }
+    }
+
+    /// More partitions, or other configs.
+    async fn alter(mut self, command: MetadataCommand, validate_only: bool) -> Result<(), TopicError> {
+        // A try on the image here: what can never be accepted does not go into the log.
+        let mut image = self.image.borrow().clone();
+        let tried = image.apply(image.offset, &command).0.map(|_| ()).map_err(|refusal| topic_error("", refusal));
+        if validate_only || matches!(&tried, Err(TopicError::InvalidConfig(_) | TopicError::PolicyViolation(_))) {
+            return tried;
+        }
+        let decided = self.decide(command).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(_) => Ok(()),
+            // The try before may be what made this one impossible.
+            Err(_) if decided.repeated => Err(TopicError::Unavailable),
+            Err(refusal) => Err(topic_error("", refusal)),
+        }
+    }
+
+    async fn alter_partition(self, change: AlterPartition) -> Result<(), ControllerError> {
+        let command = MetadataCommand::AlterPartition {
+            leader: self.me,
+            broker_epoch: self.broker_epoch()?,
+            partition: change.partition,
+            leader_epoch: change.leader_epoch,
+            partition_epoch: change.partition_epoch,
+            isr: change.isr,
+        };
+        let decided = self.decide(command).await;
+        match decided.outcome {
+            Ok(_) => Ok(()),
+            // The try before may be what made this one stale.
+            Err(_) if decided.repeated => Err(ControllerError::Unavailable),
+            Err(refusal) => Err(ControllerError::Refused(refusal.to_string())),
+        }
+    }
+
+    async fn producer_ids(self) -> Result<Range<ProducerId>, ControllerError> {
+        let epoch = self.broker_epoch()?;
+        let command = MetadataCommand::AllocateProducerIds { broker: self.me, epoch, count: PRODUCER_IDS };
+        match self.decide(command).await.outcome {
+            Ok(Answer::ProducerIds(block)) => Ok(block),
+            Ok(other) => Err(ControllerError::Refused(format!("{other:?} is no block of producer ids"))),
+            Err(refusal) => Err(ControllerError::Refused(refusal.to_string())),
+        }
+    }
+
+    fn broker_epoch(&self) -> Result<BrokerEpoch, ControllerError> {
+        let registered = self.registration.borrow().epoch;
+        registered.ok_or_else(|| ControllerError::Refused("this broker is not registered".into()))
+    }
+
+    /// Waits until this broker's image is at least there.
+    async fn applied(&mut self, offset: MetadataOffset) {
+        // An error means that the broker is stopping.
+        let _ = self.image.wait_for(|image| image.offset >= offset).await;
+    }
+
+    /// Asks until there is an outcome. Who asked ends this by giving up.
+    async fn decide(&self, command: MetadataCommand) -> Decided {
+        let mut leader = self.leader.clone();
+        let mut repeated = false;
+        loop {
+            let at = *leader.borrow_and_update();
+            let sent = AtomicBool::new(false);
+            let ask = async {
+                match at {
+                    None => Err(Tried::Nothing),
+                    Some(id) if id == self.me => {
+                        sent.store(true, Ordering::Relaxed);
+                        self.here(&command).await
+                    }
+                    Some(id) => self.at(id, &command, &sent).await,
+                }
+            };
+            let tried = tokio::select! {
+                tried = ask => tried,
+                // Whoever leads now is asked at once; what the other one did with it, nobody knows.
+                Ok(()) = self.next_leader(at) => {
+                    repeated |= sent.load(Ordering::Relaxed);
+                    continue;
+                }
+            };
+            match tried {
+                Ok((outcome, offset)) => return Decided { outcome, offset, repeated },
+                Err(Tried::Nothing) => {}
+                Err(Tried::Something) => repeated = true,
+            }
+            // An error means that the broker is stopping, and that nobody waits any more.
+            let _ = tokio::time::timeout(PAUSE, leader.changed()).await;
+        }
+    }
+
+    /// Waits until somebody else leads than `at`.
+    async fn next_leader(&self, at: Option<BrokerId>) -> Result<(), watch::error::RecvError> {
+        self.leader.clone().wait_for(|now| now.is_some() && *now != at).await.map(|_| ())
+    }
+
+    async fn here(&self, command: &MetadataCommand) -> Result<(Outcome, MetadataOffset), Tried> {
+        match tokio::time::timeout(TIMEOUT, self.proposer.propose(command.clone())).await {
+            Ok(Ok(decided)) => Ok(decided),
+            Ok(Err(ProposeError::NotLeader)) => Err(Tried::Nothing),
+            Ok(Err(ProposeError::Unknown)) | Err(_) => Err(Tried::Something),
+        }
+    }
+
+    /// `sent` is set once the command is on its way.
+    async fn at(
+        &self,
+        leader: BrokerId,
+        command: &MetadataCommand,
+        sent: &AtomicBool,
+    ) -> Result<(Outcome, MetadataOffset), Tried> {
+        let body = encoding::encode(command).map_err(|_| Tried::Nothing)?;
+        let request = proto::ProposeRequest { caller: Some(self.links.caller(leader)), body };
+        let call = |mut client: Client| {
+            sent.store(true, Ordering::Relaxed);
+            async move { client.propose(request).await }
+        };
+        match self.links.call(leader, TIMEOUT, call).await {
+            Ok(answer) if answer.not_leader => Err(Tried::Nothing),
+            Ok(answer) => {
+                let outcome = encoding::decode(&answer.outcome).map_err(|_| Tried::Something)?;
+                Ok((outcome, MetadataOffset(answer.offset)))
+            }
+            Err(CallError::NotConnected | CallError::Refused(_)) => Err(Tried::Nothing),
+            Err(CallError::Lost(_)) => Err(Tried::Something),
+        }
+    }
+}
+
+/// What a try without an outcome may have done.
+enum Tried {
+    Nothing,
+    Something,
+}
+
+/// Works out an answer for as long as somebody waits for it.
+async fn answer<T>(mut reply: oneshot::Sender<T>, work: impl Future<Output = T>) {
+    tokio::select! {
+        result = work => {
+            // It may have given up just now.
+            let _ = reply.send(result);
+        }
+        () = reply.closed() => {}
+    }
+}
+
+fn topic_error(name: &str, refusal: Refusal) -> TopicError {
+    match refusal {
+        Refusal::TopicExists(name) => TopicError::Exists(name),
+        Refusal::UnknownTopic => TopicError::Unknown,
+        Refusal::InvalidTopicName(why) => TopicError::InvalidName(why),
+        Refusal::InvalidPartitions(why) => TopicError::InvalidPartitions(why),
+        Refusal::InvalidReplicationFactor(why) => TopicError::InvalidReplicationFactor(why),
+        Refusal::InvalidAssignment(why) => TopicError::InvalidAssignment(why),
+        Refusal::InvalidConfig(why) => TopicError::InvalidConfig(why),
+        Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
+        Refusal::UnknownBroker(id) => TopicError::InvalidRequest(format!("broker {id} is not a member")),
+        // None of these is an answer to the creation of a topic, except that there is no cluster yet.
+        other => {
+            tracing::debug!(topic = name, refusal = %other, "a topic was refused");
+            TopicError::Unavailable
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The controller port: what peers may ask of this broker. Every request says who calls and whom it means; a
+//! stranger, or a call that was meant for somebody else, is refused.
+
+use super::bootstrap;
+use super::encoding;
+use super::leader::{Heartbeat, LeaderHandle, Verdict};
+use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
+use super::links::Links;
+use super::proposer::{ProposeError, Proposer};
+use super::proto::controller_server::{Controller, ControllerServer};
+use super::proto::{self, heartbeat_response::Standing};
+use super::raft_log::LogStore;
+use super::restart::Past;
+use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
+use super::whole_messages;
+use crate::peers::Peers;
+use chronik_core::cluster::{Endpoint, MetadataCommand};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
+use openraft::raft::AppendEntriesResponse;
+use serde::{Serialize, de::DeserializeOwned};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
+use uuid::Uuid;
+
+/// A caller that does not answer a ping for this long is dropped.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// A snapshot from a peer is at most this large.
+const MAX_SNAPSHOT_BYTES: usize = 512 * 1024 * 1024;
+
+/// What the service answers from.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) me: BrokerId,
+    pub(super) directory: DirectoryId,
+    pub(super) voters: Vec<BrokerId>,
+    pub(super) raft: Raft,
+    pub(super) log: LogStore,
+    pub(super) links: Links,
+    pub(super) peers: Peers,
+    pub(super) proposer: Proposer,
+    pub(super) leader: LeaderHandle,
+    pub(super) past: Past,
+}
+
+/// Serves until stopped.
+pub(super) async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let server = ControllerServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let result = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(256)
+        .layer(MapRequestLayer::new(whole_messages::of_request))
+        .add_service(server)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled())
+        .await;
+    if let Err(error) = result {
+        tracing::error!(%error, "the controller port is not served any more");
+    }
+}
+
+impl Service {
+    /// Checks who calls, and remembers where it was seen.
+    fn admit(&self, caller: Option<&proto::Caller>, from: Option<IpAddr>) -> Result<BrokerId, Status> {
+        let caller = caller.ok_or_else(|| Status::invalid_argument("the request does not say who calls"))?;
+        if caller.to != self.me.0 {
+            return Err(wrong_target(format!("this is broker {}, not {}", self.me, caller.to)));
+        }
+        if caller.from < 0 || caller.from == self.me.0 {
+            return Err(wrong_target(format!("broker {} cannot call broker {}", caller.from, self.me)));
+        }
+        if let (Some(theirs), Some(ours)) = (cluster_id(&caller.cluster_id)?, self.links.cluster_id())
+            && theirs != ours
+        {
+            let reason = format!("broker {} belongs to cluster {ours}, the caller to {theirs}", self.me);
+            return Err(wrong_target(reason));
+        }
+        let id = BrokerId(caller.from);
+        if let Some(ip) = from {
+            self.peers.contacted(id, ip);
+        }
+        Ok(id)
+    }
+
+    /// Whether this voter may answer a request for its vote; see [`super::standing`].
+    async fn may_vote(&self, founders: &[proto::Founder]) -> Result<(), Status> {
+        let mut standing = self.log.standing();
+        if standing.proven {
+            // Again, since the call that proved it may have been given up by its caller.
+            if !self.past.is_waiting() {
+                self.raft.runtime_config().elect(true);
+            }
+            return Ok(());
+        }
+        let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
+        // Who has been in a cluster is no founder of it: if its log is gone, so is what it voted for.
+        if self.links.cluster_id().is_some() || self.log.last_index().is_some() || !founders.iter().any(mine) {
+            return Err(Status::failed_precondition(
+                "this voter's disk is new: it does not vote before it has caught up",
+            ));
+        }
+        standing.proven = true;
+        self.prove(standing).await
+    }
+
+    /// Whether this broker may follow the leader that calls; see [`super::standing`].
+    fn may_follow(&self, followed_by_others: bool) -> Result<(), Status> {
+        if followed_by_others || !self.voters.contains(&self.me) || self.log.standing().proven {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(
+            "this voter's disk is new: it follows a leader only that a majority follows without it",
+        ))
+    }
+
+    async fn prove(&self, standing: super::standing::Standing) -> Result<(), Status> {
+        self.log.save_standing(standing).await.map_err(|e| Status::internal(e.to_string()))?;
+        self.raft.runtime_config().elect(true);
+        Ok(())
+    }
+
+    /// A voter on a new disk is as good as any other once it has all that was committed when it came.
+    async fn caught_up(&self, leader: &Vote, committed: Option<super::types::LogId>) -> Result<(), Status> {
+        let mut standing = self.log.standing();
+        if standing.proven {
+            self.raft.runtime_config().elect(true);
+            return Ok(());
+        }
+        let Some(committed) = committed else { return Ok(()) };
+        if committed.leader_id != *leader.leader_id() || self.log.last_log_id() < Some(committed) {
+            return Ok(());
+        }
+        tracing::info!("caught up on a new disk: this voter votes from now on");
+        standing.proven = true;
+        self.prove(standing).await
+    }
+
+    fn not_leader(&self) -> proto::ProposeResponse {
+        proto::ProposeResponse { not_leader: true, leader: self.known_leader(), outcome: Vec::new(), offset: 0 }
+    }
+
+    fn known_leader(&self) -> Option<i32> {
+        self.raft.server_metrics().borrow().current_leader.map(|id| id.0)
+    }
+
+    async fn propose(&self, command: MetadataCommand) -> Result<Response<proto::ProposeResponse>, Status> {
+        match self.proposer.propose(command).await {
+            Ok((outcome, MetadataOffset(offset))) => {
+                let outcome = encode(&outcome)?;
+                Ok(Response::new(proto::ProposeResponse { not_leader: false, leader: None, outcome, offset }))
+            }
+            Err(ProposeError::NotLeader) => Ok(Response::new(self.not_leader())),
+            Err(ProposeError::Unknown) => Err(Status::unavailable("the outcome is not known")),
+        }
+    }
+}
+
+fn cluster_id(bytes: &[u8]) -> Result<Option<ClusterId>, Status> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let id = Uuid::from_slice(bytes).map_err(|_| Status::invalid_argument("a cluster id has 16 bytes"))?;
+    Ok(Some(ClusterId(id)))
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
+    encoding::decode(body).map_err(|_| Status::invalid_argument("the request's body is not understood"))
+}
+
+fn encode(message: &impl Serialize) -> Result<Vec<u8>, Status> {
+    encoding::encode(message).map_err(|e| Status::internal(e.to_string()))
+}
+
+fn raft_answer(message: &impl Serialize) -> Result<Response<proto::RaftResponse>, Status> {
+    Ok(Response::new(proto::RaftResponse { body: encode(message)? }))
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn ip<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.remote_addr().map(|a| a.ip())
+}
+
+#[tonic::async_trait]
+impl Controller for Service {
+    async fn probe(&self, request: Request<proto::ProbeRequest>) -> Result<Response<proto::ProbeResponse>, Status> {
+        let from = ip(&request);
+        let caller = self.admit(request.get_ref().caller.as_ref(), from)?;
+        let state = bootstrap::own_state(&self.log, self.links.cluster_id());
+        let directory_id = self.directory.0.as_bytes().to_vec();
+        let leaderless = self.known_leader().is_none() && self.past.was_led_by_none_but(caller);
+        Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id, leaderless }))
+    }
+
+    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::RaftResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        let candidate = self.admit(request.caller.as_ref(), from)?;
+        if self.past.waits_for_another_than(candidate) {
+            let reason = "this voter has just come back: it waits for who led when it stopped";
+            return Err(Status::failed_precondition(reason));
+        }
+        let rpc: VoteRequest = decode(&request.body)?;
+        self.may_vote(&request.founders).await?;
+        raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)
+    }
+
+    async fn append_entries(
+        &self,
+        request: Request<proto::RaftRequest>,
+    ) -> Result<Response<proto::RaftResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        self.admit(request.caller.as_ref(), from)?;
+        self.may_follow(request.followed_by_others)?;
+        let rpc: AppendEntriesRequest = decode(&request.body)?;
+        let (leader, committed) = (rpc.vote, rpc.leader_commit);
+        let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        if response == AppendEntriesResponse::Success {
+            self.caught_up(&leader, committed).await?;
+        }
+        raft_answer(&response)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<proto::SnapshotChunk>>,
+    ) -> Result<Response<proto::RaftResponse>, Status> {
+        let from = ip(&request);
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        self.admit(first.caller.as_ref(), from)?;
+        self.may_follow(first.followed_by_others)?;
+        let (vote, meta): (Vote, SnapshotMeta) = decode(&first.head)?;
+        let mut data = first.data;
+        while let Some(chunk) = chunks.message().await? {
+            if data.len() + chunk.data.len() > MAX_SNAPSHOT_BYTES {
+                return Err(Status::invalid_argument("the snapshot is too large"));
+            }
+            data.extend_from_slice(&chunk.data);
+        }
+        let snapshot = Snapshot { meta, snapshot: Box::new(data) };
+        raft_answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
+    }
+
+    async fn register(
+        &self,
+        request: Request<proto::RegisterRequest>,
+    ) -> Result<Response<proto::ProposeResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        let id = self.admit(request.caller.as_ref(), from)?;
+        let command: MetadataCommand = decode(&request.body)?;
+        if !matches!(&command, MetadataCommand::RegisterBroker { member, .. } if member.id == id) {
+            return Err(Status::invalid_argument("a broker registers itself"));
+        }
+        let port = u16::try_from(request.controller_port).map_err(|_| Status::invalid_argument("no port"))?;
+        let node = Node(Endpoint { host: request.controller_host.into(), port });
+        if !self.leader.is_ready() {
+            return Ok(Response::new(self.not_leader()));
+        }
+        if !self.voters.contains(&id) && !self.knows(id, &node) {
+            match self.raft.add_learner(id, node, false).await {
+                Ok(_) => {}
+                Err(e) if e.forward_to_leader::<Node>().is_some() => return Ok(Response::new(self.not_leader())),
+                Err(e) => return Err(stopped(e)),
+            }
+        }
+        self.propose(command).await
+    }
+
+    async fn propose(
+        &self,
+        request: Request<proto::ProposeRequest>,
+    ) -> Result<Response<proto::ProposeResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        let id = self.admit(request.caller.as_ref(), from)?;
+        let command: MetadataCommand = decode(&request.body)?;
+        let allowed = match &command {
+            MetadataCommand::CreateTopic { .. } | MetadataCommand::DeleteTopic { .. } => true,
+            MetadataCommand::AlterPartition { leader, .. } => *leader == id,
+            MetadataCommand::AllocateProducerIds { broker, .. } => *broker == id,
+            _ => false,
+        };
+        if !allowed {
+            return Err(Status::invalid_argument("a broker cannot ask for that, or not for another one"));
+        }
+        Service::propose(self, command).await
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        let broker = self.admit(request.caller.as_ref(), from)?;
+        let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
+        let standing = match self.leader.heartbeat(Heartbeat { broker, epoch, applied }).await {
+            Verdict::Granted => Standing::Granted,
+            Verdict::Heard => Standing::Heard,
+            Verdict::NotLeader => Standing::NotLeader,
+            Verdict::Stale => Standing::Stale,
+        };
+        Ok(Response::new(proto::HeartbeatResponse { standing: standing.into(), leader: self.known_leader() }))
+    }
+}
+
+impl Service {
+    /// Whether the quorum has that learner already, at that place.
+    fn knows(&self, id: BrokerId, node: &Node) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().get_node(&id) == Some(node)
+    }
+}

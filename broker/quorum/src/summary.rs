@@ -1,0 +1,73 @@
+//! What the metadata log decides, for people: a line for each change, and one for many of a kind.
+
+use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome};
+
+/// More partitions than this in one entry are told of in one line.
+const LINES: usize = 8;
+
+/// Brokers and topics that come and go.
+pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
+    let answer = match outcome {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            tracing::debug!(%refusal, "a metadata command was refused");
+            return;
+        }
+    };
+    match (command, answer) {
+        (MetadataCommand::CreateCluster { cluster_id, members, .. }, _) => {
+            tracing::info!(%cluster_id, members = members.len(), "created the cluster");
+        }
+        (MetadataCommand::RegisterBroker { member, .. }, Answer::Registered(epoch)) => {
+            tracing::info!(broker = %member.id, %epoch, "registered broker {}", member.id);
+        }
+        (MetadataCommand::Fence { id, epoch }, _) => tracing::info!(broker = %id, %epoch, "fenced broker {id}"),
+        (MetadataCommand::Unfence { id, epoch }, _) => tracing::info!(broker = %id, %epoch, "unfenced broker {id}"),
+        (MetadataCommand::CreateTopic { name, id, .. }, _) => {
+            tracing::info!(topic = %name, topic_id = %id, "created topic {name}");
+        }
+        (MetadataCommand::DeleteTopic { id }, _) => tracing::info!(topic_id = %id, "deleted a topic"),
+        (MetadataCommand::CreatePartitions { topic, total, .. }, _) => {
+            tracing::info!(topic_id = %topic, partitions = total, "added partitions to a topic");
+        }
+        (MetadataCommand::AlterConfigs { resource, changes, .. }, _) => {
+            let configs: Vec<&str> = changes.iter().map(|c| c.name.as_str()).collect();
+            tracing::info!(?resource, ?configs, "changed configs");
+        }
+        (MetadataCommand::SetMetadataVersion { version }, _) => {
+            tracing::info!(%version, "raised the metadata version");
+        }
+        _ => {}
+    }
+}
+
+/// Leaders and ISRs that change.
+pub(super) fn log_partitions(before: &Image, after: &Image, changes: &[Change]) {
+    let partitions: Vec<_> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::PartitionChanged(tp) => Some((*tp, before.partition(*tp)?, after.partition(*tp)?)),
+            _ => None,
+        })
+        .collect();
+    if partitions.len() > LINES {
+        let leaders = partitions.iter().filter(|(_, old, new)| old.leader != new.leader).count();
+        let leaderless = partitions.iter().filter(|(_, _, new)| new.leader.is_none()).count();
+        tracing::info!(partitions = partitions.len(), leaders, leaderless, "partitions changed");
+        return;
+    }
+    for (tp, old, new) in partitions {
+        let topic = after.topics.get(&tp.topic).map_or("", |t| &t.name);
+        let leader = new.leader.map_or(-1, |id| id.0);
+        let (epoch, isr) = (new.leader_epoch.0, ids(&new.isr));
+        if old.leader == new.leader {
+            tracing::info!(topic, partition = tp.partition.0, leader, %isr, "the ISR changed");
+        } else {
+            tracing::info!(topic, partition = tp.partition.0, leader, epoch, %isr, "the leader changed");
+        }
+    }
+}
+
+fn ids(brokers: &[chronik_core::ids::BrokerId]) -> String {
+    brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
