@@ -22,6 +22,8 @@ impl Owner {
         match command {
             Command::Append { batch } => self.append(partition, batch, hold.cloned()),
             Command::Truncate { to } => self.truncate(partition, to),
+            Command::AdvanceStart { to } => self.advance_start(partition, to),
+            Command::BeginAt { at } => self.begin_at(partition, at),
             Command::Reply { ticket, result } => {
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
                 if let Some(reply) = waiting {
@@ -46,6 +48,7 @@ impl Owner {
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     hosted.wake();
+                    self.answer_deletions(partition);
                 }
             }
         }
@@ -88,6 +91,35 @@ impl Owner {
         let owners = self.shell.owners.clone();
         let done = move || owners.send(partition, Input::TruncateDone { partition });
         self.shell.writer.submit(Op::Truncate { partition, to }, Box::new(done));
+    }
+
+    fn advance_start(&self, partition: TopicPartition, to: Offset) {
+        let owners = self.shell.owners.clone();
+        let done = move || owners.send(partition, Input::AdvanceDone { partition, to });
+        self.shell.writer.submit(Op::AdvanceStart { partition, to }, Box::new(done));
+    }
+
+    /// Drops all that the log has; what comes of it is as after a truncation.
+    fn begin_at(&mut self, partition: TopicPartition, at: Offset) {
+        let Some(hosted) = self.partitions.get_mut(&partition) else { return };
+        hosted.tail.truncate(at);
+        let owners = self.shell.owners.clone();
+        let done = move || owners.send(partition, Input::TruncateDone { partition });
+        self.shell.writer.submit(Op::AdvanceStart { partition, to: at }, Box::new(done));
+    }
+
+    /// Looks where the batch begins that the log now starts with.
+    pub(super) fn find_first_batch(&self, partition: TopicPartition, start: Offset) {
+        let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
+        tokio::task::spawn_blocking(move || match reader.read(partition, start, Offset(i64::MAX), 1) {
+            Ok(batches) => {
+                let first_batch = batches.first().map_or(start, |batch| batch.header().base_offset);
+                owners.send(partition, Input::StartAdvanced { partition, start, first_batch });
+            }
+            // A later move is done as well, and says where the log starts; or the partition is gone.
+            Err(chronik_log::ReadError::BelowStart { .. } | chronik_log::ReadError::UnknownPartition(_)) => {}
+            Err(error) => error!(%partition, %start, %error, "Cannot read where the log starts"),
+        });
     }
 
     /// Reads a truncated log's state anew: producers' last batches may be ones that had been forgotten.
@@ -145,7 +177,10 @@ impl Owner {
         let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.tail.start());
         tokio::task::spawn_blocking(move || {
             let batches = reader.read(partition, from, up_to, max_bytes).unwrap_or_else(|error| {
-                error!(%partition, %from, %error, "Cannot read the log for a follower");
+                // What was removed meanwhile, the replica finds out by itself.
+                if !matches!(error, chronik_log::ReadError::BelowStart { .. }) {
+                    error!(%partition, %from, %error, "Cannot read the log for a follower");
+                }
                 Vec::new()
             });
             owners.send(partition, Input::ReadDone { partition, follower, stream, batches });
@@ -183,7 +218,11 @@ pub(super) fn log_state(
     partition: TopicPartition,
 ) -> Result<LogState, chronik_log::ReadError> {
     let Some(found) = reader.state(partition) else { return Ok(LogState::default()) };
-    let mut log = LogState { start: found.start, end: found.end, epochs: found.epochs, ..LogState::default() };
-    reader.scan(partition, found.start, |header| log.producers.observe(header))?;
+    let (start, first_batch) = (found.start, found.start);
+    let mut log = LogState { start, first_batch, end: found.end, epochs: found.epochs, ..LogState::default() };
+    reader.scan(partition, start, |header| {
+        log.first_batch = log.first_batch.min(header.base_offset);
+        log.producers.observe(header);
+    })?;
     Ok(log)
 }

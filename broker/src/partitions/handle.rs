@@ -56,6 +56,15 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<FoundOffset, ReadError>>,
     },
+    /// Remove what comes before an offset.
+    DeleteRecords {
+        /// Where.
+        partition: TopicPartition,
+        /// The first offset that stays; the high watermark if `None`.
+        before: Option<Offset>,
+        /// The answer: the log's first offset now.
+        reply: oneshot::Sender<Result<Offset, DeleteError>>,
+    },
     /// Find where a leader epoch ends.
     EpochEnd {
         /// Where.
@@ -169,6 +178,20 @@ pub enum FetchError {
     },
 }
 
+/// Why records are not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// This broker does not hold the partition.
+    #[error("this broker does not hold the partition")]
+    UnknownPartition,
+    /// It does not lead it, or stopped to while the records were being removed.
+    #[error("not the leader of the partition")]
+    NotLeader,
+    /// What is to be removed is not committed, or not there yet.
+    #[error("beyond the high watermark")]
+    OutOfRange,
+}
+
 impl Partitions {
     /// A handle to owners, each of which has the partitions that [`Self::owner_of`] gives it. The queues are
     /// unbounded here because what is in them is bounded before: by the request budget of the listener.
@@ -243,6 +266,18 @@ impl Partitions {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::Offset { partition, current_epoch, spec, reply });
         answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+
+    /// Removes what comes before an offset, or all that is committed, and says where the log starts when that holds on
+    /// this broker's disk (KIP-107).
+    pub async fn delete_records(
+        &self,
+        partition: TopicPartition,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::DeleteRecords { partition, before, reply });
+        answer.await.unwrap_or(Err(DeleteError::NotLeader))
     }
 
     /// Looks for the end of a leader epoch (KIP-101, KIP-279).

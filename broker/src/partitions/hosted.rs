@@ -1,8 +1,9 @@
 //! One partition that this broker holds, as its owner has it.
 
+use super::handle::DeleteError;
 use super::tail::Tail;
 use chronik_core::cluster::Image;
-use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
 use chronik_core::time::Instant;
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +21,8 @@ pub(super) struct Hosted {
     pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
     /// Readers that wait for something new; gone with their requests.
     pub(super) waiters: Vec<Weak<Notify>>,
+    /// Who waits for the log's start to reach an offset.
+    pub(super) deletions: Vec<(Offset, oneshot::Sender<Result<Offset, DeleteError>>)>,
     /// Whom the replica follows.
     pub(super) following: Option<BrokerId>,
     /// The lease that the replica knows of.
@@ -34,6 +37,7 @@ impl Hosted {
             tail,
             tickets: HashMap::new(),
             waiters: Vec::new(),
+            deletions: Vec::new(),
             following: None,
             lease: None,
         }

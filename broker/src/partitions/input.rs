@@ -26,6 +26,10 @@ pub enum Input {
     Lease(Instant),
     /// The log is synced up to there.
     Durable { partition: TopicPartition, end: Offset },
+    /// A move of the log's start to `to` is durable and applied.
+    AdvanceDone { partition: TopicPartition, to: Offset },
+    /// The log starts at `start`, within or at the beginning of the batch at `first_batch`.
+    StartAdvanced { partition: TopicPartition, start: Offset, first_batch: Offset },
     /// A truncation is durable and applied.
     TruncateDone { partition: TopicPartition },
     /// The log's state after a truncation.

@@ -2,6 +2,7 @@
 //! rest of the broker asks through [`Partitions`], and events reach it through [`Owners`].
 
 mod commands;
+mod deletions;
 pub mod handle;
 mod hosted;
 mod input;
@@ -13,7 +14,7 @@ mod tail;
 mod timestamps;
 mod turns;
 
-pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
+pub use handle::{DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};

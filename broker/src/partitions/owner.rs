@@ -155,6 +155,11 @@ impl Owner {
             Input::Lease(until) => self.lease = Some(self.shell.moment(until)),
             Input::Durable { partition, end } => self.step(partition, Event::Durable { end }),
             Input::TruncateDone { partition } => self.reload(partition),
+            Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
+            Input::StartAdvanced { partition, start, first_batch } => {
+                self.step(partition, Event::StartAdvanced { start, first_batch });
+                self.answer_deletions(partition);
+            }
             Input::Truncated { partition, log } => self.step(partition, Event::Truncated { log }),
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
@@ -227,6 +232,7 @@ impl Owner {
             Request::Offset { partition, current_epoch, spec, reply } => {
                 self.offset(partition, current_epoch, spec, reply);
             }
+            Request::DeleteRecords { partition, before, reply } => self.delete_records(partition, before, reply),
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }

@@ -84,6 +84,8 @@ impl Owner {
             let read = reader.read(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {
                 Ok(batches) => Ok(answer(Some(batches).filter(fits).unwrap_or_default())),
+                // It was removed meanwhile.
+                Err(chronik_log::ReadError::BelowStart { start, .. }) => Err(FetchError::OutOfRange { log_start: start }),
                 Err(error) => {
                     error!(%partition, %offset, %error, "Cannot read the log");
                     Err(ReadError::Storage.into())

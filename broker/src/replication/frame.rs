@@ -6,10 +6,12 @@
 //! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
 //!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none)      ACK appended:i64 durable:i64
-//!   STARTED high_watermark:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
-//!   BATCHES high_watermark:i64 record batches   HIGH_WATERMARK high_watermark:i64
+//!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
+//!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
 //! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
 //! ```
+//!
+//! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
 //! A follower dials its leader; everything between the two, of all partitions, goes over that connection.
 
@@ -26,7 +28,7 @@ use tokio::time::timeout;
 
 const MAGIC: u32 = 0x4348_524b; // "CHRK"
 /// The version of this protocol that is spoken.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// No frame is longer: a catch-up read, or one batch of the greatest size that the configuration allows.
 pub(crate) const MAX_FRAME: usize = 256 << 20;
 /// A frame's body is read in steps of this size, so that nothing is allocated that was not sent.
@@ -87,6 +89,7 @@ mod kind {
     pub(super) const NOT_LEADER: u8 = 22;
     pub(super) const BATCHES: u8 = 23;
     pub(super) const HIGH_WATERMARK: u8 = 24;
+    pub(super) const BEGIN_AT: u8 = 25;
 }
 
 impl Frame {
@@ -176,7 +179,7 @@ impl Frame {
             kind::REFUSED => Ok(Self::Refused { reason: String::from_utf8_lossy(&body).into_owned() }),
             kind::PING => Ok(Self::Ping),
             kind::CREDIT => Ok(Self::Credit { bytes: body.try_get_u64().map_err(|_| FrameError::Short)? }),
-            kind::SUBSCRIBE..=kind::HIGH_WATERMARK => decode_about(kind, body),
+            kind::SUBSCRIBE..=kind::BEGIN_AT => decode_about(kind, body),
             other => Err(FrameError::Kind(other)),
         }
     }
@@ -188,9 +191,14 @@ async fn within<T>(silence: Duration, reading: impl Future<Output = io::Result<T
 
 fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &LeaderMessage, out: &mut BytesMut) {
     match message {
-        LeaderMessage::Started { high_watermark } => {
+        LeaderMessage::Started { high_watermark, log_start } => {
             about(out, kind::STARTED, partition, epoch);
             out.put_i64(high_watermark.0);
+            out.put_i64(log_start.0);
+        }
+        LeaderMessage::BeginAt { at } => {
+            about(out, kind::BEGIN_AT, partition, epoch);
+            out.put_i64(at.0);
         }
         LeaderMessage::Diverged { epoch: their_epoch, end } => {
             about(out, kind::DIVERGED, partition, epoch);
@@ -201,13 +209,15 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
             about(out, kind::NOT_LEADER, partition, epoch);
             out.put_i32(leader_epoch.0);
         }
-        LeaderMessage::Batches { high_watermark, .. } => {
+        LeaderMessage::Batches { high_watermark, log_start, .. } => {
             about(out, kind::BATCHES, partition, epoch);
             out.put_i64(high_watermark.0);
+            out.put_i64(log_start.0);
         }
-        LeaderMessage::HighWatermark(high_watermark) => {
+        LeaderMessage::HighWatermark { high_watermark, log_start } => {
             about(out, kind::HIGH_WATERMARK, partition, epoch);
             out.put_i64(high_watermark.0);
+            out.put_i64(log_start.0);
         }
     }
 }
@@ -228,22 +238,29 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let (appended, durable) = (offset_of(&mut body)?, offset_of(&mut body)?);
             from_follower(FollowerMessage::Ack { appended, durable })
         }
-        kind::STARTED => from_leader(LeaderMessage::Started { high_watermark: offset_of(&mut body)? }),
+        kind::STARTED => {
+            let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
+            from_leader(LeaderMessage::Started { high_watermark, log_start })
+        }
+        kind::BEGIN_AT => from_leader(LeaderMessage::BeginAt { at: offset_of(&mut body)? }),
         kind::DIVERGED => {
             let epoch = LeaderEpoch(i32_of(&mut body)?);
             from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
         }
         kind::NOT_LEADER => from_leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(i32_of(&mut body)?) }),
         kind::BATCHES => {
-            let high_watermark = offset_of(&mut body)?;
+            let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
             let expected = body.len();
             let batches = split_batches(body)?;
             if batches.iter().map(|b| b.bytes().len()).sum::<usize>() != expected {
                 return Err(FrameError::Short);
             }
-            from_leader(LeaderMessage::Batches { batches, high_watermark })
+            from_leader(LeaderMessage::Batches { batches, high_watermark, log_start })
         }
-        kind::HIGH_WATERMARK => from_leader(LeaderMessage::HighWatermark(offset_of(&mut body)?)),
+        kind::HIGH_WATERMARK => {
+            let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
+            from_leader(LeaderMessage::HighWatermark { high_watermark, log_start })
+        }
         other => return Err(FrameError::Kind(other)),
     })
 }
@@ -325,7 +342,7 @@ mod tests {
         let leader_epoch = LeaderEpoch(5);
         let follower = |message| Frame::FromFollower { partition, leader_epoch, message };
         let leader = |message| Frame::FromLeader { partition, leader_epoch, message };
-        let high_watermark = Offset(9);
+        let (high_watermark, log_start) = (Offset(9), Offset(6));
         vec![
             Frame::Hello(Hello {
                 cluster: ClusterId(uuid::Uuid::from_u128(1)),
@@ -342,11 +359,12 @@ mod tests {
             follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: None }),
             follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: Some(LeaderEpoch(0)) }),
             follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
-            leader(LeaderMessage::Started { high_watermark }),
+            leader(LeaderMessage::Started { high_watermark, log_start }),
+            leader(LeaderMessage::BeginAt { at: Offset(5) }),
             leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
             leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
-            leader(LeaderMessage::Batches { batches: vec![batch(), batch()], high_watermark }),
-            leader(LeaderMessage::HighWatermark(high_watermark)),
+            leader(LeaderMessage::Batches { batches: vec![batch(), batch()], high_watermark, log_start }),
+            leader(LeaderMessage::HighWatermark { high_watermark, log_start }),
         ]
     }
 
@@ -392,7 +410,7 @@ mod tests {
     #[tokio::test]
     async fn a_flipped_bit_in_a_batch_is_noticed() {
         let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-        let message = LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0) };
+        let message = LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0), log_start: Offset(0) };
         let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

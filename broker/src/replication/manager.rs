@@ -129,21 +129,32 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
 /// Reads the handshake and answers it. A stranger is told why it is refused.
 async fn welcome(config: &ReplicationConfig, socket: &mut TcpStream) -> Result<Hello, FrameError> {
     socket.set_nodelay(true)?;
-    let Frame::Hello(hello) = Frame::read(socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await? else {
-        return Err(FrameError::Magic);
+    let hello = match Frame::read(socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await {
+        Ok(Frame::Hello(hello)) => hello,
+        Ok(_) => return Err(FrameError::Magic),
+        Err(error @ FrameError::Version(_)) => {
+            // Every version knows this answer.
+            answer(socket, &Frame::Refused { reason: error.to_string() }).await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
     };
     let refusal = refusal(config, &hello).await;
-    let answer = match &refusal {
+    let frame = match &refusal {
         None => Frame::Welcome { from: config.me },
         Some(reason) => Frame::Refused { reason: reason.clone() },
     };
-    let (mut small, mut out) = (BytesMut::new(), Vec::new());
-    answer.encode(&mut small, &mut out);
-    socket.write_all(&small).await?;
+    answer(socket, &frame).await?;
     match refusal {
         None => Ok(hello),
         Some(reason) => Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason).into()),
     }
+}
+
+async fn answer(socket: &mut TcpStream, frame: &Frame) -> std::io::Result<()> {
+    let (mut small, mut out) = (BytesMut::new(), Vec::new());
+    frame.encode(&mut small, &mut out);
+    socket.write_all(&small).await
 }
 
 async fn refusal(config: &ReplicationConfig, hello: &Hello) -> Option<String> {

@@ -39,6 +39,15 @@ impl Epochs {
         }
     }
 
+    /// Forgets what is before `start`: the log begins there, and so does the epoch of its first record.
+    pub(super) fn drop_before(&mut self, start: Offset) {
+        let before = self.0.partition_point(|&(_, first)| first <= start).saturating_sub(1);
+        self.0.drain(..before);
+        if let Some((_, first)) = self.0.first_mut() {
+            *first = start.max(*first);
+        }
+    }
+
     /// The newest epoch.
     pub(super) fn latest(&self) -> Option<LeaderEpoch> {
         self.0.last().map(|&(epoch, _)| epoch)
@@ -120,6 +129,26 @@ mod tests {
         assert_eq!(map, epochs(&[(1, 0), (3, 5)]), "an old epoch cannot start again");
         map.drop_from(Offset(5));
         assert_eq!(map, epochs(&[(1, 0)]));
+    }
+
+    #[test]
+    fn a_log_that_begins_later_has_its_first_epoch_begin_with_it() {
+        for (start, left) in [
+            (0, &[(1, 0), (3, 5), (4, 9)][..]),
+            (4, &[(1, 4), (3, 5), (4, 9)]),
+            (5, &[(3, 5), (4, 9)]),
+            (8, &[(3, 8), (4, 9)]),
+            (12, &[(4, 12)]),
+        ] {
+            let mut map = epochs(&[(1, 0), (3, 5), (4, 9)]);
+            map.drop_before(Offset(start));
+            assert_eq!(map, epochs(left), "from {start}");
+            assert!(map.valid(Offset(12)));
+        }
+        let mut map = epochs(&[(3, 5), (4, 9)]);
+        map.drop_before(Offset(8));
+        // As Kafka answers for what is older than all that it knows.
+        assert_eq!(map.end_of(LeaderEpoch(1), Offset(12)), Some((LeaderEpoch(1), Offset(8))));
     }
 
     proptest! {

@@ -40,6 +40,8 @@ pub enum Acks {
 pub struct LogState {
     /// The first offset that is still there.
     pub start: Offset,
+    /// Where the batch begins that holds `start`: before it, if the start was moved into a batch. `start` in an empty log.
+    pub first_batch: Offset,
     /// The offset after the last record.
     pub end: Offset,
     /// Each leader epoch with the offset of its first record, ascending.
@@ -88,6 +90,14 @@ pub enum LeaderMessage {
     Started {
         /// The leader's high watermark.
         high_watermark: Offset,
+        /// The first offset of the leader's log.
+        log_start: Offset,
+    },
+    /// All that the follower has lies before the leader's log, which begins with a batch at `at`: drop everything, begin
+    /// there, and subscribe again.
+    BeginAt {
+        /// Where the leader's first batch begins.
+        at: Offset,
     },
     /// The follower's log went another way after `end` in `epoch`: truncate and subscribe again.
     Diverged {
@@ -102,9 +112,16 @@ pub enum LeaderMessage {
         batches: Vec<RecordBatch>,
         /// The leader's high watermark.
         high_watermark: Offset,
+        /// The first offset of the leader's log.
+        log_start: Offset,
     },
-    /// The high watermark moved, and there is nothing else to say.
-    HighWatermark(Offset),
+    /// The high watermark or the log's start moved, and there is nothing else to say.
+    HighWatermark {
+        /// The leader's high watermark.
+        high_watermark: Offset,
+        /// The first offset of the leader's log.
+        log_start: Offset,
+    },
     /// The receiver of the subscription does not lead in that epoch: wait for metadata, or try again.
     NotLeader {
         /// The epoch that it knows of.
@@ -153,7 +170,20 @@ pub enum Event {
         /// End of what is synced.
         end: Offset,
     },
-    /// A [`Command::Truncate`] is done and durable; the log is as `log` says.
+    /// What is before `to` is to be removed (retention, DeleteRecords). Only a leader heeds it, and only up to its high
+    /// watermark.
+    AdvanceStart {
+        /// The first offset that stays.
+        to: Offset,
+    },
+    /// A [`Command::AdvanceStart`] is done and durable.
+    StartAdvanced {
+        /// The first offset that is still there.
+        start: Offset,
+        /// Where the batch begins that holds it; `start` if there is none.
+        first_batch: Offset,
+    },
+    /// A [`Command::Truncate`] or [`Command::BeginAt`] is done and durable; the log is as `log` says.
     Truncated {
         /// The log's state now.
         log: LogState,
@@ -256,6 +286,17 @@ pub enum Command {
     Truncate {
         /// The new log end.
         to: Offset,
+    },
+    /// Remove all that is before `to`, durably, after all appends before. [`Event::StartAdvanced`] follows.
+    AdvanceStart {
+        /// The first offset that stays; not beyond the log's end.
+        to: Offset,
+    },
+    /// Remove everything, durably, and let the log begin at `at`, which is its end or beyond. [`Event::Truncated`]
+    /// follows.
+    BeginAt {
+        /// The new start and end.
+        at: Offset,
     },
     /// Answer a producer.
     Reply {

@@ -70,22 +70,31 @@ impl Follower {
             return;
         }
         match (self.phase, message) {
-            (Phase::Subscribing(on), LeaderMessage::Started { high_watermark }) if on == stream => {
+            (Phase::Subscribing(on), LeaderMessage::Started { high_watermark, log_start }) if on == stream => {
                 self.phase = Phase::Streaming(stream);
-                cx.log.raise_high_watermark(high_watermark);
+                learn(cx, high_watermark, log_start);
                 self.acknowledge(cx, stream);
             }
             (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
                 self.truncate(cx, stream, epoch, end);
             }
+            (Phase::Subscribing(on) | Phase::Streaming(on), LeaderMessage::BeginAt { at }) if on == stream => {
+                self.begin_at(cx, stream, at);
+            }
             (Phase::Subscribing(on), LeaderMessage::NotLeader { .. }) if on == stream => {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
-            (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark }) if on == stream => {
-                self.append(cx, stream, batches, high_watermark);
+            (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark, log_start }) if on == stream => {
+                if self.append(cx, batches) {
+                    learn(cx, high_watermark, log_start);
+                    // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
+                    if self.untold_bytes >= cx.config.window_bytes / 4 {
+                        self.acknowledge(cx, stream);
+                    }
+                }
             }
-            (Phase::Streaming(on), LeaderMessage::HighWatermark(to)) if on == stream => {
-                cx.log.raise_high_watermark(to);
+            (Phase::Streaming(on), LeaderMessage::HighWatermark { high_watermark, log_start }) if on == stream => {
+                learn(cx, high_watermark, log_start);
             }
             (Phase::Streaming(on), LeaderMessage::NotLeader { .. }) if on == stream => {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
@@ -140,7 +149,7 @@ impl Follower {
     /// where that is: this broker's may be behind what is committed, and truncating to it would lose that.
     fn truncate(&mut self, cx: &mut Context<'_>, stream: StreamId, epoch: LeaderEpoch, end: Offset) {
         let own = cx.log.epochs.end_of(epoch, cx.log.end).map_or(cx.log.end, |(_, end)| end);
-        let to = own.min(end).max(cx.log.start);
+        let to = own.min(end);
         if to < cx.log.high_watermark {
             self.phase = Phase::Refusing;
         } else if to >= cx.log.end {
@@ -152,7 +161,19 @@ impl Follower {
         }
     }
 
-    fn append(&mut self, cx: &mut Context<'_>, stream: StreamId, batches: Vec<RecordBatch>, high_watermark: Offset) {
+    /// Drops everything, and begins where the leader's log does: all before that was committed and is removed. What is
+    /// here from `at` on cannot be of the leader's log, whose first batch ends later, and goes first.
+    fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset) {
+        if at < cx.log.high_watermark {
+            self.phase = Phase::Refusing;
+            return;
+        }
+        self.phase = Phase::Truncating(Some(stream));
+        cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at } });
+    }
+
+    /// Appends what continues the log; false if something does not.
+    fn append(&mut self, cx: &mut Context<'_>, batches: Vec<RecordBatch>) -> bool {
         for batch in batches {
             let h = batch.header();
             let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
@@ -160,17 +181,13 @@ impl Follower {
                 h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
             if !continues || !in_epoch {
                 self.begin_anew(cx);
-                return;
+                return false;
             }
             cx.log.append(h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }
-        cx.log.raise_high_watermark(high_watermark);
-        // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
-        if self.untold_bytes >= cx.config.window_bytes / 4 {
-            self.acknowledge(cx, stream);
-        }
+        true
     }
 
     /// Something is not as agreed: asks for a new stream.
@@ -188,5 +205,15 @@ impl Follower {
     fn tell(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
         let (leader, leader_epoch) = (self.leader, self.epoch);
         cx.out.push(Command::ToLeader { leader, leader_epoch, stream, message });
+    }
+}
+
+/// Takes over what the leader says of its log. The start follows as far as it is known here that what is before it is
+/// committed.
+fn learn(cx: &mut Context<'_>, high_watermark: Offset, log_start: Offset) {
+    cx.log.raise_high_watermark(high_watermark);
+    let to = log_start.min(cx.log.high_watermark);
+    if cx.log.wants_start(to) {
+        cx.out.push(Command::AdvanceStart { to });
     }
 }

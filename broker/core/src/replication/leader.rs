@@ -114,6 +114,7 @@ impl Leader {
                 self.isr.failed(refused);
                 self.alter_at = cx.now + RETRY_ALTER;
             }
+            Event::AdvanceStart { to } if cx.log.wants_start(to) => cx.out.push(Command::AdvanceStart { to }),
             Event::Abandoned { tickets } => self.pending.abandon(&tickets),
             Event::Tick => self.tick(cx),
             _ => {}
@@ -192,14 +193,14 @@ impl Leader {
         let batch = batch.assign(tail, self.epoch);
         cx.log.append(batch.header());
         cx.out.push(Command::Append { batch: batch.clone() });
-        let (epoch, high_watermark) = (self.epoch, cx.log.high_watermark);
+        let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         for (&follower, progress) in &mut self.followers {
             let Some(stream) = &mut progress.stream else { continue };
             let at_tail = stream.next == tail && !stream.reading && !stream.refused;
             if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
                 stream.sent(&batch);
-                stream.told = high_watermark;
-                let message = LeaderMessage::Batches { batches: vec![batch.clone()], high_watermark };
+                stream.told = (high_watermark, log_start);
+                let message = LeaderMessage::Batches { batches: vec![batch.clone()], high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
             }
         }
@@ -215,15 +216,17 @@ impl Leader {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
             FollowerMessage::Subscribe { log_end, last_epoch } => {
-                // No log begins elsewhere than this one's while nothing is ever removed from a log's start.
-                if log_end < cx.log.start || !progress.subscribe(stream.0, stream.1) {
+                if !progress.subscribe(stream.0, stream.1) {
                     return;
                 }
-                let message = if let Some(message) = diverged(cx, log_end, last_epoch) {
+                let message = if all_before_start(cx, log_end, last_epoch) {
+                    LeaderMessage::BeginAt { at: cx.log.first_batch }
+                } else if let Some(message) = diverged(cx, log_end, last_epoch) {
                     message
                 } else {
-                    progress.start(stream.1, log_end, cx.log.high_watermark);
-                    LeaderMessage::Started { high_watermark: cx.log.high_watermark }
+                    let (high_watermark, log_start) = (cx.log.high_watermark, cx.log.start);
+                    progress.start(stream.1, log_end, (high_watermark, log_start));
+                    LeaderMessage::Started { high_watermark, log_start }
                 };
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
             }
@@ -240,11 +243,19 @@ impl Leader {
     /// Reads what a follower lacks, if it has room for it. What is appended while it is at the tail needs no
     /// reading.
     fn pump(&mut self, cx: &mut Context<'_>, follower: BrokerId) {
-        let Some(stream) = self.followers.get_mut(&follower).and_then(|p| p.stream.as_mut()) else { return };
-        if let Some(room) = stream.wants(cx.log.end, cx.config.window_bytes) {
+        let Some(progress) = self.followers.get_mut(&follower) else { return };
+        let Some(stream) = &mut progress.stream else { return };
+        if stream.next < cx.log.first_batch {
+            // What it lacks has been removed since it subscribed.
+            let (id, message) = (stream.id, LeaderMessage::BeginAt { at: cx.log.first_batch });
+            cx.out.push(Command::Send { follower, stream: id, leader_epoch: self.epoch, message });
+            progress.close(id);
+        } else if let Some(room) = stream.wants(cx.log.end, cx.config.window_bytes) {
             stream.reading = true;
             let max_bytes = room.min(cx.config.read_bytes);
-            cx.out.push(Command::Read { follower, stream: stream.id, from: stream.next, max_bytes });
+            // The log may begin within the batch that the follower begins with.
+            let from = stream.next.max(cx.log.start);
+            cx.out.push(Command::Read { follower, stream: stream.id, from, max_bytes });
         }
     }
 
@@ -257,7 +268,7 @@ impl Leader {
         for batch in &batches {
             let h = batch.header();
             // A slow read may have begun in a former leadership, and bring what was cut off since.
-            let in_log = cx.log.epochs.at(h.base_offset) == Some(h.leader_epoch);
+            let in_log = cx.log.epochs.at(h.base_offset.max(cx.log.start)) == Some(h.leader_epoch);
             if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
@@ -270,21 +281,21 @@ impl Leader {
         for batch in &batches {
             stream.sent(batch);
         }
-        let high_watermark = cx.log.high_watermark;
-        stream.told = high_watermark;
-        let message = LeaderMessage::Batches { batches, high_watermark };
+        let (high_watermark, log_start) = (cx.log.high_watermark, cx.log.start);
+        stream.told = (high_watermark, log_start);
+        let message = LeaderMessage::Batches { batches, high_watermark, log_start };
         cx.out.push(Command::Send { follower, stream: id, leader_epoch: epoch, message });
         self.pump(cx, follower);
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) {
-        let (epoch, high_watermark) = (self.epoch, cx.log.high_watermark);
+        let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
             let Some(stream) = &mut progress.stream else { continue };
-            if stream.told < high_watermark {
-                stream.told = high_watermark;
-                let message = LeaderMessage::HighWatermark(high_watermark);
+            if stream.told != (high_watermark, log_start) {
+                stream.told = (high_watermark, log_start);
+                let message = LeaderMessage::HighWatermark { high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
             }
         }
@@ -413,12 +424,18 @@ fn alive(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
     state.replicas.iter().find(|(r, _)| *r == id).and_then(|(_, epoch)| *epoch)
 }
 
+/// Whether a follower has nothing of this log: all of its own lies before it. What is before a log's start is committed
+/// and removed, so nothing is lost with it; and that it is the same as it was here, nobody can tell any more.
+fn all_before_start(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> bool {
+    log_end < cx.log.first_batch || (log_end <= cx.log.start && last_epoch.is_some())
+}
+
 /// Where a follower's log went another way than the leader's; `None` if it is a prefix of it.
 fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> Option<LeaderMessage> {
     let Some(last) = last_epoch else {
-        // An empty log is a prefix of any other.
-        let at_start = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.start };
-        return (log_end > cx.log.start).then_some(at_start);
+        // An empty log is a prefix of any other that comes as far: what it had before was committed.
+        let too_far = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.end };
+        return (log_end > cx.log.end).then_some(too_far);
     };
     // The leader's own epoch is the newest of all; a follower that has a newer one lost its way altogether.
     let latest = cx.log.epochs.latest().unwrap_or(last);

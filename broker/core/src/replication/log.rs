@@ -10,6 +10,10 @@ use crate::record::BatchHeader;
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) start: Offset,
+    /// Where the batch begins that holds the start.
+    pub(super) first_batch: Offset,
+    /// Where the start will be when all that was asked for is done.
+    moving_to: Offset,
     pub(super) end: Offset,
     /// What is below is synced on this broker.
     pub(super) durable: Offset,
@@ -22,6 +26,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(state: LogState) -> Self {
         let mut epochs = Epochs::new(state.epochs);
+        epochs.drop_before(state.start);
         epochs.drop_from(state.end);
         let mut producers = state.producers;
         if state.start > Offset::ZERO {
@@ -29,6 +34,8 @@ impl Log {
         }
         Self {
             start: state.start,
+            first_batch: state.first_batch.min(state.start),
+            moving_to: state.start,
             end: state.end,
             durable: state.end,
             // Nothing is known to be committed by looking at one's own disk, except what is gone from it.
@@ -43,6 +50,28 @@ impl Log {
         let high_watermark = self.high_watermark;
         *self = Self::new(state);
         self.high_watermark = high_watermark.clamp(self.start, self.end);
+    }
+
+    /// Whether the start should be moved to `to`: it is before that, and not on its way there. Nothing that may not be
+    /// committed is ever removed.
+    pub(super) fn wants_start(&mut self, to: Offset) -> bool {
+        let wanted = to > self.moving_to && to <= self.high_watermark;
+        if wanted {
+            self.moving_to = to;
+        }
+        wanted
+    }
+
+    /// Notes that what is before `start` is gone. Producers are remembered beyond their batches, as long as the process
+    /// lives.
+    pub(super) fn start_advanced(&mut self, start: Offset, first_batch: Offset) {
+        if start <= self.start || start > self.high_watermark {
+            return;
+        }
+        self.start = start;
+        self.moving_to = self.moving_to.max(start);
+        self.first_batch = first_batch.min(start);
+        self.epochs.drop_before(start);
     }
 
     /// Notes that a batch was appended, which continues the log.
@@ -69,7 +98,9 @@ impl Log {
     }
 
     pub(super) fn valid(&self) -> bool {
-        self.start <= self.high_watermark
+        self.first_batch <= self.start
+            && self.start <= self.moving_to
+            && self.start <= self.high_watermark
             && self.high_watermark <= self.end
             && self.durable <= self.end
             && self.epochs.valid(self.end)

@@ -49,8 +49,8 @@ pub(super) struct Stream {
     pub(super) reading: bool,
     /// The connection has no room.
     pub(super) refused: bool,
-    /// The high watermark that the follower was told last.
-    pub(super) told: Offset,
+    /// The high watermark and the log's start that the follower was told last.
+    pub(super) told: (Offset, Offset),
 }
 
 impl Progress {
@@ -92,7 +92,7 @@ impl Progress {
     }
 
     /// The follower's log is a prefix of the leader's up to `log_end`.
-    pub(super) fn start(&mut self, stream: StreamId, log_end: Offset, high_watermark: Offset) {
+    pub(super) fn start(&mut self, stream: StreamId, log_end: Offset, told: (Offset, Offset)) {
         self.stream = Some(Stream {
             id: stream,
             next: log_end,
@@ -101,7 +101,7 @@ impl Progress {
             window_used: 0,
             reading: false,
             refused: false,
-            told: high_watermark,
+            told,
         });
     }
 

@@ -92,6 +92,7 @@ impl Replica {
             Event::Metadata(state) => self.metadata(now, state, out),
             Event::Lease(until) => self.lease = until,
             Event::Durable { end } => self.durable(now, end, out),
+            Event::StartAdvanced { start, first_batch } => self.log.start_advanced(start, first_batch),
             Event::Truncated { log } => self.truncated(now, log, out),
             Event::FromFollower { .. } | Event::StreamClosed { .. } => self.follower_event(now, event, out),
             Event::Produce { ticket, .. } if !matches!(self.role, Role::Leader(_)) => {

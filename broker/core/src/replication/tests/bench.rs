@@ -27,6 +27,7 @@ pub(super) fn batch_at(base: i64, count: i32, epoch: i32) -> RecordBatch {
 pub(super) fn log(end: i64, epochs: &[(i32, i64)]) -> LogState {
     LogState {
         start: Offset(0),
+        first_batch: Offset(0),
         end: Offset(end),
         epochs: epochs.iter().map(|&(e, o)| (LeaderEpoch(e), Offset(o))).collect(),
         producers: Producers::default(),
@@ -135,6 +136,11 @@ fn range(batches: &[RecordBatch]) -> String {
     }
 }
 
+/// A log's start, where it is not the usual one.
+fn started_at(log_start: Offset) -> String {
+    if log_start == Offset::ZERO { String::new() } else { format!(" start {log_start}") }
+}
+
 fn ids<'a>(ids: impl IntoIterator<Item = &'a BrokerId>) -> String {
     ids.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -145,16 +151,23 @@ fn describe(command: &Command) -> String {
             format!("append {} e{}", range(std::slice::from_ref(batch)), batch.header().leader_epoch)
         }
         Command::Truncate { to } => format!("truncate {to}"),
+        Command::AdvanceStart { to } => format!("advance start {to}"),
+        Command::BeginAt { at } => format!("begin at {at}"),
         Command::Reply { ticket, result: Ok(p) } => format!("reply {} at {}", ticket.0, p.base_offset),
         Command::Reply { ticket, result: Err(e) } => format!("reply {} {e:?}", ticket.0),
         Command::Send { follower, stream, leader_epoch, message } => {
             let message = match message {
-                LeaderMessage::Started { high_watermark } => format!("started hw {high_watermark}"),
-                LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
-                LeaderMessage::Batches { batches, high_watermark } => {
-                    format!("{} hw {high_watermark}", range(batches))
+                LeaderMessage::Started { high_watermark, log_start } => {
+                    format!("started hw {high_watermark}{}", started_at(*log_start))
                 }
-                LeaderMessage::HighWatermark(hw) => format!("hw {hw}"),
+                LeaderMessage::BeginAt { at } => format!("begin at {at}"),
+                LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
+                LeaderMessage::Batches { batches, high_watermark, log_start } => {
+                    format!("{} hw {high_watermark}{}", range(batches), started_at(*log_start))
+                }
+                LeaderMessage::HighWatermark { high_watermark, log_start } => {
+                    format!("hw {high_watermark}{}", started_at(*log_start))
+                }
                 LeaderMessage::NotLeader { leader_epoch } => format!("not leader, e{leader_epoch}"),
             };
             format!("to {follower} s{} e{leader_epoch}: {message}", stream.0)

@@ -9,11 +9,11 @@ fn connected(b: &mut Bench, stream: u64) -> Vec<String> {
 }
 
 fn started(high_watermark: i64) -> LeaderMessage {
-    LeaderMessage::Started { high_watermark: Offset(high_watermark) }
+    LeaderMessage::Started { high_watermark: Offset(high_watermark), log_start: Offset(0) }
 }
 
 fn batches(batches: Vec<crate::record::RecordBatch>, high_watermark: i64) -> LeaderMessage {
-    LeaderMessage::Batches { batches, high_watermark: Offset(high_watermark) }
+    LeaderMessage::Batches { batches, high_watermark: Offset(high_watermark), log_start: Offset(0) }
 }
 
 fn diverged(epoch: i32, end: i64) -> LeaderMessage {

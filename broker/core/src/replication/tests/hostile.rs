@@ -37,10 +37,17 @@ fn batches() -> impl Strategy<Value = Vec<crate::record::RecordBatch>> {
 
 fn leader_message() -> impl Strategy<Value = LeaderMessage> {
     prop_oneof![
-        offset().prop_map(|high_watermark| LeaderMessage::Started { high_watermark }),
+        (offset(), offset())
+            .prop_map(|(high_watermark, log_start)| LeaderMessage::Started { high_watermark, log_start }),
+        (0..12_i64).prop_map(|at| LeaderMessage::BeginAt { at: Offset(at) }),
         (epoch(), offset()).prop_map(|(epoch, end)| LeaderMessage::Diverged { epoch, end }),
-        (batches(), offset()).prop_map(|(batches, high_watermark)| LeaderMessage::Batches { batches, high_watermark }),
-        offset().prop_map(LeaderMessage::HighWatermark),
+        (batches(), offset(), offset()).prop_map(|(batches, high_watermark, log_start)| LeaderMessage::Batches {
+            batches,
+            high_watermark,
+            log_start
+        }),
+        (offset(), offset())
+            .prop_map(|(high_watermark, log_start)| LeaderMessage::HighWatermark { high_watermark, log_start }),
         epoch().prop_map(|leader_epoch| LeaderMessage::NotLeader { leader_epoch }),
     ]
 }
@@ -61,6 +68,9 @@ fn event() -> impl Strategy<Value = Event> {
             }
         ),
         4 => offset().prop_map(|end| Event::Durable { end }),
+        1 => offset().prop_map(|to| Event::AdvanceStart { to }),
+        1 => (offset(), offset())
+            .prop_map(|(start, first_batch)| Event::StartAdvanced { start, first_batch }),
         1 => (0..6_i64).prop_map(|end| Event::Truncated { log: log(end, &[]) }),
         8 => (follower(), 0..40_i64, epoch(), stream(), follower_message()).prop_map(
             |(follower, broker_epoch, leader_epoch, stream, message)| Event::FromFollower {

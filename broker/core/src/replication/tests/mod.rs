@@ -9,3 +9,4 @@ mod leading;
 mod pushing;
 mod reading;
 mod retrying;
+mod starts;

@@ -15,7 +15,7 @@ fn following() -> Bench {
     let mut b = Bench::new(log(10, &[(1, 0)]));
     b.metadata(2, (1, 1), &[1, 2]);
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
-    b.leader_says(1, 1, LeaderMessage::Started { high_watermark: Offset(9) });
+    b.leader_says(1, 1, LeaderMessage::Started { high_watermark: Offset(9), log_start: Offset(0) });
     b
 }
 

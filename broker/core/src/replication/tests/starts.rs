@@ -1,0 +1,180 @@
+//! A log's start: who may move it, who hears of it, and who has to begin anew because of it.
+
+use super::bench::{Bench, batch, batch_at, log};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::replication::*;
+
+fn advance(b: &mut Bench, to: i64) -> Vec<String> {
+    b.step(Event::AdvanceStart { to: Offset(to) })
+}
+
+fn advanced(b: &mut Bench, start: i64, first_batch: i64) {
+    let event = Event::StartAdvanced { start: Offset(start), first_batch: Offset(first_batch) };
+    assert_eq!(b.step(event), [""; 0]);
+}
+
+/// A log that begins in the middle of a batch, or at one.
+fn log_from(start: i64, first_batch: i64, end: i64, epochs: &[(i32, i64)]) -> LogState {
+    LogState { start: Offset(start), first_batch: Offset(first_batch), ..log(end, epochs) }
+}
+
+/// A leader in epoch 1 of four committed records in two batches.
+fn leading() -> Bench {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    assert_eq!(b.replica.status().committed, Offset(4));
+    b
+}
+
+/// A follower of 2 in epoch 3 on stream 1, subscribed.
+fn subscribed(log: LogState) -> Bench {
+    let mut b = Bench::new(log);
+    b.metadata(2, (3, 1), &[2]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    b
+}
+
+#[test]
+fn a_leader_removes_what_is_committed_and_nothing_else() {
+    let mut b = leading();
+    b.produce(2, batch(2));
+    for to in [5, 6, 7, i64::MAX, 0, -1] {
+        assert_eq!(advance(&mut b, to), [""; 0], "to {to}");
+    }
+    assert_eq!(advance(&mut b, 2), ["advance start 2"]);
+    assert_eq!(b.replica.log_start(), Offset(0), "it holds once it is on the disk");
+    assert_eq!(advance(&mut b, 2), [""; 0], "it is on its way");
+    assert_eq!(advance(&mut b, 4), ["advance start 4"]);
+    advanced(&mut b, 2, 2);
+    assert_eq!(b.replica.log_start(), Offset(2));
+    assert_eq!(b.replica.epochs(), [(LeaderEpoch(1), Offset(2))]);
+    advanced(&mut b, 1, 0);
+    assert_eq!(b.replica.log_start(), Offset(2), "it never goes back");
+    advanced(&mut b, 4, 4);
+    assert_eq!(b.replica.epochs(), [(LeaderEpoch(1), Offset(4))]);
+}
+
+#[test]
+fn who_does_not_lead_removes_nothing_by_itself() {
+    let mut b = Bench::new(log(4, &[(1, 0)]));
+    assert_eq!(advance(&mut b, 0), [""; 0]);
+    b.metadata(2, (3, 1), &[2]);
+    assert_eq!(advance(&mut b, 1), [""; 0]);
+}
+
+#[test]
+fn followers_and_producers_are_told_where_the_log_starts() {
+    let mut b = leading();
+    b.step(Event::Tick);
+    advance(&mut b, 3);
+    advanced(&mut b, 3, 2);
+    assert_eq!(b.step(Event::Tick), ["to 2 s1 e1: hw 4 start 3", "to 3 s1 e1: hw 4 start 3"]);
+    assert_eq!(b.step(Event::Tick), [""; 0], "once");
+    let pushed = b.produce(9, batch(1));
+    assert_eq!(pushed, ["append 4..5 e1", "to 2 s1 e1: 4..5 hw 4 start 3", "to 3 s1 e1: 4..5 hw 4 start 3"]);
+    assert_eq!(b.subscribe(2, 1, 2, 4, Some(1))[0], "to 2 s2 e1: started hw 4 start 3");
+}
+
+#[test]
+fn a_follower_whose_log_ends_before_the_leaders_begins_there() {
+    // (the follower's end and last epoch, the answer); the leader's log begins at 3, in the middle of the batch 2..4.
+    for (end, last, answer) in [
+        (0, None, "begin at 2"),
+        (1, Some(1), "begin at 2"),
+        (2, Some(1), "begin at 2"),
+        (3, Some(1), "begin at 2"),
+        (2, None, "started hw 4 start 3"),
+        (4, Some(1), "started hw 4 start 3"),
+        (4, None, "started hw 4 start 3"),
+        (5, None, "diverged e-1 4"),
+        (4, Some(0), "diverged e0 3"),
+    ] {
+        let mut b = leading();
+        advance(&mut b, 3);
+        advanced(&mut b, 3, 2);
+        assert_eq!(b.subscribe(2, 1, 2, end, last)[0], format!("to 2 s2 e1: {answer}"), "{end} {last:?}");
+    }
+}
+
+#[test]
+fn catching_up_begins_with_the_batch_that_holds_the_start() {
+    let mut b = leading();
+    advance(&mut b, 3);
+    advanced(&mut b, 3, 2);
+    let out = b.subscribe(2, 1, 2, 2, None);
+    assert_eq!(out, ["to 2 s2 e1: started hw 4 start 3", "read for 2 from 3 max 400"]);
+    let read = Event::ReadDone { follower: BrokerId(2), stream: StreamId(2), batches: vec![batch_at(2, 2, 1)] };
+    assert_eq!(b.step(read), ["to 2 s2 e1: 2..4 hw 4 start 3"]);
+}
+
+#[test]
+fn a_follower_that_is_overtaken_by_the_start_while_it_catches_up_begins_anew() {
+    let mut b = leading();
+    // Out of sync, so that nothing waits for it.
+    b.metadata(1, (1, 2), &[1, 3]);
+    assert_eq!(b.subscribe(2, 1, 2, 0, None), ["to 2 s2 e1: started hw 4", "read for 2 from 0 max 400"]);
+    advance(&mut b, 4);
+    advanced(&mut b, 4, 4);
+    let said = b.step(Event::Tick);
+    assert!(said.contains(&"to 2 s2 e1: begin at 4".to_owned()), "{said:?}");
+    let late = Event::ReadDone { follower: BrokerId(2), stream: StreamId(2), batches: vec![batch_at(0, 2, 1)] };
+    assert_eq!(b.step(late), [""; 0]);
+}
+
+#[test]
+fn a_follower_moves_its_start_no_further_than_its_high_watermark() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    let started = LeaderMessage::Started { high_watermark: Offset(2), log_start: Offset(2) };
+    assert_eq!(b.leader_says(3, 1, started), ["advance start 2", "to leader 2 s1 e3: ack 4 4"]);
+    advanced(&mut b, 2, 2);
+    let told = |high_watermark, log_start| LeaderMessage::HighWatermark {
+        high_watermark: Offset(high_watermark),
+        log_start: Offset(log_start),
+    };
+    assert_eq!(b.leader_says(3, 1, told(3, 9)), ["advance start 3"]);
+    assert_eq!(b.leader_says(3, 1, told(3, 9)), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, told(20, 9)), ["advance start 4"], "its own log ends there");
+    assert_eq!(b.leader_says(3, 1, told(20, 1)), [""; 0]);
+    let more = LeaderMessage::Batches {
+        batches: vec![batch_at(4, 2, 3)],
+        high_watermark: Offset(20),
+        log_start: Offset(5),
+    };
+    assert_eq!(b.leader_says(3, 1, more), ["append 4..6 e3", "advance start 5"]);
+}
+
+#[test]
+fn a_follower_drops_its_log_and_begins_where_the_leaders_does() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(9) }), ["begin at 9"]);
+    assert_eq!(b.replica.status().role, Role::Truncating);
+    let truncated = Event::Truncated { log: log_from(9, 9, 9, &[(1, 9)]) };
+    assert_eq!(b.step(truncated), ["to leader 2 s1 e3: subscribe 9 -"]);
+    assert_eq!((b.replica.log_start(), b.replica.status().committed), (Offset(9), Offset(9)));
+    // What a follower has beyond the leader's first batch's beginning is not of it.
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(3) }), ["truncate 3"]);
+    assert_eq!(b.step(Event::Truncated { log: log(3, &[(1, 0)]) }), ["to leader 2 s1 e3: subscribe 3 e1"]);
+}
+
+#[test]
+fn a_follower_keeps_what_it_knows_to_be_committed_from_a_leader_that_begins_before_it() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    b.leader_says(3, 1, LeaderMessage::Started { high_watermark: Offset(3), log_start: Offset(0) });
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(2) }), [""; 0]);
+    assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
+    // Nor does it go back before its own start.
+    let mut b = subscribed(log_from(3, 3, 6, &[(2, 3)]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(2) }), [""; 0]);
+    assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
+}
+
+#[test]
+fn an_empty_log_is_followed_on_by_a_leader_that_has_not_moved_its_start_yet() {
+    let mut b = leading();
+    assert_eq!(b.subscribe(2, 1, 2, 4, None), ["to 2 s2 e1: started hw 4"]);
+}
