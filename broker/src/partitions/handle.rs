@@ -89,8 +89,8 @@ pub struct FetchSpec {
 /// What a reader gets of one partition.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Records below it are committed, and may be read.
-    pub high_watermark: Offset,
+    /// Records below it are committed. `None` while a greater one may have been told before, by another leader.
+    pub high_watermark: Option<Offset>,
     /// The first offset that is still there.
     pub log_start: Offset,
     /// Whole batches, in order, the first of which holds the offset asked for. Empty if there is nothing yet.
@@ -166,8 +166,6 @@ pub enum FetchError {
     OutOfRange {
         /// The log's first offset.
         log_start: Offset,
-        /// The high watermark.
-        high_watermark: Offset,
     },
 }
 

@@ -89,7 +89,7 @@ impl Logs {
         let log = self.batches.entry(partition).or_default();
         let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
         if spec.offset.0 < 0 || spec.offset > high_watermark {
-            return Err(FetchError::OutOfRange { log_start: Offset::ZERO, high_watermark });
+            return Err(FetchError::OutOfRange { log_start: Offset::ZERO });
         }
         let mut batches = Vec::new();
         let mut len = 0;
@@ -100,7 +100,7 @@ impl Logs {
             }
             batches.push(batch.bytes().clone());
         }
-        Ok(Fetched { high_watermark, log_start: Offset::ZERO, batches, diverging: None })
+        Ok(Fetched { high_watermark: Some(high_watermark), log_start: Offset::ZERO, batches, diverging: None })
     }
 
     fn handle(&mut self, request: PartitionRequest) {
@@ -264,6 +264,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         configs: imbl::OrdMap::new(),
         min_insync_replicas: 1,
         default_min_insync_replicas: 1,
+        older_producers: ProducerId(0),
     };
     image.topic_ids.insert(name.into(), id);
     image.topics.insert(id, topic);
