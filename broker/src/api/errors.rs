@@ -66,13 +66,14 @@ impl Code for BatchError {
 impl Code for RecordsError {
     fn code(&self) -> ErrorCode {
         match self {
-            RecordsError::Unreadable(WalkError::Malformed { .. }) => ErrorCode::INVALID_RECORD,
             // Upon this a producer sends what it has in smaller batches.
             RecordsError::Unreadable(WalkError::TooLong { .. }) => ErrorCode::MESSAGE_TOO_LARGE,
             RecordsError::Rejected { .. } if self.rejected().any(|r| r.reason.is_timestamp()) => {
                 ErrorCode::INVALID_TIMESTAMP
             }
-            RecordsError::Rejected { .. } => ErrorCode::INVALID_RECORD,
+            RecordsError::Unreadable(WalkError::Malformed { .. }) | RecordsError::Rejected { .. } => {
+                ErrorCode::INVALID_RECORD
+            }
         }
     }
 }

@@ -188,7 +188,7 @@ impl Coordinators {
     }
 
     /// Whether that broker is the group's coordinator, as far as the image knows.
-    pub(crate) fn leads(&self, image: &Image, broker: BrokerId, group: &str) -> bool {
+    pub(crate) fn leads(image: &Image, broker: BrokerId, group: &str) -> bool {
         let topic = image.topic_by_name(topic::NAME);
         let leader = topic.and_then(|topic| topic.partitions.get(partition_of(topic, group).0 as usize)?.leader);
         leader == Some(broker)

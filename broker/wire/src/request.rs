@@ -10,7 +10,7 @@ use super::messages::{
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
-use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode, StrBytes};
+use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode, StrBytes, TaggedFields};
 
 /// Elements of one array at most, as in Kafka 4.4.
 const MAX_ARRAY: usize = 1_000_000;
@@ -231,13 +231,13 @@ impl Request {
 
 fn compact_fetch(request: &mut FetchRequest) -> usize {
     request.forgotten_topics_data = Vec::new();
-    request.unknown_tagged_fields = Default::default();
-    request.replica_state.unknown_tagged_fields = Default::default();
+    request.unknown_tagged_fields = TaggedFields::default();
+    request.replica_state.unknown_tagged_fields = TaggedFields::default();
     let mut bytes = 0;
     for topic in &mut request.topics {
-        topic.unknown_tagged_fields = Default::default();
+        topic.unknown_tagged_fields = TaggedFields::default();
         for partition in &mut topic.partitions {
-            partition.unknown_tagged_fields = Default::default();
+            partition.unknown_tagged_fields = TaggedFields::default();
         }
         // As much again for what is asked of each partition, and for its answer.
         bytes += size_of::<FetchTopic>() + topic.partitions.len() * size_of::<FetchPartition>() * 4;
@@ -246,20 +246,20 @@ fn compact_fetch(request: &mut FetchRequest) -> usize {
 }
 
 fn compact_join(request: &mut JoinGroupRequest) -> usize {
-    request.unknown_tagged_fields = Default::default();
+    request.unknown_tagged_fields = TaggedFields::default();
     let mut bytes = size_of::<JoinGroupRequest>();
     for protocol in &mut request.protocols {
-        protocol.unknown_tagged_fields = Default::default();
+        protocol.unknown_tagged_fields = TaggedFields::default();
         bytes += size_of::<JoinGroupRequestProtocol>() + protocol.name.len() + protocol.metadata.len();
     }
     bytes
 }
 
 fn compact_sync(request: &mut SyncGroupRequest) -> usize {
-    request.unknown_tagged_fields = Default::default();
+    request.unknown_tagged_fields = TaggedFields::default();
     let mut bytes = size_of::<SyncGroupRequest>();
     for assignment in &mut request.assignments {
-        assignment.unknown_tagged_fields = Default::default();
+        assignment.unknown_tagged_fields = TaggedFields::default();
         bytes += size_of::<SyncGroupRequestAssignment>() + assignment.member_id.len() + assignment.assignment.len();
     }
     bytes

@@ -297,6 +297,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
                 next_id += 2;
             }
+            // Not asked for here: who waits hears nothing.
             ControllerRequest::AlterPartition { .. } => {}
         }
     }

@@ -127,6 +127,7 @@ fn split(from: &mut Bytes, len: usize) -> Option<Bytes> {
 }
 
 /// Bytes with their length before them; -1 stands for null.
+#[expect(clippy::option_option, reason = "null is a value, and bytes that are too short have none")]
 fn nullable(from: &mut Bytes) -> Option<Option<Bytes>> {
     match varint(from)? {
         -1 => Some(None),
