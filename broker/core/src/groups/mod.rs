@@ -4,6 +4,7 @@
 //! commands (append these records, answer that request). It holds no clock, no log and no socket. A reply that tells of
 //! a change leaves only when the records that carry the change are committed.
 
+mod consumer;
 pub mod event;
 pub mod record;
 pub mod request;
