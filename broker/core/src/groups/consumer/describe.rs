@@ -1,6 +1,7 @@
 //! What a group is told of.
 
 use super::ConsumerGroup;
+use super::assignment::Assignment;
 use crate::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
 
 impl ConsumerGroup {
@@ -16,7 +17,7 @@ impl ConsumerGroup {
             subscribed_topic_names: member.about.subscribed_topic_names.clone(),
             subscribed_topic_regex: member.about.subscribed_topic_regex.clone(),
             assignment: member.assigned.to_topics(),
-            target_assignment: self.targets.get(id).map(|target| target.to_topics()).unwrap_or_default(),
+            target_assignment: self.targets.get(id).map(Assignment::to_topics).unwrap_or_default(),
             classic: member.about.classic.is_some(),
         });
         DescribedConsumerGroup {

@@ -7,7 +7,7 @@ use super::assignors::Assignor;
 use super::member::{JOIN, LEAVE_STATIC, Member, State};
 use super::reconcile::Reconciliation;
 use super::turn::Refusal;
-use super::{ConsumerGroup, Deadline, Turn, re2};
+use super::{ConsumerGroup, Deadline, Turn, re2, step};
 use crate::groups::record::{ConsumerGroupMemberValue, RecordKey, RecordValue};
 use crate::groups::request::{Client, ConsumerGroupHeartbeat as Heartbeat};
 use crate::groups::response::{ConsumerGroupHeartbeat as Answer, GroupError};
@@ -36,7 +36,7 @@ impl ConsumerGroup {
     ) -> Result<Answer, Refusal> {
         validate(request)?;
         if self.is_nothing() && request.member_epoch != JOIN {
-            return Err((GroupError::GroupIdNotFound, Some(format!("Consumer group {} not found.", self.id))));
+            return Err(step::without_group(request));
         }
         if request.member_epoch < JOIN {
             return self.leave(request, turn);
@@ -123,7 +123,7 @@ impl ConsumerGroup {
     }
 
     /// Refuses a regular expression that is not valid. One that the group goes by already is.
-    fn check_regex(&self, request: &Heartbeat) -> Result<(), Refusal> {
+    pub(super) fn check_regex(&self, request: &Heartbeat) -> Result<(), Refusal> {
         match &request.subscribed_topic_regex {
             Some(regex) if !regex.is_empty() && !self.regexes.contains_key(regex) => {
                 let text =
@@ -209,7 +209,7 @@ impl ConsumerGroup {
 }
 
 /// What is wrong with a request, whatever the group is.
-fn validate(request: &Heartbeat) -> Result<(), Refusal> {
+pub(super) fn validate(request: &Heartbeat) -> Result<(), Refusal> {
     let invalid = |text: &str| Err((GroupError::InvalidRequest, Some(text.to_owned())));
     let blank = |text: &Option<Arc<str>>| text.as_ref().is_some_and(|t| t.trim().is_empty());
     if request.group.trim().is_empty() {

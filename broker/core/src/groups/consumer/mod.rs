@@ -20,6 +20,7 @@ mod offsets;
 mod re2;
 mod reconcile;
 mod remove;
+mod step;
 mod subscription;
 mod target;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use assignment::Assignment;
 use member::{Member, State};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+pub(in crate::groups) use step::{may_found, without_group};
 pub(in crate::groups) use turn::{Deadline, Turn};
 
 /// A group whose members use the consumer protocol.
@@ -103,9 +105,10 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
-    /// Whether there is nothing of it in the log.
+    /// Whether there is nothing of it in the log. (While loading, there may be its targets before its epoch.)
     pub(in crate::groups) fn is_nothing(&self) -> bool {
-        self.epoch == 0 && self.members.is_empty()
+        let no_epoch = self.epoch == 0 && self.assignment_epoch == 0;
+        no_epoch && self.members.is_empty() && self.targets.is_empty() && self.regexes.is_empty()
     }
 
     /// Kafka's name of its state.

@@ -90,7 +90,7 @@ fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
             }
             '[' if rest.peek() == Some(&':') => {
                 out.push('[');
-                while let Some(c) = rest.next() {
+                for c in rest.by_ref() {
                     out.push(c);
                     if c == ']' {
                         break;

@@ -45,7 +45,7 @@ impl ConsumerGroup {
         let mut topics: Vec<(TopicId, usize)> = by_name.values().map(|t| (t.id, t.partitions.len())).collect();
         topics.sort_unstable();
         // Most members subscribe alike; each subscription is resolved once.
-        let mut resolved: BTreeMap<(&[Arc<str>], Option<&Arc<str>>), Rc<[usize]>> = BTreeMap::new();
+        let mut resolved: BTreeMap<Subscription<'_>, Rc<[usize]>> = BTreeMap::new();
         let subscribed = |member: &'_ Member| -> Rc<[usize]> {
             let names = member.about.subscribed_topic_names.iter();
             let by_regex = member.regex().and_then(|regex| self.regexes.get(regex));
@@ -62,6 +62,9 @@ impl ConsumerGroup {
         Spec { topics, members }
     }
 }
+
+/// Names of topics, and a regular expression.
+type Subscription<'a> = (&'a [Arc<str>], Option<&'a Arc<str>>);
 
 /// The places of those names that exist, ascending.
 fn places<'n>(

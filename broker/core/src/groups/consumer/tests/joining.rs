@@ -114,7 +114,7 @@ fn a_member_that_leaves_is_gone_with_all_its_records() {
         RecordKey::ConsumerGroupMember(group, member),
     ];
     assert_eq!(tombstones, expected);
-    harness.turn(|group, turn| group.delete(turn));
+    harness.turn(ConsumerGroup::delete);
     assert!(harness.group.is_nothing() && harness.loaded().is_nothing());
 }
 

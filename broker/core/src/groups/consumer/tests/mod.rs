@@ -158,7 +158,7 @@ impl Harness {
         self.assert_loaded_is_written();
         self.group = self.loaded();
         self.deadlines.clear();
-        self.turn(|group, turn| group.loaded(turn));
+        self.turn(ConsumerGroup::loaded);
     }
 
     fn assert_loaded_is_written(&self) {

@@ -72,7 +72,7 @@ fn who_does_not_give_back_in_time_is_fenced_though_it_heartbeats() {
 
 #[test]
 fn giving_back_ends_the_deadline_for_it() {
-    let mut harness = shared();
+    let harness = shared();
     let rebalances = harness.deadlines.keys().filter(|d| matches!(d, Deadline::Rebalance(_)));
     assert_eq!(rebalances.count(), 0);
 }
