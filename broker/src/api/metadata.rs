@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
+use super::resources::is_topic_name;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
@@ -27,7 +28,7 @@ const CREATED_AT_MOST: usize = 256;
 
 /// What a client may do with a topic when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that
 /// topics have (read, write, create, delete, alter, describe, describe and alter configs).
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
@@ -142,7 +143,7 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .iter()
         .filter(|topic| topic_id(topic.topic_id).is_none())
         .filter_map(|topic| topic.name.clone())
-        .filter(|name| image.topic_by_name(name).is_none())
+        .filter(|name| image.topic_by_name(name).is_none() && !is_internal(name))
         .take(CREATED_AT_MOST)
         .collect();
     if !missing.is_empty() {
@@ -211,7 +212,7 @@ impl Describe<'_> {
         let mut described = message!(MetadataResponseTopic {
             name: Some(StrBytes::from(&*topic.name)),
             topic_id: if self.version >= 10 { wire_id(topic.id) } else { Uuid::ZERO },
-            is_internal: matches!(&*topic.name, "__consumer_offsets" | "__transaction_state"),
+            is_internal: is_internal(&topic.name),
             partitions: (0..).zip(&topic.partitions).map(|(index, p)| self.partition(index, p)).collect(),
         });
         if self.operations && self.version >= 8 {
@@ -245,12 +246,13 @@ impl Describe<'_> {
     }
 }
 
+/// Whether a topic of that name is a coordinator's: it is made as the coordinator needs it, and not because somebody
+/// asks what it is.
+pub(super) fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state")
+}
+
 /// Kafka tells a name that no topic can have from one that no topic has.
 fn unknown(name: &str) -> ErrorCode {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(allowed) {
-        ErrorCode::INVALID_TOPIC_EXCEPTION
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-    }
+    if is_topic_name(name) { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { ErrorCode::INVALID_TOPIC_EXCEPTION }
 }

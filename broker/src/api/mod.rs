@@ -3,21 +3,28 @@
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
 mod admission;
+mod alter_configs;
 mod api_versions;
 mod configs;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
 mod leaders;
+mod list_config_resources;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod resources;
 
 use self::admission::Admission;
 use crate::partitions::{Hold, Partitions};
@@ -88,6 +95,21 @@ impl Handlers {
                 answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
             Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
+            Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
+            Request::IncrementalAlterConfigs(r) => {
+                answer(header, async move { alter_configs::incremental(&this, r).await })
+            }
+            Request::ListConfigResources(r) => {
+                answer(header, async move { list_config_resources::handle(&this, header, &r) })
+            }
+            Request::CreatePartitions(r) => answer(header, async move { create_partitions::handle(&this, r).await }),
+            Request::DescribeTopicPartitions(r) => {
+                answer(header, async move { describe_topic_partitions::handle(&this, &r) })
+            }
+            Request::DescribeLogDirs(r) => {
+                answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
+            }
+            Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
         }
     }

@@ -2,10 +2,14 @@
 //! the environment (but for the host name, when the file says so).
 
 mod file;
+mod properties;
+mod reference;
 mod shown;
 mod units;
 
 pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
+pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use chronik_core::cluster::Endpoint;

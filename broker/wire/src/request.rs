@@ -1,8 +1,10 @@
 //! Which requests are served, in which versions; and how a frame becomes one.
 
 use super::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
     MetadataRequest, OffsetForLeaderEpochRequest,
 };
 use super::produce::ProduceRequest;
@@ -93,7 +95,14 @@ served! {
     InitProducerId(InitProducerIdRequest) = 22, 0..=5, flexible 2;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = 23, 2..=4, flexible 4;
     DescribeConfigs(DescribeConfigsRequest) = 32, 1..=4, flexible 4;
+    AlterConfigs(AlterConfigsRequest) = 33, 0..=2, flexible 2;
+    DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;
+    CreatePartitions(CreatePartitionsRequest) = 37, 0..=3, flexible 2;
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
     DescribeCluster(DescribeClusterRequest) = 60, 0..=2, flexible 0;
+    DescribeProducers(DescribeProducersRequest) = 61, 0..=0, flexible 0;
+    ListConfigResources(ListConfigResourcesRequest) = 74, 0..=1, flexible 0;
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest) = 75, 0..=0, flexible 0;
 }
 
 /// What stands before every request.

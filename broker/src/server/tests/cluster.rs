@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError,
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
 };
 use crate::server::{ServerConfig, serve};
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
@@ -11,6 +11,7 @@ use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
 };
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
 use chronik_quorum::handle::Request as ControllerRequest;
@@ -31,7 +32,7 @@ type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Pro
 type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<FoundOffset, ReadError>);
 
 /// What the partitions hold, and how they are to behave.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
@@ -145,7 +146,23 @@ impl Logs {
                 let end = EpochEnd { epoch: Some(epoch), end: Some(Offset(42)) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
+            PartitionRequest::Producers { partition, reply } => {
+                let mut producers = Producers::default();
+                self.batches.get(&partition).into_iter().flatten().for_each(|b| producers.observe(b.header()));
+                let _ = reply.send(self.refuse_read.map_or(Ok(producers.iter().collect()), Err));
+            }
         }
+    }
+}
+
+/// The sizes of what is in memory.
+#[derive(Debug)]
+struct Sizes(Arc<Mutex<Logs>>);
+
+impl LogSizes for Sizes {
+    fn bytes(&self, partition: TopicPartition) -> Option<u64> {
+        let logs = self.0.lock().expect("no test panics with the lock");
+        Some(logs.batches.get(&partition)?.iter().map(|b| b.bytes().len() as u64).sum())
     }
 }
 
@@ -187,7 +204,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let partitions = Partitions::new(vec![owner]);
+        let partitions = Partitions::new(vec![owner]).with_sizes(Arc::new(Sizes(Arc::clone(&logs))));
         let served = tokio::spawn(serve(listener, config, partitions, controller, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
         Self { address, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
