@@ -6,7 +6,7 @@ use crate::partitions::{
     EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
@@ -278,7 +278,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 if refused.is_none() && !validate_only {
                     image.send_replace(changed);
                 }
-                let _ = reply.send(refused.map_or(Ok(()), |why| Err(TopicError::InvalidConfig(why.to_string()))));
+                let _ = reply.send(refused.map_or(Ok(()), |why| Err(topic_error(why))));
             }
             ControllerRequest::DeleteTopic { topic, reply } => {
                 image.send_modify(|image| {
@@ -294,6 +294,16 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
             }
             ControllerRequest::AlterPartition { .. } => {}
         }
+    }
+}
+
+fn topic_error(refusal: Refusal) -> TopicError {
+    match refusal {
+        Refusal::UnknownTopic => TopicError::Unknown,
+        Refusal::InvalidPartitions(why) => TopicError::InvalidPartitions(why),
+        Refusal::InvalidAssignment(why) => TopicError::InvalidAssignment(why),
+        Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
+        other => TopicError::InvalidConfig(other.to_string()),
     }
 }
 
