@@ -278,6 +278,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
         idle_timeout: config.connections_max_idle,
+        data_dir: config.data_dir.clone(),
         properties: config.properties(),
         peers: peers.clone(),
         ..ServerConfig::new(config.id)

@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
+use super::resources::is_topic_name;
 use crate::coordinators::is_internal;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
@@ -28,7 +29,7 @@ const CREATED_AT_MOST: usize = 256;
 
 /// What a client may do with a topic when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that
 /// topics have (read, write, create, delete, alter, describe, describe and alter configs).
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
@@ -145,6 +146,7 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .filter(|topic| topic_id(topic.topic_id).is_none())
         .filter_map(|topic| topic.name.clone())
         .filter(|name| image.topic_by_name(name).is_none())
+        .filter(|name| !is_internal(name) || handlers.coordinators.internal_topic(name).is_some())
         .take(CREATED_AT_MOST)
         .collect();
     if !missing.is_empty() {
@@ -249,10 +251,5 @@ impl Describe<'_> {
 
 /// Kafka tells a name that no topic can have from one that no topic has.
 fn unknown(name: &str) -> ErrorCode {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(allowed) {
-        ErrorCode::INVALID_TOPIC_EXCEPTION
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-    }
+    if is_topic_name(name) { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { ErrorCode::INVALID_TOPIC_EXCEPTION }
 }

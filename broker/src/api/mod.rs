@@ -3,17 +3,22 @@
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
 mod admission;
+mod alter_configs;
 mod api_versions;
 mod configs;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod context;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod find_coordinator;
@@ -23,6 +28,7 @@ mod init_producer_id;
 mod join_group;
 mod leaders;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -31,6 +37,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod resources;
 mod sync_group;
 
 pub(crate) use context::RequestContext;
@@ -120,6 +127,21 @@ impl Handlers {
                 answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
             Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
+            Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
+            Request::IncrementalAlterConfigs(r) => {
+                answer(header, async move { alter_configs::incremental(&this, r).await })
+            }
+            Request::ListConfigResources(r) => {
+                answer(header, async move { list_config_resources::handle(&this, header, &r) })
+            }
+            Request::CreatePartitions(r) => answer(header, async move { create_partitions::handle(&this, r).await }),
+            Request::DescribeTopicPartitions(r) => {
+                answer(header, async move { describe_topic_partitions::handle(&this, &r) })
+            }
+            Request::DescribeLogDirs(r) => {
+                answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
+            }
+            Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
             Request::FindCoordinator(r) => {
                 answer(header, async move { find_coordinator::handle(&this, header, r).await })

@@ -3,10 +3,14 @@
 
 mod file;
 mod groups;
+mod properties;
+mod reference;
 mod shown;
 mod units;
 
 pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
+pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;

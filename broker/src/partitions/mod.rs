@@ -13,7 +13,9 @@ mod tail;
 mod timestamps;
 mod turns;
 
-pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
+pub use handle::{
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
+};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};

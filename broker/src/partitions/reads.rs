@@ -5,6 +5,7 @@ use super::hosted::Hosted;
 use super::owner::Owner;
 use super::timestamps;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::Readable;
 use chronik_core::time::Instant;
@@ -136,6 +137,12 @@ impl Owner {
         let now = self.now();
         let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
+    }
+
+    pub(super) fn producers(&mut self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
+        let now = self.now();
+        let hosted = leading(self.partitions.get_mut(&partition), now, None)?;
+        Ok(hosted.replica.producers().iter().collect())
     }
 }
 

@@ -143,6 +143,21 @@ pub fn canonical(name: &str, value: &str) -> Result<String, String> {
 }
 
 impl TopicConfig {
+    /// Whether there is but one value that it can have.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.accepts, Accepts::DefaultOnly)
+    }
+
+    /// The values that it can have, for a person.
+    pub fn values(&self) -> String {
+        match self.accepts {
+            Accepts::DefaultOnly => self.default.to_owned(),
+            Accepts::Between(least, i64::MAX) => format!("{least} and more"),
+            Accepts::Between(least, most) => format!("{least} to {most}"),
+            Accepts::OneOf(words) => words.join(", "),
+        }
+    }
+
     fn canonical(&self, value: &str) -> Result<String, String> {
         if value.len() > MAX_VALUE {
             return Err(format!("has more than {MAX_VALUE} bytes"));
