@@ -1,9 +1,9 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
-mod announce;
 mod api;
 pub mod cli;
 pub mod config;
+pub mod coordinators;
 mod damage;
 pub mod health;
 mod identity;

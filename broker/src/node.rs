@@ -1,8 +1,8 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
-use crate::announce;
 use crate::config::{self, Config};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
@@ -56,9 +56,6 @@ struct Listeners {
 
 /// Runs the broker until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    if let Some(dir) = config.announcements.clone() {
-        tokio::spawn(announce::announce(dir, Arc::clone(&config.me().kafka.host)));
-    }
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
@@ -135,12 +132,23 @@ impl Node {
         };
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let coordinators_config = CoordinatorsConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            controller: handle.clone(),
+            groups: config.groups.clone(),
+            topic: config.offsets_topic,
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
             partitions,
             handle,
+            coordinators,
             metrics,
             stop.clone(),
         );

@@ -3,15 +3,11 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -34,9 +30,6 @@ type options struct {
 	size      int
 	brokers   string
 	timeout   time.Duration
-	url       string
-	address   string
-	token     string
 }
 
 func main() {
@@ -46,10 +39,9 @@ func main() {
 		"produce":       produce,
 		"consume":       consume,
 		"in-sync":       inSync,
-		"announce":      announce,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|announce [flags]")
+		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync [flags]")
 		os.Exit(2)
 	}
 	var o options
@@ -61,9 +53,6 @@ func main() {
 	flags.IntVar(&o.size, "size", 100, "bytes of a record at least")
 	flags.StringVar(&o.brokers, "brokers", "", "ids that must be in sync, by commas")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "when to give up")
-	flags.StringVar(&o.url, "url", "", "where the operator takes announcements")
-	flags.StringVar(&o.address, "address", "", "the address to announce; without it, that of this pod")
-	flags.StringVar(&o.token, "token", "", "the token to announce it with")
 	_ = flags.Parse(os.Args[2:])
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -107,55 +96,6 @@ func idle(ctx context.Context, _ options) error {
 	say(map[string]any{"event": "idle"})
 	<-ctx.Done()
 	return nil
-}
-
-// announce announces an address to the operator as a broker does, and says what it answers. As a broker does, it tries
-// again where there is no answer, or one that the API server could not be asked.
-func announce(ctx context.Context, o options) error {
-	for try := 1; ; try++ {
-		status, said, err := announceOnce(o)
-		if answered := err == nil && status != http.StatusServiceUnavailable; !answered && try < 10 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(500 * time.Millisecond):
-			}
-			continue
-		}
-		if err == nil {
-			say(map[string]any{"event": "answered", "status": status, "said": said})
-		}
-		return err
-	}
-}
-
-func announceOnce(o options) (int, string, error) {
-	connection, err := net.DialTimeout("tcp", strings.TrimPrefix(o.url, "http://"), 5*time.Second)
-	if err != nil {
-		return 0, "", err
-	}
-	defer connection.Close()
-	_ = connection.SetDeadline(time.Now().Add(10 * time.Second))
-	if o.address == "" {
-		o.address, _, _ = net.SplitHostPort(connection.LocalAddr().String())
-	}
-	body, err := json.Marshal(map[string]string{"address": o.address, "token": o.token})
-	if err != nil {
-		return 0, "", err
-	}
-	request, err := http.NewRequest(http.MethodPost, o.url+"/announcements", bytes.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	if err := request.Write(connection); err != nil {
-		return 0, "", err
-	}
-	response, err := http.ReadResponse(bufio.NewReader(connection), request)
-	if err != nil {
-		return 0, "", err
-	}
-	said, err := io.ReadAll(response.Body)
-	return response.StatusCode, strings.TrimSpace(string(said)), err
 }
 
 // produceFirst tries until the first record is acknowledged by the whole in-sync set. Its hooks say what kept it.

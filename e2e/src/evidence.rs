@@ -1,6 +1,6 @@
 //! Logs and objects of a scenario that failed, for whoever looks into it.
 
-use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
+use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(crate) fn keep(environment: &Environment, scenario: &str) -> anyhow::Result<
     write(&folder, "nodes.yaml", environment.kubectl.run(&["get", "nodes", "--output", "yaml"]));
     let namespaces = environment.kubectl.json(&["get", "namespaces"])?;
     let names = namespaces["items"].as_array().into_iter().flatten().filter_map(|n| n["metadata"]["name"].as_str());
-    for namespace in names.filter(|name| name.starts_with(&crate::scenarios::namespace(scenario))) {
+    for namespace in names.filter(|name| name.starts_with(&environment::namespace(scenario))) {
         keep_namespace(&environment.kubectl.within(namespace), &folder.join(namespace))?;
     }
     Ok(())

@@ -71,11 +71,8 @@ async fn tidy(context: &Context) {
     }
 }
 
-/// Runs a controller until it ends.
-pub(crate) async fn drain<T, E>(results: impl Stream<Item = Result<T, Error<E, watcher::Error>>>)
-where
-    E: std::error::Error + 'static,
-{
+/// Runs the controller until it ends.
+async fn drain<T>(results: impl Stream<Item = Result<T, Error<ReconcileError, watcher::Error>>>) {
     let mut results = std::pin::pin!(results);
     while let Some(result) = results.next().await {
         match result {
@@ -89,7 +86,7 @@ where
 }
 
 /// All objects of a kind, or those of a namespace.
-pub(crate) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {

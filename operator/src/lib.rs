@@ -4,9 +4,8 @@
 //! A reconcile is four steps, a file each: what there is ([`reconcile::dereference`]), whether the spec can be
 //! followed ([`reconcile::validate`]), what there should be ([`reconcile::build`]), and the writes that are missing
 //! ([`reconcile::apply`]); what is not needed any more goes ([`reconcile::garbage`]). What is then reported is decided
-//! in [`status`]. Beside that, brokers' [`announcements`] are taken.
+//! in [`status`].
 
-pub mod announcements;
 pub mod backoff;
 pub mod controller;
 pub mod http;

@@ -1,7 +1,6 @@
 //! The operator's process: flags, logs, leader election, and an orderly end.
 
 use anyhow::Context;
-use chronik_operator::announcements::{self, Announcements};
 use chronik_operator::http::{self, Health};
 use chronik_operator::leader::Candidate;
 use chronik_operator::metrics::Metrics;
@@ -46,15 +45,6 @@ struct Args {
     #[arg(long, default_value = "[::]:8080")]
     http: SocketAddr,
 
-    /// The URL at which brokers reach what --announcements serves, to be found before Kubernetes tells their addresses;
-    /// without it, none are taken. Needs the rights to review tokens and to write EndpointSlices
-    #[arg(long)]
-    announce_url: Option<String>,
-
-    /// Where to serve /announcements, if there is an --announce-url
-    #[arg(long, default_value = "[::]:8081")]
-    announcements: SocketAddr,
-
     /// How to write logs
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -79,14 +69,6 @@ async fn main() -> anyhow::Result<()> {
     let listener = http::listen(args.http).await.with_context(|| format!("cannot listen on {}", args.http))?;
     tokio::spawn(http::serve(listener, health.clone()));
     let client = Client::try_default().await.context("no way to the API server")?;
-    if args.announce_url.is_some() {
-        let at = args.announcements;
-        let listener = http::listen(at).await.with_context(|| format!("cannot listen on {at}"))?;
-        tokio::spawn(announcements::serve(
-            listener,
-            Announcements::new(client.clone(), args.namespace.clone(), metrics.clone()),
-        ));
-    }
     let identity = match &args.identity {
         Some(identity) => identity.clone(),
         None => std::fs::read_to_string("/etc/hostname").context("no --identity, and no host name")?.trim().to_owned(),
@@ -96,7 +78,6 @@ async fn main() -> anyhow::Result<()> {
         client: client.clone(),
         events: Recorder::new(client.clone(), reporter),
         default_image: args.default_image.clone(),
-        announce_url: args.announce_url.clone(),
         metrics: metrics.clone(),
     };
     let stop = stop_signal()?;
@@ -137,15 +118,8 @@ async fn lead(
             None => std::future::pending().await,
         }
     };
-    let withdrawn = async {
-        if reconciler.announce_url.is_some() {
-            announcements::withdraw(reconciler.client.clone(), namespace, reconciler.metrics.clone()).await;
-        }
-        std::future::pending::<()>().await;
-    };
     tokio::select! {
         () = controller::run(reconciler.clone(), namespace, stopped(stop)) => {}
-        () = withdrawn => {}
         why = lost => {
             error!(why, "not leading any more");
             anyhow::bail!("not leading any more: {why}");

@@ -17,7 +17,6 @@ pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     duration: Histogram,
     writes: Counter,
-    refused_announcements: Counter,
     clusters: Gauge,
     leading: Gauge,
 }
@@ -30,18 +29,16 @@ struct Outcome {
 impl Default for Metrics {
     fn default() -> Self {
         let (reconciles, writes) = (Family::<Outcome, Counter>::default(), Counter::default());
-        let refused = Counter::default();
         let (clusters, leading) = (Gauge::default(), Gauge::default());
         let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]);
         let mut registry = Registry::with_prefix("chronik_operator");
         registry.register("reconciles", "Reconciles, by how they ended", reconciles.clone());
         registry.register("reconcile_duration_seconds", "How long reconciles took", duration.clone());
         registry.register("writes", "Objects and statuses written", writes.clone());
-        registry.register("refused_announcements", "Addresses of brokers that were not believed", refused.clone());
         registry.register("clusters", "ChronikClusters that exist", clusters.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
-        Self { registry, reconciles, duration, writes, refused_announcements: refused, clusters, leading }
+        Self { registry, reconciles, duration, writes, clusters, leading }
     }
 }
 
@@ -56,11 +53,6 @@ impl Metrics {
     /// An object, or a status, was written.
     pub fn wrote(&self) {
         self.writes.inc();
-    }
-
-    /// What was announced was not believed, or could not be written.
-    pub fn refused_announcement(&self) {
-        self.refused_announcements.inc();
     }
 
     /// So many clusters exist.

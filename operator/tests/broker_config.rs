@@ -15,7 +15,7 @@ fn cluster(golden: &str) -> ChronikCluster {
 }
 
 fn file(cluster: &ChronikCluster) -> ServeFile {
-    let objects = build(&validate(cluster, "chronik:1").unwrap(), None).unwrap();
+    let objects = build(&validate(cluster, "chronik:1").unwrap()).unwrap();
     let file = objects.iter().find_map(|desired| desired.object.data["data"]["broker.yaml"].as_str()).unwrap();
     ServeFile::parse(file).unwrap()
 }

@@ -1,6 +1,7 @@
 //! How the rest of the broker asks the controller for something, wherever the controller is by now.
 
-use chronik_core::cluster::Image;
+use chronik_core::cluster::config::{ConfigChange, ConfigResource};
+use chronik_core::cluster::{Image, MetadataCommand};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -52,6 +53,15 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<(), ControllerError>>,
     },
+    /// Change a topic's partitions, or configs.
+    Alter {
+        /// How.
+        command: MetadataCommand,
+        /// Only say whether it could be done.
+        validate_only: bool,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), TopicError>>,
+    },
     /// A block of producer ids for this broker alone.
     ProducerIds {
         /// The answer.
@@ -100,7 +110,7 @@ pub enum ControllerError {
     Unavailable,
 }
 
-/// Why a topic was not created or deleted.
+/// Why a topic was not created, changed or deleted, or a config not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// There is one of that name.
@@ -124,6 +134,12 @@ pub enum TopicError {
     /// A config is unknown or has an impossible value.
     #[error("invalid config: {0}")]
     InvalidConfig(String),
+    /// More than the cluster takes.
+    #[error("{0}")]
+    PolicyViolation(String),
+    /// A request that cannot be.
+    #[error("{0}")]
+    InvalidRequest(String),
     /// No controller answered in time: it may still take effect.
     #[error("no controller answered in time")]
     Unavailable,
@@ -168,6 +184,38 @@ impl ControllerHandle {
     /// Deletes a topic, and waits until this broker's image has it no more.
     pub async fn delete_topic(&self, topic: TopicId, timeout: Duration) -> Result<(), TopicError> {
         self.ask(timeout, |reply| Request::DeleteTopic { topic, reply }).await.unwrap_or(Err(TopicError::Unavailable))
+    }
+
+    /// Gives a topic more partitions (`total` in all), and waits until this broker's image has them. `assignments` are
+    /// the new partitions' replicas; empty to have them chosen.
+    pub async fn create_partitions(
+        &self,
+        topic: TopicId,
+        total: i32,
+        assignments: Vec<Vec<BrokerId>>,
+        validate_only: bool,
+        timeout: Duration,
+    ) -> Result<(), TopicError> {
+        self.alter(MetadataCommand::CreatePartitions { topic, total, assignments }, validate_only, timeout).await
+    }
+
+    /// Changes configs, all or none, and waits until this broker's image has them. With `replace`, those that are not
+    /// named lose their values.
+    pub async fn alter_configs(
+        &self,
+        resource: ConfigResource,
+        replace: bool,
+        changes: Vec<ConfigChange>,
+        validate_only: bool,
+        timeout: Duration,
+    ) -> Result<(), TopicError> {
+        self.alter(MetadataCommand::AlterConfigs { resource, replace, changes }, validate_only, timeout).await
+    }
+
+    async fn alter(&self, command: MetadataCommand, validate_only: bool, timeout: Duration) -> Result<(), TopicError> {
+        self.ask(timeout, |reply| Request::Alter { command, validate_only, reply })
+            .await
+            .unwrap_or(Err(TopicError::Unavailable))
     }
 
     /// Asks for an ISR change (KIP-497). An accepted one arrives with the image.

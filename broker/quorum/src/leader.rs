@@ -7,7 +7,7 @@ use super::proposer::Proposer;
 use super::raft_network::Acks;
 use super::types::Raft;
 use crate::peers::Peers;
-use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand};
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -214,7 +214,9 @@ impl Leader {
             } else {
                 let cluster_id = ClusterId(uuid::Uuid::new_v4());
                 let members = self.members.clone();
-                self.propose(Wish::Cluster, MetadataCommand::CreateCluster { cluster_id, members });
+                let metadata_version = MetadataVersion::LATEST;
+                let create = MetadataCommand::CreateCluster { cluster_id, members, metadata_version };
+                self.propose(Wish::Cluster, create);
             }
         }
         Some(term)

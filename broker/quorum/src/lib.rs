@@ -6,6 +6,7 @@
 //! of this.
 
 mod bootstrap;
+mod encoding;
 pub mod events;
 pub mod handle;
 mod heartbeats;

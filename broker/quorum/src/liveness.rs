@@ -121,7 +121,7 @@ fn unfenced(broker: &Broker) -> Option<BrokerEpoch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::cluster::{Endpoint, Member, MetadataCommand};
+    use chronik_core::cluster::{Endpoint, Member, MetadataCommand, MetadataVersion, SupportedVersions};
     use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId};
 
     const INTERVAL: Duration = Duration::from_millis(100);
@@ -139,10 +139,20 @@ mod tests {
             n += 1;
             image.apply(MetadataOffset(n), &command).0.unwrap();
         };
-        apply(MetadataCommand::CreateCluster { cluster_id: ClusterId::default(), members: vec![] });
+        apply(MetadataCommand::CreateCluster {
+            cluster_id: ClusterId::default(),
+            members: vec![],
+            metadata_version: MetadataVersion::LATEST,
+        });
         for (id, epoch) in [(A, 2), (B, 4)] {
             let (directory, incarnation) = (DirectoryId::default(), IncarnationId::default());
-            apply(MetadataCommand::RegisterBroker { member: member(id), directory, incarnation, damaged: vec![] });
+            apply(MetadataCommand::RegisterBroker {
+                member: member(id),
+                directory,
+                incarnation,
+                damaged: vec![],
+                versions: SupportedVersions::HERE,
+            });
             apply(MetadataCommand::Unfence { id, epoch: BrokerEpoch(epoch) });
         }
         (image, BrokerEpoch(4))

@@ -78,7 +78,7 @@ impl Subscriber {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::cluster::{Endpoint, Member, MetadataCommand};
+    use chronik_core::cluster::{Endpoint, Member, MetadataCommand, MetadataVersion, SupportedVersions};
     use chronik_core::ids::{ClusterId, DirectoryId, MetadataOffset};
 
     const ME: BrokerId = BrokerId(1);
@@ -102,12 +102,25 @@ mod tests {
             publisher.publish(&image, &changes);
             image.clone()
         };
-        apply(1, MetadataCommand::CreateCluster { cluster_id: ClusterId::default(), members: vec![member()] });
+        apply(
+            1,
+            MetadataCommand::CreateCluster {
+                cluster_id: ClusterId::default(),
+                members: vec![member()],
+                metadata_version: MetadataVersion::LATEST,
+            },
+        );
         assert!(early.try_recv().is_err());
         let (directory, damaged) = (DirectoryId::default(), vec![]);
         let registered = apply(
             2,
-            MetadataCommand::RegisterBroker { member: member(), directory, incarnation: incarnation(), damaged },
+            MetadataCommand::RegisterBroker {
+                member: member(),
+                directory,
+                incarnation: incarnation(),
+                damaged,
+                versions: SupportedVersions::HERE,
+            },
         );
         let mut late = publisher.subscribe();
         for updates in [&mut early, &mut late] {

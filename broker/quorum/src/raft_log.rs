@@ -4,6 +4,7 @@
 //!
 //! Entries are kept in memory as well: there are at most a few thousand after the last snapshot.
 
+use super::encoding;
 use super::standing::Standing;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, TypeConfig, Vote};
 use chronik_core::ids::BrokerId;
@@ -23,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 /// Bytes of entries in one message to a follower, if it is more than one entry.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// One record of the journal. New kinds are added at the end: the position is the encoding.
+/// One record of the journal.
 #[derive(Serialize, Deserialize)]
 enum Record {
     Vote(Vote),
@@ -32,7 +33,7 @@ enum Record {
     Truncate(u64),
     /// Entries up to this one are gone.
     Purge(LogId),
-    Snapshot(SnapshotMeta, Vec<u8>),
+    Snapshot(SnapshotMeta, #[serde(with = "serde_bytes")] Vec<u8>),
     Standing(Standing),
 }
 
@@ -76,9 +77,9 @@ pub enum OpenError {
     /// The disk, or what is on it.
     #[error(transparent)]
     Journal(#[from] LogError),
-    /// A record that is intact and not understood: written by a newer version, or not ours.
-    #[error("record {0} of the metadata log is not understood; was it written by a newer version?")]
-    Unknown(usize),
+    /// A record that is intact and not understood: written by another version, or not ours.
+    #[error("record {0} of the metadata log: {1}")]
+    Unknown(usize, encoding::DecodeError),
     /// No thread could be started.
     #[error("cannot start the metadata log's thread: {0}")]
     Thread(io::Error),
@@ -89,7 +90,7 @@ impl LogStore {
         let (journal, records) = Journal::open(RealDisk, dir)?;
         let mut state = State::default();
         for (i, bytes) in records.iter().enumerate() {
-            let record = postcard::from_bytes(bytes).map_err(|_| OpenError::Unknown(i))?;
+            let record = encoding::decode(bytes).map_err(|e| OpenError::Unknown(i, e))?;
             state.replay(record, bytes.len());
         }
         let (writes, queue) = mpsc::channel();
@@ -182,7 +183,7 @@ fn ended() -> io::Error {
 }
 
 fn encode(record: &Record) -> io::Result<Vec<u8>> {
-    postcard::to_stdvec(record).map_err(io::Error::other)
+    encoding::encode(record).map_err(io::Error::other)
 }
 
 fn write_failed(error: &io::Error) -> StorageError {
@@ -463,6 +464,6 @@ mod tests {
         let (mut journal, _) = Journal::open(RealDisk, dir.path()).unwrap();
         journal.append(&[&[250, 1, 2, 3]]).unwrap();
         drop(journal);
-        assert!(matches!(LogStore::open(dir.path()), Err(OpenError::Unknown(0))));
+        assert!(matches!(LogStore::open(dir.path()), Err(OpenError::Unknown(0, _))));
     }
 }

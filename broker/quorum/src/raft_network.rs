@@ -1,6 +1,7 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
+use super::encoding;
 use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
@@ -96,7 +97,7 @@ pub(super) struct Peer {
 
 impl Peer {
     fn body(message: &impl Serialize) -> Result<Vec<u8>, RpcError> {
-        postcard::to_stdvec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))
+        encoding::encode(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))
     }
 
     fn caller(&self) -> proto::Caller {
@@ -125,7 +126,7 @@ fn rpc_error(error: CallError) -> RpcError {
 }
 
 fn answer<T: DeserializeOwned>(response: &proto::RaftResponse) -> Result<T, RpcError> {
-    postcard::from_bytes(&response.body).map_err(|e| RPCError::Network(NetworkError::new(&e)))
+    encoding::decode(&response.body).map_err(|e| RPCError::Network(NetworkError::new(&e)))
 }
 
 impl RaftNetwork<TypeConfig> for Peer {
@@ -182,7 +183,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<BrokerId>>> {
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
-        let head = postcard::to_stdvec(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
+        let head = encoding::encode(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
         let followed_by_others = self.followed_by_others(&vote);
         let first = proto::SnapshotChunk { caller: Some(self.caller()), head, data: Vec::new(), followed_by_others };
         let data = *snapshot.snapshot;
@@ -198,7 +199,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             response = call => response.map_err(|e| unreachable(format!("{e:?}")))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        postcard::from_bytes(&response.body).map_err(|e| StreamingError::Network(NetworkError::new(&e)))
+        encoding::decode(&response.body).map_err(|e| StreamingError::Network(NetworkError::new(&e)))
     }
 
     fn backoff(&self) -> Backoff {

@@ -1,11 +1,12 @@
 //! This broker's registration: asked for as soon as somebody leads, and again when another process has taken
 //! its place.
 
+use super::encoding;
 use super::leader::LeaderHandle;
 use super::links::Links;
 use super::proposer::Proposer;
 use super::proto;
-use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome};
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, TopicPartition};
 use rand::seq::IndexedRandom;
 use std::time::Duration;
@@ -116,17 +117,18 @@ impl Registrar {
             directory: self.directory,
             incarnation: self.incarnation,
             damaged: self.damaged.clone(),
+            versions: SupportedVersions::HERE,
         };
         if target == self.member.id {
             if !self.leading.is_ready() {
                 return Answer::NotLeader(None);
             }
             return match self.proposer.propose(command).await {
-                Ok((Ok(_), _)) => Answer::Registered,
-                _ => Answer::Unknown,
+                Ok((outcome, _)) => registered(&outcome),
+                Err(_) => Answer::Unknown,
             };
         }
-        let Ok(body) = postcard::to_stdvec(&command) else { return Answer::Unknown };
+        let Ok(body) = encoding::encode(&command) else { return Answer::Unknown };
         let request = proto::RegisterRequest {
             caller: Some(self.links.caller(target)),
             body,
@@ -138,14 +140,25 @@ impl Registrar {
             Ok(answer) if answer.not_leader => {
                 Answer::NotLeader(answer.leader.map(BrokerId).filter(|id| *id != target))
             }
-            Ok(answer) => match postcard::from_bytes::<Outcome>(&answer.outcome) {
-                Ok(Ok(_)) => Answer::Registered,
-                _ => Answer::Unknown,
+            Ok(answer) => match encoding::decode::<Outcome>(&answer.outcome) {
+                Ok(outcome) => registered(&outcome),
+                Err(_) => Answer::Unknown,
             },
             Err(error) => {
                 tracing::debug!(?error, "broker {target} did not register this one");
                 Answer::Unknown
             }
+        }
+    }
+}
+
+/// What the outcome of a registration means. It is asked for again in any case: a refusal may be of an older leader.
+fn registered(outcome: &Outcome) -> Answer {
+    match outcome {
+        Ok(_) => Answer::Registered,
+        Err(refusal) => {
+            tracing::error!(%refusal, "the controller does not register this broker");
+            Answer::Unknown
         }
     }
 }

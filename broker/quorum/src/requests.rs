@@ -2,6 +2,7 @@
 //! when the leader changes. A retry may find that the first try was carried out: topics know their creation by
 //! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
 
+use super::encoding;
 use super::handle::{AlterPartition, ControllerError, CreateTopic, Registration, Request, TopicError};
 use super::link::{CallError, Client};
 use super::links::Links;
@@ -52,6 +53,9 @@ impl Requests {
                 match request {
                     Request::CreateTopic { topic, reply } => answer(reply, this.create_topic(topic)).await,
                     Request::DeleteTopic { topic, reply } => answer(reply, this.delete_topic(topic)).await,
+                    Request::Alter { command, validate_only, reply } => {
+                        answer(reply, this.alter(command, validate_only)).await;
+                    }
                     Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
                     Request::ProducerIds { reply } => answer(reply, this.producer_ids()).await,
                 }
@@ -81,9 +85,12 @@ impl Requests {
         let (outcome, _) = image.apply(image.offset, &command);
         let tried = outcome.map(|_| id).map_err(|refusal| topic_error(&name, refusal));
         match &tried {
-            Err(TopicError::InvalidName(_) | TopicError::InvalidPartitions(_) | TopicError::InvalidConfig(_)) => {
-                return tried;
-            }
+            Err(
+                TopicError::InvalidName(_)
+                | TopicError::InvalidPartitions(_)
+                | TopicError::InvalidConfig(_)
+                | TopicError::PolicyViolation(_),
+            ) => return tried,
             _ if validate_only => return tried,
             _ => {}
         }
@@ -102,6 +109,24 @@ impl Requests {
             Ok(_) => Ok(()),
             Err(_) if decided.repeated => Ok(()),
             Err(_) => Err(TopicError::Unknown),
+        }
+    }
+
+    /// More partitions, or other configs.
+    async fn alter(mut self, command: MetadataCommand, validate_only: bool) -> Result<(), TopicError> {
+        // A try on the image here: what can never be accepted does not go into the log.
+        let mut image = self.image.borrow().clone();
+        let tried = image.apply(image.offset, &command).0.map(|_| ()).map_err(|refusal| topic_error("", refusal));
+        if validate_only || matches!(&tried, Err(TopicError::InvalidConfig(_) | TopicError::PolicyViolation(_))) {
+            return tried;
+        }
+        let decided = self.decide(command).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(_) => Ok(()),
+            // The try before may be what made this one impossible.
+            Err(_) if decided.repeated => Err(TopicError::Unavailable),
+            Err(refusal) => Err(topic_error("", refusal)),
         }
     }
 
@@ -199,7 +224,7 @@ impl Requests {
         command: &MetadataCommand,
         sent: &AtomicBool,
     ) -> Result<(Outcome, MetadataOffset), Tried> {
-        let body = postcard::to_stdvec(command).map_err(|_| Tried::Nothing)?;
+        let body = encoding::encode(command).map_err(|_| Tried::Nothing)?;
         let request = proto::ProposeRequest { caller: Some(self.links.caller(leader)), body };
         let call = |mut client: Client| {
             sent.store(true, Ordering::Relaxed);
@@ -208,7 +233,7 @@ impl Requests {
         match self.links.call(leader, TIMEOUT, call).await {
             Ok(answer) if answer.not_leader => Err(Tried::Nothing),
             Ok(answer) => {
-                let outcome = postcard::from_bytes(&answer.outcome).map_err(|_| Tried::Something)?;
+                let outcome = encoding::decode(&answer.outcome).map_err(|_| Tried::Something)?;
                 Ok((outcome, MetadataOffset(answer.offset)))
             }
             Err(CallError::NotConnected | CallError::Refused(_)) => Err(Tried::Nothing),
@@ -243,6 +268,8 @@ fn topic_error(name: &str, refusal: Refusal) -> TopicError {
         Refusal::InvalidReplicationFactor(why) => TopicError::InvalidReplicationFactor(why),
         Refusal::InvalidAssignment(why) => TopicError::InvalidAssignment(why),
         Refusal::InvalidConfig(why) => TopicError::InvalidConfig(why),
+        Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
+        Refusal::UnknownBroker(id) => TopicError::InvalidRequest(format!("broker {id} is not a member")),
         // None of these is an answer to the creation of a topic, except that there is no cluster yet.
         other => {
             tracing::debug!(topic = name, refusal = %other, "a topic was refused");

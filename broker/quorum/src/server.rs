@@ -2,6 +2,7 @@
 //! stranger, or a call that was meant for somebody else, is refused.
 
 use super::bootstrap;
+use super::encoding;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
 use super::links::Links;
@@ -171,11 +172,11 @@ fn cluster_id(bytes: &[u8]) -> Result<Option<ClusterId>, Status> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
-    postcard::from_bytes(body).map_err(|_| Status::invalid_argument("the request's body is not understood"))
+    encoding::decode(body).map_err(|_| Status::invalid_argument("the request's body is not understood"))
 }
 
 fn encode(message: &impl Serialize) -> Result<Vec<u8>, Status> {
-    postcard::to_stdvec(message).map_err(|e| Status::internal(e.to_string()))
+    encoding::encode(message).map_err(|e| Status::internal(e.to_string()))
 }
 
 fn raft_answer(message: &impl Serialize) -> Result<Response<proto::RaftResponse>, Status> {

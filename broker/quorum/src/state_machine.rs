@@ -1,6 +1,7 @@
 //! The image, as the committed entries make it.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
+use super::encoding;
 use super::publisher::Publisher;
 use super::raft_log::LogStore;
 use super::summary;
@@ -40,7 +41,7 @@ impl StateMachine {
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), StorageError> {
-        let image: Image = postcard::from_bytes(data).map_err(|e| StorageError::IO {
+        let image: Image = encoding::decode(data).map_err(|e| StorageError::IO {
             source: StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&e)),
         })?;
         let changes = image.changes_since(&self.image);
@@ -132,7 +133,7 @@ pub(super) struct SnapshotBuilder {
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
-        let data = postcard::to_stdvec(&self.image)
+        let data = encoding::encode(&self.image)
             .map_err(|e| StorageError::IO { source: StorageIOError::write_snapshot(None, AnyError::new(&e)) })?;
         let meta = SnapshotMeta {
             last_log_id: self.applied,

@@ -15,7 +15,7 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
         }
     };
     match (command, answer) {
-        (MetadataCommand::CreateCluster { cluster_id, members }, _) => {
+        (MetadataCommand::CreateCluster { cluster_id, members, .. }, _) => {
             tracing::info!(%cluster_id, members = members.len(), "created the cluster");
         }
         (MetadataCommand::RegisterBroker { member, .. }, Answer::Registered(epoch)) => {
@@ -27,6 +27,16 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
             tracing::info!(topic = %name, topic_id = %id, "created topic {name}");
         }
         (MetadataCommand::DeleteTopic { id }, _) => tracing::info!(topic_id = %id, "deleted a topic"),
+        (MetadataCommand::CreatePartitions { topic, total, .. }, _) => {
+            tracing::info!(topic_id = %topic, partitions = total, "added partitions to a topic");
+        }
+        (MetadataCommand::AlterConfigs { resource, changes, .. }, _) => {
+            let configs: Vec<&str> = changes.iter().map(|c| c.name.as_str()).collect();
+            tracing::info!(?resource, ?configs, "changed configs");
+        }
+        (MetadataCommand::SetMetadataVersion { version }, _) => {
+            tracing::info!(%version, "raised the metadata version");
+        }
         _ => {}
     }
 }

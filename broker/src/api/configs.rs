@@ -11,6 +11,7 @@ pub(super) enum Kind {
     String = 2,
     Int = 3,
     Long = 5,
+    Double = 6,
     List = 7,
 }
 
@@ -41,6 +42,7 @@ impl From<ConfigKind> for Kind {
             ConfigKind::String => Self::String,
             ConfigKind::Int => Self::Int,
             ConfigKind::Long => Self::Long,
+            ConfigKind::Double => Self::Double,
             ConfigKind::List => Self::List,
         }
     }

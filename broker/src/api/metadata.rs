@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
+use crate::coordinators::is_internal;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
@@ -150,14 +151,14 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
     }
     stream::iter(missing)
         .map(|name| async move {
-            let topic = CreateTopic {
+            let topic = handlers.coordinators.internal_topic(&name).unwrap_or_else(|| CreateTopic {
                 name: name.to_string(),
                 partitions: None,
                 replication_factor: None,
                 assignments: BTreeMap::new(),
                 configs: BTreeMap::new(),
                 validate_only: false,
-            };
+            });
             let error = match handlers.controller.create_topic(topic, CREATION).await {
                 Ok(_) => return None,
                 // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
@@ -211,7 +212,7 @@ impl Describe<'_> {
         let mut described = message!(MetadataResponseTopic {
             name: Some(StrBytes::from(&*topic.name)),
             topic_id: if self.version >= 10 { wire_id(topic.id) } else { Uuid::ZERO },
-            is_internal: matches!(&*topic.name, "__consumer_offsets" | "__transaction_state"),
+            is_internal: is_internal(&topic.name),
             partitions: (0..).zip(&topic.partitions).map(|(index, p)| self.partition(index, p)).collect(),
         });
         if self.operations && self.version >= 8 {

@@ -4,20 +4,25 @@
 //! with waiting for the acknowledgements. A request that has timed out leaves its batches where they are: they may
 //! still be committed.
 
+use super::admission::{AdmissionError, max_decompressed};
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
+use crate::coordinators::is_internal;
 use crate::partitions::Hold;
 use bytes::Bytes;
-use chronik_core::cluster::Topic;
-use chronik_core::ids::TopicPartition;
-use chronik_core::record::{BatchError, Compression, Limits, RecordBatch};
+use chronik_core::cluster::{Image, Topic, config};
+use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::record::{
+    BatchHeader, Compression, Limits, RecordBatch, RecordRules, TIMESTAMP_AFTER_MAX_MS, TimestampType,
+};
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use chronik_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
 };
 use chronik_wire::{ErrorCode, Frame, Header, ProduceRequest, TopicRef};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -39,7 +44,12 @@ struct BegunPartition {
 }
 
 enum State {
-    Pending { partition: TopicPartition, answer: oneshot::Receiver<Result<Produced, ProduceError>> },
+    Pending {
+        partition: TopicPartition,
+        /// The broker's time if the records got it, in milliseconds since 1970; -1 otherwise.
+        log_append_time_ms: i64,
+        answer: oneshot::Receiver<Result<Produced, ProduceError>>,
+    },
     Refused(Refusal),
 }
 
@@ -47,28 +57,46 @@ enum State {
 struct Refusal {
     error: ErrorCode,
     message: Option<String>,
+    /// The records that are to blame, if it is not the batch (KIP-467).
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl From<AdmissionError> for Refusal {
+    fn from(error: AdmissionError) -> Self {
+        let mut refusal = Self::because(error.code(), error.to_string());
+        if let AdmissionError::Records(error) = error {
+            let blamed = error.rejected().map(|record| {
+                message!(BatchIndexAndErrorMessage {
+                    batch_index: record.index,
+                    batch_index_error_message: Some(StrBytes::from(record.reason.to_string())),
+                })
+            });
+            refusal.records = blamed.collect();
+        }
+        refusal
+    }
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(error: ErrorCode) -> Self {
-        Self { error, message: None }
+        Self { error, message: None, records: Vec::new() }
     }
 }
 
 impl Refusal {
     fn because(error: ErrorCode, message: impl Into<String>) -> Self {
-        Self { error, message: Some(message.into()) }
+        Self { error, message: Some(message.into()), records: Vec::new() }
     }
 }
 
-pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest, hold: &Hold) -> Reply {
+pub(super) async fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest, hold: &Hold) -> Reply {
     let acks = match request.acks {
         0 => Some(Acks::None),
         1 => Some(Acks::Leader),
         -1 => Some(Acks::All),
         _ => None,
     };
-    let begun = start(&handlers, header, request, acks, hold);
+    let begun = start(&handlers, header, request, acks, hold).await;
     if acks == Some(Acks::None) {
         Box::pin(finish_unacknowledged(begun))
     } else {
@@ -80,7 +108,7 @@ pub(super) fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceReq
 }
 
 /// Hands every batch to its owner.
-fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, hold: &Hold) -> Begun {
+async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, hold: &Hold) -> Begun {
     let transactional = request.transactional_id.is_some();
     let image = handlers.controller.image();
     let deadline = Instant::now() + millis(request.timeout_ms);
@@ -111,22 +139,20 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
     drop(request.transactional_id);
     let all = topics.iter_mut().flat_map(|(_, _, partitions)| partitions.iter_mut());
     for ((topic, begun), batch) in all.zip(records) {
-        let admitted = match acks {
-            None => Err(ErrorCode::INVALID_REQUIRED_ACKS.into()),
-            // Fatal to the client, and says what is missing: retrying would not help.
-            Some(_) if transactional => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
-            Some(acks) => topic
-                .map_err(Refusal::from)
-                .and_then(|topic| Ok((topic, find_partition(topic, begun.index)?)))
-                .and_then(|(topic, partition)| {
-                    let batch = admit(batch, header.version, max_bytes(topic, handlers))?;
-                    Ok((partition, handlers.partitions.produce(partition, batch, acks, Arc::clone(hold))))
-                }),
+        let begin = async {
+            let acks = acks.ok_or(ErrorCode::INVALID_REQUIRED_ACKS)?;
+            if transactional {
+                // Fatal to the client, and says what is missing: retrying would not help.
+                return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
+            }
+            let topic = writable((*topic)?)?;
+            let partition = find_partition(topic, begun.index)?;
+            let batch = admit(handlers, batch, header.version, topic, &image, hold).await?;
+            let log_append_time_ms = log_append_time(&batch);
+            let answer = handlers.partitions.produce(partition, batch, acks, Arc::clone(hold));
+            Ok(State::Pending { partition, log_append_time_ms, answer })
         };
-        begun.state = match admitted {
-            Ok((partition, answer)) => State::Pending { partition, answer },
-            Err(refusal) => State::Refused(refusal),
-        };
+        begun.state = begin.await.unwrap_or_else(State::Refused);
     }
     let topics = topics
         .into_iter()
@@ -138,33 +164,77 @@ fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Opt
     Begun { topics, deadline }
 }
 
+/// What the broker keeps in topics of its own, it alone writes.
+fn writable(topic: &Topic) -> Result<&Topic, Refusal> {
+    if is_internal(&topic.name) {
+        return Err(Refusal::because(
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            "an internal topic takes no client's records",
+        ));
+    }
+    Ok(topic)
+}
+
 /// A batch that is kept in memory would keep its whole frame there: a small part of one is copied out of it.
 fn on_its_own(batch: Bytes, frame_len: usize) -> Bytes {
     if batch.len() * 2 < frame_len { Bytes::copy_from_slice(&batch) } else { batch }
 }
 
 /// `max.message.bytes` of the topic, or the broker's `message.max.bytes`.
-fn max_bytes(topic: &Topic, handlers: &Handlers) -> usize {
-    topic.max_message_bytes().unwrap_or(handlers.config.max_message_bytes)
+fn max_bytes(topic: &Topic, image: &Image, handlers: &Handlers) -> usize {
+    let value = topic.config(config::MAX_MESSAGE_BYTES, image, handlers.config.me);
+    value.and_then(|v| v.parse().ok()).unwrap_or(handlers.config.max_message_bytes)
 }
 
 /// Checks what Kafka asks of a batch that a client sends.
-fn admit(records: Option<Bytes>, version: i16, max_bytes: usize) -> Result<RecordBatch, Refusal> {
+async fn admit(
+    handlers: &Handlers,
+    records: Option<Bytes>,
+    version: i16,
+    topic: &Topic,
+    image: &Image,
+    hold: &Hold,
+) -> Result<RecordBatch, Refusal> {
     let records = records.filter(|r| !r.is_empty()).ok_or_else(|| {
         Refusal::because(ErrorCode::INVALID_RECORD, "a partition's records must be exactly one batch; there is none")
     })?;
-    let batch = RecordBatch::validate(records, Limits { max_bytes })
-        .map_err(|e: BatchError| Refusal::because(e.code(), e.to_string()))?;
-    if batch.header().is_transactional() {
-        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
+    if let Ok(header) = BatchHeader::read(&records) {
+        if header.compression() == Some(Compression::Zstd) && version < 7 {
+            return Err(Refusal::because(
+                ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+                "zstd needs version 7 of Produce or later",
+            ));
+        }
+        if header.is_transactional() && header.producer_id.is_some() {
+            return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
+        }
     }
-    if batch.header().compression() == Some(Compression::Zstd) && version < 7 {
-        return Err(Refusal::because(
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            "zstd needs version 7 of Produce or later",
-        ));
-    }
+    let max_bytes = max_bytes(topic, image, handlers);
+    let rules = rules(topic, image, handlers.config.me, max_bytes);
+    let batch = handlers.admission.admit(records, Limits { max_bytes }, rules, hold).await?;
     Ok(batch)
+}
+
+/// What the topic asks of records.
+fn rules(topic: &Topic, image: &Image, me: BrokerId, max_message_bytes: usize) -> RecordRules {
+    let value = |name| topic.config(name, image, me);
+    let number = |name, default| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let append_time = value(config::TIMESTAMP_TYPE) == Some("LogAppendTime");
+    RecordRules {
+        now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
+        timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+        before_max_ms: number(config::TIMESTAMP_BEFORE_MAX_MS, i64::MAX),
+        after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, TIMESTAMP_AFTER_MAX_MS),
+        keyed: false,
+        max_decompressed: max_decompressed(max_message_bytes),
+    }
+}
+
+fn log_append_time(batch: &RecordBatch) -> i64 {
+    match batch.header().timestamp_type() {
+        TimestampType::LogAppendTime => batch.header().max_timestamp,
+        TimestampType::CreateTime => -1,
+    }
 }
 
 /// With acks=0 there is no answer that an error could be in: the connection is closed instead, so that the client
@@ -192,9 +262,9 @@ async fn finish(handlers: &Handlers, header: Header, begun: Begun) -> ProduceRes
         for BegunPartition { index, state } in topic.partitions {
             partitions.push(match state {
                 State::Refused(refusal) => refused(index, refusal),
-                State::Pending { partition, answer } => {
+                State::Pending { partition, log_append_time_ms, answer } => {
                     let result = match timeout_at(begun.deadline, answer).await {
-                        Ok(Ok(result)) => result,
+                        Ok(Ok(result)) => result.map(|produced| (produced, log_append_time_ms)),
                         Ok(Err(_)) => Err(ProduceError::NotLeader),
                         Err(_) => {
                             partitions.push(refused(index, ErrorCode::REQUEST_TIMED_OUT.into()));
@@ -217,16 +287,16 @@ async fn finish(handlers: &Handlers, header: Header, begun: Begun) -> ProduceRes
 fn answered(
     index: i32,
     partition: TopicPartition,
-    result: Result<Produced, ProduceError>,
+    result: Result<(Produced, i64), ProduceError>,
     version: i16,
     handlers: &Handlers,
     leaders: &mut Leaders,
 ) -> PartitionProduceResponse {
     match result {
-        Ok(produced) => message!(PartitionProduceResponse {
+        Ok((produced, log_append_time_ms)) => message!(PartitionProduceResponse {
             index: index,
             base_offset: produced.base_offset.0,
-            log_append_time_ms: -1,
+            log_append_time_ms: log_append_time_ms,
             log_start_offset: produced.log_start.0,
         }),
         Err(error) => {
@@ -243,18 +313,14 @@ fn answered(
 }
 
 fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
-    let text = refusal.message.map(StrBytes::from);
-    // The one batch of the partition is the one that is wrong (KIP-467).
-    let wrong = (refusal.error == ErrorCode::INVALID_RECORD)
-        .then(|| message!(BatchIndexAndErrorMessage { batch_index: 0, batch_index_error_message: text.clone() }));
     message!(PartitionProduceResponse {
         index: index,
         error_code: refusal.error.0,
         base_offset: -1,
         log_append_time_ms: -1,
         log_start_offset: -1,
-        record_errors: wrong.into_iter().collect(),
-        error_message: text,
+        record_errors: refusal.records,
+        error_message: refusal.message.map(StrBytes::from),
     })
 }
 

@@ -13,6 +13,7 @@ impl Config {
             value: value.to_string(),
             given: given(name),
         };
+        let groups = &self.groups;
         vec![
             property("node.id", &self.id),
             property("log.dirs", &self.data_dir.display()),
@@ -28,6 +29,19 @@ impl Config {
             property("replica.lag.time.max.ms", &self.replica_lag_time_max.as_millis()),
             property("broker.session.timeout.ms", &self.session_timeout.as_millis()),
             property("log.segment.bytes", &self.segment_bytes),
+            property("group.initial.rebalance.delay.ms", &groups.initial_rebalance_delay.as_millis()),
+            property("group.min.session.timeout.ms", &groups.min_session_timeout.as_millis()),
+            property("group.max.session.timeout.ms", &groups.max_session_timeout.as_millis()),
+            property("group.max.size", &groups.max_size),
+            property("group.consumer.session.timeout.ms", &groups.consumer_session_timeout.as_millis()),
+            property("group.consumer.heartbeat.interval.ms", &groups.consumer_heartbeat_interval.as_millis()),
+            property("group.consumer.max.size", &groups.consumer_max_size),
+            property("offset.metadata.max.bytes", &groups.max_offset_metadata_bytes),
+            property("offsets.retention.minutes", &(groups.offsets_retention.as_secs() / 60)),
+            property("offsets.retention.check.interval.ms", &groups.offsets_check_interval.as_millis()),
+            property("offsets.topic.num.partitions", &self.offsets_topic.partitions),
+            property("offsets.topic.replication.factor", &self.offsets_topic.replication_factor),
+            property("offsets.topic.segment.bytes", &self.offsets_topic.segment_bytes),
         ]
     }
 }

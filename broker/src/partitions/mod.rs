@@ -8,7 +8,6 @@ mod input;
 mod metrics;
 mod owner;
 mod reads;
-mod records;
 mod registry;
 mod tail;
 mod timestamps;

@@ -2,11 +2,16 @@
 //! records of the one batch that holds the answer. Not for an owner's own task: it waits for the disk.
 
 use super::handle::{FoundOffset, OffsetSpec, ReadError};
-use super::records::{self, Stamp};
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::record::{BatchHeader, RecordBatch};
+use chronik_core::record::{BatchHeader, RecordBatch, Stamp};
 use chronik_log::{LogReader, ReadError as LogReadError, RealDisk};
-use tracing::error;
+use tracing::{error, warn};
+
+/// Batches whose header promises a record that is not in them are passed over, but only so many: each costs a scan.
+const MOST_PASSED_OVER: usize = 64;
+
+/// A batch that decompresses to more is passed over like one that cannot be read.
+const MAX_DECOMPRESSED: u64 = 4 << 30;
 
 /// What is looked for, and where.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +26,40 @@ pub(super) struct Search {
 impl Search {
     /// `newest` are the batches in memory; what comes before them is on the disk.
     pub(super) fn run(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, ReadError> {
+        let mut passed_over = None;
+        for _ in 0..MOST_PASSED_OVER {
+            let Some(header) = self.best(reader, newest, passed_over.as_ref())? else { break };
+            let batch = self.batch(&header, reader, newest)?;
+            if let Some(stamp) = self.within(&batch) {
+                return Ok(FoundOffset {
+                    offset: Some(stamp.offset),
+                    timestamp: Some(stamp.timestamp),
+                    leader_epoch: Some(header.leader_epoch),
+                });
+            }
+            passed_over = Some(header);
+        }
+        Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None })
+    }
+
+    /// The batch that should hold the answer by what its header says, after those that were passed over.
+    fn best(
+        &self,
+        reader: &LogReader<RealDisk>,
+        newest: &[RecordBatch],
+        passed_over: Option<&BatchHeader>,
+    ) -> Result<Option<BatchHeader>, ReadError> {
         let on_disk_end = newest.first().map_or(self.up_to, |b| b.header().base_offset.min(self.up_to));
         let mut best: Option<BatchHeader> = None;
+        let mut consider = |header: &BatchHeader| {
+            let passed = passed_over.is_some_and(|p| !self.is_before(p, header));
+            if self.may_hold(header) && !passed && best.as_ref().is_none_or(|b| self.is_before(header, b)) {
+                best = Some(*header);
+            }
+        };
         let scanned = reader.scan(self.partition, self.from, |header| {
             if header.end_offset() <= on_disk_end {
-                self.consider(header, &mut best);
+                consider(header);
             }
         });
         match scanned {
@@ -34,47 +68,113 @@ impl Search {
             Err(error) => return Err(self.failed(&error)),
         }
         for batch in newest.iter().filter(|b| b.header().end_offset() <= self.up_to) {
-            self.consider(batch.header(), &mut best);
+            consider(batch.header());
         }
-        let Some(header) = best else { return Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None }) };
-        let in_memory = newest.iter().find(|b| b.header().base_offset == header.base_offset).cloned();
-        let batch = match in_memory {
-            Some(batch) => batch,
-            None => reader
-                .read(self.partition, header.base_offset, header.end_offset(), 1)
-                .map_err(|e| self.failed(&e))?
-                .into_iter()
-                .next()
-                .ok_or(ReadError::Storage)?,
-        };
-        let stamp = self.within(&batch)?;
-        Ok(FoundOffset {
-            offset: stamp.map(|s| s.offset),
-            timestamp: stamp.map(|s| s.timestamp),
-            leader_epoch: stamp.map(|_| header.leader_epoch),
-        })
+        Ok(best)
     }
 
-    fn consider(&self, header: &BatchHeader, best: &mut Option<BatchHeader>) {
-        let better = match self.spec {
-            OffsetSpec::Timestamp(at) => best.is_none() && header.max_timestamp >= at,
-            _ => best.is_none_or(|b| header.max_timestamp > b.max_timestamp),
-        };
-        if better {
-            *best = Some(*header);
+    fn batch(
+        &self,
+        header: &BatchHeader,
+        reader: &LogReader<RealDisk>,
+        newest: &[RecordBatch],
+    ) -> Result<RecordBatch, ReadError> {
+        if let Some(batch) = newest.iter().find(|b| b.header().base_offset == header.base_offset) {
+            return Ok(batch.clone());
+        }
+        let read = reader.read(self.partition, header.base_offset, header.end_offset(), 1);
+        read.map_err(|e| self.failed(&e))?.into_iter().next().ok_or(ReadError::Storage)
+    }
+
+    fn may_hold(&self, header: &BatchHeader) -> bool {
+        match self.spec {
+            OffsetSpec::Timestamp(at) => header.max_timestamp >= at,
+            _ => true,
         }
     }
 
-    fn within(&self, batch: &RecordBatch) -> Result<Option<Stamp>, ReadError> {
+    /// Whether `a` is to be asked before `b`: it comes earlier in the log, or, for the greatest timestamp, it has a
+    /// greater one.
+    fn is_before(&self, a: &BatchHeader, b: &BatchHeader) -> bool {
+        match self.spec {
+            OffsetSpec::Timestamp(_) => a.base_offset < b.base_offset,
+            _ => (b.max_timestamp, a.base_offset) < (a.max_timestamp, b.base_offset),
+        }
+    }
+
+    /// The record in the batch that is the answer. None in a batch that cannot be read, or has a wrong header: there
+    /// may be some from the time before records were checked when they came.
+    fn within(&self, batch: &RecordBatch) -> Option<Stamp> {
         let at_least = match self.spec {
             OffsetSpec::Timestamp(at) => at,
             _ => batch.header().max_timestamp,
         };
-        records::first_at_or_after(batch, at_least).map_err(|e| self.failed(&e))
+        batch.first_at_or_after(at_least, MAX_DECOMPRESSED).unwrap_or_else(|error| {
+            let offset = batch.header().base_offset;
+            warn!(partition = %self.partition, %offset, %error, "Looking for a timestamp, passed over a batch");
+            None
+        })
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> ReadError {
         error!(partition = %self.partition, %error, "Cannot look for a timestamp");
         ReadError::Storage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
+    use chronik_core::record::Compression;
+    use chronik_core::record::samples::{batch_of, encoded, samples};
+    use chronik_core::record::testing::BatchBuilder;
+    use chronik_log::{Log, Op, Options};
+
+    const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(0) };
+
+    /// Three records from that time on, a millisecond apart.
+    fn good(at: i64) -> BatchBuilder {
+        batch_of(Compression::Lz4, 3, &encoded(&samples(3, 20))).timestamps(at, at + 2)
+    }
+
+    /// Three records that nobody can read.
+    fn broken(at: i64) -> BatchBuilder {
+        BatchBuilder::new(3).with(22, &[Compression::Lz4 as u8]).payload(50).timestamps(at, at + 2)
+    }
+
+    fn found(batches: &[BatchBuilder], in_memory: usize, spec: OffsetSpec) -> Option<(i64, i64)> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let batches: Vec<_> =
+            (0..).zip(batches).map(|(n, batch)| batch.clone().build().assign(Offset(n * 3), LeaderEpoch(1))).collect();
+        let (on_disk, newest) = batches.split_at(batches.len() - in_memory);
+        let ops: Vec<_> = on_disk.iter().map(|b| Op::Append { partition: TP, batch: b.clone() }).collect();
+        log.commit(&ops).expect("written");
+        log.apply(&ops).expect("applied");
+        let up_to = Offset(batches.len() as i64 * 3);
+        let search = Search { partition: TP, spec, from: Offset(0), up_to };
+        let found = search.run(&log.reader(), newest).expect("an answer");
+        found.offset.zip(found.timestamp).map(|(offset, timestamp)| (offset.0, timestamp))
+    }
+
+    #[test]
+    fn batches_that_cannot_be_read_are_passed_over() {
+        let log = [good(100), broken(200), good(300), broken(400), good(350)];
+        for in_memory in 0..=4 {
+            let find = |spec| found(&log, in_memory, spec);
+            assert_eq!(find(OffsetSpec::Timestamp(101)), Some((1, 101)));
+            assert_eq!(find(OffsetSpec::Timestamp(200)), Some((6, 300)));
+            assert_eq!(find(OffsetSpec::Timestamp(351)), Some((13, 351)));
+            assert_eq!(find(OffsetSpec::Timestamp(400)), None);
+            assert_eq!(find(OffsetSpec::MaxTimestamp), Some((14, 352)));
+        }
+    }
+
+    #[test]
+    fn a_header_that_promises_too_much_does_not_end_the_search() {
+        let log = [good(100).timestamps(100, 900), good(300)];
+        assert_eq!(found(&log, 0, OffsetSpec::Timestamp(200)), Some((3, 300)));
+        assert_eq!(found(&log, 0, OffsetSpec::MaxTimestamp), Some((5, 302)));
     }
 }

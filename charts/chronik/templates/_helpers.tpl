@@ -21,14 +21,3 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
-
-{{- /* What a Service may be called is less than what a release may be. */ -}}
-{{- define "chronik.service" -}}
-{{- $name := include "chronik.name" . | replace "." "-" -}}
-{{- if regexMatch "^[0-9]" $name }}{{ printf "chronik-%s" $name | trunc 63 | trimSuffix "-" }}{{ else }}{{ $name }}{{ end -}}
-{{- end -}}
-
-{{- /* Tokens are reviewed for the whole Kubernetes cluster or not at all: a Role cannot allow it. */ -}}
-{{- define "chronik.announcements" -}}
-{{- if and .Values.announcements (eq .Values.scope "cluster") -}}true{{- end -}}
-{{- end -}}

@@ -2,7 +2,7 @@
 //! does.
 
 use crate::brokers::Brokers;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
@@ -72,7 +72,7 @@ const CHANGEABLE: &[&str] = &[
 ];
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("bad-specs"));
+    let kubectl = environment.kubectl.within(&environment::namespace("bad-specs"));
     kubectl.create_namespace()?;
     for (name, spec, words) in REFUSED {
         refused(&format!("{name} {spec}"), kubectl.apply(&resource(name, spec)), words)?;

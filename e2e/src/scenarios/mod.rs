@@ -1,17 +1,15 @@
 //! The scenarios, one file each. Every one makes its own namespaces and leaves the others' alone.
 
-mod announcements;
 mod bad_specs;
 mod chart;
 mod pod_comes_back;
 mod produce_consume;
 mod start_orders;
 mod steady;
+mod without_operator;
 
 use crate::environment::Environment;
 use crate::timeline::Timeline;
-use jiff::Timestamp;
-use std::sync::LazyLock;
 
 /// What is run, and shown in the summary.
 pub(crate) struct Scenario {
@@ -35,26 +33,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: pod_comes_back::run,
     },
     Scenario {
-        name: "announcements",
-        about: "brokers are found by what they announce, forged announcements are refused, and none is needed",
-        run: announcements::run,
-    },
-    Scenario {
         name: "steady",
         about: "without a change nothing is written, and a restarted operator changes no pod",
         run: steady::run,
     },
     Scenario {
+        name: "without-operator",
+        about: "brokers that were all deleted start again while no operator runs",
+        run: without_operator::run,
+    },
+    Scenario {
         name: "start-orders",
-        about: "pods started in any order, 0 and 30 s apart: acks=all within 1 s of the last needed one",
+        about: "pods started at once, and in any order 30 s apart: acks=all within 1 s of the last needed one",
         run: start_orders::run,
     },
 ];
-
-/// When this process first named a namespace, in seconds.
-static RUN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_second());
-
-/// What the names of a scenario's namespaces begin with. A cluster that is kept may have those of earlier runs.
-pub(crate) fn namespace(scenario: &str) -> String {
-    format!("e2e-{scenario}-{:x}", *RUN)
-}

@@ -4,7 +4,7 @@
 
 use crate::brokers::Brokers;
 use crate::client;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use anyhow::{Context, ensure};
@@ -14,7 +14,7 @@ const RECORDS: usize = 2_000;
 const PARTITIONS: usize = 3;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("pod-comes-back"));
+    let kubectl = environment.kubectl.within(&environment::namespace("pod-comes-back"));
     kubectl.create_namespace()?;
     client::start(&kubectl, "client", &["idle"])?;
     kubectl.apply(&format!(

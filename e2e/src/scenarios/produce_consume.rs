@@ -2,13 +2,13 @@
 
 use crate::brokers::Brokers;
 use crate::client;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::timeline::Timeline;
 use anyhow::ensure;
 use std::fs;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("produce-consume"));
+    let kubectl = environment.kubectl.within(&environment::namespace("produce-consume"));
     kubectl.create_namespace()?;
     client::start(&kubectl, "client", &["idle"])?;
     kubectl.apply(&fs::read_to_string(environment.root.join("examples/minimal.yaml"))?)?;

@@ -2,9 +2,8 @@
 //! up by no pod on its own, and the status says which pods have yet to be restarted; once they were, nothing is left of
 //! the old one.
 
-use super::announcements::slices;
 use crate::brokers::Brokers;
-use crate::environment::{Environment, OPERATOR, OPERATOR_NAMESPACE};
+use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
@@ -20,7 +19,7 @@ const KINDS: &str = "chronikclusters,statefulsets,pods,services,configmaps,servi
 const STEADY: Duration = Duration::from_secs(10);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
-    let kubectl = environment.kubectl.within(&super::namespace("steady"));
+    let kubectl = environment.kubectl.within(&environment::namespace("steady"));
     kubectl.create_namespace()?;
     kubectl.apply(
         "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
@@ -98,19 +97,16 @@ fn pods(kubectl: &Kubectl) -> anyhow::Result<Vec<[Value; 3]>> {
 fn config_maps(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
     let maps = kubectl.json(&["get", "configmaps", "--selector=chronik.io/cluster=demo"])?;
     let names = maps["items"].as_array().into_iter().flatten().filter_map(|map| map["metadata"]["name"].as_str());
-    // Where the operator is found belongs to no configuration.
-    Ok(names.filter(|name| *name != "demo-announcements").map(str::to_owned).collect())
+    Ok(names.map(str::to_owned).collect())
 }
 
-/// The versions once they stay the same: Kubernetes' own controllers have caught up too, and what brokers announced is
-/// withdrawn, which is looked into ever less often.
+/// The versions once they stay the same: Kubernetes' own controllers have caught up too.
 fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let mut last = versions(kubectl)?;
     until("objects that stay as they are", || {
         sleep(Duration::from_secs(3));
-        let withdrawn = slices(kubectl)?.is_empty();
         let now = versions(kubectl)?;
-        let same = withdrawn && now == last;
+        let same = now == last;
         last = now;
         Ok(same.then(|| last.clone()))
     })

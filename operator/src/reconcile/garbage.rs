@@ -71,8 +71,8 @@ mod tests {
         for (cluster, name, owner, garbage) in [
             ("demo", "demo-config-1", "mine", true),
             ("demo", "demo-config-1", "another's", false),
-            ("demo", "demo-announcements", "mine", false),
-            ("demo-config", "demo-config-announcements", "mine", false),
+            ("demo", "demo-other", "mine", false),
+            ("demo-config", "demo-config-other", "mine", false),
             ("demo", "demo-config-2", "mine", false),
             ("demo", "demo-config-3", "mine", false),
         ] {

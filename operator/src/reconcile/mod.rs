@@ -50,8 +50,6 @@ pub struct Reconciler {
     pub events: Recorder,
     /// The image for clusters that do not name theirs.
     pub default_image: String,
-    /// Where brokers say their addresses, if this operator takes them.
-    pub announce_url: Option<String>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -107,7 +105,7 @@ impl Reconciler {
         valid: &Cluster,
         observed: &Observed,
     ) -> Result<bool, ReconcileError> {
-        let wanted = build::build(valid, self.announce_url.as_deref())?;
+        let wanted = build::build(valid)?;
         let mut wrote = false;
         for desired in &wanted {
             let outcome = apply::apply(&self.client, &valid.namespace, desired).await?;

@@ -5,7 +5,7 @@ use crate::activity::{Activity, Counts};
 use crate::checker::Invariant;
 use crate::invariants::broken_by_entry;
 use crate::plant::{self, Plant};
-use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, Outcome};
+use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, MetadataVersion, Outcome};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 
@@ -51,7 +51,11 @@ impl Controller {
         let mut controller = Self { plant, ..Self::default() };
         let members = (0..brokers).map(|id| member(BrokerId(id))).collect();
         let cluster_id = chronik_core::ids::ClusterId(uuid::Uuid::from_u128(1));
-        let created = controller.apply(MetadataCommand::CreateCluster { cluster_id, members });
+        let created = controller.apply(MetadataCommand::CreateCluster {
+            cluster_id,
+            members,
+            metadata_version: MetadataVersion::LATEST,
+        });
         debug_assert!(created.is_ok(), "a new cluster can be created");
         controller
     }
@@ -83,17 +87,27 @@ impl Controller {
         }
     }
 
-    /// Creates the topic if it is not there and can be.
-    pub(crate) fn create_topic(&mut self, partitions: i32, min_insync_replicas: i32) {
+    /// Creates the topic if it is not there and can be; `older` has given out producer ids before.
+    pub(crate) fn create_topic(
+        &mut self,
+        older: Option<(BrokerId, BrokerEpoch)>,
+        partitions: i32,
+        replication_factor: i16,
+        min_insync_replicas: i32,
+    ) {
         if !self.image.topics.is_empty() {
             return;
+        }
+        if let Some((broker, epoch)) = older {
+            // Refused if another process of that broker has registered.
+            let _ = self.apply(MetadataCommand::AllocateProducerIds { broker, epoch, count: 100 });
         }
         // Refused while nobody is there to lead: asked again with the next heartbeat.
         let _ = self.apply(MetadataCommand::CreateTopic {
             id: topic(),
             name: "t".into(),
             partitions,
-            replication_factor: 3,
+            replication_factor,
             assignments: BTreeMap::new(),
             configs: BTreeMap::new(),
             default_min_insync_replicas: min_insync_replicas,

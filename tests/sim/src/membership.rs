@@ -5,7 +5,7 @@ use crate::controller::{LEASE_US, concerned, member};
 use crate::network::NodeId;
 use crate::plant;
 use crate::world::{Happening, World, note};
-use chronik_core::cluster::MetadataCommand;
+use chronik_core::cluster::{MetadataCommand, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::replication::Event;
 use chronik_core::time::Instant;
@@ -48,6 +48,7 @@ impl World {
             directory: n.directory,
             incarnation: n.incarnation_id(),
             damaged: Vec::new(),
+            versions: SupportedVersions::HERE,
         };
         let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
         n.wiped = false;
@@ -75,7 +76,8 @@ impl World {
             self.within(100, 4_000, Happening::Lease(node, incarnation, sent_us + LEASE_US));
         }
         if self.rng.per_mille(200) {
-            self.controller.create_topic(self.partitions.len() as i32, self.min_insync);
+            let older = self.old_producers.then_some((id, epoch));
+            self.controller.create_topic(older, self.partitions.len() as i32, self.replication_factor, self.min_insync);
         }
     }
 

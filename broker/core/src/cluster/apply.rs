@@ -1,6 +1,7 @@
 //! Applying one entry of the metadata log: the only way in which an [`Image`] changes.
 
 use super::command::{Answer, Change, MetadataCommand, Outcome, Refusal};
+use super::features::{MetadataVersion, SupportedVersions};
 use super::fencing::Process;
 use super::image::{Broker, Image};
 use super::topics::NewTopic;
@@ -19,16 +20,17 @@ impl Image {
     }
 
     fn dispatch(&mut self, offset: MetadataOffset, command: &MetadataCommand, changes: &mut Vec<Change>) -> Outcome {
-        if let MetadataCommand::CreateCluster { cluster_id, members } = command {
-            return self.create_cluster(*cluster_id, members, changes);
+        if let MetadataCommand::CreateCluster { cluster_id, members, metadata_version } = command {
+            return self.create_cluster(*cluster_id, members, *metadata_version, changes);
         }
         if self.cluster_id.is_none() {
             return Err(Refusal::NoCluster);
         }
         match command {
             MetadataCommand::CreateCluster { .. } => Err(Refusal::ClusterExists),
-            MetadataCommand::RegisterBroker { member, directory, incarnation, damaged } => {
-                let process = Process { member, directory: *directory, incarnation: *incarnation, damaged };
+            MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions } => {
+                let process =
+                    Process { member, directory: *directory, incarnation: *incarnation, damaged, versions: *versions };
                 self.register(offset, &process, changes)
             }
             MetadataCommand::Fence { id, epoch } => self.fence(offset, *id, *epoch, changes),
@@ -62,10 +64,23 @@ impl Image {
                 self.current_registration(*broker, *epoch)?;
                 self.allocate_producer_ids(*count)
             }
+            MetadataCommand::CreatePartitions { topic, total, assignments } => {
+                self.create_partitions(*topic, *total, assignments, changes)
+            }
+            MetadataCommand::AlterConfigs { resource, replace, changes: configs } => {
+                self.alter_configs(*resource, *replace, configs, changes)
+            }
+            MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
         }
     }
 
-    fn create_cluster(&mut self, cluster_id: ClusterId, members: &[Member], changes: &mut Vec<Change>) -> Outcome {
+    fn create_cluster(
+        &mut self,
+        cluster_id: ClusterId,
+        members: &[Member],
+        metadata_version: MetadataVersion,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
         if self.cluster_id.is_some() {
             return Err(Refusal::ClusterExists);
         }
@@ -73,6 +88,7 @@ impl Image {
             return Err(Refusal::InvalidBroker(member.id));
         }
         self.cluster_id = Some(cluster_id);
+        self.metadata_version = metadata_version;
         for member in members {
             self.brokers.insert(member.id, Broker::expected(member));
             changes.push(Change::Broker(member.id));
@@ -104,6 +120,7 @@ impl Broker {
             kafka: member.kafka.clone(),
             replication: member.replication.clone(),
             rack: member.rack.clone(),
+            versions: SupportedVersions::default(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The entries of the metadata log, and what can come of one.
 
 use super::Endpoint;
+use super::config::{ConfigChange, ConfigResource};
+use super::features::{MetadataVersion, SupportedVersions};
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId,
     TopicPartition,
@@ -10,7 +12,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// One entry of the metadata log. New kinds are added at the end: the position is the encoding.
+/// One entry of the metadata log. Kinds and fields are encoded by their names: neither is ever renamed, and a field that
+/// is added has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataCommand {
     /// The first entry of a new cluster: its identity and its initial members.
@@ -19,6 +22,9 @@ pub enum MetadataCommand {
         cluster_id: ClusterId,
         /// Who is expected; each may be given replicas before it has ever been seen.
         members: Vec<Member>,
+        /// The version to begin with.
+        #[serde(default)]
+        metadata_version: MetadataVersion,
     },
     /// A broker process takes part from now on (KIP-631). Its epoch is the entry's offset.
     RegisterBroker {
@@ -31,6 +37,9 @@ pub enum MetadataCommand {
         /// Partitions of which the directory has lost something: for these the broker counts as one whose disk was
         /// replaced. Those that do not exist (any more) are passed over.
         damaged: Vec<TopicPartition>,
+        /// The metadata versions that it speaks.
+        #[serde(default)]
+        versions: SupportedVersions,
     },
     /// The broker is not heard from any more.
     Fence {
@@ -91,6 +100,29 @@ pub enum MetadataCommand {
         epoch: BrokerEpoch,
         /// How many.
         count: u32,
+    },
+    /// A topic gets more partitions.
+    CreatePartitions {
+        /// Which.
+        topic: TopicId,
+        /// How many it is to have.
+        total: i32,
+        /// Replicas of each new partition, as chosen by the client; empty to have them chosen here.
+        assignments: Vec<Vec<BrokerId>>,
+    },
+    /// Configs change (KIP-339), all or none of them.
+    AlterConfigs {
+        /// Whose.
+        resource: ConfigResource,
+        /// Whether configs that are not named lose their values.
+        replace: bool,
+        /// How.
+        changes: Vec<ConfigChange>,
+    },
+    /// Newer formats may be written from now on.
+    SetMetadataVersion {
+        /// Up to which.
+        version: MetadataVersion,
     },
 }
 
@@ -192,6 +224,12 @@ pub enum Refusal {
     /// A block of no ids, or of more than there are.
     #[error("{0} producer ids cannot be given out")]
     InvalidProducerIdCount(u32),
+    /// More partitions than the cluster takes.
+    #[error("{0}")]
+    PolicyViolation(String),
+    /// A metadata version that some broker does not speak, or an older one.
+    #[error("{0}")]
+    InvalidMetadataVersion(String),
 }
 
 /// One thing that an entry changed.

@@ -24,8 +24,14 @@ impl Image {
                 changes.push(Change::PartitionDeleted(tp));
             }
         }
-        for (tp, _, partition) in self.partitions() {
-            if before.partition(tp) != Some(partition) {
+        let same_cluster =
+            before.cluster_configs == self.cluster_configs && before.broker_configs == self.broker_configs;
+        for (tp, topic, partition) in self.partitions() {
+            let same_topic = before
+                .topics
+                .get(&tp.topic)
+                .is_some_and(|b| b.configs == topic.configs && b.min_insync_replicas == topic.min_insync_replicas);
+            if before.partition(tp) != Some(partition) || !same_topic || !same_cluster {
                 changes.push(Change::PartitionChanged(tp));
             }
         }

@@ -2,6 +2,7 @@
 
 use super::command::{Answer, Change, Member, Outcome, Refusal};
 use super::election::{Voters, elect, with_isr, without_disk};
+use super::features::SupportedVersions;
 use super::image::{Broker, Image, Partition};
 use crate::ids::{
     BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
@@ -15,6 +16,8 @@ pub(super) struct Process<'a> {
     pub(super) incarnation: IncarnationId,
     /// Partitions of which the directory has lost something.
     pub(super) damaged: &'a [TopicPartition],
+    /// The metadata versions that it speaks.
+    pub(super) versions: SupportedVersions,
 }
 
 /// What a broker that is withdrawn no longer holds.
@@ -44,9 +47,15 @@ impl Image {
         process: &Process<'_>,
         changes: &mut Vec<Change>,
     ) -> Outcome {
-        let Process { member, directory, incarnation, damaged } = *process;
+        let Process { member, directory, incarnation, damaged, versions } = *process;
         if member.id.0 < 0 {
             return Err(Refusal::InvalidBroker(member.id));
+        }
+        if !versions.contains(self.metadata_version) {
+            return Err(Refusal::InvalidMetadataVersion(format!(
+                "the cluster is at metadata version {}; broker {} speaks {versions}",
+                self.metadata_version, member.id
+            )));
         }
         let before = self.brokers.get(&member.id);
         if let Some(Broker { epoch: Some(epoch), incarnation: Some(current), .. }) = before
@@ -62,6 +71,7 @@ impl Image {
             directory: Some(directory),
             incarnation: Some(incarnation),
             fenced_at: offset,
+            versions,
             ..Broker::expected(member)
         };
         self.brokers.insert(member.id, broker);
@@ -99,7 +109,9 @@ impl Image {
         changes.push(Change::Broker(id));
         self.change_partitions(changes, |image, _, p, min_insync_replicas| {
             let waits = p.leader.is_none() && p.elr.contains(&id);
-            waits.then(|| elect(p, &Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() }))
+            waits.then(|| {
+                elect(p, &Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() })
+            })
         });
         Ok(Answer::Done)
     }
@@ -107,7 +119,7 @@ impl Image {
     /// Takes a fenced broker out of every ISR, and out of what it could have been eligible for without its loss.
     fn withdraw(&mut self, id: BrokerId, lost: &Lost, changes: &mut Vec<Change>) {
         self.change_partitions(changes, |image, tp, p, min_insync_replicas| {
-            let voters = Voters { min_insync_replicas, alive: |b| image.alive(b).is_some() };
+            let voters = Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() };
             if lost.includes(tp) && (p.isr.contains(&id) || p.elr.contains(&id)) {
                 Some(without_disk(p, id, &voters))
             } else if p.isr.contains(&id) {

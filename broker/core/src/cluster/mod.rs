@@ -9,16 +9,20 @@ mod apply;
 mod assignment;
 mod command;
 pub mod config;
+mod configs;
 mod diff;
 mod election;
+mod features;
 mod fencing;
 mod image;
 mod isr;
+mod partitions;
 mod producer_ids;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 pub use command::{Answer, Change, Member, MetadataCommand, Outcome, Refusal};
+pub use features::{MetadataVersion, SupportedVersions};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use topics::MAX_PARTITIONS;

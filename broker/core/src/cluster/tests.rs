@@ -40,7 +40,11 @@ impl Cluster {
     fn of(members: i32) -> Self {
         let mut cluster = Self { image: Image::default(), processes: 0 };
         let members = (0..members).map(member).collect();
-        cluster.accepted(&MetadataCommand::CreateCluster { cluster_id: ClusterId(uuid(1)), members });
+        cluster.accepted(&MetadataCommand::CreateCluster {
+            cluster_id: ClusterId(uuid(1)),
+            members,
+            metadata_version: MetadataVersion::LATEST,
+        });
         cluster
     }
 
@@ -103,6 +107,7 @@ impl Cluster {
             directory: DirectoryId(uuid(directory)),
             incarnation: IncarnationId(uuid(self.processes)),
             damaged: damaged.iter().map(|topic| tp(*topic, 0)).collect(),
+            versions: SupportedVersions::HERE,
         };
         match self.accepted(&command) {
             Answer::Registered(epoch) => epoch,

@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Partitions of one topic at most: a few bytes from a client must not become gigabytes here.
 pub const MAX_PARTITIONS: i32 = 10_000;
 
+/// Kafka's name for the metadata log, which no topic may have.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Kafka's limit for a topic's name, in bytes.
 const MAX_NAME: usize = 249;
 
@@ -34,18 +37,19 @@ impl Image {
         if self.topics.contains_key(&new.id) {
             return Err(Refusal::TopicExists(new.name.into()));
         }
-        for (name, value) in new.configs {
-            config::validate(name, value).map_err(Refusal::InvalidConfig)?;
-        }
-        let min_insync_replicas = config::min_insync_replicas(new.configs).unwrap_or(new.default_min_insync_replicas);
+        let configs = config::of_new_topic(new.configs).map_err(Refusal::InvalidConfig)?;
         let name: Arc<str> = new.name.into();
-        let topic = Topic {
+        let mut topic = Topic {
             id: new.id,
             name: Arc::clone(&name),
             partitions: self.replicas_of(new)?.into_iter().map(|replicas| self.first_state(replicas)).collect(),
-            configs: new.configs.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
-            min_insync_replicas: usize::try_from(min_insync_replicas).unwrap_or(1).max(1),
+            configs,
+            min_insync_replicas: 1,
+            default_min_insync_replicas: usize::try_from(new.default_min_insync_replicas).unwrap_or(1).max(1),
+            older_producers: self.next_producer_id,
         };
+        topic.min_insync_replicas = self.min_insync_replicas(&topic);
+        self.room_for(topic.partitions.iter().map(|p| p.replicas.as_slice()))?;
         for i in 0..topic.partitions.len() {
             let tp = TopicPartition { topic: new.id, partition: PartitionId(i as i32) };
             changes.push(Change::PartitionChanged(tp));
@@ -77,6 +81,9 @@ impl Image {
         }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
             return invalid("a topic's name has only ASCII letters, digits, '.', '_' and '-'".into());
+        }
+        if name == METADATA_TOPIC {
+            return invalid(format!("'{METADATA_TOPIC}' is the name of the metadata log"));
         }
         if self.topic_ids.contains_key(name) {
             return Err(Refusal::TopicExists(name.into()));
@@ -119,27 +126,34 @@ impl Image {
                     "partition {expected} is missing: partitions are numbered from 0 without a gap"
                 ));
             }
-            if replicas.is_empty() || replicas.len() != factor {
-                return invalid(format!("partition {index} has {} replicas, partition 0 has {factor}", replicas.len()));
-            }
-            if replicas.len() > self.brokers.len() {
-                return invalid(format!("partition {index} has more replicas than there are brokers"));
-            }
-            if let Some((_, id)) = replicas.iter().enumerate().find(|(i, id)| replicas[..*i].contains(id)) {
-                return invalid(format!("partition {index} has broker {id} twice"));
-            }
-            if let Some(id) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
-                return invalid(format!("broker {id} of partition {index} is not a member"));
-            }
-            if !replicas.iter().any(|id| self.alive(*id).is_some()) {
-                return invalid(format!("no broker of partition {index} is alive"));
-            }
+            self.check_assignment(usize::try_from(*index).unwrap_or(0), replicas, factor)?;
         }
         Ok(given.values().cloned().collect())
     }
 
+    /// Whether a partition may have these replicas, of which the topic's first one has `factor`.
+    pub(super) fn check_assignment(&self, index: usize, replicas: &[BrokerId], factor: usize) -> Result<(), Refusal> {
+        let invalid = |why: String| Err(Refusal::InvalidAssignment(why));
+        if replicas.is_empty() || replicas.len() != factor {
+            return invalid(format!("partition {index} has {} replicas, partition 0 has {factor}", replicas.len()));
+        }
+        if replicas.len() > self.brokers.len() {
+            return invalid(format!("partition {index} has more replicas than there are brokers"));
+        }
+        if let Some((_, id)) = replicas.iter().enumerate().find(|(i, id)| replicas[..*i].contains(id)) {
+            return invalid(format!("partition {index} has broker {id} twice"));
+        }
+        if let Some(id) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
+            return invalid(format!("broker {id} of partition {index} is not a member"));
+        }
+        if !replicas.iter().any(|id| self.alive(*id).is_some()) {
+            return invalid(format!("no broker of partition {index} is alive"));
+        }
+        Ok(())
+    }
+
     /// A new partition is empty, so every replica that is alive is in sync.
-    fn first_state(&self, replicas: Vec<BrokerId>) -> Partition {
+    pub(super) fn first_state(&self, replicas: Vec<BrokerId>) -> Partition {
         let isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| self.alive(*id).is_some()).collect();
         Partition {
             leader: isr.first().copied(),

@@ -1,6 +1,7 @@
 //! One whole, checked record batch.
 
-use super::header::{BatchHeader, CRC_FROM, Compression, HEADER_LEN, HeaderError};
+use super::Examined;
+use super::header::{BatchHeader, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, TimestampType};
 use crate::ids::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
 
@@ -69,7 +70,8 @@ impl RecordBatch {
         Ok(Self { header, bytes })
     }
 
-    /// [`Self::check`], and what a broker asks of a producer's batch beyond it.
+    /// [`Self::check`], and what a broker asks of the header of a producer's batch beyond it. What it asks of the
+    /// records is [`Self::examine`]'s.
     pub fn validate(bytes: Bytes, limits: Limits) -> Result<Self, BatchError> {
         if bytes.len() > limits.max_bytes {
             return Err(BatchError::TooLarge { bytes: bytes.len(), max: limits.max_bytes });
@@ -82,8 +84,10 @@ impl RecordBatch {
         if h.compression().is_none() {
             return Err(BatchError::Compression(h.attributes & 0x07));
         }
-        // What a count claims takes up offsets, so it has to be paid for in bytes; of a compressed batch only that
-        // there is something.
+        if h.base_offset != Offset(0) {
+            return Err(BatchError::Invalid("the base offset of a producer's batch must be 0"));
+        }
+        // Cheaper than to find it out by reading the records.
         let records = batch.bytes.len() - HEADER_LEN;
         let least =
             if h.compression() == Some(Compression::None) { h.record_count as usize * MIN_RECORD_LEN } else { 1 };
@@ -127,11 +131,33 @@ impl RecordBatch {
         self
     }
 
+    /// The batch with the timestamp type and the greatest timestamp that its records were found to have. A header that
+    /// says the same already is left alone; else bytes are changed as by [`Self::assign`], and the CRC is computed anew.
+    #[must_use]
+    pub fn stamped(mut self, examined: &Examined) -> Self {
+        let h = &mut self.header;
+        if h.timestamp_type() == examined.timestamp_type && h.max_timestamp == examined.max_timestamp {
+            return self;
+        }
+        h.attributes &= !LOG_APPEND_TIME;
+        if examined.timestamp_type == TimestampType::LogAppendTime {
+            h.attributes |= LOG_APPEND_TIME;
+        }
+        h.max_timestamp = examined.max_timestamp;
+        let mut bytes = mutable(self.bytes);
+        bytes[21..23].copy_from_slice(&h.attributes.to_be_bytes());
+        bytes[35..43].copy_from_slice(&h.max_timestamp.to_be_bytes());
+        h.crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&h.crc.to_be_bytes());
+        self.bytes = bytes.freeze();
+        self
+    }
+
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in
     /// place when nobody else holds them, and copied otherwise.
     #[must_use]
     pub fn assign(mut self, base: Offset, epoch: LeaderEpoch) -> Self {
-        let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let mut bytes = mutable(self.bytes);
         bytes[0..8].copy_from_slice(&base.0.to_be_bytes());
         bytes[12..16].copy_from_slice(&epoch.0.to_be_bytes());
         self.header.base_offset = base;
@@ -139,6 +165,11 @@ impl RecordBatch {
         self.bytes = bytes.freeze();
         self
     }
+}
+
+/// The same bytes if nobody else holds them, and a copy otherwise.
+fn mutable(bytes: Bytes) -> BytesMut {
+    bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
 
 /// Cuts `bytes` into its whole batches, checking each; a partial batch at the end is left out.

@@ -14,6 +14,9 @@ pub(super) const LOG_OVERHEAD: usize = 12;
 /// Where the bytes start that the CRC covers.
 pub(super) const CRC_FROM: usize = 21;
 
+/// The attribute of a batch whose timestamps are the broker's.
+pub(super) const LOG_APPEND_TIME: i16 = 0x08;
+
 /// How a batch's records are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -140,7 +143,7 @@ impl BatchHeader {
 
     /// Whose clock the timestamps are from.
     pub fn timestamp_type(&self) -> TimestampType {
-        if self.attributes & 0x08 == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+        if self.attributes & LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
     }
 
     /// Whether the batch belongs to a transaction.

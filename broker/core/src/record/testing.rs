@@ -1,4 +1,4 @@
-//! Batches for tests. The records are bytes without meaning: nothing here looks into them.
+//! Batches for tests, of whose records nothing is known: [`super::samples`] makes some that can be read.
 
 use super::header::{CRC_FROM, HEADER_LEN, LOG_OVERHEAD};
 use super::{BatchHeader, RecordBatch};

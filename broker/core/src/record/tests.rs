@@ -32,12 +32,13 @@ fn sequences_wrap_to_zero() {
 
 #[test]
 fn what_a_producer_may_not_write_is_refused() {
-    let cases: [(BatchBuilder, BatchError); 12] = [
+    let cases: [(BatchBuilder, BatchError); 13] = [
         (batch(1).payload(940), BatchError::TooLarge { bytes: 1_001, max: 1_000 }),
         (batch(0), BatchError::Invalid("record count and last offset delta disagree")),
         (batch(-5), BatchError::Invalid("record count and last offset delta disagree")),
         (batch(2).with(23, &[0, 0, 0, 7]), BatchError::Invalid("record count and last offset delta disagree")),
         (batch(1).with(22, &[5]), BatchError::Compression(5)),
+        (batch(1).with(7, &[1]), BatchError::Invalid("the base offset of a producer's batch must be 0")),
         (batch(1).with(22, &[0x20]), BatchError::Invalid("a producer may not write control records")),
         (batch(1).with(22, &[0x10]), BatchError::Invalid("a transactional batch needs a producer id")),
         (batch(1).producer(1, -1, 0), BatchError::Invalid("an idempotent batch needs a sequence and an epoch")),
@@ -151,7 +152,7 @@ proptest! {
         count in 1..50_i32, id in 0..i64::MAX, epoch in 0..i16::MAX, sequence in 0..i32::MAX, base in 0..i64::MAX / 2,
     ) {
         let built = batch(count).producer(id, epoch, sequence).build().assign(Offset(base), LeaderEpoch(3));
-        let read = RecordBatch::validate(built.bytes().clone(), LIMITS).unwrap();
+        let read = RecordBatch::check(built.bytes().clone()).unwrap();
         prop_assert_eq!(read.header(), built.header());
         prop_assert_eq!(read.header().producer_id, Some(ProducerId(id)));
         prop_assert_eq!(read.header().end_offset(), Offset(base + i64::from(count)));

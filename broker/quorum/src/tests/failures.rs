@@ -199,7 +199,7 @@ async fn a_voter_on_a_new_disk_follows_only_whom_others_follow() {
     };
     for followed_by_others in [false, true] {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 1, to: 0 });
-        let body = postcard::to_stdvec(&stale).unwrap();
+        let body = crate::encoding::encode(&stale).unwrap();
         let request = proto::RaftRequest { caller, body, followed_by_others };
         let answer = link.call(DEADLINE, |mut client| async move { client.append_entries(request).await }).await;
         match answer {

@@ -1,7 +1,7 @@
 //! A client on a raw socket, with `kafka-protocol` as its codec.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use chronik_core::record::HEADER_LEN;
+use chronik_core::record::samples::filled;
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable as _, HeaderVersion, Request, StrBytes};
 use std::net::SocketAddr;
@@ -89,25 +89,10 @@ pub(super) fn frame<R: Request>(version: i16, id: i32, request: &R) -> Bytes {
     frame.freeze()
 }
 
-/// A batch of so many records, whose bytes are a payload of that length.
+/// A batch of so many records that take so many bytes; of as many meaningless bytes if they are too few.
 pub(super) fn batch(records: i32, payload: usize) -> BytesMut {
-    let mut b = BytesMut::with_capacity(HEADER_LEN + payload);
-    b.put_i64(0);
-    b.put_i32(i32::try_from(HEADER_LEN + payload - 12).expect("short"));
-    b.put_i32(-1);
-    b.put_i8(2);
-    b.put_u32(0);
-    b.put_i16(0);
-    b.put_i32(records - 1);
-    b.put_i64(1_700_000_000_000);
-    b.put_i64(1_700_000_000_000);
-    b.put_i64(-1);
-    b.put_i16(-1);
-    b.put_i32(-1);
-    b.put_i32(records);
-    b.put_bytes(b'x', payload);
-    seal(&mut b);
-    b
+    let made = filled(records, payload).timestamps(1_700_000_000_000, 1_700_000_000_000);
+    BytesMut::from(&made.bytes()[..])
 }
 
 /// Gives a batch the CRC of its bytes.

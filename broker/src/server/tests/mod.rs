@@ -4,10 +4,12 @@ mod answers;
 mod client;
 mod cluster;
 mod every_version;
+mod groups;
 mod hostile;
 mod list_offsets;
 mod missing;
 mod order;
+mod records;
 
 use bytes::Bytes;
 use client::DEADLINE;

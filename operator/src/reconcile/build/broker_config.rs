@@ -1,6 +1,6 @@
 //! The configuration file that all brokers of a cluster share.
 
-use super::{announcements, port, services};
+use super::{port, services};
 use crate::reconcile::validate::Cluster;
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +17,6 @@ pub(super) const FILE: &str = "broker.yaml";
 struct BrokerConfig<'a> {
     broker_id: &'a str,
     data_dir: &'a str,
-    announcements: &'a str,
     listen: Listen,
     members: Vec<Member>,
     log_format: &'a str,
@@ -47,7 +46,6 @@ pub(super) fn render(cluster: &Cluster) -> Result<String, serde_json::Error> {
     let config = BrokerConfig {
         broker_id: "hostname",
         data_dir: DATA_DIR,
-        announcements: announcements::DIR,
         listen: Listen {
             kafka: any_address(port::KAFKA),
             replication: any_address(port::REPLICATION),

@@ -1,7 +1,6 @@
 //! The objects that a cluster should have, each from the spec alone: the same spec always gives the same objects, so
 //! that a new operator, or the same one restarted, changes nothing.
 
-mod announcements;
 mod broker_config;
 mod config_map;
 mod disruption_budget;
@@ -20,7 +19,7 @@ use std::collections::BTreeMap;
 pub use broker_config::hash;
 pub use config_map::is_broker_config;
 pub use pod_template::CONTAINER;
-pub use services::{bootstrap_address, broker_service, brokers_service};
+pub use services::bootstrap_address;
 
 /// The label that all objects of a cluster carry, with its name.
 pub const CLUSTER_LABEL: &str = "chronik.io/cluster";
@@ -52,9 +51,7 @@ pub struct Desired {
 }
 
 /// All objects of a cluster, in the order in which they are needed: what pods refer to comes before the pods.
-///
-/// `announce_url` is where brokers say their addresses. Nothing that pods are made from depends on it.
-pub fn build(cluster: &Cluster, announce_url: Option<&str>) -> Result<Vec<Desired>, serde_json::Error> {
+pub fn build(cluster: &Cluster) -> Result<Vec<Desired>, serde_json::Error> {
     let broker_config = broker_config::render(cluster)?;
     let mut objects = vec![
         desired(&service_account::build(cluster))?,
@@ -65,9 +62,6 @@ pub fn build(cluster: &Cluster, announce_url: Option<&str>) -> Result<Vec<Desire
     ];
     for id in 0..cluster.replicas {
         objects.push(desired(&services::broker(cluster, id))?);
-    }
-    if let Some(url) = announce_url {
-        objects.push(desired(&announcements::build(cluster, url))?);
     }
     if let Some(budget) = disruption_budget::build(cluster) {
         objects.push(desired(&budget)?);
@@ -122,7 +116,6 @@ mod tests {
     use super::*;
     use crate::reconcile::validate::validate;
     use chronik_crds::ChronikCluster;
-    use serde_json::json;
     use std::path::Path;
 
     /// Every object of a cluster, as kept in `golden/`. `UPDATE_GOLDEN=1` writes them anew: the difference is what
@@ -131,8 +124,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
         let resource = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
         let cluster: ChronikCluster = serde_saphyr::from_str(&resource).unwrap();
-        let url = "http://chronik-operator.chronik-system.svc:8081/announcements";
-        let objects = build(&validate(&cluster, "chronik:default").unwrap(), Some(url)).unwrap();
+        let objects = build(&validate(&cluster, "chronik:default").unwrap()).unwrap();
         let built = objects.iter().map(|desired| serde_saphyr::to_string(&desired.object).unwrap());
         let built = built.collect::<Vec<_>>().join("---\n");
         let path = folder.join(format!("{name}.objects.yaml"));
@@ -151,19 +143,6 @@ mod tests {
     #[test]
     fn a_cluster_with_every_field_set_becomes_these_objects() {
         assert_golden("full");
-    }
-
-    #[test]
-    fn what_pods_are_made_from_does_not_depend_on_where_the_operator_is() {
-        let resource = include_str!("../../../golden/minimal.yaml");
-        let cluster = validate(&serde_saphyr::from_str(resource).unwrap(), "chronik:default").unwrap();
-        let built = |url| build(&cluster, url).unwrap().into_iter().map(|desired| json!(desired.object));
-        let [nowhere, here, there] =
-            [None, Some("http://a/"), Some("http://b/")].map(|url| built(url).collect::<Vec<_>>());
-        let differing = here.iter().zip(&there).filter(|(here, there)| here != there).map(|(here, _)| here);
-        let differing = differing.collect::<Vec<_>>();
-        assert_eq!(differing.iter().map(|d| &d["metadata"]["name"]).collect::<Vec<_>>(), ["demo-announcements"]);
-        assert_eq!(here.iter().filter(|object| **object != *differing[0]).cloned().collect::<Vec<_>>(), nowhere);
     }
 
     #[test]

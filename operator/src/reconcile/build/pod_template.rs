@@ -1,7 +1,7 @@
 //! A broker's pod. It holds to the restricted Pod Security Standard.
 
 use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
-use super::{announcements, config_map, labels, port, selector};
+use super::{config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
@@ -36,7 +36,7 @@ pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
             affinity: Some(apart(cluster)),
             topology_spread_constraints: Some(vec![over_zones(cluster)]),
             containers: vec![container(cluster)],
-            volumes: Some(vec![config_volume(cluster, broker_config), announcements::volume(cluster)]),
+            volumes: Some(vec![config_volume(cluster, broker_config)]),
             ..PodSpec::default()
         }),
     }
@@ -122,7 +122,6 @@ fn container(cluster: &Cluster) -> Container {
                 read_only: Some(true),
                 ..VolumeMount::default()
             },
-            announcements::mount(),
         ]),
         ..Container::default()
     }

@@ -53,12 +53,12 @@ pub(super) fn pod_host(cluster: &Cluster, id: i32) -> String {
 }
 
 /// The name of one broker's own Service.
-pub fn broker_service(cluster: &str, id: i32) -> String {
+fn broker_service(cluster: &str, id: i32) -> String {
     format!("{cluster}{}", broker_suffix(id))
 }
 
 /// The name of the headless Service.
-pub fn brokers_service(cluster: &str) -> String {
+pub(super) fn brokers_service(cluster: &str) -> String {
     format!("{cluster}{BROKERS_SUFFIX}")
 }
 

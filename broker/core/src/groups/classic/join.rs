@@ -1,6 +1,6 @@
 //! JoinGroup.
 
-use super::member::{FIXED_WEIGHT, Member};
+use super::member::Member;
 use super::{ClassicGroup, MAX_RECORD_BYTES, State};
 use crate::groups::event::Ticket;
 use crate::groups::record::{GroupMetadataValue, RecordKey, RecordValue};
@@ -89,13 +89,15 @@ impl ClassicGroup {
         }
     }
 
-    /// Whether the group's record stays small enough to be written with that member.
+    /// Whether the group stays small enough with what that member says: to be written, and to be kept.
     fn fits(&self, request: &JoinGroup, client: &Client) -> bool {
-        let metadata: usize = request.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
-        let instance = request.member.instance_id.as_ref().map_or(0, |i| i.len());
-        let strings = client.id.len() * 2 + client.host.len() + instance * 2;
-        metadata + strings + FIXED_WEIGHT + self.record_bytes(0) <= MAX_RECORD_BYTES
-            || self.members.contains_key(&request.member.member_id) && metadata <= MAX_RECORD_BYTES / 2
+        let instance = request.member.instance_id.as_ref();
+        let former = instance.and_then(|i| self.statics.get(i)).unwrap_or(&request.member.member_id);
+        let mut member = Member::sizes(request, client);
+        for (_, other) in self.members.iter().filter(|(id, _)| *id != former) {
+            member.add(other.size());
+        }
+        member.written <= MAX_RECORD_BYTES && member.kept <= 4 * MAX_RECORD_BYTES
     }
 
     fn forget_joining(&mut self, member: &Arc<str>, step: &mut Step<'_>) {

@@ -89,15 +89,46 @@ impl Member {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
     }
 
-    /// Bytes that the member adds to the group's record at most.
-    pub(super) fn weight(&self) -> usize {
-        let largest = self.protocols.iter().map(|(_, metadata)| metadata.len()).max().unwrap_or(0);
-        FIXED_WEIGHT + self.client.id.len() * 2 + self.client.host.len() + largest
+    /// What the member costs.
+    pub(super) fn size(&self) -> Size {
+        Size::of(self.instance_id.as_ref(), &self.client, &self.protocols)
+    }
+
+    /// What a member costs that joins.
+    pub(super) fn sizes(request: &JoinGroup, client: &Client) -> Size {
+        Size::of(request.member.instance_id.as_ref(), client, &request.protocols)
     }
 }
 
-/// What a member adds to the group's record beside its strings: the member id's UUID, timeouts, lengths.
-pub(super) const FIXED_WEIGHT: usize = 128;
+/// Bytes of members.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    /// In the group's record, at most, without what is assigned.
+    pub(super) written: usize,
+    /// In memory.
+    pub(super) kept: usize,
+}
+
+impl Size {
+    fn of(instance: Option<&Arc<str>>, client: &Client, protocols: &[(Arc<str>, Bytes)]) -> Self {
+        let largest = protocols.iter().map(|(_, metadata)| metadata.len()).max().unwrap_or(0);
+        let all: usize = protocols.iter().map(|(name, metadata)| PROTOCOL + name.len() + metadata.len()).sum();
+        // The member id begins with one of the two, and is that of the leader too.
+        let strings = FIXED + 3 * (client.id.len() + instance.map_or(0, |i| i.len())) + client.host.len();
+        Self { written: strings + largest, kept: strings + all }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.kept += other.kept;
+    }
+}
+
+/// What a member adds to the group's record beside strings that clients choose: UUIDs, timeouts, lengths.
+const FIXED: usize = 128;
+
+/// What a protocol costs beside its name and metadata.
+const PROTOCOL: usize = 64;
 
 /// Copies, so that a member does not keep the whole frame that it came in.
 fn owned(protocols: &[(Arc<str>, Bytes)]) -> Protocols {

@@ -261,9 +261,9 @@ impl ClassicGroup {
         Some(topics)
     }
 
-    /// Bytes of the group's record, if its members were assigned that much.
-    fn record_bytes(&self, assigned: usize) -> usize {
-        self.members.values().map(Member::weight).sum::<usize>() + assigned
+    /// Whether the group's record can be written if its members are assigned that many bytes.
+    fn can_be_written(&self, assigned: usize) -> bool {
+        self.members.values().map(|m| m.size().written).sum::<usize>() + assigned <= MAX_RECORD_BYTES
     }
 
     fn clear_assignments(&mut self) {

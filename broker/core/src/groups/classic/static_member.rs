@@ -30,7 +30,9 @@ impl ClassicGroup {
         self.start_session(new, step);
         match self.state {
             State::Stable => {
-                if self.select_protocol() == self.protocol && before == self.topics_of(new) {
+                let assigned = self.members.values().map(|m| m.assignment.len()).sum();
+                let same = self.select_protocol() == self.protocol && before == self.topics_of(new);
+                if same && self.can_be_written(assigned) {
                     self.welcome_back(new, leader_before, request, ticket, step);
                 } else {
                     self.rebalance(step);

@@ -1,6 +1,6 @@
 //! SyncGroup.
 
-use super::{ClassicGroup, MAX_RECORD_BYTES, State};
+use super::{ClassicGroup, State};
 use crate::groups::event::Ticket;
 use crate::groups::request::SyncGroup;
 use crate::groups::response::{GroupError, Response, SyncedGroup};
@@ -35,7 +35,8 @@ impl ClassicGroup {
         match self.state {
             State::Empty | State::PreparingRebalance => Err(GroupError::RebalanceInProgress),
             State::CompletingRebalance => {
-                if self.is_leader(&id) && !self.assignments_fit(&request.assignments) {
+                let assigned = request.assignments.iter().map(|(_, a)| a.len()).sum();
+                if self.is_leader(&id) && !self.can_be_written(assigned) {
                     return Err(GroupError::GroupMaxSizeReached);
                 }
                 self.await_sync(&id, ticket, step);
@@ -53,10 +54,6 @@ impl ClassicGroup {
                 Ok(())
             }
         }
-    }
-
-    fn assignments_fit(&self, assignments: &[(Arc<str>, Bytes)]) -> bool {
-        self.record_bytes(assignments.iter().map(|(_, a)| a.len()).sum()) <= MAX_RECORD_BYTES * 11 / 10
     }
 
     fn await_sync(&mut self, id: &Arc<str>, ticket: Ticket, step: &mut Step<'_>) {

@@ -201,7 +201,7 @@ fn the_protocol_that_most_prefer_is_chosen_of_those_that_all_support() {
     let mut bench = Bench::new();
     bench.config.initial_rebalance_delay = Duration::from_secs(3);
     bench.event(Event::Config(bench.config.clone()));
-    let mut ask = |bench: &mut Bench, protocols: &[&str]| {
+    let ask = |bench: &mut Bench, protocols: &[&str]| {
         let mut request = join("g", "");
         request.requires_known_member_id = false;
         request.protocols = protocols.iter().map(|p| (Arc::from(*p), Bytes::from_static(b"x"))).collect();
@@ -303,4 +303,24 @@ fn groups_are_listed_by_state_and_type_in_any_case() {
         let names: Vec<&str> = groups.iter().map(|g| &*g.group).collect();
         assert_eq!(names, expected);
     }
+}
+
+#[test]
+fn an_assignment_that_is_too_large_to_be_written_is_refused() {
+    let mut bench = Bench::new();
+    let (member, _) = bench.one_stable("g");
+    let joined = bench.join_group(join("g", &member));
+    let mut request = sync("g", &member, joined.generation, &[]);
+    request.assignments = vec![(member.clone(), vec![0; 1_000_000].into())];
+    let ticket = bench.send(Request::SyncGroup(request));
+    assert_eq!(bench.synced(ticket), Err(GroupError::GroupMaxSizeReached));
+    assert_eq!(bench.state("g"), "CompletingRebalance");
+}
+
+#[test]
+fn a_group_without_members_takes_a_few_hundred_bytes() {
+    use crate::groups::classic::ClassicGroup;
+    use crate::groups::group::Group;
+    let bytes = size_of::<Group>() + size_of::<ClassicGroup>();
+    assert!(bytes <= 400, "{bytes}");
 }

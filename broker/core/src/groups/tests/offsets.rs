@@ -133,10 +133,10 @@ fn offsets_of_a_topic_that_went_during_a_failover_are_deleted_when_loaded() {
 fn offsets_of_a_simple_consumer_expire_after_the_retention_since_their_commit() {
     let mut bench = Bench::new();
     committed(&mut bench, commit("g", "", -1, "t", 1, 7)).expect("committed");
-    bench.pass(WEEK - HOUR);
+    bench.pass(WEEK.saturating_sub(HOUR));
     assert_eq!(fetch(&mut bench, "g", "t"), 7);
     committed(&mut bench, commit("g", "", -1, "t", 1, 7)).expect("committed");
-    bench.pass(WEEK - HOUR);
+    bench.pass(WEEK.saturating_sub(HOUR));
     assert_eq!(fetch(&mut bench, "g", "t"), 7);
     bench.pass(2 * HOUR);
     assert_eq!(fetch(&mut bench, "g", "t"), -1);
@@ -169,7 +169,7 @@ fn offsets_of_an_emptied_group_are_kept_for_the_retention_since_it_became_empty(
     bench.pass(HOUR);
     assert_eq!(bench.state("g"), "Empty");
     bench.fail_over();
-    bench.pass(WEEK - 2 * HOUR);
+    bench.pass(WEEK.saturating_sub(2 * HOUR));
     assert_eq!(fetch(&mut bench, "g", "t"), 7);
     bench.pass(2 * HOUR);
     assert_eq!(fetch(&mut bench, "g", "t"), -1);

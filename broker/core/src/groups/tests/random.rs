@@ -1,7 +1,7 @@
 //! Clients, lost answers, failovers: what must hold whatever happens.
 
 use super::*;
-use crate::groups::group::GroupKind;
+use crate::groups::group::{Group, GroupKind};
 use std::collections::BTreeSet;
 
 /// Numbers that a seed decides.
@@ -281,7 +281,7 @@ fn no_two_own_a_partition_no_told_offset_goes_back_and_nobody_waits_for_ever() {
         while !world.settled() {
             world.step();
             let waited = Duration::from_micros(world.bench.micros - healed);
-            let states: Vec<_> = world.bench.shard.groups.values().map(|g| g.state_name()).collect();
+            let states: Vec<_> = world.bench.shard.groups.values().map(Group::state_name).collect();
             assert!(waited < Duration::from_mins(15), "seed {seed}: {states:?} {:#?}", world.members);
         }
         assert!(world.told > 0 && !world.owners.is_empty(), "seed {seed}: nothing happened");

@@ -1,0 +1,80 @@
+//! Configs that change while a topic is there and while brokers run.
+
+use super::command::{Answer, Change, Outcome, Refusal};
+use super::config::{self, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS};
+use super::image::{Image, Topic};
+use crate::ids::{PartitionId, TopicId, TopicPartition};
+
+impl Image {
+    pub(super) fn alter_configs(
+        &mut self,
+        resource: ConfigResource,
+        replace: bool,
+        configs: &[ConfigChange],
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        let wrong = Refusal::InvalidConfig;
+        match resource {
+            ConfigResource::Topic(id) => {
+                let topic = self.topics.get(&id).ok_or(Refusal::UnknownTopic)?;
+                let current = |known: &config::TopicConfig| known.default.to_owned();
+                let after = config::changed(&topic.configs, replace, configs, config::topic_config, current);
+                let mut topic = topic.clone();
+                topic.configs = after.map_err(wrong)?;
+                topic.min_insync_replicas = self.min_insync_replicas(&topic);
+                self.topics.insert(id, topic);
+                self.topic_changed(id, changes);
+            }
+            ConfigResource::Broker(id) => {
+                if !self.brokers.contains_key(&id) {
+                    return Err(Refusal::UnknownBroker(id));
+                }
+                if configs.iter().any(|c| c.name == MIN_INSYNC_REPLICAS) {
+                    return Err(wrong(format!("{MIN_INSYNC_REPLICAS} is set for the cluster or for a topic")));
+                }
+                let before = self.broker_configs.get(&id).cloned().unwrap_or_default();
+                let after = config::changed(&before, replace, configs, config::of_broker_property, default);
+                let after = after.map_err(wrong)?;
+                if after.is_empty() {
+                    self.broker_configs.remove(&id);
+                } else {
+                    self.broker_configs.insert(id, after);
+                }
+                changes.push(Change::Broker(id));
+            }
+            ConfigResource::Cluster => {
+                let before = &self.cluster_configs;
+                let after = config::changed(before, replace, configs, config::of_broker_property, default);
+                self.cluster_configs = after.map_err(wrong)?;
+                let all: Vec<TopicId> = self.topics.keys().copied().collect();
+                for id in all {
+                    let Some(topic) = self.topics.get(&id) else { continue };
+                    let least = self.min_insync_replicas(topic);
+                    if let Some(topic) = self.topics.get_mut(&id) {
+                        topic.min_insync_replicas = least;
+                    }
+                    self.topic_changed(id, changes);
+                }
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn topic_changed(&self, id: TopicId, changes: &mut Vec<Change>) {
+        let partitions = self.topics.get(&id).map_or(0, |t| t.partitions.len());
+        for i in 0..partitions {
+            let partition = PartitionId(i32::try_from(i).unwrap_or(i32::MAX));
+            changes.push(Change::PartitionChanged(TopicPartition { topic: id, partition }));
+        }
+    }
+
+    /// `min.insync.replicas` of a topic: its own, or the cluster's, or that of the broker which asked for the topic.
+    pub(super) fn min_insync_replicas(&self, topic: &Topic) -> usize {
+        let of_cluster = || self.cluster_configs.get(MIN_INSYNC_REPLICAS).and_then(|v| v.parse().ok());
+        topic.own_min_insync_replicas().or_else(of_cluster).unwrap_or(topic.default_min_insync_replicas).max(1)
+    }
+}
+
+fn default(known: &config::TopicConfig) -> String {
+    known.default.to_owned()
+}

@@ -1,0 +1,85 @@
+//! Which formats the cluster may write: a number in the metadata log, as Kafka's `metadata.version` (KIP-584, KIP-778).
+//!
+//! A broker registers the range that it speaks. Nothing that needs a version is written below it, so that brokers of
+//! the release before can still read everything until somebody raises it, and an upgrade can be taken back until then.
+
+use super::command::{Answer, Outcome, Refusal};
+use super::image::Image;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A version of what is written to the metadata log, to other brokers, and to internal topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MetadataVersion(pub u16);
+
+impl MetadataVersion {
+    /// The first one.
+    pub const FIRST: Self = Self(1);
+    /// The newest that this code speaks.
+    pub const LATEST: Self = Self(1);
+}
+
+impl Default for MetadataVersion {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for MetadataVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The versions that a broker speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupportedVersions {
+    /// The oldest.
+    pub min: MetadataVersion,
+    /// The newest.
+    pub max: MetadataVersion,
+}
+
+impl SupportedVersions {
+    /// What this code speaks.
+    pub const HERE: Self = Self { min: MetadataVersion::FIRST, max: MetadataVersion::LATEST };
+
+    /// Whether it speaks that one.
+    pub fn contains(self, version: MetadataVersion) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+impl Default for SupportedVersions {
+    fn default() -> Self {
+        Self { min: MetadataVersion::FIRST, max: MetadataVersion::FIRST }
+    }
+}
+
+impl fmt::Display for SupportedVersions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)
+    }
+}
+
+impl Image {
+    /// Raises the version: never above what any registered broker speaks, and never back.
+    pub(super) fn set_metadata_version(&mut self, version: MetadataVersion) -> Outcome {
+        if version < self.metadata_version {
+            return Err(Refusal::InvalidMetadataVersion(format!(
+                "the metadata version is {}, and cannot go back to {version}",
+                self.metadata_version
+            )));
+        }
+        let behind = self.brokers.values().find(|b| b.epoch.is_some() && !b.versions.contains(version));
+        if let Some(broker) = behind {
+            return Err(Refusal::InvalidMetadataVersion(format!(
+                "broker {} speaks metadata versions {}, not {version}",
+                broker.id, broker.versions
+            )));
+        }
+        self.metadata_version = version;
+        Ok(Answer::Done)
+    }
+}

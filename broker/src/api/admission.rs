@@ -1,0 +1,112 @@
+//! Checking what producers send, record by record, and where that work is done.
+//!
+//! Most batches take microseconds, and are checked where their request is read. What may take longer is given to a
+//! thread of its own, as everything else on this one would wait for it: a few kilobytes can decompress to gigabytes.
+
+use super::errors::Code as _;
+use crate::partitions::Hold;
+use bytes::Bytes;
+use chronik_core::record::{
+    BatchError, BatchHeader, Compression, Limits, RecordBatch, RecordRules, RecordsError, WalkError,
+};
+use chronik_wire::ErrorCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+/// Longer batches are checked elsewhere, whatever is in them.
+const INLINE: usize = 2 << 20;
+/// Longer ones are if they are compressed.
+const INLINE_COMPRESSED: usize = 128 << 10;
+/// So are those that are found to decompress to more.
+const INLINE_DECOMPRESSED: u64 = 256 << 10;
+
+/// Bytes that a batch may decompress to, however small `max.message.bytes` is.
+const DECOMPRESSED: u64 = 256 << 20;
+/// A topic with a great `max.message.bytes` may have batches that decompress to this many times as much.
+const DECOMPRESSED_FACTOR: u64 = 4;
+
+/// Bytes that a batch may decompress to.
+pub(super) fn max_decompressed(max_message_bytes: usize) -> u64 {
+    DECOMPRESSED.max((max_message_bytes as u64).saturating_mul(DECOMPRESSED_FACTOR))
+}
+
+/// Why a batch is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdmissionError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+impl AdmissionError {
+    pub(super) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Batch(error) => error.code(),
+            Self::Records(error) => error.code(),
+            Self::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        }
+    }
+}
+
+/// The check of batches, which does as much at once as there are processors.
+#[derive(Debug)]
+pub(super) struct Admission {
+    room: Arc<Semaphore>,
+}
+
+impl Admission {
+    pub(super) fn new() -> Self {
+        Self { room: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))) }
+    }
+
+    /// Checks a batch and each of its records, and puts its header right. `hold` is kept as long as its bytes are.
+    pub(super) async fn admit(
+        &self,
+        bytes: Bytes,
+        limits: Limits,
+        rules: RecordRules,
+        hold: &Hold,
+    ) -> Result<RecordBatch, AdmissionError> {
+        if bytes.len() > inline(&bytes) && bytes.len() <= limits.max_bytes {
+            let work = move || Ok(RecordBatch::validate(bytes, limits)?.admit(&rules)?);
+            return self.elsewhere(hold, work).await;
+        }
+        let batch = RecordBatch::validate(bytes, limits)?;
+        let short = RecordRules { max_decompressed: rules.max_decompressed.min(INLINE_DECOMPRESSED), ..rules };
+        match batch.examine(&short) {
+            Ok(examined) => Ok(batch.stamped(&examined)),
+            Err(RecordsError::Unreadable(WalkError::TooLong { max })) if max < rules.max_decompressed => {
+                self.elsewhere(hold, move || Ok(batch.admit(&rules)?)).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn elsewhere(
+        &self,
+        hold: &Hold,
+        work: impl FnOnce() -> Result<RecordBatch, AdmissionError> + Send + 'static,
+    ) -> Result<RecordBatch, AdmissionError> {
+        let hold = Arc::clone(hold);
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| AdmissionError::Stopping)?;
+        // Goes on when the connection is closed meanwhile, and takes up room until it is done.
+        let work = spawn_blocking(move || {
+            let _held = (room, hold);
+            work()
+        });
+        work.await.unwrap_or(Err(AdmissionError::Stopping))
+    }
+}
+
+/// How long a batch may be to be checked in place.
+fn inline(bytes: &Bytes) -> usize {
+    match BatchHeader::read(bytes).map(|h| h.compression()) {
+        Ok(Some(Compression::Gzip | Compression::Snappy | Compression::Lz4 | Compression::Zstd)) => INLINE_COMPRESSED,
+        _ => INLINE,
+    }
+}
