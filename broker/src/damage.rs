@@ -105,7 +105,13 @@ pub(crate) fn repair(
 
 /// What a partition's log says of itself, if all of it is as it was written.
 fn log_state(reader: &LogReader<RealDisk>, of: &RecoveredPartition) -> Result<LogState, ReadError> {
-    let mut state = LogState { start: of.start, first_batch: of.start, end: of.end, epochs: of.epochs.clone(), ..LogState::default() };
+    let mut state = LogState {
+        start: of.start,
+        first_batch: of.start,
+        end: of.end,
+        epochs: of.epochs.clone(),
+        ..LogState::default()
+    };
     reader.check(of.partition, |header| {
         state.first_batch = state.first_batch.min(header.base_offset);
         state.producers.observe(header);

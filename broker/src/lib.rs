@@ -12,4 +12,5 @@ pub mod node;
 mod open_files;
 pub mod partitions;
 pub mod replication;
+mod retention;
 pub mod server;

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
+use crate::retention::{self, RetentionConfig};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -113,7 +114,7 @@ impl Node {
             owners,
             replication: replication_config(config, owners),
             writer: writer.clone(),
-            reader,
+            reader: reader.clone(),
             recovered: states,
             controller: handle.clone(),
             metrics: PartitionMetrics::register(&mut registry),
@@ -122,6 +123,14 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
+        let retention_config = RetentionConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            reader,
+            controller: handle.clone(),
+            every: config.retention_check_interval,
+        };
+        tasks.spawn(retention::run(retention_config, stop.clone()));
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -278,6 +287,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
         idle_timeout: config.connections_max_idle,
+        data_dir: config.data_dir.clone(),
         properties: config.properties(),
         peers: peers.clone(),
         ..ServerConfig::new(config.id)

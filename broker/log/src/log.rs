@@ -396,6 +396,11 @@ impl<D: Disk> LogReader<D> {
         self.store.measure(tp)
     }
 
+    /// Bytes of the partition's batches in its segments; `None` if it has none yet. Waits for no disk.
+    pub fn bytes(&self, tp: TopicPartition) -> Option<u64> {
+        Some(self.store.partition(tp)?.read().segments.iter().map(|s| s.len).sum())
+    }
+
     /// What the partition's log says of itself, as of what is applied.
     pub fn state(&self, tp: TopicPartition) -> Option<RecoveredPartition> {
         Some(RecoveredPartition::of(tp, &self.store.partition(tp)?.read()))

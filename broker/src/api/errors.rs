@@ -1,6 +1,6 @@
 //! The one place that says which of Kafka's error codes our errors are.
 
-use crate::partitions::{FetchError, ReadError};
+use crate::partitions::{DeleteError, FetchError, ReadError};
 use chronik_core::groups::GroupError;
 use chronik_core::record::{BatchError, HeaderError, RecordsError, WalkError};
 use chronik_core::replication::ProduceError;
@@ -31,6 +31,15 @@ impl Code for FetchError {
         match self {
             FetchError::Read(error) => error.code(),
             FetchError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        }
+    }
+}
+
+impl Code for DeleteError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            DeleteError::UnknownPartition | DeleteError::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            DeleteError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
         }
     }
 }

@@ -3,17 +3,23 @@
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
 mod admission;
+mod alter_configs;
 mod api_versions;
 mod configs;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod context;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod find_coordinator;
@@ -23,6 +29,7 @@ mod init_producer_id;
 mod join_group;
 mod leaders;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -31,6 +38,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod resources;
 mod sync_group;
 
 pub(crate) use context::RequestContext;
@@ -43,7 +51,7 @@ use crate::server::budget::{Budget, Share};
 use chronik_quorum::ControllerHandle;
 use chronik_wire::{Encode, Frame, Header, Request};
 use futures::future::BoxFuture;
-use groups::Asker;
+use groups::Sender;
 use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
@@ -106,7 +114,7 @@ impl Handlers {
         hold: &Hold,
     ) -> Reply {
         let this = Arc::clone(self);
-        let asker = Asker { client: context.client().clone(), hold: Arc::clone(hold) };
+        let sender = Sender { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
             Request::Produce(r) => produce::begin(this, header, r, hold).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
@@ -114,12 +122,28 @@ impl Handlers {
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),
             Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, &r) }),
             Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
+            Request::DeleteRecords(r) => answer(header, async move { delete_records::handle(&this, r).await }),
             Request::DeleteTopics(r) => answer(header, async move { delete_topics::handle(&this, header, r).await }),
             Request::InitProducerId(r) => answer(header, async move { init_producer_id::handle(&this, &r).await }),
             Request::OffsetForLeaderEpoch(r) => {
                 answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
             Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
+            Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
+            Request::IncrementalAlterConfigs(r) => {
+                answer(header, async move { alter_configs::incremental(&this, r).await })
+            }
+            Request::ListConfigResources(r) => {
+                answer(header, async move { list_config_resources::handle(&this, header, &r) })
+            }
+            Request::CreatePartitions(r) => answer(header, async move { create_partitions::handle(&this, r).await }),
+            Request::DescribeTopicPartitions(r) => {
+                answer(header, async move { describe_topic_partitions::handle(&this, &r) })
+            }
+            Request::DescribeLogDirs(r) => {
+                answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
+            }
+            Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
             Request::FindCoordinator(r) => {
                 answer(header, async move { find_coordinator::handle(&this, header, r).await })
@@ -130,17 +154,17 @@ impl Handlers {
             Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, hold),
             Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, hold),
             Request::OffsetFetch(r) => {
-                answer(header, async move { offset_fetch::handle(&this, header, &asker, r).await })
+                answer(header, async move { offset_fetch::handle(&this, header, &sender, r).await })
             }
             Request::DescribeGroups(r) => {
-                answer(header, async move { describe_groups::handle(&this, header, &asker, r).await })
+                answer(header, async move { describe_groups::handle(&this, header, &sender, r).await })
             }
             Request::ListGroups(r) => list_groups::begin(self, header, context, &r, hold),
-            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &asker, r).await }),
+            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &sender, r).await }),
             Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, hold),
             Request::ConsumerGroupHeartbeat(r) => consumer_group_heartbeat::begin(self, header, context, &r, hold),
             Request::ConsumerGroupDescribe(r) => {
-                answer(header, async move { consumer_group_describe::handle(&this, header, &asker, r).await })
+                answer(header, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
             }
         }
     }

@@ -125,6 +125,8 @@ pub struct KafkaProperties {
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
     pub broker_session_timeout_ms: Millis,
+    #[serde(rename = "log.retention.check.interval.ms")]
+    pub log_retention_check_interval_ms: Millis,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
@@ -169,6 +171,7 @@ impl Default for KafkaProperties {
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
+            log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
             log_segment_bytes: Size(1 << 30),
             group_initial_rebalance_delay_ms: Millis(Duration::from_secs(3)),
             group_min_session_timeout_ms: Millis(Duration::from_secs(6)),

@@ -3,10 +3,14 @@
 
 mod file;
 mod groups;
+mod properties;
+mod reference;
 mod shown;
 mod units;
 
 pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
+pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;
@@ -53,6 +57,8 @@ pub struct Config {
     pub replica_lag_time_max: Duration,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
+    /// How often retention looks what is to be removed (`log.retention.check.interval.ms`).
+    pub retention_check_interval: Duration,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
     /// What groups go by.
@@ -187,6 +193,10 @@ impl Config {
         if session_timeout < Duration::from_millis(300) {
             return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
         }
+        let retention_check_interval = kafka.log_retention_check_interval_ms.0;
+        if retention_check_interval.is_zero() {
+            return Err(wrong("log.retention.check.interval.ms", "at least 1 ms"));
+        }
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
@@ -203,6 +213,7 @@ impl Config {
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
+            retention_check_interval,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             groups: groups::groups(&kafka)?,
             offsets_topic,
@@ -316,6 +327,7 @@ members:
             ("kafka: {message.max.bytes: 200MiB}", "socket.request.max.bytes: must be greater"),
             ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
             ("kafka: {offsets.topic.replication.factor: 2}", "offsets.topic.replication.factor: 2 does not fit 1"),
+            ("kafka: {log.retention.check.interval.ms: 0}", "log.retention.check.interval.ms: at least 1 ms"),
             ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),

@@ -15,15 +15,18 @@ impl Owner {
     ) {
         let now = self.now();
         let Some(hosted) = self.partitions.get_mut(&partition) else {
-            return drop(reply.send(Err(DeleteError::UnknownPartition)));
+            let _ = reply.send(Err(DeleteError::UnknownPartition));
+            return;
         };
         let high_watermark = hosted.replica.leadership(now).and_then(|_| hosted.replica.high_watermark());
         let Some(high_watermark) = high_watermark else {
-            return drop(reply.send(Err(DeleteError::NotLeader)));
+            let _ = reply.send(Err(DeleteError::NotLeader));
+            return;
         };
         let to = before.unwrap_or(high_watermark);
         if to > high_watermark || to < Offset::ZERO {
-            return drop(reply.send(Err(DeleteError::OutOfRange)));
+            let _ = reply.send(Err(DeleteError::OutOfRange));
+            return;
         }
         // Requests that have timed out do not pile up.
         hosted.deletions.retain(|(_, waiting)| !waiting.is_closed());

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use std::any::Any;
@@ -12,6 +13,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 #[derive(Clone, Debug)]
 pub struct Partitions {
     owners: Arc<[mpsc::UnboundedSender<Request>]>,
+    sizes: Option<Arc<dyn LogSizes>>,
+}
+
+/// Knows how much of the disk each partition's log takes, without asking its owner.
+pub trait LogSizes: std::fmt::Debug + Send + Sync {
+    /// Bytes of the partition's batches on this broker's disk; `None` if it has no log.
+    fn bytes(&self, partition: TopicPartition) -> Option<u64>;
 }
 
 /// What a batch's memory was counted against. It goes with the batch until that is on the disk: an answer may come
@@ -75,6 +83,13 @@ pub enum Request {
         epoch: LeaderEpoch,
         /// The answer.
         reply: oneshot::Sender<Result<EpochEnd, ReadError>>,
+    },
+    /// Name the idempotent producers.
+    Producers {
+        /// Where.
+        partition: TopicPartition,
+        /// The answer.
+        reply: oneshot::Sender<Result<Vec<ProducerState>, ReadError>>,
     },
 }
 
@@ -196,7 +211,19 @@ impl Partitions {
     /// A handle to owners, each of which has the partitions that [`Self::owner_of`] gives it. The queues are
     /// unbounded here because what is in them is bounded before: by the request budget of the listener.
     pub fn new(owners: Vec<mpsc::UnboundedSender<Request>>) -> Self {
-        Self { owners: owners.into() }
+        Self { owners: owners.into(), sizes: None }
+    }
+
+    /// The same, with somebody who knows the sizes of logs.
+    #[must_use]
+    pub fn with_sizes(mut self, sizes: Arc<dyn LogSizes>) -> Self {
+        self.sizes = Some(sizes);
+        self
+    }
+
+    /// Bytes that a partition takes on this broker's disk. Asks no owner.
+    pub fn bytes(&self, partition: TopicPartition) -> u64 {
+        self.sizes.as_ref().and_then(|sizes| sizes.bytes(partition)).unwrap_or(0)
     }
 
     /// Which of `owners` owners has the partition.
@@ -289,6 +316,13 @@ impl Partitions {
     ) -> Result<EpochEnd, ReadError> {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::EpochEnd { partition, current_epoch, epoch, reply });
+        answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+
+    /// Names the idempotent producers that the partition's leader remembers (KIP-664).
+    pub async fn producers(&self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Producers { partition, reply });
         answer.await.unwrap_or(Err(ReadError::NotLeader))
     }
 }

@@ -236,6 +236,9 @@ impl Owner {
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }
+            Request::Producers { partition, reply } => {
+                let _ = reply.send(self.producers(partition));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::hosted::Hosted;
 use super::owner::Owner;
 use super::timestamps;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::Readable;
 use chronik_core::time::Instant;
@@ -85,7 +86,9 @@ impl Owner {
             let _ = reply.send(match read {
                 Ok(batches) => Ok(answer(Some(batches).filter(fits).unwrap_or_default())),
                 // It was removed meanwhile.
-                Err(chronik_log::ReadError::BelowStart { start, .. }) => Err(FetchError::OutOfRange { log_start: start }),
+                Err(chronik_log::ReadError::BelowStart { start, .. }) => {
+                    Err(FetchError::OutOfRange { log_start: start })
+                }
                 Err(error) => {
                     error!(%partition, %offset, %error, "Cannot read the log");
                     Err(ReadError::Storage.into())
@@ -138,6 +141,12 @@ impl Owner {
         let now = self.now();
         let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
+    }
+
+    pub(super) fn producers(&mut self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
+        let now = self.now();
+        let hosted = leading(self.partitions.get_mut(&partition), now, None)?;
+        Ok(hosted.replica.producers().iter().collect())
     }
 }
 

@@ -410,7 +410,8 @@ mod tests {
     #[tokio::test]
     async fn a_flipped_bit_in_a_batch_is_noticed() {
         let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-        let message = LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0), log_start: Offset(0) };
+        let message =
+            LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0), log_start: Offset(0) };
         let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -1,10 +1,12 @@
 //! Which requests are served, in which versions; and how a frame becomes one.
 
 use super::messages::{
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
-    JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+    AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
     MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
     SyncGroupRequest, SyncGroupRequestAssignment,
 };
@@ -82,14 +84,22 @@ served! {
     ApiVersions(ApiVersionsRequest) = 18, 0..=5, flexible 3;
     CreateTopics(CreateTopicsRequest) = 19, 2..=7, flexible 5;
     DeleteTopics(DeleteTopicsRequest) = 20, 1..=6, flexible 4;
+    DeleteRecords(DeleteRecordsRequest) = 21, 0..=2, flexible 2;
     InitProducerId(InitProducerIdRequest) = 22, 0..=5, flexible 2;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = 23, 2..=4, flexible 4;
     DescribeConfigs(DescribeConfigsRequest) = 32, 1..=4, flexible 4;
+    AlterConfigs(AlterConfigsRequest) = 33, 0..=2, flexible 2;
+    DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;
+    CreatePartitions(CreatePartitionsRequest) = 37, 0..=3, flexible 2;
     DeleteGroups(DeleteGroupsRequest) = 42, 0..=2, flexible 2;
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
     OffsetDelete(OffsetDeleteRequest) = 47, 0..=0, flexible 1;
     DescribeCluster(DescribeClusterRequest) = 60, 0..=2, flexible 0;
+    DescribeProducers(DescribeProducersRequest) = 61, 0..=0, flexible 0;
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest) = 68, 0..=1, flexible 0;
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest) = 69, 0..=1, flexible 0;
+    ListConfigResources(ListConfigResourcesRequest) = 74, 0..=1, flexible 0;
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest) = 75, 0..=0, flexible 0;
 }
 
 /// What stands before every request.

@@ -76,6 +76,7 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::ApiVersionsRequest>();
     check::<kafka_wire::CreateTopicsRequest>();
     check::<kafka_wire::DeleteTopicsRequest>();
+    check::<kafka_wire::DeleteRecordsRequest>();
     check::<kafka_wire::InitProducerIdRequest>();
     check::<kafka_wire::OffsetForLeaderEpochRequest>();
     check::<kafka_wire::DescribeConfigsRequest>();
@@ -92,6 +93,13 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::OffsetDeleteRequest>();
     check::<kafka_wire::ConsumerGroupHeartbeatRequest>();
     check::<kafka_wire::ConsumerGroupDescribeRequest>();
+    check::<kafka_wire::AlterConfigsRequest>();
+    check::<kafka_wire::IncrementalAlterConfigsRequest>();
+    check::<kafka_wire::CreatePartitionsRequest>();
+    check::<kafka_wire::DescribeLogDirsRequest>();
+    check::<kafka_wire::DescribeProducersRequest>();
+    check::<kafka_wire::ListConfigResourcesRequest>();
+    check::<kafka_wire::DescribeTopicPartitionsRequest>();
 }
 
 /// A frame without its length.

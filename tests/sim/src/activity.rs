@@ -40,6 +40,10 @@ activities! {
     ClockJump,
     /// A connection broke.
     ConnectionReset,
+    /// A log's start was moved.
+    StartMoved,
+    /// A follower whose log ended before its leader's began dropped it.
+    BegunAnew,
     /// A frame arrived after its connection broke.
     LateFrame,
     /// A connection took no more batches for a while.

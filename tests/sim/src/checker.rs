@@ -1,5 +1,6 @@
 //! What has been promised so far, and whether it is kept. Each promise has a file in [`crate::invariants`].
 
+use crate::clients::Producer;
 use crate::network::NodeId;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -25,6 +26,9 @@ impl From<&RecordBatch> for Committed {
         Self { base: h.base_offset, end: h.end_offset(), epoch: h.leader_epoch, crc: h.crc }
     }
 }
+
+/// Batches of a producer by which it is known whether one comes again.
+const REMEMBERED: usize = 5;
 
 /// A promise. Each of [`Invariant::PLANTED`] has a planted fault or a mutant that it must find (`tests/planted.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,12 +117,16 @@ pub(crate) struct Checker {
     pub(crate) acknowledged_by: BTreeMap<(TopicPartition, LeaderEpoch), NodeId>,
     /// Who led in which epoch.
     pub(crate) led_by: BTreeMap<(TopicPartition, LeaderEpoch), NodeId>,
-    /// How many committed batches a broker's log is known to agree with.
-    pub(crate) agreed: BTreeMap<(NodeId, TopicPartition), usize>,
+    /// Up to where a broker's log is known to agree with what is committed.
+    pub(crate) agreed: BTreeMap<(NodeId, TopicPartition), Offset>,
+    /// Before which offset leaders were asked to remove records.
+    pub(crate) removed: BTreeMap<TopicPartition, Offset>,
     /// Where each epoch starts in what is committed.
     pub(crate) epochs: BTreeMap<TopicPartition, Vec<(LeaderEpoch, Offset)>>,
     /// How many batches of each producer are committed.
     pub(crate) produced: BTreeMap<usize, usize>,
+    /// Where they are.
+    pub(crate) produced_at: BTreeMap<usize, Vec<Offset>>,
     /// The high watermark that each process had last.
     pub(crate) high_watermarks: BTreeMap<(NodeId, TopicPartition), Offset>,
     violation: Option<Violation>,
@@ -138,6 +146,25 @@ impl Checker {
     /// Leaderships that there were.
     pub(crate) fn leaderships(&self) -> usize {
         self.led_by.len()
+    }
+
+    /// The committed batch that begins there, or the first one after it.
+    pub(crate) fn committed_at(&self, tp: TopicPartition, base: Offset) -> Option<Committed> {
+        let log = self.committed.get(&tp)?;
+        log.get(log.partition_point(|batch| batch.base < base)).copied()
+    }
+
+    /// Where the batches begin by which producers that still write are remembered. What is removed of a log is forgotten
+    /// by whoever starts on it later, and so is a producer that has nothing else in it.
+    pub(crate) fn remembered(&self, producers: &[Producer], tp: TopicPartition) -> Option<Offset> {
+        let writing = producers.iter().enumerate().filter(|(_, p)| p.partition() == tp && !p.is_done());
+        let bases = writing.filter_map(|(n, _)| self.produced_at.get(&n));
+        bases.filter_map(|all| all.get(all.len().saturating_sub(REMEMBERED)).copied()).min()
+    }
+
+    /// Before which offset records may be missing.
+    pub(crate) fn removed_before(&self, tp: TopicPartition) -> Offset {
+        self.removed.get(&tp).copied().unwrap_or(Offset::ZERO)
     }
 
     /// Where what is committed ends.

@@ -1,7 +1,7 @@
 //! A broker: the shell around its replicas. What it keeps in memory is gone when it crashes.
 
 use crate::network::NodeId;
-use crate::storage::{Logs, Storage};
+use crate::storage::{Logs, PartitionLog, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -60,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) lease: Instant,
     /// How many connections it has made to each leader.
     pub(crate) dialled: BTreeMap<NodeId, u32>,
+    /// Where logs are to begin that are being dropped.
+    pub(crate) beginning: BTreeMap<TopicPartition, Offset>,
     /// Who asked for what is pending.
     pub(crate) tickets: BTreeMap<Ticket, Asked>,
     /// The last ticket that was given out.
@@ -105,7 +107,7 @@ impl Node {
     pub(crate) fn start(&mut self) -> Result<(), String> {
         let logs = self.disk.open()?;
         self.incarnation += 1;
-        self.durable = logs.iter().map(|(tp, log)| (*tp, end(log))).collect();
+        self.durable = logs.iter().map(|(tp, log)| (*tp, log.end)).collect();
         self.process = Some(Process {
             replicas: BTreeMap::new(),
             logs,
@@ -118,6 +120,7 @@ impl Node {
             introduced: false,
             lease: Instant::default(),
             dialled: BTreeMap::new(),
+            beginning: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
             inbox: VecDeque::new(),
@@ -168,37 +171,32 @@ impl Process {
 
     /// What a partition's log says about itself.
     pub(crate) fn log_state(&self, tp: TopicPartition) -> LogState {
-        log_state(self.logs.get(&tp).map_or(&[], Vec::as_slice))
+        self.logs.get(&tp).map(log_state).unwrap_or_default()
     }
 
     /// Whole batches from `from` on.
     pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize) -> Vec<RecordBatch> {
-        let log = self.logs.get(&tp).map_or(&[][..], Vec::as_slice);
-        let first = log.partition_point(|batch| batch.header().end_offset() <= from);
+        let found = self.logs.get(&tp).map_or(&[][..], |log| log.from(from));
         let mut bytes = 0;
         let fits = |batch: &&RecordBatch| {
             bytes += batch.bytes().len();
             bytes <= max_bytes || bytes == batch.bytes().len()
         };
-        log[first..].iter().take_while(fits).cloned().collect()
+        found.iter().take_while(fits).cloned().collect()
     }
-}
-
-/// Where a log ends.
-pub(crate) fn end(log: &[RecordBatch]) -> Offset {
-    log.last().map_or(Offset::ZERO, |batch| batch.header().end_offset())
 }
 
 /// What batches say about the log that they are.
-pub(crate) fn log_state(log: &[RecordBatch]) -> LogState {
+pub(crate) fn log_state(log: &PartitionLog) -> LogState {
     let mut producers = Producers::default();
     let mut epochs: Vec<(chronik_core::ids::LeaderEpoch, Offset)> = Vec::new();
-    for batch in log {
+    for batch in &log.batches {
         let h = batch.header();
         producers.observe(h);
         if epochs.last().is_none_or(|(epoch, _)| *epoch < h.leader_epoch) {
-            epochs.push((h.leader_epoch, h.base_offset));
+            epochs.push((h.leader_epoch, h.base_offset.max(log.start)));
         }
     }
-    LogState { start: Offset::ZERO, end: end(log), epochs, producers }
+    let first_batch = log.batches.first().map_or(log.start, |batch| batch.header().base_offset);
+    LogState { start: log.start, first_batch, end: log.end, epochs, producers }
 }

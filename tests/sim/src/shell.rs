@@ -85,6 +85,17 @@ impl World {
                 self.check_truncation(node, tp, to);
                 self.write(node, Op::Truncate { partition: tp, to });
             }
+            Command::AdvanceStart { to } => {
+                note!(self, "b{node} p{} moves its start to {to}", tp.partition);
+                self.counts.note(Activity::StartMoved);
+                self.write(node, Op::AdvanceStart { partition: tp, to });
+            }
+            Command::BeginAt { at } => {
+                note!(self, "b{node} p{} begins anew at {at}", tp.partition);
+                self.counts.note(Activity::BegunAnew);
+                process.beginning.insert(tp, at);
+                self.write(node, Op::AdvanceStart { partition: tp, to: at });
+            }
             Command::Reply { ticket, result } => {
                 if let Some(asked) = process.tickets.remove(&ticket) {
                     self.reply(node, tp, asked, result);
@@ -203,16 +214,35 @@ impl World {
                     ends.insert(*tp, batch.header().end_offset());
                     durable.insert(*tp, batch.header().end_offset());
                 }
-                Op::Truncate { partition: tp, to } => {
+                Op::Truncate { partition: tp, .. } => {
                     if let Some(end) = ends.remove(tp) {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
                     crate::storage::apply(&mut process.logs, op);
-                    durable.insert(*tp, *to);
                     let log = process.log_state(*tp);
+                    durable.insert(*tp, log.end);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
                 }
-                Op::AdvanceStart { .. } | Op::Delete { .. } => {}
+                Op::AdvanceStart { partition: tp, to } => {
+                    if let Some(end) = ends.remove(tp) {
+                        process.inbox.push_back((*tp, Event::Durable { end }));
+                    }
+                    crate::storage::apply(&mut process.logs, op);
+                    let end = durable.entry(*tp).or_default();
+                    *end = (*end).max(*to);
+                    let log = process.log_state(*tp);
+                    let begun = process.beginning.get(tp) == Some(to);
+                    process.inbox.push_back((
+                        *tp,
+                        if begun {
+                            process.beginning.remove(tp);
+                            Event::Truncated { log }
+                        } else {
+                            Event::StartAdvanced { start: log.start, first_batch: log.first_batch }
+                        },
+                    ));
+                }
+                Op::Delete { .. } => {}
             }
         }
         for (tp, end) in ends {
@@ -245,6 +275,8 @@ fn kind(event: &Event) -> &'static str {
         Event::FromLeader { .. } => "from leader",
         Event::AlterPartitionFailed { .. } => "alter failed",
         Event::Abandoned { .. } => "abandoned",
+        Event::AdvanceStart { .. } => "advance start",
+        Event::StartAdvanced { .. } => "start advanced",
         Event::Tick => "tick",
     }
 }

@@ -32,7 +32,8 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
-        Activity::ReadBelowKnown | Activity::NeverReturned => 20,
+        Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
+        Activity::StartMoved => 2_000,
     }
 }
 

@@ -53,6 +53,10 @@ enum Accepts {
 
 /// `min.insync.replicas`.
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// `retention.bytes`.
+pub const RETENTION_BYTES: &str = "retention.bytes";
+/// `retention.ms`.
+pub const RETENTION_MS: &str = "retention.ms";
 /// `message.timestamp.after.max.ms`.
 pub const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 /// `message.timestamp.before.max.ms`.
@@ -110,8 +114,22 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         doc: "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
         accepts: Accepts::Between(1, i32::MAX as i64),
     },
-    fixed("retention.bytes", ConfigKind::Long, "-1", "Records are kept whatever space they take."),
-    fixed("retention.ms", ConfigKind::Long, "-1", "Records are kept for ever."),
+    TopicConfig {
+        name: RETENTION_BYTES,
+        default: "-1",
+        broker_property: Some("log.retention.bytes"),
+        kind: ConfigKind::Long,
+        doc: "Bytes of a partition's segments that are kept, the newest ones; -1 for all of them.",
+        accepts: Accepts::Between(-1, i64::MAX),
+    },
+    TopicConfig {
+        name: RETENTION_MS,
+        default: "604800000",
+        broker_property: Some("log.retention.ms"),
+        kind: ConfigKind::Long,
+        doc: "How long a segment is kept after its newest record's timestamp, in milliseconds; -1 for ever.",
+        accepts: Accepts::Between(-1, i64::MAX),
+    },
     fixed(
         "unclean.leader.election.enable",
         ConfigKind::Boolean,
@@ -143,6 +161,21 @@ pub fn canonical(name: &str, value: &str) -> Result<String, String> {
 }
 
 impl TopicConfig {
+    /// Whether there is but one value that it can have.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.accepts, Accepts::DefaultOnly)
+    }
+
+    /// The values that it can have, for a person.
+    pub fn values(&self) -> String {
+        match self.accepts {
+            Accepts::DefaultOnly => self.default.to_owned(),
+            Accepts::Between(least, i64::MAX) => format!("{least} and more"),
+            Accepts::Between(least, most) => format!("{least} to {most}"),
+            Accepts::OneOf(words) => words.join(", "),
+        }
+    }
+
     fn canonical(&self, value: &str) -> Result<String, String> {
         if value.len() > MAX_VALUE {
             return Err(format!("has more than {MAX_VALUE} bytes"));

@@ -6,7 +6,7 @@
 
 mod history;
 
-use crate::ids::{Offset, ProducerId};
+use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 use history::{History, Place};
 use std::collections::BTreeMap;
@@ -25,6 +25,19 @@ pub struct Producers {
     /// No producer above this id has been forgotten. One up to it that is not known may have been, so that any first
     /// sequence of its must be let in.
     forgot: Option<ProducerId>,
+}
+
+/// A producer as it last wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Who.
+    pub id: ProducerId,
+    /// Its incarnation.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The greatest timestamp of its last batch, in milliseconds since 1970.
+    pub last_timestamp: i64,
 }
 
 /// What a leader does with a batch.
@@ -93,6 +106,11 @@ impl Producers {
     /// Notes that the log's first batches are gone, and producers that wrote only those with them.
     pub fn log_start_moved(&mut self) {
         self.forgot = Some(ProducerId(i64::MAX));
+    }
+
+    /// The producers that are remembered, by their ids.
+    pub fn iter(&self) -> impl Iterator<Item = ProducerState> {
+        self.by_id.iter().map(|(id, history)| history.state(*id))
     }
 
     /// How many producers are remembered.

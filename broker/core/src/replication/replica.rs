@@ -10,6 +10,7 @@ use super::leader::Leader;
 use super::log::Log;
 use super::status::{Readable, Role as RoleName, Status};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
+use crate::producers::Producers;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
@@ -273,6 +274,11 @@ impl Replica {
     /// (KIP-279).
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         self.log.epochs.end_of(epoch, self.log.end)
+    }
+
+    /// The idempotent producers that wrote to the log.
+    pub fn producers(&self) -> &Producers {
+        &self.log.producers
     }
 
     /// Every leader epoch of the log with the offset of its first record, oldest first.

@@ -4,14 +4,16 @@ use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsT
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError,
+    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
+    ReadError,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
 };
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
 use chronik_quorum::handle::Request as ControllerRequest;
@@ -34,7 +36,7 @@ type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Pro
 type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<FoundOffset, ReadError>);
 
 /// What the partitions hold, and how they are to behave.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
@@ -119,6 +121,15 @@ impl Logs {
                     let _ = reply.send(result);
                 }
             }
+            PartitionRequest::DeleteRecords { partition, before, reply } => {
+                let end = self
+                    .batches
+                    .get(&partition)
+                    .and_then(|log| log.last())
+                    .map_or(Offset::ZERO, |b| b.header().end_offset());
+                let to = before.unwrap_or(end);
+                let _ = reply.send(if to <= end { Ok(to) } else { Err(DeleteError::OutOfRange) });
+            }
             PartitionRequest::Fetch { partition, spec, reply } => {
                 let _ = reply.send(self.fetch(partition, spec));
             }
@@ -150,7 +161,23 @@ impl Logs {
                 let end = EpochEnd { epoch: Some(epoch), end: Some(end) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
+            PartitionRequest::Producers { partition, reply } => {
+                let mut producers = Producers::default();
+                self.batches.get(&partition).into_iter().flatten().for_each(|b| producers.observe(b.header()));
+                let _ = reply.send(self.refuse_read.map_or(Ok(producers.iter().collect()), Err));
+            }
         }
+    }
+}
+
+/// The sizes of what is in memory.
+#[derive(Debug)]
+struct Sizes(Arc<Mutex<Logs>>);
+
+impl LogSizes for Sizes {
+    fn bytes(&self, partition: TopicPartition) -> Option<u64> {
+        let logs = self.0.lock().expect("no test panics with the lock");
+        Some(logs.batches.get(&partition)?.iter().map(|b| b.bytes().len() as u64).sum())
     }
 }
 
@@ -195,7 +222,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let partitions = Partitions::new(vec![owner]);
+        let partitions = Partitions::new(vec![owner]).with_sizes(Arc::new(Sizes(Arc::clone(&logs))));
         let coordinators = CoordinatorsConfig {
             me: ME,
             partitions: partitions.clone(),
@@ -283,7 +310,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 if refused.is_none() && !validate_only {
                     image.send_replace(changed);
                 }
-                let _ = reply.send(refused.map_or(Ok(()), |why| Err(TopicError::InvalidConfig(why.to_string()))));
+                let _ = reply.send(refused.map_or(Ok(()), |why| Err(topic_error(why))));
             }
             ControllerRequest::DeleteTopic { topic, reply } => {
                 image.send_modify(|image| {
@@ -300,6 +327,16 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
             // Not asked for here: who waits hears nothing.
             ControllerRequest::AlterPartition { .. } => {}
         }
+    }
+}
+
+fn topic_error(refusal: Refusal) -> TopicError {
+    match refusal {
+        Refusal::UnknownTopic => TopicError::Unknown,
+        Refusal::InvalidPartitions(why) => TopicError::InvalidPartitions(why),
+        Refusal::InvalidAssignment(why) => TopicError::InvalidAssignment(why),
+        Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
+        other => TopicError::InvalidConfig(other.to_string()),
     }
 }
 

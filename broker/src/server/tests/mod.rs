@@ -1,5 +1,6 @@
 //! The listener and the requests from outside: raw sockets, and another codec for the client's side.
 
+mod admin;
 mod answers;
 mod client;
 mod cluster;

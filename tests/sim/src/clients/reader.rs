@@ -1,7 +1,9 @@
 //! A reader that polls whom it takes for the leader, and reads all that is committed.
 
+use crate::network::NodeId;
 use crate::world::{Happening, World};
 use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::replication::{Replica, Role};
 
 /// One reader of one partition.
 #[derive(Debug)]
@@ -23,11 +25,15 @@ impl Reader {
 impl World {
     /// A reader polls.
     pub(crate) fn reader(&mut self, n: usize) {
-        let (tp, from) = (self.readers[n].tp, self.readers[n].position);
+        let tp = self.readers[n].tp;
         if let Some(leader) = self.ask_for_leader(tp)
             && self.nodes[leader].stopped_until_us <= self.now_us
         {
-            let now = self.clock(leader);
+            if !self.faults.over && self.rng.per_mille(30) {
+                self.remove_records(leader, tp);
+            }
+            self.skip_removed(n, leader);
+            let (now, from) = (self.clock(leader), self.readers[n].position);
             let answer = self.nodes[leader].process.as_ref().and_then(|process| {
                 let replica = process.replicas.get(&tp)?;
                 let readable = replica.readable(now)?;
@@ -40,5 +46,14 @@ impl World {
             }
         }
         self.within(5_000, 40_000, Happening::Reader(n));
+    }
+
+    /// A reader that is told that its position is gone goes on where the log starts.
+    fn skip_removed(&mut self, n: usize, leader: NodeId) {
+        let tp = self.readers[n].tp;
+        let replica = self.nodes[leader].process.as_ref().and_then(|process| process.replicas.get(&tp));
+        if let Some(start) = replica.filter(|r| r.status().role == Role::Leader).map(Replica::log_start) {
+            self.readers[n].position = self.readers[n].position.max(start);
+        }
     }
 }

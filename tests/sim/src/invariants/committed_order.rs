@@ -3,7 +3,7 @@
 use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::replication::Role;
 
 impl World {
@@ -11,21 +11,20 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return };
         let (Some(replica), Some(log)) = (process.replicas.get(&tp), process.logs.get(&tp)) else { return };
         let status = replica.status();
-        let committed = self.checker.committed.entry(tp).or_default();
-        let agreed = self.checker.agreed.entry((node, tp)).or_default();
+        let mut agreed = self.checker.agreed.get(&(node, tp)).copied().unwrap_or(Offset::ZERO);
         let (mut broken, mut new) = (None, Vec::new());
-        for batch in log.iter().skip(*agreed).take_while(|b| b.header().end_offset() <= status.committed) {
+        for batch in log.from(agreed).iter().take_while(|b| b.header().end_offset() <= status.committed) {
             let found = Committed::from(batch);
-            match committed.get(*agreed) {
-                Some(known) if *known != found => {
+            match self.checker.committed_at(tp, found.base) {
+                Some(known) if known != found => {
                     broken = Some(format!("broker {node} has {found:?} of {tp} as committed, which is {known:?}"));
                     break;
                 }
-                Some(_) => *agreed += 1,
-                None if status.role == Role::Leader => {
-                    committed.push(found);
+                Some(_) => agreed = found.end,
+                None if status.role == Role::Leader && found.base == self.checker.committed_end(tp) => {
+                    self.checker.committed.entry(tp).or_default().push(found);
                     new.push(batch.clone());
-                    *agreed += 1;
+                    agreed = found.end;
                 }
                 None => {
                     broken = Some(format!("broker {node} takes {found:?} of {tp} for committed, and no leader did"));
@@ -33,6 +32,7 @@ impl World {
                 }
             }
         }
+        self.checker.agreed.insert((node, tp), agreed);
         for batch in new {
             self.note_epoch(tp, &batch);
             self.check_producer(tp, &batch);

@@ -19,11 +19,14 @@ impl World {
     /// Each replica tells the same of what it takes for committed.
     pub(crate) fn check_epochs(&mut self, node: NodeId, tp: TopicPartition) {
         let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
-        let up_to = replica.status().committed;
+        let (up_to, start) = (replica.status().committed, replica.log_start());
         let (known, found) = (self.checker.epochs.get(&tp).map_or(&[][..], Vec::as_slice), replica.epochs());
+        // The epoch that holds the log's start begins with it.
+        let before = known.partition_point(|(_, first)| *first <= start).saturating_sub(1);
+        let known: Vec<_> = known[before..].iter().map(|(epoch, first)| (*epoch, start.max(*first))).collect();
         let (known, found) = (
-            &known[..known.partition_point(|(_, start)| *start < up_to)],
-            &found[..found.partition_point(|(_, start)| *start < up_to)],
+            &known[..known.partition_point(|(_, first)| *first < up_to)],
+            &found[..found.partition_point(|(_, first)| *first < up_to)],
         );
         if known != found {
             let how = format!("broker {node} has epochs of {tp} start at {found:?}, and up to {up_to} it is {known:?}");

@@ -25,18 +25,24 @@ impl World {
                     ));
                     continue;
                 }
-                let (Some(process), Some(committed)) = (&n.process, self.checker.committed.get(&tp)) else { continue };
-                let log = process.logs.get(&tp).map_or(&[][..], Vec::as_slice);
-                let agreed = self.checker.agreed.entry((node, tp)).or_default();
-                while let (Some(known), Some(batch)) = (committed.get(*agreed), log.get(*agreed)) {
+                let Some(log) = n.process.as_ref().and_then(|process| process.logs.get(&tp)) else { continue };
+                let begins = log.batches.first().map_or(log.end, |batch| batch.header().base_offset);
+                if log.start > self.checker.removed_before(tp) || begins > log.start {
+                    let start = log.start;
+                    broken = Some(format!("broker {id} in the ISR of {tp} starts at {start} and has {begins} first"));
+                }
+                let mut agreed = self.checker.agreed.get(&(node, tp)).copied().unwrap_or(Offset::ZERO);
+                for batch in log.from(agreed) {
                     let found = Committed::from(batch);
-                    if found != *known {
+                    let Some(known) = self.checker.committed_at(tp, found.base) else { break };
+                    if found != known {
                         broken =
                             Some(format!("broker {id} in the ISR of {tp} has {found:?} where {known:?} is committed"));
                         break;
                     }
-                    *agreed += 1;
+                    agreed = found.end;
                 }
+                self.checker.agreed.insert((node, tp), agreed);
             }
         }
         if let Some(how) = broken {

@@ -24,6 +24,7 @@ impl World {
         self.check_committed_order(node, tp);
         self.check_high_watermark(node, tp);
         self.check_epochs(node, tp);
+        self.check_start(node, tp);
     }
 
     /// After every step.

@@ -18,6 +18,7 @@ impl World {
         let expected = self.producers.get(n).and_then(|p| p.batches().get(*next));
         if expected.is_some_and(|batch| batch.sent.header().crc == header.crc) {
             *next += 1;
+            self.checker.produced_at.entry(n).or_default().push(header.base_offset);
             return;
         }
         let how = format!("{tp} commits {header:?} of producer {n}, whose batch {next} is next");

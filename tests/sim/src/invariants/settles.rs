@@ -1,9 +1,8 @@
 //! When nothing goes wrong any more, everything is acknowledged, everyone is in sync, all logs are the same, and
 //! nobody waits for an answer.
 
-use crate::node::end;
 use crate::world::World;
-use chronik_core::ids::BrokerId;
+use chronik_core::ids::{BrokerId, Offset};
 
 impl World {
     /// What is not at rest yet.
@@ -21,11 +20,18 @@ impl World {
                 return Some(format!("{tp} has only {:?} in sync", partition.isr));
             }
             let committed = self.checker.committed_end(tp);
+            let leader = self.nodes.iter().find(|node| partition.leader == Some(node.id));
+            let leads_from =
+                leader.and_then(|node| node.process.as_ref()?.logs.get(&tp)).map_or(Offset::ZERO, |log| log.start);
             for node in self.nodes.iter().filter(|n| partition.replicas.contains(&n.id) && !absent(&n.id)) {
                 let Some(process) = &node.process else { return Some(format!("broker {} is down", node.id)) };
-                let log = process.logs.get(&tp).map_or(&[][..], Vec::as_slice);
-                if end(log) != committed || node.durable.get(&tp).is_some_and(|durable| *durable < committed) {
-                    return Some(format!("broker {} is at {} of {committed} in {tp}", node.id, end(log)));
+                let log = process.logs.get(&tp).cloned().unwrap_or_default();
+                // One that had moved its start before the leader was elected may be ahead of it.
+                if log.start < leads_from {
+                    return Some(format!("broker {} starts at {}, its leader at {leads_from}", node.id, log.start));
+                }
+                if log.end != committed || node.durable.get(&tp).is_some_and(|durable| *durable < committed) {
+                    return Some(format!("broker {} is at {} of {committed} in {tp}", node.id, log.end));
                 }
             }
         }

@@ -4,16 +4,17 @@ use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
 use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::replication::{Event, Role};
 
 impl World {
     pub(crate) fn check_truncation(&mut self, node: NodeId, tp: TopicPartition, to: Offset) {
         let Some(process) = &self.nodes[node].process else { return };
-        let log = process.logs.get(&tp).map_or(&[][..], Vec::as_slice);
+        let Some(log) = process.logs.get(&tp) else { return };
         let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
-        let kept = log.partition_point(|batch| batch.header().end_offset() <= to);
-        let lost = log[kept..].iter().map(Committed::from).find(|batch| committed.contains(batch));
+        let cut = log.from(to);
+        let lost = cut.iter().map(Committed::from).find(|batch| committed.contains(batch));
         if let Some(agreed) = self.checker.agreed.get_mut(&(node, tp)) {
-            *agreed = (*agreed).min(kept);
+            *agreed = (*agreed).min(cut.first().map_or(to, |batch| batch.header().base_offset));
         }
         if let Some(batch) = lost {
             self.checker.fail(
@@ -21,5 +22,37 @@ impl World {
                 format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"),
             );
         }
+    }
+
+    /// Nothing is removed from a log's start but what somebody asked for.
+    pub(crate) fn check_start(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
+        let (start, asked) = (replica.log_start(), self.checker.removed_before(tp));
+        if start > asked {
+            let how = format!("broker {node}'s log of {tp} starts at {start}, and only {asked} was asked for");
+            self.checker.fail(Invariant::Truncation, how);
+        }
+    }
+
+    /// Somebody asks a leader to remove records, by retention or otherwise.
+    pub(crate) fn remove_records(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let Some(replica) = process.replicas.get(&tp).filter(|r| r.status().role == Role::Leader) else { return };
+        let (from, committed) = (replica.log_start(), replica.status().committed);
+        let up_to = self.checker.remembered(&self.producers, tp).map_or(committed, |kept| kept.min(committed));
+        if up_to < from {
+            return;
+        }
+        // What is not committed is not removed, whoever asks for it.
+        let to = if self.rng.per_mille(100) {
+            committed.plus(self.rng.within(1, 3) as i64)
+        } else {
+            let to = Offset(self.rng.within(from.0 as u64, up_to.0 as u64) as i64);
+            let removed = self.checker.removed.entry(tp).or_default();
+            *removed = (*removed).max(to);
+            to
+        };
+        process.inbox.push_back((tp, Event::AdvanceStart { to }));
+        self.drain(node);
     }
 }

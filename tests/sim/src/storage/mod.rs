@@ -7,13 +7,58 @@ pub(crate) use model::ModelDisk;
 pub(crate) use simulated::SimulatedLog;
 
 use crate::rng::Rng;
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_log::Op;
 use std::collections::BTreeMap;
 
-/// The batches of each partition.
-pub(crate) type Logs = BTreeMap<TopicPartition, Vec<RecordBatch>>;
+/// What each partition holds.
+pub(crate) type Logs = BTreeMap<TopicPartition, PartitionLog>;
+
+/// One partition's log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PartitionLog {
+    /// The first offset that is still there; it may lie within the first batch.
+    pub(crate) start: Offset,
+    /// The offset after the last record.
+    pub(crate) end: Offset,
+    /// One after the other.
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+impl PartitionLog {
+    /// Adds a batch that continues it.
+    pub(crate) fn push(&mut self, batch: RecordBatch) {
+        self.end = batch.header().end_offset();
+        self.batches.push(batch);
+    }
+
+    /// The batches from the one on that holds `offset`.
+    pub(crate) fn from(&self, offset: Offset) -> &[RecordBatch] {
+        &self.batches[self.batches.partition_point(|batch| batch.header().end_offset() <= offset)..]
+    }
+
+    fn truncate(&mut self, to: Offset) {
+        if to >= self.end {
+            return;
+        }
+        let kept = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
+        self.end = self.batches.get(kept).map_or(to, |cut| cut.header().base_offset.min(to));
+        self.batches.truncate(kept);
+        if self.end < self.start {
+            self.batches.clear();
+            self.start = self.end;
+        }
+    }
+
+    fn advance_start(&mut self, to: Offset) {
+        if to > self.start {
+            self.start = to;
+            self.end = self.end.max(to);
+            self.batches.retain(|batch| batch.header().end_offset() > to);
+        }
+    }
+}
 
 /// A broker's durable log on a disk that can be crashed.
 pub(crate) trait Storage {
@@ -31,14 +76,8 @@ pub(crate) trait Storage {
 pub(crate) fn apply(logs: &mut Logs, op: &Op) {
     match op {
         Op::Append { partition, batch } => logs.entry(*partition).or_default().push(batch.clone()),
-        Op::Truncate { partition, to } => {
-            let log = logs.entry(*partition).or_default();
-            let kept = log.partition_point(|batch| batch.header().end_offset() <= *to);
-            log.truncate(kept);
-        }
-        Op::AdvanceStart { partition, to } => {
-            logs.entry(*partition).or_default().retain(|batch| batch.header().end_offset() > *to);
-        }
+        Op::Truncate { partition, to } => logs.entry(*partition).or_default().truncate(*to),
+        Op::AdvanceStart { partition, to } => logs.entry(*partition).or_default().advance_start(*to),
         Op::Delete { partition } => {
             logs.remove(partition);
         }

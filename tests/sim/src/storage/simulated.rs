@@ -1,11 +1,10 @@
 //! The real log on the simulated disk: what a crash leaves is found by its recovery.
 
-use super::{Logs, Storage};
-use crate::node::{end, log_state};
+use super::{Logs, PartitionLog, Storage};
+use crate::node::log_state;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use chronik_core::ids::TopicPartition;
-use chronik_core::record::RecordBatch;
 use chronik_log::{Log, LogReader, Op, Options, SimulatedDisk};
 use std::path::Path;
 
@@ -63,12 +62,14 @@ impl Storage for SimulatedLog {
             if let Some(from) = partition.damaged {
                 return Err(format!("{tp} is damaged from {from} on"));
             }
-            let batches = read_all(&reader, tp)?;
-            let found = log_state(&batches);
-            if (found.end, &found.epochs) != (partition.end, &partition.epochs) {
+            let log = read_all(&reader, tp)?;
+            let found = log_state(&log);
+            // The epoch of records that are gone is known to the log alone.
+            let same_epochs = log.batches.is_empty() || found.epochs == partition.epochs;
+            if found.end != partition.end || !same_epochs {
                 return Err(format!("{tp} is said to be {partition:?} and holds {found:?}"));
             }
-            logs.insert(tp, batches);
+            logs.insert(tp, log);
         }
         Ok(logs)
     }
@@ -105,16 +106,16 @@ impl Storage for SimulatedLog {
     }
 }
 
-fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<Vec<RecordBatch>, String> {
+fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<PartitionLog, String> {
     let Some(state) = reader.state(tp) else { return Err(format!("{tp} was recovered and is not there")) };
-    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut log = PartitionLog { start: state.start, end: state.start, batches: Vec::new() };
     loop {
-        let from = if batches.is_empty() { state.start } else { end(&batches) };
+        let from = log.end;
         let more =
             reader.read(tp, from, state.end, 4_096).map_err(|e| format!("{tp} cannot be read at {from}: {e}"))?;
         if more.is_empty() {
-            return Ok(batches);
+            return Ok(log);
         }
-        batches.extend(more);
+        more.into_iter().for_each(|batch| log.push(batch));
     }
 }

@@ -139,11 +139,8 @@ fn a_follower_moves_its_start_no_further_than_its_high_watermark() {
     assert_eq!(b.leader_says(3, 1, told(3, 9)), [""; 0]);
     assert_eq!(b.leader_says(3, 1, told(20, 9)), ["advance start 4"], "its own log ends there");
     assert_eq!(b.leader_says(3, 1, told(20, 1)), [""; 0]);
-    let more = LeaderMessage::Batches {
-        batches: vec![batch_at(4, 2, 3)],
-        high_watermark: Offset(20),
-        log_start: Offset(5),
-    };
+    let more =
+        LeaderMessage::Batches { batches: vec![batch_at(4, 2, 3)], high_watermark: Offset(20), log_start: Offset(5) };
     assert_eq!(b.leader_says(3, 1, more), ["append 4..6 e3", "advance start 5"]);
 }
 

@@ -1,0 +1,67 @@
+//! DeleteRecords: what comes before an offset is removed, from the log's start on (KIP-107).
+//!
+//! Answered when the new start is on this leader's disk. Followers hear of it after that: one that is elected before it
+//! has heard may show the records again.
+
+use super::errors::Code as _;
+use super::leaders::{find_partition, find_topic};
+use super::{Handlers, millis};
+use crate::coordinators::is_internal;
+use chronik_core::cluster::Topic;
+use chronik_core::ids::Offset;
+use chronik_wire::messages::{
+    DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+    DeleteRecordsTopicResult, message,
+};
+use chronik_wire::{ErrorCode, TopicRef};
+use futures::stream::{self, StreamExt as _};
+use std::time::Duration;
+
+/// Partitions of one topic in which records are removed at the same time.
+const TOGETHER: usize = 64;
+/// Stands for the high watermark.
+const HIGH_WATERMARK: i64 = -1;
+
+pub(super) async fn handle(handlers: &Handlers, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let timeout = millis(request.timeout_ms);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        topics.push(in_topic(handlers, topic, timeout).await);
+    }
+    message!(DeleteRecordsResponse { topics: topics })
+}
+
+async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, timeout: Duration) -> DeleteRecordsTopicResult {
+    let image = handlers.controller.image();
+    let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
+    let found = match found {
+        Ok(topic) if is_internal(&topic.name) => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
+        found => found,
+    };
+    let partitions = stream::iter(topic.partitions)
+        .map(|asked| async move {
+            let removed = one(handlers, found, asked.partition_index, asked.offset, timeout).await;
+            message!(DeleteRecordsPartitionResult {
+                partition_index: asked.partition_index,
+                low_watermark: removed.map_or(-1, |start| start.0),
+                error_code: removed.err().unwrap_or(ErrorCode::NONE).0,
+            })
+        })
+        .buffered(TOGETHER)
+        .collect()
+        .await;
+    message!(DeleteRecordsTopicResult { name: topic.name, partitions: partitions })
+}
+
+async fn one(
+    handlers: &Handlers,
+    topic: Result<&Topic, ErrorCode>,
+    index: i32,
+    offset: i64,
+    timeout: Duration,
+) -> Result<Offset, ErrorCode> {
+    let partition = topic.and_then(|topic| find_partition(topic, index))?;
+    let before = (offset != HIGH_WATERMARK).then_some(Offset(offset));
+    let removed = tokio::time::timeout(timeout, handlers.partitions.delete_records(partition, before)).await;
+    removed.map_err(|_| ErrorCode::REQUEST_TIMED_OUT)?.map_err(|error| error.code())
+}

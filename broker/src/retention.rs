@@ -1,0 +1,130 @@
+//! Retention: now and then, what is older, or takes more space, than its topic keeps is removed from the partitions that
+//! this broker leads. Their followers do as it does.
+//!
+//! One partition after the other, with a pause between, and off the owners' tasks: what is asked of an owner is the high
+//! watermark, and to remove.
+
+use crate::coordinators::is_internal;
+use crate::partitions::{OffsetSpec, Partitions};
+use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS, topic_config};
+use chronik_core::cluster::{Image, Topic};
+use chronik_core::ids::{BrokerId, TopicPartition};
+use chronik_core::retention::{Retention, Segment, log_start};
+use chronik_log::{LogReader, RealDisk};
+use chronik_quorum::ControllerHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Between two partitions at most.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// How long one removal is waited for before the next partition has its turn.
+const REMOVAL_MAX: Duration = Duration::from_secs(10);
+
+/// What retention needs of its broker.
+pub(crate) struct RetentionConfig {
+    /// This broker.
+    pub(crate) me: BrokerId,
+    /// Whom to ask for removals.
+    pub(crate) partitions: Partitions,
+    /// Knows the segments.
+    pub(crate) reader: LogReader<RealDisk>,
+    /// Knows the topics.
+    pub(crate) controller: ControllerHandle,
+    /// From the end of one round to the begin of the next.
+    pub(crate) every: Duration,
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(config: RetentionConfig, stop: CancellationToken) {
+    let rounds = async {
+        loop {
+            sleep(config.every).await;
+            round(&config).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn round(config: &RetentionConfig) {
+    let image = config.controller.image();
+    let led: Vec<(TopicPartition, Retention)> = image
+        .partitions()
+        .filter(|(_, topic, state)| state.leader == Some(config.me) && !is_internal(&topic.name))
+        .map(|(partition, topic, _)| (partition, limits(topic, &image, config.me)))
+        .filter(|(_, limits)| limits.ms.is_some() || limits.bytes.is_some())
+        .collect();
+    let pause = (config.every / u32::try_from(led.len().max(1)).unwrap_or(u32::MAX)).min(PAUSE_MAX);
+    for (partition, limits) in led {
+        remove(config, partition, &limits).await;
+        sleep(pause).await;
+    }
+}
+
+/// What is in force for the topic now.
+fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Retention {
+    let value = |name: &str| {
+        let given = topic.config(name, image, me).or_else(|| topic_config(name).map(|config| config.default));
+        // -1 stands for no limit.
+        given.and_then(|text| text.parse::<u64>().ok())
+    };
+    Retention { ms: value(RETENTION_MS), bytes: value(RETENTION_BYTES) }
+}
+
+async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention) {
+    let Some(mut segments) = config.reader.segments(partition).filter(|segments| !segments.is_empty()) else { return };
+    // Of those that were cut, or come from an older broker, the first reading tells.
+    if limits.ms.is_some() && segments[0].max_timestamp.is_none() {
+        let reader = config.reader.clone();
+        match tokio::task::spawn_blocking(move || reader.measure(partition)).await {
+            Ok(Ok(())) => segments = config.reader.segments(partition).unwrap_or_default(),
+            Ok(Err(error)) => warn!(%partition, %error, "Cannot tell how old segments are"),
+            Err(_) => return,
+        }
+    }
+    let Ok(found) = config.partitions.offset(partition, None, OffsetSpec::Latest).await else { return };
+    let Some(high_watermark) = found.offset else { return };
+    let segments: Vec<Segment> =
+        segments.iter().map(|s| Segment { end: s.end, bytes: s.bytes, max_timestamp: s.max_timestamp }).collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let Some(to) = log_start(&segments, high_watermark, now, limits) else { return };
+    match timeout(REMOVAL_MAX, config.partitions.delete_records(partition, Some(to))).await {
+        Ok(Ok(start)) => info!(%partition, %start, "Removed what is beyond retention"),
+        // Another leads by now, and does it.
+        Ok(Err(_)) => {}
+        Err(_) => warn!(%partition, %to, "Removing what is beyond retention takes long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::TopicId;
+    use std::sync::Arc;
+
+    #[test]
+    fn limits_are_those_of_the_topic_or_of_all_brokers_or_kafkas() {
+        let mut topic = Topic {
+            id: TopicId(uuid::Uuid::from_u128(1)),
+            name: "t".into(),
+            partitions: imbl::Vector::new(),
+            configs: imbl::OrdMap::new(),
+            min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: chronik_core::ids::ProducerId(0),
+        };
+        let mut image = Image::default();
+        let of = |topic: &Topic, image: &Image| limits(topic, image, BrokerId(0));
+        assert_eq!(of(&topic, &image), Retention { ms: Some(604_800_000), bytes: None });
+        image.cluster_configs.insert(Arc::from("log.retention.bytes"), Arc::from("7"));
+        image.cluster_configs.insert(Arc::from("log.retention.ms"), Arc::from("-1"));
+        assert_eq!(of(&topic, &image), Retention { ms: None, bytes: Some(7) });
+        topic.configs.insert(Arc::from(RETENTION_BYTES), Arc::from("-1"));
+        topic.configs.insert(Arc::from(RETENTION_MS), Arc::from("0"));
+        assert_eq!(of(&topic, &image), Retention { ms: Some(0), bytes: None });
+    }
+}
