@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, returning, start_orders,
-    stopped_leader,
+    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
+    start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -68,6 +68,8 @@ enum Scenario {
     StoppedLeader,
     /// A broker that comes back: to a topic deleted meanwhile, with a wiped disk, with flipped bits
     Returning,
+    /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
+    Retention,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
@@ -103,6 +105,7 @@ fn main() -> Result<ExitCode> {
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
+        Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
@@ -138,6 +141,7 @@ impl Scenario {
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
+            Self::Retention => "retention",
             Self::Hostile(_) => "hostile",
             Self::Clients => "clients",
             Self::Groups => "groups",

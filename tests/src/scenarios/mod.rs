@@ -15,6 +15,7 @@ mod java_tools;
 pub mod kafka_suite;
 pub mod memory;
 mod mutate;
+pub mod retention;
 pub mod returning;
 mod stale_leader;
 pub mod start_orders;
