@@ -2,6 +2,7 @@
 //! Nothing here waits for a peer but readiness.
 
 use crate::config::{self, Config};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
@@ -131,12 +132,23 @@ impl Node {
         };
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let coordinators_config = CoordinatorsConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            controller: handle.clone(),
+            groups: config.groups.clone(),
+            topic: config.offsets_topic,
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
             partitions,
             handle,
+            coordinators,
             metrics,
             stop.clone(),
         );

@@ -7,7 +7,7 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, hostile, kafka_suite, memory, returning, start_orders,
+    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, returning, start_orders,
     stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -72,6 +72,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
     Clients,
+    /// Consumer groups of unmodified clients, and kill -9 of coordinators
+    Groups,
     /// Apache Kafka's own integration tests
     KafkaSuite(kafka_suite::Options),
     /// What an idle broker takes, and one that brings back a follower
@@ -103,6 +105,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
@@ -137,6 +140,7 @@ impl Scenario {
             Self::Returning => "returning",
             Self::Hostile(_) => "hostile",
             Self::Clients => "clients",
+            Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",

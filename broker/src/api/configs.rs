@@ -175,6 +175,7 @@ mod tests {
             configs: configs(MAX_MESSAGE_BYTES, own),
             min_insync_replicas: 1,
             default_min_insync_replicas: 1,
+            older_producers: ProducerId(0),
         }
     }
 

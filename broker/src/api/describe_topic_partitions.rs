@@ -1,8 +1,9 @@
 //! DescribeTopicPartitions: topics' partitions, page by page (KIP-966).
 
 use super::Handlers;
-use super::metadata::{TOPIC_OPERATIONS, is_internal};
+use super::metadata::TOPIC_OPERATIONS;
 use super::resources::is_topic_name;
+use crate::coordinators::is_internal;
 use chronik_core::cluster::{Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_wire::ErrorCode;

@@ -4,6 +4,7 @@ use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
 use super::resources::is_topic_name;
+use crate::coordinators::is_internal;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
@@ -151,14 +152,14 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
     }
     stream::iter(missing)
         .map(|name| async move {
-            let topic = CreateTopic {
+            let topic = handlers.coordinators.internal_topic(&name).unwrap_or_else(|| CreateTopic {
                 name: name.to_string(),
                 partitions: None,
                 replication_factor: None,
                 assignments: BTreeMap::new(),
                 configs: BTreeMap::new(),
                 validate_only: false,
-            };
+            });
             let error = match handlers.controller.create_topic(topic, CREATION).await {
                 Ok(_) => return None,
                 // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
@@ -244,12 +245,6 @@ impl Describe<'_> {
             offline_replicas: offline,
         })
     }
-}
-
-/// Whether a topic of that name is a coordinator's: it is made as the coordinator needs it, and not because somebody
-/// asks what it is.
-pub(super) fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state")
 }
 
 /// Kafka tells a name that no topic can have from one that no topic has.

@@ -72,6 +72,48 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         None,
         "Replicas of a topic whose creator does not say: 3, or as many as there are members if they are fewer.",
     ),
+    restart(
+        "group.consumer.heartbeat.interval.ms",
+        ConfigKind::Int,
+        Some("5000"),
+        "How often members of groups of the consumer protocol (KIP-848) are to send a heartbeat.",
+    ),
+    restart(
+        "group.consumer.max.size",
+        ConfigKind::Int,
+        Some("2147483647"),
+        "Members of a group of the consumer protocol (KIP-848) at most.",
+    ),
+    restart(
+        "group.consumer.session.timeout.ms",
+        ConfigKind::Int,
+        Some("45000"),
+        "A member of a group of the consumer protocol (KIP-848) that is not heard of for this long is out of it.",
+    ),
+    restart(
+        "group.initial.rebalance.delay.ms",
+        ConfigKind::Int,
+        Some("3000"),
+        "How long a new group of the classic protocol waits for more members before its first rebalance.",
+    ),
+    restart(
+        "group.max.session.timeout.ms",
+        ConfigKind::Int,
+        Some("1800000"),
+        "The longest session timeout that a member of the classic protocol may ask for.",
+    ),
+    restart(
+        "group.max.size",
+        ConfigKind::Int,
+        Some("2147483647"),
+        "Members of a group of the classic protocol at most.",
+    ),
+    restart(
+        "group.min.session.timeout.ms",
+        ConfigKind::Int,
+        Some("6000"),
+        "The shortest session timeout that a member of the classic protocol may ask for.",
+    ),
     BrokerProperty {
         name: "log.dirs",
         kind: ConfigKind::String,
@@ -111,6 +153,42 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         doc: "The broker's number: `broker_id` of its file.",
     },
     restart("num.partitions", ConfigKind::Int, Some("1"), "Partitions of a topic whose creator does not say."),
+    restart(
+        "offset.metadata.max.bytes",
+        ConfigKind::Int,
+        Some("4096"),
+        "Bytes of metadata with a committed offset at most.",
+    ),
+    restart(
+        "offsets.retention.check.interval.ms",
+        ConfigKind::Long,
+        Some("600000"),
+        "How often it is looked which committed offsets have expired.",
+    ),
+    restart(
+        "offsets.retention.minutes",
+        ConfigKind::Int,
+        Some("10080"),
+        "How long a group's offsets are kept once it has no members, in minutes.",
+    ),
+    restart(
+        "offsets.topic.num.partitions",
+        ConfigKind::Int,
+        Some("50"),
+        "Partitions of `__consumer_offsets` when it is created.",
+    ),
+    restart(
+        "offsets.topic.replication.factor",
+        ConfigKind::Int,
+        None,
+        "Replicas of `__consumer_offsets` when it is created: 3, or as many as there are members if they are fewer.",
+    ),
+    restart(
+        "offsets.topic.segment.bytes",
+        ConfigKind::Int,
+        Some("104857600"),
+        "`segment.bytes` of `__consumer_offsets` when it is created.",
+    ),
     restart(
         "queued.max.request.bytes",
         ConfigKind::Long,
@@ -182,6 +260,7 @@ mod tests {
         let full = KafkaProperties {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
+            offsets_topic_replication_factor: Some(3),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

@@ -33,6 +33,27 @@ impl Config {
             "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
             "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
             "log.segment.bytes" => self.segment_bytes.to_string(),
+            _ => self.group_value(known),
+        }
+    }
+
+    /// As [`Self::value`], of what groups and their offsets go by.
+    fn group_value(&self, known: &BrokerProperty) -> String {
+        let groups = &self.groups;
+        match known.name {
+            "group.initial.rebalance.delay.ms" => groups.initial_rebalance_delay.as_millis().to_string(),
+            "group.min.session.timeout.ms" => groups.min_session_timeout.as_millis().to_string(),
+            "group.max.session.timeout.ms" => groups.max_session_timeout.as_millis().to_string(),
+            "group.max.size" => groups.max_size.to_string(),
+            "group.consumer.session.timeout.ms" => groups.consumer_session_timeout.as_millis().to_string(),
+            "group.consumer.heartbeat.interval.ms" => groups.consumer_heartbeat_interval.as_millis().to_string(),
+            "group.consumer.max.size" => groups.consumer_max_size.to_string(),
+            "offset.metadata.max.bytes" => groups.max_offset_metadata_bytes.to_string(),
+            "offsets.retention.minutes" => (groups.offsets_retention.as_secs() / 60).to_string(),
+            "offsets.retention.check.interval.ms" => groups.offsets_check_interval.as_millis().to_string(),
+            "offsets.topic.num.partitions" => self.offsets_topic.partitions.to_string(),
+            "offsets.topic.replication.factor" => self.offsets_topic.replication_factor.to_string(),
+            "offsets.topic.segment.bytes" => self.offsets_topic.segment_bytes.to_string(),
             // The file knows nothing of the others.
             _ => known.default.unwrap_or_default().to_owned(),
         }

@@ -33,6 +33,8 @@ pub enum Request {
     Produce {
         /// Where.
         partition: TopicPartition,
+        /// The leadership that it is meant for; whichever there is if `None`.
+        epoch: Option<LeaderEpoch>,
         /// What.
         batch: RecordBatch,
         /// When to answer.
@@ -102,8 +104,8 @@ pub struct FetchSpec {
 /// What a reader gets of one partition.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Records below it are committed, and may be read.
-    pub high_watermark: Offset,
+    /// Records below it are committed. `None` while a greater one may have been told before, by another leader.
+    pub high_watermark: Option<Offset>,
     /// The first offset that is still there.
     pub log_start: Offset,
     /// Whole batches, in order, the first of which holds the offset asked for. Empty if there is nothing yet.
@@ -179,8 +181,6 @@ pub enum FetchError {
     OutOfRange {
         /// The log's first offset.
         log_start: Offset,
-        /// The high watermark.
-        high_watermark: Offset,
     },
 }
 
@@ -224,8 +224,32 @@ impl Partitions {
         acks: Acks,
         hold: Hold,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
+        self.append(partition, None, batch, acks, hold)
+    }
+
+    /// As [`Self::produce`], for one leadership alone: what decides by the partition's records must not append in an
+    /// epoch whose records it has not seen.
+    pub fn produce_in_epoch(
+        &self,
+        partition: TopicPartition,
+        epoch: LeaderEpoch,
+        batch: RecordBatch,
+        acks: Acks,
+        hold: Hold,
+    ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
+        self.append(partition, Some(epoch), batch, acks, hold)
+    }
+
+    fn append(
+        &self,
+        partition: TopicPartition,
+        epoch: Option<LeaderEpoch>,
+        batch: RecordBatch,
+        acks: Acks,
+        hold: Hold,
+    ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::Produce { partition, batch, acks, hold, reply });
+        self.send(partition, Request::Produce { partition, epoch, batch, acks, hold, reply });
         answer
     }
 

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod crash_all;
 pub mod failover;
 mod first_write;
+pub mod groups;
 pub mod hostile;
 mod hostile_frames;
 mod hostile_talk;

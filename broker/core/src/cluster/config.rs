@@ -107,7 +107,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         default: "1",
         broker_property: Some(MIN_INSYNC_REPLICAS),
         kind: ConfigKind::Int,
-        doc: "In-sync replicas without which nothing is committed; never more than the partition has replicas.",
+        doc: "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
         accepts: Accepts::Between(1, i32::MAX as i64),
     },
     fixed("retention.bytes", ConfigKind::Long, "-1", "Records are kept whatever space they take."),
@@ -236,7 +236,7 @@ pub(super) fn changed(
         let Some(known) = config(&change.name) else {
             return Err(format!("config '{}' is not known, or cannot be changed", shortened(&change.name)));
         };
-        let own = || after.get(&*change.name).map_or_else(|| current(known), |own| own.to_string());
+        let own = || after.get(&*change.name).map_or_else(|| current(known), ToString::to_string);
         let list = |text: &str| text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
         let (ConfigOp::Append(text) | ConfigOp::Subtract(text) | ConfigOp::Set(text)) = &change.op else {
             after.remove(&*change.name);

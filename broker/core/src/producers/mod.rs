@@ -45,7 +45,8 @@ pub struct ProducerState {
 pub enum Check {
     /// Append it.
     New,
-    /// Append it, if there is no reason against it: nothing is known of the producer, which may have been forgotten.
+    /// Append it, if there is no reason against it: nothing is known of the producer, which may have been forgotten, or
+    /// be older than the topic.
     Unknown,
     /// It is in the log already, at these offsets.
     Duplicate(Range<Offset>),
@@ -80,15 +81,16 @@ impl Producers {
         }
     }
 
-    /// Judges a batch that a producer wants to append.
-    pub fn check(&self, header: &BatchHeader) -> Check {
+    /// Judges a batch that a producer wants to append. Producers with ids below `older` may be older than the topic, and
+    /// have numbered what they wrote to a topic of the same name before it.
+    pub fn check(&self, header: &BatchHeader, older: ProducerId) -> Check {
         let Some(id) = header.producer_id else { return Check::New };
         let Some(history) = self.by_id.get(&id) else {
             // A log that was never cut at its start and has forgotten nobody with such an id proves that this producer
             // has not written: its first batch, or batches, are lost or still on their way.
             return match header.base_sequence {
                 0 => Check::New,
-                _ if self.forgot.is_some_and(|greatest| id <= greatest) => Check::Unknown,
+                _ if id < older || self.forgot.is_some_and(|greatest| id <= greatest) => Check::Unknown,
                 _ => Check::OutOfOrder,
             };
         };

@@ -1,5 +1,6 @@
 //! The other ends of the handles: partitions in memory, and a controller that edits the image.
 
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsTopic};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
@@ -20,9 +21,11 @@ use prometheus_client::registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 pub(super) const ME: BrokerId = BrokerId(0);
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(7);
@@ -87,7 +90,7 @@ impl Logs {
         let log = self.batches.entry(partition).or_default();
         let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
         if spec.offset.0 < 0 || spec.offset > high_watermark {
-            return Err(FetchError::OutOfRange { log_start: Offset::ZERO, high_watermark });
+            return Err(FetchError::OutOfRange { log_start: Offset::ZERO });
         }
         let mut batches = Vec::new();
         let mut len = 0;
@@ -98,7 +101,7 @@ impl Logs {
             }
             batches.push(batch.bytes().clone());
         }
-        Ok(Fetched { high_watermark, log_start: Offset::ZERO, batches, diverging: None })
+        Ok(Fetched { high_watermark: Some(high_watermark), log_start: Offset::ZERO, batches, diverging: None })
     }
 
     fn handle(&mut self, request: PartitionRequest) {
@@ -142,8 +145,10 @@ impl Logs {
                     let _ = reply.send(result);
                 }
             }
-            PartitionRequest::EpochEnd { epoch, reply, .. } => {
-                let end = EpochEnd { epoch: Some(epoch), end: Some(Offset(42)) };
+            PartitionRequest::EpochEnd { partition, epoch, reply, .. } => {
+                let log = self.batches.get(&partition);
+                let end = log.and_then(|log| log.last()).map_or(Offset::ZERO, |b| b.header().end_offset());
+                let end = EpochEnd { epoch: Some(epoch), end: Some(end) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
             PartitionRequest::Producers { partition, reply } => {
@@ -195,7 +200,10 @@ impl Cluster {
         });
         let (to_controller, requests) = mpsc::unbounded_channel();
         let image = Arc::new(watch::Sender::new(first_image()));
-        let (_, registration) = watch::channel(Registration::default());
+        // Nobody in these tests takes the lease away.
+        let lease = Instant::now() + Duration::from_hours(1);
+        let standing = Registration { epoch: Some(BrokerEpoch(1)), unfenced: true, lease_until: Some(lease) };
+        let (_, registration) = watch::channel(standing);
         let (_, leader) = watch::channel(Some(ME));
         let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
         tokio::spawn(control(requests, Arc::clone(&image)));
@@ -205,7 +213,20 @@ impl Cluster {
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
         let partitions = Partitions::new(vec![owner]).with_sizes(Arc::new(Sizes(Arc::clone(&logs))));
-        let served = tokio::spawn(serve(listener, config, partitions, controller, metrics, stop.clone()));
+        let coordinators = CoordinatorsConfig {
+            me: ME,
+            partitions: partitions.clone(),
+            controller: controller.clone(),
+            groups: chronik_core::groups::Config {
+                initial_rebalance_delay: Duration::ZERO,
+                ..chronik_core::groups::Config::default()
+            },
+            topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators, &TaskTracker::new());
+        let served = tokio::spawn(serve(listener, config, partitions, controller, coordinators, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
         Self { address, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
     }
@@ -260,6 +281,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         configs: imbl::OrdMap::new(),
         min_insync_replicas: 1,
         default_min_insync_replicas: 1,
+        older_producers: ProducerId(0),
     };
     image.topic_ids.insert(name.into(), id);
     image.topics.insert(id, topic);
@@ -292,6 +314,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
                 next_id += 2;
             }
+            // Not asked for here: who waits hears nothing.
             ControllerRequest::AlterPartition { .. } => {}
         }
     }
