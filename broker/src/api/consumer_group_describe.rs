@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{Asker, GROUP_OPERATIONS, NOT_ASKED, TOGETHER, answer_of, group_id, nullable, wire};
+use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, wire};
 use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
@@ -17,7 +17,7 @@ use futures::stream::{self, StreamExt as _};
 pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
-    asker: &Asker,
+    sender: &Sender,
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
@@ -26,7 +26,7 @@ pub(super) async fn handle(
             let described = match group_id(&id) {
                 Ok(group) => {
                     let wanted = Request::ConsumerGroupDescribe(group);
-                    let asked = handlers.coordinators.ask(&id, &asker.client, wanted, &asker.hold);
+                    let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.hold);
                     answer_of!(asked.await, ConsumerGroupDescribe).map_err(|error| (error, None)).flatten()
                 }
                 Err(error) => Err((error, None)),

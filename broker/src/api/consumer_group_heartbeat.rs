@@ -8,7 +8,6 @@ use crate::partitions::Hold;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::request::ConsumerGroupHeartbeat;
 use chronik_core::groups::{GroupError, Request};
-use chronik_core::ids::TopicId;
 use chronik_wire::Header;
 use chronik_wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OwnedTopicPartitions, StrBytes,
@@ -68,7 +67,7 @@ fn wanted(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Result<Consu
 fn owned(topic: &OwnedTopicPartitions) -> TopicPartitions {
     let mut partitions = topic.partitions.clone();
     partitions.sort_unstable();
-    TopicPartitions { topic_id: topic_id(topic.topic_id).unwrap_or_else(TopicId::default), partitions }
+    TopicPartitions { topic_id: topic_id(topic.topic_id).unwrap_or_default(), partitions }
 }
 
 fn assigned(topic: &TopicPartitions) -> wire_types::TopicPartitions {

@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{Asker, GROUP_OPERATIONS, NOT_ASKED, TOGETHER, answer_of, group_id, nullable, wire};
+use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, wire};
 use chronik_core::groups::response::DescribedGroup as Described;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
@@ -14,7 +14,7 @@ use futures::stream::{self, StreamExt as _};
 pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
-    asker: &Asker,
+    sender: &Sender,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let version = header.version;
@@ -24,7 +24,7 @@ pub(super) async fn handle(
             let described = match group_id(&id) {
                 Ok(group) => {
                     let asked =
-                        handlers.coordinators.ask(&id, &asker.client, Request::DescribeGroup(group), &asker.hold);
+                        handlers.coordinators.ask(&id, &sender.client, Request::DescribeGroup(group), &sender.hold);
                     answer_of!(asked.await, DescribeGroup).flatten()
                 }
                 Err(error) => Err(error),

@@ -5,7 +5,9 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use chronik_core::cluster::Endpoint;
+use super::metadata::settled;
+use crate::coordinators::Coordinators;
+use chronik_core::cluster::{Endpoint, Image};
 use chronik_core::ids::BrokerId;
 use chronik_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes, message};
 use chronik_wire::{ErrorCode, Header};
@@ -21,6 +23,12 @@ pub(super) async fn handle(
     header: Header,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    let keys = if header.version < 4 { std::slice::from_ref(&request.key) } else { &request.coordinator_keys[..] };
+    if request.key_type == GROUP {
+        let concerns = |image: &Image, broker| keys.iter().any(|key| Coordinators::leads(image, broker, key));
+        // Who asks has often just lost the coordinator: told of it again, it would come back much later.
+        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
+    }
     if header.version < 4 {
         return one(header.version, find(handlers, request.key_type, &request.key).await);
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) const TOGETHER: usize = 64;
 
 /// Who asks about several groups, and what the request's memory is counted against.
-pub(super) struct Asker {
+pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) hold: Hold,
 }

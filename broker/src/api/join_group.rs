@@ -51,16 +51,14 @@ fn wanted(version: i16, request: &JoinGroupRequest) -> Result<JoinGroup, GroupEr
 fn respond(version: i16, joined: Result<JoinedGroup, GroupError>, member_id: StrBytes) -> JoinGroupResponse {
     // Null came with version 7.
     let or_null = |name: Option<StrBytes>| if version >= 7 { name } else { Some(name.unwrap_or_default()) };
-    let joined = match joined {
-        Ok(joined) => joined,
-        Err(_) => {
-            return message!(JoinGroupResponse {
-                error_code: code(&joined),
-                generation_id: -1,
-                protocol_name: or_null(None),
-                member_id: member_id,
-            });
-        }
+    let error_code = code(&joined);
+    let Ok(joined) = joined else {
+        return message!(JoinGroupResponse {
+            error_code: error_code,
+            generation_id: -1,
+            protocol_name: or_null(None),
+            member_id: member_id,
+        });
     };
     let members = joined.members.into_iter().map(|m| {
         let mut member = message!(JoinGroupResponseMember { member_id: wire(&m.member_id), metadata: m.metadata });

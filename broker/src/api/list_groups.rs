@@ -15,7 +15,7 @@ pub(super) fn begin(
     request: &ListGroupsRequest,
     hold: &Hold,
 ) -> Reply {
-    let words = |words: &[StrBytes]| words.iter().map(|word| word.to_string()).collect();
+    let words = |words: &[StrBytes]| words.iter().map(ToString::to_string).collect();
     let wanted = Request::ListGroups { states: words(&request.states_filter), types: words(&request.types_filter) };
     let asked = handlers.coordinators.ask_all(context.client(), &wanted, hold);
     let version = header.version;

@@ -45,7 +45,8 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
     };
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
-        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, asked.as_deref())).await;
+        let concerns = |image: &Image, broker| leads(image, broker, asked.as_deref());
+        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
     }
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
@@ -96,10 +97,10 @@ async fn enough_brokers(handlers: &Handlers) {
     let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
 }
 
-/// Waits while a broker that leads some of what is asked for is missing, until it is back or fenced, which moves its
-/// leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
+/// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
+/// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
 /// second later.
-async fn settled(handlers: &Handlers, asked: Option<&[MetadataRequestTopic]>) {
+pub(super) async fn settled(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());
     if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != config.me) {
@@ -112,7 +113,7 @@ async fn settled(handlers: &Handlers, asked: Option<&[MetadataRequestTopic]>) {
             let recently = |at: &Instant| config.settling.checked_sub(at.elapsed());
             let doubtful = missing.iter().filter(|(id, _)| image.alive(**id).is_some());
             let doubtful = doubtful.filter_map(|(id, at)| Some((*id, recently(at)?)));
-            doubtful.filter(|(id, _)| leads(&image, *id, asked)).map(|(_, left)| left).max()
+            doubtful.filter(|(id, _)| concerns(&image, *id)).map(|(_, left)| left).max()
         };
         let Some(left) = left else { return };
         tokio::select! {

@@ -50,7 +50,7 @@ use crate::server::budget::{Budget, Share};
 use chronik_quorum::ControllerHandle;
 use chronik_wire::{Encode, Frame, Header, Request};
 use futures::future::BoxFuture;
-use groups::Asker;
+use groups::Sender;
 use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl Handlers {
         hold: &Hold,
     ) -> Reply {
         let this = Arc::clone(self);
-        let asker = Asker { client: context.client().clone(), hold: Arc::clone(hold) };
+        let sender = Sender { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
             Request::Produce(r) => produce::begin(this, header, r, hold).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
@@ -152,17 +152,17 @@ impl Handlers {
             Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, hold),
             Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, hold),
             Request::OffsetFetch(r) => {
-                answer(header, async move { offset_fetch::handle(&this, header, &asker, r).await })
+                answer(header, async move { offset_fetch::handle(&this, header, &sender, r).await })
             }
             Request::DescribeGroups(r) => {
-                answer(header, async move { describe_groups::handle(&this, header, &asker, r).await })
+                answer(header, async move { describe_groups::handle(&this, header, &sender, r).await })
             }
             Request::ListGroups(r) => list_groups::begin(self, header, context, &r, hold),
-            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &asker, r).await }),
+            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &sender, r).await }),
             Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, hold),
             Request::ConsumerGroupHeartbeat(r) => consumer_group_heartbeat::begin(self, header, context, &r, hold),
             Request::ConsumerGroupDescribe(r) => {
-                answer(header, async move { consumer_group_describe::handle(&this, header, &asker, r).await })
+                answer(header, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{Asker, TOGETHER, answer_of, code, group_id, optional, wire};
+use super::groups::{Sender, TOGETHER, answer_of, code, group_id, optional, wire};
 use super::leaders::find_topic;
 use crate::coordinators::limited;
 use chronik_core::cluster::Image;
@@ -28,16 +28,16 @@ type Topics = Vec<(Arc<str>, Vec<i32>)>;
 pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
-    asker: &Asker,
+    sender: &Sender,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     let version = header.version;
     if version < BATCHED {
-        return one(handlers, version, asker, &request).await;
+        return one(handlers, version, sender, &request).await;
     }
     let require_stable = request.require_stable;
     let groups = stream::iter(request.groups)
-        .map(|group| async move { one_of_several(handlers, version, asker, &group, require_stable).await })
+        .map(|group| async move { one_of_several(handlers, version, sender, &group, require_stable).await })
         .buffered(TOGETHER)
         .collect()
         .await;
@@ -45,10 +45,10 @@ pub(super) async fn handle(
 }
 
 /// Versions that ask for one group.
-async fn one(handlers: &Handlers, version: i16, asker: &Asker, request: &OffsetFetchRequest) -> OffsetFetchResponse {
+async fn one(handlers: &Handlers, version: i16, sender: &Sender, request: &OffsetFetchRequest) -> OffsetFetchResponse {
     let fetched = match wanted_of_one(request) {
         Ok(wanted) => {
-            let asked = handlers.coordinators.ask(&request.group_id, &asker.client, wanted, &asker.hold);
+            let asked = handlers.coordinators.ask(&request.group_id, &sender.client, wanted, &sender.hold);
             answer_of!(asked.await, OffsetFetch).flatten()
         }
         Err(error) => Err(error),
@@ -106,7 +106,7 @@ fn failed(partition: i32, error: Option<GroupError>) -> FetchedOffset {
 async fn one_of_several(
     handlers: &Handlers,
     version: i16,
-    asker: &Asker,
+    sender: &Sender,
     asked: &OffsetFetchRequestGroup,
     require_stable: bool,
 ) -> OffsetFetchResponseGroup {
@@ -114,7 +114,7 @@ async fn one_of_several(
     let mut unknown = Vec::new();
     let fetched = match wanted(&handlers.controller.image(), version, asked, require_stable, &mut unknown) {
         Ok(wanted) => {
-            let asked = handlers.coordinators.ask(&asked.group_id, &asker.client, wanted, &asker.hold);
+            let asked = handlers.coordinators.ask(&asked.group_id, &sender.client, wanted, &sender.hold);
             answer_of!(asked.await, OffsetFetch).flatten()
         }
         Err(error) => Err(error),

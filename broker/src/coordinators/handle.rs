@@ -187,6 +187,13 @@ impl Coordinators {
         leader_of(&image, topic, partition_of(topic, group)).ok_or(GroupError::CoordinatorNotAvailable)
     }
 
+    /// Whether that broker is the group's coordinator, as far as the image knows.
+    pub(crate) fn leads(image: &Image, broker: BrokerId, group: &str) -> bool {
+        let topic = image.topic_by_name(topic::NAME);
+        let leader = topic.and_then(|topic| topic.partitions.get(partition_of(topic, group).0 as usize)?.leader);
+        leader == Some(broker)
+    }
+
     async fn create_topic(&self) -> Result<TopicId, GroupError> {
         let _one_at_a_time = self.shared.creating.lock().await;
         let controller = &self.shared.controller;

@@ -58,14 +58,13 @@ impl Group {
             }
             (key, value) => {
                 if matches!(self.kind, GroupKind::Classic(_)) && value.is_some() {
-                    self.kind = GroupKind::Consumer(Box::default());
+                    self.kind = GroupKind::Consumer(Box::new(ConsumerGroup::new(key.group().clone())));
                 }
                 if let GroupKind::Consumer(consumer) = &mut self.kind {
                     let gone = value.is_none() && matches!(key, RecordKey::ConsumerGroupMetadata(_));
-                    let id = key.group().clone();
-                    consumer.load(key, value);
+                    consumer.apply(&key, value.as_ref());
                     if gone {
-                        self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(&id)));
+                        self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(key.group())));
                     }
                 }
             }
@@ -130,7 +129,7 @@ impl Group {
         self.delete_offsets(id, |_, _, _| true, step);
         match &mut self.kind {
             GroupKind::Classic(classic) => classic.delete(step),
-            GroupKind::Consumer(consumer) => consumer.delete(id, step),
+            GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::delete),
         }
     }
 
@@ -139,20 +138,20 @@ impl Group {
         if let GroupKind::Consumer(consumer) = &mut self.kind
             && consumer.is_empty()
         {
-            consumer.delete(id, step);
+            consumer.within(step, ConsumerGroup::delete);
             self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(id)));
         }
     }
 
     /// An empty group may change its protocol: its members' records go, its offsets stay.
-    pub(super) fn become_consumer(&mut self, step: &mut Step<'_>) {
+    pub(super) fn become_consumer(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
         if let GroupKind::Classic(classic) = &mut self.kind
             && classic.is_empty()
         {
             if classic.record().is_some() {
                 classic.delete(step);
             }
-            self.kind = GroupKind::Consumer(Box::default());
+            self.kind = GroupKind::Consumer(Box::new(ConsumerGroup::new(id.clone())));
         }
     }
 }

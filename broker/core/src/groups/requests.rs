@@ -1,6 +1,7 @@
 //! Requests as one group answers them, and as they are answered when there is no such group.
 
 use super::classic::ClassicGroup;
+use super::consumer::{may_found, without_group};
 use super::event::Ticket;
 use super::group::{Group, GroupKind};
 use super::refusal::{nothing_committed, refuse};
@@ -38,20 +39,22 @@ impl Group {
             Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
             Request::JoinGroup(_) => {
                 self.become_classic(id, step);
-                self.protocol_request(id, request, client, random, ticket, step);
+                self.protocol_request(request, client, random, ticket, step);
             }
             Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
-                self.become_consumer(step);
-                self.protocol_request(id, request, client, random, ticket, step);
+                if let Err(refused) = may_found(heartbeat) {
+                    return step.reply(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
+                }
+                self.become_consumer(id, step);
+                self.protocol_request(request, client, random, ticket, step);
             }
-            request => self.protocol_request(id, request, client, random, ticket, step),
+            request => self.protocol_request(request, client, random, ticket, step),
         }
     }
 
     /// A request of one of the protocols. Groups with members are not converted from one to the other.
     fn protocol_request(
         &mut self,
-        id: &Arc<str>,
         request: Request,
         client: &Client,
         random: u128,
@@ -61,10 +64,10 @@ impl Group {
         match (&mut self.kind, request) {
             (GroupKind::Classic(classic), request) => classic.request(request, client, random, ticket, step),
             (GroupKind::Consumer(consumer), Request::ConsumerGroupHeartbeat(heartbeat)) => {
-                consumer.heartbeat(heartbeat, client, ticket, random, step);
+                consumer.answer_heartbeat(&heartbeat, client, random, ticket, step);
             }
             (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
-                consumer.describe(id, ticket, step);
+                step.reply_settled(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
             }
             (GroupKind::Consumer(_), request @ Request::JoinGroup(_)) => {
                 step.reply(ticket, refuse(&request, GroupError::InconsistentGroupProtocol));
@@ -108,7 +111,6 @@ pub(super) fn needs_group_id(request: &Request) -> bool {
             | Request::SyncGroup(_)
             | Request::Heartbeat { .. }
             | Request::LeaveGroup { .. }
-            | Request::ConsumerGroupHeartbeat(_)
             | Request::ConsumerGroupDescribe(_)
     )
 }
@@ -123,6 +125,7 @@ pub(super) fn absent(request: &Request) -> Response {
         Request::JoinGroup(_) | Request::SyncGroup(_) | Request::Heartbeat { .. } => {
             refuse(request, GroupError::UnknownMemberId)
         }
+        Request::ConsumerGroupHeartbeat(heartbeat) => Response::ConsumerGroupHeartbeat(Err(without_group(heartbeat))),
         request => refuse(request, GroupError::GroupIdNotFound),
     }
 }

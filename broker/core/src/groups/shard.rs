@@ -1,5 +1,6 @@
 //! All groups of one partition of `__consumer_offsets`: which group an event is for.
 
+use super::consumer::ConsumerGroup;
 use super::event::{Command, Config, Event, Now, Ticket};
 use super::group::{Group, GroupKind};
 use super::record::GroupRecord;
@@ -102,7 +103,7 @@ impl Shard {
         self.each_group(now, out, |id, group, step| {
             match &mut group.kind {
                 GroupKind::Classic(classic) => classic.loaded(step),
-                GroupKind::Consumer(consumer) => consumer.loaded(id, step),
+                GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::loaded),
             }
             group.forget_deleted_topics(id, step);
         });
@@ -180,12 +181,18 @@ impl Shard {
             (Some(former), Some(image)) => topics_deleted(former, image),
             _ => false,
         };
+        let changed_at = match (&former, &self.image) {
+            (Some(former), Some(image)) if !topics_changed(former, image) => None,
+            (_, image) => image.as_ref().map(|image| image.offset),
+        };
         self.each_group(now, out, |id, group, step| {
             if deleted {
                 group.forget_deleted_topics(id, step);
             }
-            if let GroupKind::Consumer(consumer) = &mut group.kind {
-                consumer.metadata(id, step);
+            if let GroupKind::Consumer(consumer) = &mut group.kind
+                && let Some(version) = changed_at
+            {
+                consumer.topics_changed(version);
             }
         });
     }
@@ -232,6 +239,14 @@ impl Shard {
             group.offsets.iter().map(move |(topic, partition, value)| (id, topic, partition, value.offset))
         })
     }
+}
+
+/// Whether topics have come or gone, or have another number of partitions.
+fn topics_changed(former: &Image, image: &Image) -> bool {
+    former.topics.diff(&image.topics).any(|change| match change {
+        imbl::ordmap::DiffItem::Update { old: (_, old), new: (_, new) } => old.partitions.len() != new.partitions.len(),
+        imbl::ordmap::DiffItem::Add(..) | imbl::ordmap::DiffItem::Remove(..) => true,
+    })
 }
 
 /// Whether a topic of the former image is not in the new one.

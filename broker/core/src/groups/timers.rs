@@ -16,7 +16,6 @@ pub(super) enum Timer {
     Sync(Arc<str>),
     /// A member that was given an id must have joined with it before.
     Pending(Arc<str>, Arc<str>),
-    #[expect(dead_code, reason = "consumer groups set it")]
     /// A member of a consumer group must have given partitions back before.
     Rebalance(Arc<str>, Arc<str>),
     /// Offsets and groups are looked through for what has expired.

@@ -104,7 +104,7 @@ async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_read
         cluster.image.send_modify(|image| {
             let id = image.topic_ids["__consumer_offsets"];
             let topic = image.topics.get_mut(&id).expect("it was found by its name");
-            for partition in topic.partitions.iter_mut() {
+            for partition in &mut topic.partitions {
                 partition.leader = Some(chronik_core::ids::BrokerId(leader));
                 partition.leader_epoch = chronik_core::ids::LeaderEpoch(epoch);
             }

@@ -46,9 +46,7 @@ impl Group {
                 classic.has_committed(member, step);
                 Ok(())
             }
-            GroupKind::Consumer(consumer) => {
-                consumer.may_commit(&member.member_id, member.instance_id.as_deref(), generation)
-            }
+            GroupKind::Consumer(consumer) => consumer.may_commit(&member.member_id, generation),
         }
     }
 }
