@@ -158,7 +158,7 @@ fn property_synonyms(name: &str, image: &Image, config: &ServerConfig) -> Vec<Sy
 mod tests {
     use super::*;
     use chronik_core::cluster::config::{Configs, MAX_MESSAGE_BYTES};
-    use chronik_core::ids::{BrokerId, TopicId};
+    use chronik_core::ids::{BrokerId, ProducerId, TopicId};
     use std::sync::Arc;
 
     const ME: BrokerId = BrokerId(0);
