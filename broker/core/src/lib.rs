@@ -7,4 +7,5 @@ pub mod ids;
 pub mod producers;
 pub mod record;
 pub mod replication;
+pub mod retention;
 pub mod time;

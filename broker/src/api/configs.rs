@@ -158,7 +158,7 @@ fn property_synonyms(name: &str, image: &Image, config: &ServerConfig) -> Vec<Sy
 mod tests {
     use super::*;
     use chronik_core::cluster::config::{Configs, MAX_MESSAGE_BYTES};
-    use chronik_core::ids::{BrokerId, ProducerId, TopicId};
+    use chronik_core::ids::{BrokerId, TopicId};
     use std::sync::Arc;
 
     const ME: BrokerId = BrokerId(0);
@@ -175,7 +175,7 @@ mod tests {
             configs: configs(MAX_MESSAGE_BYTES, own),
             min_insync_replicas: 1,
             default_min_insync_replicas: 1,
-            older_producers: ProducerId(0),
+            older_producers: chronik_core::ids::ProducerId(0),
         }
     }
 

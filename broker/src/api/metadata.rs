@@ -145,7 +145,8 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .iter()
         .filter(|topic| topic_id(topic.topic_id).is_none())
         .filter_map(|topic| topic.name.clone())
-        .filter(|name| image.topic_by_name(name).is_none() && !is_internal(name))
+        .filter(|name| image.topic_by_name(name).is_none())
+        .filter(|name| !is_internal(name) || handlers.coordinators.internal_topic(name).is_some())
         .take(CREATED_AT_MOST)
         .collect();
     if !missing.is_empty() {

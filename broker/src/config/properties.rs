@@ -76,43 +76,33 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
         Some("5000"),
-        "How often members of groups of the consumer protocol (KIP-848) are to send a heartbeat.",
+        "How often a member of a consumer group (KIP-848) is told to send a heartbeat.",
     ),
-    restart(
-        "group.consumer.max.size",
-        ConfigKind::Int,
-        Some("2147483647"),
-        "Members of a group of the consumer protocol (KIP-848) at most.",
-    ),
+    restart("group.consumer.max.size", ConfigKind::Int, None, "Members of one consumer group (KIP-848) at most."),
     restart(
         "group.consumer.session.timeout.ms",
         ConfigKind::Int,
         Some("45000"),
-        "A member of a group of the consumer protocol (KIP-848) that is not heard of for this long is out of it.",
+        "A member of a consumer group (KIP-848) that is silent for this long is removed.",
     ),
     restart(
         "group.initial.rebalance.delay.ms",
         ConfigKind::Int,
         Some("3000"),
-        "How long a new group of the classic protocol waits for more members before its first rebalance.",
+        "How long the first rebalance of an empty group waits for more members.",
     ),
     restart(
         "group.max.session.timeout.ms",
         ConfigKind::Int,
         Some("1800000"),
-        "The longest session timeout that a member of the classic protocol may ask for.",
+        "The longest session that a member of a classic group may ask for.",
     ),
-    restart(
-        "group.max.size",
-        ConfigKind::Int,
-        Some("2147483647"),
-        "Members of a group of the classic protocol at most.",
-    ),
+    restart("group.max.size", ConfigKind::Int, None, "Members of one classic group at most."),
     restart(
         "group.min.session.timeout.ms",
         ConfigKind::Int,
         Some("6000"),
-        "The shortest session timeout that a member of the classic protocol may ask for.",
+        "The shortest session that a member of a classic group may ask for.",
     ),
     BrokerProperty {
         name: "log.dirs",
@@ -157,19 +147,19 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "offset.metadata.max.bytes",
         ConfigKind::Int,
         Some("4096"),
-        "Bytes of metadata with a committed offset at most.",
+        "Bytes that a client may add to a committed offset.",
     ),
     restart(
         "offsets.retention.check.interval.ms",
         ConfigKind::Long,
         Some("600000"),
-        "How often it is looked which committed offsets have expired.",
+        "How often offsets are looked at that have expired.",
     ),
     restart(
         "offsets.retention.minutes",
         ConfigKind::Int,
         Some("10080"),
-        "How long a group's offsets are kept once it has no members, in minutes.",
+        "How long the offsets of a group are kept that has no members any more.",
     ),
     restart(
         "offsets.topic.num.partitions",
@@ -260,7 +250,6 @@ mod tests {
         let full = KafkaProperties {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
-            offsets_topic_replication_factor: Some(3),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

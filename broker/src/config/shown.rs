@@ -18,6 +18,7 @@ impl Config {
     }
 
     fn value(&self, known: &BrokerProperty) -> String {
+        let groups = &self.groups;
         match known.name {
             "node.id" => self.id.to_string(),
             "log.dirs" => self.data_dir.display().to_string(),
@@ -33,14 +34,6 @@ impl Config {
             "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
             "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
             "log.segment.bytes" => self.segment_bytes.to_string(),
-            _ => self.group_value(known),
-        }
-    }
-
-    /// As [`Self::value`], of what groups and their offsets go by.
-    fn group_value(&self, known: &BrokerProperty) -> String {
-        let groups = &self.groups;
-        match known.name {
             "group.initial.rebalance.delay.ms" => groups.initial_rebalance_delay.as_millis().to_string(),
             "group.min.session.timeout.ms" => groups.min_session_timeout.as_millis().to_string(),
             "group.max.session.timeout.ms" => groups.max_session_timeout.as_millis().to_string(),

@@ -80,13 +80,6 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::OffsetForLeaderEpochRequest>();
     check::<kafka_wire::DescribeConfigsRequest>();
     check::<kafka_wire::DescribeClusterRequest>();
-    check::<kafka_wire::AlterConfigsRequest>();
-    check::<kafka_wire::IncrementalAlterConfigsRequest>();
-    check::<kafka_wire::CreatePartitionsRequest>();
-    check::<kafka_wire::DescribeLogDirsRequest>();
-    check::<kafka_wire::DescribeProducersRequest>();
-    check::<kafka_wire::ListConfigResourcesRequest>();
-    check::<kafka_wire::DescribeTopicPartitionsRequest>();
     check::<kafka_wire::OffsetCommitRequest>();
     check::<kafka_wire::OffsetFetchRequest>();
     check::<kafka_wire::JoinGroupRequest>();
@@ -99,6 +92,13 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::OffsetDeleteRequest>();
     check::<kafka_wire::ConsumerGroupHeartbeatRequest>();
     check::<kafka_wire::ConsumerGroupDescribeRequest>();
+    check::<kafka_wire::AlterConfigsRequest>();
+    check::<kafka_wire::IncrementalAlterConfigsRequest>();
+    check::<kafka_wire::CreatePartitionsRequest>();
+    check::<kafka_wire::DescribeLogDirsRequest>();
+    check::<kafka_wire::DescribeProducersRequest>();
+    check::<kafka_wire::ListConfigResourcesRequest>();
+    check::<kafka_wire::DescribeTopicPartitionsRequest>();
 }
 
 /// A frame without its length.

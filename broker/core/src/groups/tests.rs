@@ -272,6 +272,8 @@ pub(super) fn image(topics: &[(&str, u128)]) -> Image {
             partitions: imbl::Vector::new(),
             configs: imbl::OrdMap::new(),
             min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: crate::ids::ProducerId(0),
         };
         image.topic_ids.insert(topic.name.clone(), topic.id);
         image.topics.insert(topic.id, topic);

@@ -37,6 +37,8 @@ fn image(offset: u64, topics: &[(&str, usize)]) -> Image {
             partitions: std::iter::repeat_n(partition, *partitions).collect(),
             configs: imbl::OrdMap::new(),
             min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: crate::ids::ProducerId(0),
         };
         image.topic_ids.insert(topic.name.clone(), topic.id);
         image.topics.insert(topic.id, topic);
