@@ -218,8 +218,14 @@ fn respond(
             },
             Err(error) => {
                 let mut part = FetchedPartition::failed(w.index, error);
-                if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Ok(partition), 16..) = (error, w.partition, header.version) {
-                    part.leader = leaders.name(&handlers.controller.image(), partition, handlers.config.me);
+                let except = match error {
+                    ErrorCode::NOT_LEADER_OR_FOLLOWER => Some(Some(handlers.config.me)),
+                    // The client knows an older epoch, perhaps of this very leader.
+                    ErrorCode::FENCED_LEADER_EPOCH => Some(None),
+                    _ => None,
+                };
+                if let (Some(except), Ok(partition), 16..) = (except, w.partition, header.version) {
+                    part.leader = leaders.name(&handlers.controller.image(), partition, except);
                 }
                 part
             }

@@ -7,7 +7,7 @@ use super::messages::{
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
-use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode};
+use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode, StrBytes};
 
 /// Elements of one array at most, as in Kafka 4.4.
 const MAX_ARRAY: usize = 1_000_000;
@@ -200,14 +200,21 @@ impl Request {
         if served.api != RequestKind::Produce && len > MAX_PLAIN_REQUEST {
             return Err(WireError::TooLong { api: served.api, len });
         }
-        // The client's id, which no header version writes in the compact form.
-        d.read_nullable_string()?;
+        // No header version writes it in the compact form.
+        client_id(&mut d)?;
         if header.flexible() {
             d.read_tagged_fields()?;
         }
         // What may follow the body is ignored, as Kafka does.
         Ok((header, Self::decode_body(header, &mut d)?))
     }
+}
+
+/// The client's id. It need not be text: Kafka takes any bytes, and what is no UTF-8 is replaced.
+fn client_id(d: &mut Decoder) -> Result<Option<StrBytes>, DecodeError> {
+    let Ok(len) = usize::try_from(d.read_i16()?) else { return Ok(None) };
+    let bytes = d.take_bytes(len)?;
+    Ok(Some(StrBytes::try_from(bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())))
 }
 
 #[cfg(test)]
@@ -227,5 +234,20 @@ mod tests {
         assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>());
         let Request::Fetch(left) = request else { panic!("another request") };
         assert_eq!((left.topics, left.forgotten_topics_data.capacity()), (vec![topic], 0));
+    }
+
+    #[test]
+    fn the_id_of_a_client_may_be_in_any_encoding() {
+        for (id, text) in [(&b"caf\xe9"[..], "caf\u{fffd}"), (b"plain", "plain"), (b"", "")] {
+            let mut wire = (id.len() as i16).to_be_bytes().to_vec();
+            wire.extend(id);
+            let wire = Bytes::from(wire);
+            let limits = limits(&wire);
+            let read = client_id(&mut Decoder::new(wire, limits).unwrap()).unwrap();
+            assert_eq!(read.as_deref(), Some(text));
+        }
+        // ApiVersions 0, with an id in Latin-1.
+        let frame = Bytes::from_static(b"\0\x12\0\0\0\0\0\x07\0\x04caf\xe9");
+        assert_eq!(Request::decode(frame).unwrap().0.correlation_id, 7);
     }
 }
