@@ -11,6 +11,7 @@ mod describe_cluster;
 mod describe_configs;
 mod errors;
 mod fetch;
+mod fetch_plan;
 mod find_coordinator;
 mod init_producer_id;
 mod leaders;
@@ -20,6 +21,7 @@ mod offset_for_leader_epoch;
 mod produce;
 
 use self::admission::Admission;
+use self::fetch_plan::Sessions;
 use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
 use crate::server::budget::{Budget, Share};
@@ -54,6 +56,8 @@ pub(crate) struct Handlers {
     controller: ControllerHandle,
     /// Memory for records on their way out.
     fetched: Budget,
+    /// What consumers have asked for before (KIP-227).
+    sessions: Sessions,
     producer_ids: ProducerIds,
     admission: Admission,
     /// Room for searches by timestamp.
@@ -63,9 +67,10 @@ pub(crate) struct Handlers {
 impl Handlers {
     pub(crate) fn new(config: ServerConfig, partitions: Partitions, controller: ControllerHandle) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
+        let sessions = Sessions::new(config.fetch_session_slots, config.request_budget_bytes / 8);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
         let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
-        Self { config, partitions, controller, fetched, producer_ids, admission, searches }
+        Self { config, partitions, controller, fetched, sessions, producer_ids, admission, searches }
     }
 
     /// Begins a request: what it appends is on its way to the partitions when this is done, so the order of calls

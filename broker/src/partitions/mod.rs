@@ -12,8 +12,10 @@ mod registry;
 mod tail;
 mod timestamps;
 mod turns;
+pub mod waiter;
 
 pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};
+pub use waiter::{Changes, Waiter};

@@ -34,11 +34,6 @@ impl Budget {
         self.total - self.bytes.available_permits().min(self.total)
     }
 
-    /// All bytes that there are.
-    pub(crate) fn total(&self) -> usize {
-        self.total
-    }
-
     /// Adds bytes to a share, waiting until they are there.
     pub(crate) async fn grow(&self, share: &mut Share, bytes: usize) {
         if share.overdraft.is_some() {

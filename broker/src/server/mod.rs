@@ -49,6 +49,9 @@ pub struct ServerConfig {
     pub advertised: Option<Endpoint>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,
+    /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`). They take an eighth of
+    /// `request_budget_bytes` at most, beside it.
+    pub fetch_session_slots: usize,
     /// How long a connection may be idle (`connections.max.idle.ms`).
     pub idle_timeout: Duration,
     /// How long a request that has begun, or an answer, may make no progress.
@@ -90,6 +93,7 @@ impl ServerConfig {
             default_min_insync_replicas: 1,
             advertised: None,
             max_connections: 20_000,
+            fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
             properties: Vec::new(),

@@ -10,7 +10,7 @@ pub use kafka_wire::describe_configs_request::DescribeConfigsResource;
 pub use kafka_wire::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 pub use kafka_wire::find_coordinator_response::Coordinator;
 pub use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};

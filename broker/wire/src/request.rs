@@ -2,8 +2,8 @@
 
 use super::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest,
+    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -29,6 +29,9 @@ pub struct Served {
     flexible_from: i16,
 }
 
+/// What a partition takes that a session is to forget, however it is named.
+const FORGOTTEN: usize = 64;
+
 macro_rules! served {
     ($($api:ident($type:ty) = $key:literal, $min:literal..=$max:literal, flexible $flexible:literal;)*) => {
         /// The kinds of requests that are served, by Kafka's names.
@@ -53,13 +56,16 @@ macro_rules! served {
 
         impl Request {
             /// Memory that the request takes once it is decoded, for the one kind that may wait for long. Lets go of
-            /// what is not looked at: sessions' partitions, as there are no sessions, and tags that are not known.
+            /// what is not looked at: tags that are not known.
             pub fn compact(&mut self) -> Option<usize> {
                 let Self::Fetch(request) = self else { return None };
-                request.forgotten_topics_data = Vec::new();
                 request.unknown_tagged_fields = Default::default();
                 request.replica_state.unknown_tagged_fields = Default::default();
                 let mut bytes = 0;
+                for topic in &mut request.forgotten_topics_data {
+                    topic.unknown_tagged_fields = Default::default();
+                    bytes += size_of::<ForgottenTopic>() + topic.partitions.len() * FORGOTTEN;
+                }
                 for topic in &mut request.topics {
                     topic.unknown_tagged_fields = Default::default();
                     for partition in &mut topic.partitions {
@@ -220,7 +226,6 @@ fn client_id(d: &mut Decoder) -> Result<Option<StrBytes>, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_wire::fetch_request::ForgottenTopic;
 
     #[test]
     fn a_fetch_that_may_wait_keeps_nothing_that_is_not_counted() {
@@ -228,12 +233,15 @@ mod tests {
         topic.partitions = vec![FetchPartition::default(); 3];
         let mut fetch = FetchRequest::default();
         fetch.topics = vec![topic.clone()];
-        fetch.forgotten_topics_data = vec![ForgottenTopic::default(); 1000];
+        let mut forgotten = ForgottenTopic::default();
+        forgotten.partitions = vec![1, 2];
+        fetch.forgotten_topics_data = vec![forgotten; 1000];
         let mut request = Request::Fetch(fetch);
         let counted = request.compact().unwrap();
-        assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>());
+        let forgotten = 1000 * (size_of::<ForgottenTopic>() + 2 * FORGOTTEN);
+        assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>() + forgotten);
         let Request::Fetch(left) = request else { panic!("another request") };
-        assert_eq!((left.topics, left.forgotten_topics_data.capacity()), (vec![topic], 0));
+        assert_eq!(left.topics, [topic]);
     }
 
     #[test]

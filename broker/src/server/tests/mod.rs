@@ -4,6 +4,7 @@ mod answers;
 mod client;
 mod cluster;
 mod every_version;
+mod fetch_sessions;
 mod hostile;
 mod list_offsets;
 mod missing;
