@@ -3,6 +3,7 @@
 mod api;
 pub mod cli;
 pub mod config;
+pub mod coordinators;
 mod damage;
 pub mod health;
 mod identity;

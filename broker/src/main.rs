@@ -2,12 +2,14 @@
 
 use chronik_broker::cli::{Cli, Command};
 use clap::Parser;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
+        Command::ConfigReference => config_reference(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -16,4 +18,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn config_reference() -> anyhow::Result<()> {
+    std::io::stdout().lock().write_all(chronik_broker::config::reference().as_bytes())?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //! Nothing here waits for a peer but readiness.
 
 use crate::config::{self, Config};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
@@ -134,12 +135,23 @@ impl Node {
         };
         let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
         let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let coordinators_config = CoordinatorsConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            controller: handle.clone(),
+            groups: config.groups.clone(),
+            topic: config.offsets_topic,
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
             partitions,
             handle,
+            coordinators,
             metrics,
             stop.clone(),
         );
@@ -270,6 +282,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         max_connections: files.connections,
         fetch_session_slots: FETCH_SESSION_SLOTS,
         idle_timeout: config.connections_max_idle,
+        data_dir: config.data_dir.clone(),
         properties: config.properties(),
         peers: peers.clone(),
         ..ServerConfig::new(config.id)

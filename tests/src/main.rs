@@ -7,7 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, hostile, memory, returning, start_orders, stopped_leader,
+    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, returning, start_orders,
+    stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ struct Common {
     /// Few repetitions, to see that it works
     #[arg(long, global = true)]
     quick: bool,
-    /// More repetitions, for figures to publish
+    /// More repetitions, for figures to publish; all that takes long
     #[arg(long, global = true, conflicts_with = "quick")]
     full: bool,
     /// Fail where something takes longer than its target, and not only where it takes far longer: for a machine that
@@ -71,6 +72,10 @@ enum Scenario {
     Hostile(hostile::Options),
     /// kcat, Python's and Java's clients and tools
     Clients,
+    /// Consumer groups of unmodified clients, and kill -9 of coordinators
+    Groups,
+    /// Apache Kafka's own integration tests
+    KafkaSuite(kafka_suite::Options),
     /// What an idle broker takes, and one that brings back a follower
     Memory,
     /// Chronik beside Apache Kafka
@@ -100,6 +105,8 @@ fn main() -> Result<ExitCode> {
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Groups => groups::run(&settings, &mut report),
+        Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
         Scenario::Leash { .. } => bail!("the leash is not a scenario"),
@@ -133,6 +140,8 @@ impl Scenario {
             Self::Returning => "returning",
             Self::Hostile(_) => "hostile",
             Self::Clients => "clients",
+            Self::Groups => "groups",
+            Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",
             Self::Leash { .. } => leash::SUBCOMMAND,

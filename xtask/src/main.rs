@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod command;
+mod mutants;
 mod tests;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Break the product's rules one at a time, in a copy of the sources, and say which fault survives the tests.
+    Mutants(mutants::Mutants),
     /// Run the end-to-end tests on kind.
     E2e {
         /// Passed on to `chronik-e2e`.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => {
             command::run(command::cargo(&["run", "--quiet", "--release", "--package", "chronik-sim", "--"]).args(args))
         }
+        Command::Mutants(mutants) => mutants.run(),
         Command::E2e { args } => {
             command::run(command::cargo(&["run", "--quiet", "--package", "chronik-e2e", "--"]).args(args))
         }

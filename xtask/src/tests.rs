@@ -16,6 +16,9 @@ pub(crate) struct Test {
     /// does nothing else.
     #[arg(long)]
     strict: bool,
+    /// The long run: as many rounds as there are for figures to publish, and all of Apache Kafka's own tests.
+    #[arg(long)]
+    full: bool,
     /// Only the suites whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -38,7 +41,9 @@ const SUITES: &[Suite] = &[
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
+    Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
+    Suite { name: "Kafka's own tests", needs: &[Need::Java], run: |test| outside(test, &["kafka-suite"]) },
     Suite {
         name: "benchmark, one quick round",
         needs: &[Need::Java],
@@ -59,6 +64,10 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
     }
     if test.strict {
         command.arg("--strict");
+    }
+    // The benchmark is a quick round in the long run too: `cargo xtask bench` is for its figures.
+    if test.full && !args.contains(&"--quick") {
+        command.arg("--full");
     }
     run(&mut command)
 }

@@ -2,21 +2,23 @@
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
-//! magic `CCK2` 4, CRC-32C of the rest 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
-//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise.
+//! batch 8, number 8, and 1 if it was cut and is not appended to any more 1; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
+//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 segments
+//! have no number, and none is cut.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
+use crate::format::{Format, PREFIX};
 use crate::partition::{Partition, Segment};
 use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CCK2";
+const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 3 };
 const LOSS: u8 = 1;
 
 /// The start of a recovery.
@@ -35,8 +37,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 /// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
 pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; PREFIX]);
     for value in [mark.nonce, mark.run, wal.lsn.0, wal.segment, wal.offset] {
         out.extend_from_slice(&value.to_le_bytes());
     }
@@ -57,6 +58,8 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
         out.extend_from_slice(&s.len.to_le_bytes());
         out.extend_from_slice(&s.index_entries.to_le_bytes());
         out.extend_from_slice(&s.last_indexed.to_le_bytes());
+        out.extend_from_slice(&s.uid.to_le_bytes());
+        out.push(u8::from(s.sealed));
     }
     for (epoch, start) in &partition.epochs {
         out.extend_from_slice(&epoch.0.to_le_bytes());
@@ -73,8 +76,7 @@ pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
 
 /// Puts the checkpoint in place, durably.
 pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result<(), LogError> {
-    let crc = crc32c::crc32c(&bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    FORMAT.seal(FORMAT.newest, &mut bytes);
     let (path, new) = (path(dir), dir.join("checkpoint.new"));
     let file = disk.create(&new).during("create", &new)?;
     file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &new)?;
@@ -83,18 +85,16 @@ pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result
     disk.sync_dir(dir).during("sync", dir)
 }
 
-/// Reads the checkpoint; `uid` numbers its segments.
+/// Reads the checkpoint; `uid` numbers segments that have no number yet.
 pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> Result<Checkpoint, LogError> {
     let path = path(dir);
     let file = disk.open(&path).during("open", &path)?;
     let len = file.len().during("measure", &path)?;
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
-    let valid = bytes.len() >= 8 && bytes[..4] == MAGIC && bytes[4..8] == crc32c::crc32c(&bytes[8..]).to_le_bytes();
-    valid
-        .then(|| decode(&bytes[8..], uid))
-        .flatten()
-        .ok_or_else(|| LogError::corrupt(&path, "its checksum does not fit its content"))
+    let damaged = || LogError::corrupt(&path, "its checksum does not fit its content");
+    let version = FORMAT.known(FORMAT.version(&bytes).ok_or_else(damaged)?, &path)?;
+    decode(version, &bytes[PREFIX..], uid).ok_or_else(damaged)
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -119,7 +119,7 @@ impl Fields<'_> {
     }
 }
 
-fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
+fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
     let mut f = Fields(bytes);
     let mark = Mark { nonce: f.u64()?, run: f.u64()? };
     let wal = Position { lsn: Lsn(f.u64()?), segment: f.u64()?, offset: f.u64()? };
@@ -133,13 +133,21 @@ fn decode(bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Checkpoint> {
         partition.end = end;
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
         for _ in 0..segments {
-            partition.segments.push(Segment {
-                uid: uid(),
+            let mut segment = Segment {
+                uid: 0,
                 base: f.offset()?,
                 len: f.u64()?,
                 index_entries: f.u32()?,
                 last_indexed: f.u64()?,
-            });
+                sealed: false,
+            };
+            if version == 2 {
+                segment.uid = uid();
+            } else {
+                segment.uid = f.u64()?;
+                segment.sealed = f.take::<1>()? != [0];
+            }
+            partition.segments.push(segment);
         }
         for _ in 0..epochs {
             partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));

@@ -31,6 +31,24 @@ pub enum LogError {
         /// What was found.
         detail: String,
     },
+    /// What was found was written by a newer version of this program.
+    #[error(
+        "{} is in version {found} of the {format}'s format, and this broker knows versions {oldest} to {newest}: it was \
+         written by a newer broker, which must go on with it. Nothing was opened or changed",
+        path.display()
+    )]
+    NewerFormat {
+        /// Where.
+        path: PathBuf,
+        /// Which format.
+        format: &'static str,
+        /// The version found.
+        found: u8,
+        /// The oldest version that is known.
+        oldest: u8,
+        /// The newest.
+        newest: u8,
+    },
     /// Another process has the directory open.
     #[error("{} is in use by another process: two brokers must not share a data directory", dir.display())]
     Locked {

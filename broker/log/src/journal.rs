@@ -9,8 +9,8 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CJB2` |
-//! | 4 | 4 | CRC-32C of the header's bytes from 8 on |
+//! | 0 | 4 | magic `CJB3`, of which the last byte is the version (see `format`) |
+//! | 4 | 4 | CRC-32C of the header's bytes 0 to 3 and from 8 on |
 //! | 8 | 8 | generation: begins with a random number, counts rewrites |
 //! | 16 | 8 | number of the block in this generation, from 0 |
 //! | 24 | 4 | payload bytes |
@@ -22,16 +22,20 @@
 //! anywhere in the file, and damage otherwise: then opening is refused. (A damaged *last* block cannot be
 //! told from a torn one.) Block 0 is synced before the file gets its name: without it the file is damaged.
 //!
+//! All blocks of a generation are of one version: what was begun in version 2, whose CRC does not cover the magic, goes
+//! on in it until it is rewritten.
+//!
 //! Who writes a record cannot make a part of it pass for a block that follows: the generation is nothing that
 //! can be guessed.
 
 use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
 use crate::error::{IoContext, LogError, lock};
+use crate::format::Format;
 use bytes::Bytes;
 use std::io::{IoSlice, Read};
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"CJB2";
+const FORMAT: Format = Format { name: "journal", family: *b"CJB", oldest: 2, newest: 3 };
 const HEADER: usize = 32;
 const ALIGN: u64 = 512;
 /// The file grows by this much at a time.
@@ -42,6 +46,7 @@ pub struct Journal<D: Disk> {
     disk: D,
     path: PathBuf,
     file: D::File,
+    version: u8,
     generation: u64,
     next: u64,
     /// Where the next block goes.
@@ -53,6 +58,7 @@ pub struct Journal<D: Disk> {
 }
 
 struct BlockHeader {
+    version: u8,
     generation: u64,
     number: u64,
     len: u32,
@@ -62,23 +68,19 @@ struct BlockHeader {
 impl BlockHeader {
     fn encode(&self) -> [u8; HEADER] {
         let mut h = [0; HEADER];
-        h[0..4].copy_from_slice(&MAGIC);
         h[8..16].copy_from_slice(&self.generation.to_le_bytes());
         h[16..24].copy_from_slice(&self.number.to_le_bytes());
         h[24..28].copy_from_slice(&self.len.to_le_bytes());
         h[28..32].copy_from_slice(&self.crc.to_le_bytes());
-        let crc = crc32c::crc32c(&h[8..]);
-        h[4..8].copy_from_slice(&crc.to_le_bytes());
+        FORMAT.seal(self.version, &mut h);
         h
     }
 
     fn decode(h: &[u8; HEADER]) -> Option<Self> {
         let u32_at = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        if h[0..4] != MAGIC || u32_at(4) != crc32c::crc32c(&h[8..]) {
-            return None;
-        }
-        Some(Self { generation: u64_at(8), number: u64_at(16), len: u32_at(24), crc: u32_at(28) })
+        let version = FORMAT.version(h)?;
+        Some(Self { version, generation: u64_at(8), number: u64_at(16), len: u32_at(24), crc: u32_at(28) })
     }
 }
 
@@ -93,12 +95,23 @@ impl<D: Disk> Journal<D> {
         if !disk.exists(&path).during("look for", &path)? {
             let generation = disk.random().during("draw a number for", &path)?;
             let New { file, end, allocated } = write_new(&disk, &path, generation, &[])?;
-            let journal = Self { disk, path, file, generation, next: 1, end, allocated, poisoned: false, _lock: lock };
+            let journal = Self {
+                disk,
+                path,
+                file,
+                version: FORMAT.newest,
+                generation,
+                next: 1,
+                end,
+                allocated,
+                poisoned: false,
+                _lock: lock,
+            };
             return Ok((journal, Vec::new()));
         }
         let file = disk.open(&path).during("open", &path)?;
         let (replayed, len) = replay(&file, &path)?;
-        let Replayed { generation, next, end, records, last: (at, block) } = replayed;
+        let Replayed { version, generation, next, end, records, last: (at, block) } = replayed;
         // A torn block's bytes must never be taken for a part of what is written over them; and what was read
         // just now may be in memory only: it counts from here on, so it has to be durable. To sync is not enough
         // for the last block: if its own sync failed, the kernel believes that there is nothing left to write.
@@ -112,7 +125,8 @@ impl<D: Disk> Journal<D> {
         file.sync_data().during("sync", &path)?;
         tracing::debug!(path = %path.display(), records = records.len(), end, len, "journal opened");
         let allocated = end + ahead.len() as u64;
-        let journal = Self { disk, path, file, generation, next, end, allocated, poisoned: false, _lock: lock };
+        let journal =
+            Self { disk, path, file, version, generation, next, end, allocated, poisoned: false, _lock: lock };
         Ok((journal, records))
     }
 
@@ -122,7 +136,7 @@ impl<D: Disk> Journal<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        let block = encode_block(self.generation, self.next, records);
+        let block = encode_block(self.version, self.generation, self.next, records);
         let end = self.end + block.len() as u64;
         let mut parts = vec![IoSlice::new(&block)];
         let ahead = if end > self.allocated { ahead(end) } else { Vec::new() };
@@ -145,6 +159,7 @@ impl<D: Disk> Journal<D> {
         let generation = self.generation.wrapping_add(1);
         let New { file, end, allocated } = write_new(&self.disk, &self.path, generation, records)?;
         self.file = file;
+        self.version = FORMAT.newest;
         self.generation = generation;
         self.next = 1;
         self.end = end;
@@ -159,7 +174,7 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-fn encode_block(generation: u64, number: u64, records: &[&[u8]]) -> Vec<u8> {
+fn encode_block(version: u8, generation: u64, number: u64, records: &[&[u8]]) -> Vec<u8> {
     let len: usize = records.iter().map(|r| 4 + r.len()).sum();
     let mut block = Vec::with_capacity((HEADER + len).next_multiple_of(ALIGN as usize));
     block.resize(HEADER, 0);
@@ -168,7 +183,7 @@ fn encode_block(generation: u64, number: u64, records: &[&[u8]]) -> Vec<u8> {
         block.extend_from_slice(record);
     }
     let crc = crc32c::crc32c(&block[HEADER..]);
-    block[..HEADER].copy_from_slice(&BlockHeader { generation, number, len: len as u32, crc }.encode());
+    block[..HEADER].copy_from_slice(&BlockHeader { version, generation, number, len: len as u32, crc }.encode());
     block.resize(block.len().next_multiple_of(ALIGN as usize), 0);
     block
 }
@@ -189,7 +204,7 @@ struct New<F> {
 fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]]) -> Result<New<D::File>, LogError> {
     let new = path.with_extension("new");
     let file = disk.create(&new).during("create", &new)?;
-    let block = encode_block(generation, 0, records);
+    let block = encode_block(FORMAT.newest, generation, 0, records);
     let end = block.len() as u64;
     let ahead = ahead(end);
     file.write_at(&[IoSlice::new(&block), IoSlice::new(&ahead)], 0).during("write", &new)?;
@@ -201,6 +216,7 @@ fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]])
 }
 
 struct Replayed {
+    version: u8,
     generation: u64,
     next: u64,
     end: u64,
@@ -212,12 +228,14 @@ struct Replayed {
 /// Reads block after block, and judges what follows the last valid one. Returns the file's length too.
 fn replay(file: &impl DiskFile, path: &Path) -> Result<(Replayed, u64), LogError> {
     let len = file.len().during("measure", path)?;
-    let mut log = Replayed { generation: 0, next: 0, end: 0, records: Vec::new(), last: (0, Vec::new()) };
+    let mut log = Replayed { version: 0, generation: 0, next: 0, end: 0, records: Vec::new(), last: (0, Vec::new()) };
     let mut last = None;
     while let Some((header, payload)) = read_block(file, log.end, len).during("read", path)? {
-        if header.number != log.next || (log.next > 0 && header.generation != log.generation) {
+        let continues = header.generation == log.generation && header.version == log.version;
+        if header.number != log.next || (log.next > 0 && !continues) {
             break;
         }
+        log.version = FORMAT.known(header.version, path)?;
         log.generation = header.generation;
         log.next += 1;
         let begin = log.end;

@@ -13,12 +13,15 @@
 mod checkpoint;
 mod disk;
 mod error;
+mod format;
+mod history;
 mod journal;
 mod log;
 mod options;
 mod partition;
 mod recovery;
 mod store;
+mod trash;
 mod wal;
 mod writer;
 

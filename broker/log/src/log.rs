@@ -11,7 +11,7 @@ use crate::{Op, RecoveredPartition};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +90,7 @@ impl<D: Disk> Log<D> {
     /// committed operations have to come by here, in order. Makes a checkpoint when one is due.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), LogError> {
         self.apply_only(ops)?;
+        self.store.trash.remove_all(&self.store.disk);
         if self.checkpoint_due() {
             self.checkpoint()?;
         }
@@ -210,6 +211,7 @@ impl<D: Disk> Log<D> {
                     }
                     Some(batch.header().end_offset())
                 }
+                Op::AdvanceStart { to, .. } => end.map(|end| end.max(*to)),
                 // Where a truncation ends is known when it is applied, and a deleted partition may begin anywhere.
                 Op::Truncate { .. } | Op::Delete { .. } => None,
             };
@@ -221,10 +223,15 @@ impl<D: Disk> Log<D> {
     /// Names in each truncation where exactly it ends, so that a recovery need not ask batches that are gone.
     fn resolve<'a>(&self, ops: &'a [Op]) -> Result<Cow<'a, [Op]>, LogError> {
         let mut ops = Cow::Borrowed(ops);
+        if !ops.iter().any(|op| matches!(op, Op::Truncate { .. })) {
+            return Ok(ops);
+        }
+        let mut seen = HashSet::new();
         for i in 0..ops.len() {
+            let first = seen.insert(ops[i].partition());
             if let Op::Truncate { partition, to } = ops[i]
+                && first
                 && !self.pending_ends.contains_key(&partition)
-                && ops[..i].iter().all(|op| op.partition() != partition)
             {
                 let to = self.store.cut_at(partition, to)?;
                 ops.to_mut()[i] = Op::Truncate { partition, to };
@@ -244,6 +251,10 @@ pub(crate) fn apply_ops<D: Disk>(store: &Store<D>, ops: &[Op], dirty: &mut Dirty
                 store.append(*partition, &waiting.remove(partition).unwrap_or_default(), dirty)?;
                 store.truncate(*partition, *to, dirty)?;
             }
+            Op::AdvanceStart { partition, to } => {
+                store.append(*partition, &waiting.remove(partition).unwrap_or_default(), dirty)?;
+                store.advance_start(*partition, *to, dirty)?;
+            }
             Op::Delete { partition } => {
                 waiting.remove(partition);
                 store.delete(*partition, dirty)?;
@@ -258,17 +269,19 @@ pub(crate) fn apply_ops<D: Disk>(store: &Store<D>, ops: &[Op], dirty: &mut Dirty
 
 impl<D: Disk> CheckpointJob<D> {
     /// Syncs what is dirty and puts the checkpoint in place. Returns the position it stands for.
-    pub(crate) fn run(self) -> Result<Position, LogError> {
+    pub(crate) fn run(mut self) -> Result<Position, LogError> {
         let store = &*self.store;
+        for (tp, base, uid) in self.dirty.cuts {
+            store.cut_file(tp, base, uid)?;
+            self.dirty.segments.insert((tp, base, uid));
+        }
         let kinds = [(self.dirty.segments, Kind::Log), (self.dirty.indexes, Kind::Index)];
         for (segments, kind) in kinds {
             for (tp, base, uid) in segments {
                 let name = if kind == Kind::Log { log_name(base) } else { index_name(base) };
                 let path = folder(&store.root, tp).join(name);
-                let live = |s: &crate::partition::Segment| s.uid == uid;
-                let segment = store.partition(tp).and_then(|p| p.read().segments.iter().copied().find(live));
                 // What was truncated or deleted since will be again, should the log be replayed from here.
-                let Some(segment) = segment else { continue };
+                let Some(segment) = store.segment(tp, uid) else { continue };
                 match store.file(tp, &segment, kind) {
                     Ok(file) => {
                         file.sync_data().during("sync", &path)?;
@@ -338,6 +351,11 @@ impl<D: Disk> LogReader<D> {
     /// reads all that the partition holds.
     pub fn check(&self, tp: TopicPartition, visit: impl FnMut(&BatchHeader)) -> Result<(), ReadError> {
         self.store.check(tp, visit)
+    }
+
+    /// Bytes of the partition's batches in its segments; `None` if it has none yet. Waits for no disk.
+    pub fn bytes(&self, tp: TopicPartition) -> Option<u64> {
+        Some(self.store.partition(tp)?.read().segments.iter().map(|s| s.len).sum())
     }
 
     /// What the partition's log says of itself, as of what is applied.

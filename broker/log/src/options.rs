@@ -59,11 +59,22 @@ pub enum Op {
         batch: RecordBatch,
     },
     /// Removes all batches that hold offsets from `to` on, so that the log ends at `to`, or before it if a
-    /// batch stood across. Below the log's start: removes all, and the log begins and ends at `to`.
+    /// batch stood across. Below the log's start: removes all, and the log begins and ends at `to`. So it does where
+    /// the batch that stands across holds the log's start too: nothing is left, and it begins and ends where that batch
+    /// began.
     Truncate {
         /// The partition.
         partition: TopicPartition,
         /// The offset after the last that may stay.
+        to: Offset,
+    },
+    /// Moves the log's start to `to`, if it lies before it: nothing before `to` is there any more, in memory at once and
+    /// on the disk as far as whole segments are before it. A log that ends before `to` loses all, and begins and ends at
+    /// `to`; so does a partition that is not there, which is created.
+    AdvanceStart {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that may stay.
         to: Offset,
     },
     /// Removes the partition and all that it holds.
@@ -77,9 +88,10 @@ impl Op {
     /// The partition that changes.
     pub fn partition(&self) -> TopicPartition {
         match self {
-            Self::Append { partition, .. } | Self::Truncate { partition, .. } | Self::Delete { partition } => {
-                *partition
-            }
+            Self::Append { partition, .. }
+            | Self::Truncate { partition, .. }
+            | Self::AdvanceStart { partition, .. }
+            | Self::Delete { partition } => *partition,
         }
     }
 
@@ -93,11 +105,12 @@ impl Op {
 pub struct RecoveredPartition {
     /// The partition.
     pub partition: TopicPartition,
-    /// The first offset.
+    /// The first offset. It may lie within the first batch, after [`Op::AdvanceStart`].
     pub start: Offset,
     /// The offset after the last.
     pub end: Offset,
-    /// Each leader epoch with the offset of its first record, ascending.
+    /// Each leader epoch with the offset of its first record that is still there, ascending. The last one stays when its
+    /// records are gone.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
     /// The first offset that is known to be unreadable, though it was durable once: such a replica must not
     /// lead. Truncating to it and replicating again repairs the partition.
@@ -106,6 +119,6 @@ pub struct RecoveredPartition {
 
 impl RecoveredPartition {
     pub(crate) fn of(tp: TopicPartition, p: &Partition) -> Self {
-        Self { partition: tp, start: p.start, end: p.end, epochs: p.epochs.clone(), damaged: p.damaged }
+        Self { partition: tp, start: p.start, end: p.end, epochs: p.visible_epochs(), damaged: p.damaged }
     }
 }

@@ -4,15 +4,17 @@
 //! beyond, or in place of it, is what was applied after the checkpoint and before the end, in any state of
 //! decay. So:
 //! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`), and it
-//!    tells how far each partition was cut back at most, and which were deleted last when. Then it is made
-//!    durable: a process that was killed, or ended after a sync that failed, may have left it in memory only.
-//! 2. Partitions that were deleted begin empty. The others are cut to the least offset that any truncation
-//!    after the checkpoint named: what lies below was not written to since the checkpoint, so batch
-//!    boundaries can be found there. What lies above is in the WAL, as far as it still counts.
-//! 3. The operations are applied in order. Appends that lie behind a partition's end, because the truncation
-//!    that made them obsolete was done in step 2, are passed over; an append below the end replaces what is
-//!    there: the WAL's order decides, never what a file happens to hold.
-//! 4. Files that nothing refers to are removed, lengths are cut, and a new checkpoint of a new run ends the
+//!    tells of each partition how far it was cut back at most, how far its start was moved, when it was deleted
+//!    last, and what it is in the end (`history`). Then it is made durable: a process that was killed, or ended
+//!    after a sync that failed, may have left it in memory only.
+//! 2. Partitions that were deleted begin empty. The others are cut to what lies between the greatest start and the
+//!    least end that any operation after the checkpoint named: that was not written to since the checkpoint, so batch
+//!    boundaries can be found there. What lies elsewhere is in the WAL, as far as it still counts.
+//! 3. The batches in the WAL that no later operation has removed are appended in order; the first of them may find its
+//!    partition empty, whatever came before it, and begins it. An append below the end replaces what is
+//!    there: the WAL's order decides, never what a file happens to hold. Then the starts are moved to where they are
+//!    in the end, which may be within a batch.
+//! 4. Files that nothing refers to are taken out of use, lengths are cut, and a new checkpoint of a new run ends the
 //!    recovery; until it is durable, doing all of this again has the same result.
 //!
 //! Batches are applied only after they are durable in the WAL. So, in a partition that was not cut back or
@@ -26,29 +28,22 @@
 
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
+use crate::history::History;
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{Dirty, Partition, folder, index_name, log_name, parse_folder, tail_batches};
+use crate::partition::{Dirty, Partition, Segment, folder, index_name, log_name, parse_folder, tail_batches};
 use crate::store::{Kind, Store};
-use crate::wal::entry::{LoggedKind, LoggedOp};
+use crate::trash;
+use crate::wal::entry::LoggedKind;
 use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
 use crate::{Options, ReadError, RecoveredPartition, checkpoint};
-use chronik_core::ids::{Lsn, Offset, TopicPartition};
+use chronik_core::ids::{Lsn, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-
-/// How a partition was cut since the checkpoint; operations are counted from 1.
-#[derive(Clone, Copy, Default)]
-struct Cuts {
-    /// The last deletion.
-    deleted: Option<u64>,
-    /// The least truncation since, and the last operation that named it.
-    least: Option<(Offset, u64)>,
-}
 
 impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or creates it, and says what it holds.
@@ -66,7 +61,8 @@ impl<D: Disk> Log<D> {
         create_dir_all(&disk, &root).during("create", &root)?;
         disk.sync_dir(dir).during("sync", dir)?;
 
-        let store = Arc::new(Store::new(disk.clone(), root, options));
+        let number = disk.random().during("draw a number for", dir)?;
+        let store = Arc::new(Store::new(disk.clone(), root, options, number));
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
@@ -126,50 +122,56 @@ fn restore<D: Disk>(
     partitions: Vec<(TopicPartition, Partition)>,
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
-    let mut cuts: BTreeMap<TopicPartition, Cuts> = BTreeMap::new();
+    let partitions: BTreeMap<_, _> = partitions.into_iter().collect();
+    let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
     let chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
-        let cuts = cuts.entry(op.partition).or_default();
-        match op.kind {
-            LoggedKind::Append(_) => {}
-            LoggedKind::Truncate(to) => match cuts.least {
-                Some((least, _)) if least < to => {}
-                _ => cuts.least = Some((to, count)),
-            },
-            LoggedKind::Delete => *cuts = Cuts { deleted: Some(count), least: None },
-        }
-        Ok(())
+        let tp = op.partition;
+        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp)));
+        history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
     })?;
+    histories.values_mut().for_each(History::finish);
     // It must not get lost after segments were changed by it.
     chain.settle(&store.disk, wal, from.segment)?;
     // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
     // new checkpoint nothing says any more that they are to go.
-    dirty.folders.extend(cuts.keys());
-    dirty.root |= cuts.values().any(|cut| cut.deleted.is_some());
+    dirty.folders.extend(histories.keys());
+    dirty.root |= histories.values().any(|history| history.deleted.is_some());
     for (tp, partition) in partitions {
-        let cut = cuts.get(&tp).copied().unwrap_or_default();
-        if cut.deleted.is_some() {
+        let history = histories.get(&tp);
+        if history.is_some_and(|h| h.deleted.is_some()) {
             continue;
         }
+        let checkpoint_end = partition.end;
         store.insert(tp, partition);
-        if let Some((to, _)) = cut.least {
-            store.truncate(tp, to, dirty)?;
+        if let Some((end, start)) = history.and_then(History::limits) {
+            // When nothing is left between them, nothing of it may be on the disk either.
+            let start = if start < end { start } else { start.max(checkpoint_end) };
+            store.advance_start(tp, start, dirty)?;
+            store.truncate(tp, end, dirty)?;
         }
         find_damage(store, tp, dirty)?;
     }
     let mut count = 0;
     replay(&store.disk, wal, from, mark, |op| {
         count += 1;
-        let cut = cuts.get(&op.partition).copied().unwrap_or_default();
-        if cut.deleted.is_some_and(|deleted| count <= deleted) {
+        let LoggedKind::Append(bytes) = op.kind else { return Ok(()) };
+        let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
+        let end = batch.header().end_offset();
+        if histories.get(&op.partition).is_some_and(|h| h.is_obsolete(count, end)) {
             return Ok(());
         }
-        redo(store, wal, op, cut.least.is_some_and(|(_, last)| count < last), dirty)
+        redo(store, wal, op.partition, &batch, dirty)
     })?;
     let mut kept = false;
+    for (tp, history) in &histories {
+        if let Some(whole) = &history.whole {
+            settle_start(store, *tp, whole, dirty)?;
+        }
+    }
     for (tp, _) in store.all() {
-        if cuts.get(&tp).is_none_or(|c| c.deleted.is_none() && c.least.is_none()) {
+        if histories.get(&tp).is_none_or(|h| h.deleted.is_none() && !h.truncated) {
             kept |= keep_tail(store, tp, dirty)?;
         }
     }
@@ -177,37 +179,56 @@ fn restore<D: Disk>(
     Ok((chain.end, kept))
 }
 
-/// Applies one operation again. `obsolete`: a truncation that was done already is still to come.
+/// Appends a batch that still counts again.
 fn redo<D: Disk>(
     store: &Store<D>,
     wal: &Path,
-    op: LoggedOp,
-    obsolete: bool,
+    tp: TopicPartition,
+    batch: &RecordBatch,
     dirty: &mut Dirty,
 ) -> Result<(), LogError> {
-    let tp = op.partition;
-    match op.kind {
-        LoggedKind::Append(bytes) => {
-            let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
-            let base = batch.header().base_offset;
-            let state = store.partition(tp).map(|p| (p.read().end, p.read().damaged));
-            match state.map(|(end, _)| end) {
-                Some(end) if base > end && obsolete => return Ok(()),
-                Some(end) if base > end && state.is_some_and(|(_, damaged)| damaged.is_some()) => {
-                    tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
-                    return Ok(());
-                }
-                Some(end) if base > end => {
-                    return Err(LogError::corrupt(wal, format!("{tp} ends at {end}, and offset {base} follows")));
-                }
-                Some(end) if base < end => store.truncate(tp, base, dirty)?,
-                _ => {}
-            }
-            store.append(tp, &[&batch], dirty)
+    let base = batch.header().base_offset;
+    if let Some(shared) = store.partition(tp) {
+        let (end, damaged, empty) = {
+            let state = shared.read();
+            (state.end, state.damaged.is_some(), state.segments.is_empty())
+        };
+        if empty && !damaged {
+            let mut state = shared.write();
+            (state.start, state.end) = (base, base);
+            state.epochs.retain(|(_, start)| *start < base);
+        } else if base > end && damaged {
+            tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
+            return Ok(());
+        } else if base > end {
+            return Err(LogError::corrupt(wal, format!("{tp} ends at {end}, and offset {base} follows")));
+        } else if base < end {
+            store.truncate(tp, base, dirty)?;
         }
-        LoggedKind::Truncate(to) => store.truncate(tp, to, dirty),
-        LoggedKind::Delete => Ok(()),
     }
+    store.append(tp, &[batch], dirty)
+}
+
+/// Brings a partition's start, and an empty one as a whole, to what it is after all operations.
+fn settle_start<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    whole: &Partition,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
+    let damaged = store.partition(tp).is_some_and(|p| p.read().damaged.is_some());
+    store.advance_start(tp, whole.start, dirty)?;
+    let Some(shared) = store.partition(tp) else { return Ok(()) };
+    let mut state = shared.write();
+    if damaged {
+        // What is behind the start may be lost too.
+        state.damaged = state.damaged.or(Some(state.end));
+    }
+    if state.segments.is_empty() && state.damaged.is_none() {
+        (state.start, state.end) = (whole.start, whole.end);
+        state.epochs.clone_from(&whole.epochs);
+    }
+    Ok(())
 }
 
 /// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole.
@@ -232,11 +253,12 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty)
                 partition = %tp, path = %path.display(), bytes = len, synced = segment.len,
                 "a segment lost synced data"
             );
-            let from = match store.check_from(tp, segment.base, |_| {}) {
+            let begin = segment.base.max(shared.read().start);
+            let from = match store.check_from(tp, begin, |_| {}) {
                 Err(ReadError::Damaged { offset, .. }) => offset,
                 Err(ReadError::Io { source, .. }) => return Err(LogError::Io { action: "read", path, source }),
                 // It is too short for all of it to be there.
-                Ok(()) | Err(_) => segment.base,
+                Ok(()) | Err(_) => begin,
             };
             let mut partition = shared.write();
             partition.damaged = Some(partition.damaged.map_or(from, |known| known.min(from)));
@@ -277,15 +299,17 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
     }
 }
 
-/// Removes and cuts what no partition refers to.
+/// Takes out of use, or cuts, what no partition refers to.
 fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
     let known = store.all();
     for entry in store.disk.list(&store.root).during("list", &store.root)? {
-        if let Some(tp) = parse_folder(&entry.name)
+        if trash::is_trash(&entry.name) {
+            store.trash.push(store.root.join(&entry.name));
+        } else if let Some(tp) = parse_folder(&entry.name)
             && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
         {
             tracing::info!(partition = %tp, "removing what is left of a deleted partition");
-            store.remove_folder(tp)?;
+            store.set_out(&store.root, &entry.name, store.next_uid())?;
             dirty.root = true;
         }
     }
@@ -293,9 +317,11 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         let segments = shared.read().segments.clone();
         let dir = folder(&store.root, tp);
         for entry in store.disk.list(&dir).during("list", &dir)? {
-            let used = |s: &crate::partition::Segment| [log_name(s.base), index_name(s.base)].contains(&entry.name);
-            if !segments.iter().any(used) {
-                crate::partition::remove_if_there(&store.disk, &dir.join(&entry.name))?;
+            let used = |s: &Segment| [log_name(s.base), index_name(s.base)].contains(&entry.name);
+            if trash::is_trash(&entry.name) {
+                store.trash.push(dir.join(&entry.name));
+            } else if !segments.iter().any(used) {
+                store.set_out(&dir, &entry.name, store.next_uid())?;
                 dirty.folders.insert(tp);
             }
         }

@@ -4,7 +4,8 @@ use crate::Options;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment, folder, index_name, log_name};
-use chronik_core::ids::TopicPartition;
+use crate::trash::Trash;
+use chronik_core::ids::{Offset, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -29,21 +30,24 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) root: PathBuf,
     pub(crate) options: Options,
     pub(crate) files: Files<D>,
+    pub(crate) trash: Trash,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
 }
 
 impl<D: Disk> Store<D> {
-    pub(crate) fn new(disk: D, root: PathBuf, options: Options) -> Self {
+    /// `number` is a random one, from which segments are numbered.
+    pub(crate) fn new(disk: D, root: PathBuf, options: Options, number: u64) -> Self {
         let files = Files { open: Mutex::default(), limit: options.max_open_files.max(4) };
         Self {
             disk,
             root,
             options,
             files,
+            trash: Trash::default(),
             partitions: RwLock::default(),
-            uids: AtomicU64::new(0),
+            uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
         }
     }
@@ -57,6 +61,7 @@ impl<D: Disk> Store<D> {
         self.recovering.store(false, Ordering::Relaxed);
     }
 
+    /// A number that no segment has had, in this process or an earlier one.
     pub(crate) fn next_uid(&self) -> u64 {
         self.uids.fetch_add(1, Ordering::Relaxed)
     }
@@ -79,6 +84,21 @@ impl<D: Disk> Store<D> {
     pub(crate) fn all(&self) -> Vec<(TopicPartition, Arc<Shared>)> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.iter().map(|(tp, shared)| (*tp, Arc::clone(shared))).collect()
+    }
+
+    /// The segment of that number, if it is still one of the partition's.
+    pub(crate) fn segment(&self, tp: TopicPartition, uid: u64) -> Option<Segment> {
+        self.partition(tp)?.read().segments.iter().copied().find(|s| s.uid == uid)
+    }
+
+    /// Cuts the file of a segment that is not appended to any more to the segment's length.
+    pub(crate) fn cut_file(&self, tp: TopicPartition, base: Offset, uid: u64) -> Result<(), LogError> {
+        let Some(segment) = self.segment(tp, uid).filter(|s| s.sealed) else { return Ok(()) };
+        let path = folder(&self.root, tp).join(log_name(base));
+        match self.file(tp, &segment, Kind::Log).and_then(|file| file.set_len(segment.len)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.during("cut", &path),
+        }
     }
 
     /// A segment's file, opened if it is not.

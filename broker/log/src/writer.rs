@@ -3,14 +3,15 @@
 //! It takes all that queued while the last sync ran, commits it as one round, answers, and applies. There is
 //! no timer: an idle disk takes a single operation at once, a busy one many together. Checkpoints are
 //! carried out by a second thread, so that rounds go on meanwhile; only when one takes so long that a start would
-//! have too much to replay do they wait for it.
+//! have too much to replay do they wait for it. A third one removes the files that are out of use.
 
 use crate::Op;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::log::Log;
 use crate::wal::Position;
-use std::collections::VecDeque;
+use chronik_core::ids::TopicPartition;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,10 @@ use std::time::{Duration, Instant};
 
 /// Bytes that one round takes at most, but for an operation that is larger by itself.
 const MAX_ROUND_BYTES: usize = 8 * 1024 * 1024;
+
+/// Truncations, moves of the start and deletions that one round takes at most: each renames files, and appends in the
+/// next round wait for that.
+const MAX_ROUND_CHANGES: usize = 64;
 
 type Done = Box<dyn FnOnce() + Send>;
 
@@ -69,6 +74,11 @@ impl Writer {
         let thread = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
+                let store = Arc::clone(&log.store);
+                let removing = {
+                    let store = Arc::clone(&store);
+                    thread::spawn(move || store.trash.remove_slowly(&store.disk))
+                };
                 let mut rounds = Rounds { log, queue: &queue, checkpointing: None };
                 if let Err(e) = rounds.run(&observe) {
                     tracing::error!(error = %e, "the log cannot go on");
@@ -81,13 +91,16 @@ impl Writer {
                     on_fatal(e);
                 }
                 rounds.join_checkpoint();
+                store.trash.close();
+                // It does not panic: a release build would end if it did. The directory stays locked until it ends.
+                let _ = removing.join();
             })
         };
         (Self { queue }, thread)
     }
 
-    /// Queues an operation. `done` is called on the writer thread when it is durable; for a truncation or
-    /// deletion, when it is applied too. Operations take effect in the order of submission. After a fatal
+    /// Queues an operation. `done` is called on the writer thread when it is durable; for all but an append, when it
+    /// is applied too. Operations on a partition take effect in the order of submission. After a fatal
     /// error, or after [`Self::close`], nothing is done and `done` is dropped without a call.
     pub fn submit(&self, op: Op, done: Done) {
         let mut state = self.queue.lock();
@@ -140,6 +153,62 @@ struct Rounds<'a, D: Disk> {
     checkpointing: Option<JoinHandle<()>>,
 }
 
+/// What is committed together.
+#[derive(Default)]
+struct Round {
+    ops: Vec<Op>,
+    dones: Vec<Done>,
+    bytes: usize,
+    /// Operations that are no appends.
+    changes: usize,
+    /// The partitions in it, and whether by more than appends.
+    partitions: HashMap<TopicPartition, bool>,
+}
+
+impl Round {
+    /// Takes what makes up the next round off the queue, in order. In a round a partition has either appends, or one
+    /// operation of another kind: where a truncation ends is known when all before it is applied, and what comes next
+    /// counts on it. What does not fit stays in the queue, and what comes behind it for other partitions goes before
+    /// it: thousands of deletions hold back no append but those to their own partitions.
+    fn take(queue: &mut VecDeque<(Op, Done)>) -> Self {
+        let (mut round, mut left) = (Self::default(), VecDeque::new());
+        let mut waiting = HashSet::new();
+        while let Some((op, done)) = queue.pop_front() {
+            let tp = op.partition();
+            if waiting.contains(&tp) || !round.may_take(&op) {
+                waiting.insert(tp);
+                left.push_back((op, done));
+            } else if round.ops.is_empty() || round.bytes + op.bytes() <= MAX_ROUND_BYTES {
+                round.push(op, done);
+            } else {
+                queue.push_front((op, done));
+                break;
+            }
+        }
+        while let Some(entry) = left.pop_back() {
+            queue.push_front(entry);
+        }
+        round
+    }
+
+    fn may_take(&self, op: &Op) -> bool {
+        let taken = self.partitions.get(&op.partition());
+        match op {
+            Op::Append { .. } => taken.is_none_or(|changed| !changed),
+            _ => taken.is_none() && self.changes < MAX_ROUND_CHANGES,
+        }
+    }
+
+    fn push(&mut self, op: Op, done: Done) {
+        let changes = !matches!(op, Op::Append { .. });
+        self.bytes += op.bytes();
+        self.changes += usize::from(changes);
+        self.partitions.insert(op.partition(), changes);
+        self.ops.push(op);
+        self.dones.push(done);
+    }
+}
+
 /// What the thread does next.
 enum Next {
     Commit(Vec<Op>, Vec<Done>),
@@ -177,35 +246,25 @@ impl<D: Disk> Rounds<'_, D> {
             }
             state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut ops, mut dones, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while let Some((op, _)) = state.ops.front() {
-            // A truncation has its round to itself: where it ends is known when all before it is applied, and
-            // what comes next can count on it.
-            let alone = !matches!(op, Op::Append { .. });
-            bytes += op.bytes();
-            if !ops.is_empty() && (alone || bytes > MAX_ROUND_BYTES) {
-                break;
-            }
-            let Some((op, done)) = state.ops.pop_front() else { break };
-            ops.push(op);
-            dones.push(done);
-            if alone {
-                break;
-            }
-        }
+        let Round { ops, dones, .. } = Round::take(&mut state.ops);
         Next::Commit(ops, dones)
     }
 
-    fn round(&mut self, ops: &[Op], mut dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
+    fn round(&mut self, ops: &[Op], dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
         let begin = Instant::now();
         self.log.commit(ops)?;
         observe(CommitStats { ops: ops.len(), bytes: ops.iter().map(Op::bytes).sum(), took: begin.elapsed() });
-        let last = if matches!(ops.last(), Some(Op::Append { .. })) { None } else { dones.pop() };
-        for done in dones {
-            done();
+        // An append is done when it is durable, everything else when it is applied.
+        let mut applied = Vec::new();
+        for (op, done) in ops.iter().zip(dones) {
+            if matches!(op, Op::Append { .. }) {
+                done();
+            } else {
+                applied.push(done);
+            }
         }
         self.log.apply_only(ops)?;
-        if let Some(done) = last {
+        for done in applied {
             done();
         }
         if self.checkpointing.is_none() && self.log.checkpoint_due() {

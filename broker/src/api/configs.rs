@@ -1,11 +1,15 @@
-//! Configs as clients see them: a topic's own values over the broker's over the defaults.
+//! Configs as clients see them: each value that there is, where it is from, and which of them counts.
+//!
+//! A topic's own value goes before the broker's dynamic one, that before the dynamic one of all brokers, that before
+//! the broker's file, and that before the default. The first three are [`Topic::config`], which is what is in force.
 
-use crate::server::ServerConfig;
-use chronik_core::cluster::Topic;
-use chronik_core::cluster::config::{ConfigKind, TOPIC_CONFIGS};
+use crate::config::{BROKER_PROPERTIES, BrokerProperty, broker_property};
+use crate::server::{Property, ServerConfig};
+use chronik_core::cluster::config::{ConfigKind, MIN_INSYNC_REPLICAS, TOPIC_CONFIGS, TopicConfig};
+use chronik_core::cluster::{Image, Topic};
 
 /// Kafka's config types, by their numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Boolean = 1,
     String = 2,
@@ -19,20 +23,34 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Topic = 1,
-    Broker = 4,
+    /// Given to this broker while it ran.
+    DynamicBroker = 2,
+    /// Given to all brokers while they ran.
+    DynamicDefaultBroker = 3,
+    /// In the broker's file.
+    StaticBroker = 4,
     Default = 5,
+}
+
+/// One value that a config has somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Synonym {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) source: Source,
 }
 
 /// One config with its value.
 #[derive(Clone, Debug)]
 pub(super) struct Value {
-    pub(super) name: String,
+    pub(super) name: &'static str,
     pub(super) text: String,
     pub(super) source: Source,
     pub(super) kind: Kind,
     pub(super) doc: &'static str,
+    pub(super) read_only: bool,
     /// All values that there are, the one that counts first.
-    pub(super) synonyms: Vec<(String, String, Source)>,
+    pub(super) synonyms: Vec<Synonym>,
 }
 
 impl From<ConfigKind> for Kind {
@@ -49,45 +67,184 @@ impl From<ConfigKind> for Kind {
 }
 
 /// The configs of a topic.
-pub(super) fn of_topic(topic: &Topic, config: &ServerConfig) -> Vec<Value> {
-    TOPIC_CONFIGS
-        .iter()
-        .map(|known| {
-            let own = topic.configs.get(known.name).map(|v| (known.name.to_owned(), v.to_string(), Source::Topic));
-            let property = known.broker_property.and_then(|name| config.properties.iter().find(|p| p.name == name));
-            let of_broker = property
-                .map(|p| (p.name.clone(), p.value.clone(), if p.given { Source::Broker } else { Source::Default }));
-            let default = of_broker.unwrap_or_else(|| {
-                (known.broker_property.unwrap_or(known.name).to_owned(), known.default.to_owned(), Source::Default)
-            });
-            let synonyms: Vec<_> = own.into_iter().chain([default]).collect();
-            let (_, value, source) = synonyms[0].clone();
-            Value {
-                name: known.name.to_owned(),
-                text: value,
-                source,
-                kind: known.kind.into(),
-                doc: known.doc,
-                synonyms,
-            }
-        })
-        .collect()
+pub(super) fn of_topic(topic: &Topic, image: &Image, config: &ServerConfig) -> Vec<Value> {
+    TOPIC_CONFIGS.iter().map(|known| topic_value(topic, known, image, config)).collect()
+}
+
+fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config: &ServerConfig) -> Value {
+    let own = topic.configs.get(known.name);
+    let own = own.map(|value| Synonym { name: known.name, value: value.to_string(), source: Source::Topic });
+    let inherited = match known.broker_property {
+        Some(name) => property_synonyms(name, image, config),
+        None => Vec::new(),
+    };
+    let mut synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
+    if synonyms.iter().all(|s| s.source == Source::Topic) {
+        let name = known.broker_property.unwrap_or(known.name);
+        synonyms.push(Synonym { name, value: known.default.to_owned(), source: Source::Default });
+    }
+    if known.name == MIN_INSYNC_REPLICAS {
+        // What no dynamic value sets was settled by the broker that was asked for the topic.
+        for synonym in synonyms.iter_mut().filter(|s| is_static(s.source)) {
+            synonym.value = topic.default_min_insync_replicas.to_string();
+        }
+    }
+    let Synonym { value, source, .. } = synonyms[0].clone();
+    Value {
+        name: known.name,
+        text: value,
+        source,
+        kind: known.kind.into(),
+        doc: known.doc,
+        read_only: known.is_fixed(),
+        synonyms,
+    }
+}
+
+fn is_static(source: Source) -> bool {
+    matches!(source, Source::StaticBroker | Source::Default)
 }
 
 /// The configs of this broker.
-pub(super) fn of_broker(config: &ServerConfig) -> Vec<Value> {
-    config
-        .properties
-        .iter()
-        .map(|p| {
-            let source = if p.given { Source::Broker } else { Source::Default };
-            let kind = match p.value.as_str() {
-                "true" | "false" => Kind::Boolean,
-                v if v.parse::<i64>().is_ok() => Kind::Long,
-                _ => Kind::String,
-            };
-            let synonyms = vec![(p.name.clone(), p.value.clone(), source)];
-            Value { name: p.name.clone(), text: p.value.clone(), source, kind, doc: "", synonyms }
-        })
-        .collect()
+pub(super) fn of_broker(image: &Image, config: &ServerConfig) -> Vec<Value> {
+    let known = |p: &Property| broker_property(&p.name);
+    let all = config.properties.iter().filter_map(known);
+    all.filter_map(|known| property_value(known, property_synonyms(known.name, image, config))).collect()
+}
+
+/// What all brokers were given while they ran.
+pub(super) fn of_all_brokers(image: &Image) -> Vec<Value> {
+    let given = |known: &'static BrokerProperty| {
+        let value = image.cluster_configs.get(known.name)?.to_string();
+        let synonym = Synonym { name: known.name, value, source: Source::DynamicDefaultBroker };
+        property_value(known, vec![synonym])
+    };
+    BROKER_PROPERTIES.iter().filter_map(given).collect()
+}
+
+fn property_value(known: &'static BrokerProperty, synonyms: Vec<Synonym>) -> Option<Value> {
+    let Synonym { value, source, .. } = synonyms.first()?.clone();
+    Some(Value {
+        name: known.name,
+        text: value,
+        source,
+        kind: known.kind.into(),
+        doc: known.meaning(),
+        read_only: !known.update.is_dynamic(),
+        synonyms,
+    })
+}
+
+/// All values that a broker property has, the one that counts first.
+fn property_synonyms(name: &str, image: &Image, config: &ServerConfig) -> Vec<Synonym> {
+    let Some(known) = broker_property(name) else { return Vec::new() };
+    let synonym = |value: &str, source| Synonym { name: known.name, value: value.to_owned(), source };
+    let of_this = image.broker_configs.get(&config.me).and_then(|own| own.get(known.name));
+    let of_all = image.cluster_configs.get(known.name);
+    let mut all: Vec<_> = of_this.into_iter().map(|value| synonym(value, Source::DynamicBroker)).collect();
+    all.extend(of_all.into_iter().map(|value| synonym(value, Source::DynamicDefaultBroker)));
+    match config.properties.iter().find(|p| p.name == known.name) {
+        Some(file) if file.given => {
+            all.push(synonym(&file.value, Source::StaticBroker));
+            all.extend(known.default.map(|default| synonym(default, Source::Default)));
+        }
+        Some(file) => all.push(synonym(&file.value, Source::Default)),
+        None => all.extend(known.default.map(|default| synonym(default, Source::Default))),
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::cluster::config::{Configs, MAX_MESSAGE_BYTES};
+    use chronik_core::ids::{BrokerId, TopicId};
+    use std::sync::Arc;
+
+    const ME: BrokerId = BrokerId(0);
+
+    fn configs(name: &str, value: Option<&str>) -> Configs {
+        value.into_iter().map(|value| (Arc::from(name), Arc::from(value))).collect()
+    }
+
+    fn topic(own: Option<&str>) -> Topic {
+        Topic {
+            id: TopicId(uuid::Uuid::from_u128(1)),
+            name: "t".into(),
+            partitions: imbl::Vector::new(),
+            configs: configs(MAX_MESSAGE_BYTES, own),
+            min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: chronik_core::ids::ProducerId(0),
+        }
+    }
+
+    fn server(file: Option<&str>) -> ServerConfig {
+        let mut config = ServerConfig::new(ME);
+        let value = file.unwrap_or("1048588").to_owned();
+        config.properties = vec![Property { name: "message.max.bytes".into(), value, given: file.is_some() }];
+        config
+    }
+
+    fn image(broker: Option<&str>, cluster: Option<&str>) -> Image {
+        let configs = |value| configs("message.max.bytes", value);
+        let mut image = Image { cluster_configs: configs(cluster), ..Image::default() };
+        image.broker_configs.insert(BrokerId(7), configs(Some("7777")));
+        if broker.is_some() {
+            image.broker_configs.insert(ME, configs(broker));
+        }
+        image
+    }
+
+    #[test]
+    fn what_is_shown_first_is_what_is_in_force() {
+        use Source::{Default, DynamicBroker, DynamicDefaultBroker, StaticBroker, Topic};
+        let all = [(Topic, "1"), (DynamicBroker, "2"), (DynamicDefaultBroker, "3"), (StaticBroker, "4")];
+        // Every set of places that say something.
+        for bits in 0..16usize {
+            let given = |i: usize| (bits >> i & 1 == 1).then_some(all[i].1);
+            let (topic, config, image) = (topic(given(0)), server(given(3)), image(given(1), given(2)));
+            let mut expected: Vec<_> = (0..4).filter(|i| given(*i).is_some()).map(|i| all[i]).collect();
+            expected.push((Default, "1048588"));
+            let values = of_topic(&topic, &image, &config);
+            let shown = values.iter().find(|v| v.name == MAX_MESSAGE_BYTES).expect("known");
+            let synonyms: Vec<_> = shown.synonyms.iter().map(|s| (s.source, s.value.as_str())).collect();
+            assert_eq!(synonyms, expected);
+            assert_eq!((shown.source, shown.text.as_str()), expected[0]);
+            let dynamic = topic.config(MAX_MESSAGE_BYTES, &image, ME);
+            assert_eq!(dynamic, expected.iter().find(|(s, _)| !is_static(*s)).map(|(_, value)| *value), "{bits:b}");
+            let of_broker = of_broker(&image, &config);
+            let expected = expected.iter().find(|(s, _)| *s != Topic).copied();
+            assert_eq!(Some((of_broker[0].source, of_broker[0].text.as_str())), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_can_have_another_value_can_be_changed() {
+        let values = of_topic(&topic(None), &image(None, None), &server(None));
+        let read_only = |name: &str| values.iter().find(|v| v.name == name).map(|v| v.read_only);
+        assert_eq!((read_only("max.message.bytes"), read_only("compression.type")), (Some(false), Some(true)));
+    }
+
+    #[test]
+    fn what_all_brokers_were_given_is_shown_without_what_none_was() {
+        let values = of_all_brokers(&image(None, Some("3")));
+        assert_eq!(values.len(), 1);
+        assert_eq!((values[0].name, values[0].source), ("message.max.bytes", Source::DynamicDefaultBroker));
+        assert!(of_all_brokers(&image(Some("2"), None)).is_empty());
+    }
+
+    #[test]
+    fn the_minimum_in_sync_is_that_which_the_topic_goes_by() {
+        let mut topic = topic(None);
+        topic.default_min_insync_replicas = 2;
+        let mut image = image(None, None);
+        let shown = |topic: &Topic, image: &Image| {
+            let values = of_topic(topic, image, &server(None));
+            values.into_iter().find(|v| v.name == MIN_INSYNC_REPLICAS).map(|v| (v.text, v.source))
+        };
+        assert_eq!(shown(&topic, &image), Some(("2".to_owned(), Source::Default)));
+        image.cluster_configs.insert(MIN_INSYNC_REPLICAS.into(), "3".into());
+        assert_eq!(shown(&topic, &image), Some(("3".to_owned(), Source::DynamicDefaultBroker)));
+    }
 }

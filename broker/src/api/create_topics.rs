@@ -2,6 +2,7 @@
 
 use super::errors::Code as _;
 use super::{Handlers, configs, millis};
+use crate::coordinators::is_internal;
 use chronik_core::ids::BrokerId;
 use chronik_quorum::CreateTopic;
 use chronik_wire::messages::{
@@ -16,6 +17,12 @@ use std::time::Duration;
 /// Topics of one request that are created at the same time.
 const TOGETHER: usize = 16;
 
+/// Partitions that one request may make at most, in Kafka too: a slip in one number must not fill the cluster.
+pub(super) const MAX_PARTITIONS_PER_REQUEST: i64 = 10_000;
+
+/// The metadata log, which Kafka shows as a topic and lets nobody create.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// How a request's topics are to be created.
 #[derive(Clone, Copy)]
 struct How {
@@ -27,6 +34,11 @@ struct How {
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let how =
         How { version: header.version, timeout: millis(request.timeout_ms), validate_only: request.validate_only };
+    if partitions(&request.topics, handlers.config.default_partitions) > MAX_PARTITIONS_PER_REQUEST {
+        let text = format!("more than {MAX_PARTITIONS_PER_REQUEST} partitions in one request");
+        let refused = |topic: CreatableTopic| failed(topic.name, ErrorCode::POLICY_VIOLATION, &text);
+        return message!(CreateTopicsResponse { topics: request.topics.into_iter().map(refused).collect() });
+    }
     let mut times = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_insert(0) += 1;
@@ -37,6 +49,10 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateT
             if times.get(&topic.name).is_some_and(|n| *n > 1) {
                 return failed(topic.name, ErrorCode::INVALID_REQUEST, "the topic is in the request more than once");
             }
+            if is_internal(&topic.name) {
+                let text = "an internal topic is created by the cluster, when it is first needed";
+                return failed(topic.name, ErrorCode::INVALID_TOPIC_EXCEPTION, text);
+            }
             create(handlers, topic, how).await
         })
         .buffered(TOGETHER)
@@ -45,8 +61,21 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateT
     message!(CreateTopicsResponse { topics: topics })
 }
 
+/// How many partitions a request is about.
+fn partitions(topics: &[CreatableTopic], default: i32) -> i64 {
+    let of_one = |topic: &CreatableTopic| match (topic.assignments.len(), topic.num_partitions) {
+        (0, -1) => i64::from(default),
+        (0, number) => i64::from(number.max(0)),
+        (assigned, _) => assigned as i64,
+    };
+    topics.iter().map(of_one).sum()
+}
+
 async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> CreatableTopicResult {
     let name = topic.name.clone();
+    if *name == *METADATA_TOPIC {
+        return failed(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED, "the metadata log cannot be created as a topic");
+    }
     let wanted = match wanted(topic, how) {
         Ok(wanted) => wanted,
         Err((error, text)) => return failed(name, error, text),
@@ -66,12 +95,13 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
         result.num_partitions = topic.partitions.len() as i32;
         result.replication_factor = topic.partitions.front().map_or(0, |p| p.replicas.len()) as i16;
         result.configs = Some(
-            configs::of_topic(topic, &handlers.config)
+            configs::of_topic(topic, &image, &handlers.config)
                 .into_iter()
                 .map(|value| {
                     message!(CreatableTopicConfigs {
                         name: StrBytes::from(value.name),
                         value: Some(StrBytes::from(value.text)),
+                        read_only: value.read_only,
                         config_source: value.source as i8,
                     })
                 })

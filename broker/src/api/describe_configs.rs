@@ -1,29 +1,32 @@
-//! DescribeConfigs: the configs of topics and of this broker.
+//! DescribeConfigs: the configs of topics, of this broker, and those of all brokers (KIP-133, KIP-226, KIP-569).
 
 use super::Handlers;
 use super::configs::{self, Value};
+use super::resources::{BROKER, Refused, TOPIC, this_broker, topic_named};
+use chronik_core::cluster::Image;
 use chronik_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym, StrBytes, message,
 };
 use chronik_wire::{ErrorCode, Header};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+/// Configs of one answer at most: a few bytes of a request make kilobytes of an answer.
+const MOST: usize = 500_000;
 
 pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let (synonyms, docs) = (request.include_synonyms, request.include_documentation && header.version >= 3);
+    let image = handlers.controller.image();
+    let mut left = MOST;
     let results = request
         .resources
         .into_iter()
-        .map(|resource| match find(handlers, &resource) {
+        .map(|resource| match find(handlers, &image, &resource, left) {
             Ok(values) => {
                 let keys = resource.configuration_keys;
-                let configs = values
-                    .into_iter()
-                    .filter(|v| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *v.name)))
-                    .map(|value| describe(value, synonyms, docs))
-                    .collect();
+                let asked = |v: &Value| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *v.name));
+                let configs: Vec<_> =
+                    values.into_iter().filter(asked).map(|value| describe(value, synonyms, docs)).collect();
+                left = left.saturating_sub(configs.len());
                 message!(DescribeConfigsResult {
                     resource_type: resource.resource_type,
                     resource_name: resource.resource_name,
@@ -41,19 +44,22 @@ pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfi
     message!(DescribeConfigsResponse { results: results })
 }
 
-fn find(handlers: &Handlers, resource: &DescribeConfigsResource) -> Result<Vec<Value>, (ErrorCode, String)> {
+fn find(
+    handlers: &Handlers,
+    image: &Image,
+    resource: &DescribeConfigsResource,
+    room: usize,
+) -> Result<Vec<Value>, Refused> {
+    if room == 0 {
+        return Err((ErrorCode::INVALID_REQUEST, "too many resources for one answer: ask for fewer".into()));
+    }
     let name = &*resource.resource_name;
     match resource.resource_type {
-        TOPIC => match handlers.controller.image().topic_by_name(name) {
-            Some(topic) => Ok(configs::of_topic(topic, &handlers.config)),
-            None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic '{name}'"))),
-        },
-        BROKER if name.parse() == Ok(handlers.config.me.0) => Ok(configs::of_broker(&handlers.config)),
-        // The default of all brokers: nothing can be set there.
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        TOPIC => Ok(configs::of_topic(topic_named(image, name)?, image, &handlers.config)),
+        BROKER if name.is_empty() => Ok(configs::of_all_brokers(image)),
         BROKER => {
-            let me = handlers.config.me;
-            Err((ErrorCode::INVALID_REQUEST, format!("this is broker {me}; ask broker '{name}' for its configs")))
+            this_broker(handlers.config.me, name)?;
+            Ok(configs::of_broker(image, &handlers.config))
         }
         other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configs here"))),
     }
@@ -64,18 +70,17 @@ fn describe(value: Value, synonyms: bool, docs: bool) -> DescribeConfigsResource
     message!(DescribeConfigsResourceResult {
         name: StrBytes::from(value.name),
         value: Some(StrBytes::from(value.text)),
-        // Nothing can be changed while a broker runs or a topic is there.
-        read_only: true,
+        read_only: value.read_only,
         config_source: value.source as i8,
         config_type: value.kind as i8,
         documentation: (docs && !value.doc.is_empty()).then(|| StrBytes::from(value.doc)),
         synonyms: synonyms
             .into_iter()
-            .map(|(name, value, source)| {
+            .map(|synonym| {
                 message!(DescribeConfigsSynonym {
-                    name: StrBytes::from(name),
-                    value: Some(StrBytes::from(value)),
-                    source: source as i8,
+                    name: StrBytes::from(synonym.name),
+                    value: Some(StrBytes::from(synonym.value)),
+                    source: synonym.source as i8,
                 })
             })
             .collect(),

@@ -1,6 +1,7 @@
 //! The one place that says which of Kafka's error codes our errors are.
 
 use crate::partitions::{FetchError, ReadError};
+use chronik_core::groups::GroupError;
 use chronik_core::record::{BatchError, HeaderError, RecordsError, WalkError};
 use chronik_core::replication::ProduceError;
 use chronik_quorum::TopicError;
@@ -65,13 +66,14 @@ impl Code for BatchError {
 impl Code for RecordsError {
     fn code(&self) -> ErrorCode {
         match self {
-            RecordsError::Unreadable(WalkError::Malformed { .. }) => ErrorCode::INVALID_RECORD,
             // Upon this a producer sends what it has in smaller batches.
             RecordsError::Unreadable(WalkError::TooLong { .. }) => ErrorCode::MESSAGE_TOO_LARGE,
             RecordsError::Rejected { .. } if self.rejected().any(|r| r.reason.is_timestamp()) => {
                 ErrorCode::INVALID_TIMESTAMP
             }
-            RecordsError::Rejected { .. } => ErrorCode::INVALID_RECORD,
+            RecordsError::Unreadable(WalkError::Malformed { .. }) | RecordsError::Rejected { .. } => {
+                ErrorCode::INVALID_RECORD
+            }
         }
     }
 }
@@ -89,6 +91,38 @@ impl Code for TopicError {
             TopicError::PolicyViolation(_) => ErrorCode::POLICY_VIOLATION,
             TopicError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
             TopicError::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
+        }
+    }
+}
+
+impl Code for GroupError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            GroupError::CoordinatorLoadInProgress => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            GroupError::CoordinatorNotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            GroupError::NotCoordinator => ErrorCode::NOT_COORDINATOR,
+            GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
+            GroupError::InconsistentGroupProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            GroupError::InvalidGroupId => ErrorCode::INVALID_GROUP_ID,
+            GroupError::UnknownMemberId => ErrorCode::UNKNOWN_MEMBER_ID,
+            GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
+            GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
+            GroupError::OffsetMetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+            GroupError::MemberIdRequired => ErrorCode::MEMBER_ID_REQUIRED,
+            GroupError::GroupMaxSizeReached => ErrorCode::GROUP_MAX_SIZE_REACHED,
+            GroupError::FencedInstanceId => ErrorCode::FENCED_INSTANCE_ID,
+            GroupError::NonEmptyGroup => ErrorCode::NON_EMPTY_GROUP,
+            GroupError::GroupIdNotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::GroupSubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+            GroupError::UnstableOffsetCommit => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+            GroupError::InvalidRequest => ErrorCode::INVALID_REQUEST,
+            GroupError::UnknownTopicOrPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
+            GroupError::UnreleasedInstanceId => ErrorCode::UNRELEASED_INSTANCE_ID,
+            GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
+            GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
+            GroupError::InvalidRegularExpression => ErrorCode::INVALID_REGULAR_EXPRESSION,
+            GroupError::UnsupportedVersion => ErrorCode::UNSUPPORTED_VERSION,
         }
     }
 }

@@ -211,7 +211,7 @@ fn respond(
             Ok(fetched) => FetchedPartition {
                 index: w.index,
                 error: ErrorCode::NONE,
-                high_watermark: fetched.high_watermark.0,
+                high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
                 log_start: fetched.log_start.0,
                 read_committed,
                 diverging: fetched.diverging.map(|d| (d.epoch.map_or(-1, |e| e.0), d.end.map_or(-1, |o| o.0))),

@@ -208,7 +208,7 @@ fn asked(p: &FetchPartition) -> Asked {
 fn told(answer: &Result<Fetched, ErrorCode>) -> Told {
     match answer {
         Ok(fetched) => Told {
-            high_watermark: fetched.high_watermark.0,
+            high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
             log_start: fetched.log_start.0,
             records: !fetched.batches.is_empty(),
             failed: fetched.diverging.is_some(),

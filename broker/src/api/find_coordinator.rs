@@ -1,33 +1,79 @@
-//! FindCoordinator: there are no groups yet, so there is no coordinator; clients ask again until there is one.
+//! FindCoordinator: the broker that leads a group's partition of `__consumer_offsets`.
 //!
-//! There are no transactions either, and a transactional producer that asks again for a minute learns nothing. It
-//! gets an error that all clients take as final.
+//! There are no transactions yet, and a transactional producer that asks again for a minute learns nothing. It gets an
+//! error that all clients take as final.
 
+use super::Handlers;
+use super::errors::Code as _;
+use super::metadata::settled;
+use crate::coordinators::Coordinators;
+use chronik_core::cluster::{Endpoint, Image};
+use chronik_core::ids::BrokerId;
 use chronik_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes, message};
 use chronik_wire::{ErrorCode, Header};
 
-/// The key type of transactional ids.
+/// The key types of groups and of transactional ids.
+const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-pub(super) fn handle(header: Header, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let (error, text) = match request.key_type {
-        TRANSACTION => (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported"),
-        _ => (ErrorCode::COORDINATOR_NOT_AVAILABLE, "consumer groups are not supported"),
-    };
-    let text = Some(StrBytes::from(text));
-    if header.version < 4 {
-        let mut response = message!(FindCoordinatorResponse { error_code: error.0, node_id: -1, port: -1 });
-        if header.version >= 1 {
-            response.error_message = text;
-        }
-        return response;
+type Found = Result<(BrokerId, Endpoint), (ErrorCode, String)>;
+
+pub(super) async fn handle(
+    handlers: &Handlers,
+    header: Header,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let keys = if header.version < 4 { std::slice::from_ref(&request.key) } else { &request.coordinator_keys[..] };
+    if request.key_type == GROUP {
+        let concerns = |image: &Image, broker| keys.iter().any(|key| Coordinators::leads(image, broker, key));
+        // Who asks has often just lost the coordinator: told of it again, it would come back much later.
+        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
     }
-    let coordinators = request
-        .coordinator_keys
-        .into_iter()
-        .map(|key| {
-            message!(Coordinator { key: key, node_id: -1, port: -1, error_code: error.0, error_message: text.clone() })
-        })
-        .collect();
+    if header.version < 4 {
+        return one(header.version, find(handlers, request.key_type, &request.key).await);
+    }
+    let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+    for key in request.coordinator_keys {
+        let found = find(handlers, request.key_type, &key).await;
+        coordinators.push(match found {
+            Ok((id, at)) => message!(Coordinator {
+                key: key,
+                node_id: id.0,
+                host: StrBytes::from(&*at.host),
+                port: i32::from(at.port),
+                error_message: Some(StrBytes::default()),
+            }),
+            Err((error, text)) => message!(Coordinator {
+                key: key,
+                node_id: -1,
+                port: -1,
+                error_code: error.0,
+                error_message: Some(StrBytes::from(text)),
+            }),
+        });
+    }
     message!(FindCoordinatorResponse { coordinators: coordinators })
+}
+
+async fn find(handlers: &Handlers, key_type: i8, key: &str) -> Found {
+    match key_type {
+        GROUP => handlers.coordinators.find(key).await.map_err(|error| (error.code(), error.to_string())),
+        TRANSACTION => Err((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported".into())),
+        _ => Err((ErrorCode::INVALID_REQUEST, format!("keys of type {key_type} have no coordinator"))),
+    }
+}
+
+/// The answer to versions that ask for one key.
+fn one(version: i16, found: Found) -> FindCoordinatorResponse {
+    let (mut response, text) = match found {
+        Ok((id, at)) => {
+            let (host, port) = (StrBytes::from(&*at.host), i32::from(at.port));
+            (message!(FindCoordinatorResponse { node_id: id.0, host: host, port: port }), String::new())
+        }
+        Err((error, text)) => (message!(FindCoordinatorResponse { error_code: error.0, node_id: -1, port: -1 }), text),
+    };
+    if version >= 1 {
+        response.error_message = Some(StrBytes::from(text));
+    }
+    response
 }

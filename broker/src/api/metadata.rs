@@ -3,6 +3,8 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
+use super::resources::is_topic_name;
+use crate::coordinators::is_internal;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
@@ -27,7 +29,7 @@ const CREATED_AT_MOST: usize = 256;
 
 /// What a client may do with a topic when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that
 /// topics have (read, write, create, delete, alter, describe, describe and alter configs).
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
@@ -43,7 +45,8 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
     };
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
-        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, asked.as_deref())).await;
+        let concerns = |image: &Image, broker| leads(image, broker, asked.as_deref());
+        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
     }
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
@@ -94,10 +97,10 @@ async fn enough_brokers(handlers: &Handlers) {
     let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
 }
 
-/// Waits while a broker that leads some of what is asked for is missing, until it is back or fenced, which moves its
-/// leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
+/// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
+/// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
 /// second later.
-async fn settled(handlers: &Handlers, asked: Option<&[MetadataRequestTopic]>) {
+pub(super) async fn settled(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());
     if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != config.me) {
@@ -110,7 +113,7 @@ async fn settled(handlers: &Handlers, asked: Option<&[MetadataRequestTopic]>) {
             let recently = |at: &Instant| config.settling.checked_sub(at.elapsed());
             let doubtful = missing.iter().filter(|(id, _)| image.alive(**id).is_some());
             let doubtful = doubtful.filter_map(|(id, at)| Some((*id, recently(at)?)));
-            doubtful.filter(|(id, _)| leads(&image, *id, asked)).map(|(_, left)| left).max()
+            doubtful.filter(|(id, _)| concerns(&image, *id)).map(|(_, left)| left).max()
         };
         let Some(left) = left else { return };
         tokio::select! {
@@ -143,6 +146,7 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .filter(|topic| topic_id(topic.topic_id).is_none())
         .filter_map(|topic| topic.name.clone())
         .filter(|name| image.topic_by_name(name).is_none())
+        .filter(|name| !is_internal(name) || handlers.coordinators.internal_topic(name).is_some())
         .take(CREATED_AT_MOST)
         .collect();
     if !missing.is_empty() {
@@ -150,14 +154,14 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
     }
     stream::iter(missing)
         .map(|name| async move {
-            let topic = CreateTopic {
+            let topic = handlers.coordinators.internal_topic(&name).unwrap_or_else(|| CreateTopic {
                 name: name.to_string(),
                 partitions: None,
                 replication_factor: None,
                 assignments: BTreeMap::new(),
                 configs: BTreeMap::new(),
                 validate_only: false,
-            };
+            });
             let error = match handlers.controller.create_topic(topic, CREATION).await {
                 Ok(_) => return None,
                 // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
@@ -211,7 +215,7 @@ impl Describe<'_> {
         let mut described = message!(MetadataResponseTopic {
             name: Some(StrBytes::from(&*topic.name)),
             topic_id: if self.version >= 10 { wire_id(topic.id) } else { Uuid::ZERO },
-            is_internal: matches!(&*topic.name, "__consumer_offsets" | "__transaction_state"),
+            is_internal: is_internal(&topic.name),
             partitions: (0..).zip(&topic.partitions).map(|(index, p)| self.partition(index, p)).collect(),
         });
         if self.operations && self.version >= 8 {
@@ -247,10 +251,5 @@ impl Describe<'_> {
 
 /// Kafka tells a name that no topic can have from one that no topic has.
 fn unknown(name: &str) -> ErrorCode {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(allowed) {
-        ErrorCode::INVALID_TOPIC_EXCEPTION
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-    }
+    if is_topic_name(name) { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { ErrorCode::INVALID_TOPIC_EXCEPTION }
 }

@@ -3,31 +3,56 @@
 //! A handler asks partitions and the controller through their handles, and decides nothing that they could.
 
 mod admission;
+mod alter_configs;
 mod api_versions;
 mod configs;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
+mod context;
+mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod fetch_plan;
 mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
 mod leaders;
+mod leave_group;
+mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod resources;
+mod sync_group;
+
+pub(crate) use context::RequestContext;
 
 use self::admission::Admission;
 use self::fetch_plan::Sessions;
+use crate::coordinators::Coordinators;
 use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
 use crate::server::budget::{Budget, Share};
 use chronik_quorum::ControllerHandle;
 use chronik_wire::{Encode, Frame, Header, Request};
 use futures::future::BoxFuture;
+use groups::Sender;
 use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
@@ -54,6 +79,7 @@ pub(crate) struct Handlers {
     config: ServerConfig,
     partitions: Partitions,
     controller: ControllerHandle,
+    coordinators: Coordinators,
     /// Memory for records on their way out.
     fetched: Budget,
     /// What consumers have asked for before (KIP-227).
@@ -65,26 +91,39 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    pub(crate) fn new(config: ServerConfig, partitions: Partitions, controller: ControllerHandle) -> Self {
+    pub(crate) fn new(
+        config: ServerConfig,
+        partitions: Partitions,
+        controller: ControllerHandle,
+        coordinators: Coordinators,
+    ) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
         let sessions = Sessions::new(config.fetch_session_slots, config.request_budget_bytes / 8);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
         let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
-        Self { config, partitions, controller, fetched, sessions, producer_ids, admission, searches }
+        Self { config, partitions, controller, coordinators, fetched, sessions, producer_ids, admission, searches }
     }
 
-    /// Begins a request: what it appends is on its way to the partitions when this is done, so the order of calls
-    /// that wait for each other is the order of appends. All else is done when the reply is polled.
+    /// Begins a request: what it appends is on its way to the partitions, and what it asks of a group on its way to the
+    /// coordinator, when this is done; so the order of calls that wait for each other is the order in which they see it.
+    /// All else is done when the reply is polled.
     ///
-    /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk.
-    pub(crate) async fn begin(self: &Arc<Self>, header: Header, request: Request, hold: &Hold) -> Reply {
+    /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk, and
+    /// coordinators until they have answered.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        header: Header,
+        context: &RequestContext,
+        request: Request,
+        hold: &Hold,
+    ) -> Reply {
         let this = Arc::clone(self);
+        let sender = Sender { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
             Request::Produce(r) => produce::begin(this, header, r, hold).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),
-            Request::FindCoordinator(r) => answer(header, async move { find_coordinator::handle(header, r) }),
             Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, &r) }),
             Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
             Request::DeleteTopics(r) => answer(header, async move { delete_topics::handle(&this, header, r).await }),
@@ -93,7 +132,43 @@ impl Handlers {
                 answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
             Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
+            Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
+            Request::IncrementalAlterConfigs(r) => {
+                answer(header, async move { alter_configs::incremental(&this, r).await })
+            }
+            Request::ListConfigResources(r) => {
+                answer(header, async move { list_config_resources::handle(&this, header, &r) })
+            }
+            Request::CreatePartitions(r) => answer(header, async move { create_partitions::handle(&this, r).await }),
+            Request::DescribeTopicPartitions(r) => {
+                answer(header, async move { describe_topic_partitions::handle(&this, &r) })
+            }
+            Request::DescribeLogDirs(r) => {
+                answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
+            }
+            Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
+            Request::FindCoordinator(r) => {
+                answer(header, async move { find_coordinator::handle(&this, header, r).await })
+            }
+            Request::JoinGroup(r) => join_group::begin(self, header, context, &r, hold),
+            Request::SyncGroup(r) => sync_group::begin(self, header, context, &r, hold),
+            Request::Heartbeat(r) => heartbeat::begin(self, header, context, &r, hold),
+            Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, hold),
+            Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, hold),
+            Request::OffsetFetch(r) => {
+                answer(header, async move { offset_fetch::handle(&this, header, &sender, r).await })
+            }
+            Request::DescribeGroups(r) => {
+                answer(header, async move { describe_groups::handle(&this, header, &sender, r).await })
+            }
+            Request::ListGroups(r) => list_groups::begin(self, header, context, &r, hold),
+            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &sender, r).await }),
+            Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, hold),
+            Request::ConsumerGroupHeartbeat(r) => consumer_group_heartbeat::begin(self, header, context, &r, hold),
+            Request::ConsumerGroupDescribe(r) => {
+                answer(header, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
+            }
         }
     }
 

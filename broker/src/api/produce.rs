@@ -8,6 +8,7 @@ use super::admission::{AdmissionError, max_decompressed};
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
+use crate::coordinators::is_internal;
 use crate::partitions::Hold;
 use bytes::Bytes;
 use chronik_core::cluster::{Image, Topic, config};
@@ -145,7 +146,7 @@ async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, ack
                 // Fatal to the client, and says what is missing: retrying would not help.
                 return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
             }
-            let topic = (*topic)?;
+            let topic = writable((*topic)?)?;
             let partition = find_partition(topic, begun.index)?;
             let batch = admit(handlers, batch, header.version, topic, &image, hold).await?;
             let log_append_time_ms = log_append_time(&batch);
@@ -162,6 +163,17 @@ async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, ack
         })
         .collect();
     Begun { topics, deadline }
+}
+
+/// What the broker keeps in topics of its own, it alone writes.
+fn writable(topic: &Topic) -> Result<&Topic, Refusal> {
+    if is_internal(&topic.name) {
+        return Err(Refusal::because(
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            "an internal topic takes no client's records",
+        ));
+    }
+    Ok(topic)
 }
 
 /// A batch that is kept in memory would keep its whole frame there: a small part of one is copied out of it.

@@ -21,4 +21,7 @@ pub enum Command {
     Serve(serve::Serve),
     /// Run a cluster on this machine, for development.
     Dev(dev::Dev),
+    /// Print the configuration reference as Markdown.
+    #[command(hide = true)]
+    ConfigReference,
 }

@@ -3,6 +3,7 @@
 use crate::config::{Config, LogFormat};
 use crate::node;
 use clap::Args;
+use std::io::Write as _;
 use std::path::PathBuf;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,9 @@ pub struct Serve {
     /// own address, which works as soon as they have heard of it.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
+    /// Say whether the configuration is right, and end without running anything.
+    #[arg(long)]
+    check: bool,
     /// Stop when standard input ends, as a child of `dev` does when its parent is gone.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -34,6 +38,11 @@ impl Serve {
         let mut config = Config::load(&self.config, host_name)?;
         if let Some(host) = &self.advertise {
             config.advertise(host);
+        }
+        if self.check {
+            let (file, n, voters) = (self.config.display(), config.members.len(), config.voters.len());
+            writeln!(std::io::stdout().lock(), "{file} is right: broker {} of {n}, {voters} of which vote", config.id)?;
+            return Ok(());
         }
         log_to_stderr(config.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread()

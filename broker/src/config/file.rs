@@ -127,6 +127,32 @@ pub struct KafkaProperties {
     pub broker_session_timeout_ms: Millis,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
+    #[serde(rename = "group.initial.rebalance.delay.ms")]
+    pub group_initial_rebalance_delay_ms: Millis,
+    #[serde(rename = "group.min.session.timeout.ms")]
+    pub group_min_session_timeout_ms: Millis,
+    #[serde(rename = "group.max.session.timeout.ms")]
+    pub group_max_session_timeout_ms: Millis,
+    #[serde(rename = "group.max.size")]
+    pub group_max_size: i32,
+    #[serde(rename = "group.consumer.session.timeout.ms")]
+    pub group_consumer_session_timeout_ms: Millis,
+    #[serde(rename = "group.consumer.heartbeat.interval.ms")]
+    pub group_consumer_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.max.size")]
+    pub group_consumer_max_size: i32,
+    #[serde(rename = "offset.metadata.max.bytes")]
+    pub offset_metadata_max_bytes: Size,
+    #[serde(rename = "offsets.retention.minutes")]
+    pub offsets_retention_minutes: i32,
+    #[serde(rename = "offsets.retention.check.interval.ms")]
+    pub offsets_retention_check_interval_ms: Millis,
+    #[serde(rename = "offsets.topic.num.partitions")]
+    pub offsets_topic_num_partitions: i32,
+    #[serde(rename = "offsets.topic.replication.factor", skip_serializing_if = "Option::is_none")]
+    pub offsets_topic_replication_factor: Option<i16>,
+    #[serde(rename = "offsets.topic.segment.bytes")]
+    pub offsets_topic_segment_bytes: Size,
 }
 
 impl Default for KafkaProperties {
@@ -144,6 +170,19 @@ impl Default for KafkaProperties {
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             log_segment_bytes: Size(1 << 30),
+            group_initial_rebalance_delay_ms: Millis(Duration::from_secs(3)),
+            group_min_session_timeout_ms: Millis(Duration::from_secs(6)),
+            group_max_session_timeout_ms: Millis(Duration::from_mins(30)),
+            group_max_size: i32::MAX,
+            group_consumer_session_timeout_ms: Millis(Duration::from_secs(45)),
+            group_consumer_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
+            group_consumer_max_size: i32::MAX,
+            offset_metadata_max_bytes: Size(4096),
+            offsets_retention_minutes: 7 * 24 * 60,
+            offsets_retention_check_interval_ms: Millis(Duration::from_mins(10)),
+            offsets_topic_num_partitions: 50,
+            offsets_topic_replication_factor: None,
+            offsets_topic_segment_bytes: Size(100 << 20),
         }
     }
 }

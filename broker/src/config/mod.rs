@@ -2,12 +2,18 @@
 //! the environment (but for the host name, when the file says so).
 
 mod file;
+mod groups;
+mod properties;
+mod reference;
 mod shown;
 mod units;
 
 pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
+pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
+use crate::coordinators::OffsetsTopic;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -53,6 +59,10 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
+    /// What groups go by.
+    pub groups: chronik_core::groups::Config,
+    /// How `__consumer_offsets` is created.
+    pub offsets_topic: OffsetsTopic,
     /// The properties that the file says something about, by name.
     given: Vec<String>,
 }
@@ -160,6 +170,7 @@ impl Config {
         }
         let voters = voters(&members, file.voters)?;
         let kafka = file.kafka;
+        let offsets_topic = groups::offsets_topic(&kafka, members.len())?;
         let topics = topic_defaults(&kafka, members.len())?;
         let max_message_bytes = kafka.message_max_bytes.bytes("message.max.bytes")?;
         let max_request_bytes = kafka.socket_request_max_bytes.bytes("socket.request.max.bytes")?;
@@ -197,6 +208,8 @@ impl Config {
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            groups: groups::groups(&kafka)?,
+            offsets_topic,
             given: file.given,
         })
     }
@@ -306,6 +319,11 @@ members:
             ("kafka: {default.replication.factor: 3}", "default.replication.factor: 3 does not fit 1 members"),
             ("kafka: {message.max.bytes: 200MiB}", "socket.request.max.bytes: must be greater"),
             ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
+            ("kafka: {offsets.topic.replication.factor: 2}", "offsets.topic.replication.factor: 2 does not fit 1"),
+            ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
+            ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
+            ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),
+            ("kafka: {offset.metadata.max.bytes: 1MiB}", "offset.metadata.max.bytes: at most 32767"),
         ] {
             let error = load(&format!("{MINIMAL}{extra}\n")).unwrap_err();
             assert!(error.contains(complaint), "{error}");

@@ -1,33 +1,54 @@
 //! The broker's properties as clients are shown them (DescribeConfigs).
 
 use super::Config;
+use super::properties::{BROKER_PROPERTIES, BrokerProperty};
 use crate::server::Property;
-use std::fmt::Display;
 
 impl Config {
-    /// Every property in force, by Kafka's names: sizes in bytes, times in milliseconds.
+    /// Every property as the file leaves it, by Kafka's names: sizes in bytes, times in milliseconds.
     pub fn properties(&self) -> Vec<Property> {
-        let given = |name: &str| self.given.iter().any(|g| g == name);
-        let property = |name: &str, value: &dyn Display| Property {
-            name: name.to_owned(),
-            value: value.to_string(),
-            given: given(name),
-        };
-        vec![
-            property("node.id", &self.id),
-            property("log.dirs", &self.data_dir.display()),
-            property("num.partitions", &self.topics.partitions),
-            property("default.replication.factor", &self.topics.replication_factor),
-            property("min.insync.replicas", &self.topics.min_insync_replicas),
-            property("auto.create.topics.enable", &self.auto_create_topics),
-            property("message.max.bytes", &self.max_message_bytes),
-            property("socket.request.max.bytes", &self.max_request_bytes),
-            property("queued.max.request.bytes", &self.request_budget_bytes),
-            property("max.connections", &self.max_connections),
-            property("connections.max.idle.ms", &self.connections_max_idle.as_millis()),
-            property("replica.lag.time.max.ms", &self.replica_lag_time_max.as_millis()),
-            property("broker.session.timeout.ms", &self.session_timeout.as_millis()),
-            property("log.segment.bytes", &self.segment_bytes),
-        ]
+        BROKER_PROPERTIES
+            .iter()
+            .map(|known| Property {
+                name: known.name.to_owned(),
+                value: self.value(known),
+                given: self.given.iter().any(|given| given == known.name),
+            })
+            .collect()
+    }
+
+    fn value(&self, known: &BrokerProperty) -> String {
+        let groups = &self.groups;
+        match known.name {
+            "node.id" => self.id.to_string(),
+            "log.dirs" => self.data_dir.display().to_string(),
+            "num.partitions" => self.topics.partitions.to_string(),
+            "default.replication.factor" => self.topics.replication_factor.to_string(),
+            "min.insync.replicas" => self.topics.min_insync_replicas.to_string(),
+            "auto.create.topics.enable" => self.auto_create_topics.to_string(),
+            "message.max.bytes" => self.max_message_bytes.to_string(),
+            "socket.request.max.bytes" => self.max_request_bytes.to_string(),
+            "queued.max.request.bytes" => self.request_budget_bytes.to_string(),
+            "max.connections" => self.max_connections.to_string(),
+            "connections.max.idle.ms" => self.connections_max_idle.as_millis().to_string(),
+            "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
+            "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
+            "log.segment.bytes" => self.segment_bytes.to_string(),
+            "group.initial.rebalance.delay.ms" => groups.initial_rebalance_delay.as_millis().to_string(),
+            "group.min.session.timeout.ms" => groups.min_session_timeout.as_millis().to_string(),
+            "group.max.session.timeout.ms" => groups.max_session_timeout.as_millis().to_string(),
+            "group.max.size" => groups.max_size.to_string(),
+            "group.consumer.session.timeout.ms" => groups.consumer_session_timeout.as_millis().to_string(),
+            "group.consumer.heartbeat.interval.ms" => groups.consumer_heartbeat_interval.as_millis().to_string(),
+            "group.consumer.max.size" => groups.consumer_max_size.to_string(),
+            "offset.metadata.max.bytes" => groups.max_offset_metadata_bytes.to_string(),
+            "offsets.retention.minutes" => (groups.offsets_retention.as_secs() / 60).to_string(),
+            "offsets.retention.check.interval.ms" => groups.offsets_check_interval.as_millis().to_string(),
+            "offsets.topic.num.partitions" => self.offsets_topic.partitions.to_string(),
+            "offsets.topic.replication.factor" => self.offsets_topic.replication_factor.to_string(),
+            "offsets.topic.segment.bytes" => self.offsets_topic.segment_bytes.to_string(),
+            // The file knows nothing of the others.
+            _ => known.default.unwrap_or_default().to_owned(),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::waiter::Waiter;
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use std::any::Any;
@@ -13,6 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Clone, Debug)]
 pub struct Partitions {
     owners: Arc<[mpsc::UnboundedSender<Request>]>,
+    sizes: Option<Arc<dyn LogSizes>>,
+}
+
+/// Knows how much of the disk each partition's log takes, without asking its owner.
+pub trait LogSizes: std::fmt::Debug + Send + Sync {
+    /// Bytes of the partition's batches on this broker's disk; `None` if it has no log.
+    fn bytes(&self, partition: TopicPartition) -> Option<u64>;
 }
 
 /// What a batch's memory was counted against. It goes with the batch until that is on the disk: an answer may come
@@ -26,6 +34,8 @@ pub enum Request {
     Produce {
         /// Where.
         partition: TopicPartition,
+        /// The leadership that it is meant for; whichever there is if `None`.
+        epoch: Option<LeaderEpoch>,
         /// What.
         batch: RecordBatch,
         /// When to answer.
@@ -66,6 +76,13 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<EpochEnd, ReadError>>,
     },
+    /// Name the idempotent producers.
+    Producers {
+        /// Where.
+        partition: TopicPartition,
+        /// The answer.
+        reply: oneshot::Sender<Result<Vec<ProducerState>, ReadError>>,
+    },
 }
 
 /// What a reader wants of one partition.
@@ -88,8 +105,8 @@ pub struct FetchSpec {
 /// What a reader gets of one partition.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Records below it are committed, and may be read.
-    pub high_watermark: Offset,
+    /// Records below it are committed. `None` while a greater one may have been told before, by another leader.
+    pub high_watermark: Option<Offset>,
     /// The first offset that is still there.
     pub log_start: Offset,
     /// Whole batches, in order, the first of which holds the offset asked for. Empty if there is nothing yet.
@@ -165,8 +182,6 @@ pub enum FetchError {
     OutOfRange {
         /// The log's first offset.
         log_start: Offset,
-        /// The high watermark.
-        high_watermark: Offset,
     },
 }
 
@@ -174,7 +189,19 @@ impl Partitions {
     /// A handle to owners, each of which has the partitions that [`Self::owner_of`] gives it. The queues are
     /// unbounded here because what is in them is bounded before: by the request budget of the listener.
     pub fn new(owners: Vec<mpsc::UnboundedSender<Request>>) -> Self {
-        Self { owners: owners.into() }
+        Self { owners: owners.into(), sizes: None }
+    }
+
+    /// The same, with somebody who knows the sizes of logs.
+    #[must_use]
+    pub fn with_sizes(mut self, sizes: Arc<dyn LogSizes>) -> Self {
+        self.sizes = Some(sizes);
+        self
+    }
+
+    /// Bytes that a partition takes on this broker's disk. Asks no owner.
+    pub fn bytes(&self, partition: TopicPartition) -> u64 {
+        self.sizes.as_ref().and_then(|sizes| sizes.bytes(partition)).unwrap_or(0)
     }
 
     /// Which of `owners` owners has the partition.
@@ -198,8 +225,32 @@ impl Partitions {
         acks: Acks,
         hold: Hold,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
+        self.append(partition, None, batch, acks, hold)
+    }
+
+    /// As [`Self::produce`], for one leadership alone: what decides by the partition's records must not append in an
+    /// epoch whose records it has not seen.
+    pub fn produce_in_epoch(
+        &self,
+        partition: TopicPartition,
+        epoch: LeaderEpoch,
+        batch: RecordBatch,
+        acks: Acks,
+        hold: Hold,
+    ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
+        self.append(partition, Some(epoch), batch, acks, hold)
+    }
+
+    fn append(
+        &self,
+        partition: TopicPartition,
+        epoch: Option<LeaderEpoch>,
+        batch: RecordBatch,
+        acks: Acks,
+        hold: Hold,
+    ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::Produce { partition, batch, acks, hold, reply });
+        self.send(partition, Request::Produce { partition, epoch, batch, acks, hold, reply });
         answer
     }
 
@@ -231,6 +282,13 @@ impl Partitions {
     ) -> Result<EpochEnd, ReadError> {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::EpochEnd { partition, current_epoch, epoch, reply });
+        answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+
+    /// Names the idempotent producers that the partition's leader remembers (KIP-664).
+    pub async fn producers(&self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Producers { partition, reply });
         answer.await.unwrap_or(Err(ReadError::NotLeader))
     }
 }

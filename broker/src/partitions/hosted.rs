@@ -76,6 +76,8 @@ pub(super) fn partition_state(image: &Image, partition: TopicPartition, me: Brok
         partition_epoch: state.partition_epoch,
         isr: state.isr.clone(),
         replicas: state.replicas.iter().map(|id| (*id, image.alive(*id).and_then(|b| b.epoch))).collect(),
+        elr: state.elr.clone(),
         min_insync_replicas: topic.min_insync_replicas,
+        older_producers: topic.older_producers,
     })
 }

@@ -14,7 +14,9 @@ mod timestamps;
 mod turns;
 pub mod waiter;
 
-pub use handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError};
+pub use handle::{
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
+};
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};

@@ -212,10 +212,11 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Produce { partition, batch, acks, hold, reply } => {
+            Request::Produce { partition, epoch, batch, acks, hold, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                let Some(hosted) = self.partitions.get_mut(&partition) else {
+                let in_epoch = |hosted: &&mut Hosted| epoch.is_none_or(|epoch| hosted.replica.leader_epoch() == epoch);
+                let Some(hosted) = self.partitions.get_mut(&partition).filter(in_epoch) else {
                     let _ = reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
                     return;
                 };
@@ -228,6 +229,9 @@ impl Owner {
             }
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
+            }
+            Request::Producers { partition, reply } => {
+                let _ = reply.send(self.producers(partition));
             }
         }
     }

@@ -5,25 +5,32 @@ use super::hosted::Hosted;
 use super::owner::Owner;
 use super::timestamps;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
+use chronik_core::replication::Readable;
 use chronik_core::time::Instant;
 use tokio::sync::oneshot;
 use tracing::error;
 
-/// The partition, if this broker leads it and the client's idea of its epoch is right (KIP-320).
-fn leading(
-    hosted: Option<&mut Hosted>,
-    now: Instant,
-    current_epoch: Option<LeaderEpoch>,
-) -> Result<&mut Hosted, ReadError> {
+/// The partition, if this broker has it and the client's idea of its epoch is right (KIP-320).
+fn known(hosted: Option<&mut Hosted>, current_epoch: Option<LeaderEpoch>) -> Result<&mut Hosted, ReadError> {
     let hosted = hosted.ok_or(ReadError::UnknownPartition)?;
     let mine = hosted.replica.leader_epoch();
     match current_epoch {
         Some(theirs) if theirs < mine => Err(ReadError::FencedLeaderEpoch),
         Some(theirs) if theirs > mine => Err(ReadError::UnknownLeaderEpoch),
-        _ if hosted.replica.leadership(now).is_none() => Err(ReadError::NotLeader),
         _ => Ok(hosted),
     }
+}
+
+/// The partition, if this broker also leads it under a lease.
+fn leading(
+    hosted: Option<&mut Hosted>,
+    now: Instant,
+    current_epoch: Option<LeaderEpoch>,
+) -> Result<&mut Hosted, ReadError> {
+    let hosted = known(hosted, current_epoch)?;
+    hosted.replica.leadership(now).map(|_| hosted).ok_or(ReadError::NotLeader)
 }
 
 impl Owner {
@@ -34,20 +41,26 @@ impl Owner {
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     ) {
         let now = self.now();
-        let hosted = match leading(self.partitions.get_mut(&partition), now, spec.current_epoch) {
+        let hosted = match known(self.partitions.get_mut(&partition), spec.current_epoch) {
             Ok(hosted) => hosted,
             Err(e) => return drop(reply.send(Err(e.into()))),
+        };
+        let Some(Readable { end, high_watermark }) = hosted.replica.readable(now) else {
+            return drop(reply.send(Err(ReadError::NotLeader.into())));
         };
         if let Some(waiter) = &spec.waiter {
             hosted.wait(waiter.clone());
         }
         let (log_start, log_end) = (hosted.replica.log_start(), hosted.replica.log_end());
-        let Some(high_watermark) = hosted.replica.high_watermark() else {
-            return drop(reply.send(Err(ReadError::OffsetNotAvailable.into())));
-        };
         let diverging = diverging(hosted, spec);
+        if high_watermark.is_none() && (spec.offset >= end || diverging.is_some()) {
+            // Only what was committed before can be said for sure.
+            let leads = hosted.replica.leadership(now).is_some();
+            let error = if leads { ReadError::OffsetNotAvailable } else { ReadError::NotLeader };
+            return drop(reply.send(Err(error.into())));
+        }
         if diverging.is_none() && (spec.offset < log_start || spec.offset > log_end) {
-            return drop(reply.send(Err(FetchError::OutOfRange { log_start, high_watermark })));
+            return drop(reply.send(Err(FetchError::OutOfRange { log_start })));
         }
         let (at_least_one, max_bytes) = (spec.at_least_one, spec.max_bytes);
         let fits = move |batches: &Vec<RecordBatch>| {
@@ -60,13 +73,13 @@ impl Owner {
             diverging,
         };
         let wants_none = max_bytes == 0 && !at_least_one;
-        if diverging.is_some() || spec.offset >= high_watermark || wants_none {
+        if diverging.is_some() || spec.offset >= end || wants_none {
             return drop(reply.send(Ok(answer(Vec::new()))));
         }
-        if let Some(batches) = hosted.tail.read(spec.offset, high_watermark, spec.max_bytes) {
+        if let Some(batches) = hosted.tail.read(spec.offset, end, spec.max_bytes) {
             return drop(reply.send(Ok(answer(Some(batches).filter(fits).unwrap_or_default()))));
         }
-        let up_to = hosted.tail.start().min(high_watermark);
+        let up_to = hosted.tail.start().min(end);
         let (reader, offset) = (self.shell.reader.clone(), spec.offset);
         tokio::task::spawn_blocking(move || {
             let read = reader.read(partition, offset, up_to, max_bytes);
@@ -124,6 +137,12 @@ impl Owner {
         let now = self.now();
         let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
+    }
+
+    pub(super) fn producers(&mut self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
+        let now = self.now();
+        let hosted = leading(self.partitions.get_mut(&partition), now, None)?;
+        Ok(hosted.replica.producers().iter().collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Starts the owners, each with its share of the logs that are on this broker's disk.
 
-use super::handle::Partitions;
+use super::handle::{LogSizes, Partitions};
 use super::input::{Input, Owners};
 use super::metrics::PartitionMetrics;
 use super::owner::{Owner, Shell};
@@ -70,7 +70,22 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
         };
         tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));
     }
-    (Partitions::new(requests), owners)
+    (Partitions::new(requests).with_sizes(Arc::new(Sizes(config.reader))), owners)
+}
+
+/// The log, for those who ask for its size alone.
+struct Sizes(LogReader<RealDisk>);
+
+impl LogSizes for Sizes {
+    fn bytes(&self, partition: TopicPartition) -> Option<u64> {
+        self.0.bytes(partition)
+    }
+}
+
+impl std::fmt::Debug for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sizes")
+    }
 }
 
 /// Brings the owners what the metadata log says, and how long this broker may lead.

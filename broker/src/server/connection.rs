@@ -6,10 +6,10 @@
 use super::Shared;
 use super::budget::Share;
 use super::frames::{FrameError, Frames};
-use crate::api::{Handlers, Outcome, Reply};
+use crate::api::{Handlers, Outcome, Reply, RequestContext};
 use crate::partitions::Hold;
 use bytes::Bytes;
-use chronik_wire::{Request, RequestKind, WireError};
+use chronik_wire::{Decoded, Request, RequestKind, WireError};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<S
     let open = AtomicUsize::new(0);
     let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
     let (end, written) = {
-        let reader = read_requests(frames, queue, &shared, &open, stop);
+        let reader = read_requests(frames, client, queue, &shared, &open, stop);
         tokio::select! {
             end = reader => (end, false),
             end = &mut writer => (end, true),
@@ -111,11 +111,13 @@ pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<S
 
 async fn read_requests(
     mut frames: Frames<'_>,
+    client: SocketAddr,
     queue: mpsc::Sender<Waiting>,
     shared: &Arc<Shared>,
     open: &AtomicUsize,
     stop: CancellationToken,
 ) -> End {
+    let mut context = RequestContext::new(client);
     loop {
         // Room in the queue comes first: while there is none, nothing is read.
         let room = tokio::select! {
@@ -153,7 +155,7 @@ async fn read_requests(
                 () = shared.decoded.of(api, request_len).grow(&mut decoded, request_len * DECODED_FACTOR) => {}
             }
         }
-        let (header, mut request) = match Request::decode(frame) {
+        let Decoded { header, client_id, mut request } = match Request::decode(frame) {
             Ok(decoded) => decoded,
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
@@ -163,6 +165,9 @@ async fn read_requests(
             }
             Err(e) => return e.into(),
         };
+        // A slice of the frame: it would keep an owner from writing offsets into the frame's batches.
+        context.client_is(client_id.as_deref().unwrap_or_default());
+        drop(client_id);
         if let Some(bytes) = request.compact() {
             decoded.shrink_to(bytes);
         }
@@ -172,7 +177,7 @@ async fn read_requests(
         // The next request is read when this one has appended what it appends.
         let reply = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            reply = shared.api.begin(header, request, &hold) => reply,
+            reply = shared.api.begin(header, &context, request, &hold) => reply,
         };
         open.fetch_add(1, Ordering::Relaxed);
         let hold = pending.is_none().then_some(hold);

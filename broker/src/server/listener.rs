@@ -4,6 +4,7 @@ use super::frames::FrameLimits;
 use super::rooms::Rooms;
 use super::{ServerConfig, Shared, connection};
 use crate::api::Handlers;
+use crate::coordinators::Coordinators;
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
 use chronik_quorum::ControllerHandle;
@@ -26,6 +27,7 @@ pub async fn serve(
     config: ServerConfig,
     partitions: Partitions,
     controller: ControllerHandle,
+    coordinators: Coordinators,
     metrics: Metrics,
     stop: CancellationToken,
 ) {
@@ -36,7 +38,7 @@ pub async fn serve(
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),
-        api: Arc::new(Handlers::new(config, partitions, controller)),
+        api: Arc::new(Handlers::new(config, partitions, controller, coordinators)),
     });
     metrics.watch_budget(shared.rooms.clone());
     let connections = TaskTracker::new();

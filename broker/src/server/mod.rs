@@ -20,6 +20,7 @@ use chronik_core::ids::BrokerId;
 use chronik_quorum::peers::Peers;
 use frames::FrameLimits;
 use rooms::Rooms;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct ServerConfig {
     pub idle_timeout: Duration,
     /// How long a request that has begun, or an answer, may make no progress.
     pub stall_timeout: Duration,
+    /// Where the broker keeps everything. Shown, and asked how much room there is.
+    pub data_dir: PathBuf,
     /// The broker's properties by Kafka's names, for those who ask what they are.
     pub properties: Vec<Property>,
     /// Metadata waits so long before it looks who is missing. The kernel closes the sockets of a killed process one by
@@ -96,6 +99,7 @@ impl ServerConfig {
             fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
+            data_dir: PathBuf::new(),
             properties: Vec::new(),
             notice: Duration::from_millis(3),
             // Enough to elect another controller.

@@ -9,9 +9,11 @@ use super::budget::Budget;
 const SHORT: usize = 64 << 10;
 /// Produce.
 const PRODUCE: i16 = 0;
-/// Kinds whose answer may have to wait: for records (Fetch), members (`JoinGroup`, `SyncGroup`), replicas
-/// (`OffsetCommit`) or the controller (`CreateTopics`, `DeleteTopics`, `CreatePartitions`).
-const MAY_WAIT: [i16; 7] = [1, 8, 11, 14, 19, 20, 37];
+/// Kinds whose answer may have to wait: for records (Fetch); for members of a group (`JoinGroup`, `SyncGroup`); for
+/// replicas (`OffsetCommit`, `LeaveGroup`, `DeleteGroups`, `OffsetDelete`, `ConsumerGroupHeartbeat`); or for the
+/// controller (`CreateTopics`, `DeleteTopics`, `InitProducerId`, `AlterConfigs`, `CreatePartitions`,
+/// `IncrementalAlterConfigs`).
+const MAY_WAIT: [i16; 14] = [1, 8, 11, 14, 13, 42, 47, 68, 19, 20, 22, 33, 37, 44];
 
 /// The rooms, which are a whole budget together. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ pub mod errors;
 mod fetch;
 pub mod messages;
 mod produce;
+pub mod records;
 mod request;
 mod response;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod second_opinion;
 pub use errors::ErrorCode;
 pub use fetch::{FetchResponse, FetchedPartition, FetchedTopic};
 pub use produce::{ProduceRequest, TopicRef};
-pub use request::{Header, Request, RequestKind, SERVED, WireError};
+pub use request::{Decoded, Header, Request, RequestKind, SERVED, WireError};
 pub use response::Frame;
 
 /// A message that can be encoded.

@@ -1,8 +1,15 @@
 //! The messages of the requests that are served, as the codec generates them from Kafka's schemas.
 
+pub use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 pub use kafka_wire::api_versions_response::ApiVersion as ServedVersions;
+pub use kafka_wire::consumer_group_describe_response as consumer_group_describe;
+pub use kafka_wire::consumer_group_heartbeat_request::TopicPartitions as OwnedTopicPartitions;
+pub use kafka_wire::consumer_group_heartbeat_response as consumer_group_heartbeat;
+pub use kafka_wire::create_partitions_request::CreatePartitionsTopic;
+pub use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 pub use kafka_wire::create_topics_request::CreatableTopic;
 pub use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+pub use kafka_wire::delete_groups_response::DeletableGroupResult;
 pub use kafka_wire::delete_topics_request::DeleteTopicState;
 pub use kafka_wire::delete_topics_response::DeletableTopicResult;
 pub use kafka_wire::describe_cluster_response::DescribeClusterBroker;
@@ -10,17 +17,44 @@ pub use kafka_wire::describe_configs_request::DescribeConfigsResource;
 pub use kafka_wire::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+pub use kafka_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+pub use kafka_wire::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+pub use kafka_wire::describe_producers_response::{
+    PartitionResponse as DescribedProducers, ProducerState, TopicResponse as DescribeProducersTopicResult,
+};
+pub use kafka_wire::describe_topic_partitions_response::{
+    Cursor as PartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
 pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 pub use kafka_wire::find_coordinator_response::Coordinator;
+pub use kafka_wire::incremental_alter_configs_request::AlterableConfig as IncrementalConfig;
+pub use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalAlterConfigsResult;
+pub use kafka_wire::join_group_request::JoinGroupRequestProtocol;
+pub use kafka_wire::join_group_response::JoinGroupResponseMember;
+pub use kafka_wire::leave_group_request::MemberIdentity;
+pub use kafka_wire::leave_group_response::MemberResponse;
+pub use kafka_wire::list_config_resources_response::ConfigResource as ListedConfigResource;
+pub use kafka_wire::list_groups_response::ListedGroup;
 pub use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_wire::metadata_request::MetadataRequestTopic;
 pub use kafka_wire::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+pub use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+pub use kafka_wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+pub use kafka_wire::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+pub use kafka_wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+pub use kafka_wire::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
 pub use kafka_wire::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 pub use kafka_wire::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 pub use kafka_wire::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
+pub use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
 pub use kafka_wire::*;
 pub use kafka_wire_core::{StrBytes, Uuid};
 

@@ -1,13 +1,18 @@
 //! Which requests are served, in which versions; and how a frame becomes one.
 
 use super::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    SyncGroupRequest, SyncGroupRequestAssignment,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
-use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode, StrBytes};
+use kafka_wire_core::{ApiVersion, DecodeError, DecodeLimits, Decoder, KafkaDecode, StrBytes, TaggedFields};
 
 /// Elements of one array at most, as in Kafka 4.4.
 const MAX_ARRAY: usize = 1_000_000;
@@ -55,28 +60,6 @@ macro_rules! served {
         }
 
         impl Request {
-            /// Memory that the request takes once it is decoded, for the one kind that may wait for long. Lets go of
-            /// what is not looked at: tags that are not known.
-            pub fn compact(&mut self) -> Option<usize> {
-                let Self::Fetch(request) = self else { return None };
-                request.unknown_tagged_fields = Default::default();
-                request.replica_state.unknown_tagged_fields = Default::default();
-                let mut bytes = 0;
-                for topic in &mut request.forgotten_topics_data {
-                    topic.unknown_tagged_fields = Default::default();
-                    bytes += size_of::<ForgottenTopic>() + topic.partitions.len() * FORGOTTEN;
-                }
-                for topic in &mut request.topics {
-                    topic.unknown_tagged_fields = Default::default();
-                    for partition in &mut topic.partitions {
-                        partition.unknown_tagged_fields = Default::default();
-                    }
-                    // As much again for what is asked of each partition, and for its answer.
-                    bytes += size_of::<FetchTopic>() + topic.partitions.len() * size_of::<FetchPartition>() * 4;
-                }
-                Some(bytes)
-            }
-
             fn decode_body(header: Header, d: &mut Decoder) -> Result<Self, DecodeError> {
                 match header.api {
                     $(RequestKind::$api => <$type as Body>::decode_body(d, header.version).map(Self::$api),)*
@@ -92,14 +75,33 @@ served! {
     Fetch(FetchRequest) = 1, 4..=18, flexible 12;
     ListOffsets(ListOffsetsRequest) = 2, 1..=11, flexible 6;
     Metadata(MetadataRequest) = 3, 0..=13, flexible 9;
+    OffsetCommit(OffsetCommitRequest) = 8, 2..=10, flexible 8;
+    OffsetFetch(OffsetFetchRequest) = 9, 1..=10, flexible 6;
     FindCoordinator(FindCoordinatorRequest) = 10, 0..=6, flexible 3;
+    JoinGroup(JoinGroupRequest) = 11, 0..=9, flexible 6;
+    Heartbeat(HeartbeatRequest) = 12, 0..=4, flexible 4;
+    LeaveGroup(LeaveGroupRequest) = 13, 0..=5, flexible 4;
+    SyncGroup(SyncGroupRequest) = 14, 0..=5, flexible 4;
+    DescribeGroups(DescribeGroupsRequest) = 15, 0..=6, flexible 5;
+    ListGroups(ListGroupsRequest) = 16, 0..=5, flexible 3;
     ApiVersions(ApiVersionsRequest) = 18, 0..=5, flexible 3;
     CreateTopics(CreateTopicsRequest) = 19, 2..=7, flexible 5;
     DeleteTopics(DeleteTopicsRequest) = 20, 1..=6, flexible 4;
     InitProducerId(InitProducerIdRequest) = 22, 0..=5, flexible 2;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = 23, 2..=4, flexible 4;
     DescribeConfigs(DescribeConfigsRequest) = 32, 1..=4, flexible 4;
+    AlterConfigs(AlterConfigsRequest) = 33, 0..=2, flexible 2;
+    DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;
+    CreatePartitions(CreatePartitionsRequest) = 37, 0..=3, flexible 2;
+    DeleteGroups(DeleteGroupsRequest) = 42, 0..=2, flexible 2;
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
+    OffsetDelete(OffsetDeleteRequest) = 47, 0..=0, flexible 1;
     DescribeCluster(DescribeClusterRequest) = 60, 0..=2, flexible 0;
+    DescribeProducers(DescribeProducersRequest) = 61, 0..=0, flexible 0;
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest) = 68, 0..=1, flexible 0;
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest) = 69, 0..=1, flexible 0;
+    ListConfigResources(ListConfigResourcesRequest) = 74, 0..=1, flexible 0;
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest) = 75, 0..=0, flexible 0;
 }
 
 /// What stands before every request.
@@ -189,9 +191,31 @@ fn limits(frame: &Bytes) -> DecodeLimits {
     limits
 }
 
+/// A request as it came.
+#[derive(Debug)]
+pub struct Decoded {
+    /// What stands before it.
+    pub header: Header,
+    /// `client.id`, a slice of the frame.
+    pub client_id: Option<StrBytes>,
+    /// The request.
+    pub request: Request,
+}
+
 impl Request {
+    /// Memory that a request which may wait for long takes once it is decoded. Lets go of what is not looked at:
+    /// tags that are not known.
+    pub fn compact(&mut self) -> Option<usize> {
+        match self {
+            Self::Fetch(request) => Some(compact_fetch(request)),
+            Self::JoinGroup(request) => Some(compact_join(request)),
+            Self::SyncGroup(request) => Some(compact_sync(request)),
+            _ => None,
+        }
+    }
+
     /// Decodes a frame, without its length. What it holds of the frame are slices.
-    pub fn decode(frame: Bytes) -> Result<(Header, Self), WireError> {
+    pub fn decode(frame: Bytes) -> Result<Decoded, WireError> {
         let len = frame.len();
         let limits = limits(&frame);
         let mut d = Decoder::new(frame, limits)?;
@@ -207,12 +231,13 @@ impl Request {
             return Err(WireError::TooLong { api: served.api, len });
         }
         // No header version writes it in the compact form.
-        client_id(&mut d)?;
+        let client_id = client_id(&mut d)?;
         if header.flexible() {
             d.read_tagged_fields()?;
         }
         // What may follow the body is ignored, as Kafka does.
-        Ok((header, Self::decode_body(header, &mut d)?))
+        let request = Self::decode_body(header, &mut d)?;
+        Ok(Decoded { header, client_id, request })
     }
 }
 
@@ -221,6 +246,45 @@ fn client_id(d: &mut Decoder) -> Result<Option<StrBytes>, DecodeError> {
     let Ok(len) = usize::try_from(d.read_i16()?) else { return Ok(None) };
     let bytes = d.take_bytes(len)?;
     Ok(Some(StrBytes::try_from(bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())))
+}
+
+fn compact_fetch(request: &mut FetchRequest) -> usize {
+    request.unknown_tagged_fields = TaggedFields::default();
+    request.replica_state.unknown_tagged_fields = TaggedFields::default();
+    let mut bytes = 0;
+    for topic in &mut request.forgotten_topics_data {
+        topic.unknown_tagged_fields = TaggedFields::default();
+        bytes += size_of::<ForgottenTopic>() + topic.partitions.len() * FORGOTTEN;
+    }
+    for topic in &mut request.topics {
+        topic.unknown_tagged_fields = TaggedFields::default();
+        for partition in &mut topic.partitions {
+            partition.unknown_tagged_fields = TaggedFields::default();
+        }
+        // As much again for what is asked of each partition, and for its answer.
+        bytes += size_of::<FetchTopic>() + topic.partitions.len() * size_of::<FetchPartition>() * 4;
+    }
+    bytes
+}
+
+fn compact_join(request: &mut JoinGroupRequest) -> usize {
+    request.unknown_tagged_fields = TaggedFields::default();
+    let mut bytes = size_of::<JoinGroupRequest>();
+    for protocol in &mut request.protocols {
+        protocol.unknown_tagged_fields = TaggedFields::default();
+        bytes += size_of::<JoinGroupRequestProtocol>() + protocol.name.len() + protocol.metadata.len();
+    }
+    bytes
+}
+
+fn compact_sync(request: &mut SyncGroupRequest) -> usize {
+    request.unknown_tagged_fields = TaggedFields::default();
+    let mut bytes = size_of::<SyncGroupRequest>();
+    for assignment in &mut request.assignments {
+        assignment.unknown_tagged_fields = TaggedFields::default();
+        bytes += size_of::<SyncGroupRequestAssignment>() + assignment.member_id.len() + assignment.assignment.len();
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -256,6 +320,15 @@ mod tests {
         }
         // ApiVersions 0, with an id in Latin-1.
         let frame = Bytes::from_static(b"\0\x12\0\0\0\0\0\x07\0\x04caf\xe9");
-        assert_eq!(Request::decode(frame).unwrap().0.correlation_id, 7);
+        assert_eq!(Request::decode(frame).unwrap().header.correlation_id, 7);
+    }
+
+    #[test]
+    fn a_join_that_waits_counts_what_its_protocols_take() {
+        let mut protocol = JoinGroupRequestProtocol::default();
+        protocol.metadata = Bytes::from(vec![0; 5000]);
+        let mut join = JoinGroupRequest::default();
+        join.protocols = vec![protocol; 2];
+        assert!((10_000..12_000).contains(&Request::JoinGroup(join).compact().unwrap()));
     }
 }

@@ -24,6 +24,8 @@ activities! {
     CrashInWrite,
     /// All processes died at once.
     CrashOfAll,
+    /// One did not come back at all from the last crash.
+    NeverReturned,
     /// A disk was replaced by an empty one.
     DiskLost,
     /// A process was stopped for a while.
@@ -70,12 +72,16 @@ activities! {
     CatchUpRead,
     /// A batch was acknowledged.
     Acknowledged,
+    /// A batch was acknowledged that was on the leader's disk, with `acks=1`.
+    AcknowledgedByLeader,
     /// A batch was acknowledged that the producer had sent before.
     RetryAcknowledged,
     /// A producer was refused.
     Refused,
     /// A reader was given something.
     Read,
+    /// By a leader that could not say what else is committed.
+    ReadBelowKnown,
 }
 
 /// How often each happened.

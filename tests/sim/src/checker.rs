@@ -26,7 +26,7 @@ impl From<&RecordBatch> for Committed {
     }
 }
 
-/// A promise. Each of [`Invariant::PLANTED`] has a planted fault that it must find (`tests/planted.rs`).
+/// A promise. Each of [`Invariant::PLANTED`] has a planted fault or a mutant that it must find (`tests/planted.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// No two brokers lead, or acknowledge, in one epoch.
@@ -68,7 +68,7 @@ pub enum Invariant {
 }
 
 impl Invariant {
-    /// Those that a planted fault can break: all but that the product's assertions hold, and that a run can be repeated.
+    /// Those that a planted fault or a mutant can break: all but that the product's assertions hold, and that a run can be repeated.
     pub const PLANTED: [Self; 16] = [
         Self::OneLeaderAnEpoch,
         Self::LeaseHolds,

@@ -87,17 +87,27 @@ impl Controller {
         }
     }
 
-    /// Creates the topic if it is not there and can be.
-    pub(crate) fn create_topic(&mut self, partitions: i32, min_insync_replicas: i32) {
+    /// Creates the topic if it is not there and can be; `older` has given out producer ids before.
+    pub(crate) fn create_topic(
+        &mut self,
+        older: Option<(BrokerId, BrokerEpoch)>,
+        partitions: i32,
+        replication_factor: i16,
+        min_insync_replicas: i32,
+    ) {
         if !self.image.topics.is_empty() {
             return;
+        }
+        if let Some((broker, epoch)) = older {
+            // Refused if another process of that broker has registered.
+            let _ = self.apply(MetadataCommand::AllocateProducerIds { broker, epoch, count: 100 });
         }
         // Refused while nobody is there to lead: asked again with the next heartbeat.
         let _ = self.apply(MetadataCommand::CreateTopic {
             id: topic(),
             name: "t".into(),
             partitions,
-            replication_factor: 3,
+            replication_factor,
             assignments: BTreeMap::new(),
             configs: BTreeMap::new(),
             default_min_insync_replicas: min_insync_replicas,

@@ -6,6 +6,8 @@ use crate::network::{FAST_US, NodeId};
 use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
+use chronik_core::cluster::Partition;
+use chronik_core::replication::{IsrState, Replica};
 
 /// How much goes wrong in a run.
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl World {
 
     /// A process dies, perhaps in the middle of a write, perhaps with its disk.
     pub(crate) fn crash(&mut self, node: NodeId) {
+        let may_lose_disk = self.is_dispensable(node);
         let Some(process) = self.nodes[node].process.take() else { return };
         note!(self, "b{node} crashes");
         self.counts.note(Activity::Crash);
@@ -102,16 +105,21 @@ impl World {
         let nodes = &mut self.nodes;
         nodes[node].stopped_until_us = 0;
         self.reset_all_of(node);
-        if self.rng.per_mille(150) && self.may_lose_disk(node) {
-            note!(self, "b{node} loses its disk");
-            self.counts.note(Activity::DiskLost);
-            let n = &mut self.nodes[node];
-            n.disk.wipe(&mut self.rng);
-            n.directory = directory_id(self.rng.any());
-            n.wiped = true;
-            n.durable.clear();
+        if self.rng.per_mille(150) && may_lose_disk {
+            self.lose_disk(node);
         }
         self.within(1_000, 3_000_000, Happening::Resume(node));
+    }
+
+    /// A disk is replaced by an empty one.
+    fn lose_disk(&mut self, node: NodeId) {
+        note!(self, "b{node} loses its disk");
+        self.counts.note(Activity::DiskLost);
+        let n = &mut self.nodes[node];
+        n.disk.wipe(&mut self.rng);
+        n.directory = directory_id(self.rng.any());
+        n.wiped = true;
+        n.durable.clear();
     }
 
     fn crash_all(&mut self) {
@@ -135,7 +143,7 @@ impl World {
 
     /// A process starts if there is none.
     pub(crate) fn resume(&mut self, node: NodeId) {
-        if self.nodes[node].process.is_some() {
+        if self.nodes[node].process.is_some() || self.gone == Some(node) {
             return;
         }
         if let Err(how) = self.nodes[node].start() {
@@ -152,18 +160,45 @@ impl World {
         self.within(1_000, 20_000, Happening::Metadata(node, incarnation));
     }
 
-    /// Whether what is committed survives the loss of this disk: no other loss is unknown to the controller, and in
-    /// each partition someone else is eligible, and stays so if it is fenced before the controller hears. With `min.insync.replicas` of 1 it does
-    /// not: the ISR may shrink to the lost disk alone, and nobody is eligible beside it.
-    fn may_lose_disk(&self, node: NodeId) -> bool {
-        let id = self.nodes[node].id;
-        if self.nodes.iter().any(|n| n.wiped) {
+    /// Whether what is committed, and each partition, survives the loss of this broker's disk, even if it is only noticed
+    /// when the others are gone for a while: no other loss is unknown to the controller, and in each partition somebody
+    /// else is eligible. A leader that is deciding otherwise may have decided so by the time of its death.
+    fn is_dispensable(&self, node: NodeId) -> bool {
+        let n = &self.nodes[node];
+        if self.nodes.iter().any(|n| n.wiped) || self.gone.is_some() {
             return false;
         }
-        self.controller.image.partitions().all(|(_, _, p)| {
-            let mut eligible = p.isr.iter().chain(&p.elr).copied();
-            if self.min_insync == 1 { !eligible.any(|other| other == id) } else { eligible.any(|other| other != id) }
+        self.controller.image.partitions().all(|(tp, _, p)| {
+            let view = n.process.as_ref().and_then(|process| process.replicas.get(&tp)).and_then(Replica::isr);
+            let decided = p.leader != Some(n.id) || view.is_some_and(|view| view.state() == IsrState::Committed);
+            decided && p.isr.iter().chain(&p.elr).any(|other| *other != n.id)
         })
+    }
+
+    /// A power cut of all at the very end, after which one comes back with an empty disk, or never; false if that would
+    /// be more than a partition can bear.
+    fn last_power_cut(&mut self) -> bool {
+        let node = self.rng.index(self.nodes.len());
+        let empty = self.rng.per_mille(500);
+        let missed = |min: usize, p: &Partition| p.replicas.contains(&self.nodes[node].id) && p.replicas.len() <= min;
+        let needed =
+            self.controller.image.partitions().any(|(_, t, p)| missed(p.min_insync_replicas(t.min_insync_replicas), p));
+        if self.controller.image.topics.is_empty() || !self.is_dispensable(node) || (needed && !empty) {
+            return false;
+        }
+        self.counts.note(Activity::CrashOfAll);
+        self.gone = Some(node);
+        for other in 0..self.nodes.len() {
+            self.crash(other);
+        }
+        if empty {
+            self.gone = None;
+            self.lose_disk(node);
+        } else {
+            note!(self, "b{node} never comes back");
+            self.counts.note(Activity::NeverReturned);
+        }
+        true
     }
 
     /// Nothing goes wrong any more.
@@ -175,7 +210,12 @@ impl World {
         self.network.slowest_us = FAST_US;
         for node in 0..self.nodes.len() {
             self.nodes[node].slow_until_us = 0;
-            self.resume(node);
+        }
+        let power_cut = self.rng.per_mille(400) && self.last_power_cut();
+        if !power_cut {
+            for node in 0..self.nodes.len() {
+                self.resume(node);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `chronik-sim --seeds A..B [--steps N] [--trace]`: runs seeds, and says which one breaks a rule.
+//! `chronik-sim --seeds A..B [--steps N] [--trace] [--expect RULE]`: runs seeds, and says which one breaks a rule.
 
 use anyhow::{Context, Result, bail};
-use chronik_sim::{Options, Report, run_and_explain};
+use chronik_sim::{Invariant, Options, Report, run, run_and_explain};
 use clap::Parser;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -18,6 +18,14 @@ struct Arguments {
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
+    /// Look for a seed that breaks this rule, and fail if there is none: for sources with a fault in them.
+    #[arg(long, value_name = "RULE", value_parser = invariant)]
+    expect: Option<Invariant>,
+}
+
+fn invariant(name: &str) -> Result<Invariant> {
+    let found = Invariant::PLANTED.into_iter().find(|invariant| format!("{invariant:?}") == name);
+    found.with_context(|| format!("there is no rule {name}"))
 }
 
 fn seeds(text: &str) -> Result<Range<u64>> {
@@ -47,8 +55,25 @@ fn print(report: &Report) {
     );
 }
 
+/// Looks for a seed at which that rule is seen to be broken. Others may break before it: one fault may break more than
+/// one promise.
+fn search(arguments: &Arguments, expected: Invariant) -> ExitCode {
+    for seed in arguments.seeds.clone() {
+        let violation = run(options(arguments, seed)).violation;
+        if let Some(violation) = violation.filter(|v| v.invariant == expected) {
+            println!("seed {seed} breaks the rule: {violation}");
+            return ExitCode::SUCCESS;
+        }
+    }
+    println!("no seed of {:?} breaks {expected:?}", arguments.seeds);
+    ExitCode::FAILURE
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(expected) = arguments.expect {
+        return search(&arguments, expected);
+    }
     let mut broken = 0;
     for seed in arguments.seeds.clone() {
         let report = run_and_explain(&options(&arguments, seed));

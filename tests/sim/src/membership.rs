@@ -76,7 +76,8 @@ impl World {
             self.within(100, 4_000, Happening::Lease(node, incarnation, sent_us + LEASE_US));
         }
         if self.rng.per_mille(200) {
-            self.controller.create_topic(self.partitions.len() as i32, self.min_insync);
+            let older = self.old_producers.then_some((id, epoch));
+            self.controller.create_topic(older, self.partitions.len() as i32, self.replication_factor, self.min_insync);
         }
     }
 

@@ -153,14 +153,16 @@ impl Process {
 
     /// A partition's state as its replica wants it.
     pub(crate) fn state(&self, tp: TopicPartition) -> Option<PartitionState> {
-        let p = self.image.partition(tp)?;
+        let (topic, p) = (self.image.topics.get(&tp.topic)?, self.image.partition(tp)?);
         Some(PartitionState {
             leader: p.leader,
             leader_epoch: p.leader_epoch,
             partition_epoch: p.partition_epoch,
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
-            min_insync_replicas: self.image.topics.get(&tp.topic)?.min_insync_replicas,
+            elr: p.elr.clone(),
+            min_insync_replicas: topic.min_insync_replicas,
+            older_producers: topic.older_producers,
         })
     }
 

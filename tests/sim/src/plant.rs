@@ -1,15 +1,12 @@
-//! Rules that are broken on purpose: a simulation that cannot fail shows nothing. Those of the replicas are in core
-//! ([`Fault`]); these are of what surrounds them.
+//! Rules of the replicas' surroundings that are broken on purpose: a simulation that cannot fail shows nothing. The
+//! replicas' own rules are broken by the patches in `mutants`, which `cargo xtask mutants` applies to a copy of them.
 
 use chronik_core::cluster::{Change, Image, MetadataCommand, Outcome, Partition};
 use chronik_core::ids::{LeaderEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
-use chronik_core::replication::Fault;
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// One of the replicas'.
-    Replica(Fault),
     /// A disk says that it has synced what only its next sync makes durable.
     DiskLies,
     /// A disk loses a bit when its machine loses power.
@@ -28,23 +25,15 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let around = [
-            Self::DiskLies,
-            Self::DiskRots,
-            Self::StreamsRepeat,
-            Self::UncleanElection,
-            Self::ElectionInOldEpoch,
-            Self::FencedStaysInSync,
-            Self::StaleIsrChange,
-        ];
-        Fault::ALL.iter().copied().map(Self::Replica).chain(around)
-    }
-
-    /// The replicas' one.
-    pub(crate) fn fault(self) -> Option<Fault> {
-        if let Self::Replica(fault) = self { Some(fault) } else { None }
-    }
+    pub const ALL: [Self; 7] = [
+        Self::DiskLies,
+        Self::DiskRots,
+        Self::StreamsRepeat,
+        Self::UncleanElection,
+        Self::ElectionInOldEpoch,
+        Self::FencedStaysInSync,
+        Self::StaleIsrChange,
+    ];
 }
 
 /// Applies an entry of the metadata log to an image, on the controller and on the brokers.

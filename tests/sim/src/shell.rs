@@ -4,12 +4,11 @@ use crate::activity::Activity;
 use crate::checker::Invariant;
 use crate::network::NodeId;
 use crate::node::{Asked, Node, Process, config};
-use crate::plant::Plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Acks, Command, Event, ProduceError, Replica, Ticket};
+use chronik_core::replication::{Command, Event, ProduceError, Replica, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::Op;
 use std::collections::BTreeMap;
@@ -35,11 +34,10 @@ impl World {
 
     /// The replica of a partition, made from the log if there is none yet.
     pub(crate) fn ensure_replica(&mut self, node: NodeId, tp: TopicPartition) {
-        let (id, plant) = (self.nodes[node].id, self.options.plant.and_then(Plant::fault));
+        let id = self.nodes[node].id;
         let Some(process) = &mut self.nodes[node].process else { return };
         if !process.replicas.contains_key(&tp) {
-            let mut replica = Replica::new(id, config(), process.log_state(tp));
-            replica.plant(plant);
+            let replica = Replica::new(id, config(), process.log_state(tp));
             process.replicas.insert(tp, replica);
         }
     }
@@ -160,10 +158,12 @@ impl World {
             self.answer(asked, Err(ProduceError::NotLeader));
             return;
         }
+        let acks = self.producers[asked.producer].acks();
+        let Some(process) = self.process(node, incarnation) else { return };
         process.last_ticket += 1;
         let ticket = Ticket(process.last_ticket);
         process.tickets.insert(ticket, asked);
-        process.inbox.push_back((tp, Event::Produce { ticket, batch, acks: Acks::All }));
+        process.inbox.push_back((tp, Event::Produce { ticket, batch, acks }));
         self.drain(node);
     }
 
@@ -212,7 +212,7 @@ impl World {
                     let log = process.log_state(*tp);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
                 }
-                Op::Delete { .. } => {}
+                Op::AdvanceStart { .. } | Op::Delete { .. } => {}
             }
         }
         for (tp, end) in ends {

@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Event, ProduceError, Produced, StreamId};
+use chronik_core::replication::{Acks, Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -77,6 +77,11 @@ pub struct World {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<TopicPartition>,
     pub(crate) min_insync: i32,
+    pub(crate) replication_factor: i16,
+    /// The producers are older than the topic.
+    pub(crate) old_producers: bool,
+    /// A broker that never comes back.
+    pub(crate) gone: Option<NodeId>,
     pub(crate) producers: Vec<Producer>,
     pub(crate) readers: Vec<Reader>,
     /// How often a producer that looks around has something to write. Where they write little, more elections and
@@ -110,10 +115,14 @@ impl World {
         let partitions = partitions(rng.within(1, 2) as i32);
         let nodes = (0..brokers).map(|id| Node::new(id, disk(rng.any()), rng.any())).collect();
         let per_partition = rng.within(1, 2);
-        let producers: Vec<Producer> = (0..partitions.len() as u64 * per_partition)
-            .map(|n| Producer::new(n as usize, partitions[n as usize % partitions.len()]))
+        let mut producers: Vec<Producer> = (0..partitions.len() as u64 * per_partition)
+            .map(|n| Producer::new(n as usize, partitions[n as usize % partitions.len()], Acks::All))
             .collect();
         let readers = partitions.iter().map(|tp| Reader::new(*tp)).collect();
+        if rng.per_mille(300) {
+            let acks = if rng.per_mille(700) { Acks::Leader } else { Acks::None };
+            producers.push(Producer::new(producers.len(), partitions[0], acks));
+        }
         let mut world = Self {
             now_us: 0,
             steps: 0,
@@ -125,6 +134,9 @@ impl World {
             controller: Controller::new(brokers, options.plant),
             partitions,
             min_insync,
+            replication_factor: [3, 3, 3, 3, 2, 1][rng.index(6)],
+            old_producers: rng.per_mille(300),
+            gone: None,
             producers,
             readers,
             writes_per_mille: [600, 600, 100][rng.index(3)],

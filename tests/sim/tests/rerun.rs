@@ -1,10 +1,9 @@
 //! A broken rule is not lost because the same seed, run again for its trace, goes another way.
 
-use chronik_core::replication::Fault;
 use chronik_sim::{Invariant, Options, Plant, confirmed, run, run_and_explain};
 
 fn broken() -> Options {
-    Options { plant: Some(Plant::Replica(Fault::AcknowledgeBeforeDurable)), ..Options::new(0) }
+    Options { plant: Some(Plant::DiskLies), ..Options::new(0) }
 }
 
 #[test]

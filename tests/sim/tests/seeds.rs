@@ -25,13 +25,14 @@ fn floor(activity: Activity) -> usize {
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,
         Activity::IsrChangeLate | Activity::IsrAnswerLost => 130,
-        Activity::ElectionOfEligible | Activity::IsrExpand => 1_000,
+        Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader => 1_000,
         Activity::Truncation => 110,
         Activity::CatchUpRead => 140_000,
         Activity::Acknowledged => 120_000,
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
+        Activity::ReadBelowKnown | Activity::NeverReturned => 20,
     }
 }
 

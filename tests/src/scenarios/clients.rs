@@ -42,7 +42,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 }
 
 /// A script that prints a line for each of its checks.
-fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
+pub(super) fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
     let outcome = programs::script(python, name).and_then(|mut command| {
         command.arg(cluster.bootstrap());
         run_program(command, b"", Duration::from_mins(5))

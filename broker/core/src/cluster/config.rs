@@ -107,7 +107,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         default: "1",
         broker_property: Some(MIN_INSYNC_REPLICAS),
         kind: ConfigKind::Int,
-        doc: "In-sync replicas without which nothing is committed; never more than the partition has replicas.",
+        doc: "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
         accepts: Accepts::Between(1, i32::MAX as i64),
     },
     fixed("retention.bytes", ConfigKind::Long, "-1", "Records are kept whatever space they take."),
@@ -143,6 +143,21 @@ pub fn canonical(name: &str, value: &str) -> Result<String, String> {
 }
 
 impl TopicConfig {
+    /// Whether there is but one value that it can have.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.accepts, Accepts::DefaultOnly)
+    }
+
+    /// The values that it can have, for a person.
+    pub fn values(&self) -> String {
+        match self.accepts {
+            Accepts::DefaultOnly => self.default.to_owned(),
+            Accepts::Between(least, i64::MAX) => format!("{least} and more"),
+            Accepts::Between(least, most) => format!("{least} to {most}"),
+            Accepts::OneOf(words) => words.join(", "),
+        }
+    }
+
     fn canonical(&self, value: &str) -> Result<String, String> {
         if value.len() > MAX_VALUE {
             return Err(format!("has more than {MAX_VALUE} bytes"));
@@ -221,7 +236,7 @@ pub(super) fn changed(
         let Some(known) = config(&change.name) else {
             return Err(format!("config '{}' is not known, or cannot be changed", shortened(&change.name)));
         };
-        let own = || after.get(&*change.name).map_or_else(|| current(known), |own| own.to_string());
+        let own = || after.get(&*change.name).map_or_else(|| current(known), ToString::to_string);
         let list = |text: &str| text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
         let (ConfigOp::Append(text) | ConfigOp::Subtract(text) | ConfigOp::Set(text)) = &change.op else {
             after.remove(&*change.name);

@@ -1,17 +1,22 @@
 //! Who leads a partition, and who may (KIP-966).
 //!
-//! Every change of an ISR goes through [`with_isr`]. What makes the eligible replicas safe to elect: nothing is
-//! committed while the ISR is smaller than `min.insync.replicas`, so whoever leaves such an ISR, or brings it
-//! there, still holds everything committed for as long as its disk does.
+//! Every change of an ISR goes through [`with_isr`]. What makes the eligible replicas safe to elect: a leader commits
+//! nothing while the ISR is smaller than `min.insync.replicas`, nor while anybody outside of it is eligible, so each of
+//! them still holds everything committed for as long as its disk does.
+//!
+//! An ISR to which fencing or a registration left a single member may consist of a broker that is gone: nobody has heard
+//! of it since. Whoever left last stays eligible beside it, even where one replica is enough to commit, until the
+//! member has shown that it is there: as the leader, it asks for the ISR that there is.
 
 use super::image::Partition;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch};
 
 /// What an election needs to know beside the partition.
 pub(super) struct Voters<A> {
-    /// `min.insync.replicas` as configured; not clamped to the number of replicas (nor does Kafka): with fewer
-    /// replicas than that, no `acks=all` write is ever accepted.
+    /// `min.insync.replicas` as configured.
     pub(super) min_insync_replicas: usize,
+    /// The leader asks for this change, so it knows of it before it commits by it.
+    pub(super) leader_asks: bool,
     /// Whether a broker is registered and not fenced.
     pub(super) alive: A,
 }
@@ -59,7 +64,12 @@ fn settle<A: Fn(BrokerId) -> bool>(
         isr = vec![elected];
         leader = Some(elected);
     }
-    if isr.len() >= voters.min_insync_replicas {
+    let enough = if voters.leader_asks {
+        before.min_insync_replicas(voters.min_insync_replicas)
+    } else {
+        before.enough_in_sync(voters.min_insync_replicas)
+    };
+    if isr.len() >= enough {
         elr.clear();
     }
     let mut after = Partition { isr, elr, leader, ..before.clone() };

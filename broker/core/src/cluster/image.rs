@@ -86,12 +86,16 @@ pub struct Topic {
     pub partitions: Vector<Partition>,
     /// Configs that differ from the defaults, by Kafka's names.
     pub configs: Configs,
-    /// `min.insync.replicas`, resolved.
+    /// `min.insync.replicas`, resolved; see [`Partition::min_insync_replicas`] for what it means to a partition.
     pub min_insync_replicas: usize,
     /// `min.insync.replicas` as long as neither topic nor cluster say otherwise: that of the broker which asked for
     /// the topic.
     #[serde(default = "one")]
     pub default_min_insync_replicas: usize,
+    /// The first producer id that was not given out when the topic was created: producers below it may have numbered
+    /// what they wrote to a topic of the same name before it. A snapshot of a former version does not have it.
+    #[serde(default)]
+    pub older_producers: ProducerId,
 }
 
 /// The replica state of one partition. Changed only through the metadata log.
@@ -101,8 +105,8 @@ pub struct Partition {
     pub replicas: Vec<BrokerId>,
     /// The in-sync replicas; a subset of `replicas`.
     pub isr: Vec<BrokerId>,
-    /// The eligible leader replicas (KIP-966): not in the ISR, but known to hold everything committed. The one
-    /// that left the ISR last comes first.
+    /// The eligible leader replicas (KIP-966): not in the ISR, but known to hold everything committed, as nothing is
+    /// committed while there are any. The one that left the ISR last comes first.
     pub elr: Vec<BrokerId>,
     /// `None` while no eligible replica is alive.
     pub leader: Option<BrokerId>,
@@ -134,8 +138,8 @@ impl Image {
 
     /// What is wrong with this image, if anything: rules that no sequence of commands may break.
     pub fn valid(&self) -> Result<(), String> {
-        for (tp, topic, partition) in self.partitions() {
-            partition.valid(topic.min_insync_replicas).map_err(|e| format!("{tp}: {e}: {partition:?}"))?;
+        for (tp, _, partition) in self.partitions() {
+            partition.valid().map_err(|e| format!("{tp}: {e}: {partition:?}"))?;
             if let Some(fenced) = partition.isr.iter().find(|id| self.alive(**id).is_none()) {
                 return Err(format!("{tp}: broker {fenced} is fenced and in the ISR: {partition:?}"));
             }
@@ -163,7 +167,19 @@ impl Image {
 }
 
 impl Partition {
-    fn valid(&self, min_insync_replicas: usize) -> Result<(), &'static str> {
+    /// In-sync replicas without which nothing is committed: `min.insync.replicas` as the topic has it, but never more
+    /// than there are replicas.
+    pub fn min_insync_replicas(&self, of_topic: usize) -> usize {
+        of_topic.min(self.replicas.len())
+    }
+
+    /// In-sync replicas beside which nobody has to be eligible, whoever of them is heard of: the minimum, and more than
+    /// one where there are more.
+    pub(super) fn enough_in_sync(&self, min_insync_replicas: usize) -> usize {
+        self.min_insync_replicas(min_insync_replicas.max(2))
+    }
+
+    fn valid(&self) -> Result<(), &'static str> {
         let repeats = |ids: &[BrokerId]| ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
         if self.replicas.is_empty() || repeats(&self.replicas) || repeats(&self.isr) || repeats(&self.elr) {
             return Err("no replicas, or one twice");
@@ -173,9 +189,6 @@ impl Partition {
         }
         if self.elr.iter().any(|id| self.isr.contains(id)) {
             return Err("in-sync and eligible at once");
-        }
-        if self.isr.len() >= min_insync_replicas && !self.elr.is_empty() {
-            return Err("eligible replicas are kept though the ISR is large enough");
         }
         match self.leader {
             Some(leader) if !self.isr.contains(&leader) => Err("the leader is not in sync"),

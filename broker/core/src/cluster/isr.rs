@@ -41,7 +41,7 @@ impl Image {
         // In the order of the replicas, so that one ISR has one form whoever asks for it.
         let ordered: Vec<BrokerId> = partition.replicas.iter().copied().filter(|id| new.contains(id)).collect();
         let min_insync_replicas = self.topics.get(&tp.topic).map_or(1, |t| t.min_insync_replicas);
-        let voters = Voters { min_insync_replicas, alive: |id| self.alive(id).is_some() };
+        let voters = Voters { min_insync_replicas, leader_asks: true, alive: |id| self.alive(id).is_some() };
         let mut after = with_isr(partition, ordered, &voters);
         if after == *partition {
             // A leader that does not know what became of an earlier request asks for what it wants now, even if that

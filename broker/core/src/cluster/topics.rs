@@ -46,6 +46,7 @@ impl Image {
             configs,
             min_insync_replicas: 1,
             default_min_insync_replicas: usize::try_from(new.default_min_insync_replicas).unwrap_or(1).max(1),
+            older_producers: self.next_producer_id,
         };
         topic.min_insync_replicas = self.min_insync_replicas(&topic);
         self.room_for(topic.partitions.iter().map(|p| p.replicas.as_slice()))?;

@@ -4,12 +4,26 @@
 //! commands (append these records, answer that request). It holds no clock, no log and no socket. A reply that tells of
 //! a change leaves only when the records that carry the change are committed.
 
+mod classic;
+mod consumer;
 pub mod event;
+mod expiry;
+mod group;
+mod offsets;
 pub mod record;
+mod refusal;
+mod replies;
 pub mod request;
+mod requests;
 pub mod response;
+mod shard;
+mod step;
+#[cfg(test)]
+mod tests;
+mod timers;
 
 pub use event::{Command, Config, Event, Now, Ticket};
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};
 pub use response::{GroupError, Response};
+pub use shard::Shard;

@@ -42,6 +42,22 @@ pub enum RecordKey {
     ConsumerGroupRegularExpression(Arc<str>, Arc<str>),
 }
 
+impl RecordKey {
+    /// The group that the record is about.
+    pub fn group(&self) -> &Arc<str> {
+        match self {
+            Self::OffsetCommit { group, .. }
+            | Self::GroupMetadata(group)
+            | Self::ConsumerGroupMetadata(group)
+            | Self::ConsumerGroupMember(group, _)
+            | Self::ConsumerGroupTargetAssignmentMetadata(group)
+            | Self::ConsumerGroupTargetAssignmentMember(group, _)
+            | Self::ConsumerGroupCurrentMemberAssignment(group, _)
+            | Self::ConsumerGroupRegularExpression(group, _) => group,
+        }
+    }
+}
+
 /// What a record says; the variant is that of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordValue {

@@ -74,6 +74,26 @@ pub enum Request {
     ConsumerGroupDescribe(Arc<str>),
 }
 
+impl Request {
+    /// The group that is asked for; none for all of them.
+    pub fn group(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::JoinGroup(r) => Some(&r.group),
+            Self::SyncGroup(r) => Some(&r.group),
+            Self::OffsetCommit(r) => Some(&r.group),
+            Self::ConsumerGroupHeartbeat(r) => Some(&r.group),
+            Self::Heartbeat { group, .. }
+            | Self::LeaveGroup { group, .. }
+            | Self::OffsetFetch { group, .. }
+            | Self::OffsetDelete { group, .. }
+            | Self::DescribeGroup(group)
+            | Self::DeleteGroup(group)
+            | Self::ConsumerGroupDescribe(group) => Some(group),
+            Self::ListGroups { .. } => None,
+        }
+    }
+}
+
 /// A member of a group, as a client names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberRef {

@@ -71,14 +71,15 @@ pub enum Response {
     Heartbeat(Result<(), GroupError>),
     /// To LeaveGroup: of the group, or of each member in the request's order.
     LeaveGroup(Result<Vec<Result<(), GroupError>>, GroupError>),
-    /// To OffsetCommit: of each offset in the request's order.
+    /// To OffsetCommit: of each offset in the request's order. `GroupIdNotFound` is `ILLEGAL_GENERATION` before
+    /// version 9.
     OffsetCommit(Vec<Result<(), GroupError>>),
     /// To OffsetFetch.
     OffsetFetch(Result<Vec<FetchedTopic>, GroupError>),
     /// To DescribeGroup. A group that does not exist is an error from version 6 on, and dead before.
     DescribeGroup(Result<DescribedGroup, GroupError>),
     /// To ListGroups.
-    ListGroups(Vec<ListedGroup>),
+    ListGroups(Result<Vec<ListedGroup>, GroupError>),
     /// To DeleteGroup.
     DeleteGroup(Result<(), GroupError>),
     /// To OffsetDelete: of the group, or of each partition in the request's order.
@@ -195,7 +196,7 @@ pub struct ListedGroup {
     pub protocol_type: Arc<str>,
     /// Kafka's name of its state.
     pub state: &'static str,
-    /// Kafka's name of its type: `classic` or `consumer`.
+    /// Kafka's name of its type: `Classic` or `Consumer`.
     pub group_type: &'static str,
 }
 

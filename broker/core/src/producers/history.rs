@@ -1,6 +1,7 @@
 //! The last batches of one producer.
 
-use crate::ids::{Offset, ProducerEpoch};
+use super::ProducerState;
+use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 use std::ops::Range;
 
@@ -22,6 +23,8 @@ pub(super) struct History {
     epoch: ProducerEpoch,
     /// The first batch that was seen of this incarnation was its first: all before the oldest remembered one was seen.
     from_start: bool,
+    /// The greatest timestamp of the last batch, in milliseconds since 1970.
+    last_timestamp: i64,
     /// Oldest first; `len` of them are set.
     batches: [Written; REMEMBERED],
     len: usize,
@@ -42,6 +45,7 @@ impl History {
         let mut history = Self {
             epoch: header.producer_epoch,
             from_start: header.base_sequence == 0,
+            last_timestamp: header.max_timestamp,
             batches: [Written::default(); REMEMBERED],
             len: 0,
         };
@@ -56,6 +60,7 @@ impl History {
             self.from_start = header.base_sequence == 0;
             self.len = 0;
         }
+        self.last_timestamp = header.max_timestamp;
         if self.len == REMEMBERED {
             self.batches.copy_within(1.., 0);
             self.len -= 1;
@@ -92,6 +97,11 @@ impl History {
             return Place::Before(batches[0].base_offset);
         }
         Place::Elsewhere
+    }
+
+    pub(super) fn state(&self, id: ProducerId) -> ProducerState {
+        let last_sequence = self.batches[self.len - 1].last_sequence;
+        ProducerState { id, epoch: self.epoch, last_sequence, last_timestamp: self.last_timestamp }
     }
 
     pub(super) fn end(&self) -> Offset {

@@ -6,7 +6,7 @@
 
 mod history;
 
-use crate::ids::{Offset, ProducerId};
+use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 use history::{History, Place};
 use std::collections::BTreeMap;
@@ -27,12 +27,26 @@ pub struct Producers {
     forgot: Option<ProducerId>,
 }
 
+/// A producer as it last wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Who.
+    pub id: ProducerId,
+    /// Its incarnation.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The greatest timestamp of its last batch, in milliseconds since 1970.
+    pub last_timestamp: i64,
+}
+
 /// What a leader does with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Append it.
     New,
-    /// Append it, if there is no reason against it: nothing is known of the producer, which may have been forgotten.
+    /// Append it, if there is no reason against it: nothing is known of the producer, which may have been forgotten, or
+    /// be older than the topic.
     Unknown,
     /// It is in the log already, at these offsets.
     Duplicate(Range<Offset>),
@@ -67,15 +81,16 @@ impl Producers {
         }
     }
 
-    /// Judges a batch that a producer wants to append.
-    pub fn check(&self, header: &BatchHeader) -> Check {
+    /// Judges a batch that a producer wants to append. Producers with ids below `older` may be older than the topic, and
+    /// have numbered what they wrote to a topic of the same name before it.
+    pub fn check(&self, header: &BatchHeader, older: ProducerId) -> Check {
         let Some(id) = header.producer_id else { return Check::New };
         let Some(history) = self.by_id.get(&id) else {
             // A log that was never cut at its start and has forgotten nobody with such an id proves that this producer
             // has not written: its first batch, or batches, are lost or still on their way.
             return match header.base_sequence {
                 0 => Check::New,
-                _ if self.forgot.is_some_and(|greatest| id <= greatest) => Check::Unknown,
+                _ if id < older || self.forgot.is_some_and(|greatest| id <= greatest) => Check::Unknown,
                 _ => Check::OutOfOrder,
             };
         };
@@ -91,6 +106,11 @@ impl Producers {
     /// Notes that the log's first batches are gone, and producers that wrote only those with them.
     pub fn log_start_moved(&mut self) {
         self.forgot = Some(ProducerId(i64::MAX));
+    }
+
+    /// The producers that are remembered, by their ids.
+    pub fn iter(&self) -> impl Iterator<Item = ProducerState> {
+        self.by_id.iter().map(|(id, history)| history.state(*id))
     }
 
     /// How many producers are remembered.

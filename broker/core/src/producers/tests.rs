@@ -8,6 +8,9 @@ fn header(id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
     BatchBuilder::new(count).producer(id, epoch, sequence).header()
 }
 
+/// No producer is older than the topic.
+const NONE_OLDER: ProducerId = ProducerId(0);
+
 /// A log that grows batch by batch.
 #[derive(Default)]
 struct Log {
@@ -40,11 +43,11 @@ fn the_next_batch_continues_the_sequence() {
         (1, 0, 1, Check::New),
         (1, 3, 1, Check::OutOfOrder),
     ] {
-        let check = log.producers.check(&header(1, epoch, sequence, count));
+        let check = log.producers.check(&header(1, epoch, sequence, count), NONE_OLDER);
         assert_eq!(check, expected, "epoch {epoch}, {count} records from {sequence}");
     }
     log.append(header(1, 1, 0, 1));
-    assert_eq!(log.producers.check(&header(1, 0, 3, 1)), Check::Fenced);
+    assert_eq!(log.producers.check(&header(1, 0, 3, 1), NONE_OLDER), Check::Fenced);
 }
 
 #[test]
@@ -52,10 +55,14 @@ fn the_sequence_wraps_to_zero() {
     let mut log = Log::default();
     log.producers.log_start_moved();
     log.append(header(1, 0, i32::MAX - 1, 2));
-    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New);
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1), NONE_OLDER), Check::New);
     log.append(header(1, 0, 0, 1)).append(header(1, 0, 1, 1));
-    assert_eq!(log.producers.check(&header(1, 0, i32::MAX - 1, 2)), Check::Duplicate(Offset(0)..Offset(2)));
-    assert_eq!(log.producers.check(&header(1, 0, i32::MAX - 3, 2)), Check::OutOfOrder, "it may never have come");
+    assert_eq!(log.producers.check(&header(1, 0, i32::MAX - 1, 2), NONE_OLDER), Check::Duplicate(Offset(0)..Offset(2)));
+    assert_eq!(
+        log.producers.check(&header(1, 0, i32::MAX - 3, 2), NONE_OLDER),
+        Check::OutOfOrder,
+        "it may never have come"
+    );
 }
 
 #[test]
@@ -64,17 +71,28 @@ fn five_batches_are_remembered() {
     for n in 0..6 {
         log.append(header(1, 0, n, 1));
     }
-    assert_eq!(log.producers.check(&header(1, 0, 1, 1)), Check::Duplicate(Offset(1)..Offset(2)));
-    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::OldDuplicate { before: Offset(1) });
+    assert_eq!(log.producers.check(&header(1, 0, 1, 1), NONE_OLDER), Check::Duplicate(Offset(1)..Offset(2)));
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1), NONE_OLDER), Check::OldDuplicate { before: Offset(1) });
 }
 
 #[test]
 fn an_unknown_producer_starts_at_zero_unless_it_may_have_been_forgotten() {
     let mut log = Log::default();
-    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New);
-    assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::OutOfOrder);
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1), NONE_OLDER), Check::New);
+    assert_eq!(log.producers.check(&header(1, 0, 4, 1), NONE_OLDER), Check::OutOfOrder);
     log.producers.log_start_moved();
-    assert_eq!(log.producers.check(&header(1, 0, 4, 1)), Check::Unknown);
+    assert_eq!(log.producers.check(&header(1, 0, 4, 1), NONE_OLDER), Check::Unknown);
+}
+
+/// A topic was deleted and made again while they wrote.
+#[test]
+fn an_unknown_producer_that_is_older_than_the_topic_goes_on_where_it_is() {
+    let mut log = Log::default();
+    assert_eq!(log.producers.check(&header(7, 0, 4, 1), ProducerId(8)), Check::Unknown);
+    assert_eq!(log.producers.check(&header(8, 0, 4, 1), ProducerId(8)), Check::OutOfOrder, "it is not older");
+    log.append(header(7, 0, 4, 1));
+    assert_eq!(log.producers.check(&header(7, 0, 5, 1), ProducerId(8)), Check::New);
+    assert_eq!(log.producers.check(&header(7, 0, 7, 1), ProducerId(8)), Check::OutOfOrder, "it is known now");
 }
 
 #[test]
@@ -85,11 +103,15 @@ fn the_one_that_has_not_written_for_longest_is_forgotten_first() {
     }
     log.append(header(0, 0, 1, 1)).append(header(-1, 0, 0, 1)).append(header(1_000_000, 0, 0, 1));
     assert_eq!(log.producers.len(), MAX_PRODUCERS);
-    assert_eq!(log.producers.check(&header(0, 0, 2, 1)), Check::New);
-    assert_eq!(log.producers.check(&header(1, 0, 0, 1)), Check::New, "forgotten");
-    assert!(matches!(log.producers.check(&header(2, 0, 0, 1)), Check::Duplicate(_)));
-    assert_eq!(log.producers.check(&header(1, 0, 1, 1)), Check::Unknown, "it may be the one that was forgotten");
-    assert_eq!(log.producers.check(&header(2_000_000, 0, 1, 1)), Check::OutOfOrder, "it was never known");
+    assert_eq!(log.producers.check(&header(0, 0, 2, 1), NONE_OLDER), Check::New);
+    assert_eq!(log.producers.check(&header(1, 0, 0, 1), NONE_OLDER), Check::New, "forgotten");
+    assert!(matches!(log.producers.check(&header(2, 0, 0, 1), NONE_OLDER), Check::Duplicate(_)));
+    assert_eq!(
+        log.producers.check(&header(1, 0, 1, 1), NONE_OLDER),
+        Check::Unknown,
+        "it may be the one that was forgotten"
+    );
+    assert_eq!(log.producers.check(&header(2_000_000, 0, 1, 1), NONE_OLDER), Check::OutOfOrder, "it was never known");
 }
 
 proptest! {
@@ -108,12 +130,12 @@ proptest! {
         for (count, retry) in counts.into_iter().zip(retries) {
             let batch = header(1, 0, next, count);
             let expected = if next == start && start > 0 { Check::Unknown } else { Check::New };
-            prop_assert_eq!(log.producers.check(&batch), expected);
+            prop_assert_eq!(log.producers.check(&batch, NONE_OLDER), expected);
             log.append(batch);
             written.push(batch);
             next = batch.last_sequence().wrapping_add(1) & i32::MAX;
             if let Some(old) = written.iter().rev().nth(retry) {
-                prop_assert!(matches!(log.producers.check(old), Check::Duplicate(_)));
+                prop_assert!(matches!(log.producers.check(old, NONE_OLDER), Check::Duplicate(_)));
             }
         }
     }

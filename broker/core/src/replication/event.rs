@@ -1,6 +1,6 @@
 //! What can happen to a replica, and what it can want.
 
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
 use crate::producers::Producers;
 use crate::record::RecordBatch;
 use crate::time::Instant;
@@ -61,8 +61,13 @@ pub struct PartitionState {
     pub isr: Vec<BrokerId>,
     /// All replicas, each with the epoch of its broker if that is alive (registered and unfenced).
     pub replicas: Vec<(BrokerId, Option<BrokerEpoch>)>,
-    /// Fewer in-sync replicas than this, and nothing is committed.
+    /// Replicas outside of the ISR that may be elected, as nothing was committed without them (KIP-966).
+    pub elr: Vec<BrokerId>,
+    /// The topic's `min.insync.replicas`: with fewer in sync, nothing is committed. A partition with fewer replicas needs
+    /// all of them.
     pub min_insync_replicas: usize,
+    /// Producers with ids below may be older than the topic.
+    pub older_producers: ProducerId,
 }
 
 /// Times and sizes that a replica goes by.

@@ -1,8 +1,7 @@
 //! The follower's side: it subscribes, cuts its log back where it went another way, and appends.
 
+use super::context::Context;
 use super::event::{Command, FollowerMessage, LeaderMessage, StreamId};
-use super::planted::Fault;
-use super::replica::Context;
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::record::RecordBatch;
 use crate::time::Instant;
@@ -67,10 +66,7 @@ impl Follower {
     }
 
     pub(super) fn heard(&mut self, cx: &mut Context<'_>, epoch: LeaderEpoch, stream: StreamId, message: LeaderMessage) {
-        let anything = cx.planted(Fault::FollowerTakesAnything);
-        let any_stream = anything || cx.planted(Fault::FollowerTakesAnyStream);
-        let stream = if any_stream { self.stream().unwrap_or(stream) } else { stream };
-        if epoch != self.epoch && !anything && !cx.planted(Fault::FollowerTakesAnyEpoch) {
+        if epoch != self.epoch {
             return;
         }
         match (self.phase, message) {
@@ -126,14 +122,6 @@ impl Follower {
         self.phase = Phase::Disconnected;
     }
 
-    fn stream(&self) -> Option<StreamId> {
-        match self.phase {
-            Phase::Subscribing(stream) | Phase::Streaming(stream) | Phase::Waiting(stream, _) => Some(stream),
-            Phase::Truncating(stream) => stream,
-            Phase::Disconnected | Phase::Refusing => None,
-        }
-    }
-
     pub(super) fn is_truncating(&self) -> bool {
         matches!(self.phase, Phase::Truncating(_))
     }
@@ -143,11 +131,6 @@ impl Follower {
     }
 
     fn subscribe(&mut self, cx: &mut Context<'_>, stream: StreamId) {
-        if cx.planted(Fault::TruncateByHighWatermark) && cx.log.high_watermark < cx.log.end {
-            self.phase = Phase::Truncating(Some(stream));
-            cx.out.push(Command::Truncate { to: cx.log.high_watermark });
-            return;
-        }
         self.phase = Phase::Subscribing(stream);
         let message = FollowerMessage::Subscribe { log_end: cx.log.end, last_epoch: cx.log.last_epoch() };
         self.tell(cx, stream, message);
@@ -175,15 +158,11 @@ impl Follower {
             let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
             let in_epoch =
                 h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
-            if !continues || !(in_epoch || cx.planted(Fault::FollowerTakesBatchesOfAnyEpoch)) {
+            if !continues || !in_epoch {
                 self.begin_anew(cx);
                 return;
             }
-            if cx.planted(Fault::FollowerForgetsEpochs) {
-                cx.log.append_without_epoch(h);
-            } else {
-                cx.log.append(h);
-            }
+            cx.log.append(h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }

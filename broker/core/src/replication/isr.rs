@@ -112,12 +112,6 @@ impl IsrView {
             self.proposed = None;
         }
     }
-
-    /// Forgets what is proposed: only a planted fault does that.
-    pub(super) fn believe_at_once(&mut self, isr: &BTreeSet<BrokerId>) {
-        self.committed.clone_from(isr);
-        self.proposed = None;
-    }
 }
 
 #[cfg(test)]

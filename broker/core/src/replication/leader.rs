@@ -1,5 +1,6 @@
 //! The leader's side: it appends, pushes to its followers, and commits.
 
+use super::context::Context;
 use super::event::{
     Acks, Command, Event, FollowerMessage, LeaderMessage, PartitionState, ProduceError, Produced, StreamId, Ticket,
 };
@@ -7,9 +8,7 @@ use super::gaps::Gaps;
 use super::high_watermark;
 use super::isr::IsrView;
 use super::pending_appends::PendingAppends;
-use super::planted::Fault;
 use super::progress::Progress;
-use super::replica::Context;
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::producers::Check;
 use crate::record::RecordBatch;
@@ -23,6 +22,10 @@ const RETRY_ALTER: Duration = Duration::from_millis(50);
 /// may come that were sent before their producer heard of these, at the latest with a client that was stopped or has
 /// a slow way here.
 const SETTLING: Duration = Duration::from_secs(5);
+
+/// The same for a producer that is unknown and may begin anywhere, in a partition's first leadership: the only refusals
+/// before that said that there is no such partition, and what they made late is on its way.
+const SETTLING_FIRST: Duration = Duration::from_millis(50);
 
 /// One leadership, from its start to its end.
 #[derive(Debug)]
@@ -61,9 +64,7 @@ impl Leader {
 
     /// Ends the leadership: nobody is acknowledged by it any more.
     pub(super) fn end(mut self, cx: &mut Context<'_>) {
-        if !cx.planted(Fault::EndIsNotTold) {
-            self.pending.fail_all(cx.out);
-        }
+        self.pending.fail_all(cx.out);
         // No follower can know of an epoch without records, and this log must look as if it had never been.
         cx.log.epochs.drop_from(cx.log.end);
     }
@@ -75,7 +76,7 @@ impl Leader {
             self.alter_at = cx.now;
         }
         self.meet_followers(cx, state);
-        if self.isr.committed().len() < state.min_insync_replicas {
+        if self.isr.committed().len() < cx.min_insync() {
             self.pending.fail_uncommitted(cx.out);
         }
     }
@@ -130,15 +131,15 @@ impl Leader {
             self.gaps.refused(batch.header(), ProduceError::NotLeader);
             return Err(ProduceError::NotLeader);
         }
-        let too_few = acks == Acks::All && self.isr.committed().len() < cx.state().min_insync_replicas;
+        let too_few = acks == Acks::All && self.isr.committed().len() < cx.min_insync();
         let log_start = cx.log.start;
-        let check = match cx.log.producers.check(batch.header()) {
-            Check::OutOfOrder if cx.planted(Fault::SequenceGapAccepted) => Check::New,
-            Check::Duplicate(_) if cx.planted(Fault::DuplicateAppended) => Check::New,
-            Check::Duplicate(_) if cx.planted(Fault::DuplicateRefused) => Check::OutOfOrder,
+        let age = cx.now.since(self.since);
+        let settling_unknown = if self.epoch == LeaderEpoch(0) { SETTLING_FIRST } else { SETTLING };
+        let check = match cx.log.producers.check(batch.header(), cx.state.older_producers) {
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
             Check::Unknown => match self.gaps.why(batch.header()) {
                 Some(error) => return Err(error),
+                None if age < settling_unknown => return Err(ProduceError::NotLeader),
                 None => Check::New,
             },
             check => check,
@@ -158,19 +159,13 @@ impl Leader {
             // However few are in sync: a refusal would say that the batch is not in the log, and the producer would
             // write it again under another epoch.
             Check::Duplicate(offsets) => {
-                let answer = Produced { base_offset: offsets.start, log_start };
-                if cx.planted(Fault::DuplicateAcknowledgedEarly) {
-                    cx.out.push(Command::Reply { ticket, result: Ok(answer) });
-                } else {
-                    self.wait(cx, ticket, acks, offsets.end, answer);
-                }
+                self.wait(cx, ticket, acks, offsets.end, Produced { base_offset: offsets.start, log_start });
                 Ok(())
             }
             // Clients take this error for a success, so it must be one.
             Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
             Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or_else(|| {
-                let settling = cx.now.since(self.since) < SETTLING;
-                if settling { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
+                if age < SETTLING { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
             })),
             Check::OldDuplicate { .. } => Err(ProduceError::OutOfOrderSequence),
             Check::Fenced => Err(ProduceError::InvalidProducerEpoch),
@@ -188,9 +183,6 @@ impl Leader {
             cx.out.push(Command::Reply { ticket, result: Ok(answer) });
         } else {
             self.pending.push(ticket, acks, end, answer);
-        }
-        if reached && cx.planted(Fault::AnsweredTwice) {
-            cx.out.push(Command::Reply { ticket, result: Ok(answer) });
         }
     }
 
@@ -236,10 +228,7 @@ impl Leader {
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
             }
             FollowerMessage::Ack { appended, durable } => {
-                let any_stream = cx.planted(Fault::LeaderTakesAnyStream) || cx.planted(Fault::LeaderTakesAnything);
-                let stream = if any_stream { progress.newest().unwrap_or(stream) } else { stream };
-                let believe_appended = cx.planted(Fault::AcknowledgeBeforeDurable);
-                if !progress.acknowledge(stream, (appended, durable), believe_appended) {
+                if !progress.acknowledge(stream, (appended, durable)) {
                     return;
                 }
                 progress.watch(cx.now, cx.log.end);
@@ -268,7 +257,7 @@ impl Leader {
         for batch in &batches {
             let h = batch.header();
             // A slow read may have begun in a former leadership, and bring what was cut off since.
-            let in_log = cx.log.epochs.at(h.base_offset) == Some(h.leader_epoch) || cx.planted(Fault::ReadOfAnyEpoch);
+            let in_log = cx.log.epochs.at(h.base_offset) == Some(h.leader_epoch);
             if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
@@ -311,20 +300,13 @@ impl Leader {
         if cx.lease_holds() {
             // A follower that is always a moment behind could not join while others are faster.
             let joining = self.about_to_join(cx);
-            let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
+            let own = cx.log.durable;
             let durable =
                 |id| if id == cx.me { Some(own) } else { self.followers.get(&id).and_then(Progress::durable) };
-            let min_insync = if cx.planted(Fault::CommitBelowMinInsync) { 1 } else { cx.state().min_insync_replicas };
-            let committed = if cx.planted(Fault::HighWatermarkOverCommittedIsr) {
-                let view = IsrView::committed_at(self.isr.partition_epoch(), self.isr.committed().iter().copied());
-                high_watermark::committed(&view, min_insync, durable)
-            } else {
-                high_watermark::committed(&self.isr, min_insync, durable)
-            };
+            let committed = high_watermark::committed(&self.isr, cx.min_insync(), durable);
+            // Whoever may be elected holds all that is committed.
+            let committed = committed.filter(|_| cx.state.elr.is_empty());
             let committed = committed.map(|to| joining.map_or(to, |end| end.min(to)));
-            if cx.planted(Fault::HighWatermarkGoesBack) {
-                cx.log.high_watermark = committed.map_or(cx.log.high_watermark, |to| to.min(cx.log.high_watermark));
-            }
             if committed.is_some_and(|to| cx.log.raise_high_watermark(to)) {
                 cx.out.push(Command::Wake);
             }
@@ -344,17 +326,13 @@ impl Leader {
         }
         let Some(wanted) = self.wanted_isr(cx) else { return };
         // Whoever is wanted is alive, so it has a broker epoch; so has this broker while it leads.
-        let isr: Vec<_> = wanted.iter().filter_map(|id| Some((*id, alive(cx.state(), *id)?))).collect();
+        let isr: Vec<_> = wanted.iter().filter_map(|id| Some((*id, alive(cx.state, *id)?))).collect();
         if isr.len() < wanted.len() {
             return;
         }
         let (leader_epoch, partition_epoch) = (self.epoch, self.isr.partition_epoch());
         cx.out.push(Command::AlterPartition { leader_epoch, partition_epoch, isr });
-        if cx.planted(Fault::ShrinkWithoutController) && wanted.len() < self.isr.committed().len() {
-            self.isr.believe_at_once(&wanted);
-        } else {
-            self.isr.propose(&wanted);
-        }
+        self.isr.propose(&wanted);
     }
 
     /// The ISR that should be proposed; `None` if the committed one is as it should be.
@@ -365,7 +343,9 @@ impl Leader {
         if committed.iter().any(leaves) {
             return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
         }
-        if self.isr.unsure() || self.followers.keys().any(joins) {
+        // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
+        let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
+        if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
             return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
         }
         None
@@ -374,20 +354,17 @@ impl Leader {
     /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.
     fn may_stay(&self, cx: &Context<'_>, id: BrokerId) -> bool {
         let fresh = |p: &Progress| cx.now.since(p.caught_up_at) <= cx.config.lag_time_max;
-        alive(cx.state(), id).is_some() && self.followers.get(&id).is_some_and(fresh)
+        alive(cx.state, id).is_some() && self.followers.get(&id).is_some_and(fresh)
     }
 
     /// Whether a follower may become a member of the ISR. One that could not stay may not come: while nothing is
     /// committed, a follower that hangs has all that is, and would come and go without end.
     fn may_join(&self, cx: &Context<'_>, id: BrokerId) -> bool {
-        if cx.planted(Fault::NeverRejoins) {
-            return false;
-        }
         let Some(progress) = self.followers.get(&id) else { return false };
         let proven = progress.broker_epoch();
         let due = cx.log.high_watermark.max(self.epoch_start);
-        let reached = progress.durable().is_some_and(|d| d >= due || cx.planted(Fault::JoinsBehind));
-        reached && proven.is_some() && proven == alive(cx.state(), id) && self.may_stay(cx, id)
+        let reached = progress.durable().is_some_and(|d| d >= due);
+        reached && proven.is_some() && proven == alive(cx.state, id) && self.may_stay(cx, id)
     }
 
     /// What the furthest behind has durably of the followers that should be waited for, so that they can join.
@@ -398,7 +375,7 @@ impl Leader {
                 progress.has_joined();
                 return None;
             }
-            let proven = progress.broker_epoch().is_some_and(|epoch| alive(cx.state(), *id) == Some(epoch));
+            let proven = progress.broker_epoch().is_some_and(|epoch| alive(cx.state, *id) == Some(epoch));
             let durable = progress.durable().filter(|_| proven)?;
             progress.worth_waiting_for(cx.now).then_some(durable)
         });
@@ -424,8 +401,7 @@ impl Leader {
     }
 
     pub(super) fn valid(&self, cx: &Context<'_>) -> bool {
-        let own = if cx.planted(Fault::AcknowledgeBeforeDurable) { cx.log.end } else { cx.log.durable };
-        self.pending.valid(own, cx.log.high_watermark, cx.log.end)
+        self.pending.valid(cx.log.durable, cx.log.high_watermark, cx.log.end)
             && (cx.lease_holds() || self.pending.is_empty())
             && self.isr.committed().contains(&cx.me)
             && self.followers.values().all(|p| p.valid(cx.log.end))
@@ -444,9 +420,6 @@ fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) 
         let at_start = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.start };
         return (log_end > cx.log.start).then_some(at_start);
     };
-    if cx.planted(Fault::SubscriptionWithoutEpoch) && log_end <= cx.log.end {
-        return None;
-    }
     // The leader's own epoch is the newest of all; a follower that has a newer one lost its way altogether.
     let latest = cx.log.epochs.latest().unwrap_or(last);
     let (epoch, end) = cx.log.epochs.end_of(last.min(latest), cx.log.end).unwrap_or((last, cx.log.start));

@@ -53,13 +53,6 @@ impl Log {
         self.end = header.end_offset();
     }
 
-    /// As [`Self::append`], and its epoch is not noted: only a planted fault does that.
-    pub(super) fn append_without_epoch(&mut self, header: &BatchHeader) {
-        let epochs = self.epochs.clone();
-        self.append(header);
-        self.epochs = epochs;
-    }
-
     /// The epoch of the last batch. Only asked of a replica that does not lead: its epochs all have records.
     pub(super) fn last_epoch(&self) -> Option<LeaderEpoch> {
         self.epochs.latest()

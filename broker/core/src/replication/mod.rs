@@ -1,6 +1,7 @@
 //! The replica of one partition on this broker: leader or follower, its high watermark, its view of the ISR,
 //! and the producers that wait for it. Events in, commands out; `event` names both.
 
+mod context;
 mod epochs;
 mod event;
 mod follower;
@@ -10,7 +11,6 @@ mod isr;
 mod leader;
 mod log;
 mod pending_appends;
-mod planted;
 mod progress;
 mod replica;
 mod status;
@@ -22,7 +22,5 @@ pub use event::{
     StreamId, Ticket,
 };
 pub use isr::{IsrState, IsrView};
-#[cfg(feature = "planted-faults")]
-pub use planted::Fault;
 pub use replica::Replica;
-pub use status::{Role, Status};
+pub use status::{Readable, Role, Status};

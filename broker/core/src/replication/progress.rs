@@ -70,10 +70,6 @@ impl Progress {
         self.durable
     }
 
-    pub(super) fn newest(&self) -> Option<(BrokerEpoch, StreamId)> {
-        self.newest
-    }
-
     /// The broker epoch that the live stream's handshake proved.
     pub(super) fn broker_epoch(&self) -> Option<BrokerEpoch> {
         self.stream.as_ref().and(self.newest).map(|(epoch, _)| epoch)
@@ -125,7 +121,6 @@ impl Progress {
         &mut self,
         stream: (BrokerEpoch, StreamId),
         (appended, durable): (Offset, Offset),
-        believe_appended: bool,
     ) -> bool {
         let current = self.newest == Some(stream);
         let Some(s) = self.stream.as_mut().filter(|s| current && durable <= appended && appended <= s.next) else {
@@ -136,7 +131,6 @@ impl Progress {
             let bytes = s.on_its_way.pop_front().map_or(0, |(_, bytes)| bytes);
             s.window_used -= bytes;
         }
-        let durable = if believe_appended { appended } else { durable };
         self.durable = Some(self.durable.map_or(durable, |d| d.max(durable)));
         true
     }

@@ -1,5 +1,6 @@
 //! The replica of one partition: which role it has, and what an event means to it in that role.
 
+use super::context::Context;
 use super::event::{
     Command, Config, Event, FollowerMessage, LeaderMessage, LogState, PartitionState, ProduceError, StreamId,
 };
@@ -7,9 +8,9 @@ use super::follower::Follower;
 use super::isr::IsrView;
 use super::leader::Leader;
 use super::log::Log;
-use super::planted::Fault;
-use super::status::{Role as RoleName, Status};
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use super::status::{Readable, Role as RoleName, Status};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
+use crate::producers::Producers;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
@@ -30,7 +31,6 @@ pub struct Replica {
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
     early: BTreeMap<BrokerId, Early>,
-    fault: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -48,35 +48,6 @@ struct Early {
     message: FollowerMessage,
 }
 
-/// What every role needs to decide.
-pub(super) struct Context<'a> {
-    pub(super) me: BrokerId,
-    pub(super) now: Instant,
-    pub(super) config: Config,
-    pub(super) log: &'a mut Log,
-    pub(super) out: &'a mut Vec<Command>,
-    state: &'a PartitionState,
-    lease: Instant,
-    fault: Option<Fault>,
-}
-
-impl<'a> Context<'a> {
-    /// The metadata.
-    pub(super) fn state(&self) -> &'a PartitionState {
-        self.state
-    }
-
-    /// Whether this broker may still act as a leader.
-    pub(super) fn lease_holds(&self) -> bool {
-        self.now < self.lease || self.planted(Fault::IgnoreLease)
-    }
-
-    /// Whether a rule is broken on purpose.
-    pub(super) fn planted(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
-    }
-}
-
 macro_rules! context {
     ($self:ident, $now:expr, $out:expr) => {
         Context {
@@ -87,7 +58,6 @@ macro_rules! context {
             out: $out,
             state: &$self.state,
             lease: $self.lease,
-            fault: $self.fault,
         }
     };
 }
@@ -102,7 +72,9 @@ impl Replica {
             partition_epoch: PartitionEpoch(-1),
             isr: Vec::new(),
             replicas: Vec::new(),
+            elr: Vec::new(),
             min_insync_replicas: 1,
+            older_producers: ProducerId(0),
         };
         Self {
             me,
@@ -112,14 +84,7 @@ impl Replica {
             lease: Instant::default(),
             role: Role::Idle,
             early: BTreeMap::new(),
-            fault: None,
         }
-    }
-
-    /// Breaks a rule on purpose.
-    #[cfg(any(test, feature = "planted-faults"))]
-    pub fn plant(&mut self, fault: Option<Fault>) {
-        self.fault = fault;
     }
 
     /// Takes an event, and adds to `out` what is to be done about it, in order.
@@ -181,7 +146,7 @@ impl Replica {
         let leader_to_follow = cx.state.leader.filter(|id| assigned && *id != cx.me);
         match &mut self.role {
             Role::Follower(follower) if follower.is_truncating() => return,
-            Role::Leader(leader) if leads && leader.epoch == epoch => return leader.metadata(cx, cx.state()),
+            Role::Leader(leader) if leads && leader.epoch == epoch => return leader.metadata(cx, cx.state),
             Role::Follower(f) if leader_to_follow == Some(f.leader) && f.epoch == epoch => return,
             _ => {}
         }
@@ -194,7 +159,7 @@ impl Replica {
             _ => {}
         }
         if leads {
-            self.role = Role::Leader(Leader::start(cx, cx.state()));
+            self.role = Role::Leader(Leader::start(cx, cx.state));
             cx.out.push(Command::Wake);
         } else if let Some(leader) = leader_to_follow {
             self.role = Role::Follower(Follower::start(cx, leader, epoch));
@@ -242,9 +207,7 @@ impl Replica {
             Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message } => {
                 let subscribes = matches!(message, FollowerMessage::Subscribe { .. });
                 let known = self.state.leader_epoch;
-                let planted = |fault| self.fault == Some(fault) && !subscribes;
-                let any_epoch = planted(Fault::LeaderTakesAnyEpoch) || planted(Fault::LeaderTakesAnything);
-                if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch || any_epoch) {
+                if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch) {
                     self.in_role(now, event, out);
                 } else if subscribes && leader_epoch > known && self.has_room_for_early(follower) {
                     self.early.insert(follower, Early { broker_epoch, leader_epoch, stream, message });
@@ -262,12 +225,17 @@ impl Replica {
         self.early.len() < MAX_EARLY || self.early.contains_key(&follower)
     }
 
-    /// What is committed, and may be read; `None` if this replica does not lead, or does not know yet what is
-    /// committed because its high watermark has not reached the start of its epoch.
+    /// What clients may read; `None` if this replica does not lead. What it has once known to be committed may be read
+    /// without a lease and before it knows more.
+    pub fn readable(&self, now: Instant) -> Option<Readable> {
+        let high_watermark = self.leadership(now).and_then(|_| self.high_watermark());
+        matches!(self.role, Role::Leader(_)).then_some(Readable { end: self.log.high_watermark, high_watermark })
+    }
+
+    /// All that is committed; `None` if this replica does not lead, or does not know yet because its high watermark has
+    /// not reached the start of its epoch.
     pub fn high_watermark(&self) -> Option<Offset> {
         match &self.role {
-            Role::Leader(_) if self.fault == Some(Fault::ReadBeyondHighWatermark) => Some(self.log.end),
-            Role::Leader(_) if self.fault == Some(Fault::ReadBeforeEpochStart) => Some(self.log.high_watermark),
             Role::Leader(leader) => Some(self.log.high_watermark).filter(|hw| *hw >= leader.epoch_start),
             _ => None,
         }
@@ -276,9 +244,7 @@ impl Replica {
     /// The leadership's epoch, while this replica leads and its lease holds.
     pub fn leadership(&self, now: Instant) -> Option<LeaderEpoch> {
         match &self.role {
-            Role::Leader(leader) if now < self.lease || self.fault == Some(Fault::ReadsIgnoreLease) => {
-                Some(leader.epoch)
-            }
+            Role::Leader(leader) if now < self.lease => Some(leader.epoch),
             _ => None,
         }
     }
@@ -307,6 +273,11 @@ impl Replica {
     /// (KIP-279).
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         self.log.epochs.end_of(epoch, self.log.end)
+    }
+
+    /// The idempotent producers that wrote to the log.
+    pub fn producers(&self) -> &Producers {
+        &self.log.producers
     }
 
     /// Every leader epoch of the log with the offset of its first record, oldest first.

@@ -17,6 +17,16 @@ pub enum Role {
     RefusingToTruncate,
 }
 
+/// What clients may read of a leader's log at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// Everything below is committed, and stays that whoever leads.
+    pub end: Offset,
+    /// The high watermark, as far as clients may be told it. `None` where another leader may have told a greater one:
+    /// before it has reached the start of this leadership's epoch, and when the lease is over.
+    pub high_watermark: Option<Offset>,
+}
+
 /// A replica at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {

@@ -40,8 +40,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file, replacing what had the new name. From one directory to another it is durable when both are
-    /// synced.
+    /// Renames a file, replacing what had the new name, or a directory to a name that nothing has. From one directory to
+    /// another it is durable when both are synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Creates a directory; its parent exists. It is no error when it is there already.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;

@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub(crate) struct Dirty {
     /// Segments' contents, by partition, base offset and uid.
     pub(crate) segments: BTreeSet<(TopicPartition, Offset, u64)>,
+    /// Segments that were cut, and whose files have bytes beyond their length.
+    pub(crate) cuts: BTreeSet<(TopicPartition, Offset, u64)>,
     /// Indexes of segments that are full.
     pub(crate) indexes: BTreeSet<(TopicPartition, Offset, u64)>,
     /// Partitions in whose folders names came or went.
@@ -49,7 +51,12 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn create_partition(&self, tp: TopicPartition, start: Offset, dirty: &mut Dirty) -> Result<Arc<Shared>, LogError> {
+    pub(super) fn create_partition(
+        &self,
+        tp: TopicPartition,
+        start: Offset,
+        dirty: &mut Dirty,
+    ) -> Result<Arc<Shared>, LogError> {
         let dir = folder(&self.root, tp);
         self.disk.create_dir(&dir).during("create", &dir)?;
         dirty.root = true;
@@ -74,14 +81,14 @@ impl<D: Disk> Store<D> {
             batches.iter().take_while(fits).count()
         };
         if let Some(last) = last {
-            let n = fitting(&last);
+            let n = if last.sealed { 0 } else { fitting(&last) };
             if n > 0 {
                 return Ok((last, n));
             }
             dirty.indexes.insert((tp, last.base, last.uid));
         }
         let base = batches[0].header().base_offset;
-        let segment = Segment { uid: self.next_uid(), base, len: 0, index_entries: 0, last_indexed: 0 };
+        let segment = Segment { uid: self.next_uid(), base, len: 0, index_entries: 0, last_indexed: 0, sealed: false };
         let path = folder(&self.root, tp).join(log_name(base));
         // A recovery does not empty what it finds: it may turn out to be all that is left (see `recovery`).
         let found = self.recovering() && self.disk.exists(&path).during("look for", &path)?;

@@ -19,7 +19,6 @@ mod truncate;
 pub(crate) use append::Dirty;
 pub use read::ReadError;
 pub(crate) use read::tail_batches;
-pub(crate) use truncate::remove_if_there;
 
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use std::path::{Path, PathBuf};
@@ -27,21 +26,22 @@ use std::path::{Path, PathBuf};
 /// What is known of a partition, in memory and in checkpoints. No more than some hundred bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Partition {
+    /// Within the first segment; the batches before it there do not count.
     pub(crate) start: Offset,
     pub(crate) end: Offset,
     /// Ascending; the last is appended to.
     pub(crate) segments: Vec<Segment>,
-    /// Each leader epoch with the offset of its first record, ascending.
+    /// Each leader epoch with the offset of its first record, ascending, from the first segment's on.
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     /// The first offset that is known to be unreadable.
     pub(crate) damaged: Option<Offset>,
-    /// Counts the changes that make what a reader saw before meaningless: truncations and the deletion.
+    /// Counts the changes that make what a reader saw before meaningless: truncations, moves of the start, the deletion.
     pub(crate) version: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// Distinguishes segments of the same name over time, within this process.
+    /// Distinguishes segments of the same name over time.
     pub(crate) uid: u64,
     pub(crate) base: Offset,
     /// Bytes that hold batches.
@@ -49,11 +49,19 @@ pub(crate) struct Segment {
     pub(crate) index_entries: u32,
     /// Where the last indexed batch begins.
     pub(crate) last_indexed: u64,
+    /// Whether it was cut by a truncation: nothing is appended to it any more.
+    pub(crate) sealed: bool,
 }
 
 impl Partition {
     pub(crate) fn new(start: Offset) -> Self {
         Self { start, end: start, segments: Vec::new(), epochs: Vec::new(), damaged: None, version: 0 }
+    }
+
+    /// The epochs of the records that are there, as if the log had begun at its start.
+    pub(crate) fn visible_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let before = self.epochs.partition_point(|(_, start)| *start <= self.start).saturating_sub(1);
+        self.epochs[before..].iter().map(|(epoch, start)| (*epoch, (*start).max(self.start))).collect()
     }
 
     /// The leader epoch that the batch at `offset` must carry.

@@ -23,7 +23,15 @@ pub enum ReadError {
     /// No such partition, or it was deleted meanwhile.
     #[error("{0} is not in this log")]
     UnknownPartition(TopicPartition),
-    /// The offset lies before the log's start or after its end.
+    /// The offset lies before the log's start: what was there is gone, or never was.
+    #[error("offset {offset} is before the log's start, {start}")]
+    BelowStart {
+        /// The one asked for.
+        offset: Offset,
+        /// The first one there is.
+        start: Offset,
+    },
+    /// The offset lies after the log's end.
     #[error("offset {offset} is outside of the log, which holds {start} to {end}")]
     OutOfRange {
         /// The one asked for.
@@ -282,6 +290,7 @@ impl<D: Disk> Store<D> {
             return result.map_err(|failure| match failure {
                 Failure::Io(source) => ReadError::Io { partition: tp, source },
                 Failure::Damaged(offset, detail) => {
+                    let offset = offset.max(state.start);
                     let mut now = shared.write();
                     if now.version == state.version && now.damaged.is_none_or(|d| d > offset) {
                         tracing::error!(partition = %tp, %offset, detail, "partition is damaged");
@@ -431,7 +440,10 @@ fn checked(bytes: Bytes, base: Offset, state: &Partition) -> Result<RecordBatch,
 }
 
 fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadError> {
-    if offset < state.start || offset > state.end {
+    if offset < state.start {
+        return Err(ReadError::BelowStart { offset, start: state.start });
+    }
+    if offset > state.end {
         return Err(ReadError::OutOfRange { offset, start: state.start, end: state.end });
     }
     Ok(())

@@ -1,11 +1,17 @@
-//! Cutting a partition back, and deleting it. Neither needs to be atomic: both are in the write-ahead log
+//! Cutting a partition back, moving its start, and deleting it. None needs to be atomic: all are in the write-ahead log
 //! before they begin, and recovery does them again.
+//!
+//! This is done on the thread that writes, so it takes no longer for a large partition than for a small one: files are
+//! renamed, and removed elsewhere (see `trash`). The file of the segment that a truncation cuts keeps its bytes until
+//! the next checkpoint; until then, and ever after, nothing is appended to it, so that the checkpoint can cut it while
+//! the log goes on.
 
 use super::read::{Cursor, Failure, segment_of};
-use super::{Dirty, Partition, folder, index_name, log_name};
-use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError};
+use super::{Dirty, Partition, Segment, folder, index_name, log_name};
+use crate::disk::Disk;
+use crate::error::LogError;
 use crate::store::{Kind, Store};
+use crate::trash;
 use chronik_core::ids::{Offset, TopicPartition};
 use std::io;
 use std::path::Path;
@@ -20,6 +26,13 @@ pub(super) struct Cut {
     damaged: bool,
 }
 
+impl Cut {
+    /// Before everything there is.
+    fn all(end: Offset) -> Self {
+        Self { end, segment: 0, position: 0, damaged: false }
+    }
+}
+
 impl<D: Disk> Store<D> {
     /// Removes all batches that hold offsets from `to` on; a batch that begins before `to` goes as a whole.
     /// If damage is in the way, the log ends before it.
@@ -31,59 +44,91 @@ impl<D: Disk> Store<D> {
             state.damaged = state.damaged.filter(|offset| *offset < to);
             return Ok(());
         }
+        let cut = if to < state.start { Cut::all(to) } else { self.find_cut(tp, &state, to)? };
         let mut new = state.clone();
-        let mut damaged = false;
-        if to < state.start {
+        if cut.end < state.start {
+            (new.start, new.end) = (cut.end, cut.end);
             new.segments.clear();
-            (new.start, new.end) = (to, to);
+            new.epochs.clear();
         } else {
-            let cut = self.find_cut(tp, &state, to)?;
             new.end = cut.end;
-            damaged = cut.damaged;
             new.segments.truncate(cut.segment + 1);
             if let Some(last) = new.segments.last_mut() {
                 last.len = cut.position;
+                last.sealed = true;
                 if last.last_indexed > cut.position {
                     last.index_entries = self.entries_before(tp, last, cut.position);
                     last.last_indexed = cut.position;
                 }
+                dirty.cuts.insert((tp, last.base, last.uid));
             }
             new.segments.pop_if(|last| last.len == 0);
+            new.epochs.retain(|(_, start)| *start < cut.end);
         }
-        let end = new.end;
-        new.epochs.retain(|(_, start)| *start < end);
-        new.damaged = new.damaged.filter(|offset| *offset < end);
-        if damaged && self.recovering() {
+        new.damaged = new.damaged.filter(|offset| *offset < cut.end);
+        if cut.damaged && self.recovering() {
             // Not only what was to go is gone. (A truncation asked for now says so by where it ends.)
-            new.damaged = new.damaged.or(Some(end));
+            new.damaged = new.damaged.or(Some(cut.end));
         }
         new.version += 1;
-        let kept = new.segments.len();
+        let gone = state.segments[new.segments.len()..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
-        *shared.write() = new.clone();
-        if let Some(last) = new.segments.last() {
-            let path = folder(&self.root, tp).join(log_name(last.base));
-            match self.file(tp, last, Kind::Log) {
-                Ok(file) => {
-                    self.keep_until_synced(last.uid, &file)?;
-                    file.set_len(last.len).during("cut", &path)?;
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(LogError::Io { action: "open", path, source }),
-            }
-            dirty.segments.insert((tp, last.base, last.uid));
+        *shared.write() = new;
+        self.discard(tp, &gone, dirty)
+    }
+
+    /// Forgets all that lies before `to`, and removes the segments that lie there as a whole.
+    pub(crate) fn advance_start(&self, tp: TopicPartition, to: Offset, dirty: &mut Dirty) -> Result<(), LogError> {
+        let shared = match self.partition(tp) {
+            Some(shared) => shared,
+            None => self.create_partition(tp, to, dirty)?,
+        };
+        let state = shared.read().clone();
+        if to <= state.start {
+            return Ok(());
         }
-        for gone in &state.segments[kept..] {
+        let mut new = state.clone();
+        (new.start, new.end) = (to, state.end.max(to));
+        let gone = if to >= state.end {
+            new.segments.len()
+        } else {
+            state.segments.partition_point(|s| s.base <= to).saturating_sub(1)
+        };
+        new.segments.drain(..gone);
+        // The batches before `to` in its own segment are walked over by readers, who ask for their epochs.
+        let first = new.segments.first().map_or(to, |s| s.base);
+        let before = new.epochs.partition_point(|(_, start)| *start <= first).saturating_sub(1);
+        new.epochs.drain(..before);
+        new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
+        new.version += 1;
+        *shared.write() = new;
+        self.discard(tp, &state.segments[..gone], dirty)
+    }
+
+    /// Takes the files of segments that nobody refers to any more out of use.
+    fn discard(&self, tp: TopicPartition, segments: &[Segment], dirty: &mut Dirty) -> Result<(), LogError> {
+        for gone in segments {
             self.files.forget(gone.uid);
             for name in [log_name(gone.base), index_name(gone.base)] {
-                remove_if_there(&self.disk, &folder(&self.root, tp).join(name))?;
+                self.set_out(&folder(&self.root, tp), &name, gone.uid)?;
             }
             dirty.folders.insert(tp);
         }
         Ok(())
     }
 
-    /// Removes the partition with all its files.
+    /// Renames what is to be removed by and by. That it is gone already is no error.
+    pub(crate) fn set_out(&self, dir: &Path, name: &str, number: u64) -> Result<(), LogError> {
+        let (path, out) = (dir.join(name), dir.join(trash::name(name, number)));
+        match self.disk.rename(&path, &out) {
+            Ok(()) => self.trash.push(out),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(LogError::Io { action: "rename", path, source }),
+        }
+        Ok(())
+    }
+
+    /// Takes the partition with all its files out of use.
     pub(crate) fn delete(&self, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
         let Some(shared) = self.take(tp) else { return Ok(()) };
         let segments = {
@@ -94,22 +139,10 @@ impl<D: Disk> Store<D> {
         for segment in segments {
             self.files.forget(segment.uid);
         }
-        self.remove_folder(tp)?;
+        self.set_out(&self.root, &tp.to_string(), self.next_uid())?;
         dirty.folders.remove(&tp);
         dirty.root = true;
         Ok(())
-    }
-
-    /// Removes the partition's folder, whatever is in it.
-    pub(crate) fn remove_folder(&self, tp: TopicPartition) -> Result<(), LogError> {
-        let dir = folder(&self.root, tp);
-        if !self.disk.exists(&dir).during("look for", &dir)? {
-            return Ok(());
-        }
-        for entry in self.disk.list(&dir).during("list", &dir)? {
-            remove_if_there(&self.disk, &dir.join(entry.name))?;
-        }
-        self.disk.remove_dir(&dir).during("remove", &dir)
     }
 
     /// Where a truncation to `to` would end: at the beginning of the batch that holds it.
@@ -125,9 +158,13 @@ impl<D: Disk> Store<D> {
             Ok(Cut { end, segment, position, damaged: true })
         };
         let Some(segment) = segment_of(state, to) else {
-            return Ok(Cut { end: state.start, segment: 0, position: 0, damaged: false });
+            return Ok(Cut::all(state.start));
         };
         let n = state.segments.iter().position(|s| s.uid == segment.uid).unwrap_or(0);
+        if to == segment.base {
+            // Nothing of it stays, and perhaps it is gone already.
+            return Ok(Cut { end: to, segment: n, position: 0, damaged: false });
+        }
         let path = folder(&self.root, tp).join(log_name(segment.base));
         let file = match self.file(tp, &segment, Kind::Log) {
             Ok(file) => file,
@@ -142,13 +179,5 @@ impl<D: Disk> Store<D> {
             Err(Failure::Damaged(offset, detail)) => damaged(n, offset, cursor.position, detail),
             Err(Failure::Io(source)) => Err(LogError::Io { action: "read", path, source }),
         }
-    }
-}
-
-/// Removes a file; that it is gone already is no error.
-pub(crate) fn remove_if_there(disk: &impl Disk, path: &Path) -> Result<(), LogError> {
-    match disk.remove(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.during("remove", path),
     }
 }

@@ -1,20 +1,25 @@
 //! Blocks and operations as bytes; the layout is in the module above.
 
 use crate::Op;
+use crate::format::Format;
 use bytes::Bytes;
 use chronik_core::ids::{Lsn, Offset, PartitionId, TopicId, TopicPartition};
 
 pub(crate) const ALIGN: usize = 4096;
 pub(crate) const HEADER: usize = 64;
 const OP_HEADER: usize = 32;
-const MAGIC: [u8; 4] = *b"CWB2";
+
+pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 3 };
 
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
 const DELETE: u8 = 3;
+/// Not in version 2.
+const ADVANCE_START: u8 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
+    pub(crate) version: u8,
     pub(crate) payload_len: u32,
     pub(crate) payload_crc: u32,
     pub(crate) lsn: Lsn,
@@ -28,7 +33,6 @@ pub(crate) struct BlockHeader {
 impl BlockHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER] {
         let mut h = [0; HEADER];
-        h[0..4].copy_from_slice(&MAGIC);
         h[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
         h[12..16].copy_from_slice(&self.payload_crc.to_le_bytes());
         h[16..24].copy_from_slice(&self.lsn.0.to_le_bytes());
@@ -37,16 +41,14 @@ impl BlockHeader {
         h[40..48].copy_from_slice(&self.run.to_le_bytes());
         h[48..52].copy_from_slice(&self.ops.to_le_bytes());
         h[56..64].copy_from_slice(&self.nonce.to_le_bytes());
-        let crc = crc32c::crc32c(&h[8..]);
-        h[4..8].copy_from_slice(&crc.to_le_bytes());
+        FORMAT.seal(self.version, &mut h);
         h
     }
 
+    /// The header, whose fields have their places in all versions.
     pub(crate) fn decode(h: &[u8; HEADER]) -> Option<Self> {
-        if h[0..4] != MAGIC || u32_at(h, 4) != crc32c::crc32c(&h[8..]) {
-            return None;
-        }
         Some(Self {
+            version: FORMAT.version(h)?,
             payload_len: u32_at(h, 8),
             payload_crc: u32_at(h, 12),
             lsn: Lsn(u64_at(h, 16)),
@@ -73,7 +75,7 @@ pub(crate) fn block_len(payload: usize) -> usize {
 pub(crate) fn op_len(op: &Op) -> usize {
     match op {
         Op::Append { batch, .. } => OP_HEADER + batch.bytes().len(),
-        Op::Truncate { .. } | Op::Delete { .. } => OP_HEADER,
+        Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => OP_HEADER,
     }
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn encode_op(op: &Op) -> [u8; OP_HEADER] {
     let (kind, tp, value) = match op {
         Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
         Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
+        Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
         Op::Delete { partition } => (DELETE, partition, 0),
     };
     let mut h = [0; OP_HEADER];
@@ -103,6 +106,7 @@ pub(crate) struct LoggedOp {
 pub(crate) enum LoggedKind {
     Append(Bytes),
     Truncate(Offset),
+    AdvanceStart(Offset),
     Delete,
 }
 
@@ -121,6 +125,7 @@ pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
             LoggedKind::Append(payload.split_to(len))
         }
         TRUNCATE => LoggedKind::Truncate(Offset(value as i64)),
+        ADVANCE_START => LoggedKind::AdvanceStart(Offset(value as i64)),
         DELETE => LoggedKind::Delete,
         _ => return None,
     };

@@ -11,8 +11,8 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CWB2` |
-//! | 4 | 4 | CRC-32C of the header's bytes 8 to 63 |
+//! | 0 | 4 | magic `CWB3`, of which the last byte is the version (see `format`) |
+//! | 4 | 4 | CRC-32C of the header's bytes 0 to 3 and 8 to 63 |
 //! | 8 | 4 | payload bytes |
 //! | 12 | 4 | CRC-32C of the payload |
 //! | 16 | 8 | LSN of the block |
@@ -25,7 +25,12 @@
 //! | 64 | … | payload, then zeroes to the next multiple of 4096 |
 //!
 //! An operation is 32 bytes (kind 1, zero 3, partition 4, topic id 16, value 8), and a batch's bytes follow
-//! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete.
+//! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete,
+//! 4 advance the start (value: the new start; not in version 2).
+//!
+//! A block says its version itself, so that a log may hold blocks of several. Version 2 differs by its CRC, which does
+//! not cover the magic. The header's fields are where they are in all versions: a block of a newer one, where the next
+//! block of the chain belongs, is refused and not taken for the chain's end.
 //!
 //! **Where the log ends.** The chain starts at the checkpoint's position; the next block is valid if its
 //! magic, CRCs, nonce, LSN, segment number and run are the expected ones. So what a recycled segment still holds

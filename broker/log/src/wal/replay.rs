@@ -1,11 +1,11 @@
 //! Reading the chain of blocks back, and judging what follows its end.
 
-use super::entry::{ALIGN, BlockHeader, HEADER, LoggedOp, decode_op};
+use super::entry::{ALIGN, BlockHeader, FORMAT, HEADER, LoggedOp, decode_op};
 use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::path::Path;
 
 /// The chain of blocks that a replay has read.
@@ -34,7 +34,7 @@ pub(crate) fn replay<D: Disk>(
     while segments.binary_search(&at.segment).is_ok() {
         let path = segment::path(dir, at.segment);
         let file = disk.open(&path).during("open", &path)?;
-        while let Some((header, mut payload)) = read_block(&file, at, mark).during("read", &path)? {
+        while let Some((header, mut payload)) = read_block(&file, &path, at, mark)? {
             tail.retain(|(_, earlier, _)| earlier.lsn >= header.synced);
             tail.push((at, header, payload.clone()));
             for _ in 0..header.ops {
@@ -52,7 +52,7 @@ pub(crate) fn replay<D: Disk>(
         }
         let path = segment::path(dir, next.segment);
         let file = disk.open(&path).during("open", &path)?;
-        if read_block(&file, next, mark).during("read", &path)?.is_none() {
+        if read_block(&file, &path, next, mark)?.is_none() {
             break;
         }
         at = next;
@@ -86,22 +86,31 @@ impl Chain {
     }
 }
 
-/// The block at that position, if it is the one that belongs there.
-fn read_block(file: &impl DiskFile, at: Position, mark: Mark) -> io::Result<Option<(BlockHeader, Bytes)>> {
-    let len = file.len()?;
+/// The block at that position, if it is the one that belongs there. One of a newer version is refused.
+fn read_block(
+    file: &impl DiskFile,
+    path: &Path,
+    at: Position,
+    mark: Mark,
+) -> Result<Option<(BlockHeader, Bytes)>, LogError> {
+    let len = file.len().during("measure", path)?;
     let mut header = [0; HEADER];
     if at.offset + HEADER as u64 > len {
         return Ok(None);
     }
-    read_exact_at(file, &mut header, at.offset)?;
+    read_exact_at(file, &mut header, at.offset).during("read", path)?;
     let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
     let ours = header.nonce == mark.nonce && header.run == mark.run;
     let expected = ours && header.lsn == at.lsn && header.segment == at.segment;
-    if !expected || at.offset + HEADER as u64 + u64::from(header.payload_len) > len {
+    if !expected {
+        return Ok(None);
+    }
+    FORMAT.known(header.version, path)?;
+    if at.offset + HEADER as u64 + u64::from(header.payload_len) > len {
         return Ok(None);
     }
     let mut payload = vec![0; header.payload_len as usize];
-    read_exact_at(file, &mut payload, at.offset + HEADER as u64)?;
+    read_exact_at(file, &mut payload, at.offset + HEADER as u64).during("read", path)?;
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
 }
 

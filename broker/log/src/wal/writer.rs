@@ -1,6 +1,6 @@
 //! Writing blocks, rolling to the next segment, and using old segments again.
 
-use super::entry::{BlockHeader, HEADER, block_len, encode_op, op_len};
+use super::entry::{BlockHeader, FORMAT, HEADER, block_len, encode_op, op_len};
 use super::{Mark, Position, segment};
 use crate::Op;
 use crate::disk::{Disk, DiskFile};
@@ -145,7 +145,7 @@ impl<D: Disk> WalWriter<D> {
         for (op, head) in ops.iter().zip(&heads) {
             let batch = match op {
                 Op::Append { batch, .. } => &batch.bytes()[..],
-                Op::Truncate { .. } | Op::Delete { .. } => &[],
+                Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
             };
             payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), batch);
             payload_len += head.len() + batch.len();
@@ -153,6 +153,7 @@ impl<D: Disk> WalWriter<D> {
             parts.push(IoSlice::new(batch));
         }
         let header = BlockHeader {
+            version: FORMAT.newest,
             payload_len: payload_len as u32,
             payload_crc,
             lsn: self.at.lsn,

@@ -1,6 +1,6 @@
 //! Bytes that producers and clients chose never pass for the log's own, however well they are placed.
 
-use crate::common::{batch, content, partition, run, tiny};
+use crate::common::{batch, content, partition, run, seal, tiny};
 use chronik_core::ids::{LeaderEpoch, Offset};
 use chronik_core::record::RecordBatch;
 use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, Options, RecoveredPartition, SimulatedDisk};
@@ -39,8 +39,7 @@ fn forged_header(real: &[u8], fields: &[(usize, u64)]) -> Vec<u8> {
         header[*at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
     header[52..64].fill(0);
-    let crc = crc32c::crc32c(&header[8..]);
-    header[4..8].copy_from_slice(&crc.to_le_bytes());
+    seal(&mut header);
     header
 }
 
@@ -139,8 +138,7 @@ fn a_record_that_looks_like_a_block_does_not_keep_a_journal_from_opening() {
     let mut header = real[..32].to_vec();
     header[8..16].fill(0);
     header[16..24].copy_from_slice(&1000u64.to_le_bytes());
-    let crc = crc32c::crc32c(&header[8..]);
-    header[4..8].copy_from_slice(&crc.to_le_bytes());
+    seal(&mut header);
     let mut record = vec![0; 8 * 512];
     for at in (512 - 36..record.len() - 32).step_by(512) {
         record[at..at + 32].copy_from_slice(&header);

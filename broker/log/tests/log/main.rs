@@ -4,6 +4,8 @@ mod common;
 mod crash;
 mod damage;
 mod forged;
+mod formats;
 mod journal;
 mod random;
+mod start;
 mod writer;

@@ -1,7 +1,7 @@
 //! The writer thread answers what is durable, in order, and nothing else.
 
 use crate::common::{batch, partition, tiny};
-use chronik_core::ids::Offset;
+use chronik_core::ids::{Offset, PartitionId, TopicId, TopicPartition};
 use chronik_log::{
     Disk, DiskFile, Entry, Log, LogError, Op, Options, RealDisk, SimulatedDisk, SimulatedFile, SimulatedLock, Writer,
 };
@@ -198,7 +198,7 @@ fn what_was_answered_survives_a_crash_beside_a_checkpoint() {
     }
 }
 
-/// A disk that lets syncs of segments wait at a gate.
+/// A disk that lets syncs of segments, and whoever removes something, wait at a gate.
 #[derive(Clone)]
 struct Gated {
     disk: SimulatedDisk,
@@ -220,6 +220,11 @@ impl Gated {
         self.gate.1.notify_all();
     }
 
+    fn wait(gate: &(Mutex<bool>, Condvar)) {
+        let open = gate.0.lock().expect("nobody panics with it");
+        drop(gate.1.wait_while(open, |open| !*open).expect("nobody panics with it"));
+    }
+
     fn gated(&self, path: &Path, file: SimulatedFile) -> GatedFile {
         GatedFile { file, gate: path.extension().is_some_and(|e| e == "log").then(|| Arc::clone(&self.gate)) }
     }
@@ -239,9 +244,11 @@ impl Disk for Gated {
         self.disk.list(dir)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
+        Self::wait(&self.gate);
         self.disk.remove(path)
     }
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        Self::wait(&self.gate);
         self.disk.remove_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -279,8 +286,7 @@ impl DiskFile for GatedFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         if let Some(gate) = &self.gate {
-            let open = gate.0.lock().expect("nobody panics with it");
-            drop(gate.1.wait_while(open, |open| !*open).expect("nobody panics with it"));
+            Gated::wait(gate);
         }
         self.file.sync_data()
     }
@@ -312,4 +318,68 @@ fn rounds_wait_for_a_checkpoint_that_takes_too_long() {
     assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 20);
     writer.close();
     thread.join().unwrap();
+}
+
+#[test]
+fn the_removing_of_files_holds_nobody() {
+    let disk = Gated::new();
+    // Nothing is synced but the write-ahead log.
+    let options = Options { checkpoint_bytes: 1 << 30, max_open_files: 64, ..tiny() };
+    let (log, _) = Log::open(disk.clone(), Path::new("/d"), options).unwrap();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    let mut number = 0;
+    let mut done = |op| {
+        submit(&writer, &answers, number, op);
+        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), number);
+        number += 1;
+    };
+    (0..4).for_each(|tp| (0..8).for_each(|base| done(append(tp, base, 1300))));
+    disk.set_open(false);
+    done(Op::Delete { partition: partition(0) });
+    done(Op::Truncate { partition: partition(1), to: Offset(1) });
+    done(Op::AdvanceStart { partition: partition(2), to: Offset(7) });
+    for (tp, base) in [(0, 0), (1, 1), (2, 8), (3, 8)] {
+        done(append(tp, base, 100));
+    }
+    disk.set_open(true);
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn deletions_and_truncations_share_rounds_and_hold_back_no_append_elsewhere() {
+    const MANY: usize = 300;
+    let tp = |n: usize| TopicPartition { topic: TopicId::default(), partition: PartitionId(n as i32) };
+    let disk = SimulatedDisk::new(1);
+    let options = Options { checkpoint_bytes: 1 << 30, ..Options::default() };
+    let (log, _) = Log::open(disk, Path::new("/d"), options).unwrap();
+    let (rounds, round) = mpsc::channel();
+    let observe = move |stats: chronik_log::CommitStats| rounds.send(stats.ops).unwrap_or_default();
+    let (writer, thread) = Writer::spawn_observed(log, observe, NEVER);
+    let (answers, answered) = mpsc::channel();
+    // The writer waits in an answer until all is queued.
+    let (begin, begun) = mpsc::channel::<()>();
+    let first = Op::Append { partition: tp(MANY), batch: batch(0, 1, 1, 10, 0) };
+    writer.submit(first, Box::new(move || begun.recv().unwrap_or_default()));
+    for n in 0..MANY {
+        submit(&writer, &answers, n, Op::Append { partition: tp(n), batch: batch(0, 1, 1, 10, 0) });
+    }
+    for n in 0..MANY {
+        let partition = tp(n);
+        let op = if n % 2 == 0 { Op::Delete { partition } } else { Op::Truncate { partition, to: Offset(0) } };
+        submit(&writer, &answers, MANY + n, op);
+    }
+    // One partition that is deleted last, and one that has nothing to do with any of it.
+    submit(&writer, &answers, 2 * MANY, Op::Append { partition: tp(MANY - 2), batch: batch(0, 1, 1, 10, 0) });
+    submit(&writer, &answers, 2 * MANY + 1, Op::Append { partition: tp(MANY), batch: batch(1, 1, 1, 10, 0) });
+    drop((begin, answers));
+    let order: Vec<_> = std::iter::from_fn(|| answered.recv_timeout(DEADLINE).ok()).collect();
+    let place = |n: usize| order.iter().position(|other| *other == n).unwrap();
+    assert!(place(2 * MANY + 1) < place(MANY), "an append waits for no deletion of another partition");
+    assert!(place(2 * MANY) > place(2 * MANY - 2), "but for that of its own");
+    writer.close();
+    thread.join().unwrap();
+    let rounds = round.try_iter().count();
+    assert!(rounds < 12, "{rounds} rounds for {MANY} changes");
 }

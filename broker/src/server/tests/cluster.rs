@@ -1,16 +1,18 @@
 //! The other ends of the handles: partitions in memory, and a controller that edits the image.
 
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsTopic};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, OffsetSpec, Partitions, ReadError, Waiter,
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError, Waiter,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
 };
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{ProduceError, Produced};
 use chronik_quorum::handle::Request as ControllerRequest;
@@ -19,9 +21,11 @@ use prometheus_client::registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 pub(super) const ME: BrokerId = BrokerId(0);
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(7);
@@ -31,7 +35,7 @@ type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Pro
 type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<FoundOffset, ReadError>);
 
 /// What the partitions hold, and how they are to behave.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
@@ -87,7 +91,7 @@ impl Logs {
         let log = self.batches.entry(partition).or_default();
         let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
         if spec.offset.0 < 0 || spec.offset > high_watermark {
-            return Err(FetchError::OutOfRange { log_start: Offset::ZERO, high_watermark });
+            return Err(FetchError::OutOfRange { log_start: Offset::ZERO });
         }
         let mut batches = Vec::new();
         let mut len = 0;
@@ -98,7 +102,7 @@ impl Logs {
             }
             batches.push(batch.bytes().clone());
         }
-        Ok(Fetched { high_watermark, log_start: Offset::ZERO, batches, diverging: None })
+        Ok(Fetched { high_watermark: Some(high_watermark), log_start: Offset::ZERO, batches, diverging: None })
     }
 
     fn handle(&mut self, request: PartitionRequest) {
@@ -142,11 +146,29 @@ impl Logs {
                     let _ = reply.send(result);
                 }
             }
-            PartitionRequest::EpochEnd { epoch, reply, .. } => {
-                let end = EpochEnd { epoch: Some(epoch), end: Some(Offset(42)) };
+            PartitionRequest::EpochEnd { partition, epoch, reply, .. } => {
+                let log = self.batches.get(&partition);
+                let end = log.and_then(|log| log.last()).map_or(Offset::ZERO, |b| b.header().end_offset());
+                let end = EpochEnd { epoch: Some(epoch), end: Some(end) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
+            PartitionRequest::Producers { partition, reply } => {
+                let mut producers = Producers::default();
+                self.batches.get(&partition).into_iter().flatten().for_each(|b| producers.observe(b.header()));
+                let _ = reply.send(self.refuse_read.map_or(Ok(producers.iter().collect()), Err));
+            }
         }
+    }
+}
+
+/// The sizes of what is in memory.
+#[derive(Debug)]
+struct Sizes(Arc<Mutex<Logs>>);
+
+impl LogSizes for Sizes {
+    fn bytes(&self, partition: TopicPartition) -> Option<u64> {
+        let logs = self.0.lock().expect("no test panics with the lock");
+        Some(logs.batches.get(&partition)?.iter().map(|b| b.bytes().len() as u64).sum())
     }
 }
 
@@ -179,7 +201,10 @@ impl Cluster {
         });
         let (to_controller, requests) = mpsc::unbounded_channel();
         let image = Arc::new(watch::Sender::new(first_image()));
-        let (_, registration) = watch::channel(Registration::default());
+        // Nobody in these tests takes the lease away.
+        let lease = Instant::now() + Duration::from_hours(1);
+        let standing = Registration { epoch: Some(BrokerEpoch(1)), unfenced: true, lease_until: Some(lease) };
+        let (_, registration) = watch::channel(standing);
         let (_, leader) = watch::channel(Some(ME));
         let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
         tokio::spawn(control(requests, Arc::clone(&image)));
@@ -188,8 +213,21 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let partitions = Partitions::new(vec![owner]);
-        let served = tokio::spawn(serve(listener, config, partitions, controller, metrics, stop.clone()));
+        let partitions = Partitions::new(vec![owner]).with_sizes(Arc::new(Sizes(Arc::clone(&logs))));
+        let coordinators = CoordinatorsConfig {
+            me: ME,
+            partitions: partitions.clone(),
+            controller: controller.clone(),
+            groups: chronik_core::groups::Config {
+                initial_rebalance_delay: Duration::ZERO,
+                ..chronik_core::groups::Config::default()
+            },
+            topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
+            metrics: CoordinatorMetrics::register(&mut registry),
+            stop: stop.clone(),
+        };
+        let coordinators = coordinators::start(coordinators, &TaskTracker::new());
+        let served = tokio::spawn(serve(listener, config, partitions, controller, coordinators, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
         Self { address, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
     }
@@ -244,6 +282,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         configs: imbl::OrdMap::new(),
         min_insync_replicas: 1,
         default_min_insync_replicas: 1,
+        older_producers: ProducerId(0),
     };
     image.topic_ids.insert(name.into(), id);
     image.topics.insert(id, topic);
@@ -262,7 +301,7 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 if refused.is_none() && !validate_only {
                     image.send_replace(changed);
                 }
-                let _ = reply.send(refused.map_or(Ok(()), |why| Err(TopicError::InvalidConfig(why.to_string()))));
+                let _ = reply.send(refused.map_or(Ok(()), |why| Err(topic_error(why))));
             }
             ControllerRequest::DeleteTopic { topic, reply } => {
                 image.send_modify(|image| {
@@ -276,8 +315,19 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
                 next_id += 2;
             }
+            // Not asked for here: who waits hears nothing.
             ControllerRequest::AlterPartition { .. } => {}
         }
+    }
+}
+
+fn topic_error(refusal: Refusal) -> TopicError {
+    match refusal {
+        Refusal::UnknownTopic => TopicError::Unknown,
+        Refusal::InvalidPartitions(why) => TopicError::InvalidPartitions(why),
+        Refusal::InvalidAssignment(why) => TopicError::InvalidAssignment(why),
+        Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
+        other => TopicError::InvalidConfig(other.to_string()),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The listener and the requests from outside: raw sockets, and another codec for the client's side.
 
+mod admin;
 mod answers;
 mod client;
 mod cluster;
 mod every_version;
 mod fetch_sessions;
+mod groups;
 mod hostile;
 mod list_offsets;
 mod missing;

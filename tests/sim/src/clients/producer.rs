@@ -1,5 +1,5 @@
-//! An idempotent producer with `acks=all` that keeps up to five batches in flight, retries in order, and learns
-//! of leaders from brokers whose metadata lags.
+//! A producer that keeps up to five batches in flight, retries in order, and learns of leaders from brokers whose metadata
+//! lags: idempotent with `acks=all`, or neither.
 
 use crate::activity::Activity;
 use crate::node::Asked;
@@ -7,7 +7,7 @@ use crate::world::{Happening, World, note};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::record::testing::BatchBuilder;
-use chronik_core::replication::{ProduceError, Produced};
+use chronik_core::replication::{Acks, ProduceError, Produced};
 use std::collections::VecDeque;
 
 /// Requests on their way at once, as clients have by default.
@@ -20,6 +20,7 @@ const TIMEOUT_US: u64 = 400_000;
 pub(crate) struct Producer {
     index: usize,
     tp: TopicPartition,
+    acks: Acks,
     batches: Vec<Batch>,
     /// All below are acknowledged.
     first_open: usize,
@@ -48,10 +49,11 @@ pub(crate) struct Batch {
 
 impl Producer {
     /// A producer of that partition.
-    pub(crate) fn new(index: usize, tp: TopicPartition) -> Self {
+    pub(crate) fn new(index: usize, tp: TopicPartition, acks: Acks) -> Self {
         Self {
             index,
             tp,
+            acks,
             batches: Vec::new(),
             first_open: 0,
             next_to_send: 0,
@@ -75,6 +77,11 @@ impl Producer {
         self.tp
     }
 
+    /// What it waits for.
+    pub(crate) fn acks(&self) -> Acks {
+        self.acks
+    }
+
     /// How many batches it knows to be acknowledged.
     pub(crate) fn acknowledged(&self) -> usize {
         self.batches.iter().filter(|b| b.acknowledged.is_some()).count()
@@ -86,8 +93,11 @@ impl Producer {
     }
 
     fn new_batch(&mut self, count: i32, payload: usize) {
-        let batch =
-            BatchBuilder::new(count).payload(payload).producer(self.index as i64 + 1, 0, self.next_sequence).build();
+        let mut batch = BatchBuilder::new(count).payload(payload);
+        if self.acks == Acks::All {
+            batch = batch.producer(self.index as i64 + 1, 0, self.next_sequence);
+        }
+        let batch = batch.build();
         self.next_sequence += count;
         self.batches.push(Batch { sent: batch, acknowledged: None, first_sent_on: None });
     }

@@ -30,14 +30,13 @@ impl World {
             let now = self.clock(leader);
             let answer = self.nodes[leader].process.as_ref().and_then(|process| {
                 let replica = process.replicas.get(&tp)?;
-                replica.leadership(now)?;
-                let high_watermark = replica.high_watermark()?;
+                let readable = replica.readable(now)?;
                 let mut batches = process.read(tp, from, 1_000);
-                batches.retain(|batch| batch.header().end_offset() <= high_watermark);
-                Some((high_watermark, batches))
+                batches.retain(|batch| batch.header().end_offset() <= readable.end);
+                Some((readable, batches))
             });
-            if let Some((high_watermark, batches)) = answer {
-                self.check_read(n, leader, high_watermark, &batches);
+            if let Some((readable, batches)) = answer {
+                self.check_read(n, leader, readable, &batches);
             }
         }
         self.within(5_000, 40_000, Happening::Reader(n));

@@ -1,16 +1,22 @@
 //! What is acknowledged is committed, where it was said to be, and stays so.
 
+use crate::activity::Activity;
 use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::node::Asked;
 use crate::world::World;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::ProduceError;
+use chronik_core::replication::{Acks, ProduceError};
 
 impl World {
     pub(crate) fn check_acknowledgement(&mut self, node: NodeId, tp: TopicPartition, asked: Asked, base: Offset) {
-        self.check_one_acknowledges(node, tp);
+        match self.producers[asked.producer].acks() {
+            // It may be answered before it is known whether the leadership goes on.
+            Acks::None => return,
+            Acks::Leader => return self.check_leader_has(node, tp, asked, base),
+            Acks::All => self.check_one_acknowledges(node, tp),
+        }
         // The commit that this acknowledgement follows from may not have been looked at yet.
         self.check_committed_order(node, tp);
         let Some(batch) = self.producers[asked.producer].batches().get(asked.number) else { return };
@@ -22,10 +28,23 @@ impl World {
         }
     }
 
-    /// All that any producer was told, when all is at rest.
+    /// What is acknowledged with `acks=1` is on the leader's disk.
+    fn check_leader_has(&mut self, node: NodeId, tp: TopicPartition, asked: Asked, base: Offset) {
+        self.check_one_acknowledges(node, tp);
+        self.counts.note(Activity::AcknowledgedByLeader);
+        let Some(batch) = self.producers[asked.producer].batches().get(asked.number) else { return };
+        let end = base.plus(batch.sent.header().end_offset().0 - batch.sent.header().base_offset.0);
+        let durable = self.nodes[node].durable.get(&tp).copied().unwrap_or(Offset::ZERO);
+        if durable < end {
+            let how = format!("broker {node} acknowledges {asked:?} at {base}, and has {durable} of {tp} on its disk");
+            self.checker.fail(Invariant::AcknowledgedIsCommitted, how);
+        }
+    }
+
+    /// All that any producer was told who waited for it to be committed, when all is at rest.
     pub(crate) fn check_acknowledged(&mut self) {
         let mut broken = None;
-        for producer in &self.producers {
+        for producer in self.producers.iter().filter(|p| p.acks() == Acks::All) {
             for batch in producer.batches() {
                 let Some(base) = batch.acknowledged else { continue };
                 if let Some(how) = self.missing(producer.partition(), &batch.sent, base) {

@@ -4,8 +4,9 @@ use crate::activity::Activity;
 use crate::checker::{Committed, Invariant};
 use crate::network::NodeId;
 use crate::world::World;
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::TopicPartition;
 use chronik_core::record::RecordBatch;
+use chronik_core::replication::Readable;
 
 impl World {
     /// A process never takes less for committed than it did.
@@ -19,26 +20,30 @@ impl World {
         }
     }
 
-    pub(crate) fn check_read(&mut self, n: usize, node: NodeId, high_watermark: Offset, batches: &[RecordBatch]) {
+    pub(crate) fn check_read(&mut self, n: usize, node: NodeId, readable: Readable, batches: &[RecordBatch]) {
         let reader = &mut self.readers[n];
         let tp = reader.tp;
-        if high_watermark < reader.high_watermark {
+        let told = readable.high_watermark.unwrap_or(reader.high_watermark);
+        if told < reader.high_watermark {
             let seen = reader.high_watermark;
             self.checker.fail(
                 Invariant::HighWatermarkMonotone,
-                format!("a reader of {tp} saw {seen}, and now {high_watermark} from broker {node}"),
+                format!("a reader of {tp} saw {seen}, and now {told} from broker {node}"),
             );
             return;
         }
-        reader.high_watermark = high_watermark;
+        reader.high_watermark = told;
         let end = self.checker.committed_end(tp);
-        if high_watermark > end {
-            let how = format!("a reader of {tp} is told {high_watermark} by broker {node}, and {end} is committed");
+        if told.max(readable.end) > end {
+            let how = format!("a reader of {tp} is told {readable:?} by broker {node}, and {end} is committed");
             self.checker.fail(Invariant::ReadersSeeCommitted, how);
             return;
         }
         if !batches.is_empty() {
             self.counts.note(Activity::Read);
+            if readable.high_watermark.is_none() {
+                self.counts.note(Activity::ReadBelowKnown);
+            }
         }
         let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
         for batch in batches {

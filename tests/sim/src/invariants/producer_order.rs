@@ -9,6 +9,9 @@ impl World {
     /// Looks at a batch that has just been committed.
     pub(crate) fn check_producer(&mut self, tp: TopicPartition, batch: &RecordBatch) {
         let header = batch.header();
+        if header.producer_id.is_none() {
+            return;
+        }
         // Producers are numbered from 1 on.
         let n = header.producer_id.map_or(0, |id| id.0 as usize).wrapping_sub(1);
         let next = self.checker.produced.entry(n).or_default();

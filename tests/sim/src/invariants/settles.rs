@@ -3,6 +3,7 @@
 
 use crate::node::end;
 use crate::world::World;
+use chronik_core::ids::BrokerId;
 
 impl World {
     /// What is not at rest yet.
@@ -14,11 +15,13 @@ impl World {
             return Some("the topic does not exist".into());
         }
         for (tp, _, partition) in self.controller.image.partitions() {
-            if partition.isr.len() < partition.replicas.len() {
+            let gone = self.gone.map(|node| self.nodes[node].id);
+            let absent = |id: &BrokerId| gone == Some(*id);
+            if partition.replicas.iter().any(|id| !absent(id) && !partition.isr.contains(id)) {
                 return Some(format!("{tp} has only {:?} in sync", partition.isr));
             }
             let committed = self.checker.committed_end(tp);
-            for node in self.nodes.iter().filter(|n| partition.replicas.contains(&n.id)) {
+            for node in self.nodes.iter().filter(|n| partition.replicas.contains(&n.id) && !absent(&n.id)) {
                 let Some(process) = &node.process else { return Some(format!("broker {} is down", node.id)) };
                 let log = process.logs.get(&tp).map_or(&[][..], Vec::as_slice);
                 if end(log) != committed || node.durable.get(&tp).is_some_and(|durable| *durable < committed) {

@@ -36,6 +36,9 @@ pub(crate) fn apply(logs: &mut Logs, op: &Op) {
             let kept = log.partition_point(|batch| batch.header().end_offset() <= *to);
             log.truncate(kept);
         }
+        Op::AdvanceStart { partition, to } => {
+            logs.entry(*partition).or_default().retain(|batch| batch.header().end_offset() > *to);
+        }
         Op::Delete { partition } => {
             logs.remove(partition);
         }

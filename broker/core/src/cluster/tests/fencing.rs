@@ -101,17 +101,94 @@ fn who_leaves_an_isr_below_its_minimum_stays_eligible_the_last_one_first() {
 }
 
 #[test]
-fn without_a_minimum_only_the_last_in_sync_replica_is_eligible() {
+fn who_left_a_single_member_behind_stays_eligible_until_that_has_shown_itself() {
     let mut cluster = Cluster::alive(3);
     cluster.topic(1, &[0, 1, 2], 1);
-    for id in [0, 1, 2] {
-        cluster.fence(id);
-    }
+    cluster.fence(0);
+    cluster.expect(Some(1), &[1, 2], &[]);
+    cluster.fence(1);
+    cluster.expect(Some(2), &[2], &[1]);
+    cluster.alter(1, &[2]);
+    cluster.expect(Some(2), &[2], &[]);
+    cluster.fence(2);
     cluster.expect(None, &[], &[2]);
     cluster.unfence(1);
     cluster.expect(None, &[], &[2]);
     cluster.unfence(2);
     cluster.expect(Some(2), &[2], &[]);
+}
+
+#[test]
+fn a_leader_that_leaves_others_behind_by_its_own_decision_is_the_only_one_that_can_lead() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 1);
+    cluster.alter(1, &[0]);
+    cluster.expect(Some(0), &[0], &[]);
+}
+
+/// With a minimum of one, too: the last member of the ISR has not been heard of since the others left it.
+#[test]
+fn after_a_power_cut_of_all_one_that_does_not_return_is_not_needed() {
+    for min_insync_replicas in [1, 2] {
+        for (missing, first, second) in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)] {
+            for disk_lost in [false, true] {
+                let mut cluster = Cluster::alive(3);
+                cluster.topic(1, &[0, 1, 2], min_insync_replicas);
+                cluster.register(first);
+                cluster.register(second);
+                if disk_lost {
+                    cluster.register_with(missing, 77);
+                } else {
+                    cluster.fence(missing);
+                }
+                cluster.unfence(first);
+                cluster.unfence(second);
+                let partition = cluster.partition(1);
+                assert!(partition.leader.is_some(), "without {missing}, {disk_lost}: {partition:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_replicas_either_leads_after_both_were_killed() {
+    for (first, missing) in [(0, 1), (1, 0)] {
+        let mut cluster = Cluster::alive(2);
+        cluster.topic(1, &[0, 1], 1);
+        cluster.register(first);
+        cluster.fence(missing);
+        cluster.unfence(first);
+        cluster.expect(Some(first), &[first], &[missing]);
+    }
+}
+
+#[test]
+fn a_minimum_above_the_number_of_replicas_is_that_number() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1], 3);
+    cluster.fence(1);
+    cluster.expect(Some(0), &[0], &[1]);
+    cluster.unfence(1);
+    cluster.alter(1, &[0, 1]);
+    cluster.expect(Some(0), &[0, 1], &[]);
+}
+
+#[test]
+fn a_minimum_that_is_lowered_counts_once_the_leader_has_asked_for_its_isr() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 3);
+    cluster.fence(2);
+    cluster.expect(Some(0), &[0, 1], &[2]);
+    let lower =
+        config::ConfigChange { name: config::MIN_INSYNC_REPLICAS.into(), op: config::ConfigOp::Set("2".into()) };
+    cluster.accepted(&MetadataCommand::AlterConfigs {
+        resource: config::ConfigResource::Topic(TopicId(uuid(1))),
+        replace: false,
+        changes: vec![lower],
+    });
+    cluster.expect(Some(0), &[0, 1], &[2]);
+    cluster.alter(1, &[0, 1]);
+    cluster.expect(Some(0), &[0, 1], &[]);
 }
 
 #[test]

@@ -130,7 +130,8 @@ proptest! {
                 if let Some(leader) = &p.leader && p.partition_epoch.0 > 0 {
                     prop_assert!(held.contains(&now(leader)), "{tp}: {leader} of {p:?} is not among {held:?}");
                 }
-                if p.isr.len() >= topic.min_insync_replicas || p.partition_epoch.0 == 0 {
+                let commits = p.isr.len() >= p.min_insync_replicas(topic.min_insync_replicas) && p.elr.is_empty();
+                if commits || p.partition_epoch.0 == 0 {
                     *held = p.isr.iter().map(now).collect();
                 } else {
                     // Nothing is committed meanwhile; who is in sync with the leader has it all as well.

@@ -1,6 +1,6 @@
 //! One replica on a bench: events go in, commands come out as short texts.
 
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
 use crate::producers::Producers;
 use crate::record::RecordBatch;
 use crate::record::testing::BatchBuilder;
@@ -44,7 +44,9 @@ pub(super) fn state(leader: i32, epochs: (i32, i32), isr: &[i32], dead: &[i32]) 
         replicas: (1..=3)
             .map(|id| (BrokerId(id), Some(BrokerEpoch(i64::from(id) * 10)).filter(|_| !dead.contains(&id))))
             .collect(),
+        elr: Vec::new(),
         min_insync_replicas: 2,
+        older_producers: ProducerId(0),
     }
 }
 

@@ -113,3 +113,38 @@ fn the_high_watermark_stays_when_a_member_joins_that_has_less() {
     b.step(Event::Metadata(state(1, (1, 3), &[1, 2, 3], &[])));
     assert_eq!(b.replica.high_watermark(), Some(Offset(1)));
 }
+
+/// Broker 1 as the only one in sync, with 2 eligible beside it, as fencing leaves them.
+fn alone(epochs: (i32, i32), elr: &[i32], min_insync_replicas: usize) -> PartitionState {
+    let elr = elr.iter().map(|id| BrokerId(*id)).collect();
+    PartitionState { elr, min_insync_replicas, ..state(1, epochs, &[1], &[2, 3]) }
+}
+
+#[test]
+fn alone_nothing_is_committed_before_the_controller_has_heard_that_it_is_there() {
+    let mut b = Bench::new(log(0, &[]));
+    assert_eq!(b.step(Event::Metadata(alone((1, 1), &[2], 1))), ["wake", "alter p1 isr 1"]);
+    assert_eq!(b.produce(1, batch(1)), ["append 0..1 e1"]);
+    assert_eq!(b.durable(1), [""; 0], "2 may be elected, and does not have it");
+    assert_eq!(b.step(Event::Metadata(alone((1, 2), &[], 1))), ["wake", "reply 1 at 0"]);
+}
+
+#[test]
+fn with_fewer_in_sync_than_the_minimum_nothing_is_there_to_be_confirmed() {
+    let mut b = Bench::new(log(0, &[]));
+    assert_eq!(b.step(Event::Metadata(alone((1, 1), &[2], 2))), ["wake"]);
+}
+
+#[test]
+fn a_minimum_above_the_number_of_replicas_asks_for_all_of_them() {
+    let mut b = Bench::new(log(0, &[]));
+    let mut only = alone((1, 1), &[], 2);
+    only.replicas.truncate(1);
+    b.step(Event::Metadata(only));
+    assert_eq!(b.produce(1, batch(1)), ["append 0..1 e1"]);
+    assert_eq!(b.durable(1), ["wake", "reply 1 at 0"]);
+    let leader_only = Event::Produce { ticket: Ticket(2), batch: batch(1), acks: Acks::Leader };
+    b.step(leader_only);
+    b.durable(2);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(2)), "what is acknowledged can be read");
+}

@@ -6,6 +6,6 @@ mod following;
 mod hostile;
 mod isr_changes;
 mod leading;
-mod planted;
 mod pushing;
+mod reading;
 mod retrying;

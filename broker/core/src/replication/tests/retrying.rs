@@ -1,7 +1,7 @@
 //! Retries of idempotent producers.
 
-use super::bench::{Bench, log};
-use crate::ids::Offset;
+use super::bench::{Bench, log, state};
+use crate::ids::{Offset, ProducerId};
 use crate::record::RecordBatch;
 use crate::record::testing::BatchBuilder;
 use crate::replication::*;
@@ -117,6 +117,7 @@ fn forgetful() -> Bench {
     for follower in [2, 3] {
         b.subscribe(follower, 1, 1, 0, None);
     }
+    b.after(5_000);
     b
 }
 
@@ -153,4 +154,37 @@ fn who_does_not_wait_any_more_is_not_answered() {
     b.step(Event::Abandoned { tickets: [Ticket(1)].into() });
     b.durable(1);
     assert_eq!(b.both_ack(1), ["wake", "reply 2 at 0"]);
+}
+
+/// Leader of a partition's first epoch, whose topic was created when ids below 8 had been given out.
+fn made_again() -> Bench {
+    let mut b = Bench::new(log(0, &[]));
+    b.step(Event::Metadata(PartitionState { older_producers: ProducerId(8), ..state(1, (0, 1), &[1, 2, 3], &[]) }));
+    b
+}
+
+#[test]
+fn a_producer_goes_on_in_a_topic_that_was_deleted_and_made_again_under_it() {
+    let mut b = made_again();
+    b.after(60);
+    assert_eq!(b.produce(1, sequence(7, 2))[0], "append 0..2 e0");
+    assert_eq!(b.produce(2, sequence(9, 1))[0], "append 2..3 e0");
+    let younger = BatchBuilder::new(1).producer(8, 0, 3).build();
+    assert_eq!(b.after(5_000).produce(3, younger), ["reply 3 OutOfOrderSequence"], "it began with 0, which is lost");
+}
+
+#[test]
+fn what_was_sent_after_a_refusal_for_want_of_a_topic_is_not_taken_for_the_first() {
+    let mut b = made_again();
+    assert_eq!(b.produce(1, sequence(8, 1)), ["reply 1 NotLeader"], "7 was refused a moment ago");
+    assert_eq!(b.after(60).produce(2, sequence(7, 1))[0], "append 0..1 e0");
+    assert_eq!(b.produce(3, sequence(8, 1))[0], "append 1..2 e0");
+}
+
+#[test]
+fn at_a_failover_an_unknown_producer_waits_until_what_was_refused_before_has_come() {
+    let mut b = made_again();
+    b.step(Event::Metadata(PartitionState { older_producers: ProducerId(8), ..state(1, (1, 2), &[1, 2, 3], &[]) }));
+    assert_eq!(b.after(60).produce(1, sequence(1, 1)), ["reply 1 NotLeader"]);
+    assert_eq!(b.produce(2, sequence(0, 1))[0], "append 0..1 e1");
 }

@@ -55,8 +55,10 @@ impl Disk for SimulatedDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let state = self.state();
         state.alive()?;
-        if state.names.get(dir) != Some(&Node::Dir) {
-            return Err(io::ErrorKind::NotFound.into());
+        match state.names.get(dir) {
+            Some(Node::Dir) => {}
+            Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+            None => return Err(io::ErrorKind::NotFound.into()),
         }
         let entry = |(path, node): (&PathBuf, &Node)| {
             let name = path.file_name()?.to_str()?.to_owned();
@@ -103,6 +105,18 @@ impl Disk for SimulatedDisk {
                 s.change_name(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), node));
                 Ok(())
             }),
+            Some(Node::Dir) => {
+                if state.names.contains_key(to) {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                state.operate(|s| {
+                    let pending = s.pending_names.remove(from).unwrap_or_default();
+                    let pending = pending.into_iter().map(|change| change.moved(from, to)).collect();
+                    s.pending_names.insert(to.to_path_buf(), pending);
+                    s.change_name(NameChange::RenameDir(from.to_path_buf(), to.to_path_buf(), s.inodes.len()));
+                    Ok(())
+                })
+            }
             _ => state.alive().and(Err(io::ErrorKind::NotFound.into())),
         }
     }

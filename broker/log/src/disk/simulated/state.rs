@@ -102,7 +102,8 @@ impl State {
             NameChange::Add(path, _)
             | NameChange::Remove(path)
             | NameChange::RemoveDir(path, _)
-            | NameChange::Rename(path, ..) => path,
+            | NameChange::Rename(path, ..)
+            | NameChange::RenameDir(path, ..) => path,
         };
         let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
         apply_name(&mut self.names, &change);

@@ -1,0 +1,31 @@
+//! What a group is told of.
+
+use super::ConsumerGroup;
+use super::assignment::Assignment;
+use crate::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
+
+impl ConsumerGroup {
+    /// The group, for ConsumerGroupDescribe.
+    pub(in crate::groups) fn describe(&self) -> DescribedConsumerGroup {
+        let members = self.members.iter().map(|(id, member)| DescribedConsumerMember {
+            member_id: id.clone(),
+            instance_id: member.about.instance_id.clone(),
+            rack_id: member.about.rack_id.clone(),
+            member_epoch: member.epoch,
+            client_id: member.about.client_id.clone(),
+            client_host: member.about.client_host.clone(),
+            subscribed_topic_names: member.about.subscribed_topic_names.clone(),
+            subscribed_topic_regex: member.about.subscribed_topic_regex.clone(),
+            assignment: member.assigned.to_topics(),
+            target_assignment: self.targets.get(id).map(Assignment::to_topics).unwrap_or_default(),
+            classic: member.about.classic.is_some(),
+        });
+        DescribedConsumerGroup {
+            state: self.state(),
+            group_epoch: self.epoch,
+            assignment_epoch: self.assignment_epoch,
+            assignor: self.assignor().name().into(),
+            members: members.collect(),
+        }
+    }
+}

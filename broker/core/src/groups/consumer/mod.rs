@@ -1,0 +1,150 @@
+//! Groups of the consumer protocol (KIP-848): the coordinator decides who is to own what, and leads each member there
+//! by its heartbeats.
+//!
+//! | epoch | of | grows |
+//! |---|---|---|
+//! | group epoch | the group | when members, subscriptions or the subscribed topics change |
+//! | assignment epoch | the target assignment | when it is computed for the group's epoch |
+//! | member epoch | a member | when it has given back what it must, and takes over what it may |
+//!
+//! All of a group but its deadlines is what its records say: a change is made by writing a record and applying it, the
+//! same way as when the record is loaded.
+
+mod apply;
+mod assignment;
+mod assignors;
+mod describe;
+mod heartbeat;
+mod member;
+mod offsets;
+mod re2;
+mod reconcile;
+mod remove;
+mod step;
+mod subscription;
+mod target;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use crate::groups::record::{GroupRecord, RecordKey, RecordValue};
+use crate::ids::{MetadataOffset, TopicId};
+use crate::time::Instant;
+use assignment::Assignment;
+use member::{Member, State};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+pub(in crate::groups) use step::{may_found, without_group};
+pub(in crate::groups) use turn::{Deadline, Turn};
+
+/// A group whose members use the consumer protocol.
+#[derive(Debug)]
+pub(in crate::groups) struct ConsumerGroup {
+    id: Arc<str>,
+    /// The group's epoch; 0 if it does not exist.
+    epoch: i32,
+    /// The hash of the topics that [`Self::epoch`] goes by.
+    metadata_hash: i64,
+    /// The epoch that the target assignment was computed for.
+    assignment_epoch: i32,
+    members: BTreeMap<Arc<str>, Member>,
+    /// Member ids by `group.instance.id`.
+    static_members: BTreeMap<Arc<str>, Arc<str>>,
+    /// The target assignment by member id.
+    targets: BTreeMap<Arc<str>, Assignment>,
+    /// The topics that regular expressions stand for.
+    regexes: BTreeMap<Arc<str>, Resolved>,
+    /// The member that may use a partition: assigned to it, or not given back by it yet. Only looked up, never listed.
+    holders: HashMap<(TopicId, i32), Arc<str>>,
+    refresh: Refresh,
+}
+
+/// What a regular expression stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Resolved {
+    /// Names of topics, ascending.
+    topics: Vec<Arc<str>>,
+    /// The metadata version that they were last found to differ at.
+    version: i64,
+    /// When that was, in milliseconds since 1970.
+    timestamp: i64,
+}
+
+/// What has to be looked at again since the cluster's topics changed. Not written: after a load, all of it.
+#[derive(Debug, Default)]
+struct Refresh {
+    /// The topics have changed since the group's hash was compared with them.
+    topics: bool,
+    /// The version of the topics that each regular expression was last resolved at.
+    resolved_at: BTreeMap<Arc<str>, MetadataOffset>,
+    /// The version at which topics last came or went.
+    changed_at: MetadataOffset,
+    /// Regular expressions are not resolved again before.
+    not_before: Instant,
+}
+
+impl ConsumerGroup {
+    /// A group that does not exist yet.
+    pub(in crate::groups) fn new(id: Arc<str>) -> Self {
+        Self {
+            id,
+            epoch: 0,
+            metadata_hash: 0,
+            assignment_epoch: 0,
+            members: BTreeMap::new(),
+            static_members: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            regexes: BTreeMap::new(),
+            holders: HashMap::new(),
+            refresh: Refresh { topics: true, ..Refresh::default() },
+        }
+    }
+
+    /// Whether it has no members.
+    pub(in crate::groups) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether there is nothing of it in the log. (While loading, there may be its targets before its epoch.)
+    pub(in crate::groups) fn is_nothing(&self) -> bool {
+        let no_epoch = self.epoch == 0 && self.assignment_epoch == 0;
+        no_epoch && self.members.is_empty() && self.targets.is_empty() && self.regexes.is_empty()
+    }
+
+    /// Kafka's name of its state.
+    pub(in crate::groups) fn state(&self) -> &'static str {
+        if self.members.is_empty() {
+            "Empty"
+        } else if self.epoch > self.assignment_epoch {
+            "Assigning"
+        } else if self.members.values().all(|m| m.is_reconciled_to(self.assignment_epoch)) {
+            "Stable"
+        } else {
+            "Reconciling"
+        }
+    }
+
+    /// All records are loaded: sessions begin.
+    pub(in crate::groups) fn loaded(&mut self, turn: &mut Turn<'_>) {
+        self.find_holders();
+        self.refresh = Refresh { topics: true, changed_at: turn.image.offset, ..Refresh::default() };
+        for (id, member) in &self.members {
+            turn.deadlines.push((Deadline::Session(id.clone()), Some(turn.config.consumer_session_timeout)));
+            if member.state == State::UnrevokedPartitions {
+                turn.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
+            }
+        }
+    }
+
+    /// Topics were created or deleted, or have more partitions. What follows from it is decided at the next heartbeat.
+    pub(in crate::groups) fn topics_changed(&mut self, version: MetadataOffset) {
+        self.refresh.topics = true;
+        self.refresh.changed_at = version;
+    }
+
+    /// Writes a record, and lets the group be as it says.
+    fn write(&mut self, key: RecordKey, value: Option<RecordValue>, turn: &mut Turn<'_>) {
+        self.apply(&key, value.as_ref());
+        turn.records.push(GroupRecord { key, value });
+    }
+}

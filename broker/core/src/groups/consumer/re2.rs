@@ -1,0 +1,166 @@
+//! Regular expressions of subscriptions. Kafka has them compiled by RE2/J, and a topic matches if its whole name does.
+//!
+//! The `regex` crate has the same semantics (linear time, leftmost-first, no look-around, no back-references) and nearly
+//! the same syntax; what it reads otherwise is rewritten first.
+
+use regex::{Regex, RegexBuilder};
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// What a compiled expression may take, in bytes, and again as much for the cache of its automaton.
+const SIZE_LIMIT: usize = 1 << 20;
+
+/// An expression that whole names are matched with.
+pub(super) struct Compiled(Regex);
+
+impl Compiled {
+    pub(super) fn is_match(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+}
+
+/// Compiles an expression, or says what is wrong with it.
+pub(super) fn compile(pattern: &str) -> Result<Compiled, String> {
+    let rewritten = rewrite(pattern)?;
+    let build = |pattern: &str| {
+        let mut builder = RegexBuilder::new(pattern);
+        builder.size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build().map_err(|error| error.to_string())
+    };
+    // By itself first: `a)(b` is not valid, and would be in parentheses.
+    build(&rewritten)?;
+    build(&format!(r"\A(?:{rewritten})\z")).map(Compiled)
+}
+
+/// Writes a pattern as the `regex` crate understands it.
+fn rewrite(pattern: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => escape(&mut rest, &mut out)?,
+            '[' => class(&mut rest, &mut out),
+            '(' => {
+                out.push('(');
+                flags(rest.clone())?;
+            }
+            '{' if !is_repetition(rest.clone()) => out.push_str(r"\{"),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+/// What follows a backslash outside of a class.
+fn escape(rest: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), String> {
+    match rest.next() {
+        None => return Err("trailing backslash at the end of the expression".into()),
+        // Literal text up to \E; what Java's Pattern.quote makes.
+        Some('Q') => {
+            let text: String = rest.clone().collect();
+            let quoted = text.split_once(r"\E").map_or(text.as_str(), |(quoted, _)| quoted);
+            out.push_str(&regex::escape(quoted));
+            for _ in 0..quoted.chars().count() + 2 {
+                rest.next();
+            }
+        }
+        // Any byte.
+        Some('C') => out.push_str("(?s:.)"),
+        // Edges of words for the `regex` crate.
+        Some(c @ ('<' | '>')) => out.push(c),
+        Some(c) => out.extend(['\\', c]),
+    }
+    Ok(())
+}
+
+/// A class, after its bracket: no set operations, no classes in it but `[:name:]`.
+fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
+    out.push('[');
+    if let Some(not) = rest.next_if_eq(&'^') {
+        out.push(not);
+    }
+    if rest.next_if_eq(&']').is_some() {
+        out.push_str(r"\]");
+    }
+    while let Some(c) = rest.next() {
+        match c {
+            ']' => return out.push(']'),
+            '\\' => {
+                out.push('\\');
+                out.extend(rest.next());
+            }
+            '[' if rest.peek() == Some(&':') => {
+                out.push('[');
+                for c in rest.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            '-' if rest.peek() == Some(&'-') => out.push_str(r"\-"),
+            c @ ('[' | '&' | '~') => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+}
+
+/// After a parenthesis: refuses flags that RE2/J does not have.
+fn flags(mut rest: Peekable<Chars<'_>>) -> Result<(), String> {
+    if rest.next() != Some('?') {
+        return Ok(());
+    }
+    let flags: String = rest.take_while(|c| c.is_ascii_alphabetic() || *c == '-').collect();
+    match flags.chars().find(|flag| !"imsU-P".contains(*flag)) {
+        Some(flag) => Err(format!("unknown flag {flag}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether what follows a brace makes it a repetition: `{2}`, `{2,}`, `{2,3}`. It stands for itself otherwise.
+fn is_repetition(rest: Peekable<Chars<'_>>) -> bool {
+    let inner: String = rest.take_while(|c| *c != '}').collect();
+    let closed = inner.chars().all(|c| c.is_ascii_digit() || c == ',');
+    closed && inner.starts_with(|c: char| c.is_ascii_digit()) && inner.matches(',').count() <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_matches_as_a_whole_and_as_re2j_has_it() {
+        for (pattern, matching, other) in [
+            ("foo.*", vec!["foo", "foobar"], vec!["afoo", ""]),
+            ("foo|bar", vec!["foo", "bar"], vec!["foobar", "fo"]),
+            (r"\Qa.b\E-[0-9]+", vec!["a.b-12"], vec!["axb-1", "a.b-"]),
+            (r"\Qa.b", vec!["a.b"], vec!["axb"]),
+            (r"[a&&b]+", vec!["a", "b"], vec!["c"]),
+            (r"[]a]+x", vec!["ax"], vec!["bx"]),
+            (r"[a[b]", vec!["a", "b"], vec!["c", "ab"]),
+            (r"[[:alpha:]]+", vec!["ab"], vec!["a1"]),
+            (r"a{2}", vec!["aa"], vec!["a", "aaa"]),
+            (r"[\w.-]{1,3}", vec!["a.b", "_", "a-1"], vec!["a.bc"]),
+            ("(?i)FOO", vec!["foo", "FoO"], vec!["fo"]),
+            ("(?P<n>a)b", vec!["ab"], vec!["a"]),
+            ("a$", vec!["a"], vec!["ab"]),
+            (r"\pL+", vec!["ab"], vec!["1"]),
+        ] {
+            let compiled = compile(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
+            for name in matching {
+                assert!(compiled.is_match(name), "{pattern} should match {name}");
+            }
+            for name in other {
+                assert!(!compiled.is_match(name), "{pattern} should not match {name}");
+            }
+        }
+        assert!(compile("x{").is_ok_and(|c| c.is_match("x{")), "a brace that repeats nothing stands for itself");
+    }
+
+    #[test]
+    fn what_is_not_valid_or_too_large_is_refused() {
+        let large = "(((a{100}){100}){100}){100}";
+        for pattern in ["[", "(", "a)(b", "*", r"\", r"(a)\1", "(?=a)", "(?x)a # b", "(?<!a)b", large] {
+            assert!(compile(pattern).is_err(), "{pattern} should be refused");
+        }
+    }
+}

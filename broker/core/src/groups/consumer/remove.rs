@@ -1,0 +1,122 @@
+//! How members go: they leave, are replaced, or are fenced when they let a deadline pass.
+
+use super::member::{LEAVE, LEAVE_STATIC, State};
+use super::turn::Refusal;
+use super::{ConsumerGroup, Deadline, Turn};
+use crate::groups::record::{RecordKey, RecordValue};
+use crate::groups::request;
+use crate::groups::response::{self, GroupError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl ConsumerGroup {
+    /// A deadline has passed. The member is fenced, and hears so when it heartbeats again.
+    pub(in crate::groups) fn deadline(&mut self, deadline: &Deadline, turn: &mut Turn<'_>) {
+        match deadline {
+            Deadline::Session(id) if self.members.contains_key(id) => self.fence(id, turn),
+            Deadline::Rebalance(id) => {
+                if self.members.get(id).is_some_and(|m| m.state == State::UnrevokedPartitions) {
+                    self.fence(id, turn);
+                }
+            }
+            Deadline::Session(_) => {}
+        }
+    }
+
+    /// A heartbeat that says that the member leaves.
+    pub(super) fn leave(
+        &mut self,
+        request: &request::ConsumerGroupHeartbeat,
+        turn: &mut Turn<'_>,
+    ) -> Result<response::ConsumerGroupHeartbeat, Refusal> {
+        let id = match &request.instance_id {
+            None => self.known(&request.member_id)?,
+            Some(instance) => self.known_static(instance, &request.member_id)?,
+        };
+        if request.member_epoch == LEAVE_STATIC {
+            self.leave_for_a_while(&id, turn);
+        } else {
+            self.fence(&id, turn);
+        }
+        Ok(response::ConsumerGroupHeartbeat {
+            member_id: id,
+            member_epoch: if request.member_epoch == LEAVE_STATIC { LEAVE_STATIC } else { LEAVE },
+            heartbeat_interval_ms: 0,
+            assignment: None,
+        })
+    }
+
+    /// The member of that id.
+    pub(super) fn known(&self, id: &str) -> Result<Arc<str>, Refusal> {
+        let text = || format!("Member {id} is not a member of group {}.", self.id);
+        let found = self.members.get_key_value(id).map(|(id, _)| id.clone());
+        found.ok_or_else(|| (GroupError::UnknownMemberId, Some(text())))
+    }
+
+    /// The static member of that instance id, if it has that member id.
+    pub(super) fn known_static(&self, instance: &str, id: &str) -> Result<Arc<str>, Refusal> {
+        let Some(current) = self.static_members.get(instance) else {
+            return Err((GroupError::UnknownMemberId, Some(format!("Instance id {instance} is unknown."))));
+        };
+        if &**current != id {
+            let text = format!("Static member {id} with instance id {instance} was fenced by member {current}.");
+            return Err((GroupError::FencedInstanceId, Some(text)));
+        }
+        Ok(current.clone())
+    }
+
+    /// What it has been assigned waits for it until its session ends; what it was asked to give back is given back.
+    fn leave_for_a_while(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+        let Some(mut member) = self.members.get(id).cloned() else { return };
+        member.epoch = LEAVE_STATIC;
+        member.revoking = super::Assignment::default();
+        let key = RecordKey::ConsumerGroupCurrentMemberAssignment(self.id.clone(), id.clone());
+        self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), turn);
+        turn.deadlines.push((Deadline::Rebalance(id.clone()), None));
+    }
+
+    /// Removes a member, and lets the others have what it owned.
+    pub(super) fn fence(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+        self.forget(id, turn);
+        self.forget_unused_regexes(turn);
+        let metadata_hash = self.topics_hash(turn.image);
+        let value = RecordValue::ConsumerGroupMetadata { epoch: self.epoch.saturating_add(1), metadata_hash };
+        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
+    }
+
+    /// Writes a member's tombstones.
+    pub(super) fn forget(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+        for key in [
+            RecordKey::ConsumerGroupCurrentMemberAssignment,
+            RecordKey::ConsumerGroupTargetAssignmentMember,
+            RecordKey::ConsumerGroupMember,
+        ] {
+            self.write(key(self.id.clone(), id.clone()), None, turn);
+        }
+        turn.deadlines.push((Deadline::Session(id.clone()), None));
+        turn.deadlines.push((Deadline::Rebalance(id.clone()), None));
+    }
+
+    /// Writes tombstones of regular expressions that nobody is subscribed to any more.
+    pub(super) fn forget_unused_regexes(&mut self, turn: &mut Turn<'_>) {
+        if self.regexes.is_empty() {
+            return;
+        }
+        let used: BTreeSet<_> = self.members.values().filter_map(|m| m.regex()).collect();
+        let unused: Vec<_> = self.regexes.keys().filter(|regex| !used.contains(regex)).cloned().collect();
+        for regex in unused {
+            self.write(RecordKey::ConsumerGroupRegularExpression(self.id.clone(), regex), None, turn);
+        }
+    }
+
+    /// Writes tombstones for all there is of the group.
+    pub(in crate::groups) fn delete(&mut self, turn: &mut Turn<'_>) {
+        let members: Vec<_> = self.members.keys().cloned().collect();
+        for id in &members {
+            self.forget(id, turn);
+        }
+        self.write(RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone()), None, turn);
+        self.forget_unused_regexes(turn);
+        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), None, turn);
+    }
+}

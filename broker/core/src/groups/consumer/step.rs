@@ -1,0 +1,84 @@
+//! A consumer group as part of a shard.
+
+use super::heartbeat::validate;
+use super::turn::Refusal;
+use super::{ConsumerGroup, Deadline, Turn};
+use crate::cluster::Image;
+use crate::groups::event::Ticket;
+use crate::groups::request::{Client, ConsumerGroupHeartbeat};
+use crate::groups::response::{GroupError, Response};
+use crate::groups::step::Step;
+use crate::groups::timers::Timer;
+use std::sync::Arc;
+
+impl ConsumerGroup {
+    /// Takes a turn of this group in a shard's step.
+    pub(in crate::groups) fn within<R>(
+        &mut self,
+        step: &mut Step<'_>,
+        take: impl FnOnce(&mut Self, &mut Turn<'_>) -> R,
+    ) -> R {
+        let nothing = Image::default();
+        let mut turn = Turn::new(step.now, step.config, step.image.unwrap_or(&nothing));
+        let result = take(self, &mut turn);
+        let Turn { records, deadlines, .. } = turn;
+        for record in records {
+            match record.value {
+                Some(value) => step.write(record.key, value),
+                None => step.delete(record.key),
+            }
+        }
+        for (deadline, after) in deadlines {
+            let timer = match deadline {
+                Deadline::Session(member) => Timer::Session(self.id.clone(), member),
+                Deadline::Rebalance(member) => Timer::Rebalance(self.id.clone(), member),
+            };
+            match after {
+                Some(after) => step.set_timer(timer, after),
+                None => step.timers.cancel(&timer),
+            }
+        }
+        result
+    }
+
+    /// ConsumerGroupHeartbeat. What it tells of may have been written by an earlier one whose answer was lost, so the
+    /// answer waits for all that is written of the group.
+    pub(in crate::groups) fn answer_heartbeat(
+        &mut self,
+        request: &ConsumerGroupHeartbeat,
+        client: &Client,
+        random: u128,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) {
+        let answer = if step.image.is_some() {
+            self.within(step, |group, turn| group.heartbeat(request, client, random, turn))
+        } else {
+            Err((GroupError::CoordinatorLoadInProgress, None))
+        };
+        step.reply_settled(ticket, Response::ConsumerGroupHeartbeat(answer));
+    }
+
+    /// A deadline of this group has passed.
+    pub(in crate::groups) fn timer(&mut self, timer: &Timer, step: &mut Step<'_>) {
+        let deadline = match timer {
+            Timer::Session(_, member) => Deadline::Session(member.clone()),
+            Timer::Rebalance(_, member) => Deadline::Rebalance(member.clone()),
+            // Of the classic protocol.
+            Timer::Join(_) | Timer::Sync(_) | Timer::Pending(..) | Timer::Expiry => return,
+        };
+        self.within(step, |group, turn| group.deadline(&deadline, turn));
+    }
+}
+
+/// Why a heartbeat is refused that is not to a consumer group.
+pub(in crate::groups) fn without_group(request: &ConsumerGroupHeartbeat) -> Refusal {
+    let not_found = || (GroupError::GroupIdNotFound, Some(format!("Consumer group {} not found.", request.group)));
+    validate(request).err().unwrap_or_else(not_found)
+}
+
+/// Whether a heartbeat may be the first one of a group.
+pub(in crate::groups) fn may_found(request: &ConsumerGroupHeartbeat) -> Result<(), Refusal> {
+    validate(request)?;
+    ConsumerGroup::new(Arc::clone(&request.group)).check_regex(request)
+}

@@ -1,0 +1,80 @@
+//! The target assignment: computed once for each epoch of the group.
+
+use super::assignors::{Assignor, MemberSpec, Spec};
+use super::member::Member;
+use super::{ConsumerGroup, Turn};
+use crate::cluster::{Image, Topic};
+use crate::groups::record::{RecordKey, RecordValue};
+use crate::ids::TopicId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl ConsumerGroup {
+    /// The assignor that most members ask for; of several, the one that comes first. Members that ask for none leave
+    /// it to the others.
+    pub(super) fn assignor(&self) -> Assignor {
+        let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
+        for name in self.members.values().filter_map(|m| m.about.server_assignor.as_ref()) {
+            if let Some(assignor) = Assignor::by_name(name) {
+                *votes.entry(assignor).or_default() += 1;
+            }
+        }
+        let most = votes.values().copied().max();
+        votes.into_iter().find(|(_, count)| Some(*count) == most).map_or(Assignor::ALL[0], |(assignor, _)| assignor)
+    }
+
+    /// Computes the target assignment for the group's epoch, and writes what has changed of it.
+    pub(super) fn compute_target(&mut self, turn: &mut Turn<'_>) {
+        let assignments = self.assignor().assign(&self.spec(turn.image));
+        let ids: Vec<_> = self.members.keys().cloned().collect();
+        for (id, assignment) in ids.into_iter().zip(assignments) {
+            if self.targets.get(&id) != Some(&assignment) {
+                let key = RecordKey::ConsumerGroupTargetAssignmentMember(self.id.clone(), id);
+                let topic_partitions = assignment.to_topics();
+                self.write(key, Some(RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions }), turn);
+            }
+        }
+        let key = RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone());
+        let value = RecordValue::ConsumerGroupTargetAssignmentMetadata { assignment_epoch: self.epoch };
+        self.write(key, Some(value), turn);
+    }
+
+    fn spec(&self, image: &Image) -> Spec<'_> {
+        let by_name = self.topics(image);
+        let mut topics: Vec<(TopicId, usize)> = by_name.values().map(|t| (t.id, t.partitions.len())).collect();
+        topics.sort_unstable();
+        // Most members subscribe alike; each subscription is resolved once.
+        let mut resolved: BTreeMap<Subscription<'_>, Rc<[usize]>> = BTreeMap::new();
+        let subscribed = |member: &'_ Member| -> Rc<[usize]> {
+            let names = member.about.subscribed_topic_names.iter();
+            let by_regex = member.regex().and_then(|regex| self.regexes.get(regex));
+            let names = names.chain(by_regex.iter().flat_map(|r| &r.topics));
+            places(names, &by_name, &topics)
+        };
+        let members = self.members.iter().map(|(id, member)| {
+            let key = (member.about.subscribed_topic_names.as_slice(), member.regex());
+            let subscribed = resolved.entry(key).or_insert_with(|| subscribed(member)).clone();
+            let instance_id = member.about.instance_id.as_ref();
+            MemberSpec { instance_id, subscribed, current: self.targets.get(id) }
+        });
+        let members = members.collect();
+        Spec { topics, members }
+    }
+}
+
+/// Names of topics, and a regular expression.
+type Subscription<'a> = (&'a [Arc<str>], Option<&'a Arc<str>>);
+
+/// The places of those names that exist, ascending.
+fn places<'n>(
+    names: impl Iterator<Item = &'n Arc<str>>,
+    by_name: &BTreeMap<&str, &Topic>,
+    topics: &[(TopicId, usize)],
+) -> Rc<[usize]> {
+    let ids = names.filter_map(|name| by_name.get(&**name)).map(|topic| topic.id);
+    let mut places: Vec<usize> = ids.filter_map(|id| topics.binary_search_by_key(&id, |(id, _)| *id).ok()).collect();
+    places.sort_unstable();
+    places.dedup();
+    places.into()
+}

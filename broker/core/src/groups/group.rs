@@ -1,0 +1,157 @@
+//! One group: its offsets, and its members by one of the two protocols.
+
+use super::classic::ClassicGroup;
+use super::consumer::ConsumerGroup;
+use super::event::Config;
+use super::offsets::Offsets;
+use super::record::{RecordKey, RecordValue};
+use super::response::ListedGroup;
+use super::step::Step;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A group.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Its members.
+    pub(super) kind: GroupKind,
+    /// What it has committed.
+    pub(super) offsets: Offsets,
+    /// The last append with a record of this group. What is told of the group waits for it.
+    pub(super) written: Option<u64>,
+}
+
+/// By which protocol a group's members work.
+#[derive(Debug)]
+pub(super) enum GroupKind {
+    /// JoinGroup, SyncGroup. Also groups without members that only commit.
+    Classic(Box<ClassicGroup>),
+    /// ConsumerGroupHeartbeat (KIP-848).
+    Consumer(Box<ConsumerGroup>),
+}
+
+impl Group {
+    /// A group without members and offsets.
+    pub(super) fn empty(id: &Arc<str>) -> Self {
+        Self { kind: GroupKind::Classic(Box::new(ClassicGroup::new(id))), offsets: Offsets::default(), written: None }
+    }
+}
+
+impl Group {
+    /// Takes in a record of this group while the shard loads.
+    pub(super) fn load(&mut self, key: RecordKey, value: Option<RecordValue>) {
+        match (key, value) {
+            (RecordKey::OffsetCommit { topic, partition, .. }, Some(RecordValue::OffsetCommit(value))) => {
+                self.offsets.set(&topic, partition, value);
+            }
+            (RecordKey::OffsetCommit { topic, partition, .. }, _) => {
+                self.offsets.remove(&topic, partition);
+            }
+            (RecordKey::GroupMetadata(id), Some(RecordValue::GroupMetadata(value))) => {
+                self.kind = GroupKind::Classic(Box::new(ClassicGroup::load(&id, value)));
+            }
+            (RecordKey::GroupMetadata(id), _) => {
+                // The tombstone of a group that was converted stands before the records of what it became.
+                if let GroupKind::Classic(classic) = &mut self.kind {
+                    **classic = ClassicGroup::new(&id);
+                }
+            }
+            (key, value) => {
+                if matches!(self.kind, GroupKind::Classic(_)) && value.is_some() {
+                    self.kind = GroupKind::Consumer(Box::new(ConsumerGroup::new(key.group().clone())));
+                }
+                if let GroupKind::Consumer(consumer) = &mut self.kind {
+                    let gone = value.is_none() && matches!(key, RecordKey::ConsumerGroupMetadata(_));
+                    consumer.apply(&key, value.as_ref());
+                    if gone {
+                        self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(key.group())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the group is nothing but its name, as after its tombstones.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.offsets.is_empty()
+            && match &self.kind {
+                GroupKind::Classic(classic) => classic.is_nothing(),
+                GroupKind::Consumer(consumer) => consumer.is_nothing(),
+            }
+    }
+
+    /// How long a session lasts at least after a stall: about the interval between two heartbeats.
+    pub(super) fn heartbeat_grace(&self, member: &str, config: &Config) -> Duration {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.heartbeat_interval(member),
+            GroupKind::Consumer(_) => config.consumer_heartbeat_interval,
+        }
+    }
+}
+
+/// Requests that do not depend on the protocol, or refuse the other one.
+impl Group {
+    /// Whether the group has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.is_empty(),
+            GroupKind::Consumer(consumer) => consumer.is_empty(),
+        }
+    }
+
+    /// Whether a member is subscribed to the topic.
+    pub(super) fn subscribes(&self, topic: &str) -> bool {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.subscribes(topic),
+            GroupKind::Consumer(consumer) => consumer.subscribes(topic),
+        }
+    }
+
+    /// Kafka's name of its state.
+    pub(super) fn state_name(&self) -> &'static str {
+        match &self.kind {
+            GroupKind::Classic(classic) => classic.state_name(),
+            GroupKind::Consumer(consumer) => consumer.state(),
+        }
+    }
+
+    /// The group in a list.
+    pub(super) fn listed(&self, id: &Arc<str>) -> ListedGroup {
+        let (protocol_type, group_type) = match &self.kind {
+            GroupKind::Classic(classic) => (classic.protocol_type(), "Classic"),
+            GroupKind::Consumer(_) => (Arc::from("consumer"), "Consumer"),
+        };
+        ListedGroup { group: id.clone(), protocol_type, state: self.state_name(), group_type }
+    }
+
+    /// Writes tombstones for all that is written of the group and its offsets.
+    pub(super) fn delete(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        self.delete_offsets(id, |_, _, _| true, step);
+        match &mut self.kind {
+            GroupKind::Classic(classic) => classic.delete(step),
+            GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::delete),
+        }
+    }
+
+    /// An empty group may change its protocol: its members' records go, its offsets stay.
+    pub(super) fn become_classic(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        if let GroupKind::Consumer(consumer) = &mut self.kind
+            && consumer.is_empty()
+        {
+            consumer.within(step, ConsumerGroup::delete);
+            self.kind = GroupKind::Classic(Box::new(ClassicGroup::new(id)));
+        }
+    }
+
+    /// An empty group may change its protocol: its members' records go, its offsets stay.
+    pub(super) fn become_consumer(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        if let GroupKind::Classic(classic) = &mut self.kind
+            && classic.is_empty()
+        {
+            if classic.record().is_some() {
+                classic.delete(step);
+            }
+            self.kind = GroupKind::Consumer(Box::new(ConsumerGroup::new(id.clone())));
+        }
+    }
+}

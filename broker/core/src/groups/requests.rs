@@ -1,0 +1,143 @@
+//! Requests as one group answers them, and as they are answered when there is no such group.
+
+use super::classic::ClassicGroup;
+use super::consumer::{may_found, without_group};
+use super::event::Ticket;
+use super::group::{Group, GroupKind};
+use super::refusal::{nothing_committed, refuse};
+use super::request::{Client, Request};
+use super::response::{GroupError, ListedGroup, Response};
+use super::step::Step;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Group {
+    /// A request for this group.
+    pub(super) fn request(
+        &mut self,
+        id: &Arc<str>,
+        request: Request,
+        client: &Client,
+        random: u128,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) {
+        match request {
+            Request::OffsetCommit(commit) => self.commit(commit, ticket, step),
+            Request::OffsetFetch { member, topics, .. } => {
+                let answer = self.fetch(member.as_ref().map(|(id, epoch)| (&**id, *epoch)), topics.as_deref());
+                step.reply_settled(ticket, Response::OffsetFetch(answer));
+            }
+            Request::OffsetDelete { topics, .. } => {
+                let answer = self.delete_requested(id, &topics, step);
+                step.reply_settled(ticket, Response::OffsetDelete(answer));
+            }
+            Request::DeleteGroup(_) if self.is_empty() => {
+                self.delete(id, step);
+                step.reply_settled(ticket, Response::DeleteGroup(Ok(())));
+            }
+            Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
+            Request::JoinGroup(_) => {
+                self.become_classic(id, step);
+                self.protocol_request(request, client, random, ticket, step);
+            }
+            Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
+                if let Err(refused) = may_found(heartbeat) {
+                    return step.reply(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
+                }
+                self.become_consumer(id, step);
+                self.protocol_request(request, client, random, ticket, step);
+            }
+            request => self.protocol_request(request, client, random, ticket, step),
+        }
+    }
+
+    /// A request of one of the protocols. Groups with members are not converted from one to the other.
+    fn protocol_request(
+        &mut self,
+        request: Request,
+        client: &Client,
+        random: u128,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) {
+        match (&mut self.kind, request) {
+            (GroupKind::Classic(classic), request) => classic.request(request, client, random, ticket, step),
+            (GroupKind::Consumer(consumer), Request::ConsumerGroupHeartbeat(heartbeat)) => {
+                consumer.answer_heartbeat(&heartbeat, client, random, ticket, step);
+            }
+            (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
+                step.reply_settled(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
+            }
+            (GroupKind::Consumer(_), request @ Request::JoinGroup(_)) => {
+                step.reply(ticket, refuse(&request, GroupError::InconsistentGroupProtocol));
+            }
+            (GroupKind::Consumer(_), request) => step.reply_settled(ticket, absent(&request)),
+        }
+    }
+}
+
+impl ClassicGroup {
+    fn request(&mut self, request: Request, client: &Client, random: u128, ticket: Ticket, step: &mut Step<'_>) {
+        match request {
+            Request::JoinGroup(join) => self.join(&join, client, random, ticket, step),
+            Request::SyncGroup(sync) => self.sync(sync, ticket, step),
+            Request::Heartbeat { member, generation, .. } => self.heartbeat(&member, generation, ticket, step),
+            Request::LeaveGroup { members, .. } => self.leave(&members, ticket, step),
+            Request::DescribeGroup(_) => {
+                let answer = self.describe();
+                step.reply_settled(ticket, Response::DescribeGroup(Ok(answer)));
+            }
+            request => step.reply_settled(ticket, absent(&request)),
+        }
+    }
+}
+
+/// Whether a request for a group that does not exist makes it.
+pub(super) fn creates_group(request: &Request) -> bool {
+    match request {
+        Request::JoinGroup(join) => join.member.member_id.is_empty(),
+        Request::OffsetCommit(commit) => commit.generation_or_epoch < 0,
+        Request::ConsumerGroupHeartbeat(heartbeat) => heartbeat.member_epoch == 0,
+        _ => false,
+    }
+}
+
+/// Whether an empty group id is refused. Offsets may be kept under it, as old clients do.
+pub(super) fn needs_group_id(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::JoinGroup(_)
+            | Request::SyncGroup(_)
+            | Request::Heartbeat { .. }
+            | Request::LeaveGroup { .. }
+            | Request::ConsumerGroupDescribe(_)
+    )
+}
+
+/// The answer if there is no such group, or it has another protocol.
+pub(super) fn absent(request: &Request) -> Response {
+    match request {
+        Request::LeaveGroup { members, .. } => {
+            Response::LeaveGroup(Ok(vec![Err(GroupError::UnknownMemberId); members.len()]))
+        }
+        Request::OffsetFetch { topics, .. } => Response::OffsetFetch(Ok(nothing_committed(topics.as_deref()))),
+        Request::JoinGroup(_) | Request::SyncGroup(_) | Request::Heartbeat { .. } => {
+            refuse(request, GroupError::UnknownMemberId)
+        }
+        Request::ConsumerGroupHeartbeat(heartbeat) => Response::ConsumerGroupHeartbeat(Err(without_group(heartbeat))),
+        request => refuse(request, GroupError::GroupIdNotFound),
+    }
+}
+
+/// ListGroups.
+pub(super) fn list(groups: &BTreeMap<Arc<str>, Group>, request: &Request) -> Vec<ListedGroup> {
+    let Request::ListGroups { states, types } = request else { return Vec::new() };
+    let allows =
+        |filter: &[String], name: &str| filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(name));
+    groups
+        .iter()
+        .map(|(id, group)| group.listed(id))
+        .filter(|group| allows(states, group.state) && allows(types, group.group_type))
+        .collect()
+}

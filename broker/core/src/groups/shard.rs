@@ -1,0 +1,255 @@
+//! All groups of one partition of `__consumer_offsets`: which group an event is for.
+
+use super::consumer::ConsumerGroup;
+use super::event::{Command, Config, Event, Now, Ticket};
+use super::group::{Group, GroupKind};
+use super::record::GroupRecord;
+use super::refusal::refuse;
+use super::replies::Replies;
+use super::request::{Client, Request};
+use super::requests::{absent, creates_group, list, needs_group_id};
+use super::response::{GroupError, Response};
+use super::step::Step;
+use super::timers::{Timer, Timers};
+use crate::cluster::Image;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Answers that may wait for commits; requests beyond are refused with a retriable error.
+const MAX_WAITING: usize = 100_000;
+
+/// The coordinator of all groups of one partition.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) config: Config,
+    pub(super) image: Option<Image>,
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
+    pub(super) timers: Timers,
+    pub(super) replies: Replies,
+    loaded: bool,
+}
+
+impl Shard {
+    /// A shard that is yet to be loaded: [`Event::Load`] for each record, [`Event::Metadata`] at least once (as new
+    /// as the leadership), and [`Event::Loaded`].
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            image: None,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            replies: Replies::default(),
+            loaded: false,
+        }
+    }
+
+    /// Takes in an event, and adds to `out` what is to be done.
+    pub fn step(&mut self, now: Now, event: Event, out: &mut Vec<Command>) {
+        self.after_stall(now);
+        match event {
+            Event::Load(record) => self.load(record),
+            Event::Loaded => self.finish_loading(now, out),
+            Event::Request { ticket, client, request, random } => {
+                let error = if !self.loaded {
+                    Some(GroupError::CoordinatorLoadInProgress)
+                } else if self.replies.len() >= MAX_WAITING {
+                    Some(GroupError::CoordinatorNotAvailable)
+                } else {
+                    None
+                };
+                match error {
+                    Some(error) => out.push(Command::Reply { ticket, response: refuse(&request, error) }),
+                    None => self.request(now, ticket, &client, request, random, out),
+                }
+            }
+            Event::Committed(number) => self.replies.committed(number, out),
+            Event::Metadata(image) => self.metadata(now, image, out),
+            Event::Config(config) => self.config = config,
+            // The shell drops the answer to who is gone; a member that is gone ends with its session.
+            Event::Tick | Event::Abandoned(_) => {}
+        }
+        if self.loaded {
+            self.fire(now, out);
+        }
+        if let Some(wake) = self.timers.wake() {
+            out.push(Command::WakeAt(wake));
+        }
+    }
+
+    /// What a step of one group may use, and the group.
+    fn parts<'a>(&'a mut self, now: Now, out: &'a mut Vec<Command>) -> (&'a mut BTreeMap<Arc<str>, Group>, Step<'a>) {
+        let step = Step::new(now, &self.config, self.image.as_ref(), &mut self.timers, &mut self.replies, out);
+        (&mut self.groups, step)
+    }
+}
+
+/// Loading.
+impl Shard {
+    fn load(&mut self, record: GroupRecord) {
+        let GroupRecord { key, value } = record;
+        let id = key.group().clone();
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
+        group.load(key, value);
+        if group.is_nothing() {
+            self.groups.remove(&id);
+        }
+    }
+
+    fn finish_loading(&mut self, now: Now, out: &mut Vec<Command>) {
+        self.loaded = true;
+        let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
+        self.timers.set(Timer::Expiry, now.monotonic + interval);
+        self.each_group(now, out, |id, group, step| {
+            match &mut group.kind {
+                GroupKind::Classic(classic) => classic.loaded(step),
+                GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::loaded),
+            }
+            group.forget_deleted_topics(id, step);
+        });
+    }
+
+    /// Takes a step with each group; what is nothing any more is dropped.
+    fn each_group(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Command>,
+        mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
+    ) {
+        let (groups, mut step) = self.parts(now, out);
+        groups.retain(|id, group| {
+            step.enter(group.written);
+            with(id, group, &mut step);
+            group.written = step.written();
+            step.cut();
+            !group.is_nothing()
+        });
+        step.finish();
+    }
+}
+
+/// Requests.
+impl Shard {
+    fn request(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        client: &Client,
+        request: Request,
+        random: u128,
+        out: &mut Vec<Command>,
+    ) {
+        let max_groups = self.config.max_groups;
+        let (groups, mut step) = self.parts(now, out);
+        let Some(id) = request.group().cloned() else {
+            let answer = Response::ListGroups(Ok(list(groups, &request)));
+            let last = step.last_append();
+            return step.reply_after(last, ticket, answer);
+        };
+        if id.is_empty() && needs_group_id(&request) {
+            return step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+        }
+        let known = groups.contains_key(&id);
+        if !known && !creates_group(&request) {
+            // What is told of a group that was deleted waits for its tombstones.
+            let last = step.last_append();
+            return step.reply_after(last, ticket, absent(&request));
+        }
+        if !known && groups.len() >= max_groups {
+            return step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+        }
+        let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
+        step.enter(group.written);
+        let deleted = matches!(request, Request::DeleteGroup(_)) && group.is_empty();
+        group.request(&id, request, client, random, ticket, &mut step);
+        group.written = step.written();
+        if deleted || group.is_nothing() {
+            groups.remove(&id);
+        }
+        step.finish();
+    }
+}
+
+/// Time, and the cluster's metadata.
+impl Shard {
+    fn metadata(&mut self, now: Now, image: Image, out: &mut Vec<Command>) {
+        let former = self.image.replace(image);
+        if !self.loaded {
+            return;
+        }
+        let deleted = match (&former, &self.image) {
+            (Some(former), Some(image)) => topics_deleted(former, image),
+            _ => false,
+        };
+        let changed_at = match (&former, &self.image) {
+            (Some(former), Some(image)) if !topics_changed(former, image) => None,
+            (_, image) => image.as_ref().map(|image| image.offset),
+        };
+        self.each_group(now, out, |id, group, step| {
+            if deleted {
+                group.forget_deleted_topics(id, step);
+            }
+            if let GroupKind::Consumer(consumer) = &mut group.kind
+                && let Some(version) = changed_at
+            {
+                consumer.topics_changed(version);
+            }
+        });
+    }
+
+    fn after_stall(&mut self, now: Now) {
+        if self.loaded && self.timers.stalled(now.monotonic) {
+            let (groups, config) = (&self.groups, &self.config);
+            self.timers.extend_sessions(now.monotonic, |group, member| {
+                groups.get(group).map_or(Duration::ZERO, |g| g.heartbeat_grace(member, config))
+            });
+        }
+    }
+
+    fn fire(&mut self, now: Now, out: &mut Vec<Command>) {
+        while let Some(timer) = self.timers.pop(now.monotonic) {
+            let Some(id) = timer.group().cloned() else {
+                self.expire(now, out);
+                continue;
+            };
+            let (groups, mut step) = self.parts(now, out);
+            let Some(group) = groups.get_mut(&id) else { continue };
+            step.enter(group.written);
+            match &mut group.kind {
+                GroupKind::Classic(classic) => classic.timer(&timer, &mut step),
+                GroupKind::Consumer(consumer) => consumer.timer(&timer, &mut step),
+            }
+            group.written = step.written();
+            if group.is_nothing() {
+                groups.remove(&id);
+            }
+            step.finish();
+        }
+    }
+
+    fn expire(&mut self, now: Now, out: &mut Vec<Command>) {
+        self.each_group(now, out, |id, group, step| group.expire(id, step));
+        let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
+        self.timers.set(Timer::Expiry, now.monotonic + interval);
+    }
+
+    /// Committed offsets, for metrics: group, topic, partition, offset.
+    pub fn committed_offsets(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, i32, i64)> {
+        self.groups.iter().flat_map(|(id, group)| {
+            group.offsets.iter().map(move |(topic, partition, value)| (id, topic, partition, value.offset))
+        })
+    }
+}
+
+/// Whether topics have come or gone, or have another number of partitions.
+fn topics_changed(former: &Image, image: &Image) -> bool {
+    former.topics.diff(&image.topics).any(|change| match change {
+        imbl::ordmap::DiffItem::Update { old: (_, old), new: (_, new) } => old.partitions.len() != new.partitions.len(),
+        imbl::ordmap::DiffItem::Add(..) | imbl::ordmap::DiffItem::Remove(..) => true,
+    })
+}
+
+/// Whether a topic of the former image is not in the new one.
+fn topics_deleted(former: &Image, image: &Image) -> bool {
+    former.topics.diff(&image.topics).any(|change| matches!(change, imbl::ordmap::DiffItem::Remove(..)))
+}

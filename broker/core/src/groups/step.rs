@@ -1,0 +1,126 @@
+//! What a group may use while it takes a step: the time, the configuration, timers, records to append, answers.
+
+use super::event::{Command, Config, Now, Ticket};
+use super::record::{GroupRecord, RecordKey, RecordValue};
+use super::replies::Replies;
+use super::response::Response;
+use super::timers::{Timer, Timers};
+use crate::cluster::Image;
+use std::time::Duration;
+
+/// One step of a shard.
+pub(super) struct Step<'a> {
+    /// The time.
+    pub(super) now: Now,
+    /// The configuration.
+    pub(super) config: &'a Config,
+    /// The cluster's metadata; `None` until some has come.
+    pub(super) image: Option<&'a Image>,
+    /// Deadlines.
+    pub(super) timers: &'a mut Timers,
+    replies: &'a mut Replies,
+    out: &'a mut Vec<Command>,
+    records: Vec<GroupRecord>,
+    /// About the bytes of `records`.
+    bytes: usize,
+    /// The last append with a record of the group whose turn it is.
+    written: Option<u64>,
+}
+
+/// Appends that are cut have about so many bytes, well within a batch.
+const BYTES_PER_APPEND: usize = 500_000;
+
+impl<'a> Step<'a> {
+    pub(super) fn new(
+        now: Now,
+        config: &'a Config,
+        image: Option<&'a Image>,
+        timers: &'a mut Timers,
+        replies: &'a mut Replies,
+        out: &'a mut Vec<Command>,
+    ) -> Self {
+        Self { now, config, image, timers, replies, out, records: Vec::new(), bytes: 0, written: None }
+    }
+
+    /// Begins with another group; `written` is the last append with a record of it.
+    pub(super) fn enter(&mut self, written: Option<u64>) {
+        self.written = written;
+    }
+
+    /// The last append with a record of the group whose turn it is.
+    pub(super) fn written(&self) -> Option<u64> {
+        self.written
+    }
+
+    /// Writes a value. All records of one step are one append, unless it is [cut](Self::cut).
+    pub(super) fn write(&mut self, key: RecordKey, value: RecordValue) {
+        self.push(GroupRecord { key, value: Some(value) });
+    }
+
+    /// Writes a tombstone.
+    pub(super) fn delete(&mut self, key: RecordKey) {
+        self.push(GroupRecord { key, value: None });
+    }
+
+    fn push(&mut self, record: GroupRecord) {
+        let metadata = match &record.value {
+            Some(RecordValue::OffsetCommit(value)) => value.metadata.len(),
+            _ => 0,
+        };
+        self.bytes += RECORD_BYTES + record.key.group().len() + metadata;
+        self.written = Some(self.replies.next_append());
+        self.records.push(record);
+    }
+
+    /// Answers at once: for what tells of no change (refusals, heartbeats).
+    pub(super) fn reply(&mut self, ticket: Ticket, response: Response) {
+        self.out.push(Command::Reply { ticket, response });
+    }
+
+    /// Answers when all that has been written of this group is committed; at once if it is.
+    pub(super) fn reply_settled(&mut self, ticket: Ticket, response: Response) {
+        self.reply_after(self.written, ticket, response);
+    }
+
+    /// Answers when that append is committed; at once if it is, or there is none.
+    pub(super) fn reply_after(&mut self, append: Option<u64>, ticket: Ticket, response: Response) {
+        match append {
+            Some(number) => self.replies.wait(number, ticket, response, self.out),
+            None => self.reply(ticket, response),
+        }
+    }
+
+    /// The append that was made last, by any group.
+    pub(super) fn last_append(&self) -> Option<u64> {
+        self.replies.next_append().checked_sub(1)
+    }
+
+    /// Sets a deadline, from now.
+    pub(super) fn set_timer(&mut self, timer: Timer, after: Duration) {
+        self.timers.set(timer, self.now.monotonic + after);
+    }
+
+    /// Cuts the append here if it has become large: what follows need not be written together with it.
+    pub(super) fn cut(&mut self) {
+        if self.bytes >= BYTES_PER_APPEND {
+            self.flush();
+        }
+    }
+
+    /// At the end: appends what was written.
+    pub(super) fn finish(mut self) {
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if !self.records.is_empty() {
+            let number = self.replies.next_append();
+            self.replies.appended();
+            self.bytes = 0;
+            self.out.push(Command::Append { number, records: std::mem::take(&mut self.records) });
+        }
+    }
+}
+
+/// About the bytes of a small record: topic, numbers, and the batch's own.
+const RECORD_BYTES: usize = 300;

@@ -1,0 +1,94 @@
+//! What the write-ahead log says of one partition since the checkpoint, before any of it is applied again.
+
+use crate::partition::Partition;
+use crate::wal::entry::LoggedKind;
+use chronik_core::ids::Offset;
+use chronik_core::record::{BatchHeader, HeaderError};
+
+/// The operations on one partition, which are counted from 1.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// The last deletion.
+    pub(crate) deleted: Option<u64>,
+    /// Whether it was truncated since.
+    pub(crate) truncated: bool,
+    /// The truncations and moves of the start since, ascending.
+    cuts: Vec<Cut>,
+    /// What the partition is after all of it, but for its segments; `None` when it is not there.
+    pub(crate) whole: Option<Partition>,
+}
+
+/// Of an operation and all that follow it, once [`History::finish`] was called.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    number: u64,
+    /// The least end that a truncation names.
+    end: Offset,
+    /// The greatest start that is named.
+    start: Offset,
+}
+
+impl History {
+    /// That of a partition which was this at the checkpoint.
+    pub(crate) fn after(checkpoint: Option<&Partition>) -> Self {
+        let whole = checkpoint.map(|p| Partition { segments: Vec::new(), epochs: p.epochs.clone(), ..*p });
+        Self { whole, ..Self::default() }
+    }
+
+    /// Takes the next operation on the partition, of that number.
+    pub(crate) fn observe(&mut self, number: u64, op: &LoggedKind) -> Result<(), HeaderError> {
+        match op {
+            LoggedKind::Append(bytes) => {
+                let header = BatchHeader::read(bytes)?;
+                let whole = self.whole.get_or_insert_with(|| Partition::new(header.base_offset));
+                whole.end = header.end_offset();
+                if whole.epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
+                    whole.epochs.push((header.leader_epoch, header.base_offset));
+                }
+            }
+            LoggedKind::Truncate(to) => {
+                self.truncated = true;
+                self.cuts.push(Cut { number, end: *to, start: Offset(i64::MIN) });
+                match &mut self.whole {
+                    Some(whole) if *to < whole.start => *whole = Partition::new(*to),
+                    Some(whole) if *to < whole.end => {
+                        whole.end = *to;
+                        whole.epochs.retain(|(_, start)| start < to);
+                    }
+                    _ => {}
+                }
+            }
+            LoggedKind::AdvanceStart(to) => {
+                self.cuts.push(Cut { number, end: Offset(i64::MAX), start: *to });
+                let whole = self.whole.get_or_insert_with(|| Partition::new(*to));
+                whole.start = whole.start.max(*to);
+                whole.end = whole.end.max(*to);
+            }
+            LoggedKind::Delete => *self = Self { deleted: Some(number), ..Self::default() },
+        }
+        Ok(())
+    }
+
+    /// To be called when all operations were observed.
+    pub(crate) fn finish(&mut self) {
+        let (mut end, mut start) = (Offset(i64::MAX), Offset(i64::MIN));
+        for cut in self.cuts.iter_mut().rev() {
+            end = end.min(cut.end);
+            start = start.max(cut.start);
+            (cut.end, cut.start) = (end, start);
+        }
+    }
+
+    /// The least end that any truncation names, and the greatest start: of what the checkpoint has, no more than what
+    /// lies between them still counts, and that was not written to since.
+    pub(crate) fn limits(&self) -> Option<(Offset, Offset)> {
+        self.cuts.first().map(|cut| (cut.end, cut.start))
+    }
+
+    /// Whether a batch that the operation of that number appended, and that ends there, is gone by now.
+    pub(crate) fn is_obsolete(&self, number: u64, batch_end: Offset) -> bool {
+        let next = self.cuts.partition_point(|cut| cut.number < number);
+        self.deleted.is_some_and(|deleted| number <= deleted)
+            || self.cuts.get(next).is_some_and(|cut| batch_end > cut.end || batch_end <= cut.start)
+    }
+}

@@ -1,0 +1,169 @@
+//! A log's start moves, and what lies before it never comes back.
+
+use crate::common::{batch, partition, run, tiny};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use std::path::Path;
+
+const TP: u8 = 0;
+
+fn open(disk: &SimulatedDisk) -> Result<(Log<SimulatedDisk>, Vec<RecoveredPartition>), LogError> {
+    Log::open(disk.clone(), Path::new("/d"), tiny())
+}
+
+fn append(base: i64, epoch: i32) -> Op {
+    Op::Append { partition: partition(TP), batch: batch(base, epoch, 10, 1300, base as u64) }
+}
+
+fn advance(to: i64) -> Op {
+    Op::AdvanceStart { partition: partition(TP), to: Offset(to) }
+}
+
+/// Eight batches of ten records, two of them in a segment; the second half in another epoch.
+fn written(seed: u64) -> (SimulatedDisk, Log<SimulatedDisk>) {
+    let disk = SimulatedDisk::new(seed);
+    let (mut log, _) = open(&disk).expect("it opens");
+    (0..80).step_by(10).for_each(|base| run(&mut log, append(base, 1 + (base / 40) as i32)));
+    (disk, log)
+}
+
+fn state(reader: &LogReader<SimulatedDisk>) -> (i64, i64) {
+    let state = reader.state(partition(TP)).expect("it is there");
+    assert_eq!(state.damaged, None);
+    (state.start.0, state.end.0)
+}
+
+fn bases(reader: &LogReader<SimulatedDisk>, tp: TopicPartition, from: i64) -> Vec<i64> {
+    let mut bases = Vec::new();
+    reader.check(tp, |header| bases.push(header.base_offset.0)).expect("every batch is whole");
+    let read = reader.read(tp, Offset(from), Offset(i64::MAX), 1).expect("it can be read");
+    assert_eq!(read.first().map(|b| b.header().base_offset.0), bases.first().copied());
+    bases
+}
+
+fn segments(disk: &SimulatedDisk) -> usize {
+    disk.files().iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).count()
+}
+
+#[test]
+fn what_is_before_the_start_is_not_read_and_its_whole_segments_are_removed() {
+    let (disk, mut log) = written(1);
+    let reader = log.reader();
+    assert_eq!(segments(&disk), 4);
+    // In the middle of a batch, which is the second of its segment.
+    run(&mut log, advance(35));
+    assert_eq!(state(&reader), (35, 80));
+    let below = reader.read(partition(TP), Offset(34), Offset(80), 1);
+    assert!(matches!(below, Err(ReadError::BelowStart { offset: Offset(34), start: Offset(35) })), "{below:?}");
+    assert_eq!(bases(&reader, partition(TP), 35), [30, 40, 50, 60, 70]);
+    assert_eq!(segments(&disk), 3);
+    assert!(!disk.files().iter().any(|(path, _)| path.to_string_lossy().ends_with(".deleted")));
+    // Backwards it does not move.
+    run(&mut log, advance(10));
+    assert_eq!(state(&reader), (35, 80));
+}
+
+#[test]
+fn a_start_survives_checkpoints_and_restarts_with_the_epochs_of_what_is_left() {
+    let (disk, mut log) = written(1);
+    run(&mut log, advance(55));
+    let before = log.reader().state(partition(TP)).unwrap();
+    assert_eq!(before.epochs, [(LeaderEpoch(2), Offset(55))]);
+    for _ in 0..2 {
+        drop(log);
+        disk.crash();
+        disk.restart();
+        let recovered;
+        (log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered, std::slice::from_ref(&before));
+        assert_eq!(bases(&log.reader(), partition(TP), 55), [50, 60, 70]);
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_its_new_start_loses_all_and_begins_there() {
+    let (disk, mut log) = written(1);
+    run(&mut log, advance(500));
+    assert_eq!(state(&log.reader()), (500, 500));
+    assert_eq!(segments(&disk), 0);
+    assert!(matches!(log.commit(&[append(80, 3)]), Err(LogError::OutOfOrder { expected: Offset(500), .. })));
+    run(&mut log, append(500, 3));
+    // So does one that was not there.
+    run(&mut log, Op::AdvanceStart { partition: partition(1), to: Offset(7) });
+    drop(log);
+    let (log, recovered) = open(&disk).unwrap();
+    assert_eq!(bases(&log.reader(), partition(TP), 500), [500]);
+    let second = &recovered[1];
+    assert_eq!((second.partition, second.start, second.end), (partition(1), Offset(7), Offset(7)));
+}
+
+#[test]
+fn a_truncation_into_the_batch_that_holds_the_start_leaves_nothing() {
+    for to in [36, 35, 34, 3] {
+        let (disk, mut log) = written(1);
+        run(&mut log, advance(35));
+        run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(to) });
+        let end = if to >= 35 { 30 } else { to };
+        assert_eq!(state(&log.reader()), (end, end), "cut to {to}");
+        run(&mut log, append(end, 4));
+        drop(log);
+        let (log, _) = open(&disk).unwrap();
+        assert_eq!(bases(&log.reader(), partition(TP), end), [end], "cut to {to}");
+    }
+}
+
+#[test]
+fn a_moved_start_holds_wherever_the_process_or_the_power_ends() {
+    // Between two truncations and appends, so that segments of the same name come and go.
+    let ops = [
+        Op::Truncate { partition: partition(TP), to: Offset(60) },
+        append(60, 5),
+        advance(60),
+        append(70, 5),
+        Op::Truncate { partition: partition(TP), to: Offset(70) },
+        advance(65),
+        append(70, 6),
+        advance(80),
+        append(80, 6),
+    ];
+    let expected = [(0, 60), (0, 70), (60, 70), (60, 80), (60, 70), (65, 70), (65, 80), (80, 80), (80, 90)];
+    for (seed, kill) in (0..6).map(|seed| (seed, seed % 2 == 0)) {
+        for point in 0.. {
+            let (disk, mut log) = written(seed);
+            log.checkpoint().unwrap();
+            if kill {
+                disk.kill_after(point)
+            } else {
+                disk.crash_after(point)
+            }
+            let mut durable: usize = 0;
+            for op in &ops {
+                let op = std::slice::from_ref(op);
+                if log.commit(op).is_err() {
+                    break;
+                }
+                durable += 1;
+                if log.apply(op).is_err() {
+                    break;
+                }
+            }
+            let complete = !disk.is_down();
+            drop(log);
+            disk.restart();
+            drop(open(&disk).unwrap());
+            disk.crash();
+            disk.restart();
+            let (mut log, _) = open(&disk).unwrap();
+            let found = state(&log.reader());
+            let before = durable.checked_sub(1).map_or((0, 80), |n| expected[n]);
+            let when = format!("seed {seed}, kill {kill}, point {point}");
+            assert!(found == before || Some(&found) == expected.get(durable), "{when}: {found:?} after {before:?}");
+            log.reader().check(partition(TP), |_| {}).unwrap();
+            run(&mut log, append(found.1, 7));
+            assert!(!disk.files().iter().any(|(path, _)| path.to_string_lossy().ends_with(".deleted")), "{when}");
+            if complete {
+                break;
+            }
+        }
+    }
+}

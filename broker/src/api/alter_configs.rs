@@ -1,0 +1,171 @@
+//! AlterConfigs and IncrementalAlterConfigs: configs of topics, of this broker, and of all brokers (KIP-133, KIP-226,
+//! KIP-339). Each resource is changed as a whole or not at all, and answered on its own.
+
+use super::Handlers;
+use super::errors::Code as _;
+use super::resources::{BROKER, Refused, TOPIC, this_broker, topic_named};
+use chronik_core::cluster::Image;
+use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
+use chronik_quorum::TopicError;
+use chronik_wire::ErrorCode;
+use chronik_wire::messages::{
+    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, IncrementalAlterConfigsResult, IncrementalConfig, StrBytes, message,
+};
+use futures::stream::{self, StreamExt as _};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// How long the controller may take: the requests do not say. Less than clients wait.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Resources of one request that are changed at the same time.
+const TOGETHER: usize = 16;
+
+/// `AlterConfigOp`, by Kafka's numbers.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// What is asked for one resource.
+struct Asked {
+    kind: i8,
+    name: StrBytes,
+    changes: Result<Vec<ConfigChange>, Refused>,
+}
+
+/// How all of a request's resources are changed.
+#[derive(Clone, Copy)]
+struct How {
+    /// Configs that are not named lose their values.
+    replace: bool,
+    validate_only: bool,
+}
+
+pub(super) async fn incremental(
+    handlers: &Handlers,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let asked = request.resources.into_iter().map(|resource| {
+        let changes = resource.configs.into_iter().map(change).collect();
+        Asked { kind: resource.resource_type, name: resource.resource_name, changes }
+    });
+    let how = How { replace: false, validate_only: request.validate_only };
+    let answers = alter(handlers, asked.collect(), how).await;
+    let responses = answers
+        .into_iter()
+        .map(|(kind, name, error, text)| {
+            message!(IncrementalAlterConfigsResult {
+                error_code: error.0,
+                error_message: text,
+                resource_type: kind,
+                resource_name: name,
+            })
+        })
+        .collect();
+    message!(IncrementalAlterConfigsResponse { responses: responses })
+}
+
+pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let asked = request.resources.into_iter().map(|resource| {
+        let changes = resource.configs.into_iter().map(|config| set(&config.name, config.value)).collect();
+        Asked { kind: resource.resource_type, name: resource.resource_name, changes }
+    });
+    let how = How { replace: true, validate_only: request.validate_only };
+    let answers = alter(handlers, asked.collect(), how).await;
+    let responses = answers
+        .into_iter()
+        .map(|(kind, name, error, text)| {
+            message!(AlterConfigsResourceResponse {
+                error_code: error.0,
+                error_message: text,
+                resource_type: kind,
+                resource_name: name,
+            })
+        })
+        .collect();
+    message!(AlterConfigsResponse { responses: responses })
+}
+
+fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {
+    let value = |value: Option<StrBytes>| value.map(|v| v.to_string()).ok_or_else(|| no_value(&config.name));
+    let op = match config.config_operation {
+        SET => ConfigOp::Set(value(config.value)?),
+        DELETE => ConfigOp::Delete,
+        APPEND => ConfigOp::Append(value(config.value)?),
+        SUBTRACT => ConfigOp::Subtract(value(config.value)?),
+        other => return Err((ErrorCode::INVALID_REQUEST, format!("there is no config operation {other}"))),
+    };
+    Ok(ConfigChange { name: config.name.to_string(), op })
+}
+
+fn set(name: &StrBytes, value: Option<StrBytes>) -> Result<ConfigChange, Refused> {
+    let value = value.ok_or_else(|| no_value(name))?;
+    Ok(ConfigChange { name: name.to_string(), op: ConfigOp::Set(value.to_string()) })
+}
+
+fn no_value(name: &str) -> Refused {
+    (ErrorCode::INVALID_REQUEST, format!("config '{name}' needs a value"))
+}
+
+/// Changes each resource; the answers are in the order of the request.
+async fn alter(handlers: &Handlers, asked: Vec<Asked>, how: How) -> Vec<(i8, StrBytes, ErrorCode, Option<StrBytes>)> {
+    let mut times = HashMap::new();
+    for resource in &asked {
+        *times.entry((resource.kind, resource.name.clone())).or_insert(0) += 1;
+    }
+    let times = &times;
+    stream::iter(asked)
+        .map(|Asked { kind, name, changes }| async move {
+            let done = if times.get(&(kind, name.clone())).is_some_and(|n| *n > 1) {
+                Err((ErrorCode::INVALID_REQUEST, "the resource is in the request more than once".into()))
+            } else {
+                one(handlers, kind, &name, changes, how).await
+            };
+            match done {
+                Ok(()) => (kind, name, ErrorCode::NONE, None),
+                Err((error, text)) => (kind, name, error, Some(StrBytes::from(text))),
+            }
+        })
+        .buffered(TOGETHER)
+        .collect()
+        .await
+}
+
+async fn one(
+    handlers: &Handlers,
+    kind: i8,
+    name: &str,
+    changes: Result<Vec<ConfigChange>, Refused>,
+    how: How,
+) -> Result<(), Refused> {
+    let changes = changes?;
+    let mut names = HashSet::new();
+    if !changes.iter().all(|change| names.insert(change.name.as_str())) {
+        return Err((ErrorCode::INVALID_REQUEST, "a config is in the request more than once".into()));
+    }
+    let resource = resource(handlers, &handlers.controller.image(), kind, name)?;
+    let altered = handlers.controller.alter_configs(resource, how.replace, changes, how.validate_only, TIMEOUT);
+    altered.await.map_err(|error| {
+        let code = match (&error, resource) {
+            // Kafka's brokers check their own properties, and have another word for it than the controller.
+            (TopicError::InvalidConfig(_), ConfigResource::Broker(_) | ConfigResource::Cluster) => {
+                ErrorCode::INVALID_REQUEST
+            }
+            _ => error.code(),
+        };
+        (code, error.to_string())
+    })
+}
+
+fn resource(handlers: &Handlers, image: &Image, kind: i8, name: &str) -> Result<ConfigResource, Refused> {
+    match kind {
+        TOPIC => Ok(ConfigResource::Topic(topic_named(image, name)?.id)),
+        BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
+        BROKER => {
+            this_broker(handlers.config.me, name)?;
+            Ok(ConfigResource::Broker(handlers.config.me))
+        }
+        other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configs here"))),
+    }
+}

@@ -1,0 +1,44 @@
+//! ListGroups: the groups that this broker coordinates.
+
+use super::errors::Code as _;
+use super::groups::{answer_of, wire};
+use super::{Handlers, Reply, RequestContext, answer};
+use crate::partitions::Hold;
+use chronik_core::groups::{GroupError, Request};
+use chronik_wire::Header;
+use chronik_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup, StrBytes, message};
+
+pub(super) fn begin(
+    handlers: &Handlers,
+    header: Header,
+    context: &RequestContext,
+    request: &ListGroupsRequest,
+    hold: &Hold,
+) -> Reply {
+    let words = |words: &[StrBytes]| words.iter().map(ToString::to_string).collect();
+    let wanted = Request::ListGroups { states: words(&request.states_filter), types: words(&request.types_filter) };
+    let asked = handlers.coordinators.ask_all(context.client(), &wanted, hold);
+    let version = header.version;
+    answer(header, async move {
+        let mut response = ListGroupsResponse::default();
+        for answer in asked.await {
+            match answer_of!(answer, ListGroups).flatten() {
+                Ok(groups) => response.groups.extend(groups.into_iter().map(|g| {
+                    let mut listed =
+                        message!(ListedGroup { group_id: wire(&g.group), protocol_type: wire(&g.protocol_type) });
+                    if version >= 4 {
+                        listed.group_state = StrBytes::from(g.state);
+                    }
+                    if version >= 5 {
+                        listed.group_type = StrBytes::from(g.group_type);
+                    }
+                    listed
+                })),
+                // Its groups are listed where they have gone.
+                Err(GroupError::NotCoordinator) => {}
+                Err(error) => response.error_code = error.code().0,
+            }
+        }
+        response
+    })
+}

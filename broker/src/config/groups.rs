@@ -1,0 +1,70 @@
+//! What groups go by, out of the broker's properties.
+
+use super::file::KafkaProperties;
+use super::{ConfigError, wrong};
+use crate::coordinators::OffsetsTopic;
+use chronik_core::groups;
+use std::time::Duration;
+
+/// What a record of a committed offset can hold of metadata.
+const MAX_METADATA: usize = i16::MAX as usize;
+
+/// Checks the properties of groups.
+pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigError> {
+    let least = kafka.group_min_session_timeout_ms.0;
+    let most = kafka.group_max_session_timeout_ms.0;
+    if least > most {
+        return Err(wrong("group.min.session.timeout.ms", "greater than group.max.session.timeout.ms"));
+    }
+    let session = kafka.group_consumer_session_timeout_ms.0;
+    let heartbeat = kafka.group_consumer_heartbeat_interval_ms.0;
+    if heartbeat.is_zero() || heartbeat >= session {
+        return Err(wrong(
+            "group.consumer.heartbeat.interval.ms",
+            "must be at least 1 ms and less than group.consumer.session.timeout.ms",
+        ));
+    }
+    if kafka.offsets_retention_check_interval_ms.0.is_zero() {
+        return Err(wrong("offsets.retention.check.interval.ms", "at least 1"));
+    }
+    let metadata = kafka.offset_metadata_max_bytes.bytes("offset.metadata.max.bytes")?;
+    if metadata > MAX_METADATA {
+        return Err(wrong("offset.metadata.max.bytes", format!("at most {MAX_METADATA}")));
+    }
+    let minutes = at_least_one("offsets.retention.minutes", kafka.offsets_retention_minutes)?;
+    Ok(groups::Config {
+        min_session_timeout: least,
+        max_session_timeout: most,
+        initial_rebalance_delay: kafka.group_initial_rebalance_delay_ms.0,
+        max_size: at_least_one("group.max.size", kafka.group_max_size)?,
+        max_offset_metadata_bytes: metadata,
+        offsets_retention: Duration::from_mins(minutes as u64),
+        offsets_check_interval: kafka.offsets_retention_check_interval_ms.0,
+        consumer_session_timeout: session,
+        consumer_heartbeat_interval: heartbeat,
+        consumer_max_size: at_least_one("group.consumer.max.size", kafka.group_consumer_max_size)?,
+        ..groups::Config::default()
+    })
+}
+
+/// Checks how `__consumer_offsets` is to be created.
+pub(super) fn offsets_topic(kafka: &KafkaProperties, members: usize) -> Result<OffsetsTopic, ConfigError> {
+    let partitions = kafka.offsets_topic_num_partitions;
+    if !(1..=chronik_core::cluster::MAX_PARTITIONS).contains(&partitions) {
+        return Err(wrong("offsets.topic.num.partitions", format!("{partitions} partitions")));
+    }
+    let replication_factor =
+        kafka.offsets_topic_replication_factor.unwrap_or_else(|| i16::try_from(members.min(3)).unwrap_or(3));
+    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > members) {
+        return Err(wrong(
+            "offsets.topic.replication.factor",
+            format!("{replication_factor} does not fit {members} members"),
+        ));
+    }
+    let segment_bytes = kafka.offsets_topic_segment_bytes.bytes("offsets.topic.segment.bytes")?;
+    Ok(OffsetsTopic { partitions, replication_factor, segment_bytes })
+}
+
+fn at_least_one(key: &'static str, number: i32) -> Result<usize, ConfigError> {
+    usize::try_from(number).ok().filter(|n| *n >= 1).ok_or_else(|| wrong(key, "at least 1"))
+}

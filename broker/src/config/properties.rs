@@ -1,0 +1,280 @@
+//! The broker properties that exist here, by Kafka's names: what DescribeConfigs and the configuration reference say
+//! of each.
+
+use chronik_core::cluster::config::{ConfigKind, of_broker_property};
+
+/// A broker property that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerProperty {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Kafka's type of it, as clients are told.
+    pub kind: ConfigKind,
+    /// What it is when nobody says anything: sizes in bytes, times in milliseconds. `None` if it depends on the rest
+    /// of the configuration.
+    pub default: Option<&'static str>,
+    /// Who can change it, and when.
+    pub update: Update,
+    /// What it means here, in a sentence or two.
+    pub doc: &'static str,
+}
+
+/// Who can change a broker property, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The file alone, read at the start.
+    Restart,
+    /// IncrementalAlterConfigs for one broker or for all of them, and the file.
+    PerBroker,
+    /// IncrementalAlterConfigs for all brokers, and the file.
+    ClusterWide,
+    /// IncrementalAlterConfigs for one broker or for all of them. The file does not know it.
+    DynamicOnly,
+    /// Nobody: it follows from the rest of the configuration.
+    Never,
+}
+
+impl Update {
+    /// Whether it can be changed while the broker runs.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, Self::PerBroker | Self::ClusterWide | Self::DynamicOnly)
+    }
+
+    /// Whether the file's section `kafka` may say something about it.
+    pub fn in_file(self) -> bool {
+        matches!(self, Self::Restart | Self::PerBroker | Self::ClusterWide)
+    }
+}
+
+/// Every broker property, by name.
+pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
+    restart(
+        "auto.create.topics.enable",
+        ConfigKind::Boolean,
+        Some("true"),
+        "Whether a topic is created when a client asks for its metadata.",
+    ),
+    restart(
+        "broker.session.timeout.ms",
+        ConfigKind::Int,
+        Some("1000"),
+        "A broker that the controller has not heard of for this long is fenced: it leads nothing and leaves every ISR.",
+    ),
+    restart(
+        "connections.max.idle.ms",
+        ConfigKind::Long,
+        Some("600000"),
+        "A client connection on which nothing is sent for this long is closed.",
+    ),
+    restart(
+        "default.replication.factor",
+        ConfigKind::Int,
+        None,
+        "Replicas of a topic whose creator does not say: 3, or as many as there are members if they are fewer.",
+    ),
+    restart(
+        "group.consumer.heartbeat.interval.ms",
+        ConfigKind::Int,
+        Some("5000"),
+        "How often a member of a consumer group (KIP-848) is told to send a heartbeat.",
+    ),
+    restart("group.consumer.max.size", ConfigKind::Int, None, "Members of one consumer group (KIP-848) at most."),
+    restart(
+        "group.consumer.session.timeout.ms",
+        ConfigKind::Int,
+        Some("45000"),
+        "A member of a consumer group (KIP-848) that is silent for this long is removed.",
+    ),
+    restart(
+        "group.initial.rebalance.delay.ms",
+        ConfigKind::Int,
+        Some("3000"),
+        "How long the first rebalance of an empty group waits for more members.",
+    ),
+    restart(
+        "group.max.session.timeout.ms",
+        ConfigKind::Int,
+        Some("1800000"),
+        "The longest session that a member of a classic group may ask for.",
+    ),
+    restart("group.max.size", ConfigKind::Int, None, "Members of one classic group at most."),
+    restart(
+        "group.min.session.timeout.ms",
+        ConfigKind::Int,
+        Some("6000"),
+        "The shortest session that a member of a classic group may ask for.",
+    ),
+    BrokerProperty {
+        name: "log.dirs",
+        kind: ConfigKind::String,
+        default: None,
+        update: Update::Never,
+        doc: "The directory that the broker keeps everything in: `data_dir` of its file.",
+    },
+    dynamic("log.message.timestamp.after.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("3600000")),
+    dynamic("log.message.timestamp.before.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
+    dynamic("log.message.timestamp.type", ConfigKind::String, Update::DynamicOnly, Some("CreateTime")),
+    restart(
+        "log.segment.bytes",
+        ConfigKind::Int,
+        Some("1073741824"),
+        "The length at which a partition's segment file is full, and the next one is begun.",
+    ),
+    restart(
+        "max.connections",
+        ConfigKind::Int,
+        Some("10000"),
+        "Client connections at most. As many as the limit of open files leaves room for are taken.",
+    ),
+    dynamic("message.max.bytes", ConfigKind::Int, Update::PerBroker, Some("1048588")),
+    BrokerProperty {
+        name: "min.insync.replicas",
+        kind: ConfigKind::Int,
+        default: None,
+        update: Update::ClusterWide,
+        doc: "In-sync replicas without which nothing is committed, for topics that do not say: 2 if \
+              `default.replication.factor` is 3 or more, and 1 otherwise; never more than a partition has replicas.",
+    },
+    BrokerProperty {
+        name: "node.id",
+        kind: ConfigKind::Int,
+        default: None,
+        update: Update::Never,
+        doc: "The broker's number: `broker_id` of its file.",
+    },
+    restart("num.partitions", ConfigKind::Int, Some("1"), "Partitions of a topic whose creator does not say."),
+    restart(
+        "offset.metadata.max.bytes",
+        ConfigKind::Int,
+        Some("4096"),
+        "Bytes that a client may add to a committed offset.",
+    ),
+    restart(
+        "offsets.retention.check.interval.ms",
+        ConfigKind::Long,
+        Some("600000"),
+        "How often offsets are looked at that have expired.",
+    ),
+    restart(
+        "offsets.retention.minutes",
+        ConfigKind::Int,
+        Some("10080"),
+        "How long the offsets of a group are kept that has no members any more.",
+    ),
+    restart(
+        "offsets.topic.num.partitions",
+        ConfigKind::Int,
+        Some("50"),
+        "Partitions of `__consumer_offsets` when it is created.",
+    ),
+    restart(
+        "offsets.topic.replication.factor",
+        ConfigKind::Int,
+        None,
+        "Replicas of `__consumer_offsets` when it is created: 3, or as many as there are members if they are fewer.",
+    ),
+    restart(
+        "offsets.topic.segment.bytes",
+        ConfigKind::Int,
+        Some("104857600"),
+        "`segment.bytes` of `__consumer_offsets` when it is created.",
+    ),
+    restart(
+        "queued.max.request.bytes",
+        ConfigKind::Long,
+        Some("134217728"),
+        "Bytes of all requests that are being served at most. Beyond it, nothing more is read from clients.",
+    ),
+    restart(
+        "replica.lag.time.max.ms",
+        ConfigKind::Long,
+        Some("30000"),
+        "A follower that has not been caught up for this long leaves the ISR.",
+    ),
+    restart(
+        "socket.request.max.bytes",
+        ConfigKind::Int,
+        Some("104857600"),
+        "The longest request. A client that announces a longer one is disconnected. At most 200 MiB.",
+    ),
+];
+
+const fn restart(
+    name: &'static str,
+    kind: ConfigKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> BrokerProperty {
+    BrokerProperty { name, kind, default, update: Update::Restart, doc }
+}
+
+/// A property that sets the default of a topic config, whose meaning stands there.
+const fn dynamic(
+    name: &'static str,
+    kind: ConfigKind,
+    update: Update,
+    default: Option<&'static str>,
+) -> BrokerProperty {
+    BrokerProperty { name, kind, default, update, doc: "" }
+}
+
+impl BrokerProperty {
+    /// What it means here.
+    pub fn meaning(&self) -> &'static str {
+        if self.doc.is_empty() { of_broker_property(self.name).map_or("", |topic| topic.doc) } else { self.doc }
+    }
+}
+
+/// The property of that name, if it is known.
+pub fn broker_property(name: &str) -> Option<&'static BrokerProperty> {
+    BROKER_PROPERTIES.iter().find(|p| p.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KafkaProperties;
+    use chronik_core::cluster::config::TOPIC_CONFIGS;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn names_are_unique_and_in_order_and_each_has_a_meaning() {
+        assert!(BROKER_PROPERTIES.is_sorted_by(|a, b| a.name < b.name));
+        for property in BROKER_PROPERTIES {
+            assert!(!property.meaning().is_empty(), "{}", property.name);
+        }
+    }
+
+    #[test]
+    fn the_table_and_the_file_know_the_same_names_and_defaults() {
+        let full = KafkaProperties {
+            default_replication_factor: Some(3),
+            min_insync_replicas: Some(2),
+            ..KafkaProperties::default()
+        };
+        let written = serde_saphyr::to_string(&full).unwrap();
+        let in_file: BTreeMap<String, serde_json::Value> = serde_saphyr::from_str(&written).unwrap();
+        let in_table: Vec<_> = BROKER_PROPERTIES.iter().filter(|p| p.update.in_file()).collect();
+        assert_eq!(in_file.keys().collect::<Vec<_>>(), in_table.iter().map(|p| p.name).collect::<Vec<_>>());
+        for property in in_table {
+            let Some(default) = property.default else { continue };
+            let value = in_file[property.name].to_string();
+            assert_eq!(value.trim_matches('"').trim_end_matches("ms"), default, "{}", property.name);
+        }
+    }
+
+    #[test]
+    fn what_sets_a_topic_config_is_of_its_type_and_can_be_changed() {
+        for topic in TOPIC_CONFIGS {
+            let Some(property) = topic.broker_property else { continue };
+            let property = broker_property(property).expect(property);
+            assert_eq!(property.kind, topic.kind, "{}", topic.name);
+            assert!(property.update.is_dynamic(), "{}", topic.name);
+            assert!(property.default.is_none_or(|default| default == topic.default), "{}", topic.name);
+        }
+        let dynamic = BROKER_PROPERTIES.iter().filter(|p| p.update.is_dynamic());
+        for property in dynamic {
+            assert!(of_broker_property(property.name).is_some(), "{} can be changed, and means nothing", property.name);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Appends of one shard that are not committed yet, in their order.
+
+use crate::partitions::Partitions;
+use bytes::Bytes;
+use chronik_core::groups::GroupRecord;
+use chronik_core::ids::{LeaderEpoch, TopicPartition};
+use chronik_core::replication::{Acks, ProduceError, Produced};
+use chronik_wire::records::{RecordError, build_batch, encode};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A batch is ended when it has this many bytes of keys and values.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Why an append did not succeed; the shard's memory may differ from the log from then on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AppendError {
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Where a shard appends.
+#[derive(Debug)]
+pub(super) struct Appends {
+    partitions: Partitions,
+    partition: TopicPartition,
+    epoch: LeaderEpoch,
+    /// What is to be appended next, and the number of the last append that is in it.
+    records: Vec<(Bytes, Option<Bytes>)>,
+    bytes: usize,
+    last: u64,
+    outstanding: VecDeque<(u64, oneshot::Receiver<Result<Produced, ProduceError>>)>,
+}
+
+impl Appends {
+    pub(super) fn new(partitions: Partitions, partition: TopicPartition, epoch: LeaderEpoch) -> Self {
+        Self { partitions, partition, epoch, records: Vec::new(), bytes: 0, last: 0, outstanding: VecDeque::new() }
+    }
+
+    /// Adds an append to the next batch, in which all of its records will be.
+    pub(super) fn add(&mut self, number: u64, records: &[GroupRecord], wall_ms: i64) -> Result<(), AppendError> {
+        for record in records {
+            let (key, value) = encode(record)?;
+            self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+            self.records.push((key, value));
+        }
+        self.last = number;
+        if self.bytes >= BATCH_BYTES { self.flush(wall_ms) } else { Ok(()) }
+    }
+
+    /// Gives what was added to the partition's owner.
+    pub(super) fn flush(&mut self, wall_ms: i64) -> Result<(), AppendError> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let batch = build_batch(&self.records, wall_ms)?;
+        self.records.clear();
+        self.bytes = 0;
+        // The memory of what is being appended is held by the requests that wait for it.
+        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::All, Arc::new(()));
+        self.outstanding.push_back((self.last, answer));
+        Ok(())
+    }
+
+    /// Waits until the oldest batch is committed, and returns the number of the last append in it. Waits for ever
+    /// while there is none. Nothing is lost when it is not polled to its end.
+    pub(super) async fn committed(&mut self) -> Result<u64, AppendError> {
+        let Some((number, answer)) = self.outstanding.front_mut() else { return std::future::pending().await };
+        let number = *number;
+        let result = answer.await.unwrap_or(Err(ProduceError::NotLeader));
+        self.outstanding.pop_front();
+        result?;
+        Ok(number)
+    }
+}

@@ -1,0 +1,109 @@
+//! Follows the metadata: a shard begins when this broker begins to lead a partition of `__consumer_offsets`, and ends
+//! with that leader epoch.
+
+use super::handle::{Coordinators, Route, Routes};
+use super::metrics::CoordinatorMetrics;
+use super::shard::ShardTask;
+use super::topic::{self, OffsetsTopic};
+use crate::partitions::Partitions;
+use chronik_core::cluster::Image;
+use chronik_core::groups;
+use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicPartition};
+use chronik_quorum::ControllerHandle;
+use std::collections::BTreeMap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Requests that wait for one shard at most.
+const QUEUE: usize = 4096;
+
+/// What the coordinators need of their broker.
+#[derive(Debug)]
+pub struct CoordinatorsConfig {
+    /// This broker.
+    pub me: BrokerId,
+    /// The partitions of this broker.
+    pub partitions: Partitions,
+    /// The controller.
+    pub controller: ControllerHandle,
+    /// What groups go by.
+    pub groups: groups::Config,
+    /// How `__consumer_offsets` is created.
+    pub topic: OffsetsTopic,
+    /// Where they are counted.
+    pub metrics: CoordinatorMetrics,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// Starts the coordinators on `tasks`.
+pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
+    let (routes, watched) = watch::channel(Routes::new());
+    let handle = Coordinators::new(config.me, config.controller.clone(), config.topic, watched);
+    let manager = Manager { config, tasks: tasks.clone(), routes, shards: BTreeMap::new() };
+    tasks.spawn(manager.run());
+    handle
+}
+
+struct Manager {
+    config: CoordinatorsConfig,
+    tasks: TaskTracker,
+    routes: watch::Sender<Routes>,
+    /// The shards that run, by partition and leader epoch.
+    shards: BTreeMap<(TopicPartition, LeaderEpoch), CancellationToken>,
+}
+
+impl Manager {
+    async fn run(mut self) {
+        let mut images = self.config.controller.images();
+        loop {
+            let image = images.borrow_and_update().clone();
+            self.follow(&image);
+            tokio::select! {
+                () = self.config.stop.cancelled() => return,
+                changed = images.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn follow(&mut self, image: &Image) {
+        let led = led(image, self.config.me);
+        let ended: Vec<_> = self.shards.keys().filter(|shard| !led.contains(shard)).copied().collect();
+        for shard in ended {
+            if let Some(stop) = self.shards.remove(&shard) {
+                stop.cancel();
+                self.routes.send_modify(|routes| {
+                    routes.remove(&shard.0.partition);
+                });
+            }
+        }
+        for shard in led {
+            if !self.shards.contains_key(&shard) {
+                self.begin(shard.0, shard.1);
+            }
+        }
+    }
+
+    fn begin(&mut self, partition: TopicPartition, epoch: LeaderEpoch) {
+        let (requests, request_queue) = mpsc::channel(QUEUE);
+        let (abandoned, abandoned_queue) = mpsc::unbounded_channel();
+        let stop = self.config.stop.child_token();
+        let task = ShardTask::new(&self.config, partition, epoch, request_queue, abandoned_queue, stop.clone());
+        self.tasks.spawn(task.run());
+        self.shards.insert((partition, epoch), stop);
+        self.routes.send_modify(|routes| {
+            routes.insert(partition.partition, Route { requests, abandoned });
+        });
+    }
+}
+
+/// The partitions of `__consumer_offsets` that a broker leads, with their leader epochs.
+fn led(image: &Image, me: BrokerId) -> Vec<(TopicPartition, LeaderEpoch)> {
+    let Some(topic) = image.topic_by_name(topic::NAME) else { return Vec::new() };
+    (0..)
+        .zip(&topic.partitions)
+        .filter(|(_, state)| state.leader == Some(me))
+        .map(|(i, state)| (TopicPartition { topic: topic.id, partition: PartitionId(i) }, state.leader_epoch))
+        .collect()
+}

@@ -1,0 +1,23 @@
+//! The shell of the group coordinators: one task for each partition of `__consumer_offsets` that this broker leads.
+//!
+//! What a group may do is decided by [`chronik_core::groups::Shard`]. Here are its surroundings: which partition a
+//! group belongs to, reading a partition's records when this broker begins to lead it, appending through the
+//! partition's own produce path, timers, and the end of a shard with its leadership. A shard whose append fails is
+//! dropped with all that waits in it, and read anew.
+
+mod appends;
+mod client;
+mod handle;
+mod loading;
+mod manager;
+mod metrics;
+mod partitioner;
+mod shard;
+mod topic;
+
+pub(crate) use client::limited;
+pub use handle::Coordinators;
+pub(crate) use handle::is_internal;
+pub use manager::{CoordinatorsConfig, start};
+pub use metrics::CoordinatorMetrics;
+pub use topic::OffsetsTopic;

@@ -1,0 +1,318 @@
+//! The task of one shard: one leadership of one partition of `__consumer_offsets`.
+
+use super::appends::{AppendError, Appends};
+use super::handle::{Answer, Asked};
+use super::loading::{self, LoadError};
+use super::manager::CoordinatorsConfig;
+use super::metrics::CoordinatorMetrics;
+use crate::partitions::{Hold, Partitions};
+use chronik_core::cluster::Image;
+use chronik_core::groups::{Command, Config, Event, GroupError, GroupRecord, Now, RecordValue, Shard, Ticket};
+use chronik_core::ids::{BrokerId, LeaderEpoch, TopicPartition};
+use chronik_core::replication::ProduceError;
+use chronik_core::time;
+use chronik_quorum::{ControllerHandle, Registration};
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+/// Requests that are taken from the queue before anything else gets its turn.
+const AT_ONCE: usize = 256;
+/// The pause before a partition that could not be read is read again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// The pause after an append that failed: while too few replicas are in sync, the next one fails as well.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Why a shard that served does so no more.
+enum End {
+    /// The leadership is over, or the broker stops.
+    Stopped,
+    /// An append failed.
+    Failed(AppendError),
+}
+
+/// A waiting request.
+struct WaitingReply {
+    reply: oneshot::Sender<Answer>,
+    _hold: Hold,
+}
+
+pub(super) struct ShardTask {
+    me: BrokerId,
+    partition: TopicPartition,
+    epoch: LeaderEpoch,
+    config: Config,
+    partitions: Partitions,
+    images: watch::Receiver<Image>,
+    registration: watch::Receiver<Registration>,
+    requests: mpsc::Receiver<Asked>,
+    abandoned: mpsc::UnboundedReceiver<Ticket>,
+    metrics: CoordinatorMetrics,
+    stop: CancellationToken,
+    /// The origin of the shard's clock.
+    origin: Instant,
+}
+
+/// A shard that is loaded.
+struct Serving {
+    shard: Shard,
+    appends: Appends,
+    waiting: HashMap<Ticket, WaitingReply>,
+    replies: Vec<(Ticket, Answer)>,
+    wake: Option<Instant>,
+    out: Vec<Command>,
+}
+
+impl ShardTask {
+    pub(super) fn new(
+        config: &CoordinatorsConfig,
+        partition: TopicPartition,
+        epoch: LeaderEpoch,
+        requests: mpsc::Receiver<Asked>,
+        abandoned: mpsc::UnboundedReceiver<Ticket>,
+        stop: CancellationToken,
+    ) -> Self {
+        let controller: &ControllerHandle = &config.controller;
+        Self {
+            me: config.me,
+            partition,
+            epoch,
+            config: config.groups.clone(),
+            partitions: config.partitions.clone(),
+            images: controller.images(),
+            registration: controller.registration(),
+            requests,
+            abandoned,
+            metrics: config.metrics.clone(),
+            stop,
+            origin: Instant::now(),
+        }
+    }
+
+    /// Runs until the leadership ends. Requests that are still in the queue then are dropped, which their clients hear
+    /// as `NOT_COORDINATOR`.
+    pub(super) async fn run(mut self) {
+        while let Some(mut serving) = self.load().await {
+            self.metrics.serving.inc();
+            let end = self.serve(&mut serving).await;
+            self.metrics.serving.dec();
+            let End::Failed(error) = end else { return };
+            self.metrics.failures.inc();
+            warn!(index = %self.partition.partition, %error, "Loading a group coordinator anew as an append failed");
+            let refusal = match error {
+                AppendError::Produce(ProduceError::NotLeader) => GroupError::NotCoordinator,
+                _ => GroupError::CoordinatorNotAvailable,
+            };
+            for (_, waiting) in serving.waiting.drain() {
+                let _ = waiting.reply.send(Err(refusal));
+            }
+            if !self.pause(AFTER_FAILURE).await {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let monotonic = self.origin.elapsed().as_micros();
+        Now {
+            monotonic: time::Instant(u64::try_from(monotonic).unwrap_or(u64::MAX)),
+            wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Reads the partition, again and again until it succeeds. `None` when there is no more reason to.
+    async fn load(&mut self) -> Option<Serving> {
+        let started = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            match self.try_load().await? {
+                Ok(serving) => {
+                    let took = started.elapsed();
+                    self.metrics.loaded(took);
+                    let (index, epoch) = (self.partition.partition, self.epoch);
+                    debug!(%index, %epoch, ?took, "Loaded a group coordinator");
+                    return Some(serving);
+                }
+                Err(error) if error.passes() => {}
+                Err(error) => {
+                    error!(index = %self.partition.partition, %error, "Cannot load a group coordinator");
+                    pause = PAUSE.1;
+                }
+            }
+            if !self.pause(pause).await {
+                return None;
+            }
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn try_load(&mut self) -> Option<Result<Serving, LoadError>> {
+        let mut shard = Shard::new(self.config.clone());
+        let mut out = Vec::new();
+        let now = self.now();
+        let (partitions, partition, epoch) = (self.partitions.clone(), self.partition, self.epoch);
+        let mut count = 0_u64;
+        let loaded = {
+            let mut each = |record: GroupRecord| {
+                count += 1;
+                shard.step(now, Event::Load(record), &mut out);
+            };
+            let load = loading::load(&partitions, partition, epoch, &mut each);
+            let mut load = std::pin::pin!(load);
+            loop {
+                tokio::select! {
+                    loaded = &mut load => break loaded,
+                    more = self.refuse_one() => if !more { return None },
+                }
+            }
+        };
+        if let Err(error) = loaded {
+            return Some(Err(error));
+        }
+        if count > 0 {
+            info!(index = %self.partition.partition, records = count, "Read the groups of a partition");
+        }
+        let mut serving = Serving {
+            shard,
+            appends: Appends::new(self.partitions.clone(), self.partition, self.epoch),
+            waiting: HashMap::new(),
+            replies: Vec::new(),
+            wake: None,
+            out,
+        };
+        // What it wanted before it was loaded.
+        serving.out.clear();
+        let image = self.images.borrow_and_update().clone();
+        serving.step(self, Event::Metadata(image));
+        serving.step(self, Event::Loaded);
+        Some(Ok(serving))
+    }
+
+    /// Waits, and refuses requests meanwhile. False when the leadership is over.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        let mut over = std::pin::pin!(tokio::time::sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                more = self.refuse_one() => if !more { return false },
+            }
+        }
+    }
+
+    /// Refuses the next request as long as the shard is loading. False when the leadership is over.
+    async fn refuse_one(&mut self) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            asked = self.requests.recv() => match asked {
+                Some(asked) => {
+                    let _ = asked.reply.send(Err(GroupError::CoordinatorLoadInProgress));
+                    true
+                }
+                None => false,
+            },
+            // Refused before, or about to be.
+            Some(_) = self.abandoned.recv() => true,
+        }
+    }
+
+    async fn serve(&mut self, serving: &mut Serving) -> End {
+        let mut asked = Vec::with_capacity(AT_ONCE);
+        loop {
+            // What loading or the last events wanted.
+            if let Err(error) = serving.carry_out(self) {
+                return End::Failed(error);
+            }
+            let wake = serving.wake;
+            let event = tokio::select! {
+                () = self.stop.cancelled() => return End::Stopped,
+                committed = serving.appends.committed() => match committed {
+                    Ok(number) => Event::Committed(number),
+                    Err(error) => return End::Failed(error),
+                },
+                count = self.requests.recv_many(&mut asked, AT_ONCE) => {
+                    if count == 0 {
+                        return End::Stopped;
+                    }
+                    for asked in asked.drain(..) {
+                        serving.request(self, asked);
+                    }
+                    continue;
+                }
+                Some(ticket) = self.abandoned.recv() => {
+                    serving.waiting.remove(&ticket);
+                    Event::Abandoned(ticket)
+                }
+                changed = self.images.changed() => {
+                    if changed.is_err() {
+                        return End::Stopped;
+                    }
+                    Event::Metadata(self.images.borrow_and_update().clone())
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
+                    serving.wake = None;
+                    Event::Tick
+                }
+            };
+            serving.step(self, event);
+        }
+    }
+
+    /// Whether this is still the leadership that the shard belongs to, and its lease holds. The lease is looked at
+    /// first: one that was granted later than the image is would say nothing about the image.
+    fn leads(&self) -> bool {
+        let lease = self.registration.borrow().lease_until;
+        let image = self.images.borrow();
+        let state = image.partition(self.partition);
+        lease.is_some_and(|until| Instant::now() < until)
+            && state.is_some_and(|p| p.leader == Some(self.me) && p.leader_epoch == self.epoch)
+    }
+}
+
+impl Serving {
+    fn step(&mut self, task: &ShardTask, event: Event) {
+        self.shard.step(task.now(), event, &mut self.out);
+    }
+
+    fn request(&mut self, task: &ShardTask, asked: Asked) {
+        let Asked { ticket, client, request, hold, reply } = asked;
+        self.waiting.insert(ticket, WaitingReply { reply, _hold: hold });
+        self.step(task, Event::Request { ticket, client, request, random: rand::random() });
+    }
+
+    /// Does what the shard wants. All that it wants appended now goes into as few batches as it fits.
+    fn carry_out(&mut self, task: &ShardTask) -> Result<(), AppendError> {
+        let wall_ms = task.now().wall_ms;
+        for command in self.out.drain(..) {
+            match command {
+                Command::Append { number, records } => {
+                    count(&task.metrics, &records);
+                    self.appends.add(number, &records, wall_ms)?;
+                }
+                Command::Reply { ticket, response } => self.replies.push((ticket, Ok(response))),
+                Command::WakeAt(at) => self.wake = task.origin.checked_add(Duration::from_micros(at.0)),
+            }
+        }
+        self.appends.flush(wall_ms)?;
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        // Checked once everything that is answered here has been decided: a stale coordinator says nothing.
+        let leads = task.leads();
+        for (ticket, answer) in self.replies.drain(..) {
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                let _ = waiting.reply.send(if leads { answer } else { Err(GroupError::NotCoordinator) });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(metrics: &CoordinatorMetrics, records: &[GroupRecord]) {
+    let commits = records.iter().filter(|r| matches!(r.value, Some(RecordValue::OffsetCommit(_)))).count() as u64;
+    metrics.commits.inc_by(commits);
+    metrics.group_records.inc_by(records.len() as u64 - commits);
+}

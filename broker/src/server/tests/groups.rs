@@ -1,0 +1,222 @@
+//! Requests of groups through the listener: a coordinator in this process, with its records in memory.
+
+use super::client::{Client, batch};
+use super::cluster::Cluster;
+use super::{name, produce, text, until};
+use bytes::Bytes;
+use chronik_core::replication::ProduceError;
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::GroupId;
+
+fn group() -> GroupId {
+    GroupId(text("group"))
+}
+
+/// Finds the coordinator, which creates its topic, and waits until it is loaded.
+async fn with_coordinator() -> (Cluster, Client) {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 2);
+    let mut client = Client::connect(cluster.address).await;
+    let found = client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
+    assert_eq!((found.error_code, found.node_id.0), (0, 0));
+    while fetch(&mut client).await.0 != 0 {}
+    (cluster, client)
+}
+
+fn commit(offset: i64) -> m::OffsetCommitRequest {
+    let partition = m::offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition]);
+    m::OffsetCommitRequest::default()
+        .with_group_id(group())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+async fn committed(client: &mut Client, offset: i64) -> i16 {
+    client.ask(8, &commit(offset)).await.topics[0].partitions[0].error_code
+}
+
+/// The error of the group, and the offset of partition 0 of `t`.
+async fn fetch(client: &mut Client) -> (i16, i64) {
+    let topic = m::offset_fetch_request::OffsetFetchRequestTopic::default()
+        .with_name(name("t"))
+        .with_partition_indexes(vec![0]);
+    let request = m::OffsetFetchRequest::default().with_group_id(group()).with_topics(Some(vec![topic]));
+    let response = client.ask(5, &request).await;
+    let offset = response.topics.first().map(|topic| topic.partitions[0].committed_offset);
+    (response.error_code, offset.unwrap_or(-1))
+}
+
+/// How many batches all partitions have.
+fn appended(cluster: &Cluster) -> usize {
+    cluster.logs().batches.values().map(Vec::len).sum()
+}
+
+#[tokio::test]
+async fn an_offset_is_told_as_committed_when_it_is_and_not_before() {
+    let (cluster, mut client) = with_coordinator().await;
+    assert_eq!(committed(&mut client, 5).await, 0);
+    cluster.logs().hold = true;
+    let before = appended(&cluster);
+    let id = client.send(8, &commit(7)).await;
+    until(|| appended(&cluster) > before).await;
+    let mut other = Client::connect(cluster.address).await;
+    other.ask(0, &m::ApiVersionsRequest::default()).await;
+    let told = client.stream.try_read(&mut [0; 64]).map_err(|e| e.kind());
+    assert_eq!(told, Err(std::io::ErrorKind::WouldBlock), "it is appended, and not committed");
+    cluster.logs().release();
+    let answer = client.answer::<m::OffsetCommitRequest>(8, id).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    assert_eq!(fetch(&mut other).await, (0, 7));
+}
+
+#[tokio::test]
+async fn a_coordinator_whose_append_fails_is_loaded_again_from_what_is_committed() {
+    let (cluster, mut client) = with_coordinator().await;
+    assert_eq!(committed(&mut client, 5).await, 0);
+    cluster.logs().refuse_produce = Some(ProduceError::NotEnoughReplicas);
+    assert_eq!(committed(&mut client, 7).await, 15, "COORDINATOR_NOT_AVAILABLE");
+    cluster.logs().refuse_produce = Some(ProduceError::NotLeader);
+    let refused = loop {
+        match committed(&mut client, 7).await {
+            14 | 15 => {}
+            other => break other,
+        }
+    };
+    assert_eq!(refused, 16, "NOT_COORDINATOR");
+    cluster.logs().refuse_produce = None;
+    let (_, offset) = loop {
+        let fetched = fetch(&mut client).await;
+        if fetched.0 == 0 {
+            break fetched;
+        }
+    };
+    assert_eq!(offset, 5);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_reads_its_records() {
+    let (cluster, mut client) = with_coordinator().await;
+    assert_eq!(committed(&mut client, 5).await, 0);
+    let lead = |leader: i32, epoch: i32| {
+        cluster.image.send_modify(|image| {
+            let id = image.topic_ids["__consumer_offsets"];
+            let topic = image.topics.get_mut(&id).expect("it was found by its name");
+            for partition in &mut topic.partitions {
+                partition.leader = Some(chronik_core::ids::BrokerId(leader));
+                partition.leader_epoch = chronik_core::ids::LeaderEpoch(epoch);
+            }
+        });
+    };
+    lead(1, 8);
+    assert_eq!(fetch(&mut client).await.0, 16, "NOT_COORDINATOR");
+    lead(0, 9);
+    let fetched = loop {
+        let fetched = fetch(&mut client).await;
+        if !matches!(fetched.0, 14 | 16) {
+            break fetched;
+        }
+    };
+    assert_eq!(fetched, (0, 5));
+}
+
+#[tokio::test]
+async fn what_a_client_asked_before_it_closed_its_connection_is_done() {
+    let (cluster, mut client) = with_coordinator().await;
+    cluster.logs().hold = true;
+    client.send(8, &commit(9)).await;
+    drop(client);
+    until(|| appended(&cluster) > 0).await;
+    cluster.logs().release();
+    let mut other = Client::connect(cluster.address).await;
+    assert_eq!(fetch(&mut other).await, (0, 9));
+}
+
+#[tokio::test]
+async fn internal_topics_take_no_records_and_are_neither_created_nor_deleted() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    let topic = m::create_topics_request::CreatableTopic::default()
+        .with_name(name("__consumer_offsets"))
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let create = m::CreateTopicsRequest::default().with_topics(vec![topic]);
+    assert_eq!(client.ask(4, &create).await.topics[0].error_code, 17);
+    client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
+    let written = client.ask(7, &produce("__consumer_offsets", -1, batch(1, 100).freeze())).await;
+    assert_eq!(written.responses[0].partition_responses[0].error_code, 17);
+    let delete = m::DeleteTopicsRequest::default().with_topic_names(vec![name("__consumer_offsets")]);
+    assert_eq!(client.ask(4, &delete).await.responses[0].error_code, 17);
+    let topic = m::metadata_request::MetadataRequestTopic::default().with_name(Some(name("__consumer_offsets")));
+    let shown = client.ask(9, &m::MetadataRequest::default().with_topics(Some(vec![topic]))).await;
+    let shown = shown.topics.first().expect("the topic that was asked for");
+    assert_eq!((shown.error_code, shown.is_internal, shown.partitions.len()), (0, true, 3));
+}
+
+#[tokio::test]
+async fn offsets_of_what_does_not_exist_are_refused_one_by_one() {
+    let (_cluster, mut client) = with_coordinator().await;
+    let partition = |index| {
+        m::offset_commit_request::OffsetCommitRequestPartition::default()
+            .with_partition_index(index)
+            .with_committed_offset(3)
+    };
+    let topic = |topic, partitions| {
+        m::offset_commit_request::OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(partitions)
+    };
+    let request =
+        commit(3).with_topics(vec![topic("none", vec![partition(0)]), topic("t", vec![partition(1), partition(2)])]);
+    let response = client.ask(8, &request).await;
+    let errors: Vec<_> = response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
+    assert_eq!(errors, [3, 0, 3]);
+}
+
+#[tokio::test]
+async fn a_member_joins_syncs_and_leaves() {
+    let (_cluster, mut client) = with_coordinator().await;
+    let protocol = m::join_group_request::JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(b"metadata"));
+    let join = m::JoinGroupRequest::default()
+        .with_group_id(group())
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    let first = client.ask(5, &join).await;
+    assert_eq!(first.error_code, 79, "MEMBER_ID_REQUIRED");
+    let joined = client.ask(5, &join.with_member_id(first.member_id.clone())).await;
+    assert_eq!((joined.error_code, &joined.leader, joined.members.len()), (0, &first.member_id, 1));
+    assert_eq!(joined.members[0].metadata, Bytes::from_static(b"metadata"));
+    let assignment = m::sync_group_request::SyncGroupRequestAssignment::default()
+        .with_member_id(first.member_id.clone())
+        .with_assignment(Bytes::from_static(b"all"));
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(first.member_id.clone())
+        .with_assignments(vec![assignment]);
+    let synced = client.ask(3, &sync).await;
+    assert_eq!((synced.error_code, synced.assignment), (0, Bytes::from_static(b"all")));
+    let described = client.ask(4, &m::DescribeGroupsRequest::default().with_groups(vec![group()])).await;
+    let member = &described.groups[0].members[0];
+    assert_eq!(
+        (&*described.groups[0].group_state, &*member.client_id, &*member.client_host),
+        ("Stable", "test", "/127.0.0.1")
+    );
+    let heartbeat = m::HeartbeatRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(first.member_id.clone());
+    assert_eq!(client.ask(3, &heartbeat).await.error_code, 0);
+    let leave = m::LeaveGroupRequest::default().with_group_id(group()).with_member_id(first.member_id.clone());
+    assert_eq!(client.ask(2, &leave).await.error_code, 0);
+    assert_eq!(client.ask(3, &heartbeat).await.error_code, 25, "UNKNOWN_MEMBER_ID");
+    let listed = client.ask(4, &m::ListGroupsRequest::default()).await;
+    assert_eq!(listed.groups.iter().map(|g| &*g.group_state).collect::<Vec<_>>(), ["Empty"]);
+    let deleted = client.ask(1, &m::DeleteGroupsRequest::default().with_groups_names(vec![group()])).await;
+    assert_eq!(deleted.results[0].error_code, 0);
+    assert!(client.ask(4, &m::ListGroupsRequest::default()).await.groups.is_empty());
+}

@@ -1,0 +1,252 @@
+//! Which features a failed test waits for, as far as can be told from its name, its error, and what its clients were
+//! refused. It may wait for more: a test ends at the first thing that is missing.
+
+use super::outcome::{Ending, Outcome};
+use regex::Regex;
+use std::collections::BTreeSet;
+
+const INTERNALS: &str = "internals";
+const CLASSIC: &str = "classic groups";
+const CONSUMER: &str = "consumer groups (KIP-848)";
+const SHARE: &str = "share groups";
+const STREAMS: &str = "streams groups";
+const TRANSACTIONS: &str = "transactions";
+const ACLS: &str = "ACLs";
+const SASL: &str = "SASL";
+const SCRAM: &str = "SCRAM";
+const QUOTAS: &str = "quotas";
+const CONFIGS: &str = "altering configs";
+const TOPIC_CONFIGS: &str = "topic configs";
+const COMPACTION: &str = "compaction";
+const QUORUM: &str = "features and quorum APIs";
+const REASSIGNMENT: &str = "reassignment";
+const LOG_DIRS: &str = "log directories";
+const ELECT: &str = "ElectLeaders";
+const TELEMETRY: &str = "client telemetry";
+const RACKS: &str = "broker.rack";
+
+/// Requests that a broker without the feature does not know. Clients do without `DescribeTopicPartitions` and
+/// `GetTelemetrySubscriptions`.
+const REQUESTS: &[(&str, &str)] = &[
+    ("IncrementalAlterConfigs", CONFIGS),
+    ("AlterConfigs", CONFIGS),
+    ("ListConfigResources", CONFIGS),
+    ("CreatePartitions", "CreatePartitions"),
+    ("DeleteRecords", "DeleteRecords"),
+    ("ElectLeaders", ELECT),
+    ("AlterPartitionReassignments", REASSIGNMENT),
+    ("ListPartitionReassignments", REASSIGNMENT),
+    ("AlterReplicaLogDirs", LOG_DIRS),
+    ("DescribeLogDirs", LOG_DIRS),
+    ("UpdateFeatures", QUORUM),
+    ("DescribeQuorum", QUORUM),
+    ("AddRaftVoter", QUORUM),
+    ("RemoveRaftVoter", QUORUM),
+    ("UnregisterBroker", "UnregisterBroker"),
+    ("CreateAcls", ACLS),
+    ("DescribeAcls", ACLS),
+    ("DeleteAcls", ACLS),
+    ("AlterUserScramCredentials", SCRAM),
+    ("DescribeUserScramCredentials", SCRAM),
+    ("AlterClientQuotas", QUOTAS),
+    ("DescribeClientQuotas", QUOTAS),
+    ("DescribeProducers", "DescribeProducers"),
+    ("ListTransactions", TRANSACTIONS),
+    ("DescribeTransactions", TRANSACTIONS),
+    ("AddPartitionsToTxn", TRANSACTIONS),
+    ("AddOffsetsToTxn", TRANSACTIONS),
+    ("TxnOffsetCommit", TRANSACTIONS),
+    ("EndTxn", TRANSACTIONS),
+    ("WriteTxnMarkers", TRANSACTIONS),
+    ("PushTelemetry", TELEMETRY),
+    ("CreateDelegationToken", "delegation tokens"),
+    ("JoinGroup", CLASSIC),
+    ("ListGroups", CLASSIC),
+    ("DescribeGroups", CLASSIC),
+    ("DeleteGroups", CLASSIC),
+    ("OffsetFetch", CLASSIC),
+    ("OffsetCommit", CLASSIC),
+    ("OffsetDelete", CLASSIC),
+    ("ConsumerGroupHeartbeat", CONSUMER),
+    ("ConsumerGroupDescribe", CONSUMER),
+    ("ShareGroupHeartbeat", SHARE),
+    ("ShareGroupDescribe", SHARE),
+    ("StreamsGroupHeartbeat", STREAMS),
+    ("StreamsGroupDescribe", STREAMS),
+];
+
+/// What tests are about by their names, `Class#method`.
+const NAMES: &[(&str, &[&str])] = &[
+    (r"\.\w*Share\w*#|#\w*Share", &[SHARE]),
+    (r"\.\w*Streams\w*#", &[STREAMS]),
+    (r"\.GroupsCommandTest#", &[CLASSIC, CONSUMER, SHARE, STREAMS]),
+    (r"\.(ConsumerProtocolMigration|consumer\.group\.\w+)", &[CLASSIC, CONSUMER]),
+    (r"\.ConsumerGroup(Heartbeat|Describe)RequestTest", &[CONSUMER]),
+    (r"\.(JoinGroup|SyncGroup|Heartbeat|DescribeGroups)RequestTest", &[CLASSIC]),
+    (r"\.(LeaveGroup|ListGroups|DeleteGroups|OffsetCommit|OffsetDelete|OffsetFetch)RequestTest", &[CLASSIC, CONSUMER]),
+    (r"\.TxnOffsetCommit", &[TRANSACTIONS, CLASSIC, CONSUMER]),
+    (r"WriteTxnMarkers|Transactions(Expiration|WithMax)|FenceProducers|ProducerIdExpiration", &[TRANSACTIONS]),
+    (r"\.AclCommand|AuthorizedOperations|Authorizer", &[ACLS]),
+    (r"Scram", &[SCRAM]),
+    (r"Quota", &[QUOTAS]),
+    (r"Telemetry", &[TELEMETRY]),
+    (r"LogDirs", &[LOG_DIRS]),
+    (r"Reassign", &[REASSIGNMENT]),
+    (r"\.LeaderElectionCommand", &[ELECT]),
+    (r"\.DeleteRecords", &["DeleteRecords"]),
+    (r"\.(Feature|MetadataQuorum)Command|DescribeFeatures|MetadataVersion|DescribeQuorum", &[QUORUM]),
+    (r"\.(BootstrapControllers|BrokerApiVersions|ApiVersionsRequest|BrokerRegistration)", &[QUORUM]),
+    (r"EligibleLeaderReplicas", &["eligible leader replicas"]),
+    (r"UncleanLeaderElection", &["unclean leader election"]),
+    (r"Dynamic\w*Config|\.ConfigCommand|MinInSyncReplicasConfig|StaticBrokerConfig", &[CONFIGS]),
+    (r"RackAware|#testRack|SameRack", &[RACKS]),
+    (r"RemoteTopic|RemoteLog", &["tiered storage"]),
+    (r"LogAppendTime", &["message.timestamp.type"]),
+    (r"#testDisableDeleteTopic", &["delete.topic.enable"]),
+];
+
+/// What errors say.
+const ERRORS: &[(&str, &str)] = &[
+    (r"has no SASL", SASL),
+    (r"cleanup\.policy.*compact", COMPACTION),
+    (r"is not supported yet|invalid config|InvalidConfigurationException", TOPIC_CONFIGS),
+    (r"__consumer_offsets", CLASSIC),
+    (r"same rack", RACKS),
+];
+
+/// Whether a reason says that the test can never pass against brokers in other processes.
+pub(super) fn is_internals(reason: &str) -> bool {
+    reason.starts_with(INTERNALS)
+}
+
+/// The features that a reason names; of one that tells more, what comes before the colon.
+pub(super) fn parts(reason: &str) -> Vec<&str> {
+    match reason.split_once(": ") {
+        Some((kind, _)) => vec![kind],
+        None => reason.split(", ").collect(),
+    }
+}
+
+/// The reason of a failure.
+pub(super) fn of(outcome: &Outcome) -> String {
+    if outcome.ending == Ending::Internals {
+        return format!("{INTERNALS}: {}", plain(&outcome.error));
+    }
+    let features = features(outcome);
+    if features.is_empty() {
+        return format!("behaviour: {}", plain(&outcome.error));
+    }
+    features.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn features(outcome: &Outcome) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    for (pattern, features) in NAMES {
+        if matches(pattern, outcome.method()) {
+            found.extend(*features);
+        }
+    }
+    // Of an invalid config one thing is missing, however many patterns it fits.
+    found.extend(ERRORS.iter().find(|(pattern, _)| matches(pattern, &outcome.error)).map(|(_, feature)| feature));
+    for (api, error) in outcome.refusals.iter().filter_map(|refusal| refusal.split_once(':')) {
+        match error {
+            "UNSUPPORTED" | "UNSUPPORTED_VERSION" => found.extend(asks_for(api)),
+            "COORDINATOR_NOT_AVAILABLE" if !found.iter().any(|f| f.contains("groups")) => {
+                let new_protocol = matches("Async|ConsumerProtocol|New(Protocol|Group|Consumer)", outcome.method());
+                found.insert(if new_protocol { CONSUMER } else { CLASSIC });
+            }
+            "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" => {
+                found.insert(TRANSACTIONS);
+            }
+            "INVALID_CONFIG" if api == "CREATE_TOPICS" && !found.contains(COMPACTION) => {
+                found.insert(TOPIC_CONFIGS);
+            }
+            _ => {}
+        }
+    }
+    // Where the request never was sent, the error names it in its own way: `does not support CREATE_PARTITIONS`.
+    if let Some((_, api)) = outcome.error.split_once("does not support ") {
+        let name: String =
+            api.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').filter(|c| *c != '_').collect();
+        found.extend(REQUESTS.iter().filter(|(api, _)| api.eq_ignore_ascii_case(&name)).map(|(_, feature)| *feature));
+    }
+    found
+}
+
+fn asks_for(api: &str) -> Option<&'static str> {
+    REQUESTS.iter().find(|(name, _)| *name == api).map(|(_, feature)| *feature)
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
+}
+
+/// An error without what differs from run to run, and not too long.
+fn plain(error: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut text = error.to_owned();
+    for (pattern, instead) in [
+        (r"/\S*/", ""),
+        (r"(localhost|127\.0\.0\.1)(/127\.0\.0\.1)?:\d+", "localhost"),
+        (r"\b[A-Za-z0-9_-]{22}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "…"),
+        (r"@[0-9a-f]{5,8}\b", ""),
+        (r"\b\d{5,}\b", "…"),
+    ] {
+        if let Ok(regex) = Regex::new(pattern) {
+            text = regex.replace_all(&text, instead).into_owned();
+        }
+    }
+    let short: String = text.chars().take(LONGEST).collect();
+    let short = short.trim();
+    if short.is_empty() { "without a word".to_owned() } else { short.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ERRORS, Ending, NAMES, Outcome, is_internals, of};
+
+    fn failed(test: &str, error: &str, refusals: &[&str]) -> Outcome {
+        let refusals = refusals.iter().map(|r| (*r).to_owned()).collect();
+        Outcome { ending: Ending::Failed, refusals, ..Outcome::missing(test, error) }
+    }
+
+    #[test]
+    fn every_pattern_is_a_regular_expression() {
+        for pattern in NAMES.iter().map(|n| n.0).chain(ERRORS.iter().map(|e| e.0)) {
+            assert!(regex::Regex::new(pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_reason_names_the_features_that_were_refused_or_that_the_test_is_about() {
+        for (test, error, refusals, reason) in [
+            ("o.a.FooTest#testBar", "x", &["CreatePartitions:UNSUPPORTED"][..], "CreatePartitions"),
+            ("o.a.FooTest#testBar", "The node does not support CREATE_PARTITIONS", &[], "CreatePartitions"),
+            ("o.a.FooTest#testBar", "x", &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"], "classic groups"),
+            (
+                "o.a.FooTest#testAsync",
+                "x",
+                &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"],
+                "consumer groups (KIP-848)",
+            ),
+            ("o.a.ShareConsumerTest#testBar", "x", &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"], "share groups"),
+            ("o.a.FooTest#testBar", "cleanup.policy: compact is not supported yet", &[], "compaction"),
+            ("o.a.FooTest#testBar", "x", &["DescribeTopicPartitions:UNSUPPORTED"], "behaviour: x"),
+        ] {
+            assert_eq!(of(&failed(test, error, refusals)), reason);
+        }
+    }
+
+    #[test]
+    fn a_reason_holds_nothing_that_differs_from_run_to_run() {
+        let error = "TimeoutException: localhost:13337 of 4L6g3nShT-eMCtK--X86sw in /var/tmp/x-1/log after 60000 ms";
+        assert_eq!(of(&failed("a.B#c", error, &[])), "behaviour: TimeoutException: localhost of … in log after … ms");
+    }
+
+    #[test]
+    fn what_needs_internals_says_so_first() {
+        let outcome = Outcome { ending: Ending::Internals, ..failed("a.B#c", "KafkaBroker.raftManager", &[]) };
+        assert_eq!(of(&outcome), "internals: KafkaBroker.raftManager");
+        assert!(is_internals(&of(&outcome)));
+    }
+}
