@@ -64,7 +64,7 @@ async fn collect(handlers: &Handlers, request: &FetchRequest, wanted: &[Wanted])
         // Memory that is held while waiting would be missing elsewhere.
         places = round.let_go();
         match timeout_at(deadline, waiting.wait()).await {
-            Ok(changed) => places.extend(changed),
+            Ok(woken) => places.extend(woken),
             Err(_) => changes = None,
         }
         places.sort_unstable();

@@ -163,7 +163,10 @@ impl Pace {
 /// The length that a frame claims.
 fn frame_len(wire: [u8; LENGTH], max_bytes: usize) -> Result<usize, FrameError> {
     let claimed = i32::from_be_bytes(wire);
-    usize::try_from(claimed).ok().filter(|len| *len <= max_bytes).ok_or_else(|| match &wire {
+    if let Some(len) = usize::try_from(claimed).ok().filter(|len| *len <= max_bytes) {
+        return Ok(len);
+    }
+    Err(match &wire {
         // A handshake record (22) of TLS 1.x, or of SSL 3.
         [0x16, 3, 0..=4, _] => FrameError::Tls,
         b"GET " | b"POST" | b"PUT " | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"TRAC" | b"PRI " => {
