@@ -358,6 +358,11 @@ impl<D: Disk> LogReader<D> {
         self.store.check(tp, visit)
     }
 
+    /// Bytes of the partition's batches in its segments; `None` if it has none yet. Waits for no disk.
+    pub fn bytes(&self, tp: TopicPartition) -> Option<u64> {
+        Some(self.store.partition(tp)?.read().segments.iter().map(|s| s.len).sum())
+    }
+
     /// The applied batch that a lookup by timestamp ends in (KIP-79): the first one with a timestamp from `at` on, in
     /// milliseconds since 1970, of those that end after `from`, and at `up_to` or before. Reads the index and headers of
     /// one segment, and that batch.
@@ -394,11 +399,6 @@ impl<D: Disk> LogReader<D> {
     /// that an older broker wrote. Reads them whole.
     pub fn measure(&self, tp: TopicPartition) -> Result<(), ReadError> {
         self.store.measure(tp)
-    }
-
-    /// Bytes of the partition's batches in its segments; `None` if it has none yet. Waits for no disk.
-    pub fn bytes(&self, tp: TopicPartition) -> Option<u64> {
-        Some(self.store.partition(tp)?.read().segments.iter().map(|s| s.len).sum())
     }
 
     /// What the partition's log says of itself, as of what is applied.

@@ -13,6 +13,7 @@ mod registry;
 mod tail;
 mod timestamps;
 mod turns;
+pub mod waiter;
 
 pub use handle::{
     DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
@@ -21,3 +22,4 @@ pub use handle::{
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};
+pub use waiter::{Changes, Waiter};
