@@ -258,6 +258,7 @@ mod tests {
         let full = KafkaProperties {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
+            offsets_topic_replication_factor: Some(3),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

@@ -85,12 +85,13 @@ impl Follower {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
             (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark, log_start }) if on == stream => {
-                if self.append(cx, batches) {
-                    learn(cx, high_watermark, log_start);
-                    // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
-                    if self.untold_bytes >= cx.config.window_bytes / 4 {
-                        self.acknowledge(cx, stream);
-                    }
+                if !self.append(cx, batches) {
+                    return;
+                }
+                learn(cx, high_watermark, log_start);
+                // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
+                if self.untold_bytes >= cx.config.window_bytes / 4 {
+                    self.acknowledge(cx, stream);
                 }
             }
             (Phase::Streaming(on), LeaderMessage::HighWatermark { high_watermark, log_start }) if on == stream => {
