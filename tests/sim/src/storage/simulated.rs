@@ -116,6 +116,8 @@ fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<Par
         if more.is_empty() {
             return Ok(log);
         }
-        more.into_iter().for_each(|batch| log.push(batch));
+        for batch in more {
+            log.push(batch);
+        }
     }
 }
