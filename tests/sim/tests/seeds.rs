@@ -18,7 +18,7 @@ fn floor(activity: Activity) -> usize {
         Activity::CrashInWrite | Activity::DiskLost | Activity::Election => 250,
         Activity::CrashOfAll | Activity::Stop => 600,
         Activity::Cut => 1_400,
-        Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump => 2_000,
+        Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump | Activity::StartMoved => 2_000,
         Activity::ConnectionReset | Activity::ProducerTimeout => 5_000,
         Activity::LateFrame => 800,
         Activity::SendRefused => 8_000,
@@ -33,7 +33,6 @@ fn floor(activity: Activity) -> usize {
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
         Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
-        Activity::StartMoved => 2_000,
     }
 }
 
