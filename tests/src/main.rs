@@ -7,7 +7,7 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, returning, start_orders,
+    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, returning, start_orders,
     stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -70,6 +70,8 @@ enum Scenario {
     Returning,
     /// A million mutated frames
     Hostile(hostile::Options),
+    /// Chronik's own command line
+    Cli,
     /// kcat, Python's and Java's clients and tools
     Clients,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
@@ -104,6 +106,7 @@ fn main() -> Result<ExitCode> {
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
+        Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
@@ -139,6 +142,7 @@ impl Scenario {
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::Hostile(_) => "hostile",
+            Self::Cli => "cli",
             Self::Clients => "clients",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
