@@ -44,12 +44,12 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     });
     report.check_result("group delete", line.ok("group delete readers", "", ""));
     report.check_result("config set and get", {
-        let set = line.ok("config set topic orders retention.ms=12345", "", "");
-        set.and_then(|_| line.ok("config get topic orders retention.ms", "", "12345"))
+        let set = line.ok("config set topic orders max.message.bytes=12345", "", "");
+        set.and_then(|_| line.ok("config get topic orders max.message.bytes", "", "12345"))
     });
     report.check_result("config unset", {
-        let unset = line.ok("config unset topic orders retention.ms", "", "");
-        unset.and_then(|_| line.ok("config get topic orders retention.ms", "", "default"))
+        let unset = line.ok("config unset topic orders max.message.bytes", "", "");
+        unset.and_then(|_| line.ok("config get topic orders max.message.bytes", "", "default"))
     });
     report.check_result(
         "topic alter",
