@@ -29,7 +29,7 @@ impl Lines {
     pub(super) fn record(&self, line: Bytes) -> anyhow::Result<NewRecord> {
         let mut record = match self.format {
             LineFormat::Json => from_json(&line)?,
-            LineFormat::Lines => self.from_line(line)?,
+            LineFormat::Lines => self.split(line)?,
         };
         record.key = record.key.or_else(|| self.key.clone());
         record.headers.extend(self.headers.iter().cloned());
@@ -39,7 +39,7 @@ impl Lines {
         Ok(record)
     }
 
-    fn from_line(&self, line: Bytes) -> anyhow::Result<NewRecord> {
+    fn split(&self, line: Bytes) -> anyhow::Result<NewRecord> {
         let Some(separator) = self.key_separator.as_deref().filter(|s| !s.is_empty()) else {
             return Ok(NewRecord { value: Some(line), ..NewRecord::default() });
         };
