@@ -1,6 +1,6 @@
 //! What is counted of the Kafka listener, with the meaning that Kafka's own metrics have.
 
-use crate::server::budget::Budget;
+use crate::server::rooms::Rooms;
 use chronik_wire::{RequestKind, SERVED};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -25,7 +25,7 @@ struct Inner {
     bytes_in: Counter,
     bytes_out: Counter,
     connections: Gauge,
-    budget: Arc<OnceLock<Budget>>,
+    budget: Arc<OnceLock<Rooms>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Metrics {
     }
 
     /// Shows how much of the budget for requests in flight is used.
-    pub(crate) fn watch_budget(&self, budget: Budget) {
+    pub(crate) fn watch_budget(&self, budget: Rooms) {
         // Set once by the one listener; a second one would show the first one's.
         let _ = self.inner.budget.set(budget);
     }
@@ -108,11 +108,11 @@ impl Drop for OpenConnection {
 }
 
 #[derive(Debug)]
-struct BudgetInUse(Arc<OnceLock<Budget>>);
+struct BudgetInUse(Arc<OnceLock<Rooms>>);
 
 impl Collector for BudgetInUse {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let used = ConstGauge::new(self.0.get().map_or(0, Budget::used) as i64);
+        let used = ConstGauge::new(self.0.get().map_or(0, Rooms::used) as i64);
         let metric = encoder.encode_descriptor(
             "request_budget_used_bytes",
             "Bytes of requests in flight",

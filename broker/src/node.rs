@@ -32,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+/// Fetch sessions at most: Kafka's default.
+const FETCH_SESSION_SLOTS: usize = 1000;
+
 /// The log's folder in the data directory.
 const LOG_DIR: &str = "log";
 /// Record bytes of one partition on their way to one follower at most.
@@ -277,6 +280,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
+        fetch_session_slots: FETCH_SESSION_SLOTS,
         idle_timeout: config.connections_max_idle,
         data_dir: config.data_dir.clone(),
         properties: config.properties(),

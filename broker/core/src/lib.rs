@@ -2,9 +2,11 @@
 //! numbers are arguments, so the same code runs in a broker and under the simulator.
 
 pub mod cluster;
+pub mod fetch_sessions;
 pub mod groups;
 pub mod ids;
 pub mod producers;
 pub mod record;
 pub mod replication;
+pub mod retention;
 pub mod time;

@@ -5,14 +5,15 @@
 //! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8, number 8, and 1 if it was cut and is not appended to any more 1; and for each epoch: epoch 4, first offset 8. Then one byte 1, if it is not yet accepted that the
-//! write-ahead log lost synced operations (see [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 segments
-//! have no number, and none is cut.
+//! batch 8, number 8, flags 1 (1: it was cut, and is not appended to any more; 2: its greatest timestamp is exact),
+//! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,
+//! first offset 8. Then one byte 1, if it is not yet accepted that the write-ahead log lost synced operations (see
+//! [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 a segment's fields end before its number.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
-use crate::partition::{Partition, Segment};
+use crate::partition::{Partition, Segment, Times};
 use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 3 };
 const LOSS: u8 = 1;
+const SEALED: u8 = 1;
+const TIMES_EXACT: u8 = 2;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
@@ -59,7 +62,10 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
         out.extend_from_slice(&s.index_entries.to_le_bytes());
         out.extend_from_slice(&s.last_indexed.to_le_bytes());
         out.extend_from_slice(&s.uid.to_le_bytes());
-        out.push(u8::from(s.sealed));
+        out.push(if s.sealed { SEALED } else { 0 } | if s.times.exact { TIMES_EXACT } else { 0 });
+        for value in [s.times.first, s.times.max, s.times.max_at.0] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
     }
     for (epoch, start) in &partition.epochs {
         out.extend_from_slice(&epoch.0.to_le_bytes());
@@ -140,12 +146,16 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
                 index_entries: f.u32()?,
                 last_indexed: f.u64()?,
                 sealed: false,
+                times: Times::UNKNOWN,
             };
             if version == 2 {
                 segment.uid = uid();
             } else {
                 segment.uid = f.u64()?;
-                segment.sealed = f.take::<1>()? != [0];
+                let [flags] = f.take()?;
+                segment.sealed = flags & SEALED != 0;
+                let (first, max, max_at) = (f.offset()?.0, f.offset()?.0, f.offset()?);
+                segment.times = Times { first, max, max_at, exact: flags & TIMES_EXACT != 0 };
             }
             partition.segments.push(segment);
         }

@@ -16,6 +16,7 @@ mod error;
 mod format;
 mod history;
 mod journal;
+mod limits;
 mod log;
 mod options;
 mod partition;
@@ -30,7 +31,8 @@ pub use disk::{
 };
 pub use error::LogError;
 pub use journal::Journal;
+pub use limits::{SegmentLimit, SegmentLimits};
 pub use log::{Log, LogReader};
 pub use options::{Op, Options, RecoveredPartition};
-pub use partition::ReadError;
+pub use partition::{ReadError, SegmentInfo};
 pub use writer::{CommitStats, Writer};

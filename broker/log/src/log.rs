@@ -3,11 +3,11 @@
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Dirty, ReadError, folder, index_name, log_name};
+use crate::partition::{Dirty, ReadError, SegmentInfo, folder, index_name, log_name};
 use crate::store::{Kind, Store};
 use crate::wal::Position;
 use crate::wal::writer::WalWriter;
-use crate::{Op, RecoveredPartition};
+use crate::{Op, RecoveredPartition, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::borrow::Cow;
@@ -133,6 +133,11 @@ impl<D: Disk> Log<D> {
     /// A handle for reading.
     pub fn reader(&self) -> LogReader<D> {
         LogReader { store: Arc::clone(&self.store) }
+    }
+
+    /// A handle for the sizes and ages at which partitions' segments are full.
+    pub fn segment_limits(&self) -> SegmentLimits {
+        self.store.limits.clone()
     }
 
     /// Bytes that the write-ahead log has taken since it was created.
@@ -356,6 +361,44 @@ impl<D: Disk> LogReader<D> {
     /// Bytes of the partition's batches in its segments; `None` if it has none yet. Waits for no disk.
     pub fn bytes(&self, tp: TopicPartition) -> Option<u64> {
         Some(self.store.partition(tp)?.read().segments.iter().map(|s| s.len).sum())
+    }
+
+    /// The applied batch that a lookup by timestamp ends in (KIP-79): the first one with a timestamp from `at` on, in
+    /// milliseconds since 1970, of those that end after `from`, and at `up_to` or before. Reads the index and headers of
+    /// one segment, and that batch.
+    pub fn first_at_or_after(
+        &self,
+        tp: TopicPartition,
+        at: i64,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Option<RecordBatch>, ReadError> {
+        let Some(header) = self.store.first_at_or_after(tp, at, from, up_to)? else { return Ok(None) };
+        let batch = self.store.read(tp, header.base_offset.max(from), header.end_offset(), 1)?;
+        Ok(batch.into_iter().next())
+    }
+
+    /// The first of the applied batches with the greatest timestamp (KIP-734), of those that end after `from`, and at
+    /// `up_to` or before; `None` when none has a timestamp.
+    pub fn greatest_timestamp(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Option<RecordBatch>, ReadError> {
+        let Some(base) = self.store.greatest_timestamp(tp, from, up_to)? else { return Ok(None) };
+        Ok(self.store.read(tp, base.max(from), up_to, 1)?.into_iter().next())
+    }
+
+    /// The partition's segments, the last of which is appended to. Reads nothing from the disk.
+    pub fn segments(&self, tp: TopicPartition) -> Option<Vec<SegmentInfo>> {
+        Some(self.store.partition(tp)?.read().segment_infos())
+    }
+
+    /// Finds out the greatest timestamp of segments where it is not known: those that a truncation has cut, and those
+    /// that an older broker wrote. Reads them whole.
+    pub fn measure(&self, tp: TopicPartition) -> Result<(), ReadError> {
+        self.store.measure(tp)
     }
 
     /// What the partition's log says of itself, as of what is applied.

@@ -1,10 +1,10 @@
 //! The partitions of a log, shared between the thread that writes them and those that read.
 
-use crate::Options;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment, folder, index_name, log_name};
 use crate::trash::Trash;
+use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -31,6 +31,7 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) options: Options,
     pub(crate) files: Files<D>,
     pub(crate) trash: Trash,
+    pub(crate) limits: SegmentLimits,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
@@ -46,6 +47,7 @@ impl<D: Disk> Store<D> {
             options,
             files,
             trash: Trash::default(),
+            limits: SegmentLimits::default(),
             partitions: RwLock::default(),
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),

@@ -34,9 +34,9 @@ pub(super) async fn handle(
     if request.topics.is_some() {
         for (name, partitions) in asked {
             let Some(topic) = image.topic_by_name(name) else { continue };
-            partitions
-                .into_iter()
-                .for_each(|i| add(name, TopicPartition { topic: topic.id, partition: PartitionId(i) }));
+            for i in partitions {
+                add(name, TopicPartition { topic: topic.id, partition: PartitionId(i) });
+            }
         }
     } else {
         image.partitions().for_each(|(tp, topic, _)| add(&topic.name, tp));

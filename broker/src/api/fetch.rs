@@ -1,20 +1,16 @@
 //! Fetch: committed batches, waiting for them if there are none yet.
-//!
-//! Sessions (KIP-227) are never made: every answer names session 0, so every request is complete in itself.
 
 use super::errors::Code as _;
-use super::leaders::{Leaders, epoch, find_partition, find_topic};
+use super::fetch_plan::{Plan, Wanted};
+use super::leaders::Leaders;
 use super::{Handlers, Outcome, encoded, millis};
-use crate::partitions::{FetchError, FetchSpec, Fetched, ReadError};
+use crate::partitions::{Changes, FetchError, Fetched, ReadError};
 use crate::server::budget::Share;
-use chronik_core::ids::{Offset, TopicPartition};
-use chronik_wire::messages::{FetchPartition, FetchRequest, StrBytes};
-use chronik_wire::{ErrorCode, FetchResponse, FetchedPartition, FetchedTopic, Header, TopicRef};
+use chronik_wire::messages::FetchRequest;
+use chronik_wire::{ErrorCode, FetchResponse, FetchedPartition, Header};
 use futures::future::join_all;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes of records in one answer at most, whatever is asked for (`fetch.max.bytes`).
@@ -24,138 +20,140 @@ const MAX_BYTES: usize = 55 << 20;
 /// still there.
 const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// What is wanted of one partition.
-struct Wanted {
-    /// Its topic's place in the request.
-    topic: usize,
-    index: i32,
-    partition: Result<TopicPartition, ErrorCode>,
-    spec: FetchSpec,
-}
-
-/// What one round of asking brought.
+/// What has been answered so far.
 struct Round {
-    answers: Vec<Result<Fetched, ErrorCode>>,
+    /// In the order of what is wanted; `None` for what has to be asked.
+    answers: Vec<Option<Result<Fetched, ErrorCode>>>,
     bytes: usize,
     /// Something that the client must know at once: an error, or a truncation.
     urgent: bool,
+    /// There was less memory for records than there were records asked for.
+    scarce: bool,
     share: Share,
 }
 
 pub(super) async fn handle(handlers: &Handlers, header: Header, mut request: FetchRequest) -> Outcome {
-    if request.session_id != 0 {
-        let response = FetchResponse { error: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..FetchResponse::default() };
-        return encoded(response.encode(header));
-    }
+    let refused = |error| encoded(FetchResponse { error, ..FetchResponse::default() }.encode(header));
     // Brokers replicate over a protocol of their own.
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
-        let response = FetchResponse { error: ErrorCode::INVALID_REQUEST, ..FetchResponse::default() };
-        return encoded(response.encode(header));
+        return refused(ErrorCode::INVALID_REQUEST);
     }
-    let mut topics = Vec::with_capacity(request.topics.len());
-    let mut wanted = Vec::new();
-    let image = handlers.controller.image();
-    for topic in std::mem::take(&mut request.topics) {
-        let name = StrBytes::from(&*topic.topic);
-        let by = if header.version >= 13 { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic) };
-        let found = find_topic(&image, &by);
-        wanted.extend(topic.partitions.iter().map(|p| Wanted {
-            topic: topics.len(),
-            index: p.partition,
-            partition: found.and_then(|topic| find_partition(topic, p.partition)),
-            spec: spec(p),
-        }));
-        topics.push(FetchedTopic { name, id: topic.topic_id, partitions: Vec::new() });
-    }
-    drop(image);
-    let round = collect(handlers, &request, &wanted).await;
-    let share = round.share;
-    let response = respond(handlers, header, request.isolation_level == 1, topics, &wanted, round.answers);
+    let plan = match Plan::new(handlers, header.version, &mut request) {
+        Ok(plan) => plan,
+        Err(error) => return refused(error),
+    };
+    let (answers, share) = collect(handlers, &request, &plan.wanted).await.into_answers();
+    let response = respond(handlers, header, request.isolation_level == 1, plan, answers);
     match encoded(response.encode(header)) {
         Outcome::Answer(frame, _) => Outcome::Answer(frame, share),
         other => other,
     }
 }
 
-fn spec(p: &FetchPartition) -> FetchSpec {
-    FetchSpec {
-        offset: Offset(p.fetch_offset),
-        max_bytes: usize::try_from(p.partition_max_bytes).unwrap_or(0),
-        at_least_one: true,
-        current_epoch: epoch(p.current_leader_epoch),
-        last_fetched_epoch: epoch(p.last_fetched_epoch),
-        waiter: None,
-    }
-}
-
 /// Asks until there is enough, something urgent, or no time left.
 async fn collect(handlers: &Handlers, request: &FetchRequest, wanted: &[Wanted]) -> Round {
     let deadline = Instant::now() + millis(request.max_wait_ms).min(MAX_WAIT);
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_BYTES);
-    let changed = Arc::new(Notify::new());
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+    let mut changes = (request.max_wait_ms > 0).then(Arc::<Changes>::default);
+    let mut round = Round::new(wanted.len());
+    let mut places: Vec<usize> = (0..wanted.len()).collect();
     loop {
-        // Listening begins before asking: what changes in between is not missed.
-        let mut notified = pin!(changed.notified());
-        notified.as_mut().enable();
-        let waits = request.max_wait_ms > 0;
-        let round = ask(handlers, wanted, max_bytes, waits.then_some(&changed)).await;
-        if round.urgent || round.bytes >= min_bytes || Instant::now() >= deadline {
-            return round;
-        }
+        round.ask(handlers, wanted, &places, max_bytes, changes.as_ref()).await;
+        let Some(waiting) = changes.as_ref().filter(|_| !round.is_enough(min_bytes)) else { return round };
         // Memory that is held while waiting would be missing elsewhere.
-        drop(round);
-        if timeout_at(deadline, notified).await.is_err() {
-            return ask(handlers, wanted, max_bytes, None).await;
+        places = round.let_go();
+        match timeout_at(deadline, waiting.wait()).await {
+            Ok(woken) => places.extend(woken),
+            Err(_) => changes = None,
         }
+        places.sort_unstable();
+        places.dedup();
     }
-}
-
-/// Asks every partition once. Those whose limits fit into the answer's together are asked at the same time.
-async fn ask(handlers: &Handlers, wanted: &[Wanted], max_bytes: usize, changed: Option<&Arc<Notify>>) -> Round {
-    let most: usize = wanted.iter().map(|w| w.spec.max_bytes).sum();
-    // Without memory for more, one batch is read all the same: somebody else's answers must not stop this client.
-    let (granted, mut share) = handlers.fetched.take_up_to(most.min(max_bytes));
-    let mut round =
-        Round { answers: Vec::with_capacity(wanted.len()), bytes: 0, urgent: false, share: Share::default() };
-    while round.answers.len() < wanted.len() {
-        let rest = &wanted[round.answers.len()..];
-        let left = granted.saturating_sub(round.bytes);
-        let mut sum = 0;
-        let together = rest
-            .iter()
-            .take_while(|w| {
-                // Of each there may come a whole batch, however little is asked for; of most there comes nothing.
-                sum += w.spec.max_bytes.max(handlers.config.max_message_bytes.min(left / 16));
-                sum <= left
-            })
-            .count()
-            .max(1);
-        let asked = rest[..together].iter().map(|w| {
-            let mut spec = w.spec.clone();
-            spec.max_bytes = spec.max_bytes.min(left);
-            spec.at_least_one = round.bytes == 0;
-            spec.waiter = changed.map(Arc::downgrade);
-            async move {
-                match w.partition {
-                    Ok(partition) => handlers.partitions.fetch(partition, spec).await.map_err(Some),
-                    Err(_) => Err(None),
-                }
-            }
-        });
-        let answers = join_all(asked).await;
-        for (answer, w) in answers.into_iter().zip(rest) {
-            let left = granted.saturating_sub(round.bytes);
-            let answer = round.judge(answer, w, left);
-            round.answers.push(answer);
-        }
-    }
-    share.shrink_to(round.bytes);
-    round.share = share;
-    round
 }
 
 impl Round {
+    fn new(wanted: usize) -> Self {
+        let answers = std::iter::repeat_with(|| None).take(wanted).collect();
+        Self { answers, bytes: 0, urgent: false, scarce: false, share: Share::default() }
+    }
+
+    fn is_enough(&self, min_bytes: usize) -> bool {
+        self.urgent || self.bytes >= min_bytes || (self.scarce && self.bytes > 0)
+    }
+
+    /// Forgets all records; returns whose they were.
+    fn let_go(&mut self) -> Vec<usize> {
+        let mut places = Vec::new();
+        for (place, answer) in self.answers.iter_mut().enumerate() {
+            if answer.as_ref().is_none_or(|a| a.as_ref().is_ok_and(|fetched| !fetched.batches.is_empty())) {
+                *answer = None;
+                places.push(place);
+            }
+        }
+        self.bytes = 0;
+        self.share = Share::default();
+        places
+    }
+
+    fn into_answers(self) -> (Vec<Result<Fetched, ErrorCode>>, Share) {
+        // Everything has been asked at least once, and what was let go of again.
+        let known = |answer: Option<_>| answer.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR));
+        (self.answers.into_iter().map(known).collect(), self.share)
+    }
+
+    /// Asks each of these partitions once. Those whose limits fit into the answer's together are asked at the same time.
+    async fn ask(
+        &mut self,
+        handlers: &Handlers,
+        wanted: &[Wanted],
+        places: &[usize],
+        max_bytes: usize,
+        changes: Option<&Arc<Changes>>,
+    ) {
+        let most = places.iter().map(|place| wanted[*place].spec.max_bytes).sum::<usize>().min(max_bytes);
+        // Without memory for more, one batch is read all the same: somebody else's answers must not stop this client.
+        let (granted, share) = handlers.fetched.take_up_to(most);
+        self.scarce = granted < most;
+        self.share = share;
+        let mut rest = places;
+        while !rest.is_empty() {
+            let left = granted.saturating_sub(self.bytes);
+            let mut sum = 0;
+            let together = rest
+                .iter()
+                .take_while(|place| {
+                    // Of each there may come a whole batch, however little is asked for; of most there comes nothing.
+                    sum += wanted[**place].spec.max_bytes.max(handlers.config.max_message_bytes.min(left / 16));
+                    sum <= left
+                })
+                .count()
+                .max(1);
+            let (now, later) = rest.split_at(together);
+            let at_least_one = self.bytes == 0;
+            let asked = now.iter().map(|place| {
+                let Wanted { partition, spec, .. } = &wanted[*place];
+                let mut spec = spec.clone();
+                spec.max_bytes = spec.max_bytes.min(left);
+                spec.at_least_one = at_least_one;
+                spec.waiter = changes.map(|changes| changes.waiter(*place));
+                async move {
+                    match partition {
+                        Ok(partition) => handlers.partitions.fetch(*partition, spec).await.map_err(Some),
+                        Err(_) => Err(None),
+                    }
+                }
+            });
+            for (answer, place) in join_all(asked).await.into_iter().zip(now) {
+                let left = granted.saturating_sub(self.bytes);
+                let answer = self.judge(answer, &wanted[*place], left);
+                self.answers[*place] = Some(answer);
+            }
+            rest = later;
+        }
+        self.share.shrink_to(self.bytes);
+    }
+
     /// Takes an answer in, cut to what fits; the first batch of all fits always.
     fn judge(
         &mut self,
@@ -199,12 +197,16 @@ fn respond(
     handlers: &Handlers,
     header: Header,
     read_committed: bool,
-    mut topics: Vec<FetchedTopic>,
-    wanted: &[Wanted],
+    mut plan: Plan,
     answers: Vec<Result<Fetched, ErrorCode>>,
 ) -> FetchResponse {
+    let (session_id, included) = plan.answered(handlers, &answers);
+    let Plan { mut topics, wanted, .. } = plan;
     let mut leaders = Leaders::default();
-    for (w, answer) in wanted.iter().zip(answers) {
+    for (place, (w, answer)) in wanted.iter().zip(answers).enumerate() {
+        if included.as_ref().is_some_and(|included| !included[place]) {
+            continue;
+        }
         let part = match answer {
             Ok(fetched) => FetchedPartition {
                 index: w.index,
@@ -218,13 +220,22 @@ fn respond(
             },
             Err(error) => {
                 let mut part = FetchedPartition::failed(w.index, error);
-                if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Ok(partition), 16..) = (error, w.partition, header.version) {
-                    part.leader = leaders.name(&handlers.controller.image(), partition, handlers.config.me);
+                let except = match error {
+                    ErrorCode::NOT_LEADER_OR_FOLLOWER => Some(Some(handlers.config.me)),
+                    // The client knows an older epoch, perhaps of this very leader.
+                    ErrorCode::FENCED_LEADER_EPOCH => Some(None),
+                    _ => None,
+                };
+                if let (Some(except), Ok(partition), 16..) = (except, w.partition, header.version) {
+                    part.leader = leaders.name(&handlers.controller.image(), partition, except);
                 }
                 part
             }
         };
         topics[w.topic].partitions.push(part);
     }
-    FetchResponse { error: ErrorCode::NONE, topics, endpoints: leaders.into_endpoints() }
+    if included.is_some() {
+        topics.retain(|topic| !topic.partitions.is_empty());
+    }
+    FetchResponse { error: ErrorCode::NONE, session_id, topics, endpoints: leaders.into_endpoints() }
 }

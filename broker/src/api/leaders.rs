@@ -35,10 +35,15 @@ pub(super) struct Leaders {
 }
 
 impl Leaders {
-    /// The partition's leader as the metadata has it, unless it is `me`, who has just said otherwise.
-    pub(super) fn name(&mut self, image: &Image, partition: TopicPartition, me: BrokerId) -> Option<LeaderIdAndEpoch> {
+    /// The partition's leader as the metadata has it, unless it is the one who has just said otherwise.
+    pub(super) fn name(
+        &mut self,
+        image: &Image,
+        partition: TopicPartition,
+        except: Option<BrokerId>,
+    ) -> Option<LeaderIdAndEpoch> {
         let state = image.partition(partition)?;
-        let leader = image.alive(state.leader.filter(|leader| *leader != me)?)?;
+        let leader = image.alive(state.leader.filter(|leader| Some(*leader) != except)?)?;
         if self.endpoints.iter().all(|e| e.node_id != leader.id.0) {
             self.endpoints.push(endpoint(leader));
         }

@@ -1,4 +1,4 @@
-//! ListConfigResources: what has configs (KIP-1142; version 0 was ListClientMetricsResources, KIP-1000).
+//! ListConfigResources: what has configs (KIP-1142; version 0 was `ListClientMetricsResources`, KIP-1000).
 
 use super::Handlers;
 use super::resources::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};

@@ -21,6 +21,7 @@ mod describe_producers;
 mod describe_topic_partitions;
 mod errors;
 mod fetch;
+mod fetch_plan;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
@@ -43,6 +44,7 @@ mod sync_group;
 pub(crate) use context::RequestContext;
 
 use self::admission::Admission;
+use self::fetch_plan::Sessions;
 use crate::coordinators::Coordinators;
 use crate::partitions::{Hold, Partitions};
 use crate::server::ServerConfig;
@@ -80,6 +82,8 @@ pub(crate) struct Handlers {
     coordinators: Coordinators,
     /// Memory for records on their way out.
     fetched: Budget,
+    /// What consumers have asked for before (KIP-227).
+    sessions: Sessions,
     producer_ids: ProducerIds,
     admission: Admission,
     /// Room for searches by timestamp.
@@ -94,9 +98,10 @@ impl Handlers {
         coordinators: Coordinators,
     ) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
+        let sessions = Sessions::new(config.fetch_session_slots, config.request_budget_bytes / 8);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
         let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
-        Self { config, partitions, controller, coordinators, fetched, producer_ids, admission, searches }
+        Self { config, partitions, controller, coordinators, fetched, sessions, producer_ids, admission, searches }
     }
 
     /// Begins a request: what it appends is on its way to the partitions, and what it asks of a group on its way to the

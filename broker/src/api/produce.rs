@@ -29,7 +29,8 @@ use tokio::time::{Instant, timeout_at};
 /// A request whose batches are with their owners.
 struct Begun {
     topics: Vec<BegunTopic>,
-    deadline: Instant,
+    /// With acks=all alone: the leader's own disk is waited for as long as it takes.
+    deadline: Option<Instant>,
 }
 
 struct BegunTopic {
@@ -111,7 +112,7 @@ pub(super) async fn begin(handlers: Arc<Handlers>, header: Header, request: Prod
 async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, hold: &Hold) -> Begun {
     let transactional = request.transactional_id.is_some();
     let image = handlers.controller.image();
-    let deadline = Instant::now() + millis(request.timeout_ms);
+    let deadline = (acks == Some(Acks::All)).then(|| Instant::now() + millis(request.timeout_ms));
     let mut records = Vec::new();
     // First everything that holds on to the frame but the records is let go of, names are copied: an owner can
     // write offsets into a batch in place when nobody else has the frame.
@@ -263,7 +264,11 @@ async fn finish(handlers: &Handlers, header: Header, begun: Begun) -> ProduceRes
             partitions.push(match state {
                 State::Refused(refusal) => refused(index, refusal),
                 State::Pending { partition, log_append_time_ms, answer } => {
-                    let result = match timeout_at(begun.deadline, answer).await {
+                    let came = match begun.deadline {
+                        Some(deadline) => timeout_at(deadline, answer).await,
+                        None => Ok(answer.await),
+                    };
+                    let result = match came {
                         Ok(Ok(result)) => result.map(|produced| (produced, log_append_time_ms)),
                         Ok(Err(_)) => Err(ProduceError::NotLeader),
                         Err(_) => {
@@ -303,7 +308,7 @@ fn answered(
             let mut response = refused(index, error.code().into());
             if error == ProduceError::NotLeader
                 && version >= 10
-                && let Some(leader) = leaders.name(&handlers.controller.image(), partition, handlers.config.me)
+                && let Some(leader) = leaders.name(&handlers.controller.image(), partition, Some(handlers.config.me))
             {
                 response.current_leader = leader;
             }

@@ -1,15 +1,13 @@
 //! Reading a partition of `__consumer_offsets` from its start to where it ended when this leadership began.
 
-use crate::partitions::{FetchError, FetchSpec, OffsetSpec, Partitions, ReadError};
+use crate::partitions::{Changes, FetchError, FetchSpec, OffsetSpec, Partitions, ReadError};
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::{BatchError, split_batches};
 use chronik_wire::records::{BatchRecords, Decoded, RecordError, decode, records_of};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{debug, error};
 
@@ -48,18 +46,16 @@ pub(super) async fn load(
 ) -> Result<Offset, LoadError> {
     let start = partitions.offset(partition, Some(epoch), OffsetSpec::Earliest).await?.offset.unwrap_or(Offset::ZERO);
     let end = partitions.epoch_end(partition, Some(epoch), epoch).await?.end.unwrap_or(start);
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::new(Changes::default());
     let mut next = start;
     while next < end {
-        let mut notified = pin!(changed.notified());
-        notified.as_mut().enable();
         let spec = FetchSpec {
             offset: next,
             max_bytes: READ_BYTES,
             at_least_one: true,
             current_epoch: Some(epoch),
             last_fetched_epoch: None,
-            waiter: Some(Arc::downgrade(&changed)),
+            waiter: Some(changed.waiter(0)),
         };
         let batches = match partitions.fetch(partition, spec).await {
             Ok(fetched) => fetched.batches,
@@ -70,7 +66,7 @@ pub(super) async fn load(
             }
         };
         if batches.is_empty() {
-            let _ = timeout(AGAIN, notified).await;
+            let _ = timeout(AGAIN, changed.wait()).await;
         }
         for batch in batches.into_iter().map(split_batches).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
             if batch.header().end_offset() > next {

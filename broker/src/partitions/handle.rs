@@ -1,13 +1,14 @@
 //! How the rest of the broker asks a partition's owner for something: one message a question.
 
+use super::waiter::Waiter;
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use std::any::Any;
-use std::sync::{Arc, Weak};
-use tokio::sync::{Notify, mpsc, oneshot};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Questions to the owners of partitions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,8 +98,8 @@ pub struct FetchSpec {
     pub current_epoch: Option<LeaderEpoch>,
     /// The epoch of the last record that the client has, to detect a truncation (KIP-595).
     pub last_fetched_epoch: Option<LeaderEpoch>,
-    /// Notified when the answer to the same question may have changed. Held weakly: gone with its request.
-    pub waiter: Option<Weak<Notify>>,
+    /// Woken once, when the answer to the same question may have changed.
+    pub waiter: Option<Waiter>,
 }
 
 /// What a reader gets of one partition.
@@ -253,7 +254,7 @@ impl Partitions {
         answer
     }
 
-    /// Reads what is there now. To wait for more, give a waiter, and ask again when it is notified.
+    /// Reads what is there now. To wait for more, give a waiter, and ask again when it is woken.
     pub async fn fetch(&self, partition: TopicPartition, spec: FetchSpec) -> Result<Fetched, FetchError> {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::Fetch { partition, spec, reply });

@@ -1,13 +1,13 @@
 //! One partition that this broker holds, as its owner has it.
 
 use super::tail::Tail;
+use super::waiter::Waiter;
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
 use chronik_core::time::Instant;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Weak;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 /// Producers that wait in one partition; with more, it is seen whether they still do.
 const MANY_TICKETS: usize = 256;
@@ -19,7 +19,7 @@ pub(super) struct Hosted {
     /// Producers that wait, each answered exactly once.
     pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
     /// Readers that wait for something new; gone with their requests.
-    pub(super) waiters: Vec<Weak<Notify>>,
+    pub(super) waiters: Vec<Waiter>,
     /// Whom the replica follows.
     pub(super) following: Option<BrokerId>,
     /// The lease that the replica knows of.
@@ -39,13 +39,13 @@ impl Hosted {
         }
     }
 
-    pub(super) fn wait(&mut self, waiter: Weak<Notify>) {
+    pub(super) fn wait(&mut self, waiter: Waiter) {
         // Those whose request has been answered meanwhile would pile up in a partition without traffic.
         if self.waiters.len() == self.waiters.capacity() {
-            self.waiters.retain(|w| w.strong_count() > 0);
-            // A request that waits for much asks each time that something comes.
-            self.waiters.sort_unstable_by_key(Weak::as_ptr);
-            self.waiters.dedup_by(|a, b| a.ptr_eq(b));
+            self.waiters.retain(Waiter::is_wanted);
+            // A request that waits for much asks again while its first waiter is still here.
+            self.waiters.sort_unstable_by_key(Waiter::key);
+            self.waiters.dedup_by_key(|waiter| waiter.key());
         }
         self.waiters.push(waiter);
     }
@@ -61,9 +61,7 @@ impl Hosted {
 
     pub(super) fn wake(&mut self) {
         for waiter in self.waiters.drain(..) {
-            if let Some(waiter) = waiter.upgrade() {
-                waiter.notify_one();
-            }
+            waiter.wake();
         }
     }
 }

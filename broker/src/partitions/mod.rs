@@ -12,6 +12,7 @@ mod registry;
 mod tail;
 mod timestamps;
 mod turns;
+pub mod waiter;
 
 pub use handle::{
     EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
@@ -19,3 +20,4 @@ pub use handle::{
 pub use input::{Input, Owners};
 pub use metrics::{LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};
+pub use waiter::{Changes, Waiter};

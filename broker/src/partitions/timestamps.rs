@@ -28,16 +28,15 @@ impl Search {
     pub(super) fn run(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, ReadError> {
         let mut passed_over = None;
         for _ in 0..MOST_PASSED_OVER {
-            let Some(header) = self.best(reader, newest, passed_over.as_ref())? else { break };
-            let batch = self.batch(&header, reader, newest)?;
+            let Some(batch) = self.best(reader, newest, passed_over.as_ref())? else { break };
             if let Some(stamp) = self.within(&batch) {
                 return Ok(FoundOffset {
                     offset: Some(stamp.offset),
                     timestamp: Some(stamp.timestamp),
-                    leader_epoch: Some(header.leader_epoch),
+                    leader_epoch: Some(batch.header().leader_epoch),
                 });
             }
-            passed_over = Some(header);
+            passed_over = Some(*batch.header());
         }
         Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None })
     }
@@ -48,12 +47,50 @@ impl Search {
         reader: &LogReader<RealDisk>,
         newest: &[RecordBatch],
         passed_over: Option<&BatchHeader>,
-    ) -> Result<Option<BatchHeader>, ReadError> {
+    ) -> Result<Option<RecordBatch>, ReadError> {
         let on_disk_end = newest.first().map_or(self.up_to, |b| b.header().base_offset.min(self.up_to));
+        let on_disk = match (self.spec, passed_over) {
+            // The log knows the greatest timestamp of each segment, and reads one of them.
+            (OffsetSpec::Timestamp(at), _) => {
+                let from = passed_over.map_or(self.from, BatchHeader::end_offset);
+                if from < on_disk_end {
+                    reader.first_at_or_after(self.partition, at, from, on_disk_end)
+                } else {
+                    Ok(None)
+                }
+            }
+            (_, None) => reader.greatest_timestamp(self.partition, self.from, on_disk_end),
+            (_, Some(passed)) => {
+                return match self.scan(reader, newest, on_disk_end, passed)? {
+                    Some(header) => self.batch(&header, reader, newest).map(Some),
+                    None => Ok(None),
+                };
+            }
+        };
+        let on_disk = match on_disk {
+            Ok(batch) => batch,
+            // The log begins with the first batch that is on the disk.
+            Err(LogReadError::UnknownPartition(_)) => None,
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let is_left =
+            |b: &&RecordBatch| self.may_hold(b.header()) && passed_over.is_none_or(|p| self.is_before(p, b.header()));
+        let committed = newest.iter().filter(|b| b.header().end_offset() <= self.up_to).filter(is_left).cloned();
+        let better = |a: RecordBatch, b: RecordBatch| if self.is_before(b.header(), a.header()) { b } else { a };
+        Ok(on_disk.into_iter().chain(committed).reduce(better))
+    }
+
+    /// Goes over all headers for the next greatest timestamp after one whose batch was passed over.
+    fn scan(
+        &self,
+        reader: &LogReader<RealDisk>,
+        newest: &[RecordBatch],
+        on_disk_end: Offset,
+        passed: &BatchHeader,
+    ) -> Result<Option<BatchHeader>, ReadError> {
         let mut best: Option<BatchHeader> = None;
         let mut consider = |header: &BatchHeader| {
-            let passed = passed_over.is_some_and(|p| !self.is_before(p, header));
-            if self.may_hold(header) && !passed && best.as_ref().is_none_or(|b| self.is_before(header, b)) {
+            if self.is_before(passed, header) && best.as_ref().is_none_or(|b| self.is_before(header, b)) {
                 best = Some(*header);
             }
         };
@@ -63,7 +100,6 @@ impl Search {
             }
         });
         match scanned {
-            // The log begins with the first batch that is on the disk.
             Ok(()) | Err(LogReadError::UnknownPartition(_)) => {}
             Err(error) => return Err(self.failed(&error)),
         }

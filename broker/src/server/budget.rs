@@ -34,11 +34,6 @@ impl Budget {
         self.total - self.bytes.available_permits().min(self.total)
     }
 
-    /// All bytes that there are.
-    pub(crate) fn total(&self) -> usize {
-        self.total
-    }
-
     /// Adds bytes to a share, waiting until they are there.
     pub(crate) async fn grow(&self, share: &mut Share, bytes: usize) {
         if share.overdraft.is_some() {
@@ -62,10 +57,11 @@ impl Budget {
         }
     }
 
-    /// Takes up to `bytes`, as many as are there now.
+    /// Takes up to `bytes`, a quarter of what is there now at most: however many hold on to theirs, there is something
+    /// for the next one.
     pub(crate) fn take_up_to(&self, bytes: usize) -> (usize, Share) {
         let mut share = Share::default();
-        let bytes = bytes.min(self.bytes.available_permits());
+        let bytes = bytes.min(self.bytes.available_permits() / 4);
         match Arc::clone(&self.bytes).try_acquire_many_owned(bytes as u32) {
             Ok(permit) => share.add(permit),
             Err(_) => return (0, share),
@@ -88,6 +84,12 @@ impl Share {
             let surplus = held.num_permits().saturating_sub(bytes);
             drop(held.split(surplus));
         }
+    }
+
+    /// Divides it: what is returned holds `bytes`, or as many as there are.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let held = self.held.as_mut().and_then(|held| held.split(bytes.min(held.num_permits())));
+        Self { held, overdraft: None }
     }
 
     /// Whether this is the one share that went beyond the budget.
@@ -127,13 +129,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_never_more_than_what_is_there() {
+    fn those_who_take_what_they_can_leave_something_for_the_next() {
         let budget = Budget::new(100);
         let (got, mut share) = budget.take_up_to(70);
-        assert_eq!(got, 70);
+        assert_eq!(got, 25);
         let (rest, _held) = budget.take_up_to(70);
-        assert_eq!(rest, 30);
+        assert_eq!(rest, 18);
+        let (all, _held) = budget.take_up_to(10);
+        assert_eq!(all, 10);
         share.shrink_to(10);
-        assert_eq!(budget.used(), 40);
+        assert_eq!(budget.used(), 38);
+    }
+
+    #[test]
+    fn a_share_that_is_divided_is_given_back_part_by_part() {
+        let budget = Budget::new(100);
+        let mut share = Share::default();
+        budget.grow(&mut share, 60).now_or_never().expect("60 of 100 are there");
+        let part = share.split(20);
+        drop(share);
+        assert_eq!(budget.used(), 20);
+        drop(part);
+        assert_eq!(budget.used(), 0);
     }
 }

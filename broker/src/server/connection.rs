@@ -35,6 +35,8 @@ const DECODED_PART: usize = 2;
 const PLAIN_MIN: usize = 512 << 10;
 /// Below this length, what a request is decoded to is not worth counting.
 const UNCOUNTED: usize = 1024;
+/// What a partition of Produce takes until it is answered, when its batch is on the disk.
+const PENDING: usize = 256;
 
 /// A request that has begun.
 struct Waiting {
@@ -42,8 +44,10 @@ struct Waiting {
     api: RequestKind,
     started: Instant,
     request_len: usize,
-    /// Held until the answer is written, and what it appended is on the disk.
-    _hold: Hold,
+    /// Held until the answer is written. What Produce brought is held by its batches alone: once they are on the disk
+    /// the request takes little, however long the followers keep its answer waiting.
+    _hold: Option<Hold>,
+    _pending: Share,
 }
 
 /// Why a connection ends.
@@ -129,16 +133,17 @@ async fn read_requests(
         }
         let next = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            next = frames.next(&shared.budget) => next,
+            next = frames.next(&shared.rooms) => next,
         };
-        let (frame, share) = match next {
+        let (frame, mut share) = match next {
             Ok(got) => got,
             Err(e) => return e.into(),
         };
         let started = Instant::now();
         let request_len = frame.len();
         let mut decoded = Share::default();
-        if request_len > UNCOUNTED && !is_produce(&frame) {
+        let api = frame.first_chunk().map_or(i16::MIN, |key| i16::from_be_bytes(*key));
+        if request_len > UNCOUNTED && api != RequestKind::Produce as i16 {
             let most = (shared.decoded.total() / DECODED_PART / DECODED_FACTOR).max(PLAIN_MIN);
             if request_len > most {
                 return End::Refused(format!(
@@ -147,7 +152,7 @@ async fn read_requests(
             }
             tokio::select! {
                 () = stop.cancelled() => return End::Stopping,
-                () = shared.decoded.grow(&mut decoded, request_len * DECODED_FACTOR) => {}
+                () = shared.decoded.of(api, request_len).grow(&mut decoded, request_len * DECODED_FACTOR) => {}
             }
         }
         let Decoded { header, client_id, mut request } = match Request::decode(frame) {
@@ -155,7 +160,7 @@ async fn read_requests(
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
                 open.fetch_add(1, Ordering::Relaxed);
-                room.send(Waiting { reply, api: header.api, started, request_len, _hold: Arc::new(share) });
+                room.send(Waiting { reply, api: header.api, started, request_len, _hold: None, _pending: share });
                 continue;
             }
             Err(e) => return e.into(),
@@ -166,6 +171,8 @@ async fn read_requests(
         if let Some(bytes) = request.compact() {
             decoded.shrink_to(bytes);
         }
+        let pending = pending_bytes(&request);
+        let pending_share = share.split(pending.unwrap_or(0));
         let hold: Hold = Arc::new((share, decoded));
         // The next request is read when this one has appended what it appends.
         let reply = tokio::select! {
@@ -173,7 +180,8 @@ async fn read_requests(
             reply = shared.api.begin(header, &context, request, &hold) => reply,
         };
         open.fetch_add(1, Ordering::Relaxed);
-        room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold });
+        let hold = pending.is_none().then_some(hold);
+        room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold, _pending: pending_share });
     }
 }
 
@@ -188,8 +196,12 @@ async fn wait_unless_idle(frames: &mut Frames<'_>, idle: Duration, open: &Atomic
     }
 }
 
-fn is_produce(frame: &Bytes) -> bool {
-    frame.starts_with(&(RequestKind::Produce as i16).to_be_bytes())
+/// What a Produce takes that waits for its answer, without its records; `None` for other requests.
+fn pending_bytes(request: &Request) -> Option<usize> {
+    let Request::Produce(request) = request else { return None };
+    // Without an acknowledgement nothing is waited for, and the batches may still be on their way to the disk.
+    let acknowledged = usize::from(request.acks != 0);
+    Some(request.topics.iter().map(|topic| topic.partitions.len() * PENDING).sum::<usize>() * acknowledged)
 }
 
 async fn write_answers(

@@ -2,28 +2,35 @@
 //!
 //! An idle connection holds no buffer. A frame's buffer grows with the bytes that arrive, so a length that is
 //! claimed costs nothing; and a frame that is longer than [`SMALL`] has a buffer of its own, which its records
-//! can go on living in.
+//! can go on living in. Until so much of it has come it is in the connection's buffer, of which there are as many as
+//! connections, and counts for nothing; from then on for eight times what has come at most.
 
-use super::budget::{Budget, Share};
-use bytes::{Bytes, BytesMut};
+use super::budget::Share;
+use super::rooms::Rooms;
+use bytes::{Buf as _, Bytes, BytesMut};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::ReadHalf;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// What is read at once while nothing is known of the next frame.
 const SMALL: usize = 4096;
-/// How much a long frame's buffer grows by at first; later it doubles.
+/// A shorter buffer grows to eight times its length, a longer one doubles.
 const STEP: usize = 64 << 10;
+/// Bytes before a frame: its length.
+const LENGTH: usize = 4;
+/// What a frame must bring in the long run, in bytes a second, once it has begun. Far below what any link that records
+/// are sent over has; but what is held of the broker's memory costs its holder something.
+const MIN_RATE: usize = 8 << 10;
 
 /// Limits of one connection's frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
     /// Bytes of a frame at most (`socket.request.max.bytes`).
     pub(crate) max_bytes: usize,
-    /// How long a frame that has begun may bring nothing; and how long it may take in all while it is the one
-    /// that went beyond the budget.
+    /// How long a frame that has begun may bring nothing, and how far it may lag behind [`MIN_RATE`]; and how long it
+    /// may take in all while it is the one that went beyond the budget.
     pub(crate) stall: Duration,
 }
 
@@ -36,7 +43,13 @@ pub(crate) enum FrameError {
     /// The length is negative, or longer than allowed.
     #[error("a frame that claims to be {0} bytes long")]
     Length(i32),
-    /// The frame did not go on.
+    /// The length is the beginning of a TLS handshake.
+    #[error("a client that speaks TLS to a port without TLS")]
+    Tls,
+    /// The length is the beginning of an HTTP request.
+    #[error("a client that speaks HTTP to the port of the Kafka protocol")]
+    Http,
+    /// The frame did not go on, or too slowly.
     #[error("a frame that did not go on")]
     Stalled,
     /// The socket failed.
@@ -76,65 +89,142 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Reads the frame that has begun, without its length. Its bytes are taken from the budget.
-    pub(crate) async fn next(&mut self, budget: &Budget) -> Result<(Bytes, Share), FrameError> {
-        while self.inbox.len() < 4 {
-            self.inbox.reserve(SMALL);
-            read(&mut self.socket, &mut self.inbox, usize::MAX, self.limits.stall).await?;
-        }
-        let mut length = [0; 4];
-        length.copy_from_slice(&self.inbox[..4]);
-        let claimed = i32::from_be_bytes(length);
-        let len = usize::try_from(claimed)
-            .ok()
-            .filter(|len| *len <= self.limits.max_bytes)
-            .ok_or(FrameError::Length(claimed))?;
-        drop(self.inbox.split_to(4));
+    /// Reads the frame that has begun, without its length. Its bytes are taken from the room of its kind.
+    pub(crate) async fn next(&mut self, rooms: &Rooms) -> Result<(Bytes, Share), FrameError> {
+        let mut pace = Pace { started: Instant::now(), received: 0, stall: self.limits.stall };
+        self.fill(LENGTH, &mut pace).await?;
+        let mut length = [0; LENGTH];
+        length.copy_from_slice(&self.inbox[..LENGTH]);
+        let len = frame_len(length, self.limits.max_bytes)?;
+        self.inbox.advance(LENGTH);
+        self.fill(len.min(SMALL - LENGTH), &mut pace).await?;
+        // The kind is what a frame begins with. One that is too short for that is none.
+        let api = if len < 2 { i16::MIN } else { i16::from_be_bytes([self.inbox[0], self.inbox[1]]) };
+        let room = rooms.of(api, len);
         let mut share = Share::default();
         if self.inbox.len() >= len {
-            budget.grow(&mut share, len).await;
+            room.grow(&mut share, len).await;
             let frame = self.inbox.split_to(len).freeze();
             if self.inbox.is_empty() {
                 self.inbox = BytesMut::new();
             }
             return Ok((frame, share));
         }
-        let frame = self.read_long(len, budget, &mut share).await?;
-        Ok((frame, share))
-    }
-
-    async fn read_long(&mut self, len: usize, budget: &Budget, share: &mut Share) -> Result<Bytes, FrameError> {
-        let started = Instant::now();
         let mut frame = std::mem::take(&mut self.inbox);
-        budget.grow(share, frame.len().max(1)).await;
+        pace.pause(room.grow(&mut share, frame.len())).await;
         while frame.len() < len {
-            let step = (len - frame.len()).min(frame.len().max(STEP));
-            budget.grow(share, step).await;
+            let growth = if frame.len() < STEP { 7 * frame.len() } else { frame.len() };
+            let step = growth.min(len - frame.len());
+            pace.pause(room.grow(&mut share, step)).await;
             frame.reserve(step);
             let until = frame.len() + step;
             while frame.len() < until {
                 let rest = until - frame.len();
-                let more = read(&mut self.socket, &mut frame, rest, self.limits.stall);
-                if share.overdrawn() {
-                    timeout_at(started + self.limits.stall, more).await.map_err(|_| FrameError::Stalled)??;
-                } else {
-                    more.await?;
-                }
+                read(&mut self.socket, &mut frame, rest, pace.next_by(share.overdrawn()), &mut pace).await?;
             }
         }
-        Ok(frame.freeze())
+        Ok((frame.freeze(), share))
+    }
+
+    /// Reads until so many bytes are in the inbox, and what comes with them.
+    async fn fill(&mut self, bytes: usize, pace: &mut Pace) -> Result<(), FrameError> {
+        while self.inbox.len() < bytes {
+            self.inbox.reserve(bytes - self.inbox.len());
+            read(&mut self.socket, &mut self.inbox, usize::MAX, pace.next_by(false), pace).await?;
+        }
+        Ok(())
     }
 }
 
+/// How fast a frame arrives.
+struct Pace {
+    /// When it began; later by what the broker made it wait.
+    started: Instant,
+    received: usize,
+    stall: Duration,
+}
+
+impl Pace {
+    /// When the next bytes must be there.
+    fn next_by(&self, overdrawn: bool) -> Instant {
+        let earned = Duration::from_millis((self.received / (MIN_RATE / 1000)) as u64);
+        let in_all = self.started + self.stall + if overdrawn { Duration::ZERO } else { earned };
+        in_all.min(Instant::now() + self.stall)
+    }
+
+    /// Waits for the broker, which does not count.
+    async fn pause(&mut self, wait: impl Future<Output = ()>) {
+        let begin = Instant::now();
+        wait.await;
+        self.started += begin.elapsed();
+    }
+}
+
+/// The length that a frame claims.
+fn frame_len(wire: [u8; LENGTH], max_bytes: usize) -> Result<usize, FrameError> {
+    let claimed = i32::from_be_bytes(wire);
+    if let Some(len) = usize::try_from(claimed).ok().filter(|len| *len <= max_bytes) {
+        return Ok(len);
+    }
+    Err(match &wire {
+        // A handshake record (22) of TLS 1.x, or of SSL 3.
+        [0x16, 3, 0..=4, _] => FrameError::Tls,
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"TRAC" | b"PRI " => {
+            FrameError::Http
+        }
+        _ => FrameError::Length(claimed),
+    })
+}
+
 /// Reads something, `max` bytes at most, into the room that the buffer has.
-async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, max: usize, stall: Duration) -> Result<(), FrameError> {
+async fn read(
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    max: usize,
+    by: Instant,
+    pace: &mut Pace,
+) -> Result<(), FrameError> {
     use bytes::BufMut as _;
     let room = max.min(buffer.capacity() - buffer.len());
     let mut limited = buffer.limit(room);
-    match timeout(stall, socket.read_buf(&mut limited)).await {
+    match timeout_at(by, socket.read_buf(&mut limited)).await {
         Err(_) => Err(FrameError::Stalled),
         Ok(Ok(0)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(n)) => {
+            pace.received += n;
+            Ok(())
+        }
         Ok(Err(e)) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_taken_for_what_it_is() {
+        let max = 100 << 20;
+        let reason = |wire: &[u8; 4]| frame_len(*wire, max).map_err(|e| e.to_string());
+        assert_eq!(reason(&[0, 0, 1, 0]), Ok(256));
+        assert_eq!(reason(&[0x16, 3, 1, 2]), Err("a client that speaks TLS to a port without TLS".into()));
+        assert_eq!(reason(&[0x16, 3, 3, 0]), Err("a client that speaks TLS to a port without TLS".into()));
+        for begin in [b"GET ", b"POST", b"PRI "] {
+            assert_eq!(reason(begin), Err("a client that speaks HTTP to the port of the Kafka protocol".into()));
+        }
+        assert_eq!(reason(&[0xff; 4]), Err("a frame that claims to be -1 bytes long".into()));
+    }
+
+    #[test]
+    fn the_time_for_a_frame_grows_with_what_it_brings_only() {
+        let (started, stall) = (Instant::now(), Duration::from_secs(30));
+        let pace = |received| Pace { started, received, stall };
+        assert!(pace(5).next_by(false) <= started + stall + Duration::from_secs(1));
+        // The silence before it is bounded as well, however much has come.
+        assert!(pace(100 << 20).next_by(false) <= Instant::now() + stall);
+        assert!(pace(100 << 20).next_by(true) <= started + stall);
+        let begun_earlier = |received| Pace { started: started - stall, received, stall };
+        assert!(begun_earlier(0).next_by(false) <= started);
+        assert!(begun_earlier(MIN_RATE * 10).next_by(false) >= started + Duration::from_secs(10));
     }
 }

@@ -1,7 +1,7 @@
 //! The accept loop.
 
-use super::budget::Budget;
 use super::frames::FrameLimits;
+use super::rooms::Rooms;
 use super::{ServerConfig, Shared, connection};
 use crate::api::Handlers;
 use crate::coordinators::Coordinators;
@@ -33,14 +33,14 @@ pub async fn serve(
 ) {
     let max_connections = config.max_connections;
     let shared = Arc::new(Shared {
-        budget: Budget::new(config.request_budget_bytes),
-        decoded: Budget::new(config.request_budget_bytes / 2),
+        rooms: Rooms::new(config.request_budget_bytes),
+        decoded: Rooms::new(config.request_budget_bytes / 2),
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),
         api: Arc::new(Handlers::new(config, partitions, controller, coordinators)),
     });
-    metrics.watch_budget(shared.budget.clone());
+    metrics.watch_budget(shared.rooms.clone());
     let connections = TaskTracker::new();
     let (mut failing, mut full) = (false, false);
     loop {

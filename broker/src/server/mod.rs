@@ -6,6 +6,7 @@ pub(crate) mod budget;
 mod connection;
 mod frames;
 mod listener;
+pub(crate) mod rooms;
 
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,11 @@ pub use listener::serve;
 
 use crate::api::Handlers;
 use crate::metrics::Metrics;
-use budget::Budget;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use chronik_quorum::peers::Peers;
 use frames::FrameLimits;
+use rooms::Rooms;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +31,9 @@ pub struct ServerConfig {
     pub me: BrokerId,
     /// Bytes of one request at most (`socket.request.max.bytes`).
     pub max_request_bytes: usize,
-    /// Bytes of all requests in flight; when they are used up, sockets are not read. As many again may be held by
-    /// the records of answers to Fetch that are being written, and half as many by what requests without records are
-    /// decoded to.
+    /// Bytes of all requests in flight; when those for its kind are used up, a request is not read. As many again may
+    /// be held by the records of answers to Fetch that are being written, and half as many by what requests without
+    /// records are decoded to.
     pub request_budget_bytes: usize,
     /// Bytes of one record batch at most, unless its topic says otherwise (`message.max.bytes`).
     pub max_message_bytes: usize,
@@ -49,6 +50,9 @@ pub struct ServerConfig {
     pub advertised: Option<Endpoint>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,
+    /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`). They take an eighth of
+    /// `request_budget_bytes` at most, beside it.
+    pub fetch_session_slots: usize,
     /// How long a connection may be idle (`connections.max.idle.ms`).
     pub idle_timeout: Duration,
     /// How long a request that has begun, or an answer, may make no progress.
@@ -92,6 +96,7 @@ impl ServerConfig {
             default_min_insync_replicas: 1,
             advertised: None,
             max_connections: 20_000,
+            fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),
             data_dir: PathBuf::new(),
@@ -108,9 +113,9 @@ impl ServerConfig {
 #[derive(Debug)]
 struct Shared {
     api: Arc<Handlers>,
-    budget: Budget,
+    rooms: Rooms,
     /// What requests without records are decoded to.
-    decoded: Budget,
+    decoded: Rooms,
     frame_limits: FrameLimits,
     idle: Duration,
     metrics: Metrics,

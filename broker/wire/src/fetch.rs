@@ -15,6 +15,8 @@ const FLEXIBLE_FROM: i16 = 12;
 pub struct FetchResponse {
     /// An error of the whole request.
     pub error: ErrorCode,
+    /// The session that the answer belongs to; 0 for none (KIP-227).
+    pub session_id: i32,
     /// What was asked for, in the same order.
     pub topics: Vec<FetchedTopic>,
     /// Where the leaders are that the partitions name (KIP-951).
@@ -85,8 +87,7 @@ impl FetchResponse {
         e.write_i32(0)?;
         if version >= 7 {
             e.write_i16(self.error.0)?;
-            // Session 0: none was made, every request names all it wants (KIP-227).
-            e.write_i32(0)?;
+            e.write_i32(self.session_id)?;
         }
         array_len(&mut b, flexible, self.topics.len())?;
         for topic in self.topics {

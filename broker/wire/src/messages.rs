@@ -27,7 +27,7 @@ pub use kafka_wire::describe_producers_response::{
 pub use kafka_wire::describe_topic_partitions_response::{
     Cursor as PartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
-pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 pub use kafka_wire::find_coordinator_response::Coordinator;
 pub use kafka_wire::incremental_alter_configs_request::AlterableConfig as IncrementalConfig;
 pub use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalAlterConfigsResult;

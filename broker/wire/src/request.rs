@@ -4,11 +4,11 @@ use super::messages::{
     AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, JoinGroupRequestProtocol,
-    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
-    SyncGroupRequestAssignment,
+    DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    SyncGroupRequest, SyncGroupRequestAssignment,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -33,6 +33,9 @@ pub struct Served {
     /// The first version with compact lengths and tagged fields.
     flexible_from: i16,
 }
+
+/// What a partition takes that a session is to forget, however it is named.
+const FORGOTTEN: usize = 64;
 
 macro_rules! served {
     ($($api:ident($type:ty) = $key:literal, $min:literal..=$max:literal, flexible $flexible:literal;)*) => {
@@ -201,7 +204,7 @@ pub struct Decoded {
 
 impl Request {
     /// Memory that a request which may wait for long takes once it is decoded. Lets go of what is not looked at:
-    /// sessions' partitions, as there are no sessions, and tags that are not known.
+    /// tags that are not known.
     pub fn compact(&mut self) -> Option<usize> {
         match self {
             Self::Fetch(request) => Some(compact_fetch(request)),
@@ -227,8 +230,8 @@ impl Request {
         if served.api != RequestKind::Produce && len > MAX_PLAIN_REQUEST {
             return Err(WireError::TooLong { api: served.api, len });
         }
-        // The client's id, which no header version writes in the compact form.
-        let client_id = d.read_nullable_string()?;
+        // No header version writes it in the compact form.
+        let client_id = client_id(&mut d)?;
         if header.flexible() {
             d.read_tagged_fields()?;
         }
@@ -238,11 +241,21 @@ impl Request {
     }
 }
 
+/// The client's id. It need not be text: Kafka takes any bytes, and what is no UTF-8 is replaced.
+fn client_id(d: &mut Decoder) -> Result<Option<StrBytes>, DecodeError> {
+    let Ok(len) = usize::try_from(d.read_i16()?) else { return Ok(None) };
+    let bytes = d.take_bytes(len)?;
+    Ok(Some(StrBytes::try_from(bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())))
+}
+
 fn compact_fetch(request: &mut FetchRequest) -> usize {
-    request.forgotten_topics_data = Vec::new();
     request.unknown_tagged_fields = TaggedFields::default();
     request.replica_state.unknown_tagged_fields = TaggedFields::default();
     let mut bytes = 0;
+    for topic in &mut request.forgotten_topics_data {
+        topic.unknown_tagged_fields = TaggedFields::default();
+        bytes += size_of::<ForgottenTopic>() + topic.partitions.len() * FORGOTTEN;
+    }
     for topic in &mut request.topics {
         topic.unknown_tagged_fields = TaggedFields::default();
         for partition in &mut topic.partitions {
@@ -277,7 +290,6 @@ fn compact_sync(request: &mut SyncGroupRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_wire::fetch_request::ForgottenTopic;
 
     #[test]
     fn a_fetch_that_may_wait_keeps_nothing_that_is_not_counted() {
@@ -285,12 +297,30 @@ mod tests {
         topic.partitions = vec![FetchPartition::default(); 3];
         let mut fetch = FetchRequest::default();
         fetch.topics = vec![topic.clone()];
-        fetch.forgotten_topics_data = vec![ForgottenTopic::default(); 1000];
+        let mut forgotten = ForgottenTopic::default();
+        forgotten.partitions = vec![1, 2];
+        fetch.forgotten_topics_data = vec![forgotten; 1000];
         let mut request = Request::Fetch(fetch);
         let counted = request.compact().unwrap();
-        assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>());
+        let forgotten = 1000 * (size_of::<ForgottenTopic>() + 2 * FORGOTTEN);
+        assert!(counted >= size_of::<FetchTopic>() + 3 * size_of::<FetchPartition>() + forgotten);
         let Request::Fetch(left) = request else { panic!("another request") };
-        assert_eq!((left.topics, left.forgotten_topics_data.capacity()), (vec![topic], 0));
+        assert_eq!(left.topics, [topic]);
+    }
+
+    #[test]
+    fn the_id_of_a_client_may_be_in_any_encoding() {
+        for (id, text) in [(&b"caf\xe9"[..], "caf\u{fffd}"), (b"plain", "plain"), (b"", "")] {
+            let mut wire = (id.len() as i16).to_be_bytes().to_vec();
+            wire.extend(id);
+            let wire = Bytes::from(wire);
+            let limits = limits(&wire);
+            let read = client_id(&mut Decoder::new(wire, limits).unwrap()).unwrap();
+            assert_eq!(read.as_deref(), Some(text));
+        }
+        // ApiVersions 0, with an id in Latin-1.
+        let frame = Bytes::from_static(b"\0\x12\0\0\0\0\0\x07\0\x04caf\xe9");
+        assert_eq!(Request::decode(frame).unwrap().header.correlation_id, 7);
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn full_fetch_response() -> FetchResponse {
         ..FetchedPartition::failed(0, ErrorCode::NONE)
     };
     FetchResponse {
+        session_id: 77,
         error: ErrorCode::NONE,
         topics: vec![FetchedTopic {
             name: StrBytes::from("topic"),

@@ -21,9 +21,9 @@ const RULES: RecordRules = RecordRules {
     max_decompressed: 16 << 20,
 };
 
-fn malformed(found: Result<Examined, RecordsError>) -> Option<i32> {
+fn malformed(found: &Result<Examined, RecordsError>) -> Option<i32> {
     match found {
-        Err(RecordsError::Unreadable(WalkError::Malformed { record, .. })) => Some(record),
+        Err(RecordsError::Unreadable(WalkError::Malformed { record, .. })) => Some(*record),
         _ => None,
     }
 }
@@ -94,7 +94,7 @@ fn broken_content_under_a_right_crc_is_refused_in_every_compression() {
         assert!(whole.examine(&RULES).is_ok(), "{codec:?}");
         for (what, body, record) in &cases {
             let batch = batch_of(codec, 3, body).timestamps(NOW, NOW + 2).build();
-            assert_eq!(malformed(batch.examine(&RULES)), Some(*record), "{what}, {codec:?}");
+            assert_eq!(malformed(&batch.examine(&RULES)), Some(*record), "{what}, {codec:?}");
         }
     }
 }
@@ -150,10 +150,10 @@ fn lz4_is_read_with_every_option_that_javas_clients_read() {
         independent().block_checksums(true).content_checksum(true).content_size(size)
     };
     assert!(judge(all(), None).is_ok());
-    assert!(malformed(judge(all(), Some(usize::MAX))).is_some(), "a wrong checksum of the content");
-    assert!(malformed(judge(all(), Some(40))).is_some(), "a wrong checksum of a block");
-    assert!(malformed(judge(all(), Some(8))).is_some(), "a wrong checksum of the header");
-    assert!(malformed(judge(FrameInfo::new().block_mode(BlockMode::Linked), None)).is_some());
+    assert!(malformed(&judge(all(), Some(usize::MAX))).is_some(), "a wrong checksum of the content");
+    assert!(malformed(&judge(all(), Some(40))).is_some(), "a wrong checksum of a block");
+    assert!(malformed(&judge(all(), Some(8))).is_some(), "a wrong checksum of the header");
+    assert!(malformed(&judge(FrameInfo::new().block_mode(BlockMode::Linked), None)).is_some());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_snappy_block_that_claims_more_than_it_can_hold_is_refused() {
     let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
     let batch = BatchBuilder::new(1).with(22, &[2]).records(&claim).build();
     let rules = RecordRules { max_decompressed: u64::MAX, ..RULES };
-    assert_eq!(malformed(batch.examine(&rules)), Some(0));
+    assert_eq!(malformed(&batch.examine(&rules)), Some(0));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn timestamps_are_held_to_the_topics_bounds() {
         assert!(error.rejected().all(|r| r.reason.is_timestamp()), "{error}");
         assert_eq!(error.rejected().map(|r| r.index).collect::<Vec<_>>(), wrong, "{error}");
     }
-    assert_eq!(malformed(judge(i64::MAX, &[1], &RULES)), Some(0), "a timestamp beyond all numbers");
+    assert_eq!(malformed(&judge(i64::MAX, &[1], &RULES)), Some(0), "a timestamp beyond all numbers");
 }
 
 #[test]
@@ -297,8 +297,11 @@ fn a_record_is_found_by_its_time_whatever_the_compression() {
     }
 }
 
+/// Timestamp, key and value.
+type Content = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A batch as another encoder writes it.
-fn of_a_peer(records: &[(i64, Option<Vec<u8>>, Option<Vec<u8>>)], codec: peer::Compression) -> RecordBatch {
+fn of_a_peer(records: &[Content], codec: peer::Compression) -> RecordBatch {
     let records: Vec<_> = (0..)
         .zip(records)
         .map(|(n, (timestamp, key, value))| peer::Record {
@@ -323,7 +326,7 @@ fn of_a_peer(records: &[(i64, Option<Vec<u8>>, Option<Vec<u8>>)], codec: peer::C
     RecordBatch::check(out.freeze()).unwrap()
 }
 
-fn content() -> impl Strategy<Value = Vec<(i64, Option<Vec<u8>>, Option<Vec<u8>>)>> {
+fn content() -> impl Strategy<Value = Vec<Content>> {
     let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
     prop::collection::vec((0..NOW, bytes(), bytes()), 1..40)
 }

@@ -1,6 +1,6 @@
 //! Appending batches to a partition's segments, unsynced.
 
-use super::{Partition, Segment, folder, index, log_name};
+use super::{Partition, Segment, Times, folder, index, log_name};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
@@ -9,6 +9,9 @@ use chronik_core::record::RecordBatch;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
+
+/// So that positions fit an index.
+const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// What was written since the last checkpoint, and must be synced by the next.
 #[derive(Default)]
@@ -71,12 +74,18 @@ impl<D: Disk> Store<D> {
         batches: &[&RecordBatch],
         dirty: &mut Dirty,
     ) -> Result<(Segment, usize), LogError> {
+        let limit = self.limits.of(tp);
+        let max_bytes = limit.map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES));
+        let max_ms = limit.map_or(i64::MAX, |limit| limit.ms);
         let fitting = |segment: &Segment| {
-            let mut len = segment.len;
+            let (mut len, mut times) = (segment.len, segment.times);
             let fits = |batch: &&&RecordBatch| {
+                let header = batch.header();
+                times.observe(header);
                 len += batch.bytes().len() as u64;
-                let relative = batch.header().end_offset().0 - segment.base.0;
-                len <= self.options.segment_bytes && relative <= i64::from(i32::MAX)
+                let relative = header.end_offset().0 - segment.base.0;
+                let aged = times.first >= 0 && header.max_timestamp.saturating_sub(times.first) > max_ms;
+                len <= max_bytes && !aged && relative <= i64::from(i32::MAX)
             };
             batches.iter().take_while(fits).count()
         };
@@ -88,7 +97,15 @@ impl<D: Disk> Store<D> {
             dirty.indexes.insert((tp, last.base, last.uid));
         }
         let base = batches[0].header().base_offset;
-        let segment = Segment { uid: self.next_uid(), base, len: 0, index_entries: 0, last_indexed: 0, sealed: false };
+        let segment = Segment {
+            uid: self.next_uid(),
+            base,
+            len: 0,
+            index_entries: 0,
+            last_indexed: 0,
+            sealed: false,
+            times: Times::EMPTY,
+        };
         let path = folder(&self.root, tp).join(log_name(base));
         // A recovery does not empty what it finds: it may turn out to be all that is left (see `recovery`).
         let found = self.recovering() && self.disk.exists(&path).during("look for", &path)?;
@@ -125,6 +142,7 @@ impl<D: Disk> Store<D> {
                 epochs.push((header.leader_epoch, header.base_offset));
             }
             segment.len += batch.bytes().len() as u64;
+            segment.times.observe(header);
             end = header.end_offset();
         }
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();

@@ -14,11 +14,14 @@ mod append;
 mod aside;
 mod index;
 mod read;
+mod times;
 mod truncate;
 
 pub(crate) use append::Dirty;
 pub use read::ReadError;
 pub(crate) use read::tail_batches;
+pub use times::SegmentInfo;
+pub(crate) use times::Times;
 
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use std::path::{Path, PathBuf};
@@ -51,6 +54,7 @@ pub(crate) struct Segment {
     pub(crate) last_indexed: u64,
     /// Whether it was cut by a truncation: nothing is appended to it any more.
     pub(crate) sealed: bool,
+    pub(crate) times: Times,
 }
 
 impl Partition {

@@ -273,7 +273,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Runs a read on a snapshot of the partition, again if a truncation came between.
-    fn consistently<T>(
+    pub(super) fn consistently<T>(
         &self,
         tp: TopicPartition,
         mut read: impl FnMut(&Partition) -> Result<Result<T, Failure>, ReadError>,
@@ -439,7 +439,7 @@ fn checked(bytes: Bytes, base: Offset, state: &Partition) -> Result<RecordBatch,
     Ok(batch)
 }
 
-fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadError> {
+pub(super) fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadError> {
     if offset < state.start {
         return Err(ReadError::BelowStart { offset, start: state.start });
     }
@@ -466,7 +466,7 @@ fn unread(e: io::Error, offset: Offset) -> Failure {
     }
 }
 
-fn not_found<T>(e: io::Error, offset: Offset) -> Result<T, Failure> {
+pub(super) fn not_found<T>(e: io::Error, offset: Offset) -> Result<T, Failure> {
     if e.kind() == io::ErrorKind::NotFound {
         return Err(Failure::Damaged(offset, "its segment's file is missing".into()));
     }

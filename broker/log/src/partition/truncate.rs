@@ -56,6 +56,7 @@ impl<D: Disk> Store<D> {
             if let Some(last) = new.segments.last_mut() {
                 last.len = cut.position;
                 last.sealed = true;
+                last.times.exact = false;
                 if last.last_indexed > cut.position {
                     last.index_entries = self.entries_before(tp, last, cut.position);
                     last.last_indexed = cut.position;

@@ -51,6 +51,15 @@ fn a_log_in_format_2_opens_with_all_that_it_holds_and_goes_on() {
     assert!(!log.wal_lost());
     let mut model = Model::found(&log.reader(), &recovered);
     assert_eq!(model, in_format_2());
+    let reader = log.reader();
+    // Timestamps are not in it. (All are 0.)
+    let stamps = || reader.segments(partition(0)).unwrap().iter().map(|s| s.max_timestamp).collect::<Vec<_>>();
+    assert_eq!(stamps(), [None, None, None, Some(0)]);
+    let found = reader.first_at_or_after(partition(0), 0, Offset(15), Offset(60)).unwrap();
+    assert_eq!(found.map(|b| b.header().base_offset), Some(Offset(10)));
+    assert!(reader.first_at_or_after(partition(0), 1, Offset(0), Offset(60)).unwrap().is_none());
+    reader.measure(partition(0)).unwrap();
+    assert_eq!(stamps(), [Some(0); 4]);
 
     let op = Op::Append { partition: partition(0), batch: batch(60, 6, 10, 300, 60) };
     run(&mut log, op.clone());

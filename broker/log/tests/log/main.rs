@@ -8,4 +8,5 @@ mod formats;
 mod journal;
 mod random;
 mod start;
+mod times;
 mod writer;

@@ -132,9 +132,9 @@ fn a_moved_start_holds_wherever_the_process_or_the_power_ends() {
             let (disk, mut log) = written(seed);
             log.checkpoint().unwrap();
             if kill {
-                disk.kill_after(point)
+                disk.kill_after(point);
             } else {
-                disk.crash_after(point)
+                disk.crash_after(point);
             }
             let mut durable: usize = 0;
             for op in &ops {

@@ -359,7 +359,7 @@ fn deletions_and_truncations_share_rounds_and_hold_back_no_append_elsewhere() {
     let (writer, thread) = Writer::spawn_observed(log, observe, NEVER);
     let (answers, answered) = mpsc::channel();
     // The writer waits in an answer until all is queued.
-    let (begin, begun) = mpsc::channel::<()>();
+    let (queued, begun) = mpsc::channel::<()>();
     let first = Op::Append { partition: tp(MANY), batch: batch(0, 1, 1, 10, 0) };
     writer.submit(first, Box::new(move || begun.recv().unwrap_or_default()));
     for n in 0..MANY {
@@ -373,7 +373,7 @@ fn deletions_and_truncations_share_rounds_and_hold_back_no_append_elsewhere() {
     // One partition that is deleted last, and one that has nothing to do with any of it.
     submit(&writer, &answers, 2 * MANY, Op::Append { partition: tp(MANY - 2), batch: batch(0, 1, 1, 10, 0) });
     submit(&writer, &answers, 2 * MANY + 1, Op::Append { partition: tp(MANY), batch: batch(1, 1, 1, 10, 0) });
-    drop((begin, answers));
+    drop((queued, answers));
     let order: Vec<_> = std::iter::from_fn(|| answered.recv_timeout(DEADLINE).ok()).collect();
     let place = |n: usize| order.iter().position(|other| *other == n).unwrap();
     assert!(place(2 * MANY + 1) < place(MANY), "an append waits for no deletion of another partition");

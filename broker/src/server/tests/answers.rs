@@ -158,6 +158,21 @@ async fn a_former_leader_names_the_new_one() {
 }
 
 #[tokio::test]
+async fn a_reader_with_an_older_epoch_is_told_the_leader_and_its_epoch() {
+    let cluster = Cluster::start().await;
+    let id = cluster.topic("t", 1);
+    cluster.logs().refuse_read = Some(ReadError::FencedLeaderEpoch);
+    let mut client = Client::connect(cluster.address).await;
+    let mut request = fetch("t", 0);
+    request.topics[0].topic_id = id.0;
+    let response = client.ask(16, &request).await;
+    let partition = &response.responses[0].partitions[0];
+    let leader = &partition.current_leader;
+    assert_eq!((partition.error_code, leader.leader_id.0, leader.leader_epoch), (74, 0, 7));
+    assert_eq!(response.node_endpoints.len(), 1);
+}
+
+#[tokio::test]
 async fn fetch_requests_that_are_wrong() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 1);
@@ -172,7 +187,7 @@ async fn fetch_requests_that_are_wrong() {
     request.topics[0].topic_id = uuid::Uuid::from_u128(9);
     let response = client.ask(13, &request).await;
     assert_eq!(response.responses[0].partitions[0].error_code, 100);
-    let response = client.ask(12, &patient("t", 0).with_session_id(3)).await;
+    let response = client.ask(12, &patient("t", 0).with_session_id(3).with_session_epoch(1)).await;
     assert_eq!(response.error_code, 70);
     let response = client.ask(12, &patient("t", 0).with_replica_id(m::BrokerId(1))).await;
     assert_eq!(response.error_code, 42);

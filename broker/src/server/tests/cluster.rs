@@ -4,7 +4,7 @@ use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsT
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError,
+    EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions, ReadError, Waiter,
 };
 use crate::server::{ServerConfig, serve};
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Refusal, SupportedVersions, Topic};
@@ -20,10 +20,10 @@ use chronik_quorum::{ControllerHandle, CreateTopic, Registration, TopicError};
 use prometheus_client::registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -45,7 +45,9 @@ pub(super) struct Logs {
     pub(super) on_their_way: Option<Vec<Hold>>,
     pub(super) refuse_produce: Option<ProduceError>,
     pub(super) refuse_read: Option<ReadError>,
-    waiters: Vec<Weak<Notify>>,
+    waiters: HashMap<TopicPartition, Vec<Waiter>>,
+    /// How often partitions were read.
+    pub(super) reads: HashMap<TopicPartition, usize>,
     /// Searches by timestamp are kept back until they are answered one by one.
     pub(super) hold_searches: bool,
     pub(super) searches: VecDeque<OffsetReply>,
@@ -76,9 +78,7 @@ impl Logs {
         let batch = batch.assign(base, EPOCH);
         self.copied += usize::from(before != batch.bytes().as_ptr());
         log.push(batch);
-        for waiter in self.waiters.drain(..).filter_map(|w| w.upgrade()) {
-            waiter.notify_waiters();
-        }
+        self.waiters.remove(&partition).into_iter().flatten().for_each(|waiter| waiter.wake());
         Produced { base_offset: base, log_start: Offset::ZERO }
     }
 
@@ -86,7 +86,8 @@ impl Logs {
         if let Some(error) = self.refuse_read {
             return Err(error.into());
         }
-        self.waiters.extend(spec.waiter);
+        *self.reads.entry(partition).or_default() += 1;
+        self.waiters.entry(partition).or_default().extend(spec.waiter);
         let log = self.batches.entry(partition).or_default();
         let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
         if spec.offset.0 < 0 || spec.offset > high_watermark {

@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod cluster;
 mod every_version;
+mod fetch_sessions;
 mod groups;
 mod hostile;
 mod list_offsets;

@@ -71,6 +71,19 @@ async fn a_produce_that_times_out_leaves_its_batch_in_the_log() {
 }
 
 #[tokio::test]
+async fn what_only_the_leader_has_to_acknowledge_does_not_time_out() {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 1);
+    cluster.logs().hold = true;
+    let mut client = Client::connect(cluster.address).await;
+    let id = client.send(9, &produce("t", 1, batch(1, 10).freeze()).with_timeout_ms(1)).await;
+    tokio::time::timeout(std::time::Duration::from_millis(50), client.receive()).await.expect_err("no answer yet");
+    cluster.logs().release();
+    let response = client.answer::<m::ProduceRequest>(9, id).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+}
+
+#[tokio::test]
 async fn a_fetch_waits_until_something_is_written() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 1);

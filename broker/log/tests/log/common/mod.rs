@@ -48,6 +48,16 @@ pub(crate) fn run<D: Disk>(log: &mut Log<D>, op: Op) {
     log.apply(&op).expect("the disk is whole");
 }
 
+/// A batch of one record and about `bytes` bytes, with that timestamp.
+pub(crate) fn stamped(base: i64, timestamp: i64, bytes: usize) -> RecordBatch {
+    let mut b = batch(base, 1, 1, bytes, base as u64).bytes().to_vec();
+    b[27..35].copy_from_slice(&timestamp.to_be_bytes());
+    b[35..43].copy_from_slice(&timestamp.to_be_bytes());
+    let crc = crc32c::crc32c(&b[21..]);
+    b[17..21].copy_from_slice(&crc.to_be_bytes());
+    RecordBatch::check(b.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(1))
+}
+
 /// Makes the CRC fit that stands behind the magic of what is checked as a whole.
 pub(crate) fn seal(bytes: &mut [u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);

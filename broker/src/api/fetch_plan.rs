@@ -1,0 +1,218 @@
+//! What a Fetch asks, with what its session adds to it (KIP-227).
+
+use super::Handlers;
+use super::leaders::{epoch, find_partition, find_topic};
+use crate::partitions::{FetchSpec, Fetched};
+use chronik_core::cluster::{Image, Topic};
+use chronik_core::fetch_sessions::{
+    Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, SessionError, SessionPartition,
+    SessionRequest, Told, TopicKey,
+};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::time::Instant;
+use chronik_wire::messages::{FetchPartition, FetchRequest, FetchTopic, StrBytes, Uuid};
+use chronik_wire::{ErrorCode, FetchedTopic, TopicRef};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// From this version on topics are named by their ids.
+const IDS_FROM: i16 = 13;
+
+/// The sessions, on a clock.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    origin: std::time::Instant,
+    sessions: Mutex<FetchSessions>,
+}
+
+impl Sessions {
+    pub(super) fn new(slots: usize, max_bytes: usize) -> Self {
+        Self { origin: std::time::Instant::now(), sessions: Mutex::new(FetchSessions::new(slots, max_bytes)) }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FetchSessions> {
+        // A session that a panic left half changed answers too much or too little once; its client begins another.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wanted of one partition.
+pub(super) struct Wanted {
+    /// Its topic's place in the answer.
+    pub(super) topic: usize,
+    pub(super) index: i32,
+    pub(super) partition: Result<TopicPartition, ErrorCode>,
+    pub(super) spec: FetchSpec,
+}
+
+/// All that is wanted, and the answer's topics without their partitions.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) topics: Vec<FetchedTopic>,
+    pub(super) wanted: Vec<Wanted>,
+    session: Session,
+}
+
+/// What the answer is to a session.
+#[derive(Default)]
+enum Session {
+    /// Nothing.
+    #[default]
+    None,
+    /// It may begin one, with what is wanted, in the same order.
+    New { uses_ids: bool, asked: Vec<(PartitionKey, Asked)> },
+    /// One of its answers; the places of what is wanted, in the same order.
+    Old { id: i32, places: Vec<u64> },
+}
+
+impl Plan {
+    /// Plans a request, whose partitions are taken out of it.
+    pub(super) fn new(handlers: &Handlers, version: i16, request: &mut FetchRequest) -> Result<Self, ErrorCode> {
+        let topics = std::mem::take(&mut request.topics);
+        let forgotten = std::mem::take(&mut request.forgotten_topics_data);
+        let uses_ids = version >= IDS_FROM;
+        let image = handlers.controller.image();
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        if id == NO_SESSION && epoch == FINAL_EPOCH {
+            return Ok(Self::whole(&image, uses_ids, topics));
+        }
+        let asked = topics.iter().flat_map(|topic| {
+            let key = key(uses_ids, &topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |p| (PartitionKey { topic: key.clone(), index: p.partition }, asked(p)))
+        });
+        let asked: Vec<_> = asked.collect();
+        let forgotten = forgotten.iter().flat_map(|topic| {
+            let key = key(uses_ids, &topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |index| PartitionKey { topic: key.clone(), index: *index })
+        });
+        let forgotten = forgotten.collect();
+        let sessions = &handlers.sessions;
+        let request = SessionRequest { id, epoch, uses_ids, asked: asked.clone(), forgotten };
+        let context = sessions.lock().begin(sessions.now(), request).map_err(|error| match error {
+            SessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+            SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+            SessionError::TopicId => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+        })?;
+        Ok(match context {
+            Context::Sessionless => Self::whole(&image, uses_ids, topics),
+            Context::Full => {
+                Self { session: Session::New { uses_ids, asked }, ..Self::whole(&image, uses_ids, topics) }
+            }
+            Context::Incremental(partitions) => Self::incremental(&image, id, partitions),
+        })
+    }
+
+    /// Of a request that is complete in itself.
+    fn whole(image: &Image, uses_ids: bool, topics: Vec<FetchTopic>) -> Self {
+        let mut plan = Self::default();
+        for topic in topics {
+            let name = StrBytes::from(&*topic.topic);
+            let by = if uses_ids { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic) };
+            let found = plan.topic(image, &by, name, topic.topic_id);
+            for p in &topic.partitions {
+                plan.want(found, p.partition, &asked(p));
+            }
+        }
+        plan
+    }
+
+    fn incremental(image: &Image, id: i32, partitions: Vec<SessionPartition>) -> Self {
+        let mut plan = Self::default();
+        let mut places = Vec::with_capacity(partitions.len());
+        let mut last = None;
+        for SessionPartition { place, key, asked } in partitions {
+            let found = match last {
+                Some((ref topic, found)) if *topic == key.topic => found,
+                _ => {
+                    let (by, name, id) = match &key.topic {
+                        TopicKey::Name(name) => {
+                            let name = StrBytes::from(&**name);
+                            (TopicRef::Name(name.clone()), name, Uuid::ZERO)
+                        }
+                        TopicKey::Id(id) => {
+                            let id = Uuid::from_bytes(*id.as_bytes());
+                            (TopicRef::Id(id), StrBytes::default(), id)
+                        }
+                    };
+                    plan.topic(image, &by, name, id)
+                }
+            };
+            last = Some((key.topic, found));
+            places.push(place);
+            plan.want(found, key.index, &asked);
+        }
+        plan.session = Session::Old { id, places };
+        plan
+    }
+
+    fn topic<'a>(&mut self, image: &'a Image, by: &TopicRef, name: StrBytes, id: Uuid) -> Result<&'a Topic, ErrorCode> {
+        self.topics.push(FetchedTopic { name, id, partitions: Vec::new() });
+        find_topic(image, by)
+    }
+
+    /// Wants a partition of the topic that came last.
+    fn want(&mut self, topic: Result<&Topic, ErrorCode>, index: i32, asked: &Asked) {
+        self.wanted.push(Wanted {
+            topic: self.topics.len() - 1,
+            index,
+            partition: topic.and_then(|topic| find_partition(topic, index)),
+            spec: FetchSpec {
+                offset: Offset(asked.offset),
+                max_bytes: usize::try_from(asked.max_bytes).unwrap_or(0),
+                at_least_one: true,
+                current_epoch: epoch(asked.current_epoch),
+                last_fetched_epoch: epoch(asked.last_epoch),
+                waiter: None,
+            },
+        });
+    }
+
+    /// Notes the answers. Returns the session's id for the client, and of an incremental answer which partitions belong
+    /// into it.
+    pub(super) fn answered(
+        &mut self,
+        handlers: &Handlers,
+        answers: &[Result<Fetched, ErrorCode>],
+    ) -> (i32, Option<Vec<bool>>) {
+        let (sessions, told) = (&handlers.sessions, answers.iter().map(told));
+        match std::mem::take(&mut self.session) {
+            Session::None => (NO_SESSION, None),
+            Session::New { uses_ids, asked } => {
+                let partitions = asked.into_iter().zip(told).map(|((key, asked), told)| (key, asked, told));
+                (sessions.lock().create(sessions.now(), rand::random::<i32>, uses_ids, partitions), None)
+            }
+            Session::Old { id, places } => {
+                let told: Vec<_> = places.into_iter().zip(told).collect();
+                (id, Some(sessions.lock().answer(id, &told)))
+            }
+        }
+    }
+}
+
+fn key(uses_ids: bool, name: &StrBytes, id: Uuid) -> TopicKey {
+    if uses_ids { TopicKey::Id(uuid::Uuid::from_bytes(id.to_bytes())) } else { TopicKey::Name(Arc::from(&**name)) }
+}
+
+fn asked(p: &FetchPartition) -> Asked {
+    Asked {
+        offset: p.fetch_offset,
+        max_bytes: p.partition_max_bytes,
+        current_epoch: p.current_leader_epoch,
+        last_epoch: p.last_fetched_epoch,
+    }
+}
+
+fn told(answer: &Result<Fetched, ErrorCode>) -> Told {
+    match answer {
+        Ok(fetched) => Told {
+            high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
+            log_start: fetched.log_start.0,
+            records: !fetched.batches.is_empty(),
+            failed: fetched.diverging.is_some(),
+        },
+        Err(_) => Told { high_watermark: -1, log_start: -1, records: false, failed: true },
+    }
+}
