@@ -7,7 +7,7 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
+    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
     start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -72,6 +72,8 @@ enum Scenario {
     Retention,
     /// A million mutated frames
     Hostile(hostile::Options),
+    /// Chronik's own command line
+    Cli,
     /// kcat, Python's and Java's clients and tools
     Clients,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
@@ -107,6 +109,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
+        Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
@@ -143,6 +146,7 @@ impl Scenario {
             Self::Returning => "returning",
             Self::Retention => "retention",
             Self::Hostile(_) => "hostile",
+            Self::Cli => "cli",
             Self::Clients => "clients",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",

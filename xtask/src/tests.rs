@@ -43,6 +43,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
+    Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
     Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
     Suite { name: "Kafka's own tests", needs: &[Need::Java], run: |test| outside(test, &["kafka-suite"]) },
     Suite {

@@ -1,7 +1,22 @@
 //! The command line, one file a command.
 
+mod client;
+mod common;
+pub mod completions;
+pub mod config;
+pub mod consume;
 pub mod dev;
+pub mod group;
+mod line;
+mod membership;
+mod output;
+mod partitioner;
+pub mod produce;
 pub mod serve;
+mod start;
+pub mod topic;
+
+pub use client::ClientError;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +36,20 @@ pub enum Command {
     Serve(serve::Serve),
     /// Run a cluster on this machine, for development.
     Dev(dev::Dev),
+    /// Create, list, describe, alter and delete topics.
+    Topic(topic::Topic),
+    /// Write lines of standard input as records.
+    Produce(produce::Produce),
+    /// Read records to standard output.
+    Consume(consume::Consume),
+    /// List, describe, reset and delete consumer groups.
+    Group(group::Group),
+    /// Show and change configs.
+    Config(config::Config),
+    /// Print a shell's completion script.
+    Completions(completions::Completions),
+    /// Write man pages, one a command.
+    Man(completions::Man),
     /// Print the configuration reference as Markdown.
     #[command(hide = true)]
     ConfigReference,

@@ -4,6 +4,7 @@
 //! Fetch are never copied here: a decoded request holds slices of its frame, and a [`Frame`] that goes out is a
 //! list of chunks.
 
+pub mod client;
 pub mod errors;
 mod fetch;
 pub mod messages;

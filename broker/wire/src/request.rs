@@ -179,7 +179,7 @@ impl Body for ProduceRequest {
     }
 }
 
-fn limits(frame: &Bytes) -> DecodeLimits {
+pub(crate) fn limits(frame: &Bytes) -> DecodeLimits {
     let mut limits = DecodeLimits::default();
     limits.max_frame_bytes = frame.len();
     limits.max_string_bytes = frame.len();

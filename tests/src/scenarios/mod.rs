@@ -3,6 +3,7 @@
 pub mod bench;
 mod bench_client;
 mod catching_up;
+pub mod cli;
 pub mod clients;
 pub mod crash_all;
 pub mod failover;

@@ -43,6 +43,13 @@ impl<'a> Slice<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, len: bytes.len() }
     }
+
+    /// The next bytes.
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(ENDS_EARLY)?;
+        self.rest = rest;
+        Ok(taken)
+    }
 }
 
 impl Input for Slice<'_> {

@@ -4,6 +4,7 @@
 mod admission;
 mod batch;
 mod codecs;
+mod content;
 #[cfg(test)]
 mod content_tests;
 mod header;
@@ -18,5 +19,6 @@ mod walk;
 
 pub use admission::{Examined, Reason, RecordError, RecordRules, RecordsError, TIMESTAMP_AFTER_MAX_MS};
 pub use batch::{BatchError, Limits, RecordBatch, split_batches};
+pub use content::Content;
 pub use header::{BatchHeader, Compression, HEADER_LEN, HeaderError, TimestampType};
 pub use walk::{Record, Stamp, WalkError};

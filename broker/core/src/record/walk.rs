@@ -89,7 +89,7 @@ impl RecordBatch {
     }
 }
 
-fn at(fault: Fault, record: i32, max: u64) -> WalkError {
+pub(super) fn at(fault: Fault, record: i32, max: u64) -> WalkError {
     match fault {
         Fault::Malformed(what) => WalkError::Malformed { record, what },
         Fault::TooLong => WalkError::TooLong { max },

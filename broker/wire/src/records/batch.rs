@@ -5,9 +5,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use chronik_core::record::{Compression, HEADER_LEN, RecordBatch};
 
 /// Where the bytes start that a batch's CRC covers.
-const CRC_FROM: usize = 21;
+pub(super) const CRC_FROM: usize = 21;
 /// Bytes before those that the length field counts.
-const LOG_OVERHEAD: usize = 12;
+pub(super) const LOG_OVERHEAD: usize = 12;
 
 /// A record's key, and its value unless it is a tombstone.
 pub(super) type KeyValue = (Bytes, Option<Bytes>);
@@ -66,7 +66,7 @@ fn put_record(out: &mut BytesMut, offset_delta: i64, (key, value): &KeyValue) {
     out.put_u8(0);
 }
 
-fn put_varint(out: &mut BytesMut, value: i64) {
+pub(super) fn put_varint(out: &mut BytesMut, value: i64) {
     let mut value = ((value << 1) ^ (value >> 63)) as u64;
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);

@@ -7,11 +7,13 @@
 mod batch;
 mod fields;
 mod keys;
+mod produced;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use batch::{BatchRecords, build_batch, records_of};
+pub use produced::{NewRecord, Producer, produced_batch};
 
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;

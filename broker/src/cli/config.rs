@@ -1,0 +1,213 @@
+//! `chronik config`: configs of topics, brokers and the cluster's default for brokers.
+
+use super::client::{Client, ClientError, To, refused};
+use super::common::{Common, block_on, pair};
+use super::output::Table;
+use anyhow::Context as _;
+use chronik_wire::messages::{
+    DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest, IncrementalConfig, StrBytes,
+    incremental_alter_configs_request::AlterConfigsResource, message,
+};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+/// Kafka's number of a topic as a resource.
+pub(super) const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// Show and change configs.
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A topic's.
+    Topic,
+    /// One broker's, by its id.
+    Broker,
+    /// The default of all brokers; NAME is `default`.
+    Cluster,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show configs, their values and where these come from.
+    Get {
+        /// Of what.
+        kind: Kind,
+        /// Its name; `default` for the cluster.
+        name: String,
+        /// Only these.
+        keys: Vec<String>,
+    },
+    /// Set configs.
+    Set {
+        /// Of what.
+        kind: Kind,
+        /// Its name; `default` for the cluster.
+        name: String,
+        /// What to set.
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = pair)]
+        configs: Vec<(String, String)>,
+    },
+    /// Take configs back, so that the default counts again.
+    Unset {
+        /// Of what.
+        kind: Kind,
+        /// Its name; `default` for the cluster.
+        name: String,
+        /// Which.
+        #[arg(required = true)]
+        keys: Vec<String>,
+    },
+}
+
+/// Kafka's number and name of a resource.
+fn resource(kind: Kind, name: &str) -> anyhow::Result<(i8, String)> {
+    match kind {
+        Kind::Topic => Ok((TOPIC, name.to_owned())),
+        Kind::Broker => {
+            name.parse::<i32>().with_context(|| format!("{name:?} is not a broker's id"))?;
+            Ok((BROKER, name.to_owned()))
+        }
+        Kind::Cluster => {
+            anyhow::ensure!(name == "default", "the cluster's configs are named `default`, not {name:?}");
+            Ok((BROKER, String::new()))
+        }
+    }
+}
+
+impl Config {
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut client = self.common.client();
+        block_on(async move {
+            match self.action {
+                Action::Get { kind, name, keys } => {
+                    let (kind, name) = resource(kind, &name)?;
+                    get(&mut client, kind, &name, &keys).await?.print(self.common.output)
+                }
+                Action::Set { kind, name, configs } => {
+                    let (kind, name) = resource(kind, &name)?;
+                    Ok(set(&mut client, kind, &name, &configs).await?)
+                }
+                Action::Unset { kind, name, keys } => {
+                    let (kind, name) = resource(kind, &name)?;
+                    let changes = keys.iter().map(|key| change(key, DELETE, None)).collect();
+                    Ok(alter(&mut client, kind, &name, changes).await?)
+                }
+            }
+        })
+    }
+}
+
+fn what(kind: i8, name: &str) -> String {
+    match (kind, name) {
+        (TOPIC, name) => format!("configs of topic {name}"),
+        (_, "") => "the cluster's configs".to_owned(),
+        (_, name) => format!("configs of broker {name}"),
+    }
+}
+
+/// A broker's own configs are known to that broker alone.
+async fn whom(client: &mut Client, kind: i8, name: &str) -> Result<To, ClientError> {
+    if kind != BROKER || name.is_empty() {
+        return Ok(To::Any);
+    }
+    client.topics(Some(&[])).await?;
+    Ok(name.parse().map_or(To::Any, To::Broker))
+}
+
+async fn get(client: &mut Client, kind: i8, name: &str, keys: &[String]) -> Result<Table, ClientError> {
+    let keys = (!keys.is_empty()).then(|| keys.iter().map(|key| StrBytes::from(&**key)).collect());
+    let asked = message!(DescribeConfigsResource {
+        resource_type: kind,
+        resource_name: StrBytes::from(name),
+        configuration_keys: keys,
+    });
+    let request = message!(DescribeConfigsRequest { resources: vec![asked] });
+    let to = whom(client, kind, name).await?;
+    let answer = client.again(async |client| client.ask(to, 1..=4, &request).await).await?;
+    let mut table = Table::new(&["config", "value", "source", "read only"]);
+    for result in &answer.results {
+        refused(what(kind, name), result.error_code, result.error_message.as_ref())?;
+        for config in &result.configs {
+            let source = source(config.config_source);
+            table.row(vec![
+                json!(&*config.name),
+                json!(config.value.as_deref()),
+                json!(source),
+                json!(config.read_only),
+            ]);
+        }
+    }
+    Ok(table)
+}
+
+/// Where a value comes from, by Kafka's number.
+fn source(number: i8) -> &'static str {
+    match number {
+        1 => "topic",
+        2 => "broker",
+        3 => "cluster",
+        4 => "configuration file",
+        5 => "default",
+        _ => "unknown",
+    }
+}
+
+/// Sets configs of a resource.
+pub(super) async fn set(
+    client: &mut Client,
+    kind: i8,
+    name: &str,
+    configs: &[(String, String)],
+) -> Result<(), ClientError> {
+    alter(client, kind, name, configs.iter().map(|(key, value)| change(key, SET, Some(value))).collect()).await
+}
+
+fn change(key: &str, operation: i8, value: Option<&str>) -> IncrementalConfig {
+    message!(IncrementalConfig {
+        name: StrBytes::from(key),
+        config_operation: operation,
+        value: value.map(StrBytes::from),
+    })
+}
+
+async fn alter(client: &mut Client, kind: i8, name: &str, changes: Vec<IncrementalConfig>) -> Result<(), ClientError> {
+    let resource =
+        message!(AlterConfigsResource { resource_type: kind, resource_name: StrBytes::from(name), configs: changes });
+    let request = message!(IncrementalAlterConfigsRequest { resources: vec![resource] });
+    let to = whom(client, kind, name).await?;
+    let answer = client.again(async |client| client.ask(to, 0..=1, &request).await).await?;
+    for result in &answer.responses {
+        refused(what(kind, name), result.error_code, result.error_message.as_ref())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_named_as_kafka_names_them() {
+        for (kind, name, expected) in [
+            (Kind::Topic, "orders", Some((TOPIC, "orders"))),
+            (Kind::Broker, "1", Some((BROKER, "1"))),
+            (Kind::Cluster, "default", Some((BROKER, ""))),
+            (Kind::Broker, "one", None),
+            (Kind::Cluster, "1", None),
+        ] {
+            let found = resource(kind, name).ok();
+            assert_eq!(found.as_ref().map(|(kind, name)| (*kind, name.as_str())), expected, "{kind:?} {name}");
+        }
+    }
+}

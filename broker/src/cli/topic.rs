@@ -1,0 +1,193 @@
+//! `chronik topic`: topics are made, shown, changed and removed.
+
+use super::client::{Client, ClientError, To, refused};
+use super::common::{Common, block_on, pair};
+use super::config;
+use super::output::Table;
+use chronik_wire::ErrorCode;
+use chronik_wire::messages::{
+    CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, DeleteTopicsRequest, StrBytes,
+    create_topics_request::CreatableTopicConfig, message,
+};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+const TIMEOUT_MS: i32 = 30_000;
+
+/// Create, list, describe, alter and delete topics.
+#[derive(Debug, Args)]
+pub struct Topic {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a topic.
+    Create {
+        /// Its name.
+        name: String,
+        /// How many partitions [default: the cluster's]
+        #[arg(long)]
+        partitions: Option<i32>,
+        /// On how many brokers each is kept [default: the cluster's]
+        #[arg(long)]
+        replicas: Option<i16>,
+        /// A config of the topic; may be repeated.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        config: Vec<(String, String)>,
+        /// A topic of that name is taken as it is.
+        #[arg(long)]
+        if_not_exists: bool,
+    },
+    /// Show all topics.
+    List {
+        /// Those of the brokers' own too.
+        #[arg(long)]
+        internal: bool,
+    },
+    /// Show a topic's partitions.
+    Describe {
+        /// Its name.
+        name: String,
+    },
+    /// Give a topic more partitions, or change its configs.
+    Alter {
+        /// Its name.
+        name: String,
+        /// How many partitions it shall have: more than it has.
+        #[arg(long, required_unless_present = "config")]
+        partitions: Option<i32>,
+        /// A config to set; may be repeated.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        config: Vec<(String, String)>,
+    },
+    /// Remove topics with all their records.
+    Delete {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+impl Topic {
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut client = self.common.client();
+        block_on(async move {
+            match self.action {
+                Action::Create { name, partitions, replicas, config, if_not_exists } => {
+                    let topic = creatable(&name, partitions, replicas, &config);
+                    match create(&mut client, &name, topic).await {
+                        Err(ClientError::Refused { code: ErrorCode::TOPIC_ALREADY_EXISTS, .. }) if if_not_exists => {}
+                        done => done?,
+                    }
+                    describe(&mut client, &name).await?.print(self.common.output)
+                }
+                Action::List { internal } => list(&mut client, internal).await?.print(self.common.output),
+                Action::Describe { name } => describe(&mut client, &name).await?.print(self.common.output),
+                Action::Alter { name, partitions, config } => {
+                    if let Some(count) = partitions {
+                        grow(&mut client, &name, count).await?;
+                    }
+                    if !config.is_empty() {
+                        config::set(&mut client, config::TOPIC, &name, &config).await?;
+                    }
+                    describe(&mut client, &name).await?.print(self.common.output)
+                }
+                Action::Delete { names } => Ok(delete(&mut client, &names).await?),
+            }
+        })
+    }
+}
+
+fn creatable(
+    name: &str,
+    partitions: Option<i32>,
+    replicas: Option<i16>,
+    config: &[(String, String)],
+) -> CreatableTopic {
+    let config = config.iter().map(|(key, value)| {
+        message!(CreatableTopicConfig { name: StrBytes::from(&**key), value: Some(StrBytes::from(&**value)) })
+    });
+    message!(CreatableTopic {
+        name: StrBytes::from(name),
+        num_partitions: partitions.unwrap_or(-1),
+        replication_factor: replicas.unwrap_or(-1),
+        configs: config.collect(),
+    })
+}
+
+async fn create(client: &mut Client, name: &str, topic: CreatableTopic) -> Result<(), ClientError> {
+    let request = message!(CreateTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS });
+    let answer = client.ask(To::Any, 5..=7, &request).await?;
+    for topic in &answer.topics {
+        refused(format!("topic {name} cannot be created"), topic.error_code, topic.error_message.as_ref())?;
+    }
+    // The broker that is asked next may hear of it a moment later.
+    client
+        .again(async |client| match client.topic(name).await {
+            Err(ClientError::Refused { what, code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, text }) => {
+                Err(ClientError::Refused { what, code: ErrorCode::LEADER_NOT_AVAILABLE, text })
+            }
+            found => {
+                let leaderless = found?.partitions.iter().any(|p| p.leader_id < 0);
+                let code = if leaderless { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
+                refused(format!("topic {name} is created, but has no leaders yet"), code.0, None)
+            }
+        })
+        .await
+}
+
+async fn list(client: &mut Client, internal: bool) -> Result<Table, ClientError> {
+    let mut topics = client.topics(None).await?;
+    topics.retain(|t| internal || !t.is_internal);
+    topics.sort_by(|a, b| a.name.as_deref().cmp(&b.name.as_deref()));
+    let mut table = Table::new(&["topic", "partitions", "replicas", "under replicated"]);
+    for t in &topics {
+        let replicas = t.partitions.iter().map(|p| p.replica_nodes.len()).max().unwrap_or(0);
+        let under = t.partitions.iter().filter(|p| p.isr_nodes.len() < p.replica_nodes.len()).count();
+        table.row(vec![json!(t.name.as_deref()), json!(t.partitions.len()), json!(replicas), json!(under)]);
+    }
+    Ok(table)
+}
+
+async fn describe(client: &mut Client, name: &str) -> Result<Table, ClientError> {
+    let topic = client.topic(name).await?;
+    let mut table = Table::new(&["topic", "partition", "leader", "epoch", "replicas", "in sync"]);
+    for p in &topic.partitions {
+        let leader = (p.leader_id >= 0).then_some(p.leader_id);
+        table.row(vec![
+            json!(name),
+            json!(p.partition_index),
+            json!(leader),
+            json!(p.leader_epoch),
+            json!(p.replica_nodes),
+            json!(p.isr_nodes),
+        ]);
+    }
+    Ok(table)
+}
+
+async fn grow(client: &mut Client, name: &str, count: i32) -> Result<(), ClientError> {
+    let topic = message!(CreatePartitionsTopic { name: StrBytes::from(name), count: count, assignments: None });
+    let request = message!(CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS });
+    let answer = client.ask(To::Any, 2..=3, &request).await?;
+    for topic in &answer.results {
+        refused(format!("topic {name}"), topic.error_code, topic.error_message.as_ref())?;
+    }
+    Ok(())
+}
+
+async fn delete(client: &mut Client, names: &[String]) -> Result<(), ClientError> {
+    let topic_names = names.iter().map(|name| StrBytes::from(&**name)).collect();
+    let request = message!(DeleteTopicsRequest { topic_names: topic_names, timeout_ms: TIMEOUT_MS });
+    let answer = client.ask(To::Any, 4..=5, &request).await?;
+    for topic in &answer.responses {
+        let name = topic.name.as_deref().unwrap_or_default();
+        refused(format!("topic {name} cannot be deleted"), topic.error_code, topic.error_message.as_ref())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The command line, as people use it: a topic is made, written by a pipe, read, and looked at; each command is a
+//! process of its own.
+
+use super::Settings;
+use crate::harness::clients::{self, Outcome};
+use crate::harness::cluster::{Cluster, PATIENCE, Software};
+use crate::harness::leash;
+use crate::report::Report;
+use anyhow::{Result, bail, ensure};
+use std::path::Path;
+
+/// One broker, and one command after the other.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let Software::Chronik(program) = &settings.software else { bail!("this is Chronik's own command line") };
+    let mut cluster = Cluster::new(&settings.software, 1, &[])?;
+    cluster.start_all()?;
+    cluster.wait_for_brokers(1)?;
+    let line = Line { program, bootstrap: cluster.bootstrap() };
+    report.check_result("topic create", line.ok("topic create orders --partitions 2 --replicas 1", "", "orders"));
+    report.check_result("topic list", line.ok("topic list", "", "orders"));
+    report.check_result("topic list as JSON", line.ok("topic list --output json", "", "\"partitions\": 2"));
+    report.check_result(
+        "produce by a pipe",
+        line.ok("produce orders --key-separator : --header a=b", "k1:v1\nk2:v2\n", ""),
+    );
+    let format = "consume orders --to-end --format %k=%v[%h]";
+    report.check_result("consume with keys and headers", line.ok(format, "", "k1=v1[a=b]"));
+    report.check_result("consume from the end", line.silent("consume orders --to-end --from end"));
+    let in_group = "consume orders --to-end --group readers";
+    report.check_result("consume in a group", line.ok(in_group, "", "v2"));
+    report.check_result("what a group has read is not read again", {
+        line.ok("produce orders", "v3\n", "")
+            .and_then(|_| line.ok("consume orders --group readers --count 1", "", "v3"))
+    });
+    report.check_result("group list", line.ok("group list", "", "readers"));
+    report.check_result("group describe", line.ok("group describe readers --output json", "", "\"lag\": 0"));
+    report.check_result("group reset is a dry run", {
+        let dry = line.ok("group reset readers --to beginning", "", "orders");
+        dry.and_then(|_| line.ok("group describe readers --output json", "", "\"lag\": 0"))
+    });
+    report.check_result("group reset --execute", {
+        let done = line.ok("group reset readers --to beginning --execute", "", "orders");
+        done.and_then(|_| line.ok(in_group, "", "v1"))
+    });
+    report.check_result("group delete", line.ok("group delete readers", "", ""));
+    report.check_result("config set and get", {
+        let set = line.ok("config set topic orders max.message.bytes=12345", "", "");
+        set.and_then(|_| line.ok("config get topic orders max.message.bytes", "", "12345"))
+    });
+    report.check_result("config unset", {
+        let unset = line.ok("config unset topic orders max.message.bytes", "", "");
+        unset.and_then(|_| line.ok("config get topic orders max.message.bytes", "", "default"))
+    });
+    report.check_result(
+        "topic alter",
+        line.ok("topic alter orders --partitions 3 --output json", "", "\"partition\": 2"),
+    );
+    report.check_result("topic delete", line.ok("topic delete orders", "", ""));
+    report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
+    report.check_result("the broker lives", cluster.check_alive().map(|()| "yes".into()));
+    if report.has_failures() {
+        println!("kept: {}", cluster.keep().display());
+    }
+    Ok(())
+}
+
+struct Line<'a> {
+    program: &'a Path,
+    bootstrap: String,
+}
+
+impl Line<'_> {
+    fn run(&self, words: &str, input: &str) -> Result<Outcome> {
+        let mut command = leash::command(self.program)?;
+        command.args(words.split(' ')).args(["--bootstrap", &self.bootstrap]);
+        clients::run(command, input.as_bytes(), PATIENCE)
+    }
+
+    /// A command that succeeds, and says this.
+    fn ok(&self, words: &str, input: &str, says: &str) -> Result<String> {
+        self.run(words, input)?.succeeded()?.says(says)?;
+        Ok(format!("chronik {words}"))
+    }
+
+    /// A command that succeeds, and says nothing.
+    fn silent(&self, words: &str) -> Result<String> {
+        let said = self.run(words, "")?.succeeded()?.text();
+        ensure!(said.is_empty(), "it says {said:?}");
+        Ok(format!("chronik {words}"))
+    }
+
+    /// A command that fails, and says this about it.
+    fn fails(&self, words: &str, says: &str) -> Result<String> {
+        let outcome = self.run(words, "")?;
+        ensure!(!outcome.success, "it succeeds");
+        ensure!(outcome.err.contains(says), "it says {:?}", outcome.err);
+        Ok(format!("chronik {words}"))
+    }
+}
