@@ -84,14 +84,25 @@ pub const OFFERED: &[(&str, Shape)] = &[
     ("auto.create.topics.enable", Shape::Boolean),
     ("broker.session.timeout.ms", Shape::Duration),
     ("connections.max.idle.ms", Shape::Duration),
+    ("group.consumer.max.size", Shape::Integer),
+    ("group.initial.rebalance.delay.ms", Shape::Duration),
+    ("group.max.size", Shape::Integer),
+    ("log.retention.check.interval.ms", Shape::Duration),
     ("log.segment.bytes", Shape::Size),
     ("max.connections", Shape::Integer),
     ("message.max.bytes", Shape::Size),
     ("num.partitions", Shape::Integer),
+    ("offsets.retention.check.interval.ms", Shape::Duration),
+    ("offsets.retention.minutes", Shape::Integer),
+    ("offsets.topic.num.partitions", Shape::Integer),
+    ("offsets.topic.segment.bytes", Shape::Size),
     ("queued.max.request.bytes", Shape::Size),
     ("replica.lag.time.max.ms", Shape::Duration),
     ("socket.request.max.bytes", Shape::Size),
 ];
+
+/// What has limits that depend on other properties, which nobody checks before a broker starts.
+const NOT_YET: &str = "it cannot be set on Kubernetes yet";
 
 /// The properties that the operator sets itself, and what to use in their place.
 pub const OWNED: &[(&str, &str)] = &[
@@ -100,11 +111,17 @@ pub const OWNED: &[(&str, &str)] = &[
     ("broker.rack", "racks are not supported yet"),
     ("controller.quorum.voters", "voters are set by the operator"),
     ("default.replication.factor", "use spec.replication.factor"),
+    ("group.consumer.heartbeat.interval.ms", NOT_YET),
+    ("group.consumer.session.timeout.ms", NOT_YET),
+    ("group.max.session.timeout.ms", NOT_YET),
+    ("group.min.session.timeout.ms", NOT_YET),
     ("listeners", "listeners are set by the operator"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
     ("min.insync.replicas", "use spec.replication.minInsync"),
     ("node.id", "broker ids are the ordinals of the pods"),
+    ("offset.metadata.max.bytes", NOT_YET),
+    ("offsets.topic.replication.factor", "it follows from the number of brokers: 3, or as many as there are"),
     ("process.roles", "roles are set by the operator"),
 ];
 
@@ -121,6 +138,8 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
         ("broker.session.timeout.ms", _) => 300..=INT_MAX,
         // A batch has to fit into one frame to a follower.
         ("socket.request.max.bytes", _) => 1..=200 << 20,
+        ("offsets.topic.num.partitions", _) => 1..=10_000,
+        ("log.retention.check.interval.ms" | "offsets.retention.check.interval.ms", _) => 1..=INT_MAX,
         (_, Some(Shape::Size)) => 1..=INT_MAX,
         (_, Some(Shape::Integer)) => COUNT,
         (_, Some(Shape::Duration | Shape::Boolean) | None) => 0..=u64::MAX,
