@@ -4,6 +4,7 @@
 use crate::harness::raw::{frame, header, with_length};
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -36,11 +37,12 @@ pub(super) fn corpus(target: &Target) -> Result<Vec<Bytes>> {
         for version in versions.min..=versions.max {
             let kinds = requests(api, version, target)?;
             if kinds.is_empty() {
-                frames.push(header_and_zeros(api, version)?);
+                frames.push(header_and(0, api, version)?);
             }
             for kind in kinds {
-                // The codec knows the headers of more versions than bodies.
-                frames.push(frame(api, version, &kind).or_else(|_| header_and_zeros(api, version))?);
+                // The codec knows the headers of more versions than bodies. In these a 1 is an empty text or list, and a
+                // tag that nobody knows.
+                frames.push(frame(api, version, &kind).or_else(|_| header_and(1, api, version))?);
             }
         }
     }
@@ -48,9 +50,9 @@ pub(super) fn corpus(target: &Target) -> Result<Vec<Bytes>> {
 }
 
 /// An API that the broker does not serve, or one whose arguments do not matter.
-fn header_and_zeros(api: ApiKey, version: i16) -> Result<Bytes> {
+fn header_and(byte: u8, api: ApiKey, version: i16) -> Result<Bytes> {
     let mut body = header(api, version)?;
-    body.put_bytes(0, 32);
+    body.put_bytes(byte, 32);
     Ok(with_length(&body))
 }
 
@@ -129,8 +131,46 @@ fn requests(api: ApiKey, version: i16, target: &Target) -> Result<Vec<RequestKin
                 request.with_client_software_name(text("hostile")).with_client_software_version(text("1")),
             )]
         }
-        _ => Vec::new(),
+        _ => groups_and_tools(api),
     })
+}
+
+/// Requests that name no group and no topic, and are answered all the same.
+fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
+    let plain = match api {
+        ApiKey::OffsetCommit => RequestKind::OffsetCommit(messages::OffsetCommitRequest::default()),
+        ApiKey::OffsetFetch => RequestKind::OffsetFetch(messages::OffsetFetchRequest::default()),
+        ApiKey::JoinGroup => RequestKind::JoinGroup(messages::JoinGroupRequest::default()),
+        ApiKey::Heartbeat => RequestKind::Heartbeat(messages::HeartbeatRequest::default()),
+        ApiKey::LeaveGroup => RequestKind::LeaveGroup(messages::LeaveGroupRequest::default()),
+        ApiKey::SyncGroup => RequestKind::SyncGroup(messages::SyncGroupRequest::default()),
+        ApiKey::DescribeGroups => RequestKind::DescribeGroups(messages::DescribeGroupsRequest::default()),
+        ApiKey::ListGroups => RequestKind::ListGroups(messages::ListGroupsRequest::default()),
+        ApiKey::DeleteRecords => RequestKind::DeleteRecords(messages::DeleteRecordsRequest::default()),
+        ApiKey::AlterConfigs => RequestKind::AlterConfigs(messages::AlterConfigsRequest::default()),
+        ApiKey::DescribeLogDirs => RequestKind::DescribeLogDirs(messages::DescribeLogDirsRequest::default()),
+        ApiKey::CreatePartitions => RequestKind::CreatePartitions(messages::CreatePartitionsRequest::default()),
+        ApiKey::DeleteGroups => RequestKind::DeleteGroups(messages::DeleteGroupsRequest::default()),
+        ApiKey::IncrementalAlterConfigs => {
+            RequestKind::IncrementalAlterConfigs(messages::IncrementalAlterConfigsRequest::default())
+        }
+        ApiKey::OffsetDelete => RequestKind::OffsetDelete(messages::OffsetDeleteRequest::default()),
+        ApiKey::DescribeProducers => RequestKind::DescribeProducers(messages::DescribeProducersRequest::default()),
+        ApiKey::ConsumerGroupHeartbeat => {
+            RequestKind::ConsumerGroupHeartbeat(messages::ConsumerGroupHeartbeatRequest::default())
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            RequestKind::ConsumerGroupDescribe(messages::ConsumerGroupDescribeRequest::default())
+        }
+        ApiKey::ListConfigResources => {
+            RequestKind::ListConfigResources(messages::ListConfigResourcesRequest::default())
+        }
+        ApiKey::DescribeTopicPartitions => {
+            RequestKind::DescribeTopicPartitions(messages::DescribeTopicPartitionsRequest::default())
+        }
+        _ => return Vec::new(),
+    };
+    vec![plain]
 }
 
 fn produces(version: i16, target: &Target) -> Result<Vec<RequestKind>> {
