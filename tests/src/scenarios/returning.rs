@@ -105,11 +105,15 @@ fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Resu
     come_back(cluster, metadata, load)?;
     says_since(cluster, said_before, "The disk has lost records from this offset on")?;
     load.pause(PATIENCE)?;
-    wait::until("the segment without the flipped bit", PATIENCE, || {
-        let now = fs::read(&segment)?.get(middle).copied();
-        Ok((now == Some(bytes[middle] ^ 0x10)).then_some(()))
-    })?;
-    verify_all(cluster, load)
+    // What is repaired stands in a segment of its own; the rest of the damaged one goes with the next checkpoint.
+    cluster.stop(AWAY)?;
+    let partition = damaged.file_name().context("a folder's name")?;
+    let now = segments(cluster, AWAY)?.get(partition).and_then(|log| log.get(middle).copied());
+    ensure!(now == Some(bytes[middle] ^ 0x10), "the flipped bit is still there");
+    let verified = verify_all(cluster, load)?;
+    cluster.start(AWAY)?;
+    metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
+    Ok(verified)
 }
 
 /// Whether the broker that was away has said this since its log was so long: the checks before had it say things too.
