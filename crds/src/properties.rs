@@ -139,8 +139,9 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
         // A batch has to fit into one frame to a follower.
         ("socket.request.max.bytes", _) => 1..=200 << 20,
         ("offsets.topic.num.partitions", _) => 1..=10_000,
-        ("log.retention.check.interval.ms" | "offsets.retention.check.interval.ms", _) => 1..=INT_MAX,
-        (_, Some(Shape::Size)) => 1..=INT_MAX,
+        ("log.retention.check.interval.ms" | "offsets.retention.check.interval.ms", _) | (_, Some(Shape::Size)) => {
+            1..=INT_MAX
+        }
         (_, Some(Shape::Integer)) => COUNT,
         (_, Some(Shape::Duration | Shape::Boolean) | None) => 0..=u64::MAX,
     }
