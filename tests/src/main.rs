@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
-    start_orders, stopped_leader,
+    Settings, bench, cli, clients, crash_all, failover, groups, handing_over, hostile, kafka_suite, memory, retention,
+    returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Scenario {
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,
+    /// SIGTERM for leaders under load.
+    HandingOver,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -104,6 +106,7 @@ fn main() -> Result<ExitCode> {
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
         Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::HandingOver => handing_over::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
@@ -141,6 +144,7 @@ impl Scenario {
         match self {
             Self::StartOrders(_) => "start-orders",
             Self::Failover => "failover",
+            Self::HandingOver => "handing-over",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 mod failures;
+mod handover;
 mod requests;
 mod start;
 

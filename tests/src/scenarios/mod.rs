@@ -9,6 +9,7 @@ pub mod crash_all;
 pub mod failover;
 mod first_write;
 pub mod groups;
+pub mod handing_over;
 pub mod hostile;
 mod hostile_frames;
 mod hostile_talk;

@@ -74,7 +74,7 @@ impl Image {
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
             MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
                 self.current_registration(*broker, *broker_epoch)?;
-                self.resign(*broker, partitions, (*leaving, *reason), changes)
+                Ok(self.resign(*broker, partitions, (*leaving, *reason), changes))
             }
         }
     }
