@@ -11,6 +11,7 @@ use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
+use crate::segments;
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -99,7 +100,7 @@ impl Node {
         let found = damage::inspect(&log.reader(), recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
-        let reader = log.reader();
+        let (reader, segment_limits) = (log.reader(), log.segment_limits());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -126,6 +127,7 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
+        tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
         let retention_config = RetentionConfig {
             me: config.id,
             partitions: partitions.clone(),

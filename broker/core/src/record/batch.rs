@@ -1,7 +1,11 @@
 //! One whole, checked record batch.
 
-use super::Examined;
-use super::header::{BatchHeader, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, TimestampType};
+use super::codecs::compress;
+use super::header::{
+    BatchHeader, COMPRESSION, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, LOG_OVERHEAD,
+    TimestampType,
+};
+use super::{Examined, WalkError};
 use crate::ids::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
 
@@ -151,6 +155,25 @@ impl RecordBatch {
         bytes[17..21].copy_from_slice(&h.crc.to_be_bytes());
         self.bytes = bytes.freeze();
         self
+    }
+
+    /// A batch with this header, but for what follows from its records: these, which are compressed with `codec`.
+    pub(super) fn with_body(&self, codec: Compression, records: &[u8]) -> Result<Self, WalkError> {
+        let body = compress(codec, records)
+            .map_err(|_| WalkError::Malformed { record: 0, what: "its records cannot be compressed" })?;
+        let too_long = WalkError::Malformed { record: 0, what: "its records are too long for one batch" };
+        let batch_length = i32::try_from(HEADER_LEN - LOG_OVERHEAD + body.len()).map_err(|_| too_long)?;
+        let mut header = self.header;
+        header.total_len = HEADER_LEN + body.len();
+        header.attributes = header.attributes & !COMPRESSION | codec as i16;
+        let mut bytes = BytesMut::with_capacity(header.total_len);
+        bytes.extend_from_slice(&self.bytes[..HEADER_LEN]);
+        bytes.extend_from_slice(&body);
+        bytes[8..12].copy_from_slice(&batch_length.to_be_bytes());
+        bytes[21..23].copy_from_slice(&header.attributes.to_be_bytes());
+        header.crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        Ok(Self { header, bytes: bytes.freeze() })
     }
 
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in

@@ -14,6 +14,8 @@ pub(super) const LOG_OVERHEAD: usize = 12;
 /// Where the bytes start that the CRC covers.
 pub(super) const CRC_FROM: usize = 21;
 
+/// The attributes that say how the records are compressed.
+pub(super) const COMPRESSION: i16 = 0x07;
 /// The attribute of a batch whose timestamps are the broker's.
 pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 
@@ -26,6 +28,20 @@ pub enum Compression {
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl Compression {
+    /// What a value of `compression.type` asks for; `None` for `producer`, which leaves batches as they are.
+    pub fn of_config(value: &str) -> Option<Self> {
+        match value {
+            "uncompressed" => Some(Self::None),
+            "gzip" => Some(Self::Gzip),
+            "snappy" => Some(Self::Snappy),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
 }
 
 /// Whose clock a batch's timestamps are from.
@@ -131,7 +147,7 @@ impl BatchHeader {
 
     /// The batch's compression, if it is a known one.
     pub fn compression(&self) -> Option<Compression> {
-        match self.attributes & 0x07 {
+        match self.attributes & COMPRESSION {
             0 => Some(Compression::None),
             1 => Some(Compression::Gzip),
             2 => Some(Compression::Snappy),

@@ -76,7 +76,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<(Segment, usize), LogError> {
         let limit = self.limits.of(tp);
         let max_bytes = limit.map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES));
-        let max_ms = limit.map_or(i64::MAX, |limit| limit.ms);
+        let max_ms = limit.map_or(i64::MAX, |limit| limit.ms_of(tp));
         let fitting = |segment: &Segment| {
             let (mut len, mut times) = (segment.len, segment.times);
             let fits = |batch: &&&RecordBatch| {
@@ -124,6 +124,7 @@ impl<D: Disk> Store<D> {
         batches: &[&RecordBatch],
     ) -> Result<Written, LogError> {
         let (position, first_entry) = (segment.len, segment.index_entries);
+        let interval = self.limits.of(tp).map_or(self.options.index_interval_bytes, |limit| limit.index_interval_bytes);
         let (mut end, mut epoch) = (before.end, before.epoch);
         let (mut epochs, mut entries) = (Vec::new(), Vec::new());
         for batch in batches {
@@ -131,7 +132,7 @@ impl<D: Disk> Store<D> {
             if header.base_offset != end {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
-            if segment.len >= segment.last_indexed + self.options.index_interval_bytes {
+            if segment.len >= segment.last_indexed.saturating_add(interval) && segment.len > 0 {
                 let relative = (header.base_offset.0 - segment.base.0) as u32;
                 index::encode(&mut entries, relative, segment.len as u32);
                 segment.index_entries += 1;
