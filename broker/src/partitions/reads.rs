@@ -79,8 +79,8 @@ impl Owner {
         if let Some(batches) = hosted.tail.read(spec.offset, end, spec.max_bytes) {
             return drop(reply.send(Ok(answer(Some(batches).filter(fits).unwrap_or_default()))));
         }
-        let up_to = hosted.tail.start().min(end);
-        let (reader, offset) = (self.shell.reader.clone(), spec.offset);
+        // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
+        let (reader, offset, up_to) = (self.shell.reader.clone(), spec.offset, end);
         tokio::task::spawn_blocking(move || {
             let read = reader.read(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {

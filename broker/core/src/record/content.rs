@@ -1,7 +1,7 @@
 //! The records inside a batch with all that they hold, for a reader that shows them.
 
 use super::codecs::{Decompress, Gzip, Lz4, Snappy, Zstd};
-use super::header::{BatchHeader, Compression, HEADER_LEN};
+use super::header::{BatchHeader, COMPRESSION, Compression, HEADER_LEN};
 use super::input::{Fault, Input as _, Slice, varint, varlong};
 use super::walk::at;
 use super::{RecordBatch, TimestampType, WalkError};
@@ -28,7 +28,7 @@ impl RecordBatch {
     /// `max_decompressed` bytes. A control batch's records are markers, which are returned like others.
     pub fn contents(&self, max_decompressed: u64) -> Result<Vec<Content>, WalkError> {
         let (header, max) = (self.header(), max_decompressed);
-        let body = self.body(max)?;
+        let body = self.decompressed(max)?;
         let mut input = Slice::new(&body);
         let mut contents = Vec::new();
         for index in 0..header.record_count {
@@ -39,7 +39,7 @@ impl RecordBatch {
     }
 
     /// The records as they stand one after the other, decompressed whole, and given up beyond `max_decompressed` bytes.
-    pub(super) fn body(&self, max_decompressed: u64) -> Result<Bytes, WalkError> {
+    pub fn decompressed(&self, max_decompressed: u64) -> Result<Bytes, WalkError> {
         let max = max_decompressed;
         let body = self.bytes().slice(HEADER_LEN..);
         let broken = |fault| at(fault, 0, max);
@@ -58,8 +58,10 @@ impl RecordBatch {
         if self.header().compression() == Some(codec) {
             return Ok(self);
         }
-        let body = self.body(max_decompressed)?;
-        self.with_body(codec, &body)
+        let body = self.decompressed(max_decompressed)?;
+        let mut header = *self.header();
+        header.attributes = header.attributes & !COMPRESSION | codec as i16;
+        self.with_records(header, &body)
     }
 }
 
