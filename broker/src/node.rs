@@ -1,6 +1,7 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
+use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
@@ -83,6 +84,7 @@ struct Node {
     tasks: TaskTracker,
     writer: Writer,
     writer_thread: JoinHandle<()>,
+    cleaner: JoinHandle<()>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -131,11 +133,21 @@ impl Node {
         let retention_config = RetentionConfig {
             me: config.id,
             partitions: partitions.clone(),
-            reader,
+            reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
         };
         tasks.spawn(retention::run(retention_config, stop.clone()));
+        let cleaner_config = CleanerConfig {
+            me: config.id,
+            limits: config.cleaner,
+            partitions: partitions.clone(),
+            reader,
+            writer: writer.clone(),
+            controller: handle.clone(),
+            metrics: CleanerMetrics::register(&mut registry),
+        };
+        let cleaner = cleaner::start(cleaner_config, stop.clone()).context("cannot start the cleaner's thread")?;
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -170,7 +182,7 @@ impl Node {
         let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
         tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -209,6 +221,8 @@ impl Node {
             self.replication.stopped().await;
             self.tasks.close();
             self.tasks.wait().await;
+            // It panics in a debug build alone, which has said so.
+            let _ = tokio::task::spawn_blocking(move || self.cleaner.join()).await;
         };
         if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
             error!("Some tasks did not stop in time");

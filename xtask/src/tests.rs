@@ -40,6 +40,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
+    Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },

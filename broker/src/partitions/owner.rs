@@ -242,6 +242,9 @@ impl Owner {
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }
+            Request::Cleanable { partition, reply } => {
+                let _ = reply.send(self.cleanable(partition));
+            }
             Request::Producers { partition, reply } => {
                 let _ = reply.send(self.producers(partition));
             }

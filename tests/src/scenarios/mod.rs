@@ -5,6 +5,7 @@ mod bench_client;
 mod catching_up;
 pub mod cli;
 pub mod clients;
+pub mod compaction;
 pub mod crash_all;
 pub mod failover;
 mod first_write;
