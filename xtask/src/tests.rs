@@ -44,7 +44,17 @@ const SUITES: &[Suite] = &[
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
-    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
+    Suite {
+        name: "clients of C, Python and Java",
+        needs: &[Need::Python, Need::Java],
+        run: |test| outside(test, &["clients", "kcat", "python", "java"]),
+    },
+    Suite { name: "a client of Go", needs: &[Need::Go], run: |test| outside(test, &["clients", "go"]) },
+    Suite {
+        name: "a client of JavaScript",
+        needs: &[Need::Node],
+        run: |test| outside(test, &["clients", "javascript"]),
+    },
     Suite { name: "Kafka's own tests", needs: &[Need::Java], run: |test| outside(test, &["kafka-suite"]) },
     Suite {
         name: "benchmark, one quick round",
