@@ -49,6 +49,7 @@ const SUITES: &[Suite] = &[
         needs: &[Need::Python, Need::Java],
         run: |test| outside(test, &["clients", "kcat", "python", "java"]),
     },
+    Suite { name: "tools for groups", needs: &[Need::Java], run: |test| outside(test, &["clients", "java-groups"]) },
     Suite { name: "a client of Go", needs: &[Need::Go], run: |test| outside(test, &["clients", "go"]) },
     Suite {
         name: "a client of JavaScript",

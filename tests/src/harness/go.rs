@@ -9,13 +9,13 @@ use std::time::Duration;
 pub fn program(folder: &str) -> Result<PathBuf> {
     let built = target().join("clients").join(folder);
     std::fs::create_dir_all(target().join("clients"))?;
-    let build = || {
+    let compile = || {
         let mut command = leash::command(Path::new("go"))?;
         command.arg("build").arg("-C").arg(repository().join("tests/clients").join(folder));
         command.arg("-o").arg(&built).arg(".");
         Ok(command)
     };
     let log = target().join("clients/go.log");
-    process::run_patiently("go build", build, &log, Duration::from_mins(5))?;
+    process::run_patiently("go build", compile, &log, Duration::from_mins(5))?;
     Ok(built)
 }

@@ -2,7 +2,7 @@
 //! tools. None of them is told anything but the address.
 
 use super::Settings;
-use super::java_tools;
+use super::{java_groups, java_tools};
 use crate::harness::clients::{self as programs, Outcome, run as run_program};
 use crate::harness::cluster::Cluster;
 use crate::harness::kafka::Kafka;
@@ -31,8 +31,10 @@ enum Client {
     Python,
     /// kcat
     Kcat,
-    /// Kafka's own tools
+    /// Kafka's own tools for topics and records
     Java,
+    /// Kafka's own tools for groups, logs and configs
+    JavaGroups,
     /// franz-go
     Go,
     /// kafkajs
@@ -76,9 +78,16 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
             Err(e) => report.could_not_run(format!("kafkajs: {e:#}")),
         }
     }
-    if wanted(Client::Java) {
+    if wanted(Client::Java) || wanted(Client::JavaGroups) {
         match Kafka::fetch() {
-            Ok(kafka) => java_tools::run(report, &cluster, &kafka),
+            Ok(kafka) => {
+                if wanted(Client::Java) {
+                    java_tools::run(report, &cluster, &kafka);
+                }
+                if wanted(Client::JavaGroups) {
+                    java_groups::run(report, &cluster, &kafka);
+                }
+            }
             Err(e) => report.could_not_run(format!("Java's tools: {e:#}")),
         }
     }
