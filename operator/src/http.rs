@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -11,19 +12,21 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// What is served.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     ready: Arc<AtomicBool>,
+    pulse: Pulse,
     metrics: Metrics,
 }
 
 impl Health {
     /// Not ready yet.
-    pub fn new(metrics: Metrics) -> Self {
-        Self { ready: Arc::default(), metrics }
+    pub fn new(metrics: Metrics, pulse: Pulse) -> Self {
+        Self { ready: Arc::default(), pulse, metrics }
     }
 
     /// The API server has answered: this instance acts, or stands by to.
@@ -48,11 +51,19 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, health: Health) -> io::Result<()> {
     let router = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
     axum::serve(listener, router).await
+}
+
+async fn livez(State(health): State<Health>) -> impl IntoResponse {
+    if health.pulse.is_stuck(Instant::now()) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the operator does not get on\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
