@@ -137,7 +137,7 @@ pub struct SecurityContext {
     #[schemars(range(min = 1))]
     pub fs_group: Option<i64>,
 
-    /// Whether the platform assigns ids itself, as OpenShift does: those that are not given here are then left to it.
+    /// Whether the platform assigns ids itself, as some do: those that are not given here are then left to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assigned: bool,
 }

@@ -36,7 +36,13 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
 
-    /// The image that brokers run while the spec names none: that of the operator which first saw the cluster.
+    /// The operator that looks after the cluster, by the namespace and the name of its Lease: no other one touches it.
+    /// The annotation `chronik.io/operator` gives it to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+
+    /// The image that brokers are to run. A cluster whose spec names none keeps it: it began with that of the operator
+    /// which first saw the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 

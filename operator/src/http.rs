@@ -100,4 +100,16 @@ mod tests {
             assert_eq!(lacks_ipv6(address.parse().unwrap(), &error), lacks, "{address}: {error}");
         }
     }
+
+    #[tokio::test]
+    async fn an_operator_that_does_not_get_on_is_not_alive() {
+        let pulse = Pulse::default();
+        let health = Health::new(Metrics::default(), pulse.clone());
+        let code = async || livez(State(health.clone())).await.into_response().status();
+        assert_eq!(code().await, StatusCode::OK);
+        pulse.beat(Instant::now(), Some(std::time::Duration::ZERO));
+        assert_eq!(code().await, StatusCode::SERVICE_UNAVAILABLE);
+        pulse.beat(Instant::now(), None);
+        assert_eq!(code().await, StatusCode::OK);
+    }
 }

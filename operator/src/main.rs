@@ -86,6 +86,7 @@ async fn main() -> anyhow::Result<()> {
         brokers: Arc::new(Admin::default()),
         events: Events::new(client.clone(), &identity),
         default_image: args.default_image.clone(),
+        operator: args.lease_namespace.as_ref().map(|namespace| format!("{namespace}/{}", args.lease_name)),
         metrics: metrics.clone(),
     };
     let stop = stop_signal()?;

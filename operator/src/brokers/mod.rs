@@ -3,6 +3,10 @@
 //! Facts come from the controller's leader or not at all: who cannot be sure answers with an error, and an error is never
 //! taken for "nothing is wrong".
 
+mod admin;
+
+pub use admin::Admin;
+
 use crate::reconcile::observe::ObservedPod;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -21,7 +25,8 @@ pub struct Contact {
 impl Contact {
     /// The brokers of these pods; `None` if none has an address.
     pub fn of(namespace: &str, name: &str, pods: &[ObservedPod]) -> Option<Self> {
-        let addresses = pods.iter().filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
+        let addresses =
+            pods.iter().filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
         (!addresses.is_empty()).then(|| Self { namespace: namespace.to_owned(), name: name.to_owned(), addresses })
     }
 }
@@ -54,18 +59,28 @@ pub struct Facts {
 pub struct BrokerFacts {
     /// The process: another one after each restart. `None` until it has registered for the first time.
     pub incarnation: Option<String>,
-    /// Whether it is kept from leading.
-    pub fenced: bool,
+    /// How far it takes part.
+    pub standing: Standing,
     /// Whether nothing new is placed on it.
     pub cordoned: bool,
-    /// Whether it is fenced, out of an in-sync set, or behind in the metadata.
-    pub recovering: bool,
     /// Whether it votes for the controller's leader.
     pub voter: bool,
     /// Partitions that it leads.
     pub leaders: u32,
     /// Replicas that it holds.
     pub replicas: u32,
+}
+
+/// How far a broker takes part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in every in-sync set of its partitions, and has caught up with the metadata.
+    #[default]
+    InSync,
+    /// It is out of an in-sync set, or behind in the metadata.
+    Recovering,
+    /// It is kept from leading, and is in no in-sync set.
+    Fenced,
 }
 
 /// A permit to stop one broker.

@@ -16,7 +16,7 @@ use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, Del
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use observe::Observed;
 use plan::{Plan, PlanError, Refusal};
@@ -25,6 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 use validate::Cluster;
+
+/// The annotation that says which operator looks after a cluster, whichever did before.
+pub const OPERATOR: &str = "chronik.io/operator";
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,8 @@ pub struct Reconciler {
     pub events: Events,
     /// The image for clusters that do not name theirs.
     pub default_image: String,
+    /// What this operator is known by to others; without it, it looks after every cluster.
+    pub operator: Option<String>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -78,9 +83,12 @@ impl Reconciler {
             // Its objects go with it; its volumes stay, unless they were given to it.
             return Ok(None);
         }
-        let observed = observe::observe(&self.client, &*self.brokers, namespace, name)
-            .await
-            .map_err(ReconcileError::Observe)?;
+        if let Some(other) = self.other_operator(&stored) {
+            self.stand_off(&stored, &other).await;
+            return Ok(None);
+        }
+        let observed =
+            observe::observe(&self.client, &*self.brokers, namespace, name).await.map_err(ReconcileError::Observe)?;
         match readable(&stored) {
             Ok(cluster) => self.follow(&cluster, &observed).await.map(Some),
             Err(error) => {
@@ -91,6 +99,26 @@ impl Reconciler {
                 self.refuse(&cluster, &observed, Refusal { reason: "InvalidSpec", message }).await.map(Some)
             }
         }
+    }
+
+    /// The operator whose cluster it is, if that is not this one. Two of them, of two versions, would undo each other's
+    /// writes for ever.
+    fn other_operator(&self, stored: &DynamicObject) -> Option<String> {
+        let claimed = stored.data["status"]["operator"].as_str().map(str::to_owned);
+        let holder = stored.annotations().get(OPERATOR).cloned().or(claimed)?;
+        let me = self.operator.as_ref()?;
+        (holder != *me).then_some(holder)
+    }
+
+    async fn stand_off(&self, stored: &DynamicObject, other: &str) {
+        let name = stored.name_any();
+        warn!(cluster = %name, namespace = stored.namespace(), operator = %other, "another operator looks after it");
+        let note = format!(
+            "{} leaves it to {other}; to change that: kubectl annotate chronikcluster {name} {OPERATOR}={0} --overwrite",
+            self.operator.as_deref().unwrap_or_default()
+        );
+        let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
+        self.events.publish(&stored.object_ref(&resource()), news).await;
     }
 
     async fn follow(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Duration, ReconcileError> {
@@ -111,15 +139,24 @@ impl Reconciler {
             Err(PlanError::Encode(error)) => return Err(error.into()),
         };
         let again = plan.again(observed);
-        let outcome = |attempt, plan| status::Outcome { observed, attempt, plan, image: Some(image.clone()) };
+        let image = valid.image.clone();
+        let operator = self.operator.clone();
+        let outcome = |attempt, plan| status::Outcome {
+            observed,
+            attempt,
+            plan,
+            image: Some(image.clone()),
+            operator: operator.clone(),
+        };
         if cluster.spec.paused {
             return self.report(cluster, &outcome(Attempt::Paused, None), again).await;
         }
-        // What the image is goes into the status before it goes into an object that may be lost.
-        let remembered = cluster.status.as_ref().is_some_and(|status| status.image.is_some());
-        if !remembered {
-            let before = cluster.status.clone().unwrap_or_default();
-            let status = ChronikClusterStatus { image: Some(image.clone()), ..before };
+        // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
+        // before anything is made.
+        let before = cluster.status.clone().unwrap_or_default();
+        if before.image.is_none() || before.operator != self.operator {
+            let (image, operator) = (Some(image.clone()), self.operator.clone());
+            let status = ChronikClusterStatus { image, operator, ..before };
             self.write_status(cluster, &status).await?;
             return Ok(Duration::ZERO);
         }
@@ -141,7 +178,8 @@ impl Reconciler {
         refusal: Refusal,
     ) -> Result<Duration, ReconcileError> {
         let attempt = Attempt::Refused(refusal);
-        let outcome = status::Outcome { observed, attempt, plan: None, image: None };
+        let operator = self.operator.clone();
+        let outcome = status::Outcome { observed, attempt, plan: None, image: None, operator };
         self.report(cluster, &outcome, plan::AT_REST).await
     }
 
@@ -175,8 +213,7 @@ impl Reconciler {
         }
         // A step is decided on what was observed: it is not taken on what has just been changed.
         if wrote {
-            let waiting = plan.waits.first().is_some() || plan.step.is_some();
-            return Ok(Applied { wrote, plan: waiting.then(|| status::plan::report(plan, None)).flatten() });
+            return Ok(Applied { wrote, plan: status::plan::report(plan, None) });
         }
         self.take_step(cluster, valid, observed, plan).await
     }
@@ -197,12 +234,8 @@ impl Reconciler {
         if done == Done::Taken {
             self.metrics.wrote();
             info!(cluster = %valid.name, namespace = %valid.namespace, %step, "took a step");
-            let news = News {
-                reason: step.reason().to_owned(),
-                note: step.to_string(),
-                action: "Step",
-                ..News::default()
-            };
+            let news =
+                News { reason: step.reason().to_owned(), note: step.to_string(), action: "Step", ..News::default() };
             self.events.publish(&cluster.object_ref(&()), news).await;
         }
         let waits = match &done {

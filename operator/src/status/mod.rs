@@ -2,6 +2,7 @@
 
 pub mod plan;
 
+use crate::brokers::Standing;
 use crate::reconcile::build::bootstrap_address;
 use crate::reconcile::observe::{Known, NodeState, Observed, ObservedPod, PodState};
 use crate::reconcile::plan::Refusal;
@@ -56,8 +57,10 @@ pub struct Outcome<'a> {
     pub attempt: Attempt,
     /// What comes next.
     pub plan: Option<PlanStatus>,
-    /// The image that was chosen for a cluster that names none.
+    /// The image that brokers are to run, if that is known.
     pub image: Option<String>,
+    /// The operator that looks after the cluster.
+    pub operator: Option<String>,
 }
 
 /// What to report now.
@@ -73,13 +76,14 @@ pub fn report(
     let ready_replicas = brokers.iter().filter(|broker| broker.ready).count();
     let findings = [
         (READY, ready(&brokers)),
-        (IN_SYNC, in_sync(observed)),
         (PROGRESSING, progressing(observed, &brokers, outcome)),
         (DEGRADED, degraded(cluster, observed, &brokers, attempt, before.formed, now)),
+        (IN_SYNC, in_sync(observed)),
     ];
     // Of a spec that cannot be followed it is not certain how many brokers it asks for.
     let followed = !matches!(attempt, Attempt::Refused(_));
-    let complete = followed && findings.iter().any(|(kind, finding)| *kind == READY && finding.holds == Known::Is(true));
+    let complete =
+        followed && findings.iter().any(|(kind, finding)| *kind == READY && finding.holds == Known::Is(true));
     let generation = cluster.metadata.generation;
     let facts = observed.facts.known();
     ChronikClusterStatus {
@@ -89,6 +93,7 @@ pub fn report(
         ready_replicas: i32::try_from(ready_replicas).unwrap_or(i32::MAX),
         formed: before.formed || complete,
         plan: outcome.plan.clone(),
+        operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
         partitions: facts.map(|facts| PartitionsStatus {
             total: facts.partitions.into(),
@@ -287,7 +292,11 @@ fn broker(
     now: Timestamp,
 ) -> BrokerStatus {
     let name = format!("{}-{id}", cluster.name_any());
-    let fenced = observed.facts.known().and_then(|facts| facts.brokers.get(&id)).map(|broker| broker.fenced);
+    let fenced = observed
+        .facts
+        .known()
+        .and_then(|facts| facts.brokers.get(&id))
+        .map(|broker| broker.standing == Standing::Fenced);
     let Some(pod) = observed.pods.iter().find(|pod| pod.ordinal == id) else {
         let known = before.brokers.iter().find(|broker| broker.id == id).and_then(|b| b.missing_since.clone());
         return BrokerStatus {

@@ -15,7 +15,11 @@ pub fn report(plan: &Plan, waits: Option<&Wait>) -> Option<PlanStatus> {
     }
     if let Some(step) = &plan.step {
         let action = step.to_string();
-        return Some(PlanStatus { message: "under way".to_owned(), reason: step.reason().to_owned(), action });
+        return Some(PlanStatus {
+            message: "nothing speaks against it".to_owned(),
+            reason: step.reason().to_owned(),
+            action,
+        });
     }
     plan.waits.first().map(of)
 }

@@ -1,6 +1,8 @@
 //! What is reported, case by case.
 
 use super::*;
+use crate::brokers::Facts;
+use crate::reconcile::observe::{ObservedSet, Seen};
 use serde_json::json;
 
 const NOW: i64 = 1_000;
@@ -17,21 +19,21 @@ fn cluster() -> ChronikCluster {
 fn observed(states: &[PodState]) -> Observed {
     let pod = |(ordinal, state): (i32, &PodState)| ObservedPod {
         ordinal,
-        name: format!("demo-{ordinal}"),
+        seen: Seen { name: format!("demo-{ordinal}"), ..Seen::default() },
+        address: None,
+        node: Some(format!("node-{ordinal}")),
+        node_state: NodeState::Unknown,
         revision: Some("r1".to_owned()),
         state: state.clone(),
     };
     let pods = (0..).zip(states).map(pod).collect();
-    Observed {
-        image: Some("chronik:1".to_owned()),
-        update_revision: Some("r1".to_owned()),
-        pods,
-        ..Observed::default()
-    }
+    let set = ObservedSet { update_revision: Some("r1".to_owned()), ..ObservedSet::default() };
+    Observed { set: Some(set), pods, facts: Known::Is(Facts::default()), ..Observed::default() }
 }
 
 fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
-    report(&cluster(), before, observed, attempt, Timestamp::from_second(second).unwrap())
+    let outcome = Outcome { observed, attempt: attempt.clone(), plan: None, image: None, operator: None };
+    report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
 }
 
 fn first(observed: &Observed, attempt: &Attempt) -> ChronikClusterStatus {
@@ -39,7 +41,8 @@ fn first(observed: &Observed, attempt: &Attempt) -> ChronikClusterStatus {
 }
 
 fn conditions(status: &ChronikClusterStatus) -> Vec<String> {
-    status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    let others = status.conditions.iter().filter(|c| c.type_ != IN_SYNC);
+    others.map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
 }
 
 fn waiting(why: &str) -> PodState {
@@ -60,10 +63,7 @@ fn a_new_cluster_starts_and_that_is_no_fault() {
     let status = first(&observed(&[PodState::Ready, waiting("ContainerCreating")]), &Attempt::Applied);
     let expected = ["Ready=False BrokersNotReady", "Progressing=True Starting", "Degraded=False AsExpected"];
     assert_eq!(conditions(&status), expected);
-    assert_eq!(
-        status.conditions[0].message,
-        "1 of 3 brokers serve clients; demo-1: ContainerCreating; demo-2: no pod"
-    );
+    assert_eq!(status.conditions[0].message, "1 of 3 brokers serve clients; demo-1: ContainerCreating; demo-2: no pod");
 }
 
 #[test]
@@ -131,23 +131,80 @@ fn a_pod_that_is_not_made_for_minutes_is_a_fault_that_says_where_to_look() {
 }
 
 #[test]
-fn pods_of_an_older_template_are_named_and_left_alone() {
+fn pods_of_an_older_template_are_named_with_what_comes_next() {
     let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
-    observed.update_revision = Some("r2".to_owned());
+    observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
     observed.pods[1].revision = Some("r2".to_owned());
-    let status = first(&observed, &Attempt::Applied);
-    let expected = ["Ready=True AllBrokersReady", "Progressing=True RestartPending", "Degraded=False AsExpected"];
+    let plan = PlanStatus {
+        action: "restart broker 2".to_owned(),
+        reason: "UnderReplicated".to_owned(),
+        message: "3 partitions are under-replicated".to_owned(),
+    };
+    let outcome = Outcome {
+        observed: &observed,
+        attempt: Attempt::Applied,
+        plan: Some(plan.clone()),
+        image: None,
+        operator: None,
+    };
+    let now = Timestamp::from_second(NOW).unwrap();
+    let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);
+    let expected = ["Ready=True AllBrokersReady", "Progressing=True Restarting", "Degraded=False AsExpected"];
     assert_eq!(conditions(&status), expected);
-    let message = &status.conditions[1].message;
-    assert!(message.starts_with("demo-0, demo-2 started before the last change"), "{message}");
-    // A ready broker may have yet to catch up.
-    assert!(message.ends_with("and chronik_partition_under_replicated is 0 on every broker"), "{message}");
+    assert_eq!(
+        status.conditions[1].message,
+        "demo-0, demo-2 started before the last change; restart broker 2: 3 partitions are under-replicated"
+    );
+    assert_eq!(status.plan, Some(plan));
+}
+
+#[test]
+fn whether_partitions_are_in_sync_is_unknown_when_no_broker_is_sure() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let in_sync = |observed: &Observed| {
+        let status = first(observed, &Attempt::Applied);
+        let found = status.conditions.into_iter().find(|c| c.type_ == IN_SYNC).unwrap();
+        (found.status, found.reason, status.partitions.map(|partitions| partitions.under_replicated))
+    };
+    let text = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("True", "AllInSync"), Some(0)));
+    observed.facts = Known::Is(Facts { partitions: 9, under_replicated: 2, ..Facts::default() });
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("False", "UnderReplicated"), Some(2)));
+    observed.facts = Known::Unknown("no leader".to_owned());
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("Unknown", "Unknown"), None));
+}
+
+#[test]
+fn a_node_that_is_gone_is_named_with_what_to_do() {
+    for (state, reason) in [
+        (NodeState::Gone, "NodeGone"),
+        (NodeState::NotReady, "NodeNotReady"),
+        (NodeState::OutOfService, "NodeOutOfService"),
+        (NodeState::Ready, "AsExpected"),
+        (NodeState::Unknown, "AsExpected"),
+    ] {
+        let mut observed = observed(&[PodState::Ready, PodState::Ready, waiting("running, but not ready")]);
+        observed.pods[2].node_state = state;
+        let degraded = &first(&observed, &Attempt::Applied).conditions[2];
+        assert_eq!(degraded.reason, reason, "{state:?}");
+        assert_eq!(degraded.message.contains("node-2"), reason != "AsExpected", "{}", degraded.message);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_paused_says_so() {
+    let status = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Paused);
+    assert_eq!(conditions(&status)[1], "Progressing=False Paused");
 }
 
 #[test]
 fn a_spec_that_cannot_be_followed_says_nothing_against_the_brokers_that_run() {
     let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
-    let status = first(&all, &Attempt::Refused("replicas: 0".to_owned()));
+    let refusal = Refusal { reason: "InvalidSpec", message: "replicas: 0".to_owned() };
+    let status = first(&all, &Attempt::Refused(refusal));
     let expected = ["Ready=True AllBrokersReady", "Progressing=False InvalidSpec", "Degraded=True InvalidSpec"];
     assert_eq!(conditions(&status), expected);
 }
@@ -169,7 +226,8 @@ fn what_was_observed_before_objects_were_written_does_not_show_that_they_are_fol
 
 #[test]
 fn of_a_new_cluster_only_what_holds_is_news() {
-    let status = first(&observed(&[]), &Attempt::Applied);
+    let observed = Observed { facts: Known::Unknown("no broker runs".to_owned()), ..observed(&[]) };
+    let status = first(&observed, &Attempt::Applied);
     let news = ChronikClusterStatus::default();
     assert_eq!(changes(&news, &status).map(|c| c.type_.as_str()).collect::<Vec<_>>(), [PROGRESSING]);
 }
@@ -184,5 +242,5 @@ fn nothing_new_gives_the_same_report_and_a_change_gives_only_its_own_condition_a
     let changed = changes(&before, &after).map(|c| c.type_.as_str()).collect::<Vec<_>>();
     assert_eq!(changed, [READY, PROGRESSING]);
     let times = after.conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect::<Vec<_>>();
-    assert_eq!(times, [NOW + 60, NOW + 60, NOW]);
+    assert_eq!(times, [NOW + 60, NOW + 60, NOW, NOW]);
 }

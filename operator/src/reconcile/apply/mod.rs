@@ -5,8 +5,8 @@ mod objects;
 mod step;
 mod volumes;
 
-pub use objects::{ApplyError, Outcome};
 pub(crate) use objects::apply;
+pub use objects::{ApplyError, Outcome};
 pub(crate) use step::{Done, Taker};
 pub(crate) use volumes::change;
 

@@ -56,7 +56,7 @@ pub enum ApplyError {
 const HASH: &str = "chronik.io/applied-hash";
 
 /// Makes one object as it should be.
-pub async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
+pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
     let (name, kind) = (desired.object.name_any(), desired.resource.kind.clone());
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &desired.resource);
     let failed = |source| ApplyError::Api { kind: kind.clone(), name: name.clone(), source };
@@ -98,8 +98,8 @@ fn belongs(desired: &DynamicObject, live: &DynamicObject) -> bool {
         object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
     };
     let same = |label: &str| live.labels().get(label) == desired.labels().get(label);
-    let owned = owner(live).map_or_else(|| same("app.kubernetes.io/managed-by"), |uid| Some(uid) == owner(desired));
-    owned && same(CLUSTER_LABEL)
+    let is_own = owner(live).map_or_else(|| same("app.kubernetes.io/managed-by"), |uid| Some(uid) == owner(desired));
+    is_own && same(CLUSTER_LABEL)
 }
 
 fn is_applied(desired: &DynamicObject, live: &DynamicObject) -> bool {
@@ -153,9 +153,8 @@ mod tests {
     #[test]
     fn an_object_belongs_to_the_cluster_that_controls_it_or_that_left_it_behind() {
         let object = |owner: Option<&str>, manager: &str| -> DynamicObject {
-            let owner = owner.map(|uid| {
-                json!({ "apiVersion": "v1", "kind": "K", "name": "demo", "uid": uid, "controller": true })
-            });
+            let owner = owner
+                .map(|uid| json!({ "apiVersion": "v1", "kind": "K", "name": "demo", "uid": uid, "controller": true }));
             serde_json::from_value(json!({ "metadata": {
                 "name": "demo", "labels": { CLUSTER_LABEL: "demo", "app.kubernetes.io/managed-by": manager },
                 "ownerReferences": owner.into_iter().collect::<Vec<_>>()

@@ -11,8 +11,8 @@ mod services;
 mod stateful_set;
 
 use super::validate::Cluster;
-use kube::Resource;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Resource;
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde::Serialize;
 use std::collections::BTreeMap;

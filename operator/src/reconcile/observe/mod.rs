@@ -1,5 +1,5 @@
-//! Everything that a decision may need, read once: the StatefulSet, the pods with their nodes, the volumes, the
-//! ConfigMaps, and what the brokers say.
+//! Everything that a decision may need, read once: the StatefulSet, the pods with their nodes, the volumes, the former
+//! configurations, and what the brokers say.
 //!
 //! What could not be read is [`Known::Unknown`], which is never taken for "none"; where nothing can be decided without
 //! it, the reconcile fails and is tried again.
@@ -73,7 +73,7 @@ pub struct Observed {
     pub pods: Vec<ObservedPod>,
     /// The volumes that exist, by ordinal, whether a pod has them or not.
     pub volumes: Vec<ObservedVolume>,
-    /// The ConfigMaps that carry its label.
+    /// The `ConfigMaps` that carry its label.
     pub config_maps: Vec<ObservedConfigMap>,
     /// The names of those that a pod, or the pods' template, refers to.
     pub referred: BTreeSet<String>,
@@ -143,7 +143,8 @@ pub async fn observe(
     name: &str,
 ) -> Result<Observed, kube::Error> {
     let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
-    let managed = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},app.kubernetes.io/managed-by={MANAGER}"));
+    let managed =
+        ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},app.kubernetes.io/managed-by={MANAGER}"));
     let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace);
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let volumes = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);

@@ -16,7 +16,7 @@ pub(super) fn max_unavailable(cluster: &Cluster, observed: &Observed) -> i32 {
 mod tests {
     use super::super::tests::{cluster, observed};
     use super::*;
-    use crate::brokers::Permit;
+    use crate::brokers::{Permit, Standing};
     use crate::reconcile::observe::{Known, PodState};
 
     #[test]
@@ -30,7 +30,7 @@ mod tests {
             ("a partition is under-replicated", |o| set(o, |f| f.under_replicated = 1), 0),
             ("a partition is being moved", |o| set(o, |f| f.reassignments = 1), 0),
             ("a broker may be restarted", |o| set(o, |f| f.permit = Some(Permit::default())), 0),
-            ("a broker is fenced", |o| set(o, |f| f.brokers.get_mut(&1).unwrap().fenced = true), 0),
+            ("a broker is fenced", |o| set(o, |f| f.brokers.get_mut(&1).unwrap().standing = Standing::Fenced), 0),
         ];
         for (what, change, allowed) in cases {
             let mut observed = observed();

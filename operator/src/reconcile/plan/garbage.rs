@@ -5,7 +5,7 @@ use crate::reconcile::observe::{Observed, ObservedConfigMap, Seen};
 use crate::reconcile::validate::Cluster;
 use kube::ResourceExt;
 
-/// The ConfigMaps to delete.
+/// The `ConfigMaps` to delete.
 ///
 /// None is deleted before the StatefulSet's controller has seen the template as it was observed: until then it may make a
 /// pod from the one before, which would wait for its ConfigMap for ever.

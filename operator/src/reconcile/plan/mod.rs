@@ -12,7 +12,8 @@ pub use storage::VolumeChange;
 use super::build::{self, Desired, Frame, TEMPLATE_FORM};
 use super::observe::{Known, Observed, PodState, Seen};
 use super::validate::Cluster;
-use crate::brokers::{Facts, Permit};
+use crate::brokers::{Facts, Permit, Standing};
+use kube::ResourceExt;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(crate) const AT_REST: Duration = Duration::from_secs(15);
 pub struct Plan {
     /// The objects that there should be, in the order in which they are needed.
     pub objects: Vec<Desired>,
-    /// The ConfigMaps that nothing needs any more.
+    /// The `ConfigMaps` that nothing needs any more.
     pub deletions: Vec<Seen>,
     /// What is to change about volumes. It interrupts nobody.
     pub volumes: Vec<VolumeChange>,
@@ -199,10 +200,13 @@ fn lacking(facts: &Facts) -> Option<(&'static str, String)> {
     if facts.reassignments > 0 {
         return Some(("Reassigning", format!("{} partitions are being moved", facts.reassignments)));
     }
-    let behind = facts.brokers.iter().find(|(_, broker)| broker.fenced || broker.recovering);
-    behind.map(|(id, broker)| {
-        let what = if broker.fenced { "is fenced" } else { "has yet to catch up" };
-        ("BrokerBehind", format!("broker {id} {what}"))
+    facts.brokers.iter().find_map(|(id, broker)| {
+        let what = match broker.standing {
+            Standing::InSync => return None,
+            Standing::Recovering => "has yet to catch up",
+            Standing::Fenced => "is fenced",
+        };
+        Some(("BrokerBehind", format!("broker {id} {what}")))
     })
 }
 

@@ -5,7 +5,7 @@
 //! and needs no permit.
 
 use super::{Plan, Step, lacking};
-use crate::brokers::Facts;
+use crate::brokers::{Facts, Standing};
 use crate::reconcile::observe::{Known, Observed, ObservedPod, PodState};
 use crate::reconcile::validate::Cluster;
 
@@ -64,7 +64,7 @@ fn close_permit(observed: &Observed, plan: &mut Plan) {
     let Some(permit) = &facts.permit else { return };
     let Some(broker) = facts.brokers.get(&permit.broker) else { return };
     let restarted = broker.incarnation.as_ref().is_some_and(|now| *now != permit.incarnation);
-    if restarted && !broker.fenced && !broker.recovering {
+    if restarted && broker.standing == Standing::InSync {
         plan.take(Step::ClosePermit(permit.clone()));
     }
 }
@@ -170,7 +170,7 @@ mod tests {
             ("partitions are moved", |o| facts(o).reassignments = 1, "restart broker 2: Reassigning"),
             (
                 "a broker has to catch up with the metadata",
-                |o| facts(o).brokers.get_mut(&0).unwrap().recovering = true,
+                |o| facts(o).brokers.get_mut(&0).unwrap().standing = Standing::Recovering,
                 "restart broker 2: BrokerBehind",
             ),
             (
@@ -202,8 +202,8 @@ mod tests {
         let cases: &[(&str, Change, &str)] = &[
             ("back", |_| {}, "end the restart of broker 2"),
             ("not back yet", |o| facts(o).permit = Some(permit(2, "i2")), "nothing"),
-            ("fenced", |o| facts(o).brokers.get_mut(&2).unwrap().fenced = true, "nothing"),
-            ("not in sync", |o| facts(o).brokers.get_mut(&2).unwrap().recovering = true, "nothing"),
+            ("fenced", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Fenced, "nothing"),
+            ("not in sync", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Recovering, "nothing"),
         ];
         for (what, change, expected) in cases {
             let mut observed = observed();

@@ -166,7 +166,11 @@ mod tests {
         type Change = fn(&mut Observed);
         let cases: &[(&str, Change, (i32, &str))] = &[
             ("first", |_| {}, (5, "drain broker 4")),
-            ("unknown is not empty", |o| o.facts = Known::Unknown("no".to_owned()), (5, "remove broker 4: BrokersUnknown")),
+            (
+                "unknown is not empty",
+                |o| o.facts = Known::Unknown("no".to_owned()),
+                (5, "remove broker 4: BrokersUnknown"),
+            ),
             ("cordoned only", |o| on_last(o, true, 9), (5, "drain broker 4")),
             ("empty, but something may be placed on it", |o| on_last(o, false, 0), (5, "drain broker 4")),
             (
@@ -223,7 +227,8 @@ mod tests {
         observed.volumes[2].removed = true;
         let mut made = Plan::default();
         plan(&cluster(), &observed, &mut made);
-        let changes = made.volumes.iter().map(|change| (change.claim.name.as_str(), change.removed)).collect::<Vec<_>>();
+        let changes =
+            made.volumes.iter().map(|change| (change.claim.name.as_str(), change.removed)).collect::<Vec<_>>();
         assert_eq!(changes, [("data-demo-2", Some(false))]);
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn size_in_set(cluster: &Cluster, observed: &Observed) -> Quantity {
 pub(super) fn refuse(cluster: &Cluster, observed: &Observed) -> Result<(), Refusal> {
     let Some(set) = observed.set.as_ref().and_then(|set| set.volume_size.as_ref()) else { return Ok(()) };
     if is_less(&cluster.storage_size, set) {
-        let message = format!("storage.size: {} is less than {}, and volumes do not shrink", cluster.storage_size.0, set.0);
+        let message =
+            format!("storage.size: {} is less than {}, and volumes do not shrink", cluster.storage_size.0, set.0);
         return Err(Refusal { reason: "VolumesDoNotShrink", message });
     }
     Ok(())
@@ -65,8 +66,8 @@ fn change(cluster: &Cluster, volume: &ObservedVolume) -> Option<VolumeChange> {
     let size = (grows && volume.ordinal < cluster.replicas).then(|| cluster.storage_size.clone());
     let owner = OwnerReference { controller: None, block_owner_deletion: None, ..cluster.owner.clone() };
     let others = volume.owners.iter().filter(|other| other.uid != owner.uid).cloned().collect::<Vec<_>>();
-    let owned = others.len() < volume.owners.len();
-    let owners = match (cluster.delete_volumes, owned) {
+    let given = others.len() < volume.owners.len();
+    let owners = match (cluster.delete_volumes, given) {
         (true, false) => Some([others, vec![owner]].concat()),
         (false, true) => Some(others),
         (true, true) | (false, false) => None,
