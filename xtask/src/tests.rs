@@ -88,6 +88,9 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
 fn end_to_end(test: &Test) -> anyhow::Result<()> {
     build::image("chronik:dev")?;
     let mut command = cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]);
+    if test.full {
+        command.arg("--full");
+    }
     if test.strict {
         command.arg("--strict");
     }
