@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
-    start_orders, stopped_leader,
+    Settings, bench, cli, clients, connect, crash_all, failover, groups, hostile, kafka_suite, memory, retention,
+    returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -76,6 +76,10 @@ enum Scenario {
     Cli,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
+    /// Kafka Connect in distributed mode
+    Connect,
+    /// Kafka Streams counts words, at least once
+    Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -111,6 +115,8 @@ fn main() -> Result<ExitCode> {
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
+        Scenario::Connect => connect::run(&settings, &mut report),
+        Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -148,6 +154,8 @@ impl Scenario {
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
             Self::Clients(_) => "clients",
+            Self::Connect => "connect",
+            Self::Streams => "streams",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

@@ -5,6 +5,7 @@ mod bench_client;
 mod catching_up;
 pub mod cli;
 pub mod clients;
+pub mod connect;
 pub mod crash_all;
 pub mod failover;
 mod first_write;
@@ -22,6 +23,7 @@ pub mod returning;
 mod stale_leader;
 pub mod start_orders;
 pub mod stopped_leader;
+pub mod streams;
 
 use crate::harness::cluster::Software;
 use crate::report::Report;
