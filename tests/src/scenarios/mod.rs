@@ -3,6 +3,7 @@
 pub mod bench;
 mod bench_client;
 mod catching_up;
+pub mod chaos;
 pub mod cli;
 pub mod clients;
 pub mod connect;
