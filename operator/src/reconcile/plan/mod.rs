@@ -18,7 +18,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// How soon to look again while something is under way that no watch tells of.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_secs(1);
+/// The same while nothing can be done about what is not as it should be.
+const LATER: Duration = Duration::from_secs(5);
 /// How often brokers are asked when nothing is under way.
 pub(crate) const AT_REST: Duration = Duration::from_secs(15);
 
@@ -178,8 +180,12 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
-        let at_rest = self.step.is_none() && self.waits.is_empty() && is_well(observed);
-        if at_rest { AT_REST } else { SOON }
+        match (observed.facts.known(), self.step.is_some() || !self.waits.is_empty()) {
+            (Some(_), true) => SOON,
+            (None, true) => LATER,
+            (_, false) if is_well(observed) => AT_REST,
+            (_, false) => LATER,
+        }
     }
 }
 
