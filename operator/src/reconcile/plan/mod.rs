@@ -180,11 +180,13 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
-        match (observed.facts.known(), self.step.is_some() || !self.waits.is_empty()) {
-            (Some(_), true) => SOON,
-            (None, true) => LATER,
-            (_, false) if is_well(observed) => AT_REST,
-            (_, false) => LATER,
+        let next = self.step.is_some() || !self.waits.is_empty();
+        if !next && is_well(observed) {
+            AT_REST
+        } else if next && observed.facts.known().is_some() {
+            SOON
+        } else {
+            LATER
         }
     }
 }
