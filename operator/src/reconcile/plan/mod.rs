@@ -17,6 +17,8 @@ use kube::ResourceExt;
 use std::fmt;
 use std::time::Duration;
 
+/// How soon to look again when what was done makes room for the next step.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// How soon to look again while something is under way that no watch tells of.
 const SOON: Duration = Duration::from_secs(1);
 /// The same while nothing can be done about what is not as it should be.
@@ -180,6 +182,9 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
+        if matches!(self.step, Some(Step::ClosePermit(_))) {
+            return AT_ONCE;
+        }
         let next = self.step.is_some() || !self.waits.is_empty();
         if !next && is_well(observed) {
             AT_REST
