@@ -29,11 +29,9 @@ pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVe
         max_version_level: now,
         min_version_level: now,
     });
-    ApiVersionsResponse {
-        finalized_features_epoch: i64::try_from(image.offset.0).unwrap_or(i64::MAX),
-        finalized_features: vec![finalized],
-        ..response
-    }
+    response.finalized_features_epoch = i64::try_from(image.offset.0).unwrap_or(i64::MAX);
+    response.finalized_features = vec![finalized];
+    response
 }
 
 /// A feature's level, as Kafka numbers them.
