@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, compaction, crash_all, failover, groups, handing_over, hostile, kafka_suite, memory,
-    retention, returning, start_orders, stopped_leader,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, groups, handing_over, hostile,
+    kafka_suite, memory, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -80,6 +80,12 @@ enum Scenario {
     Cli,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
+    /// Random faults under producers and consumer groups: a minute a round
+    Chaos(chaos::Options),
+    /// Kafka Connect in distributed mode
+    Connect,
+    /// Kafka Streams counts words, at least once
+    Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -117,6 +123,9 @@ fn main() -> Result<ExitCode> {
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
+        Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Connect => connect::run(&settings, &mut report),
+        Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -156,6 +165,9 @@ impl Scenario {
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
             Self::Clients(_) => "clients",
+            Self::Chaos(_) => "chaos",
+            Self::Connect => "connect",
+            Self::Streams => "streams",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
