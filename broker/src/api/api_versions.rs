@@ -18,7 +18,7 @@ pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVe
         min_version: level(lowest),
         max_version: level(highest),
     });
-    let response =
+    let mut response =
         message!(ApiVersionsResponse { error_code: error.0, api_keys: served(), supported_features: vec![supported] });
     if image.cluster_id.is_none() {
         return response;
