@@ -7,11 +7,11 @@ use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
 use chronik_core::groups::{GroupError, Request};
-use chronik_wire::Header;
 use chronik_wire::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, StrBytes, consumer_group_describe as wire_types,
     message, wire_id,
 };
+use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 
 pub(super) async fn handle(
@@ -24,6 +24,12 @@ pub(super) async fn handle(
     let groups = stream::iter(request.group_ids)
         .map(|id| async move {
             let described = match group_id(&id) {
+                Ok(_) if !handlers.config.consumer_groups => {
+                    return message!(wire_types::DescribedGroup {
+                        group_id: id,
+                        error_code: ErrorCode::UNSUPPORTED_VERSION.0,
+                    });
+                }
                 Ok(group) => {
                     let wanted = Request::ConsumerGroupDescribe(group);
                     let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.hold);

@@ -37,6 +37,9 @@ async fn one(handlers: &Handlers, version: i16, topic: DeleteTopicState, timeout
     let found = by.and_then(|by| find_topic(&image, &by));
     let (error, text) = match found {
         Err(error) => (error, None),
+        Ok(_) if !handlers.config.delete_topics => {
+            (ErrorCode::TOPIC_DELETION_DISABLED, Some(StrBytes::from("delete.topic.enable is false")))
+        }
         Ok(topic) => match handlers.controller.delete_topic(topic.id, timeout).await {
             Ok(()) => (ErrorCode::NONE, None),
             Err(error) => (error.code(), Some(StrBytes::from(error.to_string()))),

@@ -48,9 +48,13 @@ fn respond(version: i16, id: StrBytes, described: Result<Described, GroupError>)
             return message!(DescribedGroup { group_id: id, group_state: StrBytes::from("Dead") });
         }
         Err(error) => {
+            let text = match error {
+                GroupError::GroupIdNotFound => format!("Group {id} not found."),
+                error => error.to_string(),
+            };
             let mut refused = message!(DescribedGroup { group_id: id, error_code: error.code().0 });
             if version >= 6 {
-                refused.error_message = Some(StrBytes::from(error.to_string()));
+                refused.error_message = Some(StrBytes::from(text));
                 refused.group_state = StrBytes::from("Dead");
             }
             return refused;

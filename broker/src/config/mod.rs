@@ -14,6 +14,7 @@ pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;
+use crate::server::TimestampDefaults;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -43,6 +44,14 @@ pub struct Config {
     pub topics: TopicDefaults,
     /// Whether asking for a topic creates it.
     pub auto_create_topics: bool,
+    /// Whether clients may delete topics.
+    pub delete_topics: bool,
+    /// Whether groups may use the consumer protocol (KIP-848).
+    pub consumer_groups: bool,
+    /// Fetch sessions at most.
+    pub fetch_session_slots: usize,
+    /// What is asked of records' timestamps.
+    pub timestamps: TimestampDefaults,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
     /// Bytes of one request at most.
@@ -206,6 +215,10 @@ impl Config {
             log_format: file.log_format,
             topics,
             auto_create_topics: kafka.auto_create_topics_enable,
+            delete_topics: kafka.delete_topic_enable,
+            consumer_groups: groups::consumer_protocol(&kafka)?,
+            fetch_session_slots: kafka.max_incremental_fetch_session_cache_slots,
+            timestamps: timestamps(&kafka)?,
             max_message_bytes,
             max_request_bytes,
             request_budget_bytes,
@@ -235,6 +248,25 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
     }
+}
+
+fn timestamps(kafka: &KafkaProperties) -> Result<TimestampDefaults, ConfigError> {
+    let ms = |key, given: Millis| {
+        i64::try_from(given.0.as_millis()).map_err(|_| wrong(key, format!("at most {} ms", i64::MAX)))
+    };
+    let append_time = match kafka.log_message_timestamp_type.as_str() {
+        "CreateTime" => false,
+        "LogAppendTime" => true,
+        other => {
+            let text = format!("'{other}' is neither CreateTime nor LogAppendTime");
+            return Err(wrong("log.message.timestamp.type", text));
+        }
+    };
+    Ok(TimestampDefaults {
+        append_time,
+        before_max_ms: ms("log.message.timestamp.before.max.ms", kafka.log_message_timestamp_before_max_ms)?,
+        after_max_ms: ms("log.message.timestamp.after.max.ms", kafka.log_message_timestamp_after_max_ms)?,
+    })
 }
 
 fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, ConfigError> {

@@ -124,6 +124,12 @@ impl ConsumerGroup {
         }
     }
 
+    /// The epoch after this one. A group begins with the second, as Kafka's does: 0 and 1 stand for a group and a target
+    /// assignment that nothing is written of.
+    fn next_epoch(&self) -> i32 {
+        self.epoch.max(1).saturating_add(1)
+    }
+
     /// All records are loaded: sessions begin.
     pub(in crate::groups) fn loaded(&mut self, turn: &mut Turn<'_>) {
         self.find_holders();

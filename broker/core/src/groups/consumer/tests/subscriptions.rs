@@ -9,14 +9,14 @@ fn new_partitions_and_topics_are_assigned_at_the_next_heartbeat() {
     let mut harness = Harness::new(&[("t", 1)]);
     harness.ok(&join("a", &["t", "u"]));
     harness.set_topics(&[("t", 2)]);
-    assert_eq!(harness.ok(&beat("a", 1)), (2, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1])]))));
     harness.set_topics(&[("t", 2), ("u", 1)]);
-    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1]), ("u", &[0])]))));
+    assert_eq!(harness.ok(&beat("a", 3)), (4, Some(partitions(&[("t", &[0, 1]), ("u", &[0])]))));
     harness.set_topics(&[("t", 2), ("u", 1), ("other", 5)]);
-    assert_eq!(harness.ok(&beat("a", 3)), (3, None), "nobody is subscribed to that one");
+    assert_eq!(harness.ok(&beat("a", 4)), (4, None), "nobody is subscribed to that one");
     harness.set_topics(&[("u", 1)]);
-    assert_eq!(harness.ok(&beat("a", 3)), (3, Some(partitions(&[("u", &[0])]))), "one is deleted");
-    assert_eq!(harness.ok(&owns("a", 3, &[("u", &[0])])), (4, None));
+    assert_eq!(harness.ok(&beat("a", 4)), (4, Some(partitions(&[("u", &[0])]))), "one is deleted");
+    assert_eq!(harness.ok(&owns("a", 4, &[("u", &[0])])), (5, None));
 }
 
 #[test]
@@ -26,24 +26,24 @@ fn what_changed_while_nobody_led_is_seen_after_the_load() {
     harness.ok(&matching("b", "t1.*"));
     harness.image = image(9, &[("t", 2), ("t1", 1), ("t12", 1)]);
     harness.fail_over();
-    assert_eq!(harness.ok(&beat("a", 1)), (3, Some(partitions(&[("t", &[0, 1])]))));
-    assert_eq!(harness.ok(&beat("b", 2)), (3, Some(partitions(&[("t1", &[0]), ("t12", &[0])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (4, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.ok(&beat("b", 3)), (4, Some(partitions(&[("t1", &[0]), ("t12", &[0])]))));
 }
 
 #[test]
 fn a_regular_expression_stands_for_the_topics_that_match_as_they_come_and_go() {
     let mut harness = Harness::new(&[("t1", 1), ("u1", 1)]);
-    assert_eq!(harness.ok(&matching("a", "t.*")), (1, Some(partitions(&[("t1", &[0])]))));
+    assert_eq!(harness.ok(&matching("a", "t.*")), (2, Some(partitions(&[("t1", &[0])]))));
     assert!(harness.group.subscribes("t1") && !harness.group.subscribes("u1"));
     harness.set_topics(&[("t1", 1), ("t2", 1), ("u1", 1)]);
-    assert_eq!(harness.ok(&beat("a", 1)), (2, Some(partitions(&[("t1", &[0]), ("t2", &[0])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t1", &[0]), ("t2", &[0])]))));
     harness.set_topics(&[("t1", 1), ("t2", 1), ("t3", 1)]);
-    assert_eq!(harness.ok(&beat("a", 2)), (2, None), "not twice within a second");
+    assert_eq!(harness.ok(&beat("a", 3)), (3, None), "not twice within a second");
     harness.pass(Duration::from_secs(1));
     let all = partitions(&[("t1", &[0]), ("t2", &[0]), ("t3", &[0])]);
-    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(all)));
+    assert_eq!(harness.ok(&beat("a", 3)), (4, Some(all)));
     harness.set_topics(&[("t2", 1)]);
-    assert_eq!(harness.ok(&beat("a", 3)).1, Some(partitions(&[("t2", &[0])])), "what is deleted is given back");
+    assert_eq!(harness.ok(&beat("a", 4)).1, Some(partitions(&[("t2", &[0])])), "what is deleted is given back");
     harness.assert_loaded_is_written();
 }
 
@@ -54,7 +54,7 @@ fn a_regular_expression_is_not_resolved_on_each_heartbeat() {
     // Names that the group was not told of: only resolving would find them.
     harness.image = image(2, &[("t1", 1), ("t2", 1)]);
     harness.pass(Duration::from_secs(10));
-    assert_eq!(harness.ok(&beat("a", 1)), (1, None));
+    assert_eq!(harness.ok(&beat("a", 2)), (2, None));
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn a_regular_expression_is_forgotten_with_its_last_subscriber() {
     harness.ok(&matching("b", "t.*"));
     harness.ok(&beat("a", -1));
     assert_eq!(harness.group.regexes.len(), 1);
-    let names = Heartbeat { subscribed_topic_regex: Some(Arc::from("")), ..beat("b", 2) };
+    let names = Heartbeat { subscribed_topic_regex: Some(Arc::from("")), ..beat("b", 3) };
     harness.ok(&names);
     assert!(harness.group.regexes.is_empty());
-    assert_eq!(harness.ok(&beat("b", 4)).0, 4);
+    assert_eq!(harness.ok(&beat("b", 5)).0, 5);
     harness.ok(&matching("c", "t1"));
     harness.ok(&beat("c", -1));
     assert!(harness.group.regexes.is_empty() && harness.loaded().regexes.is_empty());
@@ -77,8 +77,8 @@ fn a_regular_expression_is_forgotten_with_its_last_subscriber() {
 fn a_change_of_subscription_is_a_new_epoch_and_a_repetition_is_not() {
     let mut harness = Harness::new(&[("t", 1), ("u", 1)]);
     harness.ok(&join("a", &["t"]));
-    let to = |topics: &[&str]| Heartbeat { member_epoch: 1, owned: None, ..join("a", topics) };
-    assert_eq!(harness.ok(&to(&["t", "t"])).0, 1);
-    assert_eq!(harness.ok(&to(&["u"])), (1, Some(Vec::new())), "t is to be given back first");
-    assert_eq!(harness.ok(&owns("a", 1, &[])), (2, Some(partitions(&[("u", &[0])]))));
+    let to = |topics: &[&str]| Heartbeat { member_epoch: 2, owned: None, ..join("a", topics) };
+    assert_eq!(harness.ok(&to(&["t", "t"])).0, 2);
+    assert_eq!(harness.ok(&to(&["u"])), (2, Some(Vec::new())), "t is to be given back first");
+    assert_eq!(harness.ok(&owns("a", 2, &[])), (3, Some(partitions(&[("u", &[0])]))));
 }
