@@ -226,7 +226,8 @@ fn rules(topic: &Topic, image: &Image, server: &ServerConfig, max_message_bytes:
         timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
         before_max_ms: number(config::TIMESTAMP_BEFORE_MAX_MS, defaults.before_max_ms),
         after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, defaults.after_max_ms),
-        keyed: false,
+        keyed: topic.is_compacted(image, server.me),
+        compression: value(config::COMPRESSION_TYPE).and_then(Compression::of_config),
         max_decompressed: max_decompressed(max_message_bytes),
     }
 }

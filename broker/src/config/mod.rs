@@ -70,12 +70,25 @@ pub struct Config {
     pub retention_check_interval: Duration,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
+    /// What the cleaner of compacted topics goes by.
+    pub cleaner: CleanerLimits,
     /// What groups go by.
     pub groups: chronik_core::groups::Config,
     /// How `__consumer_offsets` is created.
     pub offsets_topic: OffsetsTopic,
     /// The properties that the file says something about, by name.
     given: Vec<String>,
+}
+
+/// What the cleaner of compacted topics may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanerLimits {
+    /// From one look for what is to be cleaned to the next, when there is nothing (`log.cleaner.backoff.ms`).
+    pub backoff: Duration,
+    /// Bytes of memory for the keys of one cleaning (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer_bytes: usize,
+    /// Bytes that are read and written in a second (`log.cleaner.io.max.bytes.per.second`).
+    pub io_bytes_per_second: usize,
 }
 
 /// The addresses that a broker binds.
@@ -228,6 +241,7 @@ impl Config {
             session_timeout,
             retention_check_interval,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            cleaner: cleaner(&kafka)?,
             groups: groups::groups(&kafka)?,
             offsets_topic,
             given: file.given,
@@ -266,6 +280,18 @@ fn timestamps(kafka: &KafkaProperties) -> Result<TimestampDefaults, ConfigError>
         append_time,
         before_max_ms: ms("log.message.timestamp.before.max.ms", kafka.log_message_timestamp_before_max_ms)?,
         after_max_ms: ms("log.message.timestamp.after.max.ms", kafka.log_message_timestamp_after_max_ms)?,
+    })
+}
+
+fn cleaner(kafka: &KafkaProperties) -> Result<CleanerLimits, ConfigError> {
+    let backoff = kafka.log_cleaner_backoff_ms.0;
+    if backoff.is_zero() {
+        return Err(wrong("log.cleaner.backoff.ms", "at least 1 ms"));
+    }
+    Ok(CleanerLimits {
+        backoff,
+        dedupe_buffer_bytes: kafka.log_cleaner_dedupe_buffer_size.bytes("log.cleaner.dedupe.buffer.size")?,
+        io_bytes_per_second: kafka.log_cleaner_io_max_bytes_per_second.bytes("log.cleaner.io.max.bytes.per.second")?,
     })
 }
 
@@ -360,8 +386,14 @@ members:
             ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
             ("kafka: {offsets.topic.replication.factor: 2}", "offsets.topic.replication.factor: 2 does not fit 1"),
             ("kafka: {log.retention.check.interval.ms: 0}", "log.retention.check.interval.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
             ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
+            ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
+            ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+            ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
+            ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),
             ("kafka: {offset.metadata.max.bytes: 1MiB}", "offset.metadata.max.bytes: at most 32767"),
         ] {
