@@ -119,7 +119,6 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.consumer.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.session.timeout.ms", NOT_YET),
-    ("group.consumer.migration.policy", NOT_YET),
     ("group.consumer.min.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.min.session.timeout.ms", NOT_YET),
     ("group.consumer.session.timeout.ms", NOT_YET),

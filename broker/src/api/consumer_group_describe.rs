@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, wire};
+use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, refusal, wire};
 use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
@@ -62,11 +62,14 @@ fn respond(
             assignor_name: wire(&group.assignor),
             members: group.members.iter().map(|m| member(version, image, m)).collect(),
         }),
-        Err((error, text)) => message!(wire_types::DescribedGroup {
-            group_id: id,
-            error_code: error.code().0,
-            error_message: Some(StrBytes::from(text.unwrap_or_else(|| error.to_string()))),
-        }),
+        Err((error, text)) => {
+            let text = text.unwrap_or_else(|| refusal(error, &id));
+            message!(wire_types::DescribedGroup {
+                group_id: id,
+                error_code: error.code().0,
+                error_message: Some(StrBytes::from(text)),
+            })
+        }
     }
 }
 
@@ -79,7 +82,7 @@ fn member(version: i16, image: &Image, member: &DescribedConsumerMember) -> wire
         client_id: wire(&member.client_id),
         client_host: wire(&member.client_host),
         subscribed_topic_names: member.subscribed_topic_names.iter().map(wire).collect(),
-        subscribed_topic_regex: nullable(member.subscribed_topic_regex.as_ref()),
+        subscribed_topic_regex: Some(member.subscribed_topic_regex.as_ref().map(wire).unwrap_or_default()),
         assignment: assignment(image, &member.assignment),
         target_assignment: assignment(image, &member.target_assignment),
     });

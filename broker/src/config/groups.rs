@@ -27,11 +27,6 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
     let (least_heartbeat, most_heartbeat) =
         (kafka.group_consumer_min_heartbeat_interval_ms.0, kafka.group_consumer_max_heartbeat_interval_ms.0);
     between("group.consumer.heartbeat.interval.ms", heartbeat, least_heartbeat, most_heartbeat)?;
-    let migration = groups::MigrationPolicy::by_name(&kafka.group_consumer_migration_policy);
-    let migration = migration.ok_or_else(|| {
-        let names = groups::MigrationPolicy::ALL.map(groups::MigrationPolicy::name).join(", ");
-        wrong("group.consumer.migration.policy", format!("must be one of {names}"))
-    })?;
     if kafka.offsets_retention_check_interval_ms.0.is_zero() {
         return Err(wrong("offsets.retention.check.interval.ms", "at least 1"));
     }
@@ -52,7 +47,6 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
         consumer_heartbeat_interval: heartbeat,
         consumer_session_timeouts: (least, most),
         consumer_heartbeat_intervals: (least_heartbeat, most_heartbeat),
-        migration,
         consumer_max_size: at_least_one("group.consumer.max.size", kafka.group_consumer_max_size)?,
         ..groups::Config::default()
     })

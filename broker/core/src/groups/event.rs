@@ -46,8 +46,6 @@ pub struct Config {
     pub consumer_session_timeouts: (Duration, Duration),
     /// `group.consumer.min.heartbeat.interval.ms` and `group.consumer.max.heartbeat.interval.ms`.
     pub consumer_heartbeat_intervals: (Duration, Duration),
-    /// `group.consumer.migration.policy`.
-    pub migration: MigrationPolicy,
     /// `group.consumer.max.size`.
     pub consumer_max_size: usize,
     /// Groups of one shard at most.
@@ -69,53 +67,9 @@ impl Default for Config {
             consumer_heartbeat_interval: Duration::from_secs(5),
             consumer_session_timeouts: (Duration::from_secs(45), Duration::from_mins(1)),
             consumer_heartbeat_intervals: (Duration::from_secs(5), Duration::from_secs(15)),
-            migration: MigrationPolicy::Bidirectional,
             consumer_max_size: i32::MAX as usize,
             max_groups: 100_000,
         }
-    }
-}
-
-/// Whether groups with members change their protocol with them (KIP-848).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MigrationPolicy {
-    /// In both directions.
-    Bidirectional,
-    /// To the consumer protocol, when a member joins with it.
-    Upgrade,
-    /// To the classic protocol, when the last member of the consumer protocol has left.
-    Downgrade,
-    /// Not at all. A group without members may always change.
-    Disabled,
-}
-
-impl MigrationPolicy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bidirectional, Self::Upgrade, Self::Downgrade, Self::Disabled];
-
-    /// Kafka's name of it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bidirectional => "bidirectional",
-            Self::Upgrade => "upgrade",
-            Self::Downgrade => "downgrade",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// The one of that name, in any case.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Whether a classic group may become a consumer group with its members.
-    pub fn upgrades(self) -> bool {
-        matches!(self, Self::Bidirectional | Self::Upgrade)
-    }
-
-    /// Whether a consumer group may become a classic group with its members.
-    pub fn downgrades(self) -> bool {
-        matches!(self, Self::Bidirectional | Self::Downgrade)
     }
 }
 

@@ -22,7 +22,7 @@ mod step;
 mod tests;
 mod timers;
 
-pub use event::{Command, Config, Event, MigrationPolicy, Now, Ticket};
+pub use event::{Command, Config, Event, Now, Ticket};
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};
 pub use response::{GroupError, Response};

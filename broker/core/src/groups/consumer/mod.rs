@@ -124,10 +124,14 @@ impl ConsumerGroup {
         }
     }
 
-    /// The epoch after this one. A group begins with the second, as Kafka's does: 0 and 1 stand for a group and a target
-    /// assignment that nothing is written of.
+    /// The epoch after this one. As in Kafka, a group begins with 1, and the topics that its first member names make it
+    /// 2; a regular expression does so later, when it stands for some.
     fn next_epoch(&self) -> i32 {
-        self.epoch.max(1).saturating_add(1)
+        let names_topics = self.members.values().any(|m| !m.about.subscribed_topic_names.is_empty());
+        match self.epoch {
+            0 if names_topics => 2,
+            epoch => epoch.saturating_add(1),
+        }
     }
 
     /// All records are loaded: sessions begin.

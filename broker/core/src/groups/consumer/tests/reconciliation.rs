@@ -90,7 +90,7 @@ fn after_a_failover_sessions_begin_anew_and_nothing_is_forgotten() {
 }
 
 #[test]
-fn a_late_heartbeat_is_no_proof_that_partitions_were_given_back() {
+fn a_member_that_joins_again_owns_nothing_any_more() {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
     harness.ok(&join("b", &["t"]));
