@@ -36,9 +36,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-/// Fetch sessions at most: Kafka's default.
-const FETCH_SESSION_SLOTS: usize = 1000;
-
 /// The log's folder in the data directory.
 const LOG_DIR: &str = "log";
 /// Record bytes of one partition on their way to one follower at most.
@@ -307,12 +304,15 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         request_budget_bytes: config.request_budget_bytes,
         max_message_bytes: config.max_message_bytes,
         auto_create_topics: config.auto_create_topics,
+        delete_topics: config.delete_topics,
+        consumer_groups: config.consumer_groups,
+        timestamps: config.timestamps,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
-        fetch_session_slots: FETCH_SESSION_SLOTS,
+        fetch_session_slots: config.fetch_session_slots,
         idle_timeout: config.connections_max_idle,
         data_dir: config.data_dir.clone(),
         properties: config.properties(),

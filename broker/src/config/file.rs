@@ -111,6 +111,8 @@ pub struct KafkaProperties {
     pub min_insync_replicas: Option<usize>,
     #[serde(rename = "auto.create.topics.enable")]
     pub auto_create_topics_enable: bool,
+    #[serde(rename = "delete.topic.enable")]
+    pub delete_topic_enable: bool,
     #[serde(rename = "message.max.bytes")]
     pub message_max_bytes: Size,
     #[serde(rename = "socket.request.max.bytes")]
@@ -147,6 +149,24 @@ pub struct KafkaProperties {
     pub group_consumer_session_timeout_ms: Millis,
     #[serde(rename = "group.consumer.heartbeat.interval.ms")]
     pub group_consumer_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.min.session.timeout.ms")]
+    pub group_consumer_min_session_timeout_ms: Millis,
+    #[serde(rename = "group.consumer.max.session.timeout.ms")]
+    pub group_consumer_max_session_timeout_ms: Millis,
+    #[serde(rename = "group.consumer.min.heartbeat.interval.ms")]
+    pub group_consumer_min_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.max.heartbeat.interval.ms")]
+    pub group_consumer_max_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.coordinator.rebalance.protocols")]
+    pub group_coordinator_rebalance_protocols: String,
+    #[serde(rename = "max.incremental.fetch.session.cache.slots")]
+    pub max_incremental_fetch_session_cache_slots: usize,
+    #[serde(rename = "log.message.timestamp.type")]
+    pub log_message_timestamp_type: String,
+    #[serde(rename = "log.message.timestamp.before.max.ms")]
+    pub log_message_timestamp_before_max_ms: Millis,
+    #[serde(rename = "log.message.timestamp.after.max.ms")]
+    pub log_message_timestamp_after_max_ms: Millis,
     #[serde(rename = "group.consumer.max.size")]
     pub group_consumer_max_size: i32,
     #[serde(rename = "offset.metadata.max.bytes")]
@@ -170,6 +190,7 @@ impl Default for KafkaProperties {
             default_replication_factor: None,
             min_insync_replicas: None,
             auto_create_topics_enable: true,
+            delete_topic_enable: true,
             message_max_bytes: Size(1_048_588),
             socket_request_max_bytes: Size(100 << 20),
             queued_max_request_bytes: Size(128 << 20),
@@ -188,6 +209,15 @@ impl Default for KafkaProperties {
             group_max_size: i32::MAX,
             group_consumer_session_timeout_ms: Millis(Duration::from_secs(45)),
             group_consumer_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
+            group_consumer_min_session_timeout_ms: Millis(Duration::from_secs(45)),
+            group_consumer_max_session_timeout_ms: Millis(Duration::from_mins(1)),
+            group_consumer_min_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
+            group_consumer_max_heartbeat_interval_ms: Millis(Duration::from_secs(15)),
+            group_coordinator_rebalance_protocols: "classic,consumer".to_owned(),
+            max_incremental_fetch_session_cache_slots: 1000,
+            log_message_timestamp_type: "CreateTime".to_owned(),
+            log_message_timestamp_before_max_ms: Millis(Duration::from_millis(i64::MAX as u64)),
+            log_message_timestamp_after_max_ms: Millis(Duration::from_hours(1)),
             group_consumer_max_size: i32::MAX,
             offset_metadata_max_bytes: Size(4096),
             offsets_retention_minutes: 7 * 24 * 60,
