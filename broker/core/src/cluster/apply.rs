@@ -71,6 +71,11 @@ impl Image {
                 self.alter_configs(*resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, forced } => {
+                self.grant_permit(offset, (*broker, *incarnation), *ttl_ms, forced.as_deref())
+            }
+            MetadataCommand::ClosePermit { permit, renewed } => self.close_permit(*permit, *renewed),
+            MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
         }
     }
 
@@ -121,6 +126,7 @@ impl Broker {
             replication: member.replication.clone(),
             rack: member.rack.clone(),
             versions: SupportedVersions::default(),
+            cordoned: false,
         }
     }
 }

@@ -72,6 +72,7 @@ impl Image {
             incarnation: Some(incarnation),
             fenced_at: offset,
             versions,
+            cordoned: before.is_some_and(|b| b.cordoned),
             ..Broker::expected(member)
         };
         self.brokers.insert(member.id, broker);

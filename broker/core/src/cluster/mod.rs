@@ -14,9 +14,12 @@ mod diff;
 mod election;
 mod features;
 mod fencing;
+mod health;
 mod image;
 mod isr;
+mod membership;
 mod partitions;
+mod permits;
 mod producer_ids;
 #[cfg(test)]
 mod tests;
@@ -24,5 +27,7 @@ mod topics;
 
 pub use command::{Answer, Change, Member, MetadataCommand, Outcome, Refusal};
 pub use features::{MetadataVersion, SupportedVersions};
+pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
+pub use permits::{Objection, Permit, Recovery};
 pub use topics::MAX_PARTITIONS;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 mod fencing;
 mod isr;
+mod membership;
+mod permits;
 mod random;
 mod topics;
 
