@@ -74,7 +74,10 @@ impl Image {
             MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, forced } => {
                 self.grant_permit(offset, (*broker, *incarnation), *ttl_ms, forced.as_deref())
             }
-            MetadataCommand::ClosePermit { permit, renewed } => self.close_permit(*permit, *renewed),
+            MetadataCommand::ClosePermit { permit, renewed } => {
+                self.close_permit(*permit, *renewed);
+                Ok(Answer::Done)
+            }
             MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
         }
     }

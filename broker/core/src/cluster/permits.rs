@@ -161,11 +161,10 @@ impl Image {
     }
 
     /// `renewed` is the grant that has run out; one that was given since stays.
-    pub(super) fn close_permit(&mut self, id: MetadataOffset, renewed: Option<MetadataOffset>) -> Outcome {
+    pub(super) fn close_permit(&mut self, id: MetadataOffset, renewed: Option<MetadataOffset>) {
         if self.permit.as_ref().is_some_and(|p| p.id == id && renewed.is_none_or(|at| at == p.renewed)) {
             self.permit = None;
         }
-        Ok(Answer::Done)
     }
 }
 
