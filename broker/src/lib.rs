@@ -2,9 +2,11 @@
 
 mod api;
 pub mod cli;
+mod cluster_metrics;
 pub mod config;
 pub mod coordinators;
 mod damage;
+mod disk_space;
 pub mod health;
 mod identity;
 pub mod metrics;

@@ -41,6 +41,8 @@ pub struct Ports {
     pub replication: u16,
     /// The controller quorum.
     pub controller: u16,
+    /// The admin API.
+    pub admin: u16,
     /// Health and metrics.
     pub http: u16,
 }
@@ -81,6 +83,7 @@ impl Cluster {
                     kafka: ports::free()?,
                     replication: ports::free()?,
                     controller: ports::free()?,
+                    admin: ports::free()?,
                     http: ports::free()?,
                 },
                 config: home.join("broker.config"),
@@ -129,11 +132,12 @@ impl Cluster {
         let ports = self.brokers[id].ports;
         let mut text = format!(
             "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: 127.0.0.1:{}\n  replication: 127.0.0.1:{}\n  \
-             controller: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
+             controller: 127.0.0.1:{}\n  admin: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
             self.data_dir(id).display(),
             ports.kafka,
             ports.replication,
             ports.controller,
+            ports.admin,
             ports.http,
         );
         for (id, Broker { ports, .. }) in self.brokers.iter().enumerate() {

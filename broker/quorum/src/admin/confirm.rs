@@ -96,9 +96,12 @@ impl Quorum {
 mod tests {
     use super::*;
 
+    /// Which voters are caught up, who is stopped, and who is missing then.
+    type Case = (&'static [bool], i32, Option<&'static [i32]>);
+
     #[test]
     fn a_majority_of_caught_up_voters_has_to_be_left() {
-        let table: [(&[bool], i32, Option<&[i32]>); 8] = [
+        let table: [Case; 8] = [
             (&[true], 0, None),
             (&[true], 7, None),
             (&[true, true, true], 0, None),
