@@ -171,7 +171,7 @@ impl Node {
             handle,
             coordinators,
             metrics,
-            stop.clone(),
+            stop,
         );
         tasks.spawn(kafka);
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");

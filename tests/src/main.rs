@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
-    start_orders, stopped_leader,
+    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, operations, retention,
+    returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -74,6 +74,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// Permits to stop, cordons, and how the cluster is, by the command line
+    Operations,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
@@ -110,6 +112,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
@@ -147,6 +150,7 @@ impl Scenario {
             Self::Retention => "retention",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Operations => "operations",
             Self::Clients(_) => "clients",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",

@@ -45,6 +45,7 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
             let what = if *cordoned { "cordoned" } else { "uncordoned" };
             tracing::info!(%broker, "{what} broker {broker}");
         }
+        (MetadataCommand::RemoveBroker { broker }, _) => tracing::info!(%broker, "removed broker {broker}"),
         _ => {}
     }
 }

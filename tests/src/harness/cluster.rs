@@ -238,6 +238,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until a broker has ended by itself, as it was told to by others; it has to end with success.
+    pub fn wait_for_end(&mut self, id: usize) -> Result<()> {
+        let mut process = self.end(id)?;
+        let status = wait::until(&format!("broker {id} to end"), PATIENCE, || process.has_ended())?;
+        ensure!(status.success(), "broker {id} ended with {status}:\n{}", tail(&self.brokers[id].log));
+        Ok(())
+    }
+
     fn end(&mut self, id: usize) -> Result<Process> {
         let broker = &mut self.brokers[id];
         let process = broker.process.take().with_context(|| format!("broker {id} does not run"))?;

@@ -79,6 +79,7 @@ impl Image {
                 Ok(Answer::Done)
             }
             MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
+            MetadataCommand::RemoveBroker { broker } => self.remove_broker(*broker, changes),
         }
     }
 

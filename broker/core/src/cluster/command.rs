@@ -151,6 +151,11 @@ pub enum MetadataCommand {
         /// Which of the two.
         cordoned: bool,
     },
+    /// A member that does not run, and holds nothing, leaves for good.
+    RemoveBroker {
+        /// Who.
+        broker: BrokerId,
+    },
 }
 
 /// A broker as it is configured or as it presents itself.
@@ -260,6 +265,9 @@ pub enum Refusal {
     /// What speaks against stopping a broker.
     #[error("the broker may not be stopped: {0:?}")]
     MayNotStop(Vec<Objection>),
+    /// The broker is not one that could be removed.
+    #[error("{0}")]
+    BrokerInUse(String),
 }
 
 /// One thing that an entry changed.

@@ -18,4 +18,21 @@ impl Image {
         }
         Ok(Answer::Done)
     }
+
+    /// A member leaves for good: one that does not run, and that nothing is kept on. One that has left already is fine.
+    pub(super) fn remove_broker(&mut self, id: BrokerId, changes: &mut Vec<Change>) -> Outcome {
+        if self.alive(id).is_some() {
+            return Err(Refusal::BrokerInUse(format!("broker {id} runs")));
+        }
+        let held = self.replicas_on(id).len();
+        if held > 0 {
+            return Err(Refusal::BrokerInUse(format!("broker {id} holds replicas of {held} partitions")));
+        }
+        if self.brokers.remove(&id).is_some() {
+            self.broker_configs.remove(&id);
+            self.permit = self.permit.take().filter(|permit| permit.broker != id);
+            changes.push(Change::Broker(id));
+        }
+        Ok(Answer::Done)
+    }
 }

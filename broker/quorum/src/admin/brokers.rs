@@ -1,10 +1,15 @@
 //! Brokers that are given nothing new, emptied and removed.
 
-use super::permits::known;
-use super::{Calls, Failure};
+use super::confirm::View;
+use super::permits::{about, about_partitions, known};
+use super::{Calls, Failure, TIMEOUT, unsure};
+use crate::types::Node;
+use api::refusal::Kind;
 use chronik_admin as api;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::BrokerId;
+use openraft::ChangeMembers;
+use std::collections::BTreeSet;
 use tonic::Status;
 
 impl Calls {
@@ -34,12 +39,29 @@ impl Calls {
         Err(Status::unimplemented("this version moves no replicas by itself").into())
     }
 
-    #[expect(clippy::unused_async, reason = "as the other calls are")]
+    /// One that is no member (any more) is removed already.
     pub(super) async fn remove_broker(
         &self,
-        _: api::RemoveBrokerRequest,
+        request: api::RemoveBrokerRequest,
     ) -> Result<api::RemoveBrokerResponse, Failure> {
-        Err(Status::unimplemented("this version removes no brokers").into())
+        let broker = BrokerId(request.broker);
+        let view = self.view().await?;
+        let refusals = speak_against_removal(&view, broker);
+        if !refusals.is_empty() {
+            return Ok(api::RemoveBrokerResponse { refusals });
+        }
+        if view.quorum.observers.iter().any(|m| m.id == broker) {
+            let nodes = ChangeMembers::RemoveNodes(BTreeSet::from([broker]));
+            match tokio::time::timeout(TIMEOUT, self.raft.change_membership(nodes, true)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.forward_to_leader::<Node>().is_some() => return Err(Failure::NotLeader),
+                Ok(Err(error)) => return Err(unsure(&error.to_string()).into()),
+                Err(_) => return Err(unsure("the outcome is not known").into()),
+            }
+        }
+        let (outcome, _) = self.propose(MetadataCommand::RemoveBroker { broker }).await?;
+        outcome.map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
+        Ok(api::RemoveBrokerResponse::default())
     }
 
     #[expect(clippy::unused_async, reason = "as the other calls are")]
@@ -49,4 +71,20 @@ impl Calls {
     ) -> Result<api::ChangeVotersResponse, Failure> {
         Err(Status::unimplemented("this version does not change who votes").into())
     }
+}
+
+fn speak_against_removal(view: &View, broker: BrokerId) -> Vec<api::Refusal> {
+    let mut refusals = Vec::new();
+    if view.quorum.is_voter(broker) {
+        refusals.push(about(Kind::IsVoter, format!("broker {broker} votes in the controller quorum")));
+    }
+    let held = view.image.replicas_on(broker);
+    if !held.is_empty() {
+        let text = format!("broker {broker} holds replicas of {} partitions", held.len());
+        refusals.push(about_partitions(&view.image, Kind::HoldsReplicas, text, &held));
+    }
+    if view.image.alive(broker).is_some() {
+        refusals.push(about(Kind::Runs, format!("broker {broker} runs")));
+    }
+    refusals
 }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// A call has to have an answer by then, wherever the leader goes meanwhile.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(4);
 /// One try at one leader.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Between tries, unless the leader changes.

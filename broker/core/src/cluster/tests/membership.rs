@@ -51,3 +51,20 @@ fn a_broker_stays_cordoned_until_somebody_says_otherwise_and_keeps_what_it_has()
     assert_eq!(cluster.image.replicas_on(BrokerId(0)).len(), 7);
     assert_eq!(cluster.refused(&cordon(9, true)), Refusal::UnknownBroker(BrokerId(9)));
 }
+
+#[test]
+fn a_broker_is_removed_when_it_neither_runs_nor_holds_anything_and_may_come_back_as_a_new_one() {
+    let mut cluster = Cluster::alive(4);
+    cluster.topic(1, &[0, 3], 1);
+    let remove = MetadataCommand::RemoveBroker { broker: BrokerId(3) };
+    assert_eq!(cluster.refused(&remove), Refusal::BrokerInUse("broker 3 runs".into()));
+    cluster.fence(3);
+    assert_eq!(cluster.refused(&remove), Refusal::BrokerInUse("broker 3 holds replicas of 1 partitions".into()));
+    cluster.accepted(&MetadataCommand::DeleteTopic { id: TopicId(uuid(1)) });
+    cluster.accepted(&cordon(3, true));
+    cluster.accepted(&remove);
+    assert!(!cluster.image.brokers.contains_key(&BrokerId(3)));
+    assert_eq!(cluster.apply(&remove).1, [], "once more changes nothing");
+    cluster.register(3);
+    assert!(!cluster.image.brokers[&BrokerId(3)].cordoned);
+}
