@@ -1,11 +1,13 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
+use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::cluster_metrics::ClusterMetrics;
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::disk_space;
+use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -13,6 +15,7 @@ use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
+use crate::segments;
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -60,16 +63,22 @@ struct Listeners {
     admin: TcpListener,
 }
 
-/// Runs the broker until `stop`.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+/// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
+pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let (mut node, mut identity) = Node::start(&config, stop.clone(), asked_to_stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
         reason = failed.wait_for(Option::is_some) => {
             Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
         }
-        () = stop.cancelled() => Ok(()),
+        () = asked_to_stop.cancelled() => {
+            let why = "stopping: what this broker leads is handed over".into();
+            node.probes.set(Readiness::NotReady(why));
+            handing_over::run(&node.controller, config.id).await;
+            Ok(())
+        }
     };
     stop.cancel();
     node.stop().await?;
@@ -84,11 +93,17 @@ struct Node {
     tasks: TaskTracker,
     writer: Writer,
     writer_thread: JoinHandle<()>,
+    cleaner: JoinHandle<()>,
     probes: Probes,
 }
 
 impl Node {
-    async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<(Self, Identity)> {
+    /// `stop` ends its parts; `asked_to_stop` is for whoever asks it to stop.
+    async fn start(
+        config: &Config,
+        stop: CancellationToken,
+        asked_to_stop: CancellationToken,
+    ) -> anyhow::Result<(Self, Identity)> {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
         let (tasks, recovery) = (TaskTracker::new(), Arc::new(Recovery::begin()));
@@ -104,7 +119,7 @@ impl Node {
         let found = damage::inspect(&log.reader(), recovered, &recovery)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
-        let reader = log.reader();
+        let (reader, segment_limits) = (log.reader(), log.segment_limits());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -113,7 +128,7 @@ impl Node {
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let peers = Peers::new(alternatives);
         let disk = disk_space::watch(dir, &tasks, stop.clone());
-        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, stop.clone());
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop);
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
         tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
@@ -134,14 +149,25 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
+        tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
         let retention_config = RetentionConfig {
             me: config.id,
             partitions: partitions.clone(),
-            reader,
+            reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
         };
         tasks.spawn(retention::run(retention_config, stop.clone()));
+        let cleaner_config = CleanerConfig {
+            me: config.id,
+            limits: config.cleaner,
+            partitions: partitions.clone(),
+            reader,
+            writer: writer.clone(),
+            controller: handle.clone(),
+            metrics: CleanerMetrics::register(&mut registry),
+        };
+        let cleaner = cleaner::start(cleaner_config, stop.clone()).context("cannot start the cleaner's thread")?;
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -175,7 +201,7 @@ impl Node {
         );
         tasks.spawn(kafka);
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, probes }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, probes }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -214,6 +240,8 @@ impl Node {
             self.replication.stopped().await;
             self.tasks.close();
             self.tasks.wait().await;
+            // It panics in a debug build alone, which has said so.
+            let _ = tokio::task::spawn_blocking(move || self.cleaner.join()).await;
         };
         if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
             error!("Some tasks did not stop in time");

@@ -15,6 +15,7 @@ use uuid::Uuid;
 mod admin;
 mod delays;
 mod failures;
+mod handover;
 mod requests;
 mod start;
 

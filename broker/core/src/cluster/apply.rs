@@ -26,6 +26,7 @@ impl Image {
         if self.cluster_id.is_none() {
             return Err(Refusal::NoCluster);
         }
+        self.allows(command)?;
         match command {
             MetadataCommand::CreateCluster { .. } => Err(Refusal::ClusterExists),
             MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions } => {
@@ -79,7 +80,14 @@ impl Image {
                 Ok(Answer::Done)
             }
             MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
-            MetadataCommand::RemoveBroker { broker } => self.remove_broker(*broker, changes),
+            MetadataCommand::ElectLeaders { partitions, election } => {
+                self.elect_leaders(partitions.as_deref(), *election, changes)
+            }
+            MetadataCommand::UnregisterBroker { id } => self.unregister(*id, changes),
+            MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
+                self.current_registration(*broker, *broker_epoch)?;
+                Ok(self.resign(*broker, partitions, (*leaving, *reason), changes))
+            }
         }
     }
 
@@ -126,6 +134,7 @@ impl Broker {
             incarnation: None,
             fenced_at: MetadataOffset(0),
             fenced: true,
+            stopping: false,
             kafka: member.kafka.clone(),
             replication: member.replication.clone(),
             rack: member.rack.clone(),

@@ -1,4 +1,4 @@
-//! Brokers that are given nothing new, and brokers that leave for good.
+//! Brokers that are given nothing new, and what brokers hold.
 
 use super::command::{Answer, Change, Outcome, Refusal};
 use super::image::Image;
@@ -14,23 +14,6 @@ impl Image {
         let broker = self.brokers.get_mut(&id).ok_or(Refusal::UnknownBroker(id))?;
         if broker.cordoned != cordoned {
             broker.cordoned = cordoned;
-            changes.push(Change::Broker(id));
-        }
-        Ok(Answer::Done)
-    }
-
-    /// A member leaves for good: one that does not run, and that nothing is kept on. One that has left already is fine.
-    pub(super) fn remove_broker(&mut self, id: BrokerId, changes: &mut Vec<Change>) -> Outcome {
-        if self.alive(id).is_some() {
-            return Err(Refusal::BrokerInUse(format!("broker {id} runs")));
-        }
-        let held = self.replicas_on(id).len();
-        if held > 0 {
-            return Err(Refusal::BrokerInUse(format!("broker {id} holds replicas of {held} partitions")));
-        }
-        if self.brokers.remove(&id).is_some() {
-            self.broker_configs.remove(&id);
-            self.permit = self.permit.take().filter(|permit| permit.broker != id);
             changes.push(Change::Broker(id));
         }
         Ok(Answer::Done)

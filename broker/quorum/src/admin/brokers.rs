@@ -59,7 +59,10 @@ impl Calls {
                 Err(_) => return Err(unsure("the outcome is not known").into()),
             }
         }
-        let (outcome, _) = self.propose(MetadataCommand::RemoveBroker { broker }).await?;
+        if !view.image.brokers.contains_key(&broker) {
+            return Ok(api::RemoveBrokerResponse::default());
+        }
+        let (outcome, _) = self.propose(MetadataCommand::UnregisterBroker { id: broker }).await?;
         outcome.map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
         Ok(api::RemoveBrokerResponse::default())
     }

@@ -1,9 +1,10 @@
 //! A broker's process is told to stop, or to hand over what it leads.
 
-use super::facts::permit;
+use super::facts::{count, named, permit};
 use super::permits::{incarnation, known};
 use super::{Calls, Client, Failure, TIMEOUT, admin_request, answer_of, said, unsure};
 use chronik_admin as api;
+use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, ResignReason, ResignedPartitions};
 use chronik_core::ids::BrokerId;
 use prost::Message as _;
 use std::time::Duration;
@@ -64,8 +65,33 @@ impl Calls {
         Ok(api::StopResponse {}.encode_to_vec())
     }
 
-    #[expect(clippy::unused_async, reason = "as the other calls are")]
-    pub(super) async fn hand_over(&self, _: api::HandOverRequest) -> Result<api::HandOverResponse, Failure> {
-        Err(Status::unimplemented("this version hands over only when it is stopped").into())
+    /// The broker goes on as a follower of what it led.
+    pub(super) async fn hand_over(&self, request: api::HandOverRequest) -> Result<api::HandOverResponse, Failure> {
+        let (broker, process) = (BrokerId(request.broker), incarnation(&request.incarnation)?);
+        let view = self.view().await?;
+        known(&view.image, broker)?;
+        let member = view.image.brokers.get(&broker).filter(|b| b.incarnation == Some(process));
+        let Some(broker_epoch) = member.and_then(|b| b.epoch) else {
+            return Err(Status::failed_precondition(format!("broker {broker} is another process by now")).into());
+        };
+        let led = |image: &Image| image.holdings().get(&broker).map_or(0, |held| held.leaders);
+        let before = led(&view.image);
+        let command = MetadataCommand::Resign {
+            broker,
+            broker_epoch,
+            partitions: ResignedPartitions::All,
+            leaving: Leaving::Leadership,
+            reason: ResignReason::Asked,
+        };
+        let (outcome, _) = self.propose(command).await?;
+        match outcome {
+            Ok(Answer::Resigned { kept }) => {
+                let moved = count(before.saturating_sub(kept.len()));
+                let (kept, kept_total) = named(&view.image, &kept);
+                Ok(api::HandOverResponse { moved, kept, kept_total })
+            }
+            Ok(_) => Err(Status::internal("that is no answer to a resignation").into()),
+            Err(refusal) => Err(Status::failed_precondition(refusal.to_string()).into()),
+        }
     }
 }

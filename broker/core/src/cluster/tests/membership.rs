@@ -53,18 +53,15 @@ fn a_broker_stays_cordoned_until_somebody_says_otherwise_and_keeps_what_it_has()
 }
 
 #[test]
-fn a_broker_is_removed_when_it_neither_runs_nor_holds_anything_and_may_come_back_as_a_new_one() {
+fn a_broker_that_is_forgotten_takes_its_permit_and_its_cordon_along() {
     let mut cluster = Cluster::alive(4);
-    cluster.topic(1, &[0, 3], 1);
-    let remove = MetadataCommand::RemoveBroker { broker: BrokerId(3) };
-    assert_eq!(cluster.refused(&remove), Refusal::BrokerInUse("broker 3 runs".into()));
-    cluster.fence(3);
-    assert_eq!(cluster.refused(&remove), Refusal::BrokerInUse("broker 3 holds replicas of 1 partitions".into()));
-    cluster.accepted(&MetadataCommand::DeleteTopic { id: TopicId(uuid(1)) });
     cluster.accepted(&cordon(3, true));
-    cluster.accepted(&remove);
-    assert!(!cluster.image.brokers.contains_key(&BrokerId(3)));
-    assert_eq!(cluster.apply(&remove).1, [], "once more changes nothing");
+    let incarnation = cluster.image.brokers[&BrokerId(3)].incarnation.unwrap();
+    let permit = MetadataCommand::GrantPermit { broker: BrokerId(3), incarnation, ttl_ms: 1, forced: None };
+    cluster.accepted(&permit);
+    cluster.fence(3);
+    cluster.accepted(&MetadataCommand::UnregisterBroker { id: BrokerId(3) });
+    assert_eq!(cluster.image.permit, None);
     cluster.register(3);
     assert!(!cluster.image.brokers[&BrokerId(3)].cordoned);
 }
