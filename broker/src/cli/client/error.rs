@@ -77,8 +77,8 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Admin { code: tonic::Code::Unavailable, .. } => 3,
-            Self::Admin { code: tonic::Code::NotFound, .. } => 4,
-            Self::Refused {
+            Self::Admin { code: tonic::Code::NotFound, .. }
+            | Self::Refused {
                 code:
                     ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::GROUP_ID_NOT_FOUND,
                 ..
