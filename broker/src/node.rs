@@ -2,11 +2,13 @@
 //! Nothing here waits for a peer but readiness.
 
 use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
+use crate::cluster_metrics::ClusterMetrics;
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
+use crate::disk_space;
 use crate::handing_over;
-use crate::health::{self, Readiness};
+use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
@@ -21,7 +23,7 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, Timings};
+use chronik_quorum::{Controller, ControllerConfig, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -50,18 +52,18 @@ const BACKLOG: u32 = 4096;
 /// How long the parts may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
-/// The four ports, bound.
+/// The ports that are opened when the log is open.
 struct Listeners {
     kafka: TcpListener,
     replication: TcpListener,
     controller: TcpListener,
-    http: TcpListener,
+    admin: TcpListener,
 }
 
 /// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
 pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+    let (mut node, mut identity) = Node::start(&config, stop.clone(), asked_to_stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
@@ -70,7 +72,7 @@ pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Re
         }
         () = asked_to_stop.cancelled() => {
             let why = "stopping: what this broker leads is handed over".into();
-            node.readiness.send_replace(Readiness::NotReady(why));
+            node.probes.set(Readiness::NotReady(why));
             handing_over::run(&node.controller, config.id).await;
             Ok(())
         }
@@ -89,13 +91,21 @@ struct Node {
     writer: Writer,
     writer_thread: JoinHandle<()>,
     cleaner: JoinHandle<()>,
-    readiness: watch::Sender<Readiness>,
+    probes: Probes,
 }
 
 impl Node {
-    async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<(Self, Identity)> {
+    /// `stop` ends its parts; `asked_to_stop` is for whoever asks it to stop.
+    async fn start(
+        config: &Config,
+        stop: CancellationToken,
+        asked_to_stop: CancellationToken,
+    ) -> anyhow::Result<(Self, Identity)> {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
+        let (tasks, recovery) = (TaskTracker::new(), Arc::new(Recovery::begin()));
+        let (probes, shown) = Probes::new(Arc::clone(&recovery));
+        tasks.spawn(health::serve(bind("http", config.listen.http)?, shown, stop.clone()));
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
@@ -103,7 +113,7 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log.reader(), recovered)?;
+        let found = damage::inspect(&log.reader(), recovered, &recovery)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
@@ -111,12 +121,15 @@ impl Node {
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
 
-        let listeners = bind(config)?;
+        let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
-        let controller =
-            chronik_quorum::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let peers = Peers::new(alternatives);
+        let disk = disk_space::watch(dir, &tasks, stop.clone());
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop);
+        let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
+        tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
+        ClusterMetrics::register(&mut registry, config.id, handle.clone());
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
             me: config.id,
@@ -173,6 +186,7 @@ impl Node {
         };
         let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
+        probes.opened(registry, config.id, handle.clone());
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
@@ -180,13 +194,11 @@ impl Node {
             handle,
             coordinators,
             metrics,
-            stop.clone(),
+            stop,
         );
         tasks.spawn(kafka);
-        let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
-        tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, probes }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -205,11 +217,11 @@ impl Node {
             match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
-                    self.readiness.send_replace(Readiness::Ready);
+                    self.probes.set(Readiness::Ready);
                 }
                 (true, false) => {
                     info!("Broker {me} is fenced by the controller");
-                    self.readiness.send_replace(Readiness::NotReady("fenced by the controller".into()));
+                    self.probes.set(Readiness::NotReady("fenced by the controller".into()));
                 }
                 _ => {}
             }
@@ -263,17 +275,18 @@ fn open_log(
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
-fn bind(config: &Config) -> anyhow::Result<Listeners> {
-    let bind = |key: &'static str, address: SocketAddr| {
-        listen_on(address)
-            .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
-    };
+fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen_on(address)
+        .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
+}
+
+fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     let listen = config.listen;
     Ok(Listeners {
         kafka: bind("kafka", listen.kafka)?,
         replication: bind("replication", listen.replication)?,
         controller: bind("controller", listen.controller)?,
-        http: bind("http", listen.http)?,
+        admin: bind("admin", listen.admin)?,
     })
 }
 
@@ -321,7 +334,14 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
     }
 }
 
-fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
+fn controller_config(
+    config: &Config,
+    identity: &Identity,
+    peers: &Peers,
+    listener: TcpListener,
+    disk: watch::Receiver<Option<DiskSpace>>,
+    stop: CancellationToken,
+) -> ControllerConfig {
     let member = |m: &config::Member| Member {
         id: m.id,
         kafka: m.kafka.clone(),
@@ -347,6 +367,8 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
             min_insync_replicas: config.topics.min_insync_replicas as i32,
         },
         peers: peers.clone(),
+        disk,
+        stop,
     }
 }
 

@@ -8,7 +8,7 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, groups, handing_over, hostile,
-    kafka_suite, memory, retention, returning, start_orders, stopped_leader, streams,
+    kafka_suite, memory, operations, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -78,6 +78,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// Permits to stop, cordons, and how the cluster is, by the command line
+    Operations,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -122,6 +124,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
         Scenario::Connect => connect::run(&settings, &mut report),
@@ -164,6 +167,7 @@ impl Scenario {
             Self::Compaction => "compaction",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Operations => "operations",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

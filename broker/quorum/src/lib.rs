@@ -5,6 +5,7 @@
 //! [`Controller::subscribe`] is how it learns what changed. Nothing on the produce or fetch path waits for any
 //! of this.
 
+pub mod admin;
 mod bootstrap;
 mod encoding;
 pub mod events;
@@ -15,6 +16,7 @@ mod leader;
 mod link;
 mod links;
 mod liveness;
+mod observed;
 pub mod peers;
 mod proposer;
 mod proto;
@@ -86,6 +88,19 @@ pub struct ControllerConfig {
     pub defaults: TopicDefaults,
     /// Where peers are.
     pub peers: Peers,
+    /// The file system that the data is on, as last looked at: told to the controller's leader.
+    pub disk: watch::Receiver<Option<DiskSpace>>,
+    /// Cancelled when the broker is to stop, by this or by others.
+    pub stop: CancellationToken,
+}
+
+/// A file system's size, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// All of it.
+    pub total: u64,
+    /// What a process without privileges can still write.
+    pub free: u64,
 }
 
 /// How fast things are noticed.
@@ -163,6 +178,7 @@ pub enum StartError {
 pub struct Controller {
     raft: Raft,
     handle: ControllerHandle,
+    admin: admin::AdminHandle,
     publisher: Publisher,
     handover: handover::Handover,
     tasks: Tasks,
@@ -252,21 +268,38 @@ impl Parts {
         tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
+        let admin = self.admin(leader_handle.clone());
         let handover = self.handover(leader_handle.clone());
-        let service = self.service(leader_handle);
+        let service = self.service(leader_handle, admin.clone());
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
+        let admin = admin::AdminHandle::new(admin, leader.clone());
         let handle = ControllerHandle::new(requests, images, registration, leader);
         let guard = tasks.stop.clone().drop_guard();
-        Controller { raft, handle, publisher, handover, tasks, log: thread, _guard: guard }
+        Controller { raft, handle, admin, publisher, handover, tasks, log: thread, _guard: guard }
     }
 
     fn voters(&self) -> Vec<BrokerId> {
         self.config.voters.iter().map(|(id, _)| *id).collect()
     }
 
-    fn service(&self, leader: LeaderHandle) -> server::Service {
+    fn admin(&self, leader: LeaderHandle) -> admin::Calls {
+        admin::Calls {
+            me: self.config.me.id,
+            incarnation: self.config.incarnation,
+            lately: self.config.timings.session,
+            raft: self.raft.clone(),
+            leader,
+            proposer: self.proposer.clone(),
+            links: self.links.clone(),
+            acks: self.acks.clone(),
+            image: self.images.clone(),
+            stop: self.config.stop.clone(),
+        }
+    }
+
+    fn service(&self, leader: LeaderHandle, admin: admin::Calls) -> server::Service {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
@@ -278,6 +311,7 @@ impl Parts {
             proposer: self.proposer.clone(),
             leader,
             past: self.past,
+            admin,
             handed_over: self.handed_over.clone(),
         }
     }
@@ -349,6 +383,7 @@ impl Parts {
             leading,
             image: self.images.clone(),
             registration,
+            disk: self.config.disk.clone(),
             displaced,
         }
     }
@@ -438,6 +473,11 @@ impl Controller {
         self.handle.clone()
     }
 
+    /// The admin API, as this broker answers it.
+    pub fn admin(&self) -> admin::AdminHandle {
+        self.admin.clone()
+    }
+
     /// What changes, in the metadata log's order, from the moment on at which this process's own registration
     /// is applied: the first update is the whole image then.
     pub fn subscribe(&self) -> Updates {
@@ -457,12 +497,12 @@ impl Controller {
 
     /// Stops taking part, and waits until the log is closed.
     pub async fn shutdown(self) {
-        let Self { raft, handle, publisher, handover, mut tasks, log, _guard } = self;
+        let Self { raft, handle, admin, publisher, handover, mut tasks, log, _guard } = self;
         tasks.stop.cancel();
         if let Err(error) = raft.shutdown().await {
             tracing::debug!(%error, "raft had ended before");
         }
-        drop((raft, handle, publisher, handover));
+        drop((raft, handle, admin, publisher, handover));
         let ended = async { while tasks.set.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tasks.set.shutdown().await;

@@ -64,6 +64,8 @@ pub struct ListenFile {
     pub kafka: SocketAddr,
     pub replication: SocketAddr,
     pub controller: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
     pub http: SocketAddr,
 }
 
@@ -283,9 +285,19 @@ impl MemberFile {
     }
 }
 
-impl From<ListenFile> for Listen {
-    fn from(f: ListenFile) -> Self {
-        Self { kafka: f.kafka, replication: f.replication, controller: f.controller, http: f.http }
+/// The admin port is so much above the controller's unless the file says another one.
+const ADMIN_ABOVE_CONTROLLER: u16 = 200;
+
+impl ListenFile {
+    /// The addresses, or what is missing.
+    pub(super) fn listen(self) -> Result<Listen, &'static str> {
+        let beside = || {
+            let port = self.controller.port().checked_add(ADMIN_ABOVE_CONTROLLER)?;
+            Some(SocketAddr::new(self.controller.ip(), port))
+        };
+        let admin = self.admin.or_else(beside).ok_or("must be given: there is no port 200 above the controller's")?;
+        let Self { kafka, replication, controller, http, .. } = self;
+        Ok(Listen { kafka, replication, controller, admin, http })
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Listen {
     pub replication: SocketAddr,
     /// For the controller quorum and for registration.
     pub controller: SocketAddr,
+    /// For the admin API.
+    pub admin: SocketAddr,
     /// For probes and metrics.
     pub http: SocketAddr,
 }
@@ -222,7 +224,7 @@ impl Config {
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
-            listen: file.listen.into(),
+            listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
             voters,
             log_format: file.log_format,
@@ -356,6 +358,15 @@ members:
         let config = load(MINIMAL).unwrap();
         assert_eq!(config.voters, [BrokerId(0)]);
         assert_eq!(config.topics, TopicDefaults { partitions: 1, replication_factor: 1, min_insync_replicas: 1 });
+    }
+
+    #[test]
+    fn the_admin_port_is_above_the_controllers_or_where_the_file_says() {
+        assert_eq!(load(MINIMAL).unwrap().listen.admin, "127.0.0.1:9492".parse().unwrap());
+        let given = MINIMAL.replace("http:", "admin: '127.0.0.1:7777', http:");
+        assert_eq!(load(&given).unwrap().listen.admin.port(), 7777);
+        let error = load(&MINIMAL.replace("127.0.0.1:9292", "127.0.0.1:65400")).unwrap_err();
+        assert!(error.contains("listen.admin: must be given"), "{error}");
     }
 
     #[test]

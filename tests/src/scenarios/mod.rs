@@ -21,6 +21,7 @@ mod java_tools;
 pub mod kafka_suite;
 pub mod memory;
 mod mutate;
+pub mod operations;
 pub mod retention;
 pub mod returning;
 mod stale_leader;
