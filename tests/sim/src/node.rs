@@ -83,7 +83,12 @@ pub(crate) struct Asked {
 
 /// Times and sizes small enough that all their edges are met.
 pub(crate) fn config() -> Config {
-    Config { lag_time_max: Duration::from_millis(700), window_bytes: 700, read_bytes: 400 }
+    Config {
+        lag_time_max: Duration::from_millis(700),
+        stall_time_max: Duration::from_millis(300),
+        window_bytes: 700,
+        read_bytes: 400,
+    }
 }
 
 impl Node {

@@ -262,6 +262,7 @@ fn kind(event: &Event) -> &'static str {
     match event {
         Event::Metadata(_) => "metadata",
         Event::Lease(_) => "lease",
+        Event::Room(_) => "room",
         Event::Produce { .. } => "produce",
         Event::Durable { .. } => "durable",
         Event::Truncated { .. } => "truncated",

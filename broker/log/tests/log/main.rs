@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod forged;
 mod formats;
+mod full;
 mod journal;
 mod random;
 mod start;
