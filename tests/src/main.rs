@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
-    start_orders, stopped_leader,
+    Settings, bench, cli, clients, crash_all, failover, full_disks, groups, hostile, hung_disk, kafka_suite, memory,
+    retention, returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -70,6 +70,10 @@ enum Scenario {
     Returning,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
+    /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
+    FullDisks,
+    /// Syncs that do not return, and syncs that are slow
+    HungDisk,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// Chronik's own command line
@@ -108,6 +112,8 @@ fn main() -> Result<ExitCode> {
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
+        Scenario::FullDisks => full_disks::run(&settings, &mut report),
+        Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients => clients::run(&settings, &mut report),
@@ -145,6 +151,8 @@ impl Scenario {
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::Retention => "retention",
+            Self::FullDisks => "full-disks",
+            Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
             Self::Clients => "clients",

@@ -9,6 +9,10 @@ pub(crate) enum Need {
     Python,
     /// Java 17 and Maven: Apache Kafka and its tools.
     Java,
+    /// A C compiler.
+    Compiler,
+    /// Mount namespaces of one's own.
+    Namespaces,
     /// Docker running, kind, kubectl and helm; Go for the client image.
     Kind,
 }
@@ -21,6 +25,10 @@ impl Need {
             Self::Python => {
                 (!succeeds("python3", &["-c", "import venv, ensurepip"])).then_some("python3 with venv is missing")
             }
+            Self::Compiler if !found("cc", "--version") => Some("cc (a C compiler) is missing"),
+            Self::Namespaces if !succeeds("unshare", &["--mount", "--map-root-user", "true"]) => {
+                Some("unshare --mount is not allowed")
+            }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
             Self::Kind if !succeeds("docker", &["info"]) => Some("docker is not running"),
@@ -28,7 +36,7 @@ impl Need {
             Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),
             Self::Kind if !found("helm", "version") => Some("helm is missing"),
             Self::Kind if !found("go", "version") => Some("go is missing"),
-            Self::Java | Self::Kind => None,
+            Self::Java | Self::Kind | Self::Compiler | Self::Namespaces => None,
         }
     }
 }

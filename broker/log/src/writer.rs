@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::space::{self, Ballast};
 use crate::wal::Position;
 use crate::{Op, Pulse, Space};
+use chronik_core::space::Room;
 use pace::Pace;
 use rounds::Rounds;
 use std::collections::VecDeque;
@@ -187,8 +188,8 @@ impl<D: Disk> Beside<D> {
         let store = &log.store;
         let ballast = Arc::new(Ballast::new(store.disk.clone(), &log.dir, store.options.ballast_bytes));
         let removing = {
-            let store = Arc::clone(store);
-            thread::spawn(move || store.trash.remove_slowly(&store.disk))
+            let (store, space) = (Arc::clone(store), space.clone());
+            thread::spawn(move || store.trash.remove_slowly(&store.disk, || space.room() != Room::Ample))
         };
         store.files.begin_syncing_early();
         let syncing = {

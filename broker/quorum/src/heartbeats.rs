@@ -1,11 +1,13 @@
 //! This broker's signs of life to the controller leader, and the lease that it gets for them. On a task and a
 //! connection of their own, so that neither data nor metadata holds them back.
 
+use super::disks::Disks;
 use super::handle::Registration;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::Client;
 use super::links::Links;
 use super::proto::{self, heartbeat_response::Standing};
+use super::types::Raft;
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ pub(super) struct Heart {
     pub(super) leading: LeaderHandle,
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Sender<Registration>,
+    pub(super) disks: Disks,
+    pub(super) raft: Raft,
     /// Told which registration the leader knows no more.
     pub(super) displaced: mpsc::Sender<BrokerEpoch>,
 }
@@ -43,6 +47,7 @@ impl Heart {
         let mut own = Own::default();
         // The newest registration of this process: one that is lost is asked about until there is another.
         let mut newest = None;
+        let mut given_up = false;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -61,10 +66,49 @@ impl Heart {
             own = self.own();
             self.tell(before, own);
             newest = own.epoch.or(newest);
-            if let Some(epoch) = newest {
-                self.beat(epoch).await;
+            // Who has given up its lease says so an interval later: whatever went on under it has ended then.
+            let stalled = self.gives_up() && std::mem::replace(&mut given_up, true);
+            given_up &= stalled || self.disks.hang();
+            match newest {
+                Some(epoch) if stalled => self.tell_all(epoch).await,
+                Some(epoch) => self.beat(epoch).await,
+                None => {}
             }
         }
+    }
+
+    /// Gives up the lease while the disks hang, and before that the lead of the raft quorum. Says whether they hang.
+    fn gives_up(&self) -> bool {
+        // A raft leader that is silent is replaced.
+        self.raft.runtime_config().heartbeat(!self.disks.are_late());
+        let hang = self.disks.hang();
+        if hang {
+            let now = Instant::now();
+            self.registration.send_if_modified(|r| {
+                let held = r.lease_until.is_some_and(|until| until > now);
+                if held {
+                    tracing::error!("The disk hangs: this broker gives up its lease and what it leads");
+                    r.lease_until = Some(now);
+                }
+                held
+            });
+        }
+        hang
+    }
+
+    /// Says to all who may lead the controller that the disks hang: whether the raft quorum has another leader by now, a
+    /// voter whose disk hangs may not know.
+    async fn tell_all(&self, epoch: BrokerEpoch) {
+        let applied = self.image.borrow().offset;
+        let local = self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied, stalled: true });
+        let peers: Vec<_> = self.image.borrow().brokers.keys().copied().filter(|id| *id != self.me).collect();
+        let calls = peers.into_iter().map(|peer| {
+            let caller = Some(self.links.caller(peer));
+            let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0, stalled: true };
+            let call = |mut client: Client| async move { client.heartbeat(request).await };
+            self.links.call(peer, self.interval, call)
+        });
+        tokio::join!(local, futures::future::join_all(calls));
     }
 
     fn own(&mut self) -> Own {
@@ -102,7 +146,7 @@ impl Heart {
             }
         };
         match standing {
-            Standing::Granted => self.registration.send_modify(|r| {
+            Standing::Granted if !self.disks.hang() => self.registration.send_modify(|r| {
                 if r.epoch == Some(epoch) {
                     r.lease_until = r.lease_until.max(Some(sent + self.lease));
                 }
@@ -111,7 +155,7 @@ impl Heart {
                 // One notice is as good as many.
                 let _ = self.displaced.try_send(epoch);
             }
-            Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
+            Standing::Granted | Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
         }
     }
 
@@ -120,17 +164,18 @@ impl Heart {
         let applied = self.image.borrow().offset;
         if leader == self.me {
             let sent = Instant::now();
-            let standing = match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied }).await {
-                Verdict::Granted => Standing::Granted,
-                Verdict::Heard => Standing::Heard,
-                Verdict::NotLeader => Standing::NotLeader,
-                Verdict::Stale => Standing::Stale,
-            };
+            let standing =
+                match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied, stalled: false }).await {
+                    Verdict::Granted => Standing::Granted,
+                    Verdict::Heard => Standing::Heard,
+                    Verdict::NotLeader => Standing::NotLeader,
+                    Verdict::Stale => Standing::Stale,
+                };
             return Some((standing, sent));
         }
         self.links.keep_only(leader);
         let caller = Some(self.links.caller(leader));
-        let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0 };
+        let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0, stalled: false };
         let mut sent = Instant::now();
         let call = |mut client: Client| {
             sent = Instant::now();

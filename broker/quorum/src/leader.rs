@@ -29,6 +29,8 @@ pub(super) struct Heartbeat {
     pub(super) broker: BrokerId,
     pub(super) epoch: BrokerEpoch,
     pub(super) applied: MetadataOffset,
+    /// Its disk hangs, and it has no lease any more.
+    pub(super) stalled: bool,
 }
 
 /// The answer to it.
@@ -230,13 +232,19 @@ impl Leader {
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied } = heartbeat;
+        let Heartbeat { broker, epoch, applied, stalled } = heartbeat;
         let image = self.image.borrow().clone();
         let number = *number;
-        match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
+        match liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled) {
             // One that is being fenced gets no lease any more.
             Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
                 Verdict::Granted
+            }
+            Heard::Stalled(others) => {
+                if others {
+                    self.fence(broker, epoch, "its disk hangs");
+                }
+                Verdict::Heard
             }
             Heard::Alive | Heard::Behind => Verdict::Heard,
             Heard::Stale => Verdict::Stale,

@@ -307,7 +307,8 @@ impl Controller for Service {
         let request = request.into_inner();
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
-        let standing = match self.leader.heartbeat(Heartbeat { broker, epoch, applied }).await {
+        let standing = match self.leader.heartbeat(Heartbeat { broker, epoch, applied, stalled: request.stalled }).await
+        {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,
             Verdict::NotLeader => Standing::NotLeader,

@@ -31,6 +31,8 @@ struct Cluster {
     known: Option<ClusterId>,
     voters: usize,
     timings: Timings,
+    /// Whether each broker's disk is at something.
+    disks: Vec<chronik_log::Pulse>,
 }
 
 /// One running process.
@@ -85,6 +87,7 @@ impl Cluster {
             known: None,
             voters: brokers.min(3),
             timings: Timings::default(),
+            disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
     }
 
@@ -116,6 +119,8 @@ impl Cluster {
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default(),
+            data_disk: self.disks[id].clone(),
+            disk_stall_timeout: self.timings.session,
         }
     }
 

@@ -73,6 +73,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "Replicas of a topic whose creator does not say: 3, or as many as there are members if they are fewer.",
     ),
     restart(
+        "disk.stall.timeout",
+        ConfigKind::Long,
+        None,
+        "A broker whose disk has been at one write or sync for this long takes no more lease: it gives up its leaderships, \
+         and leaves the ISRs. `broker.session.timeout.ms` if nobody says. Not a property of Kafka's.",
+    ),
+    restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
         Some("5000"),
@@ -111,6 +118,14 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         update: Update::Never,
         doc: "The directory that the broker keeps everything in: `data_dir` of its file.",
     },
+    restart(
+        "log.disk.reserve",
+        ConfigKind::Long,
+        None,
+        "Bytes of the disk that are kept free: with less, producers are refused (KAFKA_STORAGE_ERROR) and followers take \
+         nothing, while reading, deleting, retention and the metadata go on. A twentieth of the disk, and 1 GiB at most, if \
+         nobody says; 0 for none. Not a property of Kafka's.",
+    ),
     dynamic("log.message.timestamp.after.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("3600000")),
     dynamic("log.message.timestamp.before.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
     dynamic("log.message.timestamp.type", ConfigKind::String, Update::DynamicOnly, Some("CreateTime")),
@@ -259,6 +274,8 @@ mod tests {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
             offsets_topic_replication_factor: Some(3),
+            disk_stall_timeout: Some(crate::config::Millis(std::time::Duration::from_secs(1))),
+            log_disk_reserve: Some(crate::config::Size(1 << 30)),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();
