@@ -8,7 +8,8 @@
 //! - [`Journal`]: a small record log apart from it, for the metadata quorum.
 //!
 //! A data directory holds `LOCK`, `checkpoint`, `wal/` and `partitions/`; the modules of those names describe
-//! the formats. `damaged/` keeps what repairs have cut off ([`Log::set_aside`]). Nothing here knows of leaders, requests or clocks.
+//! the formats. `damaged/` keeps what repairs have cut off ([`Log::set_aside`]), and `ballast` takes up space
+//! ([`Space`]). Nothing here knows of leaders, requests or clocks.
 
 mod apply;
 mod checkpoint;

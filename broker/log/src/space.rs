@@ -202,24 +202,34 @@ impl<D: Disk> Ballast<D> {
     }
 }
 
+/// Asks the file system how much is left.
+pub(crate) fn measure<D: Disk>(space: &Space, disk: &D, dir: &Path) -> Option<u64> {
+    let applied = space.lock().applied;
+    match disk.available(dir) {
+        Ok(available) => {
+            space.measured(available, applied);
+            Some(available)
+        }
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "Cannot tell how much room the disk has");
+            None
+        }
+    }
+}
+
 /// Asks the file system how much is left, until [`Space::close`], and keeps the ballast while there is room for it.
 pub(crate) fn watch<D: Disk>(space: &Space, ballast: &Ballast<D>, dir: &Path) {
     loop {
-        let applied = space.lock().applied;
-        match ballast.disk.available(dir) {
-            Ok(available) => {
-                space.measured(available, applied);
-                // What others than this log write there (the metadata log, whoever shares the disk) goes on.
-                if available < ballast.bytes / 4 {
-                    ballast.release();
-                } else if space.room() == Room::Ample
-                    && available.saturating_sub(space.floor() / 4 * 5) >= ballast.bytes
-                    && let Err(error) = ballast.make()
-                {
-                    tracing::debug!(%error, "no ballast");
-                }
+        if let Some(available) = measure(space, &ballast.disk, dir) {
+            // What others than this log write there (the metadata log, whoever shares the disk) goes on.
+            if available < ballast.bytes / 4 {
+                ballast.release();
+            } else if space.room() == Room::Ample
+                && available.saturating_sub(space.floor() / 4 * 5) >= ballast.bytes
+                && let Err(error) = ballast.make()
+            {
+                tracing::debug!(%error, "no ballast");
             }
-            Err(error) => tracing::warn!(dir = %dir.display(), %error, "Cannot tell how much room the disk has"),
         }
         if !space.pause(EVERY) {
             return;
