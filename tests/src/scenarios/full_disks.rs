@@ -35,11 +35,12 @@ const MOUNTS: &str = "CHRONIK_TESTS_MOUNTS";
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     if std::env::var_os(MOUNTS).is_none() {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--map-root-user", "--propagation", "private", "/proc/self/exe"]);
+        command.args(["--mount", "--map-root-user", "--propagation", "private"]).arg(std::env::current_exe()?);
         let error = command.args(std::env::args_os().skip(1)).env(MOUNTS, "1").exec();
         return Err(error).context("run unshare");
     }
-    let mut cluster = Cluster::new(&settings.software, 3, &[("log.disk.reserve", RESERVE)])?;
+    let mut cluster =
+        Cluster::new(&settings.software, 3, &[("log.disk.reserve", RESERVE), ("log.segment.bytes", "4MiB")])?;
     let disks = (0..3).map(|id| SmallDisk::mount(&cluster.data_dir(id))).collect::<Result<Vec<_>>>()?;
     let outcome = cluster.start_all().map(drop).and_then(|()| fill(&mut cluster, &disks, report));
     report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
