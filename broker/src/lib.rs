@@ -1,6 +1,7 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
 mod api;
+mod cleaner;
 pub mod cli;
 pub mod config;
 pub mod coordinators;
@@ -13,4 +14,5 @@ mod open_files;
 pub mod partitions;
 pub mod replication;
 mod retention;
+mod segments;
 pub mod server;

@@ -1,6 +1,7 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
+use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
@@ -11,6 +12,7 @@ use crate::open_files::OpenFiles;
 use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
+use crate::segments;
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -86,6 +88,7 @@ struct Node {
     tasks: TaskTracker,
     writer: Writer,
     writer_thread: JoinHandle<()>,
+    cleaner: JoinHandle<()>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -103,7 +106,7 @@ impl Node {
         let found = damage::inspect(&log.reader(), recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
-        let reader = log.reader();
+        let (reader, segment_limits) = (log.reader(), log.segment_limits());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -131,15 +134,26 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
+        tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
         let retention_config = RetentionConfig {
             me: config.id,
             partitions: partitions.clone(),
-            reader,
+            reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
             space: writer.space().clone(),
         };
         tasks.spawn(retention::run(retention_config, stop.clone()));
+        let cleaner_config = CleanerConfig {
+            me: config.id,
+            limits: config.cleaner,
+            partitions: partitions.clone(),
+            reader,
+            writer: writer.clone(),
+            controller: handle.clone(),
+            metrics: CleanerMetrics::register(&mut registry),
+        };
+        let cleaner = cleaner::start(cleaner_config, stop.clone()).context("cannot start the cleaner's thread")?;
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -174,7 +188,7 @@ impl Node {
         let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
         tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -213,6 +227,8 @@ impl Node {
             self.replication.stopped().await;
             self.tasks.close();
             self.tasks.wait().await;
+            // It panics in a debug build alone, which has said so.
+            let _ = tokio::task::spawn_blocking(move || self.cleaner.join()).await;
         };
         if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
             error!("Some tasks did not stop in time");

@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, full_disks, groups, hostile, hung_disk, kafka_suite, memory,
-    retention, returning, start_orders, stopped_leader,
+    Settings, bench, cli, clients, compaction, crash_all, failover, full_disks, groups, hostile, hung_disk,
+    kafka_suite, memory, retention, returning, start_orders, stopped_leader,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -70,6 +70,8 @@ enum Scenario {
     Returning,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
+    /// Of each key the last record stays, on every replica, and clients get over the gaps
+    Compaction,
     /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
     FullDisks,
     /// Syncs that do not return, and syncs that are slow
@@ -78,8 +80,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
-    /// kcat, Python's and Java's clients and tools
-    Clients,
+    /// kcat, and the clients and tools of Python, Go, JavaScript and Java
+    Clients(clients::Options),
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -112,11 +114,12 @@ fn main() -> Result<ExitCode> {
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
+        Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
-        Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -151,11 +154,12 @@ impl Scenario {
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::Retention => "retention",
+            Self::Compaction => "compaction",
             Self::FullDisks => "full-disks",
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
-            Self::Clients => "clients",
+            Self::Clients(_) => "clients",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

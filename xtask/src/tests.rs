@@ -40,13 +40,25 @@ const SUITES: &[Suite] = &[
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
+    Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
     Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },
     Suite { name: "a disk hangs", needs: &[Need::Compiler], run: |test| outside(test, &["hung-disk"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
-    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
+    Suite {
+        name: "clients of C, Python and Java",
+        needs: &[Need::Python, Need::Java],
+        run: |test| outside(test, &["clients", "kcat", "python", "java"]),
+    },
+    Suite { name: "tools for groups", needs: &[Need::Java], run: |test| outside(test, &["clients", "java-groups"]) },
+    Suite { name: "a client of Go", needs: &[Need::Go], run: |test| outside(test, &["clients", "go"]) },
+    Suite {
+        name: "a client of JavaScript",
+        needs: &[Need::Node],
+        run: |test| outside(test, &["clients", "javascript"]),
+    },
     Suite { name: "Kafka's own tests", needs: &[Need::Java], run: |test| outside(test, &["kafka-suite"]) },
     Suite {
         name: "benchmark, one quick round",
@@ -79,6 +91,9 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
 fn end_to_end(test: &Test) -> anyhow::Result<()> {
     build::image("chronik:dev")?;
     let mut command = cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]);
+    if test.full {
+        command.arg("--full");
+    }
     if test.strict {
         command.arg("--strict");
     }

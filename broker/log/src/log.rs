@@ -4,7 +4,7 @@ use crate::apply::{Stuck, apply_ops};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Dirty, ReadError, SegmentInfo, folder, index_name, log_name};
+use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
 use crate::store::{Kind, Store};
 use crate::wal::Position;
 use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
@@ -40,6 +40,8 @@ pub struct Log<D: Disk> {
     pub(crate) checkpointed: Lsn,
     /// The position of the last checkpoint that was finished: where a start replays from.
     pub(crate) replayed_from: Lsn,
+    /// What compaction has replaced, and the checkpoint that was begun last says so: the files are still there.
+    pub(crate) replaced: Vec<(TopicPartition, Segment)>,
     pub(crate) poisoned: bool,
     /// See [`Log::wal_lost`].
     pub(crate) wal_lost: bool,
@@ -51,6 +53,7 @@ pub(crate) struct CheckpointJob<D: Disk> {
     store: Arc<Store<D>>,
     dir: PathBuf,
     dirty: Dirty,
+    version: u8,
     bytes: Vec<u8>,
     wal: Position,
     /// When it was begun, by the clock of the open files.
@@ -231,16 +234,22 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
+        // Before the state is read: what is replaced after this may not be in it.
+        self.replaced.extend(self.store.take_replaced());
         let partitions = self.store.all();
+        // Only when there is something to say of compaction: a broker of the release before cannot read that version.
+        let newest = partitions.iter().any(|(_, shared)| checkpoint::needs_newest(&shared.read()));
+        let version = if newest { checkpoint::COMPACTED } else { checkpoint::UNCOMPACTED };
         let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
         for (tp, shared) in partitions {
-            checkpoint::encode_partition(&mut bytes, tp, &shared.read());
+            checkpoint::encode_partition(&mut bytes, version, tp, &shared.read());
         }
         checkpoint::encode_loss(&mut bytes, self.wal_lost);
         CheckpointJob {
             store: Arc::clone(&self.store),
             dir: self.dir.clone(),
             dirty: std::mem::take(&mut self.dirty),
+            version,
             bytes,
             wal: self.applied,
             begun: self.store.files.now(),
@@ -249,6 +258,8 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
         self.replayed_from = done.lsn;
+        let replaced = std::mem::take(&mut self.replaced);
+        self.store.discard_replaced(&replaced, &mut self.dirty)?;
         self.wal.recycle(done.segment)
     }
 
@@ -263,7 +274,8 @@ impl<D: Disk> Log<D> {
             let next = match op {
                 Op::Append { batch, .. } => {
                     let found = batch.header().base_offset;
-                    if let Some(expected) = end.filter(|end| *end != found) {
+                    // It may come later, where the leader's log was compacted.
+                    if let Some(expected) = end.filter(|end| *end > found) {
                         return Err(LogError::OutOfOrder { partition: tp, expected, found });
                     }
                     Some(batch.header().end_offset())
@@ -303,8 +315,8 @@ impl<D: Disk> CheckpointJob<D> {
     /// room may be tried again.
     pub(crate) fn run(&self) -> Result<Position, LogError> {
         let store = &*self.store;
-        for (tp, base, uid) in &self.dirty.cuts {
-            store.cut_file(*tp, *base, *uid)?;
+        for (tp, _, uid) in &self.dirty.cuts {
+            store.cut_file(*tp, *uid)?;
         }
         self.sync_segments()?;
         for tp in &self.dirty.folders {
@@ -317,7 +329,7 @@ impl<D: Disk> CheckpointJob<D> {
         if self.dirty.root {
             store.disk.sync_dir(&store.root).during("sync", &store.root)?;
         }
-        checkpoint::write(&store.disk, &self.dir, self.bytes.clone())?;
+        checkpoint::write(&store.disk, &self.dir, self.version, self.bytes.clone())?;
         tracing::debug!(lsn = %self.wal.lsn, "checkpoint");
         Ok(self.wal)
     }
@@ -344,12 +356,12 @@ impl<D: Disk> CheckpointJob<D> {
         })
     }
 
-    fn sync_segment(&self, (tp, base, uid): (TopicPartition, Offset, u64), kind: Kind) -> Result<(), LogError> {
+    fn sync_segment(&self, (tp, _, uid): (TopicPartition, Offset, u64), kind: Kind) -> Result<(), LogError> {
         let store = &*self.store;
-        let name = if kind == Kind::Log { log_name(base) } else { index_name(base) };
-        let path = folder(&store.root, tp).join(name);
-        // What was truncated or deleted since will be again, should the log be replayed from here.
+        // What was truncated, compacted or deleted since will be again, should the log be replayed from here.
         let Some(segment) = store.segment(tp, uid) else { return Ok(()) };
+        let name = if kind == Kind::Log { segment.log_name() } else { segment.index_name() };
+        let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
                 file.sync_data().during("sync", &path)?;
@@ -450,10 +462,37 @@ impl<D: Disk> LogReader<D> {
         self.store.measure(tp)
     }
 
+    /// What is to be known of a partition to decide whether to clean it. Reads nothing from the disk.
+    pub fn cleaning(&self, tp: TopicPartition) -> Option<Cleaning> {
+        self.store.cleaning(tp)
+    }
+
+    /// Compacts a partition's closed segments up to `spec.until`: takes as long as reading and writing them does. `go_on`
+    /// is told of bytes that were read and written, may wait, and says whether to go on.
+    ///
+    /// The old files leave with the next checkpoint. Only one cleaning of a partition at a time makes sense.
+    pub fn clean(
+        &self,
+        tp: TopicPartition,
+        spec: &CleanSpec,
+        mut go_on: impl FnMut(u64) -> bool,
+    ) -> Result<CleanReport, CleanError> {
+        self.store.clean(tp, spec, &mut go_on)
+    }
+
     /// What the partition's log says of itself, as of what is applied.
     pub fn state(&self, tp: TopicPartition) -> Option<RecoveredPartition> {
         Some(RecoveredPartition::of(tp, &self.store.partition(tp)?.read()))
     }
+}
+
+/// What is to be known of a partition to decide whether to clean it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleaning {
+    /// Its segments, the last of which is appended to.
+    pub segments: Vec<SegmentInfo>,
+    /// What is before it was cleaned.
+    pub cleaned_to: Offset,
 }
 
 pub(crate) fn wal_dir(dir: &Path) -> PathBuf {

@@ -62,6 +62,8 @@ struct State {
     always_wake: bool,
     /// A thread beside the writer's failed.
     failed: Option<LogError>,
+    /// Somebody asked for a checkpoint.
+    checkpoint_wanted: bool,
     checkpoint: Option<Result<Position, LogError>>,
 }
 
@@ -144,6 +146,12 @@ impl Writer {
         if state.ops.len() == 1 || state.always_wake {
             self.queue.wake.notify_one();
         }
+    }
+
+    /// Asks for a checkpoint, soon: compaction's old segments leave with one.
+    pub fn checkpoint(&self) {
+        self.queue.lock().checkpoint_wanted = true;
+        self.queue.wake.notify_one();
     }
 
     /// Ends the thread after what is queued now, for all clones. Join its handle to wait for that.

@@ -129,6 +129,12 @@ pub struct KafkaProperties {
     pub log_disk_reserve: Option<Size>,
     #[serde(rename = "log.retention.check.interval.ms")]
     pub log_retention_check_interval_ms: Millis,
+    #[serde(rename = "log.cleaner.backoff.ms")]
+    pub log_cleaner_backoff_ms: Millis,
+    #[serde(rename = "log.cleaner.dedupe.buffer.size")]
+    pub log_cleaner_dedupe_buffer_size: Size,
+    #[serde(rename = "log.cleaner.io.max.bytes.per.second")]
+    pub log_cleaner_io_max_bytes_per_second: Size,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
     #[serde(rename = "disk.stall.timeout", skip_serializing_if = "Option::is_none")]
@@ -178,6 +184,9 @@ impl Default for KafkaProperties {
             disk_stall_timeout: None,
             log_disk_reserve: None,
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
+            log_cleaner_backoff_ms: Millis(Duration::from_secs(15)),
+            log_cleaner_dedupe_buffer_size: Size(128 << 20),
+            log_cleaner_io_max_bytes_per_second: Size(64 << 20),
             log_segment_bytes: Size(1 << 30),
             group_initial_rebalance_delay_ms: Millis(Duration::from_secs(3)),
             group_min_session_timeout_ms: Millis(Duration::from_secs(6)),

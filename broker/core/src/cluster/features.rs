@@ -17,7 +17,7 @@ impl MetadataVersion {
     /// The first one.
     pub const FIRST: Self = Self(1);
     /// The newest that this code speaks.
-    pub const LATEST: Self = Self(1);
+    pub const LATEST: Self = Self(2);
 }
 
 impl Default for MetadataVersion {

@@ -28,6 +28,7 @@ pub(super) struct Rounds<'a, D: Disk> {
 /// What the thread does next.
 enum Next {
     Commit(Round),
+    Checkpoint,
     Checkpointed(Result<Position, LogError>),
     /// To write what had no room.
     Retry,
@@ -45,7 +46,9 @@ impl<D: Disk> Rounds<'_, D> {
                     let bytes = round.bytes;
                     self.round(round, observe)?;
                     self.pulse.end();
-                    self.begin_checkpoint();
+                    if self.checkpointing.is_none() && self.log.checkpoint_due() {
+                        self.begin_checkpoint();
+                    }
                     self.prepare_segment();
                     thread::sleep(self.pace.pause(bytes, self.log.unreplayed()));
                 }
@@ -56,6 +59,7 @@ impl<D: Disk> Rounds<'_, D> {
                         self.pulse.end();
                     }
                 }
+                Next::Checkpoint => self.begin_checkpoint(),
                 Next::Retry => self.retry()?,
                 Next::Failed(error) => return Err(error),
                 Next::End => return self.end(),
@@ -75,6 +79,10 @@ impl<D: Disk> Rounds<'_, D> {
             }
             if let Some(result) = state.checkpoint.take() {
                 return Next::Checkpointed(result);
+            }
+            if state.checkpoint_wanted && self.checkpointing.is_none() && self.log.stuck.is_empty() {
+                state.checkpoint_wanted = false;
+                return Next::Checkpoint;
             }
             if !held {
                 let round = Round::take(&mut state.ops, max_bytes, |op| self.log.stuck.holds_back(op));
@@ -159,9 +167,6 @@ impl<D: Disk> Rounds<'_, D> {
     }
 
     fn begin_checkpoint(&mut self) {
-        if self.checkpointing.is_some() || !self.log.checkpoint_due() {
-            return;
-        }
         let job = self.log.begin_checkpoint();
         self.pace.begins(self.log.unreplayed());
         let (queue, space, ballast) = (Arc::clone(self.queue), self.space.clone(), Arc::clone(&self.ballast));

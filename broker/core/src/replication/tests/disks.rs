@@ -15,7 +15,7 @@ fn following() -> Bench {
 
 fn batches(base: i64, high_watermark: i64) -> LeaderMessage {
     let batches = vec![batch_at(base, 1, 1)];
-    LeaderMessage::Batches { batches, high_watermark: Offset(high_watermark), log_start: Offset(0) }
+    LeaderMessage::Batches { from: Offset(base), batches, high_watermark: Offset(high_watermark), log_start: Offset(0) }
 }
 
 #[test]
