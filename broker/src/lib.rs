@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod coordinators;
 mod damage;
+mod handing_over;
 pub mod health;
 mod identity;
 pub mod metrics;

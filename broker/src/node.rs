@@ -5,6 +5,7 @@ use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
+use crate::handing_over;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -64,8 +65,9 @@ struct Listeners {
     http: TcpListener,
 }
 
-/// Runs the broker until `stop`.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
+pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
@@ -73,7 +75,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         reason = failed.wait_for(Option::is_some) => {
             Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
         }
-        () = stop.cancelled() => Ok(()),
+        () = asked_to_stop.cancelled() => {
+            let why = "stopping: what this broker leads is handed over".into();
+            node.readiness.send_replace(Readiness::NotReady(why));
+            handing_over::run(&node.controller, config.id).await;
+            Ok(())
+        }
     };
     stop.cancel();
     node.stop().await?;

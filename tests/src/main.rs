@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, compaction, crash_all, failover, full_disks, groups, hostile, hung_disk,
-    kafka_suite, memory, retention, returning, start_orders, stopped_leader,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, handing_over,
+    hostile, hung_disk, kafka_suite, memory, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Scenario {
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,
+    /// SIGTERM for leaders under load.
+    HandingOver,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -82,6 +84,12 @@ enum Scenario {
     Cli,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
+    /// Random faults under producers and consumer groups: a minute a round
+    Chaos(chaos::Options),
+    /// Kafka Connect in distributed mode
+    Connect,
+    /// Kafka Streams counts words, at least once
+    Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -110,6 +118,7 @@ fn main() -> Result<ExitCode> {
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
         Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::HandingOver => handing_over::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
@@ -120,6 +129,9 @@ fn main() -> Result<ExitCode> {
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
+        Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Connect => connect::run(&settings, &mut report),
+        Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -150,6 +162,7 @@ impl Scenario {
         match self {
             Self::StartOrders(_) => "start-orders",
             Self::Failover => "failover",
+            Self::HandingOver => "handing-over",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
@@ -160,6 +173,9 @@ impl Scenario {
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
             Self::Clients(_) => "clients",
+            Self::Chaos(_) => "chaos",
+            Self::Connect => "connect",
+            Self::Streams => "streams",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

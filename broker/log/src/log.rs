@@ -434,9 +434,14 @@ impl<D: Disk> LogReader<D> {
         from: Offset,
         up_to: Offset,
     ) -> Result<Option<RecordBatch>, ReadError> {
-        let Some(header) = self.store.first_at_or_after(tp, at, from, up_to)? else { return Ok(None) };
-        let batch = self.store.read(tp, header.base_offset.max(from), header.end_offset(), 1)?;
-        Ok(batch.into_iter().next())
+        loop {
+            let Some(header) = self.store.first_at_or_after(tp, at, from, up_to)? else { return Ok(None) };
+            let batch = self.store.read(tp, header.base_offset.max(from), header.end_offset(), 1)?;
+            // Compaction may have removed it meanwhile, and there may be another one.
+            if let Some(batch) = batch.into_iter().next() {
+                return Ok(Some(batch));
+            }
+        }
     }
 
     /// The first of the applied batches with the greatest timestamp (KIP-734), of those that end after `from`, and at

@@ -31,7 +31,7 @@ pub(super) enum Heard {
     Alive,
     /// It is fenced and knows all that it has lost by that: it may be unfenced.
     Ready(BrokerEpoch),
-    /// It is fenced and has not applied that yet, or is ahead of the image here.
+    /// It is fenced and has not applied that yet, or has left in order to stop, or is ahead of the image here.
     Behind,
     /// Its disk hangs: no lease. True if it should be fenced, as it is not yet and another broker can do better.
     Stalled(bool),
@@ -87,7 +87,7 @@ impl Liveness {
         self.stalled.remove(&id);
         if !broker.fenced {
             Heard::Alive
-        } else if applied >= broker.fenced_at {
+        } else if applied >= broker.fenced_at && !broker.stopping {
             Heard::Ready(epoch)
         } else {
             Heard::Behind

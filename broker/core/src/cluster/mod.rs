@@ -16,13 +16,18 @@ mod features;
 mod fencing;
 mod image;
 mod isr;
+mod leadership;
 mod partitions;
 mod producer_ids;
+mod resignation;
 #[cfg(test)]
 mod tests;
 mod topics;
 
-pub use command::{Answer, Change, Member, MetadataCommand, Outcome, Refusal};
+pub use command::{
+    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
+};
 pub use features::{MetadataVersion, SupportedVersions};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
+pub use leadership::Elected;
 pub use topics::MAX_PARTITIONS;
