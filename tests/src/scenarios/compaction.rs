@@ -76,8 +76,7 @@ fn compact(cluster: &mut Cluster, size: &Size, report: &mut Report) -> Result<()
     });
     let written = size.records + GAP;
     report.check_result("the log is cleaned", {
-        cleaned
-            .map(|left| format!("{left} of {written} records are left, {:.0?} after they began to be written", wrote))
+        cleaned.map(|left| format!("{left} of {written} records are left, {wrote:.0?} after they began to be written"))
     });
 
     client.write([("key-0".to_owned(), None)].into_iter())?;
@@ -115,7 +114,7 @@ fn compact(cluster: &mut Cluster, size: &Size, report: &mut Report) -> Result<()
     for (name, line) in ["kafka-python", "confluent-kafka"].iter().zip(said.lines()) {
         let found: BTreeMap<String, Option<String>> = serde_json::from_str(line).context("the script's output")?;
         let found = found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        report.check_result(&format!("{name} gets over the gap"), same(&found, &expected));
+        report.check_result(format!("{name} gets over the gap"), same(&found, &expected));
     }
     Ok(())
 }
