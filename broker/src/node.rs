@@ -12,7 +12,7 @@ use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
-use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
+use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
 use crate::segments;
@@ -44,6 +44,10 @@ const LOG_DIR: &str = "log";
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
 const READ_BYTES: usize = 1 << 20;
+/// What is kept free of a disk at most, if nobody says how much.
+const MAX_DISK_RESERVE: u64 = 1 << 30;
+/// Bytes of a log's ballast at most: more than a start takes.
+const MAX_BALLAST: u64 = 64 << 20;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
 /// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`). When all clients come
@@ -120,12 +124,13 @@ impl Node {
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
+        DiskMetrics::register(&mut registry, writer.clone());
 
         let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let peers = Peers::new(alternatives);
         let disk = disk_space::watch(dir, &tasks, stop.clone());
-        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop);
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
         tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
@@ -153,6 +158,7 @@ impl Node {
             reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
+            space: writer.space().clone(),
         };
         tasks.spawn(retention::run(retention_config, stop.clone()));
         let cleaner_config = CleanerConfig {
@@ -259,6 +265,8 @@ fn end_process(error: &LogError) {
 fn replication_config(config: &Config, owners: usize) -> replication::Config {
     replication::Config {
         lag_time_max: config.replica_lag_time_max,
+        // By then the controller should have fenced it, which also moves what it leads.
+        stall_time_max: (config.disk_stall_timeout * 3 / 2).min(config.replica_lag_time_max),
         window_bytes: WINDOW_BYTES,
         read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
     }
@@ -269,10 +277,21 @@ fn open_log(
     config: &Config,
     files: OpenFiles,
 ) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
-    let options =
-        Options { segment_bytes: config.segment_bytes as u64, max_open_files: files.log, ..Options::default() };
+    let options = options(data_dir, config, files);
     Log::open(RealDisk, &data_dir.join(LOG_DIR), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
+}
+
+fn options(data_dir: &Path, config: &Config, files: OpenFiles) -> Options {
+    let whole = rustix::fs::statvfs(data_dir).map_or(u64::MAX, |found| found.f_blocks.saturating_mul(found.f_frsize));
+    let reserve_bytes = config.disk_reserve_bytes.unwrap_or_else(|| (whole / 20).min(MAX_DISK_RESERVE));
+    Options {
+        segment_bytes: config.segment_bytes as u64,
+        max_open_files: files.log,
+        reserve_bytes,
+        ballast_bytes: (reserve_bytes / 4).min(MAX_BALLAST),
+        ..Options::default()
+    }
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -341,6 +360,7 @@ fn controller_config(
     listener: TcpListener,
     disk: watch::Receiver<Option<DiskSpace>>,
     stop: CancellationToken,
+    writer: &Writer,
 ) -> ControllerConfig {
     let member = |m: &config::Member| Member {
         id: m.id,
@@ -369,6 +389,8 @@ fn controller_config(
         peers: peers.clone(),
         disk,
         stop,
+        data_disk: writer.pulse().clone(),
+        disk_stall_timeout: config.disk_stall_timeout,
     }
 }
 

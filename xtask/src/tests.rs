@@ -42,6 +42,8 @@ const SUITES: &[Suite] = &[
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
     Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
+    Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },
+    Suite { name: "a disk hangs", needs: &[Need::Compiler], run: |test| outside(test, &["hung-disk"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },

@@ -35,6 +35,8 @@ pub(super) struct Heartbeat {
     /// What the broker says of itself beside it.
     pub(super) version: String,
     pub(super) disk: Option<DiskSpace>,
+    /// Its disk hangs, and it has no lease any more.
+    pub(super) stalled: bool,
 }
 
 /// The answer to it.
@@ -265,14 +267,20 @@ impl Leader {
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied, version, disk } = heartbeat;
+        let Heartbeat { broker, epoch, applied, version, disk, stalled } = heartbeat;
         signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
-        match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
+        match liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled) {
             // One that is being fenced gets no lease any more.
             Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
                 Verdict::Granted
+            }
+            Heard::Stalled(others) => {
+                if others {
+                    self.fence(broker, epoch, "its disk hangs");
+                }
+                Verdict::Heard
             }
             Heard::Alive | Heard::Behind => Verdict::Heard,
             Heard::Stale => Verdict::Stale,

@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod bootstrap;
+mod disks;
 mod encoding;
 pub mod events;
 pub mod handle;
@@ -40,6 +41,8 @@ pub use raft_log::OpenError;
 
 use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use chronik_log::Pulse;
+use disks::Disks;
 use events::Updates;
 use leader::{Leader, LeaderHandle};
 use links::Links;
@@ -92,6 +95,10 @@ pub struct ControllerConfig {
     pub disk: watch::Receiver<Option<DiskSpace>>,
     /// Cancelled when the broker is to stop, by this or by others.
     pub stop: CancellationToken,
+    /// How long the disk that holds the partitions has been at what it is doing.
+    pub data_disk: Pulse,
+    /// A broker whose disk has been at something for so long gives up its lease, and says so to the controller.
+    pub disk_stall_timeout: Duration,
 }
 
 /// A file system's size, in bytes.
@@ -264,7 +271,12 @@ impl Parts {
         }
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
-        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing).run());
+        let disks = Disks {
+            data: self.config.data_disk.clone(),
+            metadata: thread.pulse.clone(),
+            timeout: self.config.disk_stall_timeout,
+        };
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
         tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
@@ -372,6 +384,7 @@ impl Parts {
         leading: LeaderHandle,
         registration: watch::Sender<Registration>,
         displaced: mpsc::Sender<BrokerEpoch>,
+        disks: Disks,
     ) -> heartbeats::Heart {
         heartbeats::Heart {
             me: self.config.me.id,
@@ -384,6 +397,8 @@ impl Parts {
             image: self.images.clone(),
             registration,
             disk: self.config.disk.clone(),
+            disks,
+            raft: self.raft.clone(),
             displaced,
         }
     }

@@ -342,7 +342,7 @@ impl Controller for Service {
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
-        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk };
+        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk, stalled: request.stalled };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,

@@ -36,6 +36,8 @@ struct Cluster {
     known: Option<ClusterId>,
     voters: usize,
     timings: Timings,
+    /// Whether each broker's disk is at something.
+    disks: Vec<chronik_log::Pulse>,
 }
 
 /// One running process.
@@ -92,6 +94,7 @@ impl Cluster {
             known: None,
             voters: brokers.min(3),
             timings: Timings::default(),
+            disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
     }
 
@@ -125,6 +128,8 @@ impl Cluster {
             peers: Peers::default(),
             disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
             stop: CancellationToken::new(),
+            data_disk: self.disks[id].clone(),
+            disk_stall_timeout: self.timings.session,
         }
     }
 

@@ -129,6 +129,8 @@ pub struct KafkaProperties {
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
     pub broker_session_timeout_ms: Millis,
+    #[serde(rename = "log.disk.reserve", skip_serializing_if = "Option::is_none")]
+    pub log_disk_reserve: Option<Size>,
     #[serde(rename = "log.retention.check.interval.ms")]
     pub log_retention_check_interval_ms: Millis,
     #[serde(rename = "log.cleaner.backoff.ms")]
@@ -139,6 +141,8 @@ pub struct KafkaProperties {
     pub log_cleaner_io_max_bytes_per_second: Size,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
+    #[serde(rename = "disk.stall.timeout", skip_serializing_if = "Option::is_none")]
+    pub disk_stall_timeout: Option<Millis>,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
     pub group_initial_rebalance_delay_ms: Millis,
     #[serde(rename = "group.min.session.timeout.ms")]
@@ -200,6 +204,8 @@ impl Default for KafkaProperties {
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
+            disk_stall_timeout: None,
+            log_disk_reserve: None,
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
             log_cleaner_backoff_ms: Millis(Duration::from_secs(15)),
             log_cleaner_dedupe_buffer_size: Size(128 << 20),

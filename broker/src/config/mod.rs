@@ -66,6 +66,10 @@ pub struct Config {
     pub replica_lag_time_max: Duration,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
+    /// How long the disk may be at one write or sync before this broker gives up what it leads.
+    pub disk_stall_timeout: Duration,
+    /// Bytes of the disk that are kept free; a share of it if `None`.
+    pub disk_reserve_bytes: Option<u64>,
     /// How often retention looks what is to be removed (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
     /// Bytes of a partition's segment file.
@@ -217,6 +221,10 @@ impl Config {
         if session_timeout < Duration::from_millis(300) {
             return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
         }
+        let disk_stall_timeout = kafka.disk_stall_timeout.map_or(session_timeout, |timeout| timeout.0);
+        if disk_stall_timeout < Duration::from_millis(300) {
+            return Err(wrong("disk.stall.timeout", "less than 300 ms would give up disks that are slow"));
+        }
         let retention_check_interval = kafka.log_retention_check_interval_ms.0;
         if retention_check_interval.is_zero() {
             return Err(wrong("log.retention.check.interval.ms", "at least 1 ms"));
@@ -241,6 +249,8 @@ impl Config {
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
+            disk_stall_timeout,
+            disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
             retention_check_interval,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             cleaner: cleaner(&kafka)?,

@@ -76,6 +76,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
     ),
     restart("delete.topic.enable", ConfigKind::Boolean, Some("true"), "Whether clients may delete topics."),
     restart(
+        "disk.stall.timeout",
+        ConfigKind::Long,
+        None,
+        "A broker whose disk has been at one write or sync for this long takes no more lease: it gives up its leaderships, \
+         and leaves the ISRs. `broker.session.timeout.ms` if nobody says. Not a property of Kafka's.",
+    ),
+    restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
         Some("5000"),
@@ -168,6 +175,14 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         update: Update::Never,
         doc: "The directory that the broker keeps everything in: `data_dir` of its file.",
     },
+    restart(
+        "log.disk.reserve",
+        ConfigKind::Long,
+        None,
+        "Bytes of the disk that are kept free: with less, producers are refused (KAFKA_STORAGE_ERROR) and followers take \
+         nothing, while reading, deleting, retention and the metadata go on. A twentieth of the disk, and 1 GiB at most, if \
+         nobody says; 0 for none. Not a property of Kafka's.",
+    ),
     dynamic("log.flush.interval.messages", ConfigKind::Long, Update::DynamicOnly, Some("1")),
     dynamic("log.flush.interval.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
     dynamic("log.index.interval.bytes", ConfigKind::Int, Update::DynamicOnly, Some("4096")),
@@ -325,6 +340,8 @@ mod tests {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
             offsets_topic_replication_factor: Some(3),
+            disk_stall_timeout: Some(crate::config::Millis(std::time::Duration::from_secs(1))),
+            log_disk_reserve: Some(crate::config::Size(1 << 30)),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

@@ -46,6 +46,8 @@ impl Config {
             "connections.max.idle.ms" => self.connections_max_idle.as_millis().to_string(),
             "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
             "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
+            "disk.stall.timeout" => self.disk_stall_timeout.as_millis().to_string(),
+            "log.disk.reserve" => self.disk_reserve_bytes.map_or_else(String::new, |bytes| bytes.to_string()),
             "log.retention.check.interval.ms" => self.retention_check_interval.as_millis().to_string(),
             "log.cleaner.backoff.ms" => self.cleaner.backoff.as_millis().to_string(),
             "log.cleaner.dedupe.buffer.size" => self.cleaner.dedupe_buffer_bytes.to_string(),

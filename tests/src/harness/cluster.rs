@@ -52,6 +52,8 @@ struct Broker {
     ports: Ports,
     config: PathBuf,
     log: PathBuf,
+    /// Environment variables of its processes.
+    env: Vec<(&'static str, PathBuf)>,
     process: Option<Process>,
     cpu_before: Duration,
 }
@@ -88,6 +90,7 @@ impl Cluster {
                 },
                 config: home.join("broker.config"),
                 log: home.join("broker.log"),
+                env: Vec::new(),
                 process: None,
                 cpu_before: Duration::ZERO,
             });
@@ -157,6 +160,11 @@ impl Cluster {
         text
     }
 
+    /// Sets an environment variable of the broker's processes that are started from now on.
+    pub fn set_env(&mut self, id: usize, name: &'static str, value: PathBuf) {
+        self.brokers[id].env.push((name, value));
+    }
+
     /// How many brokers it has, running or not.
     pub fn size(&self) -> usize {
         self.brokers.len()
@@ -187,7 +195,7 @@ impl Cluster {
     pub fn start(&mut self, id: usize) -> Result<Instant> {
         let broker = &mut self.brokers[id];
         ensure!(broker.process.is_none(), "broker {id} runs already");
-        let command = match &self.software {
+        let mut command = match &self.software {
             Software::Chronik(binary) => {
                 let mut command = leash::command(binary)?;
                 command.args(["serve", "--config"]).arg(&broker.config);
@@ -195,6 +203,7 @@ impl Cluster {
             }
             Software::Kafka(kafka) => kafka.broker(&broker.config)?,
         };
+        command.envs(broker.env.iter().cloned());
         let process = Process::start(&format!("broker {id}"), command, &broker.log)?;
         let started = process.started;
         broker.process = Some(process);
