@@ -2,10 +2,13 @@
 //! Nothing here waits for a peer but readiness.
 
 use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
+use crate::cluster_metrics::ClusterMetrics;
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
-use crate::health::{self, Readiness};
+use crate::disk_space;
+use crate::handing_over;
+use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
@@ -20,7 +23,7 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, Timings};
+use chronik_quorum::{Controller, ControllerConfig, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -34,9 +37,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
-
-/// Fetch sessions at most: Kafka's default.
-const FETCH_SESSION_SLOTS: usize = 1000;
 
 /// The log's folder in the data directory.
 const LOG_DIR: &str = "log";
@@ -52,24 +52,30 @@ const BACKLOG: u32 = 4096;
 /// How long the parts may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
-/// The four ports, bound.
+/// The ports that are opened when the log is open.
 struct Listeners {
     kafka: TcpListener,
     replication: TcpListener,
     controller: TcpListener,
-    http: TcpListener,
+    admin: TcpListener,
 }
 
-/// Runs the broker until `stop`.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+/// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
+pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let (mut node, mut identity) = Node::start(&config, stop.clone(), asked_to_stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
         reason = failed.wait_for(Option::is_some) => {
             Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
         }
-        () = stop.cancelled() => Ok(()),
+        () = asked_to_stop.cancelled() => {
+            let why = "stopping: what this broker leads is handed over".into();
+            node.probes.set(Readiness::NotReady(why));
+            handing_over::run(&node.controller, config.id).await;
+            Ok(())
+        }
     };
     stop.cancel();
     node.stop().await?;
@@ -85,13 +91,21 @@ struct Node {
     writer: Writer,
     writer_thread: JoinHandle<()>,
     cleaner: JoinHandle<()>,
-    readiness: watch::Sender<Readiness>,
+    probes: Probes,
 }
 
 impl Node {
-    async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<(Self, Identity)> {
+    /// `stop` ends its parts; `asked_to_stop` is for whoever asks it to stop.
+    async fn start(
+        config: &Config,
+        stop: CancellationToken,
+        asked_to_stop: CancellationToken,
+    ) -> anyhow::Result<(Self, Identity)> {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
+        let (tasks, recovery) = (TaskTracker::new(), Arc::new(Recovery::begin()));
+        let (probes, shown) = Probes::new(Arc::clone(&recovery));
+        tasks.spawn(health::serve(bind("http", config.listen.http)?, shown, stop.clone()));
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
@@ -99,7 +113,7 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log.reader(), recovered)?;
+        let found = damage::inspect(&log.reader(), recovered, &recovery)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
@@ -107,12 +121,15 @@ impl Node {
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
 
-        let listeners = bind(config)?;
+        let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
-        let controller =
-            chronik_quorum::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let peers = Peers::new(alternatives);
+        let disk = disk_space::watch(dir, &tasks, stop.clone());
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop);
+        let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
+        tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
+        ClusterMetrics::register(&mut registry, config.id, handle.clone());
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
             me: config.id,
@@ -169,6 +186,7 @@ impl Node {
         };
         let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
+        probes.opened(registry, config.id, handle.clone());
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
@@ -176,13 +194,11 @@ impl Node {
             handle,
             coordinators,
             metrics,
-            stop.clone(),
+            stop,
         );
         tasks.spawn(kafka);
-        let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
-        tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, probes }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -201,11 +217,11 @@ impl Node {
             match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
-                    self.readiness.send_replace(Readiness::Ready);
+                    self.probes.set(Readiness::Ready);
                 }
                 (true, false) => {
                     info!("Broker {me} is fenced by the controller");
-                    self.readiness.send_replace(Readiness::NotReady("fenced by the controller".into()));
+                    self.probes.set(Readiness::NotReady("fenced by the controller".into()));
                 }
                 _ => {}
             }
@@ -259,17 +275,18 @@ fn open_log(
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
-fn bind(config: &Config) -> anyhow::Result<Listeners> {
-    let bind = |key: &'static str, address: SocketAddr| {
-        listen_on(address)
-            .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
-    };
+fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen_on(address)
+        .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
+}
+
+fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     let listen = config.listen;
     Ok(Listeners {
         kafka: bind("kafka", listen.kafka)?,
         replication: bind("replication", listen.replication)?,
         controller: bind("controller", listen.controller)?,
-        http: bind("http", listen.http)?,
+        admin: bind("admin", listen.admin)?,
     })
 }
 
@@ -300,12 +317,15 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         request_budget_bytes: config.request_budget_bytes,
         max_message_bytes: config.max_message_bytes,
         auto_create_topics: config.auto_create_topics,
+        delete_topics: config.delete_topics,
+        consumer_groups: config.consumer_groups,
+        timestamps: config.timestamps,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
-        fetch_session_slots: FETCH_SESSION_SLOTS,
+        fetch_session_slots: config.fetch_session_slots,
         idle_timeout: config.connections_max_idle,
         data_dir: config.data_dir.clone(),
         properties: config.properties(),
@@ -314,7 +334,14 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
     }
 }
 
-fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
+fn controller_config(
+    config: &Config,
+    identity: &Identity,
+    peers: &Peers,
+    listener: TcpListener,
+    disk: watch::Receiver<Option<DiskSpace>>,
+    stop: CancellationToken,
+) -> ControllerConfig {
     let member = |m: &config::Member| Member {
         id: m.id,
         kafka: m.kafka.clone(),
@@ -340,6 +367,8 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
             min_insync_replicas: config.topics.min_insync_replicas as i32,
         },
         peers: peers.clone(),
+        disk,
+        stop,
     }
 }
 

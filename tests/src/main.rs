@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, compaction, crash_all, failover, groups, hostile, kafka_suite, memory, retention,
-    returning, start_orders, stopped_leader,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, groups, handing_over, hostile,
+    kafka_suite, memory, operations, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Scenario {
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,
+    /// SIGTERM for leaders under load.
+    HandingOver,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -76,8 +78,16 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// Permits to stop, cordons, and how the cluster is, by the command line
+    Operations,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
+    /// Random faults under producers and consumer groups: a minute a round
+    Chaos(chaos::Options),
+    /// Kafka Connect in distributed mode
+    Connect,
+    /// Kafka Streams counts words, at least once
+    Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -106,6 +116,7 @@ fn main() -> Result<ExitCode> {
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
         Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::HandingOver => handing_over::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
@@ -113,7 +124,11 @@ fn main() -> Result<ExitCode> {
         Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
+        Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Connect => connect::run(&settings, &mut report),
+        Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -144,6 +159,7 @@ impl Scenario {
         match self {
             Self::StartOrders(_) => "start-orders",
             Self::Failover => "failover",
+            Self::HandingOver => "handing-over",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
@@ -151,7 +167,11 @@ impl Scenario {
             Self::Compaction => "compaction",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Operations => "operations",
             Self::Clients(_) => "clients",
+            Self::Chaos(_) => "chaos",
+            Self::Connect => "connect",
+            Self::Streams => "streams",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

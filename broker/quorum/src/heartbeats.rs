@@ -1,6 +1,7 @@
 //! This broker's signs of life to the controller leader, and the lease that it gets for them. On a task and a
 //! connection of their own, so that neither data nor metadata holds them back.
 
+use super::DiskSpace;
 use super::handle::Registration;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::Client;
@@ -11,6 +12,9 @@ use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
+
+/// Told to the leader, for people.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Whose heart beats.
 pub(super) struct Heart {
@@ -24,6 +28,7 @@ pub(super) struct Heart {
     pub(super) leading: LeaderHandle,
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Sender<Registration>,
+    pub(super) disk: watch::Receiver<Option<DiskSpace>>,
     /// Told which registration the leader knows no more.
     pub(super) displaced: mpsc::Sender<BrokerEpoch>,
 }
@@ -118,9 +123,11 @@ impl Heart {
     /// The leader's answer, and when it was asked.
     async fn ask(&self, leader: BrokerId, epoch: BrokerEpoch) -> Option<(Standing, Instant)> {
         let applied = self.image.borrow().offset;
+        let (version, disk) = (VERSION.to_owned(), *self.disk.borrow());
         if leader == self.me {
             let sent = Instant::now();
-            let standing = match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied }).await {
+            let heartbeat = Heartbeat { broker: self.me, epoch, applied, version, disk };
+            let standing = match self.leading.heartbeat(heartbeat).await {
                 Verdict::Granted => Standing::Granted,
                 Verdict::Heard => Standing::Heard,
                 Verdict::NotLeader => Standing::NotLeader,
@@ -130,7 +137,15 @@ impl Heart {
         }
         self.links.keep_only(leader);
         let caller = Some(self.links.caller(leader));
-        let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0 };
+        let (disk_total, disk_free) = disk.map_or((0, 0), |disk| (disk.total, disk.free));
+        let request = proto::HeartbeatRequest {
+            caller,
+            broker_epoch: epoch.0,
+            applied: applied.0,
+            version,
+            disk_total,
+            disk_free,
+        };
         let mut sent = Instant::now();
         let call = |mut client: Client| {
             sent = Instant::now();

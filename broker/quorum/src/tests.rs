@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod admin;
 mod delays;
 mod failures;
+mod handover;
 mod requests;
 mod start;
 
@@ -121,6 +123,8 @@ impl Cluster {
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default(),
+            disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
+            stop: CancellationToken::new(),
         }
     }
 

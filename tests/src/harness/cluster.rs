@@ -41,6 +41,8 @@ pub struct Ports {
     pub replication: u16,
     /// The controller quorum.
     pub controller: u16,
+    /// The admin API.
+    pub admin: u16,
     /// Health and metrics.
     pub http: u16,
 }
@@ -81,6 +83,7 @@ impl Cluster {
                     kafka: ports::free()?,
                     replication: ports::free()?,
                     controller: ports::free()?,
+                    admin: ports::free()?,
                     http: ports::free()?,
                 },
                 config: home.join("broker.config"),
@@ -129,11 +132,12 @@ impl Cluster {
         let ports = self.brokers[id].ports;
         let mut text = format!(
             "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: 127.0.0.1:{}\n  replication: 127.0.0.1:{}\n  \
-             controller: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
+             controller: 127.0.0.1:{}\n  admin: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
             self.data_dir(id).display(),
             ports.kafka,
             ports.replication,
             ports.controller,
+            ports.admin,
             ports.http,
         );
         for (id, Broker { ports, .. }) in self.brokers.iter().enumerate() {
@@ -231,6 +235,14 @@ impl Cluster {
         let status = self.end(id)?.stop(PATIENCE)?;
         // A Java virtual machine that stops by SIGTERM says 143 after an orderly shutdown.
         ensure!(status.success() || status.code() == Some(143), "broker {id} answered SIGTERM with {status}");
+        Ok(())
+    }
+
+    /// Waits until a broker has ended by itself, as it was told to by others; it has to end with success.
+    pub fn wait_for_end(&mut self, id: usize) -> Result<()> {
+        let mut process = self.end(id)?;
+        let status = wait::until(&format!("broker {id} to end"), PATIENCE, || process.has_ended())?;
+        ensure!(status.success(), "broker {id} ended with {status}:\n{}", tail(&self.brokers[id].log));
         Ok(())
     }
 

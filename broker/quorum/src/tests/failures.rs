@@ -84,7 +84,7 @@ async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
     // Another one may lead by now.
     let outcome = eventually("the one that leads has it fenced", || async {
         let leader = brokers.iter().find(|b| b.handle().leader() == Some(b.id))?;
-        let proposer = proposer::Proposer::start(leader.id, leader.controller.raft.clone());
+        let proposer = proposer::Proposer::start(leader.id, leader.controller.raft.clone(), leader.handle().images());
         proposer.propose(fence.clone()).await.ok()
     });
     outcome.await.0.unwrap();
@@ -330,7 +330,8 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
     for seed in 0..200_u8 {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 7, to: 0 });
         let body: Vec<u8> = (0..seed).map(|i| i.wrapping_mul(31) ^ seed).collect();
-        let vote = proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new() };
+        let vote =
+            proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new(), handed_over: None };
         // A vote may by chance be one; it is answered or refused.
         drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
         let request = proto::ProposeRequest { caller, body };
