@@ -10,6 +10,7 @@ pub mod connect;
 pub mod crash_all;
 pub mod failover;
 mod first_write;
+mod group_kills;
 pub mod groups;
 pub mod hostile;
 mod hostile_frames;
