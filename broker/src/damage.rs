@@ -7,6 +7,7 @@
 //! `log/damaged` in the data directory. The others are believed as ever. When nobody knows what was lost, the data
 //! directory gets a new identity instead, and all of its partitions count as on an empty disk.
 
+use crate::health::Recovery;
 use crate::identity::Identity;
 use anyhow::bail;
 use chronik_core::ids::TopicPartition;
@@ -41,9 +42,13 @@ pub(crate) fn is_there(log: &Path, identity: &mut Identity, has_peers: bool) -> 
 pub(crate) fn inspect(
     reader: &LogReader<RealDisk>,
     mut recovered: Vec<RecoveredPartition>,
+    progress: &Recovery,
 ) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
     let mut states = LogStates::new();
+    let bytes = |found: &RecoveredPartition| reader.bytes(found.partition).unwrap_or(0);
+    progress.reads(recovered.iter().map(bytes).sum());
     for found in &mut recovered {
+        let bytes = bytes(found);
         match log_state(reader, found) {
             Ok(state) if found.damaged.is_none() => drop(states.insert(found.partition, state)),
             Ok(_) => {}
@@ -52,6 +57,7 @@ pub(crate) fn inspect(
             }
             Err(other) => return Err(other),
         }
+        progress.has_read(bytes);
     }
     Ok((recovered, states))
 }
@@ -195,7 +201,7 @@ mod tests {
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let directory = identity.directory_id();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered).unwrap();
+        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
         assert_eq!(found.0.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, Some(Offset(1))]);
 
         let (repaired, states) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -209,7 +215,7 @@ mod tests {
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
-        assert_eq!(ends(&inspect(&log.reader(), recovered).unwrap().0), [(None, 3), (None, 1)]);
+        assert_eq!(ends(&inspect(&log.reader(), recovered, &Recovery::begin()).unwrap().0), [(None, 3), (None, 1)]);
     }
 
     #[test]
@@ -237,7 +243,7 @@ mod tests {
         flip_bit(&segment(dir.path(), tp(0)), 25_000);
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered).unwrap();
+        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
         let refused = repair(&mut log, found, &mut identity, false).unwrap_err();
         assert!(refused.to_string().contains("damaged in 1 partitions"), "{refused}");
         assert_eq!(log.reader().state(tp(0)).unwrap().end, Offset(3));
@@ -257,7 +263,7 @@ mod tests {
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let old = identity.directory_id();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered).unwrap();
+        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
         assert!(repair(&mut log, found.clone(), &mut identity, false).is_err());
         assert_eq!(identity.directory_id(), old);
         let (repaired, _) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -268,7 +274,7 @@ mod tests {
         let new = identity.directory_id();
         assert_ne!(new, old);
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered).unwrap();
+        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
         repair(&mut log, found, &mut identity, true).unwrap();
         assert_eq!(identity.directory_id(), new);
     }

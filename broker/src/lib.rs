@@ -1,10 +1,14 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
 mod api;
+mod cleaner;
 pub mod cli;
+mod cluster_metrics;
 pub mod config;
 pub mod coordinators;
 mod damage;
+mod disk_space;
+mod handing_over;
 pub mod health;
 mod identity;
 pub mod metrics;
@@ -13,4 +17,5 @@ mod open_files;
 pub mod partitions;
 pub mod replication;
 mod retention;
+mod segments;
 pub mod server;

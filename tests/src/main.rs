@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, connect, crash_all, failover, groups, hostile, kafka_suite, memory,
-    retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, handing_over,
+    hostile, hung_disk, kafka_suite, memory, operations, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Scenario {
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,
+    /// SIGTERM for leaders under load.
+    HandingOver,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -70,10 +72,18 @@ enum Scenario {
     Returning,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
+    /// Of each key the last record stays, on every replica, and clients get over the gaps
+    Compaction,
+    /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
+    FullDisks,
+    /// Syncs that do not return, and syncs that are slow
+    HungDisk,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// Permits to stop, cordons, and how the cluster is, by the command line
+    Operations,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -110,12 +120,17 @@ fn main() -> Result<ExitCode> {
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
         Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::HandingOver => handing_over::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
+        Scenario::Compaction => compaction::run(&settings, &mut report),
+        Scenario::FullDisks => full_disks::run(&settings, &mut report),
+        Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
         Scenario::Connect => connect::run(&settings, &mut report),
@@ -150,12 +165,17 @@ impl Scenario {
         match self {
             Self::StartOrders(_) => "start-orders",
             Self::Failover => "failover",
+            Self::HandingOver => "handing-over",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::Retention => "retention",
+            Self::Compaction => "compaction",
+            Self::FullDisks => "full-disks",
+            Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Operations => "operations",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

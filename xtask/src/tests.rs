@@ -36,15 +36,20 @@ const SUITES: &[Suite] = &[
     Suite { name: "unit tests and simulation", needs: &[], run: |_| run(&mut cargo(&["test", "--workspace"])) },
     Suite { name: "start orders", needs: &[Need::Python], run: |test| outside(test, &["start-orders"]) },
     Suite { name: "kill a leader", needs: &[], run: |test| outside(test, &["failover"]) },
+    Suite { name: "stop a leader", needs: &[], run: |test| outside(test, &["handing-over"]) },
     Suite { name: "kill all brokers", needs: &[], run: |test| outside(test, &["crash-all"]) },
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
+    Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
+    Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },
+    Suite { name: "a disk hangs", needs: &[Need::Compiler], run: |test| outside(test, &["hung-disk"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
+    Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },
     Suite {
         name: "clients of C, Python and Java",
         needs: &[Need::Python, Need::Java],
@@ -89,6 +94,9 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
 fn end_to_end(test: &Test) -> anyhow::Result<()> {
     build::image("chronik:dev")?;
     let mut command = cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]);
+    if test.full {
+        command.arg("--full");
+    }
     if test.strict {
         command.arg("--strict");
     }

@@ -2,6 +2,7 @@
 //! numbers are arguments, so the same code runs in a broker and under the simulator.
 
 pub mod cluster;
+pub mod compaction;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod ids;
@@ -9,4 +10,5 @@ pub mod producers;
 pub mod record;
 pub mod replication;
 pub mod retention;
+pub mod space;
 pub mod time;

@@ -2,13 +2,16 @@
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
-//! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
-//! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
-//! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8, number 8, flags 1 (1: it was cut, and is not appended to any more; 2: its greatest timestamp is exact),
+//! magic `CCK4` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, offset before
+//! which all was compacted 8, segments 4, leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
+//! batch 8, number 8, flags 1 (1: it is not appended to any more; 2: its greatest timestamp is exact; 4: it was made by
+//! compaction, and its files' names have its number; 8: there may be offsets without batches in it),
 //! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,
 //! first offset 8. Then one byte 1, if it is not yet accepted that the write-ahead log lost synced operations (see
-//! [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 a segment's fields end before its number.
+//! [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 a segment's fields end before its number. Version 3 knows
+//! nothing of compaction: it has no offset of it, and not the last two flags. It is what is written as long as there is
+//! nothing to say of that, so that a broker of the release before can still read it.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
@@ -19,10 +22,17 @@ use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPar
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 3 };
+const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 4 };
 const LOSS: u8 = 1;
 const SEALED: u8 = 1;
 const TIMES_EXACT: u8 = 2;
+const CLEANED: u8 = 4;
+const SPARSE: u8 = 8;
+
+/// The version that knows nothing of compaction.
+pub(crate) const UNCOMPACTED: u8 = 3;
+/// The version that says all there is.
+pub(crate) const COMPACTED: u8 = FORMAT.newest;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
@@ -48,11 +58,19 @@ pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     out
 }
 
-pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition: &Partition) {
+/// Whether only the newest version can say it.
+pub(crate) fn needs_newest(partition: &Partition) -> bool {
+    partition.cleaned_to > Offset(0) || partition.segments.iter().any(|s| s.cleaned || s.sparse)
+}
+
+pub(crate) fn encode_partition(out: &mut Vec<u8>, version: u8, tp: TopicPartition, partition: &Partition) {
     out.extend_from_slice(tp.topic.0.as_bytes());
     out.extend_from_slice(&tp.partition.0.to_le_bytes());
     for offset in [partition.start, partition.end, partition.damaged.unwrap_or(Offset(-1))] {
         out.extend_from_slice(&offset.0.to_le_bytes());
+    }
+    if version > UNCOMPACTED {
+        out.extend_from_slice(&partition.cleaned_to.0.to_le_bytes());
     }
     out.extend_from_slice(&(partition.segments.len() as u32).to_le_bytes());
     out.extend_from_slice(&(partition.epochs.len() as u32).to_le_bytes());
@@ -62,7 +80,8 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
         out.extend_from_slice(&s.index_entries.to_le_bytes());
         out.extend_from_slice(&s.last_indexed.to_le_bytes());
         out.extend_from_slice(&s.uid.to_le_bytes());
-        out.push(if s.sealed { SEALED } else { 0 } | if s.times.exact { TIMES_EXACT } else { 0 });
+        let flags = [(s.sealed, SEALED), (s.times.exact, TIMES_EXACT), (s.cleaned, CLEANED), (s.sparse, SPARSE)];
+        out.push(flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum());
         for value in [s.times.first, s.times.max, s.times.max_at.0] {
             out.extend_from_slice(&value.to_le_bytes());
         }
@@ -81,8 +100,8 @@ pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
 }
 
 /// Puts the checkpoint in place, durably.
-pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result<(), LogError> {
-    FORMAT.seal(FORMAT.newest, &mut bytes);
+pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, version: u8, mut bytes: Vec<u8>) -> Result<(), LogError> {
+    FORMAT.seal(version, &mut bytes);
     let (path, new) = (path(dir), dir.join("checkpoint.new"));
     let file = disk.create(&new).during("create", &new)?;
     file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &new)?;
@@ -134,10 +153,12 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         let topic = TopicId(uuid::Uuid::from_bytes(f.take()?));
         let tp = TopicPartition { topic, partition: PartitionId(f.u32()? as i32) };
         let (start, end, damaged) = (f.offset()?, f.offset()?, f.offset()?);
+        let cleaned_to = if version > UNCOMPACTED { f.offset()? } else { Offset(0) };
         let (segments, epochs) = (f.u32()?, f.u32()?);
         let mut partition = Partition::new(start);
         partition.end = end;
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
+        partition.cleaned_to = cleaned_to;
         for _ in 0..segments {
             let mut segment = Segment {
                 uid: 0,
@@ -145,8 +166,8 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
                 len: f.u64()?,
                 index_entries: f.u32()?,
                 last_indexed: f.u64()?,
-                sealed: false,
                 times: Times::UNKNOWN,
+                ..Segment::new(0, Offset(0))
             };
             if version == 2 {
                 segment.uid = uid();
@@ -154,6 +175,8 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
                 segment.uid = f.u64()?;
                 let [flags] = f.take()?;
                 segment.sealed = flags & SEALED != 0;
+                segment.cleaned = flags & CLEANED != 0;
+                segment.sparse = flags & SPARSE != 0;
                 let (first, max, max_at) = (f.offset()?.0, f.offset()?.0, f.offset()?);
                 segment.times = Times { first, max, max_at, exact: flags & TIMES_EXACT != 0 };
             }

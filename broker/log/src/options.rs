@@ -19,6 +19,10 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Free bytes of the disk that are kept: below that, [`crate::Space`] says that the log takes no more.
+    pub reserve_bytes: u64,
+    /// Bytes of a file that is given up when the disk is full all the same, as others write to it.
+    pub ballast_bytes: u64,
     /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]); never more than half of what
     /// the disk has left.
     pub damaged_bytes: u64,
@@ -32,6 +36,8 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            reserve_bytes: 0,
+            ballast_bytes: 0,
             damaged_bytes: 16 * 1024 * 1024 * 1024,
         }
     }

@@ -26,11 +26,13 @@
 //! or too short, or damage in the way of a truncation, marks its partition
 //! ([`RecoveredPartition::damaged`]); other damage is found by the reads.
 
+use crate::apply::Stuck;
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::History;
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{Dirty, Partition, Segment, folder, index_name, log_name, parse_folder, tail_batches};
+use crate::partition::{Dirty, Partition, Segment, folder, log_name, parse_folder, tail_batches};
+use crate::space::Ballast;
 use crate::store::{Kind, Store};
 use crate::trash;
 use crate::wal::entry::LoggedKind;
@@ -49,6 +51,7 @@ impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or creates it, and says what it holds.
     pub fn open(disk: D, dir: &Path, options: Options) -> Result<(Self, Vec<RecoveredPartition>), LogError> {
         let options = options.bounded();
+        Ballast::new(disk.clone(), dir, options.ballast_bytes).release_if_needed();
         create_dir_all(&disk, dir).during("create", dir)?;
         let lock = lock(&disk, dir)?;
         // What is seen here may be a rename that only memory knows of yet.
@@ -83,9 +86,12 @@ impl<D: Disk> Log<D> {
             dirty,
             unapplied: VecDeque::new(),
             pending_ends: HashMap::new(),
+            stuck: Stuck::default(),
+            reached: applied,
             applied,
             checkpointed: end.lsn,
             replayed_from: from.lsn,
+            replaced: Vec::new(),
             poisoned: false,
             wal_lost: checkpoint.wal_lost || kept,
             _lock: lock,
@@ -109,7 +115,7 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
     }
     let start = Position { lsn: Lsn(0), segment: 0, offset: 0 };
     let mark = Mark { nonce: disk.random().during("draw a number for", dir)?, run: 0 };
-    checkpoint::write(disk, dir, checkpoint::encode(mark, start, 0))
+    checkpoint::write(disk, dir, checkpoint::UNCOMPACTED, checkpoint::encode(mark, start, 0))
 }
 
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
@@ -162,7 +168,7 @@ fn restore<D: Disk>(
         if histories.get(&op.partition).is_some_and(|h| h.is_obsolete(count, end)) {
             return Ok(());
         }
-        redo(store, wal, op.partition, &batch, dirty)
+        redo(store, op.partition, &batch, dirty)
     })?;
     let mut kept = false;
     for (tp, history) in &histories {
@@ -180,13 +186,7 @@ fn restore<D: Disk>(
 }
 
 /// Appends a batch that still counts again.
-fn redo<D: Disk>(
-    store: &Store<D>,
-    wal: &Path,
-    tp: TopicPartition,
-    batch: &RecordBatch,
-    dirty: &mut Dirty,
-) -> Result<(), LogError> {
+fn redo<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &RecordBatch, dirty: &mut Dirty) -> Result<(), LogError> {
     let base = batch.header().base_offset;
     if let Some(shared) = store.partition(tp) {
         let (end, damaged, empty) = {
@@ -200,8 +200,6 @@ fn redo<D: Disk>(
         } else if base > end && damaged {
             tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
             return Ok(());
-        } else if base > end {
-            return Err(LogError::corrupt(wal, format!("{tp} ends at {end}, and offset {base} follows")));
         } else if base < end {
             store.truncate(tp, base, dirty)?;
         }
@@ -224,6 +222,10 @@ fn settle_start<D: Disk>(
         // What is behind the start may be lost too.
         state.damaged = state.damaged.or(Some(state.end));
     }
+    if state.damaged.is_none() && state.segments.first().is_some_and(|first| first.base == state.start) {
+        // Before the first batch that there is, compaction may have left a gap, which belongs to the log.
+        state.start = state.start.min(whole.start);
+    }
     if state.segments.is_empty() && state.damaged.is_none() {
         (state.start, state.end) = (whole.start, whole.end);
         state.epochs.clone_from(&whole.epochs);
@@ -236,7 +238,7 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty)
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let segments = shared.read().segments.clone();
     for segment in segments {
-        let path = folder(&store.root, tp).join(log_name(segment.base));
+        let path = folder(&store.root, tp).join(segment.log_name());
         let len = match store.disk.open(&path) {
             Ok(file) => file.len().during("measure", &path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -278,7 +280,7 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             return Ok(kept);
         }
         // Behind the last segment's end, or in the segment that would come next.
-        let last = state.segments.last().map(|s| (log_name(s.base), s.len));
+        let last = state.segments.last().map(|s| (s.log_name(), s.len));
         let mut batches = Vec::new();
         for (name, position) in last.into_iter().chain([(log_name(state.end), 0)]) {
             let path = folder(&store.root, tp).join(name);
@@ -317,7 +319,7 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         let segments = shared.read().segments.clone();
         let dir = folder(&store.root, tp);
         for entry in store.disk.list(&dir).during("list", &dir)? {
-            let used = |s: &Segment| [log_name(s.base), index_name(s.base)].contains(&entry.name);
+            let used = |s: &Segment| [s.log_name(), s.index_name()].contains(&entry.name);
             if trash::is_trash(&entry.name) {
                 store.trash.push(dir.join(&entry.name));
             } else if !segments.iter().any(used) {
@@ -326,7 +328,7 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
             }
         }
         for segment in segments {
-            let path = dir.join(log_name(segment.base));
+            let path = dir.join(segment.log_name());
             let file = store.file(tp, &segment, Kind::Log).during("open", &path)?;
             if file.len().during("measure", &path)? > segment.len {
                 file.set_len(segment.len).during("cut", &path)?;

@@ -2,15 +2,18 @@
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Partition, Segment, folder, index_name, log_name};
+use crate::partition::{Partition, Segment, folder};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::TopicPartition;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// So that positions fit an index.
+const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// One partition's state. The lock is held for reading or replacing it, never over I/O.
 pub(crate) struct Shared(RwLock<Partition>);
@@ -32,6 +35,10 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) files: Files<D>,
     pub(crate) trash: Trash,
     pub(crate) limits: SegmentLimits,
+    /// Held by whoever replaces a partition's segments by others: the thread that writes, or a cleaning for a moment.
+    changing: Mutex<()>,
+    /// Segments that compaction has replaced, whose files are there until a checkpoint says so too.
+    replaced: Mutex<Vec<(TopicPartition, Segment)>>,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
@@ -40,7 +47,7 @@ pub(crate) struct Store<D: Disk> {
 impl<D: Disk> Store<D> {
     /// `number` is a random one, from which segments are numbered.
     pub(crate) fn new(disk: D, root: PathBuf, options: Options, number: u64) -> Self {
-        let files = Files { open: Mutex::default(), limit: options.max_open_files.max(4) };
+        let files = Files { open: Mutex::default(), changed: Condvar::new(), limit: options.max_open_files.max(4) };
         Self {
             disk,
             root,
@@ -48,6 +55,8 @@ impl<D: Disk> Store<D> {
             files,
             trash: Trash::default(),
             limits: SegmentLimits::default(),
+            changing: Mutex::default(),
+            replaced: Mutex::default(),
             partitions: RwLock::default(),
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
@@ -82,6 +91,32 @@ impl<D: Disk> Store<D> {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&tp)
     }
 
+    /// To be held while a partition's segments are replaced.
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes segments whose files are to go when the next checkpoint is durable.
+    pub(crate) fn replaced(&self, tp: TopicPartition, segments: impl Iterator<Item = Segment>) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.extend(segments.map(|segment| (tp, segment)));
+    }
+
+    /// Those that were noted until now, and are not any more.
+    pub(crate) fn take_replaced(&self) -> Vec<(TopicPartition, Segment)> {
+        std::mem::take(&mut *self.replaced.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Bytes of a segment at most.
+    pub(crate) fn segment_bytes(&self, tp: TopicPartition) -> u64 {
+        self.limits.of(tp).map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES))
+    }
+
+    /// Bytes between two entries of an index.
+    pub(crate) fn index_interval_bytes(&self, tp: TopicPartition) -> u64 {
+        self.limits.of(tp).map_or(self.options.index_interval_bytes, |limit| limit.index_interval_bytes)
+    }
+
     /// Every partition, in order.
     pub(crate) fn all(&self) -> Vec<(TopicPartition, Arc<Shared>)> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
@@ -94,9 +129,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Cuts the file of a segment that is not appended to any more to the segment's length.
-    pub(crate) fn cut_file(&self, tp: TopicPartition, base: Offset, uid: u64) -> Result<(), LogError> {
+    pub(crate) fn cut_file(&self, tp: TopicPartition, uid: u64) -> Result<(), LogError> {
         let Some(segment) = self.segment(tp, uid).filter(|s| s.sealed) else { return Ok(()) };
-        let path = folder(&self.root, tp).join(log_name(base));
+        let path = folder(&self.root, tp).join(segment.log_name());
         match self.file(tp, &segment, Kind::Log).and_then(|file| file.set_len(segment.len)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.during("cut", &path),
@@ -109,19 +144,38 @@ impl<D: Disk> Store<D> {
             return Ok(file);
         }
         let name = match kind {
-            Kind::Log => log_name(segment.base),
-            Kind::Index => index_name(segment.base),
+            Kind::Log => segment.log_name(),
+            Kind::Index => segment.index_name(),
         };
         let file = self.disk.open(&folder(&self.root, tp).join(name))?;
         Ok(self.files.insert(segment.uid, kind, file))
     }
 
-    /// To be called before a segment's file is written to: keeps it open until it is synced. Syncs others, if too many
-    /// are kept by this.
+    /// To be called before a segment's file is written to: keeps it open until it is synced. Others are synced, if too many
+    /// are kept by this: on the thread of [`Self::sync_early`] if there is one, which is waited for only at the limit.
     pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) -> Result<(), LogError> {
-        for (uid, written, file) in self.files.written(uid, file) {
+        let unsynced = self.files.written(uid, file);
+        if self.files.is_synced_early() {
+            self.files.wait_below(self.files.limit / 2);
+        } else if unsynced > self.files.limit / 2 {
+            self.sync_oldest(uid)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs half of what is not synced, but for that segment.
+    fn sync_oldest(&self, but: u64) -> Result<(), LogError> {
+        for (uid, written, file) in self.files.oldest_unsynced(but) {
             file.sync_data().during("sync a segment in", &self.root)?;
             self.files.synced(uid, written);
+        }
+        Ok(())
+    }
+
+    /// Syncs segments before there are too many that are not, until [`Files::close`].
+    pub(crate) fn sync_early(&self) -> Result<(), LogError> {
+        while self.files.wait_above(self.files.limit / 4) {
+            self.sync_oldest(u64::MAX)?;
         }
         Ok(())
     }
@@ -142,6 +196,8 @@ pub(crate) enum Kind {
 /// of the files.
 pub(crate) struct Files<D: Disk> {
     open: Mutex<Open<D>>,
+    /// How many are not synced has changed, or nobody syncs them early any more.
+    changed: Condvar,
     limit: usize,
 }
 
@@ -149,6 +205,8 @@ struct Open<D: Disk> {
     files: HashMap<(u64, Kind), OpenFile<D>>,
     /// How many of them are not synced.
     unsynced: usize,
+    /// Whether a thread syncs them before they are too many.
+    synced_early: bool,
     clock: u64,
 }
 
@@ -161,7 +219,7 @@ struct OpenFile<D: Disk> {
 
 impl<D: Disk> Default for Open<D> {
     fn default() -> Self {
-        Self { files: HashMap::new(), unsynced: 0, clock: 0 }
+        Self { files: HashMap::new(), unsynced: 0, synced_early: false, clock: 0 }
     }
 }
 
@@ -206,9 +264,8 @@ impl<D: Disk> Files<D> {
         file
     }
 
-    /// Notes that a segment's file is about to be written to. Returns those that were written to longest ago, and
-    /// when, if there are too many: they are to be synced, and [`Self::synced`] called.
-    fn written(&self, uid: u64, file: &Arc<D::File>) -> Vec<(u64, u64, Arc<D::File>)> {
+    /// Notes that a segment's file is about to be written to. Returns how many there are that are not synced.
+    fn written(&self, uid: u64, file: &Arc<D::File>) -> usize {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = &mut *open;
         open.make_room(self.limit);
@@ -217,16 +274,49 @@ impl<D: Disk> Files<D> {
         let entry = entry.or_insert_with(|| OpenFile { used: now, written: None, file: Arc::clone(file) });
         if entry.written.replace(now).is_none() {
             open.unsynced += 1;
+            self.changed.notify_all();
         }
-        if open.unsynced <= self.limit / 2 {
-            return Vec::new();
-        }
-        let others = open.files.iter().filter(|((other, _), _)| *other != uid);
+        open.unsynced
+    }
+
+    /// The half of those that are not synced that were written to longest ago, and when: they are to be synced, and
+    /// [`Self::synced`] called.
+    fn oldest_unsynced(&self, but: u64) -> Vec<(u64, u64, Arc<D::File>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = open.files.iter().filter(|((other, _), _)| *other != but);
         let mut unsynced: Vec<_> =
             others.filter_map(|((uid, _), f)| Some((*uid, f.written?, Arc::clone(&f.file)))).collect();
         unsynced.sort_unstable_by_key(|(_, written, _)| *written);
         unsynced.truncate(unsynced.len().div_ceil(2));
         unsynced
+    }
+
+    /// Says that a thread syncs early from now on.
+    pub(crate) fn begin_syncing_early(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early = true;
+    }
+
+    /// Says that it does no more.
+    pub(crate) fn end_syncing_early(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early = false;
+        self.changed.notify_all();
+    }
+
+    fn is_synced_early(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early
+    }
+
+    /// Waits until no more than so many are not synced.
+    fn wait_below(&self, limit: usize) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(open, |open| open.synced_early && open.unsynced > limit));
+    }
+
+    /// Waits until more than so many are not synced; false when nobody is to sync them any more.
+    fn wait_above(&self, limit: usize) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.changed.wait_while(open, |open| open.synced_early && open.unsynced <= limit);
+        open.unwrap_or_else(PoisonError::into_inner).synced_early
     }
 
     /// The time by this clock: whatever is written from now on is written later.
@@ -243,6 +333,7 @@ impl<D: Disk> Files<D> {
         {
             file.written = None;
             open.unsynced -= 1;
+            self.changed.notify_all();
         }
     }
 
@@ -252,6 +343,7 @@ impl<D: Disk> Files<D> {
         let open = &mut *open;
         if open.files.remove(&(uid, Kind::Log)).is_some_and(|f| f.written.is_some()) {
             open.unsynced -= 1;
+            self.changed.notify_all();
         }
         open.files.remove(&(uid, Kind::Index));
     }

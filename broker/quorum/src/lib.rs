@@ -5,15 +5,19 @@
 //! [`Controller::subscribe`] is how it learns what changed. Nothing on the produce or fetch path waits for any
 //! of this.
 
+pub mod admin;
 mod bootstrap;
+mod disks;
 mod encoding;
 pub mod events;
 pub mod handle;
+mod handover;
 mod heartbeats;
 mod leader;
 mod link;
 mod links;
 mod liveness;
+mod observed;
 pub mod peers;
 mod proposer;
 mod proto;
@@ -30,11 +34,15 @@ mod summary;
 mod types;
 mod whole_messages;
 
-pub use handle::{AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, TopicError};
+pub use handle::{
+    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, Registration, Resignation, TopicError,
+};
 pub use raft_log::OpenError;
 
 use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use chronik_log::Pulse;
+use disks::Disks;
 use events::Updates;
 use leader::{Leader, LeaderHandle};
 use links::Links;
@@ -83,6 +91,23 @@ pub struct ControllerConfig {
     pub defaults: TopicDefaults,
     /// Where peers are.
     pub peers: Peers,
+    /// The file system that the data is on, as last looked at: told to the controller's leader.
+    pub disk: watch::Receiver<Option<DiskSpace>>,
+    /// Cancelled when the broker is to stop, by this or by others.
+    pub stop: CancellationToken,
+    /// How long the disk that holds the partitions has been at what it is doing.
+    pub data_disk: Pulse,
+    /// A broker whose disk has been at something for so long gives up its lease, and says so to the controller.
+    pub disk_stall_timeout: Duration,
+}
+
+/// A file system's size, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// All of it.
+    pub total: u64,
+    /// What a process without privileges can still write.
+    pub free: u64,
 }
 
 /// How fast things are noticed.
@@ -112,12 +137,15 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Timings for this `broker.session.timeout.ms`: ten heartbeats a session, and a lease of seven tenths.
+    /// Timings for this `broker.session.timeout.ms`: ten heartbeats a session, and a lease of seven tenths. Raft's own
+    /// grow with a session of more than a second: who sets it says that the network, or the machine, is slower. An
+    /// entry must reach a voter and be answered within `raft_heartbeat`.
     pub fn with_session(session: Duration) -> Self {
+        let scale = session.max(Duration::from_secs(1)) / 1000;
         Self {
-            raft_heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(150),
-            election_max: Duration::from_millis(300),
+            raft_heartbeat: scale * 50,
+            election_min: scale * 150,
+            election_max: scale * 300,
             heartbeat: (session / 10).max(Duration::from_millis(20)),
             session,
             lease: session * 7 / 10,
@@ -157,7 +185,9 @@ pub enum StartError {
 pub struct Controller {
     raft: Raft,
     handle: ControllerHandle,
+    admin: admin::AdminHandle,
     publisher: Publisher,
+    handover: handover::Handover,
     tasks: Tasks,
     log: LogThread,
     _guard: DropGuard,
@@ -186,7 +216,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let me = config.me.id;
     let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
-    let acks = Acks::default();
+    let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
     let network = raft_network::Network {
         me,
         voters: config.voters.iter().map(|(id, _)| *id).collect(),
@@ -194,6 +224,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         links: links.clone(),
         log: log.clone(),
         acks: acks.clone(),
+        handed_over: handed_over.clone(),
     };
     let led_by = if config.voters.len() > 1 { log.forget_leadership() } else { None };
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -202,8 +233,8 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
-    let proposer = Proposer::start(me, raft.clone());
-    let parts = Parts { config, raft, log, links, proposer, acks, images, past };
+    let proposer = Proposer::start(me, raft.clone(), images.clone());
+    let parts = Parts { config, raft, log, links, proposer, acks, images, past, handed_over };
     Ok(parts.run(publisher, thread))
 }
 
@@ -217,6 +248,7 @@ struct Parts {
     acks: Acks,
     images: watch::Receiver<Image>,
     past: restart::Past,
+    handed_over: handover::HandedOver,
 }
 
 impl Parts {
@@ -239,24 +271,47 @@ impl Parts {
         }
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
-        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing).run());
+        let disks = Disks {
+            data: self.config.data_disk.clone(),
+            metadata: thread.pulse.clone(),
+            timeout: self.config.disk_stall_timeout,
+        };
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
         tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
-        let service = self.service(leader_handle);
+        let admin = self.admin(leader_handle.clone());
+        let handover = self.handover(leader_handle.clone());
+        let service = self.service(leader_handle, admin.clone());
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
+        let admin = admin::AdminHandle::new(admin, leader.clone());
         let handle = ControllerHandle::new(requests, images, registration, leader);
         let guard = tasks.stop.clone().drop_guard();
-        Controller { raft, handle, publisher, tasks, log: thread, _guard: guard }
+        Controller { raft, handle, admin, publisher, handover, tasks, log: thread, _guard: guard }
     }
 
     fn voters(&self) -> Vec<BrokerId> {
         self.config.voters.iter().map(|(id, _)| *id).collect()
     }
 
-    fn service(&self, leader: LeaderHandle) -> server::Service {
+    fn admin(&self, leader: LeaderHandle) -> admin::Calls {
+        admin::Calls {
+            me: self.config.me.id,
+            incarnation: self.config.incarnation,
+            lately: self.config.timings.session,
+            raft: self.raft.clone(),
+            leader,
+            proposer: self.proposer.clone(),
+            links: self.links.clone(),
+            acks: self.acks.clone(),
+            image: self.images.clone(),
+            stop: self.config.stop.clone(),
+        }
+    }
+
+    fn service(&self, leader: LeaderHandle, admin: admin::Calls) -> server::Service {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
@@ -268,7 +323,14 @@ impl Parts {
             proposer: self.proposer.clone(),
             leader,
             past: self.past,
+            admin,
+            handed_over: self.handed_over.clone(),
         }
+    }
+
+    fn handover(&self, leader: LeaderHandle) -> handover::Handover {
+        let (raft, links) = (self.raft.clone(), self.links.clone());
+        handover::Handover { me: self.config.me.id, voters: self.voters(), raft, links, leader }
     }
 
     fn restart(&self) -> restart::Restart {
@@ -322,6 +384,7 @@ impl Parts {
         leading: LeaderHandle,
         registration: watch::Sender<Registration>,
         displaced: mpsc::Sender<BrokerEpoch>,
+        disks: Disks,
     ) -> heartbeats::Heart {
         heartbeats::Heart {
             me: self.config.me.id,
@@ -333,6 +396,9 @@ impl Parts {
             leading,
             image: self.images.clone(),
             registration,
+            disk: self.config.disk.clone(),
+            disks,
+            raft: self.raft.clone(),
             displaced,
         }
     }
@@ -422,6 +488,11 @@ impl Controller {
         self.handle.clone()
     }
 
+    /// The admin API, as this broker answers it.
+    pub fn admin(&self) -> admin::AdminHandle {
+        self.admin.clone()
+    }
+
     /// What changes, in the metadata log's order, from the moment on at which this process's own registration
     /// is applied: the first update is the whole image then.
     pub fn subscribe(&self) -> Updates {
@@ -434,14 +505,19 @@ impl Controller {
         self.log.failed.clone()
     }
 
+    /// Gives the leadership of the quorum to another voter, if this broker has it. True once it has not.
+    pub async fn hand_over(&self, patience: Duration) -> bool {
+        self.handover.run(patience).await
+    }
+
     /// Stops taking part, and waits until the log is closed.
     pub async fn shutdown(self) {
-        let Self { raft, handle, publisher, mut tasks, log, _guard } = self;
+        let Self { raft, handle, admin, publisher, handover, mut tasks, log, _guard } = self;
         tasks.stop.cancel();
         if let Err(error) = raft.shutdown().await {
             tracing::debug!(%error, "raft had ended before");
         }
-        drop((raft, handle, publisher));
+        drop((raft, handle, admin, publisher, handover));
         let ended = async { while tasks.set.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tasks.set.shutdown().await;

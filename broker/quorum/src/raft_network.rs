@@ -2,6 +2,7 @@
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
 use super::encoding;
+use super::handover::HandedOver;
 use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
@@ -11,7 +12,9 @@ use super::types::{
     VoteRequest, VoteResponse,
 };
 use chronik_core::ids::BrokerId;
-use openraft::error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
@@ -41,6 +44,7 @@ pub(super) struct Network {
     pub(super) links: Links,
     pub(super) log: LogStore,
     pub(super) acks: Acks,
+    pub(super) handed_over: HandedOver,
 }
 
 /// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
@@ -61,6 +65,12 @@ impl Acks {
             None => false,
         };
         voters.iter().filter(|id| **id != target && accepted(id)).count() > voters.len() / 2
+    }
+
+    /// When the peer had last accepted this broker as the leader of `term`.
+    pub(super) fn of(&self, peer: BrokerId, term: u64) -> Option<Instant> {
+        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        acks.get(&peer).filter(|(t, _)| *t == term).map(|(_, at)| *at)
     }
 
     /// When a majority of `voters` had last accepted `me` as the leader of `term`.
@@ -142,8 +152,14 @@ impl RaftNetwork<TypeConfig> for Peer {
             sent = Instant::now();
             async move { client.append_entries(request).await }
         };
-        let response = self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await.map_err(rpc_error)?;
-        let response = answer(&response)?;
+        let response = match self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await {
+            Ok(response) => answer(&response)?,
+            // Sent again as it was it would take as long again.
+            Err(CallError::Lost(_)) if rpc.entries.len() > 1 => {
+                return Err(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2).into());
+            }
+            Err(error) => return Err(rpc_error(error)),
+        };
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
             self.network.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
         }
@@ -157,7 +173,8 @@ impl RaftNetwork<TypeConfig> for Peer {
             .into_iter()
             .map(|(id, directory)| proto::Founder { broker: id.0, directory_id: directory.0.as_bytes().to_vec() })
             .collect();
-        let request = proto::VoteRequest { caller, body, founders };
+        let handed_over = self.network.handed_over.for_election(rpc.vote.leader_id().term);
+        let request = proto::VoteRequest { caller, body, founders, handed_over };
         let link = self.link()?;
         let deadline = Instant::now() + option.hard_ttl();
         loop {

@@ -1,8 +1,11 @@
 //! The controller port: what peers may ask of this broker. Every request says who calls and whom it means; a
 //! stranger, or a call that was meant for somebody else, is refused.
 
+use super::DiskSpace;
+use super::admin::Calls;
 use super::bootstrap;
 use super::encoding;
+use super::handover::{self, HandedOver};
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
 use super::links::Links;
@@ -45,6 +48,8 @@ pub(super) struct Service {
     pub(super) proposer: Proposer,
     pub(super) leader: LeaderHandle,
     pub(super) past: Past,
+    pub(super) admin: Calls,
+    pub(super) handed_over: HandedOver,
 }
 
 /// Serves until stopped.
@@ -212,7 +217,31 @@ impl Controller for Service {
         }
         let rpc: VoteRequest = decode(&request.body)?;
         self.may_vote(&request.founders).await?;
+        if let Some(term) = request.handed_over {
+            handover::forget_leader(&self.raft, term).await;
+        }
         raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)
+    }
+
+    async fn take_over(
+        &self,
+        request: Request<proto::TakeOverRequest>,
+    ) -> Result<Response<proto::TakeOverResponse>, Status> {
+        let from = ip(&request);
+        let proto::TakeOverRequest { caller, term, last_index } = request.into_inner();
+        let leader = self.admit(caller.as_ref(), from)?;
+        let led_by_caller = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow();
+            metrics.current_leader == Some(leader) && metrics.vote.leader_id().term == term
+        };
+        let has_all = self.log.last_index() >= Some(last_index);
+        let stands = led_by_caller && has_all && self.voters.contains(&self.me) && self.log.standing().proven;
+        if stands {
+            self.handed_over.by(term);
+            self.raft.trigger().elect().await.map_err(stopped)?;
+        }
+        Ok(Response::new(proto::TakeOverResponse { stands }))
     }
 
     async fn append_entries(
@@ -288,13 +317,15 @@ impl Controller for Service {
         let id = self.admit(request.caller.as_ref(), from)?;
         let command: MetadataCommand = decode(&request.body)?;
         let allowed = match &command {
-            MetadataCommand::CreateTopic { .. }
-            | MetadataCommand::DeleteTopic { .. }
-            | MetadataCommand::CreatePartitions { .. }
-            | MetadataCommand::AlterConfigs { .. } => true,
-            MetadataCommand::AlterPartition { leader, .. } => *leader == id,
-            MetadataCommand::AllocateProducerIds { broker, .. } => *broker == id,
-            _ => false,
+            MetadataCommand::AlterPartition { leader: asking, .. }
+            | MetadataCommand::AllocateProducerIds { broker: asking, .. }
+            | MetadataCommand::Resign { broker: asking, .. }
+            | MetadataCommand::Fence { id: asking, .. } => *asking == id,
+            MetadataCommand::CreateCluster { .. }
+            | MetadataCommand::RegisterBroker { .. }
+            | MetadataCommand::Unfence { .. } => false,
+            // What clients ask for, of any broker.
+            _ => true,
         };
         if !allowed {
             return Err(Status::invalid_argument("a broker cannot ask for that, or not for another one"));
@@ -310,13 +341,22 @@ impl Controller for Service {
         let request = request.into_inner();
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
-        let standing = match self.leader.heartbeat(Heartbeat { broker, epoch, applied }).await {
+        let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
+        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk, stalled: request.stalled };
+        let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,
             Verdict::NotLeader => Standing::NotLeader,
             Verdict::Stale => Standing::Stale,
         };
         Ok(Response::new(proto::HeartbeatResponse { standing: standing.into(), leader: self.known_leader() }))
+    }
+
+    async fn admin(&self, request: Request<proto::AdminRequest>) -> Result<Response<proto::AdminResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        self.admit(request.caller.as_ref(), from)?;
+        Ok(Response::new(self.admin.forwarded(&request.name, &request.body).await))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the metadata log decides, for people: a line for each change, and one for many of a kind.
 
-use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome};
+use chronik_core::cluster::{Answer, Change, Elected, Election, Image, MetadataCommand, Outcome, ResignedPartitions};
 
 /// More partitions than this in one entry are told of in one line.
 const LINES: usize = 8;
@@ -36,6 +36,29 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
         }
         (MetadataCommand::SetMetadataVersion { version }, _) => {
             tracing::info!(%version, "raised the metadata version");
+        }
+        (MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, .. }, _) => {
+            tracing::info!(%broker, %incarnation, ttl_ms, "gave a permit to stop broker {broker}");
+        }
+        (MetadataCommand::ClosePermit { permit, .. }, _) => tracing::info!(permit = permit.0, "closed a permit"),
+        (MetadataCommand::Cordon { broker, cordoned }, _) => {
+            let what = if *cordoned { "cordoned" } else { "uncordoned" };
+            tracing::info!(%broker, "{what} broker {broker}");
+        }
+        (MetadataCommand::UnregisterBroker { id }, _) => tracing::info!(broker = %id, "forgot broker {id}"),
+        (MetadataCommand::ElectLeaders { election: Election::Unclean, .. }, Answer::Elected(results)) => {
+            for (tp, elected) in results {
+                if let Elected::Leader(leader) = elected {
+                    tracing::warn!(partition = %tp, %leader, "elected a leader that may lack acknowledged records");
+                }
+            }
+        }
+        (MetadataCommand::Resign { broker, partitions, reason, .. }, Answer::Resigned { kept }) => {
+            let resigned = match partitions {
+                ResignedPartitions::All => "everything".into(),
+                ResignedPartitions::These(these) => format!("{} partitions", these.len()),
+            };
+            tracing::info!(broker = %broker, ?reason, kept = kept.len(), "broker {broker} resigned {resigned}");
         }
         _ => {}
     }

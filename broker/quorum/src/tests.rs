@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod admin;
+mod delays;
 mod failures;
+mod handover;
 mod requests;
 mod start;
 
@@ -24,6 +27,8 @@ struct Cluster {
     dir: TempDir,
     /// Controller ports, by broker.
     controllers: Vec<SocketAddr>,
+    /// Where others reach the controller ports.
+    reached_at: Vec<SocketAddr>,
     /// Replication ports, by broker.
     replication: Vec<SocketAddr>,
     directories: Vec<DirectoryId>,
@@ -31,6 +36,8 @@ struct Cluster {
     known: Option<ClusterId>,
     voters: usize,
     timings: Timings,
+    /// Whether each broker's disk is at something.
+    disks: Vec<chronik_log::Pulse>,
 }
 
 /// One running process.
@@ -77,14 +84,17 @@ fn own_ports() -> (u16, File) {
 
 impl Cluster {
     fn of(brokers: usize) -> Self {
+        let controllers = free_ports(brokers);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            controllers: free_ports(brokers),
+            reached_at: controllers.clone(),
+            controllers,
             replication: free_ports(brokers),
             directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
             known: None,
             voters: brokers.min(3),
             timings: Timings::default(),
+            disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
     }
 
@@ -104,8 +114,8 @@ impl Cluster {
         let listener = eventually("the port is free", || async { TcpListener::bind(address).await.ok() }).await;
         ControllerConfig {
             me: self.member(id),
-            endpoint: endpoint(address),
-            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.controllers[i]))).collect(),
+            endpoint: endpoint(self.reached_at[id]),
+            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.reached_at[i]))).collect(),
             members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
             listener,
             dir: self.dir.path().join(id.to_string()),
@@ -116,6 +126,10 @@ impl Cluster {
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default(),
+            disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
+            stop: CancellationToken::new(),
+            data_disk: self.disks[id].clone(),
+            disk_stall_timeout: self.timings.session,
         }
     }
 

@@ -14,6 +14,7 @@ pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;
+use crate::server::TimestampDefaults;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -43,6 +44,14 @@ pub struct Config {
     pub topics: TopicDefaults,
     /// Whether asking for a topic creates it.
     pub auto_create_topics: bool,
+    /// Whether clients may delete topics.
+    pub delete_topics: bool,
+    /// Whether groups may use the consumer protocol (KIP-848).
+    pub consumer_groups: bool,
+    /// Fetch sessions at most.
+    pub fetch_session_slots: usize,
+    /// What is asked of records' timestamps.
+    pub timestamps: TimestampDefaults,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
     /// Bytes of one request at most.
@@ -57,16 +66,33 @@ pub struct Config {
     pub replica_lag_time_max: Duration,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
+    /// How long the disk may be at one write or sync before this broker gives up what it leads.
+    pub disk_stall_timeout: Duration,
+    /// Bytes of the disk that are kept free; a share of it if `None`.
+    pub disk_reserve_bytes: Option<u64>,
     /// How often retention looks what is to be removed (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
+    /// What the cleaner of compacted topics goes by.
+    pub cleaner: CleanerLimits,
     /// What groups go by.
     pub groups: chronik_core::groups::Config,
     /// How `__consumer_offsets` is created.
     pub offsets_topic: OffsetsTopic,
     /// The properties that the file says something about, by name.
     given: Vec<String>,
+}
+
+/// What the cleaner of compacted topics may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanerLimits {
+    /// From one look for what is to be cleaned to the next, when there is nothing (`log.cleaner.backoff.ms`).
+    pub backoff: Duration,
+    /// Bytes of memory for the keys of one cleaning (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer_bytes: usize,
+    /// Bytes that are read and written in a second (`log.cleaner.io.max.bytes.per.second`).
+    pub io_bytes_per_second: usize,
 }
 
 /// The addresses that a broker binds.
@@ -78,6 +104,8 @@ pub struct Listen {
     pub replication: SocketAddr,
     /// For the controller quorum and for registration.
     pub controller: SocketAddr,
+    /// For the admin API.
+    pub admin: SocketAddr,
     /// For probes and metrics.
     pub http: SocketAddr,
 }
@@ -193,6 +221,10 @@ impl Config {
         if session_timeout < Duration::from_millis(300) {
             return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
         }
+        let disk_stall_timeout = kafka.disk_stall_timeout.map_or(session_timeout, |timeout| timeout.0);
+        if disk_stall_timeout < Duration::from_millis(300) {
+            return Err(wrong("disk.stall.timeout", "less than 300 ms would give up disks that are slow"));
+        }
         let retention_check_interval = kafka.log_retention_check_interval_ms.0;
         if retention_check_interval.is_zero() {
             return Err(wrong("log.retention.check.interval.ms", "at least 1 ms"));
@@ -200,12 +232,16 @@ impl Config {
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
-            listen: file.listen.into(),
+            listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
             voters,
             log_format: file.log_format,
             topics,
             auto_create_topics: kafka.auto_create_topics_enable,
+            delete_topics: kafka.delete_topic_enable,
+            consumer_groups: groups::consumer_protocol(&kafka)?,
+            fetch_session_slots: kafka.max_incremental_fetch_session_cache_slots,
+            timestamps: timestamps(&kafka)?,
             max_message_bytes,
             max_request_bytes,
             request_budget_bytes,
@@ -213,8 +249,11 @@ impl Config {
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
+            disk_stall_timeout,
+            disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
             retention_check_interval,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            cleaner: cleaner(&kafka)?,
             groups: groups::groups(&kafka)?,
             offsets_topic,
             given: file.given,
@@ -235,6 +274,37 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
     }
+}
+
+fn timestamps(kafka: &KafkaProperties) -> Result<TimestampDefaults, ConfigError> {
+    let ms = |key, given: Millis| {
+        i64::try_from(given.0.as_millis()).map_err(|_| wrong(key, format!("at most {} ms", i64::MAX)))
+    };
+    let append_time = match kafka.log_message_timestamp_type.as_str() {
+        "CreateTime" => false,
+        "LogAppendTime" => true,
+        other => {
+            let text = format!("'{other}' is neither CreateTime nor LogAppendTime");
+            return Err(wrong("log.message.timestamp.type", text));
+        }
+    };
+    Ok(TimestampDefaults {
+        append_time,
+        before_max_ms: ms("log.message.timestamp.before.max.ms", kafka.log_message_timestamp_before_max_ms)?,
+        after_max_ms: ms("log.message.timestamp.after.max.ms", kafka.log_message_timestamp_after_max_ms)?,
+    })
+}
+
+fn cleaner(kafka: &KafkaProperties) -> Result<CleanerLimits, ConfigError> {
+    let backoff = kafka.log_cleaner_backoff_ms.0;
+    if backoff.is_zero() {
+        return Err(wrong("log.cleaner.backoff.ms", "at least 1 ms"));
+    }
+    Ok(CleanerLimits {
+        backoff,
+        dedupe_buffer_bytes: kafka.log_cleaner_dedupe_buffer_size.bytes("log.cleaner.dedupe.buffer.size")?,
+        io_bytes_per_second: kafka.log_cleaner_io_max_bytes_per_second.bytes("log.cleaner.io.max.bytes.per.second")?,
+    })
 }
 
 fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, ConfigError> {
@@ -301,6 +371,15 @@ members:
     }
 
     #[test]
+    fn the_admin_port_is_above_the_controllers_or_where_the_file_says() {
+        assert_eq!(load(MINIMAL).unwrap().listen.admin, "127.0.0.1:9492".parse().unwrap());
+        let given = MINIMAL.replace("http:", "admin: '127.0.0.1:7777', http:");
+        assert_eq!(load(&given).unwrap().listen.admin.port(), 7777);
+        let error = load(&MINIMAL.replace("127.0.0.1:9292", "127.0.0.1:65400")).unwrap_err();
+        assert!(error.contains("listen.admin: must be given"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = load(&MINIMAL.replace("data_dir", "data_dri")).unwrap_err();
         assert!(error.contains("unknown key 'data_dri'; did you mean 'data_dir'?"), "{error}");
@@ -328,8 +407,14 @@ members:
             ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
             ("kafka: {offsets.topic.replication.factor: 2}", "offsets.topic.replication.factor: 2 does not fit 1"),
             ("kafka: {log.retention.check.interval.ms: 0}", "log.retention.check.interval.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
             ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
+            ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
+            ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+            ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
+            ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),
             ("kafka: {offset.metadata.max.bytes: 1MiB}", "offset.metadata.max.bytes: at most 32767"),
         ] {

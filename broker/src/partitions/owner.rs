@@ -6,6 +6,7 @@ use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::turns::{Reads, Turns};
+use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
@@ -160,7 +161,13 @@ impl Owner {
                 self.step(partition, Event::StartAdvanced { start, first_batch });
                 self.answer_deletions(partition);
             }
-            Input::Truncated { partition, log } => self.step(partition, Event::Truncated { log }),
+            Input::Truncated { partition, log } => {
+                if let Some(hosted) = self.partitions.get_mut(&partition) {
+                    // Within a batch or a gap it went further back than was asked for.
+                    hosted.tail.truncate(log.end);
+                }
+                self.step(partition, Event::Truncated { log });
+            }
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
                 let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
@@ -188,11 +195,11 @@ impl Owner {
                 }
             }
             Input::Writable { follower } => self.take_turns(follower),
-            Input::ReadDone { partition, follower, stream, batches } => {
+            Input::ReadDone { partition, follower, stream, from, batches } => {
                 // Others first, or this one would take its place again for as long as the follower lacks something.
                 self.turns.entry(follower).or_default().has_read();
                 self.take_turns(follower);
-                self.step(partition, Event::ReadDone { follower, stream, batches });
+                self.step(partition, Event::ReadDone { follower, stream, from, batches });
             }
             Input::LeaderConnected(link) => {
                 let (leader, stream) = (link.leader, link.stream);
@@ -236,6 +243,9 @@ impl Owner {
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }
+            Request::Cleanable { partition, reply } => {
+                let _ = reply.send(self.cleanable(partition));
+            }
             Request::Producers { partition, reply } => {
                 let _ = reply.send(self.producers(partition));
             }
@@ -274,6 +284,11 @@ impl Owner {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
+            let room = self.shell.writer.space().room().takes(hosted.internal);
+            if hosted.room != room {
+                hosted.room = room;
+                hosted.replica.step(now, Event::Room(room), &mut out);
+            }
             if let Some(lease) = self.lease.filter(|_| hosted.lease != self.lease) {
                 hosted.lease = self.lease;
                 hosted.replica.step(now, Event::Lease(lease), &mut out);
@@ -309,6 +324,11 @@ impl Owner {
             }
             let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
             self.host(partition);
+            if let (Some(hosted), Some(topic)) =
+                (self.partitions.get_mut(&partition), image.topics.get(&partition.topic))
+            {
+                hosted.internal = is_internal(&topic.name);
+            }
             if state.leader == Some(self.shell.me) {
                 told.push(partition);
             }

@@ -26,6 +26,7 @@ impl Image {
         if self.cluster_id.is_none() {
             return Err(Refusal::NoCluster);
         }
+        self.allows(command)?;
         match command {
             MetadataCommand::CreateCluster { .. } => Err(Refusal::ClusterExists),
             MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions } => {
@@ -71,6 +72,22 @@ impl Image {
                 self.alter_configs(*resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, forced } => {
+                self.grant_permit(offset, (*broker, *incarnation), *ttl_ms, forced.as_deref())
+            }
+            MetadataCommand::ClosePermit { permit, renewed } => {
+                self.close_permit(*permit, *renewed);
+                Ok(Answer::Done)
+            }
+            MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
+            MetadataCommand::ElectLeaders { partitions, election } => {
+                self.elect_leaders(partitions.as_deref(), *election, changes)
+            }
+            MetadataCommand::UnregisterBroker { id } => self.unregister(*id, changes),
+            MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
+                self.current_registration(*broker, *broker_epoch)?;
+                Ok(self.resign(*broker, partitions, (*leaving, *reason), changes))
+            }
         }
     }
 
@@ -117,10 +134,12 @@ impl Broker {
             incarnation: None,
             fenced_at: MetadataOffset(0),
             fenced: true,
+            stopping: false,
             kafka: member.kafka.clone(),
             replication: member.replication.clone(),
             rack: member.rack.clone(),
             versions: SupportedVersions::default(),
+            cordoned: false,
         }
     }
 }

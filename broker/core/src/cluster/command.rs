@@ -3,9 +3,11 @@
 use super::Endpoint;
 use super::config::{ConfigChange, ConfigResource};
 use super::features::{MetadataVersion, SupportedVersions};
+use super::leadership::Elected;
+use super::permits::Objection;
 use crate::ids::{
-    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId,
-    TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
+    ProducerId, TopicId, TopicPartition,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,6 +126,102 @@ pub enum MetadataCommand {
         /// Up to which.
         version: MetadataVersion,
     },
+    /// A broker's process may be stopped, and no other broker's until the permit is closed. Asked for again for the same
+    /// process, the permit there is lasts longer.
+    GrantPermit {
+        /// Who.
+        broker: BrokerId,
+        /// Which process.
+        incarnation: IncarnationId,
+        /// For how long, in milliseconds since this entry.
+        ttl_ms: u64,
+        /// A person's reason to do so in spite of what speaks against it.
+        forced: Option<String>,
+    },
+    /// A permit is outstanding no more.
+    ClosePermit {
+        /// Which: the offset of the entry that first granted it.
+        permit: MetadataOffset,
+        /// Only if it has not been granted again since this entry: its time has run out.
+        renewed: Option<MetadataOffset>,
+    },
+    /// Nothing new is placed on a broker from now on, or something is again.
+    Cordon {
+        /// Who.
+        broker: BrokerId,
+        /// Which of the two.
+        cordoned: bool,
+    },
+    /// A broker gives up leaderships, all that can be in one entry.
+    Resign {
+        /// Who.
+        broker: BrokerId,
+        /// Its registration.
+        broker_epoch: BrokerEpoch,
+        /// Of which partitions.
+        partitions: ResignedPartitions,
+        /// What it gives up beside the leadership.
+        leaving: Leaving,
+        /// Why. Who resigns everything because it stops leads nothing again before it registers anew.
+        reason: ResignReason,
+    },
+    /// Leaders are elected because somebody asks for it (KIP-460).
+    ElectLeaders {
+        /// Of which partitions; of all that need it if `None`.
+        partitions: Option<Vec<TopicPartition>>,
+        /// Whom.
+        election: Election,
+    },
+    /// A member that is gone for good is forgotten.
+    UnregisterBroker {
+        /// Who.
+        id: BrokerId,
+    },
+}
+
+/// Whom an election that somebody asks for may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Election {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Any replica that is alive, where nobody leads: what it lacks is lost. A person's last resort.
+    Unclean,
+}
+
+/// The partitions that a broker resigns from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResignedPartitions {
+    /// All of which it is a replica.
+    All,
+    /// These. Those that do not exist (any more) are passed over.
+    These(Vec<TopicPartition>),
+}
+
+/// What a broker that resigns gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leaving {
+    /// The leadership alone: it goes on as a follower that is in sync.
+    Leadership,
+    /// Its place in the ISR as well, until it has caught up with the new leader. Its copy still counts where it is
+    /// needed (it may be eligible).
+    InSync,
+    /// Its copy: what it has is less than what it acknowledged.
+    Copy,
+}
+
+/// Why a broker resigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ResignReason {
+    /// It stops.
+    Stop,
+    /// Its disk hangs, is full, or fails.
+    Disk,
+    /// What it has on its disk is damaged.
+    Damage,
+    /// It cannot act on the partition.
+    Incapable,
+    /// Somebody asked for it.
+    Asked,
 }
 
 /// A broker as it is configured or as it presents itself.
@@ -153,6 +251,13 @@ pub enum Answer {
     Topic(TopicId),
     /// These ids are the broker's alone.
     ProducerIds(Range<ProducerId>),
+    /// Resigned; but these stay as they are, as nobody else can lead them.
+    Resigned {
+        /// Partitions that the broker still leads, or that only it has.
+        kept: Vec<TopicPartition>,
+    },
+    /// What came of each election.
+    Elected(Vec<(TopicPartition, Elected)>),
 }
 
 /// Why an entry changed nothing.
@@ -230,6 +335,20 @@ pub enum Refusal {
     /// A metadata version that some broker does not speak, or an older one.
     #[error("{0}")]
     InvalidMetadataVersion(String),
+    /// What speaks against stopping a broker.
+    #[error("the broker may not be stopped: {0:?}")]
+    MayNotStop(Vec<Objection>),
+    /// A broker that is alive, or has replicas, cannot be forgotten.
+    #[error("{0}")]
+    BrokerInUse(String),
+    /// Brokers that cannot read the command may be members, as far as the cluster's metadata version says.
+    #[error("that needs metadata version {needed}; the cluster is at {current}")]
+    VersionTooLow {
+        /// The version that the command needs.
+        needed: MetadataVersion,
+        /// The cluster's.
+        current: MetadataVersion,
+    },
 }
 
 /// One thing that an entry changed.

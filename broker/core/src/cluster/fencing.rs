@@ -72,6 +72,7 @@ impl Image {
             incarnation: Some(incarnation),
             fenced_at: offset,
             versions,
+            cordoned: before.is_some_and(|b| b.cordoned),
             ..Broker::expected(member)
         };
         self.brokers.insert(member.id, broker);
@@ -109,17 +110,35 @@ impl Image {
         changes.push(Change::Broker(id));
         self.change_partitions(changes, |image, _, p, min_insync_replicas| {
             let waits = p.leader.is_none() && p.elr.contains(&id);
-            waits.then(|| {
-                elect(p, &Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() })
-            })
+            waits.then(|| elect(p, &Voters { image, min_insync_replicas, leader_asks: false }))
         });
+        Ok(Answer::Done)
+    }
+
+    /// Forgets a member that is not alive and has no replicas: where there are some, they would never come back.
+    pub(super) fn unregister(&mut self, id: BrokerId, changes: &mut Vec<Change>) -> Outcome {
+        if !self.brokers.contains_key(&id) {
+            return Err(Refusal::UnknownBroker(id));
+        }
+        if self.alive(id).is_some() {
+            return Err(Refusal::BrokerInUse(format!("broker {id} is alive: stop it first")));
+        }
+        let placed = self.partitions().filter(|(_, _, p)| p.replicas.contains(&id)).count();
+        if placed > 0 {
+            let text = format!("broker {id} has replicas of {placed} partitions: move them to other brokers first");
+            return Err(Refusal::BrokerInUse(text));
+        }
+        self.brokers.remove(&id);
+        self.broker_configs.remove(&id);
+        self.permit = self.permit.take().filter(|permit| permit.broker != id);
+        changes.push(Change::Broker(id));
         Ok(Answer::Done)
     }
 
     /// Takes a fenced broker out of every ISR, and out of what it could have been eligible for without its loss.
     fn withdraw(&mut self, id: BrokerId, lost: &Lost, changes: &mut Vec<Change>) {
         self.change_partitions(changes, |image, tp, p, min_insync_replicas| {
-            let voters = Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() };
+            let voters = Voters { image, min_insync_replicas, leader_asks: false };
             if lost.includes(tp) && (p.isr.contains(&id) || p.elr.contains(&id)) {
                 Some(without_disk(p, id, &voters))
             } else if p.isr.contains(&id) {

@@ -4,6 +4,7 @@
 
 use super::config::Configs;
 use super::features::{MetadataVersion, SupportedVersions};
+use super::permits::Permit;
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
     PartitionId, ProducerId, TopicId, TopicPartition,
@@ -36,6 +37,9 @@ pub struct Image {
     /// Broker properties that were changed for one broker alone.
     #[serde(default)]
     pub broker_configs: OrdMap<BrokerId, Configs>,
+    /// The permit to stop a broker that is outstanding.
+    #[serde(default)]
+    pub permit: Option<Permit>,
 }
 
 /// A member of the cluster.
@@ -55,6 +59,10 @@ pub struct Broker {
     pub fenced_at: MetadataOffset,
     /// A fenced broker leads nothing, is in no ISR, and is not shown to clients.
     pub fenced: bool,
+    /// It resigned everything in order to stop: it is not elected, and joins no ISR, until it registers anew. What
+    /// nobody else can lead it may still lead.
+    #[serde(default)]
+    pub stopping: bool,
     /// Where clients reach it.
     pub kafka: Endpoint,
     /// Where its followers reach it (the WAL port).
@@ -64,6 +72,9 @@ pub struct Broker {
     /// The metadata versions that it speaks.
     #[serde(default)]
     pub versions: SupportedVersions,
+    /// Nothing new is placed on it.
+    #[serde(default)]
+    pub cordoned: bool,
 }
 
 /// A host name or address, and a port.
@@ -134,6 +145,11 @@ impl Image {
     /// The broker, if it is a member that is registered and not fenced.
     pub fn alive(&self, id: BrokerId) -> Option<&Broker> {
         self.brokers.get(&id).filter(|b| !b.fenced)
+    }
+
+    /// Whether the broker is one that partitions may be given to lead, or take into their ISR.
+    pub fn may_lead(&self, id: BrokerId) -> bool {
+        self.alive(id).is_some_and(|b| !b.stopping)
     }
 
     /// What is wrong with this image, if anything: rules that no sequence of commands may break.

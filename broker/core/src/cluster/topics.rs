@@ -37,7 +37,7 @@ impl Image {
         if self.topics.contains_key(&new.id) {
             return Err(Refusal::TopicExists(new.name.into()));
         }
-        let configs = config::of_new_topic(new.configs).map_err(Refusal::InvalidConfig)?;
+        let configs = config::of_new_topic(new.configs, self.metadata_version).map_err(Refusal::InvalidConfig)?;
         let name: Arc<str> = new.name.into();
         let mut topic = Topic {
             id: new.id,
@@ -146,15 +146,22 @@ impl Image {
         if let Some(id) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
             return invalid(format!("broker {id} of partition {index} is not a member"));
         }
+        if let Some(id) = replicas.iter().find(|id| self.brokers.get(id).is_some_and(|b| b.cordoned)) {
+            return invalid(format!("broker {id} of partition {index} is cordoned"));
+        }
         if !replicas.iter().any(|id| self.alive(*id).is_some()) {
             return invalid(format!("no broker of partition {index} is alive"));
         }
         Ok(())
     }
 
-    /// A new partition is empty, so every replica that is alive is in sync.
+    /// A new partition is empty, so every replica that is alive and stays is in sync; one that is about to stop only if
+    /// there is nobody else.
     pub(super) fn first_state(&self, replicas: Vec<BrokerId>) -> Partition {
-        let isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| self.alive(*id).is_some()).collect();
+        let mut isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| self.may_lead(*id)).collect();
+        if isr.is_empty() {
+            isr = replicas.iter().copied().filter(|id| self.alive(*id).is_some()).collect();
+        }
         Partition {
             leader: isr.first().copied(),
             isr,

@@ -77,6 +77,9 @@ pub struct PartitionState {
 pub struct Config {
     /// A follower that has not been caught up for this long leaves the ISR (`replica.lag.time.max.ms`).
     pub lag_time_max: Duration,
+    /// A member of the ISR whose disk has stood still for this long, while it lacks what others have, leaves the ISR if
+    /// enough stay.
+    pub stall_time_max: Duration,
     /// Bytes on their way to one follower of one partition at most.
     pub window_bytes: usize,
     /// Bytes of one catch-up read.
@@ -106,8 +109,11 @@ pub enum LeaderMessage {
         /// Where that epoch ends at the leader.
         end: Offset,
     },
-    /// Batches that continue the log, in order and without a gap.
+    /// Batches that continue the log, in order. Between them there may be offsets without records, where the leader's
+    /// log was compacted.
     Batches {
+        /// Where the follower's log ends that they continue: at the first batch's offset, or before it.
+        from: Offset,
         /// As they are on the disk.
         batches: Vec<RecordBatch>,
         /// The leader's high watermark.
@@ -156,6 +162,8 @@ pub enum Event {
     Metadata(PartitionState),
     /// The broker may act as a leader until then. Reads and writes after that are refused.
     Lease(Instant),
+    /// Whether this broker's disk takes what is appended. It does until this says that it does not.
+    Room(bool),
     /// A producer's batch, validated.
     Produce {
         /// Names the request in its answer.
@@ -231,6 +239,8 @@ pub enum Event {
         follower: BrokerId,
         /// The subscription.
         stream: StreamId,
+        /// The offset asked for.
+        from: Offset,
         /// Whole batches from the offset asked for; empty if they are gone (truncated meanwhile).
         batches: Vec<RecordBatch>,
     },
@@ -378,6 +388,9 @@ pub enum ProduceError {
     /// Appended, and then the ISR became too small to commit it.
     #[error("appended, but fewer in-sync replicas than min.insync.replicas")]
     NotEnoughReplicasAfterAppend,
+    /// Refused before the append: the leader's disk is full.
+    #[error("the disk has no room")]
+    NoRoom,
     /// Its sequence does not follow the producer's last one.
     #[error("out of order sequence number")]
     OutOfOrderSequence,

@@ -27,6 +27,8 @@ enum Phase {
     Subscribing(StreamId),
     /// The log is a prefix of the leader's.
     Streaming(StreamId),
+    /// As when streaming, but what came last was not taken, as the disk had no room.
+    Full(StreamId),
     /// The log is being cut back; the stream to subscribe again on, if it is still there.
     Truncating(Option<StreamId>),
     /// The other side does not lead yet.
@@ -78,14 +80,25 @@ impl Follower {
             (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
                 self.truncate(cx, stream, epoch, end);
             }
-            (Phase::Subscribing(on) | Phase::Streaming(on), LeaderMessage::BeginAt { at }) if on == stream => {
+            (Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on), LeaderMessage::BeginAt { at })
+                if on == stream =>
+            {
                 self.begin_at(cx, stream, at);
             }
             (Phase::Subscribing(on), LeaderMessage::NotLeader { .. }) if on == stream => {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
-            (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark, log_start }) if on == stream => {
-                if !self.append(cx, batches) {
+            (Phase::Streaming(on), LeaderMessage::Batches { high_watermark, log_start, .. })
+                if on == stream && !cx.room =>
+            {
+                // Nothing says to the leader that they are here: it drops this replica from the ISR if they stay away.
+                self.phase = Phase::Full(stream);
+                learn(cx, high_watermark, log_start);
+            }
+            (Phase::Streaming(on), LeaderMessage::Batches { from, batches, high_watermark, log_start })
+                if on == stream =>
+            {
+                if !self.append(cx, from, batches) {
                     return;
                 }
                 learn(cx, high_watermark, log_start);
@@ -94,10 +107,14 @@ impl Follower {
                     self.acknowledge(cx, stream);
                 }
             }
-            (Phase::Streaming(on), LeaderMessage::HighWatermark { high_watermark, log_start }) if on == stream => {
+            (
+                Phase::Streaming(on) | Phase::Full(on),
+                LeaderMessage::HighWatermark { high_watermark, log_start }
+                | LeaderMessage::Batches { high_watermark, log_start, .. },
+            ) if on == stream => {
                 learn(cx, high_watermark, log_start);
             }
-            (Phase::Streaming(on), LeaderMessage::NotLeader { .. }) if on == stream => {
+            (Phase::Streaming(on) | Phase::Full(on), LeaderMessage::NotLeader { .. }) if on == stream => {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
             _ => {}
@@ -106,8 +123,15 @@ impl Follower {
 
     /// This broker's disk has more.
     pub(super) fn durable(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Streaming(stream) = self.phase {
+        if let Phase::Streaming(stream) | Phase::Full(stream) = self.phase {
             self.acknowledge(cx, stream);
+        }
+    }
+
+    /// The disk takes again what is appended: asks for what was not taken.
+    pub(super) fn has_room(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Full(stream) = self.phase {
+            self.subscribe(cx, stream);
         }
     }
 
@@ -173,16 +197,24 @@ impl Follower {
         cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at } });
     }
 
-    /// Appends what continues the log; false if something does not.
-    fn append(&mut self, cx: &mut Context<'_>, batches: Vec<RecordBatch>) -> bool {
+    /// Appends what continues the log that ends at `from`; false if something does not.
+    fn append(&mut self, cx: &mut Context<'_>, from: Offset, batches: Vec<RecordBatch>) -> bool {
+        if from != cx.log.end {
+            self.begin_anew(cx);
+            return false;
+        }
         for batch in batches {
             let h = batch.header();
-            let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
+            let continues = h.base_offset >= cx.log.end && h.end_offset() > h.base_offset;
             let in_epoch =
                 h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
             if !continues || !in_epoch {
                 self.begin_anew(cx);
                 return false;
+            }
+            if h.base_offset > cx.log.end && cx.log.start == cx.log.end {
+                // A log is created by its first operation, and begins there: not behind the gap.
+                cx.out.push(Command::AdvanceStart { to: cx.log.start });
             }
             cx.log.append(h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());

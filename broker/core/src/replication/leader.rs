@@ -107,7 +107,9 @@ impl Leader {
                     self.pump(cx, follower);
                 }
             }
-            Event::ReadDone { follower, stream, batches } => self.read_done(cx, follower, stream, batches),
+            Event::ReadDone { follower, stream, from, batches } => {
+                self.read_done(cx, follower, stream, from, batches);
+            }
             Event::AlterPartitionFailed { partition_epoch, refused }
                 if partition_epoch == self.isr.partition_epoch() && self.isr.in_flight() =>
             {
@@ -146,6 +148,10 @@ impl Leader {
             check => check,
         };
         match check {
+            Check::New | Check::Unknown if !cx.room => {
+                self.gaps.refused(batch.header(), ProduceError::NoRoom);
+                Err(ProduceError::NoRoom)
+            }
             Check::New | Check::Unknown if too_few => {
                 self.gaps.refused(batch.header(), ProduceError::NotEnoughReplicas);
                 Err(ProduceError::NotEnoughReplicas)
@@ -200,7 +206,8 @@ impl Leader {
             if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
                 stream.sent(&batch);
                 stream.told = (high_watermark, log_start);
-                let message = LeaderMessage::Batches { batches: vec![batch.clone()], high_watermark, log_start };
+                let message =
+                    LeaderMessage::Batches { from: tail, batches: vec![batch.clone()], high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
             }
         }
@@ -259,17 +266,29 @@ impl Leader {
         }
     }
 
-    fn read_done(&mut self, cx: &mut Context<'_>, follower: BrokerId, id: StreamId, batches: Vec<RecordBatch>) {
+    fn read_done(
+        &mut self,
+        cx: &mut Context<'_>,
+        follower: BrokerId,
+        id: StreamId,
+        read_from: Offset,
+        batches: Vec<RecordBatch>,
+    ) {
         let epoch = self.epoch;
         let Some(stream) = self.stream_mut(follower, id) else { return };
         stream.reading = false;
         let from = stream.next;
+        if read_from != from.max(cx.log.start) {
+            // What lies between would be taken for a gap.
+            return;
+        }
         let mut end = from;
         for batch in &batches {
             let h = batch.header();
             // A slow read may have begun in a former leadership, and bring what was cut off since.
             let in_log = cx.log.epochs.at(h.base_offset.max(cx.log.start)) == Some(h.leader_epoch);
-            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
+            let continues = h.base_offset >= end && h.end_offset() > h.base_offset;
+            if !continues || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
             }
@@ -283,15 +302,17 @@ impl Leader {
         }
         let (high_watermark, log_start) = (cx.log.high_watermark, cx.log.start);
         stream.told = (high_watermark, log_start);
-        let message = LeaderMessage::Batches { batches, high_watermark, log_start };
+        let message = LeaderMessage::Batches { from, batches, high_watermark, log_start };
         cx.out.push(Command::Send { follower, stream: id, leader_epoch: epoch, message });
         self.pump(cx, follower);
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) {
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
+        let furthest = self.followers.values().filter_map(Progress::durable).fold(cx.log.durable, Offset::max);
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
+            progress.watch_disk(cx.now, furthest);
             let Some(stream) = &mut progress.stream else { continue };
             if stream.told != (high_watermark, log_start) {
                 stream.told = (high_watermark, log_start);
@@ -354,6 +375,10 @@ impl Leader {
         if committed.iter().any(leaves) {
             return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
         }
+        let moving: BTreeSet<_> = committed.iter().copied().filter(|id| !self.is_stalled(cx, *id)).collect();
+        if moving.len() < committed.len() && moving.len() >= cx.min_insync() {
+            return Some(moving);
+        }
         // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
         if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
@@ -375,7 +400,13 @@ impl Leader {
         let proven = progress.broker_epoch();
         let due = cx.log.high_watermark.max(self.epoch_start);
         let reached = progress.durable().is_some_and(|d| d >= due);
-        reached && proven.is_some() && proven == alive(cx.state, id) && self.may_stay(cx, id)
+        let stays = self.may_stay(cx, id) && !self.is_stalled(cx, id);
+        reached && proven.is_some() && proven == alive(cx.state, id) && stays
+    }
+
+    /// Whether a follower's disk stands still.
+    fn is_stalled(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        self.followers.get(&id).is_some_and(|progress| progress.stands_for(cx.now) > cx.config.stall_time_max)
     }
 
     /// What the furthest behind has durably of the followers that should be waited for, so that they can join.

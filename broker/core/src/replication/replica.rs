@@ -27,6 +27,7 @@ pub struct Replica {
     /// What the metadata log says. While a truncation is under way, the role may lag behind it.
     state: PartitionState,
     lease: Instant,
+    room: bool,
     role: Role,
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
@@ -58,6 +59,7 @@ macro_rules! context {
             out: $out,
             state: &$self.state,
             lease: $self.lease,
+            room: $self.room,
         }
     };
 }
@@ -82,6 +84,7 @@ impl Replica {
             log: Log::new(log),
             state,
             lease: Instant::default(),
+            room: true,
             role: Role::Idle,
             early: BTreeMap::new(),
         }
@@ -92,6 +95,7 @@ impl Replica {
         match event {
             Event::Metadata(state) => self.metadata(now, state, out),
             Event::Lease(until) => self.lease = until,
+            Event::Room(room) => self.room(now, room, out),
             Event::Durable { end } => self.durable(now, end, out),
             Event::StartAdvanced { start, first_batch } => self.log.start_advanced(start, first_batch),
             Event::Truncated { log } => self.truncated(now, log, out),
@@ -105,6 +109,16 @@ impl Replica {
             leader.advance(&mut context!(self, now, out));
         }
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
+    }
+
+    fn room(&mut self, now: Instant, room: bool, out: &mut Vec<Command>) {
+        self.room = room;
+        let cx = &mut context!(self, now, out);
+        if let Role::Follower(follower) = &mut self.role
+            && room
+        {
+            follower.has_room(cx);
+        }
     }
 
     fn in_role(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {

@@ -84,7 +84,7 @@ async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
     // Another one may lead by now.
     let outcome = eventually("the one that leads has it fenced", || async {
         let leader = brokers.iter().find(|b| b.handle().leader() == Some(b.id))?;
-        let proposer = proposer::Proposer::start(leader.id, leader.controller.raft.clone());
+        let proposer = proposer::Proposer::start(leader.id, leader.controller.raft.clone(), leader.handle().images());
         proposer.propose(fence.clone()).await.ok()
     });
     outcome.await.0.unwrap();
@@ -330,7 +330,8 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
     for seed in 0..200_u8 {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 7, to: 0 });
         let body: Vec<u8> = (0..seed).map(|i| i.wrapping_mul(31) ^ seed).collect();
-        let vote = proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new() };
+        let vote =
+            proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new(), handed_over: None };
         // A vote may by chance be one; it is answered or refused.
         drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
         let request = proto::ProposeRequest { caller, body };
@@ -380,5 +381,41 @@ async fn a_log_longer_than_a_snapshot_is_cut_and_still_whole_after_a_restart() {
         broker.sees_alive(&[0, 1, 2]).await;
         assert!(broker.handle().image().topics.contains_key(&topic));
     }
+    stop_all(brokers).await;
+}
+
+/// Whoever it is: the controller's leader too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_disk_hangs_is_fenced_until_it_comes_back() {
+    let cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    for hanging in [brokers[0].leader().await.0 as usize, 0, 1, 2] {
+        for broker in &brokers {
+            broker.is_serving().await;
+        }
+        let others: Vec<i32> = (0..3).filter(|id| *id != hanging as i32).collect();
+        cluster.disks[hanging].begin();
+        brokers[others[0] as usize].sees_alive(&others).await;
+        let lease = brokers[hanging].handle().registration().borrow().lease_until;
+        assert!(lease.is_none_or(|until| until <= std::time::Instant::now()), "it has given up its lease");
+        cluster.disks[hanging].end();
+        brokers[others[0] as usize].sees_alive(&[0, 1, 2]).await;
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_fenced_where_all_disks_hang() {
+    let cluster = Cluster::of(1);
+    let brokers = cluster.start_all().await;
+    brokers[0].is_serving().await;
+    let mut registration = brokers[0].handle().registration();
+    cluster.disks[0].begin();
+    registration.wait_for(|r| r.lease_until.is_some_and(|until| until <= std::time::Instant::now())).await.unwrap();
+    assert!(registration.borrow().unfenced);
+    cluster.disks[0].end();
+    registration.wait_for(|r| r.lease_until.is_some_and(|until| until > std::time::Instant::now())).await.unwrap();
+    assert!(registration.borrow().unfenced);
     stop_all(brokers).await;
 }

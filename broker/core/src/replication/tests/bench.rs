@@ -54,7 +54,12 @@ pub(super) fn state(leader: i32, epochs: (i32, i32), isr: &[i32], dead: &[i32]) 
 impl Bench {
     /// Replica 1, with a lease of an hour.
     pub(super) fn new(log: LogState) -> Self {
-        let config = Config { lag_time_max: Duration::from_secs(10), window_bytes: 480, read_bytes: 400 };
+        let config = Config {
+            lag_time_max: Duration::from_secs(10),
+            stall_time_max: Duration::from_secs(5),
+            window_bytes: 480,
+            read_bytes: 400,
+        };
         let mut bench = Self { replica: Replica::new(BrokerId(1), config, log), now: Instant(1_000_000) };
         bench.step(Event::Lease(Instant(3_600_000_000)));
         bench
@@ -162,8 +167,10 @@ fn describe(command: &Command) -> String {
                 }
                 LeaderMessage::BeginAt { at } => format!("begin at {at}"),
                 LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
-                LeaderMessage::Batches { batches, high_watermark, log_start } => {
-                    format!("{} hw {high_watermark}{}", range(batches), started_at(*log_start))
+                LeaderMessage::Batches { from, batches, high_watermark, log_start } => {
+                    let gap = batches.first().is_some_and(|first| first.header().base_offset != *from);
+                    let after = if gap { format!("after {from} ") } else { String::new() };
+                    format!("{after}{} hw {high_watermark}{}", range(batches), started_at(*log_start))
                 }
                 LeaderMessage::HighWatermark { high_watermark, log_start } => {
                     format!("hw {high_watermark}{}", started_at(*log_start))

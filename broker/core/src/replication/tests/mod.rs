@@ -2,6 +2,7 @@
 
 mod bench;
 mod committing;
+mod disks;
 mod following;
 mod hostile;
 mod isr_changes;

@@ -80,6 +80,8 @@ pub(crate) fn tiny() -> Options {
         index_interval_bytes: 300,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
+        reserve_bytes: 0,
+        ballast_bytes: 0,
         damaged_bytes: 1 << 20,
     }
 }
