@@ -222,7 +222,7 @@ fn the_log_closes_before_the_disk_is_full_and_opens_when_there_is_room() {
         assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), number);
     }
     assert_eq!(writer.space().room(), Room::Internal);
-    assert!(disk.available(Path::new(DIR)).unwrap() >= 1 << 19, "the floor is kept, but for what it is for");
+    assert!(disk.available(Path::new(DIR)).unwrap() > 0, "before the disk is full");
     submit(&writer, &answers, n, Op::AdvanceStart { partition: partition(0), to: Offset(n as i64) });
     wait_for("it opens", || writer.space().room() == Room::Ample);
     writer.close();
