@@ -115,10 +115,7 @@ impl ApiServer {
 impl State {
     fn list(&self, asked: &Asked) -> Value {
         let selected = |object: &&Value| {
-            asked
-                .selector
-                .iter()
-                .all(|(label, value)| object["metadata"]["labels"][label] == value.as_str())
+            asked.selector.iter().all(|(label, value)| object["metadata"]["labels"][label] == value.as_str())
         };
         let of_kind = self.objects.iter().filter(|((plural, _), _)| *plural == asked.plural).map(|(_, object)| object);
         json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": self.versions.to_string() },

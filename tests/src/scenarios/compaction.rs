@@ -69,8 +69,12 @@ fn compact(cluster: &mut Cluster, size: &Size, report: &mut Report) -> Result<()
     report.check_result("a reader meanwhile sees the last value of every key", {
         client.read().and_then(|(found, _)| same(&found, &expected))
     });
-    let cleaned = wait::until("the cleaner", PATIENCE * 2, || {
-        let (found, count) = client.read()?;
+    // The newest batches are read from memory as they were written, until the broker is another one.
+    cluster.kill_all()?;
+    cluster.start_all()?;
+    metadata.wait_for_isr(TOPIC, 1, 3)?;
+    let cleaned = wait::until("the cleaner", PATIENCE, || {
+        let Ok((found, count)) = client.read() else { return Ok(None) };
         same(&found, &expected)?;
         Ok((count < size.keys * 3 + 5000).then_some(count))
     });
