@@ -96,7 +96,7 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log.reader(), recovered)?;
+        let found = damage::inspect(&log, recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let reader = log.reader();
@@ -237,8 +237,12 @@ fn open_log(
     config: &Config,
     files: OpenFiles,
 ) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
-    let options =
-        Options { segment_bytes: config.segment_bytes as u64, max_open_files: files.log, ..Options::default() };
+    let options = Options {
+        segment_bytes: config.segment_bytes as u64,
+        max_open_files: files.log,
+        producer_expiration_ms: config.producer_expiration_ms,
+        ..Options::default()
+    };
     Log::open(RealDisk, &data_dir.join(LOG_DIR), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }

@@ -118,11 +118,13 @@ pub const OWNED: &[(&str, &str)] = &[
     ("listeners", "listeners are set by the operator"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
+    ("log.scrub.bytes.per.second", NOT_YET),
     ("min.insync.replicas", "use spec.replication.minInsync"),
     ("node.id", "broker ids are the ordinals of the pods"),
     ("offset.metadata.max.bytes", NOT_YET),
     ("offsets.topic.replication.factor", "it follows from the number of brokers: 3, or as many as there are"),
     ("process.roles", "roles are set by the operator"),
+    ("producer.id.expiration.ms", NOT_YET),
 ];
 
 /// The shape of an offered property's value; `None` if there is no such property.

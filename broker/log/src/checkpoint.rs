@@ -2,25 +2,30 @@
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
-//! magic `CCK3` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
+//! magic `CCK4` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
 //! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
 //! batch 8, number 8, flags 1 (1: it was cut, and is not appended to any more; 2: its greatest timestamp is exact),
 //! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,
-//! first offset 8. Then one byte 1, if it is not yet accepted that the write-ahead log lost synced operations (see
-//! [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 a segment's fields end before its number.
+//! first offset 8. Then one byte: 1 if it is not yet accepted that the write-ahead log lost synced operations (see
+//! [`crate::Log::wal_lost`]), 0 otherwise. Then for each partition, in the same order, its snapshots (see
+//! `partition::soft`): how many 4, and for each: offset 8, bytes 4, and these; or -1 4 and the length of its file 8.
+//!
+//! Version 3 ends with the byte 1, if it is that, or before it. In version 2 a segment's fields also end before its
+//! number.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
-use crate::partition::{Partition, Segment, Times};
+use crate::partition::{Content, Partition, Segment, Snapshot, Times};
 use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 3 };
+const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 4 };
 const LOSS: u8 = 1;
+const IN_FILE: u32 = u32::MAX;
 const SEALED: u8 = 1;
 const TIMES_EXACT: u8 = 2;
 
@@ -28,7 +33,7 @@ const TIMES_EXACT: u8 = 2;
 pub(crate) struct Checkpoint {
     pub(crate) mark: Mark,
     pub(crate) wal: Position,
-    pub(crate) partitions: Vec<(TopicPartition, Partition)>,
+    pub(crate) partitions: Vec<(TopicPartition, Partition, Vec<Snapshot>)>,
     /// The write-ahead log lost synced operations, nobody knows which.
     pub(crate) wal_lost: bool,
 }
@@ -37,7 +42,8 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("checkpoint")
 }
 
-/// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
+/// Begins the bytes of a checkpoint; [`encode_partition`], [`encode_loss`] and [`encode_snapshots`] add to them, [`write`]
+/// ends them.
 pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
     out.extend_from_slice(&[0; PREFIX]);
@@ -75,8 +81,24 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
 
 /// Comes after the last partition.
 pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
-    if wal_lost {
-        out.push(LOSS);
+    out.push(if wal_lost { LOSS } else { 0 });
+}
+
+/// Come after that, in the order of the partitions.
+pub(crate) fn encode_snapshots(out: &mut Vec<u8>, snapshots: &[Snapshot]) {
+    out.extend_from_slice(&(snapshots.len() as u32).to_le_bytes());
+    for snapshot in snapshots {
+        out.extend_from_slice(&snapshot.at.0.to_le_bytes());
+        match &snapshot.content {
+            Content::Inline(bytes) => {
+                out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+            Content::File(len) => {
+                out.extend_from_slice(&IN_FILE.to_le_bytes());
+                out.extend_from_slice(&len.to_le_bytes());
+            }
+        }
     }
 }
 
@@ -118,6 +140,23 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn snapshots(&mut self) -> Option<Vec<Snapshot>> {
+        let mut snapshots = Vec::new();
+        for _ in 0..self.u32()? {
+            let at = self.offset()?;
+            let content = match self.u32()? {
+                IN_FILE => Content::File(self.u64()?),
+                len => {
+                    let (bytes, rest) = self.0.split_at_checked(len as usize)?;
+                    self.0 = rest;
+                    Content::Inline(bytes.into())
+                }
+            };
+            snapshots.push(Snapshot { at, content });
+        }
+        Some(snapshots)
     }
 
     fn offset(&mut self) -> Option<Offset> {
@@ -162,8 +201,16 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         for _ in 0..epochs {
             partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));
         }
-        partitions.push((tp, partition));
+        partitions.push((tp, partition, Vec::new()));
     }
-    let wal_lost = f.0 == [LOSS];
-    (f.0.is_empty() || wal_lost).then_some(Checkpoint { mark, wal, partitions, wal_lost })
+    let wal_lost = f.0.first() == Some(&LOSS);
+    if version >= 4 {
+        f.take::<1>()?;
+        for (_, _, snapshots) in &mut partitions {
+            *snapshots = f.snapshots()?;
+        }
+    } else if wal_lost {
+        f.take::<1>()?;
+    }
+    f.0.is_empty().then_some(Checkpoint { mark, wal, partitions, wal_lost })
 }

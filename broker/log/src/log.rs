@@ -4,11 +4,12 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Dirty, ReadError, SegmentInfo, folder, index_name, log_name};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::writer::WalWriter;
 use crate::{Op, RecoveredPartition, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -44,6 +45,8 @@ pub(crate) struct CheckpointJob<D: Disk> {
     dir: PathBuf,
     dirty: Dirty,
     bytes: Vec<u8>,
+    /// In the order in which they are in `bytes`.
+    partitions: Vec<(TopicPartition, Arc<Shared>)>,
     wal: Position,
     /// When it was begun, by the clock of the open files.
     begun: u64,
@@ -182,8 +185,8 @@ impl<D: Disk> Log<D> {
         self.checkpointed = self.applied.lsn;
         let partitions = self.store.all();
         let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
-        for (tp, shared) in partitions {
-            checkpoint::encode_partition(&mut bytes, tp, &shared.read());
+        for (tp, shared) in &partitions {
+            checkpoint::encode_partition(&mut bytes, *tp, &shared.read());
         }
         checkpoint::encode_loss(&mut bytes, self.wal_lost);
         CheckpointJob {
@@ -191,6 +194,7 @@ impl<D: Disk> Log<D> {
             dir: self.dir.clone(),
             dirty: std::mem::take(&mut self.dirty),
             bytes,
+            partitions,
             wal: self.applied,
             begun: self.store.files.now(),
         }
@@ -309,7 +313,17 @@ impl<D: Disk> CheckpointJob<D> {
         if self.dirty.root {
             store.disk.sync_dir(&store.root).during("sync", &store.root)?;
         }
+        let mut unneeded = Vec::new();
+        for (tp, shared) in &self.partitions {
+            store.take_snapshot(*tp, shared)?;
+            let mut soft = shared.soft();
+            checkpoint::encode_snapshots(&mut self.bytes, soft.snapshots());
+            unneeded.push(soft.take_obsolete());
+        }
         checkpoint::write(&store.disk, &self.dir, self.bytes)?;
+        for ((tp, shared), unneeded) in self.partitions.iter().zip(unneeded) {
+            store.drop_snapshots(*tp, shared, unneeded)?;
+        }
         tracing::debug!(lsn = %self.wal.lsn, "checkpoint");
         Ok(self.wal)
     }
@@ -399,6 +413,33 @@ impl<D: Disk> LogReader<D> {
     /// that an older broker wrote. Reads them whole.
     pub fn measure(&self, tp: TopicPartition) -> Result<(), ReadError> {
         self.store.measure(tp)
+    }
+
+    /// The partition's idempotent producers, as its batches tell up to what is applied: from the newest snapshot, and what
+    /// was appended since.
+    pub fn producers(&self, tp: TopicPartition) -> Result<Producers, ReadError> {
+        self.store.producers(tp)
+    }
+
+    /// The producers of a log that has none yet.
+    pub fn no_producers(&self) -> Producers {
+        Producers::new(self.store.options.producer_expiration_ms)
+    }
+
+    /// About how many bytes of memory are taken by what is known of producers since the last snapshots.
+    pub fn producers_memory(&self) -> usize {
+        self.store.all().iter().map(|(_, shared)| shared.soft().memory()).sum()
+    }
+
+    /// Has `watcher` called whenever a read has found damage that was not known, with the first offset that cannot be
+    /// read. It must not wait. Only the first one is called.
+    pub fn watch_damage(&self, watcher: impl Fn(TopicPartition, Offset) + Send + Sync + 'static) {
+        self.store.watch_damage(Box::new(watcher));
+    }
+
+    /// Where the batch begins that holds the partition's first offset.
+    pub fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
+        self.store.first_batch(tp)
     }
 
     /// What the partition's log says of itself, as of what is applied.

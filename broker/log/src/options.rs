@@ -2,6 +2,7 @@
 
 use crate::partition::Partition;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::DEFAULT_EXPIRATION_MS;
 use chronik_core::record::RecordBatch;
 
 /// Sizes that a log goes by. The defaults are for a broker.
@@ -19,6 +20,9 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
+    /// (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: i64,
     /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]); never more than half of what
     /// the disk has left.
     pub damaged_bytes: u64,
@@ -32,6 +36,7 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            producer_expiration_ms: DEFAULT_EXPIRATION_MS,
             damaged_bytes: 16 * 1024 * 1024 * 1024,
         }
     }

@@ -24,13 +24,15 @@
 //!
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
 //! or too short, or damage in the way of a truncation, marks its partition
-//! ([`RecoveredPartition::damaged`]); other damage is found by the reads.
+//! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
 
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
-use crate::history::History;
+use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{Dirty, Partition, Segment, folder, index_name, log_name, parse_folder, tail_batches};
+use crate::partition::{
+    Dirty, Partition, Segment, Snapshot, Soft, folder, index_name, log_name, parse_folder, tail_batches,
+};
 use crate::store::{Kind, Store};
 use crate::trash;
 use crate::wal::entry::LoggedKind;
@@ -38,7 +40,7 @@ use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
 use crate::{Options, ReadError, RecoveredPartition, checkpoint};
-use chronik_core::ids::{Lsn, TopicPartition};
+use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -109,7 +111,9 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
     }
     let start = Position { lsn: Lsn(0), segment: 0, offset: 0 };
     let mark = Mark { nonce: disk.random().during("draw a number for", dir)?, run: 0 };
-    checkpoint::write(disk, dir, checkpoint::encode(mark, start, 0))
+    let mut bytes = checkpoint::encode(mark, start, 0);
+    checkpoint::encode_loss(&mut bytes, false);
+    checkpoint::write(disk, dir, bytes)
 }
 
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
@@ -119,16 +123,16 @@ fn restore<D: Disk>(
     wal: &Path,
     from: Position,
     mark: Mark,
-    partitions: Vec<(TopicPartition, Partition)>,
+    partitions: Vec<(TopicPartition, Partition, Vec<Snapshot>)>,
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
-    let partitions: BTreeMap<_, _> = partitions.into_iter().collect();
+    let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
     let chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let tp = op.partition;
-        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp)));
+        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
         history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
     })?;
     histories.values_mut().for_each(History::finish);
@@ -138,18 +142,26 @@ fn restore<D: Disk>(
     // new checkpoint nothing says any more that they are to go.
     dirty.folders.extend(histories.keys());
     dirty.root |= histories.values().any(|history| history.deleted.is_some());
-    for (tp, partition) in partitions {
+    for (tp, (partition, snapshots)) in partitions {
         let history = histories.get(&tp);
         if history.is_some_and(|h| h.deleted.is_some()) {
             continue;
         }
         let checkpoint_end = partition.end;
-        store.insert(tp, partition);
+        let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
+        let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
+        let shared = store.insert(tp, partition, soft);
+        if let Some(from) = doubted {
+            believe_again(store, tp, from)?;
+        }
         if let Some((end, start)) = history.and_then(History::limits) {
             // When nothing is left between them, nothing of it may be on the disk either.
             let start = if start < end { start } else { start.max(checkpoint_end) };
             store.advance_start(tp, start, dirty)?;
             store.truncate(tp, end, dirty)?;
+        }
+        if let Some((_, at)) = history.and_then(|h| h.cleared) {
+            shared.soft().begin_at(at);
         }
         find_damage(store, tp, dirty)?;
     }
@@ -159,10 +171,11 @@ fn restore<D: Disk>(
         let LoggedKind::Append(bytes) = op.kind else { return Ok(()) };
         let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
         let end = batch.header().end_offset();
-        if histories.get(&op.partition).is_some_and(|h| h.is_obsolete(count, end)) {
-            return Ok(());
+        match histories.get(&op.partition).map_or(Fate::Stays, |h| h.fate(count, end)) {
+            Fate::Stays => redo(store, wal, op.partition, &batch, dirty),
+            Fate::BeforeStart => note_producer(store, op.partition, &batch, dirty),
+            Fate::Gone => Ok(()),
         }
-        redo(store, wal, op.partition, &batch, dirty)
     })?;
     let mut kept = false;
     for (tp, history) in &histories {
@@ -177,6 +190,21 @@ fn restore<D: Disk>(
     }
     tidy(store, dirty)?;
     Ok((chain.end, kept))
+}
+
+/// Notes who wrote a batch that was removed since.
+fn note_producer<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    batch: &RecordBatch,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
+    let shared = match store.partition(tp) {
+        Some(shared) => shared,
+        None => store.create_partition(tp, batch.header().base_offset, dirty)?,
+    };
+    shared.soft().observe(batch.header());
+    Ok(())
 }
 
 /// Appends a batch that still counts again.
@@ -227,6 +255,24 @@ fn settle_start<D: Disk>(
     if state.segments.is_empty() && state.damaged.is_none() {
         (state.start, state.end) = (whole.start, whole.end);
         state.epochs.clone_from(&whole.epochs);
+    }
+    Ok(())
+}
+
+/// Takes the mark off a partition that a read has found damaged, if all from there on can be read now. (What a recovery
+/// could not keep is marked at the partition's end, and stays so.)
+fn believe_again<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) -> Result<(), LogError> {
+    let Some(shared) = store.partition(tp) else { return Ok(()) };
+    let begin = from.max(shared.read().start);
+    match store.check_from(tp, begin, |_| {}) {
+        Ok(()) => {
+            tracing::info!(partition = %tp, %from, "what could not be read can be read again, and is as it was written");
+            shared.write().damaged = None;
+        }
+        Err(ReadError::Io { source, .. }) => {
+            return Err(LogError::Io { action: "read", path: folder(&store.root, tp), source });
+        }
+        Err(_) => {}
     }
     Ok(())
 }
@@ -318,9 +364,10 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         let dir = folder(&store.root, tp);
         for entry in store.disk.list(&dir).during("list", &dir)? {
             let used = |s: &Segment| [log_name(s.base), index_name(s.base)].contains(&entry.name);
+            let used = |name: &str| segments.iter().any(used) || shared.soft().has_file(name);
             if trash::is_trash(&entry.name) {
                 store.trash.push(dir.join(&entry.name));
-            } else if !segments.iter().any(used) {
+            } else if !used(&entry.name) {
                 store.set_out(&dir, &entry.name, store.next_uid())?;
                 dirty.folders.insert(tp);
             }

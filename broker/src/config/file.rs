@@ -121,12 +121,16 @@ pub struct KafkaProperties {
     pub max_connections: usize,
     #[serde(rename = "connections.max.idle.ms")]
     pub connections_max_idle_ms: Millis,
+    #[serde(rename = "producer.id.expiration.ms")]
+    pub producer_id_expiration_ms: Millis,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
     pub broker_session_timeout_ms: Millis,
     #[serde(rename = "log.retention.check.interval.ms")]
     pub log_retention_check_interval_ms: Millis,
+    #[serde(rename = "log.scrub.bytes.per.second")]
+    pub log_scrub_bytes_per_second: Size,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
@@ -169,9 +173,11 @@ impl Default for KafkaProperties {
             queued_max_request_bytes: Size(128 << 20),
             max_connections: 10_000,
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
+            producer_id_expiration_ms: Millis(Duration::from_hours(24)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
+            log_scrub_bytes_per_second: Size(8 << 20),
             log_segment_bytes: Size(1 << 30),
             group_initial_rebalance_delay_ms: Millis(Duration::from_secs(3)),
             group_min_session_timeout_ms: Millis(Duration::from_secs(6)),

@@ -34,6 +34,8 @@ impl Config {
             "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
             "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
             "log.retention.check.interval.ms" => self.retention_check_interval.as_millis().to_string(),
+            "log.scrub.bytes.per.second" => self.scrub_rate.to_string(),
+            "producer.id.expiration.ms" => self.producer_expiration_ms.to_string(),
             "log.segment.bytes" => self.segment_bytes.to_string(),
             "group.initial.rebalance.delay.ms" => groups.initial_rebalance_delay.as_millis().to_string(),
             "group.min.session.timeout.ms" => groups.min_session_timeout.as_millis().to_string(),

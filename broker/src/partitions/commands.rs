@@ -122,7 +122,7 @@ impl Owner {
         });
     }
 
-    /// Reads a truncated log's state anew: producers' last batches may be ones that had been forgotten.
+    /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten.
     pub(super) fn reload(&mut self, partition: TopicPartition) {
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::task::spawn_blocking(move || match log_state(&reader, partition) {
@@ -212,17 +212,19 @@ fn is_refusal(event: &Event, by: BrokerId) -> bool {
     matches!(event, Event::SendRefused { follower, .. } if *follower == by)
 }
 
-/// What a partition's log says about itself. Reads every batch's header: not for an owner's own task.
-pub(super) fn log_state(
+/// What a partition's log says about itself. Reads a snapshot and what came after it: not for an owner's own task.
+pub(crate) fn log_state(
     reader: &LogReader<RealDisk>,
     partition: TopicPartition,
 ) -> Result<LogState, chronik_log::ReadError> {
-    let Some(found) = reader.state(partition) else { return Ok(LogState::default()) };
-    let (start, first_batch) = (found.start, found.start);
-    let mut log = LogState { start, first_batch, end: found.end, epochs: found.epochs, ..LogState::default() };
-    reader.scan(partition, start, |header| {
-        log.first_batch = log.first_batch.min(header.base_offset);
-        log.producers.observe(header);
-    })?;
-    Ok(log)
+    let Some(found) = reader.state(partition) else {
+        return Ok(LogState { producers: reader.no_producers(), ..LogState::default() });
+    };
+    Ok(LogState {
+        start: found.start,
+        first_batch: reader.first_batch(partition)?,
+        end: found.end,
+        epochs: found.epochs,
+        producers: reader.producers(partition)?,
+    })
 }

@@ -356,9 +356,11 @@ impl Owner {
 
     fn host(&mut self, partition: TopicPartition) {
         let (recovered, shell) = (&mut self.recovered, &self.shell);
-        self.partitions
-            .entry(partition)
-            .or_insert_with(|| Hosted::new(shell.me, shell.config, recovered.remove(&partition).unwrap_or_default()));
+        self.partitions.entry(partition).or_insert_with(|| {
+            let log = recovered.remove(&partition);
+            let empty = || LogState { producers: shell.reader.no_producers(), ..LogState::default() };
+            Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty))
+        });
     }
 
     fn delete(&mut self, partition: TopicPartition) {

@@ -244,9 +244,13 @@ proptest! {
             batch
         }).collect();
         let mut whole = Producers::default();
-        headers.iter().for_each(|batch| whole.observe(batch));
+        for batch in &headers {
+            whole.observe(batch);
+        }
         let mut copy = whole.before(Offset(at));
-        headers.iter().filter(|batch| batch.base_offset.0 >= at).for_each(|batch| copy.observe(batch));
+        for batch in headers.iter().filter(|batch| batch.base_offset.0 >= at) {
+            copy.observe(batch);
+        }
         // Of one that wrote much since, it is not known that it did so from its first batch on.
         let states = |p: &Producers| p.iter().collect::<Vec<_>>();
         prop_assert_eq!(states(&copy), states(&whole));

@@ -1,6 +1,6 @@
 //! Appending batches to a partition's segments, unsynced.
 
-use super::{Partition, Segment, Times, folder, index, log_name};
+use super::{Partition, Segment, Soft, Times, folder, index, log_name};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
@@ -49,12 +49,17 @@ impl<D: Disk> Store<D> {
             let written = self.write_batches(tp, &tail, segment, now)?;
             dirty.segments.insert((tp, segment.base, segment.uid));
             written.publish(&mut shared.write());
+            let mut soft = shared.soft();
+            for batch in now {
+                soft.observe(batch.header());
+            }
+            drop(soft);
             batches = later;
         }
         Ok(())
     }
 
-    pub(super) fn create_partition(
+    pub(crate) fn create_partition(
         &self,
         tp: TopicPartition,
         start: Offset,
@@ -63,7 +68,7 @@ impl<D: Disk> Store<D> {
         let dir = folder(&self.root, tp);
         self.disk.create_dir(&dir).during("create", &dir)?;
         dirty.root = true;
-        Ok(self.insert(tp, Partition::new(start)))
+        Ok(self.insert(tp, Partition::new(start), Soft::new(start, self.options.producer_expiration_ms)))
     }
 
     /// The segment that the first of the batches goes to, and how many of them fit.

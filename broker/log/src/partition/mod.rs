@@ -14,12 +14,14 @@ mod append;
 mod aside;
 mod index;
 mod read;
+mod soft;
 mod times;
 mod truncate;
 
 pub(crate) use append::Dirty;
 pub use read::ReadError;
 pub(crate) use read::tail_batches;
+pub(crate) use soft::{Content, Snapshot, Soft};
 pub use times::SegmentInfo;
 pub(crate) use times::Times;
 

@@ -229,7 +229,18 @@ impl<D: Disk> Store<D> {
         from: Offset,
         visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        self.walk(tp, from, false, visit)
+        self.walk(tp, from, Offset(i64::MAX), false, visit)
+    }
+
+    /// Visits the header of each batch from the one that holds `from`, to the last one that begins before `until`.
+    pub(crate) fn scan_range(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        until: Offset,
+        visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        self.walk(tp, from, until, false, visit)
     }
 
     /// Visits the header of each batch, and checks every CRC.
@@ -245,13 +256,14 @@ impl<D: Disk> Store<D> {
         from: Offset,
         visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        self.walk(tp, from, true, visit)
+        self.walk(tp, from, Offset(i64::MAX), true, visit)
     }
 
     fn walk(
         &self,
         tp: TopicPartition,
         from: Offset,
+        until: Offset,
         every_crc: bool,
         mut visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
@@ -264,9 +276,9 @@ impl<D: Disk> Store<D> {
                 headers.clear();
                 Ok(self.scan_segment(tp, state, next, every_crc, &mut headers).map(|()| state.end))
             })?;
-            headers.iter().for_each(&mut visit);
+            headers.iter().filter(|header| header.base_offset < until).for_each(&mut visit);
             match headers.last() {
-                Some(last) if last.end_offset() < end => next = last.end_offset(),
+                Some(last) if last.end_offset() < end.min(until) => next = last.end_offset(),
                 _ => return Ok(()),
             }
         }
@@ -283,7 +295,12 @@ impl<D: Disk> Store<D> {
             attempt += 1;
             let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
             let state = shared.read().clone();
-            let result = read(&state)?;
+            let mut result = read(&state)?;
+            if let Err(failure) = &result {
+                // A cable, a controller, a bit in memory: what can be read in the end is no damage.
+                tracing::warn!(partition = %tp, ?failure, "a read failed, and is repeated");
+                result = read(&state)?;
+            }
             if shared.read().version != state.version && attempt < ATTEMPTS {
                 continue;
             }
@@ -295,6 +312,8 @@ impl<D: Disk> Store<D> {
                     if now.version == state.version && now.damaged.is_none_or(|d| d > offset) {
                         tracing::error!(partition = %tp, %offset, detail, "partition is damaged");
                         now.damaged = Some(offset);
+                        drop(now);
+                        self.tell_damage(tp, offset);
                     }
                     ReadError::Damaged { partition: tp, offset, detail }
                 }
