@@ -13,4 +13,5 @@ mod open_files;
 pub mod partitions;
 pub mod replication;
 mod retention;
+mod scrub;
 pub mod server;

@@ -6,11 +6,12 @@ use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
+use crate::scrub::{self, ScrubConfig};
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -133,6 +134,13 @@ impl Node {
             controller: handle.clone(),
             every: config.retention_check_interval,
         };
+        let scrub_config = ScrubConfig {
+            reader: retention_config.reader.clone(),
+            data_dir: config.data_dir.clone(),
+            rate: config.scrub_rate,
+            metrics: ScrubMetrics::register(&mut registry),
+        };
+        tasks.spawn(scrub::run(scrub_config, stop.clone()));
         tasks.spawn(retention::run(retention_config, stop.clone()));
         let replication_config = ReplicationConfig {
             me: config.id,
@@ -240,6 +248,7 @@ fn open_log(
     let options = Options {
         segment_bytes: config.segment_bytes as u64,
         max_open_files: files.log,
+        open_with_wal_loss: config.members.len() > 1,
         producer_expiration_ms: config.producer_expiration_ms,
         ..Options::default()
     };

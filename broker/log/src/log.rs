@@ -431,6 +431,22 @@ impl<D: Disk> LogReader<D> {
         self.store.all().iter().map(|(_, shared)| shared.soft().memory()).sum()
     }
 
+    /// Checks every CRC from the batch on that holds `from`, or the first one, for about `max_bytes`. Returns how many bytes
+    /// it were, and where to go on; `None` when it came to the end.
+    pub fn check_some(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        max_bytes: u64,
+    ) -> Result<(u64, Option<Offset>), ReadError> {
+        self.store.check_some(tp, from, max_bytes)
+    }
+
+    /// Every partition there is, in order.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.store.all().into_iter().map(|(tp, _)| tp).collect()
+    }
+
     /// Has `watcher` called whenever a read has found damage that was not known, with the first offset that cannot be
     /// read. It must not wait. Only the first one is called.
     pub fn watch_damage(&self, watcher: impl Fn(TopicPartition, Offset) + Send + Sync + 'static) {

@@ -20,6 +20,9 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Whether a write-ahead log that has lost something is opened as far as it goes, see [`crate::Log::wal_lost`]: for
+    /// who can get it from elsewhere. If not, nothing is opened or changed.
+    pub open_with_wal_loss: bool,
     /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
     /// (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
@@ -36,6 +39,7 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            open_with_wal_loss: false,
             producer_expiration_ms: DEFAULT_EXPIRATION_MS,
             damaged_bytes: 16 * 1024 * 1024 * 1024,
         }

@@ -3,7 +3,8 @@
 //! At the checkpoint each partition was what the checkpoint says, synced. What the segments' files hold
 //! beyond, or in place of it, is what was applied after the checkpoint and before the end, in any state of
 //! decay. So:
-//! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`), and it
+//! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`; or, if the options say
+//!    so, it is gone by as far as it goes, and the log as a whole is not to be believed), and it
 //!    tells of each partition how far it was cut back at most, how far its start was moved, when it was deleted
 //!    last, and what it is in the end (`history`). Then it is made durable: a process that was killed, or ended
 //!    after a sync that failed, may have left it in memory only.
@@ -129,15 +130,22 @@ fn restore<D: Disk>(
     let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
-    let chain = replay(&store.disk, wal, from, mark, |op| {
+    let mut chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let tp = op.partition;
         let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
         history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
     })?;
+    if let Some(lost) = chain.lost.take_if(|_| !store.options.open_with_wal_loss) {
+        return Err(lost);
+    }
     histories.values_mut().for_each(History::finish);
+    let lost = chain.lost.is_some();
+    if let Some(lost) = &chain.lost {
+        tracing::error!(%lost, "the write-ahead log has lost synced operations");
+    }
     // It must not get lost after segments were changed by it.
-    chain.settle(&store.disk, wal, from.segment)?;
+    chain.settle(&store.disk, wal)?;
     // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
     // new checkpoint nothing says any more that they are to go.
     dirty.folders.extend(histories.keys());
@@ -188,8 +196,8 @@ fn restore<D: Disk>(
             kept |= keep_tail(store, tp, dirty)?;
         }
     }
-    tidy(store, dirty)?;
-    Ok((chain.end, kept))
+    tidy(store, lost, dirty)?;
+    Ok((chain.end, kept || lost))
 }
 
 /// Notes who wrote a batch that was removed since.
@@ -345,8 +353,19 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
     }
 }
 
-/// Takes out of use, or cuts, what no partition refers to.
-fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
+/// Moves the folder of a partition that the log does not know to `damaged/`.
+fn keep_folder<D: Disk>(store: &Store<D>, name: &str) -> Result<(), LogError> {
+    let Some(dir) = store.root.parent().map(|dir| dir.join("damaged")) else { return Ok(()) };
+    create_dir_all(&store.disk, &dir).during("create", &dir)?;
+    let (from, to) = (store.root.join(name), dir.join(format!("{name}.{:x}", store.next_uid())));
+    tracing::warn!(path = %to.display(), "kept what may be a partition that the write-ahead log has lost");
+    store.disk.rename(&from, &to).during("rename", &from)?;
+    store.disk.sync_dir(&dir).during("sync", &dir)
+}
+
+/// Takes out of use, or cuts, what no partition refers to. What nobody knows because the write-ahead log has lost
+/// something is kept aside.
+fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), LogError> {
     let known = store.all();
     for entry in store.disk.list(&store.root).during("list", &store.root)? {
         if trash::is_trash(&entry.name) {
@@ -354,8 +373,12 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         } else if let Some(tp) = parse_folder(&entry.name)
             && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
         {
-            tracing::info!(partition = %tp, "removing what is left of a deleted partition");
-            store.set_out(&store.root, &entry.name, store.next_uid())?;
+            if lost {
+                keep_folder(store, &entry.name)?;
+            } else {
+                tracing::info!(partition = %tp, "removing what is left of a deleted partition");
+                store.set_out(&store.root, &entry.name, store.next_uid())?;
+            }
             dirty.root = true;
         }
     }

@@ -259,6 +259,25 @@ impl<D: Disk> Store<D> {
         self.walk(tp, from, Offset(i64::MAX), true, visit)
     }
 
+    /// Checks every CRC from the batch on that holds `from`, for about `max_bytes`. Returns how many bytes it were, and
+    /// where to go on; `None` at the end.
+    pub(crate) fn check_some(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        max_bytes: u64,
+    ) -> Result<(u64, Option<Offset>), ReadError> {
+        let mut headers = Vec::new();
+        let end = self.consistently(tp, |state| {
+            let from = from.max(state.start);
+            in_range(state, from)?;
+            headers.clear();
+            Ok(self.scan_segment(tp, state, from, (true, max_bytes), &mut headers).map(|()| state.end))
+        })?;
+        let bytes = headers.iter().map(|header| header.total_len as u64).sum();
+        Ok((bytes, headers.last().map(BatchHeader::end_offset).filter(|next| *next < end)))
+    }
+
     fn walk(
         &self,
         tp: TopicPartition,
@@ -274,7 +293,7 @@ impl<D: Disk> Store<D> {
             let end = self.consistently(tp, |state| {
                 in_range(state, next)?;
                 headers.clear();
-                Ok(self.scan_segment(tp, state, next, every_crc, &mut headers).map(|()| state.end))
+                Ok(self.scan_segment(tp, state, next, (every_crc, u64::MAX), &mut headers).map(|()| state.end))
             })?;
             headers.iter().filter(|header| header.base_offset < until).for_each(&mut visit);
             match headers.last() {
@@ -375,7 +394,7 @@ impl<D: Disk> Store<D> {
         tp: TopicPartition,
         state: &Partition,
         from: Offset,
-        every_crc: bool,
+        (every_crc, max_bytes): (bool, u64),
         headers: &mut Vec<BatchHeader>,
     ) -> Result<(), Failure> {
         if from >= state.end {
@@ -385,13 +404,14 @@ impl<D: Disk> Store<D> {
         let file = self.file(tp, &segment, Kind::Log).or_else(|e| not_found(e, from))?;
         let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, from));
         let mut next = cursor.seek(from)?;
+        let begin = cursor.position;
         while let Some(header) = next {
             if every_crc {
                 cursor.check(&header)?;
             }
             headers.push(header);
             cursor.skip(&header);
-            if headers.len() >= 4096 {
+            if headers.len() >= 4096 || cursor.position - begin >= max_bytes {
                 return Ok(());
             }
             next = cursor.peek()?;
