@@ -2,11 +2,13 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema derives each schema from a copy of the type inside a function")]
 
+use crate::pod::PodOptions;
 use crate::properties::Shape;
 use crate::rules;
 use crate::scalar::Scalar;
 use crate::status::ChronikClusterStatus;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +30,10 @@ use std::collections::BTreeMap;
                 description = "Brokers that there should be"),
     printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
                 description = "Why the cluster is, or is not, ready"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.plan.action",
+                description = "What the operator does next"),
+    printcolumn(name = "Under-Replicated", type_ = "integer", json_path = ".status.partitions.underReplicated",
+                priority = 1, description = "Partitions that lack an in-sync replica"),
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".status.endpoints.bootstrap", priority = 1,
                 description = "Where clients connect first"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -35,6 +41,11 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::factor_fits_replicas(), validation = rules::min_insync_fits_factor())]
 pub struct ChronikClusterSpec {
+    /// Leaves everything as it is while it is true: nothing is written, and no broker is restarted. What becomes of the
+    /// cluster meanwhile is still reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+
     /// How many brokers: 1, or 3 and more. It cannot be changed yet once the cluster exists.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 99))]
@@ -67,8 +78,8 @@ pub struct ChronikClusterSpec {
     pub replication: Option<Replication>,
 
     /// Broker properties by Kafka's names, for example `num.partitions: 3`. Durations and sizes may carry a unit
-    /// (`30s`, `1MiB`); `true` and `false` need quotes. A change is taken up by each broker when its pod is next made
-    /// anew; a container that is restarted within its pod goes on with what the pod was made with.
+    /// (`30s`, `1MiB`); `true` and `false` need quotes. Brokers take up a change one at a time: each
+    /// is restarted when all others serve and every partition is in full sync.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(
@@ -80,6 +91,10 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_have_the_shape(Shape::Duration),
     )]
     pub config: BTreeMap<String, Scalar>,
+
+    /// How the brokers' pods are placed and labelled, and as whom they run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOptions>,
 }
 
 fn default_replicas() -> i32 {
@@ -95,21 +110,43 @@ pub struct ImagePullSecret {
     pub name: String,
 }
 
-/// The volume that each broker has for itself. It outlives the resource: deleting a `ChronikCluster` deletes no data,
-/// and one of the same name finds it again.
+/// The volume that each broker has for itself. It outlives the resource, unless the deletion policy says otherwise:
+/// deleting a `ChronikCluster` deletes no data, and one of the same name finds it again.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::storage_class_stays())]
 pub struct Storage {
-    /// How large, for example `10Gi`. It never shrinks, and cannot grow yet.
+    /// How large, for example `10Gi`. It may grow, if the storage class allows that, without a restart; it never shrinks.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = rules::size_is_a_quantity(), validation = rules::size_stays())]
+    #[x_kube(validation = rules::size_is_a_quantity(), validation = rules::size_does_not_shrink())]
     pub size: String,
 
     /// The storage class; without it, the Kubernetes cluster's default class. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class: Option<String>,
+
+    /// What becomes of the volumes when the `ChronikCluster` is deleted. `Retain`: they stay, and a cluster of the same
+    /// name finds its data again. `Delete`: they are deleted, with all data.
+    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of data that nobody refers to any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+impl DeletionPolicy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Compute resources by their Kubernetes names: `cpu`, `memory`, …

@@ -5,11 +5,15 @@
 
 pub mod cluster;
 pub mod generate;
+pub mod pod;
 pub mod properties;
 mod rules;
 mod scalar;
 pub mod status;
 
-pub use cluster::{ChronikCluster, ChronikClusterSpec, ImagePullSecret, Replication, Resources, Storage};
+pub use cluster::{
+    ChronikCluster, ChronikClusterSpec, DeletionPolicy, ImagePullSecret, Replication, Resources, Storage,
+};
+pub use pod::{PodOptions, SecurityContext, Spread, Toleration};
 pub use scalar::Scalar;
-pub use status::{BrokerStatus, ChronikClusterStatus, Endpoints};
+pub use status::{BrokerStatus, ChronikClusterStatus, ControllerStatus, Endpoints, PartitionsStatus, PlanStatus};

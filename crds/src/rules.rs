@@ -42,12 +42,10 @@ pub(crate) fn size_is_a_quantity() -> Rule {
 }
 
 /// Not evaluated further for what is no quantity, so that this rule does not hide the one above with an error.
-pub(crate) fn size_stays() -> Rule {
+pub(crate) fn size_does_not_shrink() -> Rule {
     let both = "!isQuantity(self) || !isQuantity(oldSelf)";
-    let order = "quantity(self).compareTo(quantity(oldSelf))";
-    Rule::new(format!("{both} || {order} == 0")).message(Message::Expression(format!(
-        "{order} < 0 ? 'storage.size must not shrink' : 'storage.size cannot grow yet'"
-    )))
+    Rule::new(format!("{both} || quantity(self).compareTo(quantity(oldSelf)) >= 0"))
+        .message("storage.size must not shrink")
 }
 
 pub(crate) fn storage_class_stays() -> Rule {

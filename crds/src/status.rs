@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChronikClusterStatus {
-    /// `Ready`: every broker serves clients. `Progressing`: the cluster is not yet what the spec says.
+    /// `Ready`: every broker serves clients. `InSync`: every partition has all its replicas in sync; unknown while no
+    /// broker gives a sure answer. `Progressing`: the cluster is not yet what the spec says.
     /// `Degraded`: something is wrong: a broker that cannot run, or is missing where all were ready before; a spec that
     /// cannot be followed; or an object that cannot be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -31,6 +32,28 @@ pub struct ChronikClusterStatus {
     #[serde(default)]
     pub formed: bool,
 
+    /// What the operator does next that may disturb clients, and what it waits for; none if there is nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+
+    /// The operator that looks after the cluster, by the namespace and the name of its Lease: no other one touches it.
+    /// The annotation `chronik.io/operator` gives it to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+
+    /// The image that brokers are to run. A cluster whose spec names none keeps it: it began with that of the operator
+    /// which first saw the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
+    /// The partitions, as the controller's leader knows them; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<PartitionsStatus>,
+
+    /// The controller; none while it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<ControllerStatus>,
+
     /// Each broker, by its id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -39,6 +62,47 @@ pub struct ChronikClusterStatus {
     /// Where the cluster is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
+}
+
+/// The next action, and what it waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// What is to be done, as in `restart broker 2`.
+    pub action: String,
+
+    /// In one word, what it waits for; or what is being done, if it does not wait.
+    pub reason: String,
+
+    /// The same in a sentence.
+    pub message: String,
+}
+
+/// Counts of partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionsStatus {
+    /// All of them.
+    pub total: i64,
+
+    /// Those that lack an in-sync replica.
+    pub under_replicated: i64,
+
+    /// Those without a leader.
+    pub offline: i64,
+}
+
+/// The brokers that decide about metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerStatus {
+    /// The broker that leads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<i32>,
+
+    /// The brokers that vote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<i32>,
 }
 
 /// One broker.
@@ -57,6 +121,10 @@ pub struct BrokerStatus {
     /// The revision of the pod's template that it runs; none while there is no pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+
+    /// Whether the controller keeps it from leading; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<bool>,
 
     /// What keeps it from being ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,8 @@ type options struct {
 	size      int
 	brokers   string
 	timeout   time.Duration
+	rate      int
+	group     string
 }
 
 func main() {
@@ -39,9 +41,12 @@ func main() {
 		"produce":       produce,
 		"consume":       consume,
 		"in-sync":       inSync,
+		"load":          load,
+		"follow":        follow,
+		"stop":          stop,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync [flags]")
+		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|load|follow|stop [flags]")
 		os.Exit(2)
 	}
 	var o options
@@ -53,6 +58,8 @@ func main() {
 	flags.IntVar(&o.size, "size", 100, "bytes of a record at least")
 	flags.StringVar(&o.brokers, "brokers", "", "ids that must be in sync, by commas")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "when to give up")
+	flags.IntVar(&o.rate, "rate", 100, "records a second")
+	flags.StringVar(&o.group, "group", "e2e", "the consumer group")
 	_ = flags.Parse(os.Args[2:])
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -157,6 +164,76 @@ func produce(ctx context.Context, o options) error {
 	}
 	say(map[string]any{"event": "produced", "count": o.count})
 	return nil
+}
+
+// load writes records 0, 1, … at a steady rate, as an idempotent producer, until it is told to stop. Then it says how many
+// were acknowledged, and how long the slowest took.
+func load(ctx context.Context, o options) error {
+	client, err := connect(o)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var mutex sync.Mutex
+	var slowest time.Duration
+	count, failed := 0, 0
+	ticker := time.NewTicker(time.Second / time.Duration(o.rate))
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		begun := time.Now()
+		// The end of the load is not the end of what was sent.
+		client.Produce(context.Background(), &kgo.Record{Topic: o.topic, Value: value(count, o.size)}, func(_ *kgo.Record, err error) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			slowest = max(slowest, time.Since(begun))
+			if err != nil {
+				failed++
+			}
+		})
+		count++
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	rest, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := client.Flush(rest); err != nil {
+		return err
+	}
+	mutex.Lock()
+	defer mutex.Unlock()
+	say(map[string]any{"event": "loaded", "count": count, "failed": failed, "slowest_ms": slowest.Milliseconds()})
+	return nil
+}
+
+// follow reads the topic as a consumer group, and says each second how many different records it has seen.
+func follow(ctx context.Context, o options) error {
+	client, err := connect(o, kgo.ConsumerGroup(o.group), kgo.ConsumeTopics(o.topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	seen, told := map[string]bool{}, time.Now()
+	for ctx.Err() == nil {
+		poll, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		for _, record := range client.PollFetches(poll).Records() {
+			seen[strings.TrimRight(string(record.Value), ".")] = true
+		}
+		cancel()
+		if time.Since(told) > time.Second {
+			say(map[string]any{"event": "progress", "seen": len(seen)})
+			told = time.Now()
+		}
+	}
+	return nil
+}
+
+// stop tells the pod's first process to end.
+func stop(context.Context, options) error {
+	say(map[string]any{"event": "stopping"})
+	return syscall.Kill(1, syscall.SIGTERM)
 }
 
 // consume reads the topic from its start until it has seen records 0 … count-1, each once, and within a partition in

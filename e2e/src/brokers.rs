@@ -4,7 +4,7 @@ use crate::kubectl::Kubectl;
 use crate::wait::{timeout, until};
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A cluster of three brokers in a namespace of its own.
 pub(crate) struct Brokers<'a> {
@@ -58,13 +58,41 @@ impl Brokers<'_> {
         self.kubectl.wait(&["--for=condition=Ready", "pod", &format!("--selector=chronik.io/cluster={}", self.name)])
     }
 
+    /// The uid of each pod that there is and that is to stay, by name.
+    pub(crate) fn uids(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let staying = pods["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+        let staying = staying.filter(|metadata| metadata["deletionTimestamp"].is_null());
+        Ok(staying.map(|metadata| (text(&metadata["name"]), text(&metadata["uid"]))).collect())
+    }
+
+    /// Waits for something, and fails as soon as fewer brokers than that are ready.
+    pub(crate) fn watch_while(
+        &self,
+        least: usize,
+        what: &str,
+        mut ask: impl FnMut() -> anyhow::Result<Option<()>>,
+    ) -> anyhow::Result<()> {
+        let mut too_few = None;
+        until(what, || {
+            let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
+            let ready = pods["items"].as_array().into_iter().flatten().filter(|pod| is_ready(pod)).count();
+            if ready < least {
+                too_few = Some(ready);
+                return Ok(Some(()));
+            }
+            ask()
+        })?;
+        ensure!(too_few.is_none(), "{what}: only {too_few:?} brokers were ready meanwhile");
+        Ok(())
+    }
+
     /// Waits until another pod of that broker than the one with the uid is ready.
     pub(crate) fn wait_ready_again(&self, id: usize, uid: &Value) -> anyhow::Result<()> {
         until("a new pod that is ready", || {
             let now = self.pod(id)?;
-            let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            Ok((ready && now["metadata"]["uid"] != *uid).then_some(()))
+            Ok((is_ready(&now) && now["metadata"]["uid"] != *uid).then_some(()))
         })
     }
 
@@ -85,4 +113,9 @@ impl Brokers<'_> {
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
         Ok((text("status"), text("reason"), text("message")))
     }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }

@@ -72,6 +72,11 @@ impl Environment {
         })
     }
 
+    /// The image of broker and operator.
+    pub(crate) fn image(&self) -> &str {
+        &self.image
+    }
+
     /// Where a scenario's logs and objects go when it fails.
     pub(crate) fn evidence(&self, scenario: &str) -> PathBuf {
         self.root.join("target/e2e").join(scenario)

@@ -24,8 +24,12 @@ const CLUSTER: &str = "chronik-e2e";
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// The scenarios to run; all of them if none is named
+    /// The scenarios to run; all but those of the long run if none is named
     scenarios: Vec<String>,
+
+    /// The long run: all scenarios
+    #[arg(long)]
+    full: bool,
 
     /// List the scenarios
     #[arg(long)]
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let chosen = choose(&args.scenarios)?;
+    let chosen = choose(&args.scenarios, args.full)?;
     let environment =
         Environment::new(&args.cluster, args.image.as_deref().unwrap_or("chronik:dev"), args.keep, args.start_orders)?;
     let timeline = Timeline::new("prepare");
@@ -95,9 +99,9 @@ fn summarize(results: &[(&'static Scenario, f64, bool)]) -> bool {
     failed == 0
 }
 
-fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+fn choose(names: &[String], full: bool) -> anyhow::Result<Vec<&'static Scenario>> {
     if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
+        return Ok(SCENARIOS.iter().filter(|scenario| full || !scenario.full).collect());
     }
     let find = |name: &String| {
         let found = SCENARIOS.iter().find(|scenario| scenario.name == name);

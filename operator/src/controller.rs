@@ -2,6 +2,7 @@
 
 use crate::MANAGER;
 use crate::backoff::Backoff;
+use crate::pulse::{Pulse, STUCK_AFTER};
 use crate::reconcile::build::CLUSTER_LABEL;
 use crate::reconcile::{ReconcileError, Reconciler};
 use chronik_crds::ChronikCluster;
@@ -27,7 +28,9 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often clusters are counted, and what is known of those that are gone is forgotten: of an object that is gone
 /// there is no reconcile.
 const TIDY: Duration = Duration::from_secs(5);
-/// What no watch told of is found after this long.
+/// What one reconcile may take: a connection that is half open answers never.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// A cluster that is on its way out, or gone, is not looked at again before this.
 const RESYNC: Duration = Duration::from_mins(10);
 
 type Guarded = DeserializeGuard<ChronikCluster>;
@@ -36,12 +39,14 @@ struct Context {
     reconciler: Reconciler,
     clusters: Store<Guarded>,
     backoff: Mutex<Backoff<ObjectRef<Guarded>>>,
+    pulse: Pulse,
 }
 
 /// Runs until `stop` ends. With a namespace, nothing outside it is looked at.
 pub async fn run(
     reconciler: Reconciler,
     namespace: Option<&str>,
+    pulse: Pulse,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let client = reconciler.client.clone();
@@ -55,7 +60,7 @@ pub async fn run(
         .owns(api::<NetworkPolicy>(&client, namespace), managed())
         .watches(api::<Pod>(&client, namespace), managed(), |pod: Pod| cluster_of(&pod))
         .graceful_shutdown_on(stop);
-    let context = Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default() });
+    let context = Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default(), pulse });
     let retry = |cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&cluster, error, &context);
     tokio::select! {
         () = drain(controller.run(reconcile, retry, Arc::clone(&context))) => {}
@@ -65,7 +70,9 @@ pub async fn run(
 
 async fn tidy(context: &Context) {
     loop {
-        context.reconciler.metrics.clusters(context.clusters.len());
+        let clusters = context.clusters.len();
+        context.reconciler.metrics.clusters(clusters);
+        context.pulse.expect(Instant::now(), (clusters > 0).then_some(STUCK_AFTER));
         lock(&context.backoff).retain(|cluster| context.clusters.get(cluster).is_some());
         tokio::time::sleep(TIDY).await;
     }
@@ -103,23 +110,23 @@ fn cluster_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
 }
 
 async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let started = Instant::now();
-    if cluster.meta().deletion_timestamp.is_some() {
-        // Its objects go with it; its volumes stay.
-        return Ok(Action::await_change());
+    let (started, key) = (Instant::now(), ObjectRef::from_obj(&*cluster));
+    if let Some(wait) = lock(&context.backoff).holds(&key, cluster.meta().generation, started) {
+        return Ok(Action::requeue(wait));
     }
-    let result = match &cluster.0 {
-        Ok(cluster) => context.reconciler.reconcile(cluster).await,
-        Err(invalid) => context.reconciler.refuse(&invalid.metadata, &invalid.error).await,
-    };
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let reconciled = tokio::time::timeout(DEADLINE, context.reconciler.reconcile(&namespace, &name)).await;
+    let result = reconciled.unwrap_or(Err(ReconcileError::Deadline(DEADLINE)));
     context.reconciler.metrics.reconciled(result.is_ok(), started.elapsed());
+    context.pulse.beat(Instant::now(), Some(STUCK_AFTER));
     let again = result?;
-    lock(&context.backoff).forget(&ObjectRef::from_obj(&*cluster));
+    lock(&context.backoff).forget(&key);
     Ok(Action::requeue(again.unwrap_or(RESYNC)))
 }
 
 fn retry(cluster: &Guarded, error: &ReconcileError, context: &Context) -> Action {
-    let wait = lock(&context.backoff).failed(ObjectRef::from_obj(cluster), &mut rand::rng());
+    let (key, generation) = (ObjectRef::from_obj(cluster), cluster.meta().generation);
+    let wait = lock(&context.backoff).failed(key, generation, Instant::now(), &mut rand::rng());
     warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, retry_in = ?wait, "reconcile failed");
     Action::requeue(wait)
 }

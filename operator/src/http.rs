@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -11,19 +12,21 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// What is served.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     ready: Arc<AtomicBool>,
+    pulse: Pulse,
     metrics: Metrics,
 }
 
 impl Health {
     /// Not ready yet.
-    pub fn new(metrics: Metrics) -> Self {
-        Self { ready: Arc::default(), metrics }
+    pub fn new(metrics: Metrics, pulse: Pulse) -> Self {
+        Self { ready: Arc::default(), pulse, metrics }
     }
 
     /// The API server has answered: this instance acts, or stands by to.
@@ -48,11 +51,19 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, health: Health) -> io::Result<()> {
     let router = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
     axum::serve(listener, router).await
+}
+
+async fn livez(State(health): State<Health>) -> impl IntoResponse {
+    if health.pulse.is_stuck(Instant::now()) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the operator does not get on\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
@@ -88,5 +99,17 @@ mod tests {
             let error = io::Error::from(error);
             assert_eq!(lacks_ipv6(address.parse().unwrap(), &error), lacks, "{address}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_operator_that_does_not_get_on_is_not_alive() {
+        let pulse = Pulse::default();
+        let health = Health::new(Metrics::default(), pulse.clone());
+        let code = async || livez(State(health.clone())).await.into_response().status();
+        assert_eq!(code().await, StatusCode::OK);
+        pulse.beat(Instant::now(), Some(std::time::Duration::ZERO));
+        assert_eq!(code().await, StatusCode::SERVICE_UNAVAILABLE);
+        pulse.beat(Instant::now(), None);
+        assert_eq!(code().await, StatusCode::OK);
     }
 }

@@ -22,6 +22,9 @@ const RENEW_WITHIN: Duration = Duration::from_secs(10);
 /// How often the Lease is looked at, and renewed.
 const PERIOD: Duration = Duration::from_secs(3);
 
+/// How long one look at the Lease may take: a connection that is half open answers never.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 /// This instance, and the Lease that it stands for.
 #[derive(Clone)]
 pub struct Candidate {
@@ -50,27 +53,29 @@ impl Candidate {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned() }
     }
 
-    /// Waits until this instance holds the Lease, and returns since when at least. `reached` is called whenever the API
-    /// server has answered.
-    pub async fn acquire(&self, reached: impl Fn()) -> Instant {
+    /// Waits until this instance holds the Lease, and returns since when at least. `looked` is called whenever it has
+    /// looked, with whether the API server has answered.
+    pub async fn acquire(&self, looked: impl Fn(bool)) -> Instant {
         let (mut seen, mut held_by) = (None, None);
         loop {
             // Others may count from before the answer came: from when the Lease was written.
             let asked = Instant::now();
-            match self.attempt(&mut seen).await {
-                Ok(true) => {
+            let attempt = timeout(DEADLINE, self.attempt(&mut seen)).await;
+            looked(matches!(attempt, Ok(Ok(_))));
+            match attempt {
+                Ok(Ok(true)) => {
                     info!(lease = %self.name, identity = %self.identity, "leading");
                     return asked;
                 }
-                Ok(false) => {
-                    reached();
+                Ok(Ok(false)) => {
                     let holder = seen.as_ref().and_then(|seen| seen.spec.holder_identity.clone());
                     if holder != held_by {
                         info!(lease = %self.name, ?holder, "standing by");
                         held_by = holder;
                     }
                 }
-                Err(error) => warn!(lease = %self.name, %error, "cannot read or write the lease"),
+                Ok(Err(error)) => warn!(lease = %self.name, %error, "cannot read or write the lease"),
+                Err(_) => warn!(lease = %self.name, "the lease could not be read or written in time"),
             }
             sleep(PERIOD).await;
         }
@@ -107,8 +112,10 @@ impl Candidate {
             }
             Ok::<_, kube::Error>(())
         };
-        if let Err(error) = released.await {
-            warn!(lease = %self.name, %error, "cannot release the lease");
+        match timeout(DEADLINE, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(lease = %self.name, %error, "cannot release the lease"),
+            Err(_) => warn!(lease = %self.name, "the lease could not be released in time"),
         }
     }
 

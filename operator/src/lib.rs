@@ -1,16 +1,18 @@
-//! The operator: it turns each `ChronikCluster` into the Kubernetes objects that run it, and reports what became
-//! of them. It knows of a broker only what its configuration file and its probes say.
+//! The operator: it turns each `ChronikCluster` into the Kubernetes objects that run it, looks after them, and reports
+//! what became of them. It knows of a broker what its configuration file, its probes and its admin API say.
 //!
-//! A reconcile is four steps, a file each: what there is ([`reconcile::dereference`]), whether the spec can be
-//! followed ([`reconcile::validate`]), what there should be ([`reconcile::build`]), and the writes that are missing
-//! ([`reconcile::apply`]); what is not needed any more goes ([`reconcile::garbage`]). What is then reported is decided
-//! in [`status`].
+//! A reconcile is four steps, a folder each: what there is ([`reconcile::observe`]), whether the spec can be followed
+//! ([`reconcile::validate`]), what to do about it ([`reconcile::plan`], with the objects from [`reconcile::build`]), and
+//! the writes that do it ([`reconcile::apply`]). What is then reported is decided in [`status`].
 
 pub mod backoff;
+pub mod brokers;
 pub mod controller;
+pub mod events;
 pub mod http;
 pub mod leader;
 pub mod metrics;
+pub mod pulse;
 pub mod quantity;
 pub mod reconcile;
 pub mod status;

@@ -1,21 +1,28 @@
 //! The operator's process: flags, logs, leader election, and an orderly end.
 
 use anyhow::Context;
+use chronik_operator::brokers::Admin;
+use chronik_operator::events::Events;
 use chronik_operator::http::{self, Health};
 use chronik_operator::leader::Candidate;
 use chronik_operator::metrics::Metrics;
+use chronik_operator::pulse::{Pulse, STANDBY_STUCK_AFTER};
 use chronik_operator::reconcile::Reconciler;
 use chronik_operator::{MANAGER, controller};
 use clap::{Parser, ValueEnum};
-use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, Config};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
+
+/// Longer than a watch lasts, which the API server ends after five minutes at the latest.
+const READ_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// Turns each `ChronikCluster` into a running cluster of brokers.
 #[derive(Debug, Parser)]
@@ -65,19 +72,21 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     start_logs(&args);
     let metrics = Metrics::default();
-    let health = Health::new(metrics.clone());
+    let pulse = Pulse::default();
+    let health = Health::new(metrics.clone(), pulse.clone());
     let listener = http::listen(args.http).await.with_context(|| format!("cannot listen on {}", args.http))?;
     tokio::spawn(http::serve(listener, health.clone()));
-    let client = Client::try_default().await.context("no way to the API server")?;
+    let client = connect().await.context("no way to the API server")?;
     let identity = match &args.identity {
         Some(identity) => identity.clone(),
         None => std::fs::read_to_string("/etc/hostname").context("no --identity, and no host name")?.trim().to_owned(),
     };
-    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity.clone()) };
     let reconciler = Reconciler {
         client: client.clone(),
-        events: Recorder::new(client.clone(), reporter),
+        brokers: Arc::new(Admin::default()),
+        events: Events::new(client.clone(), &identity),
         default_image: args.default_image.clone(),
+        operator: args.lease_namespace.as_ref().map(|namespace| format!("{namespace}/{}", args.lease_name)),
         metrics: metrics.clone(),
     };
     let stop = stop_signal()?;
@@ -87,8 +96,14 @@ async fn main() -> anyhow::Result<()> {
         .map(|namespace| Candidate::new(client.clone(), namespace, &args.lease_name, &identity));
     let lease = match candidate {
         Some(candidate) => {
+            let looked = |answered| {
+                pulse.beat(std::time::Instant::now(), Some(STANDBY_STUCK_AFTER));
+                if answered {
+                    health.set_ready();
+                }
+            };
             let since = tokio::select! {
-                since = candidate.acquire(|| health.set_ready()) => since,
+                since = candidate.acquire(looked) => since,
                 () = stopped(stop.clone()) => return Ok(()),
             };
             Some((candidate, since))
@@ -96,19 +111,22 @@ async fn main() -> anyhow::Result<()> {
         None => None,
     };
     metrics.leading(true);
+    // What is expected from now on is the reconciles' to say.
+    pulse.beat(std::time::Instant::now(), None);
     health.set_ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = args.namespace.as_deref().unwrap_or("all"),
         "operator started"
     );
-    lead(reconciler, args.namespace.as_deref(), lease, stop).await
+    lead(reconciler, args.namespace.as_deref(), pulse, lease, stop).await
 }
 
 /// Acts until told to stop, or until another instance may act: then the process ends at once, whatever it was doing.
 async fn lead(
     reconciler: Reconciler,
     namespace: Option<&str>,
+    pulse: Pulse,
     lease: Option<(Candidate, Instant)>,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -119,7 +137,7 @@ async fn lead(
         }
     };
     tokio::select! {
-        () = controller::run(reconciler.clone(), namespace, stopped(stop)) => {}
+        () = controller::run(reconciler.clone(), namespace, pulse, stopped(stop)) => {}
         why = lost => {
             error!(why, "not leading any more");
             anyhow::bail!("not leading any more: {why}");
@@ -130,6 +148,15 @@ async fn lead(
     }
     info!("operator stopped");
     Ok(())
+}
+
+/// A connection on which nothing comes for longer than a watch lasts is dead; one that is half open would be used for
+/// ever.
+async fn connect() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    Ok(Client::try_from(config)?)
 }
 
 fn start_logs(args: &Args) {

@@ -5,7 +5,7 @@
 use chronik_broker::config::{Config, KafkaProperties, ServeFile};
 use chronik_crds::properties::{OFFERED, Shape, owned};
 use chronik_crds::{ChronikCluster, Scalar};
-use chronik_operator::reconcile::build::build;
+use chronik_operator::reconcile::build::{Frame, build};
 use chronik_operator::reconcile::validate::{SIZES, validate};
 use serde_json::{Value, json};
 
@@ -15,7 +15,8 @@ fn cluster(golden: &str) -> ChronikCluster {
 }
 
 fn file(cluster: &ChronikCluster) -> ServeFile {
-    let objects = build(&validate(cluster, "chronik:1").unwrap()).unwrap();
+    let valid = validate(cluster, "chronik:1").unwrap();
+    let objects = build(&valid, &Frame::of(&valid)).unwrap();
     let file = objects.iter().find_map(|desired| desired.object.data["data"]["broker.yaml"].as_str()).unwrap();
     ServeFile::parse(file).unwrap()
 }

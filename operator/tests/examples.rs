@@ -1,7 +1,7 @@
 //! Every file in `examples/` is a cluster that can be followed, and says nothing that is not understood.
 
 use chronik_crds::ChronikCluster;
-use chronik_operator::reconcile::build::build;
+use chronik_operator::reconcile::build::{Frame, build};
 use chronik_operator::reconcile::validate::validate;
 use serde_json::Value;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn every_example_is_a_cluster_that_can_be_followed() {
         cluster.metadata.namespace = Some("default".to_owned());
         cluster.metadata.uid = Some("11111111-1111-1111-1111-111111111111".to_owned());
         let valid = validate(&cluster, "chronik:1").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        build(&valid).unwrap();
+        build(&valid, &Frame::of(&valid)).unwrap();
         found += 1;
     }
     assert!(found >= 2, "{found} examples");

@@ -74,8 +74,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
-    /// kcat, Python's and Java's clients and tools
-    Clients,
+    /// kcat, and the clients and tools of Python, Go, JavaScript and Java
+    Clients(clients::Options),
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -110,7 +110,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
-        Scenario::Clients => clients::run(&settings, &mut report),
+        Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -147,7 +147,7 @@ impl Scenario {
             Self::Retention => "retention",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
-            Self::Clients => "clients",
+            Self::Clients(_) => "clients",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

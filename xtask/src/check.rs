@@ -9,6 +9,10 @@ pub(crate) enum Need {
     Python,
     /// Java 17 and Maven: Apache Kafka and its tools.
     Java,
+    /// Go and a module proxy.
+    Go,
+    /// Node.js and npm.
+    Node,
     /// Docker running, kind, kubectl and helm; Go for the client image.
     Kind,
 }
@@ -23,6 +27,8 @@ impl Need {
             }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
+            Self::Go => (!found("go", "version")).then_some("go is missing"),
+            Self::Node => (!found("npm", "--version")).then_some("npm (Node.js) is missing"),
             Self::Kind if !succeeds("docker", &["info"]) => Some("docker is not running"),
             Self::Kind if !found("kind", "version") => Some("kind is missing"),
             Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),

@@ -44,7 +44,18 @@ const SUITES: &[Suite] = &[
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
-    Suite { name: "clients", needs: &[Need::Python, Need::Java], run: |test| outside(test, &["clients"]) },
+    Suite {
+        name: "clients of C, Python and Java",
+        needs: &[Need::Python, Need::Java],
+        run: |test| outside(test, &["clients", "kcat", "python", "java"]),
+    },
+    Suite { name: "tools for groups", needs: &[Need::Java], run: |test| outside(test, &["clients", "java-groups"]) },
+    Suite { name: "a client of Go", needs: &[Need::Go], run: |test| outside(test, &["clients", "go"]) },
+    Suite {
+        name: "a client of JavaScript",
+        needs: &[Need::Node],
+        run: |test| outside(test, &["clients", "javascript"]),
+    },
     Suite { name: "Kafka's own tests", needs: &[Need::Java], run: |test| outside(test, &["kafka-suite"]) },
     Suite {
         name: "benchmark, one quick round",
@@ -77,6 +88,9 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
 fn end_to_end(test: &Test) -> anyhow::Result<()> {
     build::image("chronik:dev")?;
     let mut command = cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]);
+    if test.full {
+        command.arg("--full");
+    }
     if test.strict {
         command.arg("--strict");
     }

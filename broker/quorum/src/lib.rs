@@ -112,12 +112,15 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Timings for this `broker.session.timeout.ms`: ten heartbeats a session, and a lease of seven tenths.
+    /// Timings for this `broker.session.timeout.ms`: ten heartbeats a session, and a lease of seven tenths. Raft's own
+    /// grow with a session of more than a second: who sets it says that the network, or the machine, is slower. An
+    /// entry must reach a voter and be answered within `raft_heartbeat`.
     pub fn with_session(session: Duration) -> Self {
+        let scale = session.max(Duration::from_secs(1)) / 1000;
         Self {
-            raft_heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(150),
-            election_max: Duration::from_millis(300),
+            raft_heartbeat: scale * 50,
+            election_min: scale * 150,
+            election_max: scale * 300,
             heartbeat: (session / 10).max(Duration::from_millis(20)),
             session,
             lease: session * 7 / 10,

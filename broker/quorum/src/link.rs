@@ -35,8 +35,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF_AT_FIRST: Duration = Duration::from_millis(50);
 /// How long "at first" is.
 const FIRST: Duration = Duration::from_secs(10);
-/// Flow-control windows: what one peer may have in flight. Snapshots are sent in smaller chunks.
-pub(super) const WINDOW_BYTES: u32 = 256 * 1024;
+/// Flow-control windows: what one peer may have in flight. A message of raft's fits, so that it takes no round trips
+/// beside TCP's own.
+pub(super) const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 pub(super) type Client = ControllerClient<MapResponse<Channel, fn(http::Response<Body>) -> http::Response<Body>>>;
 

@@ -11,7 +11,9 @@ use super::types::{
     VoteRequest, VoteResponse,
 };
 use chronik_core::ids::BrokerId;
-use openraft::error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
@@ -142,8 +144,14 @@ impl RaftNetwork<TypeConfig> for Peer {
             sent = Instant::now();
             async move { client.append_entries(request).await }
         };
-        let response = self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await.map_err(rpc_error)?;
-        let response = answer(&response)?;
+        let response = match self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await {
+            Ok(response) => answer(&response)?,
+            // Sent again as it was it would take as long again.
+            Err(CallError::Lost(_)) if rpc.entries.len() > 1 => {
+                return Err(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2).into());
+            }
+            Err(error) => return Err(rpc_error(error)),
+        };
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
             self.network.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
         }

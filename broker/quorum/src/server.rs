@@ -288,7 +288,10 @@ impl Controller for Service {
         let id = self.admit(request.caller.as_ref(), from)?;
         let command: MetadataCommand = decode(&request.body)?;
         let allowed = match &command {
-            MetadataCommand::CreateTopic { .. } | MetadataCommand::DeleteTopic { .. } => true,
+            MetadataCommand::CreateTopic { .. }
+            | MetadataCommand::DeleteTopic { .. }
+            | MetadataCommand::CreatePartitions { .. }
+            | MetadataCommand::AlterConfigs { .. } => true,
             MetadataCommand::AlterPartition { leader, .. } => *leader == id,
             MetadataCommand::AllocateProducerIds { broker, .. } => *broker == id,
             _ => false,

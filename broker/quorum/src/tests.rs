@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod delays;
 mod failures;
 mod requests;
 mod start;
@@ -24,6 +25,8 @@ struct Cluster {
     dir: TempDir,
     /// Controller ports, by broker.
     controllers: Vec<SocketAddr>,
+    /// Where others reach the controller ports.
+    reached_at: Vec<SocketAddr>,
     /// Replication ports, by broker.
     replication: Vec<SocketAddr>,
     directories: Vec<DirectoryId>,
@@ -77,9 +80,11 @@ fn own_ports() -> (u16, File) {
 
 impl Cluster {
     fn of(brokers: usize) -> Self {
+        let controllers = free_ports(brokers);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            controllers: free_ports(brokers),
+            reached_at: controllers.clone(),
+            controllers,
             replication: free_ports(brokers),
             directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
             known: None,
@@ -104,8 +109,8 @@ impl Cluster {
         let listener = eventually("the port is free", || async { TcpListener::bind(address).await.ok() }).await;
         ControllerConfig {
             me: self.member(id),
-            endpoint: endpoint(address),
-            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.controllers[i]))).collect(),
+            endpoint: endpoint(self.reached_at[id]),
+            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.reached_at[i]))).collect(),
             members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
             listener,
             dir: self.dir.path().join(id.to_string()),

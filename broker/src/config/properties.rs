@@ -58,7 +58,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "broker.session.timeout.ms",
         ConfigKind::Int,
         Some("1000"),
-        "A broker that the controller has not heard of for this long is fenced: it leads nothing and leaves every ISR.",
+        "A broker that the controller has not heard of for this long is fenced: it leads nothing and leaves every ISR. \
+         Above a second the controller's elections slow down in proportion, for networks with long round trips.",
     ),
     restart(
         "connections.max.idle.ms",

@@ -59,13 +59,14 @@ const NOT_FOLLOWED: &[(&str, &str)] = &[
 const UNCHANGEABLE: &[(&str, &str)] = &[
     (r#"{"spec": {"replicas": 5}}"#, "replicas cannot be changed yet"),
     (r#"{"spec": {"storage": {"size": "1Gi"}}}"#, "storage.size must not shrink"),
-    (r#"{"spec": {"storage": {"size": "3Gi"}}}"#, "storage.size cannot grow yet"),
     (r#"{"spec": {"storage": {"storageClass": "other"}}}"#, "storage.storageClass cannot be changed"),
 ];
 
 /// Changes that are taken, or are none.
 const CHANGEABLE: &[&str] = &[
     r#"{"spec": {"storage": {"size": "2048Mi"}}}"#,
+    r#"{"spec": {"storage": {"size": "3Gi"}}}"#,
+    r#"{"spec": {"paused": true, "pod": {"tolerations": [{"key": "dedicated", "operator": "Exists"}]}}}"#,
     r#"{"spec": {"config": {"num.partitions": 4}}}"#,
     r#"{"spec": {"replication": {"minInsync": 1}}}"#,
     r#"{"spec": {"resources": {"requests": {"memory": "64Mi"}}}}"#,

@@ -25,6 +25,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let cluster = render("scope=cluster")?;
     let expected = [
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
@@ -35,12 +37,14 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     ensure!(kinds(&cluster) == expected, "cluster scope renders {:?}", kinds(&cluster));
     ensure!(!cluster.contains("--namespace=there"), "cluster scope looks at one namespace only");
 
-    let namespaced = render("scope=namespace,crds.install=false")?;
+    let namespaced = render("scope=namespace,crds.install=false,aggregatedRoles=false")?;
     let expected = ["Deployment", "Role", "Role", "RoleBinding", "RoleBinding", "ServiceAccount"];
     ensure!(kinds(&namespaced) == expected, "namespace scope renders {:?}", kinds(&namespaced));
     ensure!(namespaced.contains("--namespace=there"), "namespace scope does not name the namespace");
+    // Nodes are in no namespace.
+    let of_cluster = rules(&cluster, "ClusterRole")?.replace(NODES, "");
     ensure!(
-        rules(&cluster, "ClusterRole")? == rules(&namespaced, "Role")?,
+        of_cluster == rules(&namespaced, "Role")?,
         "the rights differ from one scope to the other, beyond where they hold"
     );
     timeline.say("it renders with a ClusterRole for all namespaces, and with Roles alone for one, of the same rights");
@@ -48,13 +52,26 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {
         ensure!(render(values).is_err(), "{values} is not refused");
     }
+    let all = render("replicas=2,podMonitor.enabled=true,podSecurityContext.runAsUser=null")?;
+    for kind in ["PodDisruptionBudget", "PodMonitor"] {
+        ensure!(kinds(&all).iter().any(|rendered| rendered == kind), "no {kind} is rendered");
+    }
+    ensure!(!all.contains("runAsUser: 65532"), "the user's id is not left to the platform");
     timeline.say("values that are unknown or of the wrong kind are refused");
     Ok(())
 }
 
+/// What may be read of nodes, as it is written.
+const NODES: &str = "  # The node of a broker that does not serve: whether it is there, and reports.
+  - apiGroups: [\"\"]
+    resources: [nodes]
+    verbs: [get]
+";
+
 /// What the first role of this kind allows, as it is written.
 fn rules<'a>(rendered: &'a str, kind: &str) -> anyhow::Result<&'a str> {
     let head = format!("kind: {kind}\n");
-    let role = rendered.split("---\n").find(|object| object.contains(&head)).context("no such role")?;
+    let of_operator = |object: &&str| object.contains(&head) && object.contains("[statefulsets]");
+    let role = rendered.split("---\n").find(of_operator).context("no such role")?;
     role.split_once("rules:").map(|(_, rules)| rules).context("a role without rules")
 }

@@ -2,8 +2,12 @@
 
 mod bad_specs;
 mod chart;
+mod lost_volume;
+mod made_again;
 mod pod_comes_back;
 mod produce_consume;
+mod roll;
+mod roll_bad_image;
 mod start_orders;
 mod steady;
 mod without_operator;
@@ -15,36 +19,72 @@ use crate::timeline::Timeline;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// Whether it belongs to the long run alone.
+    pub(crate) full: bool,
     pub(crate) run: fn(&Environment, &Timeline) -> anyhow::Result<()>,
 }
 
 /// In the order in which they run: what the others build on comes first.
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "chart", about: "the chart lints, and renders for both scopes", run: chart::run },
-    Scenario { name: "bad-specs", about: "bad specs are refused with a readable message", run: bad_specs::run },
+    Scenario { name: "chart", about: "the chart lints, and renders for both scopes", full: false, run: chart::run },
+    Scenario {
+        name: "bad-specs",
+        about: "bad specs are refused with a readable message",
+        full: false,
+        run: bad_specs::run,
+    },
     Scenario {
         name: "produce-consume",
         about: "examples/minimal.yaml becomes ready; a client produces with acks=all and consumes",
+        full: false,
         run: produce_consume::run,
     },
     Scenario {
         name: "pod-comes-back",
         about: "a deleted pod comes back with its data and into the in-sync set",
+        full: false,
         run: pod_comes_back::run,
     },
     Scenario {
         name: "steady",
         about: "without a change nothing is written, and a restarted operator changes no pod",
+        full: false,
         run: steady::run,
+    },
+    Scenario {
+        name: "roll",
+        about: "a changed config is taken up under load, one broker at a time, though the operator is killed",
+        full: false,
+        run: roll::run,
+    },
+    Scenario {
+        name: "made-again",
+        about: "a deleted cluster is made again: with fewer brokers refused, as it was with the same data",
+        full: false,
+        run: made_again::run,
+    },
+    Scenario {
+        name: "roll-bad-image",
+        about: "an image that cannot be pulled stops after one pod, and heals when it is corrected",
+        full: true,
+        run: roll_bad_image::run,
+    },
+    Scenario {
+        name: "lost-volume",
+        about: "a broker whose volume is lost comes back empty and catches up",
+        full: true,
+        run: lost_volume::run,
     },
     Scenario {
         name: "without-operator",
         about: "brokers that were all deleted start again while no operator runs",
+        full: false,
         run: without_operator::run,
     },
     Scenario {
         name: "start-orders",
         about: "pods started at once, and in any order 30 s apart: acks=all within 1 s of the last needed one",
+        full: false,
         run: start_orders::run,
     },
 ];

@@ -1,35 +1,40 @@
-//! One reconcile: dereference → validate → build → apply, and the report of it. What an earlier one left behind and
-//! nothing needs any more is garbage.
+//! One reconcile: observe → validate → plan → apply, and the report of it.
 
 pub mod apply;
 pub mod build;
-pub mod dereference;
-pub mod garbage;
+pub mod observe;
+pub mod plan;
 pub mod validate;
 
 use crate::MANAGER;
+use crate::brokers::{Brokers, Contact};
+use crate::events::{Events, News};
 use crate::metrics::Metrics;
 use crate::status::{self, Attempt};
-use apply::{ApplyError, Outcome};
-use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, Storage};
-use dereference::Observed;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use apply::{ApplyError, Done, Outcome, Taker};
+use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, PlanStatus, Storage};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject, ObjectMeta};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
+use observe::Observed;
+use plan::{Plan, PlanError, Refusal};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 use validate::Cluster;
+
+/// The annotation that says which operator looks after a cluster, whichever did before.
+pub const OPERATOR: &str = "chronik.io/operator";
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// What there is could not be read.
     #[error("cannot read the cluster's objects: {0}")]
-    Dereference(#[source] kube::Error),
+    Observe(#[source] kube::Error),
     /// What there should be could not be written.
     #[error("cannot apply {0}")]
     Apply(#[from] ApplyError),
@@ -39,6 +44,9 @@ pub enum ReconcileError {
     /// The status could not be written.
     #[error("cannot write the status: {0}")]
     Status(#[source] kube::Error),
+    /// The API server, or a broker, did not answer in time.
+    #[error("not done within {} s", .0.as_secs())]
+    Deadline(Duration),
 }
 
 /// What reconciles work with.
@@ -46,78 +54,195 @@ pub enum ReconcileError {
 pub struct Reconciler {
     /// The API server.
     pub client: Client,
+    /// The brokers' admin API.
+    pub brokers: Arc<dyn Brokers>,
     /// Where events go.
-    pub events: Recorder,
+    pub events: Events,
     /// The image for clusters that do not name theirs.
     pub default_image: String,
+    /// What this operator is known by to others; without it, it looks after every cluster.
+    pub operator: Option<String>,
     /// What is counted.
     pub metrics: Metrics,
 }
 
+/// What applying a plan came to.
+struct Applied {
+    wrote: bool,
+    plan: Option<PlanStatus>,
+}
+
 impl Reconciler {
-    /// Makes one cluster what its spec says, as far as that can be done now. Returns how soon to look again although
-    /// nothing changes.
-    pub async fn reconcile(&self, cluster: &ChronikCluster) -> Result<Option<Duration>, ReconcileError> {
-        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    /// Makes the cluster of that name what its spec says, as far as that can be done now. Returns how soon to look again
+    /// although nothing changes; `None` if it is gone.
+    pub async fn reconcile(&self, namespace: &str, name: &str) -> Result<Option<Duration>, ReconcileError> {
+        // Read now: what a watch has told of may be older than this operator's own last report.
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource());
+        let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
+        if stored.metadata.deletion_timestamp.is_some() {
+            // Its objects go with it; its volumes stay, unless they were given to it.
+            return Ok(None);
+        }
+        if let Some(other) = self.other_operator(&stored) {
+            self.stand_off(&stored, &other).await;
+            return Ok(None);
+        }
         let observed =
-            dereference::dereference(&self.client, &namespace, &name).await.map_err(ReconcileError::Dereference)?;
-        // A cluster keeps the image that it was created with until its spec names one.
-        let image = observed.image.as_deref().unwrap_or(&self.default_image);
-        match validate::validate(cluster, image) {
-            Ok(valid) => {
-                let applied = self.apply(cluster, &valid, &observed).await;
-                let attempt = match &applied {
-                    Ok(false) => Attempt::Applied,
-                    // What was written wakes the next reconcile.
-                    Ok(true) => Attempt::Written,
-                    Err(error) => Attempt::Failed(error.to_string()),
-                };
-                let again = self.report(cluster, &observed, &attempt).await?;
-                applied.map(|_| again)
+            observe::observe(&self.client, &*self.brokers, namespace, name).await.map_err(ReconcileError::Observe)?;
+        match readable(&stored) {
+            Ok(cluster) => self.follow(&cluster, &observed).await.map(Some),
+            Err(error) => {
+                let mut cluster = ChronikCluster::new(name, unreadable_spec(&observed));
+                cluster.metadata = stored.metadata;
+                cluster.status = serde_json::from_value(stored.data["status"].clone()).ok();
+                let message = format!("the resource cannot be read: {error}");
+                self.refuse(&cluster, &observed, Refusal { reason: "InvalidSpec", message }).await.map(Some)
             }
-            Err(invalid) => self.report(cluster, &observed, &Attempt::Refused(invalid.to_string())).await,
         }
     }
 
-    /// Reports a resource that could not even be read.
-    pub async fn refuse(&self, metadata: &ObjectMeta, error: &str) -> Result<Option<Duration>, ReconcileError> {
-        let (name, namespace) = (metadata.name.clone().unwrap_or_default(), metadata.namespace.clone());
-        let resource = ApiResource::erase::<ChronikCluster>(&());
-        let api = Api::<DynamicObject>::namespaced_with(
-            self.client.clone(),
-            &namespace.clone().unwrap_or_default(),
-            &resource,
-        );
-        let Some(stored) = api.get_opt(&name).await.map_err(ReconcileError::Dereference)? else { return Ok(None) };
-        let observed = dereference::dereference(&self.client, &namespace.unwrap_or_default(), &name)
-            .await
-            .map_err(ReconcileError::Dereference)?;
-        let mut cluster = ChronikCluster::new(&name, unreadable_spec(&observed));
-        cluster.metadata = stored.metadata;
-        cluster.status = serde_json::from_value(stored.data["status"].clone()).ok();
-        self.report(&cluster, &observed, &Attempt::Refused(format!("the resource cannot be read: {error}"))).await
+    /// The operator whose cluster it is, if that is not this one. Two of them, of two versions, would undo each other's
+    /// writes for ever.
+    fn other_operator(&self, stored: &DynamicObject) -> Option<String> {
+        let claimed = stored.data["status"]["operator"].as_str().map(str::to_owned);
+        let holder = stored.annotations().get(OPERATOR).cloned().or(claimed)?;
+        let me = self.operator.as_ref()?;
+        (holder != *me).then_some(holder)
     }
 
-    /// Returns whether an object was written.
+    async fn stand_off(&self, stored: &DynamicObject, other: &str) {
+        let name = stored.name_any();
+        warn!(cluster = %name, namespace = stored.namespace(), operator = %other, "another operator looks after it");
+        let note = format!(
+            "{} leaves it to {other}; to change that: kubectl annotate chronikcluster {name} {OPERATOR}={0} --overwrite",
+            self.operator.as_deref().unwrap_or_default()
+        );
+        let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
+        self.events.publish(&stored.object_ref(&resource()), news).await;
+    }
+
+    async fn follow(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Duration, ReconcileError> {
+        // A cluster keeps the image that it was created with until its spec names one. The status outlives a StatefulSet.
+        let known = cluster.status.as_ref().and_then(|status| status.image.clone());
+        let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
+        let image = known.unwrap_or_else(|| self.default_image.clone());
+        let valid = match validate::validate(cluster, &image) {
+            Ok(valid) => valid,
+            Err(invalid) => {
+                let refusal = Refusal { reason: "InvalidSpec", message: invalid.to_string() };
+                return self.refuse(cluster, observed, refusal).await;
+            }
+        };
+        let plan = match plan::plan(&valid, observed) {
+            Ok(plan) => plan,
+            Err(PlanError::Refused(refusal)) => return self.refuse(cluster, observed, refusal).await,
+            Err(PlanError::Encode(error)) => return Err(error.into()),
+        };
+        let again = plan.again(observed);
+        let image = valid.image.clone();
+        let operator = self.operator.clone();
+        let outcome = |attempt, plan| status::Outcome {
+            observed,
+            attempt,
+            plan,
+            image: Some(image.clone()),
+            operator: operator.clone(),
+        };
+        if cluster.spec.paused {
+            return self.report(cluster, &outcome(Attempt::Paused, None), again).await;
+        }
+        // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
+        // before anything is made.
+        let before = cluster.status.clone().unwrap_or_default();
+        if before.image.is_none() || before.operator != self.operator {
+            let (image, operator) = (Some(image.clone()), self.operator.clone());
+            let status = ChronikClusterStatus { image, operator, ..before };
+            self.write_status(cluster, &status).await?;
+            return Ok(Duration::ZERO);
+        }
+        let applied = self.apply(cluster, &valid, observed, &plan).await;
+        let (attempt, next) = match &applied {
+            Ok(Applied { wrote: false, plan }) => (Attempt::Applied, plan.clone()),
+            // What was written wakes the next reconcile.
+            Ok(Applied { wrote: true, plan }) => (Attempt::Written, plan.clone()),
+            Err(error) => (Attempt::Failed(error.to_string()), None),
+        };
+        let again = self.report(cluster, &outcome(attempt, next), again).await?;
+        applied.map(|_| again)
+    }
+
+    async fn refuse(
+        &self,
+        cluster: &ChronikCluster,
+        observed: &Observed,
+        refusal: Refusal,
+    ) -> Result<Duration, ReconcileError> {
+        let attempt = Attempt::Refused(refusal);
+        let operator = self.operator.clone();
+        let outcome = status::Outcome { observed, attempt, plan: None, image: None, operator };
+        self.report(cluster, &outcome, plan::AT_REST).await
+    }
+
     async fn apply(
         &self,
         cluster: &ChronikCluster,
         valid: &Cluster,
         observed: &Observed,
-    ) -> Result<bool, ReconcileError> {
-        let wanted = build::build(valid)?;
+        plan: &Plan,
+    ) -> Result<Applied, ReconcileError> {
         let mut wrote = false;
-        for desired in &wanted {
+        // Before the objects: a pod that is not wanted any more goes when its volume is marked.
+        for change in &plan.volumes {
+            apply::change(&self.client, &valid.namespace, change).await?;
+            wrote = true;
+            let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
+            self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
+        }
+        for desired in &plan.objects {
             let outcome = apply::apply(&self.client, &valid.namespace, desired).await?;
             if outcome != Outcome::Unchanged {
                 wrote = true;
                 self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
             }
         }
-        for name in garbage::collect(&self.client, valid, observed, &wanted).await? {
-            self.tell(cluster, &ApiResource::erase::<ConfigMap>(&()), name, Outcome::Deleted).await;
+        for map in &plan.deletions {
+            if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
+                let resource = ApiResource::erase::<ConfigMap>(&());
+                self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
+            }
         }
-        Ok(wrote)
+        // A step is decided on what was observed: it is not taken on what has just been changed.
+        if wrote {
+            return Ok(Applied { wrote, plan: status::plan::report(plan, None) });
+        }
+        self.take_step(cluster, valid, observed, plan).await
+    }
+
+    async fn take_step(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<Applied, ReconcileError> {
+        let Some(step) = &plan.step else {
+            return Ok(Applied { wrote: false, plan: status::plan::report(plan, None) });
+        };
+        let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
+        let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
+        let done = taker.take(step).await?;
+        if done == Done::Taken {
+            self.metrics.wrote();
+            info!(cluster = %valid.name, namespace = %valid.namespace, %step, "took a step");
+            let news =
+                News { reason: step.reason().to_owned(), note: step.to_string(), action: "Step", ..News::default() };
+            self.events.publish(&cluster.object_ref(&()), news).await;
+        }
+        let waits = match &done {
+            Done::Waits(wait) => Some(wait),
+            Done::Taken | Done::Overtaken => None,
+        };
+        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits) })
     }
 
     /// Counts and tells what was done to an object.
@@ -125,12 +250,12 @@ impl Reconciler {
         let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         self.metrics.wrote();
         info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
-        let event = Event {
-            type_: EventType::Normal,
+        let news = News {
+            warning: false,
             reason: format!("{outcome:?}"),
-            note: Some(format!("{outcome:?} {kind} {name}")),
-            action: "Apply".to_owned(),
-            secondary: Some(ObjectReference {
+            note: format!("{outcome:?} {kind} {name}"),
+            action: "Apply",
+            related: Some(ObjectReference {
                 api_version: Some(resource.api_version.clone()),
                 kind: Some(kind.clone()),
                 namespace: Some(namespace),
@@ -138,44 +263,37 @@ impl Reconciler {
                 ..ObjectReference::default()
             }),
         };
-        self.publish(cluster, &event).await;
+        self.events.publish(&cluster.object_ref(&()), news).await;
     }
 
+    /// Writes the status if it is another one, and tells what is news about it.
     async fn report(
         &self,
         cluster: &ChronikCluster,
-        observed: &Observed,
-        attempt: &Attempt,
-    ) -> Result<Option<Duration>, ReconcileError> {
+        outcome: &status::Outcome<'_>,
+        again: Duration,
+    ) -> Result<Duration, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
-        let after = status::report(cluster, &before, observed, attempt, Timestamp::now());
-        let again = status::changes_after(&after);
+        let after = status::report(cluster, &before, outcome, Timestamp::now());
+        let again = status::changes_after(&after).map_or(again, |soon| soon.min(again));
         if after == before {
             return Ok(again);
         }
         self.write_status(cluster, &after).await?;
-        for change in status::changes(&before, &after) {
+        for news in news(&before, &after) {
             let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-            let (condition, reason, message) = (&change.type_, &change.reason, &change.message);
-            let kind = if status::is_trouble(change) { EventType::Warning } else { EventType::Normal };
-            if kind == EventType::Warning {
-                warn!(cluster = %name, %namespace, %condition, status = %change.status, %reason, %message, "state changed");
+            let (reason, message) = (&news.reason, &news.note);
+            if news.warning {
+                warn!(cluster = %name, %namespace, %reason, %message, "state changed");
             } else {
-                info!(cluster = %name, %namespace, %condition, status = %change.status, %reason, %message, "state changed");
+                info!(cluster = %name, %namespace, %reason, %message, "state changed");
             }
-            let event = Event {
-                type_: kind,
-                reason: reason.clone(),
-                // Events hold 1 kB.
-                note: Some(message.chars().take(250).collect()),
-                action: "Reconcile".to_owned(),
-                secondary: None,
-            };
-            self.publish(cluster, &event).await;
+            self.events.publish(&cluster.object_ref(&()), news).await;
         }
         Ok(again)
     }
 
+    /// Of the resource as it was read alone: what was decided on another version of it is decided again.
     async fn write_status(
         &self,
         cluster: &ChronikCluster,
@@ -184,37 +302,58 @@ impl Reconciler {
         let body = serde_json::json!({
             "apiVersion": ChronikCluster::api_version(&()),
             "kind": ChronikCluster::kind(&()),
+            "metadata": { "uid": cluster.metadata.uid, "resourceVersion": cluster.metadata.resource_version },
             "status": status,
         });
         let manager = PatchParams::apply(MANAGER).force();
         self.metrics.wrote();
         // The answer is not read: a resource whose spec cannot be read is reported on all the same.
-        let resource = ApiResource::erase::<ChronikCluster>(&());
         let namespace = cluster.namespace().unwrap_or_default();
-        Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &resource)
+        Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &resource())
             .patch_status(&cluster.name_any(), &manager, &Patch::Apply(&body))
             .await
             .map(|_| ())
             .map_err(ReconcileError::Status)
     }
+}
 
-    /// An event that cannot be published changes nothing else.
-    async fn publish(&self, cluster: &ChronikCluster, event: &Event) {
-        if let Err(error) = self.events.publish(event, &cluster.object_ref(&())).await {
-            warn!(cluster = %cluster.name_any(), %error, "cannot publish an event");
-        }
-    }
+fn resource() -> ApiResource {
+    ApiResource::erase::<ChronikCluster>(&())
+}
+
+fn readable(stored: &DynamicObject) -> Result<ChronikCluster, serde_json::Error> {
+    serde_json::from_value(serde_json::to_value(stored)?)
+}
+
+/// What a person is told of: conditions that are not what they were, and another plan.
+fn news(before: &ChronikClusterStatus, after: &ChronikClusterStatus) -> Vec<News> {
+    let conditions = status::changes(before, after).map(|change| News {
+        warning: status::is_trouble(change),
+        reason: change.reason.clone(),
+        note: change.message.clone(),
+        action: "Reconcile",
+        related: None,
+    });
+    let plan = after.plan.as_ref().filter(|plan| status::plan::is_news(before.plan.as_ref(), plan)).map(|plan| News {
+        reason: plan.reason.clone(),
+        note: format!("{}: {}", plan.action, plan.message),
+        action: "Plan",
+        ..News::default()
+    });
+    conditions.chain(plan).collect()
 }
 
 /// Stands for a spec that cannot be read, in a report: it asks for the brokers that there are.
 fn unreadable_spec(observed: &Observed) -> ChronikClusterSpec {
     ChronikClusterSpec {
+        paused: false,
         replicas: observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0),
         image: None,
         image_pull_secrets: Vec::new(),
-        storage: Storage { size: String::new(), storage_class: None },
+        storage: Storage { size: String::new(), storage_class: None, deletion_policy: DeletionPolicy::Retain },
         resources: None,
         replication: None,
         config: BTreeMap::new(),
+        pod: None,
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The API server refuses most of what is refused here; a resource may have been stored before it did so.
 
+use super::build::{self, RESTART};
 use crate::quantity;
 use chronik_crds::properties::{self, OFFERED, Shape};
-use chronik_crds::{ChronikCluster, ChronikClusterSpec, Scalar};
+use chronik_crds::{ChronikCluster, ChronikClusterSpec, DeletionPolicy, PodOptions, Scalar};
+use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A cluster whose spec can be followed.
@@ -28,6 +30,8 @@ pub struct Cluster {
     pub image_pull_secrets: Vec<String>,
     /// The size of each broker's volume.
     pub storage_size: Quantity,
+    /// Whether they are deleted with the resource.
+    pub delete_volumes: bool,
     /// The class of these volumes; `None` for the default class.
     pub storage_class: Option<String>,
     /// Compute resources requested for each broker.
@@ -36,6 +40,14 @@ pub struct Cluster {
     pub limits: BTreeMap<String, Quantity>,
     /// Broker properties by Kafka's names.
     pub properties: BTreeMap<String, Value>,
+    /// What is said about the pods.
+    pub pod: PodOptions,
+    /// The scheduler's rules, in place of the operator's own.
+    pub affinity: Option<Affinity>,
+    /// A hash of all of the spec that pods are made from.
+    pub template_of: String,
+    /// The value of the annotation by which somebody asked for a restart.
+    pub restart: Option<String>,
 }
 
 /// Why a spec cannot be followed: every reason there is, in words for the person who wrote it.
@@ -60,6 +72,9 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let limits = quantities("resources.limits", &resources.limits, &mut problems);
     let properties = broker_properties(spec, &mut problems);
     check_sizes(spec, &mut problems);
+    let pod = spec.pod.clone().unwrap_or_default();
+    let affinity = affinity(&pod, &mut problems);
+    check_labels(&pod, &mut problems);
     let (Some(namespace), Some(owner)) = (cluster.namespace(), cluster.controller_owner_ref(&())) else {
         return Err(InvalidSpec { problems: vec!["the resource has no namespace or uid".to_owned()] });
     };
@@ -74,11 +89,42 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         image: spec.image.clone().unwrap_or_else(|| image.to_owned()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         storage_size: Quantity(spec.storage.size.clone()),
+        delete_volumes: spec.storage.deletion_policy == DeletionPolicy::Delete,
         storage_class: spec.storage.storage_class.clone(),
         requests,
         limits,
         properties,
+        pod,
+        affinity,
+        template_of: template_of(cluster, image),
+        restart: cluster.annotations().get(RESTART).cloned(),
     })
+}
+
+/// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them.
+fn template_of(cluster: &ChronikCluster, image: &str) -> String {
+    let (spec, restart) = (&cluster.spec, cluster.annotations().get(RESTART));
+    let counts = (spec.replication_factor(), spec.min_insync_replicas());
+    let image = spec.image.as_deref().unwrap_or(image);
+    let of = json!([image, spec.image_pull_secrets, spec.resources, counts, spec.config, spec.pod, restart]);
+    build::hash(&of.to_string())
+}
+
+fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
+    match pod.affinity.clone().map(serde_json::from_value).transpose() {
+        Ok(affinity) => affinity,
+        Err(error) => {
+            problems.push(format!("pod.affinity: {error}"));
+            None
+        }
+    }
+}
+
+/// The labels that the operator finds its objects by are its own.
+fn check_labels(pod: &PodOptions, problems: &mut Vec<String>) {
+    let own = |label: &&String| label.starts_with("app.kubernetes.io/") || label.starts_with("chronik.io/");
+    let own = pod.labels.keys().chain(pod.annotations.keys()).filter(own);
+    problems.extend(own.map(|label| format!("pod: {label} is set by the operator")));
 }
 
 fn check_name(name: &str, problems: &mut Vec<String>) {
@@ -194,7 +240,6 @@ fn nearest(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn cluster(spec: &Value) -> ChronikCluster {
         let metadata = json!({ "name": "demo", "namespace": "default", "uid": "u" });

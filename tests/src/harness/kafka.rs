@@ -43,9 +43,11 @@ impl Kafka {
         Ok(Self { class_path: folder.join("jars/*").display().to_string() })
     }
 
-    /// A Java program of Kafka's, on the leash. `heap` is java's own -Xmx notation.
+    /// A Java program of Kafka's, or a source file of ours, on the leash. `heap` is java's own -Xmx notation.
     pub fn program(&self, main_class: &str, heap: &str) -> Result<Command> {
         let mut command = leash::command(Path::new("java"))?;
+        // For programs that are over within seconds, most of which is the virtual machine's own start.
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.arg(format!("-Xmx{heap}")).args(["-cp", &self.class_path]);
         command.arg(format!("-Dlog4j2.configurationFile={}", repository().join("tests/peers/log4j2.xml").display()));
         command.arg(main_class);

@@ -2,6 +2,8 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod go;
+pub mod javascript;
 pub mod kafka;
 pub mod leash;
 pub mod metadata;

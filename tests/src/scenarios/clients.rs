@@ -1,38 +1,95 @@
-//! Unmodified clients against a running cluster: kcat, kafka-python, confluent-kafka and Kafka's own tools. None of
-//! them is told anything but the address. There are no groups yet, so that readers name their partitions.
+//! Unmodified clients against a running cluster: kcat, and those of Python, Go, JavaScript and Java with Kafka's own
+//! tools. None of them is told anything but the address.
 
 use super::Settings;
-use super::java_tools;
+use super::{java_groups, java_tools};
 use crate::harness::clients::{self as programs, Outcome, run as run_program};
 use crate::harness::cluster::Cluster;
 use crate::harness::kafka::Kafka;
-use crate::harness::leash;
 use crate::harness::metadata::Metadata;
+use crate::harness::{go, javascript, leash};
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// How long one client program may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// All of them.
-pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    let mut cluster = Cluster::of_three(&settings.software, &[])?;
-    match programs::python() {
-        Ok(python) => {
-            script(report, &cluster, &python, "kafka-python", "kafka_python.py");
-            script(report, &cluster, &python, "confluent-kafka", "confluent.py");
+/// Whose day it is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Which clients [default: all]
+    #[arg(value_enum)]
+    clients: Vec<Client>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Client {
+    /// kafka-python and confluent-kafka
+    Python,
+    /// kcat
+    Kcat,
+    /// Kafka's own tools for topics and records
+    Java,
+    /// Kafka's own tools for groups, logs and configs
+    JavaGroups,
+    /// franz-go
+    Go,
+    /// kafkajs
+    Javascript,
+}
+
+/// Each of them, one after the other, on one cluster.
+pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
+    // With the defaults, three and five seconds for each new group would be most of the time.
+    let properties = [("group.initial.rebalance.delay.ms", "300"), ("group.consumer.heartbeat.interval.ms", "1000")];
+    let mut cluster = Cluster::of_three(&settings.software, &properties)?;
+    let wanted = |client| options.clients.is_empty() || options.clients.contains(&client);
+    if wanted(Client::Python) {
+        match programs::python() {
+            Ok(python) => {
+                python_script(report, &cluster, &python, "kafka-python", "kafka_python.py");
+                python_script(report, &cluster, &python, "confluent-kafka", "confluent.py");
+            }
+            Err(e) => report.could_not_run(format!("Python's clients: {e:#}")),
         }
-        Err(e) => report.could_not_run(format!("Python's clients: {e:#}")),
     }
-    match programs::kcat() {
-        Ok(kcat) => run_kcat(report, &cluster, &kcat)?,
-        Err(e) => report.could_not_run(format!("kcat: {e:#}")),
+    if wanted(Client::Kcat) {
+        match programs::kcat() {
+            Ok(kcat) => run_kcat(report, &cluster, &kcat)?,
+            Err(e) => report.could_not_run(format!("kcat: {e:#}")),
+        }
     }
-    match Kafka::fetch() {
-        Ok(kafka) => java_tools::run(report, &cluster, &kafka),
-        Err(e) => report.could_not_run(format!("Java's tools: {e:#}")),
+    if wanted(Client::Go) {
+        match go::program("franz-go") {
+            Ok(program) => checks(report, &cluster, "franz-go", leash::command(&program)?),
+            Err(e) => report.could_not_run(format!("franz-go: {e:#}")),
+        }
+    }
+    if wanted(Client::Javascript) {
+        match javascript::script("kafkajs") {
+            Ok(script) => {
+                let mut command = leash::command(Path::new("node"))?;
+                command.arg(script);
+                checks(report, &cluster, "kafkajs", command);
+            }
+            Err(e) => report.could_not_run(format!("kafkajs: {e:#}")),
+        }
+    }
+    if wanted(Client::Java) || wanted(Client::JavaGroups) {
+        match Kafka::fetch() {
+            Ok(kafka) => {
+                if wanted(Client::Java) {
+                    java_tools::run(report, &cluster, &kafka);
+                }
+                if wanted(Client::JavaGroups) {
+                    java_groups::run(report, &cluster, &kafka);
+                }
+            }
+            Err(e) => report.could_not_run(format!("Java's tools: {e:#}")),
+        }
     }
     report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
     if report.has_failures() {
@@ -41,12 +98,18 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A script that prints a line for each of its checks.
-pub(super) fn script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
-    let outcome = programs::script(python, name).and_then(|mut command| {
-        command.arg(cluster.bootstrap());
-        run_program(command, b"", Duration::from_mins(5))
-    });
+/// A script of Python's that prints a line for each of its checks.
+pub(super) fn python_script(report: &mut Report, cluster: &Cluster, python: &Path, client: &str, name: &str) {
+    match programs::script(python, name) {
+        Ok(command) => checks(report, cluster, client, command),
+        Err(e) => report.could_not_run(format!("{client}: {e:#}")),
+    }
+}
+
+/// A program that prints a line for each of its checks; the address is its last argument.
+pub(super) fn checks(report: &mut Report, cluster: &Cluster, client: &str, mut command: Command) {
+    command.arg(cluster.bootstrap());
+    let outcome = run_program(command, b"", Duration::from_mins(5));
     match outcome {
         Ok(outcome) => {
             let (mut checks, mut ended) = (0, false);

@@ -1,7 +1,7 @@
 //! Consumer groups: unmodified clients share a topic, and coordinators are killed under commits. No offset that was
 //! told as committed goes back, and every group goes on.
 
-use super::clients::script;
+use super::clients::python_script;
 use super::{Settings, TimeLimit};
 use crate::harness::clients as programs;
 use crate::harness::cluster::{Cluster, PATIENCE};
@@ -31,8 +31,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut cluster = Cluster::of_three(&settings.software, &properties)?;
     match programs::python() {
         Ok(python) => {
-            script(report, &cluster, &python, "kafka-python", "groups.py");
-            script(report, &cluster, &python, "confluent-kafka", "groups_confluent.py");
+            python_script(report, &cluster, &python, "kafka-python", "groups.py");
+            python_script(report, &cluster, &python, "confluent-kafka", "groups_confluent.py");
         }
         Err(e) => report.could_not_run(format!("Python's clients: {e:#}")),
     }

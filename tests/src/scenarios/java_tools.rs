@@ -8,28 +8,31 @@ use crate::harness::wait;
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 
-const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-const CONFIGS: &str = "kafka.admin.ConfigCommand";
+pub(super) const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+pub(super) const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+pub(super) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const PRODUCER_PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
-const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+pub(super) const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 
-struct Tools<'a> {
-    kafka: &'a Kafka,
-    bootstrap: String,
+/// Kafka's tools, and whom they ask.
+pub(super) struct Tools<'a> {
+    pub(super) kafka: &'a Kafka,
+    pub(super) bootstrap: String,
 }
 
 impl Tools<'_> {
-    fn call(&self, class: &str, arguments: &[&str], input: &[u8]) -> Result<Outcome> {
+    /// Runs a tool; `BOOTSTRAP` in an argument stands for the address.
+    pub(super) fn call(&self, class: &str, arguments: &[&str], input: &[u8]) -> Result<Outcome> {
         let mut command = self.kafka.program(class, "256m")?;
         command.args(arguments.iter().map(|a| a.replace("BOOTSTRAP", &self.bootstrap)));
         run_program(command, input, PATIENCE)
     }
 
-    fn says(&self, class: &str, arguments: &[&str], what: &str) -> Result<String> {
+    /// The line of a tool's output that has this in it.
+    pub(super) fn says(&self, class: &str, arguments: &[&str], what: &str) -> Result<String> {
         let text = self.call(class, arguments, b"")?.succeeded()?.says(what)?.text();
         let line = text.lines().find(|line| line.contains(what)).unwrap_or_default();
         Ok(line.chars().take(120).collect())
@@ -38,7 +41,7 @@ impl Tools<'_> {
 
 /// Every tool, each with a line of its own.
 pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
-    let tools = Tools { kafka, bootstrap: cluster.bootstrap() };
+    let tools = &Tools { kafka, bootstrap: cluster.bootstrap() };
     let server = ["--bootstrap-server", "BOOTSTRAP"];
     let with = |rest: &[&'static str]| [&server[..], rest].concat();
     let mut says = |name: &str, class: &str, arguments: &[&'static str], what: &str| {
@@ -53,17 +56,17 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     says("kafka-configs --describe of a topic", CONFIGS, &topic, "retention.ms=");
     let broker = ["--describe", "--all", "--entity-type", "brokers", "--entity-name", "0"];
     says("kafka-configs --describe of a broker", CONFIGS, &broker, "min.insync.replicas=");
-    report.check_result("java: kafka-broker-api-versions", api_versions(&tools, cluster));
+    report.check_result("java: kafka-broker-api-versions", api_versions(tools, cluster));
     let id = tools.says(CLUSTER, &["cluster-id", "--bootstrap-server", "BOOTSTRAP"], "Cluster ID: ");
     report.check_result("java: kafka-cluster cluster-id", id);
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        report.check_result(format!("java: console producer and consumer, {codec}"), round_trip(&tools, codec));
+        report.check_result(format!("java: console producer and consumer, {codec}"), round_trip(tools, codec));
     }
     report.check_result(
         "java: none of the records is there twice",
-        no_more(&tools, "java-(none|gzip|snappy|lz4|zstd)", 5, 100),
+        no_more(tools, "java-(none|gzip|snappy|lz4|zstd)", 5, 100),
     );
-    report.check_result("java: console consumer prints keys and headers", keys(&tools));
+    report.check_result("java: console consumer prints keys and headers", keys(tools));
     let perf = [
         "--topic",
         "java-perf",
@@ -78,10 +81,10 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
         "acks=all",
     ];
     report.check_result("java: kafka-producer-perf-test", tools.says(PRODUCER_PERF, &perf, "50000 records sent"));
-    report.check_result("java: kafka-get-offsets after it", no_more(&tools, "java-perf", 1, 50_000));
+    report.check_result("java: kafka-get-offsets after it", no_more(tools, "java-perf", 1, 50_000));
     let delete = tools.call(TOPICS, &with(&["--delete", "--topic", "java-topic"]), b"").and_then(Outcome::succeeded);
     report.check_result("java: kafka-topics --delete", delete.map(|_| "no complaint".into()));
-    report.check_result("java: a deleted topic is gone", goes(&tools, &with(&["--describe", "--topic", "java-topic"])));
+    report.check_result("java: a deleted topic is gone", goes(tools, &with(&["--describe", "--topic", "java-topic"])));
 }
 
 /// Every broker answers for itself: the tool prints what it was told by each.

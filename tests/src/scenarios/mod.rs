@@ -12,6 +12,7 @@ pub mod groups;
 pub mod hostile;
 mod hostile_frames;
 mod hostile_talk;
+mod java_groups;
 mod java_tools;
 pub mod kafka_suite;
 pub mod memory;

@@ -1,4 +1,5 @@
 use super::*;
+use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
 use chronik_core::cluster::{MetadataCommand, Partition};
 use futures::FutureExt as _;
 use std::collections::BTreeSet;
@@ -31,6 +32,26 @@ async fn every_broker_creates_and_deletes_topics_and_sees_them_at_once() {
         broker.handle().delete_topic(id, DEADLINE).await.unwrap();
         assert!(broker.handle().image().topic_by_name(&name).is_none());
         assert_eq!(broker.handle().delete_topic(id, DEADLINE).await, Err(TopicError::Unknown));
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_adds_partitions_and_changes_configs_and_sees_them_at_once() {
+    let (_cluster, brokers) = three().await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    for (before, broker) in brokers.iter().enumerate() {
+        let (handle, total) = (broker.handle(), before + 2);
+        broker.sees("the topic", |i| i.topics.get(&topic).is_some_and(|t| t.partitions.len() == total - 1)).await;
+        handle.create_partitions(topic, total as i32, Vec::new(), false, DEADLINE).await.unwrap();
+        assert_eq!(handle.image().topics[&topic].partitions.len(), total);
+        let change = |op| vec![ConfigChange { name: "retention.ms".into(), op }];
+        let resource = ConfigResource::Topic(topic);
+        let set = change(ConfigOp::Set(total.to_string()));
+        handle.alter_configs(resource, false, set, false, DEADLINE).await.unwrap();
+        assert_eq!(&*handle.image().topics[&topic].configs["retention.ms"], total.to_string());
+        handle.alter_configs(resource, false, change(ConfigOp::Delete), false, DEADLINE).await.unwrap();
+        assert!(!handle.image().topics[&topic].configs.contains_key("retention.ms"));
     }
     stop_all(brokers).await;
 }

@@ -11,6 +11,7 @@ mod services;
 mod stateful_set;
 
 use super::validate::Cluster;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde::Serialize;
@@ -18,8 +19,9 @@ use std::collections::BTreeMap;
 
 pub use broker_config::hash;
 pub use config_map::is_broker_config;
-pub use pod_template::CONTAINER;
+pub use pod_template::{CONTAINER, RESTART};
 pub use services::bootstrap_address;
+pub use stateful_set::{TEMPLATE_FORM, TEMPLATE_OF};
 
 /// The label that all objects of a cluster carry, with its name.
 pub const CLUSTER_LABEL: &str = "chronik.io/cluster";
@@ -50,23 +52,44 @@ pub struct Desired {
     pub object: DynamicObject,
 }
 
+/// What of the objects depends on what there is, and not on the spec alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// How many pods there are to be now.
+    pub replicas: i32,
+    /// The size of new volumes.
+    pub volume_size: Quantity,
+    /// How many brokers a drain of nodes may take away now.
+    pub max_unavailable: i32,
+}
+
+impl Frame {
+    /// That of a cluster that is as its spec says, and well.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self { replicas: cluster.replicas, volume_size: cluster.storage_size.clone(), max_unavailable: 1 }
+    }
+}
+
 /// All objects of a cluster, in the order in which they are needed: what pods refer to comes before the pods.
-pub fn build(cluster: &Cluster) -> Result<Vec<Desired>, serde_json::Error> {
+pub fn build(cluster: &Cluster, frame: &Frame) -> Result<Vec<Desired>, serde_json::Error> {
     let broker_config = broker_config::render(cluster)?;
-    let mut objects = vec![
-        desired(&service_account::build(cluster))?,
+    let mut objects = Vec::new();
+    if cluster.pod.service_account_name.is_none() {
+        objects.push(desired(&service_account::build(cluster))?);
+    }
+    objects.extend([
         desired(&config_map::build(cluster, &broker_config))?,
         desired(&services::brokers(cluster))?,
         desired(&services::bootstrap(cluster))?,
         desired(&network_policy::build(cluster))?,
-    ];
-    for id in 0..cluster.replicas {
+    ]);
+    for id in 0..frame.replicas {
         objects.push(desired(&services::broker(cluster, id))?);
     }
-    if let Some(budget) = disruption_budget::build(cluster) {
+    if let Some(budget) = disruption_budget::build(cluster, frame) {
         objects.push(desired(&budget)?);
     }
-    objects.push(desired(&stateful_set::build(cluster, &broker_config))?);
+    objects.push(desired(&stateful_set::build(cluster, frame, &broker_config))?);
     Ok(objects)
 }
 
@@ -124,7 +147,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
         let resource = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
         let cluster: ChronikCluster = serde_saphyr::from_str(&resource).unwrap();
-        let objects = build(&validate(&cluster, "chronik:default").unwrap()).unwrap();
+        let valid = validate(&cluster, "chronik:default").unwrap();
+        let objects = build(&valid, &Frame::of(&valid)).unwrap();
         let built = objects.iter().map(|desired| serde_saphyr::to_string(&desired.object).unwrap());
         let built = built.collect::<Vec<_>>().join("---\n");
         let path = folder.join(format!("{name}.objects.yaml"));

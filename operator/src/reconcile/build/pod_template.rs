@@ -3,11 +3,12 @@
 use super::broker_config::{self, CONFIG_DIR, DATA_DIR};
 use super::{config_map, labels, port, selector};
 use crate::reconcile::validate::Cluster;
+use chronik_crds::PodOptions;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
     LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
-    VolumeMount, WeightedPodAffinityTerm,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -16,6 +17,8 @@ use std::collections::BTreeMap;
 
 /// The broker's container.
 pub const CONTAINER: &str = "chronik";
+/// The annotation of a resource by which a restart is asked for, one broker at a time: another value is another restart.
+pub const RESTART: &str = "chronik.io/restart";
 /// The volume that a broker keeps its data on.
 pub(super) const DATA_VOLUME: &str = "data";
 const CONFIG_VOLUME: &str = "config";
@@ -23,23 +26,55 @@ const CONFIG_VOLUME: &str = "config";
 const USER: i64 = 65532;
 
 pub(super) fn build(cluster: &Cluster, broker_config: &str) -> PodTemplateSpec {
+    let options = &cluster.pod;
     PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels(cluster)), ..ObjectMeta::default() }),
+        metadata: Some(pod_metadata(cluster)),
         spec: Some(PodSpec {
-            service_account_name: Some(cluster.name.clone()),
+            service_account_name: Some(
+                cluster.pod.service_account_name.clone().unwrap_or_else(|| cluster.name.clone()),
+            ),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             image_pull_secrets: image_pull_secrets(cluster),
             // A broker gives its partitions away and syncs its log; a minute is far more than that takes.
             termination_grace_period_seconds: Some(60),
-            security_context: Some(pod_security()),
-            affinity: Some(apart(cluster)),
-            topology_spread_constraints: Some(vec![over_zones(cluster)]),
+            security_context: Some(pod_security(cluster)),
+            affinity: Some(cluster.affinity.clone().unwrap_or_else(|| apart(cluster))),
+            topology_spread_constraints: Some(spread(cluster)),
+            node_selector: (!options.node_selector.is_empty()).then(|| options.node_selector.clone()),
+            tolerations: tolerations(options),
+            priority_class_name: options.priority_class_name.clone(),
             containers: vec![container(cluster)],
             volumes: Some(vec![config_volume(cluster, broker_config)]),
             ..PodSpec::default()
         }),
     }
+}
+
+/// What a person adds takes nothing from what the operator needs.
+fn pod_metadata(cluster: &Cluster) -> ObjectMeta {
+    let mut all_labels = cluster.pod.labels.clone();
+    all_labels.extend(labels(cluster));
+    let mut annotations = cluster.pod.annotations.clone();
+    if let Some(restart) = &cluster.restart {
+        annotations.insert(RESTART.to_owned(), restart.clone());
+    }
+    ObjectMeta {
+        labels: Some(all_labels),
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        ..ObjectMeta::default()
+    }
+}
+
+fn tolerations(options: &PodOptions) -> Option<Vec<Toleration>> {
+    let tolerations = options.tolerations.iter().cloned().map(|given| Toleration {
+        key: given.key,
+        operator: given.operator,
+        value: given.value,
+        effect: given.effect,
+        toleration_seconds: given.toleration_seconds,
+    });
+    (!options.tolerations.is_empty()).then(|| tolerations.collect())
 }
 
 fn config_volume(cluster: &Cluster, broker_config: &str) -> Volume {
@@ -140,12 +175,14 @@ fn probe(path: &str, period_seconds: i32, timeout_seconds: i32) -> Probe {
     }
 }
 
-fn pod_security() -> PodSecurityContext {
+fn pod_security(cluster: &Cluster) -> PodSecurityContext {
+    let given = cluster.pod.security_context.clone().unwrap_or_default();
+    let otherwise = (!given.assigned).then_some(USER);
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
+        run_as_user: given.run_as_user.or(otherwise),
+        run_as_group: given.run_as_group.or(otherwise),
+        fs_group: given.fs_group.or(otherwise),
         // Large volumes are not walked file by file at each start.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
@@ -173,15 +210,20 @@ fn apart(cluster: &Cluster) -> Affinity {
     }
 }
 
-/// Brokers are spread over the zones as far as there are any.
-fn over_zones(cluster: &Cluster) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "topology.kubernetes.io/zone".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+/// Brokers are spread as the spec says; else over the zones, as far as there are any.
+fn spread(cluster: &Cluster) -> Vec<TopologySpreadConstraint> {
+    let constraint = |key: &str, max_skew, when_unsatisfiable: &str| TopologySpreadConstraint {
+        max_skew,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: when_unsatisfiable.to_owned(),
         label_selector: Some(brokers(cluster)),
         ..TopologySpreadConstraint::default()
+    };
+    if cluster.pod.topology_spread.is_empty() {
+        return vec![constraint("topology.kubernetes.io/zone", 1, "ScheduleAnyway")];
     }
+    let given = cluster.pod.topology_spread.iter();
+    given.map(|spread| constraint(&spread.topology_key, spread.max_skew, &spread.when_unsatisfiable)).collect()
 }
 
 fn brokers(cluster: &Cluster) -> LabelSelector {

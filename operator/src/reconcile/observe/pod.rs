@@ -1,32 +1,23 @@
-//! What there is of a cluster: its StatefulSet and its pods, as the API server has them now.
+//! How a pod is, in words for the person who looks at the cluster.
 
-use super::build::{CLUSTER_LABEL, CONTAINER};
-use k8s_openapi::api::apps::v1::StatefulSet;
+use super::{NodeState, Seen};
+use crate::reconcile::build::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
-use std::collections::BTreeSet;
-
-/// What was observed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// The image in the pods' template, if there is a StatefulSet.
-    pub image: Option<String>,
-    /// The revision that new pods get, once Kubernetes has computed it for the template as it is.
-    pub update_revision: Option<String>,
-    /// The pods that exist, by ordinal.
-    pub pods: Vec<ObservedPod>,
-    /// Every ConfigMap that a pod, or the pods' template, refers to.
-    pub config_maps: BTreeSet<String>,
-}
+use kube::ResourceExt;
 
 /// A broker's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedPod {
     /// The broker's id.
     pub ordinal: i32,
-    /// Its name.
-    pub name: String,
+    /// Which pod.
+    pub seen: Seen,
+    /// Its address, once it has one.
+    pub address: Option<String>,
+    /// The node that it is on, once it is on one.
+    pub node: Option<String>,
+    /// How that node is; looked at only while the pod is not ready.
+    pub node_state: NodeState,
     /// The revision of the template that it was made from.
     pub revision: Option<String>,
     /// How it is.
@@ -44,40 +35,23 @@ pub enum PodState {
     Failing(String),
 }
 
-/// Reads the cluster of that name.
-pub async fn dereference(client: &Client, namespace: &str, name: &str) -> Result<Observed, kube::Error> {
-    let stateful_set = Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(name).await?;
-    let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?;
-    Ok(observe(stateful_set.as_ref(), &pods.items, name))
-}
-
-fn observe(stateful_set: Option<&StatefulSet>, pods: &[Pod], name: &str) -> Observed {
-    let template = stateful_set.and_then(|s| s.spec.as_ref()).and_then(|spec| spec.template.spec.as_ref());
-    let container = template.and_then(|template| template.containers.iter().find(|c| c.name == CONTAINER));
-    // Before Kubernetes has seen a changed template, its revision is that of the one before.
-    let settled = stateful_set
-        .filter(|s| s.status.as_ref().and_then(|status| status.observed_generation) == s.metadata.generation);
-    let config_maps = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(config_maps).collect();
-    let mut pods = pods.iter().filter_map(|pod| observe_pod(pod, name)).collect::<Vec<_>>();
-    pods.sort_by_key(|pod| pod.ordinal);
-    Observed {
-        image: container.and_then(|container| container.image.clone()),
-        update_revision: settled.and_then(|s| s.status.as_ref()?.update_revision.clone()),
-        pods,
-        config_maps,
-    }
-}
-
-fn config_maps(pod: &PodSpec) -> impl Iterator<Item = String> {
+pub(super) fn config_maps(pod: &PodSpec) -> impl Iterator<Item = String> {
     pod.volumes.iter().flatten().filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
 }
 
-fn observe_pod(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
+pub(super) fn observe(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
     let name = pod.name_any();
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
     let revision = pod.labels().get("controller-revision-hash").cloned();
-    Some(ObservedPod { ordinal, name, revision, state: state(pod) })
+    Some(ObservedPod {
+        ordinal,
+        seen: Seen::of(&pod.metadata),
+        address: pod.status.as_ref().and_then(|status| status.pod_ip.clone()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        node_state: NodeState::Unknown,
+        revision,
+        state: state(pod),
+    })
 }
 
 fn state(pod: &Pod) -> PodState {
@@ -184,46 +158,5 @@ mod tests {
         };
         assert_eq!(state(&unscheduled("Unschedulable")), PodState::Failing("Unschedulable".to_owned()));
         assert_eq!(state(&unscheduled("SchedulingGated")), PodState::Waiting("SchedulingGated".to_owned()));
-    }
-
-    #[test]
-    fn pods_of_other_names_are_not_taken_for_brokers() {
-        let named = |name: &str| Pod {
-            metadata: kube::core::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
-            ..Pod::default()
-        };
-        let pods = [named("demo-1"), named("demo-0"), named("demo-x"), named("other-0"), named("demo")];
-        let found = observe(None, &pods, "demo").pods.into_iter().map(|pod| pod.ordinal).collect::<Vec<_>>();
-        assert_eq!(found, [0, 1]);
-    }
-
-    #[test]
-    fn a_config_map_is_referred_to_by_the_template_and_by_pods_of_an_older_one() {
-        let spec = |name: &str| {
-            let volumes = json!([{ "name": "data" }, { "name": "config", "configMap": { "name": name } }]);
-            json!({ "containers": [], "volumes": volumes })
-        };
-        let set: StatefulSet = serde_json::from_value(json!({ "spec": {
-            "selector": {}, "serviceName": "demo", "template": { "spec": spec("new") }
-        } }))
-        .unwrap();
-        let pod: Pod =
-            serde_json::from_value(json!({ "metadata": { "name": "demo-0" }, "spec": spec("old") })).unwrap();
-        let found = observe(Some(&set), &[pod], "demo").config_maps;
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["new", "old"]);
-    }
-
-    #[test]
-    fn a_revision_counts_only_once_it_is_that_of_the_present_template() {
-        let revision = |generation: i64| {
-            let set: StatefulSet = serde_json::from_value(json!({
-                "metadata": { "generation": 2 },
-                "status": { "replicas": 0, "observedGeneration": generation, "updateRevision": "r2" }
-            }))
-            .unwrap();
-            observe(Some(&set), &[], "demo").update_revision
-        };
-        assert_eq!(revision(1), None);
-        assert_eq!(revision(2), Some("r2".to_owned()));
     }
 }

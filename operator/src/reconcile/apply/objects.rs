@@ -1,9 +1,8 @@
 //! The writes that make what there is into what there should be, and none when it is so already.
 
-use super::build::Desired;
 use crate::MANAGER;
 use crate::quantity;
-use crate::reconcile::build::CLUSTER_LABEL;
+use crate::reconcile::build::{self, CLUSTER_LABEL, Desired};
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
@@ -57,37 +56,50 @@ pub enum ApplyError {
 const HASH: &str = "chronik.io/applied-hash";
 
 /// Makes one object as it should be.
-pub async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
+pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
     let (name, kind) = (desired.object.name_any(), desired.resource.kind.clone());
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &desired.resource);
     let failed = |source| ApplyError::Api { kind: kind.clone(), name: name.clone(), source };
-    let object = hashed(desired);
-    let outcome = match api.get_opt(&name).await.map_err(failed)? {
-        None => Outcome::Created,
+    let mut object = hashed(desired);
+    let live = api.get_opt(&name).await.map_err(failed)?;
+    match &live {
         // One that an earlier cluster of the same name left behind goes away too.
         Some(live) if live.metadata.deletion_timestamp.is_some() => return Err(ApplyError::Leaving { kind, name }),
-        Some(live) if !belongs(&object, &live) => return Err(ApplyError::Foreign { kind, name }),
-        Some(live) if is_applied(&object, &live) => return Ok(Outcome::Unchanged),
-        Some(_) => Outcome::Updated,
-    };
+        Some(live) if !belongs(&object, live) => return Err(ApplyError::Foreign { kind, name }),
+        Some(live) if is_applied(&object, live) => return Ok(Outcome::Unchanged),
+        // What was looked at is what is written, or nothing is.
+        Some(live) => {
+            object.metadata.uid.clone_from(&live.metadata.uid);
+            object.metadata.resource_version.clone_from(&live.metadata.resource_version);
+        }
+        None => {}
+    }
     let manager = PatchParams::apply(MANAGER).force();
-    api.patch(&name, &manager, &Patch::Apply(&object)).await.map_err(failed)?;
-    Ok(outcome)
+    let written = api.patch(&name, &manager, &Patch::Apply(&object)).await.map_err(failed)?;
+    Ok(match live {
+        None => Outcome::Created,
+        // What somebody else adds to every write of it is no difference.
+        Some(live) if live.metadata.resource_version == written.metadata.resource_version => Outcome::Unchanged,
+        Some(_) => Outcome::Updated,
+    })
 }
 
 fn hashed(desired: &Desired) -> DynamicObject {
     let mut object = desired.object.clone();
     let text = serde_json::json!([object.metadata, object.data]).to_string();
-    object.annotations_mut().insert(HASH.to_owned(), super::build::hash(&text));
+    object.annotations_mut().insert(HASH.to_owned(), build::hash(&text));
     object
 }
 
-/// Whether the live object has the same controlling owner.
+/// Whether the live object has the same controlling owner; or none, as a resource leaves them that was deleted without
+/// its objects, if it carries the labels that the operator gives.
 fn belongs(desired: &DynamicObject, live: &DynamicObject) -> bool {
     let owner = |object: &DynamicObject| {
         object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
     };
-    owner(desired) == owner(live) && live.labels().get(CLUSTER_LABEL) == desired.labels().get(CLUSTER_LABEL)
+    let same = |label: &str| live.labels().get(label) == desired.labels().get(label);
+    let is_own = owner(live).map_or_else(|| same("app.kubernetes.io/managed-by"), |uid| Some(uid) == owner(desired));
+    is_own && same(CLUSTER_LABEL)
 }
 
 fn is_applied(desired: &DynamicObject, live: &DynamicObject) -> bool {
@@ -139,17 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn an_object_belongs_to_the_cluster_that_controls_it_alone() {
-        let object = |uid: &str| -> DynamicObject {
+    fn an_object_belongs_to_the_cluster_that_controls_it_or_that_left_it_behind() {
+        let object = |owner: Option<&str>, manager: &str| -> DynamicObject {
+            let owner = owner
+                .map(|uid| json!({ "apiVersion": "v1", "kind": "K", "name": "demo", "uid": uid, "controller": true }));
             serde_json::from_value(json!({ "metadata": {
-                "name": "demo", "labels": { CLUSTER_LABEL: "demo" },
-                "ownerReferences": [{ "apiVersion": "v1", "kind": "K", "name": "demo", "uid": uid, "controller": true }]
+                "name": "demo", "labels": { CLUSTER_LABEL: "demo", "app.kubernetes.io/managed-by": manager },
+                "ownerReferences": owner.into_iter().collect::<Vec<_>>()
             } }))
             .unwrap()
         };
-        assert!(belongs(&object("a"), &object("a")));
-        assert!(!belongs(&object("a"), &object("b")));
-        let unowned = serde_json::from_value(json!({ "metadata": { "name": "demo" } })).unwrap();
-        assert!(!belongs(&object("a"), &unowned));
+        let desired = object(Some("a"), MANAGER);
+        assert!(belongs(&desired, &object(Some("a"), MANAGER)));
+        assert!(!belongs(&desired, &object(Some("b"), MANAGER)));
+        assert!(belongs(&desired, &object(None, MANAGER)));
+        assert!(!belongs(&desired, &object(None, "Helm")));
+        let unlabelled = serde_json::from_value(json!({ "metadata": { "name": "demo" } })).unwrap();
+        assert!(!belongs(&desired, &unlabelled));
     }
 }

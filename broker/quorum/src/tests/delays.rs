@@ -1,0 +1,76 @@
+//! Quorums over a network with a long way: each connection goes through a relay that keeps what it carries for a while.
+
+use super::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// One way. A round trip takes twice as long.
+const DELAY: Duration = Duration::from_millis(30);
+
+/// What goes to the relay arrives at the controller port `DELAY` later, and answers take as long.
+async fn relay(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((from, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(2 * DELAY).await;
+                let Ok(to) = TcpStream::connect(to).await else { return };
+                let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
+                tokio::spawn(delayed(from_read, to_write));
+                tokio::spawn(delayed(to_read, from_write));
+            });
+        }
+    });
+    address
+}
+
+async fn delayed(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf) {
+    let (sender, mut on_its_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    tokio::spawn(async move {
+        while let Some((at, bytes)) = on_its_way.recv().await {
+            tokio::time::sleep_until(at).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if sender.send((Instant::now() + DELAY, buffer[..read].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+async fn far_apart(brokers: usize, session: Duration) -> Cluster {
+    let mut cluster = Cluster::of(brokers);
+    cluster.timings = Timings::with_session(session);
+    cluster.reached_at = futures::future::join_all(cluster.controllers.iter().map(|address| relay(*address))).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_far_away_catches_up_with_more_than_one_window() {
+    let cluster = far_apart(3, Duration::from_secs(6)).await;
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id != leader).unwrap();
+    let away = brokers.remove(at);
+    let id = away.id.0 as usize;
+    away.stop().await;
+    // Fewer entries than are kept for a voter that comes back, and more bytes than go into a few messages.
+    let name = |n: usize| format!("{n:0>200}");
+    let handle = brokers[0].handle();
+    let create = |n: usize| handle.create_topic(topic(&name(n), 2), DEADLINE);
+    let created = futures::future::join_all((0..900).map(create)).await;
+    assert_eq!(created.iter().filter(|c| c.is_ok()).count(), 900);
+
+    let back = cluster.start(id).await;
+    back.sees("all topics", |image| (0..900).all(|n| image.topic_by_name(&name(n)).is_some())).await;
+    back.is_serving().await;
+    brokers.push(back);
+    stop_all(brokers).await;
+}

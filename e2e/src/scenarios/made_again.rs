@@ -1,0 +1,46 @@
+//! A cluster that is deleted leaves its data: made again with fewer brokers than volumes it is refused, as they would be
+//! left behind; made again as it was, it has the same data.
+
+use crate::brokers::Brokers;
+use crate::client;
+use crate::environment::{self, Environment};
+use crate::timeline::Timeline;
+use crate::wait::until;
+use anyhow::ensure;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&environment::namespace("made-again"));
+    kubectl.create_namespace()?;
+    client::start(&kubectl, "client", &["idle"])?;
+    let apply = |replicas: u32| {
+        kubectl.apply(&format!(
+            "{{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {{name: demo}}, \
+             spec: {{replicas: {replicas}, storage: {{size: 1Gi}}}}}}"
+        ))
+    };
+    apply(5)?;
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready()?;
+    let bootstrap = brokers.bootstrap();
+    let words = ["--bootstrap", &bootstrap, "--count", "2000"];
+    client::exec(&kubectl, "client", &[&["produce"], &words[..]].concat())?;
+    timeline.say("2000 records on five brokers");
+    kubectl.run(&["delete", "chronikcluster", "demo"])?;
+    kubectl.wait(&["--for=delete", "pod", "--selector=chronik.io/cluster=demo"])?;
+    kubectl.wait(&["--for=delete", "statefulset/demo"])?;
+    apply(3)?;
+    let message = until("the condition VolumesLeftBehind", || {
+        let (_, reason, message) = brokers.condition("Degraded")?;
+        Ok((reason == "VolumesLeftBehind").then_some(message))
+    })?;
+    ensure!(message.contains("data-demo-3, data-demo-4"), "{message}");
+    let sets = kubectl.json(&["get", "statefulsets"])?;
+    ensure!(sets["items"].as_array().is_some_and(Vec::is_empty), "brokers were made all the same");
+    timeline.say("made again with three brokers it is refused, with the volumes' names");
+    kubectl.run(&["delete", "chronikcluster", "demo"])?;
+    apply(5)?;
+    brokers.wait_ready()?;
+    client::exec(&kubectl, "client", &[&["consume"], &words[..]].concat())?;
+    timeline.say("made again with five, it has the same 2000 records");
+    environment.discard(&kubectl)
+}

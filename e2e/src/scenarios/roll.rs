@@ -1,0 +1,70 @@
+//! A changed config is taken up under load: one broker is away at most, whatever becomes of the operator meanwhile. What
+//! an idempotent producer was told to be written is there once, and a consumer group has seen it.
+
+use crate::brokers::Brokers;
+use crate::client;
+use crate::environment::{self, Environment, OPERATOR_NAMESPACE};
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use crate::wait::until;
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&environment::namespace("roll"));
+    kubectl.create_namespace()?;
+    kubectl.apply(
+        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
+         spec: {storage: {size: 1Gi}, config: {num.partitions: 6}}}",
+    )?;
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready()?;
+    client::start(&kubectl, "client", &["idle"])?;
+    let bootstrap = brokers.bootstrap();
+    let hour = ["--bootstrap", &bootstrap, "--timeout", "1h"];
+    client::start(&kubectl, "load", &[&["load", "--rate", "200"], &hour[..]].concat())?;
+    client::start(&kubectl, "follow", &[&["follow"], &hour[..]].concat())?;
+    until("records that come through", || Ok((seen(&kubectl, "follow")? > 500).then_some(())))?;
+    timeline.say("a producer and a consumer group are at work");
+
+    let before = brokers.uids()?;
+    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", CHANGE])?;
+    let begun = timeline.seconds();
+    let first = || Ok(brokers.uids()?.iter().any(|(pod, uid)| before.get(pod) != Some(uid)).then_some(()));
+    brokers.watch_while(2, "the first new pod", first)?;
+    let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
+    let words = ["delete", "pods", "--selector=app.kubernetes.io/name=chronik-operator", "--wait=false"];
+    operator.run(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
+    timeline.say("the first broker was restarted, and the operator killed");
+    brokers.watch_while(2, "the end of the roll", || {
+        let now = brokers.uids()?;
+        let new = now.len() == 3 && now.iter().all(|(pod, uid)| before.get(pod) != Some(uid));
+        Ok((new && brokers.condition("Progressing")?.1 == "UpToDate").then_some(()))
+    })?;
+    let took = timeline.seconds() - begun;
+    timeline.say(format!("three brokers were restarted in {took:.1} s, one away at most"));
+
+    client::exec(&kubectl, "load", &["stop"])?;
+    kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", "pod/load"])?;
+    let loaded = client::said(&kubectl, "load")?.pop().context("the producer said nothing")?;
+    let count = loaded["count"].as_u64().with_context(|| format!("the producer ended with {loaded}"))?;
+    ensure!(loaded["failed"] == 0, "requests failed: {loaded}");
+    let slowest = loaded["slowest_ms"].as_u64().unwrap_or(u64::MAX);
+    ensure!(slowest <= 1_000 || !environment.start_orders.strict, "a record took {slowest} ms");
+    client::exec(&kubectl, "client", &["consume", "--bootstrap", &bootstrap, "--count", &count.to_string()])?;
+    timeline.say(format!("{count} records, each there once; the slowest was acknowledged after {slowest} ms"));
+    until("a group that has seen all", || Ok((seen(&kubectl, "follow")? == count).then_some(())))?;
+    timeline.say("the consumer group has seen every one");
+    let maps = kubectl.json(&["get", "configmaps", "--selector=chronik.io/cluster=demo"])?;
+    ensure!(maps["items"].as_array().map(Vec::len) == Some(1), "the former configuration is not gone: {maps}");
+    brokers.never_restarted()?;
+    environment.discard(&kubectl)
+}
+
+const CHANGE: &str = r#"{"spec":{"config":{"num.partitions":7}}}"#;
+
+/// How many records the group has seen by now.
+fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {
+    let said = client::said(kubectl, pod)?;
+    Ok(said.iter().rev().find_map(|line: &Value| line["seen"].as_u64()).unwrap_or(0))
+}

@@ -1,0 +1,219 @@
+//! The brokers' admin API over gRPC. Any broker will do: one that does not lead the controller passes a request on.
+
+use super::{Answer, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
+use chronik_admin::{
+    AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RecoveredRequest, Refusal,
+    RemoveBrokerRequest, RequestStopRequest, RequestStopResponse,
+};
+use futures::FutureExt;
+use std::net::IpAddr;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+/// How long one broker is given to accept a connection; the next is asked then.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long one broker is given for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// For how long a permit holds: a pod that takes longer is found not to serve, and nothing else is stopped then either.
+const PERMIT: Duration = Duration::from_mins(10);
+/// More than any facts of a cluster of ten thousand partitions take.
+const ANSWER_MAX: usize = 16 << 20;
+
+/// A client of the brokers.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin {
+    port: u16,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { port: chronik_admin::DEFAULT_PORT }
+    }
+}
+
+impl Admin {
+    /// Asks one broker after the other, until one gives an answer that counts for all.
+    async fn ask<T, F>(self, contact: Contact, what: &'static str, request: F) -> Result<T, Unanswered>
+    where
+        F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
+    {
+        let mut why = String::new();
+        for (id, address) in &contact.addresses {
+            let asked = async {
+                let channel = self.endpoint(address)?.connect().await.map_err(|error| describe(&error))?;
+                let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_MAX);
+                Ok::<_, String>(request(client).await)
+            };
+            match tokio::time::timeout(CONNECT + DEADLINE, asked).await {
+                Ok(Ok(Ok(answer))) => return Ok(answer.into_inner()),
+                Ok(Ok(Err(status))) => match answered(&status, what) {
+                    Some(error) => return Err(error),
+                    None => why = format!("broker {id}: {}", status.message()),
+                },
+                Ok(Err(error)) => why = format!("broker {id}: {error}"),
+                Err(_) => why = format!("broker {id} does not answer"),
+            }
+        }
+        Err(Unanswered::Unsure(why))
+    }
+
+    fn endpoint(self, address: &str) -> Result<Endpoint, String> {
+        let host = match address.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]"),
+            _ => address.to_owned(),
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{host}:{}", self.port)).map_err(|e| e.to_string())?;
+        Ok(endpoint.connect_timeout(CONNECT).timeout(DEADLINE))
+    }
+}
+
+/// The answer that a status is; `None` if another broker may know better.
+fn answered(status: &Status, what: &'static str) -> Option<Unanswered> {
+    match status.code() {
+        Code::Unimplemented => Some(Unanswered::Unsupported(what)),
+        Code::FailedPrecondition | Code::InvalidArgument | Code::NotFound => {
+            Some(Unanswered::Refused(status.message().to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// tonic's own text says "transport error" and no more.
+fn describe(error: &tonic::transport::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+impl Brokers for Admin {
+    fn facts(&self, contact: Contact) -> Answer<Facts> {
+        // Which partitions are not well is the controller's to weigh.
+        let request = FactsRequest { max_partitions: 1 };
+        let answer = self.ask(contact, "facts", async move |mut client| client.facts(request).await);
+        async { answer.await.map(facts) }.boxed()
+    }
+
+    fn request_stop(&self, contact: Contact, broker: i32, incarnation: String) -> Answer<Stop> {
+        let ttl_ms = u64::try_from(PERMIT.as_millis()).unwrap_or(u64::MAX);
+        let request = RequestStopRequest { broker, incarnation, ttl_ms, force: String::new() };
+        let answer =
+            self.ask(contact, "permits to stop", async move |mut client| client.request_stop(request.clone()).await);
+        async { answer.await.map(stop) }.boxed()
+    }
+
+    fn recovered(&self, contact: Contact, permit: u64, unused: bool) -> Answer<Option<String>> {
+        let request = RecoveredRequest { permit, unused };
+        let answer = self.ask(contact, "permits to stop", async move |mut client| client.recovered(request).await);
+        async { answer.await.map(|answer| (!answer.closed).then_some(answer.waits_for)) }.boxed()
+    }
+
+    fn drain(&self, contact: Contact, broker: i32) -> Answer<()> {
+        let request = DrainRequest { broker, plan_only: false };
+        let answer = self.ask(contact, "draining", async move |mut client| client.drain(request).await);
+        async { refused(&answer.await?.refusals) }.boxed()
+    }
+
+    fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()> {
+        let request = ChangeVotersRequest { voters };
+        let answer =
+            self.ask(contact, "changing voters", async move |mut client| client.change_voters(request.clone()).await);
+        async { refused(&answer.await?.refusals) }.boxed()
+    }
+
+    fn remove(&self, contact: Contact, broker: i32) -> Answer<()> {
+        let request = RemoveBrokerRequest { broker };
+        let answer = self.ask(contact, "removing brokers", async move |mut client| client.remove_broker(request).await);
+        async { refused(&answer.await?.refusals) }.boxed()
+    }
+}
+
+fn refused(refusals: &[Refusal]) -> Result<(), Unanswered> {
+    if refusals.is_empty() { Ok(()) } else { Err(Unanswered::Refused(in_words(refusals))) }
+}
+
+fn in_words(refusals: &[Refusal]) -> String {
+    refusals.iter().map(|refusal| refusal.reason.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+fn stop(answer: RequestStopResponse) -> Stop {
+    match answer.permit {
+        Some(permit) => Stop::Granted(known_permit(permit)),
+        None => Stop::Refused(in_words(&answer.refusals)),
+    }
+}
+
+fn known_permit(permit: chronik_admin::Permit) -> Permit {
+    Permit { id: permit.id, broker: permit.broker, incarnation: permit.incarnation }
+}
+
+fn facts(answer: FactsResponse) -> Facts {
+    let partitions = answer.partitions.unwrap_or_default();
+    let greatest = answer.topics.into_iter().max_by_key(|topics| topics.replication_factor);
+    Facts {
+        offset: answer.offset,
+        controller: answer.quorum.map(|quorum| quorum.leader),
+        brokers: answer.brokers.into_iter().map(|broker| (broker.id, broker_facts(broker))).collect(),
+        partitions: partitions.total,
+        under_replicated: partitions.under_replicated,
+        offline: partitions.offline,
+        reassignments: u32::try_from(answer.reassignments.len()).unwrap_or(u32::MAX),
+        greatest_factor: greatest.map(|topics| (topics.replication_factor, topics.names)),
+        permit: answer.permit.map(known_permit),
+    }
+}
+
+fn broker_facts(broker: chronik_admin::Broker) -> BrokerFacts {
+    BrokerFacts {
+        incarnation: broker.incarnation,
+        standing: match (broker.fenced, broker.recovering) {
+            (true, _) => Standing::Fenced,
+            (false, true) => Standing::Recovering,
+            (false, false) => Standing::InSync,
+        },
+        cordoned: broker.cordoned,
+        voter: broker.voter,
+        leaders: broker.leaders,
+        replicas: broker.replicas,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_another_broker_could_not_better_ends_the_asking() {
+        for (code, expected) in [
+            (Code::Unimplemented, Some(Unanswered::Unsupported("draining"))),
+            (Code::FailedPrecondition, Some(Unanswered::Refused("why".to_owned()))),
+            (Code::Unavailable, None),
+            (Code::DeadlineExceeded, None),
+            (Code::Internal, None),
+        ] {
+            assert_eq!(answered(&Status::new(code, "why"), "draining"), expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_permit_is_granted_or_refused_with_every_reason() {
+        let refusal = |reason: &str| Refusal { reason: reason.to_owned(), ..Refusal::default() };
+        let refusals =
+            vec![refusal("broker 1 is on its way back"), refusal("2 partitions are under min.insync.replicas")];
+        let refused = RequestStopResponse { refusals, ..RequestStopResponse::default() };
+        let words = "broker 1 is on its way back; 2 partitions are under min.insync.replicas";
+        assert_eq!(stop(refused), Stop::Refused(words.to_owned()));
+        let permit = chronik_admin::Permit { id: 7, broker: 2, ..chronik_admin::Permit::default() };
+        let granted = RequestStopResponse { permit: Some(permit), ..RequestStopResponse::default() };
+        assert_eq!(stop(granted), Stop::Granted(Permit { id: 7, broker: 2, incarnation: String::new() }));
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_put_in_brackets() {
+        let uri = |address| Admin { port: 9492 }.endpoint(address).unwrap().uri().to_string();
+        assert_eq!(uri("10.0.0.1"), "http://10.0.0.1:9492/");
+        assert_eq!(uri("fd00::1"), "http://[fd00::1]:9492/");
+    }
+}

@@ -1,0 +1,37 @@
+//! The writes that carry out a plan: what differs, what is to go, and one step at most. Each names the identity and the
+//! version of what was seen, so that an operator which was deposed meanwhile, or decided on what is no more, does nothing.
+
+mod objects;
+mod step;
+mod volumes;
+
+pub(crate) use objects::apply;
+pub use objects::{ApplyError, Outcome};
+pub(crate) use step::{Done, Taker};
+pub(crate) use volumes::change;
+
+use super::observe::Seen;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Deletes an object as it was seen; `false` if it is gone, or is not what was seen any more: there is another time.
+pub(crate) async fn delete<K>(
+    client: &Client,
+    namespace: &str,
+    seen: &Seen,
+    propagation: Option<PropagationPolicy>,
+) -> Result<bool, ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let as_seen = Preconditions { uid: Some(seen.uid.clone()), resource_version: Some(seen.resource_version.clone()) };
+    let parameters = DeleteParams { propagation_policy: propagation, ..DeleteParams::default() }.preconditions(as_seen);
+    match Api::<K>::namespaced(client.clone(), namespace).delete(&seen.name, &parameters).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        Err(source) => Err(ApplyError::Api { kind: K::kind(&()).into_owned(), name: seen.name.clone(), source }),
+    }
+}

@@ -1,0 +1,108 @@
+//! The one step of a plan that may disturb somebody.
+
+use super::{ApplyError, delete};
+use crate::brokers::{Answer, Brokers, Contact, Stop, Unanswered};
+use crate::reconcile::observe::Seen;
+use crate::reconcile::plan::{Step, Wait};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::PropagationPolicy;
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It was taken.
+    Taken,
+    /// What it was decided on is no more: the next plan is another one.
+    Overtaken,
+    /// Something speaks against it that only the brokers know.
+    Waits(Wait),
+}
+
+/// Takes steps of one cluster.
+pub(crate) struct Taker<'a> {
+    /// The API server.
+    pub(crate) client: &'a Client,
+    /// The brokers' admin API.
+    pub(crate) brokers: &'a dyn Brokers,
+    /// The cluster's namespace.
+    pub(crate) namespace: &'a str,
+    /// The brokers that run, if any does.
+    pub(crate) contact: Option<Contact>,
+}
+
+impl Taker<'_> {
+    /// Takes a step, as far as nothing speaks against it.
+    pub(crate) async fn take(&self, step: &Step) -> Result<Done, ApplyError> {
+        match step {
+            Step::ReplaceStuck { pod, .. } => self.delete_pod(pod).await,
+            Step::RecreateSet { set } => {
+                let orphan = Some(PropagationPolicy::Orphan);
+                Ok(Done::of(delete::<StatefulSet>(self.client, self.namespace, set, orphan).await?))
+            }
+            Step::Restart { broker, incarnation, pod } => self.restart(step, *broker, incarnation, pod).await,
+            Step::ClosePermit(permit) => Ok(self.close(step, permit.id).await),
+            Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
+            Step::ChangeVoters(voters) => {
+                Ok(self.ask(step, |contact| self.brokers.change_voters(contact, voters.clone())).await)
+            }
+            Step::Remove(broker) => Ok(self.ask(step, |contact| self.brokers.remove(contact, *broker)).await),
+        }
+    }
+
+    /// With the brokers' permit alone.
+    async fn restart(&self, step: &Step, broker: i32, incarnation: &str, pod: &Seen) -> Result<Done, ApplyError> {
+        let Some(contact) = self.contact.clone() else { return Ok(no_broker(step)) };
+        match self.brokers.request_stop(contact.clone(), broker, incarnation.to_owned()).await {
+            Ok(Stop::Granted(permit)) => {
+                let done = self.delete_pod(pod).await;
+                if !matches!(done, Ok(Done::Taken)) {
+                    // The pod is another one by now, or stays: nobody is to wait for the permit's end. That it could not
+                    // be given back is found in the facts.
+                    let _ = self.brokers.recovered(contact, permit.id, true).await;
+                }
+                done
+            }
+            Ok(Stop::Refused(why)) => Ok(waits(step, "StopRefused", why)),
+            Err(error) => Ok(waits(step, "BrokersUnknown", error.to_string())),
+        }
+    }
+
+    async fn close(&self, step: &Step, permit: u64) -> Done {
+        let Some(contact) = self.contact.clone() else { return no_broker(step) };
+        match self.brokers.recovered(contact, permit, false).await {
+            Ok(None) => Done::Taken,
+            Ok(Some(missing)) => waits(step, "NotRecovered", missing),
+            Err(error) => waits(step, "BrokersUnknown", error.to_string()),
+        }
+    }
+
+    async fn ask(&self, step: &Step, request: impl FnOnce(Contact) -> Answer<()>) -> Done {
+        let Some(contact) = self.contact.clone() else { return no_broker(step) };
+        match request(contact).await {
+            Ok(()) => Done::Taken,
+            Err(error @ Unanswered::Refused(_)) => waits(step, "BrokersRefuse", error.to_string()),
+            Err(error @ Unanswered::Unsupported(_)) => waits(step, "NotSupported", error.to_string()),
+            Err(error @ Unanswered::Unsure(_)) => waits(step, "BrokersUnknown", error.to_string()),
+        }
+    }
+
+    async fn delete_pod(&self, pod: &Seen) -> Result<Done, ApplyError> {
+        Ok(Done::of(delete::<Pod>(self.client, self.namespace, pod, None).await?))
+    }
+}
+
+impl Done {
+    fn of(deleted: bool) -> Self {
+        if deleted { Self::Taken } else { Self::Overtaken }
+    }
+}
+
+fn no_broker(step: &Step) -> Done {
+    waits(step, "BrokersUnknown", "no broker runs".to_owned())
+}
+
+fn waits(step: &Step, reason: &'static str, message: String) -> Done {
+    Done::Waits(Wait { action: step.to_string(), reason, message })
+}

@@ -1,0 +1,269 @@
+//! Everything that a decision may need, read once: the StatefulSet, the pods with their nodes, the volumes, the former
+//! configurations, and what the brokers say.
+//!
+//! What could not be read is [`Known::Unknown`], which is never taken for "none"; where nothing can be decided without
+//! it, the reconcile fails and is tried again.
+
+mod node;
+mod pod;
+mod volume;
+
+pub use node::NodeState;
+pub use pod::{ObservedPod, PodState};
+pub use volume::{ObservedVolume, REMOVED};
+
+use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
+use crate::MANAGER;
+use crate::brokers::{Brokers, Contact, Facts};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::ListParams;
+use kube::core::ObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What may be unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// It could not be found out, and why.
+    Unknown(String),
+    /// It is so.
+    Is(T),
+}
+
+impl<T> Known<T> {
+    /// What is known; `None` if it is unknown.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// An object as it was seen: who acts on it acts on no other one of its name, and on no later state of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uid: String,
+    /// The version of it that was read.
+    pub resource_version: String,
+}
+
+impl Seen {
+    fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// What was observed of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Its StatefulSet, if there is one.
+    pub set: Option<ObservedSet>,
+    /// The pods that exist, by ordinal.
+    pub pods: Vec<ObservedPod>,
+    /// The volumes that exist, by ordinal, whether a pod has them or not.
+    pub volumes: Vec<ObservedVolume>,
+    /// The `ConfigMaps` that carry its label.
+    pub config_maps: Vec<ObservedConfigMap>,
+    /// The names of those that a pod, or the pods' template, refers to.
+    pub referred: BTreeSet<String>,
+    /// What the brokers say.
+    pub facts: Known<Facts>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            set: None,
+            pods: Vec::new(),
+            volumes: Vec::new(),
+            config_maps: Vec::new(),
+            referred: BTreeSet::new(),
+            facts: Known::Unknown("no broker runs".to_owned()),
+        }
+    }
+}
+
+impl Observed {
+    /// The revision that new pods get, once Kubernetes has computed it for the template as it is.
+    pub fn update_revision(&self) -> Option<&str> {
+        self.set.as_ref()?.update_revision.as_deref()
+    }
+}
+
+/// A StatefulSet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ObservedSet {
+    /// Which one.
+    pub seen: Seen,
+    /// How many pods it is to have.
+    pub replicas: i32,
+    /// The image in the pods' template.
+    pub image: Option<String>,
+    /// The size that it gives to new volumes.
+    pub volume_size: Option<Quantity>,
+    /// The revision that new pods get, once Kubernetes has computed it for the template as it is.
+    pub update_revision: Option<String>,
+    /// The pods' template.
+    pub template: Value,
+    /// What of the spec that template was built from, as a hash.
+    pub template_of: Option<String>,
+    /// The form that it was built in.
+    pub template_form: Option<String>,
+    /// Whether it is on its way out.
+    pub leaving: bool,
+}
+
+/// A ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedConfigMap {
+    /// Which one.
+    pub seen: Seen,
+    /// The uid of its controlling owner.
+    pub owner: Option<String>,
+    /// Whether it is on its way out.
+    pub leaving: bool,
+}
+
+/// Reads the cluster of that name.
+pub async fn observe(
+    client: &Client,
+    brokers: &dyn Brokers,
+    namespace: &str,
+    name: &str,
+) -> Result<Observed, kube::Error> {
+    let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
+    let managed =
+        ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},app.kubernetes.io/managed-by={MANAGER}"));
+    let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace);
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let volumes = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let config_maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let (set, pods, volumes, config_maps) = futures::try_join!(
+        sets.get_opt(name),
+        pods.list(&selector),
+        volumes.list(&selector),
+        config_maps.list(&managed)
+    )?;
+    let mut observed = assemble(set.as_ref(), &pods.items, &volumes.items, &config_maps.items, name);
+    for pod in observed.pods.iter_mut().filter(|pod| pod.state != PodState::Ready) {
+        if let Some(node) = &pod.node {
+            pod.node_state = node::observe(client, node).await;
+        }
+    }
+    observed.facts = match Contact::of(namespace, name, &observed.pods) {
+        Some(contact) => brokers.facts(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
+        None => Known::Unknown("no broker runs".to_owned()),
+    };
+    Ok(observed)
+}
+
+fn assemble(
+    set: Option<&StatefulSet>,
+    pods: &[Pod],
+    volumes: &[PersistentVolumeClaim],
+    config_maps: &[ConfigMap],
+    name: &str,
+) -> Observed {
+    let template = set.and_then(|s| s.spec.as_ref()).and_then(|spec| spec.template.spec.as_ref());
+    let referred = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(pod::config_maps).collect();
+    let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).collect::<Vec<_>>();
+    pods.sort_by_key(|pod| pod.ordinal);
+    let mut volumes = volumes.iter().filter_map(|claim| volume::observe(claim, name)).collect::<Vec<_>>();
+    volumes.sort_by_key(|volume| volume.ordinal);
+    Observed {
+        set: set.map(observe_set),
+        pods,
+        volumes,
+        config_maps: config_maps.iter().map(observe_config_map).collect(),
+        referred,
+        ..Observed::default()
+    }
+}
+
+fn observe_set(set: &StatefulSet) -> ObservedSet {
+    let spec = set.spec.as_ref();
+    let container = spec
+        .and_then(|spec| spec.template.spec.as_ref())
+        .and_then(|pod| pod.containers.iter().find(|c| c.name == super::build::CONTAINER));
+    let claim = spec.and_then(|spec| spec.volume_claim_templates.as_ref()?.first()?.spec.as_ref());
+    // Before Kubernetes has seen a changed template, its revision is that of the one before.
+    let status = set.status.as_ref().filter(|status| status.observed_generation == set.metadata.generation);
+    ObservedSet {
+        seen: Seen::of(&set.metadata),
+        replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        image: container.and_then(|container| container.image.clone()),
+        volume_size: claim.and_then(|claim| claim.resources.as_ref()?.requests.as_ref()?.get("storage").cloned()),
+        update_revision: status.and_then(|status| status.update_revision.clone()),
+        template: spec.and_then(|spec| serde_json::to_value(&spec.template).ok()).unwrap_or_default(),
+        template_of: set.annotations().get(TEMPLATE_OF).cloned(),
+        template_form: set.annotations().get(TEMPLATE_FORM).cloned(),
+        leaving: set.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn observe_config_map(map: &ConfigMap) -> ObservedConfigMap {
+    let owner = map.owner_references().iter().find(|owner| owner.controller == Some(true));
+    ObservedConfigMap {
+        seen: Seen::of(&map.metadata),
+        owner: owner.map(|owner| owner.uid.clone()),
+        leaving: map.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pods_of_other_names_are_not_taken_for_brokers() {
+        let named = |name: &str| Pod {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            ..Pod::default()
+        };
+        let pods = [named("demo-1"), named("demo-0"), named("demo-x"), named("other-0"), named("demo")];
+        let found = assemble(None, &pods, &[], &[], "demo").pods.into_iter().map(|pod| pod.ordinal).collect::<Vec<_>>();
+        assert_eq!(found, [0, 1]);
+    }
+
+    #[test]
+    fn a_config_map_is_referred_to_by_the_template_and_by_pods_of_an_older_one() {
+        let spec = |name: &str| {
+            let volumes = json!([{ "name": "data" }, { "name": "config", "configMap": { "name": name } }]);
+            json!({ "containers": [], "volumes": volumes })
+        };
+        let set: StatefulSet = serde_json::from_value(json!({ "spec": {
+            "selector": {}, "serviceName": "demo", "template": { "spec": spec("new") }
+        } }))
+        .unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({ "metadata": { "name": "demo-0" }, "spec": spec("old") })).unwrap();
+        let found = assemble(Some(&set), &[pod], &[], &[], "demo").referred;
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["new", "old"]);
+    }
+
+    #[test]
+    fn a_revision_counts_only_once_it_is_that_of_the_present_template() {
+        let revision = |generation: i64| {
+            let set: StatefulSet = serde_json::from_value(json!({
+                "metadata": { "generation": 2 },
+                "status": { "replicas": 0, "observedGeneration": generation, "updateRevision": "r2" }
+            }))
+            .unwrap();
+            assemble(Some(&set), &[], &[], &[], "demo").update_revision().map(str::to_owned)
+        };
+        assert_eq!(revision(1), None);
+        assert_eq!(revision(2), Some("r2".to_owned()));
+    }
+}

@@ -1,0 +1,328 @@
+//! What to do, as a pure function of a spec that can be followed and of what was observed: the objects that there should
+//! be, those that should go, what is to change about volumes, at most one disruptive step, and what is waited for.
+
+mod budget;
+mod garbage;
+mod roll;
+mod scale;
+mod storage;
+
+pub use storage::VolumeChange;
+
+use super::build::{self, Desired, Frame, TEMPLATE_FORM};
+use super::observe::{Known, Observed, PodState, Seen};
+use super::validate::Cluster;
+use crate::brokers::{Facts, Permit, Standing};
+use kube::ResourceExt;
+use std::fmt;
+use std::time::Duration;
+
+/// How soon to look again while something is under way that no watch tells of.
+const SOON: Duration = Duration::from_millis(500);
+/// How often brokers are asked when nothing is under way.
+pub(crate) const AT_REST: Duration = Duration::from_secs(15);
+
+/// What to do about a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The objects that there should be, in the order in which they are needed.
+    pub objects: Vec<Desired>,
+    /// The `ConfigMaps` that nothing needs any more.
+    pub deletions: Vec<Seen>,
+    /// What is to change about volumes. It interrupts nobody.
+    pub volumes: Vec<VolumeChange>,
+    /// The one step that may disturb somebody.
+    pub step: Option<Step>,
+    /// What comes next, and what it waits for.
+    pub waits: Vec<Wait>,
+}
+
+/// Something that may disturb clients, or cannot be undone. No two of them are carried out at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// With the brokers' permit, a pod is deleted, for a new one to take up the present template.
+    Restart {
+        /// The broker.
+        broker: i32,
+        /// Its process, as the controller knows it.
+        incarnation: String,
+        /// Its pod.
+        pod: Seen,
+    },
+    /// A pod that does not run, and cannot, is deleted, for a new one to take up the present template.
+    ReplaceStuck {
+        /// The broker.
+        broker: i32,
+        /// Its pod.
+        pod: Seen,
+        /// What it is stuck in.
+        why: String,
+    },
+    /// A permit is given back: its broker is in sync again.
+    ClosePermit(Permit),
+    /// The StatefulSet is deleted without its pods, to be made again with volumes of another size.
+    RecreateSet {
+        /// Which one.
+        set: Seen,
+    },
+    /// The replicas of a broker that is to go are moved to others, and nothing new is placed on it.
+    Drain(i32),
+    /// The brokers that decide about metadata are to be these.
+    ChangeVoters(Vec<i32>),
+    /// A broker that holds nothing and does not run any more is taken out of the cluster.
+    Remove(i32),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart { broker, .. } => write!(f, "restart broker {broker}"),
+            Self::ReplaceStuck { broker, why, .. } => write!(f, "replace the pod of broker {broker}, stuck in {why}"),
+            Self::ClosePermit(permit) => write!(f, "end the restart of broker {}", permit.broker),
+            Self::RecreateSet { .. } => write!(f, "make the StatefulSet again, for volumes of another size"),
+            Self::Drain(broker) => write!(f, "drain broker {broker}"),
+            Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
+            Self::Remove(broker) => write!(f, "remove broker {broker}"),
+        }
+    }
+}
+
+impl Step {
+    /// In one word, as in an Event's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Restart { .. } => "RestartBroker",
+            Self::ReplaceStuck { .. } => "ReplaceStuckPod",
+            Self::ClosePermit(_) => "EndRestart",
+            Self::RecreateSet { .. } => "RecreateStatefulSet",
+            Self::Drain(_) => "DrainBroker",
+            Self::ChangeVoters(_) => "ChangeVoters",
+            Self::Remove(_) => "RemoveBroker",
+        }
+    }
+}
+
+/// Something that is to be done, and not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What waits, as in `restart broker 2`.
+    pub action: String,
+    /// What it waits for, in one word.
+    pub reason: &'static str,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+/// Why a spec that is well-formed cannot be followed with what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In one word.
+    pub reason: &'static str,
+    /// In a sentence, with what to do.
+    pub message: String,
+}
+
+/// Decides what to do.
+pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
+    scale::refuse(cluster, observed).map_err(PlanError::Refused)?;
+    storage::refuse(cluster, observed).map_err(PlanError::Refused)?;
+    let mut plan = Plan::default();
+    let frame = Frame {
+        replicas: scale::plan(cluster, observed, &mut plan),
+        volume_size: storage::size_in_set(cluster, observed),
+        max_unavailable: budget::max_unavailable(cluster, observed),
+    };
+    plan.objects = build::build(cluster, &frame)?;
+    keep_template(cluster, observed, &mut plan.objects);
+    plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
+    storage::plan(cluster, observed, &mut plan);
+    roll::plan(cluster, observed, &mut plan);
+    Ok(plan)
+}
+
+/// A template that another version of the operator built from the same spec stays as it is: what this one would make of
+/// it is taken up with the next change, and restarts no broker by itself.
+fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]) {
+    let Some(set) = observed.set.as_ref().filter(|set| set.template_of.as_ref() == Some(&cluster.template_of)) else {
+        return;
+    };
+    let Some(form) = &set.template_form else { return };
+    for desired in objects.iter_mut().filter(|desired| desired.resource.kind == "StatefulSet") {
+        let of_this_version = desired.object.annotations_mut().insert(TEMPLATE_FORM.to_owned(), form.clone());
+        if of_this_version.as_ref() != Some(form) {
+            desired.object.data["spec"]["template"].clone_from(&set.template);
+        }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The spec cannot be followed with what there is.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The objects could not be put into words.
+    #[error("cannot encode the cluster's objects: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl Plan {
+    /// Takes a step, if none has been taken yet; what comes later is looked at again when it is done.
+    fn take(&mut self, step: Step) {
+        self.step.get_or_insert(step);
+    }
+
+    fn wait(&mut self, action: impl Into<String>, reason: &'static str, message: impl Into<String>) {
+        self.waits.push(Wait { action: action.into(), reason, message: message.into() });
+    }
+
+    /// How soon to look again although nothing changes.
+    pub fn again(&self, observed: &Observed) -> Duration {
+        let at_rest = self.step.is_none() && self.waits.is_empty() && is_well(observed);
+        if at_rest { AT_REST } else { SOON }
+    }
+}
+
+/// Whether every pod serves, and every partition is known to be in full sync.
+fn is_well(observed: &Observed) -> bool {
+    let ready = observed.pods.iter().all(|pod| pod.state == PodState::Ready);
+    ready && matches!(&observed.facts, Known::Is(facts) if lacking(facts).is_none())
+}
+
+/// What a cluster lacks that is in full sync and has nothing under way: the reason in a word and in a sentence.
+fn lacking(facts: &Facts) -> Option<(&'static str, String)> {
+    if facts.offline > 0 {
+        return Some(("PartitionsOffline", format!("{} partitions have no leader", facts.offline)));
+    }
+    if facts.under_replicated > 0 {
+        return Some(("UnderReplicated", format!("{} partitions are under-replicated", facts.under_replicated)));
+    }
+    if facts.reassignments > 0 {
+        return Some(("Reassigning", format!("{} partitions are being moved", facts.reassignments)));
+    }
+    facts.brokers.iter().find_map(|(id, broker)| {
+        let what = match broker.standing {
+            Standing::InSync => return None,
+            Standing::Recovering => "has yet to catch up",
+            Standing::Fenced => "is fenced",
+        };
+        Some(("BrokerBehind", format!("broker {id} {what}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brokers::BrokerFacts;
+    use crate::reconcile::observe::{NodeState, ObservedPod, ObservedSet, ObservedVolume};
+    use crate::reconcile::validate::validate;
+    use chronik_crds::ChronikCluster;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use serde_json::json;
+
+    /// Three brokers with 1Gi each.
+    pub(super) fn cluster() -> Cluster {
+        let cluster: ChronikCluster = serde_json::from_value(json!({
+            "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster",
+            "metadata": { "name": "demo", "namespace": "default", "uid": "u" },
+            "spec": { "replicas": 3, "storage": { "size": "1Gi" } }
+        }))
+        .unwrap();
+        validate(&cluster, "chronik:1").unwrap()
+    }
+
+    pub(super) fn observed() -> Observed {
+        observed_of(3)
+    }
+
+    /// So many brokers that are well, all of revision r1; broker 1 leads the controller.
+    pub(super) fn observed_of(brokers: i32) -> Observed {
+        let size = Some(Quantity("1Gi".to_owned()));
+        let seen = |name: String| Seen { uid: format!("uid of {name}"), name, resource_version: "1".to_owned() };
+        let pod = |ordinal| ObservedPod {
+            ordinal,
+            seen: seen(format!("demo-{ordinal}")),
+            address: Some(format!("10.0.0.{ordinal}")),
+            node: Some(format!("node-{ordinal}")),
+            node_state: NodeState::Unknown,
+            revision: Some("r1".to_owned()),
+            state: PodState::Ready,
+        };
+        let volume = |ordinal| ObservedVolume {
+            ordinal,
+            seen: seen(format!("data-demo-{ordinal}")),
+            requested: size.clone(),
+            capacity: size.clone(),
+            ..ObservedVolume::default()
+        };
+        let broker = |id| (id, BrokerFacts { incarnation: Some(format!("i{id}")), ..BrokerFacts::default() });
+        Observed {
+            set: Some(ObservedSet {
+                seen: seen("demo".to_owned()),
+                replicas: brokers,
+                image: Some("chronik:1".to_owned()),
+                volume_size: size.clone(),
+                update_revision: Some("r1".to_owned()),
+                ..ObservedSet::default()
+            }),
+            pods: (0..brokers).map(pod).collect(),
+            volumes: (0..brokers).map(volume).collect(),
+            facts: Known::Is(Facts {
+                controller: Some(1),
+                brokers: (0..brokers).map(broker).collect(),
+                ..Facts::default()
+            }),
+            ..Observed::default()
+        }
+    }
+
+    pub(super) fn facts(observed: &mut Observed) -> &mut Facts {
+        match &mut observed.facts {
+            Known::Is(facts) => facts,
+            Known::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_is_as_it_should_be_has_no_step_and_is_looked_at_seldom() {
+        let observed = observed();
+        let made = plan(&cluster(), &observed).unwrap();
+        assert_eq!((made.step.clone(), made.waits.clone(), made.volumes.clone()), (None, vec![], vec![]));
+        assert_eq!(made.again(&observed), AT_REST);
+    }
+
+    #[test]
+    fn no_two_steps_are_taken_at_once() {
+        let (mut cluster, mut observed) = (cluster(), observed_of(5));
+        cluster.storage_size = Quantity("2Gi".to_owned());
+        for volume in &mut observed.volumes {
+            volume.requested = Some(Quantity("2Gi".to_owned()));
+        }
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        let made = plan(&cluster, &observed).unwrap();
+        assert_eq!(made.step, Some(Step::Drain(4)));
+    }
+
+    #[test]
+    fn a_template_that_another_version_built_from_the_same_spec_stays_as_it_is() {
+        let template = |cluster: &Cluster, observed: &Observed| {
+            let made = plan(cluster, observed).unwrap();
+            let set = made.objects.iter().find(|desired| desired.resource.kind == "StatefulSet").unwrap();
+            set.object.data["spec"]["template"].clone()
+        };
+        let (mut cluster, mut observed) = (cluster(), observed());
+        let built = template(&cluster, &observed);
+        let mut other = built.clone();
+        other["spec"]["terminationGracePeriodSeconds"] = json!(7);
+        let set = observed.set.as_mut().unwrap();
+        (set.template, set.template_of) = (other.clone(), Some(cluster.template_of.clone()));
+        set.template_form = Some("of another version".to_owned());
+        assert_eq!(template(&cluster, &observed), other);
+        // What a person did to it is put right.
+        observed.set.as_mut().unwrap().template_form = Some("1".to_owned());
+        assert_eq!(template(&cluster, &observed), built);
+        observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
+        cluster.template_of = "of a spec that was changed".to_owned();
+        assert_eq!(template(&cluster, &observed), built);
+    }
+}

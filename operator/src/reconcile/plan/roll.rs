@@ -1,0 +1,242 @@
+//! Pods of an older template are replaced one at a time: followers before leaders, the controller's leader last, each
+//! with the brokers' permit, and only when the one before is back in every in-sync set.
+//!
+//! A gate that stays shut is waited for, and never forced. A pod that does not run takes nothing away when it is deleted,
+//! and needs no permit.
+
+use super::{Plan, Step, lacking};
+use crate::brokers::{Facts, Standing};
+use crate::reconcile::observe::{Known, Observed, ObservedPod, PodState};
+use crate::reconcile::validate::Cluster;
+
+pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    close_permit(observed, plan);
+    let Some(revision) = observed.update_revision() else { return };
+    let outdated = |pod: &&ObservedPod| pod.revision.as_deref().is_some_and(|of_pod| of_pod != revision);
+    let outdated = observed.pods.iter().filter(outdated).collect::<Vec<_>>();
+    if outdated.is_empty() {
+        return;
+    }
+    if let Some(step) = stuck(observed, &outdated) {
+        plan.take(step);
+        return;
+    }
+    let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
+    // Who is asked first when it cannot be told who leads.
+    let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
+    if let Some((reason, message)) = down(cluster, observed) {
+        plan.wait(anyone, reason, message);
+        return;
+    }
+    let facts = match &observed.facts {
+        Known::Is(facts) => facts,
+        Known::Unknown(why) => {
+            plan.wait(anyone, "BrokersUnknown", format!("what the brokers would say is not known: {why}"));
+            return;
+        }
+    };
+    let Some(pod) = outdated.iter().copied().min_by_key(|pod| order(pod, facts)) else { return };
+    let Some(incarnation) = facts.brokers.get(&pod.ordinal).and_then(|broker| broker.incarnation.clone()) else {
+        plan.wait(next(pod), "NotRegistered", format!("the controller does not know broker {}", pod.ordinal));
+        return;
+    };
+    if let Some((reason, message)) = lacking(facts) {
+        plan.wait(next(pod), reason, message);
+        return;
+    }
+    if let Some(permit) = facts.permit.as_ref().filter(|permit| permit.broker != pod.ordinal) {
+        let message = format!("broker {} has the one permit to stop", permit.broker);
+        plan.wait(next(pod), "PermitOutstanding", message);
+        return;
+    }
+    plan.take(Step::Restart { broker: pod.ordinal, incarnation, pod: pod.seen.clone() });
+}
+
+/// The controller's leader after all others, brokers that lead more after those that lead less, and the highest id first.
+fn order(pod: &ObservedPod, facts: &Facts) -> (bool, u32, i32) {
+    let leads = facts.brokers.get(&pod.ordinal).map_or(0, |broker| broker.leaders);
+    (facts.controller == Some(pod.ordinal), leads, -pod.ordinal)
+}
+
+/// A permit whose broker runs as another process since, and is in sync.
+fn close_permit(observed: &Observed, plan: &mut Plan) {
+    let Some(facts) = observed.facts.known() else { return };
+    let Some(permit) = &facts.permit else { return };
+    let Some(broker) = facts.brokers.get(&permit.broker) else { return };
+    let restarted = broker.incarnation.as_ref().is_some_and(|now| *now != permit.incarnation);
+    if restarted && broker.standing == Standing::InSync {
+        plan.take(Step::ClosePermit(permit.clone()));
+    }
+}
+
+/// A pod of an older template that does not run, while every other broker serves or is stuck too.
+fn stuck(observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
+    let others_wait = observed.pods.iter().any(|pod| matches!(pod.state, PodState::Waiting(_)));
+    if others_wait {
+        return None;
+    }
+    outdated.iter().rev().find_map(|pod| match &pod.state {
+        PodState::Failing(why) => {
+            let why = why.split_once(": ").map_or(why.as_str(), |(gist, _)| gist).to_owned();
+            Some(Step::ReplaceStuck { broker: pod.ordinal, pod: pod.seen.clone(), why })
+        }
+        PodState::Ready | PodState::Waiting(_) => None,
+    })
+}
+
+/// A broker that does not serve: no other one may go.
+fn down(cluster: &Cluster, observed: &Observed) -> Option<(&'static str, String)> {
+    for id in 0..cluster.replicas {
+        match observed.pods.iter().find(|pod| pod.ordinal == id).map(|pod| &pod.state) {
+            Some(PodState::Ready) => {}
+            Some(PodState::Waiting(why) | PodState::Failing(why)) => {
+                return Some(("BrokerNotReady", format!("broker {id} does not serve: {why}")));
+            }
+            None => return Some(("BrokerNotReady", format!("broker {id} has no pod"))),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cluster, facts, observed};
+    use super::*;
+    use crate::brokers::Permit;
+
+    /// Three brokers, all of an older template; broker 1 leads the controller.
+    fn outdated() -> Observed {
+        let mut observed = observed();
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        observed
+    }
+
+    fn planned(observed: &Observed) -> String {
+        let mut made = Plan::default();
+        plan(&cluster(), observed, &mut made);
+        match (&made.step, made.waits.first()) {
+            (Some(step), None) => step.to_string(),
+            (None, Some(wait)) => format!("{}: {}", wait.action, wait.reason),
+            (None, None) => "nothing".to_owned(),
+            (Some(step), Some(wait)) => format!("{step}, and {}: {}", wait.action, wait.reason),
+        }
+    }
+
+    fn failing(why: &str) -> PodState {
+        PodState::Failing(why.to_owned())
+    }
+
+    #[test]
+    fn one_broker_is_restarted_and_only_when_nothing_speaks_against_it() {
+        type Change = fn(&mut Observed);
+        let cases: &[(&str, Change, &str)] = &[
+            ("all is well: the highest id that leads neither", |_| {}, "restart broker 2"),
+            ("nothing is outdated", |o| o.set.as_mut().unwrap().update_revision = Some("r1".to_owned()), "nothing"),
+            ("the revision is not known yet", |o| o.set.as_mut().unwrap().update_revision = None, "nothing"),
+            ("followers go before leaders", |o| facts(o).brokers.get_mut(&2).unwrap().leaders = 5, "restart broker 0"),
+            (
+                "the controller's leader goes last",
+                |o| {
+                    o.pods[0].revision = Some("r2".to_owned());
+                    facts(o).brokers.get_mut(&2).unwrap().leaders = 50;
+                },
+                "restart broker 2",
+            ),
+            (
+                "the controller's leader goes when the others have",
+                |o| [0, 2].iter().for_each(|id| o.pods[*id].revision = Some("r2".to_owned())),
+                "restart broker 1",
+            ),
+            (
+                "the last one is not back",
+                |o| {
+                    o.pods[2].revision = Some("r2".to_owned());
+                    o.pods[2].state = PodState::Waiting("ContainerCreating".to_owned());
+                },
+                "restart broker 1: BrokerNotReady",
+            ),
+            (
+                "the last one cannot be started",
+                |o| {
+                    o.pods[2].revision = Some("r2".to_owned());
+                    o.pods[2].state = failing("ErrImagePull");
+                },
+                "restart broker 1: BrokerNotReady",
+            ),
+            ("a pod is missing", |o| drop(o.pods.remove(0)), "restart broker 2: BrokerNotReady"),
+            ("facts are unknown", |o| o.facts = Known::Unknown("no".to_owned()), "restart broker 2: BrokersUnknown"),
+            ("the last one has to catch up", |o| facts(o).under_replicated = 1, "restart broker 2: UnderReplicated"),
+            ("partitions have no leader", |o| facts(o).offline = 1, "restart broker 2: PartitionsOffline"),
+            ("partitions are moved", |o| facts(o).reassignments = 1, "restart broker 2: Reassigning"),
+            (
+                "a broker has to catch up with the metadata",
+                |o| facts(o).brokers.get_mut(&0).unwrap().standing = Standing::Recovering,
+                "restart broker 2: BrokerBehind",
+            ),
+            (
+                "another broker has the permit",
+                |o| facts(o).permit = Some(permit(0, "i0")),
+                "restart broker 2: PermitOutstanding",
+            ),
+            (
+                "the operator was killed between the permit and the deletion",
+                |o| facts(o).permit = Some(permit(2, "i2")),
+                "restart broker 2",
+            ),
+            ("a broker is not registered", |o| drop(facts(o).brokers.remove(&2)), "restart broker 2: NotRegistered"),
+        ];
+        for (what, change, expected) in cases {
+            let mut observed = outdated();
+            change(&mut observed);
+            assert_eq!(planned(&observed), *expected, "{what}");
+        }
+    }
+
+    fn permit(broker: i32, incarnation: &str) -> Permit {
+        Permit { id: 7, broker, incarnation: incarnation.to_owned() }
+    }
+
+    #[test]
+    fn a_permit_is_given_back_when_its_broker_runs_anew_and_is_in_sync() {
+        type Change = fn(&mut Observed);
+        let cases: &[(&str, Change, &str)] = &[
+            ("back", |_| {}, "end the restart of broker 2"),
+            ("not back yet", |o| facts(o).permit = Some(permit(2, "i2")), "nothing"),
+            ("fenced", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Fenced, "nothing"),
+            ("not in sync", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Recovering, "nothing"),
+        ];
+        for (what, change, expected) in cases {
+            let mut observed = observed();
+            facts(&mut observed).permit = Some(permit(2, "before"));
+            change(&mut observed);
+            assert_eq!(planned(&observed), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_stuck_pod_of_an_older_template_is_replaced_without_a_permit_when_no_other_is_on_its_way() {
+        let unknown = Known::Unknown("no quorum".to_owned());
+        let ready = PodState::Ready;
+        let waiting = PodState::Waiting("ContainerCreating".to_owned());
+        let stuck = failing("ErrImagePull: no such image");
+        for (states, expected) in [
+            ([&ready, &stuck, &ready], "replace the pod of broker 1, stuck in ErrImagePull"),
+            ([&stuck, &stuck, &stuck], "replace the pod of broker 2, stuck in ErrImagePull"),
+            ([&stuck, &waiting, &ready], "restart broker 2: BrokerNotReady"),
+        ] {
+            let mut observed = outdated();
+            observed.facts = unknown.clone();
+            for (pod, state) in observed.pods.iter_mut().zip(states) {
+                pod.state = state.clone();
+            }
+            assert_eq!(planned(&observed), expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_stuck_pod_of_the_present_template_is_left_to_whoever_corrects_it() {
+        let mut observed = observed();
+        observed.pods[2].state = failing("ErrImagePull");
+        assert_eq!(planned(&observed), "nothing");
+    }
+}

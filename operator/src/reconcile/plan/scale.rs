@@ -1,0 +1,234 @@
+//! How many brokers there are to be, and how there come to be fewer, the highest first: drained, seen by the controller to
+//! hold nothing and not to vote, without a pod, and then removed. Their volumes are kept, with a mark that nobody misses
+//! what is on them.
+
+use super::{Plan, Refusal, Step, VolumeChange};
+use crate::brokers::Facts;
+use crate::reconcile::observe::{Known, Observed};
+use crate::reconcile::validate::Cluster;
+use std::fmt::Write as _;
+
+/// What cannot be followed: fewer brokers than have data, or than topics have replicas.
+pub(super) fn refuse(cluster: &Cluster, observed: &Observed) -> Result<(), Refusal> {
+    let running = observed.set.as_ref().map_or(cluster.replicas, |set| set.replicas).max(cluster.replicas);
+    let beyond = |ordinal: i32| ordinal >= running;
+    let left = observed.volumes.iter().filter(|volume| beyond(volume.ordinal) && !volume.removed && !volume.leaving);
+    let left = left.map(|volume| volume.seen.name.as_str()).collect::<Vec<_>>();
+    if !left.is_empty() {
+        let most = observed.volumes.iter().map(|volume| volume.ordinal + 1).max().unwrap_or_default();
+        let message = format!(
+            "replicas: {} brokers would leave the data on {} behind, which an earlier cluster of this name wrote: set \
+             replicas to {most}, or delete these volume claims if nobody misses what is on them",
+            cluster.replicas,
+            left.join(", ")
+        );
+        return Err(Refusal { reason: "VolumesLeftBehind", message });
+    }
+    let shrinks = observed.set.as_ref().is_some_and(|set| set.replicas > cluster.replicas);
+    match observed.facts.known().and_then(|facts| facts.greatest_factor.as_ref()) {
+        Some((factor, topics)) if shrinks && i64::from(*factor) > i64::from(cluster.replicas) => Err(Refusal {
+            reason: "ReplicationFactorInUse",
+            message: format!(
+                "replicas: {} is less than the replication factor {factor} of {}",
+                cluster.replicas,
+                some_of(topics)
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Three names at most.
+fn some_of(names: &[String]) -> String {
+    let mut text = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 3 {
+        let _ = write!(text, " and {} more", names.len() - 3);
+    }
+    text
+}
+
+/// Decides how many pods the StatefulSet is to have now, and takes the next step towards fewer.
+pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i32 {
+    unmark(cluster, observed, plan);
+    forget(cluster, observed, plan);
+    let Some(set) = observed.set.as_ref().filter(|set| set.replicas > cluster.replicas) else {
+        return cluster.replicas;
+    };
+    // The highest one, as a StatefulSet can give up no other.
+    let last = set.replicas - 1;
+    let action = || format!("remove broker {last}");
+    let facts = match &observed.facts {
+        Known::Is(facts) => facts,
+        Known::Unknown(why) => {
+            let message = format!("what the brokers would say is not known: {why}");
+            plan.wait(action(), "BrokersUnknown", message);
+            return set.replicas;
+        }
+    };
+    if let Some(broker) = facts.brokers.get(&last) {
+        if facts.reassignments > 0 && broker.replicas > 0 {
+            let message = format!("{} replicas are still on broker {last}", broker.replicas);
+            plan.wait(action(), "Draining", message);
+            return set.replicas;
+        }
+        if !broker.cordoned || broker.replicas > 0 || broker.leaders > 0 {
+            plan.take(Step::Drain(last));
+            return set.replicas;
+        }
+        if broker.voter {
+            plan.take(Step::ChangeVoters(voters_within(facts, cluster.replicas)));
+            return set.replicas;
+        }
+    }
+    match observed.volumes.iter().find(|volume| volume.ordinal == last && !volume.removed) {
+        Some(volume) => {
+            let change = VolumeChange { removed: Some(true), ..VolumeChange::of(&volume.seen) };
+            plan.volumes.push(change);
+            plan.wait(action(), "MarkingVolume", format!("the volume of broker {last} is marked as not missed"));
+            set.replicas
+        }
+        None => last,
+    }
+}
+
+/// Those of today's voters who stay, and an odd number of them.
+fn voters_within(facts: &Facts, replicas: i32) -> Vec<i32> {
+    let staying = facts.brokers.iter().filter(|(id, broker)| **id < replicas && broker.voter).map(|(id, _)| *id);
+    let mut staying = staying.collect::<Vec<_>>();
+    if staying.len() % 2 == 0 {
+        staying.pop();
+    }
+    staying
+}
+
+/// A broker that comes back to its volume counts again.
+fn unmark(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    let marked = observed.volumes.iter().filter(|volume| volume.removed && volume.ordinal < cluster.replicas);
+    plan.volumes.extend(marked.map(|volume| VolumeChange { removed: Some(false), ..VolumeChange::of(&volume.seen) }));
+}
+
+/// Brokers beyond the last pod, without a pod of their own, are taken out of the cluster.
+fn forget(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    let (Some(set), Some(facts)) = (&observed.set, observed.facts.known()) else { return };
+    let beyond = |id: i32| id >= set.replicas.max(cluster.replicas);
+    let runs = |id: i32| observed.pods.iter().any(|pod| pod.ordinal == id);
+    if let Some(id) = facts.brokers.keys().copied().find(|id| beyond(*id) && !runs(*id)) {
+        plan.take(Step::Remove(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cluster, facts, observed_of};
+    use super::*;
+
+    fn planned(observed: &Observed) -> (i32, String) {
+        let mut made = Plan::default();
+        let replicas = plan(&cluster(), observed, &mut made);
+        let step = made.step.map(|step| step.to_string());
+        let wait = made.waits.first().map(|wait| format!("{}: {}", wait.action, wait.reason));
+        (replicas, step.or(wait).unwrap_or_else(|| "nothing".to_owned()))
+    }
+
+    #[test]
+    fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused() {
+        let mut observed = observed_of(5);
+        observed.set = None;
+        let refusal = refuse(&cluster(), &observed).unwrap_err();
+        assert_eq!(refusal.reason, "VolumesLeftBehind");
+        assert!(refusal.message.contains("data-demo-3, data-demo-4"), "{}", refusal.message);
+        assert!(refusal.message.contains("set replicas to 5"), "{}", refusal.message);
+        // The StatefulSet of an operator that did not look.
+        observed.set = observed_of(3).set;
+        assert!(refuse(&cluster(), &observed).is_err());
+    }
+
+    #[test]
+    fn volumes_of_brokers_that_were_removed_are_missed_by_nobody() {
+        let mut observed = observed_of(5);
+        observed.set = None;
+        observed.volumes[3].removed = true;
+        observed.volumes[4].removed = true;
+        assert_eq!(refuse(&cluster(), &observed), Ok(()));
+    }
+
+    #[test]
+    fn fewer_brokers_than_a_topic_has_replicas_are_refused_with_its_name() {
+        let mut observed = observed_of(5);
+        facts(&mut observed).greatest_factor = Some((5, ["a", "b", "c", "d"].map(str::to_owned).into()));
+        let refusal = refuse(&cluster(), &observed).unwrap_err();
+        assert_eq!(refusal.reason, "ReplicationFactorInUse");
+        assert!(refusal.message.ends_with("factor 5 of a, b, c and 1 more"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn a_broker_goes_when_the_controller_sees_nothing_on_it_and_not_before() {
+        type Change = fn(&mut Observed);
+        let cases: &[(&str, Change, (i32, &str))] = &[
+            ("first", |_| {}, (5, "drain broker 4")),
+            (
+                "unknown is not empty",
+                |o| o.facts = Known::Unknown("no".to_owned()),
+                (5, "remove broker 4: BrokersUnknown"),
+            ),
+            ("cordoned only", |o| on_last(o, true, 9), (5, "drain broker 4")),
+            ("empty, but something may be placed on it", |o| on_last(o, false, 0), (5, "drain broker 4")),
+            (
+                "draining",
+                |o| {
+                    on_last(o, true, 4);
+                    facts(o).reassignments = 4;
+                },
+                (5, "remove broker 4: Draining"),
+            ),
+            (
+                "it votes",
+                |o| {
+                    on_last(o, true, 0);
+                    facts(o).brokers.values_mut().for_each(|broker| broker.voter = true);
+                },
+                (5, "let brokers [0, 1, 2] vote"),
+            ),
+            ("empty", |o| on_last(o, true, 0), (5, "remove broker 4: MarkingVolume")),
+            (
+                "empty and marked",
+                |o| {
+                    on_last(o, true, 0);
+                    o.volumes[4].removed = true;
+                },
+                (4, "nothing"),
+            ),
+            (
+                "without a pod",
+                |o| {
+                    on_last(o, true, 0);
+                    o.volumes[4].removed = true;
+                    o.set.as_mut().unwrap().replicas = 4;
+                    o.pods.pop();
+                },
+                (4, "remove broker 4"),
+            ),
+        ];
+        for (what, change, (replicas, expected)) in cases {
+            let mut observed = observed_of(5);
+            change(&mut observed);
+            assert_eq!(planned(&observed), (*replicas, (*expected).to_owned()), "{what}");
+        }
+    }
+
+    fn on_last(observed: &mut Observed, cordoned: bool, replicas: u32) {
+        let broker = facts(observed).brokers.get_mut(&4).unwrap();
+        (broker.cordoned, broker.replicas) = (cordoned, replicas);
+    }
+
+    #[test]
+    fn the_volume_of_a_broker_that_comes_back_counts_again() {
+        let mut observed = observed_of(3);
+        observed.volumes[2].removed = true;
+        let mut made = Plan::default();
+        plan(&cluster(), &observed, &mut made);
+        let changes =
+            made.volumes.iter().map(|change| (change.claim.name.as_str(), change.removed)).collect::<Vec<_>>();
+        assert_eq!(changes, [("data-demo-2", Some(false))]);
+    }
+}

@@ -1,0 +1,246 @@
+//! What is reported, case by case.
+
+use super::*;
+use crate::brokers::Facts;
+use crate::reconcile::observe::{ObservedSet, Seen};
+use serde_json::json;
+
+const NOW: i64 = 1_000;
+
+fn cluster() -> ChronikCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster",
+        "metadata": { "name": "demo", "namespace": "default", "generation": 4 },
+        "spec": { "replicas": 3, "storage": { "size": "1Gi" } }
+    }))
+    .unwrap()
+}
+
+fn observed(states: &[PodState]) -> Observed {
+    let pod = |(ordinal, state): (i32, &PodState)| ObservedPod {
+        ordinal,
+        seen: Seen { name: format!("demo-{ordinal}"), ..Seen::default() },
+        address: None,
+        node: Some(format!("node-{ordinal}")),
+        node_state: NodeState::Unknown,
+        revision: Some("r1".to_owned()),
+        state: state.clone(),
+    };
+    let pods = (0..).zip(states).map(pod).collect();
+    let set = ObservedSet { update_revision: Some("r1".to_owned()), ..ObservedSet::default() };
+    Observed { set: Some(set), pods, facts: Known::Is(Facts::default()), ..Observed::default() }
+}
+
+fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
+    let outcome = Outcome { observed, attempt: attempt.clone(), plan: None, image: None, operator: None };
+    report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
+}
+
+fn first(observed: &Observed, attempt: &Attempt) -> ChronikClusterStatus {
+    at(&ChronikClusterStatus::default(), observed, attempt, NOW)
+}
+
+fn conditions(status: &ChronikClusterStatus) -> Vec<String> {
+    let others = status.conditions.iter().filter(|c| c.type_ != IN_SYNC);
+    others.map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+}
+
+fn waiting(why: &str) -> PodState {
+    PodState::Waiting(why.to_owned())
+}
+
+#[test]
+fn a_cluster_is_ready_when_every_broker_is() {
+    let status = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Applied);
+    let expected = ["Ready=True AllBrokersReady", "Progressing=False UpToDate", "Degraded=False AsExpected"];
+    assert_eq!(conditions(&status), expected);
+    assert_eq!((status.replicas, status.ready_replicas, status.observed_generation), (3, 3, Some(4)));
+    assert_eq!(status.endpoints.unwrap().bootstrap, "demo-bootstrap.default.svc:9092");
+}
+
+#[test]
+fn a_new_cluster_starts_and_that_is_no_fault() {
+    let status = first(&observed(&[PodState::Ready, waiting("ContainerCreating")]), &Attempt::Applied);
+    let expected = ["Ready=False BrokersNotReady", "Progressing=True Starting", "Degraded=False AsExpected"];
+    assert_eq!(conditions(&status), expected);
+    assert_eq!(status.conditions[0].message, "1 of 3 brokers serve clients; demo-1: ContainerCreating; demo-2: no pod");
+}
+
+#[test]
+fn a_broker_that_goes_away_from_a_complete_cluster_is_a_fault_until_it_is_back() {
+    let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let two = observed(&[PodState::Ready, PodState::Ready, waiting("terminating")]);
+    let complete = first(&all, &Attempt::Applied);
+    let down = at(&complete, &two, &Attempt::Applied, NOW + 1);
+    assert!(conditions(&down).contains(&"Degraded=True BrokerDown".to_owned()));
+    let still = at(&down, &two, &Attempt::Applied, NOW + 2);
+    assert_eq!(still, down);
+    let back = at(&still, &all, &Attempt::Applied, NOW + 3);
+    assert!(conditions(&back).contains(&"Degraded=False AsExpected".to_owned()));
+}
+
+#[test]
+fn a_broker_that_failed_before_it_was_only_waited_for_is_a_fault_until_it_is_back() {
+    let two_and = |state| observed(&[PodState::Ready, PodState::Ready, state]);
+    let mut status = first(&two_and(PodState::Ready), &Attempt::Applied);
+    assert!(status.formed);
+    for (state, degraded) in [
+        (PodState::Failing("CrashLoopBackOff".to_owned()), "Degraded=True BrokerFailing"),
+        (waiting("running, but not ready"), "Degraded=True BrokerDown"),
+        (PodState::Ready, "Degraded=False AsExpected"),
+    ] {
+        status = at(&status, &two_and(state), &Attempt::Applied, NOW + 1);
+        assert_eq!(conditions(&status)[2], degraded);
+    }
+}
+
+#[test]
+fn a_failing_pod_is_a_fault_from_the_start() {
+    let looping = PodState::Failing("CrashLoopBackOff: disk full".to_owned());
+    let status = first(&observed(&[PodState::Ready, PodState::Ready, looping]), &Attempt::Applied);
+    assert_eq!(status.conditions[2].reason, "BrokerFailing");
+    assert_eq!(status.conditions[2].message, "demo-2: CrashLoopBackOff: disk full");
+}
+
+#[test]
+fn brokers_with_the_same_fault_share_a_line_and_only_the_fault_goes_into_details() {
+    let pull = || PodState::Failing("ErrImagePull: no such host".to_owned());
+    let status = first(&observed(&[pull(), PodState::Ready, pull()]), &Attempt::Applied);
+    assert_eq!(status.conditions[0].message, "1 of 3 brokers serve clients; demo-0, demo-2: ErrImagePull");
+    assert_eq!(status.conditions[2].message, "demo-0, demo-2: ErrImagePull: no such host");
+}
+
+#[test]
+fn a_pod_that_is_not_made_for_minutes_is_a_fault_that_says_where_to_look() {
+    let two = observed(&[PodState::Ready, PodState::Ready]);
+    let start = first(&two, &Attempt::Applied);
+    assert_eq!(
+        (conditions(&start)[2].as_str(), changes_after(&start)),
+        ("Degraded=False AsExpected", Some(MISSING_MAX))
+    );
+    let soon = at(&start, &two, &Attempt::Applied, NOW + 119);
+    assert_eq!(soon, start);
+    let late = at(&soon, &two, &Attempt::Applied, NOW + 120);
+    assert_eq!(conditions(&late)[2], "Degraded=True BrokerMissing");
+    let message = &late.conditions[2].message;
+    assert!(message.starts_with("demo-2: no pod for 2 minutes"), "{message}");
+    assert!(message.ends_with("kubectl describe statefulset demo -n default"), "{message}");
+    let made = observed(&[PodState::Ready, PodState::Ready, waiting("ContainerCreating")]);
+    let made = at(&late, &made, &Attempt::Applied, NOW + 121);
+    assert_eq!((conditions(&made)[2].as_str(), changes_after(&made)), ("Degraded=False AsExpected", None));
+}
+
+#[test]
+fn pods_of_an_older_template_are_named_with_what_comes_next() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+    observed.pods[1].revision = Some("r2".to_owned());
+    let plan = PlanStatus {
+        action: "restart broker 2".to_owned(),
+        reason: "UnderReplicated".to_owned(),
+        message: "3 partitions are under-replicated".to_owned(),
+    };
+    let outcome = Outcome {
+        observed: &observed,
+        attempt: Attempt::Applied,
+        plan: Some(plan.clone()),
+        image: None,
+        operator: None,
+    };
+    let now = Timestamp::from_second(NOW).unwrap();
+    let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);
+    let expected = ["Ready=True AllBrokersReady", "Progressing=True Restarting", "Degraded=False AsExpected"];
+    assert_eq!(conditions(&status), expected);
+    assert_eq!(
+        status.conditions[1].message,
+        "demo-0, demo-2 started before the last change; restart broker 2: 3 partitions are under-replicated"
+    );
+    assert_eq!(status.plan, Some(plan));
+}
+
+#[test]
+fn whether_partitions_are_in_sync_is_unknown_when_no_broker_is_sure() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let in_sync = |observed: &Observed| {
+        let status = first(observed, &Attempt::Applied);
+        let found = status.conditions.into_iter().find(|c| c.type_ == IN_SYNC).unwrap();
+        (found.status, found.reason, status.partitions.map(|partitions| partitions.under_replicated))
+    };
+    let text = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("True", "AllInSync"), Some(0)));
+    observed.facts = Known::Is(Facts { partitions: 9, under_replicated: 2, ..Facts::default() });
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("False", "UnderReplicated"), Some(2)));
+    observed.facts = Known::Unknown("no leader".to_owned());
+    let (status, reason, lacking) = in_sync(&observed);
+    assert_eq!(((status, reason), lacking), (text("Unknown", "Unknown"), None));
+}
+
+#[test]
+fn a_node_that_is_gone_is_named_with_what_to_do() {
+    for (state, reason) in [
+        (NodeState::Gone, "NodeGone"),
+        (NodeState::NotReady, "NodeNotReady"),
+        (NodeState::OutOfService, "NodeOutOfService"),
+        (NodeState::Ready, "AsExpected"),
+        (NodeState::Unknown, "AsExpected"),
+    ] {
+        let mut observed = observed(&[PodState::Ready, PodState::Ready, waiting("running, but not ready")]);
+        observed.pods[2].node_state = state;
+        let degraded = &first(&observed, &Attempt::Applied).conditions[2];
+        assert_eq!(degraded.reason, reason, "{state:?}");
+        assert_eq!(degraded.message.contains("node-2"), reason != "AsExpected", "{}", degraded.message);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_paused_says_so() {
+    let status = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Paused);
+    assert_eq!(conditions(&status)[1], "Progressing=False Paused");
+}
+
+#[test]
+fn a_spec_that_cannot_be_followed_says_nothing_against_the_brokers_that_run() {
+    let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let refusal = Refusal { reason: "InvalidSpec", message: "replicas: 0".to_owned() };
+    let status = first(&all, &Attempt::Refused(refusal));
+    let expected = ["Ready=True AllBrokersReady", "Progressing=False InvalidSpec", "Degraded=True InvalidSpec"];
+    assert_eq!(conditions(&status), expected);
+}
+
+#[test]
+fn objects_that_cannot_be_written_are_a_fault_that_is_worked_on() {
+    let status = first(&observed(&[]), &Attempt::Failed("Service demo: no".to_owned()));
+    let expected = ["Ready=False BrokersNotReady", "Progressing=True Applying", "Degraded=True ApplyFailed"];
+    assert_eq!(conditions(&status), expected);
+}
+
+#[test]
+fn what_was_observed_before_objects_were_written_does_not_show_that_they_are_followed() {
+    let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let status = first(&all, &Attempt::Written);
+    let expected = ["Ready=True AllBrokersReady", "Progressing=True Applying", "Degraded=False AsExpected"];
+    assert_eq!(conditions(&status), expected);
+}
+
+#[test]
+fn of_a_new_cluster_only_what_holds_is_news() {
+    let observed = Observed { facts: Known::Unknown("no broker runs".to_owned()), ..observed(&[]) };
+    let status = first(&observed, &Attempt::Applied);
+    let news = ChronikClusterStatus::default();
+    assert_eq!(changes(&news, &status).map(|c| c.type_.as_str()).collect::<Vec<_>>(), [PROGRESSING]);
+}
+
+#[test]
+fn nothing_new_gives_the_same_report_and_a_change_gives_only_its_own_condition_a_new_time() {
+    let some = observed(&[PodState::Ready, waiting("ContainerCreating"), PodState::Ready]);
+    let before = first(&some, &Attempt::Applied);
+    assert_eq!(at(&before, &some, &Attempt::Applied, NOW + 60), before);
+    let after =
+        at(&before, &observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Applied, NOW + 60);
+    let changed = changes(&before, &after).map(|c| c.type_.as_str()).collect::<Vec<_>>();
+    assert_eq!(changed, [READY, PROGRESSING]);
+    let times = after.conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect::<Vec<_>>();
+    assert_eq!(times, [NOW + 60, NOW + 60, NOW, NOW]);
+}

@@ -1,0 +1,231 @@
+//! An API server in memory, as far as the operator uses one: objects with uid, version and generation, server-side apply
+//! as a merge, preconditions, and a log of what was written.
+
+use http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+/// Plural and name. There is one namespace.
+type Key = (String, String);
+/// What an admission webhook makes of an object.
+type Webhook = fn(&str, &mut Value);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<Key, Value>,
+    versions: u64,
+    writes: Vec<String>,
+    webhook: Option<Webhook>,
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct ApiServer {
+    state: Arc<Mutex<State>>,
+}
+
+/// A request, taken apart.
+struct Asked {
+    plural: String,
+    name: Option<String>,
+    status: bool,
+    selector: Vec<(String, String)>,
+}
+
+impl ApiServer {
+    pub(crate) fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap_or_default();
+                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                let kind = head.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+                let (code, answer) = server.answer(&head.method, &head.uri, kind, &body);
+                let response = Response::builder().status(code).header("content-type", "application/json");
+                Ok::<_, Infallible>(response.body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn answer(&self, method: &Method, uri: &http::Uri, kind: &str, body: &Value) -> (StatusCode, Value) {
+        let asked = parse(uri);
+        let state = &mut *self.state.lock().unwrap();
+        let key = (asked.plural.clone(), asked.name.clone().unwrap_or_default());
+        match (method.as_str(), &asked.name) {
+            ("GET", Some(_)) => {
+                state.objects.get(&key).map_or_else(not_found, |object| (StatusCode::OK, object.clone()))
+            }
+            ("GET", None) => (StatusCode::OK, state.list(&asked)),
+            ("PATCH", Some(_)) => state.patch(&asked, &key, kind.contains("apply"), body),
+            ("POST", None) => {
+                let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                state.write(&(asked.plural, name), body.clone(), "create")
+            }
+            ("DELETE", Some(_)) => state.delete(&key, body),
+            _ => status(StatusCode::METHOD_NOT_ALLOWED),
+        }
+    }
+
+    /// What was written since this was asked last, Events aside.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let writes = std::mem::take(&mut self.state.lock().unwrap().writes);
+        writes.into_iter().filter(|write| !write.contains(" events/")).collect()
+    }
+
+    pub(crate) fn set_webhook(&self, webhook: Webhook) {
+        self.state.lock().unwrap().webhook = Some(webhook);
+    }
+
+    pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
+    }
+
+    pub(crate) fn all(&self, plural: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        state.objects.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Writes an object as somebody else, who is not logged.
+    pub(crate) fn put(&self, plural: &str, object: Value) {
+        let mut state = self.state.lock().unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        state.write(&(plural.to_owned(), name), object, "put");
+        state.writes.pop();
+    }
+
+    /// Changes an object as somebody else.
+    pub(crate) fn change(&self, plural: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.get(plural, name).unwrap();
+        change(&mut object);
+        self.put(plural, object);
+    }
+
+    pub(crate) fn remove(&self, plural: &str, name: &str) {
+        self.state.lock().unwrap().objects.remove(&(plural.to_owned(), name.to_owned()));
+    }
+}
+
+impl State {
+    fn list(&self, asked: &Asked) -> Value {
+        let selected = |object: &&Value| {
+            asked
+                .selector
+                .iter()
+                .all(|(label, value)| object["metadata"]["labels"][label] == Value::from(value.as_str()))
+        };
+        let of_kind = self.objects.iter().filter(|((plural, _), _)| *plural == asked.plural).map(|(_, object)| object);
+        json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": self.versions.to_string() },
+                "items": of_kind.filter(selected).collect::<Vec<_>>() })
+    }
+
+    fn patch(&mut self, asked: &Asked, key: &Key, apply: bool, body: &Value) -> (StatusCode, Value) {
+        let Some(live) = self.objects.get(key) else {
+            return if apply { self.write(key, body.clone(), "apply") } else { not_found() };
+        };
+        for field in ["uid", "resourceVersion"] {
+            let expected = &body["metadata"][field];
+            if !expected.is_null() && *expected != live["metadata"][field] {
+                return status(StatusCode::CONFLICT);
+            }
+        }
+        let mut object = live.clone();
+        if asked.status {
+            object["status"] = body["status"].clone();
+        } else {
+            let mut body = body.clone();
+            body.as_object_mut().unwrap().remove("status");
+            merge(&mut object, &body);
+        }
+        self.write(key, object, if asked.status { "status" } else { "patch" })
+    }
+
+    fn write(&mut self, key: &Key, mut object: Value, verb: &str) -> (StatusCode, Value) {
+        if verb != "status"
+            && let Some(webhook) = self.webhook
+        {
+            webhook(&key.0, &mut object);
+        }
+        let live = self.objects.get(key);
+        if live == Some(&object) {
+            return (StatusCode::OK, object);
+        }
+        self.versions += 1;
+        let generation = live.map_or(1, |live| {
+            live["metadata"]["generation"].as_u64().unwrap_or(1) + u64::from(live["spec"] != object["spec"])
+        });
+        let uid = live.map_or_else(|| json!(format!("uid-{}", self.versions)), |live| live["metadata"]["uid"].clone());
+        object["metadata"]["uid"] = uid;
+        object["metadata"]["namespace"] = json!("default");
+        object["metadata"]["generation"] = json!(generation);
+        object["metadata"]["resourceVersion"] = json!(self.versions.to_string());
+        self.writes.push(format!("{verb} {}/{}", key.0, key.1));
+        self.objects.insert(key.clone(), object.clone());
+        (StatusCode::OK, object)
+    }
+
+    fn delete(&mut self, key: &Key, body: &Value) -> (StatusCode, Value) {
+        let Some(live) = self.objects.get(key) else { return not_found() };
+        for field in ["uid", "resourceVersion"] {
+            let expected = &body["preconditions"][field];
+            if !expected.is_null() && *expected != live["metadata"][field] {
+                return status(StatusCode::CONFLICT);
+            }
+        }
+        self.writes.push(format!("delete {}/{}", key.0, key.1));
+        self.objects.remove(key).map_or_else(not_found, |object| (StatusCode::OK, object))
+    }
+}
+
+fn parse(uri: &http::Uri) -> Asked {
+    let mut words = uri.path().trim_matches('/').split('/').collect::<Vec<_>>();
+    words.drain(..if words[0] == "api" { 2 } else { 3 });
+    if words[0] == "namespaces" {
+        words.drain(..2);
+    }
+    let query = uri.query().unwrap_or_default().replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+    let selector = query.split('&').find_map(|pair| pair.strip_prefix("labelSelector=").map(str::to_owned));
+    let pairs = selector.iter().flat_map(|selector| selector.split(','));
+    Asked {
+        plural: words[0].to_owned(),
+        name: words.get(1).map(|name| (*name).to_owned()),
+        status: words.get(2) == Some(&"status"),
+        selector: pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+    }
+}
+
+/// Fields of one over those of the other; a null takes one away.
+fn merge(into: &mut Value, from: &Value) {
+    let Value::Object(from) = from else {
+        *into = from.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = Value::Object(Map::new());
+    }
+    let fields = into.as_object_mut().unwrap();
+    for (name, value) in from {
+        if value.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn not_found() -> (StatusCode, Value) {
+    status(StatusCode::NOT_FOUND)
+}
+
+fn status(code: StatusCode) -> (StatusCode, Value) {
+    let reason = code.canonical_reason().unwrap_or_default();
+    let body = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason,
+                       "reason": reason.replace(' ', ""), "code": code.as_u16() });
+    (code, body)
+}

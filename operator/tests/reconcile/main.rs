@@ -1,0 +1,272 @@
+//! The loop, with an API server in memory: what is written, what is not, and in which order.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod api_server;
+mod world;
+
+use serde_json::{Value, json};
+use world::World;
+
+#[tokio::test]
+async fn a_new_cluster_is_made_and_then_nothing_is_written_any_more() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    assert_eq!(world.pods().len(), 3);
+    assert_eq!(
+        (&world.condition("Ready")["status"], &world.condition("InSync")["status"]),
+        (&json!("True"), &json!("True"))
+    );
+    assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
+    for _ in 0..3 {
+        world.reconcile().await.unwrap();
+    }
+    assert_eq!(world.server.writes(), Vec::<String>::new());
+}
+
+/// Reconciles a change to its end; returns the order in which pods were replaced, and checks that one is away at most.
+async fn rolled(world: &World) -> Vec<String> {
+    let mut order = Vec::new();
+    let mut before = world.pods();
+    for _ in 0..60 {
+        world.reconcile().await.unwrap();
+        let away = before.keys().filter(|pod| !world.pods().contains_key(*pod)).cloned().collect::<Vec<_>>();
+        assert!(away.len() <= 1, "{away:?} were away at once");
+        order.extend(away);
+        world.run_kubernetes();
+        before = world.pods();
+    }
+    order
+}
+
+#[tokio::test]
+async fn a_changed_config_restarts_one_broker_at_a_time_and_the_controllers_leader_last() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    assert_eq!(rolled(&world).await, ["demo-2", "demo-0", "demo-1"]);
+    let requests = world.brokers.state.lock().unwrap().requests.clone();
+    assert_eq!(requests, ["stop 2", "recovered", "stop 0", "recovered", "stop 1", "recovered"]);
+    assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
+    assert_eq!(world.status()["plan"], Value::Null);
+    assert_eq!(world.server.all("configmaps").len(), 1, "the former configuration is gone");
+}
+
+#[tokio::test]
+async fn a_gate_that_is_shut_is_waited_for_and_said_and_never_forced() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    let before = world.pods();
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    for (unsure, under_replicated, refuse, reason) in [
+        (Some("no leader"), 0, None, "BrokersUnknown"),
+        (None, 2, None, "UnderReplicated"),
+        (None, 0, Some("1 of 3 votes would be left"), "StopRefused"),
+    ] {
+        {
+            let mut state = world.brokers.state.lock().unwrap();
+            state.unsure = unsure.map(str::to_owned);
+            state.refuse = refuse.map(str::to_owned);
+            state.under_replicated = under_replicated;
+        }
+        for _ in 0..3 {
+            world.reconcile().await.unwrap();
+            world.run_kubernetes();
+        }
+        assert_eq!(world.pods(), before, "{reason}");
+        let plan = &world.status()["plan"];
+        assert_eq!((&plan["action"], &plan["reason"]), (&json!("restart broker 2"), &json!(reason)));
+        let told = world.server.all("events").iter().any(|event| event["reason"] == reason);
+        assert!(told, "no Event says {reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_that_was_killed_between_the_permit_and_the_deletion_goes_on() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    let incarnation = world.pods()["demo-2"].clone();
+    world.brokers.state.lock().unwrap().permit =
+        Some(chronik_operator::brokers::Permit { id: 7, broker: 2, incarnation });
+    assert_eq!(rolled(&world).await, ["demo-2", "demo-0", "demo-1"]);
+}
+
+#[tokio::test]
+async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_given_back() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    world.brokers.state.lock().unwrap().meddle = true;
+    world.reconcile().await.unwrap();
+    world.run_kubernetes();
+    world.reconcile().await.unwrap();
+    let requests = world.brokers.state.lock().unwrap().requests.clone();
+    assert_eq!(requests, ["stop 2", "recovered unused"]);
+    assert!(world.pods().contains_key("demo-2"), "another pod than the one that was seen was deleted");
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_stops_after_one_pod_and_heals_when_it_is_corrected() {
+    let mut world = World::with_cluster(3);
+    world.settle().await;
+    let before = world.pods();
+    world.bad_image = Some("chronik:typo".to_owned());
+    world.change_spec(|spec| spec["image"] = json!("chronik:typo"));
+    rolled(&world).await;
+    let after = world.pods();
+    let replaced = before.iter().filter(|(name, uid)| after[*name] != **uid).map(|(name, _)| name.as_str());
+    assert_eq!(replaced.collect::<Vec<_>>(), ["demo-2"]);
+    assert_eq!(world.status()["plan"]["reason"], "BrokerNotReady");
+    assert_eq!(world.condition("Degraded")["reason"], "BrokerFailing");
+    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
+    rolled(&world).await;
+    let images =
+        world.server.all("pods").iter().map(|pod| pod["spec"]["containers"][0]["image"].clone()).collect::<Vec<_>>();
+    assert_eq!(images, ["chronik:2", "chronik:2", "chronik:2"]);
+}
+
+#[tokio::test]
+async fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused_and_nothing_is_written() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    for plural in ["statefulsets", "pods", "chronikclusters"] {
+        for object in world.server.all(plural) {
+            world.server.remove(plural, object["metadata"]["name"].as_str().unwrap());
+        }
+    }
+    world.apply_cluster(&json!({ "replicas": 3, "storage": { "size": "1Gi" } }));
+    world.server.writes();
+    world.reconcile().await.unwrap();
+    let degraded = world.condition("Degraded");
+    assert_eq!(degraded["reason"], "VolumesLeftBehind", "{degraded}");
+    assert!(degraded["message"].as_str().unwrap().contains("data-demo-3, data-demo-4"), "{degraded}");
+    assert_ne!(world.condition("Ready")["status"], "True");
+    assert_eq!(world.server.writes(), ["status chronikclusters/demo"]);
+}
+
+#[tokio::test]
+async fn the_image_outlives_the_stateful_set_and_the_operator() {
+    let mut world = World::with_cluster(3);
+    world.settle().await;
+    world.server.remove("statefulsets", "demo");
+    world.default_image = "chronik:2".to_owned();
+    world.settle().await;
+    let set = world.server.get("statefulsets", "demo").unwrap();
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "chronik:1");
+    assert_eq!(world.status()["image"], "chronik:1");
+}
+
+#[tokio::test]
+async fn a_drain_is_let_through_only_while_all_is_in_sync() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    let allowed = || world.server.get("poddisruptionbudgets", "demo").unwrap()["spec"]["maxUnavailable"].clone();
+    assert_eq!(allowed(), 1);
+    world.brokers.state.lock().unwrap().under_replicated = 1;
+    world.reconcile().await.unwrap();
+    assert_eq!(allowed(), 0);
+    world.brokers.state.lock().unwrap().under_replicated = 0;
+    world.reconcile().await.unwrap();
+    assert_eq!(allowed(), 1);
+}
+
+#[tokio::test]
+async fn an_item_that_a_webhook_adds_to_every_write_is_no_change() {
+    let world = World::with_cluster(3);
+    world.server.set_webhook(|plural, object| {
+        if plural == "services" {
+            let port = json!({ "name": "added", "port": 1 });
+            let ports = object["spec"]["ports"].as_array_mut().unwrap();
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+    });
+    world.settle().await;
+    assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
+}
+
+#[tokio::test]
+async fn volumes_grow_and_the_stateful_set_is_made_again_around_its_pods() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    let before = world.pods();
+    world.change_spec(|spec| spec["storage"]["size"] = json!("2Gi"));
+    world.settle().await;
+    let claim = world.server.get("persistentvolumeclaims", "data-demo-1").unwrap();
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "2Gi");
+    let set = world.server.get("statefulsets", "demo").unwrap();
+    let template = &set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
+    assert_eq!(template, "2Gi");
+    assert_eq!(world.pods(), before, "a pod was replaced");
+}
+
+#[tokio::test]
+async fn what_cannot_be_drained_yet_waits_and_says_so() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    world.change_spec(|spec| spec["replicas"] = json!(3));
+    for _ in 0..5 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    assert_eq!(world.pods().len(), 5);
+    let plan = &world.status()["plan"];
+    assert_eq!((&plan["action"], &plan["reason"]), (&json!("drain broker 4"), &json!("NotSupported")));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_paused_is_left_as_it_is() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| {
+        spec["paused"] = json!(true);
+        spec["config"] = json!({ "num.partitions": 4 });
+    });
+    world.server.writes();
+    world.reconcile().await.unwrap();
+    assert_eq!(world.server.writes(), ["status chronikclusters/demo"]);
+    assert_eq!(world.condition("Progressing")["reason"], "Paused");
+    world.change_spec(|spec| spec["paused"] = json!(false));
+    assert_eq!(rolled(&world).await.len(), 3);
+}
+
+#[tokio::test]
+async fn objects_that_a_resource_left_behind_are_its_successors() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    let before = world.pods();
+    world.server.remove("chronikclusters", "demo");
+    // As Kubernetes does when a resource is deleted without its objects.
+    for plural in
+        ["statefulsets", "services", "configmaps", "serviceaccounts", "networkpolicies", "poddisruptionbudgets"]
+    {
+        for object in world.server.all(plural) {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            world.server.change(plural, name, |object| object["metadata"]["ownerReferences"] = Value::Null);
+        }
+    }
+    world.apply_cluster(&json!({ "replicas": 3, "storage": { "size": "1Gi" } }));
+    world.settle().await;
+    assert_eq!(world.condition("Degraded")["status"], "False", "{}", world.condition("Degraded"));
+    assert_eq!(world.pods(), before);
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_operator_is_left_alone_until_somebody_says_otherwise() {
+    let mut world = World::with_cluster(3);
+    world.operator = "first/operator".to_owned();
+    world.settle().await;
+    world.operator = "second/operator".to_owned();
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    world.server.writes();
+    world.reconcile().await.unwrap();
+    assert_eq!(world.server.writes(), Vec::<String>::new());
+    assert!(world.server.all("events").iter().any(|event| event["reason"] == "OtherOperator"));
+    world.server.change("chronikclusters", "demo", |cluster| {
+        cluster["metadata"]["annotations"] = json!({ "chronik.io/operator": "second/operator" });
+    });
+    assert_eq!(rolled(&world).await.len(), 3);
+    assert_eq!(world.status()["operator"], "second/operator");
+}

@@ -1,0 +1,242 @@
+//! A Kubernetes cluster around the operator: its API server, the StatefulSet controller with pods that become ready, and
+//! brokers that say of themselves what follows from their pods.
+
+use crate::api_server::ApiServer;
+use chronik_operator::brokers::{Answer, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
+use chronik_operator::events::Events;
+use chronik_operator::metrics::Metrics;
+use chronik_operator::reconcile::{ReconcileError, Reconciler};
+use futures::FutureExt;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) server: ApiServer,
+    pub(crate) brokers: FakeBrokers,
+    pub(crate) default_image: String,
+    pub(crate) operator: String,
+    /// Pods with this image do not start.
+    pub(crate) bad_image: Option<String>,
+}
+
+impl World {
+    /// With a cluster of so many brokers, which nobody has looked at yet.
+    pub(crate) fn with_cluster(replicas: i32) -> Self {
+        let world = Self { default_image: "chronik:1".to_owned(), ..Self::default() };
+        *world.brokers.server.lock().unwrap() = world.server.clone();
+        world.apply_cluster(&json!({ "replicas": replicas, "storage": { "size": "1Gi" } }));
+        world
+    }
+
+    pub(crate) fn apply_cluster(&self, spec: &Value) {
+        self.server.put(
+            "chronikclusters",
+            json!({ "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster", "metadata": { "name": "demo" },
+                    "spec": spec }),
+        );
+    }
+
+    pub(crate) fn change_spec(&self, change: impl FnOnce(&mut Value)) {
+        self.server.change("chronikclusters", "demo", |cluster| change(&mut cluster["spec"]));
+    }
+
+    pub(crate) async fn reconcile(&self) -> Result<Option<Duration>, ReconcileError> {
+        let client = self.server.client();
+        let reconciler = Reconciler {
+            client: client.clone(),
+            brokers: Arc::new(self.brokers.clone()),
+            events: Events::new(client, "test"),
+            default_image: self.default_image.clone(),
+            operator: Some(self.operator.clone()),
+            metrics: Metrics::default(),
+        };
+        reconciler.reconcile("default", "demo").await
+    }
+
+    /// Reconciles, and lets Kubernetes do its part, until neither writes anything.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..60 {
+            self.server.writes();
+            self.reconcile().await.unwrap();
+            let wrote = !self.server.writes().is_empty();
+            if !self.run_kubernetes() && !wrote {
+                return;
+            }
+        }
+        panic!("no end to it: {}", self.status());
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.server.get("chronikclusters", "demo").unwrap()["status"].clone()
+    }
+
+    pub(crate) fn condition(&self, kind: &str) -> Value {
+        let status = self.status();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+    }
+
+    /// The StatefulSet controller, the scheduler and the kubelets: one round. Returns whether anything was to do.
+    pub(crate) fn run_kubernetes(&self) -> bool {
+        let Some(mut set) = self.server.get("statefulsets", "demo") else { return false };
+        let revision = format!("r{}", hash(&set["spec"]["template"].to_string()));
+        let generation = set["metadata"]["generation"].clone();
+        let status = json!({ "replicas": 0, "observedGeneration": generation, "updateRevision": revision });
+        let mut busy = set["status"] != status;
+        set["status"] = status;
+        self.server.put("statefulsets", set.clone());
+        let replicas = i32::try_from(set["spec"]["replicas"].as_i64().unwrap()).unwrap();
+        for id in 0..replicas {
+            if self.server.get("pods", &format!("demo-{id}")).is_none() {
+                self.start_pod(&set, &revision, id);
+                busy = true;
+            }
+        }
+        for pod in self.server.all("pods") {
+            let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+            let id = name.trim_start_matches("demo-").parse::<i32>().unwrap();
+            if id >= replicas {
+                self.server.remove("pods", &name);
+                busy = true;
+            }
+        }
+        busy
+    }
+
+    fn start_pod(&self, set: &Value, revision: &str, id: i32) {
+        let mut pod =
+            json!({ "metadata": set["spec"]["template"]["metadata"], "spec": set["spec"]["template"]["spec"] });
+        let labels = set["spec"]["template"]["metadata"]["labels"].clone();
+        pod["metadata"]["name"] = json!(format!("demo-{id}"));
+        pod["metadata"]["labels"]["controller-revision-hash"] = json!(revision);
+        let image = pod["spec"]["containers"][0]["image"].as_str().map(str::to_owned);
+        pod["status"] = if image.is_some() && image == self.bad_image {
+            let state = json!({ "waiting": { "reason": "ErrImagePull" } });
+            json!({ "containerStatuses": [{ "name": "chronik", "image": "", "imageID": "", "ready": false,
+                                            "restartCount": 0, "state": state }] })
+        } else {
+            json!({ "podIP": format!("10.0.0.{id}"), "conditions": [{ "type": "Ready", "status": "True" }] })
+        };
+        self.server.put("pods", pod);
+        let claim = format!("data-demo-{id}");
+        if self.server.get("persistentvolumeclaims", &claim).is_none() {
+            let template = &set["spec"]["volumeClaimTemplates"][0];
+            self.server.put(
+                "persistentvolumeclaims",
+                json!({ "metadata": { "name": claim, "labels": labels }, "spec": template["spec"] }),
+            );
+        }
+    }
+
+    /// Each pod's uid, by name.
+    pub(crate) fn pods(&self) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let pods = self.server.all("pods");
+        pods.iter().map(|pod| (text(&pod["metadata"]["name"]), text(&pod["metadata"]["uid"]))).collect()
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(7, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+/// Brokers whose process is their pod, and that are in sync whenever it runs. Broker 1 leads the controller.
+#[derive(Clone, Default)]
+pub(crate) struct FakeBrokers {
+    pub(crate) server: Arc<Mutex<ApiServer>>,
+    pub(crate) state: Arc<Mutex<BrokersState>>,
+}
+
+#[derive(Default)]
+pub(crate) struct BrokersState {
+    /// Why nobody is sure.
+    pub(crate) unsure: Option<String>,
+    pub(crate) under_replicated: u32,
+    /// Why nobody may stop.
+    pub(crate) refuse: Option<String>,
+    pub(crate) permit: Option<Permit>,
+    /// What was asked for beside facts.
+    pub(crate) requests: Vec<String>,
+    /// Replaces the pod of a broker that has just been given its permit.
+    pub(crate) meddle: bool,
+}
+
+impl FakeBrokers {
+    fn facts_now(&self) -> Result<Facts, Unanswered> {
+        let state = self.state.lock().unwrap();
+        if let Some(why) = &state.unsure {
+            return Err(Unanswered::Unsure(why.clone()));
+        }
+        let pods = self.server.lock().unwrap().all("pods");
+        let broker = |pod: &Value| {
+            let id = pod["metadata"]["name"].as_str()?.strip_prefix("demo-")?.parse::<i32>().ok()?;
+            let incarnation = pod["metadata"]["uid"].as_str().map(str::to_owned);
+            let fenced = pod["status"]["podIP"].is_null();
+            let standing = if fenced { Standing::Fenced } else { Standing::InSync };
+            Some((id, BrokerFacts { incarnation, standing, voter: id < 3, ..BrokerFacts::default() }))
+        };
+        Ok(Facts {
+            offset: 1,
+            controller: Some(1),
+            brokers: pods.iter().filter_map(broker).collect(),
+            under_replicated: state.under_replicated,
+            permit: state.permit.clone(),
+            ..Facts::default()
+        })
+    }
+
+    fn asked(&self, request: String) {
+        self.state.lock().unwrap().requests.push(request);
+    }
+}
+
+impl Brokers for FakeBrokers {
+    fn facts(&self, _: Contact) -> Answer<Facts> {
+        let facts = self.facts_now();
+        async { facts }.boxed()
+    }
+
+    fn request_stop(&self, _: Contact, broker: i32, incarnation: String) -> Answer<Stop> {
+        self.asked(format!("stop {broker}"));
+        let mut state = self.state.lock().unwrap();
+        let answer = if let Some(why) = &state.refuse {
+            Stop::Refused(why.clone())
+        } else {
+            let permit = Permit { id: 7, broker, incarnation };
+            state.permit = Some(permit.clone());
+            Stop::Granted(permit)
+        };
+        if state.meddle {
+            let server = self.server.lock().unwrap();
+            let mut pod = server.get("pods", &format!("demo-{broker}")).unwrap();
+            server.remove("pods", &format!("demo-{broker}"));
+            pod["metadata"]["uid"] = Value::Null;
+            server.put("pods", pod);
+        }
+        async { Ok(answer) }.boxed()
+    }
+
+    fn recovered(&self, _: Contact, _: u64, unused: bool) -> Answer<Option<String>> {
+        self.asked(format!("recovered{}", if unused { " unused" } else { "" }));
+        self.state.lock().unwrap().permit = None;
+        async { Ok(None) }.boxed()
+    }
+
+    fn drain(&self, _: Contact, broker: i32) -> Answer<()> {
+        self.asked(format!("drain {broker}"));
+        async { Err(Unanswered::Unsupported("draining")) }.boxed()
+    }
+
+    fn change_voters(&self, _: Contact, voters: Vec<i32>) -> Answer<()> {
+        self.asked(format!("voters {voters:?}"));
+        async { Err(Unanswered::Unsupported("changing voters")) }.boxed()
+    }
+
+    fn remove(&self, _: Contact, broker: i32) -> Answer<()> {
+        self.asked(format!("remove {broker}"));
+        async { Err(Unanswered::Unsupported("removing brokers")) }.boxed()
+    }
+}
