@@ -1,7 +1,7 @@
 //! How the rest of the broker asks the controller for something, wherever the controller is by now.
 
 use chronik_core::cluster::config::{ConfigChange, ConfigResource};
-use chronik_core::cluster::{Image, MetadataCommand};
+use chronik_core::cluster::{Image, Leaving, MetadataCommand, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,6 +62,13 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<(), TopicError>>,
     },
+    /// Give up leaderships of this broker.
+    Resign {
+        /// Which, and how.
+        resignation: Resignation,
+        /// The answer: the partitions that nobody else can lead.
+        reply: oneshot::Sender<Result<Vec<TopicPartition>, ControllerError>>,
+    },
     /// A block of producer ids for this broker alone.
     ProducerIds {
         /// The answer.
@@ -97,6 +104,17 @@ pub struct AlterPartition {
     pub partition_epoch: PartitionEpoch,
     /// The new ISR.
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
+}
+
+/// Leaderships that this broker gives up.
+#[derive(Clone, Debug)]
+pub struct Resignation {
+    /// Of which partitions.
+    pub partitions: ResignedPartitions,
+    /// What it gives up beside them.
+    pub leaving: Leaving,
+    /// Why. [`ResignReason::Stop`] with all partitions: this broker leads nothing again before it registers anew.
+    pub reason: ResignReason,
 }
 
 /// Why the controller did not do something.
@@ -221,6 +239,18 @@ impl ControllerHandle {
     /// Asks for an ISR change (KIP-497). An accepted one arrives with the image.
     pub async fn alter_partition(&self, change: AlterPartition, timeout: Duration) -> Result<(), ControllerError> {
         self.ask(timeout, |reply| Request::AlterPartition { change, reply })
+            .await
+            .unwrap_or(Err(ControllerError::Unavailable))
+    }
+
+    /// Moves leaderships of this broker to other replicas that are in sync, all in one entry, and waits until this
+    /// broker's image has that. The answer names the partitions that stay as they are, as nobody else can lead them.
+    pub async fn resign(
+        &self,
+        resignation: Resignation,
+        timeout: Duration,
+    ) -> Result<Vec<TopicPartition>, ControllerError> {
+        self.ask(timeout, |reply| Request::Resign { resignation, reply })
             .await
             .unwrap_or(Err(ControllerError::Unavailable))
     }

@@ -30,7 +30,9 @@ mod summary;
 mod types;
 mod whole_messages;
 
-pub use handle::{AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, TopicError};
+pub use handle::{
+    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, Resignation, TopicError,
+};
 pub use raft_log::OpenError;
 
 use chronik_core::cluster::{Endpoint, Image, Member};
@@ -205,7 +207,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
-    let proposer = Proposer::start(me, raft.clone());
+    let proposer = Proposer::start(me, raft.clone(), images.clone());
     let parts = Parts { config, raft, log, links, proposer, acks, images, past };
     Ok(parts.run(publisher, thread))
 }

@@ -1,16 +1,19 @@
 //! Proposing commands on the leader: those that come while an entry is on its way share the next one.
 
 use super::types::{Batch, Raft};
-use chronik_core::cluster::{MetadataCommand, Outcome};
+use chronik_core::cluster::{Image, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerId, MetadataOffset};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands of one entry at most.
 const BATCH: usize = 64;
 
 /// The way to propose something while this broker is the leader. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Proposer(mpsc::UnboundedSender<Proposal>);
+pub(super) struct Proposer {
+    proposals: mpsc::UnboundedSender<Proposal>,
+    image: watch::Receiver<Image>,
+}
 
 type Reply = oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>;
 
@@ -30,20 +33,31 @@ pub(super) enum ProposeError {
 
 impl Proposer {
     /// Starts the proposing task; it ends with the last handle.
-    pub(super) fn start(me: BrokerId, raft: Raft) -> Self {
+    pub(super) fn start(me: BrokerId, raft: Raft, image: watch::Receiver<Image>) -> Self {
         let (proposals, queue) = mpsc::unbounded_channel();
         tokio::spawn(run(me, raft, queue));
-        Self(proposals)
+        Self { proposals, image }
     }
 
-    /// Proposes a command, and waits until it is applied here.
+    /// Proposes a command, and waits until it is applied here. One that the cluster's metadata version does not allow
+    /// is refused, and not written: a broker that cannot read it would stop at it.
     pub(super) async fn propose(&self, command: MetadataCommand) -> Result<(Outcome, MetadataOffset), ProposeError> {
+        if let Some(refused) = not_allowed(&self.image.borrow(), &command) {
+            return Ok(refused);
+        }
         let (reply, answer) = oneshot::channel();
-        if self.0.send(Proposal { command, reply }).is_err() {
+        if self.proposals.send(Proposal { command, reply }).is_err() {
             return Err(ProposeError::NotLeader);
         }
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }
+}
+
+/// The refusal of a command that the cluster's metadata version, as far as it is known here, does not allow. The
+/// version only grows, so nothing is let through that is not allowed. Before there is a cluster nothing is known.
+pub(super) fn not_allowed(image: &Image, command: &MetadataCommand) -> Option<(Outcome, MetadataOffset)> {
+    image.cluster_id?;
+    image.allows(command).err().map(|refusal| (Err(refusal), image.offset))
 }
 
 async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>) {

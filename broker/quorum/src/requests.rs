@@ -3,13 +3,13 @@
 //! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
 
 use super::encoding;
-use super::handle::{AlterPartition, ControllerError, CreateTopic, Registration, Request, TopicError};
+use super::handle::{AlterPartition, ControllerError, CreateTopic, Registration, Request, Resignation, TopicError};
 use super::link::{CallError, Client};
 use super::links::Links;
-use super::proposer::{ProposeError, Proposer};
+use super::proposer::{ProposeError, Proposer, not_allowed};
 use super::{TopicDefaults, proto};
 use chronik_core::cluster::{Answer, Image, MetadataCommand, Outcome, Refusal};
-use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId};
+use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId, TopicPartition};
 use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,7 @@ impl Requests {
                         answer(reply, this.alter(command, validate_only)).await;
                     }
                     Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
+                    Request::Resign { resignation, reply } => answer(reply, this.resign(resignation)).await,
                     Request::ProducerIds { reply } => answer(reply, this.producer_ids()).await,
                 }
             });
@@ -148,6 +149,24 @@ impl Requests {
         }
     }
 
+    /// Asked for twice, it is the same: who has been succeeded has nothing left to give up.
+    async fn resign(mut self, resignation: Resignation) -> Result<Vec<TopicPartition>, ControllerError> {
+        let command = MetadataCommand::Resign {
+            broker: self.me,
+            broker_epoch: self.broker_epoch()?,
+            partitions: resignation.partitions,
+            leaving: resignation.leaving,
+            reason: resignation.reason,
+        };
+        let decided = self.decide(command).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(Answer::Resigned { kept }) => Ok(kept),
+            Ok(other) => Err(ControllerError::Refused(format!("{other:?} is no answer to a resignation"))),
+            Err(refusal) => Err(ControllerError::Refused(refusal.to_string())),
+        }
+    }
+
     async fn producer_ids(self) -> Result<Range<ProducerId>, ControllerError> {
         let epoch = self.broker_epoch()?;
         let command = MetadataCommand::AllocateProducerIds { broker: self.me, epoch, count: PRODUCER_IDS };
@@ -171,6 +190,10 @@ impl Requests {
 
     /// Asks until there is an outcome. Who asked ends this by giving up.
     async fn decide(&self, command: MetadataCommand) -> Decided {
+        // A leader of an older version could not even read it.
+        if let Some((outcome, offset)) = not_allowed(&self.image.borrow(), &command) {
+            return Decided { outcome, offset, repeated: false };
+        }
         let mut leader = self.leader.clone();
         let mut repeated = false;
         loop {
@@ -270,6 +293,7 @@ fn topic_error(name: &str, refusal: Refusal) -> TopicError {
         Refusal::InvalidConfig(why) => TopicError::InvalidConfig(why),
         Refusal::PolicyViolation(why) => TopicError::PolicyViolation(why),
         Refusal::UnknownBroker(id) => TopicError::InvalidRequest(format!("broker {id} is not a member")),
+        Refusal::VersionTooLow { .. } => TopicError::InvalidRequest(refusal.to_string()),
         // None of these is an answer to the creation of a topic, except that there is no cluster yet.
         other => {
             tracing::debug!(topic = name, refusal = %other, "a topic was refused");

@@ -288,13 +288,15 @@ impl Controller for Service {
         let id = self.admit(request.caller.as_ref(), from)?;
         let command: MetadataCommand = decode(&request.body)?;
         let allowed = match &command {
-            MetadataCommand::CreateTopic { .. }
-            | MetadataCommand::DeleteTopic { .. }
-            | MetadataCommand::CreatePartitions { .. }
-            | MetadataCommand::AlterConfigs { .. } => true,
-            MetadataCommand::AlterPartition { leader, .. } => *leader == id,
-            MetadataCommand::AllocateProducerIds { broker, .. } => *broker == id,
-            _ => false,
+            MetadataCommand::AlterPartition { leader: asking, .. }
+            | MetadataCommand::AllocateProducerIds { broker: asking, .. }
+            | MetadataCommand::Resign { broker: asking, .. }
+            | MetadataCommand::Fence { id: asking, .. } => *asking == id,
+            MetadataCommand::CreateCluster { .. }
+            | MetadataCommand::RegisterBroker { .. }
+            | MetadataCommand::Unfence { .. } => false,
+            // What clients ask for, of any broker.
+            _ => true,
         };
         if !allowed {
             return Err(Status::invalid_argument("a broker cannot ask for that, or not for another one"));

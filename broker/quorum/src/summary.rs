@@ -1,6 +1,6 @@
 //! What the metadata log decides, for people: a line for each change, and one for many of a kind.
 
-use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome};
+use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome, ResignedPartitions};
 
 /// More partitions than this in one entry are told of in one line.
 const LINES: usize = 8;
@@ -36,6 +36,13 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
         }
         (MetadataCommand::SetMetadataVersion { version }, _) => {
             tracing::info!(%version, "raised the metadata version");
+        }
+        (MetadataCommand::Resign { broker, partitions, reason, .. }, Answer::Resigned { kept }) => {
+            let resigned = match partitions {
+                ResignedPartitions::All => "everything".into(),
+                ResignedPartitions::These(these) => format!("{} partitions", these.len()),
+            };
+            tracing::info!(broker = %broker, ?reason, kept = kept.len(), "broker {broker} resigned {resigned}");
         }
         _ => {}
     }

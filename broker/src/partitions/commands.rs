@@ -3,13 +3,14 @@
 use super::handle::Hold;
 use super::input::Input;
 use super::owner::Owner;
+use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
-use chronik_quorum::{AlterPartition, ControllerError};
+use chronik_quorum::{AlterPartition, ControllerError, Resignation};
 use std::time::Duration;
-use tracing::error;
+use tracing::{error, warn};
 
 /// How long the controller may take to answer an ISR change.
 const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ impl Owner {
             Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
                 self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
             }
+            Command::GiveUpCopy => self.give_up_copy(partition),
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     hosted.wake();
@@ -194,6 +196,30 @@ impl Owner {
             let event = Event::LeaderConnected { leader: link.leader, stream: link.stream };
             self.pending.push_back((partition, event));
         }
+    }
+
+    /// What is on this broker's disk is less than what it acknowledged.
+    fn give_up_copy(&self, partition: TopicPartition) {
+        let controller = self.shell.controller.clone();
+        tokio::spawn(async move {
+            let resignation = Resignation {
+                partitions: ResignedPartitions::These(vec![partition]),
+                leaving: Leaving::Copy,
+                reason: ResignReason::Damage,
+            };
+            match controller.resign(resignation, ALTER_PARTITION_MAX).await {
+                Ok(kept) if kept.is_empty() => {
+                    warn!(%partition, "The disk has lost records: others have them, and this replica gets them from there");
+                }
+                Ok(_) => error!(
+                    %partition,
+                    "The disk has lost records that no other replica has. What can be read is served; the rest is gone \
+                     unless a replica comes back, or the data directory is restored from a copy"
+                ),
+                // It is asked again.
+                Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
+            }
+        });
     }
 
     fn alter_partition(&self, change: AlterPartition) {

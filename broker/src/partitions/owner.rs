@@ -209,6 +209,7 @@ impl Owner {
                 let hold = credit.map(|credit| Arc::new(credit) as Hold);
                 self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold.as_ref());
             }
+            Input::Damaged { partition, from } => self.step(partition, Event::Damaged { from }),
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
             }
@@ -308,7 +309,12 @@ impl Owner {
                 continue;
             }
             let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
+            let new = !self.partitions.contains_key(&partition);
             self.host(partition);
+            // It may have been found before there was somebody to tell.
+            if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
+                self.step(partition, Event::Damaged { from });
+            }
             if state.leader == Some(self.shell.me) {
                 told.push(partition);
             }

@@ -26,6 +26,7 @@ impl Image {
         if self.cluster_id.is_none() {
             return Err(Refusal::NoCluster);
         }
+        self.allows(command)?;
         match command {
             MetadataCommand::CreateCluster { .. } => Err(Refusal::ClusterExists),
             MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions } => {
@@ -71,6 +72,10 @@ impl Image {
                 self.alter_configs(*resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
+                self.current_registration(*broker, *broker_epoch)?;
+                self.resign(*broker, partitions, (*leaving, *reason), changes)
+            }
         }
     }
 
@@ -117,6 +122,7 @@ impl Broker {
             incarnation: None,
             fenced_at: MetadataOffset(0),
             fenced: true,
+            stopping: false,
             kafka: member.kafka.clone(),
             replication: member.replication.clone(),
             rack: member.rack.clone(),

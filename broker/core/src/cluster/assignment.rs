@@ -5,7 +5,7 @@ use super::image::Image;
 use crate::ids::BrokerId;
 
 /// Replicas for `partitions` partitions, the leader-to-be first. Leaders go round over the brokers that are
-/// alive; followers are taken from those too, and from fenced or merely expected members only when there are
+/// alive; followers are taken from those too, and from those that stop, are fenced or merely expected only when there are
 /// not enough: such a replica is not in sync until its broker comes. `start` shifts the round, so that topics
 /// of one partition do not all begin with the same broker.
 pub(super) fn place(
@@ -15,7 +15,7 @@ pub(super) fn place(
     replication_factor: usize,
 ) -> Result<Vec<Vec<BrokerId>>, Refusal> {
     let (alive, absent): (Vec<BrokerId>, Vec<BrokerId>) =
-        image.brokers.keys().copied().partition(|id| image.alive(*id).is_some());
+        image.brokers.keys().copied().partition(|id| image.may_lead(*id));
     let members = alive.len() + absent.len();
     if replication_factor == 0 || replication_factor > members {
         return Err(Refusal::InvalidReplicationFactor(format!(

@@ -124,6 +124,55 @@ pub enum MetadataCommand {
         /// Up to which.
         version: MetadataVersion,
     },
+    /// A broker gives up leaderships, all that can be in one entry.
+    Resign {
+        /// Who.
+        broker: BrokerId,
+        /// Its registration.
+        broker_epoch: BrokerEpoch,
+        /// Of which partitions.
+        partitions: ResignedPartitions,
+        /// What it gives up beside the leadership.
+        leaving: Leaving,
+        /// Why. Who resigns everything because it stops leads nothing again before it registers anew.
+        reason: ResignReason,
+    },
+}
+
+/// The partitions that a broker resigns from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResignedPartitions {
+    /// All of which it is a replica.
+    All,
+    /// These. Those that do not exist (any more) are passed over.
+    These(Vec<TopicPartition>),
+}
+
+/// What a broker that resigns gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leaving {
+    /// The leadership alone: it goes on as a follower that is in sync.
+    Leadership,
+    /// Its place in the ISR as well, until it has caught up with the new leader. Its copy still counts where it is
+    /// needed (it may be eligible).
+    InSync,
+    /// Its copy: what it has is less than what it acknowledged.
+    Copy,
+}
+
+/// Why a broker resigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ResignReason {
+    /// It stops.
+    Stop,
+    /// Its disk hangs, is full, or fails.
+    Disk,
+    /// What it has on its disk is damaged.
+    Damage,
+    /// It cannot act on the partition.
+    Incapable,
+    /// Somebody asked for it.
+    Asked,
 }
 
 /// A broker as it is configured or as it presents itself.
@@ -153,6 +202,11 @@ pub enum Answer {
     Topic(TopicId),
     /// These ids are the broker's alone.
     ProducerIds(Range<ProducerId>),
+    /// Resigned; but these stay as they are, as nobody else can lead them.
+    Resigned {
+        /// Partitions that the broker still leads, or that only it has.
+        kept: Vec<TopicPartition>,
+    },
 }
 
 /// Why an entry changed nothing.
@@ -230,6 +284,14 @@ pub enum Refusal {
     /// A metadata version that some broker does not speak, or an older one.
     #[error("{0}")]
     InvalidMetadataVersion(String),
+    /// Brokers that cannot read the command may be members, as far as the cluster's metadata version says.
+    #[error("that needs metadata version {needed}; the cluster is at {current}")]
+    VersionTooLow {
+        /// The version that the command needs.
+        needed: MetadataVersion,
+        /// The cluster's.
+        current: MetadataVersion,
+    },
 }
 
 /// One thing that an entry changed.

@@ -8,57 +8,56 @@
 //! of it since. Whoever left last stays eligible beside it, even where one replica is enough to commit, until the
 //! member has shown that it is there: as the leader, it asks for the ISR that there is.
 
-use super::image::Partition;
+use super::image::{Image, Partition};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch};
 
 /// What an election needs to know beside the partition.
-pub(super) struct Voters<A> {
+pub(super) struct Voters<'a> {
+    /// Who is alive, and who is about to stop.
+    pub(super) image: &'a Image,
     /// `min.insync.replicas` as configured.
     pub(super) min_insync_replicas: usize,
     /// The leader asks for this change, so it knows of it before it commits by it.
     pub(super) leader_asks: bool,
-    /// Whether a broker is registered and not fenced.
-    pub(super) alive: A,
+}
+
+impl Voters<'_> {
+    fn alive(&self, id: BrokerId) -> bool {
+        self.image.alive(id).is_some()
+    }
+
+    /// Who leads of these replicas when the former leader does not: one that stops, only if nobody else is in sync.
+    pub(super) fn choose(&self, replicas: &[BrokerId], isr: &[BrokerId]) -> Option<BrokerId> {
+        let in_sync = || replicas.iter().copied().filter(|id| isr.contains(id));
+        in_sync().find(|id| self.image.may_lead(*id)).or_else(|| in_sync().find(|id| self.alive(*id)))
+    }
 }
 
 /// The partition after its ISR has become `isr`, with eligible replicas, leader and epochs to match.
-pub(super) fn with_isr<A: Fn(BrokerId) -> bool>(
-    partition: &Partition,
-    isr: Vec<BrokerId>,
-    voters: &Voters<A>,
-) -> Partition {
+pub(super) fn with_isr(partition: &Partition, isr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
     let left = partition.isr.iter().filter(|id| !isr.contains(id));
     let elr = left.chain(partition.elr.iter().filter(|id| !isr.contains(id))).copied().collect();
     settle(partition, isr, elr, voters)
 }
 
 /// The partition after a replica has lost its disk: what it held counts for nothing.
-pub(super) fn without_disk<A: Fn(BrokerId) -> bool>(
-    partition: &Partition,
-    lost: BrokerId,
-    voters: &Voters<A>,
-) -> Partition {
+pub(super) fn without_disk(partition: &Partition, lost: BrokerId, voters: &Voters<'_>) -> Partition {
     let without = |ids: &[BrokerId]| ids.iter().copied().filter(|id| *id != lost).collect::<Vec<_>>();
     settle(partition, without(&partition.isr), without(&partition.elr), voters)
 }
 
 /// The partition after an election in which replicas that have come back may stand.
-pub(super) fn elect<A: Fn(BrokerId) -> bool>(partition: &Partition, voters: &Voters<A>) -> Partition {
+pub(super) fn elect(partition: &Partition, voters: &Voters<'_>) -> Partition {
     settle(partition, partition.isr.clone(), partition.elr.clone(), voters)
 }
 
-fn settle<A: Fn(BrokerId) -> bool>(
-    before: &Partition,
-    mut isr: Vec<BrokerId>,
-    mut elr: Vec<BrokerId>,
-    voters: &Voters<A>,
-) -> Partition {
-    let mut leader = before.leader.filter(|id| isr.contains(id) && (voters.alive)(*id));
+fn settle(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
+    let mut leader = before.leader.filter(|id| isr.contains(id) && voters.alive(*id));
     if leader.is_none() {
-        leader = before.replicas.iter().copied().find(|id| isr.contains(id) && (voters.alive)(*id));
+        leader = voters.choose(&before.replicas, &isr);
     }
     if leader.is_none()
-        && let Some(at) = elr.iter().position(|id| (voters.alive)(*id))
+        && let Some(at) = elr.iter().position(|id| voters.image.may_lead(*id))
     {
         let elected = elr.remove(at);
         isr = vec![elected];
@@ -72,7 +71,11 @@ fn settle<A: Fn(BrokerId) -> bool>(
     if isr.len() >= enough {
         elr.clear();
     }
-    let mut after = Partition { isr, elr, leader, ..before.clone() };
+    with_epochs(before, Partition { isr, elr, leader, ..before.clone() })
+}
+
+/// The epochs that go with a change.
+pub(super) fn with_epochs(before: &Partition, mut after: Partition) -> Partition {
     if after.leader != before.leader {
         after.leader_epoch = LeaderEpoch(before.leader_epoch.0.saturating_add(1));
     }

@@ -3,7 +3,7 @@
 //! A broker registers the range that it speaks. Nothing that needs a version is written below it, so that brokers of
 //! the release before can still read everything until somebody raises it, and an upgrade can be taken back until then.
 
-use super::command::{Answer, Outcome, Refusal};
+use super::command::{Answer, MetadataCommand, Outcome, Refusal};
 use super::image::Image;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,8 +16,10 @@ pub struct MetadataVersion(pub u16);
 impl MetadataVersion {
     /// The first one.
     pub const FIRST: Self = Self(1);
+    /// Leaderships are resigned.
+    pub const RESIGNATION: Self = Self(2);
     /// The newest that this code speaks.
-    pub const LATEST: Self = Self(1);
+    pub const LATEST: Self = Self(2);
 }
 
 impl Default for MetadataVersion {
@@ -63,7 +65,38 @@ impl fmt::Display for SupportedVersions {
     }
 }
 
+impl MetadataCommand {
+    /// The first version at which this may be written to the log: at an older one, a broker that cannot read it may
+    /// be a member.
+    pub fn version(&self) -> MetadataVersion {
+        match self {
+            Self::Resign { .. } => MetadataVersion::RESIGNATION,
+            Self::CreateCluster { .. }
+            | Self::RegisterBroker { .. }
+            | Self::Fence { .. }
+            | Self::Unfence { .. }
+            | Self::CreateTopic { .. }
+            | Self::DeleteTopic { .. }
+            | Self::AlterPartition { .. }
+            | Self::AllocateProducerIds { .. }
+            | Self::CreatePartitions { .. }
+            | Self::AlterConfigs { .. }
+            | Self::SetMetadataVersion { .. } => MetadataVersion::FIRST,
+        }
+    }
+}
+
 impl Image {
+    /// Whether the cluster's version allows this command. Asked before it is written, by whoever leads, as who cannot
+    /// read an entry stops at it; and again when it is applied.
+    pub fn allows(&self, command: &MetadataCommand) -> Result<(), Refusal> {
+        let needed = command.version();
+        if needed > self.metadata_version {
+            return Err(Refusal::VersionTooLow { needed, current: self.metadata_version });
+        }
+        Ok(())
+    }
+
     /// Raises the version: never above what any registered broker speaks, and never back.
     pub(super) fn set_metadata_version(&mut self, version: MetadataVersion) -> Outcome {
         if version < self.metadata_version {

@@ -109,9 +109,7 @@ impl Image {
         changes.push(Change::Broker(id));
         self.change_partitions(changes, |image, _, p, min_insync_replicas| {
             let waits = p.leader.is_none() && p.elr.contains(&id);
-            waits.then(|| {
-                elect(p, &Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() })
-            })
+            waits.then(|| elect(p, &Voters { image, min_insync_replicas, leader_asks: false }))
         });
         Ok(Answer::Done)
     }
@@ -119,7 +117,7 @@ impl Image {
     /// Takes a fenced broker out of every ISR, and out of what it could have been eligible for without its loss.
     fn withdraw(&mut self, id: BrokerId, lost: &Lost, changes: &mut Vec<Change>) {
         self.change_partitions(changes, |image, tp, p, min_insync_replicas| {
-            let voters = Voters { min_insync_replicas, leader_asks: false, alive: |b| image.alive(b).is_some() };
+            let voters = Voters { image, min_insync_replicas, leader_asks: false };
             if lost.includes(tp) && (p.isr.contains(&id) || p.elr.contains(&id)) {
                 Some(without_disk(p, id, &voters))
             } else if p.isr.contains(&id) {

@@ -55,6 +55,10 @@ pub struct Broker {
     pub fenced_at: MetadataOffset,
     /// A fenced broker leads nothing, is in no ISR, and is not shown to clients.
     pub fenced: bool,
+    /// It resigned everything in order to stop: it is not elected, and joins no ISR, until it registers anew. What
+    /// nobody else can lead it may still lead.
+    #[serde(default)]
+    pub stopping: bool,
     /// Where clients reach it.
     pub kafka: Endpoint,
     /// Where its followers reach it (the WAL port).
@@ -134,6 +138,11 @@ impl Image {
     /// The broker, if it is a member that is registered and not fenced.
     pub fn alive(&self, id: BrokerId) -> Option<&Broker> {
         self.brokers.get(&id).filter(|b| !b.fenced)
+    }
+
+    /// Whether the broker is one that partitions may be given to lead, or take into their ISR.
+    pub fn may_lead(&self, id: BrokerId) -> bool {
+        self.alive(id).is_some_and(|b| !b.stopping)
     }
 
     /// What is wrong with this image, if anything: rules that no sequence of commands may break.

@@ -38,10 +38,13 @@ impl Image {
         if let Some((id, _)) = isr.iter().find(|(id, e)| self.alive(*id).is_none_or(|b| b.epoch != Some(*e))) {
             return Err(Refusal::IneligibleReplica(*id));
         }
+        if let Some(id) = new.iter().find(|id| !partition.isr.contains(id) && !self.may_lead(**id)) {
+            return Err(Refusal::IneligibleReplica(*id));
+        }
         // In the order of the replicas, so that one ISR has one form whoever asks for it.
         let ordered: Vec<BrokerId> = partition.replicas.iter().copied().filter(|id| new.contains(id)).collect();
         let min_insync_replicas = self.topics.get(&tp.topic).map_or(1, |t| t.min_insync_replicas);
-        let voters = Voters { min_insync_replicas, leader_asks: true, alive: |id| self.alive(id).is_some() };
+        let voters = Voters { image: self, min_insync_replicas, leader_asks: true };
         let mut after = with_isr(partition, ordered, &voters);
         if after == *partition {
             // A leader that does not know what became of an earlier request asks for what it wants now, even if that

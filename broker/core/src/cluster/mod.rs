@@ -18,11 +18,14 @@ mod image;
 mod isr;
 mod partitions;
 mod producer_ids;
+mod resignation;
 #[cfg(test)]
 mod tests;
 mod topics;
 
-pub use command::{Answer, Change, Member, MetadataCommand, Outcome, Refusal};
+pub use command::{
+    Answer, Change, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
+};
 pub use features::{MetadataVersion, SupportedVersions};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use topics::MAX_PARTITIONS;

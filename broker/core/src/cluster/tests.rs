@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 mod fencing;
 mod isr;
 mod random;
+mod resignation;
 mod topics;
 
 fn uuid(n: u128) -> uuid::Uuid {
@@ -113,6 +114,20 @@ impl Cluster {
             Answer::Registered(epoch) => epoch,
             other => panic!("registered: {other:?}"),
         }
+    }
+
+    /// Gives up topic 1's, or all, leaderships; how many stay.
+    fn resign(&mut self, id: i32, partitions: ResignedPartitions, leaving: Leaving, reason: ResignReason) -> usize {
+        let (broker, broker_epoch) = (BrokerId(id), self.epoch(id));
+        match self.accepted(&MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason }) {
+            Answer::Resigned { kept } => kept.len(),
+            other => panic!("resigned: {other:?}"),
+        }
+    }
+
+    /// Resigns as one that stops.
+    fn stop(&mut self, id: i32) -> usize {
+        self.resign(id, ResignedPartitions::All, Leaving::InSync, ResignReason::Stop)
     }
 
     fn fence(&mut self, id: i32) {

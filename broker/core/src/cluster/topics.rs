@@ -152,9 +152,13 @@ impl Image {
         Ok(())
     }
 
-    /// A new partition is empty, so every replica that is alive is in sync.
+    /// A new partition is empty, so every replica that is alive and stays is in sync; one that is about to stop only if
+    /// there is nobody else.
     pub(super) fn first_state(&self, replicas: Vec<BrokerId>) -> Partition {
-        let isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| self.alive(*id).is_some()).collect();
+        let mut isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| self.may_lead(*id)).collect();
+        if isr.is_empty() {
+            isr = replicas.iter().copied().filter(|id| self.alive(*id).is_some()).collect();
+        }
         Partition {
             leader: isr.first().copied(),
             isr,

@@ -1,6 +1,6 @@
 use super::*;
 use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
-use chronik_core::cluster::{MetadataCommand, Partition};
+use chronik_core::cluster::{Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
 use futures::FutureExt as _;
 use std::collections::BTreeSet;
 
@@ -146,7 +146,7 @@ async fn what_nobody_waits_for_any_more_is_not_proposed() {
     let cluster = Cluster::of(1);
     let broker = cluster.start(0).await;
     broker.is_serving().await;
-    let proposer = proposer::Proposer::start(broker.id, broker.controller.raft.clone());
+    let proposer = proposer::Proposer::start(broker.id, broker.controller.raft.clone(), broker.handle().images());
     let create = |name: &str| MetadataCommand::CreateTopic {
         id: TopicId(Uuid::new_v4()),
         name: name.into(),
@@ -198,4 +198,45 @@ async fn without_a_majority_a_request_ends_with_its_callers_patience() {
     })
     .await;
     left.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_changes_partitions_and_configs() {
+    let (_cluster, brokers) = three().await;
+    for (n, broker) in (2..).zip(&brokers) {
+        let topic = broker.create_topic(&format!("of-{}", broker.id), 3).await.unwrap();
+        broker.handle().create_partitions(topic, n, Vec::new(), false, DEADLINE).await.unwrap();
+        assert_eq!(broker.handle().image().topics[&topic].partitions.len(), n as usize);
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_resigns_and_is_told_what_it_has_to_keep() {
+    let (_cluster, brokers) = all_of(Cluster::patient(3)).await;
+    for broker in &brokers {
+        let led = |replicas: Vec<BrokerId>| CreateTopic {
+            assignments: BTreeMap::from([(0, replicas)]),
+            ..topic(&uuid::Uuid::new_v4().to_string(), 1)
+        };
+        let next = BrokerId((broker.id.0 + 1) % 3);
+        let alone = broker.handle().create_topic(led(vec![broker.id]), DEADLINE).await.unwrap();
+        let shared = broker.handle().create_topic(led(vec![broker.id, next]), DEADLINE).await.unwrap();
+        let resignation =
+            Resignation { partitions: ResignedPartitions::All, leaving: Leaving::InSync, reason: ResignReason::Stop };
+        let kept = eventually("it is known what became of it", || async {
+            broker.handle().resign(resignation.clone(), DEADLINE).await.ok()
+        })
+        .await;
+        assert!(kept.contains(&first_of(alone)), "{kept:?}");
+        assert_eq!(partition(broker, alone).leader, Some(broker.id));
+        let (leader, isr) = (partition(broker, shared).leader, partition(broker, shared).isr);
+        if broker.id.0 < 2 {
+            assert_eq!((leader, isr), (Some(next), vec![next]));
+        } else {
+            // The others have resigned before, and are not elected again.
+            assert_eq!(leader, Some(broker.id));
+        }
+    }
+    stop_all(brokers).await;
 }

@@ -9,6 +9,7 @@ enum Step {
     Unfence(i32),
     Create { topic: u128, partitions: i32, factor: i16, min_insync: i32 },
     Delete(u128),
+    Resign { id: i32, topic: Option<u128>, leaving: Leaving, reason: ResignReason },
     Alter { topic: u128, partition: i32, isr: Vec<i32>, stale: bool },
 }
 
@@ -23,9 +24,19 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (topic.clone(), 1..5, 1..5_i16, 1..4)
             .prop_map(|(topic, partitions, factor, min_insync)| Step::Create { topic, partitions, factor, min_insync }),
         1 => topic.clone().prop_map(Step::Delete),
+        3 => (broker.clone(), prop::option::of(topic.clone()), leaving(), prop::bool::ANY).prop_map(
+            |(id, topic, leaving, stop)| {
+                let reason = if stop { ResignReason::Stop } else { ResignReason::Disk };
+                Step::Resign { id, topic, leaving, reason }
+            }
+        ),
         8 => (topic, 0..5, prop::collection::vec(broker, 0..5), prop::bool::weighted(0.1))
             .prop_map(|(topic, partition, isr, stale)| Step::Alter { topic, partition, isr, stale }),
     ]
+}
+
+fn leaving() -> impl Strategy<Value = Leaving> {
+    prop_oneof![Just(Leaving::Leadership), Just(Leaving::InSync), Just(Leaving::Copy)]
 }
 
 fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
@@ -54,6 +65,16 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
             default_min_insync_replicas: *min_insync,
         },
         Step::Delete(topic) => MetadataCommand::DeleteTopic { id: TopicId(uuid(*topic)) },
+        Step::Resign { id, topic, leaving, reason } => MetadataCommand::Resign {
+            broker: BrokerId(*id),
+            broker_epoch: epoch(*id),
+            partitions: match topic {
+                Some(topic) => ResignedPartitions::These((0..3).map(|p| tp(*topic, p)).collect()),
+                None => ResignedPartitions::All,
+            },
+            leaving: *leaving,
+            reason: *reason,
+        },
         Step::Alter { topic, partition, isr, stale } => {
             let p = image.partition(tp(*topic, *partition))?;
             let leader = p.leader?;
@@ -117,7 +138,17 @@ proptest! {
         let mut complete: BTreeMap<TopicPartition, Vec<(BrokerId, Option<DirectoryId>)>> = BTreeMap::new();
         for (n, step) in (0..).zip(&steps) {
             let Some(command) = command(&cluster.image, step, n) else { continue };
-            drop(cluster.apply(&command));
+            let outcome = cluster.apply(&command).0;
+            if let (MetadataCommand::Resign { broker, leaving: Leaving::Copy, .. }, Ok(Answer::Resigned { .. })) =
+                (&command, &outcome)
+            {
+                // Where the broker is not needed any more its copy may not be counted on again.
+                for (tp, _, p) in cluster.image.partitions() {
+                    if !p.isr.contains(broker) && !p.elr.contains(broker) {
+                        complete.entry(tp).or_default().retain(|(id, _)| id != broker);
+                    }
+                }
+            }
             if let MetadataCommand::RegisterBroker { member, damaged, .. } = &command {
                 for tp in damaged {
                     complete.entry(*tp).or_default().retain(|(id, _)| *id != member.id);

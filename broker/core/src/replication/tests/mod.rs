@@ -2,6 +2,7 @@
 
 mod bench;
 mod committing;
+mod damage;
 mod following;
 mod hostile;
 mod isr_changes;

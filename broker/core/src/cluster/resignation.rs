@@ -1,0 +1,98 @@
+//! Leaderships that a broker gives up: because it stops, or cannot do what a leader has to. The one way out of a
+//! leadership beside being fenced.
+//!
+//! Who succeeds is in the ISR that the controller knows. A leader that has asked for another one meanwhile counts the
+//! larger of the two, so each member of this one has all that was committed; its request is refused by its partition
+//! epoch. A partition for which nobody else can lead stays as it is: a leader that can serve little is more than none.
+
+use super::command::{Answer, Change, Leaving, Outcome, ResignReason, ResignedPartitions};
+use super::election::{Voters, with_epochs, with_isr, without_disk};
+use super::image::{Image, Partition};
+use crate::ids::{BrokerId, TopicPartition};
+use std::collections::BTreeSet;
+
+impl Image {
+    pub(super) fn resign(
+        &mut self,
+        id: BrokerId,
+        partitions: &ResignedPartitions,
+        (leaving, reason): (Leaving, ResignReason),
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if reason == ResignReason::Stop
+            && *partitions == ResignedPartitions::All
+            && let Some(broker) = self.brokers.get_mut(&id)
+            && !broker.stopping
+        {
+            broker.stopping = true;
+            changes.push(Change::Broker(id));
+        }
+        let decide = |(tp, min_insync_replicas, partition): (TopicPartition, usize, &Partition)| {
+            (tp, resigned(self, partition, min_insync_replicas, id, leaving))
+        };
+        let decided: Vec<(TopicPartition, Resigned)> = match partitions {
+            ResignedPartitions::All => {
+                self.partitions().map(|(tp, topic, p)| decide((tp, topic.min_insync_replicas, p))).collect()
+            }
+            ResignedPartitions::These(named) => {
+                let named: BTreeSet<TopicPartition> = named.iter().copied().collect();
+                let known = |tp: TopicPartition| {
+                    Some((tp, self.topics.get(&tp.topic)?.min_insync_replicas, self.partition(tp)?))
+                };
+                named.into_iter().filter_map(known).map(decide).collect()
+            }
+        };
+        let mut kept = Vec::new();
+        for (tp, resigned) in decided {
+            match resigned {
+                Resigned::Nothing => {}
+                Resigned::Kept => kept.push(tp),
+                Resigned::Changed(after) => self.replace_partition(tp, after, changes),
+            }
+        }
+        Ok(Answer::Resigned { kept })
+    }
+
+    /// Puts a partition's new state in its place.
+    pub(super) fn replace_partition(&mut self, tp: TopicPartition, after: Partition, changes: &mut Vec<Change>) {
+        let Ok(index) = usize::try_from(tp.partition.0) else { return };
+        if let Some(topic) = self.topics.get_mut(&tp.topic) {
+            topic.partitions.set(index, after);
+            changes.push(Change::PartitionChanged(tp));
+        }
+    }
+}
+
+/// What becomes of one partition.
+enum Resigned {
+    /// The broker has nothing to give up there.
+    Nothing,
+    /// Nobody else can lead it.
+    Kept,
+    Changed(Partition),
+}
+
+fn resigned(image: &Image, p: &Partition, min_insync_replicas: usize, id: BrokerId, leaving: Leaving) -> Resigned {
+    let voters = Voters { image, min_insync_replicas, leader_asks: false };
+    let others: Vec<BrokerId> = p.isr.iter().copied().filter(|b| *b != id).collect();
+    let led = p.leader == Some(id);
+    let after = match leaving {
+        Leaving::Leadership if led => {
+            let Some(successor) = voters.choose(&p.replicas, &others).filter(|b| image.may_lead(*b)) else {
+                return Resigned::Kept;
+            };
+            with_epochs(p, Partition { leader: Some(successor), ..p.clone() })
+        }
+        Leaving::Leadership => return Resigned::Nothing,
+        Leaving::InSync if p.isr.contains(&id) => {
+            if led && !others.iter().any(|b| image.may_lead(*b)) {
+                return Resigned::Kept;
+            }
+            with_isr(p, others, &voters)
+        }
+        Leaving::Copy if p.isr.contains(&id) || p.elr.contains(&id) => without_disk(p, id, &voters),
+        Leaving::InSync | Leaving::Copy => return Resigned::Nothing,
+    };
+    let nobody = after.leader.is_none() && (led || after.isr.is_empty() && after.elr.is_empty());
+    if nobody { Resigned::Kept } else { Resigned::Changed(after) }
+}
