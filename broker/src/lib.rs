@@ -1,10 +1,12 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
 mod api;
+mod cleaner;
 pub mod cli;
 pub mod config;
 pub mod coordinators;
 mod damage;
+mod handing_over;
 pub mod health;
 mod identity;
 pub mod metrics;
@@ -14,4 +16,5 @@ pub mod partitions;
 pub mod replication;
 mod retention;
 mod scrub;
+mod segments;
 pub mod server;

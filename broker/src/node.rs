@@ -1,9 +1,11 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
+use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
+use crate::handing_over;
 use crate::health::{self, Readiness};
 use crate::identity::Identity;
 use crate::metrics::{Metrics, ScrubMetrics};
@@ -12,6 +14,7 @@ use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
 use crate::scrub::{self, ScrubConfig};
+use crate::segments;
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
@@ -59,8 +62,9 @@ struct Listeners {
     http: TcpListener,
 }
 
-/// Runs the broker until `stop`.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
+pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
     let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
@@ -68,7 +72,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         reason = failed.wait_for(Option::is_some) => {
             Err(anyhow::anyhow!("the metadata log cannot be written: {}", reason?.as_deref().unwrap_or_default()))
         }
-        () = stop.cancelled() => Ok(()),
+        () = asked_to_stop.cancelled() => {
+            let why = "stopping: what this broker leads is handed over".into();
+            node.readiness.send_replace(Readiness::NotReady(why));
+            handing_over::run(&node.controller, config.id).await;
+            Ok(())
+        }
     };
     stop.cancel();
     node.stop().await?;
@@ -83,6 +92,7 @@ struct Node {
     tasks: TaskTracker,
     writer: Writer,
     writer_thread: JoinHandle<()>,
+    cleaner: JoinHandle<()>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -100,7 +110,7 @@ impl Node {
         let found = damage::inspect(&log, recovered)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
-        let reader = log.reader();
+        let (reader, segment_limits) = (log.reader(), log.segment_limits());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -127,10 +137,11 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
+        tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
         let retention_config = RetentionConfig {
             me: config.id,
             partitions: partitions.clone(),
-            reader,
+            reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
         };
@@ -142,6 +153,16 @@ impl Node {
         };
         tasks.spawn(scrub::run(scrub_config, stop.clone()));
         tasks.spawn(retention::run(retention_config, stop.clone()));
+        let cleaner_config = CleanerConfig {
+            me: config.id,
+            limits: config.cleaner,
+            partitions: partitions.clone(),
+            reader,
+            writer: writer.clone(),
+            controller: handle.clone(),
+            metrics: CleanerMetrics::register(&mut registry),
+        };
+        let cleaner = cleaner::start(cleaner_config, stop.clone()).context("cannot start the cleaner's thread")?;
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -176,7 +197,7 @@ impl Node {
         let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
         tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -215,6 +236,8 @@ impl Node {
             self.replication.stopped().await;
             self.tasks.close();
             self.tasks.wait().await;
+            // It panics in a debug build alone, which has said so.
+            let _ = tokio::task::spawn_blocking(move || self.cleaner.join()).await;
         };
         if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
             error!("Some tasks did not stop in time");

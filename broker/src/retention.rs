@@ -6,7 +6,7 @@
 
 use crate::coordinators::is_internal;
 use crate::partitions::{OffsetSpec, Partitions};
-use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS, topic_config};
+use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS};
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::retention::{Retention, Segment, log_start};
@@ -54,7 +54,7 @@ async fn round(config: &RetentionConfig) {
     let image = config.controller.image();
     let led: Vec<(TopicPartition, Retention)> = image
         .partitions()
-        .filter(|(_, topic, state)| state.leader == Some(config.me) && !is_internal(&topic.name))
+        .filter(|(_, topic, state)| state.leader == Some(config.me) && keeps_for_a_time(topic, &image, config.me))
         .map(|(partition, topic, _)| (partition, limits(topic, &image, config.me)))
         .filter(|(_, limits)| limits.ms.is_some() || limits.bytes.is_some())
         .collect();
@@ -65,13 +65,15 @@ async fn round(config: &RetentionConfig) {
     }
 }
 
+/// Whether the topic's records go by retention at all. Internal topics are compacted, whatever their configs say.
+fn keeps_for_a_time(topic: &Topic, image: &Image, me: BrokerId) -> bool {
+    topic.is_deleted_from(image, me) && !is_internal(&topic.name)
+}
+
 /// What is in force for the topic now.
 fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Retention {
-    let value = |name: &str| {
-        let given = topic.config(name, image, me).or_else(|| topic_config(name).map(|config| config.default));
-        // -1 stands for no limit.
-        given.and_then(|text| text.parse::<u64>().ok())
-    };
+    // -1, which is no u64, stands for no limit.
+    let value = |name| topic.setting(name, image, me);
     Retention { ms: value(RETENTION_MS), bytes: value(RETENTION_BYTES) }
 }
 
@@ -126,5 +128,13 @@ mod tests {
         topic.configs.insert(Arc::from(RETENTION_BYTES), Arc::from("-1"));
         topic.configs.insert(Arc::from(RETENTION_MS), Arc::from("0"));
         assert_eq!(of(&topic, &image), Retention { ms: Some(0), bytes: None });
+        let keeps = |topic: &Topic, image: &Image| keeps_for_a_time(topic, image, BrokerId(0));
+        assert!(keeps(&topic, &image));
+        image.cluster_configs.insert(Arc::from("log.cleanup.policy"), Arc::from("compact"));
+        assert!(!keeps(&topic, &image), "compacted alone");
+        topic.configs.insert(Arc::from("cleanup.policy"), Arc::from("compact,delete"));
+        assert!(keeps(&topic, &image));
+        topic.name = "__consumer_offsets".into();
+        assert!(!keeps(&topic, &image));
     }
 }

@@ -58,7 +58,7 @@ pub struct PodOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<SecurityContext>,
 
-    /// What brokers log, as in `info` or `chronik=debug,info`. Default: `info`.
+    /// What brokers log beside what they log anyhow, or what not, as in `debug`, `warn` or `chronik_quorum=debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub log_level: Option<String>,

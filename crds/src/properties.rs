@@ -87,6 +87,9 @@ pub const OFFERED: &[(&str, Shape)] = &[
     ("group.consumer.max.size", Shape::Integer),
     ("group.initial.rebalance.delay.ms", Shape::Duration),
     ("group.max.size", Shape::Integer),
+    ("log.cleaner.backoff.ms", Shape::Duration),
+    ("log.cleaner.dedupe.buffer.size", Shape::Size),
+    ("log.cleaner.io.max.bytes.per.second", Shape::Size),
     ("log.retention.check.interval.ms", Shape::Duration),
     ("log.segment.bytes", Shape::Size),
     ("max.connections", Shape::Integer),
@@ -141,6 +144,7 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
         // A batch has to fit into one frame to a follower.
         ("socket.request.max.bytes", _) => 1..=200 << 20,
         ("offsets.topic.num.partitions", _) => 1..=10_000,
+        ("log.cleaner.backoff.ms", _) => 1..=u64::MAX,
         ("log.retention.check.interval.ms" | "offsets.retention.check.interval.ms", _) | (_, Some(Shape::Size)) => {
             1..=INT_MAX
         }

@@ -40,16 +40,18 @@ struct Context {
     clusters: Store<Guarded>,
     backoff: Mutex<Backoff<ObjectRef<Guarded>>>,
     pulse: Pulse,
+    /// The name of this loop: its namespace's.
+    name: String,
 }
 
-/// Runs until `stop` ends. With a namespace, nothing outside it is looked at.
+/// Runs a loop until `stop` ends. With a namespace, nothing outside it is looked at.
 pub async fn run(
     reconciler: Reconciler,
     namespace: Option<&str>,
     pulse: Pulse,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let client = reconciler.client.clone();
+    let (client, name) = (reconciler.client.clone(), namespace.unwrap_or("all").to_owned());
     let controller = Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .owns(api::<StatefulSet>(&client, namespace), managed())
@@ -60,7 +62,8 @@ pub async fn run(
         .owns(api::<NetworkPolicy>(&client, namespace), managed())
         .watches(api::<Pod>(&client, namespace), managed(), |pod: Pod| cluster_of(&pod))
         .graceful_shutdown_on(stop);
-    let context = Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default(), pulse });
+    let context =
+        Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default(), pulse, name });
     let retry = |cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&cluster, error, &context);
     tokio::select! {
         () = drain(controller.run(reconcile, retry, Arc::clone(&context))) => {}
@@ -71,8 +74,8 @@ pub async fn run(
 async fn tidy(context: &Context) {
     loop {
         let clusters = context.clusters.len();
-        context.reconciler.metrics.clusters(clusters);
-        context.pulse.expect(Instant::now(), (clusters > 0).then_some(STUCK_AFTER));
+        context.reconciler.metrics.clusters(&context.name, clusters);
+        context.pulse.expect(&context.name, Instant::now(), (clusters > 0).then_some(STUCK_AFTER));
         lock(&context.backoff).retain(|cluster| context.clusters.get(cluster).is_some());
         tokio::time::sleep(TIDY).await;
     }
@@ -118,7 +121,7 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
     let reconciled = tokio::time::timeout(DEADLINE, context.reconciler.reconcile(&namespace, &name)).await;
     let result = reconciled.unwrap_or(Err(ReconcileError::Deadline(DEADLINE)));
     context.reconciler.metrics.reconciled(result.is_ok(), started.elapsed());
-    context.pulse.beat(Instant::now(), Some(STUCK_AFTER));
+    context.pulse.beat(&context.name, Instant::now(), Some(STUCK_AFTER));
     let again = result?;
     lock(&context.backoff).forget(&key);
     Ok(Action::requeue(again.unwrap_or(RESYNC)))

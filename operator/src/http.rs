@@ -107,9 +107,9 @@ mod tests {
         let health = Health::new(Metrics::default(), pulse.clone());
         let code = async || livez(State(health.clone())).await.into_response().status();
         assert_eq!(code().await, StatusCode::OK);
-        pulse.beat(Instant::now(), Some(std::time::Duration::ZERO));
+        pulse.beat("loop", Instant::now(), Some(std::time::Duration::ZERO));
         assert_eq!(code().await, StatusCode::SERVICE_UNAVAILABLE);
-        pulse.beat(Instant::now(), None);
+        pulse.beat("loop", Instant::now(), None);
         assert_eq!(code().await, StatusCode::OK);
     }
 }

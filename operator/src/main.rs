@@ -10,6 +10,7 @@ use chronik_operator::pulse::{Pulse, STANDBY_STUCK_AFTER};
 use chronik_operator::reconcile::Reconciler;
 use chronik_operator::{MANAGER, controller};
 use clap::{Parser, ValueEnum};
+use futures::future::join_all;
 use kube::{Client, Config};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -24,13 +25,16 @@ use tracing_subscriber::EnvFilter;
 /// Longer than a watch lasts, which the API server ends after five minutes at the latest.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
 
+/// The name of the loop of an instance that stands by.
+const STANDBY: &str = "standby";
+
 /// Turns each `ChronikCluster` into a running cluster of brokers.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Look at this namespace alone; without it, at all of them
-    #[arg(long)]
-    namespace: Option<String>,
+    /// Look at this namespace alone, or at these; without it, at all of them
+    #[arg(long, value_delimiter = ',')]
+    namespace: Vec<String>,
 
     /// The image for clusters that do not name theirs
     #[arg(long, default_value = concat!("chronik:", env!("CARGO_PKG_VERSION")))]
@@ -97,7 +101,7 @@ async fn main() -> anyhow::Result<()> {
     let lease = match candidate {
         Some(candidate) => {
             let looked = |answered| {
-                pulse.beat(std::time::Instant::now(), Some(STANDBY_STUCK_AFTER));
+                pulse.beat(STANDBY, std::time::Instant::now(), Some(STANDBY_STUCK_AFTER));
                 if answered {
                     health.set_ready();
                 }
@@ -112,20 +116,20 @@ async fn main() -> anyhow::Result<()> {
     };
     metrics.leading(true);
     // What is expected from now on is the reconciles' to say.
-    pulse.beat(std::time::Instant::now(), None);
+    pulse.beat(STANDBY, std::time::Instant::now(), None);
     health.set_ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        namespace = args.namespace.as_deref().unwrap_or("all"),
+        namespaces = ?args.namespace,
         "operator started"
     );
-    lead(reconciler, args.namespace.as_deref(), pulse, lease, stop).await
+    lead(reconciler, &args.namespace, pulse, lease, stop).await
 }
 
 /// Acts until told to stop, or until another instance may act: then the process ends at once, whatever it was doing.
 async fn lead(
     reconciler: Reconciler,
-    namespace: Option<&str>,
+    namespaces: &[String],
     pulse: Pulse,
     lease: Option<(Candidate, Instant)>,
     stop: watch::Receiver<bool>,
@@ -136,8 +140,16 @@ async fn lead(
             None => std::future::pending().await,
         }
     };
+    let run = |namespace| controller::run(reconciler.clone(), namespace, pulse.clone(), stopped(stop.clone()));
+    let loops = async {
+        if namespaces.is_empty() {
+            run(None).await;
+        } else {
+            join_all(namespaces.iter().map(|namespace| run(Some(namespace.as_str())))).await;
+        }
+    };
     tokio::select! {
-        () = controller::run(reconciler.clone(), namespace, pulse, stopped(stop)) => {}
+        () = loops => {}
         why = lost => {
             error!(why, "not leading any more");
             anyhow::bail!("not leading any more: {why}");

@@ -7,7 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Cheap to clone; all clones count together.
@@ -18,6 +19,7 @@ pub struct Metrics {
     duration: Histogram,
     writes: Counter,
     clusters: Gauge,
+    clusters_of: Arc<Mutex<BTreeMap<String, usize>>>,
     leading: Gauge,
 }
 
@@ -38,7 +40,7 @@ impl Default for Metrics {
         registry.register("clusters", "ChronikClusters that exist", clusters.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
-        Self { registry, reconciles, duration, writes, clusters, leading }
+        Self { registry, reconciles, duration, writes, clusters, clusters_of: Arc::default(), leading }
     }
 }
 
@@ -55,9 +57,11 @@ impl Metrics {
         self.writes.inc();
     }
 
-    /// So many clusters exist.
-    pub fn clusters(&self, count: usize) {
-        self.clusters.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// So many clusters exist where a loop looks, by the loop's name.
+    pub fn clusters(&self, name: &str, count: usize) {
+        let mut counts = self.clusters_of.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.insert(name.to_owned(), count);
+        self.clusters.set(i64::try_from(counts.values().sum::<usize>()).unwrap_or(i64::MAX));
     }
 
     /// This instance acts, or does not.
@@ -82,8 +86,12 @@ mod tests {
         let metrics = Metrics::default();
         metrics.clone().reconciled(true, Duration::from_millis(1));
         metrics.wrote();
+        for (name, count) in [("a", 1), ("b", 2), ("a", 3)] {
+            metrics.clusters(name, count);
+        }
         let text = metrics.encode().unwrap();
         assert!(text.contains("chronik_operator_reconciles_total{result=\"success\"} 1\n"), "{text}");
         assert!(text.contains("chronik_operator_writes_total 1\n"), "{text}");
+        assert!(text.contains("chronik_operator_clusters 5\n"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -303,6 +303,22 @@ pub type Record = (i64, Vec<u8>);
 
 /// Every record of a topic from its beginning to what is its end now, by partition.
 pub fn read_all(bootstrap: &str, topic: &str, partitions: usize, patience: Duration) -> Result<Vec<Vec<Record>>> {
+    let mut read = vec![Vec::new(); partitions];
+    read_each(bootstrap, topic, partitions, patience, |message| {
+        let value = message.payload().unwrap_or_default().to_vec();
+        read[message.partition() as usize].push((message.offset(), value));
+    })?;
+    Ok(read)
+}
+
+/// Shows every record of a topic from its beginning to what is its end now, those of each partition in their order.
+pub fn read_each(
+    bootstrap: &str,
+    topic: &str,
+    partitions: usize,
+    patience: Duration,
+    mut show: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "none")
@@ -317,7 +333,6 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: usize, patience: Durat
         assignment.add_partition_offset(topic, partition as i32, Offset::Beginning)?;
     }
     consumer.assign(&assignment)?;
-    let mut read = vec![Vec::new(); partitions];
     let mut at_end = vec![false; partitions];
     let deadline = Instant::now() + patience;
     let mut last_error = None;
@@ -325,14 +340,11 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: usize, patience: Durat
         let missing = || at_end.iter().enumerate().filter(|(_, end)| !**end).map(|(p, _)| p).collect::<Vec<_>>();
         ensure!(Instant::now() < deadline, "partitions {:?} not read to the end: {last_error:?}", missing());
         match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => {
-                let partition = message.partition() as usize;
-                read[partition].push((message.offset(), message.payload().unwrap_or_default().to_vec()));
-            }
+            Some(Ok(message)) => show(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => at_end[partition as usize] = true,
             Some(Err(e)) => last_error = Some(e),
             None => {}
         }
     }
-    Ok(read)
+    Ok(())
 }

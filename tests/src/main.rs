@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, cli, clients, crash_all, failover, groups, hostile, kafka_suite, memory, retention, returning,
-    start_orders, stopped_leader,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, groups, handing_over, hostile,
+    kafka_suite, memory, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Scenario {
     StartOrders(start_orders::Options),
     /// kill -9 of leaders under load
     Failover,
+    /// SIGTERM for leaders under load.
+    HandingOver,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -70,12 +72,20 @@ enum Scenario {
     Returning,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
+    /// Of each key the last record stays, on every replica, and clients get over the gaps
+    Compaction,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
+    /// Random faults under producers and consumer groups: a minute a round
+    Chaos(chaos::Options),
+    /// Kafka Connect in distributed mode
+    Connect,
+    /// Kafka Streams counts words, at least once
+    Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
     /// Apache Kafka's own integration tests
@@ -104,13 +114,18 @@ fn main() -> Result<ExitCode> {
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
         Scenario::Failover => failover::run(&settings, &mut report),
+        Scenario::HandingOver => handing_over::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
+        Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
+        Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Connect => connect::run(&settings, &mut report),
+        Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
@@ -141,13 +156,18 @@ impl Scenario {
         match self {
             Self::StartOrders(_) => "start-orders",
             Self::Failover => "failover",
+            Self::HandingOver => "handing-over",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::Retention => "retention",
+            Self::Compaction => "compaction",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
             Self::Clients(_) => "clients",
+            Self::Chaos(_) => "chaos",
+            Self::Connect => "connect",
+            Self::Streams => "streams",
             Self::Groups => "groups",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",

@@ -14,6 +14,7 @@ fn main() {
         before_max_ms: i64::MAX,
         after_max_ms: TIMESTAMP_AFTER_MAX_MS,
         keyed: false,
+        compression: None,
         max_decompressed: u64::MAX,
     };
     println!("{:>8} {:>8} {:>10} {:>10} {:>11} {:>10}", "codec", "records", "value", "ns/record", "us/batch", "MB/s");

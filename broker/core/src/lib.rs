@@ -2,6 +2,7 @@
 //! numbers are arguments, so the same code runs in a broker and under the simulator.
 
 pub mod cluster;
+pub mod compaction;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod ids;

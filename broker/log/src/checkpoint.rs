@@ -3,16 +3,17 @@
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
 //! magic `CCK4` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
-//! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, segments 4,
-//! leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
-//! batch 8, number 8, flags 1 (1: it was cut, and is not appended to any more; 2: its greatest timestamp is exact),
+//! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, offset before
+//! which all was compacted 8, segments 4, leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
+//! batch 8, number 8, flags 1 (1: it is not appended to any more; 2: its greatest timestamp is exact; 4: it was made by
+//! compaction, and its files' names have its number; 8: there may be offsets without batches in it),
 //! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,
 //! first offset 8. Then one byte: 1 if it is not yet accepted that the write-ahead log lost synced operations (see
 //! [`crate::Log::wal_lost`]), 0 otherwise. Then for each partition, in the same order, its snapshots (see
 //! `partition::soft`): how many 4, and for each: offset 8, bytes 4, and these; or -1 4 and the length of its file 8.
 //!
-//! Version 3 ends with the byte 1, if it is that, or before it. In version 2 a segment's fields also end before its
-//! number.
+//! Version 3 knows nothing of compaction, it has no offset of it, and not the last two flags; and nothing of snapshots: it
+//! ends with the byte 1, if it is that, or before it. In version 2 a segment's fields also end before its number.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
@@ -28,6 +29,8 @@ const LOSS: u8 = 1;
 const IN_FILE: u32 = u32::MAX;
 const SEALED: u8 = 1;
 const TIMES_EXACT: u8 = 2;
+const CLEANED: u8 = 4;
+const SPARSE: u8 = 8;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
@@ -60,6 +63,7 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
     for offset in [partition.start, partition.end, partition.damaged.unwrap_or(Offset(-1))] {
         out.extend_from_slice(&offset.0.to_le_bytes());
     }
+    out.extend_from_slice(&partition.cleaned_to.0.to_le_bytes());
     out.extend_from_slice(&(partition.segments.len() as u32).to_le_bytes());
     out.extend_from_slice(&(partition.epochs.len() as u32).to_le_bytes());
     for s in &partition.segments {
@@ -68,7 +72,8 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition:
         out.extend_from_slice(&s.index_entries.to_le_bytes());
         out.extend_from_slice(&s.last_indexed.to_le_bytes());
         out.extend_from_slice(&s.uid.to_le_bytes());
-        out.push(if s.sealed { SEALED } else { 0 } | if s.times.exact { TIMES_EXACT } else { 0 });
+        let flags = [(s.sealed, SEALED), (s.times.exact, TIMES_EXACT), (s.cleaned, CLEANED), (s.sparse, SPARSE)];
+        out.push(flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum());
         for value in [s.times.first, s.times.max, s.times.max_at.0] {
             out.extend_from_slice(&value.to_le_bytes());
         }
@@ -173,10 +178,12 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         let topic = TopicId(uuid::Uuid::from_bytes(f.take()?));
         let tp = TopicPartition { topic, partition: PartitionId(f.u32()? as i32) };
         let (start, end, damaged) = (f.offset()?, f.offset()?, f.offset()?);
+        let cleaned_to = if version > 3 { f.offset()? } else { Offset(0) };
         let (segments, epochs) = (f.u32()?, f.u32()?);
         let mut partition = Partition::new(start);
         partition.end = end;
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
+        partition.cleaned_to = cleaned_to;
         for _ in 0..segments {
             let mut segment = Segment {
                 uid: 0,
@@ -184,8 +191,8 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
                 len: f.u64()?,
                 index_entries: f.u32()?,
                 last_indexed: f.u64()?,
-                sealed: false,
                 times: Times::UNKNOWN,
+                ..Segment::new(0, Offset(0))
             };
             if version == 2 {
                 segment.uid = uid();
@@ -193,6 +200,8 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
                 segment.uid = f.u64()?;
                 let [flags] = f.take()?;
                 segment.sealed = flags & SEALED != 0;
+                segment.cleaned = flags & CLEANED != 0;
+                segment.sparse = flags & SPARSE != 0;
                 let (first, max, max_at) = (f.offset()?.0, f.offset()?.0, f.offset()?);
                 segment.times = Times { first, max, max_at, exact: flags & TIMES_EXACT != 0 };
             }

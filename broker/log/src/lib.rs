@@ -32,7 +32,7 @@ pub use disk::{
 pub use error::LogError;
 pub use journal::Journal;
 pub use limits::{SegmentLimit, SegmentLimits};
-pub use log::{Log, LogReader};
+pub use log::{Cleaning, Log, LogReader};
 pub use options::{Op, Options, RecoveredPartition};
-pub use partition::{ReadError, SegmentInfo};
+pub use partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
 pub use writer::{CommitStats, Writer};

@@ -3,7 +3,7 @@
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Dirty, ReadError, SegmentInfo, folder, index_name, log_name};
+use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::writer::WalWriter;
@@ -33,6 +33,8 @@ pub struct Log<D: Disk> {
     pub(crate) checkpointed: Lsn,
     /// The position of the last checkpoint that was finished: where a start replays from.
     pub(crate) replayed_from: Lsn,
+    /// What compaction has replaced, and the checkpoint that was begun last says so: the files are still there.
+    pub(crate) replaced: Vec<(TopicPartition, Segment)>,
     pub(crate) poisoned: bool,
     /// See [`Log::wal_lost`].
     pub(crate) wal_lost: bool,
@@ -183,6 +185,8 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
+        // Before the state is read: what is replaced after this may not be in it.
+        self.replaced.extend(self.store.take_replaced());
         let partitions = self.store.all();
         let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
         for (tp, shared) in &partitions {
@@ -202,6 +206,8 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
         self.replayed_from = done.lsn;
+        let replaced = std::mem::take(&mut self.replaced);
+        self.store.discard_replaced(&replaced, &mut self.dirty)?;
         self.wal.recycle(done.segment)
     }
 
@@ -215,7 +221,8 @@ impl<D: Disk> Log<D> {
             let next = match op {
                 Op::Append { batch, .. } => {
                     let found = batch.header().base_offset;
-                    if let Some(expected) = end.filter(|end| *end != found) {
+                    // It may come later, where the leader's log was compacted.
+                    if let Some(expected) = end.filter(|end| *end > found) {
                         return Err(LogError::OutOfOrder { partition: tp, expected, found });
                     }
                     Some(batch.header().end_offset())
@@ -281,16 +288,16 @@ impl<D: Disk> CheckpointJob<D> {
     pub(crate) fn run(mut self) -> Result<Position, LogError> {
         let store = &*self.store;
         for (tp, base, uid) in self.dirty.cuts {
-            store.cut_file(tp, base, uid)?;
+            store.cut_file(tp, uid)?;
             self.dirty.segments.insert((tp, base, uid));
         }
         let kinds = [(self.dirty.segments, Kind::Log), (self.dirty.indexes, Kind::Index)];
         for (segments, kind) in kinds {
-            for (tp, base, uid) in segments {
-                let name = if kind == Kind::Log { log_name(base) } else { index_name(base) };
-                let path = folder(&store.root, tp).join(name);
-                // What was truncated or deleted since will be again, should the log be replayed from here.
+            for (tp, _, uid) in segments {
+                // What was truncated, compacted or deleted since will be again, should the log be replayed from here.
                 let Some(segment) = store.segment(tp, uid) else { continue };
+                let name = if kind == Kind::Log { segment.log_name() } else { segment.index_name() };
+                let path = folder(&store.root, tp).join(name);
                 match store.file(tp, &segment, kind) {
                     Ok(file) => {
                         file.sync_data().during("sync", &path)?;
@@ -387,9 +394,14 @@ impl<D: Disk> LogReader<D> {
         from: Offset,
         up_to: Offset,
     ) -> Result<Option<RecordBatch>, ReadError> {
-        let Some(header) = self.store.first_at_or_after(tp, at, from, up_to)? else { return Ok(None) };
-        let batch = self.store.read(tp, header.base_offset.max(from), header.end_offset(), 1)?;
-        Ok(batch.into_iter().next())
+        loop {
+            let Some(header) = self.store.first_at_or_after(tp, at, from, up_to)? else { return Ok(None) };
+            let batch = self.store.read(tp, header.base_offset.max(from), header.end_offset(), 1)?;
+            // Compaction may have removed it meanwhile, and there may be another one.
+            if let Some(batch) = batch.into_iter().next() {
+                return Ok(Some(batch));
+            }
+        }
     }
 
     /// The first of the applied batches with the greatest timestamp (KIP-734), of those that end after `from`, and at
@@ -458,10 +470,37 @@ impl<D: Disk> LogReader<D> {
         self.store.first_batch(tp)
     }
 
+    /// What is to be known of a partition to decide whether to clean it. Reads nothing from the disk.
+    pub fn cleaning(&self, tp: TopicPartition) -> Option<Cleaning> {
+        self.store.cleaning(tp)
+    }
+
+    /// Compacts a partition's closed segments up to `spec.until`: takes as long as reading and writing them does. `go_on`
+    /// is told of bytes that were read and written, may wait, and says whether to go on.
+    ///
+    /// The old files leave with the next checkpoint. Only one cleaning of a partition at a time makes sense.
+    pub fn clean(
+        &self,
+        tp: TopicPartition,
+        spec: &CleanSpec,
+        mut go_on: impl FnMut(u64) -> bool,
+    ) -> Result<CleanReport, CleanError> {
+        self.store.clean(tp, spec, &mut go_on)
+    }
+
     /// What the partition's log says of itself, as of what is applied.
     pub fn state(&self, tp: TopicPartition) -> Option<RecoveredPartition> {
         Some(RecoveredPartition::of(tp, &self.store.partition(tp)?.read()))
     }
+}
+
+/// What is to be known of a partition to decide whether to clean it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleaning {
+    /// Its segments, the last of which is appended to.
+    pub segments: Vec<SegmentInfo>,
+    /// What is before it was cleaned.
+    pub cleaned_to: Offset,
 }
 
 pub(crate) fn wal_dir(dir: &Path) -> PathBuf {

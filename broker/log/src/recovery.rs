@@ -31,9 +31,7 @@ use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{
-    Dirty, Partition, Segment, Snapshot, Soft, folder, index_name, log_name, parse_folder, tail_batches,
-};
+use crate::partition::{Dirty, Partition, Segment, Snapshot, Soft, folder, log_name, parse_folder, tail_batches};
 use crate::store::{Kind, Store};
 use crate::trash;
 use crate::wal::entry::LoggedKind;
@@ -89,6 +87,7 @@ impl<D: Disk> Log<D> {
             applied,
             checkpointed: end.lsn,
             replayed_from: from.lsn,
+            replaced: Vec::new(),
             poisoned: false,
             wal_lost: checkpoint.wal_lost || kept,
             _lock: lock,
@@ -180,7 +179,7 @@ fn restore<D: Disk>(
         let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
         let end = batch.header().end_offset();
         match histories.get(&op.partition).map_or(Fate::Stays, |h| h.fate(count, end)) {
-            Fate::Stays => redo(store, wal, op.partition, &batch, dirty),
+            Fate::Stays => redo(store, op.partition, &batch, dirty),
             Fate::BeforeStart => note_producer(store, op.partition, &batch, dirty),
             Fate::Gone => Ok(()),
         }
@@ -216,13 +215,7 @@ fn note_producer<D: Disk>(
 }
 
 /// Appends a batch that still counts again.
-fn redo<D: Disk>(
-    store: &Store<D>,
-    wal: &Path,
-    tp: TopicPartition,
-    batch: &RecordBatch,
-    dirty: &mut Dirty,
-) -> Result<(), LogError> {
+fn redo<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &RecordBatch, dirty: &mut Dirty) -> Result<(), LogError> {
     let base = batch.header().base_offset;
     if let Some(shared) = store.partition(tp) {
         let (end, damaged, empty) = {
@@ -236,8 +229,6 @@ fn redo<D: Disk>(
         } else if base > end && damaged {
             tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
             return Ok(());
-        } else if base > end {
-            return Err(LogError::corrupt(wal, format!("{tp} ends at {end}, and offset {base} follows")));
         } else if base < end {
             store.truncate(tp, base, dirty)?;
         }
@@ -259,6 +250,10 @@ fn settle_start<D: Disk>(
     if damaged {
         // What is behind the start may be lost too.
         state.damaged = state.damaged.or(Some(state.end));
+    }
+    if state.damaged.is_none() && state.segments.first().is_some_and(|first| first.base == state.start) {
+        // Before the first batch that there is, compaction may have left a gap, which belongs to the log.
+        state.start = state.start.min(whole.start);
     }
     if state.segments.is_empty() && state.damaged.is_none() {
         (state.start, state.end) = (whole.start, whole.end);
@@ -290,7 +285,7 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty)
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let segments = shared.read().segments.clone();
     for segment in segments {
-        let path = folder(&store.root, tp).join(log_name(segment.base));
+        let path = folder(&store.root, tp).join(segment.log_name());
         let len = match store.disk.open(&path) {
             Ok(file) => file.len().during("measure", &path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -332,7 +327,7 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             return Ok(kept);
         }
         // Behind the last segment's end, or in the segment that would come next.
-        let last = state.segments.last().map(|s| (log_name(s.base), s.len));
+        let last = state.segments.last().map(|s| (s.log_name(), s.len));
         let mut batches = Vec::new();
         for (name, position) in last.into_iter().chain([(log_name(state.end), 0)]) {
             let path = folder(&store.root, tp).join(name);
@@ -386,7 +381,7 @@ fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), 
         let segments = shared.read().segments.clone();
         let dir = folder(&store.root, tp);
         for entry in store.disk.list(&dir).during("list", &dir)? {
-            let used = |s: &Segment| [log_name(s.base), index_name(s.base)].contains(&entry.name);
+            let used = |s: &Segment| [s.log_name(), s.index_name()].contains(&entry.name);
             let used = |name: &str| segments.iter().any(used) || shared.soft().has_file(name);
             if trash::is_trash(&entry.name) {
                 store.trash.push(dir.join(&entry.name));
@@ -396,7 +391,7 @@ fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), 
             }
         }
         for segment in segments {
-            let path = dir.join(log_name(segment.base));
+            let path = dir.join(segment.log_name());
             let file = store.file(tp, &segment, Kind::Log).during("open", &path)?;
             if file.len().during("measure", &path)? > segment.len {
                 file.set_len(segment.len).during("cut", &path)?;

@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Partition, Segment, Soft, folder, index_name, log_name};
+use crate::partition::{Partition, Segment, Soft, folder};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -11,6 +11,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// So that positions fit an index.
+const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// One partition's state. The locks are held for reading or replacing it, never over I/O.
 pub(crate) struct Shared {
@@ -39,6 +42,10 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) files: Files<D>,
     pub(crate) trash: Trash,
     pub(crate) limits: SegmentLimits,
+    /// Held by whoever replaces a partition's segments by others: the thread that writes, or a cleaning for a moment.
+    changing: Mutex<()>,
+    /// Segments that compaction has replaced, whose files are there until a checkpoint says so too.
+    replaced: Mutex<Vec<(TopicPartition, Segment)>>,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
@@ -59,6 +66,8 @@ impl<D: Disk> Store<D> {
             files,
             trash: Trash::default(),
             limits: SegmentLimits::default(),
+            changing: Mutex::default(),
+            replaced: Mutex::default(),
             partitions: RwLock::default(),
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
@@ -105,6 +114,32 @@ impl<D: Disk> Store<D> {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&tp)
     }
 
+    /// To be held while a partition's segments are replaced.
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes segments whose files are to go when the next checkpoint is durable.
+    pub(crate) fn replaced(&self, tp: TopicPartition, segments: impl Iterator<Item = Segment>) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.extend(segments.map(|segment| (tp, segment)));
+    }
+
+    /// Those that were noted until now, and are not any more.
+    pub(crate) fn take_replaced(&self) -> Vec<(TopicPartition, Segment)> {
+        std::mem::take(&mut *self.replaced.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Bytes of a segment at most.
+    pub(crate) fn segment_bytes(&self, tp: TopicPartition) -> u64 {
+        self.limits.of(tp).map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES))
+    }
+
+    /// Bytes between two entries of an index.
+    pub(crate) fn index_interval_bytes(&self, tp: TopicPartition) -> u64 {
+        self.limits.of(tp).map_or(self.options.index_interval_bytes, |limit| limit.index_interval_bytes)
+    }
+
     /// Every partition, in order.
     pub(crate) fn all(&self) -> Vec<(TopicPartition, Arc<Shared>)> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
@@ -117,9 +152,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Cuts the file of a segment that is not appended to any more to the segment's length.
-    pub(crate) fn cut_file(&self, tp: TopicPartition, base: Offset, uid: u64) -> Result<(), LogError> {
+    pub(crate) fn cut_file(&self, tp: TopicPartition, uid: u64) -> Result<(), LogError> {
         let Some(segment) = self.segment(tp, uid).filter(|s| s.sealed) else { return Ok(()) };
-        let path = folder(&self.root, tp).join(log_name(base));
+        let path = folder(&self.root, tp).join(segment.log_name());
         match self.file(tp, &segment, Kind::Log).and_then(|file| file.set_len(segment.len)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.during("cut", &path),
@@ -132,8 +167,8 @@ impl<D: Disk> Store<D> {
             return Ok(file);
         }
         let name = match kind {
-            Kind::Log => log_name(segment.base),
-            Kind::Index => index_name(segment.base),
+            Kind::Log => segment.log_name(),
+            Kind::Index => segment.index_name(),
         };
         let file = self.disk.open(&folder(&self.root, tp).join(name))?;
         Ok(self.files.insert(segment.uid, kind, file))

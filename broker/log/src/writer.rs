@@ -54,6 +54,8 @@ struct State {
     ops: VecDeque<(Op, Done)>,
     closing: bool,
     dead: bool,
+    /// Somebody asked for a checkpoint.
+    checkpoint_wanted: bool,
     checkpoint: Option<Result<Position, LogError>>,
 }
 
@@ -113,6 +115,12 @@ impl Writer {
         if state.ops.len() == 1 {
             self.queue.wake.notify_one();
         }
+    }
+
+    /// Asks for a checkpoint, soon: compaction's old segments leave with one.
+    pub fn checkpoint(&self) {
+        self.queue.lock().checkpoint_wanted = true;
+        self.queue.wake.notify_one();
     }
 
     /// Ends the thread after what is queued now, for all clones. Join its handle to wait for that.
@@ -212,6 +220,7 @@ impl Round {
 /// What the thread does next.
 enum Next {
     Commit(Vec<Op>, Vec<Done>),
+    Checkpoint,
     Checkpointed(Result<Position, LogError>),
     End,
 }
@@ -222,6 +231,7 @@ impl<D: Disk> Rounds<'_, D> {
         loop {
             match self.next() {
                 Next::Commit(ops, done) => self.round(&ops, done, observe)?,
+                Next::Checkpoint => self.begin_checkpoint(),
                 Next::Checkpointed(result) => {
                     self.join_checkpoint();
                     self.log.finish_checkpoint(result?)?;
@@ -237,6 +247,10 @@ impl<D: Disk> Rounds<'_, D> {
         loop {
             if let Some(result) = state.checkpoint.take() {
                 return Next::Checkpointed(result);
+            }
+            if state.checkpoint_wanted && self.checkpointing.is_none() {
+                state.checkpoint_wanted = false;
+                return Next::Checkpoint;
             }
             if state.ops.is_empty() && state.closing {
                 return Next::End;
@@ -268,15 +282,19 @@ impl<D: Disk> Rounds<'_, D> {
             done();
         }
         if self.checkpointing.is_none() && self.log.checkpoint_due() {
-            let job = self.log.begin_checkpoint();
-            let queue = Arc::clone(self.queue);
-            self.checkpointing = Some(thread::spawn(move || {
-                let result = job.run();
-                queue.lock().checkpoint = Some(result);
-                queue.wake.notify_one();
-            }));
+            self.begin_checkpoint();
         }
         Ok(())
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let job = self.log.begin_checkpoint();
+        let queue = Arc::clone(self.queue);
+        self.checkpointing = Some(thread::spawn(move || {
+            let result = job.run();
+            queue.lock().checkpoint = Some(result);
+            queue.wake.notify_one();
+        }));
     }
 
     fn end(&mut self) -> Result<(), LogError> {

@@ -1,7 +1,7 @@
 //! How the rest of the broker asks the controller for something, wherever the controller is by now.
 
 use chronik_core::cluster::config::{ConfigChange, ConfigResource};
-use chronik_core::cluster::{Image, Leaving, MetadataCommand, ResignReason, ResignedPartitions};
+use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, Refusal, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,6 +62,18 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<(), TopicError>>,
     },
+    /// What an operator asks for.
+    Decide {
+        /// The command.
+        command: MetadataCommand,
+        /// The answer.
+        reply: oneshot::Sender<Result<Answer, Declined>>,
+    },
+    /// Fence this broker, which stops.
+    Leave {
+        /// The answer.
+        reply: oneshot::Sender<Result<(), ControllerError>>,
+    },
     /// Give up leaderships of this broker.
     Resign {
         /// Which, and how.
@@ -104,6 +116,17 @@ pub struct AlterPartition {
     pub partition_epoch: PartitionEpoch,
     /// The new ISR.
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    /// The controller refused: it will never take effect.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No controller answered in time, or nobody knows what came of it: it may still take effect.
+    #[error("no controller answered in time")]
+    Unavailable,
 }
 
 /// Leaderships that this broker gives up.
@@ -253,6 +276,17 @@ impl ControllerHandle {
         self.ask(timeout, |reply| Request::Resign { resignation, reply })
             .await
             .unwrap_or(Err(ControllerError::Unavailable))
+    }
+
+    /// Has the controller decide a command that somebody asks for by way of this broker, and waits until this broker's
+    /// image has what came of it.
+    pub async fn decide(&self, command: MetadataCommand, timeout: Duration) -> Result<Answer, Declined> {
+        self.ask(timeout, |reply| Request::Decide { command, reply }).await.unwrap_or(Err(Declined::Unavailable))
+    }
+
+    /// Has this broker fenced, as it stops: nobody has to find out that it is gone.
+    pub async fn leave(&self, timeout: Duration) -> Result<(), ControllerError> {
+        self.ask(timeout, |reply| Request::Leave { reply }).await.unwrap_or(Err(ControllerError::Unavailable))
     }
 
     /// Asks for a block of producer ids that no other broker gets.

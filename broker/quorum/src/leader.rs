@@ -10,6 +10,8 @@ use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -49,6 +51,7 @@ pub(super) enum Verdict {
 pub(super) struct LeaderHandle {
     heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
     ready: watch::Receiver<bool>,
+    yielding: Arc<AtomicBool>,
 }
 
 impl LeaderHandle {
@@ -62,6 +65,11 @@ impl LeaderHandle {
         if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// From now on no lease is given: this broker gives its leadership away.
+    pub(super) fn gives_no_leases(&self) {
+        self.yielding.store(true, Ordering::SeqCst);
     }
 
     pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
@@ -90,6 +98,7 @@ pub(super) struct Leader {
     image: watch::Receiver<Image>,
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
     ready: watch::Sender<bool>,
+    yielding: Arc<AtomicBool>,
     /// Proposals and probes that have come to an end.
     done: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
@@ -136,6 +145,7 @@ impl Leader {
         let (sender, heartbeats) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(false);
         let (done, ended) = mpsc::unbounded_channel();
+        let yielding = Arc::new(AtomicBool::new(false));
         let leader = Self {
             me: config.me.id,
             voters: config.voters.iter().map(|(id, _)| *id).collect(),
@@ -151,11 +161,12 @@ impl Leader {
             image,
             heartbeats,
             ready,
+            yielding: Arc::clone(&yielding),
             done,
             ended,
             proposed: HashSet::new(),
         };
-        (leader, LeaderHandle { heartbeats: sender, ready: is_ready })
+        (leader, LeaderHandle { heartbeats: sender, ready: is_ready, yielding })
     }
 
     pub(super) async fn run(mut self) {
@@ -252,6 +263,9 @@ impl Leader {
     /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
     /// being shorter than it.
     fn confirmed(&self, term: u64) -> bool {
+        if self.yielding.load(Ordering::SeqCst) {
+            return false;
+        }
         let confirmed = self.acks.of_majority(self.me, term, &self.voters);
         confirmed.is_some_and(|at| at.elapsed() <= self.confirmation)
     }

@@ -9,6 +9,7 @@ mod bootstrap;
 mod encoding;
 pub mod events;
 pub mod handle;
+mod handover;
 mod heartbeats;
 mod leader;
 mod link;
@@ -31,7 +32,7 @@ mod types;
 mod whole_messages;
 
 pub use handle::{
-    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Registration, Resignation, TopicError,
+    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, Registration, Resignation, TopicError,
 };
 pub use raft_log::OpenError;
 
@@ -163,6 +164,7 @@ pub struct Controller {
     raft: Raft,
     handle: ControllerHandle,
     publisher: Publisher,
+    handover: handover::Handover,
     tasks: Tasks,
     log: LogThread,
     _guard: DropGuard,
@@ -191,7 +193,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let me = config.me.id;
     let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
-    let acks = Acks::default();
+    let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
     let network = raft_network::Network {
         me,
         voters: config.voters.iter().map(|(id, _)| *id).collect(),
@@ -199,6 +201,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         links: links.clone(),
         log: log.clone(),
         acks: acks.clone(),
+        handed_over: handed_over.clone(),
     };
     let led_by = if config.voters.len() > 1 { log.forget_leadership() } else { None };
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -208,7 +211,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
     let proposer = Proposer::start(me, raft.clone(), images.clone());
-    let parts = Parts { config, raft, log, links, proposer, acks, images, past };
+    let parts = Parts { config, raft, log, links, proposer, acks, images, past, handed_over };
     Ok(parts.run(publisher, thread))
 }
 
@@ -222,6 +225,7 @@ struct Parts {
     acks: Acks,
     images: watch::Receiver<Image>,
     past: restart::Past,
+    handed_over: handover::HandedOver,
 }
 
 impl Parts {
@@ -248,13 +252,14 @@ impl Parts {
         tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
+        let handover = self.handover(leader_handle.clone());
         let service = self.service(leader_handle);
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
         let handle = ControllerHandle::new(requests, images, registration, leader);
         let guard = tasks.stop.clone().drop_guard();
-        Controller { raft, handle, publisher, tasks, log: thread, _guard: guard }
+        Controller { raft, handle, publisher, handover, tasks, log: thread, _guard: guard }
     }
 
     fn voters(&self) -> Vec<BrokerId> {
@@ -273,7 +278,13 @@ impl Parts {
             proposer: self.proposer.clone(),
             leader,
             past: self.past,
+            handed_over: self.handed_over.clone(),
         }
+    }
+
+    fn handover(&self, leader: LeaderHandle) -> handover::Handover {
+        let (raft, links) = (self.raft.clone(), self.links.clone());
+        handover::Handover { me: self.config.me.id, voters: self.voters(), raft, links, leader }
     }
 
     fn restart(&self) -> restart::Restart {
@@ -439,14 +450,19 @@ impl Controller {
         self.log.failed.clone()
     }
 
+    /// Gives the leadership of the quorum to another voter, if this broker has it. True once it has not.
+    pub async fn hand_over(&self, patience: Duration) -> bool {
+        self.handover.run(patience).await
+    }
+
     /// Stops taking part, and waits until the log is closed.
     pub async fn shutdown(self) {
-        let Self { raft, handle, publisher, mut tasks, log, _guard } = self;
+        let Self { raft, handle, publisher, handover, mut tasks, log, _guard } = self;
         tasks.stop.cancel();
         if let Err(error) = raft.shutdown().await {
             tracing::debug!(%error, "raft had ended before");
         }
-        drop((raft, handle, publisher));
+        drop((raft, handle, publisher, handover));
         let ended = async { while tasks.set.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tasks.set.shutdown().await;

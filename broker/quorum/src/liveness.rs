@@ -29,7 +29,7 @@ pub(super) enum Heard {
     Alive,
     /// It is fenced and knows all that it has lost by that: it may be unfenced.
     Ready(BrokerEpoch),
-    /// It is fenced and has not applied that yet, or is ahead of the image here.
+    /// It is fenced and has not applied that yet, or has left in order to stop, or is ahead of the image here.
     Behind,
     /// Another registration has taken its place.
     Stale,
@@ -68,7 +68,7 @@ impl Liveness {
         self.heard.insert(id, (epoch, now));
         if !broker.fenced {
             Heard::Alive
-        } else if applied >= broker.fenced_at {
+        } else if applied >= broker.fenced_at && !broker.stopping {
             Heard::Ready(epoch)
         } else {
             Heard::Behind

@@ -2,6 +2,7 @@
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
 use super::encoding;
+use super::handover::HandedOver;
 use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
@@ -43,6 +44,7 @@ pub(super) struct Network {
     pub(super) links: Links,
     pub(super) log: LogStore,
     pub(super) acks: Acks,
+    pub(super) handed_over: HandedOver,
 }
 
 /// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
@@ -165,7 +167,8 @@ impl RaftNetwork<TypeConfig> for Peer {
             .into_iter()
             .map(|(id, directory)| proto::Founder { broker: id.0, directory_id: directory.0.as_bytes().to_vec() })
             .collect();
-        let request = proto::VoteRequest { caller, body, founders };
+        let handed_over = self.network.handed_over.for_election(rpc.vote.leader_id().term);
+        let request = proto::VoteRequest { caller, body, founders, handed_over };
         let link = self.link()?;
         let deadline = Instant::now() + option.hard_ttl();
         loop {

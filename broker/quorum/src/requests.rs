@@ -3,7 +3,9 @@
 //! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
 
 use super::encoding;
-use super::handle::{AlterPartition, ControllerError, CreateTopic, Registration, Request, Resignation, TopicError};
+use super::handle::{
+    AlterPartition, ControllerError, CreateTopic, Declined, Registration, Request, Resignation, TopicError,
+};
 use super::link::{CallError, Client};
 use super::links::Links;
 use super::proposer::{ProposeError, Proposer, not_allowed};
@@ -57,6 +59,8 @@ impl Requests {
                         answer(reply, this.alter(command, validate_only)).await;
                     }
                     Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
+                    Request::Decide { command, reply } => answer(reply, this.command(command)).await,
+                    Request::Leave { reply } => answer(reply, this.leave()).await,
                     Request::Resign { resignation, reply } => answer(reply, this.resign(resignation)).await,
                     Request::ProducerIds { reply } => answer(reply, this.producer_ids()).await,
                 }
@@ -147,6 +151,22 @@ impl Requests {
             Err(_) if decided.repeated => Err(ControllerError::Unavailable),
             Err(refusal) => Err(ControllerError::Refused(refusal.to_string())),
         }
+    }
+
+    async fn command(mut self, command: MetadataCommand) -> Result<Answer, Declined> {
+        let decided = self.decide(command).await;
+        self.applied(decided.offset).await;
+        match decided.outcome {
+            Ok(answer) => Ok(answer),
+            // The try before may be what made this one impossible.
+            Err(_) if decided.repeated => Err(Declined::Unavailable),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    async fn leave(self) -> Result<(), ControllerError> {
+        let fence = MetadataCommand::Fence { id: self.me, epoch: self.broker_epoch()? };
+        self.decide(fence).await.outcome.map(|_| ()).map_err(|refusal| ControllerError::Refused(refusal.to_string()))
     }
 
     /// Asked for twice, it is the same: who has been succeeded has nothing left to give up.

@@ -3,6 +3,7 @@
 
 use super::bootstrap;
 use super::encoding;
+use super::handover::{self, HandedOver};
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
 use super::links::Links;
@@ -45,6 +46,7 @@ pub(super) struct Service {
     pub(super) proposer: Proposer,
     pub(super) leader: LeaderHandle,
     pub(super) past: Past,
+    pub(super) handed_over: HandedOver,
 }
 
 /// Serves until stopped.
@@ -212,7 +214,31 @@ impl Controller for Service {
         }
         let rpc: VoteRequest = decode(&request.body)?;
         self.may_vote(&request.founders).await?;
+        if let Some(term) = request.handed_over {
+            handover::forget_leader(&self.raft, term).await;
+        }
         raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)
+    }
+
+    async fn take_over(
+        &self,
+        request: Request<proto::TakeOverRequest>,
+    ) -> Result<Response<proto::TakeOverResponse>, Status> {
+        let from = ip(&request);
+        let proto::TakeOverRequest { caller, term, last_index } = request.into_inner();
+        let leader = self.admit(caller.as_ref(), from)?;
+        let led_by_caller = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow();
+            metrics.current_leader == Some(leader) && metrics.vote.leader_id().term == term
+        };
+        let has_all = self.log.last_index() >= Some(last_index);
+        let stands = led_by_caller && has_all && self.voters.contains(&self.me) && self.log.standing().proven;
+        if stands {
+            self.handed_over.by(term);
+            self.raft.trigger().elect().await.map_err(stopped)?;
+        }
+        Ok(Response::new(proto::TakeOverResponse { stands }))
     }
 
     async fn append_entries(

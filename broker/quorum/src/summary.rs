@@ -1,6 +1,6 @@
 //! What the metadata log decides, for people: a line for each change, and one for many of a kind.
 
-use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome, ResignedPartitions};
+use chronik_core::cluster::{Answer, Change, Elected, Election, Image, MetadataCommand, Outcome, ResignedPartitions};
 
 /// More partitions than this in one entry are told of in one line.
 const LINES: usize = 8;
@@ -36,6 +36,14 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
         }
         (MetadataCommand::SetMetadataVersion { version }, _) => {
             tracing::info!(%version, "raised the metadata version");
+        }
+        (MetadataCommand::UnregisterBroker { id }, _) => tracing::info!(broker = %id, "forgot broker {id}"),
+        (MetadataCommand::ElectLeaders { election: Election::Unclean, .. }, Answer::Elected(results)) => {
+            for (tp, elected) in results {
+                if let Elected::Leader(leader) = elected {
+                    tracing::warn!(partition = %tp, %leader, "elected a leader that may lack acknowledged records");
+                }
+            }
         }
         (MetadataCommand::Resign { broker, partitions, reason, .. }, Answer::Resigned { kept }) => {
             let resigned = match partitions {

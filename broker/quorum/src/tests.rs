@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 mod delays;
 mod failures;
+mod handover;
 mod requests;
 mod start;
 

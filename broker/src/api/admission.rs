@@ -73,10 +73,14 @@ impl Admission {
         hold: &Hold,
     ) -> Result<RecordBatch, AdmissionError> {
         if bytes.len() > inline(&bytes) && bytes.len() <= limits.max_bytes {
-            let work = move || Ok(RecordBatch::validate(bytes, limits)?.admit(&rules)?);
+            let work = move || fitting(RecordBatch::validate(bytes, limits)?.admit(&rules)?, limits);
             return self.elsewhere(hold, work).await;
         }
         let batch = RecordBatch::validate(bytes, limits)?;
+        // Compressing takes many times as long as reading.
+        if rules.compression.is_some() && batch.header().compression() != rules.compression {
+            return self.elsewhere(hold, move || fitting(batch.admit(&rules)?, limits)).await;
+        }
         let short = RecordRules { max_decompressed: rules.max_decompressed.min(INLINE_DECOMPRESSED), ..rules };
         match batch.examine(&short) {
             Ok(examined) => Ok(batch.stamped(&examined)),
@@ -101,6 +105,15 @@ impl Admission {
         });
         work.await.unwrap_or(Err(AdmissionError::Stopping))
     }
+}
+
+/// Refuses a batch that is too long now that it is compressed in another way.
+fn fitting(batch: RecordBatch, limits: Limits) -> Result<RecordBatch, AdmissionError> {
+    let bytes = batch.bytes().len();
+    if bytes > limits.max_bytes {
+        return Err(BatchError::TooLarge { bytes, max: limits.max_bytes }.into());
+    }
+    Ok(batch)
 }
 
 /// How long a batch may be to be checked in place.

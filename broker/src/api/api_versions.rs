@@ -1,12 +1,44 @@
 //! ApiVersions: what is served. The first thing that a client asks.
 
 use super::Handlers;
-use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, ServedVersions, cluster_id_text, message};
+use super::update_features::METADATA_VERSION;
+use chronik_core::cluster::{MetadataVersion, SupportedVersions};
+use chronik_wire::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, ServedVersions, StrBytes, SupportedFeatureKey,
+    cluster_id_text, message,
+};
 use chronik_wire::{ErrorCode, RequestKind, SERVED};
 
 pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let error = if is_misrouted(handlers, request) { ErrorCode::REBOOTSTRAP_REQUIRED } else { ErrorCode::NONE };
-    message!(ApiVersionsResponse { error_code: error.0, api_keys: served() })
+    let image = handlers.controller.image();
+    let (lowest, highest) = (SupportedVersions::HERE.min, SupportedVersions::HERE.max);
+    let supported = message!(SupportedFeatureKey {
+        name: StrBytes::from(METADATA_VERSION),
+        min_version: level(lowest),
+        max_version: level(highest),
+    });
+    let response =
+        message!(ApiVersionsResponse { error_code: error.0, api_keys: served(), supported_features: vec![supported] });
+    if image.cluster_id.is_none() {
+        return response;
+    }
+    let now = level(image.metadata_version);
+    let finalized = message!(FinalizedFeatureKey {
+        name: StrBytes::from(METADATA_VERSION),
+        max_version_level: now,
+        min_version_level: now,
+    });
+    ApiVersionsResponse {
+        finalized_features_epoch: i64::try_from(image.offset.0).unwrap_or(i64::MAX),
+        finalized_features: vec![finalized],
+        ..response
+    }
+}
+
+/// A feature's level, as Kafka numbers them.
+fn level(version: MetadataVersion) -> i16 {
+    i16::try_from(version.0).unwrap_or(i16::MAX)
 }
 
 /// The answer to a version that is not known.

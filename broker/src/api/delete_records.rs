@@ -36,6 +36,7 @@ async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, timeout: Durat
     let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
     let found = match found {
         Ok(topic) if is_internal(&topic.name) => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
+        Ok(topic) if !topic.is_deleted_from(&image, handlers.config.me) => Err(ErrorCode::POLICY_VIOLATION),
         found => found,
     };
     let partitions = stream::iter(topic.partitions)

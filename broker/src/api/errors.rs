@@ -1,10 +1,11 @@
 //! The one place that says which of Kafka's error codes our errors are.
 
 use crate::partitions::{DeleteError, FetchError, ReadError};
+use chronik_core::cluster::Refusal;
 use chronik_core::groups::GroupError;
 use chronik_core::record::{BatchError, HeaderError, RecordsError, WalkError};
 use chronik_core::replication::ProduceError;
-use chronik_quorum::TopicError;
+use chronik_quorum::{Declined, TopicError};
 use chronik_wire::ErrorCode;
 
 /// An error that a client is told of.
@@ -100,6 +101,20 @@ impl Code for TopicError {
             TopicError::PolicyViolation(_) => ErrorCode::POLICY_VIOLATION,
             TopicError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
             TopicError::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
+        }
+    }
+}
+
+impl Code for Declined {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Declined::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
+            Declined::Refused(Refusal::UnknownBroker(_)) => ErrorCode::BROKER_ID_NOT_REGISTERED,
+            Declined::Refused(Refusal::InvalidMetadataVersion(_)) => ErrorCode::INVALID_UPDATE_VERSION,
+            Declined::Refused(Refusal::VersionTooLow { .. }) => ErrorCode::UNSUPPORTED_VERSION,
+            Declined::Refused(Refusal::PolicyViolation(_)) => ErrorCode::POLICY_VIOLATION,
+            Declined::Refused(Refusal::NoCluster) => ErrorCode::NOT_CONTROLLER,
+            Declined::Refused(_) => ErrorCode::INVALID_REQUEST,
         }
     }
 }

@@ -20,6 +20,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod errors;
 mod fetch;
 mod fetch_plan;
@@ -41,6 +42,8 @@ mod offset_for_leader_epoch;
 mod produce;
 mod resources;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 
 pub(crate) use context::RequestContext;
 
@@ -150,6 +153,11 @@ impl Handlers {
             }
             Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
+            Request::ElectLeaders(r) => answer(header, async move { elect_leaders::handle(&this, header, r).await }),
+            Request::UpdateFeatures(r) => {
+                answer(header, async move { update_features::handle(&this, header, r).await })
+            }
+            Request::UnregisterBroker(r) => answer(header, async move { unregister_broker::handle(&this, &r).await }),
             Request::FindCoordinator(r) => {
                 answer(header, async move { find_coordinator::handle(&this, header, r).await })
             }

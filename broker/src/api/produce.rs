@@ -226,7 +226,8 @@ fn rules(topic: &Topic, image: &Image, me: BrokerId, max_message_bytes: usize) -
         timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
         before_max_ms: number(config::TIMESTAMP_BEFORE_MAX_MS, i64::MAX),
         after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, TIMESTAMP_AFTER_MAX_MS),
-        keyed: false,
+        keyed: topic.is_compacted(image, me),
+        compression: value(config::COMPRESSION_TYPE).and_then(Compression::of_config),
         max_decompressed: max_decompressed(max_message_bytes),
     }
 }

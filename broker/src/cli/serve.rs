@@ -65,8 +65,12 @@ fn host_name() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
 }
 
+/// The environment variable that says what else to log, or what not to, as in `debug` or `chronik_quorum=debug`.
+const LOG_VARIABLE: &str = "CHRONIK_LOG";
+
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::new("info,openraft=off,h2=warn,hyper=warn,tonic=warn,tower=warn");
+    let given = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let filter = EnvFilter::new(format!("info,openraft=off,h2=warn,hyper=warn,tonic=warn,tower=warn,{given}"));
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
     // Nobody can be told that a line could not be written: trying to would end the process.
     let builder = builder.log_internal_errors(false);

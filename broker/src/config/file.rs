@@ -131,6 +131,12 @@ pub struct KafkaProperties {
     pub log_retention_check_interval_ms: Millis,
     #[serde(rename = "log.scrub.bytes.per.second")]
     pub log_scrub_bytes_per_second: Size,
+    #[serde(rename = "log.cleaner.backoff.ms")]
+    pub log_cleaner_backoff_ms: Millis,
+    #[serde(rename = "log.cleaner.dedupe.buffer.size")]
+    pub log_cleaner_dedupe_buffer_size: Size,
+    #[serde(rename = "log.cleaner.io.max.bytes.per.second")]
+    pub log_cleaner_io_max_bytes_per_second: Size,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
@@ -178,6 +184,9 @@ impl Default for KafkaProperties {
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
             log_scrub_bytes_per_second: Size(8 << 20),
+            log_cleaner_backoff_ms: Millis(Duration::from_secs(15)),
+            log_cleaner_dedupe_buffer_size: Size(128 << 20),
+            log_cleaner_io_max_bytes_per_second: Size(64 << 20),
             log_segment_bytes: Size(1 << 30),
             group_initial_rebalance_delay_ms: Millis(Duration::from_secs(3)),
             group_min_session_timeout_ms: Millis(Duration::from_secs(6)),

@@ -67,12 +67,25 @@ pub struct Config {
     pub scrub_rate: u64,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
+    /// What the cleaner of compacted topics goes by.
+    pub cleaner: CleanerLimits,
     /// What groups go by.
     pub groups: chronik_core::groups::Config,
     /// How `__consumer_offsets` is created.
     pub offsets_topic: OffsetsTopic,
     /// The properties that the file says something about, by name.
     given: Vec<String>,
+}
+
+/// What the cleaner of compacted topics may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanerLimits {
+    /// From one look for what is to be cleaned to the next, when there is nothing (`log.cleaner.backoff.ms`).
+    pub backoff: Duration,
+    /// Bytes of memory for the keys of one cleaning (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer_bytes: usize,
+    /// Bytes that are read and written in a second (`log.cleaner.io.max.bytes.per.second`).
+    pub io_bytes_per_second: usize,
 }
 
 /// The addresses that a broker binds.
@@ -227,6 +240,7 @@ impl Config {
             producer_expiration_ms: i64::try_from(producer_expiration.as_millis()).unwrap_or(i64::MAX),
             scrub_rate: kafka.log_scrub_bytes_per_second.0,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
+            cleaner: cleaner(&kafka)?,
             groups: groups::groups(&kafka)?,
             offsets_topic,
             given: file.given,
@@ -247,6 +261,18 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
     }
+}
+
+fn cleaner(kafka: &KafkaProperties) -> Result<CleanerLimits, ConfigError> {
+    let backoff = kafka.log_cleaner_backoff_ms.0;
+    if backoff.is_zero() {
+        return Err(wrong("log.cleaner.backoff.ms", "at least 1 ms"));
+    }
+    Ok(CleanerLimits {
+        backoff,
+        dedupe_buffer_bytes: kafka.log_cleaner_dedupe_buffer_size.bytes("log.cleaner.dedupe.buffer.size")?,
+        io_bytes_per_second: kafka.log_cleaner_io_max_bytes_per_second.bytes("log.cleaner.io.max.bytes.per.second")?,
+    })
 }
 
 fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, ConfigError> {
@@ -340,6 +366,8 @@ members:
             ("kafka: {socket.request.max.bytes: 1GiB}", "socket.request.max.bytes: at most 200MiB"),
             ("kafka: {offsets.topic.replication.factor: 2}", "offsets.topic.replication.factor: 2 does not fit 1"),
             ("kafka: {log.retention.check.interval.ms: 0}", "log.retention.check.interval.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
+            ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
             ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),

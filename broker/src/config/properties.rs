@@ -61,6 +61,7 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "A broker that the controller has not heard of for this long is fenced: it leads nothing and leaves every ISR. \
          Above a second the controller's elections slow down in proportion, for networks with long round trips.",
     ),
+    dynamic("compression.type", ConfigKind::String, Update::DynamicOnly, Some("producer")),
     restart(
         "connections.max.idle.ms",
         ConfigKind::Long,
@@ -105,6 +106,30 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("6000"),
         "The shortest session that a member of a classic group may ask for.",
     ),
+    restart(
+        "log.cleaner.backoff.ms",
+        ConfigKind::Long,
+        Some("15000"),
+        "How long the cleaner waits when there is nothing to clean.",
+    ),
+    restart(
+        "log.cleaner.dedupe.buffer.size",
+        ConfigKind::Long,
+        Some("134217728"),
+        "Memory for the keys of one cleaning, 24 bytes each and a tenth more, which is taken while one runs and no more \
+         of it than its keys need. What has more keys is cleaned in several passes.",
+    ),
+    dynamic("log.cleaner.delete.retention.ms", ConfigKind::Long, Update::DynamicOnly, Some("86400000")),
+    restart(
+        "log.cleaner.io.max.bytes.per.second",
+        ConfigKind::Long,
+        Some("67108864"),
+        "Bytes that the cleaner reads and writes in a second at most.",
+    ),
+    dynamic("log.cleaner.max.compaction.lag.ms", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
+    dynamic("log.cleaner.min.cleanable.ratio", ConfigKind::Double, Update::DynamicOnly, Some("0.5")),
+    dynamic("log.cleaner.min.compaction.lag.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
+    dynamic("log.cleanup.policy", ConfigKind::List, Update::DynamicOnly, Some("delete")),
     BrokerProperty {
         name: "log.dirs",
         kind: ConfigKind::String,
@@ -112,9 +137,14 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         update: Update::Never,
         doc: "The directory that the broker keeps everything in: `data_dir` of its file.",
     },
+    dynamic("log.flush.interval.messages", ConfigKind::Long, Update::DynamicOnly, Some("1")),
+    dynamic("log.flush.interval.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
+    dynamic("log.index.interval.bytes", ConfigKind::Int, Update::DynamicOnly, Some("4096")),
+    dynamic("log.index.size.max.bytes", ConfigKind::Int, Update::DynamicOnly, Some("10485760")),
     dynamic("log.message.timestamp.after.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("3600000")),
     dynamic("log.message.timestamp.before.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
     dynamic("log.message.timestamp.type", ConfigKind::String, Update::DynamicOnly, Some("CreateTime")),
+    dynamic("log.preallocate", ConfigKind::Boolean, Update::DynamicOnly, Some("false")),
     dynamic("log.retention.bytes", ConfigKind::Long, Update::DynamicOnly, Some("-1")),
     restart(
         "log.retention.check.interval.ms",
@@ -123,6 +153,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "How often it is looked whether records are older, or take more space, than their topics keep.",
     ),
     dynamic("log.retention.ms", ConfigKind::Long, Update::DynamicOnly, Some("604800000")),
+    dynamic("log.roll.jitter.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
+    dynamic("log.roll.ms", ConfigKind::Long, Update::DynamicOnly, Some("604800000")),
     restart(
         "log.scrub.bytes.per.second",
         ConfigKind::Long,
@@ -130,12 +162,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "How much of what is on the disk is read in a second beside everything else, to find out early what the disk has \
          lost. All of it once a week; 0 for none.",
     ),
-    restart(
-        "log.segment.bytes",
-        ConfigKind::Int,
-        Some("1073741824"),
-        "The length at which a partition's segment file is full, and the next one is begun.",
-    ),
+    dynamic("log.segment.bytes", ConfigKind::Int, Update::PerBroker, Some("1073741824")),
+    dynamic("log.segment.delete.delay.ms", ConfigKind::Long, Update::DynamicOnly, Some("60000")),
     restart(
         "max.connections",
         ConfigKind::Int,

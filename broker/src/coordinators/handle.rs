@@ -96,7 +96,7 @@ impl Coordinators {
 
     /// How an internal topic is created when a client asks for its metadata.
     pub(crate) fn internal_topic(&self, name: &str) -> Option<CreateTopic> {
-        (name == topic::NAME).then(|| self.shared.topic.to_create())
+        (name == topic::NAME).then(|| self.shared.to_create())
     }
 
     /// Asks the group's coordinator, if it is here. The request is on its way when this returns: the order of calls is
@@ -200,12 +200,18 @@ impl Coordinators {
         if let Some(topic) = controller.image().topic_by_name(topic::NAME) {
             return Ok(topic.id);
         }
-        controller.create_topic(self.shared.topic.to_create(), CREATION).await.map_err(|error| {
+        controller.create_topic(self.shared.to_create(), CREATION).await.map_err(|error| {
             if !matches!(error, TopicError::Exists(_) | TopicError::Unavailable) {
                 warn!(%error, "Cannot create {}", topic::NAME);
             }
             GroupError::CoordinatorNotAvailable
         })
+    }
+}
+
+impl Shared {
+    fn to_create(&self) -> CreateTopic {
+        self.topic.to_create(self.controller.image().metadata_version)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `__consumer_offsets`, and how it is created when somebody first asks for a coordinator.
 
+use chronik_core::cluster::MetadataVersion;
 use chronik_core::cluster::config::canonical;
 use chronik_quorum::CreateTopic;
 use std::collections::BTreeMap;
@@ -26,8 +27,9 @@ impl Default for OffsetsTopic {
 }
 
 impl OffsetsTopic {
-    /// The topic as it is asked for: with those of Kafka's configs for it that topics may have.
-    pub(super) fn to_create(self) -> CreateTopic {
+    /// The topic as it is asked for: with those of Kafka's configs for it that topics of that
+    /// metadata version may have.
+    pub(super) fn to_create(self, version: MetadataVersion) -> CreateTopic {
         let configs = [
             ("cleanup.policy", "compact".to_owned()),
             ("compression.type", "producer".to_owned()),
@@ -40,7 +42,7 @@ impl OffsetsTopic {
             assignments: BTreeMap::new(),
             configs: configs
                 .into_iter()
-                .filter(|(name, value)| canonical(name, value).is_ok())
+                .filter(|(name, value)| canonical(name, value, version).is_ok())
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             validate_only: false,

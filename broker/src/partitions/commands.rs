@@ -144,7 +144,7 @@ impl Owner {
     ) {
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
         let first = match &message {
-            LeaderMessage::Batches { batches, .. } => batches.first().map(|b| b.header().base_offset),
+            LeaderMessage::Batches { from, .. } => Some(*from),
             _ => None,
         };
         if !link.send(partition, leader_epoch, message)
@@ -165,18 +165,19 @@ impl Owner {
     ) {
         let Some(hosted) = self.partitions.get(&partition) else { return };
         if let Some(batches) = hosted.tail.read(from, hosted.replica.log_end(), max_bytes) {
-            self.pending.push_back((partition, Event::ReadDone { follower, stream, batches }));
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
             return;
         }
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
         let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
         if waits || !self.turns.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
-            self.pending.push_back((partition, Event::ReadDone { follower, stream, batches: Vec::new() }));
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches: Vec::new() }));
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
             return;
         }
-        let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.tail.start());
+        // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
+        let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.replica.log_end());
         tokio::task::spawn_blocking(move || {
             let batches = reader.read(partition, from, up_to, max_bytes).unwrap_or_else(|error| {
                 // What was removed meanwhile, the replica finds out by itself.
@@ -185,7 +186,7 @@ impl Owner {
                 }
                 Vec::new()
             });
-            owners.send(partition, Input::ReadDone { partition, follower, stream, batches });
+            owners.send(partition, Input::ReadDone { partition, follower, stream, from, batches });
         });
     }
 

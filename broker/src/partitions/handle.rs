@@ -7,6 +7,7 @@ use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,6 +86,13 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<EpochEnd, ReadError>>,
     },
+    /// Say what compaction has to leave alone.
+    Cleanable {
+        /// Where.
+        partition: TopicPartition,
+        /// The answer.
+        reply: oneshot::Sender<Result<Cleanable, ReadError>>,
+    },
     /// Name the idempotent producers.
     Producers {
         /// Where.
@@ -92,6 +100,15 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Result<Vec<ProducerState>, ReadError>>,
     },
+}
+
+/// What compaction has to leave alone in a replica's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleanable {
+    /// What comes from here on is not known to be committed.
+    pub high_watermark: Offset,
+    /// Where the last batch of each producer ends that is remembered.
+    pub last_batches: BTreeSet<Offset>,
 }
 
 /// What a reader wants of one partition.
@@ -318,6 +335,13 @@ impl Partitions {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::EpochEnd { partition, current_epoch, epoch, reply });
         answer.await.unwrap_or(Err(ReadError::NotLeader))
+    }
+
+    /// Asks what compaction has to leave alone, of any replica.
+    pub async fn cleanable(&self, partition: TopicPartition) -> Result<Cleanable, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Cleanable { partition, reply });
+        answer.await.unwrap_or(Err(ReadError::UnknownPartition))
     }
 
     /// Names the idempotent producers that the partition's leader remembers (KIP-664).

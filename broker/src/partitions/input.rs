@@ -50,7 +50,13 @@ pub enum Input {
     /// There is credit again for those who wait.
     Writable { follower: BrokerId },
     /// Batches for a follower that is behind have been read.
-    ReadDone { partition: TopicPartition, follower: BrokerId, stream: StreamId, batches: Vec<RecordBatch> },
+    ReadDone {
+        partition: TopicPartition,
+        follower: BrokerId,
+        stream: StreamId,
+        from: Offset,
+        batches: Vec<RecordBatch>,
+    },
     /// The connection to another broker is up: it can be followed.
     LeaderConnected(LeaderLink),
     /// The connection to another broker is gone.

@@ -160,7 +160,13 @@ impl Owner {
                 self.step(partition, Event::StartAdvanced { start, first_batch });
                 self.answer_deletions(partition);
             }
-            Input::Truncated { partition, log } => self.step(partition, Event::Truncated { log }),
+            Input::Truncated { partition, log } => {
+                if let Some(hosted) = self.partitions.get_mut(&partition) {
+                    // Within a batch or a gap it went further back than was asked for.
+                    hosted.tail.truncate(log.end);
+                }
+                self.step(partition, Event::Truncated { log });
+            }
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
                 let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
@@ -188,11 +194,11 @@ impl Owner {
                 }
             }
             Input::Writable { follower } => self.take_turns(follower),
-            Input::ReadDone { partition, follower, stream, batches } => {
+            Input::ReadDone { partition, follower, stream, from, batches } => {
                 // Others first, or this one would take its place again for as long as the follower lacks something.
                 self.turns.entry(follower).or_default().has_read();
                 self.take_turns(follower);
-                self.step(partition, Event::ReadDone { follower, stream, batches });
+                self.step(partition, Event::ReadDone { follower, stream, from, batches });
             }
             Input::LeaderConnected(link) => {
                 let (leader, stream) = (link.leader, link.stream);
@@ -236,6 +242,9 @@ impl Owner {
             Request::DeleteRecords { partition, before, reply } => self.delete_records(partition, before, reply),
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
+            }
+            Request::Cleanable { partition, reply } => {
+                let _ = reply.send(self.cleanable(partition));
             }
             Request::Producers { partition, reply } => {
                 let _ = reply.send(self.producers(partition));

@@ -1,6 +1,6 @@
 //! What clients may read of a partition: committed batches, offsets, ends of epochs.
 
-use super::handle::{EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, ReadError};
+use super::handle::{Cleanable, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, OffsetSpec, ReadError};
 use super::hosted::Hosted;
 use super::owner::Owner;
 use super::timestamps;
@@ -79,8 +79,8 @@ impl Owner {
         if let Some(batches) = hosted.tail.read(spec.offset, end, spec.max_bytes) {
             return drop(reply.send(Ok(answer(Some(batches).filter(fits).unwrap_or_default()))));
         }
-        let up_to = hosted.tail.start().min(end);
-        let (reader, offset) = (self.shell.reader.clone(), spec.offset);
+        // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
+        let (reader, offset, up_to) = (self.shell.reader.clone(), spec.offset, end);
         tokio::task::spawn_blocking(move || {
             let read = reader.read(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {
@@ -141,6 +141,12 @@ impl Owner {
         let now = self.now();
         let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
+    }
+
+    pub(super) fn cleanable(&self, partition: TopicPartition) -> Result<Cleanable, ReadError> {
+        let hosted = self.partitions.get(&partition).ok_or(ReadError::UnknownPartition)?;
+        let high_watermark = hosted.replica.status().committed;
+        Ok(Cleanable { high_watermark, last_batches: hosted.replica.producers().last_batches().collect() })
     }
 
     pub(super) fn producers(&mut self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {

@@ -4,25 +4,26 @@ use chronik_core::ids::Offset;
 use chronik_core::record::RecordBatch;
 use std::collections::VecDeque;
 
-/// Consecutive batches up to the log's end.
+/// The batches from an offset on up to the log's end, with gaps where the leader's log was compacted.
 #[derive(Debug)]
 pub(super) struct Tail {
     batches: VecDeque<RecordBatch>,
+    start: Offset,
     end: Offset,
 }
 
 impl Tail {
     pub(super) fn new(end: Offset) -> Self {
-        Self { batches: VecDeque::new(), end }
+        Self { batches: VecDeque::new(), start: end, end }
     }
 
     /// The first offset that is here; what comes before is on the disk.
     pub(super) fn start(&self) -> Offset {
-        self.batches.front().map_or(self.end, |b| b.header().base_offset)
+        self.start
     }
 
     pub(super) fn push(&mut self, batch: RecordBatch) {
-        debug_assert_eq!(batch.header().base_offset, self.end, "batches follow each other without a gap");
+        debug_assert!(batch.header().base_offset >= self.end, "batches follow each other");
         self.end = batch.header().end_offset();
         self.batches.push_back(batch);
     }
@@ -33,9 +34,10 @@ impl Tail {
             self.batches.pop_back();
         }
         self.end = to;
-        if self.batches.back().is_some_and(|b| b.header().end_offset() != to) {
+        if self.batches.back().is_none_or(|b| b.header().end_offset() != to) {
             // The cut is inside a batch that is gone as a whole: the disk knows better.
             self.batches.clear();
+            self.start = to;
         }
     }
 
@@ -45,6 +47,7 @@ impl Tail {
             Some(first) if first.header().base_offset == base => {
                 let evictable = first.header().end_offset() <= below;
                 if evictable {
+                    self.start = first.header().end_offset();
                     self.batches.pop_front();
                 }
                 evictable
@@ -115,6 +118,19 @@ mod tests {
         assert_eq!(bases(tail.read(Offset(10), Offset(16), 1)), Some(vec![10]), "one at least");
         assert_eq!(bases(tail.read(Offset(16), Offset(16), 1000)), Some(vec![]));
         assert_eq!(bases(tail.read(Offset(9), Offset(16), 1000)), None);
+    }
+
+    #[test]
+    fn what_lies_in_a_gap_is_read_from_behind_it_once_what_is_before_it_is_forgotten() {
+        let mut tail = Tail::new(Offset(10));
+        tail.push(batch(10, 2));
+        tail.push(batch(300, 2));
+        assert_eq!(bases(tail.read(Offset(12), Offset(302), 1000)), Some(vec![300]));
+        assert!(tail.evict(Offset(10), Offset(12)));
+        assert_eq!(bases(tail.read(Offset(12), Offset(302), 1000)), Some(vec![300]));
+        assert_eq!(bases(tail.read(Offset(11), Offset(302), 1000)), None);
+        assert!(tail.evict(Offset(300), Offset(302)));
+        assert_eq!(tail.start(), Offset(302));
     }
 
     #[test]

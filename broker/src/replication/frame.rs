@@ -8,8 +8,13 @@
 //!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none)      ACK appended:i64 durable:i64
 //!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
+//!   BATCHES_AFTER from:i64 high_watermark:i64 log_start:i64 record batches
 //! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
 //! ```
+//!
+//! BATCHES begin where the follower's log ends. Where a log was compacted there may be a gap: then they go as
+//! BATCHES_AFTER, which says that end. A broker of a release without compaction does not know it, and is never sent one:
+//! no topic is compacted before the cluster's metadata version says that there is no such broker.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -90,6 +95,7 @@ mod kind {
     pub(super) const BATCHES: u8 = 23;
     pub(super) const HIGH_WATERMARK: u8 = 24;
     pub(super) const BEGIN_AT: u8 = 25;
+    pub(super) const BATCHES_AFTER: u8 = 26;
 }
 
 impl Frame {
@@ -179,7 +185,7 @@ impl Frame {
             kind::REFUSED => Ok(Self::Refused { reason: String::from_utf8_lossy(&body).into_owned() }),
             kind::PING => Ok(Self::Ping),
             kind::CREDIT => Ok(Self::Credit { bytes: body.try_get_u64().map_err(|_| FrameError::Short)? }),
-            kind::SUBSCRIBE..=kind::BEGIN_AT => decode_about(kind, body),
+            kind::SUBSCRIBE..=kind::BATCHES_AFTER => decode_about(kind, body),
             other => Err(FrameError::Kind(other)),
         }
     }
@@ -209,8 +215,13 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
             about(out, kind::NOT_LEADER, partition, epoch);
             out.put_i32(leader_epoch.0);
         }
-        LeaderMessage::Batches { high_watermark, log_start, .. } => {
-            about(out, kind::BATCHES, partition, epoch);
+        LeaderMessage::Batches { from, batches, high_watermark, log_start } => {
+            if batches.first().is_none_or(|first| first.header().base_offset == *from) {
+                about(out, kind::BATCHES, partition, epoch);
+            } else {
+                about(out, kind::BATCHES_AFTER, partition, epoch);
+                out.put_i64(from.0);
+            }
             out.put_i64(high_watermark.0);
             out.put_i64(log_start.0);
         }
@@ -248,14 +259,16 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
         }
         kind::NOT_LEADER => from_leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(i32_of(&mut body)?) }),
-        kind::BATCHES => {
+        kind::BATCHES | kind::BATCHES_AFTER => {
+            let from = if kind == kind::BATCHES { None } else { Some(offset_of(&mut body)?) };
             let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
             let expected = body.len();
             let batches = split_batches(body)?;
             if batches.iter().map(|b| b.bytes().len()).sum::<usize>() != expected {
                 return Err(FrameError::Short);
             }
-            from_leader(LeaderMessage::Batches { batches, high_watermark, log_start })
+            let from = from.or_else(|| Some(batches.first()?.header().base_offset)).unwrap_or_default();
+            from_leader(LeaderMessage::Batches { from, batches, high_watermark, log_start })
         }
         kind::HIGH_WATERMARK => {
             let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
@@ -343,6 +356,10 @@ mod tests {
         let follower = |message| Frame::FromFollower { partition, leader_epoch, message };
         let leader = |message| Frame::FromLeader { partition, leader_epoch, message };
         let (high_watermark, log_start) = (Offset(9), Offset(6));
+        let batches = |from| {
+            let batches = vec![batch(), batch()];
+            LeaderMessage::Batches { from: Offset(from), batches, high_watermark, log_start }
+        };
         vec![
             Frame::Hello(Hello {
                 cluster: ClusterId(uuid::Uuid::from_u128(1)),
@@ -363,7 +380,8 @@ mod tests {
             leader(LeaderMessage::BeginAt { at: Offset(5) }),
             leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
             leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
-            leader(LeaderMessage::Batches { batches: vec![batch(), batch()], high_watermark, log_start }),
+            leader(batches(0)),
+            leader(batches(-300)),
             leader(LeaderMessage::HighWatermark { high_watermark, log_start }),
         ]
     }
@@ -410,8 +428,12 @@ mod tests {
     #[tokio::test]
     async fn a_flipped_bit_in_a_batch_is_noticed() {
         let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-        let message =
-            LeaderMessage::Batches { batches: vec![batch()], high_watermark: Offset(0), log_start: Offset(0) };
+        let message = LeaderMessage::Batches {
+            from: Offset(0),
+            batches: vec![batch()],
+            high_watermark: Offset(0),
+            log_start: Offset(0),
+        };
         let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -2,6 +2,7 @@
 
 pub use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 pub use kafka_wire::api_versions_response::ApiVersion as ServedVersions;
+pub use kafka_wire::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 pub use kafka_wire::consumer_group_describe_response as consumer_group_describe;
 pub use kafka_wire::consumer_group_heartbeat_request::TopicPartitions as OwnedTopicPartitions;
 pub use kafka_wire::consumer_group_heartbeat_response as consumer_group_heartbeat;
@@ -29,6 +30,7 @@ pub use kafka_wire::describe_producers_response::{
 pub use kafka_wire::describe_topic_partitions_response::{
     Cursor as PartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+pub use kafka_wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 pub use kafka_wire::find_coordinator_response::Coordinator;
 pub use kafka_wire::incremental_alter_configs_request::AlterableConfig as IncrementalConfig;
@@ -57,6 +59,8 @@ pub use kafka_wire::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 pub use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
+pub use kafka_wire::update_features_request::FeatureUpdateKey;
+pub use kafka_wire::update_features_response::UpdatableFeatureResult;
 pub use kafka_wire::*;
 pub use kafka_wire_core::{StrBytes, Uuid};
 

@@ -4,11 +4,12 @@ use super::messages::{
     AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchPartition, FetchRequest, FetchTopic,
-    FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, SyncGroupRequest, SyncGroupRequestAssignment,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchPartition, FetchRequest,
+    FetchTopic, FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest, SyncGroupRequestAssignment,
+    UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -95,10 +96,13 @@ served! {
     DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;
     CreatePartitions(CreatePartitionsRequest) = 37, 0..=3, flexible 2;
     DeleteGroups(DeleteGroupsRequest) = 42, 0..=2, flexible 2;
+    ElectLeaders(ElectLeadersRequest) = 43, 0..=2, flexible 2;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
     OffsetDelete(OffsetDeleteRequest) = 47, 0..=0, flexible 1;
+    UpdateFeatures(UpdateFeaturesRequest) = 57, 0..=2, flexible 0;
     DescribeCluster(DescribeClusterRequest) = 60, 0..=2, flexible 0;
     DescribeProducers(DescribeProducersRequest) = 61, 0..=0, flexible 0;
+    UnregisterBroker(UnregisterBrokerRequest) = 64, 0..=0, flexible 0;
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest) = 68, 0..=1, flexible 0;
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest) = 69, 0..=1, flexible 0;
     ListConfigResources(ListConfigResourcesRequest) = 74, 0..=1, flexible 0;

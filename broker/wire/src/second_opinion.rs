@@ -101,6 +101,9 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::DescribeProducersRequest>();
     check::<kafka_wire::ListConfigResourcesRequest>();
     check::<kafka_wire::DescribeTopicPartitionsRequest>();
+    check::<kafka_wire::ElectLeadersRequest>();
+    check::<kafka_wire::UpdateFeaturesRequest>();
+    check::<kafka_wire::UnregisterBrokerRequest>();
 }
 
 /// A frame without its length.

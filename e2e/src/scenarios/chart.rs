@@ -52,6 +52,11 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {
         ensure!(render(values).is_err(), "{values} is not refused");
     }
+    let several = render("scope=namespace,namespaces={one,two},crds.install=false,aggregatedRoles=false")?;
+    let roles = kinds(&several).iter().filter(|kind| *kind == "RoleBinding").count();
+    ensure!(roles == 3 && several.contains("--namespace=one,two"), "two namespaces have {roles} bindings");
+    timeline.say("for several namespaces it renders a Role in each");
+
     let all = render("replicas=2,podMonitor.enabled=true,podSecurityContext.runAsUser=null")?;
     for kind in ["PodDisruptionBudget", "PodMonitor"] {
         ensure!(kinds(&all).iter().any(|rendered| rendered == kind), "no {kind} is rendered");

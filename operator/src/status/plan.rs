@@ -3,6 +3,9 @@
 use crate::reconcile::plan::{Plan, Wait};
 use chronik_crds::PlanStatus;
 
+/// What is said of a step that nothing speaks against. That it was taken is told when it is.
+const NEXT: &str = "nothing speaks against it";
+
 /// A step that was taken, or the first thing that is waited for. `waits` is what was found when the step was to be taken.
 pub fn report(plan: &Plan, waits: Option<&Wait>) -> Option<PlanStatus> {
     let of = |wait: &Wait| PlanStatus {
@@ -15,18 +18,15 @@ pub fn report(plan: &Plan, waits: Option<&Wait>) -> Option<PlanStatus> {
     }
     if let Some(step) = &plan.step {
         let action = step.to_string();
-        return Some(PlanStatus {
-            message: "nothing speaks against it".to_owned(),
-            reason: step.reason().to_owned(),
-            action,
-        });
+        return Some(PlanStatus { message: NEXT.to_owned(), reason: step.reason().to_owned(), action });
     }
     plan.waits.first().map(of)
 }
 
-/// Whether a person is told: another action, or another reason to wait. Counts that change are no news.
+/// Whether a person is told: something else waits, or for another reason. Counts that change are no news.
 pub fn is_news(before: Option<&PlanStatus>, after: &PlanStatus) -> bool {
-    before.is_none_or(|before| (&before.action, &before.reason) != (&after.action, &after.reason))
+    after.message != NEXT
+        && before.is_none_or(|before| (&before.action, &before.reason) != (&after.action, &after.reason))
 }
 
 #[cfg(test)]
@@ -54,5 +54,7 @@ mod tests {
         assert!(is_news(None, &three));
         assert!(!is_news(Some(&three), &status("UnderReplicated", "2 partitions")));
         assert!(is_news(Some(&three), &status("BrokerNotReady", "")));
+        let taken = report(&Plan { step: Some(Step::Drain(4)), ..Plan::default() }, None).unwrap();
+        assert!(!is_news(Some(&three), &taken));
     }
 }

@@ -62,6 +62,8 @@ activities! {
     Recovery,
     /// A broker was fenced because it was silent.
     Fenced,
+    /// A broker gave leaderships up.
+    Resigned,
     /// A leader was elected.
     Election,
     /// It was not in the ISR, but eligible.

@@ -6,7 +6,7 @@ use crate::network::{FAST_US, NodeId};
 use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
-use chronik_core::cluster::Partition;
+use chronik_core::cluster::{Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
 use chronik_core::replication::{IsrState, Replica};
 
 /// How much goes wrong in a run.
@@ -41,7 +41,7 @@ impl World {
         self.faults.count += 1;
         let node = self.rng.index(self.nodes.len());
         let other = self.rng.index(self.nodes.len());
-        match self.rng.index(13) {
+        match self.rng.index(14) {
             0..=2 => self.crash(node),
             3 => self.crash_all(),
             4 => self.stop(node),
@@ -69,6 +69,7 @@ impl World {
                 self.nodes[node].clock_ahead_us += ahead;
             }
             9 => self.reset_all_of(node),
+            13 => self.resign(node),
             10 => {
                 let all: Vec<_> = self.network.connections.keys().copied().collect();
                 if !all.is_empty() {
@@ -84,6 +85,28 @@ impl World {
         }
         let gap = self.faults.gap_us;
         self.within(1_000, gap, Happening::Fault);
+    }
+
+    /// A broker gives its leaderships up; if it stops, it is gone at once. Its replicas hear of it like all others: late.
+    fn resign(&mut self, node: NodeId) {
+        let id = self.nodes[node].id;
+        let Some(broker_epoch) = self.nodes[node].process.as_ref().and_then(|p| p.epoch) else { return };
+        let stops = self.rng.per_mille(400);
+        let (partitions, reason) = if stops {
+            (ResignedPartitions::All, ResignReason::Stop)
+        } else {
+            (ResignedPartitions::These(vec![self.partitions[0]]), ResignReason::Asked)
+        };
+        let leaving = if stops || self.rng.per_mille(500) { Leaving::InSync } else { Leaving::Leadership };
+        let outcome =
+            self.controller.apply(MetadataCommand::Resign { broker: id, broker_epoch, partitions, leaving, reason });
+        note!(self, "b{node} resigns ({reason:?}, {leaving:?}): {outcome:?}");
+        if outcome.is_ok() {
+            self.counts.note(Activity::Resigned);
+        }
+        if stops {
+            self.crash(node);
+        }
     }
 
     /// A process dies, perhaps in the middle of a write, perhaps with its disk.

@@ -158,9 +158,7 @@ impl World {
         let Some(connection) = self.network.connections.get_mut(&(to, node)).filter(|c| c.stream == stream) else {
             return;
         };
-        if let LeaderMessage::Batches { batches, .. } = &message
-            && let Some(first) = batches.first()
-        {
+        if let LeaderMessage::Batches { from, .. } = &message {
             let id = connection.id;
             if !connection.full && self.rng.per_mille(30) {
                 connection.full = true;
@@ -169,7 +167,7 @@ impl World {
             let full = self.network.connections.get(&(to, node)).is_some_and(|c| c.full);
             if full {
                 self.counts.note(Activity::SendRefused);
-                let event = Event::SendRefused { follower, stream, from: first.header().base_offset };
+                let event = Event::SendRefused { follower, stream, from: *from };
                 if let Some(process) = &mut self.nodes[node].process {
                     process.inbox.push_back((tp, event));
                 }

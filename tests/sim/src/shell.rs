@@ -110,7 +110,7 @@ impl World {
             Command::Read { follower, stream, from, max_bytes } => {
                 let batches = process.read(tp, from, max_bytes);
                 self.counts.note(Activity::CatchUpRead);
-                let event = Event::ReadDone { follower, stream, batches };
+                let event = Event::ReadDone { follower, stream, from, batches };
                 // A slow one may end after the leadership for which it was made.
                 let slow = !self.faults.over && self.rng.per_mille(50);
                 if slow {

@@ -26,6 +26,7 @@ fn floor(activity: Activity) -> usize {
         Activity::IsrChangeLost => 300,
         Activity::IsrChangeLate | Activity::IsrAnswerLost => 130,
         Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader => 1_000,
+        Activity::Resigned => 500,
         Activity::Truncation => 110,
         Activity::CatchUpRead => 140_000,
         Activity::Acknowledged => 120_000,

@@ -30,7 +30,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             _ => ("controller leader", controller_leader(&cluster, &settings.software)?),
         };
         let name = format!("round {}: kill -9 of the {kind} (broker {victim})", round + 1);
-        let outcome = one_round(&mut cluster, &metadata, &load, victim);
+        let outcome = one_round(&mut cluster, &metadata, (&load, TOPIC, PARTITIONS), victim, Cluster::kill);
         match &outcome {
             Ok(seen) => {
                 table.row(vec![format!("{kind} {victim}"), ms(seen.gap), ms(seen.rejoined)]);
@@ -53,23 +53,30 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-struct Seen {
-    gap: Duration,
-    rejoined: Duration,
-    state: String,
+pub(super) struct Seen {
+    pub(super) gap: Duration,
+    pub(super) rejoined: Duration,
+    pub(super) state: String,
 }
 
-fn one_round(cluster: &mut Cluster, metadata: &Metadata, load: &Load, victim: usize) -> Result<Seen> {
+/// Ends a broker in the way given while there is load on a topic of so many partitions, and starts it again.
+pub(super) fn one_round(
+    cluster: &mut Cluster,
+    metadata: &Metadata,
+    (load, topic, partitions): (&Load, &str, usize),
+    victim: usize,
+    end: fn(&mut Cluster, usize) -> Result<()>,
+) -> Result<Seen> {
     load.resume();
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let killed = Instant::now();
-    cluster.kill(victim)?;
-    // A gap may begin a little after the kill, with what was acknowledged but not yet seen; and end late.
-    let settled = killed + Duration::from_secs(1);
+    let ended = Instant::now();
+    end(cluster, victim)?;
+    // A gap may begin a little after the end, with what was acknowledged but not yet seen; and end late.
+    let settled = Instant::now() + Duration::from_secs(1);
     load.wait_for_acknowledgements_after(settled, PATIENCE)?;
-    let gap = load.longest_gaps(killed, settled).into_iter().max().unwrap_or(Duration::MAX);
+    let gap = load.longest_gaps(ended, settled).into_iter().max().unwrap_or(Duration::MAX);
     let restarted = cluster.start(victim)?;
-    metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
+    metadata.wait_for_isr(topic, partitions, 3)?;
     let rejoined = restarted.elapsed();
     cluster.check_alive()?;
     load.pause(PATIENCE)?;
@@ -78,7 +85,7 @@ fn one_round(cluster: &mut Cluster, metadata: &Metadata, load: &Load, victim: us
 }
 
 /// Which broker leads the controller quorum: the one that the brokers' logs name with the highest term.
-fn controller_leader(cluster: &Cluster, software: &Software) -> Result<usize> {
+pub(super) fn controller_leader(cluster: &Cluster, software: &Software) -> Result<usize> {
     if let Software::Kafka(_) = software {
         // Kafka names it to its own tools alone; which of its brokers is killed here does not matter.
         return Ok(cluster.size() - 1);

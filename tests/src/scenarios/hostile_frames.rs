@@ -168,6 +168,14 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
         ApiKey::DescribeTopicPartitions => {
             RequestKind::DescribeTopicPartitions(messages::DescribeTopicPartitionsRequest::default())
         }
+        ApiKey::ElectLeaders => {
+            let none = messages::ElectLeadersRequest::default().with_topic_partitions(Some(Vec::new()));
+            RequestKind::ElectLeaders(none)
+        }
+        ApiKey::UpdateFeatures => RequestKind::UpdateFeatures(messages::UpdateFeaturesRequest::default()),
+        ApiKey::UnregisterBroker => {
+            RequestKind::UnregisterBroker(messages::UnregisterBrokerRequest::default().with_broker_id(BrokerId(-1)))
+        }
         _ => return Vec::new(),
     };
     vec![plain]

@@ -132,7 +132,7 @@ fn console_group(tools: &Tools<'_>, wanted: i64) -> Result<String> {
     let mut arguments = SERVER.to_vec();
     // One more than there are: it ends by its timeout, and would have read on.
     let more = (wanted + 1).to_string();
-    arguments.extend(["--topic", TOPIC, "--group", "java-classic", "--max-messages", &more, "--timeout-ms", "8000"]);
+    arguments.extend(["--topic", TOPIC, "--group", "java-classic", "--max-messages", &more, "--timeout-ms", "5000"]);
     let read = tools.call(CONSUMER, &arguments, b"")?.text().lines().count() as i64;
     ensure!(read == wanted, "{read} records, not {wanted}");
     lag(tools, "java-classic", 0)?;

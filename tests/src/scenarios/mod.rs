@@ -3,12 +3,16 @@
 pub mod bench;
 mod bench_client;
 mod catching_up;
+pub mod chaos;
 pub mod cli;
 pub mod clients;
+pub mod compaction;
+pub mod connect;
 pub mod crash_all;
 pub mod failover;
 mod first_write;
 pub mod groups;
+pub mod handing_over;
 pub mod hostile;
 mod hostile_frames;
 mod hostile_talk;
@@ -22,6 +26,7 @@ pub mod returning;
 mod stale_leader;
 pub mod start_orders;
 pub mod stopped_leader;
+pub mod streams;
 
 use crate::harness::cluster::Software;
 use crate::report::Report;

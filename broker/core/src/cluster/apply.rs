@@ -72,9 +72,13 @@ impl Image {
                 self.alter_configs(*resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            MetadataCommand::ElectLeaders { partitions, election } => {
+                self.elect_leaders(partitions.as_deref(), *election, changes)
+            }
+            MetadataCommand::UnregisterBroker { id } => self.unregister(*id, changes),
             MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
                 self.current_registration(*broker, *broker_epoch)?;
-                self.resign(*broker, partitions, (*leaving, *reason), changes)
+                Ok(self.resign(*broker, partitions, (*leaving, *reason), changes))
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::Endpoint;
 use super::config::{ConfigChange, ConfigResource};
 use super::features::{MetadataVersion, SupportedVersions};
+use super::leadership::Elected;
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId,
     TopicPartition,
@@ -137,6 +138,27 @@ pub enum MetadataCommand {
         /// Why. Who resigns everything because it stops leads nothing again before it registers anew.
         reason: ResignReason,
     },
+    /// Leaders are elected because somebody asks for it (KIP-460).
+    ElectLeaders {
+        /// Of which partitions; of all that need it if `None`.
+        partitions: Option<Vec<TopicPartition>>,
+        /// Whom.
+        election: Election,
+    },
+    /// A member that is gone for good is forgotten.
+    UnregisterBroker {
+        /// Who.
+        id: BrokerId,
+    },
+}
+
+/// Whom an election that somebody asks for may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Election {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Any replica that is alive, where nobody leads: what it lacks is lost. A person's last resort.
+    Unclean,
 }
 
 /// The partitions that a broker resigns from.
@@ -207,6 +229,8 @@ pub enum Answer {
         /// Partitions that the broker still leads, or that only it has.
         kept: Vec<TopicPartition>,
     },
+    /// What came of each election.
+    Elected(Vec<(TopicPartition, Elected)>),
 }
 
 /// Why an entry changed nothing.
@@ -284,6 +308,9 @@ pub enum Refusal {
     /// A metadata version that some broker does not speak, or an older one.
     #[error("{0}")]
     InvalidMetadataVersion(String),
+    /// A broker that is alive, or has replicas, cannot be forgotten.
+    #[error("{0}")]
+    BrokerInUse(String),
     /// Brokers that cannot read the command may be members, as far as the cluster's metadata version says.
     #[error("that needs metadata version {needed}; the cluster is at {current}")]
     VersionTooLow {

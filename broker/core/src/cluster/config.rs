@@ -1,6 +1,7 @@
 //! Topic configs by Kafka's names: those whose behaviour there is. A value that would not be honoured is refused with
 //! the reason, and never taken and ignored; so is a name that is not in the table.
 
+use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use crate::ids::BrokerId;
 use imbl::OrdMap;
@@ -22,6 +23,7 @@ pub struct TopicConfig {
     /// What it means here, in a sentence.
     pub doc: &'static str,
     accepts: Accepts,
+    since: Since,
 }
 
 /// Kafka's config types, as far as there are configs of them.
@@ -49,8 +51,46 @@ enum Accepts {
     Between(i64, i64),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words, one at least.
+    SomeOf(&'static [&'static str]),
+    /// A number from 0 to 1.
+    Ratio,
 }
 
+/// From which metadata version on a topic may have the config: brokers that know less would refuse what others take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// Always.
+    First,
+    /// Its default always, other values from version 2 on.
+    DefaultBefore2,
+    /// Version 2.
+    Second,
+}
+
+/// The metadata version that most configs of segments and cleaning came with.
+const SECOND: MetadataVersion = MetadataVersion(2);
+
+/// `cleanup.policy`.
+pub const CLEANUP_POLICY: &str = "cleanup.policy";
+/// `compression.type`.
+pub const COMPRESSION_TYPE: &str = "compression.type";
+/// `delete.retention.ms`.
+pub const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+/// `index.interval.bytes`.
+pub const INDEX_INTERVAL_BYTES: &str = "index.interval.bytes";
+/// `max.compaction.lag.ms`.
+pub const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
+/// `min.cleanable.dirty.ratio`.
+pub const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+/// `min.compaction.lag.ms`.
+pub const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
+/// `segment.bytes`.
+pub const SEGMENT_BYTES: &str = "segment.bytes";
+/// `segment.jitter.ms`.
+pub const SEGMENT_JITTER_MS: &str = "segment.jitter.ms";
+/// `segment.ms`.
+pub const SEGMENT_MS: &str = "segment.ms";
 /// `min.insync.replicas`.
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 /// `retention.bytes`.
@@ -71,75 +111,201 @@ const MAX_VALUE: usize = 4096;
 
 /// Every topic config that is known, by name.
 pub const TOPIC_CONFIGS: &[TopicConfig] = &[
-    fixed("cleanup.policy", ConfigKind::List, "delete", "Records go by retention, not by key."),
-    fixed("compression.type", ConfigKind::String, "producer", "Batches stay compressed as the producer sent them."),
-    fixed("flush.messages", ConfigKind::Long, "1", "Every record is on the disk before it is acknowledged."),
     TopicConfig {
-        name: MAX_MESSAGE_BYTES,
-        default: "1048588",
-        broker_property: Some("message.max.bytes"),
-        kind: ConfigKind::Int,
-        doc: "The largest record batch that is taken, in bytes, compressed as it comes.",
-        accepts: Accepts::Between(0, i32::MAX as i64),
+        since: Since::DefaultBefore2,
+        ..of(
+            CLEANUP_POLICY,
+            ConfigKind::List,
+            ("delete", Some("log.cleanup.policy")),
+            Accepts::SomeOf(&["compact", "delete"]),
+            "Whether old records go by retention, or by a newer record with the same key, or by both.",
+        )
     },
     TopicConfig {
-        name: TIMESTAMP_AFTER_MAX_MS,
-        default: "3600000",
-        broker_property: Some("log.message.timestamp.after.max.ms"),
-        kind: ConfigKind::Long,
-        doc: "How far a record's timestamp may lie ahead of the broker's clock, in milliseconds.",
-        accepts: Accepts::Between(0, i64::MAX),
+        since: Since::DefaultBefore2,
+        ..of(
+            COMPRESSION_TYPE,
+            ConfigKind::String,
+            ("producer", Some(COMPRESSION_TYPE)),
+            Accepts::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+            "How the leader compresses what it appends; `producer` leaves it as it was sent.",
+        )
     },
+    of(
+        DELETE_RETENTION_MS,
+        ConfigKind::Long,
+        ("86400000", Some("log.cleaner.delete.retention.ms")),
+        Accepts::Between(0, i64::MAX),
+        "How long a record without a value stays in a compacted topic after it was first cleaned, in milliseconds.",
+    ),
+    of(
+        "file.delete.delay.ms",
+        ConfigKind::Long,
+        ("60000", Some("log.segment.delete.delay.ms")),
+        Accepts::Between(0, i64::MAX),
+        "Means nothing here: files that are out of use are renamed at once, and removed slowly from then on.",
+    ),
     TopicConfig {
-        name: TIMESTAMP_BEFORE_MAX_MS,
-        default: "9223372036854775807",
-        broker_property: Some("log.message.timestamp.before.max.ms"),
-        kind: ConfigKind::Long,
-        doc: "How far a record's timestamp may lie behind the broker's clock, in milliseconds.",
-        accepts: Accepts::Between(0, i64::MAX),
+        since: Since::DefaultBefore2,
+        ..of(
+            "flush.messages",
+            ConfigKind::Long,
+            ("1", Some("log.flush.interval.messages")),
+            Accepts::Between(1, i64::MAX),
+            "Every record is on the disk before it is acknowledged, as 1 says; that is no later than what any other \
+             value asks for.",
+        )
     },
-    TopicConfig {
-        name: TIMESTAMP_TYPE,
-        default: "CreateTime",
-        broker_property: Some("log.message.timestamp.type"),
-        kind: ConfigKind::String,
-        doc: "Whether records keep the timestamps that their producers gave them, or get the broker's.",
-        accepts: Accepts::OneOf(&["CreateTime", "LogAppendTime"]),
-    },
-    TopicConfig {
-        name: MIN_INSYNC_REPLICAS,
-        default: "1",
-        broker_property: Some(MIN_INSYNC_REPLICAS),
-        kind: ConfigKind::Int,
-        doc: "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
-        accepts: Accepts::Between(1, i32::MAX as i64),
-    },
-    TopicConfig {
-        name: RETENTION_BYTES,
-        default: "-1",
-        broker_property: Some("log.retention.bytes"),
-        kind: ConfigKind::Long,
-        doc: "Bytes of a partition's segments that are kept, the newest ones; -1 for all of them.",
-        accepts: Accepts::Between(-1, i64::MAX),
-    },
-    TopicConfig {
-        name: RETENTION_MS,
-        default: "604800000",
-        broker_property: Some("log.retention.ms"),
-        kind: ConfigKind::Long,
-        doc: "How long a segment is kept after its newest record's timestamp, in milliseconds; -1 for ever.",
-        accepts: Accepts::Between(-1, i64::MAX),
-    },
-    fixed(
+    of(
+        "flush.ms",
+        ConfigKind::Long,
+        ("0", Some("log.flush.interval.ms")),
+        Accepts::Between(0, i64::MAX),
+        "Every record is on the disk before it is acknowledged, as 0 says; that is no later than what any other value \
+         asks for.",
+    ),
+    of(
+        INDEX_INTERVAL_BYTES,
+        ConfigKind::Int,
+        ("4096", Some("log.index.interval.bytes")),
+        Accepts::Between(0, i32::MAX as i64),
+        "Bytes of batches between two entries of a segment's index.",
+    ),
+    of(
+        MAX_COMPACTION_LAG_MS,
+        ConfigKind::Long,
+        ("9223372036854775807", Some("log.cleaner.max.compaction.lag.ms")),
+        Accepts::Between(1, i64::MAX),
+        "How long a record of a compacted topic may stay without being cleaned, in milliseconds.",
+    ),
+    first(
+        MAX_MESSAGE_BYTES,
+        ConfigKind::Int,
+        ("1048588", Some("message.max.bytes")),
+        Accepts::Between(0, i32::MAX as i64),
+        "The largest record batch that is taken, in bytes, compressed as it comes.",
+    ),
+    first(
+        TIMESTAMP_AFTER_MAX_MS,
+        ConfigKind::Long,
+        ("3600000", Some("log.message.timestamp.after.max.ms")),
+        Accepts::Between(0, i64::MAX),
+        "How far a record's timestamp may lie ahead of the broker's clock, in milliseconds.",
+    ),
+    first(
+        TIMESTAMP_BEFORE_MAX_MS,
+        ConfigKind::Long,
+        ("9223372036854775807", Some("log.message.timestamp.before.max.ms")),
+        Accepts::Between(0, i64::MAX),
+        "How far a record's timestamp may lie behind the broker's clock, in milliseconds.",
+    ),
+    first(
+        TIMESTAMP_TYPE,
+        ConfigKind::String,
+        ("CreateTime", Some("log.message.timestamp.type")),
+        Accepts::OneOf(&["CreateTime", "LogAppendTime"]),
+        "Whether records keep the timestamps that their producers gave them, or get the broker's.",
+    ),
+    of(
+        MIN_CLEANABLE_DIRTY_RATIO,
+        ConfigKind::Double,
+        ("0.5", Some("log.cleaner.min.cleanable.ratio")),
+        Accepts::Ratio,
+        "A compacted partition is cleaned when this share of its closed segments was never cleaned.",
+    ),
+    of(
+        MIN_COMPACTION_LAG_MS,
+        ConfigKind::Long,
+        ("0", Some("log.cleaner.min.compaction.lag.ms")),
+        Accepts::Between(0, i64::MAX),
+        "How long a record of a compacted topic stays at least, in milliseconds after its segment's newest timestamp.",
+    ),
+    first(
+        MIN_INSYNC_REPLICAS,
+        ConfigKind::Int,
+        ("1", Some(MIN_INSYNC_REPLICAS)),
+        Accepts::Between(1, i32::MAX as i64),
+        "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
+    ),
+    of(
+        "preallocate",
+        ConfigKind::Boolean,
+        ("false", Some("log.preallocate")),
+        Accepts::OneOf(&["false", "true"]),
+        "Means nothing here: segments grow as they are written, and are not what a record waits for.",
+    ),
+    first(
+        RETENTION_BYTES,
+        ConfigKind::Long,
+        ("-1", Some("log.retention.bytes")),
+        Accepts::Between(-1, i64::MAX),
+        "Bytes of a partition's segments that are kept, the newest ones; -1 for all of them.",
+    ),
+    first(
+        RETENTION_MS,
+        ConfigKind::Long,
+        ("604800000", Some("log.retention.ms")),
+        Accepts::Between(-1, i64::MAX),
+        "How long a segment is kept after its newest record's timestamp, in milliseconds; -1 for ever.",
+    ),
+    of(
+        SEGMENT_BYTES,
+        ConfigKind::Int,
+        ("1073741824", Some("log.segment.bytes")),
+        Accepts::Between(14, i32::MAX as i64),
+        "The length at which a partition's segment file is full, and the next one is begun.",
+    ),
+    of(
+        "segment.index.bytes",
+        ConfigKind::Int,
+        ("10485760", Some("log.index.size.max.bytes")),
+        Accepts::Between(4, i32::MAX as i64),
+        "Means nothing here: an index grows with its segment.",
+    ),
+    of(
+        SEGMENT_JITTER_MS,
+        ConfigKind::Long,
+        ("0", Some("log.roll.jitter.ms")),
+        Accepts::Between(0, i64::MAX),
+        "By how much `segment.ms` is shorter at most, differently for each partition, in milliseconds.",
+    ),
+    of(
+        SEGMENT_MS,
+        ConfigKind::Long,
+        ("604800000", Some("log.roll.ms")),
+        Accepts::Between(1, i64::MAX),
+        "How much later than its first record a segment's last one may be, in milliseconds, before the next segment is \
+         begun.",
+    ),
+    first(
         "unclean.leader.election.enable",
         ConfigKind::Boolean,
-        "false",
+        ("false", None),
+        Accepts::DefaultOnly,
         "A replica that may lack committed records is never elected.",
     ),
 ];
 
-const fn fixed(name: &'static str, kind: ConfigKind, default: &'static str, doc: &'static str) -> TopicConfig {
-    TopicConfig { name, default, broker_property: None, kind, doc, accepts: Accepts::DefaultOnly }
+/// A config that came with metadata version 2: name, type, default and the broker property that sets it, values.
+const fn of(
+    name: &'static str,
+    kind: ConfigKind,
+    (default, broker_property): (&'static str, Option<&'static str>),
+    accepts: Accepts,
+    doc: &'static str,
+) -> TopicConfig {
+    TopicConfig { name, default, broker_property, kind, doc, accepts, since: Since::Second }
+}
+
+/// The same, of the first metadata version.
+const fn first(
+    name: &'static str,
+    kind: ConfigKind,
+    default: (&'static str, Option<&'static str>),
+    accepts: Accepts,
+    doc: &'static str,
+) -> TopicConfig {
+    TopicConfig { since: Since::First, ..of(name, kind, default, accepts, doc) }
 }
 
 /// The config of that name, if it is known.
@@ -152,12 +318,13 @@ pub fn of_broker_property(property: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|c| c.broker_property == Some(property))
 }
 
-/// The value as it is kept: in its shortest form. An error says why a topic may not have it.
-pub fn canonical(name: &str, value: &str) -> Result<String, String> {
+/// The value as it is kept: in its shortest form. An error says why a topic of a cluster of that version may not have
+/// it.
+pub fn canonical(name: &str, value: &str, version: MetadataVersion) -> Result<String, String> {
     let Some(config) = topic_config(name) else {
         return Err(format!("topic config '{}' is not known or not supported yet", shortened(name)));
     };
-    config.canonical(value).map_err(|why| format!("{name}={} {why}", shortened(value)))
+    config.canonical(value, version).map_err(|why| format!("{name}={} {why}", shortened(value)))
 }
 
 impl TopicConfig {
@@ -173,14 +340,24 @@ impl TopicConfig {
             Accepts::Between(least, i64::MAX) => format!("{least} and more"),
             Accepts::Between(least, most) => format!("{least} to {most}"),
             Accepts::OneOf(words) => words.join(", "),
+            Accepts::SomeOf(words) => format!("{}, or some of them with commas between", words.join(", ")),
+            Accepts::Ratio => "0 to 1".to_owned(),
         }
     }
 
-    fn canonical(&self, value: &str) -> Result<String, String> {
+    fn canonical(&self, value: &str, version: MetadataVersion) -> Result<String, String> {
         if value.len() > MAX_VALUE {
             return Err(format!("has more than {MAX_VALUE} bytes"));
         }
         let value = value.trim();
+        let known = match self.since {
+            Since::First => true,
+            Since::DefaultBefore2 => version >= SECOND || value == self.default,
+            Since::Second => version >= SECOND,
+        };
+        if !known {
+            return Err(format!("needs metadata version {SECOND}, and the cluster is at {version}"));
+        }
         match self.accepts {
             Accepts::DefaultOnly if value == self.default => Ok(value.to_owned()),
             Accepts::DefaultOnly => Err(format!("is not supported yet: the only value is '{}'", self.default)),
@@ -191,8 +368,23 @@ impl TopicConfig {
             },
             Accepts::OneOf(words) if words.contains(&value) => Ok(value.to_owned()),
             Accepts::OneOf(words) => Err(format!("is not one of {}", words.join(", "))),
+            Accepts::SomeOf(words) => some_of(words, value),
+            Accepts::Ratio => match value.parse::<f64>() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio.to_string()),
+                Ok(_) => Err("is not between 0 and 1".into()),
+                Err(_) => Err("is not a number".into()),
+            },
         }
     }
+}
+
+/// The words of a list, each once, in the order of `words`.
+fn some_of(words: &[&str], value: &str) -> Result<String, String> {
+    let given: Vec<&str> = value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if given.is_empty() || given.iter().any(|word| !words.contains(word)) {
+        return Err(format!("is not made of {}", words.join(", ")));
+    }
+    Ok(words.iter().copied().filter(|word| given.contains(word)).collect::<Vec<_>>().join(","))
 }
 
 /// Enough of a text to be recognised.
@@ -243,6 +435,7 @@ pub(super) fn changed(
     before: &Configs,
     replace: bool,
     changes: &[ConfigChange],
+    version: MetadataVersion,
     config: impl Fn(&str) -> Option<&'static TopicConfig>,
     current: impl Fn(&TopicConfig) -> String,
 ) -> Result<Configs, String> {
@@ -278,15 +471,17 @@ pub(super) fn changed(
             }
             words.join(",")
         };
-        let value = known.canonical(&text).map_err(|why| format!("{}={} {why}", change.name, shortened(&text)))?;
+        let value =
+            known.canonical(&text, version).map_err(|why| format!("{}={} {why}", change.name, shortened(&text)))?;
         after.insert(change.name.as_str().into(), value.into());
     }
     Ok(after)
 }
 
 /// The configs of a new topic, in their shortest form.
-pub(super) fn of_new_topic(given: &BTreeMap<String, String>) -> Result<Configs, String> {
-    given.iter().map(|(name, value)| Ok((Arc::from(name.as_str()), Arc::from(canonical(name, value)?)))).collect()
+pub(super) fn of_new_topic(given: &BTreeMap<String, String>, version: MetadataVersion) -> Result<Configs, String> {
+    let kept = |name: &str, value: &str| Ok((Arc::from(name), Arc::from(canonical(name, value, version)?)));
+    given.iter().map(|(name, value)| kept(name, value)).collect()
 }
 
 impl Image {
@@ -311,6 +506,26 @@ impl Topic {
         image.dynamic_property(broker, property).map(|value| &**value)
     }
 
+    /// A config's value as a number, or the default's: the broker's file is left aside.
+    pub fn setting<T: std::str::FromStr>(&self, name: &str, image: &Image, broker: BrokerId) -> Option<T> {
+        let given = self.config(name, image, broker).or_else(|| topic_config(name).map(|config| config.default));
+        given.and_then(|text| text.parse().ok())
+    }
+
+    /// Whether old records go by a newer one with the same key (`cleanup.policy`).
+    pub fn is_compacted(&self, image: &Image, broker: BrokerId) -> bool {
+        self.has_policy("compact", image, broker)
+    }
+
+    /// Whether old records go by retention (`cleanup.policy`).
+    pub fn is_deleted_from(&self, image: &Image, broker: BrokerId) -> bool {
+        self.has_policy("delete", image, broker)
+    }
+
+    fn has_policy(&self, word: &str, image: &Image, broker: BrokerId) -> bool {
+        self.config(CLEANUP_POLICY, image, broker).unwrap_or("delete").split(',').any(|policy| policy == word)
+    }
+
     /// `min.insync.replicas` of its own, if it says so.
     pub(super) fn own_min_insync_replicas(&self) -> Option<usize> {
         self.configs.get(MIN_INSYNC_REPLICAS)?.parse().ok()
@@ -324,7 +539,12 @@ mod tests {
     #[test]
     fn every_default_is_a_value_that_is_accepted() {
         for config in TOPIC_CONFIGS {
-            assert_eq!(canonical(config.name, config.default).as_deref(), Ok(config.default), "{}", config.name);
+            assert_eq!(
+                canonical(config.name, config.default, MetadataVersion::LATEST).as_deref(),
+                Ok(config.default),
+                "{}",
+                config.name
+            );
         }
     }
 
@@ -342,14 +562,40 @@ mod tests {
             ("max.message.bytes", "-1"),
             ("unclean.leader.election.enable", "maybe"),
             ("no.such.config", "1"),
+            ("cleanup.policy", ""),
+            ("cleanup.policy", "compact,keep"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("compression.type", "brotli"),
+            ("segment.ms", "0"),
         ] {
-            assert!(canonical(name, value).is_err(), "{name}={value}");
+            assert!(canonical(name, value, MetadataVersion::LATEST).is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
+        let takes = |name, value| canonical(name, value, MetadataVersion::FIRST).is_ok();
+        for (name, value, taken) in [
+            ("cleanup.policy", "delete", true),
+            ("cleanup.policy", "compact", false),
+            ("compression.type", "producer", true),
+            ("compression.type", "zstd", false),
+            ("flush.messages", "1", true),
+            ("flush.messages", "2", false),
+            ("segment.bytes", "1073741824", false),
+            ("retention.ms", "1", true),
+        ] {
+            assert_eq!(takes(name, value), taken, "{name}={value}");
         }
     }
 
     #[test]
     fn a_long_way_to_write_a_number_is_not_kept() {
+        let canonical = |name, value: &str| canonical(name, value, MetadataVersion::LATEST);
         assert_eq!(canonical("max.message.bytes", " 0001000 ").as_deref(), Ok("1000"));
+        assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("compact,delete"));
+        assert_eq!(canonical("min.cleanable.dirty.ratio", "0.500").as_deref(), Ok("0.5"));
         let zeroes = format!("{}1", "0".repeat(1 << 20));
         let error = canonical("max.message.bytes", &zeroes).unwrap_err();
         assert!(error.len() < 500 && error.contains("more than 4096 bytes"), "{error}");

@@ -18,7 +18,14 @@ impl Image {
             ConfigResource::Topic(id) => {
                 let topic = self.topics.get(&id).ok_or(Refusal::UnknownTopic)?;
                 let current = |known: &config::TopicConfig| known.default.to_owned();
-                let after = config::changed(&topic.configs, replace, configs, config::topic_config, current);
+                let after = config::changed(
+                    &topic.configs,
+                    replace,
+                    configs,
+                    self.metadata_version,
+                    config::topic_config,
+                    current,
+                );
                 let mut topic = topic.clone();
                 topic.configs = after.map_err(wrong)?;
                 topic.min_insync_replicas = self.min_insync_replicas(&topic);
@@ -33,7 +40,14 @@ impl Image {
                     return Err(wrong(format!("{MIN_INSYNC_REPLICAS} is set for the cluster or for a topic")));
                 }
                 let before = self.broker_configs.get(&id).cloned().unwrap_or_default();
-                let after = config::changed(&before, replace, configs, config::of_broker_property, default);
+                let after = config::changed(
+                    &before,
+                    replace,
+                    configs,
+                    self.metadata_version,
+                    config::of_broker_property,
+                    default,
+                );
                 let after = after.map_err(wrong)?;
                 if after.is_empty() {
                     self.broker_configs.remove(&id);
@@ -44,7 +58,14 @@ impl Image {
             }
             ConfigResource::Cluster => {
                 let before = &self.cluster_configs;
-                let after = config::changed(before, replace, configs, config::of_broker_property, default);
+                let after = config::changed(
+                    before,
+                    replace,
+                    configs,
+                    self.metadata_version,
+                    config::of_broker_property,
+                    default,
+                );
                 self.cluster_configs = after.map_err(wrong)?;
                 let all: Vec<TopicId> = self.topics.keys().copied().collect();
                 for id in all {

@@ -18,6 +18,8 @@ impl MetadataVersion {
     pub const FIRST: Self = Self(1);
     /// Leaderships are resigned.
     pub const RESIGNATION: Self = Self(2);
+    /// What people do to a running cluster: elections, brokers that are forgotten.
+    pub const OPERATIONS: Self = Self(2);
     /// The newest that this code speaks.
     pub const LATEST: Self = Self(2);
 }
@@ -71,6 +73,7 @@ impl MetadataCommand {
     pub fn version(&self) -> MetadataVersion {
         match self {
             Self::Resign { .. } => MetadataVersion::RESIGNATION,
+            Self::ElectLeaders { .. } | Self::UnregisterBroker { .. } => MetadataVersion::OPERATIONS,
             Self::CreateCluster { .. }
             | Self::RegisterBroker { .. }
             | Self::Fence { .. }

@@ -114,6 +114,25 @@ impl Image {
         Ok(Answer::Done)
     }
 
+    /// Forgets a member that is not alive and has no replicas: where there are some, they would never come back.
+    pub(super) fn unregister(&mut self, id: BrokerId, changes: &mut Vec<Change>) -> Outcome {
+        if !self.brokers.contains_key(&id) {
+            return Err(Refusal::UnknownBroker(id));
+        }
+        if self.alive(id).is_some() {
+            return Err(Refusal::BrokerInUse(format!("broker {id} is alive: stop it first")));
+        }
+        let placed = self.partitions().filter(|(_, _, p)| p.replicas.contains(&id)).count();
+        if placed > 0 {
+            let text = format!("broker {id} has replicas of {placed} partitions: move them to other brokers first");
+            return Err(Refusal::BrokerInUse(text));
+        }
+        self.brokers.remove(&id);
+        self.broker_configs.remove(&id);
+        changes.push(Change::Broker(id));
+        Ok(Answer::Done)
+    }
+
     /// Takes a fenced broker out of every ISR, and out of what it could have been eligible for without its loss.
     fn withdraw(&mut self, id: BrokerId, lost: &Lost, changes: &mut Vec<Change>) {
         self.change_partitions(changes, |image, tp, p, min_insync_replicas| {

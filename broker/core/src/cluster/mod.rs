@@ -16,6 +16,7 @@ mod features;
 mod fencing;
 mod image;
 mod isr;
+mod leadership;
 mod partitions;
 mod producer_ids;
 mod resignation;
@@ -24,8 +25,9 @@ mod tests;
 mod topics;
 
 pub use command::{
-    Answer, Change, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
+    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
 };
 pub use features::{MetadataVersion, SupportedVersions};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
+pub use leadership::Elected;
 pub use topics::MAX_PARTITIONS;

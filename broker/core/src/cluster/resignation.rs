@@ -5,7 +5,7 @@
 //! larger of the two, so each member of this one has all that was committed; its request is refused by its partition
 //! epoch. A partition for which nobody else can lead stays as it is: a leader that can serve little is more than none.
 
-use super::command::{Answer, Change, Leaving, Outcome, ResignReason, ResignedPartitions};
+use super::command::{Answer, Change, Leaving, ResignReason, ResignedPartitions};
 use super::election::{Voters, with_epochs, with_isr, without_disk};
 use super::image::{Image, Partition};
 use crate::ids::{BrokerId, TopicPartition};
@@ -18,7 +18,7 @@ impl Image {
         partitions: &ResignedPartitions,
         (leaving, reason): (Leaving, ResignReason),
         changes: &mut Vec<Change>,
-    ) -> Outcome {
+    ) -> Answer {
         if reason == ResignReason::Stop
             && *partitions == ResignedPartitions::All
             && let Some(broker) = self.brokers.get_mut(&id)
@@ -50,7 +50,7 @@ impl Image {
                 Resigned::Changed(after) => self.replace_partition(tp, after, changes),
             }
         }
-        Ok(Answer::Resigned { kept })
+        Answer::Resigned { kept }
     }
 
     /// Puts a partition's new state in its place.
@@ -83,7 +83,6 @@ fn resigned(image: &Image, p: &Partition, min_insync_replicas: usize, id: Broker
             };
             with_epochs(p, Partition { leader: Some(successor), ..p.clone() })
         }
-        Leaving::Leadership => return Resigned::Nothing,
         Leaving::InSync if p.isr.contains(&id) => {
             if led && !others.iter().any(|b| image.may_lead(*b)) {
                 return Resigned::Kept;
@@ -91,7 +90,7 @@ fn resigned(image: &Image, p: &Partition, min_insync_replicas: usize, id: Broker
             with_isr(p, others, &voters)
         }
         Leaving::Copy if p.isr.contains(&id) || p.elr.contains(&id) => without_disk(p, id, &voters),
-        Leaving::InSync | Leaving::Copy => return Resigned::Nothing,
+        Leaving::Leadership | Leaving::InSync | Leaving::Copy => return Resigned::Nothing,
     };
     let nobody = after.leader.is_none() && (led || after.isr.is_empty() && after.elr.is_empty());
     if nobody { Resigned::Kept } else { Resigned::Changed(after) }

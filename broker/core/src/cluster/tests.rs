@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod fencing;
 mod isr;
+mod leadership;
 mod random;
 mod resignation;
 mod topics;

@@ -37,7 +37,7 @@ impl Image {
         if self.topics.contains_key(&new.id) {
             return Err(Refusal::TopicExists(new.name.into()));
         }
-        let configs = config::of_new_topic(new.configs).map_err(Refusal::InvalidConfig)?;
+        let configs = config::of_new_topic(new.configs, self.metadata_version).map_err(Refusal::InvalidConfig)?;
         let name: Arc<str> = new.name.into();
         let mut topic = Topic {
             id: new.id,

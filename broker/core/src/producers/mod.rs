@@ -177,6 +177,11 @@ impl Producers {
         self.by_id.iter().map(|(id, history)| history.state(*id))
     }
 
+    /// Where the last batch of each producer that is remembered ends.
+    pub fn last_batches(&self) -> impl Iterator<Item = Offset> {
+        self.by_end.keys().copied()
+    }
+
     /// How many producers are remembered.
     pub fn len(&self) -> usize {
         self.by_id.len()

@@ -1,7 +1,7 @@
 //! What a topic asks of the records in a producer's batch, as Kafka's `LogValidator` checks it.
 
 use super::walk::{Record, WalkError};
-use super::{RecordBatch, TimestampType};
+use super::{Compression, RecordBatch, TimestampType};
 use std::ops::ControlFlow;
 
 /// Record errors that are listed; more are only counted. Each costs many times the bytes of the record that it is of.
@@ -25,6 +25,8 @@ pub struct RecordRules {
     pub keyed: bool,
     /// Bytes that a batch may decompress to.
     pub max_decompressed: u64,
+    /// How the batch is kept (`compression.type`); `None` leaves it as it was sent.
+    pub compression: Option<Compression>,
 }
 
 /// What the records of a batch say, where the batch's header may say otherwise.
@@ -159,9 +161,13 @@ impl RecordBatch {
         Ok(Examined { timestamp_type: rules.timestamp_type, max_timestamp, max_timestamp_delta })
     }
 
-    /// [`Self::examine`], and the header put right.
+    /// [`Self::examine`], and the header and the compression put right.
     pub fn admit(self, rules: &RecordRules) -> Result<Self, RecordsError> {
         let examined = self.examine(rules)?;
-        Ok(self.stamped(&examined))
+        let batch = match rules.compression {
+            Some(codec) => self.recompressed(codec, rules.max_decompressed)?,
+            None => self,
+        };
+        Ok(batch.stamped(&examined))
     }
 }

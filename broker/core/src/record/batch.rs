@@ -1,7 +1,11 @@
 //! One whole, checked record batch.
 
-use super::Examined;
-use super::header::{BatchHeader, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, TimestampType};
+use super::codecs::compress;
+use super::header::{
+    BatchHeader, CONTROL, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL,
+    TimestampType,
+};
+use super::{Examined, WalkError};
 use crate::ids::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
 
@@ -151,6 +155,45 @@ impl RecordBatch {
         bytes[17..21].copy_from_slice(&h.crc.to_be_bytes());
         self.bytes = bytes.freeze();
         self
+    }
+
+    /// A batch with that header, but for what follows from its records: these, compressed as it says.
+    pub fn with_records(&self, mut header: BatchHeader, records: &[u8]) -> Result<Self, WalkError> {
+        let codec = header.compression().unwrap_or(Compression::None);
+        let body = compress(codec, records)
+            .map_err(|_| WalkError::Malformed { record: 0, what: "its records cannot be compressed" })?;
+        let too_long = WalkError::Malformed { record: 0, what: "its records are too long for one batch" };
+        let batch_length = i32::try_from(HEADER_LEN - LOG_OVERHEAD + body.len()).map_err(|_| too_long)?;
+        header.total_len = HEADER_LEN + body.len();
+        let mut bytes = BytesMut::with_capacity(header.total_len);
+        bytes.extend_from_slice(&self.bytes[..HEADER_LEN]);
+        bytes.extend_from_slice(&body);
+        bytes[8..12].copy_from_slice(&batch_length.to_be_bytes());
+        bytes[21..23].copy_from_slice(&header.attributes.to_be_bytes());
+        bytes[27..35].copy_from_slice(&header.base_timestamp.to_be_bytes());
+        bytes[35..43].copy_from_slice(&header.max_timestamp.to_be_bytes());
+        bytes[57..61].copy_from_slice(&header.record_count.to_be_bytes());
+        header.crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        Ok(Self { header, bytes: bytes.freeze() })
+    }
+
+    /// What is left of the batch without its records: where it is, whose it is, and how far that producer has come.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let mut header = self.header;
+        header.attributes &= LOG_APPEND_TIME | TRANSACTIONAL | CONTROL;
+        header.base_timestamp = -1;
+        header.record_count = 0;
+        let mut bytes = BytesMut::from(&self.bytes[..HEADER_LEN]);
+        header.total_len = HEADER_LEN;
+        bytes[8..12].copy_from_slice(&((HEADER_LEN - LOG_OVERHEAD) as i32).to_be_bytes());
+        bytes[21..23].copy_from_slice(&header.attributes.to_be_bytes());
+        bytes[27..35].copy_from_slice(&header.base_timestamp.to_be_bytes());
+        bytes[57..61].copy_from_slice(&header.record_count.to_be_bytes());
+        header.crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        Self { header, bytes: bytes.freeze() }
     }
 
     /// Gives the batch its place in the log. The CRC does not cover these fields. The bytes are changed in

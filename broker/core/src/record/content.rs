@@ -1,7 +1,7 @@
 //! The records inside a batch with all that they hold, for a reader that shows them.
 
 use super::codecs::{Decompress, Gzip, Lz4, Snappy, Zstd};
-use super::header::{BatchHeader, Compression, HEADER_LEN};
+use super::header::{BatchHeader, COMPRESSION, Compression, HEADER_LEN};
 use super::input::{Fault, Input as _, Slice, varint, varlong};
 use super::walk::at;
 use super::{RecordBatch, TimestampType, WalkError};
@@ -28,16 +28,7 @@ impl RecordBatch {
     /// `max_decompressed` bytes. A control batch's records are markers, which are returned like others.
     pub fn contents(&self, max_decompressed: u64) -> Result<Vec<Content>, WalkError> {
         let (header, max) = (self.header(), max_decompressed);
-        let body = self.bytes().slice(HEADER_LEN..);
-        let broken = |fault| at(fault, 0, max);
-        let body = match header.compression() {
-            Some(Compression::None) => body,
-            Some(Compression::Gzip) => whole(Gzip::new(&body), max).map_err(broken)?,
-            Some(Compression::Snappy) => whole(Snappy::new(&body), max).map_err(broken)?,
-            Some(Compression::Lz4) => Lz4::new(&body).and_then(|from| whole(from, max)).map_err(broken)?,
-            Some(Compression::Zstd) => Zstd::new(&body).and_then(|from| whole(from, max)).map_err(broken)?,
-            None => return Err(broken(Fault::Malformed("unknown compression type"))),
-        };
+        let body = self.decompressed(max)?;
         let mut input = Slice::new(&body);
         let mut contents = Vec::new();
         for index in 0..header.record_count {
@@ -45,6 +36,32 @@ impl RecordBatch {
         }
         input.finish().map_err(|fault| at(fault, header.record_count, max))?;
         Ok(contents)
+    }
+
+    /// The records as they stand one after the other, decompressed whole, and given up beyond `max_decompressed` bytes.
+    pub fn decompressed(&self, max_decompressed: u64) -> Result<Bytes, WalkError> {
+        let max = max_decompressed;
+        let body = self.bytes().slice(HEADER_LEN..);
+        let broken = |fault| at(fault, 0, max);
+        match self.header().compression() {
+            Some(Compression::None) => Ok(body),
+            Some(Compression::Gzip) => whole(Gzip::new(&body), max).map_err(broken),
+            Some(Compression::Snappy) => whole(Snappy::new(&body), max).map_err(broken),
+            Some(Compression::Lz4) => Lz4::new(&body).and_then(|from| whole(from, max)).map_err(broken),
+            Some(Compression::Zstd) => Zstd::new(&body).and_then(|from| whole(from, max)).map_err(broken),
+            None => Err(broken(Fault::Malformed("unknown compression type"))),
+        }
+    }
+
+    /// The same records, compressed with that codec. What is so already is left alone.
+    pub fn recompressed(self, codec: Compression, max_decompressed: u64) -> Result<Self, WalkError> {
+        if self.header().compression() == Some(codec) {
+            return Ok(self);
+        }
+        let body = self.decompressed(max_decompressed)?;
+        let mut header = *self.header();
+        header.attributes = header.attributes & !COMPRESSION | codec as i16;
+        self.with_records(header, &body)
     }
 }
 
@@ -119,6 +136,27 @@ mod tests {
             }
             if codec != Compression::None {
                 assert!(batch.contents(4000).is_err(), "{codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_can_be_compressed_in_another_way_and_says_the_same() {
+        let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        let written = encoded(&samples(20, 5000));
+        for from in codecs {
+            for to in codecs {
+                let bytes = batch_of(from, 20, &written).bytes();
+                let batch = RecordBatch::check(Bytes::copy_from_slice(&bytes)).unwrap();
+                let again = batch.clone().recompressed(to, 1 << 20).unwrap();
+                let checked = RecordBatch::check(again.bytes().clone()).unwrap();
+                assert_eq!(checked.header(), again.header());
+                assert_eq!(checked.header().compression(), Some(to), "{from:?}");
+                assert_eq!(checked.contents(1 << 20), batch.contents(1 << 20), "{from:?} to {to:?}");
+                assert_eq!(checked.header().record_count, 20);
+                if from != Compression::None && to != from {
+                    assert!(batch.recompressed(to, 4000).is_err(), "{from:?} to {to:?}");
+                }
             }
         }
     }

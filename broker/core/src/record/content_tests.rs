@@ -18,6 +18,7 @@ const RULES: RecordRules = RecordRules {
     before_max_ms: i64::MAX,
     after_max_ms: TIMESTAMP_AFTER_MAX_MS,
     keyed: false,
+    compression: None,
     max_decompressed: 16 << 20,
 };
 

@@ -14,6 +14,14 @@ pub(super) const LOG_OVERHEAD: usize = 12;
 /// Where the bytes start that the CRC covers.
 pub(super) const CRC_FROM: usize = 21;
 
+/// The attributes that say how the records are compressed.
+pub(super) const COMPRESSION: i16 = 0x07;
+/// The attribute of a batch that belongs to a transaction.
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+/// The attribute of a batch that is a transaction marker.
+pub(super) const CONTROL: i16 = 0x20;
+/// The attribute of a batch whose base timestamp says until when its tombstones stay (KIP-534).
+const DELETE_HORIZON: i16 = 0x40;
 /// The attribute of a batch whose timestamps are the broker's.
 pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 
@@ -26,6 +34,20 @@ pub enum Compression {
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl Compression {
+    /// What a value of `compression.type` asks for; `None` for `producer`, which leaves batches as they are.
+    pub fn of_config(value: &str) -> Option<Self> {
+        match value {
+            "uncompressed" => Some(Self::None),
+            "gzip" => Some(Self::Gzip),
+            "snappy" => Some(Self::Snappy),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
 }
 
 /// Whose clock a batch's timestamps are from.
@@ -131,7 +153,7 @@ impl BatchHeader {
 
     /// The batch's compression, if it is a known one.
     pub fn compression(&self) -> Option<Compression> {
-        match self.attributes & 0x07 {
+        match self.attributes & COMPRESSION {
             0 => Some(Compression::None),
             1 => Some(Compression::Gzip),
             2 => Some(Compression::Snappy),
@@ -146,14 +168,25 @@ impl BatchHeader {
         if self.attributes & LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
     }
 
+    /// Until when tombstones in it stay, in milliseconds since 1970, if compaction has set that (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// Sets until when tombstones stay. The base timestamp, to which those of records are relative, is what says so.
+    pub fn set_delete_horizon_ms(&mut self, until: i64) {
+        self.attributes |= DELETE_HORIZON;
+        self.base_timestamp = until;
+    }
+
     /// Whether the batch belongs to a transaction.
     pub fn is_transactional(&self) -> bool {
-        self.attributes & 0x10 != 0
+        self.attributes & TRANSACTIONAL != 0
     }
 
     /// Whether the batch is a transaction marker and not a user's records.
     pub fn is_control(&self) -> bool {
-        self.attributes & 0x20 != 0
+        self.attributes & CONTROL != 0
     }
 }
 

@@ -9,6 +9,7 @@ mod content;
 mod content_tests;
 mod header;
 mod input;
+mod raw;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
 #[cfg(any(test, feature = "testing"))]
@@ -21,4 +22,5 @@ pub use admission::{Examined, Reason, RecordError, RecordRules, RecordsError, TI
 pub use batch::{BatchError, Limits, RecordBatch, split_batches};
 pub use content::Content;
 pub use header::{BatchHeader, Compression, HEADER_LEN, HeaderError, TimestampType};
+pub use raw::RawRecord;
 pub use walk::{Record, Stamp, WalkError};

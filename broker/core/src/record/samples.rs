@@ -2,7 +2,6 @@
 
 use super::Compression;
 use super::testing::BatchBuilder;
-use std::io::Write as _;
 
 /// A record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,28 +93,7 @@ pub fn filled(count: i32, len: usize) -> BatchBuilder {
 
 /// Compresses a body as clients do: snappy in snappy-java's framing, in blocks of 32 KiB.
 pub fn compressed(codec: Compression, body: &[u8]) -> Vec<u8> {
-    match codec {
-        Compression::None => body.to_vec(),
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(body).and_then(|()| encoder.finish()).expect("into memory")
-        }
-        Compression::Snappy => {
-            let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
-            for block in body.chunks(32 << 10) {
-                let block = snap::raw::Encoder::new().compress_vec(block).expect("a short block");
-                out.extend_from_slice(&(block.len() as u32).to_be_bytes());
-                out.extend_from_slice(&block);
-            }
-            out
-        }
-        Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            encoder.write_all(body).expect("into memory");
-            encoder.finish().expect("into memory")
-        }
-        Compression::Zstd => zstd::encode_all(body, 3).expect("into memory"),
-    }
+    super::codecs::compress(codec, body).expect("into memory")
 }
 
 /// A batch of that many records with those bytes for them, compressed.

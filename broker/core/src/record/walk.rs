@@ -75,6 +75,9 @@ impl RecordBatch {
     /// The batch's first record whose timestamp is at least that, in milliseconds since 1970.
     pub fn first_at_or_after(&self, timestamp: i64, max_decompressed: u64) -> Result<Option<Stamp>, WalkError> {
         let header = self.header();
+        if header.record_count == 0 {
+            return Ok(None);
+        }
         if header.timestamp_type() == TimestampType::LogAppendTime {
             let stamp = Stamp { offset: header.base_offset, timestamp: header.max_timestamp };
             return Ok((stamp.timestamp >= timestamp).then_some(stamp));

@@ -106,8 +106,11 @@ pub enum LeaderMessage {
         /// Where that epoch ends at the leader.
         end: Offset,
     },
-    /// Batches that continue the log, in order and without a gap.
+    /// Batches that continue the log, in order. Between them there may be offsets without records, where the leader's
+    /// log was compacted.
     Batches {
+        /// Where the follower's log ends that they continue: at the first batch's offset, or before it.
+        from: Offset,
         /// As they are on the disk.
         batches: Vec<RecordBatch>,
         /// The leader's high watermark.
@@ -231,6 +234,8 @@ pub enum Event {
         follower: BrokerId,
         /// The subscription.
         stream: StreamId,
+        /// The offset asked for.
+        from: Offset,
         /// Whole batches from the offset asked for; empty if they are gone (truncated meanwhile).
         batches: Vec<RecordBatch>,
     },

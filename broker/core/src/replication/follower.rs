@@ -99,8 +99,10 @@ impl Follower {
             {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
-            (Phase::Streaming(on), LeaderMessage::Batches { batches, high_watermark, log_start }) if on == stream => {
-                if !self.append(cx, batches) {
+            (Phase::Streaming(on), LeaderMessage::Batches { from, batches, high_watermark, log_start })
+                if on == stream =>
+            {
+                if !self.append(cx, from, batches) {
                     return;
                 }
                 learn(cx, high_watermark, log_start);
@@ -217,16 +219,24 @@ impl Follower {
         cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at } });
     }
 
-    /// Appends what continues the log; false if something does not.
-    fn append(&mut self, cx: &mut Context<'_>, batches: Vec<RecordBatch>) -> bool {
+    /// Appends what continues the log that ends at `from`; false if something does not.
+    fn append(&mut self, cx: &mut Context<'_>, from: Offset, batches: Vec<RecordBatch>) -> bool {
+        if from != cx.log.end {
+            self.begin_anew(cx);
+            return false;
+        }
         for batch in batches {
             let h = batch.header();
-            let continues = h.base_offset == cx.log.end && h.end_offset() > h.base_offset;
+            let continues = h.base_offset >= cx.log.end && h.end_offset() > h.base_offset;
             let in_epoch =
                 h.leader_epoch <= self.epoch && cx.log.last_epoch().is_none_or(|last| h.leader_epoch >= last);
             if !continues || !in_epoch {
                 self.begin_anew(cx);
                 return false;
+            }
+            if h.base_offset > cx.log.end && cx.log.start == cx.log.end {
+                // A log is created by its first operation, and begins there: not behind the gap.
+                cx.out.push(Command::AdvanceStart { to: cx.log.start });
             }
             cx.log.append(h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());

@@ -107,7 +107,9 @@ impl Leader {
                     self.pump(cx, follower);
                 }
             }
-            Event::ReadDone { follower, stream, batches } => self.read_done(cx, follower, stream, batches),
+            Event::ReadDone { follower, stream, from, batches } => {
+                self.read_done(cx, follower, stream, from, batches);
+            }
             Event::AlterPartitionFailed { partition_epoch, refused }
                 if partition_epoch == self.isr.partition_epoch() && self.isr.in_flight() =>
             {
@@ -200,7 +202,8 @@ impl Leader {
             if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
                 stream.sent(&batch);
                 stream.told = (high_watermark, log_start);
-                let message = LeaderMessage::Batches { batches: vec![batch.clone()], high_watermark, log_start };
+                let message =
+                    LeaderMessage::Batches { from: tail, batches: vec![batch.clone()], high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
             }
         }
@@ -259,17 +262,29 @@ impl Leader {
         }
     }
 
-    fn read_done(&mut self, cx: &mut Context<'_>, follower: BrokerId, id: StreamId, batches: Vec<RecordBatch>) {
+    fn read_done(
+        &mut self,
+        cx: &mut Context<'_>,
+        follower: BrokerId,
+        id: StreamId,
+        read_from: Offset,
+        batches: Vec<RecordBatch>,
+    ) {
         let epoch = self.epoch;
         let Some(stream) = self.stream_mut(follower, id) else { return };
         stream.reading = false;
         let from = stream.next;
+        if read_from != from.max(cx.log.start) {
+            // What lies between would be taken for a gap.
+            return;
+        }
         let mut end = from;
         for batch in &batches {
             let h = batch.header();
             // A slow read may have begun in a former leadership, and bring what was cut off since.
             let in_log = cx.log.epochs.at(h.base_offset.max(cx.log.start)) == Some(h.leader_epoch);
-            if h.base_offset != end || h.end_offset() <= end || h.end_offset() > cx.log.end || !in_log {
+            let continues = h.base_offset >= end && h.end_offset() > h.base_offset;
+            if !continues || h.end_offset() > cx.log.end || !in_log {
                 // Not what was asked for: a later tick reads again.
                 return;
             }
@@ -283,7 +298,7 @@ impl Leader {
         }
         let (high_watermark, log_start) = (cx.log.high_watermark, cx.log.start);
         stream.told = (high_watermark, log_start);
-        let message = LeaderMessage::Batches { batches, high_watermark, log_start };
+        let message = LeaderMessage::Batches { from, batches, high_watermark, log_start };
         cx.out.push(Command::Send { follower, stream: id, leader_epoch: epoch, message });
         self.pump(cx, follower);
     }

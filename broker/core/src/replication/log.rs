@@ -89,7 +89,7 @@ impl Log {
 
     /// Notes that a batch was appended, which continues the log.
     pub(super) fn append(&mut self, header: &BatchHeader) {
-        debug_assert_eq!(header.base_offset, self.end, "batches continue the log");
+        debug_assert!(header.base_offset >= self.end, "batches continue the log");
         self.epochs.assign(header.leader_epoch, header.base_offset);
         self.producers.observe(header);
         self.end = header.end_offset();

@@ -1,6 +1,6 @@
 //! Appending batches to a partition's segments, unsynced.
 
-use super::{Partition, Segment, Soft, Times, folder, index, log_name};
+use super::{Partition, Segment, Soft, folder, index};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
@@ -9,9 +9,6 @@ use chronik_core::record::RecordBatch;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
-
-/// So that positions fit an index.
-const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// What was written since the last checkpoint, and must be synced by the next.
 #[derive(Default)]
@@ -44,7 +41,7 @@ impl<D: Disk> Store<D> {
         while !batches.is_empty() {
             // Only this thread changes partitions: nothing moves between the reading and the writing of state.
             let tail = Tail::of(&shared.read());
-            let (segment, n) = self.choose_segment(tp, tail.segment, batches, dirty)?;
+            let (segment, n) = self.choose_segment(tp, &tail, batches, dirty)?;
             let (now, later) = batches.split_at(n);
             let written = self.write_batches(tp, &tail, segment, now)?;
             dirty.segments.insert((tp, segment.base, segment.uid));
@@ -75,13 +72,12 @@ impl<D: Disk> Store<D> {
     fn choose_segment(
         &self,
         tp: TopicPartition,
-        last: Option<Segment>,
+        &Tail { segment: last, end, .. }: &Tail,
         batches: &[&RecordBatch],
         dirty: &mut Dirty,
     ) -> Result<(Segment, usize), LogError> {
-        let limit = self.limits.of(tp);
-        let max_bytes = limit.map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES));
-        let max_ms = limit.map_or(i64::MAX, |limit| limit.ms);
+        let max_bytes = self.segment_bytes(tp);
+        let max_ms = self.limits.of(tp).map_or(i64::MAX, |limit| limit.ms_of(tp));
         let fitting = |segment: &Segment| {
             let (mut len, mut times) = (segment.len, segment.times);
             let fits = |batch: &&&RecordBatch| {
@@ -101,17 +97,10 @@ impl<D: Disk> Store<D> {
             }
             dirty.indexes.insert((tp, last.base, last.uid));
         }
-        let base = batches[0].header().base_offset;
-        let segment = Segment {
-            uid: self.next_uid(),
-            base,
-            len: 0,
-            index_entries: 0,
-            last_indexed: 0,
-            sealed: false,
-            times: Times::EMPTY,
-        };
-        let path = folder(&self.root, tp).join(log_name(base));
+        // Not where the batch starts: there may be a gap before it, which belongs to this segment.
+        let base = end;
+        let segment = Segment::new(self.next_uid(), base);
+        let path = folder(&self.root, tp).join(segment.log_name());
         // A recovery does not empty what it finds: it may turn out to be all that is left (see `recovery`).
         let found = self.recovering() && self.disk.exists(&path).during("look for", &path)?;
         let file = if found { self.disk.open(&path) } else { self.disk.create(&path) }.during("create", &path)?;
@@ -129,14 +118,16 @@ impl<D: Disk> Store<D> {
         batches: &[&RecordBatch],
     ) -> Result<Written, LogError> {
         let (position, first_entry) = (segment.len, segment.index_entries);
+        let interval = self.index_interval_bytes(tp);
         let (mut end, mut epoch) = (before.end, before.epoch);
         let (mut epochs, mut entries) = (Vec::new(), Vec::new());
         for batch in batches {
             let header = batch.header();
-            if header.base_offset != end {
+            segment.sparse |= header.base_offset > end;
+            if header.base_offset < end {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
-            if segment.len >= segment.last_indexed + self.options.index_interval_bytes {
+            if segment.len >= segment.last_indexed.saturating_add(interval) && segment.len > 0 {
                 let relative = (header.base_offset.0 - segment.base.0) as u32;
                 index::encode(&mut entries, relative, segment.len as u32);
                 segment.index_entries += 1;
@@ -151,7 +142,7 @@ impl<D: Disk> Store<D> {
             end = header.end_offset();
         }
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
-        let path = folder(&self.root, tp).join(log_name(segment.base));
+        let path = folder(&self.root, tp).join(segment.log_name());
         let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
         self.keep_until_synced(segment.uid, &file)?;
         file.write_at(&parts, position).during("write", &path)?;

@@ -34,7 +34,7 @@ impl<D: Disk> Store<D> {
         let bound = self.options.damaged_bytes.min(available / 2);
         let mut room = bound.saturating_sub(self.bytes_in(dir)?);
         for (i, segment) in state.segments.iter().enumerate().skip(cut.segment) {
-            let path = folder(&self.root, tp).join(log_name(segment.base));
+            let path = folder(&self.root, tp).join(segment.log_name());
             let is_cut = i == cut.segment && cut.position > 0;
             let (first, position) = if is_cut { (cut.end, cut.position) } else { (segment.base, 0) };
             let len = match self.disk.open(&path).and_then(|file| file.len()) {
@@ -89,7 +89,7 @@ impl<D: Disk> Store<D> {
 
     /// Copies the segment's bytes from the cut on.
     fn copy(&self, tp: TopicPartition, segment: &Segment, cut: &Cut, bytes: u64, kept: &Path) -> Result<(), LogError> {
-        let path = folder(&self.root, tp).join(log_name(segment.base));
+        let path = folder(&self.root, tp).join(segment.log_name());
         let from = self.file(tp, segment, Kind::Log).during("open", &path)?;
         let new = kept.with_file_name("copy.new");
         let to = self.disk.create(&new).during("create", &new)?;

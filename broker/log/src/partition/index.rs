@@ -5,7 +5,7 @@
 //! after a power cut: an entry counts only if the batch that it points at has the offset that it says;
 //! otherwise earlier entries are tried, and in the end the segment's start.
 
-use super::{Segment, folder, index_name};
+use super::{Segment, folder};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Store};
@@ -29,7 +29,7 @@ impl<D: Disk> Store<D> {
         first: u32,
         entries: &[u8],
     ) -> Result<(), LogError> {
-        let path = folder(&self.root, tp).join(index_name(segment.base));
+        let path = folder(&self.root, tp).join(segment.index_name());
         let file = match self.file(tp, segment, Kind::Index) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let file = self.disk.create(&path).during("create", &path)?;

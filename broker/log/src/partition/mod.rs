@@ -1,5 +1,7 @@
 //! A partition's folder: `partitions/<topic id>-<partition>/`, with segments `<base offset, 20 digits>.log` of
-//! record batches one after the other, byte for byte as on the wire, and beside each its sparse `.index`.
+//! record batches one after the other, byte for byte as on the wire, and beside each its sparse `.index`. What compaction
+//! made of some segments is a segment `<base offset>.<number, 16 hex digits>.log`: it takes their place when the
+//! partition's state says so, and not by its name.
 //!
 //! Segments are written behind the write-ahead log, by one thread, without sync. What a checkpoint covers is
 //! synced; everything after it is written again from the write-ahead log at the next start, so nothing else
@@ -8,10 +10,12 @@
 //!
 //! Kafka's CRC covers neither a batch's base offset nor its leader epoch. So a reader also checks that each
 //! batch starts where the one before it ended, and that its epoch is the one that the partition's state has
-//! for that offset.
+//! for that offset. Where compaction has removed batches, here or at the leader that a follower has them from, a batch
+//! may start later: such segments are marked. A segment ends with a batch that ends where the next segment begins.
 
 mod append;
 mod aside;
+mod clean;
 mod index;
 mod read;
 mod soft;
@@ -19,6 +23,7 @@ mod times;
 mod truncate;
 
 pub(crate) use append::Dirty;
+pub use clean::{CleanError, CleanReport, CleanSpec};
 pub use read::ReadError;
 pub(crate) use read::tail_batches;
 pub(crate) use soft::{Content, Snapshot, Soft};
@@ -40,6 +45,8 @@ pub(crate) struct Partition {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     /// The first offset that is known to be unreadable.
     pub(crate) damaged: Option<Offset>,
+    /// Compaction has been over all that is before it.
+    pub(crate) cleaned_to: Offset,
     /// Counts the changes that make what a reader saw before meaningless: truncations, moves of the start, the deletion.
     pub(crate) version: u64,
 }
@@ -54,14 +61,58 @@ pub(crate) struct Segment {
     pub(crate) index_entries: u32,
     /// Where the last indexed batch begins.
     pub(crate) last_indexed: u64,
-    /// Whether it was cut by a truncation: nothing is appended to it any more.
+    /// Whether nothing is appended to it any more: it was cut by a truncation, or compacted.
     pub(crate) sealed: bool,
+    /// Whether it was made by compaction, which its name tells.
+    pub(crate) cleaned: bool,
+    /// Whether there may be offsets without a batch between its batches, and before the first one.
+    pub(crate) sparse: bool,
     pub(crate) times: Times,
+}
+
+impl Segment {
+    /// An empty one.
+    pub(crate) fn new(uid: u64, base: Offset) -> Self {
+        Self {
+            uid,
+            base,
+            len: 0,
+            index_entries: 0,
+            last_indexed: 0,
+            sealed: false,
+            cleaned: false,
+            sparse: false,
+            times: Times::EMPTY,
+        }
+    }
+
+    /// The name of its file of batches.
+    pub(crate) fn log_name(&self) -> String {
+        if self.cleaned { format!("{:020}.{:016x}.log", self.base.0, self.uid) } else { log_name(self.base) }
+    }
+
+    /// The name of its index.
+    pub(crate) fn index_name(&self) -> String {
+        if self.cleaned { format!("{:020}.{:016x}.index", self.base.0, self.uid) } else { index_name(self.base) }
+    }
+
+    /// Whether a batch may start at `offset` where `expected` comes next.
+    pub(crate) fn may_start(&self, offset: Offset, expected: Offset) -> bool {
+        offset == expected || self.sparse && offset > expected
+    }
 }
 
 impl Partition {
     pub(crate) fn new(start: Offset) -> Self {
-        Self { start, end: start, segments: Vec::new(), epochs: Vec::new(), damaged: None, version: 0 }
+        Self {
+            start,
+            end: start,
+            segments: Vec::new(),
+            epochs: Vec::new(),
+            damaged: None,
+            cleaned_to: Offset(0),
+            version: 0,
+        }
     }
 
     /// The epochs of the records that are there, as if the log had begun at its start.

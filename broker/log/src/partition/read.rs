@@ -72,6 +72,7 @@ pub(super) enum Failure {
 pub(super) struct Cursor<'a, F> {
     file: &'a F,
     epochs: &'a [(LeaderEpoch, Offset)],
+    segment: Segment,
     /// Where the segment's batches end.
     len: u64,
     pub(super) offset: Offset,
@@ -83,7 +84,8 @@ pub(super) struct Cursor<'a, F> {
 impl<'a, F: DiskFile> Cursor<'a, F> {
     pub(super) fn new(file: &'a F, state: &'a Partition, segment: &Segment, from: (Offset, u64)) -> Self {
         let window = Vec::new();
-        Self { file, epochs: &state.epochs, len: segment.len, offset: from.0, position: from.1, window, window_at: 0 }
+        let (epochs, segment, len) = (&state.epochs, *segment, segment.len);
+        Self { file, epochs, segment, len, offset: from.0, position: from.1, window, window_at: 0 }
     }
 
     /// The header of the batch at the cursor, which stays there; `None` at the segment's end. The CRC is
@@ -114,7 +116,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         if header.total_len <= WINDOW && header.total_len > bytes.len() {
             return damaged("the segment's file is too short".into());
         }
-        if header.base_offset != offset || header.last_offset_delta < 0 {
+        if !self.segment.may_start(header.base_offset, offset) || header.last_offset_delta < 0 {
             return damaged(format!("a batch with offsets from {} stands there", header.base_offset));
         }
         if epoch_at(self.epochs, header.base_offset) != Some(header.leader_epoch) {
@@ -373,7 +375,7 @@ impl<D: Disk> Store<D> {
             if header.total_len > bytes.len() || (!batches.is_empty() && header.end_offset() > up_to) {
                 break;
             }
-            match checked(bytes.split_to(header.total_len), next, state) {
+            match checked(bytes.split_to(header.total_len), next, &segment, state) {
                 Ok(batch) => {
                     next = header.end_offset();
                     batches.push(batch);
@@ -449,7 +451,7 @@ fn read_tail<F: DiskFile>(
             return Ok(());
         }
         let Ok(header) = BatchHeader::read(&header) else { return Ok(()) };
-        if header.base_offset != next
+        if header.base_offset < next
             || header.leader_epoch < epoch
             || header.last_offset_delta < 0
             || position + header.total_len as u64 > file_len
@@ -466,13 +468,13 @@ fn read_tail<F: DiskFile>(
     }
 }
 
-fn checked(bytes: Bytes, base: Offset, state: &Partition) -> Result<RecordBatch, String> {
+fn checked(bytes: Bytes, expected: Offset, segment: &Segment, state: &Partition) -> Result<RecordBatch, String> {
     let batch = RecordBatch::check(bytes).map_err(|e| e.to_string())?;
     let header = batch.header();
-    if header.base_offset != base || header.last_offset_delta < 0 {
+    if !segment.may_start(header.base_offset, expected) || header.last_offset_delta < 0 {
         return Err(format!("a batch with offsets from {} stands there", header.base_offset));
     }
-    if state.epoch_at(base) != Some(header.leader_epoch) {
+    if state.epoch_at(header.base_offset) != Some(header.leader_epoch) {
         return Err(format!("leader epoch {} is not that of its offset", header.leader_epoch));
     }
     Ok(batch)
@@ -490,7 +492,8 @@ pub(super) fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadErro
 
 pub(super) fn segment_of(state: &Partition, offset: Offset) -> Option<Segment> {
     let after = state.segments.partition_point(|s| s.base <= offset);
-    state.segments.get(after.checked_sub(1)?).copied()
+    // What lies before the first one is a gap before its first batch.
+    state.segments.get(after.saturating_sub(1)).copied()
 }
 
 fn gone(offset: Offset) -> Failure {

@@ -29,6 +29,10 @@ impl Times {
     pub(crate) const UNKNOWN: Self = Self { first: -1, max: i64::MAX, max_at: Offset(-1), exact: false };
 
     pub(super) fn observe(&mut self, header: &BatchHeader) {
+        // What compaction has left of a batch without records has no timestamp that anybody could look for.
+        if header.record_count == 0 {
+            return;
+        }
         if self.first < 0 {
             self.first = header.max_timestamp;
         }
@@ -98,7 +102,7 @@ impl<D: Disk> Store<D> {
         let Some((segment, end)) = candidate.filter(|(s, _)| s.base < up_to) else { return Ok(Look::Nothing) };
         let mut found = None;
         self.visit(tp, state, segment, from.max(segment.base), |header| {
-            let fits = header.max_timestamp >= at;
+            let fits = header.max_timestamp >= at && header.record_count > 0;
             found = fits.then_some(*header);
             fits || header.end_offset() >= up_to
         })?;

@@ -7,7 +7,7 @@
 //! the log goes on.
 
 use super::read::{Cursor, Failure, segment_of};
-use super::{Dirty, Partition, Segment, folder, index_name, log_name};
+use super::{Dirty, Partition, Segment, folder};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::store::{Kind, Store};
@@ -38,6 +38,7 @@ impl<D: Disk> Store<D> {
     /// If damage is in the way, the log ends before it.
     pub(crate) fn truncate(&self, tp: TopicPartition, to: Offset, dirty: &mut Dirty) -> Result<(), LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(()) };
+        let _changing = self.change();
         let state = shared.read().clone();
         if to >= state.end {
             shared.soft().cut(to);
@@ -67,6 +68,7 @@ impl<D: Disk> Store<D> {
             new.segments.pop_if(|last| last.len == 0);
             new.epochs.retain(|(_, start)| *start < cut.end);
         }
+        new.cleaned_to = new.cleaned_to.min(new.end);
         new.damaged = new.damaged.filter(|offset| *offset < cut.end);
         if cut.damaged && self.recovering() {
             // Not only what was to go is gone. (A truncation asked for now says so by where it ends.)
@@ -90,6 +92,7 @@ impl<D: Disk> Store<D> {
             Some(shared) => shared,
             None => self.create_partition(tp, to, dirty)?,
         };
+        let _changing = self.change();
         let state = shared.read().clone();
         if to <= state.start {
             return Ok(());
@@ -122,10 +125,27 @@ impl<D: Disk> Store<D> {
     fn discard(&self, tp: TopicPartition, segments: &[Segment], dirty: &mut Dirty) -> Result<(), LogError> {
         for gone in segments {
             self.files.forget(gone.uid);
-            for name in [log_name(gone.base), index_name(gone.base)] {
+            for name in [gone.log_name(), gone.index_name()] {
                 self.set_out(&folder(&self.root, tp), &name, gone.uid)?;
             }
             dirty.folders.insert(tp);
+        }
+        Ok(())
+    }
+
+    /// Takes the files of segments out of use that compaction has replaced, now that a checkpoint says so.
+    pub(crate) fn discard_replaced(
+        &self,
+        replaced: &[(TopicPartition, Segment)],
+        dirty: &mut Dirty,
+    ) -> Result<(), LogError> {
+        for (tp, segment) in replaced {
+            let Some(shared) = self.partition(*tp) else { continue };
+            // After a truncation, another one may have its name.
+            let has_name = |s: &Segment| s.log_name() == segment.log_name();
+            if !shared.read().segments.iter().any(has_name) {
+                self.discard(*tp, std::slice::from_ref(segment), dirty)?;
+            }
         }
         Ok(())
     }
@@ -144,6 +164,7 @@ impl<D: Disk> Store<D> {
     /// Takes the partition with all its files out of use.
     pub(crate) fn delete(&self, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
         let Some(shared) = self.take(tp) else { return Ok(()) };
+        let _changing = self.change();
         let segments = {
             let mut state = shared.write();
             state.version += 1;
@@ -174,11 +195,11 @@ impl<D: Disk> Store<D> {
             return Ok(Cut::all(state.start));
         };
         let n = state.segments.iter().position(|s| s.uid == segment.uid).unwrap_or(0);
-        if to == segment.base {
+        if to <= segment.base {
             // Nothing of it stays, and perhaps it is gone already.
             return Ok(Cut { end: to, segment: n, position: 0, damaged: false });
         }
-        let path = folder(&self.root, tp).join(log_name(segment.base));
+        let path = folder(&self.root, tp).join(segment.log_name());
         let file = match self.file(tp, &segment, Kind::Log) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -186,8 +207,16 @@ impl<D: Disk> Store<D> {
             }
             Err(source) => return Err(LogError::Io { action: "open", path, source }),
         };
-        let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, to));
-        match cursor.seek_start(to) {
+        let from = |offset| Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, offset));
+        let mut cursor = from(Offset(to.0 - 1));
+        let begin = cursor.offset;
+        let mut sought = cursor.seek_start(to);
+        if sought.is_ok() && cursor.offset == begin && begin > segment.base {
+            // The log will end where the batch before ends, and not where a gap after it does.
+            cursor = from(Offset(begin.0 - 1));
+            sought = cursor.seek_start(to);
+        }
+        match sought {
             Ok(()) => Ok(Cut { end: cursor.offset, segment: n, position: cursor.position, damaged: false }),
             Err(Failure::Damaged(offset, detail)) => damaged(n, offset, cursor.position, detail),
             Err(Failure::Io(source)) => Err(LogError::Io { action: "read", path, source }),

@@ -1,10 +1,12 @@
 //! The log from outside: what a crash, damage and forgery leave of it.
 
+mod clean;
 mod common;
 mod crash;
 mod damage;
 mod forged;
 mod formats;
+mod gaps;
 mod journal;
 mod random;
 mod start;

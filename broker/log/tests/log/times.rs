@@ -117,34 +117,36 @@ fn a_segment_that_was_cut_says_that_its_timestamp_is_not_known_until_it_is_measu
 }
 
 #[test]
-fn segments_are_full_by_the_bytes_and_the_age_that_their_partition_says_as_soon_as_it_says() {
+fn segments_are_full_by_the_bytes_and_the_age_that_their_topic_says_as_soon_as_it_says() {
     let disk = SimulatedDisk::new(1);
     let (mut log, _) = open(&disk);
     let limits = log.segment_limits();
+    let limit = |bytes, ms| SegmentLimit { bytes, ms, jitter_ms: 0, index_interval_bytes: 300 };
     let bases = |log: &Log<SimulatedDisk>| -> Vec<_> {
         log.reader().segments(partition(TP)).unwrap().iter().map(|s| s.base.0).collect()
     };
     // Each of 161 bytes.
     (0..3).for_each(|base| run(&mut log, append(base, 1000 * base, 100)));
     assert_eq!(bases(&log), [0]);
-    limits.set(partition(TP), Some(SegmentLimit { bytes: 400, ms: i64::MAX }));
+    limits.set(partition(TP).topic, Some(limit(400, i64::MAX)));
     (3..6).for_each(|base| run(&mut log, append(base, 1000 * base, 100)));
     assert_eq!(bases(&log), [0, 3, 5]);
-    limits.set(partition(TP), Some(SegmentLimit { bytes: 1 << 30, ms: 1500 }));
+    limits.set(partition(TP).topic, Some(limit(1 << 30, 1500)));
     // One second after the first batch of its segment, two seconds, and none.
     for (base, stamp) in [(6, 6000), (7, 7000), (8, -1), (9, 7500), (10, 8501)] {
         run(&mut log, append(base, stamp, 100));
     }
     assert_eq!(bases(&log), [0, 3, 5, 7, 10]);
-    limits.set(partition(TP), None);
+    limits.set(partition(TP).topic, None);
     run(&mut log, append(11, 1_000_000, 100));
     assert_eq!(bases(&log), [0, 3, 5, 7, 10]);
-    // In one round as in several.
-    limits.set(partition(1), Some(SegmentLimit { bytes: 400, ms: 1500 }));
+    // In one round as in several, and for topics that say nothing.
+    limits.set_others(limit(400, 1500));
+    let other = partition(TP + 2);
     let ops: Vec<_> =
-        (0..6).map(|base| Op::Append { partition: partition(1), batch: stamped(base, 1000 * base, 10) }).collect();
+        (0..6).map(|base| Op::Append { partition: other, batch: stamped(base, 1000 * base, 10) }).collect();
     log.commit(&ops).unwrap();
     log.apply(&ops).unwrap();
-    let found: Vec<_> = log.reader().segments(partition(1)).unwrap().iter().map(|s| s.base.0).collect();
+    let found: Vec<_> = log.reader().segments(other).unwrap().iter().map(|s| s.base.0).collect();
     assert_eq!(found, [0, 2, 4]);
 }

@@ -330,7 +330,8 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
     for seed in 0..200_u8 {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 7, to: 0 });
         let body: Vec<u8> = (0..seed).map(|i| i.wrapping_mul(31) ^ seed).collect();
-        let vote = proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new() };
+        let vote =
+            proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new(), handed_over: None };
         // A vote may by chance be one; it is answered or refused.
         drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
         let request = proto::ProposeRequest { caller, body };

@@ -157,8 +157,12 @@ async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
         let probed = link.call(DEADLINE, |mut client| async move { client.probe(probe).await }).await.unwrap();
         assert_eq!(probed.leaderless, candidate == leader.0, "another one may not depose {leader}");
         let vote = types::VoteRequest::new(types::Vote::new(term, BrokerId(candidate)), Some(last));
-        let request =
-            proto::VoteRequest { caller, body: crate::encoding::encode(&vote).unwrap(), founders: Vec::new() };
+        let request = proto::VoteRequest {
+            caller,
+            body: crate::encoding::encode(&vote).unwrap(),
+            founders: Vec::new(),
+            handed_over: None,
+        };
         match link.call(DEADLINE, |mut client| async move { client.vote(request).await }).await {
             Ok(answer) => {
                 let answer: types::VoteResponse = crate::encoding::decode(&answer.body).unwrap();

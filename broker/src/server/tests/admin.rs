@@ -240,7 +240,7 @@ async fn configs_that_cannot_be_are_refused_resource_by_resource() {
         ("no list", changes(TOPIC, "t", &max(APPEND, Some("1"))), 40),
         ("no operation", changes(TOPIC, "t", &max(9, Some("1"))), 42),
         ("a config twice", changes(TOPIC, "t", &[max(SET, Some("1"))[0], max(SET, Some("2"))[0]]), 42),
-        ("what is not done yet", changes(TOPIC, "t", &[("cleanup.policy", SET, Some("compact"))]), 40),
+        ("what is not done yet", changes(TOPIC, "t", &[("unclean.leader.election.enable", SET, Some("true"))]), 40),
         (
             "one right, one wrong",
             changes(TOPIC, "t", &[("message.timestamp.type", SET, Some("LogAppendTime")), max(SET, Some("x"))[0]]),

@@ -8,7 +8,7 @@ use crate::partitions::{
     ReadError, Waiter,
 };
 use crate::server::{ServerConfig, serve};
-use chronik_core::cluster::{Broker, Endpoint, Image, Partition, Refusal, SupportedVersions, Topic};
+use chronik_core::cluster::{Broker, Endpoint, Image, MetadataVersion, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
     TopicId, TopicPartition,
@@ -162,6 +162,8 @@ impl Logs {
                 let end = EpochEnd { epoch: Some(epoch), end: Some(end) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
+            // Nothing is cleaned here.
+            PartitionRequest::Cleanable { .. } => {}
             PartitionRequest::Producers { partition, reply } => {
                 let mut producers = Producers::default();
                 self.batches.get(&partition).into_iter().flatten().for_each(|b| producers.observe(b.header()));
@@ -255,7 +257,11 @@ impl Cluster {
 }
 
 fn first_image() -> Image {
-    let mut image = Image { cluster_id: Some(ClusterId(uuid::Uuid::from_u128(1))), ..Image::default() };
+    let mut image = Image {
+        cluster_id: Some(ClusterId(uuid::Uuid::from_u128(1))),
+        metadata_version: MetadataVersion::LATEST,
+        ..Image::default()
+    };
     for id in 0..3 {
         let endpoint = Endpoint { host: format!("broker-{id}").into(), port: 9092 };
         let broker = Broker {
@@ -266,6 +272,7 @@ fn first_image() -> Image {
             fenced_at: MetadataOffset(0),
             // Broker 2 is not alive.
             fenced: id == 2,
+            stopping: false,
             kafka: endpoint.clone(),
             replication: endpoint,
             rack: Some("rack".into()),
@@ -326,7 +333,17 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 next_id += 2;
             }
             // Not asked for here: who waits hears nothing.
-            ControllerRequest::AlterPartition { .. } => {}
+            ControllerRequest::AlterPartition { .. }
+            | ControllerRequest::Resign { .. }
+            | ControllerRequest::Leave { .. } => {}
+            ControllerRequest::Decide { command, reply } => {
+                let mut changed = image.borrow().clone();
+                let outcome = changed.apply(changed.offset, &command).0;
+                if outcome.is_ok() {
+                    image.send_replace(changed);
+                }
+                let _ = reply.send(outcome.map_err(Into::into));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod groups;
 mod hostile;
 mod list_offsets;
 mod missing;
+mod operations;
 mod order;
 mod records;
 

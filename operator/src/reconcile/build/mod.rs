@@ -36,9 +36,11 @@ pub mod port {
     pub const CONTROLLER: i32 = 9292;
     /// Probes and metrics.
     pub const HTTP: i32 = 9392;
+    /// The admin API: peers and the operator.
+    pub const ADMIN: i32 = 9492;
     /// All of them, with their names.
-    pub const ALL: [(&str, i32); 4] =
-        [("kafka", KAFKA), ("replication", REPLICATION), ("controller", CONTROLLER), ("http", HTTP)];
+    pub const ALL: [(&str, i32); 5] =
+        [("kafka", KAFKA), ("replication", REPLICATION), ("controller", CONTROLLER), ("http", HTTP), ("admin", ADMIN)];
     /// Those of a broker's own Service, with their names.
     pub const OF_BROKER: [(&str, i32); 3] = [ALL[0], ALL[1], ALL[2]];
 }

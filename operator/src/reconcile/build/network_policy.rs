@@ -1,4 +1,5 @@
-//! Who may connect to a broker: anyone to the ports for clients and probes, the peers alone to the ports for peers.
+//! Who may connect to a broker: anyone to the ports for clients and probes, the peers alone to the ports for peers, and
+//! the peers and the operator to the admin API.
 
 use super::{metadata, port, selector};
 use crate::reconcile::validate::Cluster;
@@ -7,9 +8,20 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 
 pub(super) fn build(cluster: &Cluster) -> NetworkPolicy {
     let pods = LabelSelector { match_labels: Some(selector(&cluster.name)), ..LabelSelector::default() };
+    let operators = LabelSelector {
+        match_labels: Some(BTreeMap::from([("app.kubernetes.io/name".to_owned(), crate::MANAGER.to_owned())])),
+        ..LabelSelector::default()
+    };
+    // In whichever namespace it is.
+    let operator = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        pod_selector: Some(operators),
+        ..NetworkPolicyPeer::default()
+    };
     let peers = NetworkPolicyPeer { pod_selector: Some(pods.clone()), ..NetworkPolicyPeer::default() };
     NetworkPolicy {
         metadata: metadata(cluster, ""),
@@ -20,15 +32,16 @@ pub(super) fn build(cluster: &Cluster) -> NetworkPolicy {
                 NetworkPolicyIngressRule { ports: Some(ports([port::KAFKA, port::HTTP])), from: None },
                 NetworkPolicyIngressRule {
                     ports: Some(ports([port::REPLICATION, port::CONTROLLER])),
-                    from: Some(vec![peers]),
+                    from: Some(vec![peers.clone()]),
                 },
+                NetworkPolicyIngressRule { ports: Some(ports([port::ADMIN])), from: Some(vec![peers, operator]) },
             ]),
             ..NetworkPolicySpec::default()
         }),
     }
 }
 
-fn ports(numbers: [i32; 2]) -> Vec<NetworkPolicyPort> {
+fn ports<const N: usize>(numbers: [i32; N]) -> Vec<NetworkPolicyPort> {
     let rule = |number| NetworkPolicyPort {
         port: Some(IntOrString::Int(number)),
         protocol: Some("TCP".to_owned()),

@@ -109,17 +109,7 @@ fn container(cluster: &Cluster) -> Container {
             "--advertise".to_owned(),
             "$(POD_IP)".to_owned(),
         ]),
-        env: Some(vec![EnvVar {
-            name: "POD_IP".to_owned(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: "status.podIP".to_owned(),
-                    ..ObjectFieldSelector::default()
-                }),
-                ..EnvVarSource::default()
-            }),
-            ..EnvVar::default()
-        }]),
+        env: Some(environment(cluster)),
         ports: Some(
             port::ALL
                 .map(|(name, number)| ContainerPort {
@@ -160,6 +150,23 @@ fn container(cluster: &Cluster) -> Container {
         ]),
         ..Container::default()
     }
+}
+
+fn environment(cluster: &Cluster) -> Vec<EnvVar> {
+    let address = EnvVar {
+        name: "POD_IP".to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "status.podIP".to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let log = cluster.pod.log_level.clone();
+    let log = log.map(|value| EnvVar { name: "CHRONIK_LOG".to_owned(), value: Some(value), ..EnvVar::default() });
+    std::iter::once(address).chain(log).collect()
 }
 
 fn probe(path: &str, period_seconds: i32, timeout_seconds: i32) -> Probe {

@@ -17,8 +17,12 @@ use kube::ResourceExt;
 use std::fmt;
 use std::time::Duration;
 
+/// How soon to look again when what was done makes room for the next step.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// How soon to look again while something is under way that no watch tells of.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_secs(1);
+/// The same while nothing can be done about what is not as it should be.
+const LATER: Duration = Duration::from_secs(5);
 /// How often brokers are asked when nothing is under way.
 pub(crate) const AT_REST: Duration = Duration::from_secs(15);
 
@@ -178,8 +182,17 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
-        let at_rest = self.step.is_none() && self.waits.is_empty() && is_well(observed);
-        if at_rest { AT_REST } else { SOON }
+        if matches!(self.step, Some(Step::ClosePermit(_))) {
+            return AT_ONCE;
+        }
+        let next = self.step.is_some() || !self.waits.is_empty();
+        if !next && is_well(observed) {
+            AT_REST
+        } else if next && observed.facts.known().is_some() {
+            SOON
+        } else {
+            LATER
+        }
     }
 }
 

@@ -144,7 +144,7 @@ fn assignments_are_taken_as_given_or_refused() {
 #[test]
 fn configs_are_honoured_or_refused() {
     let mut cluster = Cluster::alive(1);
-    for (name, value) in [("cleanup.policy", "compact"), ("min.insync.replicas", "0"), ("nonsense", "1")] {
+    for (name, value) in [("cleanup.policy", "shrink"), ("min.insync.replicas", "0"), ("nonsense", "1")] {
         assert!(matches!(cluster.refused(&with_config(name, value)), Refusal::InvalidConfig(_)), "{name}");
     }
     cluster.accepted(&with_config("min.insync.replicas", "3"));

@@ -1,13 +1,15 @@
-//! The compressions of record batches, each decompressed as a stream in pieces of bounded length.
+//! The compressions of record batches: each is decompressed as a stream in pieces of bounded length, and compressed whole.
 //!
 //! What is accepted is what Kafka's Java clients can read, as one of them may be the reader.
 
+mod compress;
 mod lz4;
 mod snappy;
 
 use super::input::Fault;
 use std::io::Read;
 
+pub(super) use compress::compress;
 pub(super) use lz4::Lz4;
 pub(super) use snappy::Snappy;
 

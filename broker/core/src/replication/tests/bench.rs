@@ -162,8 +162,10 @@ fn describe(command: &Command) -> String {
                 }
                 LeaderMessage::BeginAt { at } => format!("begin at {at}"),
                 LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
-                LeaderMessage::Batches { batches, high_watermark, log_start } => {
-                    format!("{} hw {high_watermark}{}", range(batches), started_at(*log_start))
+                LeaderMessage::Batches { from, batches, high_watermark, log_start } => {
+                    let gap = batches.first().is_some_and(|first| first.header().base_offset != *from);
+                    let after = if gap { format!("after {from} ") } else { String::new() };
+                    format!("{after}{} hw {high_watermark}{}", range(batches), started_at(*log_start))
                 }
                 LeaderMessage::HighWatermark { high_watermark, log_start } => {
                     format!("hw {high_watermark}{}", started_at(*log_start))

@@ -35,7 +35,7 @@ fn nothing_is_readable_before_the_start_of_the_epoch_is_committed() {
     b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(3), durable: Offset(3) });
     assert_eq!((b.replica.high_watermark(), b.replica.status().committed), (None, Offset(3)));
     let batches = vec![super::bench::batch_at(3, 2, 1)];
-    b.step(Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), batches });
+    b.step(Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), from: Offset(3), batches });
     b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(5), durable: Offset(5) });
     assert_eq!(b.replica.high_watermark(), Some(Offset(5)));
 }

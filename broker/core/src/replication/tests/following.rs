@@ -13,7 +13,8 @@ fn started(high_watermark: i64) -> LeaderMessage {
 }
 
 fn batches(batches: Vec<crate::record::RecordBatch>, high_watermark: i64) -> LeaderMessage {
-    LeaderMessage::Batches { batches, high_watermark: Offset(high_watermark), log_start: Offset(0) }
+    let from = batches[0].header().base_offset;
+    LeaderMessage::Batches { from, batches, high_watermark: Offset(high_watermark), log_start: Offset(0) }
 }
 
 fn diverged(epoch: i32, end: i64) -> LeaderMessage {
@@ -26,6 +27,28 @@ fn subscribed(log: LogState) -> Bench {
     b.metadata(2, (3, 1), &[2]);
     connected(&mut b, 1);
     b
+}
+
+#[test]
+fn it_appends_over_a_gap_that_its_leader_names_and_over_no_other() {
+    let after = |from, base| LeaderMessage::Batches {
+        from: Offset(from),
+        batches: vec![batch_at(base, 2, 3), batch_at(base + 10, 1, 3)],
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+    };
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    b.leader_says(3, 1, started(2));
+    let appended = b.leader_says(3, 1, after(4, 300_000));
+    assert_eq!(appended[..2], ["append 300000..300002 e3", "append 300010..300011 e3"]);
+    assert_eq!(b.durable(300_011), ["to leader 2 s1 e3: ack 300011 300011"]);
+    assert_eq!(b.leader_says(3, 1, after(300_020, 300_020)), ["follow 2"], "something is missing");
+    // A log that is not there yet begins where it began, and not behind the gap.
+    let mut b = subscribed(LogState::default());
+    b.leader_says(3, 1, started(0));
+    let appended = b.leader_says(3, 1, after(0, 300_000));
+    assert_eq!(appended[1..3], ["append 300000..300002 e3", "append 300010..300011 e3"]);
+    assert!(appended[0].contains("start") && appended[0].ends_with(" 0"), "{appended:?}");
 }
 
 #[test]

@@ -41,11 +41,12 @@ fn leader_message() -> impl Strategy<Value = LeaderMessage> {
             .prop_map(|(high_watermark, log_start)| LeaderMessage::Started { high_watermark, log_start }),
         (0..12_i64).prop_map(|at| LeaderMessage::BeginAt { at: Offset(at) }),
         (epoch(), offset()).prop_map(|(epoch, end)| LeaderMessage::Diverged { epoch, end }),
-        (batches(), offset(), offset()).prop_map(|(batches, high_watermark, log_start)| LeaderMessage::Batches {
-            batches,
-            high_watermark,
-            log_start
-        }),
+        (prop::option::of(offset()), batches(), offset(), offset()).prop_map(
+            |(from, batches, high_watermark, log_start)| {
+                let first = batches.first().map_or(Offset(0), |first| first.header().base_offset);
+                LeaderMessage::Batches { from: from.unwrap_or(first), batches, high_watermark, log_start }
+            }
+        ),
         (offset(), offset())
             .prop_map(|(high_watermark, log_start)| LeaderMessage::HighWatermark { high_watermark, log_start }),
         epoch().prop_map(|leader_epoch| LeaderMessage::NotLeader { leader_epoch }),
@@ -85,8 +86,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (follower(), stream(), offset())
             .prop_map(|(follower, stream, from)| Event::SendRefused { follower, stream, from }),
         1 => (follower(), stream()).prop_map(|(follower, stream)| Event::Writable { follower, stream }),
-        2 => (follower(), stream(), batches())
-            .prop_map(|(follower, stream, batches)| Event::ReadDone { follower, stream, batches }),
+        2 => (follower(), stream(), offset(), batches())
+            .prop_map(|(follower, stream, from, batches)| Event::ReadDone { follower, stream, from, batches }),
         2 => (follower(), stream()).prop_map(|(leader, stream)| Event::LeaderConnected { leader, stream }),
         1 => follower().prop_map(|leader| Event::LeaderDisconnected { leader }),
         6 => (epoch(), stream(), leader_message())

@@ -36,7 +36,12 @@ fn a_follower_of_a_new_leader_joins_only_at_the_start_of_its_epoch() {
     b.subscribe(3, 2, 1, 4, Some(1));
     let ack = |end| FollowerMessage::Ack { appended: Offset(end), durable: Offset(end) };
     assert_eq!(b.follower_says(3, 2, 1, ack(4)), [""; 0]);
-    b.step(Event::ReadDone { follower: BrokerId(3), stream: StreamId(1), batches: vec![batch_at(4, 1, 1)] });
+    b.step(Event::ReadDone {
+        follower: BrokerId(3),
+        stream: StreamId(1),
+        from: Offset(4),
+        batches: vec![batch_at(4, 1, 1)],
+    });
     assert_eq!(b.follower_says(3, 2, 1, ack(5)), ["alter p1 isr 1,2,3"]);
 }
 

@@ -6,7 +6,8 @@ use crate::record::testing::BatchBuilder;
 use crate::replication::*;
 
 fn read_done(b: &mut Bench, follower: i32, batches: Vec<crate::record::RecordBatch>) -> Vec<String> {
-    b.step(Event::ReadDone { follower: BrokerId(follower), stream: StreamId(1), batches })
+    let from = batches.first().map_or(Offset(3), |first| first.header().base_offset);
+    b.step(Event::ReadDone { follower: BrokerId(follower), stream: StreamId(1), from, batches })
 }
 
 /// Leader of five records in one batch each, of which it has pushed none.
@@ -75,8 +76,23 @@ fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
     assert_eq!(read_done(&mut b, 2, vec![batch_at(4, 1, 1)]), [""; 0]);
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
-    let other = Event::ReadDone { follower: BrokerId(2), stream: StreamId(9), batches: vec![batch_at(3, 1, 1)] };
+    let other = Event::ReadDone {
+        follower: BrokerId(2),
+        stream: StreamId(9),
+        from: Offset(3),
+        batches: vec![batch_at(3, 1, 1)],
+    };
     assert_eq!(b.step(other), [""; 0]);
+}
+
+#[test]
+fn a_gap_is_sent_with_where_it_begins() {
+    let mut b = Bench::new(log(300_002, &[(1, 0)]));
+    b.metadata(1, (1, 1), &[1, 2, 3]);
+    b.subscribe(2, 1, 1, 3, Some(1));
+    let batches = vec![batch_at(300_000, 2, 1)];
+    let read = Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), from: Offset(3), batches };
+    assert_eq!(b.step(read), ["to 2 s1 e1: after 3 300000..300002 hw 0"]);
 }
 
 #[test]

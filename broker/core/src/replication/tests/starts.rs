@@ -107,7 +107,12 @@ fn catching_up_begins_with_the_batch_that_holds_the_start() {
     advanced(&mut b, 3, 2);
     let out = b.subscribe(2, 1, 2, 2, None);
     assert_eq!(out, ["to 2 s2 e1: started hw 4 start 3", "read for 2 from 3 max 400"]);
-    let read = Event::ReadDone { follower: BrokerId(2), stream: StreamId(2), batches: vec![batch_at(2, 2, 1)] };
+    let read = Event::ReadDone {
+        follower: BrokerId(2),
+        stream: StreamId(2),
+        from: Offset(3),
+        batches: vec![batch_at(2, 2, 1)],
+    };
     assert_eq!(b.step(read), ["to 2 s2 e1: 2..4 hw 4 start 3"]);
 }
 
@@ -121,7 +126,12 @@ fn a_follower_that_is_overtaken_by_the_start_while_it_catches_up_begins_anew() {
     advanced(&mut b, 4, 4);
     let said = b.step(Event::Tick);
     assert!(said.contains(&"to 2 s2 e1: begin at 4".to_owned()), "{said:?}");
-    let late = Event::ReadDone { follower: BrokerId(2), stream: StreamId(2), batches: vec![batch_at(0, 2, 1)] };
+    let late = Event::ReadDone {
+        follower: BrokerId(2),
+        stream: StreamId(2),
+        from: Offset(0),
+        batches: vec![batch_at(0, 2, 1)],
+    };
     assert_eq!(b.step(late), [""; 0]);
 }
 
@@ -139,8 +149,12 @@ fn a_follower_moves_its_start_no_further_than_its_high_watermark() {
     assert_eq!(b.leader_says(3, 1, told(3, 9)), [""; 0]);
     assert_eq!(b.leader_says(3, 1, told(20, 9)), ["advance start 4"], "its own log ends there");
     assert_eq!(b.leader_says(3, 1, told(20, 1)), [""; 0]);
-    let more =
-        LeaderMessage::Batches { batches: vec![batch_at(4, 2, 3)], high_watermark: Offset(20), log_start: Offset(5) };
+    let more = LeaderMessage::Batches {
+        from: Offset(4),
+        batches: vec![batch_at(4, 2, 3)],
+        high_watermark: Offset(20),
+        log_start: Offset(5),
+    };
     assert_eq!(b.leader_says(3, 1, more), ["append 4..6 e3", "advance start 5"]);
 }
 

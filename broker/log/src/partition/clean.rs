@@ -1,0 +1,358 @@
+//! Compaction of a partition's closed segments: what is left of them is written aside, synced, and takes their place.
+//!
+//! That is not in the write-ahead log. The partition's state changes in memory, where readers and the next checkpoint find
+//! it, and the old files stay where they are until that checkpoint is durable: a crash before it leaves the old segments,
+//! one after it the new ones. Whatever else the write-ahead log has to say of the partition holds for either, as both have
+//! the same offsets, and batches with the same first and last ones.
+//!
+//! None of it is done on the thread that writes, and nothing here makes that wait.
+
+use super::{Partition, Segment, folder, index};
+use crate::Cleaning;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{IoContext, LogError};
+use crate::partition::ReadError;
+use crate::store::{Kind, Store};
+use chronik_core::compaction::{Filtered, OffsetMap, Rules};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::record::{RecordBatch, WalkError};
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+/// Bytes that are read, or gathered to be written, at once.
+const PIECE: usize = 1024 * 1024;
+
+/// Why a partition was not cleaned.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanError {
+    /// It changed meanwhile, or it is not to be touched.
+    #[error("the log changed while it was cleaned")]
+    Changed,
+    /// Whoever asked for it wants no more.
+    #[error("the cleaning was stopped")]
+    Stopped,
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A batch cannot be decompressed.
+    #[error("the batch at offset {offset} cannot be cleaned: {source}")]
+    Batch {
+        /// Where it begins.
+        offset: Offset,
+        /// Why.
+        source: WalkError,
+    },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] LogError),
+}
+
+/// What to clean, and by what rules.
+#[derive(Clone, Debug)]
+pub struct CleanSpec {
+    /// The first offset that stays as it is: where a closed segment ends. All before it is committed.
+    pub until: Offset,
+    /// Where the last batches of producers end that are remembered: these stay, if need be without records.
+    pub producers: BTreeSet<Offset>,
+    /// Bytes of memory for keys.
+    pub buffer_bytes: usize,
+    /// Drawn at random.
+    pub secret: (u64, u64),
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
+    /// Bytes that a batch may decompress to.
+    pub max_decompressed: u64,
+}
+
+/// What a cleaning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleanReport {
+    /// What is before it was cleaned. Less than was asked for if its keys did not fit.
+    pub cleaned_to: Offset,
+    /// Keys in the part that was not cleaned before.
+    pub keys: usize,
+    /// Bytes of the segments that were read to be written again.
+    pub bytes_before: u64,
+    /// Bytes of what took their place.
+    pub bytes_after: u64,
+}
+
+/// Asks whether to go on after so many bytes more of reading and writing; may take its time.
+pub(crate) type GoOn<'a> = &'a mut dyn FnMut(u64) -> bool;
+
+impl<D: Disk> Store<D> {
+    /// Cleans a partition.
+    pub(crate) fn clean(
+        &self,
+        tp: TopicPartition,
+        spec: &CleanSpec,
+        go_on: GoOn<'_>,
+    ) -> Result<CleanReport, CleanError> {
+        let shared = self.partition(tp).ok_or(CleanError::Changed)?;
+        let state = shared.read().clone();
+        let closed = state.segments_with_ends().take(state.segments.len().saturating_sub(1));
+        let until = closed.map(|(_, end)| end).take_while(|end| *end <= spec.until).last();
+        let Some(until) = until.filter(|until| *until > state.cleaned_to) else {
+            return Ok(CleanReport { cleaned_to: state.cleaned_to, ..CleanReport::default() });
+        };
+        if state.damaged.is_some() {
+            return Err(CleanError::Changed);
+        }
+        let (latest, cleaned_to) = self.map_keys(tp, &state, until, spec, go_on)?;
+        let mut work = Work { tp, spec, latest, version: state.version, report: CleanReport::default() };
+        for group in self.groups(tp, &state, cleaned_to) {
+            self.clean_group(&mut work, &state, &group, go_on)?;
+        }
+        let _changing = self.change();
+        let mut now = shared.write();
+        if now.version != work.version {
+            return Err(CleanError::Changed);
+        }
+        now.cleaned_to = cleaned_to;
+        Ok(CleanReport { cleaned_to, keys: work.latest.len(), ..work.report })
+    }
+
+    /// The last offset of each key in what was not cleaned before, and how far the keys fit.
+    fn map_keys(
+        &self,
+        tp: TopicPartition,
+        state: &Partition,
+        until: Offset,
+        spec: &CleanSpec,
+        go_on: GoOn<'_>,
+    ) -> Result<(OffsetMap, Offset), CleanError> {
+        let begin = state.cleaned_to.max(state.start);
+        let keys = usize::try_from(until.0 - begin.0).unwrap_or(usize::MAX);
+        let mut latest = OffsetMap::new(spec.buffer_bytes, keys, spec.secret);
+        let mut next = begin;
+        while next < until {
+            let batches = self.read(tp, next, until, PIECE)?;
+            if !go_on(batches.iter().map(|b| b.bytes().len() as u64).sum()) {
+                return Err(CleanError::Stopped);
+            }
+            let Some(last) = batches.last() else { break };
+            next = last.header().end_offset();
+            for batch in &batches {
+                if !note_keys(&mut latest, batch, spec)? {
+                    // One that does not fit by itself is passed over: some of its keys stay more than once.
+                    let base = batch.header().base_offset;
+                    let to = if base > begin { base } else { batch.header().end_offset() };
+                    return Ok((latest, to));
+                }
+            }
+        }
+        Ok((latest, until))
+    }
+
+    /// The segments that begin before `to`, in groups that fit one segment each.
+    fn groups(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Vec<Vec<(Segment, Offset)>> {
+        let max_bytes = self.segment_bytes(tp);
+        let mut groups: Vec<Vec<(Segment, Offset)>> = Vec::new();
+        let (mut bytes, mut base) = (0, Offset(0));
+        for (segment, end) in state.segments_with_ends().filter(|(segment, _)| segment.base < to) {
+            let fits = bytes + segment.len <= max_bytes && end.0 - base.0 <= i64::from(i32::MAX);
+            match groups.last_mut().filter(|_| fits) {
+                Some(group) => group.push((*segment, end)),
+                None => {
+                    groups.push(vec![(*segment, end)]);
+                    (bytes, base) = (0, segment.base);
+                }
+            }
+            bytes += segment.len;
+        }
+        groups
+    }
+
+    /// Writes what is left of some segments that follow each other, and puts it in their place.
+    fn clean_group(
+        &self,
+        work: &mut Work<'_>,
+        state: &Partition,
+        group: &[(Segment, Offset)],
+        go_on: GoOn<'_>,
+    ) -> Result<(), CleanError> {
+        let (Some((first, _)), Some((_, end))) = (group.first(), group.last()) else { return Ok(()) };
+        let segment =
+            Segment { sealed: true, cleaned: true, sparse: true, ..Segment::new(self.next_uid(), first.base) };
+        let dir = folder(&self.root, work.tp);
+        let path = dir.join(segment.log_name());
+        let file = self.disk.create(&path).during("create", &path)?;
+        let mut writing = Writing { file, path, segment, buffer: Vec::new(), index: Vec::new(), changed: false };
+        let written = self.write_group(work, &mut writing, state.start, *end, go_on);
+        let before: u64 = group.iter().map(|(segment, _)| segment.len).sum();
+        let same = group.len() == 1 && !writing.changed && writing.segment.len == before;
+        if written.is_err() || same {
+            // Nobody refers to it; if it cannot be removed, the next start does.
+            let _ = self.disk.remove(&writing.path);
+            work.report.bytes_before += before;
+            work.report.bytes_after += before;
+            return written;
+        }
+        self.settle(work.tp, &writing, group)?;
+        self.swap(work, &writing, group)?;
+        work.report.bytes_before += before;
+        work.report.bytes_after += writing.segment.len;
+        Ok(())
+    }
+
+    fn write_group(
+        &self,
+        work: &Work<'_>,
+        writing: &mut Writing<D>,
+        start: Offset,
+        end: Offset,
+        go_on: GoOn<'_>,
+    ) -> Result<(), CleanError> {
+        let rules = Rules {
+            latest: &work.latest,
+            now_ms: work.spec.now_ms,
+            delete_retention_ms: work.spec.delete_retention_ms,
+            max_decompressed: work.spec.max_decompressed,
+        };
+        let interval = self.index_interval_bytes(work.tp);
+        let mut next = writing.segment.base.max(start);
+        while next < end {
+            let batches = self.read(work.tp, next, end, PIECE)?;
+            let mut bytes = 0;
+            for batch in &batches {
+                let header = batch.header();
+                next = header.end_offset();
+                // A segment ends with a batch: else nobody could tell where the next one begins.
+                let keep_empty = next >= end || work.spec.producers.contains(&next);
+                let filtered = rules.filter(batch, keep_empty);
+                bytes += header.total_len as u64;
+                let filtered = filtered.map_err(|source| CleanError::Batch { offset: header.base_offset, source })?;
+                writing.changed |= !matches!(filtered, Filtered::Same);
+                match filtered {
+                    Filtered::Same => bytes += writing.push(batch, interval)?,
+                    Filtered::Rewritten(batch) => bytes += writing.push(&batch, interval)?,
+                    Filtered::Nothing => {}
+                }
+            }
+            if !go_on(bytes) {
+                return Err(CleanError::Stopped);
+            }
+            if batches.is_empty() {
+                return Err(CleanError::Changed);
+            }
+        }
+        Ok(writing.flush()?)
+    }
+
+    /// Makes the new segment durable, and the old ones: a checkpoint that was begun before the swap stands for those, and
+    /// does not find them any more to sync them.
+    fn settle(&self, tp: TopicPartition, writing: &Writing<D>, group: &[(Segment, Offset)]) -> Result<(), LogError> {
+        let dir = folder(&self.root, tp);
+        writing.file.sync_data().during("sync", &writing.path)?;
+        if !writing.index.is_empty() {
+            let path = dir.join(writing.segment.index_name());
+            let file = self.disk.create(&path).during("create", &path)?;
+            file.write_at(&[IoSlice::new(&writing.index)], 0).during("write", &path)?;
+            file.sync_data().during("sync", &path)?;
+        }
+        for (segment, _) in group {
+            let path = dir.join(segment.log_name());
+            let file = self.file(tp, segment, Kind::Log).during("open", &path)?;
+            file.sync_data().during("sync", &path)?;
+        }
+        self.disk.sync_dir(&dir).during("sync", &dir)
+    }
+
+    /// Puts the new segment in the place of the old ones, if all is as it was.
+    fn swap(&self, work: &mut Work<'_>, writing: &Writing<D>, group: &[(Segment, Offset)]) -> Result<(), CleanError> {
+        let shared = self.partition(work.tp).ok_or(CleanError::Changed)?;
+        let _changing = self.change();
+        let mut now = shared.write();
+        let at = now.segments.iter().position(|s| s.uid == group[0].0.uid);
+        let Some(at) = at.filter(|_| now.version == work.version) else {
+            drop(now);
+            let _ = self.disk.remove(&writing.path);
+            return Err(CleanError::Changed);
+        };
+        now.segments.splice(at..at + group.len(), [writing.segment]);
+        now.version += 1;
+        work.version = now.version;
+        drop(now);
+        for (segment, _) in group {
+            self.files.forget(segment.uid);
+        }
+        self.replaced(work.tp, group.iter().map(|(segment, _)| *segment));
+        Ok(())
+    }
+
+    /// What is to be known of a partition to decide whether to clean it.
+    pub(crate) fn cleaning(&self, tp: TopicPartition) -> Option<Cleaning> {
+        let shared = self.partition(tp)?;
+        let state = shared.read();
+        Some(Cleaning { segments: state.segment_infos(), cleaned_to: state.cleaned_to })
+    }
+}
+
+/// Says whether all keys of the batch fit.
+fn note_keys(latest: &mut OffsetMap, batch: &RecordBatch, spec: &CleanSpec) -> Result<bool, CleanError> {
+    let header = batch.header();
+    if header.is_control() || header.record_count == 0 {
+        return Ok(true);
+    }
+    let broken = |source| CleanError::Batch { offset: header.base_offset, source };
+    let body = batch.decompressed(spec.max_decompressed).map_err(broken)?;
+    for record in batch.raw_records(&body, spec.max_decompressed).map_err(broken)? {
+        let Some(key) = record.key else { continue };
+        if latest.put(key, header.base_offset.plus(i64::from(record.offset_delta))).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A cleaning that is under way.
+struct Work<'a> {
+    tp: TopicPartition,
+    spec: &'a CleanSpec,
+    latest: OffsetMap,
+    /// The partition's version as this cleaning has left it.
+    version: u64,
+    report: CleanReport,
+}
+
+/// The segment that is being written.
+struct Writing<D: Disk> {
+    file: D::File,
+    path: PathBuf,
+    segment: Segment,
+    /// What of it is not written yet.
+    buffer: Vec<u8>,
+    index: Vec<u8>,
+    /// Whether anything in it is not what it was.
+    changed: bool,
+}
+
+impl<D: Disk> Writing<D> {
+    /// Adds a batch, and returns its bytes.
+    fn push(&mut self, batch: &RecordBatch, interval: u64) -> Result<u64, LogError> {
+        let (header, bytes) = (batch.header(), batch.bytes());
+        let segment = &mut self.segment;
+        if segment.len > 0 && segment.len >= segment.last_indexed.saturating_add(interval) {
+            index::encode(&mut self.index, (header.base_offset.0 - segment.base.0) as u32, segment.len as u32);
+            segment.index_entries += 1;
+            segment.last_indexed = segment.len;
+        }
+        segment.len += bytes.len() as u64;
+        segment.times.observe(header);
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        let at = self.segment.len - self.buffer.len() as u64;
+        self.file.write_at(&[IoSlice::new(&self.buffer)], at).during("write", &self.path)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! Compaction: the last record of each key stays, whatever a crash does, and nothing else but what is told to stay.
+
+use crate::common::{Random, partition, run, tiny};
+use chronik_core::ids::{LeaderEpoch, Offset};
+use chronik_core::record::samples::{Sample, batch_of, encoded};
+use chronik_core::record::{Compression, RecordBatch};
+use chronik_log::{CleanError, CleanReport, CleanSpec, Log, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const TP: u8 = 0;
+/// Keys that there are.
+const KEYS: u64 = 12;
+
+fn open(disk: &SimulatedDisk) -> (Log<SimulatedDisk>, Vec<RecoveredPartition>) {
+    Log::open(disk.clone(), Path::new("/broker/data"), tiny()).unwrap()
+}
+
+/// Three records with keys that `random` draws, and values that say where they are; some without a value.
+fn append(base: i64, random: &mut Random) -> Op {
+    let sample = |n: i32| {
+        let value = format!("{} {}", base + i64::from(n), "x".repeat(40)).into_bytes();
+        Sample {
+            offset_delta: n,
+            key: Some(random.below(KEYS).to_string().into_bytes()),
+            value: (random.below(8) > 0).then_some(value),
+            ..Sample::default()
+        }
+    };
+    let samples: Vec<_> = (0..3).map(sample).collect();
+    let batch = batch_of(Compression::None, 3, &encoded(&samples)).producer(1 + base % 2, 0, base as i32);
+    let epoch = LeaderEpoch((base / 100) as i32);
+    Op::Append { partition: partition(TP), batch: batch.timestamps(0, base).build().assign(Offset(base), epoch) }
+}
+
+fn written(disk: &SimulatedDisk, batches: i64) -> Log<SimulatedDisk> {
+    let (mut log, _) = open(disk);
+    let mut random = Random::new(7);
+    (0..batches).for_each(|n| run(&mut log, append(3 * n, &mut random)));
+    log
+}
+
+fn spec(until: i64) -> CleanSpec {
+    CleanSpec {
+        until: Offset(until),
+        producers: BTreeSet::new(),
+        buffer_bytes: 1 << 20,
+        secret: (1, 2),
+        now_ms: 1_000_000,
+        delete_retention_ms: 1000,
+        max_decompressed: 1 << 20,
+    }
+}
+
+fn clean(log: &Log<SimulatedDisk>, spec: &CleanSpec) -> Result<CleanReport, CleanError> {
+    log.reader().clean(partition(TP), spec, |_| true)
+}
+
+fn batches(log: &Log<SimulatedDisk>) -> Result<Vec<RecordBatch>, ReadError> {
+    let (reader, mut batches) = (log.reader(), Vec::<RecordBatch>::new());
+    let state = reader.state(partition(TP)).expect("it is there");
+    let mut next = state.start;
+    while next < state.end {
+        batches.extend(reader.read(partition(TP), next, state.end, 500)?);
+        next = batches.last().expect("there is more").header().end_offset();
+    }
+    Ok(batches)
+}
+
+/// Offsets, keys and values of all records.
+type Records = Vec<(i64, Vec<u8>, Option<Vec<u8>>)>;
+
+fn records(log: &Log<SimulatedDisk>) -> Records {
+    let batches = batches(log).expect("it can be read");
+    let contents = batches.iter().flat_map(|batch| batch.contents(1 << 20).expect("it can be decoded"));
+    contents.map(|r| (r.offset.0, r.key.expect("a key").to_vec(), r.value.map(|v| v.to_vec()))).collect()
+}
+
+fn last_of_each_key(records: &Records) -> BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> {
+    records.iter().map(|(offset, key, value)| (key.clone(), (*offset, value.clone()))).collect()
+}
+
+/// What is left is some of what there was, in order, with the last record of each key.
+fn check(before: &Records, after: &Records, when: &str) {
+    assert!(after.is_sorted_by(|a, b| a.0 < b.0), "{when}");
+    assert!(after.iter().all(|record| before.contains(record)), "{when}");
+    assert_eq!(last_of_each_key(before), last_of_each_key(after), "{when}");
+}
+
+#[test]
+fn of_closed_segments_the_last_record_of_each_key_is_left() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written(&disk, 100);
+    let before = records(&log);
+    let segments = log.reader().segments(partition(TP)).unwrap();
+    let closed = segments[segments.len() - 1].base;
+    let report = clean(&log, &spec(i64::MAX)).unwrap();
+    assert_eq!((report.cleaned_to, report.keys), (closed, KEYS as usize));
+    assert!(report.bytes_after * 5 < report.bytes_before, "{report:?}");
+    let after = records(&log);
+    check(&before, &after, "cleaned");
+    assert_eq!(after.iter().filter(|r| r.0 < closed.0).count(), KEYS as usize);
+    let again = clean(&log, &spec(i64::MAX)).unwrap();
+    assert_eq!((again.cleaned_to, again.bytes_before), (closed, 0), "there is nothing to do");
+    assert_eq!(log.reader().cleaning(partition(TP)).unwrap().cleaned_to, closed);
+    // What has become small is merged by the next cleaning.
+    let mut random = Random::new(8);
+    (100..160).for_each(|n| run(&mut log, append(3 * n, &mut random)));
+    let before = records(&log);
+    clean(&log, &spec(i64::MAX)).unwrap();
+    check(&before, &records(&log), "cleaned again");
+    let left = log.reader().segments(partition(TP)).unwrap();
+    assert!(left.len() < segments.len(), "{left:?}");
+    assert!(left.windows(2).all(|two| two[0].end == two[1].base), "{left:?}");
+}
+
+#[test]
+fn what_was_cleaned_stays_so_after_a_checkpoint_and_before_it_may_be_what_it_was() {
+    for checkpoint in [false, true] {
+        let disk = SimulatedDisk::new(1);
+        let mut log = written(&disk, 60);
+        let before = records(&log);
+        let cleaned_to = clean(&log, &spec(i64::MAX)).unwrap().cleaned_to;
+        let after = records(&log);
+        if checkpoint {
+            log.checkpoint().unwrap();
+        }
+        drop(log);
+        disk.crash();
+        disk.restart();
+        let (mut log, recovered) = open(&disk);
+        assert_eq!(recovered[0].damaged, None);
+        let found = records(&log);
+        assert_eq!(found, if checkpoint { after } else { before.clone() });
+        let kept = log.reader().cleaning(partition(TP)).unwrap().cleaned_to;
+        assert_eq!(kept, if checkpoint { cleaned_to } else { Offset(0) });
+        // What is not referred to any more takes no space.
+        log.checkpoint().unwrap();
+        run(&mut log, append(180, &mut Random::new(1)));
+        let folder = Path::new("/broker/data/partitions").join(partition(TP).to_string());
+        let files = disk.files().into_iter().filter(|(path, _)| path.starts_with(&folder));
+        let logs = files.filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).count();
+        assert_eq!(logs, log.reader().segments(partition(TP)).unwrap().len());
+    }
+}
+
+#[test]
+fn keys_that_do_not_fit_are_cleaned_in_several_passes() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk);
+    let mut n = 0;
+    for base in 0..1500 {
+        // Each key twice, far from each other.
+        let key = base % 1000;
+        let sample =
+            |n: i32| Sample { offset_delta: n, key: Some(format!("{key} {n}").into_bytes()), ..Sample::default() };
+        let samples: Vec<_> = (0..3).map(|n| Sample { value: Some(vec![1]), ..sample(n) }).collect();
+        let batch = batch_of(Compression::None, 3, &encoded(&samples)).timestamps(0, 0).build();
+        n = 3 * base;
+        run(&mut log, Op::Append { partition: partition(TP), batch: batch.assign(Offset(n), LeaderEpoch(0)) });
+    }
+    let before = records(&log);
+    let mut passes = 0;
+    let mut cleaned_to = Offset(0);
+    loop {
+        // Room for a thousand keys or so.
+        let report = clean(&log, &CleanSpec { buffer_bytes: 0, ..spec(i64::MAX) }).unwrap();
+        if report.cleaned_to == cleaned_to {
+            break;
+        }
+        assert!(report.keys <= 1000, "{report:?}");
+        cleaned_to = report.cleaned_to;
+        passes += 1;
+        check(&before, &records(&log), "after a pass");
+    }
+    assert!(passes >= 4, "{passes}");
+    let cleaned = records(&log).into_iter().filter(|r| r.0 < cleaned_to.0).count();
+    assert!(cleaned_to.0 > n - 100 && cleaned <= 3000, "{cleaned} to {cleaned_to}");
+}
+
+#[test]
+fn the_last_batch_of_a_producer_stays_if_need_be_without_records() {
+    let disk = SimulatedDisk::new(1);
+    let log = written(&disk, 100);
+    let whole = batches(&log).unwrap();
+    let kept: BTreeSet<Offset> = [30, 45].map(Offset).into();
+    clean(&log, &CleanSpec { producers: kept.clone(), ..spec(i64::MAX) }).unwrap();
+    let left = batches(&log).unwrap();
+    for end in kept {
+        let find =
+            |all: &[RecordBatch]| *all.iter().find(|b| b.header().end_offset() == end).expect("it stays").header();
+        let (was, is) = (find(&whole), find(&left));
+        assert_eq!(
+            (is.producer_id, is.base_sequence, is.last_sequence()),
+            (was.producer_id, was.base_sequence, was.last_sequence())
+        );
+        assert_eq!((is.base_offset, is.record_count), (was.base_offset, 0));
+    }
+}
+
+#[test]
+fn a_log_that_is_cut_or_moved_meanwhile_is_left_alone() {
+    let cut = |to| Op::Truncate { partition: partition(TP), to: Offset(to) };
+    let moved = Op::AdvanceStart { partition: partition(TP), to: Offset(20) };
+    for op in [cut(50), cut(1), moved, Op::Delete { partition: partition(TP) }] {
+        let disk = SimulatedDisk::new(1);
+        let mut log = written(&disk, 60);
+        let reader = log.reader();
+        let mut todo = Some(op.clone());
+        let cleaned = reader.clean(partition(TP), &spec(i64::MAX), |_| {
+            if let Some(op) = todo.take() {
+                run(&mut log, op);
+            }
+            true
+        });
+        assert!(cleaned.is_err(), "{op:?}: {cleaned:?}");
+        let known = log.reader().cleaning(partition(TP)).map(|c| c.cleaned_to);
+        assert!(known.is_none_or(|to| to == Offset(0)), "{op:?}");
+        drop(log);
+        let (log, recovered) = open(&disk);
+        if let Some(recovered) = recovered.first() {
+            assert_eq!(recovered.damaged, None);
+            batches(&log).unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_wants_no_more_is_obeyed_and_nothing_has_changed() {
+    let disk = SimulatedDisk::new(1);
+    let log = written(&disk, 60);
+    let before = records(&log);
+    let mut asked = 0;
+    let stopped = log.reader().clean(partition(TP), &spec(i64::MAX), |_| {
+        asked += 1;
+        asked < 3
+    });
+    assert!(matches!(stopped, Err(CleanError::Stopped)), "{stopped:?}");
+    assert_eq!(records(&log), before);
+}
+
+/// Appends, cleans, cuts and moves the start, and goes on until the disk fails. Returns whether it got through.
+fn work(
+    log: &mut Log<SimulatedDisk>,
+    random: &mut Random,
+    model: &mut Records,
+    unsure: &mut bool,
+) -> Result<(), LogGone> {
+    for round in 0..12 {
+        let end = log.reader().state(partition(TP)).map_or(0, |state| state.end.0);
+        let mut next = end;
+        for _ in 0..3 + random.below(6) {
+            let op = append(next, random);
+            *unsure = true;
+            let Op::Append { batch, .. } = &op else { continue };
+            log.commit(std::slice::from_ref(&op)).map_err(|_| LogGone)?;
+            *unsure = false;
+            let contents = batch.contents(1 << 20).expect("it can be decoded");
+            model.extend(
+                contents.into_iter().map(|r| (r.offset.0, r.key.expect("a key").to_vec(), r.value.map(|v| v.to_vec()))),
+            );
+            next = batch.header().end_offset().0;
+            log.apply(&[op]).map_err(|_| LogGone)?;
+        }
+        match clean(log, &spec(i64::MAX)) {
+            Ok(_) | Err(CleanError::Changed) => {}
+            Err(_) => return Err(LogGone),
+        }
+        if round % 4 == 3 {
+            log.checkpoint().map_err(|_| LogGone)?;
+        }
+    }
+    Ok(())
+}
+
+struct LogGone;
+
+/// A cleaning may have been undone by the crash, or not: what is right is said by the records that were acknowledged.
+#[test]
+fn a_crash_at_any_point_leaves_the_last_record_of_each_key() {
+    for kill in [false, true] {
+        for point in (0..).step_by(3) {
+            let disk = SimulatedDisk::new(point);
+            if kill {
+                disk.kill_after(point)
+            } else {
+                disk.crash_after(point)
+            }
+            let (mut random, mut model, mut unsure) = (Random::new(3), Records::new(), false);
+            let opened = Log::open(disk.clone(), Path::new("/broker/data"), tiny());
+            let done = match opened {
+                Ok((mut log, _)) => work(&mut log, &mut random, &mut model, &mut unsure).is_ok(),
+                Err(_) => false,
+            };
+            disk.crash();
+            disk.restart();
+            let (log, recovered) = open(&disk);
+            let when = format!("point {point} kill {kill}");
+            if let Some(recovered) = recovered.first() {
+                assert_eq!(recovered.damaged, None, "{when}");
+                assert!(!log.wal_lost(), "{when}");
+                let mut found = records(&log);
+                if unsure {
+                    // The last batch may be there, or not.
+                    let known = model.last().map_or(-1, |r| r.0);
+                    found.retain(|r| r.0 <= known);
+                }
+                check(&model, &found, &when);
+            } else {
+                assert!(model.is_empty(), "{when}");
+            }
+            if done {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use super::*;
+use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
+
+/// With elections that take a minute by themselves: who is succeeded sooner was succeeded by its own wish.
+fn slow_elections() -> Cluster {
+    let (election_min, election_max) = (DEADLINE, DEADLINE * 2);
+    let cluster = Cluster::patient(3);
+    Cluster { timings: Timings { election_min, election_max, ..cluster.timings }, ..cluster }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hands_over_is_succeeded_before_anybody_misses_it() {
+    let cluster = slow_elections();
+    let mut brokers = cluster.start_all().await;
+    for _ in 0..3 {
+        for broker in &brokers {
+            broker.sees_alive(&[0, 1, 2]).await;
+        }
+        let leader = brokers[0].leader().await;
+        let at = brokers.iter().position(|b| b.id == leader).unwrap();
+        assert!(brokers[at].controller.hand_over(DEADLINE).await);
+        for broker in &brokers {
+            eventually("another leader", || async { broker.handle().leader().filter(|id| *id != leader) }).await;
+        }
+        // The old one is a voter like any other, and the new one decides.
+        let name = format!("after-{}", Uuid::new_v4());
+        brokers[at].create_topic(&name, 3).await.unwrap();
+        // It gives no leases any more; a process that hands over stops.
+        brokers.remove(at).stop().await;
+        brokers.push(cluster.start(leader.0 as usize).await);
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_voter_keeps_what_it_leads_and_a_follower_has_nothing_to_give() {
+    let cluster = Cluster::of(1);
+    let broker = cluster.start(0).await;
+    broker.sees_alive(&[0]).await;
+    assert!(!broker.controller.hand_over(Duration::from_millis(50)).await);
+    broker.stop().await;
+    let brokers = Cluster::of(3).start_all().await;
+    let leader = brokers[0].leader().await;
+    let follower = brokers.iter().find(|b| b.id != leader).unwrap();
+    follower.sees_alive(&[0, 1, 2]).await;
+    assert!(follower.controller.hand_over(DEADLINE).await);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_has_resigned_and_leaves_is_fenced_until_it_registers_anew() {
+    let cluster = Cluster::patient(3);
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let leaving = brokers.remove(0);
+    leaving.sees_alive(&[0, 1, 2]).await;
+    let resignation =
+        Resignation { partitions: ResignedPartitions::All, leaving: Leaving::InSync, reason: ResignReason::Stop };
+    leaving.handle().resign(resignation, DEADLINE).await.unwrap();
+    leaving.handle().leave(DEADLINE).await.unwrap();
+    brokers[1].sees_alive(&[1, 2]).await;
+    // Its heart still beats; a command that is decided after some of that does not find it alive again.
+    let applied = leaving.handle().image().offset;
+    brokers[0].create_topic("t", 2).await.unwrap();
+    leaving.sees("the topic", |image| image.offset > applied && !image.topics.is_empty()).await;
+    tokio::time::sleep(cluster.timings.heartbeat * 3).await;
+    brokers[0].sees_alive(&[1, 2]).await;
+    leaving.stop().await;
+    brokers.push(cluster.start(0).await);
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    stop_all(brokers).await;
+}

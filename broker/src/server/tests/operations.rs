@@ -1,0 +1,101 @@
+//! What operators ask for: elections, features, brokers that are forgotten.
+
+use super::client::Client;
+use super::cluster::Cluster;
+use super::{name, text};
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::elect_leaders_request as elect;
+use kafka_protocol::messages::update_features_request as features;
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const INVALID_REQUEST: i16 = 42;
+const ELECTION_NOT_NEEDED: i16 = 84;
+const INVALID_UPDATE_VERSION: i16 = 95;
+const BROKER_ID_NOT_REGISTERED: i16 = 102;
+
+async fn cluster() -> (Cluster, Client) {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 2);
+    let client = Client::connect(cluster.address).await;
+    (cluster, client)
+}
+
+#[tokio::test]
+async fn elections_are_answered_partition_by_partition_in_every_version() {
+    let (_cluster, mut client) = cluster().await;
+    for version in 0..=2 {
+        let of =
+            |topic, partitions| elect::TopicPartitions::default().with_topic(name(topic)).with_partitions(partitions);
+        let request = m::ElectLeadersRequest::default()
+            .with_timeout_ms(60_000)
+            .with_topic_partitions(Some(vec![of("t", vec![0, 7]), of("none", vec![0])]));
+        let response = client.ask(version, &request).await;
+        let mut errors: Vec<_> = response
+            .replica_election_results
+            .iter()
+            .flat_map(|t| t.partition_result.iter().map(|p| (t.topic.to_string(), p.partition_id, p.error_code)))
+            .collect();
+        errors.sort();
+        let expected = [
+            ("none".to_owned(), 0, UNKNOWN_TOPIC_OR_PARTITION),
+            ("t".to_owned(), 0, ELECTION_NOT_NEEDED),
+            ("t".to_owned(), 7, UNKNOWN_TOPIC_OR_PARTITION),
+        ];
+        assert_eq!((response.error_code, errors), (0, expected.to_vec()), "version {version}");
+        // Of all partitions, those are told of that an election was held for.
+        let all = m::ElectLeadersRequest::default().with_timeout_ms(60_000).with_topic_partitions(None);
+        assert!(client.ask(version, &all).await.replica_election_results.is_empty());
+    }
+    let other = m::ElectLeadersRequest::default().with_election_type(2).with_timeout_ms(60_000);
+    assert_eq!(client.ask(2, &other.with_topic_partitions(None)).await.error_code, INVALID_REQUEST);
+}
+
+#[tokio::test]
+async fn the_metadata_version_is_told_and_never_goes_back() {
+    let (_cluster, mut client) = cluster().await;
+    let told = client.ask(3, &m::ApiVersionsRequest::default()).await;
+    let finalized = &told.finalized_features[0];
+    assert_eq!(
+        (&*finalized.name, finalized.min_version_level, finalized.max_version_level),
+        ("metadata.version", 2, 2)
+    );
+    let supported = &told.supported_features[0];
+    assert_eq!((&*supported.name, supported.min_version, supported.max_version), ("metadata.version", 1, 2));
+    for version in 0..=2 {
+        for (feature, level, expected) in [
+            ("metadata.version", 2, 0),
+            ("metadata.version", 1, INVALID_UPDATE_VERSION),
+            ("metadata.version", 3, INVALID_UPDATE_VERSION),
+            ("metadata.version", 0, INVALID_UPDATE_VERSION),
+            ("other.version", 1, INVALID_UPDATE_VERSION),
+        ] {
+            for validate_only in [true, false].into_iter().filter(|only| version > 0 || !only) {
+                let update = features::FeatureUpdateKey::default()
+                    .with_feature(text(feature))
+                    .with_max_version_level(level)
+                    .with_upgrade_type(1);
+                let request = m::UpdateFeaturesRequest::default()
+                    .with_timeout_ms(60_000)
+                    .with_validate_only(validate_only)
+                    .with_feature_updates(vec![update]);
+                let response = client.ask(version, &request).await;
+                let error = response.results.first().map_or(response.error_code, |r| r.error_code);
+                assert_eq!(error, expected, "{feature} {level} in version {version}: {response:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_is_forgotten_only_when_it_is_gone_and_empty() {
+    let (cluster, mut client) = cluster().await;
+    for (id, expected) in [(9, BROKER_ID_NOT_REGISTERED), (1, INVALID_REQUEST), (2, INVALID_REQUEST)] {
+        let request = m::UnregisterBrokerRequest::default().with_broker_id(m::BrokerId(id));
+        assert_eq!(client.ask(0, &request).await.error_code, expected, "broker {id}");
+    }
+    drop(cluster);
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    let request = m::UnregisterBrokerRequest::default().with_broker_id(m::BrokerId(2));
+    assert_eq!(client.ask(0, &request).await.error_code, 0);
+}
