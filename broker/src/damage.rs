@@ -9,6 +9,7 @@
 //! `log/damaged` in the data directory. The others are believed as ever. When nobody knows what was lost, the data
 //! directory gets a new identity instead, and all of its partitions count as on an empty disk.
 
+use crate::health::Recovery;
 use crate::identity::Identity;
 use crate::partitions::log_state;
 use anyhow::bail;
@@ -44,9 +45,13 @@ pub(crate) fn is_there(log: &Path, identity: &mut Identity, has_peers: bool) -> 
 pub(crate) fn inspect(
     log: &Log<RealDisk>,
     mut recovered: Vec<RecoveredPartition>,
+    progress: &Recovery,
 ) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
     let (reader, mut states) = (log.reader(), LogStates::new());
+    let bytes = |found: &RecoveredPartition| reader.bytes(found.partition).unwrap_or(0);
+    progress.reads(recovered.iter().map(bytes).sum());
     for found in &mut recovered {
+        let bytes = bytes(found);
         let read = if log.wal_lost() { reader.check(found.partition, |_| {}) } else { Ok(()) };
         match read.and_then(|()| log_state(&reader, found.partition)) {
             Ok(state) if found.damaged.is_none() => drop(states.insert(found.partition, state)),
@@ -56,6 +61,7 @@ pub(crate) fn inspect(
             }
             Err(other) => return Err(other),
         }
+        progress.has_read(bytes);
     }
     Ok((recovered, states))
 }
@@ -188,7 +194,7 @@ mod tests {
         find(dir.path(), tp(1));
         flip_bit(&segment(dir.path(), tp(1)), 25_000);
         let (log, recovered) = open(dir.path());
-        let (found, states) = inspect(&log, recovered).unwrap();
+        let (found, states) = inspect(&log, recovered, &Recovery::begin()).unwrap();
         assert_eq!(found.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, None]);
         assert_eq!(states[&tp(1)].end, Offset(3));
     }
@@ -201,7 +207,7 @@ mod tests {
         let directory = identity.directory_id();
         find(dir.path(), tp(1));
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         assert_eq!(found.0.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, Some(Offset(1))]);
 
         let (repaired, states) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -215,7 +221,7 @@ mod tests {
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
-        assert_eq!(ends(&inspect(&log, recovered).unwrap().0), [(None, 3), (None, 1)]);
+        assert_eq!(ends(&inspect(&log, recovered, &Recovery::begin()).unwrap().0), [(None, 3), (None, 1)]);
     }
 
     #[test]
@@ -244,7 +250,7 @@ mod tests {
         find(dir.path(), tp(0));
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         let refused = repair(&mut log, found, &mut identity, false).unwrap_err();
         assert!(refused.to_string().contains("damaged in 1 partitions"), "{refused}");
         assert_eq!(log.reader().state(tp(0)).unwrap().end, Offset(3));
@@ -264,7 +270,7 @@ mod tests {
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let old = identity.directory_id();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         assert!(repair(&mut log, found.clone(), &mut identity, false).is_err());
         assert_eq!(identity.directory_id(), old);
         let (repaired, _) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -275,7 +281,7 @@ mod tests {
         let new = identity.directory_id();
         assert_ne!(new, old);
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         repair(&mut log, found, &mut identity, true).unwrap();
         assert_eq!(identity.directory_id(), new);
     }

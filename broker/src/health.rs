@@ -1,14 +1,19 @@
-//! The HTTP listener for whoever runs the broker: probes and metrics.
+//! The HTTP listener for whoever runs the broker: probes and metrics. It is up before the log is read, and says how far
+//! that is: a long start and a hung one look different.
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chronik_core::ids::BrokerId;
+use chronik_quorum::ControllerHandle;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,44 +21,179 @@ use tokio_util::sync::CancellationToken;
 /// Whether clients should be sent here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
+    /// The log is being opened and read.
+    Recovering,
     /// Registered, unfenced and serving.
     Ready,
     /// Not yet, or not any more, for that reason.
     NotReady(String),
 }
 
-#[derive(Clone)]
-struct Shown {
-    registry: Arc<Registry>,
-    readiness: watch::Receiver<Readiness>,
+/// How far the start has come with reading the log.
+#[derive(Debug)]
+pub struct Recovery {
+    since: Instant,
+    /// Bytes in all; 0 until the log is open.
+    total: AtomicU64,
+    read: AtomicU64,
+    /// When the reading began, in milliseconds from `since`.
+    began_ms: AtomicU64,
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until `stop` is cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    registry: Arc<Registry>,
+impl Recovery {
+    /// From now on.
+    pub fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            total: AtomicU64::default(),
+            read: AtomicU64::default(),
+            began_ms: AtomicU64::default(),
+        }
+    }
+
+    /// The log is open: so many bytes of it are read now.
+    pub fn reads(&self, bytes: u64) {
+        self.began_ms.store(millis(self.since.elapsed()), Ordering::Relaxed);
+        self.total.store(bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// So many more have been read.
+    pub fn has_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn text(&self) -> String {
+        let total = self.total.load(Ordering::Relaxed);
+        let elapsed = self.since.elapsed();
+        if total == 0 {
+            return format!("recovering: opening the log for {} s", elapsed.as_secs());
+        }
+        let read = self.read.load(Ordering::Relaxed).min(total);
+        let reading = elapsed.saturating_sub(Duration::from_millis(self.began_ms.load(Ordering::Relaxed)));
+        format!("recovering: {}", progress(read, total, reading))
+    }
+}
+
+/// How far it is, and how long it will take if it goes on like this.
+fn progress(read: u64, total: u64, took: Duration) -> String {
+    let percent = read as f64 / total as f64 * 100.0;
+    let mib = |bytes: u64| bytes >> 20;
+    let left = if read == 0 {
+        String::new()
+    } else {
+        let seconds = took.as_secs_f64() * (total - read) as f64 / read as f64;
+        format!(", about {seconds:.0} s left")
+    };
+    format!("{percent:.0} % of the log read ({} of {} MiB){left}", mib(read), mib(total))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the listener shows, and what the broker tells it.
+#[derive(Debug)]
+pub struct Probes {
+    readiness: watch::Sender<Readiness>,
+    opened: Arc<OnceLock<Opened>>,
+}
+
+/// What there is once the log is open.
+#[derive(Debug)]
+struct Opened {
+    registry: Registry,
+    me: BrokerId,
+    controller: ControllerHandle,
+}
+
+/// The listener's end.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    recovery: Arc<Recovery>,
     readiness: watch::Receiver<Readiness>,
-    stop: CancellationToken,
-) -> io::Result<()> {
+    opened: Arc<OnceLock<Opened>>,
+}
+
+impl Probes {
+    /// Before the log is opened.
+    pub fn new(recovery: Arc<Recovery>) -> (Self, Shown) {
+        let (readiness, shown) = watch::channel(Readiness::Recovering);
+        let opened = Arc::<OnceLock<Opened>>::default();
+        let shown = Shown { recovery, readiness: shown, opened: Arc::clone(&opened) };
+        (Self { readiness, opened }, shown)
+    }
+
+    /// The log is open, and the broker takes part in the quorum.
+    pub fn opened(&self, registry: Registry, me: BrokerId, controller: ControllerHandle) {
+        // Once a start.
+        let _ = self.opened.set(Opened { registry, me, controller });
+        self.set(Readiness::NotReady("not registered with the controller yet".into()));
+    }
+
+    /// What the broker's standing with the controller is.
+    pub fn set(&self, readiness: Readiness) {
+        self.readiness.send_replace(readiness);
+    }
+}
+
+/// Serves `/livez`, `/readyz`, `/insync` and `/metrics` until `stop` is cancelled.
+pub async fn serve(listener: TcpListener, shown: Shown, stop: CancellationToken) -> io::Result<()> {
     let routes = Router::new()
         // That it answers is the answer: nothing about peers, or a lost peer would restart this broker.
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/insync", get(in_sync))
         .route("/metrics", get(metrics))
-        .with_state(Shown { registry, readiness });
+        .with_state(shown);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-async fn ready(State(shown): State<Shown>) -> Response {
-    match &*shown.readiness.borrow() {
-        Readiness::Ready => "ready\n".into_response(),
-        Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+impl Shown {
+    /// Why clients should not be sent here, if so.
+    fn not_ready(&self) -> Option<String> {
+        match &*self.readiness.borrow() {
+            Readiness::Ready => None,
+            Readiness::Recovering => Some(self.recovery.text()),
+            Readiness::NotReady(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// Why this broker is not in sync everywhere, if so: by its own image, and only while its lease holds, as an older
+    /// image says nothing.
+    fn not_in_sync(&self) -> Option<String> {
+        if let Some(reason) = self.not_ready() {
+            return Some(reason);
+        }
+        let Some(Opened { me, controller, .. }) = self.opened.get() else { return Some(self.recovery.text()) };
+        if controller.registration().borrow().lease_until.is_none_or(|until| until <= Instant::now()) {
+            return Some("the controller does not answer".into());
+        }
+        let held = controller.image().holdings().get(me).copied().unwrap_or_default();
+        (held.out_of_sync > 0).then(|| format!("not in sync in {} of {} partitions", held.out_of_sync, held.replicas))
     }
 }
 
+fn verdict(well: &'static str, reason: Option<String>) -> Response {
+    match reason {
+        None => well.into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    verdict("ready\n", shown.not_ready())
+}
+
+async fn in_sync(State(shown): State<Shown>) -> Response {
+    verdict("in sync\n", shown.not_in_sync())
+}
+
 async fn metrics(State(shown): State<Shown>) -> Response {
+    let Some(opened) = shown.opened.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown.recovery.text())).into_response();
+    };
     let mut text = String::new();
-    if encode(&mut text, &shown.registry).is_err() {
+    if encode(&mut text, &opened.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,18 +204,20 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use chronik_core::cluster::Image;
+    use chronik_quorum::Registration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
 
     #[tokio::test]
-    async fn readiness_follows_the_broker_and_liveness_does_not() {
-        let mut registry = Registry::default();
-        let _metrics = Metrics::register(&mut registry);
-        let (readiness, shown) = watch::channel(Readiness::NotReady("fenced".into()));
+    async fn probes_answer_from_the_first_moment_on_and_follow_the_broker() {
+        let recovery = Arc::new(Recovery::begin());
+        let (probes, shown) = Probes::new(Arc::clone(&recovery));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Arc::new(registry), shown, stop.clone()));
+        let served = tokio::spawn(serve(listener, shown, stop.clone()));
         let get = async |path: &str| {
             let mut stream = TcpStream::connect(address).await.expect("it listens");
             let request = format!("GET {path} HTTP/1.1\r\nHost: chronik\r\nConnection: close\r\n\r\n");
@@ -84,13 +226,41 @@ mod tests {
             stream.read_to_string(&mut answer).await.expect("it answers");
             answer
         };
+        let unavailable = |answer: &str, text: &str| answer.starts_with("HTTP/1.1 503") && answer.contains(text);
         assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
-        let not_ready = get("/readyz").await;
-        assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.ends_with("fenced\n"), "{not_ready}");
-        readiness.send_replace(Readiness::Ready);
-        assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(unavailable(&get("/readyz").await, "opening the log"));
+        recovery.reads(200 << 20);
+        recovery.has_read(50 << 20);
+        for path in ["/readyz", "/insync", "/metrics"] {
+            let answer = get(path).await;
+            assert!(unavailable(&answer, "25 % of the log read (50 of 200 MiB)"), "{answer}");
+        }
+
+        let mut registry = Registry::default();
+        let _metrics = Metrics::register(&mut registry);
+        let (lease, registration) = watch::channel(Registration::default());
+        let (_image, images) = watch::channel(Image::default());
+        let (requests, _asked) = mpsc::unbounded_channel();
+        let handle = ControllerHandle::new(requests, images, registration, watch::channel(None).1);
+        probes.opened(registry, BrokerId(0), handle);
+        assert!(unavailable(&get("/readyz").await, "not registered"));
         assert!(get("/metrics").await.contains("chronik_kafka_connections 0"));
+        probes.set(Readiness::Ready);
+        assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(unavailable(&get("/insync").await, "the controller does not answer"));
+        lease.send_modify(|r| r.lease_until = Some(Instant::now() + Duration::from_mins(1)));
+        assert!(get("/insync").await.starts_with("HTTP/1.1 200"));
+        probes.set(Readiness::NotReady("fenced".into()));
+        assert!(unavailable(&get("/readyz").await, "fenced"));
+        assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
         stop.cancel();
         served.await.expect("no panic").expect("a clean end");
+    }
+
+    #[test]
+    fn what_is_left_is_estimated_from_what_was_read() {
+        assert_eq!(progress(0, 4 << 20, Duration::from_secs(9)), "0 % of the log read (0 of 4 MiB)");
+        let quarter = progress(1 << 20, 4 << 20, Duration::from_secs(5));
+        assert_eq!(quarter, "25 % of the log read (1 of 4 MiB), about 15 s left");
     }
 }

@@ -3,9 +3,11 @@
 mod api;
 mod cleaner;
 pub mod cli;
+mod cluster_metrics;
 pub mod config;
 pub mod coordinators;
 mod damage;
+mod disk_space;
 mod handing_over;
 pub mod health;
 mod identity;

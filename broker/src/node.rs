@@ -2,15 +2,17 @@
 //! Nothing here waits for a peer but readiness.
 
 use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
+use crate::cluster_metrics::ClusterMetrics;
 use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
+use crate::disk_space;
 use crate::handing_over;
-use crate::health::{self, Readiness};
+use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
-use crate::partitions::{self, LogMetrics, PartitionMetrics, PartitionsConfig};
+use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
 use crate::scrub::{self, ScrubConfig};
@@ -22,7 +24,7 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, Timings};
+use chronik_quorum::{Controller, ControllerConfig, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -37,15 +39,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-/// Fetch sessions at most: Kafka's default.
-const FETCH_SESSION_SLOTS: usize = 1000;
-
 /// The log's folder in the data directory.
 const LOG_DIR: &str = "log";
 /// Record bytes of one partition on their way to one follower at most.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
 const READ_BYTES: usize = 1 << 20;
+/// What is kept free of a disk at most, if nobody says how much.
+const MAX_DISK_RESERVE: u64 = 1 << 30;
+/// Bytes of a log's ballast at most: more than a start takes.
+const MAX_BALLAST: u64 = 64 << 20;
 /// Tasks that own partitions at most.
 const OWNERS_MAX: usize = 8;
 /// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`). When all clients come
@@ -54,18 +57,18 @@ const BACKLOG: u32 = 4096;
 /// How long the parts may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
-/// The four ports, bound.
+/// The ports that are opened when the log is open.
 struct Listeners {
     kafka: TcpListener,
     replication: TcpListener,
     controller: TcpListener,
-    http: TcpListener,
+    admin: TcpListener,
 }
 
 /// Runs the broker until `asked_to_stop`: then it hands over what it leads, and stops.
 pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let (mut node, mut identity) = Node::start(&config, stop.clone()).await?;
+    let (mut node, mut identity) = Node::start(&config, stop.clone(), asked_to_stop.clone()).await?;
     let mut failed = node.controller.failed();
     let ended = tokio::select! {
         ended = node.watch_standing(&mut identity, config.id) => ended,
@@ -74,7 +77,7 @@ pub async fn run(config: Config, asked_to_stop: CancellationToken) -> anyhow::Re
         }
         () = asked_to_stop.cancelled() => {
             let why = "stopping: what this broker leads is handed over".into();
-            node.readiness.send_replace(Readiness::NotReady(why));
+            node.probes.set(Readiness::NotReady(why));
             handing_over::run(&node.controller, config.id).await;
             Ok(())
         }
@@ -93,13 +96,21 @@ struct Node {
     writer: Writer,
     writer_thread: JoinHandle<()>,
     cleaner: JoinHandle<()>,
-    readiness: watch::Sender<Readiness>,
+    probes: Probes,
 }
 
 impl Node {
-    async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<(Self, Identity)> {
+    /// `stop` ends its parts; `asked_to_stop` is for whoever asks it to stop.
+    async fn start(
+        config: &Config,
+        stop: CancellationToken,
+        asked_to_stop: CancellationToken,
+    ) -> anyhow::Result<(Self, Identity)> {
         let started = Instant::now();
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
+        let (tasks, recovery) = (TaskTracker::new(), Arc::new(Recovery::begin()));
+        let (probes, shown) = Probes::new(Arc::clone(&recovery));
+        tasks.spawn(health::serve(bind("http", config.listen.http)?, shown, stop.clone()));
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
@@ -107,20 +118,24 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log, recovered)?;
+        let found = damage::inspect(&log, recovered, &recovery)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
+        DiskMetrics::register(&mut registry, writer.clone());
 
-        let listeners = bind(config)?;
+        let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let (tasks, peers) = (TaskTracker::new(), Peers::new(alternatives));
-        let controller =
-            chronik_quorum::start(controller_config(config, &identity, &peers, listeners.controller)).await?;
+        let peers = Peers::new(alternatives);
+        let disk = disk_space::watch(dir, &tasks, stop.clone());
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
+        let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
+        tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
+        ClusterMetrics::register(&mut registry, config.id, handle.clone());
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
             me: config.id,
@@ -144,6 +159,7 @@ impl Node {
             reader: reader.clone(),
             controller: handle.clone(),
             every: config.retention_check_interval,
+            space: writer.space().clone(),
         };
         let scrub_config = ScrubConfig {
             reader: retention_config.reader.clone(),
@@ -184,6 +200,7 @@ impl Node {
         };
         let coordinators = coordinators::start(coordinators_config, &tasks);
         let metrics = Metrics::register(&mut registry);
+        probes.opened(registry, config.id, handle.clone());
         let kafka = server::serve(
             listeners.kafka,
             server_config(config, &peers, files),
@@ -191,13 +208,11 @@ impl Node {
             handle,
             coordinators,
             metrics,
-            stop.clone(),
+            stop,
         );
         tasks.spawn(kafka);
-        let (readiness, ready) = watch::channel(Readiness::NotReady("not registered with the controller yet".into()));
-        tasks.spawn(health::serve(listeners.http, Arc::new(registry), ready, stop));
         info!(elapsed = ?started.elapsed(), kafka = %config.listen.kafka, "Listening");
-        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, readiness }, identity))
+        Ok((Self { controller, replication, tasks, writer, writer_thread, cleaner, probes }, identity))
     }
 
     /// Follows this broker's standing with the controller: says whether it is ready, and remembers its cluster.
@@ -216,11 +231,11 @@ impl Node {
             match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
-                    self.readiness.send_replace(Readiness::Ready);
+                    self.probes.set(Readiness::Ready);
                 }
                 (true, false) => {
                     info!("Broker {me} is fenced by the controller");
-                    self.readiness.send_replace(Readiness::NotReady("fenced by the controller".into()));
+                    self.probes.set(Readiness::NotReady("fenced by the controller".into()));
                 }
                 _ => {}
             }
@@ -258,6 +273,8 @@ fn end_process(error: &LogError) {
 fn replication_config(config: &Config, owners: usize) -> replication::Config {
     replication::Config {
         lag_time_max: config.replica_lag_time_max,
+        // By then the controller should have fenced it, which also moves what it leads.
+        stall_time_max: (config.disk_stall_timeout * 3 / 2).min(config.replica_lag_time_max),
         window_bytes: WINDOW_BYTES,
         read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
     }
@@ -268,28 +285,37 @@ fn open_log(
     config: &Config,
     files: OpenFiles,
 ) -> anyhow::Result<(Log<RealDisk>, Vec<RecoveredPartition>)> {
-    let options = Options {
-        segment_bytes: config.segment_bytes as u64,
-        max_open_files: files.log,
-        open_with_wal_loss: config.members.len() > 1,
-        producer_expiration_ms: config.producer_expiration_ms,
-        ..Options::default()
-    };
+    let options = options(data_dir, config, files);
     Log::open(RealDisk, &data_dir.join(LOG_DIR), options)
         .with_context(|| format!("cannot open the log in {}", data_dir.display()))
 }
 
-fn bind(config: &Config) -> anyhow::Result<Listeners> {
-    let bind = |key: &'static str, address: SocketAddr| {
-        listen_on(address)
-            .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
-    };
+fn options(data_dir: &Path, config: &Config, files: OpenFiles) -> Options {
+    let whole = rustix::fs::statvfs(data_dir).map_or(u64::MAX, |found| found.f_blocks.saturating_mul(found.f_frsize));
+    let reserve_bytes = config.disk_reserve_bytes.unwrap_or_else(|| (whole / 20).min(MAX_DISK_RESERVE));
+    Options {
+        segment_bytes: config.segment_bytes as u64,
+        max_open_files: files.log,
+        reserve_bytes,
+        ballast_bytes: (reserve_bytes / 4).min(MAX_BALLAST),
+        open_with_wal_loss: config.members.len() > 1,
+        producer_expiration_ms: config.producer_expiration_ms,
+        ..Options::default()
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen_on(address)
+        .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
+}
+
+fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     let listen = config.listen;
     Ok(Listeners {
         kafka: bind("kafka", listen.kafka)?,
         replication: bind("replication", listen.replication)?,
         controller: bind("controller", listen.controller)?,
-        http: bind("http", listen.http)?,
+        admin: bind("admin", listen.admin)?,
     })
 }
 
@@ -320,12 +346,15 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         request_budget_bytes: config.request_budget_bytes,
         max_message_bytes: config.max_message_bytes,
         auto_create_topics: config.auto_create_topics,
+        delete_topics: config.delete_topics,
+        consumer_groups: config.consumer_groups,
+        timestamps: config.timestamps,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
         max_connections: files.connections,
-        fetch_session_slots: FETCH_SESSION_SLOTS,
+        fetch_session_slots: config.fetch_session_slots,
         idle_timeout: config.connections_max_idle,
         data_dir: config.data_dir.clone(),
         properties: config.properties(),
@@ -334,7 +363,15 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
     }
 }
 
-fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listener: TcpListener) -> ControllerConfig {
+fn controller_config(
+    config: &Config,
+    identity: &Identity,
+    peers: &Peers,
+    listener: TcpListener,
+    disk: watch::Receiver<Option<DiskSpace>>,
+    stop: CancellationToken,
+    writer: &Writer,
+) -> ControllerConfig {
     let member = |m: &config::Member| Member {
         id: m.id,
         kafka: m.kafka.clone(),
@@ -360,6 +397,10 @@ fn controller_config(config: &Config, identity: &Identity, peers: &Peers, listen
             min_insync_replicas: config.topics.min_insync_replicas as i32,
         },
         peers: peers.clone(),
+        disk,
+        stop,
+        data_disk: writer.pulse().clone(),
+        disk_stall_timeout: config.disk_stall_timeout,
     }
 }
 

@@ -10,13 +10,16 @@ use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS};
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::retention::{Retention, Segment, log_start};
-use chronik_log::{LogReader, RealDisk};
+use chronik_core::space::Room;
+use chronik_log::{LogReader, RealDisk, Space};
 use chronik_quorum::ControllerHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// Between two rounds while the disk has too little room.
+const HURRY: Duration = Duration::from_secs(1);
 /// Between two partitions at most.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// How long one removal is waited for before the next partition has its turn.
@@ -34,19 +37,32 @@ pub(crate) struct RetentionConfig {
     pub(crate) controller: ControllerHandle,
     /// From the end of one round to the begin of the next.
     pub(crate) every: Duration,
+    /// Knows whether the disk has room.
+    pub(crate) space: Space,
 }
 
 /// Runs until told to stop.
 pub(crate) async fn run(config: RetentionConfig, stop: CancellationToken) {
     let rounds = async {
         loop {
-            sleep(config.every).await;
+            wait(&config).await;
             round(&config).await;
         }
     };
     tokio::select! {
         () = rounds => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Until the next round is due. With too little room on the disk it is soon.
+async fn wait(config: &RetentionConfig) {
+    let due = Instant::now() + config.every;
+    while Instant::now() < due {
+        sleep(config.every.min(HURRY)).await;
+        if config.space.room() != Room::Ample {
+            return;
+        }
     }
 }
 

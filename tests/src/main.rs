@@ -7,8 +7,8 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, groups, handing_over, hostile,
-    kafka_suite, memory, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, handing_over,
+    hostile, hung_disk, kafka_suite, memory, operations, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -74,10 +74,16 @@ enum Scenario {
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
     Compaction,
+    /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
+    FullDisks,
+    /// Syncs that do not return, and syncs that are slow
+    HungDisk,
     /// A million mutated frames
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// Permits to stop, cordons, and how the cluster is, by the command line
+    Operations,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -120,8 +126,11 @@ fn main() -> Result<ExitCode> {
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Compaction => compaction::run(&settings, &mut report),
+        Scenario::FullDisks => full_disks::run(&settings, &mut report),
+        Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
         Scenario::Connect => connect::run(&settings, &mut report),
@@ -162,8 +171,11 @@ impl Scenario {
             Self::Returning => "returning",
             Self::Retention => "retention",
             Self::Compaction => "compaction",
+            Self::FullDisks => "full-disks",
+            Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Operations => "operations",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

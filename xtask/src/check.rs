@@ -9,6 +9,10 @@ pub(crate) enum Need {
     Python,
     /// Java 17 and Maven: Apache Kafka and its tools.
     Java,
+    /// A C compiler.
+    Compiler,
+    /// Mount namespaces of one's own.
+    Namespaces,
     /// Go and a module proxy.
     Go,
     /// Node.js and npm.
@@ -25,6 +29,10 @@ impl Need {
             Self::Python => {
                 (!succeeds("python3", &["-c", "import venv, ensurepip"])).then_some("python3 with venv is missing")
             }
+            Self::Compiler if !found("cc", "--version") => Some("cc (a C compiler) is missing"),
+            Self::Namespaces if !succeeds("unshare", &["--mount", "--map-root-user", "true"]) => {
+                Some("unshare --mount is not allowed")
+            }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
             Self::Go => (!found("go", "version")).then_some("go is missing"),
@@ -34,7 +42,7 @@ impl Need {
             Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),
             Self::Kind if !found("helm", "version") => Some("helm is missing"),
             Self::Kind if !found("go", "version") => Some("go is missing"),
-            Self::Java | Self::Kind => None,
+            Self::Java | Self::Kind | Self::Compiler | Self::Namespaces => None,
         }
     }
 }

@@ -10,4 +10,5 @@ pub mod producers;
 pub mod record;
 pub mod replication;
 pub mod retention;
+pub mod space;
 pub mod time;

@@ -71,6 +71,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether it failed for want of room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::disk::is_full(source))
+    }
+
     pub(crate) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_path_buf(), detail: detail.into() }
     }

@@ -130,7 +130,8 @@ impl<D: Disk> Journal<D> {
         Ok((journal, records))
     }
 
-    /// Adds records at the end: all of them or, if the process ends meanwhile, perhaps none. An error is final.
+    /// Adds records at the end: all of them or, if the process ends meanwhile, perhaps none. An error is final, but for want
+    /// of room ([`LogError::is_full`]): then nothing was added.
     pub fn append(&mut self, records: &[&[u8]]) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
@@ -141,7 +142,11 @@ impl<D: Disk> Journal<D> {
         let mut parts = vec![IoSlice::new(&block)];
         let ahead = if end > self.allocated { ahead(end) } else { Vec::new() };
         parts.push(IoSlice::new(&ahead));
-        self.file.write_at(&parts, self.end).during("write", &self.path)?;
+        // Nothing of it counts, as it is not the whole block or not synced; it is written over.
+        self.file
+            .write_at(&parts, self.end)
+            .during("write", &self.path)
+            .inspect_err(|e| self.poisoned = !e.is_full())?;
         self.file.sync_data().during("sync", &self.path)?;
         self.allocated = self.allocated.max(end + ahead.len() as u64);
         self.end = end;
@@ -150,14 +155,15 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Replaces all records by these, atomically. An error is final.
+    /// Replaces all records by these, atomically. An error is final, but for want of room: then nothing was replaced.
     pub fn rewrite(&mut self, records: &[&[u8]]) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
         let generation = self.generation.wrapping_add(1);
-        let New { file, end, allocated } = write_new(&self.disk, &self.path, generation, records)?;
+        let written = write_new(&self.disk, &self.path, generation, records);
+        let New { file, end, allocated } = written.inspect_err(|e| self.poisoned = !e.is_full())?;
         self.file = file;
         self.version = FORMAT.newest;
         self.generation = generation;

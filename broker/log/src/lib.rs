@@ -8,8 +8,10 @@
 //! - [`Journal`]: a small record log apart from it, for the metadata quorum.
 //!
 //! A data directory holds `LOCK`, `checkpoint`, `wal/` and `partitions/`; the modules of those names describe
-//! the formats. `damaged/` keeps what repairs have cut off ([`Log::set_aside`]). Nothing here knows of leaders, requests or clocks.
+//! the formats. `damaged/` keeps what repairs have cut off ([`Log::set_aside`]), and `ballast` takes up space
+//! ([`Space`]). Nothing here knows of leaders, requests or clocks.
 
+mod apply;
 mod checkpoint;
 mod disk;
 mod error;
@@ -20,7 +22,9 @@ mod limits;
 mod log;
 mod options;
 mod partition;
+mod pulse;
 mod recovery;
+mod space;
 mod store;
 mod trash;
 mod wal;
@@ -35,4 +39,6 @@ pub use limits::{SegmentLimit, SegmentLimits};
 pub use log::{Cleaning, Log, LogReader};
 pub use options::{Op, Options, RecoveredPartition};
 pub use partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
+pub use pulse::Pulse;
+pub use space::Space;
 pub use writer::{CommitStats, Writer};

@@ -1,21 +1,24 @@
 //! The log of a broker: commit, then apply, then now and then a checkpoint.
 
+use crate::apply::{Stuck, apply_ops};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
-use crate::wal::writer::WalWriter;
+use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
 use crate::{Op, RecoveredPartition, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// Everything that a broker's partitions hold. One owner; [`LogReader`]s may be many.
 pub struct Log<D: Disk> {
@@ -29,6 +32,11 @@ pub struct Log<D: Disk> {
     pub(crate) pending_ends: HashMap<TopicPartition, Option<Offset>>,
     /// All before is in the segments, written or synced.
     pub(crate) applied: Position,
+    /// Batches of rounds that are applied but for them: their segments had no room for them. They are durable in the
+    /// write-ahead log, which therefore is not let go of meanwhile.
+    pub(crate) stuck: Stuck,
+    /// All before is applied, but for what is stuck.
+    pub(crate) reached: Position,
     /// The position of the last checkpoint that was begun.
     pub(crate) checkpointed: Lsn,
     /// The position of the last checkpoint that was finished: where a start replays from.
@@ -55,14 +63,17 @@ pub(crate) struct CheckpointJob<D: Disk> {
 }
 
 impl<D: Disk> Log<D> {
-    /// Makes room for the first operations, so that making them durable takes less. May be left out; an error is final,
-    /// as that of [`Self::commit`] is.
+    /// Makes room for the first operations, so that making them durable takes less, if the disk has it. May be left out; an
+    /// error is final, as that of [`Self::commit`] is.
     pub fn prepare(&mut self) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        self.wal.prepare()?;
+        match self.wal.prepare() {
+            Err(e) if e.is_full() => {}
+            other => other?,
+        }
         self.poisoned = false;
         Ok(())
     }
@@ -73,12 +84,23 @@ impl<D: Disk> Log<D> {
     /// A truncation into the middle of a batch should come when all before it is applied: otherwise a crash
     /// before the next checkpoint can make its partition look damaged from there on.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), LogError> {
+        self.commit_when_possible(ops, || false)
+    }
+
+    /// As [`Self::commit`]; asks `again` whether to go on each time that the disk has no room.
+    pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
         let ends = self.check_order(ops)?;
         self.poisoned = true;
-        self.wal.write(&self.resolve(ops)?)?;
+        let resolved = self.resolve(ops)?;
+        let mut rest = &resolved[..];
+        while let Err(e) = self.wal.write(&mut rest) {
+            if !e.is_full() || !again() {
+                return Err(e);
+            }
+        }
         self.wal.sync()?;
         self.poisoned = false;
         self.pending_ends.extend(ends);
@@ -95,6 +117,10 @@ impl<D: Disk> Log<D> {
     /// committed operations have to come by here, in order. Makes a checkpoint when one is due.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), LogError> {
         self.apply_only(ops)?;
+        if let Err(e) = self.apply_stuck() {
+            self.poisoned = true;
+            return Err(e);
+        }
         self.store.trash.remove_all(&self.store.disk);
         if self.checkpoint_due() {
             self.checkpoint()?;
@@ -107,6 +133,7 @@ impl<D: Disk> Log<D> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
+        self.apply_stuck()?;
         let job = self.begin_checkpoint();
         self.poisoned = true;
         let done = job.run()?;
@@ -155,7 +182,7 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        apply_ops(&self.store, ops, &mut self.dirty)?;
+        apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck)?;
         self.poisoned = false;
         let mut done = ops.len();
         while let Some((left, position)) = self.unapplied.front_mut() {
@@ -165,8 +192,11 @@ impl<D: Disk> Log<D> {
             if *left > 0 {
                 break;
             }
-            self.applied = *position;
+            self.reached = *position;
             self.unapplied.pop_front();
+        }
+        if self.stuck.is_empty() {
+            self.applied = self.reached;
         }
         if self.unapplied.is_empty() {
             self.pending_ends.clear();
@@ -174,13 +204,34 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    pub(crate) fn checkpoint_due(&self) -> bool {
-        self.applied.lsn.0 - self.checkpointed.0 >= self.store.options.checkpoint_bytes
+    /// Tries again to write what had no room.
+    pub(crate) fn apply_stuck(&mut self) -> Result<(), LogError> {
+        self.stuck.apply(&self.store, &mut self.dirty)?;
+        self.applied = self.reached;
+        Ok(())
     }
 
-    /// Whether a start would replay so much that rounds should wait for a checkpoint.
-    pub(crate) fn checkpoint_overdue(&self) -> bool {
-        self.applied.lsn.0 - self.replayed_from.0 >= self.store.options.checkpoint_bytes.saturating_mul(4)
+    pub(crate) fn checkpoint_due(&self) -> bool {
+        self.stuck.is_empty() && self.applied.lsn.0 - self.checkpointed.0 >= self.store.options.checkpoint_bytes
+    }
+
+    /// Bytes that a start would replay.
+    pub(crate) fn unreplayed(&self) -> u64 {
+        self.reached.lsn.0 - self.replayed_from.0
+    }
+
+    /// See [`WalWriter::next_job`].
+    pub(crate) fn next_segment(&mut self) -> Option<NextSegmentJob<D>> {
+        self.wal.next_job()
+    }
+
+    pub(crate) fn has_next_segment(&mut self, next: NextSegment<D>) {
+        self.wal.has_next(next);
+    }
+
+    /// Whether a round of so many bytes may need the next segment of the write-ahead log, which is not ready.
+    pub(crate) fn is_short_of(&self, bytes: usize) -> bool {
+        self.wal.is_short_of(bytes)
     }
 
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
@@ -217,6 +268,7 @@ impl<D: Disk> Log<D> {
         for op in ops {
             let tp = op.partition();
             let known = ends.get(&tp).or_else(|| self.pending_ends.get(&tp)).copied();
+            let known = known.or_else(|| self.stuck.end(tp).map(Some));
             let end = known.unwrap_or_else(|| Some(self.store.partition(tp)?.read().end));
             let next = match op {
                 Op::Append { batch, .. } => {
@@ -257,61 +309,17 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// Applies operations; what is appended to one partition is written at once.
-pub(crate) fn apply_ops<D: Disk>(store: &Store<D>, ops: &[Op], dirty: &mut Dirty) -> Result<(), LogError> {
-    let mut waiting: BTreeMap<TopicPartition, Vec<&RecordBatch>> = BTreeMap::new();
-    for op in ops {
-        match op {
-            Op::Append { partition, batch } => waiting.entry(*partition).or_default().push(batch),
-            Op::Truncate { partition, to } => {
-                store.append(*partition, &waiting.remove(partition).unwrap_or_default(), dirty)?;
-                store.truncate(*partition, *to, dirty)?;
-            }
-            Op::AdvanceStart { partition, to } => {
-                store.append(*partition, &waiting.remove(partition).unwrap_or_default(), dirty)?;
-                store.advance_start(*partition, *to, dirty)?;
-            }
-            Op::Delete { partition } => {
-                waiting.remove(partition);
-                store.delete(*partition, dirty)?;
-            }
-        }
-    }
-    for (partition, batches) in waiting {
-        store.append(partition, &batches, dirty)?;
-    }
-    Ok(())
-}
-
 impl<D: Disk> CheckpointJob<D> {
-    /// Syncs what is dirty and puts the checkpoint in place. Returns the position it stands for.
-    pub(crate) fn run(mut self) -> Result<Position, LogError> {
+    /// Syncs what is dirty and puts the checkpoint in place. Returns the position it stands for. What failed for want of
+    /// room may be tried again.
+    pub(crate) fn run(&self) -> Result<Position, LogError> {
         let store = &*self.store;
-        for (tp, base, uid) in self.dirty.cuts {
-            store.cut_file(tp, uid)?;
-            self.dirty.segments.insert((tp, base, uid));
+        for (tp, _, uid) in &self.dirty.cuts {
+            store.cut_file(*tp, *uid)?;
         }
-        let kinds = [(self.dirty.segments, Kind::Log), (self.dirty.indexes, Kind::Index)];
-        for (segments, kind) in kinds {
-            for (tp, _, uid) in segments {
-                // What was truncated, compacted or deleted since will be again, should the log be replayed from here.
-                let Some(segment) = store.segment(tp, uid) else { continue };
-                let name = if kind == Kind::Log { segment.log_name() } else { segment.index_name() };
-                let path = folder(&store.root, tp).join(name);
-                match store.file(tp, &segment, kind) {
-                    Ok(file) => {
-                        file.sync_data().during("sync", &path)?;
-                        if kind == Kind::Log {
-                            store.files.synced(uid, self.begun);
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(LogError::Io { action: "open", path, source }),
-                }
-            }
-        }
-        for tp in self.dirty.folders {
-            let dir = folder(&store.root, tp);
+        self.sync_segments()?;
+        for tp in &self.dirty.folders {
+            let dir = folder(&store.root, *tp);
             match store.disk.sync_dir(&dir) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 other => other.during("sync", &dir)?,
@@ -320,19 +328,60 @@ impl<D: Disk> CheckpointJob<D> {
         if self.dirty.root {
             store.disk.sync_dir(&store.root).during("sync", &store.root)?;
         }
-        let mut unneeded = Vec::new();
+        let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
         for (tp, shared) in &self.partitions {
             store.take_snapshot(*tp, shared)?;
-            let mut soft = shared.soft();
-            checkpoint::encode_snapshots(&mut self.bytes, soft.snapshots());
-            unneeded.push(soft.take_obsolete());
+            let soft = shared.soft();
+            checkpoint::encode_snapshots(&mut bytes, soft.snapshots());
+            unneeded.push(soft.obsolete().to_vec());
         }
-        checkpoint::write(&store.disk, &self.dir, self.bytes)?;
-        for ((tp, shared), unneeded) in self.partitions.iter().zip(unneeded) {
+        checkpoint::write(&store.disk, &self.dir, bytes)?;
+        for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
             store.drop_snapshots(*tp, shared, unneeded)?;
         }
         tracing::debug!(lsn = %self.wal.lsn, "checkpoint");
         Ok(self.wal)
+    }
+
+    /// Several at once, as far as the disk gains by that.
+    fn sync_segments(&self) -> Result<(), LogError> {
+        let logs = self.dirty.segments.union(&self.dirty.cuts).map(|segment| (*segment, Kind::Log));
+        let all: Vec<_> = logs.chain(self.dirty.indexes.iter().map(|segment| (*segment, Kind::Index))).collect();
+        let threads = D::SYNCS_AT_ONCE.min(all.len());
+        if threads <= 1 {
+            return all.iter().try_for_each(|(segment, kind)| self.sync_segment(*segment, *kind));
+        }
+        let next = AtomicUsize::new(0);
+        let sync = || {
+            while let Some((segment, kind)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.sync_segment(*segment, *kind)?;
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(sync)).collect();
+            // They do not panic: a release build would end if they did.
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(LogError::Poisoned))).collect()
+        })
+    }
+
+    fn sync_segment(&self, (tp, _, uid): (TopicPartition, Offset, u64), kind: Kind) -> Result<(), LogError> {
+        let store = &*self.store;
+        // What was truncated, compacted or deleted since will be again, should the log be replayed from here.
+        let Some(segment) = store.segment(tp, uid) else { return Ok(()) };
+        let name = if kind == Kind::Log { segment.log_name() } else { segment.index_name() };
+        let path = folder(&store.root, tp).join(name);
+        match store.file(tp, &segment, kind) {
+            Ok(file) => {
+                file.sync_data().during("sync", &path)?;
+                if kind == Kind::Log {
+                    store.files.synced(uid, self.begun);
+                }
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(LogError::Io { action: "open", path, source }),
+        }
     }
 }
 

@@ -26,6 +26,10 @@ pub struct Options {
     /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
     /// (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
+    /// Free bytes of the disk that are kept: below that, [`crate::Space`] says that the log takes no more.
+    pub reserve_bytes: u64,
+    /// Bytes of a file that is given up when the disk is full all the same, as others write to it.
+    pub ballast_bytes: u64,
     /// Bytes that are kept of what repairs cut off at most (see [`crate::Log::set_aside`]); never more than half of what
     /// the disk has left.
     pub damaged_bytes: u64,
@@ -41,6 +45,8 @@ impl Default for Options {
             max_open_files: 512,
             open_with_wal_loss: false,
             producer_expiration_ms: DEFAULT_EXPIRATION_MS,
+            reserve_bytes: 0,
+            ballast_bytes: 0,
             damaged_bytes: 16 * 1024 * 1024 * 1024,
         }
     }

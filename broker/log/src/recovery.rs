@@ -27,11 +27,13 @@
 //! or too short, or damage in the way of a truncation, marks its partition
 //! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
 
+use crate::apply::Stuck;
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
 use crate::partition::{Dirty, Partition, Segment, Snapshot, Soft, folder, log_name, parse_folder, tail_batches};
+use crate::space::Ballast;
 use crate::store::{Kind, Store};
 use crate::trash;
 use crate::wal::entry::LoggedKind;
@@ -50,6 +52,7 @@ impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or creates it, and says what it holds.
     pub fn open(disk: D, dir: &Path, options: Options) -> Result<(Self, Vec<RecoveredPartition>), LogError> {
         let options = options.bounded();
+        Ballast::new(disk.clone(), dir, options.ballast_bytes).release_if_needed();
         create_dir_all(&disk, dir).during("create", dir)?;
         let lock = lock(&disk, dir)?;
         // What is seen here may be a rename that only memory knows of yet.
@@ -84,6 +87,8 @@ impl<D: Disk> Log<D> {
             dirty,
             unapplied: VecDeque::new(),
             pending_ends: HashMap::new(),
+            stuck: Stuck::default(),
+            reached: applied,
             applied,
             checkpointed: end.lsn,
             replayed_from: from.lsn,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// So that positions fit an index.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
@@ -58,7 +58,7 @@ pub(crate) type OnDamage = Box<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 impl<D: Disk> Store<D> {
     /// `number` is a random one, from which segments are numbered.
     pub(crate) fn new(disk: D, root: PathBuf, options: Options, number: u64) -> Self {
-        let files = Files { open: Mutex::default(), limit: options.max_open_files.max(4) };
+        let files = Files { open: Mutex::default(), changed: Condvar::new(), limit: options.max_open_files.max(4) };
         Self {
             disk,
             root,
@@ -174,12 +174,31 @@ impl<D: Disk> Store<D> {
         Ok(self.files.insert(segment.uid, kind, file))
     }
 
-    /// To be called before a segment's file is written to: keeps it open until it is synced. Syncs others, if too many
-    /// are kept by this.
+    /// To be called before a segment's file is written to: keeps it open until it is synced. Others are synced, if too many
+    /// are kept by this: on the thread of [`Self::sync_early`] if there is one, which is waited for only at the limit.
     pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) -> Result<(), LogError> {
-        for (uid, written, file) in self.files.written(uid, file) {
+        let unsynced = self.files.written(uid, file);
+        if self.files.is_synced_early() {
+            self.files.wait_below(self.files.limit / 2);
+        } else if unsynced > self.files.limit / 2 {
+            self.sync_oldest(uid)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs half of what is not synced, but for that segment.
+    fn sync_oldest(&self, but: u64) -> Result<(), LogError> {
+        for (uid, written, file) in self.files.oldest_unsynced(but) {
             file.sync_data().during("sync a segment in", &self.root)?;
             self.files.synced(uid, written);
+        }
+        Ok(())
+    }
+
+    /// Syncs segments before there are too many that are not, until [`Files::close`].
+    pub(crate) fn sync_early(&self) -> Result<(), LogError> {
+        while self.files.wait_above(self.files.limit / 4) {
+            self.sync_oldest(u64::MAX)?;
         }
         Ok(())
     }
@@ -200,6 +219,8 @@ pub(crate) enum Kind {
 /// of the files.
 pub(crate) struct Files<D: Disk> {
     open: Mutex<Open<D>>,
+    /// How many are not synced has changed, or nobody syncs them early any more.
+    changed: Condvar,
     limit: usize,
 }
 
@@ -207,6 +228,8 @@ struct Open<D: Disk> {
     files: HashMap<(u64, Kind), OpenFile<D>>,
     /// How many of them are not synced.
     unsynced: usize,
+    /// Whether a thread syncs them before they are too many.
+    synced_early: bool,
     clock: u64,
 }
 
@@ -219,7 +242,7 @@ struct OpenFile<D: Disk> {
 
 impl<D: Disk> Default for Open<D> {
     fn default() -> Self {
-        Self { files: HashMap::new(), unsynced: 0, clock: 0 }
+        Self { files: HashMap::new(), unsynced: 0, synced_early: false, clock: 0 }
     }
 }
 
@@ -264,9 +287,8 @@ impl<D: Disk> Files<D> {
         file
     }
 
-    /// Notes that a segment's file is about to be written to. Returns those that were written to longest ago, and
-    /// when, if there are too many: they are to be synced, and [`Self::synced`] called.
-    fn written(&self, uid: u64, file: &Arc<D::File>) -> Vec<(u64, u64, Arc<D::File>)> {
+    /// Notes that a segment's file is about to be written to. Returns how many there are that are not synced.
+    fn written(&self, uid: u64, file: &Arc<D::File>) -> usize {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = &mut *open;
         open.make_room(self.limit);
@@ -275,16 +297,49 @@ impl<D: Disk> Files<D> {
         let entry = entry.or_insert_with(|| OpenFile { used: now, written: None, file: Arc::clone(file) });
         if entry.written.replace(now).is_none() {
             open.unsynced += 1;
+            self.changed.notify_all();
         }
-        if open.unsynced <= self.limit / 2 {
-            return Vec::new();
-        }
-        let others = open.files.iter().filter(|((other, _), _)| *other != uid);
+        open.unsynced
+    }
+
+    /// The half of those that are not synced that were written to longest ago, and when: they are to be synced, and
+    /// [`Self::synced`] called.
+    fn oldest_unsynced(&self, but: u64) -> Vec<(u64, u64, Arc<D::File>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = open.files.iter().filter(|((other, _), _)| *other != but);
         let mut unsynced: Vec<_> =
             others.filter_map(|((uid, _), f)| Some((*uid, f.written?, Arc::clone(&f.file)))).collect();
         unsynced.sort_unstable_by_key(|(_, written, _)| *written);
         unsynced.truncate(unsynced.len().div_ceil(2));
         unsynced
+    }
+
+    /// Says that a thread syncs early from now on.
+    pub(crate) fn begin_syncing_early(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early = true;
+    }
+
+    /// Says that it does no more.
+    pub(crate) fn end_syncing_early(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early = false;
+        self.changed.notify_all();
+    }
+
+    fn is_synced_early(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early
+    }
+
+    /// Waits until no more than so many are not synced.
+    fn wait_below(&self, limit: usize) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(open, |open| open.synced_early && open.unsynced > limit));
+    }
+
+    /// Waits until more than so many are not synced; false when nobody is to sync them any more.
+    fn wait_above(&self, limit: usize) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.changed.wait_while(open, |open| open.synced_early && open.unsynced <= limit);
+        open.unwrap_or_else(PoisonError::into_inner).synced_early
     }
 
     /// The time by this clock: whatever is written from now on is written later.
@@ -301,6 +356,7 @@ impl<D: Disk> Files<D> {
         {
             file.written = None;
             open.unsynced -= 1;
+            self.changed.notify_all();
         }
     }
 
@@ -310,6 +366,7 @@ impl<D: Disk> Files<D> {
         let open = &mut *open;
         if open.files.remove(&(uid, Kind::Log)).is_some_and(|f| f.written.is_some()) {
             open.unsynced -= 1;
+            self.changed.notify_all();
         }
         open.files.remove(&(uid, Kind::Index));
     }

@@ -48,8 +48,8 @@ impl Trash {
         self.wake.notify_one();
     }
 
-    /// Removes until [`Self::close`] is called, in small steps and with pauses.
-    pub(crate) fn remove_slowly<D: Disk>(&self, disk: &D) {
+    /// Removes until [`Self::close`] is called, in small steps and, while there is no hurry, with pauses.
+    pub(crate) fn remove_slowly<D: Disk>(&self, disk: &D, hurry: impl Fn() -> bool) {
         loop {
             let begin = Instant::now();
             let path = {
@@ -64,6 +64,9 @@ impl Trash {
             };
             if let Some(path) = path {
                 self.step(disk, path);
+            }
+            if hurry() {
+                continue;
             }
             let pause = (begin.elapsed() * PAUSES).min(MAX_PAUSE);
             let queue = self.lock();

@@ -1,28 +1,30 @@
 //! The one thread that writes a broker's log.
 //!
 //! It takes all that queued while the last sync ran, commits it as one round, answers, and applies. There is
-//! no timer: an idle disk takes a single operation at once, a busy one many together. Checkpoints are
-//! carried out by a second thread, so that rounds go on meanwhile; only when one takes so long that a start would
-//! have too much to replay do they wait for it. A third one removes the files that are out of use.
+//! no timer: an idle disk takes a single operation at once, a busy one many together. Everything else is done beside it:
+//! checkpoints (see `pace` for how rounds keep to them), the next segment of the write-ahead log, syncs of segments when too
+//! many are not synced, the removing of files that are out of use, and the watch over what room the disk has left.
+//!
+//! A disk that is full ends nothing here: what was accepted is tried again until it is written (see `apply`, [`Space`]).
 
-use crate::Op;
+mod pace;
+mod round;
+mod rounds;
+
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::space::{self, Ballast};
 use crate::wal::Position;
-use chronik_core::ids::TopicPartition;
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::{Op, Pulse, Space};
+use chronik_core::space::Room;
+use pace::Pace;
+use rounds::Rounds;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-/// Bytes that one round takes at most, but for an operation that is larger by itself.
-const MAX_ROUND_BYTES: usize = 8 * 1024 * 1024;
-
-/// Truncations, moves of the start and deletions that one round takes at most: each renames files, and appends in the
-/// next round wait for that.
-const MAX_ROUND_CHANGES: usize = 64;
+use std::time::Duration;
 
 type Done = Box<dyn FnOnce() + Send>;
 
@@ -41,6 +43,8 @@ pub struct CommitStats {
 /// makes a checkpoint and ends.
 pub struct Writer {
     queue: Arc<Queue>,
+    space: Space,
+    pulse: Pulse,
 }
 
 struct Queue {
@@ -54,6 +58,10 @@ struct State {
     ops: VecDeque<(Op, Done)>,
     closing: bool,
     dead: bool,
+    /// The thread waits for something with operations in the queue.
+    always_wake: bool,
+    /// A thread beside the writer's failed.
+    failed: Option<LogError>,
     /// Somebody asked for a checkpoint.
     checkpoint_wanted: bool,
     checkpoint: Option<Result<Position, LogError>>,
@@ -73,15 +81,23 @@ impl Writer {
     ) -> (Self, JoinHandle<()>) {
         let state = Mutex::default();
         let queue = Arc::new(Queue { state, wake: Condvar::new(), handles: AtomicUsize::new(1) });
+        let (space, pulse) = (Space::new(log.store.options.reserve_bytes), Pulse::default());
+        space::measure(&space, &log.store.disk, &log.dir);
         let thread = {
-            let queue = Arc::clone(&queue);
+            let (queue, space, pulse) = (Arc::clone(&queue), space.clone(), pulse.clone());
             thread::spawn(move || {
                 let store = Arc::clone(&log.store);
-                let removing = {
-                    let store = Arc::clone(&store);
-                    thread::spawn(move || store.trash.remove_slowly(&store.disk))
+                let beside = Beside::start(&log, &queue, &space);
+                let mut rounds = Rounds {
+                    queue: &queue,
+                    ballast: Arc::clone(&beside.ballast),
+                    space: space.clone(),
+                    pulse,
+                    pace: Pace::new(store.options.checkpoint_bytes),
+                    checkpointing: None,
+                    preparing: None,
+                    log,
                 };
-                let mut rounds = Rounds { log, queue: &queue, checkpointing: None };
                 if let Err(e) = rounds.run(&observe) {
                     tracing::error!(error = %e, "the log cannot go on");
                     let abandoned = {
@@ -92,13 +108,25 @@ impl Writer {
                     drop(abandoned);
                     on_fatal(e);
                 }
-                rounds.join_checkpoint();
+                space.close();
+                rounds.join();
                 store.trash.close();
-                // It does not panic: a release build would end if it did. The directory stays locked until it ends.
-                let _ = removing.join();
+                store.files.end_syncing_early();
+                // The directory stays locked until they end.
+                beside.join();
             })
         };
-        (Self { queue }, thread)
+        (Self { queue, space, pulse }, thread)
+    }
+
+    /// How much room the log's disk has.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// How long the round takes that is under way.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Queues an operation. `done` is called on the writer thread when it is durable; for all but an append, when it
@@ -111,8 +139,11 @@ impl Writer {
             drop(state);
             return;
         }
+        if let Op::Append { .. } = op {
+            self.space.accept(op.bytes());
+        }
         state.ops.push_back((op, done));
-        if state.ops.len() == 1 {
+        if state.ops.len() == 1 || state.always_wake {
             self.queue.wake.notify_one();
         }
     }
@@ -132,7 +163,7 @@ impl Writer {
 impl Clone for Writer {
     fn clone(&self) -> Self {
         self.queue.handles.fetch_add(1, Ordering::Relaxed);
-        Self { queue: Arc::clone(&self.queue) }
+        Self { queue: Arc::clone(&self.queue), space: self.space.clone(), pulse: self.pulse.clone() }
     }
 }
 
@@ -155,158 +186,40 @@ impl Queue {
     }
 }
 
-struct Rounds<'a, D: Disk> {
-    log: Log<D>,
-    queue: &'a Arc<Queue>,
-    checkpointing: Option<JoinHandle<()>>,
+/// The threads that run as long as the writer's.
+struct Beside<D> {
+    ballast: Arc<Ballast<D>>,
+    threads: [JoinHandle<()>; 3],
 }
 
-/// What is committed together.
-#[derive(Default)]
-struct Round {
-    ops: Vec<Op>,
-    dones: Vec<Done>,
-    bytes: usize,
-    /// Operations that are no appends.
-    changes: usize,
-    /// The partitions in it, and whether by more than appends.
-    partitions: HashMap<TopicPartition, bool>,
-}
-
-impl Round {
-    /// Takes what makes up the next round off the queue, in order. In a round a partition has either appends, or one
-    /// operation of another kind: where a truncation ends is known when all before it is applied, and what comes next
-    /// counts on it. What does not fit stays in the queue, and what comes behind it for other partitions goes before
-    /// it: thousands of deletions hold back no append but those to their own partitions.
-    fn take(queue: &mut VecDeque<(Op, Done)>) -> Self {
-        let (mut round, mut left) = (Self::default(), VecDeque::new());
-        let mut waiting = HashSet::new();
-        while let Some((op, done)) = queue.pop_front() {
-            let tp = op.partition();
-            if waiting.contains(&tp) || !round.may_take(&op) {
-                waiting.insert(tp);
-                left.push_back((op, done));
-            } else if round.ops.is_empty() || round.bytes + op.bytes() <= MAX_ROUND_BYTES {
-                round.push(op, done);
-            } else {
-                queue.push_front((op, done));
-                break;
-            }
-        }
-        while let Some(entry) = left.pop_back() {
-            queue.push_front(entry);
-        }
-        round
-    }
-
-    fn may_take(&self, op: &Op) -> bool {
-        let taken = self.partitions.get(&op.partition());
-        match op {
-            Op::Append { .. } => taken.is_none_or(|changed| !changed),
-            _ => taken.is_none() && self.changes < MAX_ROUND_CHANGES,
-        }
-    }
-
-    fn push(&mut self, op: Op, done: Done) {
-        let changes = !matches!(op, Op::Append { .. });
-        self.bytes += op.bytes();
-        self.changes += usize::from(changes);
-        self.partitions.insert(op.partition(), changes);
-        self.ops.push(op);
-        self.dones.push(done);
-    }
-}
-
-/// What the thread does next.
-enum Next {
-    Commit(Vec<Op>, Vec<Done>),
-    Checkpoint,
-    Checkpointed(Result<Position, LogError>),
-    End,
-}
-
-impl<D: Disk> Rounds<'_, D> {
-    fn run(&mut self, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
-        self.log.prepare()?;
-        loop {
-            match self.next() {
-                Next::Commit(ops, done) => self.round(&ops, done, observe)?,
-                Next::Checkpoint => self.begin_checkpoint(),
-                Next::Checkpointed(result) => {
-                    self.join_checkpoint();
-                    self.log.finish_checkpoint(result?)?;
+impl<D: Disk> Beside<D> {
+    fn start(log: &Log<D>, queue: &Arc<Queue>, space: &Space) -> Self {
+        let store = &log.store;
+        let ballast = Arc::new(Ballast::new(store.disk.clone(), &log.dir, store.options.ballast_bytes));
+        let removing = {
+            let (store, space) = (Arc::clone(store), space.clone());
+            thread::spawn(move || store.trash.remove_slowly(&store.disk, || space.room() != Room::Ample))
+        };
+        store.files.begin_syncing_early();
+        let syncing = {
+            let (store, queue) = (Arc::clone(store), Arc::clone(queue));
+            thread::spawn(move || {
+                if let Err(error) = store.sync_early() {
+                    store.files.end_syncing_early();
+                    queue.lock().failed = Some(error);
+                    queue.wake.notify_one();
                 }
-                Next::End => return self.end(),
-            }
-        }
+            })
+        };
+        let watching = {
+            let (space, ballast, dir) = (space.clone(), Arc::clone(&ballast), log.dir.clone());
+            thread::spawn(move || space::watch(&space, &ballast, &dir))
+        };
+        Self { ballast, threads: [removing, syncing, watching] }
     }
 
-    fn next(&self) -> Next {
-        let held = self.checkpointing.is_some() && self.log.checkpoint_overdue();
-        let mut state = self.queue.lock();
-        loop {
-            if let Some(result) = state.checkpoint.take() {
-                return Next::Checkpointed(result);
-            }
-            if state.checkpoint_wanted && self.checkpointing.is_none() {
-                state.checkpoint_wanted = false;
-                return Next::Checkpoint;
-            }
-            if state.ops.is_empty() && state.closing {
-                return Next::End;
-            }
-            if !state.ops.is_empty() && !held {
-                break;
-            }
-            state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let Round { ops, dones, .. } = Round::take(&mut state.ops);
-        Next::Commit(ops, dones)
-    }
-
-    fn round(&mut self, ops: &[Op], dones: Vec<Done>, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
-        let begin = Instant::now();
-        self.log.commit(ops)?;
-        observe(CommitStats { ops: ops.len(), bytes: ops.iter().map(Op::bytes).sum(), took: begin.elapsed() });
-        // An append is done when it is durable, everything else when it is applied.
-        let mut applied = Vec::new();
-        for (op, done) in ops.iter().zip(dones) {
-            if matches!(op, Op::Append { .. }) {
-                done();
-            } else {
-                applied.push(done);
-            }
-        }
-        self.log.apply_only(ops)?;
-        for done in applied {
-            done();
-        }
-        if self.checkpointing.is_none() && self.log.checkpoint_due() {
-            self.begin_checkpoint();
-        }
-        Ok(())
-    }
-
-    fn begin_checkpoint(&mut self) {
-        let job = self.log.begin_checkpoint();
-        let queue = Arc::clone(self.queue);
-        self.checkpointing = Some(thread::spawn(move || {
-            let result = job.run();
-            queue.lock().checkpoint = Some(result);
-            queue.wake.notify_one();
-        }));
-    }
-
-    fn end(&mut self) -> Result<(), LogError> {
-        self.join_checkpoint();
-        if let Some(result) = self.queue.lock().checkpoint.take() {
-            self.log.finish_checkpoint(result?)?;
-        }
-        self.log.checkpoint()
-    }
-
-    fn join_checkpoint(&mut self) {
-        if let Some(thread) = self.checkpointing.take() {
+    fn join(self) {
+        for thread in self.threads {
             // It does not panic: a release build would end if it did.
             let _ = thread.join();
         }

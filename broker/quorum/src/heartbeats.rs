@@ -1,16 +1,22 @@
 //! This broker's signs of life to the controller leader, and the lease that it gets for them. On a task and a
 //! connection of their own, so that neither data nor metadata holds them back.
 
+use super::DiskSpace;
+use super::disks::Disks;
 use super::handle::Registration;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::Client;
 use super::links::Links;
 use super::proto::{self, heartbeat_response::Standing};
+use super::types::Raft;
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
+
+/// Told to the leader, for people.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Whose heart beats.
 pub(super) struct Heart {
@@ -24,6 +30,9 @@ pub(super) struct Heart {
     pub(super) leading: LeaderHandle,
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Sender<Registration>,
+    pub(super) disk: watch::Receiver<Option<DiskSpace>>,
+    pub(super) disks: Disks,
+    pub(super) raft: Raft,
     /// Told which registration the leader knows no more.
     pub(super) displaced: mpsc::Sender<BrokerEpoch>,
 }
@@ -43,6 +52,7 @@ impl Heart {
         let mut own = Own::default();
         // The newest registration of this process: one that is lost is asked about until there is another.
         let mut newest = None;
+        let mut given_up = false;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -61,10 +71,47 @@ impl Heart {
             own = self.own();
             self.tell(before, own);
             newest = own.epoch.or(newest);
-            if let Some(epoch) = newest {
-                self.beat(epoch).await;
+            // Who has given up its lease says so an interval later: whatever went on under it has ended then.
+            let stalled = self.gives_up() && std::mem::replace(&mut given_up, true);
+            given_up &= stalled || self.disks.hang();
+            match newest {
+                Some(epoch) if stalled => self.tell_all(epoch).await,
+                Some(epoch) => self.beat(epoch).await,
+                None => {}
             }
         }
+    }
+
+    /// Gives up the lease while the disks hang, and before that the lead of the raft quorum. Says whether they hang.
+    fn gives_up(&self) -> bool {
+        // A raft leader that is silent is replaced.
+        self.raft.runtime_config().heartbeat(!self.disks.are_late());
+        let hang = self.disks.hang();
+        if hang {
+            let now = Instant::now();
+            self.registration.send_if_modified(|r| {
+                let held = r.lease_until.is_some_and(|until| until > now);
+                if held {
+                    tracing::error!("The disk hangs: this broker gives up its lease and what it leads");
+                    r.lease_until = Some(now);
+                }
+                held
+            });
+        }
+        hang
+    }
+
+    /// Says to all who may lead the controller that the disks hang: whether the raft quorum has another leader by now, a
+    /// voter whose disk hangs may not know.
+    async fn tell_all(&self, epoch: BrokerEpoch) {
+        let local = self.leading.heartbeat(self.sign(epoch, true));
+        let peers: Vec<_> = self.image.borrow().brokers.keys().copied().filter(|id| *id != self.me).collect();
+        let calls = peers.into_iter().map(|peer| {
+            let request = self.request(peer, epoch, true);
+            let call = |mut client: Client| async move { client.heartbeat(request).await };
+            self.links.call(peer, self.interval, call)
+        });
+        tokio::join!(local, futures::future::join_all(calls));
     }
 
     fn own(&mut self) -> Own {
@@ -102,7 +149,7 @@ impl Heart {
             }
         };
         match standing {
-            Standing::Granted => self.registration.send_modify(|r| {
+            Standing::Granted if !self.disks.hang() => self.registration.send_modify(|r| {
                 if r.epoch == Some(epoch) {
                     r.lease_until = r.lease_until.max(Some(sent + self.lease));
                 }
@@ -111,16 +158,36 @@ impl Heart {
                 // One notice is as good as many.
                 let _ = self.displaced.try_send(epoch);
             }
-            Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
+            Standing::Granted | Standing::Heard | Standing::NotLeader | Standing::Unknown => {}
+        }
+    }
+
+    /// What this broker says of itself.
+    fn sign(&self, epoch: BrokerEpoch, stalled: bool) -> Heartbeat {
+        let (applied, disk) = (self.image.borrow().offset, *self.disk.borrow());
+        Heartbeat { broker: self.me, epoch, applied, version: VERSION.to_owned(), disk, stalled }
+    }
+
+    /// The same, to another broker.
+    fn request(&self, to: BrokerId, epoch: BrokerEpoch, stalled: bool) -> proto::HeartbeatRequest {
+        let Heartbeat { applied, version, disk, .. } = self.sign(epoch, stalled);
+        let (disk_total, disk_free) = disk.map_or((0, 0), |disk| (disk.total, disk.free));
+        proto::HeartbeatRequest {
+            caller: Some(self.links.caller(to)),
+            broker_epoch: epoch.0,
+            applied: applied.0,
+            version,
+            disk_total,
+            disk_free,
+            stalled,
         }
     }
 
     /// The leader's answer, and when it was asked.
     async fn ask(&self, leader: BrokerId, epoch: BrokerEpoch) -> Option<(Standing, Instant)> {
-        let applied = self.image.borrow().offset;
         if leader == self.me {
             let sent = Instant::now();
-            let standing = match self.leading.heartbeat(Heartbeat { broker: self.me, epoch, applied }).await {
+            let standing = match self.leading.heartbeat(self.sign(epoch, false)).await {
                 Verdict::Granted => Standing::Granted,
                 Verdict::Heard => Standing::Heard,
                 Verdict::NotLeader => Standing::NotLeader,
@@ -129,8 +196,7 @@ impl Heart {
             return Some((standing, sent));
         }
         self.links.keep_only(leader);
-        let caller = Some(self.links.caller(leader));
-        let request = proto::HeartbeatRequest { caller, broker_epoch: epoch.0, applied: applied.0 };
+        let request = self.request(leader, epoch, false);
         let mut sent = Instant::now();
         let call = |mut client: Client| {
             sent = Instant::now();

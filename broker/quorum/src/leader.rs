@@ -1,15 +1,16 @@
 //! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
 //! heartbeats, fences brokers that are gone and unfences those that are back.
 
-use super::ControllerConfig;
 use super::liveness::{Due, Heard, Liveness};
+use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
 use super::raft_network::Acks;
 use super::types::Raft;
+use super::{ControllerConfig, DiskSpace};
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,11 +27,16 @@ const LOOKS: [Duration; 4] =
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A broker's sign of life.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Heartbeat {
     pub(super) broker: BrokerId,
     pub(super) epoch: BrokerEpoch,
     pub(super) applied: MetadataOffset,
+    /// What the broker says of itself beside it.
+    pub(super) version: String,
+    pub(super) disk: Option<DiskSpace>,
+    /// Its disk hangs, and it has no lease any more.
+    pub(super) stalled: bool,
 }
 
 /// The answer to it.
@@ -50,6 +56,7 @@ pub(super) enum Verdict {
 #[derive(Clone)]
 pub(super) struct LeaderHandle {
     heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
+    questions: mpsc::UnboundedSender<oneshot::Sender<Observed>>,
     ready: watch::Receiver<bool>,
     yielding: Arc<AtomicBool>,
 }
@@ -79,6 +86,13 @@ impl LeaderHandle {
         }
         answer.await.unwrap_or(Verdict::NotLeader)
     }
+
+    /// What this leader has heard that is not in the metadata log; `None` if it is not the leader.
+    pub(super) async fn observed(&self) -> Option<Observed> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(reply).ok()?;
+        answer.await.ok()
+    }
 }
 
 /// The leader's task.
@@ -97,6 +111,7 @@ pub(super) struct Leader {
     losses: broadcast::Receiver<BrokerId>,
     image: watch::Receiver<Image>,
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
+    questions: mpsc::UnboundedReceiver<oneshot::Sender<Observed>>,
     ready: watch::Sender<bool>,
     yielding: Arc<AtomicBool>,
     /// Proposals and probes that have come to an end.
@@ -111,6 +126,8 @@ enum Wish {
     Cluster,
     Fence(BrokerId, BrokerEpoch),
     Unfence(BrokerId, BrokerEpoch),
+    /// The permit, and the grant of it that has run out.
+    ClosePermit(MetadataOffset, MetadataOffset),
 }
 
 enum Done {
@@ -132,6 +149,9 @@ struct Term {
     log_end: Option<u64>,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,
+    /// What brokers have said of themselves.
+    signs: HashMap<BrokerId, Sign>,
+    permit: PermitClock,
 }
 
 impl Leader {
@@ -143,6 +163,7 @@ impl Leader {
         image: watch::Receiver<Image>,
     ) -> (Self, LeaderHandle) {
         let (sender, heartbeats) = mpsc::unbounded_channel();
+        let (asking, questions) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(false);
         let (done, ended) = mpsc::unbounded_channel();
         let yielding = Arc::new(AtomicBool::new(false));
@@ -160,13 +181,14 @@ impl Leader {
             losses: config.peers.losses(),
             image,
             heartbeats,
+            questions,
             ready,
             yielding: Arc::clone(&yielding),
             done,
             ended,
             proposed: HashSet::new(),
         };
-        (leader, LeaderHandle { heartbeats: sender, ready: is_ready, yielding })
+        (leader, LeaderHandle { heartbeats: sender, questions: asking, ready: is_ready, yielding })
     }
 
     pub(super) async fn run(mut self) {
@@ -187,6 +209,10 @@ impl Leader {
                         let _ = reply.send(verdict);
                     }
                     None => return,
+                },
+                Some(reply) = self.questions.recv() => if let Some(term) = &term {
+                    // Who asked may have given up.
+                    let _ = reply.send(Observed { signs: term.signs.clone(), permit_left: term.permit.left(Instant::now()) });
                 },
                 changed = server.changed() => if changed.is_err() { return },
                 changed = data.changed(), if starting => if changed.is_err() { return },
@@ -215,7 +241,7 @@ impl Leader {
         let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
             let log_end = self.raft.data_metrics().borrow().last_log.map(|id| id.index);
-            Term { number, log_end, liveness: None }
+            Term { number, log_end, liveness: None, signs: HashMap::new(), permit: PermitClock::default() }
         });
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             if self.image.borrow_and_update().cluster_id.is_some() {
@@ -240,14 +266,21 @@ impl Leader {
     }
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
-        let Term { number, liveness: Some(liveness), .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied } = heartbeat;
+        let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
+        let Heartbeat { broker, epoch, applied, version, disk, stalled } = heartbeat;
+        signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
-        match liveness.heartbeat(Instant::now(), &image, broker, epoch, applied) {
+        match liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled) {
             // One that is being fenced gets no lease any more.
             Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
                 Verdict::Granted
+            }
+            Heard::Stalled(others) => {
+                if others {
+                    self.fence(broker, epoch, "its disk hangs");
+                }
+                Verdict::Heard
             }
             Heard::Alive | Heard::Behind => Verdict::Heard,
             Heard::Stale => Verdict::Stale,
@@ -271,8 +304,14 @@ impl Leader {
     }
 
     fn tick(&mut self, term: &mut Term) {
-        let Term { number, liveness: Some(liveness), .. } = term else { return };
+        let Term { number, liveness: Some(liveness), permit, .. } = term else { return };
         let image = self.image.borrow().clone();
+        if let Some((id, renewed)) = permit.run_out(Instant::now(), image.permit.as_ref()) {
+            let command = MetadataCommand::ClosePermit { permit: id, renewed: Some(renewed) };
+            if self.propose(Wish::ClosePermit(id, renewed), command) {
+                tracing::warn!(permit = id.0, "the time of a permit to stop a broker has run out");
+            }
+        }
         for due in liveness.due(Instant::now(), &image) {
             match due {
                 Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),

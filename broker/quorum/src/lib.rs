@@ -5,7 +5,9 @@
 //! [`Controller::subscribe`] is how it learns what changed. Nothing on the produce or fetch path waits for any
 //! of this.
 
+pub mod admin;
 mod bootstrap;
+mod disks;
 mod encoding;
 pub mod events;
 pub mod handle;
@@ -15,6 +17,7 @@ mod leader;
 mod link;
 mod links;
 mod liveness;
+mod observed;
 pub mod peers;
 mod proposer;
 mod proto;
@@ -38,6 +41,8 @@ pub use raft_log::OpenError;
 
 use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
+use chronik_log::Pulse;
+use disks::Disks;
 use events::Updates;
 use leader::{Leader, LeaderHandle};
 use links::Links;
@@ -86,6 +91,23 @@ pub struct ControllerConfig {
     pub defaults: TopicDefaults,
     /// Where peers are.
     pub peers: Peers,
+    /// The file system that the data is on, as last looked at: told to the controller's leader.
+    pub disk: watch::Receiver<Option<DiskSpace>>,
+    /// Cancelled when the broker is to stop, by this or by others.
+    pub stop: CancellationToken,
+    /// How long the disk that holds the partitions has been at what it is doing.
+    pub data_disk: Pulse,
+    /// A broker whose disk has been at something for so long gives up its lease, and says so to the controller.
+    pub disk_stall_timeout: Duration,
+}
+
+/// A file system's size, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// All of it.
+    pub total: u64,
+    /// What a process without privileges can still write.
+    pub free: u64,
 }
 
 /// How fast things are noticed.
@@ -163,6 +185,7 @@ pub enum StartError {
 pub struct Controller {
     raft: Raft,
     handle: ControllerHandle,
+    admin: admin::AdminHandle,
     publisher: Publisher,
     handover: handover::Handover,
     tasks: Tasks,
@@ -248,25 +271,47 @@ impl Parts {
         }
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
-        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing).run());
+        let disks = Disks {
+            data: self.config.data_disk.clone(),
+            metadata: thread.pulse.clone(),
+            timeout: self.config.disk_stall_timeout,
+        };
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
         tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
+        let admin = self.admin(leader_handle.clone());
         let handover = self.handover(leader_handle.clone());
-        let service = self.service(leader_handle);
+        let service = self.service(leader_handle, admin.clone());
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
+        let admin = admin::AdminHandle::new(admin, leader.clone());
         let handle = ControllerHandle::new(requests, images, registration, leader);
         let guard = tasks.stop.clone().drop_guard();
-        Controller { raft, handle, publisher, handover, tasks, log: thread, _guard: guard }
+        Controller { raft, handle, admin, publisher, handover, tasks, log: thread, _guard: guard }
     }
 
     fn voters(&self) -> Vec<BrokerId> {
         self.config.voters.iter().map(|(id, _)| *id).collect()
     }
 
-    fn service(&self, leader: LeaderHandle) -> server::Service {
+    fn admin(&self, leader: LeaderHandle) -> admin::Calls {
+        admin::Calls {
+            me: self.config.me.id,
+            incarnation: self.config.incarnation,
+            lately: self.config.timings.session,
+            raft: self.raft.clone(),
+            leader,
+            proposer: self.proposer.clone(),
+            links: self.links.clone(),
+            acks: self.acks.clone(),
+            image: self.images.clone(),
+            stop: self.config.stop.clone(),
+        }
+    }
+
+    fn service(&self, leader: LeaderHandle, admin: admin::Calls) -> server::Service {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
@@ -278,6 +323,7 @@ impl Parts {
             proposer: self.proposer.clone(),
             leader,
             past: self.past,
+            admin,
             handed_over: self.handed_over.clone(),
         }
     }
@@ -338,6 +384,7 @@ impl Parts {
         leading: LeaderHandle,
         registration: watch::Sender<Registration>,
         displaced: mpsc::Sender<BrokerEpoch>,
+        disks: Disks,
     ) -> heartbeats::Heart {
         heartbeats::Heart {
             me: self.config.me.id,
@@ -349,6 +396,9 @@ impl Parts {
             leading,
             image: self.images.clone(),
             registration,
+            disk: self.config.disk.clone(),
+            disks,
+            raft: self.raft.clone(),
             displaced,
         }
     }
@@ -438,6 +488,11 @@ impl Controller {
         self.handle.clone()
     }
 
+    /// The admin API, as this broker answers it.
+    pub fn admin(&self) -> admin::AdminHandle {
+        self.admin.clone()
+    }
+
     /// What changes, in the metadata log's order, from the moment on at which this process's own registration
     /// is applied: the first update is the whole image then.
     pub fn subscribe(&self) -> Updates {
@@ -457,12 +512,12 @@ impl Controller {
 
     /// Stops taking part, and waits until the log is closed.
     pub async fn shutdown(self) {
-        let Self { raft, handle, publisher, handover, mut tasks, log, _guard } = self;
+        let Self { raft, handle, admin, publisher, handover, mut tasks, log, _guard } = self;
         tasks.stop.cancel();
         if let Err(error) = raft.shutdown().await {
             tracing::debug!(%error, "raft had ended before");
         }
-        drop((raft, handle, publisher, handover));
+        drop((raft, handle, admin, publisher, handover));
         let ended = async { while tasks.set.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tasks.set.shutdown().await;

@@ -2,7 +2,7 @@
 
 use chronik_core::cluster::{Broker, Image};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +20,8 @@ pub(super) struct Liveness {
     session: Duration,
     heard: HashMap<BrokerId, (BrokerEpoch, Instant)>,
     probed: HashMap<BrokerId, Instant>,
+    /// Those that said last that their disk hangs.
+    stalled: HashSet<BrokerId>,
 }
 
 /// What a heartbeat calls for.
@@ -31,6 +33,8 @@ pub(super) enum Heard {
     Ready(BrokerEpoch),
     /// It is fenced and has not applied that yet, or has left in order to stop, or is ahead of the image here.
     Behind,
+    /// Its disk hangs: no lease. True if it should be fenced, as it is not yet and another broker can do better.
+    Stalled(bool),
     /// Another registration has taken its place.
     Stale,
 }
@@ -46,7 +50,15 @@ pub(super) enum Due {
 
 impl Liveness {
     pub(super) fn new(me: BrokerId, now: Instant, interval: Duration, session: Duration) -> Self {
-        Self { me, since: now, interval, session, heard: HashMap::new(), probed: HashMap::new() }
+        Self {
+            me,
+            since: now,
+            interval,
+            session,
+            heard: HashMap::new(),
+            probed: HashMap::new(),
+            stalled: HashSet::new(),
+        }
     }
 
     /// A broker was heard.
@@ -54,9 +66,9 @@ impl Liveness {
         &mut self,
         now: Instant,
         image: &Image,
-        id: BrokerId,
-        epoch: BrokerEpoch,
+        (id, epoch): (BrokerId, BrokerEpoch),
         applied: MetadataOffset,
+        stalled: bool,
     ) -> Heard {
         let Some(broker) = image.brokers.get(&id) else { return Heard::Behind };
         match broker.epoch {
@@ -66,6 +78,13 @@ impl Liveness {
             _ => return Heard::Behind,
         }
         self.heard.insert(id, (epoch, now));
+        if stalled {
+            self.stalled.insert(id);
+            // Where all disks hang, nothing is won by leaderships that move.
+            let others = image.brokers.values().any(|b| unfenced(b).is_some() && !self.stalled.contains(&b.id));
+            return Heard::Stalled(!broker.fenced && others);
+        }
+        self.stalled.remove(&id);
         if !broker.fenced {
             Heard::Alive
         } else if applied >= broker.fenced_at && !broker.stopping {
@@ -165,14 +184,14 @@ mod tests {
         let mut liveness = Liveness::new(A, start, INTERVAL, SESSION);
         let at = |ms| start + Duration::from_millis(ms);
         for ms in [0, 900] {
-            liveness.heartbeat(at(ms), &image, A, BrokerEpoch(2), MetadataOffset(9));
-            assert_eq!(liveness.heartbeat(at(ms), &image, B, epoch, MetadataOffset(9)), Heard::Alive);
+            liveness.heartbeat(at(ms), &image, (A, BrokerEpoch(2)), MetadataOffset(9), false);
+            assert_eq!(liveness.heartbeat(at(ms), &image, (B, epoch), MetadataOffset(9), false), Heard::Alive);
         }
         assert_eq!(liveness.due(at(1100), &image), []);
         assert_eq!(liveness.due(at(1151), &image), [Due::Probe(B, epoch)]);
         assert_eq!(liveness.due(at(1200), &image), []);
         assert_eq!(liveness.due(at(1251), &image), [Due::Probe(B, epoch)]);
-        liveness.heartbeat(at(1800), &image, A, BrokerEpoch(2), MetadataOffset(9));
+        liveness.heartbeat(at(1800), &image, (A, BrokerEpoch(2)), MetadataOffset(9), false);
         assert_eq!(liveness.due(at(1901), &image), [Due::Fence(B, epoch)]);
     }
 
@@ -194,8 +213,8 @@ mod tests {
         image.apply(MetadataOffset(20), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
         let now = Instant::now();
         let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
-        assert_eq!(liveness.heartbeat(now, &image, B, epoch, MetadataOffset(19)), Heard::Behind);
-        assert_eq!(liveness.heartbeat(now, &image, B, epoch, MetadataOffset(20)), Heard::Ready(epoch));
+        assert_eq!(liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(19), false), Heard::Behind);
+        assert_eq!(liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(20), false), Heard::Ready(epoch));
     }
 
     #[test]
@@ -203,12 +222,27 @@ mod tests {
         let (image, epoch) = cluster();
         let now = Instant::now();
         let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
-        assert_eq!(liveness.heartbeat(now, &image, B, BrokerEpoch(3), MetadataOffset(9)), Heard::Stale);
-        assert_eq!(liveness.heartbeat(now, &image, B, BrokerEpoch(5), MetadataOffset(9)), Heard::Behind);
+        assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(3)), MetadataOffset(9), false), Heard::Stale);
+        assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(5)), MetadataOffset(9), false), Heard::Behind);
         let moment = now.checked_sub(INTERVAL).unwrap();
         assert!(!liveness.heard_since(moment, B, epoch), "neither counts as being heard");
-        liveness.heartbeat(now, &image, B, epoch, MetadataOffset(9));
+        liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(9), false);
         assert!(liveness.heard_since(moment, B, epoch));
         assert!(!liveness.heard_since(now, B, epoch), "one that was found gone after it was heard is gone");
+    }
+
+    #[test]
+    fn who_says_that_its_disk_hangs_is_fenced_while_others_disks_do_not() {
+        let (mut image, epoch) = cluster();
+        let (now, offset) = (Instant::now(), MetadataOffset(9));
+        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
+        let mut says = |image: &Image, of, stalled| liveness.heartbeat(now, image, of, offset, stalled);
+        let (a, b) = ((A, BrokerEpoch(2)), (B, epoch));
+        assert_eq!(says(&image, b, true), Heard::Stalled(true));
+        assert_eq!(says(&image, a, true), Heard::Stalled(false), "the other one hangs too");
+        assert_eq!(says(&image, a, false), Heard::Alive);
+        image.apply(MetadataOffset(9), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
+        assert_eq!(says(&image, b, true), Heard::Stalled(false), "it is fenced, and stays so");
+        assert_eq!(says(&image, b, false), Heard::Ready(epoch));
     }
 }

@@ -8,7 +8,7 @@ use super::encoding;
 use super::standing::Standing;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, TypeConfig, Vote};
 use chronik_core::ids::BrokerId;
-use chronik_log::{Journal, LogError, RealDisk};
+use chronik_log::{Journal, LogError, Pulse, RealDisk};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, RaftLogReader, StorageIOError};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Bytes of entries in one message to a follower, if it is more than one entry.
@@ -57,6 +58,9 @@ pub(super) struct LogStore {
     writes: mpsc::Sender<Write>,
 }
 
+/// From one attempt to write to a full disk to the next.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
 enum Write {
     Append(Vec<Vec<u8>>, Done),
     Rewrite(Vec<Vec<u8>>, Done),
@@ -67,6 +71,8 @@ type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// The thread behind a [`LogStore`]; it ends when the last of them is gone.
 pub(super) struct LogThread {
     pub(super) thread: JoinHandle<()>,
+    /// How long the disk has been at what it is doing.
+    pub(super) pulse: Pulse,
     /// Set when the disk refused; nothing is written after that.
     pub(super) failed: watch::Receiver<Option<String>>,
 }
@@ -95,11 +101,13 @@ impl LogStore {
         }
         let (writes, queue) = mpsc::channel();
         let (failing, failed) = watch::channel(None);
+        let pulse = Pulse::default();
+        let beating = pulse.clone();
         let thread = std::thread::Builder::new()
             .name("metadata-log".into())
-            .spawn(move || write_all(journal, &queue, &failing))
+            .spawn(move || write_all(journal, &queue, &failing, &beating))
             .map_err(OpenError::Thread)?;
-        Ok((Self { state: Arc::new(Mutex::new(state)), writes }, LogThread { thread, failed }))
+        Ok((Self { state: Arc::new(Mutex::new(state)), writes }, LogThread { thread, pulse, failed }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -223,10 +231,16 @@ impl State {
 
 /// The thread: writes and syncs until every sender is gone. After the first error it refuses all, because what
 /// a failed sync left on the disk is unknown.
-fn write_all(mut journal: Journal<RealDisk>, queue: &mpsc::Receiver<Write>, failing: &watch::Sender<Option<String>>) {
+fn write_all(
+    mut journal: Journal<RealDisk>,
+    queue: &mpsc::Receiver<Write>,
+    failing: &watch::Sender<Option<String>>,
+    pulse: &Pulse,
+) {
     let mut held: Option<Write> = None;
     let mut broken: Option<String> = None;
     while let Some(write) = held.take().or_else(|| queue.recv().ok()) {
+        pulse.begin();
         let (result, all_done) = match write {
             Write::Append(mut records, done) => {
                 let mut all_done = vec![done];
@@ -248,6 +262,7 @@ fn write_all(mut journal: Journal<RealDisk>, queue: &mpsc::Receiver<Write>, fail
                 (attempt(broken.as_ref(), || journal.rewrite(&slices(&records))), vec![done])
             }
         };
+        pulse.end();
         if let Err(e) = &result
             && broken.is_none()
         {
@@ -261,10 +276,16 @@ fn write_all(mut journal: Journal<RealDisk>, queue: &mpsc::Receiver<Write>, fail
     }
 }
 
-fn attempt(broken: Option<&String>, write: impl FnOnce() -> Result<(), LogError>) -> Result<(), String> {
+fn attempt(broken: Option<&String>, mut write: impl FnMut() -> Result<(), LogError>) -> Result<(), String> {
     match broken {
         Some(why) => Err(why.clone()),
-        None => write().map_err(|e| e.to_string()),
+        None => loop {
+            match write() {
+                // Others have filled the disk. What waits here is not taken for written meanwhile.
+                Err(e) if e.is_full() => std::thread::sleep(TRY_AGAIN),
+                other => return other.map_err(|e| e.to_string()),
+            }
+        },
     }
 }
 

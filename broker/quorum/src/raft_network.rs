@@ -67,6 +67,12 @@ impl Acks {
         voters.iter().filter(|id| **id != target && accepted(id)).count() > voters.len() / 2
     }
 
+    /// When the peer had last accepted this broker as the leader of `term`.
+    pub(super) fn of(&self, peer: BrokerId, term: u64) -> Option<Instant> {
+        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        acks.get(&peer).filter(|(t, _)| *t == term).map(|(_, at)| *at)
+    }
+
     /// When a majority of `voters` had last accepted `me` as the leader of `term`.
     pub(super) fn of_majority(&self, me: BrokerId, term: u64, voters: &[BrokerId]) -> Option<Instant> {
         let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);

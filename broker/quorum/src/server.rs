@@ -1,6 +1,8 @@
 //! The controller port: what peers may ask of this broker. Every request says who calls and whom it means; a
 //! stranger, or a call that was meant for somebody else, is refused.
 
+use super::DiskSpace;
+use super::admin::Calls;
 use super::bootstrap;
 use super::encoding;
 use super::handover::{self, HandedOver};
@@ -46,6 +48,7 @@ pub(super) struct Service {
     pub(super) proposer: Proposer,
     pub(super) leader: LeaderHandle,
     pub(super) past: Past,
+    pub(super) admin: Calls,
     pub(super) handed_over: HandedOver,
 }
 
@@ -338,13 +341,22 @@ impl Controller for Service {
         let request = request.into_inner();
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
-        let standing = match self.leader.heartbeat(Heartbeat { broker, epoch, applied }).await {
+        let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
+        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk, stalled: request.stalled };
+        let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,
             Verdict::NotLeader => Standing::NotLeader,
             Verdict::Stale => Standing::Stale,
         };
         Ok(Response::new(proto::HeartbeatResponse { standing: standing.into(), leader: self.known_leader() }))
+    }
+
+    async fn admin(&self, request: Request<proto::AdminRequest>) -> Result<Response<proto::AdminResponse>, Status> {
+        let from = ip(&request);
+        let request = request.into_inner();
+        self.admit(request.caller.as_ref(), from)?;
+        Ok(Response::new(self.admin.forwarded(&request.name, &request.body).await))
     }
 }
 

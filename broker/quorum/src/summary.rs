@@ -37,6 +37,14 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
         (MetadataCommand::SetMetadataVersion { version }, _) => {
             tracing::info!(%version, "raised the metadata version");
         }
+        (MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, .. }, _) => {
+            tracing::info!(%broker, %incarnation, ttl_ms, "gave a permit to stop broker {broker}");
+        }
+        (MetadataCommand::ClosePermit { permit, .. }, _) => tracing::info!(permit = permit.0, "closed a permit"),
+        (MetadataCommand::Cordon { broker, cordoned }, _) => {
+            let what = if *cordoned { "cordoned" } else { "uncordoned" };
+            tracing::info!(%broker, "{what} broker {broker}");
+        }
         (MetadataCommand::UnregisterBroker { id }, _) => tracing::info!(broker = %id, "forgot broker {id}"),
         (MetadataCommand::ElectLeaders { election: Election::Unclean, .. }, Answer::Elected(results)) => {
             for (tp, elected) in results {

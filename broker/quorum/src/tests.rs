@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod admin;
 mod delays;
 mod failures;
 mod handover;
@@ -35,6 +36,8 @@ struct Cluster {
     known: Option<ClusterId>,
     voters: usize,
     timings: Timings,
+    /// Whether each broker's disk is at something.
+    disks: Vec<chronik_log::Pulse>,
 }
 
 /// One running process.
@@ -91,6 +94,7 @@ impl Cluster {
             known: None,
             voters: brokers.min(3),
             timings: Timings::default(),
+            disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
     }
 
@@ -122,6 +126,10 @@ impl Cluster {
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default(),
+            disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
+            stop: CancellationToken::new(),
+            data_disk: self.disks[id].clone(),
+            disk_stall_timeout: self.timings.session,
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVe
         min_version: level(lowest),
         max_version: level(highest),
     });
-    let response =
+    let mut response =
         message!(ApiVersionsResponse { error_code: error.0, api_keys: served(), supported_features: vec![supported] });
     if image.cluster_id.is_none() {
         return response;
@@ -29,11 +29,9 @@ pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVe
         max_version_level: now,
         min_version_level: now,
     });
-    ApiVersionsResponse {
-        finalized_features_epoch: i64::try_from(image.offset.0).unwrap_or(i64::MAX),
-        finalized_features: vec![finalized],
-        ..response
-    }
+    response.finalized_features_epoch = i64::try_from(image.offset.0).unwrap_or(i64::MAX);
+    response.finalized_features = vec![finalized];
+    response
 }
 
 /// A feature's level, as Kafka numbers them.

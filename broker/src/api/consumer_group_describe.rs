@@ -2,16 +2,16 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, wire};
+use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, refusal, wire};
 use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
 use chronik_core::groups::{GroupError, Request};
-use chronik_wire::Header;
 use chronik_wire::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, StrBytes, consumer_group_describe as wire_types,
     message, wire_id,
 };
+use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 
 pub(super) async fn handle(
@@ -24,6 +24,12 @@ pub(super) async fn handle(
     let groups = stream::iter(request.group_ids)
         .map(|id| async move {
             let described = match group_id(&id) {
+                Ok(_) if !handlers.config.consumer_groups => {
+                    return message!(wire_types::DescribedGroup {
+                        group_id: id,
+                        error_code: ErrorCode::UNSUPPORTED_VERSION.0,
+                    });
+                }
                 Ok(group) => {
                     let wanted = Request::ConsumerGroupDescribe(group);
                     let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.hold);
@@ -56,11 +62,14 @@ fn respond(
             assignor_name: wire(&group.assignor),
             members: group.members.iter().map(|m| member(version, image, m)).collect(),
         }),
-        Err((error, text)) => message!(wire_types::DescribedGroup {
-            group_id: id,
-            error_code: error.code().0,
-            error_message: Some(StrBytes::from(text.unwrap_or_else(|| error.to_string()))),
-        }),
+        Err((error, text)) => {
+            let text = text.unwrap_or_else(|| refusal(error, &id));
+            message!(wire_types::DescribedGroup {
+                group_id: id,
+                error_code: error.code().0,
+                error_message: Some(StrBytes::from(text)),
+            })
+        }
     }
 }
 
@@ -73,7 +82,7 @@ fn member(version: i16, image: &Image, member: &DescribedConsumerMember) -> wire
         client_id: wire(&member.client_id),
         client_host: wire(&member.client_host),
         subscribed_topic_names: member.subscribed_topic_names.iter().map(wire).collect(),
-        subscribed_topic_regex: nullable(member.subscribed_topic_regex.as_ref()),
+        subscribed_topic_regex: Some(member.subscribed_topic_regex.as_ref().map(wire).unwrap_or_default()),
         assignment: assignment(image, &member.assignment),
         target_assignment: assignment(image, &member.target_assignment),
     });

@@ -8,12 +8,15 @@ use crate::partitions::Hold;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::request::ConsumerGroupHeartbeat;
 use chronik_core::groups::{GroupError, Request};
-use chronik_wire::Header;
 use chronik_wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OwnedTopicPartitions, StrBytes,
     consumer_group_heartbeat as wire_types, message, topic_id, wire_id,
 };
+use chronik_wire::{ErrorCode, Header};
 use std::sync::Arc;
+
+/// The first version in which a member brings its own id (KIP-1082).
+const CLIENT_MAKES_ID: i16 = 1;
 
 pub(super) fn begin(
     handlers: &Handlers,
@@ -22,6 +25,10 @@ pub(super) fn begin(
     request: &ConsumerGroupHeartbeatRequest,
     hold: &Hold,
 ) -> Reply {
+    if !handlers.config.consumer_groups {
+        let code = ErrorCode::UNSUPPORTED_VERSION.0;
+        return answer(header, async move { message!(ConsumerGroupHeartbeatResponse { error_code: code }) });
+    }
     let asked = wanted(header.version, request).map(|wanted| {
         let wanted = Request::ConsumerGroupHeartbeat(wanted);
         handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold)
@@ -29,7 +36,7 @@ pub(super) fn begin(
     answer(header, async move {
         let answered = match asked {
             Ok(asked) => answer_of!(asked.await, ConsumerGroupHeartbeat).map_err(|error| (error, None)).flatten(),
-            Err(error) => Err((error, None)),
+            Err(refusal) => Err(refusal),
         };
         match answered {
             Ok(heartbeat) => message!(ConsumerGroupHeartbeatResponse {
@@ -48,7 +55,17 @@ pub(super) fn begin(
     })
 }
 
-fn wanted(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeat, GroupError> {
+/// Why a request is refused, in a word and in a sentence.
+type Refusal = (GroupError, Option<String>);
+
+fn wanted(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeat, Refusal> {
+    if version >= CLIENT_MAKES_ID && request.member_id.trim().is_empty() {
+        return Err((GroupError::InvalidRequest, Some("MemberId can't be empty.".to_owned())));
+    }
+    decoded(version, request).map_err(|error| (error, None))
+}
+
+fn decoded(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeat, GroupError> {
     let names = |names: &Vec<StrBytes>| names.iter().map(|n| limited(n)).collect::<Result<Vec<Arc<str>>, _>>();
     Ok(ConsumerGroupHeartbeat {
         group: group_id(&request.group_id)?,

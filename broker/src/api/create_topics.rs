@@ -2,7 +2,6 @@
 
 use super::errors::Code as _;
 use super::{Handlers, configs, millis};
-use crate::coordinators::is_internal;
 use chronik_core::ids::BrokerId;
 use chronik_quorum::CreateTopic;
 use chronik_wire::messages::{
@@ -48,10 +47,6 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateT
         .map(|topic| async move {
             if times.get(&topic.name).is_some_and(|n| *n > 1) {
                 return failed(topic.name, ErrorCode::INVALID_REQUEST, "the topic is in the request more than once");
-            }
-            if is_internal(&topic.name) {
-                let text = "an internal topic is created by the cluster, when it is first needed";
-                return failed(topic.name, ErrorCode::INVALID_TOPIC_EXCEPTION, text);
             }
             create(handlers, topic, how).await
         })

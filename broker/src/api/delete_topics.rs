@@ -3,7 +3,6 @@
 use super::errors::Code as _;
 use super::leaders::find_topic;
 use super::{Handlers, millis};
-use crate::coordinators::is_internal;
 use chronik_wire::messages::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, StrBytes, Uuid, message,
     topic_id, wire_id,
@@ -38,8 +37,8 @@ async fn one(handlers: &Handlers, version: i16, topic: DeleteTopicState, timeout
     let found = by.and_then(|by| find_topic(&image, &by));
     let (error, text) = match found {
         Err(error) => (error, None),
-        Ok(topic) if is_internal(&topic.name) => {
-            (ErrorCode::INVALID_TOPIC_EXCEPTION, Some(StrBytes::from("an internal topic cannot be deleted")))
+        Ok(_) if !handlers.config.delete_topics => {
+            (ErrorCode::TOPIC_DELETION_DISABLED, Some(StrBytes::from("delete.topic.enable is false")))
         }
         Ok(topic) => match handlers.controller.delete_topic(topic.id, timeout).await {
             Ok(()) => (ErrorCode::NONE, None),

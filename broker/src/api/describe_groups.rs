@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, wire};
+use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, refusal, wire};
 use chronik_core::groups::response::DescribedGroup as Described;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
@@ -48,9 +48,10 @@ fn respond(version: i16, id: StrBytes, described: Result<Described, GroupError>)
             return message!(DescribedGroup { group_id: id, group_state: StrBytes::from("Dead") });
         }
         Err(error) => {
+            let text = refusal(error, &id);
             let mut refused = message!(DescribedGroup { group_id: id, error_code: error.code().0 });
             if version >= 6 {
-                refused.error_message = Some(StrBytes::from(error.to_string()));
+                refused.error_message = Some(StrBytes::from(text));
                 refused.group_state = StrBytes::from("Dead");
             }
             return refused;

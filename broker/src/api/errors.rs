@@ -49,6 +49,7 @@ impl Code for ProduceError {
     fn code(&self) -> ErrorCode {
         match self {
             ProduceError::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            ProduceError::NoRoom => ErrorCode::KAFKA_STORAGE_ERROR,
             ProduceError::NotEnoughReplicas => ErrorCode::NOT_ENOUGH_REPLICAS,
             ProduceError::NotEnoughReplicasAfterAppend => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
             ProduceError::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,

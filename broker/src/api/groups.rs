@@ -19,8 +19,8 @@ pub(super) struct Sender {
 }
 
 /// What a client may do with a group when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that groups
-/// have (read, delete, describe).
-pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+/// have (read, delete, describe, describe and alter configs).
+pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The same when the client did not ask.
 pub(super) const NOT_ASKED: i32 = i32::MIN;
 
@@ -52,6 +52,14 @@ pub(super) fn nullable(s: Option<&Arc<str>>) -> Option<StrBytes> {
 
 pub(super) fn optional(s: Option<&StrBytes>) -> Result<Option<Arc<str>>, GroupError> {
     s.map(|s| limited(s)).transpose()
+}
+
+/// Why a group is not described; tools show it as it is.
+pub(super) fn refusal(error: GroupError, group: &str) -> String {
+    match error {
+        GroupError::GroupIdNotFound => format!("Group {group} not found."),
+        error => error.to_string(),
+    }
 }
 
 /// A group's id, which has to fit a record.

@@ -86,6 +86,7 @@ fn wanted(
         group: group_id(&request.group_id)?,
         member: member(&request.member_id, request.group_instance_id.as_ref())?,
         generation_or_epoch: request.generation_id_or_member_epoch,
+        knows_member_epochs: version >= CONSUMER_GROUPS,
         retention_ms: (version <= 4 && request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         offsets,
     })
@@ -125,7 +126,6 @@ fn respond(
 fn code(error: GroupError, version: i16) -> ErrorCode {
     match error {
         GroupError::GroupIdNotFound if version < CONSUMER_GROUPS => ErrorCode::ILLEGAL_GENERATION,
-        GroupError::StaleMemberEpoch if version < CONSUMER_GROUPS => ErrorCode::UNSUPPORTED_VERSION,
         error => error.code(),
     }
 }

@@ -10,12 +10,11 @@ use super::leaders::{Leaders, find_partition, find_topic};
 use super::{Handlers, Outcome, Reply, encoded, millis};
 use crate::coordinators::is_internal;
 use crate::partitions::Hold;
+use crate::server::ServerConfig;
 use bytes::Bytes;
 use chronik_core::cluster::{Image, Topic, config};
-use chronik_core::ids::{BrokerId, TopicPartition};
-use chronik_core::record::{
-    BatchHeader, Compression, Limits, RecordBatch, RecordRules, TIMESTAMP_AFTER_MAX_MS, TimestampType,
-};
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::{BatchHeader, Compression, Limits, RecordBatch, RecordRules, TimestampType};
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use chronik_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, StrBytes, TopicProduceResponse, Uuid, message,
@@ -211,22 +210,23 @@ async fn admit(
         }
     }
     let max_bytes = max_bytes(topic, image, handlers);
-    let rules = rules(topic, image, handlers.config.me, max_bytes);
+    let rules = rules(topic, image, &handlers.config, max_bytes);
     let batch = handlers.admission.admit(records, Limits { max_bytes }, rules, hold).await?;
     Ok(batch)
 }
 
 /// What the topic asks of records.
-fn rules(topic: &Topic, image: &Image, me: BrokerId, max_message_bytes: usize) -> RecordRules {
-    let value = |name| topic.config(name, image, me);
+fn rules(topic: &Topic, image: &Image, server: &ServerConfig, max_message_bytes: usize) -> RecordRules {
+    let value = |name| topic.config(name, image, server.me);
+    let defaults = server.timestamps;
     let number = |name, default| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
-    let append_time = value(config::TIMESTAMP_TYPE) == Some("LogAppendTime");
+    let append_time = value(config::TIMESTAMP_TYPE).map_or(defaults.append_time, |kind| kind == "LogAppendTime");
     RecordRules {
         now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
         timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
-        before_max_ms: number(config::TIMESTAMP_BEFORE_MAX_MS, i64::MAX),
-        after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, TIMESTAMP_AFTER_MAX_MS),
-        keyed: topic.is_compacted(image, me),
+        before_max_ms: number(config::TIMESTAMP_BEFORE_MAX_MS, defaults.before_max_ms),
+        after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, defaults.after_max_ms),
+        keyed: topic.is_compacted(image, server.me),
         compression: value(config::COMPRESSION_TYPE).and_then(Compression::of_config),
         max_decompressed: max_decompressed(max_message_bytes),
     }

@@ -13,6 +13,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Bytes of a fetch from one partition.
 const PARTITION_BYTES: i32 = 1 << 20;
@@ -22,6 +23,9 @@ const FETCH_BYTES: i32 = 16 << 20;
 const MAX_DECOMPRESSED: u64 = 256 << 20;
 /// How long a broker waits for records, in milliseconds: so long does a heartbeat wait, too.
 const WAIT_MS: i32 = 250;
+/// A member that stops at the ends of its partitions, and is not given any for so long, has nothing to wait for: the
+/// others have them all.
+const NOTHING_ASSIGNED: Duration = Duration::from_secs(10);
 /// How often a group's offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
@@ -62,9 +66,11 @@ impl Consume {
         block_on(async move {
             let mut reader = Reader::new(self).await?;
             let interrupted = tokio::signal::ctrl_c();
+            let mut terminated = signal(SignalKind::terminate())?;
             let done = tokio::select! {
                 done = reader.read() => done,
                 signal = interrupted => signal.map_err(Into::into),
+                _ = terminated.recv() => Ok(()),
             };
             let left = reader.leave().await;
             done?;
@@ -84,6 +90,8 @@ struct Reader {
     membership: Option<Membership>,
     written: u64,
     committed_at: tokio::time::Instant,
+    /// When the group last took away what this member had, or let it in with nothing.
+    idle_since: Option<tokio::time::Instant>,
 }
 
 impl Reader {
@@ -97,7 +105,8 @@ impl Reader {
         let membership = options.group.as_ref().map(|group| Membership::new(group, &options.topic, topic.topic_id));
         let committed_at = tokio::time::Instant::now();
         let (positions, ends) = (BTreeMap::new(), BTreeMap::new());
-        let mut new = Self { client, options, format, positions, ends, membership, written: 0, committed_at };
+        let mut new =
+            Self { client, options, format, positions, ends, membership, written: 0, committed_at, idle_since: None };
         if new.membership.is_none() {
             let all = topic.partitions.iter().map(|p| p.partition_index);
             let wanted = if new.options.partition.is_empty() { all.collect() } else { new.options.partition.clone() };
@@ -143,7 +152,8 @@ impl Reader {
         let enough = self.options.count.is_some_and(|count| self.written >= count);
         let at_end = |(partition, position): (&i32, &i64)| self.ends.get(partition).is_some_and(|end| position >= end);
         let all = self.options.to_end && !self.positions.is_empty() && self.positions.iter().all(at_end);
-        enough || all
+        let idle = self.options.to_end && self.idle_since.is_some_and(|since| since.elapsed() >= NOTHING_ASSIGNED);
+        enough || all || idle
     }
 
     /// Sends a heartbeat if it is due, takes what is assigned, and commits now and then.
@@ -156,6 +166,7 @@ impl Reader {
             self.commit().await?;
             let committed = self.client.committed(&group).await?;
             self.assign(&assigned, &committed).await?;
+            self.idle_since = assigned.is_empty().then(tokio::time::Instant::now);
         }
         if self.committed_at.elapsed() >= COMMIT_EVERY {
             self.commit().await?;

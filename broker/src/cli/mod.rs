@@ -1,5 +1,6 @@
 //! The command line, one file a command.
 
+pub mod admin;
 mod client;
 mod common;
 pub mod completions;
@@ -46,6 +47,14 @@ pub enum Command {
     Group(group::Group),
     /// Show and change configs.
     Config(config::Config),
+    /// Show how the cluster is, why, and what to do next.
+    Cluster(admin::cluster::Cluster),
+    /// List, stop, cordon, drain and remove brokers.
+    Broker(admin::broker::Broker),
+    /// Show partitions that are not well.
+    Partition(admin::partition::Partition),
+    /// Show the controller quorum.
+    Quorum(admin::quorum::Quorum),
     /// Print a shell's completion script.
     Completions(completions::Completions),
     /// Write man pages, one a command.

@@ -41,7 +41,7 @@ impl Table {
     }
 
     /// An array of objects, whose keys are the column names with underscores.
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let object = |row: &Vec<Value>| {
             let cells = self.columns.iter().zip(row).map(|(name, cell)| (name.replace(' ', "_"), cell.clone()));
             Value::Object(cells.collect::<Map<_, _>>())

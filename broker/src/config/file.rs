@@ -64,6 +64,8 @@ pub struct ListenFile {
     pub kafka: SocketAddr,
     pub replication: SocketAddr,
     pub controller: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
     pub http: SocketAddr,
 }
 
@@ -111,6 +113,8 @@ pub struct KafkaProperties {
     pub min_insync_replicas: Option<usize>,
     #[serde(rename = "auto.create.topics.enable")]
     pub auto_create_topics_enable: bool,
+    #[serde(rename = "delete.topic.enable")]
+    pub delete_topic_enable: bool,
     #[serde(rename = "message.max.bytes")]
     pub message_max_bytes: Size,
     #[serde(rename = "socket.request.max.bytes")]
@@ -127,6 +131,8 @@ pub struct KafkaProperties {
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
     pub broker_session_timeout_ms: Millis,
+    #[serde(rename = "log.disk.reserve", skip_serializing_if = "Option::is_none")]
+    pub log_disk_reserve: Option<Size>,
     #[serde(rename = "log.retention.check.interval.ms")]
     pub log_retention_check_interval_ms: Millis,
     #[serde(rename = "log.scrub.bytes.per.second")]
@@ -139,6 +145,8 @@ pub struct KafkaProperties {
     pub log_cleaner_io_max_bytes_per_second: Size,
     #[serde(rename = "log.segment.bytes")]
     pub log_segment_bytes: Size,
+    #[serde(rename = "disk.stall.timeout", skip_serializing_if = "Option::is_none")]
+    pub disk_stall_timeout: Option<Millis>,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
     pub group_initial_rebalance_delay_ms: Millis,
     #[serde(rename = "group.min.session.timeout.ms")]
@@ -151,6 +159,24 @@ pub struct KafkaProperties {
     pub group_consumer_session_timeout_ms: Millis,
     #[serde(rename = "group.consumer.heartbeat.interval.ms")]
     pub group_consumer_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.min.session.timeout.ms")]
+    pub group_consumer_min_session_timeout_ms: Millis,
+    #[serde(rename = "group.consumer.max.session.timeout.ms")]
+    pub group_consumer_max_session_timeout_ms: Millis,
+    #[serde(rename = "group.consumer.min.heartbeat.interval.ms")]
+    pub group_consumer_min_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.max.heartbeat.interval.ms")]
+    pub group_consumer_max_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.coordinator.rebalance.protocols")]
+    pub group_coordinator_rebalance_protocols: String,
+    #[serde(rename = "max.incremental.fetch.session.cache.slots")]
+    pub max_incremental_fetch_session_cache_slots: usize,
+    #[serde(rename = "log.message.timestamp.type")]
+    pub log_message_timestamp_type: String,
+    #[serde(rename = "log.message.timestamp.before.max.ms")]
+    pub log_message_timestamp_before_max_ms: Millis,
+    #[serde(rename = "log.message.timestamp.after.max.ms")]
+    pub log_message_timestamp_after_max_ms: Millis,
     #[serde(rename = "group.consumer.max.size")]
     pub group_consumer_max_size: i32,
     #[serde(rename = "offset.metadata.max.bytes")]
@@ -174,6 +200,7 @@ impl Default for KafkaProperties {
             default_replication_factor: None,
             min_insync_replicas: None,
             auto_create_topics_enable: true,
+            delete_topic_enable: true,
             message_max_bytes: Size(1_048_588),
             socket_request_max_bytes: Size(100 << 20),
             queued_max_request_bytes: Size(128 << 20),
@@ -182,6 +209,8 @@ impl Default for KafkaProperties {
             producer_id_expiration_ms: Millis(Duration::from_hours(24)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
+            disk_stall_timeout: None,
+            log_disk_reserve: None,
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
             log_scrub_bytes_per_second: Size(8 << 20),
             log_cleaner_backoff_ms: Millis(Duration::from_secs(15)),
@@ -194,6 +223,15 @@ impl Default for KafkaProperties {
             group_max_size: i32::MAX,
             group_consumer_session_timeout_ms: Millis(Duration::from_secs(45)),
             group_consumer_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
+            group_consumer_min_session_timeout_ms: Millis(Duration::from_secs(45)),
+            group_consumer_max_session_timeout_ms: Millis(Duration::from_mins(1)),
+            group_consumer_min_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
+            group_consumer_max_heartbeat_interval_ms: Millis(Duration::from_secs(15)),
+            group_coordinator_rebalance_protocols: "classic,consumer".to_owned(),
+            max_incremental_fetch_session_cache_slots: 1000,
+            log_message_timestamp_type: "CreateTime".to_owned(),
+            log_message_timestamp_before_max_ms: Millis(Duration::from_millis(i64::MAX as u64)),
+            log_message_timestamp_after_max_ms: Millis(Duration::from_hours(1)),
             group_consumer_max_size: i32::MAX,
             offset_metadata_max_bytes: Size(4096),
             offsets_retention_minutes: 7 * 24 * 60,
@@ -259,9 +297,19 @@ impl MemberFile {
     }
 }
 
-impl From<ListenFile> for Listen {
-    fn from(f: ListenFile) -> Self {
-        Self { kafka: f.kafka, replication: f.replication, controller: f.controller, http: f.http }
+/// The admin port is so much above the controller's unless the file says another one.
+const ADMIN_ABOVE_CONTROLLER: u16 = 200;
+
+impl ListenFile {
+    /// The addresses, or what is missing.
+    pub(super) fn listen(self) -> Result<Listen, &'static str> {
+        let beside = || {
+            let port = self.controller.port().checked_add(ADMIN_ABOVE_CONTROLLER)?;
+            Some(SocketAddr::new(self.controller.ip(), port))
+        };
+        let admin = self.admin.or_else(beside).ok_or("must be given: there is no port 200 above the controller's")?;
+        let Self { kafka, replication, controller, http, .. } = self;
+        Ok(Listen { kafka, replication, controller, admin, http })
     }
 }
 

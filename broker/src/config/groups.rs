@@ -11,9 +11,7 @@ const MAX_METADATA: usize = i16::MAX as usize;
 
 /// Checks the properties of groups.
 pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigError> {
-    let least = kafka.group_min_session_timeout_ms.0;
-    let most = kafka.group_max_session_timeout_ms.0;
-    if least > most {
+    if kafka.group_min_session_timeout_ms.0 > kafka.group_max_session_timeout_ms.0 {
         return Err(wrong("group.min.session.timeout.ms", "greater than group.max.session.timeout.ms"));
     }
     let session = kafka.group_consumer_session_timeout_ms.0;
@@ -24,6 +22,11 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
             "must be at least 1 ms and less than group.consumer.session.timeout.ms",
         ));
     }
+    let (least, most) = (kafka.group_consumer_min_session_timeout_ms.0, kafka.group_consumer_max_session_timeout_ms.0);
+    between("group.consumer.session.timeout.ms", session, least, most)?;
+    let (least_heartbeat, most_heartbeat) =
+        (kafka.group_consumer_min_heartbeat_interval_ms.0, kafka.group_consumer_max_heartbeat_interval_ms.0);
+    between("group.consumer.heartbeat.interval.ms", heartbeat, least_heartbeat, most_heartbeat)?;
     if kafka.offsets_retention_check_interval_ms.0.is_zero() {
         return Err(wrong("offsets.retention.check.interval.ms", "at least 1"));
     }
@@ -33,8 +36,8 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
     }
     let minutes = at_least_one("offsets.retention.minutes", kafka.offsets_retention_minutes)?;
     Ok(groups::Config {
-        min_session_timeout: least,
-        max_session_timeout: most,
+        min_session_timeout: kafka.group_min_session_timeout_ms.0,
+        max_session_timeout: kafka.group_max_session_timeout_ms.0,
         initial_rebalance_delay: kafka.group_initial_rebalance_delay_ms.0,
         max_size: at_least_one("group.max.size", kafka.group_max_size)?,
         max_offset_metadata_bytes: metadata,
@@ -42,9 +45,30 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
         offsets_check_interval: kafka.offsets_retention_check_interval_ms.0,
         consumer_session_timeout: session,
         consumer_heartbeat_interval: heartbeat,
+        consumer_session_timeouts: (least, most),
+        consumer_heartbeat_intervals: (least_heartbeat, most_heartbeat),
         consumer_max_size: at_least_one("group.consumer.max.size", kafka.group_consumer_max_size)?,
         ..groups::Config::default()
     })
+}
+
+fn between(key: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (least.as_millis(), most.as_millis());
+    Err(wrong(key, format!("must be within its least and most value, which are {least} and {most} ms")))
+}
+
+/// Whether the consumer protocol is among the protocols of groups. The classic one always is.
+pub(super) fn consumer_protocol(kafka: &KafkaProperties) -> Result<bool, ConfigError> {
+    const KEY: &str = "group.coordinator.rebalance.protocols";
+    let named: Vec<&str> = kafka.group_coordinator_rebalance_protocols.split(',').map(str::trim).collect();
+    match named.iter().find(|name| !matches!(**name, "classic" | "consumer")) {
+        Some(other) => Err(wrong(KEY, format!("there is no protocol '{other}' here"))),
+        None if !named.contains(&"classic") => Err(wrong(KEY, "classic cannot be left out")),
+        None => Ok(named.contains(&"consumer")),
+    }
 }
 
 /// Checks how `__consumer_offsets` is to be created.

@@ -14,6 +14,7 @@ pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;
+use crate::server::TimestampDefaults;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -43,6 +44,14 @@ pub struct Config {
     pub topics: TopicDefaults,
     /// Whether asking for a topic creates it.
     pub auto_create_topics: bool,
+    /// Whether clients may delete topics.
+    pub delete_topics: bool,
+    /// Whether groups may use the consumer protocol (KIP-848).
+    pub consumer_groups: bool,
+    /// Fetch sessions at most.
+    pub fetch_session_slots: usize,
+    /// What is asked of records' timestamps.
+    pub timestamps: TimestampDefaults,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
     /// Bytes of one request at most.
@@ -57,6 +66,10 @@ pub struct Config {
     pub replica_lag_time_max: Duration,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
+    /// How long the disk may be at one write or sync before this broker gives up what it leads.
+    pub disk_stall_timeout: Duration,
+    /// Bytes of the disk that are kept free; a share of it if `None`.
+    pub disk_reserve_bytes: Option<u64>,
     /// How often retention looks what is to be removed (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
     /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
@@ -97,6 +110,8 @@ pub struct Listen {
     pub replication: SocketAddr,
     /// For the controller quorum and for registration.
     pub controller: SocketAddr,
+    /// For the admin API.
+    pub admin: SocketAddr,
     /// For probes and metrics.
     pub http: SocketAddr,
 }
@@ -212,6 +227,10 @@ impl Config {
         if session_timeout < Duration::from_millis(300) {
             return Err(wrong("broker.session.timeout.ms", "less than 300 ms would fence brokers that are alive"));
         }
+        let disk_stall_timeout = kafka.disk_stall_timeout.map_or(session_timeout, |timeout| timeout.0);
+        if disk_stall_timeout < Duration::from_millis(300) {
+            return Err(wrong("disk.stall.timeout", "less than 300 ms would give up disks that are slow"));
+        }
         let retention_check_interval = kafka.log_retention_check_interval_ms.0;
         if retention_check_interval.is_zero() {
             return Err(wrong("log.retention.check.interval.ms", "at least 1 ms"));
@@ -223,12 +242,16 @@ impl Config {
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
-            listen: file.listen.into(),
+            listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
             voters,
             log_format: file.log_format,
             topics,
             auto_create_topics: kafka.auto_create_topics_enable,
+            delete_topics: kafka.delete_topic_enable,
+            consumer_groups: groups::consumer_protocol(&kafka)?,
+            fetch_session_slots: kafka.max_incremental_fetch_session_cache_slots,
+            timestamps: timestamps(&kafka)?,
             max_message_bytes,
             max_request_bytes,
             request_budget_bytes,
@@ -236,6 +259,8 @@ impl Config {
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             session_timeout,
+            disk_stall_timeout,
+            disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
             retention_check_interval,
             producer_expiration_ms: i64::try_from(producer_expiration.as_millis()).unwrap_or(i64::MAX),
             scrub_rate: kafka.log_scrub_bytes_per_second.0,
@@ -261,6 +286,25 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
     }
+}
+
+fn timestamps(kafka: &KafkaProperties) -> Result<TimestampDefaults, ConfigError> {
+    let ms = |key, given: Millis| {
+        i64::try_from(given.0.as_millis()).map_err(|_| wrong(key, format!("at most {} ms", i64::MAX)))
+    };
+    let append_time = match kafka.log_message_timestamp_type.as_str() {
+        "CreateTime" => false,
+        "LogAppendTime" => true,
+        other => {
+            let text = format!("'{other}' is neither CreateTime nor LogAppendTime");
+            return Err(wrong("log.message.timestamp.type", text));
+        }
+    };
+    Ok(TimestampDefaults {
+        append_time,
+        before_max_ms: ms("log.message.timestamp.before.max.ms", kafka.log_message_timestamp_before_max_ms)?,
+        after_max_ms: ms("log.message.timestamp.after.max.ms", kafka.log_message_timestamp_after_max_ms)?,
+    })
 }
 
 fn cleaner(kafka: &KafkaProperties) -> Result<CleanerLimits, ConfigError> {
@@ -339,6 +383,15 @@ members:
     }
 
     #[test]
+    fn the_admin_port_is_above_the_controllers_or_where_the_file_says() {
+        assert_eq!(load(MINIMAL).unwrap().listen.admin, "127.0.0.1:9492".parse().unwrap());
+        let given = MINIMAL.replace("http:", "admin: '127.0.0.1:7777', http:");
+        assert_eq!(load(&given).unwrap().listen.admin.port(), 7777);
+        let error = load(&MINIMAL.replace("127.0.0.1:9292", "127.0.0.1:65400")).unwrap_err();
+        assert!(error.contains("listen.admin: must be given"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = load(&MINIMAL.replace("data_dir", "data_dri")).unwrap_err();
         assert!(error.contains("unknown key 'data_dri'; did you mean 'data_dir'?"), "{error}");
@@ -370,6 +423,10 @@ members:
             ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
             ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
+            ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
+            ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+            ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
+            ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),
             ("kafka: {offset.metadata.max.bytes: 1MiB}", "offset.metadata.max.bytes: at most 32767"),
         ] {

@@ -74,18 +74,56 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         None,
         "Replicas of a topic whose creator does not say: 3, or as many as there are members if they are fewer.",
     ),
+    restart("delete.topic.enable", ConfigKind::Boolean, Some("true"), "Whether clients may delete topics."),
+    restart(
+        "disk.stall.timeout",
+        ConfigKind::Long,
+        None,
+        "A broker whose disk has been at one write or sync for this long takes no more lease: it gives up its leaderships, \
+         and leaves the ISRs. `broker.session.timeout.ms` if nobody says. Not a property of Kafka's.",
+    ),
     restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
         Some("5000"),
         "How often a member of a consumer group (KIP-848) is told to send a heartbeat.",
     ),
+    restart(
+        "group.consumer.max.heartbeat.interval.ms",
+        ConfigKind::Int,
+        Some("15000"),
+        "The longest heartbeat interval that a consumer group may be configured to.",
+    ),
+    restart(
+        "group.consumer.max.session.timeout.ms",
+        ConfigKind::Int,
+        Some("60000"),
+        "The longest session that a consumer group may be configured to.",
+    ),
     restart("group.consumer.max.size", ConfigKind::Int, None, "Members of one consumer group (KIP-848) at most."),
+    restart(
+        "group.consumer.min.heartbeat.interval.ms",
+        ConfigKind::Int,
+        Some("5000"),
+        "The shortest heartbeat interval that a consumer group may be configured to.",
+    ),
+    restart(
+        "group.consumer.min.session.timeout.ms",
+        ConfigKind::Int,
+        Some("45000"),
+        "The shortest session that a consumer group may be configured to.",
+    ),
     restart(
         "group.consumer.session.timeout.ms",
         ConfigKind::Int,
         Some("45000"),
         "A member of a consumer group (KIP-848) that is silent for this long is removed.",
+    ),
+    restart(
+        "group.coordinator.rebalance.protocols",
+        ConfigKind::List,
+        Some("classic,consumer"),
+        "The protocols that groups may use: `classic`, and `consumer` (KIP-848).",
     ),
     restart(
         "group.initial.rebalance.delay.ms",
@@ -137,13 +175,21 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         update: Update::Never,
         doc: "The directory that the broker keeps everything in: `data_dir` of its file.",
     },
+    restart(
+        "log.disk.reserve",
+        ConfigKind::Long,
+        None,
+        "Bytes of the disk that are kept free: with less, producers are refused (KAFKA_STORAGE_ERROR) and followers take \
+         nothing, while reading, deleting, retention and the metadata go on. A twentieth of the disk, and 1 GiB at most, if \
+         nobody says; 0 for none. Not a property of Kafka's.",
+    ),
     dynamic("log.flush.interval.messages", ConfigKind::Long, Update::DynamicOnly, Some("1")),
     dynamic("log.flush.interval.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
     dynamic("log.index.interval.bytes", ConfigKind::Int, Update::DynamicOnly, Some("4096")),
     dynamic("log.index.size.max.bytes", ConfigKind::Int, Update::DynamicOnly, Some("10485760")),
-    dynamic("log.message.timestamp.after.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("3600000")),
-    dynamic("log.message.timestamp.before.max.ms", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
-    dynamic("log.message.timestamp.type", ConfigKind::String, Update::DynamicOnly, Some("CreateTime")),
+    dynamic("log.message.timestamp.after.max.ms", ConfigKind::Long, Update::PerBroker, Some("3600000")),
+    dynamic("log.message.timestamp.before.max.ms", ConfigKind::Long, Update::PerBroker, Some("9223372036854775807")),
+    dynamic("log.message.timestamp.type", ConfigKind::String, Update::PerBroker, Some("CreateTime")),
     dynamic("log.preallocate", ConfigKind::Boolean, Update::DynamicOnly, Some("false")),
     dynamic("log.retention.bytes", ConfigKind::Long, Update::DynamicOnly, Some("-1")),
     restart(
@@ -169,6 +215,12 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         ConfigKind::Int,
         Some("10000"),
         "Client connections at most. As many as the limit of open files leaves room for are taken.",
+    ),
+    restart(
+        "max.incremental.fetch.session.cache.slots",
+        ConfigKind::Int,
+        Some("1000"),
+        "Fetch sessions (KIP-227) at most. They also take an eighth of `queued.max.request.bytes` at most.",
     ),
     dynamic("message.max.bytes", ConfigKind::Int, Update::PerBroker, Some("1048588")),
     BrokerProperty {
@@ -302,6 +354,8 @@ mod tests {
             default_replication_factor: Some(3),
             min_insync_replicas: Some(2),
             offsets_topic_replication_factor: Some(3),
+            disk_stall_timeout: Some(crate::config::Millis(std::time::Duration::from_secs(1))),
+            log_disk_reserve: Some(crate::config::Size(1 << 30)),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

@@ -21,6 +21,12 @@ const FILE_KEYS: &[(&str, &str, &str, &str)] = &[
         "must be given",
         "Where the controller quorum and registrations are listened for.",
     ),
+    (
+        "listen.admin",
+        "IP:PORT",
+        "200 ports above `listen.controller`, 9492 for 9292",
+        "Where the admin API is served (gRPC, `chronik.admin.v1`).",
+    ),
     ("listen.http", "IP:PORT", "must be given", "Where probes and metrics are served."),
     ("members", "list", "must be given", "Every initial broker of the cluster: the same list in every broker's file."),
     ("members[].id", "number", "must be given", "The member's number."),

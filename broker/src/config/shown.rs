@@ -3,6 +3,7 @@
 use super::Config;
 use super::properties::{BROKER_PROPERTIES, BrokerProperty};
 use crate::server::Property;
+use std::time::Duration;
 
 impl Config {
     /// Every property as the file leaves it, by Kafka's names: sizes in bytes, times in milliseconds.
@@ -26,6 +27,18 @@ impl Config {
             "default.replication.factor" => self.topics.replication_factor.to_string(),
             "min.insync.replicas" => self.topics.min_insync_replicas.to_string(),
             "auto.create.topics.enable" => self.auto_create_topics.to_string(),
+            "delete.topic.enable" => self.delete_topics.to_string(),
+            "group.consumer.max.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.1),
+            "group.consumer.max.session.timeout.ms" => millis(groups.consumer_session_timeouts.1),
+            "group.consumer.min.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.0),
+            "group.consumer.min.session.timeout.ms" => millis(groups.consumer_session_timeouts.0),
+            "group.coordinator.rebalance.protocols" if self.consumer_groups => "classic,consumer".to_owned(),
+            "group.coordinator.rebalance.protocols" => "classic".to_owned(),
+            "log.message.timestamp.after.max.ms" => self.timestamps.after_max_ms.to_string(),
+            "log.message.timestamp.before.max.ms" => self.timestamps.before_max_ms.to_string(),
+            "log.message.timestamp.type" if self.timestamps.append_time => "LogAppendTime".to_owned(),
+            "log.message.timestamp.type" => "CreateTime".to_owned(),
+            "max.incremental.fetch.session.cache.slots" => self.fetch_session_slots.to_string(),
             "message.max.bytes" => self.max_message_bytes.to_string(),
             "socket.request.max.bytes" => self.max_request_bytes.to_string(),
             "queued.max.request.bytes" => self.request_budget_bytes.to_string(),
@@ -33,6 +46,8 @@ impl Config {
             "connections.max.idle.ms" => self.connections_max_idle.as_millis().to_string(),
             "replica.lag.time.max.ms" => self.replica_lag_time_max.as_millis().to_string(),
             "broker.session.timeout.ms" => self.session_timeout.as_millis().to_string(),
+            "disk.stall.timeout" => self.disk_stall_timeout.as_millis().to_string(),
+            "log.disk.reserve" => self.disk_reserve_bytes.map_or_else(String::new, |bytes| bytes.to_string()),
             "log.retention.check.interval.ms" => self.retention_check_interval.as_millis().to_string(),
             "log.scrub.bytes.per.second" => self.scrub_rate.to_string(),
             "producer.id.expiration.ms" => self.producer_expiration_ms.to_string(),
@@ -57,4 +72,8 @@ impl Config {
             _ => known.default.unwrap_or_default().to_owned(),
         }
     }
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }

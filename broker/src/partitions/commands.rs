@@ -6,7 +6,7 @@ use super::owner::Owner;
 use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Command, Event, LeaderMessage, LogState, StreamId};
+use chronik_core::replication::{Command, Event, LeaderMessage, LogState, ProduceError, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
 use chronik_quorum::{AlterPartition, ControllerError, Resignation};
 use std::time::Duration;
@@ -26,6 +26,9 @@ impl Owner {
             Command::AdvanceStart { to } => self.advance_start(partition, to),
             Command::BeginAt { at } => self.begin_at(partition, at),
             Command::Reply { ticket, result } => {
+                if result == Err(ProduceError::NoRoom) {
+                    self.shell.writer.space().refuse();
+                }
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
                 if let Some(reply) = waiting {
                     let _ = reply.send(result);

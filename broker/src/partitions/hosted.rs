@@ -27,6 +27,10 @@ pub(super) struct Hosted {
     pub(super) following: Option<BrokerId>,
     /// The lease that the replica knows of.
     pub(super) lease: Option<Instant>,
+    /// Whether its topic is one of the cluster's own.
+    pub(super) internal: bool,
+    /// Whether the disk takes what is appended, as far as the replica knows.
+    pub(super) room: bool,
 }
 
 impl Hosted {
@@ -40,6 +44,8 @@ impl Hosted {
             deletions: Vec::new(),
             following: None,
             lease: None,
+            internal: false,
+            room: true,
         }
     }
 

@@ -1,8 +1,10 @@
 //! What is counted of the partitions that this broker holds, and of their log.
 
-use chronik_log::CommitStats;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use chronik_log::{CommitStats, Writer};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -73,5 +75,44 @@ impl LogMetrics {
         self.operations.inc_by(round.ops as u64);
         self.bytes.inc_by(round.bytes as u64);
         self.commit_seconds.observe(round.took.as_secs_f64());
+    }
+}
+
+/// What is asked of the log's disk when somebody looks.
+pub struct DiskMetrics(Writer);
+
+impl DiskMetrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry, writer: Writer) {
+        registry.register_collector(Box::new(Self(writer)));
+    }
+}
+
+impl std::fmt::Debug for DiskMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DiskMetrics")
+    }
+}
+
+impl Collector for DiskMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let space = self.0.space();
+        let bytes = |bytes: u64| ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+        for (name, help, gauge) in [
+            ("disk_free_bytes", "Bytes that the disk has left", bytes(space.available())),
+            (
+                "disk_floor_bytes",
+                "Bytes of the disk that are kept free: with less, producers are refused",
+                bytes(space.floor()),
+            ),
+        ] {
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let refused = ConstCounter::new(space.refused());
+        let help = "Batches that were refused for want of room on the disk";
+        refused.encode(encoder.encode_descriptor("disk_refused_batches", help, None, refused.metric_type())?)?;
+        let age = ConstGauge::new(self.0.pulse().age().as_secs_f64());
+        let help = "How long the disk has been at the round that is under way, in seconds; 0 between rounds";
+        age.encode(encoder.encode_descriptor("wal_unfinished_round_seconds", help, None, age.metric_type())?)
     }
 }

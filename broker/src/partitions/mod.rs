@@ -21,6 +21,6 @@ pub use handle::{
     ReadError,
 };
 pub use input::{Input, Owners};
-pub use metrics::{LogMetrics, PartitionMetrics};
+pub use metrics::{DiskMetrics, LogMetrics, PartitionMetrics};
 pub use registry::{PartitionsConfig, feed, start};
 pub use waiter::{Changes, Waiter};

@@ -6,6 +6,7 @@ use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::turns::{Reads, Turns};
+use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
@@ -284,6 +285,11 @@ impl Owner {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
+            let room = self.shell.writer.space().room().takes(hosted.internal);
+            if hosted.room != room {
+                hosted.room = room;
+                hosted.replica.step(now, Event::Room(room), &mut out);
+            }
             if let Some(lease) = self.lease.filter(|_| hosted.lease != self.lease) {
                 hosted.lease = self.lease;
                 hosted.replica.step(now, Event::Lease(lease), &mut out);
@@ -323,6 +329,11 @@ impl Owner {
             // It may have been found before there was somebody to tell.
             if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
                 self.step(partition, Event::Damaged { from });
+            }
+            if let (Some(hosted), Some(topic)) =
+                (self.partitions.get_mut(&partition), image.topics.get(&partition.topic))
+            {
+                hosted.internal = is_internal(&topic.name);
             }
             if state.leader == Some(self.shell.me) {
                 told.push(partition);

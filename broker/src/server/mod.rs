@@ -17,6 +17,7 @@ use crate::api::Handlers;
 use crate::metrics::Metrics;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
+use chronik_core::record::TIMESTAMP_AFTER_MAX_MS;
 use chronik_quorum::peers::Peers;
 use frames::FrameLimits;
 use rooms::Rooms;
@@ -39,6 +40,12 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// Whether Metadata creates topics that are asked for (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
+    /// Whether DeleteTopics deletes anything (`delete.topic.enable`).
+    pub delete_topics: bool,
+    /// Whether groups may use the consumer protocol (`group.coordinator.rebalance.protocols`).
+    pub consumer_groups: bool,
+    /// What is asked of records' timestamps, where neither topic nor cluster say otherwise.
+    pub timestamps: TimestampDefaults,
     /// Partitions of a topic whose creator did not say (`num.partitions`). Shown, not decided here.
     pub default_partitions: i32,
     /// Replicas of a topic whose creator did not say (`default.replication.factor`). Shown, not decided here.
@@ -71,6 +78,23 @@ pub struct ServerConfig {
     pub peers: Peers,
 }
 
+/// What a broker's file says of records' timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampDefaults {
+    /// Whether records get the broker's time when they are appended (`log.message.timestamp.type`).
+    pub append_time: bool,
+    /// How far behind the broker's clock they may lie (`log.message.timestamp.before.max.ms`).
+    pub before_max_ms: i64,
+    /// How far ahead of it (`log.message.timestamp.after.max.ms`).
+    pub after_max_ms: i64,
+}
+
+impl Default for TimestampDefaults {
+    fn default() -> Self {
+        Self { append_time: false, before_max_ms: i64::MAX, after_max_ms: TIMESTAMP_AFTER_MAX_MS }
+    }
+}
+
 /// A broker property as clients are shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
@@ -91,6 +115,9 @@ impl ServerConfig {
             request_budget_bytes: 64 << 20,
             max_message_bytes: 1_048_588,
             auto_create_topics: true,
+            delete_topics: true,
+            consumer_groups: true,
+            timestamps: TimestampDefaults::default(),
             default_partitions: 1,
             default_replication_factor: 1,
             default_min_insync_replicas: 1,

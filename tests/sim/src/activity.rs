@@ -36,6 +36,12 @@ activities! {
     ControllerLost,
     /// A disk was slow.
     SlowDisk,
+    /// A disk had no room for a while.
+    FullDisk,
+    /// A disk did not come back from a write for a while.
+    HungDisk,
+    /// A broker whose disk did not come back was given no lease.
+    LeaseGivenUp,
     /// A clock jumped.
     ClockJump,
     /// A connection broke.

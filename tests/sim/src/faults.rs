@@ -41,7 +41,7 @@ impl World {
         self.faults.count += 1;
         let node = self.rng.index(self.nodes.len());
         let other = self.rng.index(self.nodes.len());
-        match self.rng.index(14) {
+        match self.rng.index(16) {
             0..=2 => self.crash(node),
             3 => self.crash_all(),
             4 => self.stop(node),
@@ -61,6 +61,16 @@ impl World {
             7 => {
                 self.counts.note(Activity::SlowDisk);
                 self.nodes[node].slow_until_us = self.now_us + self.rng.within(100_000, 3_000_000);
+            }
+            14 => {
+                self.counts.note(Activity::FullDisk);
+                note!(self, "b{node}'s disk is full");
+                self.nodes[node].full_until_us = self.now_us + self.rng.within(100_000, 3_000_000);
+            }
+            15 => {
+                self.counts.note(Activity::HungDisk);
+                note!(self, "b{node}'s disk hangs");
+                self.nodes[node].hung_until_us = self.now_us + self.rng.within(100_000, 5_000_000);
             }
             8 => {
                 let ahead = self.rng.within(1_000, 2_000_000);
@@ -232,7 +242,8 @@ impl World {
         self.network.without_controller.clear();
         self.network.slowest_us = FAST_US;
         for node in 0..self.nodes.len() {
-            self.nodes[node].slow_until_us = 0;
+            let node = &mut self.nodes[node];
+            (node.slow_until_us, node.full_until_us, node.hung_until_us) = (0, 0, 0);
         }
         let power_cut = self.rng.per_mille(400) && self.last_power_cut();
         if !power_cut {

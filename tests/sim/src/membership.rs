@@ -3,6 +3,7 @@
 use crate::activity::Activity;
 use crate::controller::{LEASE_US, concerned, member};
 use crate::network::NodeId;
+use crate::node::Process;
 use crate::plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::{MetadataCommand, SupportedVersions};
@@ -10,6 +11,8 @@ use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartit
 use chronik_core::replication::Event;
 use chronik_core::time::Instant;
 
+/// A broker whose disk has been at a round for so long takes no lease.
+const STALL_US: u64 = 1_000_000;
 /// Without an answer for so long, an ISR change's outcome is unknown.
 const ALTER_TIMEOUT_US: u64 = 150_000;
 
@@ -21,9 +24,11 @@ impl World {
     /// A broker's timer: its replicas, its connections, its heartbeat.
     pub(crate) fn tick(&mut self, node: NodeId, incarnation: u64) {
         self.controller.fence_silent(self.now_us);
+        let room = self.nodes[node].full_until_us <= self.now_us;
         let Some(process) = self.process(node, incarnation) else { return };
         let tps: Vec<_> = process.replicas.keys().copied().collect();
         for tp in tps {
+            process.inbox.push_back((tp, Event::Room(room)));
             process.inbox.push_back((tp, Event::Tick));
         }
         let (epoch, applied) = (process.epoch, process.image.offset);
@@ -72,7 +77,13 @@ impl World {
             return;
         }
         self.controller.fence_silent(self.now_us);
-        if self.controller.heartbeat(self.now_us, id, epoch, applied) && !self.rng.per_mille(20) {
+        let now_us = self.now_us;
+        let at_it = |p: &mut Process| !p.syncing.is_empty() && p.syncing_since_us + STALL_US < now_us;
+        let hangs = self.process(node, incarnation).is_some_and(at_it);
+        if hangs {
+            self.counts.note(Activity::LeaseGivenUp);
+        }
+        if self.controller.heartbeat(self.now_us, id, epoch, applied) && !hangs && !self.rng.per_mille(20) {
             self.within(100, 4_000, Happening::Lease(node, incarnation, sent_us + LEASE_US));
         }
         if self.rng.per_mille(200) {

@@ -33,6 +33,10 @@ pub(crate) struct Node {
     pub(crate) stopped_until_us: u64,
     /// Its disk is slow until then.
     pub(crate) slow_until_us: u64,
+    /// Its disk is full until then.
+    pub(crate) full_until_us: u64,
+    /// A round that begins before that ends after it.
+    pub(crate) hung_until_us: u64,
 }
 
 /// A broker's process.
@@ -45,6 +49,8 @@ pub(crate) struct Process {
     pub(crate) queue: Vec<Op>,
     /// What is being made durable.
     pub(crate) syncing: Vec<Op>,
+    /// Since when.
+    pub(crate) syncing_since_us: u64,
     /// The registration.
     pub(crate) epoch: Option<BrokerEpoch>,
     /// What it has applied of the metadata log.
@@ -82,7 +88,12 @@ pub(crate) struct Asked {
 
 /// Times and sizes small enough that all their edges are met.
 pub(crate) fn config() -> Config {
-    Config { lag_time_max: Duration::from_millis(700), window_bytes: 700, read_bytes: 400 }
+    Config {
+        lag_time_max: Duration::from_millis(700),
+        stall_time_max: Duration::from_millis(300),
+        window_bytes: 700,
+        read_bytes: 400,
+    }
 }
 
 impl Node {
@@ -99,6 +110,8 @@ impl Node {
             clock_ahead_us: 0,
             stopped_until_us: 0,
             slow_until_us: 0,
+            full_until_us: 0,
+            hung_until_us: 0,
         }
     }
 
@@ -112,6 +125,7 @@ impl Node {
             logs,
             queue: Vec::new(),
             syncing: Vec::new(),
+            syncing_since_us: 0,
             epoch: None,
             image: Image::default(),
             follows: BTreeMap::new(),

@@ -188,12 +188,14 @@ impl World {
 
     fn sync(&mut self, node: NodeId) {
         let incarnation = self.nodes[node].incarnation;
-        let slow = self.nodes[node].slow_until_us > self.now_us;
+        let (now_us, Node { slow_until_us, hung_until_us, .. }) = (self.now_us, &self.nodes[node]);
+        let (slow, hangs_us) = (*slow_until_us > now_us, hung_until_us.saturating_sub(now_us));
         let Some(process) = &mut self.nodes[node].process else { return };
         if process.syncing.is_empty() && !process.queue.is_empty() {
             process.syncing = std::mem::take(&mut process.queue);
+            process.syncing_since_us = now_us;
             let (low, high) = if slow { (50_000, 900_000) } else { (200, 5_000) };
-            self.within(low, high, Happening::Synced(node, incarnation));
+            self.within(hangs_us + low, hangs_us + high, Happening::Synced(node, incarnation));
         }
     }
 
@@ -263,6 +265,7 @@ fn kind(event: &Event) -> &'static str {
     match event {
         Event::Metadata(_) => "metadata",
         Event::Lease(_) => "lease",
+        Event::Room(_) => "room",
         Event::Produce { .. } => "produce",
         Event::Durable { .. } => "durable",
         Event::Truncated { .. } => "truncated",

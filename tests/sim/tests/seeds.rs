@@ -20,6 +20,8 @@ fn floor(activity: Activity) -> usize {
         Activity::Cut => 1_400,
         Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump | Activity::StartMoved => 2_000,
         Activity::ConnectionReset | Activity::ProducerTimeout => 5_000,
+        Activity::FullDisk | Activity::HungDisk => 600,
+        Activity::LeaseGivenUp => 100,
         Activity::LateFrame => 800,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,

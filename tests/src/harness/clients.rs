@@ -80,6 +80,8 @@ pub struct Outcome {
     pub err: String,
     /// Its exit code was 0.
     pub success: bool,
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
 }
 
 impl Outcome {
@@ -135,7 +137,7 @@ pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Result<Out
         let out = out.join().unwrap_or_default();
         let err = String::from_utf8_lossy(&err.join().unwrap_or_default()).into_owned();
         let status = status.with_context(|| shorten(&err))?;
-        Ok(Outcome { out, err, success: status.success() })
+        Ok(Outcome { out, err, success: status.success(), code: status.code() })
     })
 }
 

@@ -41,6 +41,8 @@ pub struct Ports {
     pub replication: u16,
     /// The controller quorum.
     pub controller: u16,
+    /// The admin API.
+    pub admin: u16,
     /// Health and metrics.
     pub http: u16,
 }
@@ -50,6 +52,8 @@ struct Broker {
     ports: Ports,
     config: PathBuf,
     log: PathBuf,
+    /// Environment variables of its processes.
+    env: Vec<(&'static str, PathBuf)>,
     process: Option<Process>,
     cpu_before: Duration,
 }
@@ -81,10 +85,12 @@ impl Cluster {
                     kafka: ports::free()?,
                     replication: ports::free()?,
                     controller: ports::free()?,
+                    admin: ports::free()?,
                     http: ports::free()?,
                 },
                 config: home.join("broker.config"),
                 log: home.join("broker.log"),
+                env: Vec::new(),
                 process: None,
                 cpu_before: Duration::ZERO,
             });
@@ -129,11 +135,12 @@ impl Cluster {
         let ports = self.brokers[id].ports;
         let mut text = format!(
             "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: 127.0.0.1:{}\n  replication: 127.0.0.1:{}\n  \
-             controller: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
+             controller: 127.0.0.1:{}\n  admin: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
             self.data_dir(id).display(),
             ports.kafka,
             ports.replication,
             ports.controller,
+            ports.admin,
             ports.http,
         );
         for (id, Broker { ports, .. }) in self.brokers.iter().enumerate() {
@@ -151,6 +158,11 @@ impl Cluster {
             let _ = writeln!(text, "  {key}: {value}");
         }
         text
+    }
+
+    /// Sets an environment variable of the broker's processes that are started from now on.
+    pub fn set_env(&mut self, id: usize, name: &'static str, value: PathBuf) {
+        self.brokers[id].env.push((name, value));
     }
 
     /// How many brokers it has, running or not.
@@ -183,7 +195,7 @@ impl Cluster {
     pub fn start(&mut self, id: usize) -> Result<Instant> {
         let broker = &mut self.brokers[id];
         ensure!(broker.process.is_none(), "broker {id} runs already");
-        let command = match &self.software {
+        let mut command = match &self.software {
             Software::Chronik(binary) => {
                 let mut command = leash::command(binary)?;
                 command.args(["serve", "--config"]).arg(&broker.config);
@@ -191,6 +203,7 @@ impl Cluster {
             }
             Software::Kafka(kafka) => kafka.broker(&broker.config)?,
         };
+        command.envs(broker.env.iter().cloned());
         let process = Process::start(&format!("broker {id}"), command, &broker.log)?;
         let started = process.started;
         broker.process = Some(process);
@@ -231,6 +244,14 @@ impl Cluster {
         let status = self.end(id)?.stop(PATIENCE)?;
         // A Java virtual machine that stops by SIGTERM says 143 after an orderly shutdown.
         ensure!(status.success() || status.code() == Some(143), "broker {id} answered SIGTERM with {status}");
+        Ok(())
+    }
+
+    /// Waits until a broker has ended by itself, as it was told to by others; it has to end with success.
+    pub fn wait_for_end(&mut self, id: usize) -> Result<()> {
+        let mut process = self.end(id)?;
+        let status = wait::until(&format!("broker {id} to end"), PATIENCE, || process.has_ended())?;
+        ensure!(status.success(), "broker {id} ended with {status}:\n{}", tail(&self.brokers[id].log));
         Ok(())
     }
 

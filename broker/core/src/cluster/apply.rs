@@ -72,6 +72,14 @@ impl Image {
                 self.alter_configs(*resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, forced } => {
+                self.grant_permit(offset, (*broker, *incarnation), *ttl_ms, forced.as_deref())
+            }
+            MetadataCommand::ClosePermit { permit, renewed } => {
+                self.close_permit(*permit, *renewed);
+                Ok(Answer::Done)
+            }
+            MetadataCommand::Cordon { broker, cordoned } => self.cordon(*broker, *cordoned, changes),
             MetadataCommand::ElectLeaders { partitions, election } => {
                 self.elect_leaders(partitions.as_deref(), *election, changes)
             }
@@ -131,6 +139,7 @@ impl Broker {
             replication: member.replication.clone(),
             rack: member.rack.clone(),
             versions: SupportedVersions::default(),
+            cordoned: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::ids::BrokerId;
 /// Replicas for `partitions` partitions, the leader-to-be first. Leaders go round over the brokers that are
 /// alive; followers are taken from those too, and from those that stop, are fenced or merely expected only when there are
 /// not enough: such a replica is not in sync until its broker comes. `start` shifts the round, so that topics
-/// of one partition do not all begin with the same broker.
+/// of one partition do not all begin with the same broker. Who is cordoned gets none.
 pub(super) fn place(
     image: &Image,
     start: usize,
@@ -15,11 +15,12 @@ pub(super) fn place(
     replication_factor: usize,
 ) -> Result<Vec<Vec<BrokerId>>, Refusal> {
     let (alive, absent): (Vec<BrokerId>, Vec<BrokerId>) =
-        image.brokers.keys().copied().partition(|id| image.may_lead(*id));
+        image.brokers.values().filter(|b| !b.cordoned).map(|b| b.id).partition(|id| image.may_lead(*id));
     let members = alive.len() + absent.len();
     if replication_factor == 0 || replication_factor > members {
         return Err(Refusal::InvalidReplicationFactor(format!(
-            "replication factor {replication_factor} with {members} brokers"
+            "replication factor {replication_factor} with {members} brokers{}",
+            if members < image.brokers.len() { " that are not cordoned" } else { "" }
         )));
     }
     if alive.is_empty() {

@@ -4,9 +4,10 @@ use super::Endpoint;
 use super::config::{ConfigChange, ConfigResource};
 use super::features::{MetadataVersion, SupportedVersions};
 use super::leadership::Elected;
+use super::permits::Objection;
 use crate::ids::{
-    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId,
-    TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
+    ProducerId, TopicId, TopicPartition,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,6 +125,32 @@ pub enum MetadataCommand {
     SetMetadataVersion {
         /// Up to which.
         version: MetadataVersion,
+    },
+    /// A broker's process may be stopped, and no other broker's until the permit is closed. Asked for again for the same
+    /// process, the permit there is lasts longer.
+    GrantPermit {
+        /// Who.
+        broker: BrokerId,
+        /// Which process.
+        incarnation: IncarnationId,
+        /// For how long, in milliseconds since this entry.
+        ttl_ms: u64,
+        /// A person's reason to do so in spite of what speaks against it.
+        forced: Option<String>,
+    },
+    /// A permit is outstanding no more.
+    ClosePermit {
+        /// Which: the offset of the entry that first granted it.
+        permit: MetadataOffset,
+        /// Only if it has not been granted again since this entry: its time has run out.
+        renewed: Option<MetadataOffset>,
+    },
+    /// Nothing new is placed on a broker from now on, or something is again.
+    Cordon {
+        /// Who.
+        broker: BrokerId,
+        /// Which of the two.
+        cordoned: bool,
     },
     /// A broker gives up leaderships, all that can be in one entry.
     Resign {
@@ -308,6 +335,9 @@ pub enum Refusal {
     /// A metadata version that some broker does not speak, or an older one.
     #[error("{0}")]
     InvalidMetadataVersion(String),
+    /// What speaks against stopping a broker.
+    #[error("the broker may not be stopped: {0:?}")]
+    MayNotStop(Vec<Objection>),
     /// A broker that is alive, or has replicas, cannot be forgotten.
     #[error("{0}")]
     BrokerInUse(String),

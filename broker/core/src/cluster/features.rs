@@ -73,7 +73,11 @@ impl MetadataCommand {
     pub fn version(&self) -> MetadataVersion {
         match self {
             Self::Resign { .. } => MetadataVersion::RESIGNATION,
-            Self::ElectLeaders { .. } | Self::UnregisterBroker { .. } => MetadataVersion::OPERATIONS,
+            Self::ElectLeaders { .. }
+            | Self::UnregisterBroker { .. }
+            | Self::GrantPermit { .. }
+            | Self::ClosePermit { .. }
+            | Self::Cordon { .. } => MetadataVersion::OPERATIONS,
             Self::CreateCluster { .. }
             | Self::RegisterBroker { .. }
             | Self::Fence { .. }

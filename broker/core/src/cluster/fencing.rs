@@ -72,6 +72,7 @@ impl Image {
             incarnation: Some(incarnation),
             fenced_at: offset,
             versions,
+            cordoned: before.is_some_and(|b| b.cordoned),
             ..Broker::expected(member)
         };
         self.brokers.insert(member.id, broker);
@@ -129,6 +130,7 @@ impl Image {
         }
         self.brokers.remove(&id);
         self.broker_configs.remove(&id);
+        self.permit = self.permit.take().filter(|permit| permit.broker != id);
         changes.push(Change::Broker(id));
         Ok(Answer::Done)
     }

@@ -4,6 +4,7 @@
 
 use super::config::Configs;
 use super::features::{MetadataVersion, SupportedVersions};
+use super::permits::Permit;
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, MetadataOffset, PartitionEpoch,
     PartitionId, ProducerId, TopicId, TopicPartition,
@@ -36,6 +37,9 @@ pub struct Image {
     /// Broker properties that were changed for one broker alone.
     #[serde(default)]
     pub broker_configs: OrdMap<BrokerId, Configs>,
+    /// The permit to stop a broker that is outstanding.
+    #[serde(default)]
+    pub permit: Option<Permit>,
 }
 
 /// A member of the cluster.
@@ -68,6 +72,9 @@ pub struct Broker {
     /// The metadata versions that it speaks.
     #[serde(default)]
     pub versions: SupportedVersions,
+    /// Nothing new is placed on it.
+    #[serde(default)]
+    pub cordoned: bool,
 }
 
 /// A host name or address, and a port.

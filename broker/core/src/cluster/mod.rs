@@ -14,10 +14,13 @@ mod diff;
 mod election;
 mod features;
 mod fencing;
+mod health;
 mod image;
 mod isr;
 mod leadership;
+mod membership;
 mod partitions;
+mod permits;
 mod producer_ids;
 mod resignation;
 #[cfg(test)]
@@ -28,6 +31,8 @@ pub use command::{
     Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
 };
 pub use features::{MetadataVersion, SupportedVersions};
+pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
+pub use permits::{Objection, Permit, Recovery};
 pub use topics::MAX_PARTITIONS;

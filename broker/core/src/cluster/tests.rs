@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 mod fencing;
 mod isr;
 mod leadership;
+mod membership;
+mod permits;
 mod random;
 mod resignation;
 mod topics;

@@ -146,6 +146,9 @@ impl Image {
         if let Some(id) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
             return invalid(format!("broker {id} of partition {index} is not a member"));
         }
+        if let Some(id) = replicas.iter().find(|id| self.brokers.get(id).is_some_and(|b| b.cordoned)) {
+            return invalid(format!("broker {id} of partition {index} is cordoned"));
+        }
         if !replicas.iter().any(|id| self.alive(*id).is_some()) {
             return invalid(format!("no broker of partition {index} is alive"));
         }

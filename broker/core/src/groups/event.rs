@@ -42,6 +42,10 @@ pub struct Config {
     pub consumer_session_timeout: Duration,
     /// `group.consumer.heartbeat.interval.ms`.
     pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.min.session.timeout.ms` and `group.consumer.max.session.timeout.ms`.
+    pub consumer_session_timeouts: (Duration, Duration),
+    /// `group.consumer.min.heartbeat.interval.ms` and `group.consumer.max.heartbeat.interval.ms`.
+    pub consumer_heartbeat_intervals: (Duration, Duration),
     /// `group.consumer.max.size`.
     pub consumer_max_size: usize,
     /// Groups of one shard at most.
@@ -61,6 +65,8 @@ impl Default for Config {
             offsets_check_interval: Duration::from_mins(10),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_session_timeouts: (Duration::from_secs(45), Duration::from_mins(1)),
+            consumer_heartbeat_intervals: (Duration::from_secs(5), Duration::from_secs(15)),
             consumer_max_size: i32::MAX as usize,
             max_groups: 100_000,
         }

@@ -118,8 +118,8 @@ impl Group {
     /// The group in a list.
     pub(super) fn listed(&self, id: &Arc<str>) -> ListedGroup {
         let (protocol_type, group_type) = match &self.kind {
-            GroupKind::Classic(classic) => (classic.protocol_type(), "Classic"),
-            GroupKind::Consumer(_) => (Arc::from("consumer"), "Consumer"),
+            GroupKind::Classic(classic) => (classic.protocol_type(), "classic"),
+            GroupKind::Consumer(_) => (Arc::from("consumer"), "consumer"),
         };
         ListedGroup { group: id.clone(), protocol_type, state: self.state_name(), group_type }
     }

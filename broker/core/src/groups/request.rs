@@ -152,6 +152,8 @@ pub struct OffsetCommit {
     pub member: MemberRef,
     /// The generation (classic) or member epoch (consumer group); negative for simple consumers.
     pub generation_or_epoch: i32,
+    /// Whether the client knows member epochs (version 9 and later, KIP-848).
+    pub knows_member_epochs: bool,
     /// How long the client wants the offsets to be kept, in milliseconds (versions 2 to 4).
     pub retention_ms: Option<i64>,
     /// The offsets. The shell has refused those of topics and partitions that do not exist.

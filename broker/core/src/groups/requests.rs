@@ -111,6 +111,7 @@ pub(super) fn needs_group_id(request: &Request) -> bool {
             | Request::SyncGroup(_)
             | Request::Heartbeat { .. }
             | Request::LeaveGroup { .. }
+            | Request::OffsetDelete { .. }
             | Request::ConsumerGroupDescribe(_)
     )
 }

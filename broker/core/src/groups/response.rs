@@ -196,7 +196,7 @@ pub struct ListedGroup {
     pub protocol_type: Arc<str>,
     /// Kafka's name of its state.
     pub state: &'static str,
-    /// Kafka's name of its type: `Classic` or `Consumer`.
+    /// Kafka's name of its type: `classic` or `consumer`.
     pub group_type: &'static str,
 }
 

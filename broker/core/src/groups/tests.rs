@@ -250,6 +250,7 @@ pub(super) fn commit(group: &str, member: &str, generation: i32, topic: &str, id
         group: group.into(),
         member: member_ref(member),
         generation_or_epoch: generation,
+        knows_member_epochs: true,
         retention_ms: None,
         offsets: vec![OffsetToCommit {
             topic: topic.into(),

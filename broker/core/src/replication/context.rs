@@ -17,6 +17,8 @@ pub(super) struct Context<'a> {
     pub(super) state: &'a PartitionState,
     /// This broker may act as a leader until then.
     pub(super) lease: Instant,
+    /// Whether the disk takes what is appended.
+    pub(super) room: bool,
 }
 
 impl Context<'_> {

@@ -77,6 +77,9 @@ pub struct PartitionState {
 pub struct Config {
     /// A follower that has not been caught up for this long leaves the ISR (`replica.lag.time.max.ms`).
     pub lag_time_max: Duration,
+    /// A member of the ISR whose disk has stood still for this long, while it lacks what others have, leaves the ISR if
+    /// enough stay.
+    pub stall_time_max: Duration,
     /// Bytes on their way to one follower of one partition at most.
     pub window_bytes: usize,
     /// Bytes of one catch-up read.
@@ -159,6 +162,8 @@ pub enum Event {
     Metadata(PartitionState),
     /// The broker may act as a leader until then. Reads and writes after that are refused.
     Lease(Instant),
+    /// Whether this broker's disk takes what is appended. It does until this says that it does not.
+    Room(bool),
     /// A producer's batch, validated.
     Produce {
         /// Names the request in its answer.
@@ -391,6 +396,9 @@ pub enum ProduceError {
     /// Appended, and then the ISR became too small to commit it.
     #[error("appended, but fewer in-sync replicas than min.insync.replicas")]
     NotEnoughReplicasAfterAppend,
+    /// Refused before the append: the leader's disk is full.
+    #[error("the disk has no room")]
+    NoRoom,
     /// Its sequence does not follow the producer's last one.
     #[error("out of order sequence number")]
     OutOfOrderSequence,

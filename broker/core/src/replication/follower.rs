@@ -33,6 +33,8 @@ enum Phase {
     Claimed(StreamId),
     /// The log is a prefix of the leader's.
     Streaming(StreamId),
+    /// As when streaming, but what came last was not taken, as the disk had no room.
+    Full(StreamId),
     /// The log is being cut back; the stream to subscribe again on, if it is still there.
     Truncating(Option<StreamId>),
     /// The other side does not lead yet.
@@ -91,13 +93,22 @@ impl Follower {
             (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
                 self.truncate(cx, stream, epoch, end);
             }
-            (Phase::Subscribing(on) | Phase::Streaming(on), LeaderMessage::BeginAt { at }) if on == stream => {
+            (Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on), LeaderMessage::BeginAt { at })
+                if on == stream =>
+            {
                 self.begin_at(cx, stream, at);
             }
             (Phase::Subscribing(on) | Phase::Claiming(on) | Phase::Claimed(on), LeaderMessage::NotLeader { .. })
                 if on == stream =>
             {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
+            }
+            (Phase::Streaming(on), LeaderMessage::Batches { high_watermark, log_start, .. })
+                if on == stream && !cx.room =>
+            {
+                // Nothing says to the leader that they are here: it drops this replica from the ISR if they stay away.
+                self.phase = Phase::Full(stream);
+                learn(cx, high_watermark, log_start);
             }
             (Phase::Streaming(on), LeaderMessage::Batches { from, batches, high_watermark, log_start })
                 if on == stream =>
@@ -111,10 +122,14 @@ impl Follower {
                     self.acknowledge(cx, stream);
                 }
             }
-            (Phase::Streaming(on), LeaderMessage::HighWatermark { high_watermark, log_start }) if on == stream => {
+            (
+                Phase::Streaming(on) | Phase::Full(on),
+                LeaderMessage::HighWatermark { high_watermark, log_start }
+                | LeaderMessage::Batches { high_watermark, log_start, .. },
+            ) if on == stream => {
                 learn(cx, high_watermark, log_start);
             }
-            (Phase::Streaming(on), LeaderMessage::NotLeader { .. }) if on == stream => {
+            (Phase::Streaming(on) | Phase::Full(on), LeaderMessage::NotLeader { .. }) if on == stream => {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
             _ => {}
@@ -123,8 +138,15 @@ impl Follower {
 
     /// This broker's disk has more.
     pub(super) fn durable(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Streaming(stream) = self.phase {
+        if let Phase::Streaming(stream) | Phase::Full(stream) = self.phase {
             self.acknowledge(cx, stream);
+        }
+    }
+
+    /// The disk takes again what is appended: asks for what was not taken.
+    pub(super) fn has_room(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Full(stream) = self.phase {
+            self.subscribe(cx, stream);
         }
     }
 

@@ -148,6 +148,10 @@ impl Leader {
             check => check,
         };
         match check {
+            Check::New | Check::Unknown if !cx.room => {
+                self.gaps.refused(batch.header(), ProduceError::NoRoom);
+                Err(ProduceError::NoRoom)
+            }
             Check::New | Check::Unknown if too_few => {
                 self.gaps.refused(batch.header(), ProduceError::NotEnoughReplicas);
                 Err(ProduceError::NotEnoughReplicas)
@@ -305,8 +309,10 @@ impl Leader {
 
     fn tick(&mut self, cx: &mut Context<'_>) {
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
+        let furthest = self.followers.values().filter_map(Progress::durable).fold(cx.log.durable, Offset::max);
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
+            progress.watch_disk(cx.now, furthest);
             let Some(stream) = &mut progress.stream else { continue };
             if stream.told != (high_watermark, log_start) {
                 stream.told = (high_watermark, log_start);
@@ -369,6 +375,10 @@ impl Leader {
         if committed.iter().any(leaves) {
             return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
         }
+        let moving: BTreeSet<_> = committed.iter().copied().filter(|id| !self.is_stalled(cx, *id)).collect();
+        if moving.len() < committed.len() && moving.len() >= cx.min_insync() {
+            return Some(moving);
+        }
         // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
         if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
@@ -390,7 +400,13 @@ impl Leader {
         let proven = progress.broker_epoch();
         let due = cx.log.high_watermark.max(self.epoch_start);
         let reached = progress.durable().is_some_and(|d| d >= due);
-        reached && proven.is_some() && proven == alive(cx.state, id) && self.may_stay(cx, id)
+        let stays = self.may_stay(cx, id) && !self.is_stalled(cx, id);
+        reached && proven.is_some() && proven == alive(cx.state, id) && stays
+    }
+
+    /// Whether a follower's disk stands still.
+    fn is_stalled(&self, cx: &Context<'_>, id: BrokerId) -> bool {
+        self.followers.get(&id).is_some_and(|progress| progress.stands_for(cx.now) > cx.config.stall_time_max)
     }
 
     /// What the furthest behind has durably of the followers that should be waited for, so that they can join.

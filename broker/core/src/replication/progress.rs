@@ -29,6 +29,8 @@ pub(super) struct Progress {
     caught_up: bool,
     /// Since when the high watermark waits for it, or did last.
     waited_since: Option<Instant>,
+    /// Since when the follower's disk has not moved, though another had more, and what it had.
+    stands_since: Option<(Instant, Option<Offset>)>,
     /// The leader's log end at some moment: a follower that reaches it was caught up at that moment, even if the
     /// log has grown since.
     mark: (Offset, Instant),
@@ -62,6 +64,7 @@ impl Progress {
             caught_up_at: now,
             caught_up: false,
             waited_since: None,
+            stands_since: None,
             mark: (log_end, now),
         }
     }
@@ -153,6 +156,25 @@ impl Progress {
         }
         self.caught_up = true;
         self.mark = (log_end, now);
+    }
+
+    /// Notes whether the follower's disk moves, while another has all below `furthest`. Of one that was not heard in this
+    /// leadership nothing is known.
+    pub(super) fn watch_disk(&mut self, now: Instant, furthest: Offset) {
+        let lacks = self.durable.is_some_and(|durable| durable < furthest);
+        let stands = self.stands_since.is_some_and(|(_, durable)| durable == self.durable);
+        if !lacks {
+            self.stands_since = None;
+        } else if !stands {
+            self.stands_since = Some((now, self.durable));
+        }
+    }
+
+    /// How long the follower's disk has stood still, as far as it should have moved.
+    pub(super) fn stands_for(&self, now: Instant) -> Duration {
+        self.stands_since
+            .filter(|(_, durable)| *durable == self.durable)
+            .map_or(Duration::ZERO, |(at, _)| now.since(at))
     }
 
     /// Whether a follower that is to join should be waited for: once it was close, for as long as it may take to come up

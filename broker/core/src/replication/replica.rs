@@ -28,6 +28,7 @@ pub struct Replica {
     /// What the metadata log says. While a truncation is under way, the role may lag behind it.
     state: PartitionState,
     lease: Instant,
+    room: bool,
     role: Role,
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
@@ -61,6 +62,7 @@ macro_rules! context {
             out: $out,
             state: &$self.state,
             lease: $self.lease,
+            room: $self.room,
         }
     };
 }
@@ -85,6 +87,7 @@ impl Replica {
             log: Log::new(log),
             state,
             lease: Instant::default(),
+            room: true,
             role: Role::Idle,
             early: BTreeMap::new(),
             damage: None,
@@ -96,6 +99,7 @@ impl Replica {
         match event {
             Event::Metadata(state) => self.metadata(now, state, out),
             Event::Lease(until) => self.lease = until,
+            Event::Room(room) => self.room(now, room, out),
             Event::Durable { end } => self.durable(now, end, out),
             Event::StartAdvanced { start, first_batch } => self.log.start_advanced(start, first_batch),
             Event::Truncated { log } => self.truncated(now, log, out),
@@ -111,6 +115,16 @@ impl Replica {
         }
         self.mend(now, out);
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
+    }
+
+    fn room(&mut self, now: Instant, room: bool, out: &mut Vec<Command>) {
+        self.room = room;
+        let cx = &mut context!(self, now, out);
+        if let Role::Follower(follower) = &mut self.role
+            && room
+        {
+            follower.has_room(cx);
+        }
     }
 
     fn in_role(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {

@@ -29,6 +29,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type File: DiskFile;
     /// Keeps a directory locked until dropped.
     type Lock: Send + Sync + 'static;
+    /// How many files are best synced at once: a file system's journal takes them together.
+    const SYNCS_AT_ONCE: usize;
 
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -65,6 +67,9 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
     /// Cuts the file, or extends it with zeroes.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the file at least that long, in space that is the file's from then on, however full the disk becomes. What is
+    /// added reads as zeroes.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Makes all that was written durable, and the length. An error is final: see the module's rules.
     fn sync_data(&self) -> io::Result<()>;
     /// The file's length in bytes.
@@ -90,6 +95,11 @@ pub fn create_dir_all(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     create_dir_all(disk, parent)?;
     disk.create_dir(dir)?;
     disk.sync_dir(parent)
+}
+
+/// Whether the disk has no room for what was to be written.
+pub(crate) fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether the disk cannot give back those bytes, as opposed to cannot be asked.

@@ -26,6 +26,7 @@ pub struct RealLock {
 impl Disk for RealDisk {
     type File = RealFile;
     type Lock = RealLock;
+    const SYNCS_AT_ONCE: usize = 8;
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
         OpenOptions::new().read(true).write(true).open(path).map(RealFile)
@@ -134,6 +135,22 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            other => return other.map_err(Into::into),
+        }
+        const ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+        let mut at = self.len()?;
+        while at < len {
+            let n = (len - at).min(ZEROES.len() as u64) as usize;
+            self.write_at(&[IoSlice::new(&ZEROES[..n])], at)?;
+            at += n as u64;
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -43,7 +43,12 @@ impl<D: Disk> Store<D> {
             let tail = Tail::of(&shared.read());
             let (segment, n) = self.choose_segment(tp, &tail, batches, dirty)?;
             let (now, later) = batches.split_at(n);
-            let written = self.write_batches(tp, &tail, segment, now)?;
+            let written = self.write_batches(tp, &tail, segment, now).inspect_err(|_| {
+                // What is tried again begins another segment, of the same name.
+                if segment.len == 0 {
+                    self.files.forget(segment.uid);
+                }
+            })?;
             dirty.segments.insert((tp, segment.base, segment.uid));
             written.publish(&mut shared.write());
             let mut soft = shared.soft();

@@ -145,8 +145,8 @@ impl Soft {
     }
 
     /// The files that nothing refers to any more, once the next checkpoint is in place.
-    pub(crate) fn take_obsolete(&mut self) -> Vec<Offset> {
-        std::mem::take(&mut self.obsolete)
+    pub(crate) fn obsolete(&self) -> &[Offset] {
+        &self.obsolete
     }
 
     /// Takes over what was read of the batches from `from` on, which follow the snapshot at `base`, and is known of those
@@ -265,6 +265,11 @@ impl<D: Disk> Store<D> {
             match self.write_snapshot(tp, due.at, &bytes) {
                 // The partition is deleted meanwhile.
                 Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // There are still the batches that it would be taken of.
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                    shared.soft().obsolete.push(due.at);
+                    return Ok(());
+                }
                 other => other?,
             }
             Content::File(bytes.len() as u64)
@@ -297,14 +302,15 @@ impl<D: Disk> Store<D> {
         &self,
         tp: TopicPartition,
         shared: &Shared,
-        unneeded: Vec<Offset>,
+        unneeded: &[Offset],
     ) -> Result<(), LogError> {
         for at in unneeded {
-            let name = snapshot_name(at);
+            let name = snapshot_name(*at);
             if !shared.soft().has_file(&name) {
                 self.set_out(&folder(&self.root, tp), &name, self.next_uid())?;
             }
         }
+        shared.soft().obsolete.retain(|at| !unneeded.contains(at));
         Ok(())
     }
 

@@ -3,9 +3,10 @@
 //! The log is a sequence of blocks, one a round (more only where a round does not fit its segment), in
 //! segment files `wal/<number as 16 hex digits>.wal`. A position in it is an LSN: bytes of blocks since the
 //! log was created. Blocks start at multiples of 4096 bytes, so that no write ever touches a page that an
-//! earlier sync made durable, but for a recovery's, which writes the last blocks again as they are. A segment
-//! grows by steps of zeroes while it is new; when a checkpoint has made it superfluous it is renamed to a new
-//! number and written over, and then syncs change no metadata.
+//! earlier sync made durable, but for a recovery's, which writes the last blocks again as they are. The next segment is
+//! made before it is needed, at its full length: a new file of zeroes, or one that a checkpoint has made superfluous,
+//! renamed to its new number, to be written over. So rounds find its space there, and syncs change no metadata. The first
+//! segment of a run grows by steps of zeroes, as does one that is needed before it is ready.
 //!
 //! A block (little endian):
 //!

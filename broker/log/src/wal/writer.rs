@@ -7,7 +7,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use chronik_core::ids::Lsn;
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A new segment grows by this much at a time.
 const STEP: u64 = 1024 * 1024;
@@ -32,6 +32,53 @@ pub(crate) struct WalWriter<D: Disk> {
     live: Vec<u64>,
     /// Files of this round that were left for the next segment.
     left: Vec<D::File>,
+    /// The segment that comes next, if it is ready.
+    next: Option<NextSegment<D>>,
+}
+
+/// A segment that is ready to be written, durably, at its full length: rounds find it, and its space, there.
+pub(crate) struct NextSegment<D: Disk> {
+    file: D::File,
+    len: u64,
+}
+
+/// The making of the next segment, for another thread than the one that writes.
+pub(crate) struct NextSegmentJob<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    number: u64,
+    /// A superfluous segment to be used again.
+    old: Option<u64>,
+    bytes: u64,
+}
+
+impl<D: Disk> NextSegmentJob<D> {
+    /// Makes it. What failed for want of room may be tried again.
+    pub(crate) fn run(&self) -> Result<NextSegment<D>, LogError> {
+        let path = segment::path(&self.dir, self.number);
+        let file = if self.disk.exists(&path).during("look for", &path)? {
+            self.disk.open(&path).during("open", &path)?
+        } else {
+            take_over(&self.disk, &self.dir, self.old, self.number)?
+        };
+        let mut len = file.len().during("measure", &path)?;
+        while len < self.bytes {
+            let n = (self.bytes - len).min(STEP) as usize;
+            file.write_at(&[IoSlice::new(&vec![0; n])], len).during("extend", &path)?;
+            len += n as u64;
+        }
+        file.sync_data().during("sync", &path)?;
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        Ok(NextSegment { file, len })
+    }
+}
+
+/// The file of a new segment: a superfluous one's, or an empty one.
+fn take_over<D: Disk>(disk: &D, dir: &Path, old: Option<u64>, number: u64) -> Result<D::File, LogError> {
+    let path = segment::path(dir, number);
+    let Some(old) = old.map(|old| segment::path(dir, old)) else { return disk.create(&path).during("create", &path) };
+    disk.rename(&old, &path).during("rename", &old)?;
+    disk.open(&path).during("open", &path)
 }
 
 impl<D: Disk> WalWriter<D> {
@@ -63,6 +110,7 @@ impl<D: Disk> WalWriter<D> {
             free: Vec::new(),
             live,
             left: Vec::new(),
+            next: None,
         })
     }
 
@@ -90,9 +138,30 @@ impl<D: Disk> WalWriter<D> {
         Ok(())
     }
 
-    /// Writes the operations without syncing them. Returns the bytes written.
-    pub(crate) fn write(&mut self, mut ops: &[Op]) -> Result<u64, LogError> {
-        let before = self.at.lsn;
+    /// What makes the next segment, if it is neither ready nor needed before anything is written to this one. The result
+    /// goes to [`Self::has_next`] before the next job is asked for.
+    pub(crate) fn next_job(&mut self) -> Option<NextSegmentJob<D>> {
+        (self.next.is_none() && self.at.offset > 0).then(|| NextSegmentJob {
+            disk: self.disk.clone(),
+            dir: self.dir.clone(),
+            number: self.at.segment + 1,
+            old: self.free.pop(),
+            bytes: self.segment_bytes,
+        })
+    }
+
+    pub(crate) fn has_next(&mut self, next: NextSegment<D>) {
+        self.next = Some(next);
+    }
+
+    /// Whether a round of so many bytes may not fit the rest of the segment.
+    pub(crate) fn is_short_of(&self, bytes: usize) -> bool {
+        self.next.is_none() && self.at.offset + block_len(bytes) as u64 > self.segment_bytes
+    }
+
+    /// Writes operations without syncing them, and takes them off `ops`. What is left there after an error for want of
+    /// room can be written later.
+    pub(crate) fn write(&mut self, ops: &mut &[Op]) -> Result<(), LogError> {
         while !ops.is_empty() {
             let room = self.segment_bytes.saturating_sub(self.at.offset) as usize;
             let mut payload = 0;
@@ -108,9 +177,9 @@ impl<D: Disk> WalWriter<D> {
             // What is larger than a segment gets one to itself.
             let (now, later) = ops.split_at(n.max(1));
             self.write_block(now)?;
-            ops = later;
+            *ops = later;
         }
-        Ok(self.at.lsn.0 - before.0)
+        Ok(())
     }
 
     /// Makes all that was written durable: one sync, and one more for each segment that the round filled.
@@ -167,9 +236,10 @@ impl<D: Disk> WalWriter<D> {
         parts[0] = IoSlice::new(&bytes);
         let end = self.at.offset + header.block_len();
         let mut zeroes = block_len(payload_len) - HEADER - payload_len;
-        if end > self.allocated {
-            self.allocated = end.next_multiple_of(STEP).min(self.segment_bytes).max(end);
-            zeroes += (self.allocated - end) as usize;
+        let mut allocated = self.allocated;
+        if end > allocated {
+            allocated = end.next_multiple_of(STEP).min(self.segment_bytes).max(end);
+            zeroes += (allocated - end) as usize;
         }
         while zeroes > 0 {
             let n = zeroes.min(ZEROES.len());
@@ -177,6 +247,7 @@ impl<D: Disk> WalWriter<D> {
             zeroes -= n;
         }
         self.file.write_at(&parts, self.at.offset).during("write", &segment::path(&self.dir, self.at.segment))?;
+        self.allocated = allocated;
         self.at.offset = end;
         self.at.lsn.0 += header.block_len();
         Ok(())
@@ -184,20 +255,24 @@ impl<D: Disk> WalWriter<D> {
 
     fn roll(&mut self) -> Result<(), LogError> {
         let number = self.at.segment + 1;
-        let path = segment::path(&self.dir, number);
-        let file = if let Some(old) = self.free.pop() {
-            let old = segment::path(&self.dir, old);
-            self.disk.rename(&old, &path).during("rename", &old)?;
-            self.disk.open(&path).during("open", &path)?
-        } else {
-            self.disk.create(&path).during("create", &path)?
+        let NextSegment { file, len } = match self.next.take() {
+            Some(next) => next,
+            None => self.make_next(number)?,
         };
-        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
-        self.allocated = file.len().during("measure", &path)?;
+        self.allocated = len;
         self.left.push(std::mem::replace(&mut self.file, file));
         self.at.segment = number;
         self.at.offset = 0;
         self.live.push(number);
         Ok(())
+    }
+    /// The next segment in haste: as it is, to be extended as it is written.
+    fn make_next(&mut self, number: u64) -> Result<NextSegment<D>, LogError> {
+        let path = segment::path(&self.dir, number);
+        let file = take_over(&self.disk, &self.dir, self.free.last().copied(), number)?;
+        self.free.pop();
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        let len = file.len().during("measure", &path)?;
+        Ok(NextSegment { file, len })
     }
 }

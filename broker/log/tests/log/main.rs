@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod forged;
 mod formats;
+mod full;
 mod gaps;
 mod journal;
 mod random;

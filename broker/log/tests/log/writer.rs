@@ -233,6 +233,7 @@ impl Gated {
 impl Disk for Gated {
     type File = GatedFile;
     type Lock = SimulatedLock;
+    const SYNCS_AT_ONCE: usize = 1;
 
     fn open(&self, path: &Path) -> io::Result<GatedFile> {
         self.disk.open(path).map(|file| self.gated(path, file))
@@ -283,6 +284,9 @@ impl DiskFile for GatedFile {
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
     }
     fn sync_data(&self) -> io::Result<()> {
         if let Some(gate) = &self.gate {

@@ -383,3 +383,39 @@ async fn a_log_longer_than_a_snapshot_is_cut_and_still_whole_after_a_restart() {
     }
     stop_all(brokers).await;
 }
+
+/// Whoever it is: the controller's leader too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_disk_hangs_is_fenced_until_it_comes_back() {
+    let cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    for hanging in [brokers[0].leader().await.0 as usize, 0, 1, 2] {
+        for broker in &brokers {
+            broker.is_serving().await;
+        }
+        let others: Vec<i32> = (0..3).filter(|id| *id != hanging as i32).collect();
+        cluster.disks[hanging].begin();
+        brokers[others[0] as usize].sees_alive(&others).await;
+        let lease = brokers[hanging].handle().registration().borrow().lease_until;
+        assert!(lease.is_none_or(|until| until <= std::time::Instant::now()), "it has given up its lease");
+        cluster.disks[hanging].end();
+        brokers[others[0] as usize].sees_alive(&[0, 1, 2]).await;
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_fenced_where_all_disks_hang() {
+    let cluster = Cluster::of(1);
+    let brokers = cluster.start_all().await;
+    brokers[0].is_serving().await;
+    let mut registration = brokers[0].handle().registration();
+    cluster.disks[0].begin();
+    registration.wait_for(|r| r.lease_until.is_some_and(|until| until <= std::time::Instant::now())).await.unwrap();
+    assert!(registration.borrow().unfenced);
+    cluster.disks[0].end();
+    registration.wait_for(|r| r.lease_until.is_some_and(|until| until > std::time::Instant::now())).await.unwrap();
+    assert!(registration.borrow().unfenced);
+    stop_all(brokers).await;
+}

@@ -52,6 +52,14 @@ pub enum ClientError {
         /// What the broker says about it.
         text: Option<String>,
     },
+    /// The admin API has no answer, or said no.
+    #[error("{message}")]
+    Admin {
+        /// gRPC's code.
+        code: tonic::Code,
+        /// Why.
+        message: String,
+    },
 }
 
 impl ClientError {
@@ -61,14 +69,16 @@ impl ClientError {
             Self::Unreachable { .. } | Self::Lost { .. } => true,
             Self::Unsupported { .. } | Self::Protocol { .. } => false,
             Self::Refused { code, .. } => retriable(*code),
+            Self::Admin { code, .. } => *code == tonic::Code::Unavailable,
         }
     }
 
     /// The exit code: 3 when no broker answers, 4 for what does not exist, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable { .. } | Self::Lost { .. } => 3,
-            Self::Refused {
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Admin { code: tonic::Code::Unavailable, .. } => 3,
+            Self::Admin { code: tonic::Code::NotFound, .. }
+            | Self::Refused {
                 code:
                     ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::GROUP_ID_NOT_FOUND,
                 ..

@@ -60,8 +60,9 @@ impl Layout {
     }
 }
 
-fn addresses(listen: &ListenFile) -> [SocketAddr; 4] {
-    [listen.kafka, listen.replication, listen.controller, listen.http]
+fn addresses(listen: &ListenFile) -> Vec<SocketAddr> {
+    let four = [listen.kafka, listen.replication, listen.controller, listen.http];
+    four.into_iter().chain(listen.admin).collect()
 }
 
 fn file_of(dir: &Path, id: usize) -> PathBuf {
@@ -101,7 +102,7 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
         Ok(found)
     };
     let (kafka, replication) = (ports(9092)?, ports(9192)?);
-    let (controller, http) = (ports(9292)?, ports(9392)?);
+    let (controller, http, admin) = (ports(9292)?, ports(9392)?, ports(9492)?);
     let members: Vec<MemberFile> = (0..count)
         .map(|i| MemberFile {
             id: i as i32,
@@ -119,6 +120,7 @@ fn plan(dir: &Path, count: usize) -> anyhow::Result<()> {
             kafka: at(kafka[i]),
             replication: at(replication[i]),
             controller: at(controller[i]),
+            admin: Some(at(admin[i])),
             http: at(http[i]),
         };
         let file = ServeFile::new(i as i32, folder.join("data"), listen, members.clone());
@@ -143,7 +145,7 @@ mod tests {
         let again = Layout::open(dir.path(), 3).unwrap();
         let of = |l: &Layout| l.brokers.iter().flat_map(|b| addresses(&b.listen)).collect::<Vec<_>>();
         assert_eq!(of(&first), of(&again));
-        assert_eq!(of(&first).iter().collect::<BTreeSet<_>>().len(), 12, "every port is used once");
+        assert_eq!(of(&first).iter().collect::<BTreeSet<_>>().len(), 15, "every port is used once");
         let error = Layout::open(dir.path(), 2).unwrap_err().to_string();
         assert!(error.contains("--brokers 3"), "{error}");
 

@@ -96,6 +96,7 @@ async fn what_owners_refuse() {
     cluster.topic("t", 1);
     let mut client = Client::connect(cluster.address).await;
     for (refusal, error) in [
+        (ProduceError::NoRoom, 56),
         (ProduceError::NotEnoughReplicas, 19),
         (ProduceError::NotEnoughReplicasAfterAppend, 20),
         (ProduceError::OutOfOrderSequence, 45),

@@ -272,6 +272,7 @@ fn first_image() -> Image {
             fenced_at: MetadataOffset(0),
             // Broker 2 is not alive.
             fenced: id == 2,
+            cordoned: false,
             stopping: false,
             kafka: endpoint.clone(),
             replication: endpoint,

@@ -135,24 +135,26 @@ async fn what_a_client_asked_before_it_closed_its_connection_is_done() {
 }
 
 #[tokio::test]
-async fn internal_topics_take_no_records_and_are_neither_created_nor_deleted() {
+async fn internal_topics_take_no_records_and_can_be_created_and_deleted_by_hand() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
     let topic = m::create_topics_request::CreatableTopic::default()
         .with_name(name("__consumer_offsets"))
-        .with_num_partitions(1)
+        .with_num_partitions(2)
         .with_replication_factor(1);
     let create = m::CreateTopicsRequest::default().with_topics(vec![topic]);
-    assert_eq!(client.ask(4, &create).await.topics[0].error_code, 17);
-    client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
+    assert_eq!(client.ask(4, &create).await.topics[0].error_code, 0);
     let written = client.ask(7, &produce("__consumer_offsets", -1, batch(1, 100).freeze())).await;
     assert_eq!(written.responses[0].partition_responses[0].error_code, 17);
-    let delete = m::DeleteTopicsRequest::default().with_topic_names(vec![name("__consumer_offsets")]);
-    assert_eq!(client.ask(4, &delete).await.responses[0].error_code, 17);
     let topic = m::metadata_request::MetadataRequestTopic::default().with_name(Some(name("__consumer_offsets")));
     let shown = client.ask(9, &m::MetadataRequest::default().with_topics(Some(vec![topic]))).await;
     let shown = shown.topics.first().expect("the topic that was asked for");
-    assert_eq!((shown.error_code, shown.is_internal, shown.partitions.len()), (0, true, 3));
+    assert_eq!((shown.error_code, shown.is_internal, shown.partitions.len()), (0, true, 2));
+    let delete = m::DeleteTopicsRequest::default().with_topic_names(vec![name("__consumer_offsets")]);
+    assert_eq!(client.ask(4, &delete).await.responses[0].error_code, 0);
+    // It is made again when it is needed.
+    let found = client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
+    assert_eq!((found.error_code, found.node_id.0), (0, 0));
 }
 
 #[tokio::test]

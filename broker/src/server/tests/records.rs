@@ -1,12 +1,13 @@
 //! What is in the batches that producers send: what is refused, what is put right, and in which order they come.
 
-use super::client::Client;
+use super::client::{Client, batch};
 use super::cluster::{Cluster, partition};
-use super::produce;
+use super::{name, produce};
 use bytes::Bytes;
 use chronik_core::record::samples::{Sample, batch_of, encoded, filled, samples};
 use chronik_core::record::testing::BatchBuilder;
 use chronik_core::record::{Compression, RecordBatch};
+use kafka_protocol::messages as m;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -125,4 +126,25 @@ async fn what_decompresses_to_too_much_is_too_large() {
     let refused = send(&mut client, bomb).await;
     assert_eq!(refused.error_code, 10);
     assert!(refused.error_message.expect("it says why").contains("decompresses"));
+}
+
+#[tokio::test]
+async fn the_file_says_whose_time_records_get_where_nobody_else_does() {
+    let cluster = Cluster::start_with(|config| config.timestamps.append_time = true).await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let response = client.ask(9, &produce("t", -1, batch(1, 100).freeze())).await;
+    let answer = &response.responses[0].partition_responses[0];
+    assert_eq!(answer.error_code, 0);
+    assert!(answer.log_append_time_ms > 0, "the broker's time");
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_when_deletion_is_disabled() {
+    let cluster = Cluster::start_with(|config| config.delete_topics = false).await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let delete = m::DeleteTopicsRequest::default().with_topic_names(vec![name("t")]);
+    assert_eq!(client.ask(4, &delete).await.responses[0].error_code, 73);
+    assert!(cluster.image.borrow().topic_by_name("t").is_some());
 }

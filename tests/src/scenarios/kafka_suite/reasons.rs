@@ -6,8 +6,8 @@ use regex::Regex;
 use std::collections::BTreeSet;
 
 const INTERNALS: &str = "internals";
-const CLASSIC: &str = "classic groups";
-const CONSUMER: &str = "consumer groups (KIP-848)";
+const MIGRATION: &str = "migration of groups with members";
+const GROUP_CONFIGS: &str = "configs of groups";
 const SHARE: &str = "share groups";
 const STREAMS: &str = "streams groups";
 const TRANSACTIONS: &str = "transactions";
@@ -15,7 +15,6 @@ const ACLS: &str = "ACLs";
 const SASL: &str = "SASL";
 const SCRAM: &str = "SCRAM";
 const QUOTAS: &str = "quotas";
-const CONFIGS: &str = "altering configs";
 const TOPIC_CONFIGS: &str = "topic configs";
 const COMPACTION: &str = "compaction";
 const QUORUM: &str = "features and quorum APIs";
@@ -28,16 +27,10 @@ const RACKS: &str = "broker.rack";
 /// Requests that a broker without the feature does not know. Clients do without `DescribeTopicPartitions` and
 /// `GetTelemetrySubscriptions`.
 const REQUESTS: &[(&str, &str)] = &[
-    ("IncrementalAlterConfigs", CONFIGS),
-    ("AlterConfigs", CONFIGS),
-    ("ListConfigResources", CONFIGS),
-    ("CreatePartitions", "CreatePartitions"),
-    ("DeleteRecords", "DeleteRecords"),
     ("ElectLeaders", ELECT),
     ("AlterPartitionReassignments", REASSIGNMENT),
     ("ListPartitionReassignments", REASSIGNMENT),
     ("AlterReplicaLogDirs", LOG_DIRS),
-    ("DescribeLogDirs", LOG_DIRS),
     ("UpdateFeatures", QUORUM),
     ("DescribeQuorum", QUORUM),
     ("AddRaftVoter", QUORUM),
@@ -50,7 +43,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ("DescribeUserScramCredentials", SCRAM),
     ("AlterClientQuotas", QUOTAS),
     ("DescribeClientQuotas", QUOTAS),
-    ("DescribeProducers", "DescribeProducers"),
     ("ListTransactions", TRANSACTIONS),
     ("DescribeTransactions", TRANSACTIONS),
     ("AddPartitionsToTxn", TRANSACTIONS),
@@ -60,15 +52,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ("WriteTxnMarkers", TRANSACTIONS),
     ("PushTelemetry", TELEMETRY),
     ("CreateDelegationToken", "delegation tokens"),
-    ("JoinGroup", CLASSIC),
-    ("ListGroups", CLASSIC),
-    ("DescribeGroups", CLASSIC),
-    ("DeleteGroups", CLASSIC),
-    ("OffsetFetch", CLASSIC),
-    ("OffsetCommit", CLASSIC),
-    ("OffsetDelete", CLASSIC),
-    ("ConsumerGroupHeartbeat", CONSUMER),
-    ("ConsumerGroupDescribe", CONSUMER),
     ("ShareGroupHeartbeat", SHARE),
     ("ShareGroupDescribe", SHARE),
     ("StreamsGroupHeartbeat", STREAMS),
@@ -79,12 +62,9 @@ const REQUESTS: &[(&str, &str)] = &[
 const NAMES: &[(&str, &[&str])] = &[
     (r"\.\w*Share\w*#|#\w*Share", &[SHARE]),
     (r"\.\w*Streams\w*#", &[STREAMS]),
-    (r"\.GroupsCommandTest#", &[CLASSIC, CONSUMER, SHARE, STREAMS]),
-    (r"\.(ConsumerProtocolMigration|consumer\.group\.\w+)", &[CLASSIC, CONSUMER]),
-    (r"\.ConsumerGroup(Heartbeat|Describe)RequestTest", &[CONSUMER]),
-    (r"\.(JoinGroup|SyncGroup|Heartbeat|DescribeGroups)RequestTest", &[CLASSIC]),
-    (r"\.(LeaveGroup|ListGroups|DeleteGroups|OffsetCommit|OffsetDelete|OffsetFetch)RequestTest", &[CLASSIC, CONSUMER]),
-    (r"\.TxnOffsetCommit", &[TRANSACTIONS, CLASSIC, CONSUMER]),
+    (r"\.GroupsCommandTest#", &[SHARE, STREAMS]),
+    (r"ConsumerProtocolMigration|WithMigration|OnlineMigration", &[MIGRATION]),
+    (r"\.TxnOffsetCommit", &[TRANSACTIONS]),
     (r"WriteTxnMarkers|Transactions(Expiration|WithMax)|FenceProducers|ProducerIdExpiration", &[TRANSACTIONS]),
     (r"\.AclCommand|AuthorizedOperations|Authorizer", &[ACLS]),
     (r"Scram", &[SCRAM]),
@@ -93,16 +73,13 @@ const NAMES: &[(&str, &[&str])] = &[
     (r"LogDirs", &[LOG_DIRS]),
     (r"Reassign", &[REASSIGNMENT]),
     (r"\.LeaderElectionCommand", &[ELECT]),
-    (r"\.DeleteRecords", &["DeleteRecords"]),
     (r"\.(Feature|MetadataQuorum)Command|DescribeFeatures|MetadataVersion|DescribeQuorum", &[QUORUM]),
     (r"\.(BootstrapControllers|BrokerApiVersions|ApiVersionsRequest|BrokerRegistration)", &[QUORUM]),
     (r"EligibleLeaderReplicas", &["eligible leader replicas"]),
     (r"UncleanLeaderElection", &["unclean leader election"]),
-    (r"Dynamic\w*Config|\.ConfigCommand|MinInSyncReplicasConfig|StaticBrokerConfig", &[CONFIGS]),
+    (r"GroupConfig|#testUpdateConsumerGroupHeartbeatConfig", &[GROUP_CONFIGS]),
     (r"RackAware|#testRack|SameRack", &[RACKS]),
     (r"RemoteTopic|RemoteLog", &["tiered storage"]),
-    (r"LogAppendTime", &["message.timestamp.type"]),
-    (r"#testDisableDeleteTopic", &["delete.topic.enable"]),
 ];
 
 /// What errors say.
@@ -110,7 +87,7 @@ const ERRORS: &[(&str, &str)] = &[
     (r"has no SASL", SASL),
     (r"cleanup\.policy.*compact", COMPACTION),
     (r"is not supported yet|invalid config|InvalidConfigurationException", TOPIC_CONFIGS),
-    (r"__consumer_offsets", CLASSIC),
+    (r"resources of type 32 have no configs", GROUP_CONFIGS),
     (r"same rack", RACKS),
 ];
 
@@ -151,10 +128,6 @@ fn features(outcome: &Outcome) -> BTreeSet<&'static str> {
     for (api, error) in outcome.refusals.iter().filter_map(|refusal| refusal.split_once(':')) {
         match error {
             "UNSUPPORTED" | "UNSUPPORTED_VERSION" => found.extend(asks_for(api)),
-            "COORDINATOR_NOT_AVAILABLE" if !found.iter().any(|f| f.contains("groups")) => {
-                let new_protocol = matches("Async|ConsumerProtocol|New(Protocol|Group|Consumer)", outcome.method());
-                found.insert(if new_protocol { CONSUMER } else { CLASSIC });
-            }
             "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" => {
                 found.insert(TRANSACTIONS);
             }
@@ -164,7 +137,7 @@ fn features(outcome: &Outcome) -> BTreeSet<&'static str> {
             _ => {}
         }
     }
-    // Where the request never was sent, the error names it in its own way: `does not support CREATE_PARTITIONS`.
+    // Where the request never was sent, the error names it in its own way: `does not support ELECT_LEADERS`.
     if let Some((_, api)) = outcome.error.split_once("does not support ") {
         let name: String =
             api.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').filter(|c| *c != '_').collect();
@@ -220,15 +193,8 @@ mod tests {
     #[test]
     fn a_reason_names_the_features_that_were_refused_or_that_the_test_is_about() {
         for (test, error, refusals, reason) in [
-            ("o.a.FooTest#testBar", "x", &["CreatePartitions:UNSUPPORTED"][..], "CreatePartitions"),
-            ("o.a.FooTest#testBar", "The node does not support CREATE_PARTITIONS", &[], "CreatePartitions"),
-            ("o.a.FooTest#testBar", "x", &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"], "classic groups"),
-            (
-                "o.a.FooTest#testAsync",
-                "x",
-                &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"],
-                "consumer groups (KIP-848)",
-            ),
+            ("o.a.FooTest#testBar", "x", &["ElectLeaders:UNSUPPORTED"][..], "ElectLeaders"),
+            ("o.a.FooTest#testBar", "The node does not support ELECT_LEADERS", &[], "ElectLeaders"),
             ("o.a.ShareConsumerTest#testBar", "x", &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"], "share groups"),
             ("o.a.FooTest#testBar", "cleanup.policy: compact is not supported yet", &[], "compaction"),
             ("o.a.FooTest#testBar", "x", &["DescribeTopicPartitions:UNSUPPORTED"], "behaviour: x"),

@@ -16,7 +16,8 @@ impl ConsumerGroup {
             client_host: member.about.client_host.clone(),
             subscribed_topic_names: member.about.subscribed_topic_names.clone(),
             subscribed_topic_regex: member.about.subscribed_topic_regex.clone(),
-            assignment: member.assigned.to_topics(),
+            // What it was asked to give back is its own until it has.
+            assignment: member.assigned.iter().chain(member.revoking.iter()).collect::<Assignment>().to_topics(),
             target_assignment: self.targets.get(id).map(Assignment::to_topics).unwrap_or_default(),
             classic: member.about.classic.is_some(),
         });

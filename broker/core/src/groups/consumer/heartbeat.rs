@@ -180,7 +180,7 @@ impl ConsumerGroup {
             self.refresh.topics = false;
             let metadata_hash = self.topics_hash(turn.image);
             if bump || metadata_hash != self.metadata_hash {
-                let epoch = self.epoch.saturating_add(1);
+                let epoch = self.next_epoch();
                 let value = RecordValue::ConsumerGroupMetadata { epoch, metadata_hash };
                 self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
             }

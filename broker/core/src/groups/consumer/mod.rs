@@ -124,6 +124,16 @@ impl ConsumerGroup {
         }
     }
 
+    /// The epoch after this one. As in Kafka, a group begins with 1, and the topics that its first member names make it
+    /// 2; a regular expression does so later, when it stands for some.
+    fn next_epoch(&self) -> i32 {
+        let names_topics = self.members.values().any(|m| !m.about.subscribed_topic_names.is_empty());
+        match self.epoch {
+            0 if names_topics => 2,
+            epoch => epoch.saturating_add(1),
+        }
+    }
+
     /// All records are loaded: sessions begin.
     pub(in crate::groups) fn loaded(&mut self, turn: &mut Turn<'_>) {
         self.find_holders();

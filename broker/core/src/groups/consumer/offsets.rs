@@ -4,10 +4,14 @@ use super::ConsumerGroup;
 use crate::groups::response::GroupError;
 
 impl ConsumerGroup {
-    /// Whether that member may commit offsets with that epoch. Without members, whoever names no epoch may.
-    pub(in crate::groups) fn may_commit(&self, member: &str, epoch: i32) -> Result<(), GroupError> {
+    /// Whether that member may commit offsets with that epoch. Without members, whoever names no epoch may. A member of
+    /// the consumer protocol uses a version of the request that knows its errors.
+    pub(in crate::groups) fn may_commit(&self, member: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupError> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
+        }
+        if !knows_epochs && self.members.get(member).is_some_and(|m| m.about.classic.is_none()) {
+            return Err(GroupError::UnsupportedVersion);
         }
         self.has_epoch(member, epoch)
     }

@@ -80,7 +80,7 @@ impl ConsumerGroup {
         self.forget(id, turn);
         self.forget_unused_regexes(turn);
         let metadata_hash = self.topics_hash(turn.image);
-        let value = RecordValue::ConsumerGroupMetadata { epoch: self.epoch.saturating_add(1), metadata_hash };
+        let value = RecordValue::ConsumerGroupMetadata { epoch: self.next_epoch(), metadata_hash };
         self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
     }
 

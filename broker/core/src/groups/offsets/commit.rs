@@ -46,7 +46,9 @@ impl Group {
                 classic.has_committed(member, step);
                 Ok(())
             }
-            GroupKind::Consumer(consumer) => consumer.may_commit(&member.member_id, generation),
+            GroupKind::Consumer(consumer) => {
+                consumer.may_commit(&member.member_id, generation, request.knows_member_epochs)
+            }
         }
     }
 }

@@ -21,6 +21,10 @@ impl Group {
         for (topic, partitions) in topics {
             let subscribed = self.subscribes(topic);
             for partition in partitions {
+                if !exists(topic, *partition, step) {
+                    answers.push(Err(GroupError::UnknownTopicOrPartition));
+                    continue;
+                }
                 if subscribed {
                     answers.push(Err(GroupError::GroupSubscribedToTopic));
                     continue;
@@ -70,6 +74,12 @@ impl Group {
         };
         self.delete_offsets(id, gone, step);
     }
+}
+
+fn exists(topic: &str, partition: i32, step: &Step<'_>) -> bool {
+    let Some(image) = step.image else { return true };
+    let found = image.topic_by_name(topic);
+    found.is_some_and(|topic| usize::try_from(partition).is_ok_and(|index| index < topic.partitions.len()))
 }
 
 fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> RecordKey {

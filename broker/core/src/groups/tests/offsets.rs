@@ -191,6 +191,17 @@ fn offsets_of_subscribed_topics_are_not_deleted() {
 }
 
 #[test]
+fn offsets_of_partitions_that_do_not_exist_are_not_deleted() {
+    let mut bench = Bench::new();
+    bench.one_stable("g");
+    bench.event(Event::Metadata(image(&[("t", 1)])));
+    let topics = vec![(Arc::from("t"), vec![0]), (Arc::from("none"), vec![0])];
+    let unknown = vec![Err(GroupError::UnknownTopicOrPartition); 2];
+    let request = Request::OffsetDelete { group: "g".into(), topics };
+    assert_eq!(bench.ask(request), Response::OffsetDelete(Ok(unknown)));
+}
+
+#[test]
 fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
     let mut bench = Bench::new();
     let (member, generation) = bench.one_stable("g");

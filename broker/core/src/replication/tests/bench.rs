@@ -54,7 +54,12 @@ pub(super) fn state(leader: i32, epochs: (i32, i32), isr: &[i32], dead: &[i32]) 
 impl Bench {
     /// Replica 1, with a lease of an hour.
     pub(super) fn new(log: LogState) -> Self {
-        let config = Config { lag_time_max: Duration::from_secs(10), window_bytes: 480, read_bytes: 400 };
+        let config = Config {
+            lag_time_max: Duration::from_secs(10),
+            stall_time_max: Duration::from_secs(5),
+            window_bytes: 480,
+            read_bytes: 400,
+        };
         let mut bench = Self { replica: Replica::new(BrokerId(1), config, log), now: Instant(1_000_000) };
         bench.step(Event::Lease(Instant(3_600_000_000)));
         bench

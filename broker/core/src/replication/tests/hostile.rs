@@ -104,7 +104,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
     fn any_events_leave_a_replica_in_order(events in prop::collection::vec((event(), 0..400_u64), 1..80)) {
-        let config = Config { lag_time_max: Duration::from_secs(1), window_bytes: 300, read_bytes: 200 };
+        let config = Config { lag_time_max: Duration::from_secs(1), stall_time_max: Duration::from_millis(300), window_bytes: 300, read_bytes: 200 };
         let mut replica = Replica::new(BrokerId(1), config, log(0, &[]));
         let (mut now, mut open, mut out) = (Instant(0), BTreeSet::new(), Vec::new());
         for (n, (mut event, wait_ms)) in events.into_iter().enumerate() {

@@ -3,6 +3,7 @@
 mod bench;
 mod committing;
 mod damage;
+mod disks;
 mod following;
 mod hostile;
 mod isr_changes;

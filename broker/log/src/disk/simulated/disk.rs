@@ -18,6 +18,8 @@ pub struct SimulatedLock {
 impl Disk for SimulatedDisk {
     type File = SimulatedFile;
     type Lock = SimulatedLock;
+    // The same calls in the same order.
+    const SYNCS_AT_ONCE: usize = 1;
 
     fn open(&self, path: &Path) -> io::Result<SimulatedFile> {
         let state = self.state();

@@ -51,14 +51,7 @@ impl DiskFile for SimulatedFile {
         for part in parts {
             bytes.extend_from_slice(part);
         }
-        let end = offset + bytes.len() as u64;
-        if let Some(capacity) = state.capacity {
-            let used = state.used();
-            let grows = end.saturating_sub(state.inodes[self.inode].data.len() as u64);
-            if grows > 0 && used + grows > capacity {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-        }
+        state.has_room(self.inode, offset + bytes.len() as u64)?;
         state.operate(|state| {
             state.inodes[self.inode].change(Change::Write(offset, bytes));
             Ok(())
@@ -67,6 +60,18 @@ impl DiskFile for SimulatedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.state()?.operate(|state| {
+            state.inodes[self.inode].change(Change::SetLen(len));
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        if len <= state.inodes[self.inode].data.len() as u64 {
+            return Ok(());
+        }
+        state.has_room(self.inode, len)?;
+        state.operate(|state| {
             state.inodes[self.inode].change(Change::SetLen(len));
             Ok(())
         })

@@ -53,6 +53,7 @@ impl SimulatedDisk {
         state.boot += 1;
         state.stop_at = None;
         state.fail_sync_at = None;
+        state.fill_at = None;
         state.locks.clear();
     }
 
@@ -110,6 +111,18 @@ impl SimulatedDisk {
     /// Refuses to let all files together grow beyond this many bytes (ENOSPC); `None` for no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Writes so far that made a file longer.
+    pub fn growths(&self) -> u64 {
+        self.state().growths
+    }
+
+    /// Is full from the `n`-th write on, from now, that would make a file longer (0 is the next), until
+    /// [`Self::set_capacity`] says otherwise.
+    pub fn fill_after(&self, n: u64) {
+        let mut state = self.state();
+        state.fill_at = Some(state.growths + n);
     }
 
     /// Flips one bit of a file, durably. Returns false when there is no such byte.

@@ -17,6 +17,10 @@ pub(super) struct State {
     pub(super) stop_at: Option<(u64, Stop)>,
     pub(super) fail_sync_at: Option<u64>,
     pub(super) capacity: Option<u64>,
+    /// Writes so far that made a file longer.
+    pub(super) growths: u64,
+    /// The disk is full from that one on.
+    pub(super) fill_at: Option<u64>,
     pub(super) inodes: Vec<Inode>,
     pub(super) names: BTreeMap<PathBuf, Node>,
     pub(super) durable_names: BTreeMap<PathBuf, Node>,
@@ -43,6 +47,8 @@ impl State {
             stop_at: None,
             fail_sync_at: None,
             capacity: None,
+            growths: 0,
+            fill_at: None,
             inodes: Vec::new(),
             names: BTreeMap::from([(PathBuf::from("/"), Node::Dir)]),
             durable_names: BTreeMap::from([(PathBuf::from("/"), Node::Dir)]),
@@ -73,6 +79,25 @@ impl State {
 
     pub(super) fn used(&self) -> u64 {
         self.names.values().map(|n| self.size(*n)).sum()
+    }
+
+    /// Whether a file may be that long: the disk has a capacity, and may be told to be full from some growth on.
+    pub(super) fn has_room(&mut self, inode: usize, len: u64) -> io::Result<()> {
+        self.alive()?;
+        let grows = len.saturating_sub(self.inodes[inode].data.len() as u64);
+        if grows == 0 {
+            return Ok(());
+        }
+        let used = self.used();
+        if self.fill_at == Some(self.growths) {
+            self.fill_at = None;
+            self.capacity = Some(used);
+        }
+        self.growths += 1;
+        match self.capacity {
+            Some(capacity) if used + grows > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn alive(&self) -> io::Result<()> {

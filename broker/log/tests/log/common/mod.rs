@@ -94,6 +94,8 @@ pub(crate) fn tiny() -> Options {
         max_open_files: 4,
         open_with_wal_loss: false,
         producer_expiration_ms: 24 * 60 * 60 * 1000,
+        reserve_bytes: 0,
+        ballast_bytes: 0,
         damaged_bytes: 1 << 20,
     }
 }

@@ -29,7 +29,7 @@ fn a_request_that_is_not_valid_is_refused_before_anything_changes() {
             Heartbeat { subscribed_topic_regex: text("["), ..join("a", &["t"]) },
             GroupError::InvalidRegularExpression,
         ),
-        ("a heartbeat to no group", beat("a", 1), GroupError::GroupIdNotFound),
+        ("a heartbeat to no group", beat("a", 2), GroupError::GroupIdNotFound),
         ("a leave of no group", beat("a", -1), GroupError::GroupIdNotFound),
     ] {
         let mut harness = Harness::new(&[("t", 2)]);
@@ -44,7 +44,7 @@ fn the_first_member_gets_everything_and_what_is_written_is_what_kafka_writes() {
     let client = Client { id: Arc::from("c"), host: Arc::from("/10.0.0.1") };
     let (answer, records) = harness.turn(|group, turn| group.heartbeat(&join("a", &["t"]), &client, 7, turn));
     let answer = answer.unwrap();
-    assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (1, 5000));
+    assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (2, 5000));
     assert_eq!(answer.assignment, Some(partitions(&[("t", &[0, 1])])));
     let (group, member) = (Arc::from("g"), Arc::from("a"));
     let keys: Vec<_> = records.iter().map(|r| r.key.clone()).collect();
@@ -57,7 +57,7 @@ fn the_first_member_gets_everything_and_what_is_written_is_what_kafka_writes() {
     ];
     assert_eq!(keys, expected);
     assert_eq!(harness.group.state(), "Stable");
-    assert_eq!(harness.ok(&beat("a", 1)), (1, None), "nothing has changed");
+    assert_eq!(harness.ok(&beat("a", 2)), (2, None), "nothing has changed");
     assert_eq!(harness.log.len(), expected.len(), "a heartbeat that changes nothing writes nothing");
     harness.assert_loaded_is_written();
 }
@@ -76,25 +76,25 @@ fn a_full_group_takes_only_those_it_knows() {
     harness.ok(&join("a", &["t"]));
     assert_eq!(harness.heartbeat(&join("b", &["t"])), Err(GroupError::GroupMaxSizeReached));
     assert_eq!(harness.heartbeat(&join("", &["t"])), Err(GroupError::GroupMaxSizeReached));
-    assert_eq!(harness.ok(&beat("a", 1)).0, 1);
+    assert_eq!(harness.ok(&beat("a", 2)).0, 2);
 }
 
 #[test]
 fn members_come_at_their_epoch_or_are_fenced() {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
-    assert_eq!(harness.heartbeat(&beat("a", 2)), Err(GroupError::FencedMemberEpoch));
-    assert_eq!(harness.heartbeat(&beat("b", 1)), Err(GroupError::UnknownMemberId));
+    assert_eq!(harness.heartbeat(&beat("a", 3)), Err(GroupError::FencedMemberEpoch));
+    assert_eq!(harness.heartbeat(&beat("b", 2)), Err(GroupError::UnknownMemberId));
     // The answer to the join was lost: it joins again, and is told everything again.
-    assert_eq!(harness.ok(&join("a", &["t"])), (1, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
+    assert_eq!(harness.ok(&join("a", &["t"])), (2, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
     harness.ok(&join("b", &["t"]));
-    harness.ok(&beat("a", 1));
-    assert_eq!(harness.ok(&owns("a", 1, &[("t", &[0, 1])])), (2, None));
+    harness.ok(&beat("a", 2));
+    assert_eq!(harness.ok(&owns("a", 2, &[("t", &[0, 1])])), (3, None));
     // That answer was lost as well.
-    assert_eq!(harness.heartbeat(&beat("a", 1)), Err(GroupError::FencedMemberEpoch), "it must say what it owns");
-    let too_much = owns("a", 1, &[("t", &[0, 1, 2])]);
+    assert_eq!(harness.heartbeat(&beat("a", 2)), Err(GroupError::FencedMemberEpoch), "it must say what it owns");
+    let too_much = owns("a", 2, &[("t", &[0, 1, 2])]);
     assert_eq!(harness.heartbeat(&too_much), Err(GroupError::FencedMemberEpoch));
-    assert_eq!(harness.ok(&owns("a", 1, &[("t", &[0])])), (2, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.ok(&owns("a", 2, &[("t", &[0])])), (3, Some(partitions(&[("t", &[0, 1])]))));
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn a_member_that_leaves_is_gone_with_all_its_records() {
     harness.ok(&join("a", &["t"]));
     let left = harness.heartbeat(&beat("a", -1)).unwrap();
     assert_eq!((left.member_epoch, left.heartbeat_interval_ms, left.assignment), (-1, 0, None));
-    assert_eq!((harness.group.state(), harness.group.epoch), ("Empty", 2));
+    assert_eq!((harness.group.state(), harness.group.epoch), ("Empty", 3));
     assert!(harness.deadlines.is_empty());
-    assert_eq!(harness.heartbeat(&beat("a", 1)), Err(GroupError::UnknownMemberId));
+    assert_eq!(harness.heartbeat(&beat("a", 2)), Err(GroupError::UnknownMemberId));
     let tombstones: Vec<_> = harness.log.iter().filter(|r| r.value.is_none()).map(|r| r.key.clone()).collect();
     let (group, member) = (Arc::from("g"), Arc::from("a"));
     let expected = [
@@ -121,18 +121,19 @@ fn a_member_that_leaves_is_gone_with_all_its_records() {
 #[test]
 fn offsets_are_committed_and_fetched_at_the_members_epoch() {
     let mut harness = Harness::new(&[("t", 2)]);
-    assert_eq!(harness.group.may_commit("", -1), Ok(()), "without members, tools may");
+    assert_eq!(harness.group.may_commit("", -1, true), Ok(()), "without members, tools may");
     harness.ok(&join("a", &["t"]));
     for (member, epoch, expected) in [
-        ("a", 1, Ok(())),
+        ("a", 2, Ok(())),
         ("a", 0, Err(GroupError::StaleMemberEpoch)),
-        ("a", 2, Err(GroupError::StaleMemberEpoch)),
+        ("a", 3, Err(GroupError::StaleMemberEpoch)),
         ("b", 1, Err(GroupError::UnknownMemberId)),
         ("", -1, Err(GroupError::UnknownMemberId)),
     ] {
-        assert_eq!(harness.group.may_commit(member, epoch), expected, "{member} at {epoch}");
+        assert_eq!(harness.group.may_commit(member, epoch, true), expected, "{member} at {epoch}");
         assert_eq!(harness.group.may_fetch(Some((member, epoch))), expected, "{member} at {epoch}");
     }
+    assert_eq!(harness.group.may_commit("a", 2, false), Err(GroupError::UnsupportedVersion), "it knows no epochs");
     assert_eq!(harness.group.may_fetch(None), Ok(()));
     assert!(harness.group.subscribes("t") && !harness.group.subscribes("u"));
 }

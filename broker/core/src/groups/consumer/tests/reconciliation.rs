@@ -1,13 +1,13 @@
 use super::*;
 
-/// Two members share four partitions: `a` has 0 and 1 at epoch 2, `b` has 2 and 3.
+/// Two members share four partitions: `a` has 0 and 1 at epoch 3, `b` has 2 and 3.
 fn shared() -> Harness {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
     harness.ok(&join("b", &["t"]));
-    harness.ok(&beat("a", 1));
-    harness.ok(&owns("a", 1, &[("t", &[0, 1])]));
-    harness.ok(&beat("b", 2));
+    harness.ok(&beat("a", 2));
+    harness.ok(&owns("a", 2, &[("t", &[0, 1])]));
+    harness.ok(&beat("b", 3));
     harness
 }
 
@@ -15,15 +15,17 @@ fn shared() -> Harness {
 fn a_partition_is_told_to_nobody_before_its_owner_gave_it_back() {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
-    assert_eq!(harness.ok(&join("b", &["t"])), (2, Some(Vec::new())), "all partitions are in use");
+    assert_eq!(harness.ok(&join("b", &["t"])), (3, Some(Vec::new())), "all partitions are in use");
     assert_eq!(harness.group.state(), "Reconciling");
-    assert_eq!(harness.ok(&beat("a", 1)), (1, Some(partitions(&[("t", &[0, 1])]))), "a is to give two back");
-    assert_eq!(harness.ok(&beat("a", 1)), (1, None), "it has not said that it has");
-    assert_eq!(harness.ok(&beat("b", 2)), (2, None), "so b waits");
-    assert_eq!(harness.ok(&owns("a", 1, &[("t", &[0, 1, 2])])), (1, None), "one is not enough");
-    assert_eq!(harness.ok(&beat("b", 2)), (2, None));
-    assert_eq!(harness.ok(&owns("a", 1, &[("t", &[0, 1])])), (2, None), "now it has given back");
-    assert_eq!(harness.ok(&beat("b", 2)), (2, Some(partitions(&[("t", &[2, 3])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (2, Some(partitions(&[("t", &[0, 1])]))), "a is to give two back");
+    let described = harness.group.describe().members[0].assignment.clone();
+    assert_eq!(described, partitions(&[("t", &[0, 1, 2, 3])]), "what it has not given back is still its own");
+    assert_eq!(harness.ok(&beat("a", 2)), (2, None), "it has not said that it has");
+    assert_eq!(harness.ok(&beat("b", 3)), (3, None), "so b waits");
+    assert_eq!(harness.ok(&owns("a", 2, &[("t", &[0, 1, 2])])), (2, None), "one is not enough");
+    assert_eq!(harness.ok(&beat("b", 3)), (3, None));
+    assert_eq!(harness.ok(&owns("a", 2, &[("t", &[0, 1])])), (3, None), "now it has given back");
+    assert_eq!(harness.ok(&beat("b", 3)), (3, Some(partitions(&[("t", &[2, 3])]))));
     assert_eq!(harness.group.state(), "Stable");
     harness.assert_loaded_is_written();
 }
@@ -33,7 +35,7 @@ fn the_group_is_assigning_after_a_leave_until_somebody_asks() {
     let mut harness = shared();
     harness.ok(&beat("b", -1));
     assert_eq!(harness.group.state(), "Assigning");
-    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
+    assert_eq!(harness.ok(&beat("a", 3)), (4, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
     assert_eq!(harness.group.state(), "Stable");
 }
 
@@ -41,10 +43,10 @@ fn the_group_is_assigning_after_a_leave_until_somebody_asks() {
 fn who_does_not_heartbeat_is_fenced_and_the_others_get_what_it_had() {
     let mut harness = shared();
     harness.pass(Duration::from_secs(44));
-    harness.ok(&beat("a", 2));
+    harness.ok(&beat("a", 3));
     harness.pass(Duration::from_secs(2));
-    assert_eq!(harness.heartbeat(&beat("b", 2)), Err(GroupError::UnknownMemberId));
-    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
+    assert_eq!(harness.heartbeat(&beat("b", 3)), Err(GroupError::UnknownMemberId));
+    assert_eq!(harness.ok(&beat("a", 3)), (4, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
     harness.assert_loaded_is_written();
 }
 
@@ -54,19 +56,19 @@ fn who_does_not_give_back_in_time_is_fenced_though_it_heartbeats() {
         let mut harness = Harness::new(&[("t", 4)]);
         harness.ok(&join("a", &["t"]));
         harness.ok(&join("b", &["t"]));
-        harness.ok(&beat("a", 1));
+        harness.ok(&beat("a", 2));
         if failed_over {
             harness.fail_over();
         }
         for _ in 0..5 {
-            harness.ok(&beat("a", 1));
-            harness.ok(&beat("b", 2));
+            harness.ok(&beat("a", 2));
+            harness.ok(&beat("b", 3));
             harness.pass(Duration::from_secs(11));
         }
-        harness.ok(&beat("a", 1));
+        harness.ok(&beat("a", 2));
         harness.pass(Duration::from_secs(11));
-        assert_eq!(harness.heartbeat(&beat("a", 1)), Err(GroupError::UnknownMemberId), "{failed_over}");
-        assert_eq!(harness.ok(&beat("b", 2)), (3, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
+        assert_eq!(harness.heartbeat(&beat("a", 2)), Err(GroupError::UnknownMemberId), "{failed_over}");
+        assert_eq!(harness.ok(&beat("b", 3)), (4, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
     }
 }
 
@@ -83,19 +85,19 @@ fn after_a_failover_sessions_begin_anew_and_nothing_is_forgotten() {
     harness.pass(Duration::from_secs(40));
     harness.fail_over();
     harness.pass(Duration::from_secs(40));
-    assert_eq!(harness.ok(&beat("a", 2)), (2, None));
-    assert_eq!(harness.ok(&beat("b", 2)), (2, None));
+    assert_eq!(harness.ok(&beat("a", 3)), (3, None));
+    assert_eq!(harness.ok(&beat("b", 3)), (3, None));
 }
 
 #[test]
-fn a_late_heartbeat_is_no_proof_that_partitions_were_given_back() {
+fn a_member_that_joins_again_owns_nothing_any_more() {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
     harness.ok(&join("b", &["t"]));
     harness.ok(&join("c", &["t"]));
     // Owning nothing was true at epoch 0 of a; at its epoch 1 it has been given everything.
     harness.ok(&owns("a", 0, &[]).with_join());
-    assert_eq!(harness.ok(&beat("b", 2)).1, Some(partitions(&[("t", &[2])])), "a joined again, and owns nothing");
+    assert_eq!(harness.ok(&beat("b", 3)).1, Some(partitions(&[("t", &[2])])), "a joined again, and owns nothing");
 }
 
 trait WithJoin {
@@ -116,8 +118,8 @@ fn the_target_is_computed_once_for_an_epoch() {
     };
     let before = targets(&harness);
     for _ in 0..3 {
-        harness.ok(&beat("a", 2));
-        harness.ok(&owns("b", 2, &[("t", &[2, 3])]));
+        harness.ok(&beat("a", 3));
+        harness.ok(&owns("b", 3, &[("t", &[2, 3])]));
     }
     assert_eq!(targets(&harness), before);
 }

@@ -9,14 +9,14 @@ fn new_partitions_and_topics_are_assigned_at_the_next_heartbeat() {
     let mut harness = Harness::new(&[("t", 1)]);
     harness.ok(&join("a", &["t", "u"]));
     harness.set_topics(&[("t", 2)]);
-    assert_eq!(harness.ok(&beat("a", 1)), (2, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1])]))));
     harness.set_topics(&[("t", 2), ("u", 1)]);
-    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("t", &[0, 1]), ("u", &[0])]))));
+    assert_eq!(harness.ok(&beat("a", 3)), (4, Some(partitions(&[("t", &[0, 1]), ("u", &[0])]))));
     harness.set_topics(&[("t", 2), ("u", 1), ("other", 5)]);
-    assert_eq!(harness.ok(&beat("a", 3)), (3, None), "nobody is subscribed to that one");
+    assert_eq!(harness.ok(&beat("a", 4)), (4, None), "nobody is subscribed to that one");
     harness.set_topics(&[("u", 1)]);
-    assert_eq!(harness.ok(&beat("a", 3)), (3, Some(partitions(&[("u", &[0])]))), "one is deleted");
-    assert_eq!(harness.ok(&owns("a", 3, &[("u", &[0])])), (4, None));
+    assert_eq!(harness.ok(&beat("a", 4)), (4, Some(partitions(&[("u", &[0])]))), "one is deleted");
+    assert_eq!(harness.ok(&owns("a", 4, &[("u", &[0])])), (5, None));
 }
 
 #[test]
@@ -26,8 +26,8 @@ fn what_changed_while_nobody_led_is_seen_after_the_load() {
     harness.ok(&matching("b", "t1.*"));
     harness.image = image(9, &[("t", 2), ("t1", 1), ("t12", 1)]);
     harness.fail_over();
-    assert_eq!(harness.ok(&beat("a", 1)), (3, Some(partitions(&[("t", &[0, 1])]))));
-    assert_eq!(harness.ok(&beat("b", 2)), (3, Some(partitions(&[("t1", &[0]), ("t12", &[0])]))));
+    assert_eq!(harness.ok(&beat("a", 2)), (4, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.ok(&beat("b", 3)), (4, Some(partitions(&[("t1", &[0]), ("t12", &[0])]))));
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn a_regular_expression_is_forgotten_with_its_last_subscriber() {
 fn a_change_of_subscription_is_a_new_epoch_and_a_repetition_is_not() {
     let mut harness = Harness::new(&[("t", 1), ("u", 1)]);
     harness.ok(&join("a", &["t"]));
-    let to = |topics: &[&str]| Heartbeat { member_epoch: 1, owned: None, ..join("a", topics) };
-    assert_eq!(harness.ok(&to(&["t", "t"])).0, 1);
-    assert_eq!(harness.ok(&to(&["u"])), (1, Some(Vec::new())), "t is to be given back first");
-    assert_eq!(harness.ok(&owns("a", 1, &[])), (2, Some(partitions(&[("u", &[0])]))));
+    let to = |topics: &[&str]| Heartbeat { member_epoch: 2, owned: None, ..join("a", topics) };
+    assert_eq!(harness.ok(&to(&["t", "t"])).0, 2);
+    assert_eq!(harness.ok(&to(&["u"])), (2, Some(Vec::new())), "t is to be given back first");
+    assert_eq!(harness.ok(&owns("a", 2, &[])), (3, Some(partitions(&[("u", &[0])]))));
 }

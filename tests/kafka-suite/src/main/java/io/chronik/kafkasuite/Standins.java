@@ -143,11 +143,9 @@ final class Standins {
     private GroupCoordinator groupCoordinator(Node node) {
         return ofInterface(GroupCoordinator.class, (method, arguments) -> {
             if (!method.equals("groupMetadataTopicConfigs")) return NONE;
-            // With these a test makes the offsets topic. Kafka's is made as it would make it; another broker makes its
-            // own when it is asked for a coordinator.
+            // With these a test makes the offsets topic.
             Properties properties = new Properties();
             if (Settings.KAFKA) properties.put("cleanup.policy", "compact");
-            else for (int i = 0; i < 10 && !Wire.namesCoordinator(node.port("kafka")); i++) Thread.sleep(100);
             return properties;
         });
     }

@@ -1,12 +1,8 @@
 package io.chronik.kafkasuite;
 
-import org.apache.kafka.common.message.FindCoordinatorRequestData;
 import org.apache.kafka.common.message.MetadataRequestData;
-import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.requests.AbstractRequest;
 import org.apache.kafka.common.requests.AbstractResponse;
-import org.apache.kafka.common.requests.FindCoordinatorRequest;
-import org.apache.kafka.common.requests.FindCoordinatorResponse;
 import org.apache.kafka.common.requests.MetadataRequest;
 import org.apache.kafka.common.requests.MetadataResponse;
 import org.apache.kafka.common.requests.RequestHeader;
@@ -18,7 +14,6 @@ import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.nio.ByteBuffer;
 import java.util.List;
-import java.util.Set;
 
 /** Asks one broker what it knows; a client would choose for itself whom it asks. */
 final class Wire {
@@ -31,15 +26,6 @@ final class Wire {
             .setTopics(topics == null ? null : MetadataRequest.convertToMetadataRequestTopic(topics))
             .setAllowAutoTopicCreation(false);
         return (MetadataResponse) ask(port, new MetadataRequest(data, (short) 12));
-    }
-
-    /** Whether the broker names a coordinator for some group. */
-    static boolean namesCoordinator(int port) throws IOException {
-        FindCoordinatorRequestData data = new FindCoordinatorRequestData()
-            .setKeyType(FindCoordinatorRequest.CoordinatorType.GROUP.id())
-            .setCoordinatorKeys(List.of("kafka-suite"));
-        FindCoordinatorResponse answer = (FindCoordinatorResponse) ask(port, new FindCoordinatorRequest.Builder(data).build((short) 4));
-        return answer.errorCounts().keySet().equals(Set.of(Errors.NONE));
     }
 
     private static AbstractResponse ask(int port, AbstractRequest request) throws IOException {

@@ -1,0 +1,128 @@
+//! Applying operations that are durable in the write-ahead log to the partitions' segments, also on a disk that is full.
+//!
+//! What has no room in its segment is *stuck*: it is durable, and readers do not see it here yet. It is tried again, and
+//! what comes behind it in its partition waits with it; other partitions go on. While anything is stuck there is no
+//! checkpoint, so that the write-ahead log keeps it.
+
+use crate::Op;
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::partition::Dirty;
+use crate::store::Store;
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use std::collections::BTreeMap;
+
+/// Batches that had no room, by partition, in order; never none of one.
+#[derive(Default)]
+pub(crate) struct Stuck(BTreeMap<TopicPartition, Vec<RecordBatch>>);
+
+impl Stuck {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the partition ends when all of it is applied, if any of it is stuck.
+    pub(crate) fn end(&self, tp: TopicPartition) -> Option<Offset> {
+        Some(self.0.get(&tp)?.last()?.header().end_offset())
+    }
+
+    /// Whether an operation has to wait for what is stuck. Appends are stuck beside it, a deletion ends it, and the start
+    /// may move as far as the log is applied.
+    pub(crate) fn holds_back(&self, op: &Op) -> bool {
+        let Some(first) = self.0.get(&op.partition()).and_then(|batches| batches.first()) else { return false };
+        match op {
+            Op::Append { .. } | Op::Delete { .. } => false,
+            Op::AdvanceStart { to, .. } => *to > first.header().base_offset,
+            Op::Truncate { .. } => true,
+        }
+    }
+
+    /// Tries again; fails when there is still no room for all.
+    pub(crate) fn apply<D: Disk>(&mut self, store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
+        while let Some((tp, batches)) = self.0.pop_first() {
+            let batches: Vec<&RecordBatch> = batches.iter().collect();
+            if let Err(e) = store.append(tp, &batches, dirty) {
+                self.keep(store, tp, &batches);
+                return Err(e);
+            }
+            tracing::info!(partition = %tp, batches = batches.len(), "what had no room in its segment is written");
+        }
+        Ok(())
+    }
+
+    fn append<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        tp: TopicPartition,
+        batches: &[&RecordBatch],
+        dirty: &mut Dirty,
+    ) -> Result<(), LogError> {
+        if let Some(stuck) = self.0.get_mut(&tp) {
+            stuck.extend(batches.iter().map(|batch| (*batch).clone()));
+            return Ok(());
+        }
+        match store.append(tp, batches, dirty) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(partition = %tp, %error, "no room in a segment; the write-ahead log keeps what belongs there");
+                self.keep(store, tp, batches);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Keeps those that are not in the segments.
+    fn keep<D: Disk>(&mut self, store: &Store<D>, tp: TopicPartition, batches: &[&RecordBatch]) {
+        let end = store.partition(tp).map(|shared| shared.read().end);
+        let left = batches.iter().filter(|batch| end.is_none_or(|end| batch.header().base_offset >= end));
+        let left: Vec<_> = left.map(|batch| (*batch).clone()).collect();
+        if !left.is_empty() {
+            self.0.insert(tp, left);
+        }
+    }
+}
+
+/// Applies operations; what is appended to one partition is written at once.
+pub(crate) fn apply_ops<D: Disk>(
+    store: &Store<D>,
+    ops: &[Op],
+    dirty: &mut Dirty,
+    stuck: &mut Stuck,
+) -> Result<(), LogError> {
+    let mut waiting: BTreeMap<TopicPartition, Vec<&RecordBatch>> = BTreeMap::new();
+    for op in ops {
+        let tp = op.partition();
+        if let Op::Append { batch, .. } = op {
+            waiting.entry(tp).or_default().push(batch);
+            continue;
+        }
+        let batches = waiting.remove(&tp).unwrap_or_default();
+        if !matches!(op, Op::Delete { .. }) {
+            stuck.append(store, tp, &batches, dirty)?;
+        }
+        if stuck.holds_back(op) {
+            stuck.apply(store, dirty)?;
+        }
+        let done = match op {
+            Op::Truncate { to, .. } => store.truncate(tp, *to, dirty),
+            Op::AdvanceStart { to, .. } => store.advance_start(tp, *to, dirty),
+            Op::Delete { .. } => {
+                stuck.0.remove(&tp);
+                store.delete(tp, dirty)
+            }
+            Op::Append { .. } => Ok(()),
+        };
+        match done {
+            // The partition's state comes first, and the next start removes files that nothing refers to.
+            Err(error) if error.is_full() => {
+                tracing::warn!(partition = %tp, %error, "no room to take files out of use: they stay until the next start");
+            }
+            other => other?,
+        }
+    }
+    for (tp, batches) in waiting {
+        stuck.append(store, tp, &batches, dirty)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! A disk that is full: nothing that was acknowledged is lost, what frees space goes on, and so does all the rest once
+//! there is room.
+
+use crate::common::{Model, Workload, batch, partition, tiny};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::space::Room;
+use chronik_log::{Disk as _, Log, LogError, Op, Options, SimulatedDisk, Writer};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const NEVER: fn(LogError) = |e| panic!("{e}");
+const DIR: &str = "/d";
+
+fn append(tp: u8, base: i64, bytes: usize) -> Op {
+    Op::Append { partition: partition(tp), batch: batch(base, 1, 1, bytes, base as u64) }
+}
+
+fn submit(writer: &Writer, answers: &Sender<usize>, number: usize, op: Op) {
+    let answers = answers.clone();
+    writer.submit(op, Box::new(move || answers.send(number).unwrap_or_default()));
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn workload(seed: u64) -> Vec<Op> {
+    let (mut workload, mut model, mut all) = (Workload::new(seed), Model::default(), Vec::new());
+    for _ in 0..30 {
+        let ops = workload.round(&model, 0);
+        ops.iter().for_each(|op| model.apply(op));
+        all.extend(ops);
+    }
+    all
+}
+
+/// Does the whole workload on a disk that is full from the `n`-th growth on. Returns which operations were answered
+/// before there was room again, or all if there always was.
+fn until_full(
+    disk: &SimulatedDisk,
+    n: u64,
+    ops: &[Op],
+) -> (Writer, thread::JoinHandle<()>, Receiver<usize>, Vec<usize>) {
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), tiny()).unwrap();
+    disk.fill_after(n);
+    let (writer, thread) = Writer::spawn(log, |_| {});
+    let (answers, answered) = mpsc::channel();
+    for (number, op) in ops.iter().enumerate() {
+        submit(&writer, &answers, number, op.clone());
+    }
+    let mut done = Vec::new();
+    wait_for("the disk is full or all is done", || {
+        done.extend(answered.try_iter());
+        done.len() == ops.len() || writer.space().room() == Room::None
+    });
+    (writer, thread, answered, done)
+}
+
+fn after(ops: &[Op]) -> Model {
+    let mut model = Model::default();
+    ops.iter().for_each(|op| model.apply(op));
+    model
+}
+
+fn reopened(disk: &SimulatedDisk) -> Model {
+    disk.set_capacity(None);
+    disk.restart();
+    let (log, recovered) = Log::open(disk.clone(), Path::new(DIR), tiny()).unwrap();
+    Model::found(&log.reader(), &recovered)
+}
+
+/// For each point at which a disk can fill while that is done.
+fn at_each_point(ops: &[Op], act: impl Fn(u64) + Sync) {
+    let disk = SimulatedDisk::new(0);
+    let (writer, thread, ..) = until_full(&disk, u64::MAX / 2, ops);
+    writer.close();
+    thread.join().unwrap();
+    let points = disk.growths();
+    assert!(points > 30, "{points} points");
+    let next = std::sync::atomic::AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while let Some(n) =
+                    Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|n| *n < points)
+                {
+                    act(n);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn wherever_a_disk_fills_all_goes_on_when_there_is_room() {
+    let ops = workload(1);
+    at_each_point(&ops, |n| {
+        let disk = SimulatedDisk::new(n);
+        let (writer, thread, answered, mut done) = until_full(&disk, n, &ops);
+        disk.set_capacity(None);
+        while done.len() < ops.len() {
+            done.push(
+                answered.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("full at {n}: only {done:?} are done")),
+            );
+        }
+        wait_for("room", || writer.space().room() == Room::Ample);
+        writer.close();
+        thread.join().unwrap();
+        disk.crash();
+        assert_eq!(reopened(&disk), after(&ops), "full at {n}");
+    });
+}
+
+#[test]
+fn wherever_a_disk_fills_a_power_cut_loses_nothing_that_was_acknowledged() {
+    let ops = workload(2);
+    at_each_point(&ops, |n| {
+        let disk = SimulatedDisk::new(n);
+        let (writer, thread, answered, mut done) = until_full(&disk, n, &ops);
+        disk.crash();
+        writer.close();
+        thread.join().unwrap();
+        done.extend(answered.try_iter());
+        let found = reopened(&disk);
+        let mut of: BTreeMap<TopicPartition, Vec<usize>> = BTreeMap::new();
+        for (number, op) in ops.iter().enumerate() {
+            of.entry(op.partition()).or_default().push(number);
+        }
+        for (tp, numbers) in of {
+            let surely = numbers.iter().rposition(|number| done.contains(number)).map_or(0, |last| last + 1);
+            let possible = (surely..=numbers.len()).any(|count| {
+                let so_far: Vec<Op> = numbers[..count].iter().map(|number| ops[*number].clone()).collect();
+                after(&so_far).0.get(&tp) == found.0.get(&tp)
+            });
+            assert!(possible, "full at {n}: {tp} lost what was acknowledged: {:?}", found.0.get(&tp));
+        }
+    });
+}
+
+#[test]
+fn what_frees_space_goes_on_while_nothing_can_be_appended() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options { checkpoint_bytes: 1 << 30, wal_segment_bytes: 1 << 20, ..tiny() };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    let reader = log.reader();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    let mut number = 0;
+    let mut done = |op| {
+        submit(&writer, &answers, number, op);
+        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), number);
+        number += 1;
+    };
+    for base in 0..10 {
+        done(append(0, base, 1000));
+        done(append(1, base, 1000));
+    }
+    // The write-ahead log has room in what it has written before, the segments have none.
+    disk.set_capacity(Some(0));
+    done(append(0, 10, 1000));
+    assert_eq!(reader.applied_end(partition(0)), Some(Offset(10)), "acknowledged, and not in its segment");
+    wait_for("the log says that it is full", || writer.space().room() == Room::None);
+    done(append(0, 11, 1000));
+    done(Op::AdvanceStart { partition: partition(0), to: Offset(8) });
+    assert_eq!(reader.state(partition(0)).unwrap().start, Offset(8));
+    done(Op::Delete { partition: partition(1) });
+    assert_eq!(reader.state(partition(1)), None);
+    disk.set_capacity(None);
+    wait_for("what was acknowledged is in the segment", || reader.applied_end(partition(0)) == Some(Offset(12)));
+    wait_for("room", || writer.space().room() == Room::Ample);
+    done(append(0, 12, 10));
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_deletion_ends_the_waiting_of_what_had_no_room() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options { checkpoint_bytes: 1 << 30, wal_segment_bytes: 1 << 20, ..tiny() };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    submit(&writer, &answers, 0, append(0, 0, 100));
+    answered.recv_timeout(DEADLINE).unwrap();
+    disk.set_capacity(Some(0));
+    submit(&writer, &answers, 1, append(0, 1, 100));
+    wait_for("the log says that it is full", || writer.space().room() == Room::None);
+    submit(&writer, &answers, 2, Op::Delete { partition: partition(0) });
+    wait_for("there is nothing left to write", || writer.space().room() == Room::Ample);
+    writer.close();
+    thread.join().unwrap();
+    assert_eq!(answered.try_iter().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn the_log_closes_before_the_disk_is_full_and_opens_when_there_is_room() {
+    let disk = SimulatedDisk::new(1);
+    disk.set_capacity(Some(4 << 20));
+    let options = Options { reserve_bytes: 1 << 20, wal_segment_bytes: 64 * 1024, ..Options::default() };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    let mut n = 0;
+    wait_for("it closes", || {
+        submit(&writer, &answers, n, append(0, n as i64, 4000));
+        n += 1;
+        writer.space().room() != Room::Ample
+    });
+    for number in 0..n {
+        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), number);
+    }
+    assert_eq!(writer.space().room(), Room::Internal);
+    assert!(disk.available(Path::new(DIR)).unwrap() >= 1 << 19, "the floor is kept, but for what it is for");
+    submit(&writer, &answers, n, Op::AdvanceStart { partition: partition(0), to: Offset(n as i64) });
+    wait_for("it opens", || writer.space().room() == Room::Ample);
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_start_finds_room_on_a_full_disk() {
+    let ballast = Options { ballast_bytes: 1 << 20, ..tiny() };
+    let disk = SimulatedDisk::new(1);
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), ballast).unwrap();
+    let (writer, thread) = Writer::spawn(log, |_| {});
+    let (answers, answered) = mpsc::channel();
+    for base in 0..5 {
+        submit(&writer, &answers, 0, append(0, base, 1000));
+        answered.recv_timeout(DEADLINE).unwrap();
+    }
+    wait_for("the ballast is there", || {
+        disk.open(&Path::new(DIR).join("ballast"))
+            .and_then(|f| chronik_log::DiskFile::len(&f))
+            .is_ok_and(|n| n == 1 << 20)
+    });
+    disk.kill_after(0);
+    writer.close();
+    thread.join().unwrap();
+    // Others have taken all that was left.
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_capacity(Some(used));
+    disk.restart();
+    let options = tiny();
+    assert!(Log::open(disk.clone(), Path::new(DIR), options).is_err_and(|e| e.is_full()), "it takes room to recover");
+    let (log, recovered) = Log::open(disk.clone(), Path::new(DIR), ballast).unwrap();
+    assert_eq!(recovered[0].end, Offset(5));
+    drop(log);
+}

@@ -1,0 +1,187 @@
+//! The facts, out of one confirmed view.
+
+use super::confirm::{Member, View};
+use super::{Calls, Failure};
+use chronik_admin as api;
+use chronik_core::cluster::{self, Ailing, Ailment, Holdings, Image};
+use chronik_core::ids::{BrokerId, TopicPartition};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Partitions listed when the request does not say.
+const PARTITIONS: usize = 1000;
+/// Partitions listed at most: what fits into one message.
+const MAX_PARTITIONS: usize = 20_000;
+/// Topic names by replication factor.
+const NAMES: usize = 10;
+/// Partitions that a refusal names.
+pub(super) const NAMED: usize = 100;
+
+impl Calls {
+    pub(super) async fn facts(&self, request: api::FactsRequest) -> Result<api::FactsResponse, Failure> {
+        let view = self.view().await?;
+        let most = if request.max_partitions == 0 { PARTITIONS } else { request.max_partitions as usize };
+        let View { term, image, .. } = &view;
+        Ok(api::FactsResponse {
+            cluster_id: image.cluster_id.unwrap_or_default().to_string(),
+            offset: image.offset.0,
+            term: *term,
+            metadata_version: image.metadata_version.0.into(),
+            brokers: brokers(&view),
+            partitions: Some(partitions(image, most.min(MAX_PARTITIONS))),
+            quorum: Some(quorum(self.me, &view)),
+            reassignments: reassignments(image),
+            permit: permit(&view),
+            topics: topics(image),
+        })
+    }
+}
+
+fn brokers(view: &View) -> Vec<api::Broker> {
+    let holdings = view.image.holdings();
+    let held = |id: &BrokerId| holdings.get(id).copied().unwrap_or_default();
+    view.image.brokers.values().map(|b| broker(view, b, held(&b.id))).collect()
+}
+
+fn broker(view: &View, broker: &cluster::Broker, held: Holdings) -> api::Broker {
+    // What a former process has said is not about this one.
+    let sign = view.observed.signs.get(&broker.id).filter(|sign| broker.epoch == Some(sign.epoch));
+    let quorum = &view.quorum;
+    let behind = quorum.voters.iter().chain(&quorum.observers).any(|m| m.id == broker.id && !m.caught_up);
+    api::Broker {
+        id: broker.id.0,
+        incarnation: broker.incarnation.map(|id| id.to_string()),
+        directory_id: broker.directory.map(|id| id.to_string()),
+        epoch: broker.epoch.map(|epoch| epoch.0),
+        version: sign.map(|sign| sign.version.clone()).filter(|version| !version.is_empty()),
+        min_metadata_version: broker.versions.min.0.into(),
+        max_metadata_version: broker.versions.max.0.into(),
+        fenced: broker.fenced,
+        cordoned: broker.cordoned,
+        recovering: broker.fenced || broker.is_recovering(held) || behind,
+        disk: sign.and_then(|sign| sign.disk).map(|disk| api::Disk {
+            total: disk.total,
+            used: disk.total.saturating_sub(disk.free),
+            free: disk.free,
+        }),
+        leaders: count(held.leaders),
+        replicas: count(held.replicas),
+        out_of_sync: count(held.out_of_sync),
+        only_replica: count(held.only_replica),
+        rack: broker.rack.as_deref().map(str::to_owned),
+        voter: view.quorum.is_voter(broker.id),
+        applied: sign.map(|sign| sign.applied.0),
+        heard_ms_ago: sign.map(|sign| millis(Instant::now().saturating_duration_since(sign.at))),
+        kafka: Some(api::Endpoint { host: broker.kafka.host.to_string(), port: broker.kafka.port.into() }),
+    }
+}
+
+fn partitions(image: &Image, most: usize) -> api::Partitions {
+    let mut ailing: Vec<Ailing<'_>> = image.ailing().collect();
+    ailing.sort_by_key(|a| a.ailment);
+    let with = |ailment| count(ailing.iter().filter(|a| a.ailment == ailment).count());
+    api::Partitions {
+        total: count(image.topics.values().map(|topic| topic.partitions.len()).sum()),
+        offline: with(Ailment::Offline),
+        under_min_isr: with(Ailment::UnderMinIsr),
+        under_replicated: count(ailing.len()),
+        not_well: ailing.iter().take(most).map(|a| partition(image, a)).collect(),
+    }
+}
+
+fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
+    let Ailing { ailment, id, topic, partition: p } = ailing;
+    let why = |id: &BrokerId| match image.brokers.get(id) {
+        Some(b) if !b.fenced => api::missing_replica::Why::CatchingUp,
+        Some(b) if b.epoch.is_some() => api::missing_replica::Why::Fenced,
+        _ => api::missing_replica::Why::NeverSeen,
+    };
+    let missing = p.replicas.iter().filter(|id| !p.isr.contains(id));
+    api::Partition {
+        topic: topic.name.to_string(),
+        topic_id: id.topic.to_string(),
+        partition: id.partition.0,
+        leader: p.leader.map(|id| id.0),
+        leader_epoch: p.leader_epoch.0,
+        partition_epoch: p.partition_epoch.0,
+        replicas: numbers(&p.replicas),
+        isr: numbers(&p.isr),
+        elr: numbers(&p.elr),
+        missing: missing.map(|id| api::MissingReplica { broker: id.0, why: why(id).into() }).collect(),
+        min_isr: count(p.min_insync_replicas(topic.min_insync_replicas)),
+        offline: *ailment == Ailment::Offline,
+        under_min_isr: p.isr.len() < p.min_insync_replicas(topic.min_insync_replicas),
+    }
+}
+
+fn quorum(me: BrokerId, view: &View) -> api::Quorum {
+    let members = |members: &[Member]| {
+        members
+            .iter()
+            .map(|m| api::QuorumMember { broker: m.id.0, matched: m.matched, caught_up: m.caught_up })
+            .collect()
+    };
+    api::Quorum {
+        leader: me.0,
+        term: view.term,
+        last_index: view.quorum.last_index,
+        voters: members(&view.quorum.voters),
+        observers: members(&view.quorum.observers),
+    }
+}
+
+fn reassignments(_image: &Image) -> Vec<api::Reassignment> {
+    Vec::new()
+}
+
+/// The outstanding permit, with what this leader has counted of its time.
+pub(super) fn permit(view: &View) -> Option<api::Permit> {
+    let permit = view.image.permit.as_ref()?;
+    Some(permit_of(permit, view.observed.permit_left))
+}
+
+pub(super) fn permit_of(permit: &cluster::Permit, left: Option<Duration>) -> api::Permit {
+    api::Permit {
+        id: permit.id.0,
+        broker: permit.broker.0,
+        incarnation: permit.incarnation.to_string(),
+        ttl_ms: permit.ttl_ms,
+        left_ms: left.map_or(permit.ttl_ms, millis),
+        forced: permit.forced.clone().unwrap_or_default(),
+    }
+}
+
+fn topics(image: &Image) -> Vec<api::TopicsByFactor> {
+    let mut by_factor: BTreeMap<u32, api::TopicsByFactor> = BTreeMap::new();
+    for topic in image.topic_ids.values().filter_map(|id| image.topics.get(id)) {
+        let replication_factor = count(topic.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0));
+        let topics = by_factor.entry(replication_factor).or_default();
+        topics.replication_factor = replication_factor;
+        topics.topics += 1;
+        if topics.names.len() < NAMES {
+            topics.names.push(topic.name.to_string());
+        }
+    }
+    by_factor.into_values().collect()
+}
+
+/// The first of these, by their topics' names.
+pub(super) fn named(image: &Image, partitions: &[TopicPartition]) -> (Vec<api::PartitionId>, u32) {
+    let name = |tp: &TopicPartition| image.topics.get(&tp.topic).map_or_else(String::new, |t| t.name.to_string());
+    let first = partitions.iter().take(NAMED);
+    let first = first.map(|tp| api::PartitionId { topic: name(tp), partition: tp.partition.0 }).collect();
+    (first, count(partitions.len()))
+}
+
+pub(super) fn numbers(ids: &[BrokerId]) -> Vec<i32> {
+    ids.iter().map(|id| id.0).collect()
+}
+
+pub(super) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,180 @@
+//! What is not well in a cluster, why, and what to do next: out of the facts alone.
+
+use chronik_admin::{Broker, FactsResponse, Partition, Partitions, Permit};
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// Whether the cluster is not well because of it; otherwise it is under way, or meant.
+    pub(super) bad: bool,
+    /// What it is, and why.
+    pub(super) what: String,
+    /// What to do.
+    pub(super) next: String,
+}
+
+/// A disk that has less than this part left is named.
+const DISK_LEFT: u64 = 10;
+
+/// Worst first. Nothing if all is well.
+pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let partitions = facts.partitions.clone().unwrap_or_default();
+    of_partitions(&partitions, &mut found);
+    of_quorum(facts, &mut found);
+    for broker in &facts.brokers {
+        of_broker(broker, &mut found);
+    }
+    if let Some(permit) = &facts.permit {
+        found.push(of_permit(permit));
+    }
+    if !facts.reassignments.is_empty() {
+        let what = format!("{} partitions are being reassigned", facts.reassignments.len());
+        found.push(Finding { bad: false, what, next: "wait until they are done".into() });
+    }
+    found.sort_by_key(|finding| !finding.bad);
+    found
+}
+
+fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
+    let example = |holds: fn(&Partition) -> bool| {
+        let first = partitions.not_well.iter().find(|p| holds(p));
+        first.map_or_else(String::new, |p| format!(", {}-{} among them", p.topic, p.partition))
+    };
+    if partitions.offline > 0 {
+        found.push(Finding {
+            bad: true,
+            what: format!(
+                "{} partitions have no leader{}: they are neither read nor written",
+                partitions.offline,
+                example(|p| p.offline)
+            ),
+            next: "start the brokers that hold them: `chronik partition list --offline`".into(),
+        });
+    }
+    if partitions.under_min_isr > 0 {
+        found.push(Finding {
+            bad: true,
+            what: format!(
+                "{} partitions have fewer in-sync replicas than min.insync.replicas{}: they take no writes with acks=all",
+                partitions.under_min_isr,
+                example(|p| p.under_min_isr && !p.offline)
+            ),
+            next: "see which brokers are missing: `chronik partition list --under-min-isr`".into(),
+        });
+    }
+    let rest = partitions.under_replicated.saturating_sub(partitions.offline + partitions.under_min_isr);
+    if rest > 0 {
+        found.push(Finding {
+            bad: true,
+            what: format!("{rest} partitions lack replicas that are in sync, and are served all the same"),
+            next: "wait while brokers catch up: `chronik partition list --under-replicated`".into(),
+        });
+    }
+}
+
+fn of_quorum(facts: &FactsResponse, found: &mut Vec<Finding>) {
+    let Some(quorum) = &facts.quorum else { return };
+    let behind: Vec<String> = quorum.voters.iter().filter(|v| !v.caught_up).map(|v| v.broker.to_string()).collect();
+    if !behind.is_empty() {
+        let left = quorum.voters.len().saturating_sub(behind.len() + quorum.voters.len() / 2 + 1);
+        found.push(Finding {
+            bad: true,
+            what: format!(
+                "voters {} are away or behind in the metadata log: the quorum stands {left} more that fail",
+                behind.join(", ")
+            ),
+            next: "start them, or see whether they reach the others: `chronik quorum`".into(),
+        });
+    }
+}
+
+fn of_broker(broker: &Broker, found: &mut Vec<Finding>) {
+    let id = broker.id;
+    if broker.incarnation.is_none() {
+        let next = "start it, or remove it: `chronik broker remove`".into();
+        found.push(Finding { bad: true, what: format!("broker {id} has never been seen"), next });
+    } else if broker.fenced {
+        let what = match broker.only_replica {
+            0 => format!("broker {id} is away (fenced)"),
+            n => format!("broker {id} is away (fenced), and is the only one to hold {n} partitions"),
+        };
+        found.push(Finding { bad: true, what, next: "see whether its process runs, and its log".into() });
+    }
+    if broker.cordoned {
+        let what = format!("broker {id} is cordoned: nothing new is placed on it");
+        found.push(Finding { bad: false, what, next: format!("if it is to stay: `chronik broker uncordon {id}`") });
+    }
+    if let Some(disk) = broker.disk.filter(|disk| disk.free < disk.total / DISK_LEFT) {
+        let percent = disk.free.saturating_mul(100) / disk.total.max(1);
+        let what = format!("the disk of broker {id} has {percent} % left");
+        found.push(Finding { bad: true, what, next: "shorten retention, or give it a larger disk".into() });
+    }
+}
+
+fn of_permit(permit: &Permit) -> Finding {
+    let (id, left) = (permit.broker, permit.left_ms / 1000);
+    Finding {
+        bad: false,
+        what: format!("broker {id} may be stopped for {left} s still; no other one meanwhile"),
+        next: format!("once it is back: `chronik broker recovered {id}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_admin::{Disk, Quorum, QuorumMember};
+
+    fn broker(id: i32) -> Broker {
+        Broker { id, incarnation: Some("a".into()), ..Broker::default() }
+    }
+
+    fn well() -> FactsResponse {
+        let voter = |broker| QuorumMember { broker, matched: Some(9), caught_up: true };
+        FactsResponse {
+            brokers: (0..3).map(broker).collect(),
+            partitions: Some(Partitions { total: 9, ..Partitions::default() }),
+            quorum: Some(Quorum { voters: (0..3).map(voter).collect(), ..Quorum::default() }),
+            ..FactsResponse::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_in_a_cluster_that_is_well() {
+        assert_eq!(findings(&well()), []);
+    }
+
+    #[test]
+    fn each_trouble_is_named_with_what_to_do_and_the_worst_comes_first() {
+        type Trouble = fn(&mut FactsResponse);
+        let table: [(Trouble, bool, &str, &str); 8] = [
+            (|f| f.partitions.as_mut().unwrap().offline = 2, true, "2 partitions have no leader", "--offline"),
+            (|f| f.partitions.as_mut().unwrap().under_min_isr = 1, true, "min.insync.replicas", "--under-min-isr"),
+            (|f| f.partitions.as_mut().unwrap().under_replicated = 4, true, "4 partitions lack", "catch up"),
+            (
+                |f| f.quorum.as_mut().unwrap().voters[1].caught_up = false,
+                true,
+                "voters 1 are away or behind in the metadata log: the quorum stands 0 more",
+                "chronik quorum",
+            ),
+            (|f| f.brokers[2].fenced = true, true, "broker 2 is away", "its log"),
+            (|f| f.brokers[2].incarnation = None, true, "never been seen", "remove"),
+            (|f| f.brokers[0].disk = Some(Disk { total: 100, used: 95, free: 5 }), true, "5 % left", "retention"),
+            (|f| f.brokers[0].cordoned = true, false, "cordoned", "uncordon 0"),
+        ];
+        for (trouble, bad, what, next) in table {
+            let mut facts = well();
+            trouble(&mut facts);
+            let found = findings(&facts);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].bad == bad && found[0].what.contains(what) && found[0].next.contains(next), "{found:?}");
+        }
+        let mut facts = well();
+        facts.permit = Some(Permit { broker: 1, left_ms: 5000, ..Permit::default() });
+        facts.brokers[1].fenced = true;
+        let found = findings(&facts);
+        assert_eq!(found.iter().map(|f| f.bad).collect::<Vec<_>>(), [true, false]);
+        assert!(found[1].next.contains("recovered 1"));
+    }
+}

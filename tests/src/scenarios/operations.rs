@@ -1,0 +1,198 @@
+//! What operators do, on four brokers and by Chronik's own command line: stop a broker with a permit, or be told what
+//! speaks against it; cordon; ask how the cluster is, and get an error and not an empty answer when nobody can be sure.
+
+use super::Settings;
+use crate::harness::clients::{self, Outcome};
+use crate::harness::cluster::{Cluster, PATIENCE, Software};
+use crate::harness::{leash, wait};
+use crate::report::Report;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// One thing that an operator does, and what it says when it went well.
+type Step = fn(&mut World) -> Result<String>;
+
+/// Four brokers, three of which vote, and one command after the other.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let Software::Chronik(program) = &settings.software else { bail!("this is Chronik's own command line") };
+    let mut cluster = Cluster::new(&settings.software, 4, &[])?;
+    cluster.start_all()?;
+    cluster.wait_for_brokers(4)?;
+    let admin: Vec<String> = (0..4).map(|id| format!("127.0.0.1:{}", cluster.ports(id).admin)).collect();
+    let mut world = World { program: program.clone(), admin: admin.join(","), cluster };
+    let steps: [(&str, Step); 10] = [
+        ("all is well after the start", |w| {
+            // It gets nothing before it is removed in the end.
+            w.ok("broker cordon 3", "")?;
+            w.is_well()
+        }),
+        ("a partition under its minimum is named, and nobody may be stopped", under_min_isr),
+        ("one broker is stopped at a time", one_at_a_time),
+        ("a permit runs out", runs_out),
+        ("a stop that is forced says what it overruled", forced),
+        ("a cordoned broker gets nothing new", cordoned),
+        ("who is not known is not found", |w| w.fails("broker cordon 9", 4, "there is no broker 9")),
+        ("the quorum is shown", |w| w.ok("quorum", "leader")),
+        ("a broker is removed once nothing is left on it", removed),
+        ("without a majority there is an error and no answer", no_majority),
+    ];
+    for (name, step) in steps {
+        let outcome = step(&mut world);
+        let failed = outcome.is_err();
+        report.check_result(name, outcome);
+        if failed {
+            break;
+        }
+    }
+    if report.has_failures() {
+        println!("kept: {}", world.cluster.keep().display());
+    }
+    Ok(())
+}
+
+struct World {
+    program: PathBuf,
+    admin: String,
+    cluster: Cluster,
+}
+
+/// Commands for the admin API; the others are told where clients connect.
+const ADMIN: [&str; 4] = ["cluster", "broker", "partition", "quorum"];
+
+impl World {
+    fn run(&self, words: &str) -> Result<Outcome> {
+        let mut command = leash::command(&self.program)?;
+        command.args(words.split(' '));
+        if ADMIN.iter().any(|name| words.starts_with(name)) {
+            command.args(["--admin", &self.admin]);
+        } else {
+            command.args(["--bootstrap", &self.cluster.bootstrap()]);
+        }
+        clients::run(command, b"", PATIENCE)
+    }
+
+    fn ok(&self, words: &str, says: &str) -> Result<String> {
+        self.run(words)?.succeeded()?.says(says)?;
+        Ok(format!("chronik {words}"))
+    }
+
+    fn fails(&self, words: &str, code: i32, says: &str) -> Result<String> {
+        let outcome = self.run(words)?;
+        ensure!(outcome.code == Some(code), "chronik {words} ends with {:?}: {}", outcome.code, outcome.err);
+        ensure!(outcome.err.contains(says), "chronik {words} says {:?}", outcome.err);
+        Ok(format!("chronik {words}"))
+    }
+
+    fn json(&self, words: &str) -> Result<Value> {
+        let text = self.run(&format!("{words} --output json"))?.succeeded()?.text();
+        serde_json::from_str(&text).with_context(|| format!("chronik {words} says {text:?}"))
+    }
+
+    fn eventually_ok(&mut self, words: &str) -> Result<String> {
+        wait::until(&format!("chronik {words}"), PATIENCE, || {
+            self.cluster.check_alive()?;
+            Ok(self.run(words)?.success.then_some(()))
+        })?;
+        Ok(format!("chronik {words}"))
+    }
+
+    fn is_well(&mut self) -> Result<String> {
+        self.eventually_ok("cluster health")?;
+        for id in 0..3 {
+            wait::until(&format!("broker {id} to be in sync"), PATIENCE, || {
+                Ok((self.cluster.http(id, "/insync")?.0 == 200).then_some(()))
+            })?;
+        }
+        Ok("chronik cluster health".into())
+    }
+}
+
+fn under_min_isr(w: &mut World) -> Result<String> {
+    w.ok("topic create strict --partitions 1 --replicas 3 --config min.insync.replicas=3", "")?;
+    w.cluster.kill(2)?;
+    wait::until("the partition to be under its minimum", PATIENCE, || {
+        let listed = w.json("partition list --under-min-isr")?;
+        Ok(listed.as_array().is_some_and(|all| all.iter().any(|p| p["topic"] == "strict")).then_some(()))
+    })?;
+    w.fails("broker stop 0", 1, "strict-0")?;
+    w.fails("cluster health", 1, "the cluster is not well")?;
+    w.cluster.start(2)?;
+    w.is_well()?;
+    w.fails("broker stop 0", 1, "would be under min.insync.replicas")?;
+    w.ok("topic delete strict", "")?;
+    Ok("strict-0".into())
+}
+
+fn one_at_a_time(w: &mut World) -> Result<String> {
+    w.ok("topic create orders --partitions 6 --replicas 3", "")?;
+    w.is_well()?;
+    w.ok("broker stop 2", "Broker 2 stops")?;
+    w.cluster.wait_for_end(2)?;
+    w.fails("broker stop 0", 1, "broker 2 holds the permit")?;
+    w.fails("broker recovered 2", 1, "the permit stays open")?;
+    w.cluster.start(2)?;
+    w.eventually_ok("broker recovered 2")?;
+    ensure!(w.json("cluster status")?["permit"].is_null(), "the permit is outstanding still");
+    w.is_well()
+}
+
+fn runs_out(w: &mut World) -> Result<String> {
+    w.ok("broker stop 1 --ttl 1", "Broker 1 stops")?;
+    w.cluster.wait_for_end(1)?;
+    wait::until("the permit to run out", PATIENCE, || Ok(w.json("cluster status")?["permit"].is_null().then_some(())))?;
+    // Its time is over; that nobody else may be stopped is now because this one is missing.
+    let outcome = w.run("broker stop 0")?;
+    ensure!(!outcome.success && !outcome.err.contains("permit"), "it says {:?}", outcome.err);
+    ensure!(outcome.err.contains("broker 1 is not in sync yet"), "it says {:?}", outcome.err);
+    w.cluster.start(1)?;
+    w.is_well()
+}
+
+fn forced(w: &mut World) -> Result<String> {
+    w.ok("topic create strict --partitions 1 --replicas 3 --config min.insync.replicas=3", "")?;
+    let said = w.json("broker stop 1 --force drill")?;
+    ensure!(said["overruled"][0]["kind"] == "UNDER_MIN_ISR", "it says {said}");
+    w.cluster.wait_for_end(1)?;
+    w.cluster.start(1)?;
+    w.eventually_ok("broker recovered 1")?;
+    w.ok("topic delete strict", "")?;
+    w.is_well()
+}
+
+fn cordoned(w: &mut World) -> Result<String> {
+    w.ok("broker cordon 1", "")?;
+    w.fails("topic create wide --partitions 1 --replicas 3", 1, "not cordoned")?;
+    w.ok("topic create narrow --partitions 6 --replicas 2", "")?;
+    let brokers = w.json("broker list")?;
+    let of_1 =
+        brokers.as_array().and_then(|all| all.iter().find(|b| b["broker"] == 1)).context("broker 1 is listed")?;
+    ensure!(of_1["replicas"] == 6, "it has the six of the topic before: {of_1}");
+    ensure!(of_1["state"] == "in sync, cordoned", "{of_1}");
+    w.ok("broker uncordon 1", "")?;
+    w.ok("topic create wide --partitions 1 --replicas 3", "")
+}
+
+fn removed(w: &mut World) -> Result<String> {
+    w.fails("broker remove 2", 1, "votes in the controller quorum")?;
+    w.ok("broker uncordon 3", "")?;
+    w.ok("topic create last --partitions 1 --replicas 4", "")?;
+    w.fails("broker remove 3", 1, "last-0")?;
+    w.ok("topic delete last", "")?;
+    w.fails("broker remove 3", 1, "broker 3 runs")?;
+    w.cluster.stop(3)?;
+    w.eventually_ok("broker remove 3")?;
+    w.ok("broker remove 3", "")?;
+    let brokers = w.json("broker list")?;
+    ensure!(brokers.as_array().is_some_and(|all| all.len() == 3), "{brokers}");
+    w.is_well()
+}
+
+fn no_majority(w: &mut World) -> Result<String> {
+    w.cluster.kill(0)?;
+    w.cluster.kill(1)?;
+    w.fails("cluster status", 3, "chronik: ")?;
+    w.cluster.start(0)?;
+    w.cluster.start(1)?;
+    w.is_well()
+}
