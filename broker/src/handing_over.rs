@@ -24,7 +24,7 @@ const CLIENTS: Duration = Duration::from_millis(250);
 const QUORUM: Duration = Duration::from_secs(1);
 
 /// Hands over everything, as far as there is somebody to take it.
-pub async fn run(controller: &Controller, me: BrokerId) {
+pub(crate) async fn run(controller: &Controller, me: BrokerId) {
     let handle = controller.handle();
     let others = |image: &Image| image.brokers.keys().any(|id| *id != me && image.may_lead(*id));
     if handle.image().alive(me).is_none() || !others(&handle.image()) {

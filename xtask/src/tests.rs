@@ -56,6 +56,8 @@ const SUITES: &[Suite] = &[
         run: |test| outside(test, &["clients", "kcat", "python", "java"]),
     },
     Suite { name: "tools for groups", needs: &[Need::Java], run: |test| outside(test, &["clients", "java-groups"]) },
+    Suite { name: "Kafka Connect", needs: &[Need::Java], run: |test| outside(test, &["connect"]) },
+    Suite { name: "Kafka Streams", needs: &[Need::Java], run: |test| outside(test, &["streams"]) },
     Suite { name: "a client of Go", needs: &[Need::Go], run: |test| outside(test, &["clients", "go"]) },
     Suite {
         name: "a client of JavaScript",

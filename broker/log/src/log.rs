@@ -361,7 +361,7 @@ impl<D: Disk> CheckpointJob<D> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(sync)).collect();
             // They do not panic: a release build would end if they did.
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(LogError::Poisoned))).collect()
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(LogError::Poisoned)))
         })
     }
 

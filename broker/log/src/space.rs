@@ -1,7 +1,7 @@
 //! How much room the disk has left, and who may still write to it.
 //!
 //! A thread asks the file system now and then. What was accepted since, and is not in the segments yet, is counted against
-//! its answer twice, as it is written twice: so this broker itself never goes below its floor, however fast it is. When
+//! its answer twice, as it is written twice: so this broker itself does not run through its floor, however fast it is. When
 //! others fill the disk, the *ballast* is given up: a file that does nothing but take space, and is made again when there
 //! is room.
 

@@ -54,6 +54,7 @@ struct Queue {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct State {
     ops: VecDeque<(Op, Done)>,
     closing: bool,

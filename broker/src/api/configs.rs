@@ -223,7 +223,8 @@ mod tests {
     fn only_what_can_have_another_value_can_be_changed() {
         let values = of_topic(&topic(None), &image(None, None), &server(None));
         let read_only = |name: &str| values.iter().find(|v| v.name == name).map(|v| v.read_only);
-        assert_eq!((read_only("max.message.bytes"), read_only("compression.type")), (Some(false), Some(true)));
+        let (other, fixed) = (read_only("max.message.bytes"), read_only("unclean.leader.election.enable"));
+        assert_eq!((other, fixed), (Some(false), Some(true)));
     }
 
     #[test]

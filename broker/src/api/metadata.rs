@@ -139,7 +139,7 @@ fn leads(image: &Image, broker: BrokerId, asked: Option<&[MetadataRequestTopic]>
 }
 
 /// Creates the topics that are asked for by name and not there, and returns what the answer says of them. As in Kafka
-/// that is UNKNOWN_TOPIC_OR_PARTITION for one that is created now: clients ask again, and find it.
+/// that is `UNKNOWN_TOPIC_OR_PARTITION` for one that is created now: clients ask again, and find it.
 async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> HashMap<StrBytes, ErrorCode> {
     let image = handlers.controller.image();
     let missing: HashSet<StrBytes> = asked

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! BATCHES begin where the follower's log ends. Where a log was compacted there may be a gap: then they go as
-//! BATCHES_AFTER, which says that end. A broker of a release without compaction does not know it, and is never sent one:
+//! `BATCHES_AFTER`, which says that end. A broker of a release without compaction does not know it, and is never sent one:
 //! no topic is compacted before the cluster's metadata version says that there is no such broker.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.

@@ -205,7 +205,10 @@ fn degraded(
         Attempt::Applied | Attempt::Written | Attempt::Paused => {}
     }
     let failing = by_reason(observed.pods.iter().filter_map(failure));
-    let waiting = unready(brokers);
+    // A broker that is away with its peers' permit is no fault.
+    let planned = observed.facts.known().and_then(|facts| facts.permit.as_ref()).map(|permit| permit.broker);
+    let unplanned = brokers.iter().filter(|broker| Some(broker.id) != planned).cloned().collect::<Vec<_>>();
+    let waiting = unready(&unplanned);
     let missing = brokers.iter().filter(|broker| is_overdue(broker, now)).map(|broker| broker.pod.as_str());
     let missing = missing.collect::<Vec<_>>().join(", ");
     if !missing.is_empty() {

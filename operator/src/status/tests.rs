@@ -1,7 +1,7 @@
 //! What is reported, case by case.
 
 use super::*;
-use crate::brokers::Facts;
+use crate::brokers::{Facts, Permit};
 use crate::reconcile::observe::{ObservedSet, Seen};
 use serde_json::json;
 
@@ -77,6 +77,17 @@ fn a_broker_that_goes_away_from_a_complete_cluster_is_a_fault_until_it_is_back()
     assert_eq!(still, down);
     let back = at(&still, &all, &Attempt::Applied, NOW + 3);
     assert!(conditions(&back).contains(&"Degraded=False AsExpected".to_owned()));
+}
+
+#[test]
+fn a_broker_that_is_away_with_its_peers_permit_is_no_fault() {
+    let complete = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Applied);
+    let mut two = observed(&[PodState::Ready, PodState::Ready, waiting("terminating")]);
+    for (broker, expected) in [(2, "Degraded=False AsExpected"), (1, "Degraded=True BrokerDown")] {
+        let permit = Some(Permit { broker, ..Permit::default() });
+        two.facts = Known::Is(Facts { permit, ..Facts::default() });
+        assert_eq!(conditions(&at(&complete, &two, &Attempt::Applied, NOW + 1))[2], expected);
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl State {
             asked
                 .selector
                 .iter()
-                .all(|(label, value)| object["metadata"]["labels"][label] == Value::from(value.as_str()))
+                .all(|(label, value)| object["metadata"]["labels"][label] == value.as_str())
         };
         let of_kind = self.objects.iter().filter(|((plural, _), _)| *plural == asked.plural).map(|(_, object)| object);
         json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": self.versions.to_string() },

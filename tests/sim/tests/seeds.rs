@@ -16,11 +16,10 @@ fn floor(activity: Activity) -> usize {
     match activity {
         Activity::Crash => 2_500,
         Activity::CrashInWrite | Activity::DiskLost | Activity::Election => 250,
-        Activity::CrashOfAll | Activity::Stop => 600,
+        Activity::CrashOfAll | Activity::Stop | Activity::FullDisk | Activity::HungDisk => 600,
         Activity::Cut => 1_400,
         Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump | Activity::StartMoved => 2_000,
         Activity::ConnectionReset | Activity::ProducerTimeout => 5_000,
-        Activity::FullDisk | Activity::HungDisk => 600,
         Activity::LeaseGivenUp => 100,
         Activity::LateFrame => 800,
         Activity::SendRefused => 8_000,

@@ -6,6 +6,7 @@ pub mod go;
 pub mod javascript;
 pub mod kafka;
 pub mod leash;
+pub mod member;
 pub mod metadata;
 pub mod ports;
 pub mod process;

@@ -156,14 +156,14 @@ fn refused(cluster: &Cluster, writer: &Writer) -> Result<String> {
 
 fn delete_half(bootstrap: &str, writer: &Writer) -> Result<String> {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create()?;
-    let last = *writer.acknowledged().values().max().context("records")?;
+    let greatest = *writer.acknowledged().values().max().context("records")?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, 0, Offset::Offset(last / 2))?;
+    list.add_partition_offset(TOPIC, 0, Offset::Offset(greatest / 2))?;
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
     let done = futures::executor::block_on(admin.delete_records(&list, &options))?;
     done.find_partition(TOPIC, 0).context("the partition in the answer")?.error()?;
-    writer.forget_below(last / 2);
-    Ok(format!("those before {}", last / 2))
+    writer.forget_below(greatest / 2);
+    Ok(format!("those before {}", greatest / 2))
 }
 
 fn config(bootstrap: &str) -> ClientConfig {

@@ -2,7 +2,7 @@
 //! told as committed goes back, and every group goes on.
 
 use super::clients::python_script;
-use super::{Settings, TimeLimit};
+use super::{Settings, TimeLimit, group_kills};
 use crate::harness::clients as programs;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
@@ -37,6 +37,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         Err(e) => report.could_not_run(format!("Python's clients: {e:#}")),
     }
     kills(settings, report, &mut cluster)?;
+    group_kills::run(settings, report, &mut cluster)?;
     report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
     if report.has_failures() {
         println!("kept: {}", cluster.keep().display());

@@ -12,6 +12,7 @@ pub mod crash_all;
 pub mod failover;
 mod first_write;
 pub mod full_disks;
+mod group_kills;
 pub mod groups;
 pub mod handing_over;
 pub mod hostile;

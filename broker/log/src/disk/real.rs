@@ -99,6 +99,8 @@ impl Disk for RealDisk {
     }
 }
 
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
@@ -143,7 +145,6 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => {}
             other => return other.map_err(Into::into),
         }
-        const ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
         let mut at = self.len()?;
         while at < len {
             let n = (len - at).min(ZEROES.len() as u64) as usize;

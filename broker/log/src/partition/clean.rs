@@ -154,12 +154,11 @@ impl<D: Disk> Store<D> {
         let (mut bytes, mut base) = (0, Offset(0));
         for (segment, end) in state.segments_with_ends().filter(|(segment, _)| segment.base < to) {
             let fits = bytes + segment.len <= max_bytes && end.0 - base.0 <= i64::from(i32::MAX);
-            match groups.last_mut().filter(|_| fits) {
-                Some(group) => group.push((*segment, end)),
-                None => {
-                    groups.push(vec![(*segment, end)]);
-                    (bytes, base) = (0, segment.base);
-                }
+            if let Some(group) = groups.last_mut().filter(|_| fits) {
+                group.push((*segment, end));
+            } else {
+                groups.push(vec![(*segment, end)]);
+                (bytes, base) = (0, segment.base);
             }
             bytes += segment.len;
         }

@@ -13,7 +13,7 @@ const TP: u8 = 0;
 const KEYS: u64 = 12;
 
 fn open(disk: &SimulatedDisk) -> (Log<SimulatedDisk>, Vec<RecoveredPartition>) {
-    Log::open(disk.clone(), Path::new("/broker/data"), tiny()).unwrap()
+    Log::open(disk.clone(), Path::new("/broker/data"), tiny()).expect("it opens")
 }
 
 /// Three records with keys that `random` draws, and values that say where they are; some without a value.
@@ -282,9 +282,9 @@ fn a_crash_at_any_point_leaves_the_last_record_of_each_key() {
         for point in (0..).step_by(3) {
             let disk = SimulatedDisk::new(point);
             if kill {
-                disk.kill_after(point)
+                disk.kill_after(point);
             } else {
-                disk.crash_after(point)
+                disk.crash_after(point);
             }
             let (mut random, mut model, mut unsure) = (Random::new(3), Records::new(), false);
             let opened = Log::open(disk.clone(), Path::new("/broker/data"), tiny());

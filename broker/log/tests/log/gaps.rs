@@ -9,7 +9,7 @@ use std::path::Path;
 const TP: u8 = 0;
 
 fn open(disk: &SimulatedDisk) -> (Log<SimulatedDisk>, Vec<RecoveredPartition>) {
-    Log::open(disk.clone(), Path::new("/broker/data"), tiny()).unwrap()
+    Log::open(disk.clone(), Path::new("/broker/data"), tiny()).expect("it opens")
 }
 
 /// A batch of two records.
@@ -20,7 +20,7 @@ fn append(base: i64, epoch: i32) -> Op {
 /// The base offsets of the batches from `from` on.
 fn bases(log: &Log<SimulatedDisk>, from: i64) -> Vec<i64> {
     let (reader, mut next, mut bases) = (log.reader(), Offset(from), Vec::new());
-    let end = reader.applied_end(partition(TP)).unwrap();
+    let end = reader.applied_end(partition(TP)).expect("it is there");
     while next < end {
         let read = reader.read(partition(TP), next, end, 700).expect("it can be read");
         next = read.last().expect("there is more").header().end_offset();

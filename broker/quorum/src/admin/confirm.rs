@@ -6,6 +6,11 @@ use chronik_core::cluster::Image;
 use chronik_core::ids::BrokerId;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Who is heard has so long to come to what was committed when a view was asked for.
+const BEHIND: Duration = Duration::from_millis(200);
 
 /// One confirmed view.
 pub(super) struct View {
@@ -27,7 +32,9 @@ pub(super) struct Member {
     pub(super) id: BrokerId,
     /// The last entry that it is known to hold.
     pub(super) matched: Option<u64>,
-    /// It has answered lately, and holds all that was committed when the view was asked for.
+    /// It has answered lately.
+    pub(super) heard: bool,
+    /// It is heard, and holds all that was committed when the view was asked for.
     pub(super) caught_up: bool,
 }
 
@@ -51,7 +58,23 @@ impl Calls {
         let image = self.image.borrow().clone();
         let term = self.raft.server_metrics().borrow().vote.leader_id().term;
         let observed = self.leader.observed().await.ok_or(Failure::NotLeader)?;
-        Ok(View { term, image, observed, quorum: self.quorum(term, committed) })
+        Ok(View { term, image, observed, quorum: self.settled(term, committed).await })
+    }
+
+    /// The quorum, once all that are heard hold what was committed, or have not come to it in [`BEHIND`]: the newest
+    /// entry may just be on its way to them.
+    async fn settled(&self, term: u64, committed: u64) -> Quorum {
+        let deadline = Instant::now() + BEHIND;
+        let mut metrics = self.raft.metrics();
+        loop {
+            metrics.mark_unchanged();
+            let quorum = self.quorum(term, committed);
+            let is_behind = |m: &Member| m.heard && !m.caught_up;
+            let behind = quorum.voters.iter().chain(&quorum.observers).any(is_behind);
+            if !behind || !matches!(tokio::time::timeout_at(deadline, metrics.changed()).await, Ok(Ok(()))) {
+                return quorum;
+            }
+        }
     }
 
     fn quorum(&self, term: u64, committed: u64) -> Quorum {
@@ -61,11 +84,11 @@ impl Calls {
         let membership = metrics.membership_config.membership();
         let member = |id: BrokerId| {
             if id == self.me {
-                return Member { id, matched: Some(last_index), caught_up: true };
+                return Member { id, matched: Some(last_index), heard: true, caught_up: true };
             }
             let matched = metrics.replication.as_ref().and_then(|r| *r.get(&id)?).map(|id| id.index);
             let heard = self.acks.of(id, term).is_some_and(|at| at.elapsed() <= self.lately);
-            Member { id, matched, caught_up: heard && matched.is_some_and(|index| index >= committed) }
+            Member { id, matched, heard, caught_up: heard && matched.is_some_and(|index| index >= committed) }
         };
         let voters: BTreeSet<BrokerId> = membership.voter_ids().collect();
         Quorum {
@@ -112,8 +135,12 @@ mod tests {
             (&[true, true, true, false, false], 0, Some(&[0, 3, 4])),
         ];
         for (caught_up, stopped, expected) in table {
-            let voter =
-                |(id, caught_up): (i32, &bool)| Member { id: BrokerId(id), matched: None, caught_up: *caught_up };
+            let voter = |(id, caught_up): (i32, &bool)| Member {
+                id: BrokerId(id),
+                matched: None,
+                heard: true,
+                caught_up: *caught_up,
+            };
             let voters = (0..).zip(caught_up).map(voter).collect();
             let quorum = Quorum { last_index: 0, voters, observers: Vec::new() };
             let missing = quorum.votes_missing_without(BrokerId(stopped));

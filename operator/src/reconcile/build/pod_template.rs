@@ -125,9 +125,8 @@ fn container(cluster: &Cluster) -> Container {
             limits: some(&cluster.limits),
             ..ResourceRequirements::default()
         }),
-        // The log is recovered before anything listens; that takes as long as there is to recover. A start that is cut
-        // off begins anew, and would be cut off again: a week is Kubernetes' word for no limit.
-        startup_probe: Some(Probe { failure_threshold: Some(7 * 24 * 3600), ..probe("/livez", 1, 1) }),
+        // It answers before the log is recovered, however long that takes: who does not answer hangs.
+        startup_probe: Some(Probe { failure_threshold: Some(120), ..probe("/livez", 1, 1) }),
         // Nothing about peers, and slow to give up: a restart cures a hung process and nothing else.
         liveness_probe: Some(Probe { failure_threshold: Some(6), ..probe("/livez", 5, 5) }),
         readiness_probe: Some(Probe { failure_threshold: Some(3), ..probe("/readyz", 1, 2) }),
