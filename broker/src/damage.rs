@@ -1,7 +1,9 @@
 //! What a broker does about a log that has lost something that was durable: it is believed no more, and repaired from
 //! its peers, never the other way round.
 //!
-//! Every batch is read before anything else happens. Damaged partitions are cut back to where they are whole, and the
+//! A start reads the write-ahead log and what the checkpoint does not vouch for; what is older is proven by whoever reads
+//! it, and by the scrub. What these have found stays marked in the log, and a start looks at it again. Damaged partitions
+//! are cut back to where they are whole, and the
 //! controller is told of them with the registration: they count as on an empty disk, in no in-sync set and leading
 //! nothing until they have caught up. What is cut off is kept aside for whoever recovers records by hand, in
 //! `log/damaged` in the data directory. The others are believed as ever. When nobody knows what was lost, the data
@@ -9,10 +11,11 @@
 
 use crate::health::Recovery;
 use crate::identity::Identity;
+use crate::partitions::log_state;
 use anyhow::bail;
 use chronik_core::ids::TopicPartition;
 use chronik_core::replication::LogState;
-use chronik_log::{Log, LogReader, Op, ReadError, RealDisk, RecoveredPartition};
+use chronik_log::{Log, Op, ReadError, RealDisk, RecoveredPartition};
 use std::collections::HashMap;
 use std::path::Path;
 use tracing::warn;
@@ -37,19 +40,20 @@ pub(crate) fn is_there(log: &Path, identity: &mut Identity, has_peers: bool) -> 
     Ok(identity.renew_directory()?)
 }
 
-/// Reads all that was recovered, with every CRC, and marks the partitions that do not read as they were written. The
-/// states are those of the others.
+/// Brings together what partitions say of themselves, and marks those that cannot. The states are those of the others.
+/// If the write-ahead log has lost something, nothing is believed before it is read.
 pub(crate) fn inspect(
-    reader: &LogReader<RealDisk>,
+    log: &Log<RealDisk>,
     mut recovered: Vec<RecoveredPartition>,
     progress: &Recovery,
 ) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
-    let mut states = LogStates::new();
+    let (reader, mut states) = (log.reader(), LogStates::new());
     let bytes = |found: &RecoveredPartition| reader.bytes(found.partition).unwrap_or(0);
     progress.reads(recovered.iter().map(bytes).sum());
     for found in &mut recovered {
         let bytes = bytes(found);
-        match log_state(reader, found) {
+        let read = if log.wal_lost() { reader.check(found.partition, |_| {}) } else { Ok(()) };
+        match read.and_then(|()| log_state(&reader, found.partition)) {
             Ok(state) if found.damaged.is_none() => drop(states.insert(found.partition, state)),
             Ok(_) => {}
             Err(ReadError::Damaged { offset, .. }) => {
@@ -102,27 +106,9 @@ pub(crate) fn repair(
     }
     let reader = log.reader();
     for partition in partitions {
-        if let Some(whole) = reader.state(partition) {
-            states.insert(partition, log_state(&reader, &whole)?);
-        }
+        states.insert(partition, log_state(&reader, partition)?);
     }
     Ok((recovered.into_iter().filter_map(|p| reader.state(p.partition)).collect(), states))
-}
-
-/// What a partition's log says of itself, if all of it is as it was written.
-fn log_state(reader: &LogReader<RealDisk>, of: &RecoveredPartition) -> Result<LogState, ReadError> {
-    let mut state = LogState {
-        start: of.start,
-        first_batch: of.start,
-        end: of.end,
-        epochs: of.epochs.clone(),
-        ..LogState::default()
-    };
-    reader.check(of.partition, |header| {
-        state.first_batch = state.first_batch.min(header.base_offset);
-        state.producers.observe(header);
-    })?;
-    Ok(state)
 }
 
 #[cfg(test)]
@@ -194,14 +180,34 @@ mod tests {
         dir.join("log/partitions").join(partition.to_string()).join(format!("{:020}.log", 0))
     }
 
+    /// Somebody reads the partition, and the process goes on a little.
+    fn find(dir: &Path, partition: TopicPartition) {
+        let (mut log, _) = open(dir);
+        assert!(log.reader().check(partition, |_| {}).is_err());
+        log.checkpoint().unwrap();
+    }
+
+    #[test]
+    fn what_can_be_read_again_is_no_damage() {
+        let dir = written();
+        flip_bit(&segment(dir.path(), tp(1)), 25_000);
+        find(dir.path(), tp(1));
+        flip_bit(&segment(dir.path(), tp(1)), 25_000);
+        let (log, recovered) = open(dir.path());
+        let (found, states) = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        assert_eq!(found.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, None]);
+        assert_eq!(states[&tp(1)].end, Offset(3));
+    }
+
     #[test]
     fn a_flipped_bit_costs_its_partition_alone_and_only_from_its_batch_on() {
         let dir = written();
         flip_bit(&segment(dir.path(), tp(1)), 25_000);
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let directory = identity.directory_id();
+        find(dir.path(), tp(1));
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         assert_eq!(found.0.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, Some(Offset(1))]);
 
         let (repaired, states) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -215,7 +221,7 @@ mod tests {
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
-        assert_eq!(ends(&inspect(&log.reader(), recovered, &Recovery::begin()).unwrap().0), [(None, 3), (None, 1)]);
+        assert_eq!(ends(&inspect(&log, recovered, &Recovery::begin()).unwrap().0), [(None, 3), (None, 1)]);
     }
 
     #[test]
@@ -241,9 +247,10 @@ mod tests {
     fn a_broker_without_peers_refuses_to_start_and_keeps_what_it_has() {
         let dir = written();
         flip_bit(&segment(dir.path(), tp(0)), 25_000);
+        find(dir.path(), tp(0));
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         let refused = repair(&mut log, found, &mut identity, false).unwrap_err();
         assert!(refused.to_string().contains("damaged in 1 partitions"), "{refused}");
         assert_eq!(log.reader().state(tp(0)).unwrap().end, Offset(3));
@@ -263,7 +270,7 @@ mod tests {
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let old = identity.directory_id();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         assert!(repair(&mut log, found.clone(), &mut identity, false).is_err());
         assert_eq!(identity.directory_id(), old);
         let (repaired, _) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -274,7 +281,7 @@ mod tests {
         let new = identity.directory_id();
         assert_ne!(new, old);
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log.reader(), recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
         repair(&mut log, found, &mut identity, true).unwrap();
         assert_eq!(identity.directory_id(), new);
     }

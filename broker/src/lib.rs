@@ -17,5 +17,6 @@ mod open_files;
 pub mod partitions;
 pub mod replication;
 mod retention;
+mod scrub;
 mod segments;
 pub mod server;

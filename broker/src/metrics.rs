@@ -12,6 +12,38 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What the scrub has read. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct ScrubMetrics {
+    bytes: Counter,
+    partitions_left: Gauge,
+}
+
+impl ScrubMetrics {
+    /// Makes them, and makes the registry know them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { bytes: Counter::default(), partitions_left: Gauge::default() };
+        let help = "Bytes on the disk that have been checked in the background";
+        registry.register("log_scrub_bytes", help, metrics.bytes.clone());
+        let help = "Partitions that the present pass of the background check has before it";
+        registry.register("log_scrub_partitions_left", help, metrics.partitions_left.clone());
+        metrics
+    }
+
+    pub(crate) fn read(&self, bytes: u64) {
+        self.bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn partitions_left(&self, partitions: usize) {
+        self.partitions_left.set(partitions as i64);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
 /// The listener's metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {

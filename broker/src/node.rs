@@ -10,18 +10,19 @@ use crate::disk_space;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
+use crate::scrub::{self, ScrubConfig};
 use crate::segments;
 use crate::server::{self, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
-use chronik_log::{Log, LogError, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
+use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
 use chronik_quorum::{Controller, ControllerConfig, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
@@ -117,7 +118,7 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log.reader(), recovered, &recovery)?;
+        let found = damage::inspect(&log, recovered, &recovery)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
@@ -127,8 +128,7 @@ impl Node {
         DiskMetrics::register(&mut registry, writer.clone());
 
         let listeners = listeners(config)?;
-        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let peers = Peers::new(alternatives);
+        let peers = Peers::new(config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect());
         let disk = disk_space::watch(dir, &tasks, stop.clone());
         let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
@@ -161,6 +161,7 @@ impl Node {
             space: writer.space().clone(),
         };
         tasks.spawn(retention::run(retention_config, stop.clone()));
+        tasks.spawn(scrub::run(scrub_config(config, reader.clone(), &mut registry), stop.clone()));
         let cleaner_config = CleanerConfig {
             me: config.id,
             limits: config.cleaner,
@@ -179,8 +180,7 @@ impl Node {
             owners,
             stop: stop.clone(),
         };
-        let members: Vec<BrokerId> = config.members.iter().map(|m| m.id).collect();
-        let replication = WalReplicationManager::start(&replication_config, listeners.replication, &members);
+        let replication = WalReplicationManager::start(&replication_config, listeners.replication, &member_ids(config));
         let coordinators_config = CoordinatorsConfig {
             me: config.id,
             partitions: partitions.clone(),
@@ -290,6 +290,8 @@ fn options(data_dir: &Path, config: &Config, files: OpenFiles) -> Options {
         max_open_files: files.log,
         reserve_bytes,
         ballast_bytes: (reserve_bytes / 4).min(MAX_BALLAST),
+        open_with_wal_loss: config.members.len() > 1,
+        producer_expiration_ms: config.producer_expiration_ms,
         ..Options::default()
     }
 }
@@ -350,6 +352,19 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         properties: config.properties(),
         peers: peers.clone(),
         ..ServerConfig::new(config.id)
+    }
+}
+
+fn member_ids(config: &Config) -> Vec<BrokerId> {
+    config.members.iter().map(|m| m.id).collect()
+}
+
+fn scrub_config(config: &Config, reader: LogReader<RealDisk>, registry: &mut Registry) -> ScrubConfig {
+    ScrubConfig {
+        reader,
+        data_dir: config.data_dir.clone(),
+        rate: config.scrub_rate,
+        metrics: ScrubMetrics::register(registry),
     }
 }
 

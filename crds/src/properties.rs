@@ -128,6 +128,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("listeners", "listeners are set by the operator"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
+    ("log.scrub.bytes.per.second", NOT_YET),
     ("log.message.timestamp.after.max.ms", NOT_YET),
     ("log.message.timestamp.before.max.ms", NOT_YET),
     ("log.message.timestamp.type", NOT_YET),
@@ -136,6 +137,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("offset.metadata.max.bytes", NOT_YET),
     ("offsets.topic.replication.factor", "it follows from the number of brokers: 3, or as many as there are"),
     ("process.roles", "roles are set by the operator"),
+    ("producer.id.expiration.ms", NOT_YET),
 ];
 
 /// The shape of an offered property's value; `None` if there is no such property.

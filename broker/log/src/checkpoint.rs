@@ -8,15 +8,17 @@
 //! batch 8, number 8, flags 1 (1: it is not appended to any more; 2: its greatest timestamp is exact; 4: it was made by
 //! compaction, and its files' names have its number; 8: there may be offsets without batches in it),
 //! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,
-//! first offset 8. Then one byte 1, if it is not yet accepted that the write-ahead log lost synced operations (see
-//! [`crate::Log::wal_lost`]), and nothing otherwise. In version 2 a segment's fields end before its number. Version 3 knows
-//! nothing of compaction: it has no offset of it, and not the last two flags. It is what is written as long as there is
-//! nothing to say of that, so that a broker of the release before can still read it.
+//! first offset 8. Then one byte: 1 if it is not yet accepted that the write-ahead log lost synced operations (see
+//! [`crate::Log::wal_lost`]), 0 otherwise. Then for each partition, in the same order, its snapshots (see
+//! `partition::soft`): how many 4, and for each: offset 8, bytes 4, and these; or -1 4 and the length of its file 8.
+//!
+//! Version 3 knows nothing of compaction, it has no offset of it, and not the last two flags; and nothing of snapshots: it
+//! ends with the byte 1, if it is that, or before it. In version 2 a segment's fields also end before its number.
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
-use crate::partition::{Partition, Segment, Times};
+use crate::partition::{Content, Partition, Segment, Snapshot, Times};
 use crate::wal::{Mark, Position};
 use chronik_core::ids::{LeaderEpoch, Lsn, Offset, PartitionId, TopicId, TopicPartition};
 use std::io::IoSlice;
@@ -24,21 +26,17 @@ use std::path::{Path, PathBuf};
 
 const FORMAT: Format = Format { name: "checkpoint", family: *b"CCK", oldest: 2, newest: 4 };
 const LOSS: u8 = 1;
+const IN_FILE: u32 = u32::MAX;
 const SEALED: u8 = 1;
 const TIMES_EXACT: u8 = 2;
 const CLEANED: u8 = 4;
 const SPARSE: u8 = 8;
 
-/// The version that knows nothing of compaction.
-pub(crate) const UNCOMPACTED: u8 = 3;
-/// The version that says all there is.
-pub(crate) const COMPACTED: u8 = FORMAT.newest;
-
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
     pub(crate) mark: Mark,
     pub(crate) wal: Position,
-    pub(crate) partitions: Vec<(TopicPartition, Partition)>,
+    pub(crate) partitions: Vec<(TopicPartition, Partition, Vec<Snapshot>)>,
     /// The write-ahead log lost synced operations, nobody knows which.
     pub(crate) wal_lost: bool,
 }
@@ -47,7 +45,8 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("checkpoint")
 }
 
-/// Begins the bytes of a checkpoint; [`encode_partition`] and [`encode_loss`] add to them, [`write`] ends them.
+/// Begins the bytes of a checkpoint; [`encode_partition`], [`encode_loss`] and [`encode_snapshots`] add to them, [`write`]
+/// ends them.
 pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + partitions as usize * 96);
     out.extend_from_slice(&[0; PREFIX]);
@@ -58,20 +57,13 @@ pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
     out
 }
 
-/// Whether only the newest version can say it.
-pub(crate) fn needs_newest(partition: &Partition) -> bool {
-    partition.cleaned_to > Offset(0) || partition.segments.iter().any(|s| s.cleaned || s.sparse)
-}
-
-pub(crate) fn encode_partition(out: &mut Vec<u8>, version: u8, tp: TopicPartition, partition: &Partition) {
+pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition: &Partition) {
     out.extend_from_slice(tp.topic.0.as_bytes());
     out.extend_from_slice(&tp.partition.0.to_le_bytes());
     for offset in [partition.start, partition.end, partition.damaged.unwrap_or(Offset(-1))] {
         out.extend_from_slice(&offset.0.to_le_bytes());
     }
-    if version > UNCOMPACTED {
-        out.extend_from_slice(&partition.cleaned_to.0.to_le_bytes());
-    }
+    out.extend_from_slice(&partition.cleaned_to.0.to_le_bytes());
     out.extend_from_slice(&(partition.segments.len() as u32).to_le_bytes());
     out.extend_from_slice(&(partition.epochs.len() as u32).to_le_bytes());
     for s in &partition.segments {
@@ -94,14 +86,30 @@ pub(crate) fn encode_partition(out: &mut Vec<u8>, version: u8, tp: TopicPartitio
 
 /// Comes after the last partition.
 pub(crate) fn encode_loss(out: &mut Vec<u8>, wal_lost: bool) {
-    if wal_lost {
-        out.push(LOSS);
+    out.push(if wal_lost { LOSS } else { 0 });
+}
+
+/// Come after that, in the order of the partitions.
+pub(crate) fn encode_snapshots(out: &mut Vec<u8>, snapshots: &[Snapshot]) {
+    out.extend_from_slice(&(snapshots.len() as u32).to_le_bytes());
+    for snapshot in snapshots {
+        out.extend_from_slice(&snapshot.at.0.to_le_bytes());
+        match &snapshot.content {
+            Content::Inline(bytes) => {
+                out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+            Content::File(len) => {
+                out.extend_from_slice(&IN_FILE.to_le_bytes());
+                out.extend_from_slice(&len.to_le_bytes());
+            }
+        }
     }
 }
 
 /// Puts the checkpoint in place, durably.
-pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, version: u8, mut bytes: Vec<u8>) -> Result<(), LogError> {
-    FORMAT.seal(version, &mut bytes);
+pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result<(), LogError> {
+    FORMAT.seal(FORMAT.newest, &mut bytes);
     let (path, new) = (path(dir), dir.join("checkpoint.new"));
     let file = disk.create(&new).during("create", &new)?;
     file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &new)?;
@@ -139,6 +147,23 @@ impl Fields<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
+    fn snapshots(&mut self) -> Option<Vec<Snapshot>> {
+        let mut snapshots = Vec::new();
+        for _ in 0..self.u32()? {
+            let at = self.offset()?;
+            let content = match self.u32()? {
+                IN_FILE => Content::File(self.u64()?),
+                len => {
+                    let (bytes, rest) = self.0.split_at_checked(len as usize)?;
+                    self.0 = rest;
+                    Content::Inline(bytes.into())
+                }
+            };
+            snapshots.push(Snapshot { at, content });
+        }
+        Some(snapshots)
+    }
+
     fn offset(&mut self) -> Option<Offset> {
         self.take().map(i64::from_le_bytes).map(Offset)
     }
@@ -153,7 +178,7 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         let topic = TopicId(uuid::Uuid::from_bytes(f.take()?));
         let tp = TopicPartition { topic, partition: PartitionId(f.u32()? as i32) };
         let (start, end, damaged) = (f.offset()?, f.offset()?, f.offset()?);
-        let cleaned_to = if version > UNCOMPACTED { f.offset()? } else { Offset(0) };
+        let cleaned_to = if version > 3 { f.offset()? } else { Offset(0) };
         let (segments, epochs) = (f.u32()?, f.u32()?);
         let mut partition = Partition::new(start);
         partition.end = end;
@@ -185,8 +210,16 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         for _ in 0..epochs {
             partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));
         }
-        partitions.push((tp, partition));
+        partitions.push((tp, partition, Vec::new()));
     }
-    let wal_lost = f.0 == [LOSS];
-    (f.0.is_empty() || wal_lost).then_some(Checkpoint { mark, wal, partitions, wal_lost })
+    let wal_lost = f.0.first() == Some(&LOSS);
+    if version >= 4 {
+        f.take::<1>()?;
+        for (_, _, snapshots) in &mut partitions {
+            *snapshots = f.snapshots()?;
+        }
+    } else if wal_lost {
+        f.take::<1>()?;
+    }
+    f.0.is_empty().then_some(Checkpoint { mark, wal, partitions, wal_lost })
 }

@@ -10,12 +10,24 @@ use chronik_core::record::{BatchHeader, HeaderError};
 pub(crate) struct History {
     /// The last deletion.
     pub(crate) deleted: Option<u64>,
+    /// The last operation since that left nothing of what was known of its producers, and where the log began anew then.
+    pub(crate) cleared: Option<(u64, Offset)>,
     /// Whether it was truncated since.
     pub(crate) truncated: bool,
     /// The truncations and moves of the start since, ascending.
     cuts: Vec<Cut>,
     /// What the partition is after all of it, but for its segments; `None` when it is not there.
     pub(crate) whole: Option<Partition>,
+}
+
+/// What has become of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stays,
+    /// The log's start is behind it. Who wrote it is known all the same.
+    BeforeStart,
+    /// It might never have been.
+    Gone,
 }
 
 /// Of an operation and all that follow it, once [`History::finish`] was called.
@@ -50,7 +62,10 @@ impl History {
                 self.truncated = true;
                 self.cuts.push(Cut { number, end: *to, start: Offset(i64::MIN) });
                 match &mut self.whole {
-                    Some(whole) if *to < whole.start => *whole = Partition::new(*to),
+                    Some(whole) if *to < whole.start => {
+                        *whole = Partition::new(*to);
+                        self.cleared = Some((number, *to));
+                    }
                     Some(whole) if *to < whole.end => {
                         whole.end = *to;
                         whole.epochs.retain(|(_, start)| start < to);
@@ -61,6 +76,9 @@ impl History {
             LoggedKind::AdvanceStart(to) => {
                 self.cuts.push(Cut { number, end: Offset(i64::MAX), start: *to });
                 let whole = self.whole.get_or_insert_with(|| Partition::new(*to));
+                if *to > whole.end {
+                    self.cleared = Some((number, *to));
+                }
                 whole.start = whole.start.max(*to);
                 whole.end = whole.end.max(*to);
             }
@@ -85,10 +103,17 @@ impl History {
         self.cuts.first().map(|cut| (cut.end, cut.start))
     }
 
-    /// Whether a batch that the operation of that number appended, and that ends there, is gone by now.
-    pub(crate) fn is_obsolete(&self, number: u64, batch_end: Offset) -> bool {
-        let next = self.cuts.partition_point(|cut| cut.number < number);
-        self.deleted.is_some_and(|deleted| number <= deleted)
-            || self.cuts.get(next).is_some_and(|cut| batch_end > cut.end || batch_end <= cut.start)
+    /// What has become of a batch that the operation of that number appended, and that ends there.
+    pub(crate) fn fate(&self, number: u64, batch_end: Offset) -> Fate {
+        let next = self.cuts.get(self.cuts.partition_point(|cut| cut.number < number));
+        if self.deleted.is_some_and(|deleted| number <= deleted) || next.is_some_and(|cut| batch_end > cut.end) {
+            Fate::Gone
+        } else if next.is_none_or(|cut| batch_end > cut.start) {
+            Fate::Stays
+        } else if self.cleared.is_some_and(|(cleared, _)| number < cleared) {
+            Fate::Gone
+        } else {
+            Fate::BeforeStart
+        }
     }
 }

@@ -5,11 +5,12 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
 use crate::{Op, RecoveredPartition, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -53,8 +54,9 @@ pub(crate) struct CheckpointJob<D: Disk> {
     store: Arc<Store<D>>,
     dir: PathBuf,
     dirty: Dirty,
-    version: u8,
     bytes: Vec<u8>,
+    /// In the order in which they are in `bytes`.
+    partitions: Vec<(TopicPartition, Arc<Shared>)>,
     wal: Position,
     /// When it was begun, by the clock of the open files.
     begun: u64,
@@ -237,20 +239,17 @@ impl<D: Disk> Log<D> {
         // Before the state is read: what is replaced after this may not be in it.
         self.replaced.extend(self.store.take_replaced());
         let partitions = self.store.all();
-        // Only when there is something to say of compaction: a broker of the release before cannot read that version.
-        let newest = partitions.iter().any(|(_, shared)| checkpoint::needs_newest(&shared.read()));
-        let version = if newest { checkpoint::COMPACTED } else { checkpoint::UNCOMPACTED };
         let mut bytes = checkpoint::encode(self.wal.mark(), self.applied, partitions.len() as u32);
-        for (tp, shared) in partitions {
-            checkpoint::encode_partition(&mut bytes, version, tp, &shared.read());
+        for (tp, shared) in &partitions {
+            checkpoint::encode_partition(&mut bytes, *tp, &shared.read());
         }
         checkpoint::encode_loss(&mut bytes, self.wal_lost);
         CheckpointJob {
             store: Arc::clone(&self.store),
             dir: self.dir.clone(),
             dirty: std::mem::take(&mut self.dirty),
-            version,
             bytes,
+            partitions,
             wal: self.applied,
             begun: self.store.files.now(),
         }
@@ -329,7 +328,17 @@ impl<D: Disk> CheckpointJob<D> {
         if self.dirty.root {
             store.disk.sync_dir(&store.root).during("sync", &store.root)?;
         }
-        checkpoint::write(&store.disk, &self.dir, self.version, self.bytes.clone())?;
+        let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
+        for (tp, shared) in &self.partitions {
+            store.take_snapshot(*tp, shared)?;
+            let soft = shared.soft();
+            checkpoint::encode_snapshots(&mut bytes, soft.snapshots());
+            unneeded.push(soft.obsolete().to_vec());
+        }
+        checkpoint::write(&store.disk, &self.dir, bytes)?;
+        for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
+            store.drop_snapshots(*tp, shared, unneeded)?;
+        }
         tracing::debug!(lsn = %self.wal.lsn, "checkpoint");
         Ok(self.wal)
     }
@@ -465,6 +474,49 @@ impl<D: Disk> LogReader<D> {
     /// that an older broker wrote. Reads them whole.
     pub fn measure(&self, tp: TopicPartition) -> Result<(), ReadError> {
         self.store.measure(tp)
+    }
+
+    /// The partition's idempotent producers, as its batches tell up to what is applied: from the newest snapshot, and what
+    /// was appended since.
+    pub fn producers(&self, tp: TopicPartition) -> Result<Producers, ReadError> {
+        self.store.producers(tp)
+    }
+
+    /// The producers of a log that has none yet.
+    pub fn no_producers(&self) -> Producers {
+        Producers::new(self.store.options.producer_expiration_ms)
+    }
+
+    /// About how many bytes of memory are taken by what is known of producers since the last snapshots.
+    pub fn producers_memory(&self) -> usize {
+        self.store.all().iter().map(|(_, shared)| shared.soft().memory()).sum()
+    }
+
+    /// Checks every CRC from the batch on that holds `from`, or the first one, for about `max_bytes`. Returns how many bytes
+    /// it were, and where to go on; `None` when it came to the end.
+    pub fn check_some(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        max_bytes: u64,
+    ) -> Result<(u64, Option<Offset>), ReadError> {
+        self.store.check_some(tp, from, max_bytes)
+    }
+
+    /// Every partition there is, in order.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.store.all().into_iter().map(|(tp, _)| tp).collect()
+    }
+
+    /// Has `watcher` called whenever a read has found damage that was not known, with the first offset that cannot be
+    /// read. It must not wait. Only the first one is called.
+    pub fn watch_damage(&self, watcher: impl Fn(TopicPartition, Offset) + Send + Sync + 'static) {
+        self.store.watch_damage(Box::new(watcher));
+    }
+
+    /// Where the batch begins that holds the partition's first offset.
+    pub fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
+        self.store.first_batch(tp)
     }
 
     /// What is to be known of a partition to decide whether to clean it. Reads nothing from the disk.

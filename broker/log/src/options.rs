@@ -2,6 +2,7 @@
 
 use crate::partition::Partition;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::DEFAULT_EXPIRATION_MS;
 use chronik_core::record::RecordBatch;
 
 /// Sizes that a log goes by. The defaults are for a broker.
@@ -19,6 +20,12 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Whether a write-ahead log that has lost something is opened as far as it goes, see [`crate::Log::wal_lost`]: for
+    /// who can get it from elsewhere. If not, nothing is opened or changed.
+    pub open_with_wal_loss: bool,
+    /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
+    /// (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: i64,
     /// Free bytes of the disk that are kept: below that, [`crate::Space`] says that the log takes no more.
     pub reserve_bytes: u64,
     /// Bytes of a file that is given up when the disk is full all the same, as others write to it.
@@ -36,6 +43,8 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            open_with_wal_loss: false,
+            producer_expiration_ms: DEFAULT_EXPIRATION_MS,
             reserve_bytes: 0,
             ballast_bytes: 0,
             damaged_bytes: 16 * 1024 * 1024 * 1024,

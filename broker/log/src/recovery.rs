@@ -3,7 +3,8 @@
 //! At the checkpoint each partition was what the checkpoint says, synced. What the segments' files hold
 //! beyond, or in place of it, is what was applied after the checkpoint and before the end, in any state of
 //! decay. So:
-//! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`), and it
+//! 1. The chain of WAL blocks is read once, without touching anything: it must be whole (see `wal`; or, if the options say
+//!    so, it is gone by as far as it goes, and the log as a whole is not to be believed), and it
 //!    tells of each partition how far it was cut back at most, how far its start was moved, when it was deleted
 //!    last, and what it is in the end (`history`). Then it is made durable: a process that was killed, or ended
 //!    after a sync that failed, may have left it in memory only.
@@ -24,14 +25,14 @@
 //!
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
 //! or too short, or damage in the way of a truncation, marks its partition
-//! ([`RecoveredPartition::damaged`]); other damage is found by the reads.
+//! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
 
 use crate::apply::Stuck;
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
-use crate::history::History;
+use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{Dirty, Partition, Segment, folder, log_name, parse_folder, tail_batches};
+use crate::partition::{Dirty, Partition, Segment, Snapshot, Soft, folder, log_name, parse_folder, tail_batches};
 use crate::space::Ballast;
 use crate::store::{Kind, Store};
 use crate::trash;
@@ -40,7 +41,7 @@ use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
 use crate::{Options, ReadError, RecoveredPartition, checkpoint};
-use chronik_core::ids::{Lsn, TopicPartition};
+use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -115,7 +116,9 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
     }
     let start = Position { lsn: Lsn(0), segment: 0, offset: 0 };
     let mark = Mark { nonce: disk.random().during("draw a number for", dir)?, run: 0 };
-    checkpoint::write(disk, dir, checkpoint::UNCOMPACTED, checkpoint::encode(mark, start, 0))
+    let mut bytes = checkpoint::encode(mark, start, 0);
+    checkpoint::encode_loss(&mut bytes, false);
+    checkpoint::write(disk, dir, bytes)
 }
 
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
@@ -125,37 +128,52 @@ fn restore<D: Disk>(
     wal: &Path,
     from: Position,
     mark: Mark,
-    partitions: Vec<(TopicPartition, Partition)>,
+    partitions: Vec<(TopicPartition, Partition, Vec<Snapshot>)>,
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
-    let partitions: BTreeMap<_, _> = partitions.into_iter().collect();
+    let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
-    let chain = replay(&store.disk, wal, from, mark, |op| {
+    let mut chain = replay(&store.disk, wal, from, mark, |op| {
         count += 1;
         let tp = op.partition;
-        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp)));
+        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
         history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
     })?;
+    if let Some(lost) = chain.lost.take_if(|_| !store.options.open_with_wal_loss) {
+        return Err(lost);
+    }
     histories.values_mut().for_each(History::finish);
+    let lost = chain.lost.is_some();
+    if let Some(lost) = &chain.lost {
+        tracing::error!(%lost, "the write-ahead log has lost synced operations");
+    }
     // It must not get lost after segments were changed by it.
-    chain.settle(&store.disk, wal, from.segment)?;
+    chain.settle(&store.disk, wal)?;
     // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
     // new checkpoint nothing says any more that they are to go.
     dirty.folders.extend(histories.keys());
     dirty.root |= histories.values().any(|history| history.deleted.is_some());
-    for (tp, partition) in partitions {
+    for (tp, (partition, snapshots)) in partitions {
         let history = histories.get(&tp);
         if history.is_some_and(|h| h.deleted.is_some()) {
             continue;
         }
         let checkpoint_end = partition.end;
-        store.insert(tp, partition);
+        let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
+        let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
+        let shared = store.insert(tp, partition, soft);
+        if let Some(from) = doubted {
+            believe_again(store, tp, from)?;
+        }
         if let Some((end, start)) = history.and_then(History::limits) {
             // When nothing is left between them, nothing of it may be on the disk either.
             let start = if start < end { start } else { start.max(checkpoint_end) };
             store.advance_start(tp, start, dirty)?;
             store.truncate(tp, end, dirty)?;
+        }
+        if let Some((_, at)) = history.and_then(|h| h.cleared) {
+            shared.soft().begin_at(at);
         }
         find_damage(store, tp, dirty)?;
     }
@@ -165,10 +183,11 @@ fn restore<D: Disk>(
         let LoggedKind::Append(bytes) = op.kind else { return Ok(()) };
         let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
         let end = batch.header().end_offset();
-        if histories.get(&op.partition).is_some_and(|h| h.is_obsolete(count, end)) {
-            return Ok(());
+        match histories.get(&op.partition).map_or(Fate::Stays, |h| h.fate(count, end)) {
+            Fate::Stays => redo(store, op.partition, &batch, dirty),
+            Fate::BeforeStart => note_producer(store, op.partition, &batch, dirty),
+            Fate::Gone => Ok(()),
         }
-        redo(store, op.partition, &batch, dirty)
     })?;
     let mut kept = false;
     for (tp, history) in &histories {
@@ -181,8 +200,23 @@ fn restore<D: Disk>(
             kept |= keep_tail(store, tp, dirty)?;
         }
     }
-    tidy(store, dirty)?;
-    Ok((chain.end, kept))
+    tidy(store, lost, dirty)?;
+    Ok((chain.end, kept || lost))
+}
+
+/// Notes who wrote a batch that was removed since.
+fn note_producer<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    batch: &RecordBatch,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
+    let shared = match store.partition(tp) {
+        Some(shared) => shared,
+        None => store.create_partition(tp, batch.header().base_offset, dirty)?,
+    };
+    shared.soft().observe(batch.header());
+    Ok(())
 }
 
 /// Appends a batch that still counts again.
@@ -229,6 +263,24 @@ fn settle_start<D: Disk>(
     if state.segments.is_empty() && state.damaged.is_none() {
         (state.start, state.end) = (whole.start, whole.end);
         state.epochs.clone_from(&whole.epochs);
+    }
+    Ok(())
+}
+
+/// Takes the mark off a partition that a read has found damaged, if all from there on can be read now. (What a recovery
+/// could not keep is marked at the partition's end, and stays so.)
+fn believe_again<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) -> Result<(), LogError> {
+    let Some(shared) = store.partition(tp) else { return Ok(()) };
+    let begin = from.max(shared.read().start);
+    match store.check_from(tp, begin, |_| {}) {
+        Ok(()) => {
+            tracing::info!(partition = %tp, %from, "what could not be read can be read again, and is as it was written");
+            shared.write().damaged = None;
+        }
+        Err(ReadError::Io { source, .. }) => {
+            return Err(LogError::Io { action: "read", path: folder(&store.root, tp), source });
+        }
+        Err(_) => {}
     }
     Ok(())
 }
@@ -301,8 +353,19 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
     }
 }
 
-/// Takes out of use, or cuts, what no partition refers to.
-fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
+/// Moves the folder of a partition that the log does not know to `damaged/`.
+fn keep_folder<D: Disk>(store: &Store<D>, name: &str) -> Result<(), LogError> {
+    let Some(dir) = store.root.parent().map(|dir| dir.join("damaged")) else { return Ok(()) };
+    create_dir_all(&store.disk, &dir).during("create", &dir)?;
+    let (from, to) = (store.root.join(name), dir.join(format!("{name}.{:x}", store.next_uid())));
+    tracing::warn!(path = %to.display(), "kept what may be a partition that the write-ahead log has lost");
+    store.disk.rename(&from, &to).during("rename", &from)?;
+    store.disk.sync_dir(&dir).during("sync", &dir)
+}
+
+/// Takes out of use, or cuts, what no partition refers to. What nobody knows because the write-ahead log has lost
+/// something is kept aside.
+fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), LogError> {
     let known = store.all();
     for entry in store.disk.list(&store.root).during("list", &store.root)? {
         if trash::is_trash(&entry.name) {
@@ -310,8 +373,12 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         } else if let Some(tp) = parse_folder(&entry.name)
             && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
         {
-            tracing::info!(partition = %tp, "removing what is left of a deleted partition");
-            store.set_out(&store.root, &entry.name, store.next_uid())?;
+            if lost {
+                keep_folder(store, &entry.name)?;
+            } else {
+                tracing::info!(partition = %tp, "removing what is left of a deleted partition");
+                store.set_out(&store.root, &entry.name, store.next_uid())?;
+            }
             dirty.root = true;
         }
     }
@@ -320,9 +387,10 @@ fn tidy<D: Disk>(store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         let dir = folder(&store.root, tp);
         for entry in store.disk.list(&dir).during("list", &dir)? {
             let used = |s: &Segment| [s.log_name(), s.index_name()].contains(&entry.name);
+            let used = |name: &str| segments.iter().any(used) || shared.soft().has_file(name);
             if trash::is_trash(&entry.name) {
                 store.trash.push(dir.join(&entry.name));
-            } else if !segments.iter().any(used) {
+            } else if !used(&entry.name) {
                 store.set_out(&dir, &entry.name, store.next_uid())?;
                 dirty.folders.insert(tp);
             }

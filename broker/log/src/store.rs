@@ -2,29 +2,36 @@
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
-use crate::partition::{Partition, Segment, folder};
+use crate::partition::{Partition, Segment, Soft, folder};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{Offset, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// So that positions fit an index.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
-/// One partition's state. The lock is held for reading or replacing it, never over I/O.
-pub(crate) struct Shared(RwLock<Partition>);
+/// One partition's state. The locks are held for reading or replacing it, never over I/O.
+pub(crate) struct Shared {
+    partition: RwLock<Partition>,
+    soft: Mutex<Soft>,
+}
 
 impl Shared {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Partition> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.partition.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Partition> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.partition.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn soft(&self) -> MutexGuard<'_, Soft> {
+        self.soft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,7 +49,11 @@ pub(crate) struct Store<D: Disk> {
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
+    on_damage: OnceLock<OnDamage>,
 }
+
+/// Is told of a partition and its first offset that is known to be unreadable.
+pub(crate) type OnDamage = Box<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 
 impl<D: Disk> Store<D> {
     /// `number` is a random one, from which segments are numbered.
@@ -60,6 +71,18 @@ impl<D: Disk> Store<D> {
             partitions: RwLock::default(),
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
+            on_damage: OnceLock::new(),
+        }
+    }
+
+    /// Has somebody told of damage that reads find from now on. Only the first one is.
+    pub(crate) fn watch_damage(&self, watcher: OnDamage) {
+        let _ = self.on_damage.set(watcher);
+    }
+
+    pub(crate) fn tell_damage(&self, tp: TopicPartition, offset: Offset) {
+        if let Some(tell) = self.on_damage.get() {
+            tell(tp, offset);
         }
     }
 
@@ -81,8 +104,8 @@ impl<D: Disk> Store<D> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&tp).cloned()
     }
 
-    pub(crate) fn insert(&self, tp: TopicPartition, partition: Partition) -> Arc<Shared> {
-        let shared = Arc::new(Shared(RwLock::new(partition)));
+    pub(crate) fn insert(&self, tp: TopicPartition, partition: Partition, soft: Soft) -> Arc<Shared> {
+        let shared = Arc::new(Shared { partition: RwLock::new(partition), soft: Mutex::new(soft) });
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(tp, Arc::clone(&shared));
         shared
     }

@@ -125,6 +125,8 @@ pub struct KafkaProperties {
     pub max_connections: usize,
     #[serde(rename = "connections.max.idle.ms")]
     pub connections_max_idle_ms: Millis,
+    #[serde(rename = "producer.id.expiration.ms")]
+    pub producer_id_expiration_ms: Millis,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
@@ -133,6 +135,8 @@ pub struct KafkaProperties {
     pub log_disk_reserve: Option<Size>,
     #[serde(rename = "log.retention.check.interval.ms")]
     pub log_retention_check_interval_ms: Millis,
+    #[serde(rename = "log.scrub.bytes.per.second")]
+    pub log_scrub_bytes_per_second: Size,
     #[serde(rename = "log.cleaner.backoff.ms")]
     pub log_cleaner_backoff_ms: Millis,
     #[serde(rename = "log.cleaner.dedupe.buffer.size")]
@@ -202,11 +206,13 @@ impl Default for KafkaProperties {
             queued_max_request_bytes: Size(128 << 20),
             max_connections: 10_000,
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
+            producer_id_expiration_ms: Millis(Duration::from_hours(24)),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             disk_stall_timeout: None,
             log_disk_reserve: None,
             log_retention_check_interval_ms: Millis(Duration::from_mins(5)),
+            log_scrub_bytes_per_second: Size(8 << 20),
             log_cleaner_backoff_ms: Millis(Duration::from_secs(15)),
             log_cleaner_dedupe_buffer_size: Size(128 << 20),
             log_cleaner_io_max_bytes_per_second: Size(64 << 20),

@@ -72,6 +72,12 @@ pub struct Config {
     pub disk_reserve_bytes: Option<u64>,
     /// How often retention looks what is to be removed (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
+    /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
+    /// (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: i64,
+    /// Bytes that are read of what is on the disk in a second, to see that it is as it was written
+    /// (`log.scrub.bytes.per.second`); 0 to read none.
+    pub scrub_rate: u64,
     /// Bytes of a partition's segment file.
     pub segment_bytes: usize,
     /// What the cleaner of compacted topics goes by.
@@ -229,6 +235,10 @@ impl Config {
         if retention_check_interval.is_zero() {
             return Err(wrong("log.retention.check.interval.ms", "at least 1 ms"));
         }
+        let producer_expiration = kafka.producer_id_expiration_ms.0;
+        if producer_expiration.is_zero() {
+            return Err(wrong("producer.id.expiration.ms", "at least 1 ms"));
+        }
         Ok(Self {
             id: BrokerId(id),
             data_dir: file.data_dir,
@@ -252,6 +262,8 @@ impl Config {
             disk_stall_timeout,
             disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
             retention_check_interval,
+            producer_expiration_ms: i64::try_from(producer_expiration.as_millis()).unwrap_or(i64::MAX),
+            scrub_rate: kafka.log_scrub_bytes_per_second.0,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             cleaner: cleaner(&kafka)?,
             groups: groups::groups(&kafka)?,

@@ -201,6 +201,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
     dynamic("log.retention.ms", ConfigKind::Long, Update::DynamicOnly, Some("604800000")),
     dynamic("log.roll.jitter.ms", ConfigKind::Long, Update::DynamicOnly, Some("0")),
     dynamic("log.roll.ms", ConfigKind::Long, Update::DynamicOnly, Some("604800000")),
+    restart(
+        "log.scrub.bytes.per.second",
+        ConfigKind::Long,
+        Some("8388608"),
+        "How much of what is on the disk is read in a second beside everything else, to find out early what the disk has \
+         lost. All of it once a week; 0 for none.",
+    ),
     dynamic("log.segment.bytes", ConfigKind::Int, Update::PerBroker, Some("1073741824")),
     dynamic("log.segment.delete.delay.ms", ConfigKind::Long, Update::DynamicOnly, Some("60000")),
     restart(
@@ -267,6 +274,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         ConfigKind::Int,
         Some("104857600"),
         "`segment.bytes` of `__consumer_offsets` when it is created.",
+    ),
+    restart(
+        "producer.id.expiration.ms",
+        ConfigKind::Long,
+        Some("86400000"),
+        "How long an idempotent producer that does not write is remembered by a partition. The greatest timestamp of the \
+         partition's records so far is what counts as the time, so that all replicas forget the same producers.",
     ),
     restart(
         "queued.max.request.bytes",

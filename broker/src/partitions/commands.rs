@@ -3,13 +3,14 @@
 use super::handle::Hold;
 use super::input::Input;
 use super::owner::Owner;
+use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, ProduceError, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
-use chronik_quorum::{AlterPartition, ControllerError};
+use chronik_quorum::{AlterPartition, ControllerError, Resignation};
 use std::time::Duration;
-use tracing::error;
+use tracing::{error, warn};
 
 /// How long the controller may take to answer an ISR change.
 const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
@@ -48,6 +49,7 @@ impl Owner {
             Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
                 self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
             }
+            Command::GiveUpCopy => self.give_up_copy(partition),
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     hosted.wake();
@@ -125,7 +127,7 @@ impl Owner {
         });
     }
 
-    /// Reads a truncated log's state anew: producers' last batches may be ones that had been forgotten.
+    /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten.
     pub(super) fn reload(&mut self, partition: TopicPartition) {
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::task::spawn_blocking(move || match log_state(&reader, partition) {
@@ -200,6 +202,30 @@ impl Owner {
         }
     }
 
+    /// What is on this broker's disk is less than what it acknowledged.
+    fn give_up_copy(&self, partition: TopicPartition) {
+        let controller = self.shell.controller.clone();
+        tokio::spawn(async move {
+            let resignation = Resignation {
+                partitions: ResignedPartitions::These(vec![partition]),
+                leaving: Leaving::Copy,
+                reason: ResignReason::Damage,
+            };
+            match controller.resign(resignation, ALTER_PARTITION_MAX).await {
+                Ok(kept) if kept.is_empty() => {
+                    warn!(%partition, "The disk has lost records: others have them, and this replica gets them from there");
+                }
+                Ok(_) => error!(
+                    %partition,
+                    "The disk has lost records that no other replica has. What can be read is served; the rest is gone \
+                     unless a replica comes back, or the data directory is restored from a copy"
+                ),
+                // It is asked again.
+                Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
+            }
+        });
+    }
+
     fn alter_partition(&self, change: AlterPartition) {
         let (controller, owners) = (self.shell.controller.clone(), self.shell.owners.clone());
         tokio::spawn(async move {
@@ -216,17 +242,19 @@ fn is_refusal(event: &Event, by: BrokerId) -> bool {
     matches!(event, Event::SendRefused { follower, .. } if *follower == by)
 }
 
-/// What a partition's log says about itself. Reads every batch's header: not for an owner's own task.
-pub(super) fn log_state(
+/// What a partition's log says about itself. Reads a snapshot and what came after it: not for an owner's own task.
+pub(crate) fn log_state(
     reader: &LogReader<RealDisk>,
     partition: TopicPartition,
 ) -> Result<LogState, chronik_log::ReadError> {
-    let Some(found) = reader.state(partition) else { return Ok(LogState::default()) };
-    let (start, first_batch) = (found.start, found.start);
-    let mut log = LogState { start, first_batch, end: found.end, epochs: found.epochs, ..LogState::default() };
-    reader.scan(partition, start, |header| {
-        log.first_batch = log.first_batch.min(header.base_offset);
-        log.producers.observe(header);
-    })?;
-    Ok(log)
+    let Some(found) = reader.state(partition) else {
+        return Ok(LogState { producers: reader.no_producers(), ..LogState::default() });
+    };
+    Ok(LogState {
+        start: found.start,
+        first_batch: reader.first_batch(partition)?,
+        end: found.end,
+        epochs: found.epochs,
+        producers: reader.producers(partition)?,
+    })
 }

@@ -70,6 +70,8 @@ pub enum Input {
         /// Returned to the leader when dropped.
         credit: Option<BatchCredit>,
     },
+    /// The disk has lost what the log holds from there on.
+    Damaged { partition: TopicPartition, from: Offset },
     /// The controller refused an ISR change, or did not answer.
     AlterPartitionFailed { partition: TopicPartition, partition_epoch: PartitionEpoch, refused: bool },
 }

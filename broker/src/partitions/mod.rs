@@ -15,6 +15,7 @@ mod timestamps;
 mod turns;
 pub mod waiter;
 
+pub(crate) use commands::log_state;
 pub use handle::{
     DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
     ReadError,

@@ -216,6 +216,7 @@ impl Owner {
                 let hold = credit.map(|credit| Arc::new(credit) as Hold);
                 self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold.as_ref());
             }
+            Input::Damaged { partition, from } => self.step(partition, Event::Damaged { from }),
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
             }
@@ -323,7 +324,12 @@ impl Owner {
                 continue;
             }
             let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
+            let new = !self.partitions.contains_key(&partition);
             self.host(partition);
+            // It may have been found before there was somebody to tell.
+            if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
+                self.step(partition, Event::Damaged { from });
+            }
             if let (Some(hosted), Some(topic)) =
                 (self.partitions.get_mut(&partition), image.topics.get(&partition.topic))
             {
@@ -376,9 +382,11 @@ impl Owner {
 
     fn host(&mut self, partition: TopicPartition) {
         let (recovered, shell) = (&mut self.recovered, &self.shell);
-        self.partitions
-            .entry(partition)
-            .or_insert_with(|| Hosted::new(shell.me, shell.config, recovered.remove(&partition).unwrap_or_default()));
+        self.partitions.entry(partition).or_insert_with(|| {
+            let log = recovered.remove(&partition);
+            let empty = || LogState { producers: shell.reader.no_producers(), ..LogState::default() };
+            Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty))
+        });
     }
 
     fn delete(&mut self, partition: TopicPartition) {

@@ -52,6 +52,8 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     for (partition, log) in config.recovered {
         shares[Partitions::owner_of(partition, n)].insert(partition, log);
     }
+    let told = owners.clone();
+    config.reader.watch_damage(move |partition, from| told.send(partition, Input::Damaged { partition, from }));
     let origin = std::time::Instant::now();
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {

@@ -1,6 +1,5 @@
 //! What has been promised so far, and whether it is kept. Each promise has a file in [`crate::invariants`].
 
-use crate::clients::Producer;
 use crate::network::NodeId;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -26,9 +25,6 @@ impl From<&RecordBatch> for Committed {
         Self { base: h.base_offset, end: h.end_offset(), epoch: h.leader_epoch, crc: h.crc }
     }
 }
-
-/// Batches of a producer by which it is known whether one comes again.
-const REMEMBERED: usize = 5;
 
 /// A promise. Each of [`Invariant::PLANTED`] has a planted fault or a mutant that it must find (`tests/planted.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,14 +148,6 @@ impl Checker {
     pub(crate) fn committed_at(&self, tp: TopicPartition, base: Offset) -> Option<Committed> {
         let log = self.committed.get(&tp)?;
         log.get(log.partition_point(|batch| batch.base < base)).copied()
-    }
-
-    /// Where the batches begin by which producers that still write are remembered. What is removed of a log is forgotten
-    /// by whoever starts on it later, and so is a producer that has nothing else in it.
-    pub(crate) fn remembered(&self, producers: &[Producer], tp: TopicPartition) -> Option<Offset> {
-        let writing = producers.iter().enumerate().filter(|(_, p)| p.partition() == tp && !p.is_done());
-        let bases = writing.filter_map(|(n, _)| self.produced_at.get(&n));
-        bases.filter_map(|all| all.get(all.len().saturating_sub(REMEMBERED)).copied()).min()
     }
 
     /// Before which offset records may be missing.

@@ -4,7 +4,6 @@ use crate::network::NodeId;
 use crate::storage::{Logs, PartitionLog, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
-use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
 use chronik_core::time::Instant;
@@ -202,7 +201,7 @@ impl Process {
 
 /// What batches say about the log that they are.
 pub(crate) fn log_state(log: &PartitionLog) -> LogState {
-    let mut producers = Producers::default();
+    let mut producers = log.before.clone();
     let mut epochs: Vec<(chronik_core::ids::LeaderEpoch, Offset)> = Vec::new();
     for batch in &log.batches {
         let h = batch.header();

@@ -137,7 +137,8 @@ impl World {
                 };
                 self.ask_for_isr(node, tp, partition_epoch, command);
             }
-            Command::Wake => {}
+            // No disk of this world loses anything while a process runs.
+            Command::GiveUpCopy | Command::Wake => {}
         }
     }
 
@@ -280,6 +281,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Abandoned { .. } => "abandoned",
         Event::AdvanceStart { .. } => "advance start",
         Event::StartAdvanced { .. } => "start advanced",
+        Event::Damaged { .. } => "damaged",
         Event::Tick => "tick",
     }
 }

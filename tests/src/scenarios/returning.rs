@@ -30,7 +30,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("what was deleted meanwhile goes from its disk, and nothing else", deleted_meanwhile as Check),
         ("a wiped disk is filled again", wiped),
         ("an emptied log folder is filled again", emptied),
-        ("flipped bits are found at the start and repaired from the others", flipped_bits),
+        ("flipped bits are found while it runs and repaired from the others", flipped_bits),
     ] {
         let outcome = check(&mut cluster, &metadata, &load).with_context(|| cluster.tails());
         let failed = outcome.is_err();
@@ -103,7 +103,11 @@ fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Resu
     fs::write(&segment, &bytes)?;
     let said_before = fs::read(cluster.log(AWAY))?.len();
     come_back(cluster, metadata, load)?;
-    says_since(cluster, said_before, "The disk has lost records from this offset on")?;
+    // It does not read all at its start: whoever comes to it first finds it, or the check in the background does.
+    wait::until("the damage to be found", PATIENCE, || {
+        Ok(says_since(cluster, said_before, "The disk has lost records: others have them").ok())
+    })?;
+    metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
     load.pause(PATIENCE)?;
     // What is repaired stands in a segment of its own; the rest of the damaged one goes with the next checkpoint.
     cluster.stop(AWAY)?;

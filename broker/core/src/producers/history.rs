@@ -6,28 +6,29 @@ use crate::record::BatchHeader;
 use std::ops::Range;
 
 /// Batches remembered of each producer; clients have at most as many requests in flight (KIP-98).
-const REMEMBERED: usize = 5;
+pub(super) const REMEMBERED: usize = 5;
 
 /// One batch.
-#[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    base_sequence: i32,
-    last_sequence: i32,
-    base_offset: Offset,
-    end_offset: Offset,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) base_sequence: i32,
+    pub(super) last_sequence: i32,
+    pub(super) base_offset: Offset,
+    pub(super) end_offset: Offset,
 }
 
 /// The last batches of one incarnation of one producer; there is always one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
-    epoch: ProducerEpoch,
+    pub(super) epoch: ProducerEpoch,
     /// The first batch that was seen of this incarnation was its first: all before the oldest remembered one was seen.
-    from_start: bool,
+    pub(super) from_start: bool,
     /// The greatest timestamp of the last batch, in milliseconds since 1970.
-    last_timestamp: i64,
-    /// Oldest first; `len` of them are set.
-    batches: [Written; REMEMBERED],
-    len: usize,
+    pub(super) last_timestamp: i64,
+    /// What the log's clock showed after the last batch.
+    pub(super) clock: i64,
+    /// Oldest first. No longer than it must be: most producers of a broker with very many have written once.
+    pub(super) batches: Vec<Written>,
 }
 
 /// Where a batch stands in a producer's sequence.
@@ -41,37 +42,52 @@ pub(super) enum Place {
 }
 
 impl History {
-    pub(super) fn new(header: &BatchHeader) -> Self {
+    pub(super) fn new(header: &BatchHeader, clock: i64) -> Self {
         let mut history = Self {
             epoch: header.producer_epoch,
             from_start: header.base_sequence == 0,
             last_timestamp: header.max_timestamp,
-            batches: [Written::default(); REMEMBERED],
-            len: 0,
+            clock,
+            batches: Vec::new(),
         };
-        history.push(header);
+        history.push(header, clock);
         history
     }
 
     /// Notes a batch that is in the log.
-    pub(super) fn push(&mut self, header: &BatchHeader) {
+    pub(super) fn push(&mut self, header: &BatchHeader, clock: i64) {
         if header.producer_epoch != self.epoch {
             self.epoch = header.producer_epoch;
             self.from_start = header.base_sequence == 0;
-            self.len = 0;
+            self.batches.clear();
         }
         self.last_timestamp = header.max_timestamp;
-        if self.len == REMEMBERED {
-            self.batches.copy_within(1.., 0);
-            self.len -= 1;
-        }
-        self.batches[self.len] = Written {
+        self.clock = clock;
+        self.write(Written {
             base_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
             base_offset: header.base_offset,
             end_offset: header.end_offset(),
-        };
-        self.len += 1;
+        });
+    }
+
+    fn write(&mut self, batch: Written) {
+        if self.batches.len() == REMEMBERED {
+            self.batches.remove(0);
+        }
+        self.batches.reserve_exact(1);
+        self.batches.push(batch);
+    }
+
+    /// Takes over what came later: batches that this history has already are passed over.
+    pub(super) fn extend(&mut self, later: &Self) {
+        if later.epoch == self.epoch {
+            let known = self.end();
+            later.batches.iter().filter(|batch| batch.base_offset >= known).for_each(|batch| self.write(*batch));
+            (self.last_timestamp, self.clock) = (later.last_timestamp, later.clock);
+        } else {
+            self.clone_from(later);
+        }
     }
 
     pub(super) fn place(&self, header: &BatchHeader) -> Place {
@@ -81,12 +97,12 @@ impl History {
         if header.producer_epoch > self.epoch {
             return if header.base_sequence == 0 { Place::Next } else { Place::Elsewhere };
         }
-        let batches = &self.batches[..self.len];
+        let batches = &self.batches[..];
         let range = (header.base_sequence, header.last_sequence());
         if let Some(same) = batches.iter().rev().find(|b| (b.base_sequence, b.last_sequence) == range) {
             return Place::Repeats(same.base_offset..same.end_offset);
         }
-        let next = after(self.batches[self.len - 1].last_sequence);
+        let next = after(self.last().last_sequence);
         if header.base_sequence == next {
             return Place::Next;
         }
@@ -100,12 +116,16 @@ impl History {
     }
 
     pub(super) fn state(&self, id: ProducerId) -> ProducerState {
-        let last_sequence = self.batches[self.len - 1].last_sequence;
+        let last_sequence = self.last().last_sequence;
         ProducerState { id, epoch: self.epoch, last_sequence, last_timestamp: self.last_timestamp }
     }
 
     pub(super) fn end(&self) -> Offset {
-        self.batches[self.len - 1].end_offset
+        self.last().end_offset
+    }
+
+    fn last(&self) -> Written {
+        self.batches.last().copied().unwrap_or_default()
     }
 }
 

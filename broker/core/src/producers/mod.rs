@@ -2,8 +2,14 @@
 //! not let in.
 //!
 //! What is known here follows from the log's batches alone ([`Producers::observe`]), so every replica comes to
-//! know it by appending, and a restarted one by reading its log.
+//! know it by appending, and a restarted one by a snapshot and the batches after it.
+//!
+//! Producers that have not written for long are forgotten (`producer.id.expiration.ms`). How long is told by the log's
+//! own clock, the greatest timestamp of its batches so far: so all replicas forget the same producers at the same batch,
+//! whatever their own clocks say and whenever they were started. A clock that jumps ahead forgets too early, which costs
+//! no more than that a retry from before the jump is not recognised.
 
+mod encoding;
 mod history;
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
@@ -16,8 +22,16 @@ use std::ops::Range;
 /// the longest is forgotten.
 pub const MAX_PRODUCERS: usize = 10_000;
 
+/// After how many milliseconds without a batch a producer is forgotten, unless something else is configured
+/// (`producer.id.expiration.ms`).
+pub const DEFAULT_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// About what one producer takes in memory beside its batches, and each of them.
+const PRODUCER_BYTES: usize = 112;
+const BATCH_BYTES: usize = size_of::<history::Written>();
+
 /// What is known of each producer that wrote to a partition.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
     by_id: BTreeMap<ProducerId, History>,
     /// Producers by the end of their last batch: the first has not written for the longest.
@@ -25,6 +39,17 @@ pub struct Producers {
     /// No producer above this id has been forgotten. One up to it that is not known may have been, so that any first
     /// sequence of its must be let in.
     forgot: Option<ProducerId>,
+    /// The log's clock: no batch has a greater timestamp, in milliseconds since 1970; -1 before there is one.
+    clock: i64,
+    /// Batches that are remembered of all producers together.
+    batches: usize,
+    expiration_ms: i64,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        Self::new(DEFAULT_EXPIRATION_MS)
+    }
 }
 
 /// A producer as it last wrote.
@@ -62,21 +87,60 @@ pub enum Check {
 }
 
 impl Producers {
+    /// Nobody is known yet. Whoever has not written for `expiration_ms` of the log's clock is forgotten.
+    pub fn new(expiration_ms: i64) -> Self {
+        let (by_id, by_end) = (BTreeMap::new(), BTreeMap::new());
+        Self { by_id, by_end, forgot: None, clock: -1, batches: 0, expiration_ms }
+    }
+
     /// Notes a batch that is in the log, in log order. Judges nothing: the log is what it is.
     pub fn observe(&mut self, header: &BatchHeader) {
+        self.clock = self.clock.max(header.max_timestamp);
+        self.expire();
         let Some(id) = header.producer_id.filter(|_| header.base_sequence >= 0) else { return };
-        let end = header.end_offset();
-        match self.by_id.get_mut(&id) {
-            Some(history) => {
-                self.by_end.remove(&history.end());
-                history.push(header);
-            }
-            None => {
-                self.by_id.insert(id, History::new(header));
-            }
+        let mut history = self.remove(id);
+        match &mut history {
+            Some(history) => history.push(header, self.clock),
+            None => history = Some(History::new(header, self.clock)),
         }
-        self.by_end.insert(end, id);
-        if self.by_id.len() > MAX_PRODUCERS {
+        self.insert(id, history);
+        self.bound(MAX_PRODUCERS);
+    }
+
+    /// Takes over what is known of the batches that follow those which this is known of. Batches that are known to both
+    /// are passed over.
+    pub fn extend(&mut self, later: &Self) {
+        for id in later.by_end.values() {
+            let Some(newer) = later.by_id.get(id) else { continue };
+            let mut history = self.remove(*id);
+            match &mut history {
+                Some(history) => history.extend(newer),
+                None => history = Some(newer.clone()),
+            }
+            self.insert(*id, history);
+        }
+        self.clock = self.clock.max(later.clock);
+        self.forgot = self.forgot.max(later.forgot);
+        self.expire();
+        self.bound(MAX_PRODUCERS);
+    }
+
+    /// Drops who has not written from `offset` on, as somebody else knows them.
+    pub fn retain_from(&mut self, offset: Offset) {
+        while let Some((_, id)) = self.by_end.first_key_value().filter(|(end, _)| **end <= offset) {
+            let id = *id;
+            self.remove(id);
+        }
+    }
+
+    /// About how many bytes of memory this takes.
+    pub fn memory(&self) -> usize {
+        self.by_id.len() * PRODUCER_BYTES + self.batches * BATCH_BYTES
+    }
+
+    /// Forgets those that have not written for the longest, beyond `most`.
+    pub fn bound(&mut self, most: usize) {
+        while self.by_id.len() > most {
             self.forget_oldest();
         }
     }
@@ -128,11 +192,37 @@ impl Producers {
         self.by_id.is_empty()
     }
 
+    /// Forgets who has not written for too long. Who wrote later also saw the later clock.
+    fn expire(&mut self) {
+        let (clock, expiration_ms) = (self.clock, self.expiration_ms);
+        let expired = |history: &History| clock.saturating_sub(history.clock) >= expiration_ms;
+        while let Some((_, id)) = self.by_end.first_key_value()
+            && self.by_id.get(id).is_none_or(expired)
+        {
+            self.forget_oldest();
+        }
+    }
+
     fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.by_end.pop_first() {
-            self.by_id.remove(&id);
+        if let Some((_, id)) = self.by_end.first_key_value() {
+            let id = *id;
+            self.remove(id);
             self.forgot = self.forgot.max(Some(id));
         }
+    }
+
+    fn remove(&mut self, id: ProducerId) -> Option<History> {
+        let history = self.by_id.remove(&id)?;
+        self.by_end.remove(&history.end());
+        self.batches -= history.batches.len();
+        Some(history)
+    }
+
+    fn insert(&mut self, id: ProducerId, history: Option<History>) {
+        let Some(history) = history else { return };
+        self.batches += history.batches.len();
+        self.by_end.insert(history.end(), id);
+        self.by_id.insert(id, history);
     }
 
     /// Whether the two indexes agree, and none reaches beyond the log.

@@ -140,3 +140,123 @@ proptest! {
         }
     }
 }
+
+fn stamped(id: i64, sequence: i32, timestamp: i64) -> BatchHeader {
+    BatchBuilder::new(1).producer(id, 0, sequence).timestamps(timestamp, timestamp).header()
+}
+
+#[test]
+fn who_has_not_written_for_long_is_forgotten_by_the_clock_of_the_log() {
+    let mut log = Log { producers: Producers::new(1_000), end: 0 };
+    log.append(stamped(1, 0, 10_000)).append(stamped(2, 0, 500)).append(stamped(3, 0, 10_999));
+    assert_eq!(log.producers.len(), 3, "one that writes old timestamps has written now all the same");
+    log.append(stamped(4, 0, 11_000));
+    assert_eq!(log.producers.iter().map(|p| p.id.0).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(log.producers.check(&stamped(1, 1, 0), NONE_OLDER), Check::Unknown, "it may go on");
+    assert_eq!(log.producers.check(&stamped(5, 1, 0), NONE_OLDER), Check::OutOfOrder, "it was never known");
+    // A batch without a producer moves the clock as well, and one that was forgotten begins anew.
+    log.append(BatchBuilder::new(1).timestamps(12_000, 12_000).header()).append(stamped(1, 7, 12_001));
+    assert_eq!(log.producers.iter().map(|p| (p.id.0, p.last_sequence)).collect::<Vec<_>>(), [(1, 7)]);
+}
+
+#[test]
+fn memory_is_counted() {
+    let mut log = Log::default();
+    assert_eq!(log.producers.memory(), 0);
+    for id in 0..100 {
+        log.append(header(id, 0, 0, 1));
+    }
+    let once = log.producers.memory();
+    for sequence in 1..20 {
+        log.append(header(7, 0, sequence, 1));
+    }
+    assert!(log.producers.memory() > once && log.producers.memory() < once + 1_000, "five batches are remembered");
+    log.producers.bound(10);
+    assert_eq!(log.producers.len(), 10);
+    assert!(log.producers.memory() < once);
+    assert_eq!(log.producers.check(&header(7, 0, 20, 1), NONE_OLDER), Check::New, "it wrote last");
+    assert_eq!(log.producers.check(&header(2, 0, 1, 1), NONE_OLDER), Check::Unknown);
+}
+
+#[test]
+fn bytes_that_are_no_producers_are_refused() {
+    let mut log = Log::default();
+    log.append(header(1, 0, 0, 1)).append(header(2, 0, 0, 1)).append(header(1, 0, 1, 1));
+    let mut bytes = Vec::new();
+    log.producers.encode(&mut bytes);
+    assert_eq!(bytes.len(), log.producers.encoded_len());
+    assert_eq!(Producers::decode(&bytes, DEFAULT_EXPIRATION_MS), Some(log.producers));
+    for len in 0..bytes.len() {
+        assert_eq!(Producers::decode(&bytes[..len], DEFAULT_EXPIRATION_MS), None, "{len} bytes");
+    }
+    // Nothing is allocated beyond what is there.
+    bytes[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(Producers::decode(&bytes, DEFAULT_EXPIRATION_MS), None);
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_and_what_came_after_it_are_the_whole(
+        batches in prop::collection::vec((0..6_i64, 0..3_i16, 1..4_i32), 1..60),
+        snapshot in 0..60_usize,
+        later_from in 0..60_usize,
+    ) {
+        let mut next = std::collections::BTreeMap::new();
+        let (mut whole, mut end) = (Producers::default(), 0);
+        let (mut taken, mut later) = (Producers::default(), Producers::default());
+        let later_from = later_from.min(snapshot);
+        for (n, (id, epoch, count)) in batches.iter().enumerate() {
+            let (last_epoch, sequence) = next.entry(*id).or_insert((0_i16, 0_i32));
+            if *epoch > *last_epoch {
+                (*last_epoch, *sequence) = (*epoch, 0);
+            }
+            let mut batch = header(*id, *last_epoch, *sequence, *count);
+            *sequence += count;
+            batch.base_offset = Offset(end);
+            end = batch.end_offset().0;
+            whole.observe(&batch);
+            if n < snapshot {
+                taken.observe(&batch);
+            }
+            // It may overlap with the snapshot.
+            if n >= later_from {
+                later.observe(&batch);
+            }
+        }
+        let mut bytes = Vec::new();
+        taken.encode(&mut bytes);
+        let mut restored = Producers::decode(&bytes, DEFAULT_EXPIRATION_MS).expect("it was just encoded");
+        restored.extend(&later);
+        prop_assert!(restored.valid(Offset(end)));
+        prop_assert_eq!(restored, whole);
+    }
+
+    #[test]
+    fn what_was_known_before_an_offset_becomes_the_whole_by_what_follows(
+        ids in prop::collection::vec(0..4_i64, 1..40),
+        at in 0..40_i64,
+    ) {
+        let mut next = [0; 4];
+        let headers: Vec<BatchHeader> = ids.iter().enumerate().map(|(n, id)| {
+            let mut batch = header(*id, 0, next[*id as usize], 1);
+            next[*id as usize] += 1;
+            batch.base_offset = Offset(n as i64);
+            batch
+        }).collect();
+        let mut whole = Producers::default();
+        for batch in &headers {
+            whole.observe(batch);
+        }
+        let mut copy = whole.before(Offset(at));
+        for batch in headers.iter().filter(|batch| batch.base_offset.0 >= at) {
+            copy.observe(batch);
+        }
+        // Of one that wrote much since, it is not known that it did so from its first batch on.
+        let states = |p: &Producers| p.iter().collect::<Vec<_>>();
+        prop_assert_eq!(states(&copy), states(&whole));
+        for batch in &headers {
+            let known = |p: &Producers| matches!(p.check(batch, NONE_OLDER), Check::Duplicate(_));
+            prop_assert_eq!(known(&copy), known(&whole));
+        }
+    }
+}

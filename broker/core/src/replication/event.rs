@@ -275,6 +275,11 @@ pub enum Event {
         /// false when the outcome is unknown.
         refused: bool,
     },
+    /// What the log holds from `from` on cannot be read any more, though it was durable.
+    Damaged {
+        /// The first offset that is lost.
+        from: Offset,
+    },
     /// Nobody waits for these answers any more.
     Abandoned {
         /// Which.
@@ -308,6 +313,9 @@ pub enum Command {
         /// The new start and end.
         at: Offset,
     },
+    /// Ask the controller to count no more on what this replica has: out of the in-sync set, out of those that may be
+    /// elected, and out of the leadership. What comes of it is told as [`Event::Metadata`].
+    GiveUpCopy,
     /// Answer a producer.
     Reply {
         /// Which.

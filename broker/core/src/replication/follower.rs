@@ -16,6 +16,8 @@ pub(super) struct Follower {
     pub(super) leader: BrokerId,
     pub(super) epoch: LeaderEpoch,
     phase: Phase,
+    /// The leader may have heard of this log in this epoch.
+    subscribed: bool,
     /// Bytes appended since the leader was last told.
     untold_bytes: usize,
 }
@@ -25,6 +27,10 @@ enum Phase {
     Disconnected,
     /// Subscribed, and not answered yet.
     Subscribing(StreamId),
+    /// Subscribed as a log that ends before its damage, and not answered yet.
+    Claiming(StreamId),
+    /// The leader has answered that: it does not take this log for a whole one.
+    Claimed(StreamId),
     /// The log is a prefix of the leader's.
     Streaming(StreamId),
     /// As when streaming, but what came last was not taken, as the disk had no room.
@@ -42,7 +48,7 @@ impl Follower {
     /// Follows the leader of that epoch.
     pub(super) fn start(cx: &mut Context<'_>, leader: BrokerId, epoch: LeaderEpoch) -> Self {
         cx.out.push(Command::Follow { leader: Some(leader) });
-        Self { leader, epoch, phase: Phase::Disconnected, untold_bytes: 0 }
+        Self { leader, epoch, phase: Phase::Disconnected, subscribed: false, untold_bytes: 0 }
     }
 
     pub(super) fn connected(&mut self, cx: &mut Context<'_>, leader: BrokerId, stream: StreamId) {
@@ -72,6 +78,13 @@ impl Follower {
             return;
         }
         match (self.phase, message) {
+            (Phase::Subscribing(on), LeaderMessage::Started { .. }) if on == stream && cx.log.damaged.is_some() => {
+                self.subscribe(cx, stream);
+            }
+            (
+                Phase::Claiming(on),
+                LeaderMessage::Started { .. } | LeaderMessage::Diverged { .. } | LeaderMessage::BeginAt { .. },
+            ) if on == stream => self.phase = Phase::Claimed(stream),
             (Phase::Subscribing(on), LeaderMessage::Started { high_watermark, log_start }) if on == stream => {
                 self.phase = Phase::Streaming(stream);
                 learn(cx, high_watermark, log_start);
@@ -85,7 +98,9 @@ impl Follower {
             {
                 self.begin_at(cx, stream, at);
             }
-            (Phase::Subscribing(on), LeaderMessage::NotLeader { .. }) if on == stream => {
+            (Phase::Subscribing(on) | Phase::Claiming(on) | Phase::Claimed(on), LeaderMessage::NotLeader { .. })
+                if on == stream =>
+            {
                 self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
             }
             (Phase::Streaming(on), LeaderMessage::Batches { high_watermark, log_start, .. })
@@ -160,13 +175,42 @@ impl Follower {
         matches!(self.phase, Phase::Truncating(_))
     }
 
+    /// Whether the leader knows that this log is damaged.
+    pub(super) fn has_claimed(&self) -> bool {
+        matches!(self.phase, Phase::Claimed(_))
+    }
+
+    /// Whether the leader may have heard of this log in this epoch.
+    pub(super) fn has_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
+    /// The disk has lost something: the leader must not go on taking this log for a whole one.
+    pub(super) fn damaged(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Streaming(stream) | Phase::Claimed(stream) = self.phase {
+            self.subscribe(cx, stream);
+        }
+    }
+
+    /// Cuts off what cannot be read, committed or not: nobody counts on it.
+    pub(super) fn repair(&mut self, cx: &mut Context<'_>, from: Offset) {
+        let stream = match self.phase {
+            Phase::Claimed(stream) | Phase::Claiming(stream) => Some(stream),
+            _ => None,
+        };
+        self.phase = Phase::Truncating(stream);
+        cx.out.push(Command::Truncate { to: from });
+    }
+
     pub(super) fn is_refusing(&self) -> bool {
         self.phase == Phase::Refusing
     }
 
     fn subscribe(&mut self, cx: &mut Context<'_>, stream: StreamId) {
-        self.phase = Phase::Subscribing(stream);
-        let message = FollowerMessage::Subscribe { log_end: cx.log.end, last_epoch: cx.log.last_epoch() };
+        let (log_end, last_epoch) = cx.log.readable_end();
+        self.subscribed = true;
+        self.phase = if log_end < cx.log.end { Phase::Claiming(stream) } else { Phase::Subscribing(stream) };
+        let message = FollowerMessage::Subscribe { log_end, last_epoch };
         self.tell(cx, stream, message);
     }
 

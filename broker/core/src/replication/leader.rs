@@ -223,7 +223,7 @@ impl Leader {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
             FollowerMessage::Subscribe { log_end, last_epoch } => {
-                if !progress.subscribe(stream.0, stream.1) {
+                if !progress.subscribe(stream.0, stream.1, log_end) {
                     return;
                 }
                 let message = if all_before_start(cx, log_end, last_epoch) {

@@ -21,6 +21,8 @@ pub(super) struct Log {
     pub(super) high_watermark: Offset,
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
+    /// What is from there on cannot be read.
+    pub(super) damaged: Option<Offset>,
 }
 
 impl Log {
@@ -42,6 +44,17 @@ impl Log {
             high_watermark: state.start,
             epochs,
             producers,
+            damaged: None,
+        }
+    }
+
+    /// Where the log ends as far as it can be read, and the epoch of the last batch before. Only asked of a replica that
+    /// does not lead.
+    pub(super) fn readable_end(&self) -> (Offset, Option<LeaderEpoch>) {
+        match self.damaged.filter(|from| *from < self.end) {
+            None => (self.end, self.last_epoch()),
+            Some(from) if from <= self.start => (self.start, None),
+            Some(from) => (from, self.epochs.at(Offset(from.0 - 1))),
         }
     }
 

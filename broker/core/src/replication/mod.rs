@@ -2,6 +2,7 @@
 //! and the producers that wait for it. Events in, commands out; `event` names both.
 
 mod context;
+mod damage;
 mod epochs;
 mod event;
 mod follower;

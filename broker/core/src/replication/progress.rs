@@ -78,14 +78,20 @@ impl Progress {
         self.stream.as_ref().and(self.newest).map(|(epoch, _)| epoch)
     }
 
-    /// Takes note of a subscription; false if a newer one is known.
-    pub(super) fn subscribe(&mut self, broker_epoch: BrokerEpoch, stream: StreamId) -> bool {
+    /// Takes note of a subscription of a follower whose log ends at `log_end`; false if a newer one is known.
+    pub(super) fn subscribe(&mut self, broker_epoch: BrokerEpoch, stream: StreamId, log_end: Offset) -> bool {
         if self.newest.is_some_and(|newest| (broker_epoch, stream) < newest) {
             return false;
         }
         if self.newest.is_none_or(|(epoch, _)| epoch != broker_epoch) {
             // Another process, perhaps with another disk: what the former one had says nothing.
             self.durable = None;
+            self.caught_up = false;
+            self.waited_since = None;
+        }
+        if self.durable.is_some_and(|durable| durable > log_end) {
+            // Its disk has lost what it had acknowledged.
+            self.durable = Some(log_end);
             self.caught_up = false;
             self.waited_since = None;
         }

@@ -1,6 +1,7 @@
 //! The replica of one partition: which role it has, and what an event means to it in that role.
 
 use super::context::Context;
+use super::damage::{Damage, Next, Standing};
 use super::event::{
     Command, Config, Event, FollowerMessage, LeaderMessage, LogState, PartitionState, ProduceError, StreamId,
 };
@@ -32,6 +33,8 @@ pub struct Replica {
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
     early: BTreeMap<BrokerId, Early>,
+    /// What the disk has lost, until it is repaired.
+    damage: Option<Damage>,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Replica {
             room: true,
             role: Role::Idle,
             early: BTreeMap::new(),
+            damage: None,
         }
     }
 
@@ -99,6 +103,7 @@ impl Replica {
             Event::Durable { end } => self.durable(now, end, out),
             Event::StartAdvanced { start, first_batch } => self.log.start_advanced(start, first_batch),
             Event::Truncated { log } => self.truncated(now, log, out),
+            Event::Damaged { from } => self.damaged(now, from, out),
             Event::FromFollower { .. } | Event::StreamClosed { .. } => self.follower_event(now, event, out),
             Event::Produce { ticket, .. } if !matches!(self.role, Role::Leader(_)) => {
                 out.push(Command::Reply { ticket, result: Err(ProduceError::NotLeader) });
@@ -108,6 +113,7 @@ impl Replica {
         if let Role::Leader(leader) = &mut self.role {
             leader.advance(&mut context!(self, now, out));
         }
+        self.mend(now, out);
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
     }
 
@@ -181,6 +187,55 @@ impl Replica {
         }
     }
 
+    fn damaged(&mut self, now: Instant, from: Offset, out: &mut Vec<Command>) {
+        let from = from.max(self.log.start);
+        let from = self.damage.filter(|damage| !damage.is_cut()).map_or(from, |damage| damage.from.min(from));
+        self.damage = Some(Damage::new(from, now));
+        self.log.damaged = Some(from);
+        let cx = &mut context!(self, now, out);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.damaged(cx);
+        }
+    }
+
+    /// Does what is next about damage.
+    fn mend(&mut self, now: Instant, out: &mut Vec<Command>) {
+        let Some(damage) = &mut self.damage else { return };
+        let follower = match &self.role {
+            Role::Follower(follower) if follower.is_truncating() => return,
+            Role::Follower(follower) => Some(follower),
+            Role::Leader(_) | Role::Idle => None,
+        };
+        let epoch = self.state.leader_epoch;
+        if follower.is_some_and(|f| f.has_claimed() && f.epoch == epoch) {
+            damage.told(epoch, now);
+        }
+        let (isr, elr) = (&self.state.isr, &self.state.elr);
+        let standing = Standing {
+            epoch,
+            log_end: self.log.end,
+            counted: self.state.leader == Some(self.me) || isr.contains(&self.me) || elr.contains(&self.me),
+            follows: follower.is_some_and(|f| f.epoch == epoch),
+            unheard: follower.is_none_or(|f| !f.has_subscribed()),
+        };
+        let from = damage.from;
+        match damage.next(now, standing) {
+            Next::Wait => {}
+            Next::GiveUpCopy => out.push(Command::GiveUpCopy),
+            Next::Done => {
+                self.damage = None;
+                self.log.damaged = None;
+            }
+            Next::Repair => {
+                damage.cut(self.log.high_watermark);
+                let cx = &mut context!(self, now, out);
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.repair(cx, from);
+                }
+            }
+        }
+    }
+
     fn durable(&mut self, now: Instant, end: Offset, out: &mut Vec<Command>) {
         let cx = &mut context!(self, now, out);
         match &mut self.role {
@@ -198,6 +253,8 @@ impl Replica {
             return;
         }
         self.log.truncated(log);
+        // It may have gone another way than its leader before the damage was cut off.
+        self.log.damaged = self.damage.filter(|damage| !damage.is_cut()).map(|damage| damage.from);
         let stays = |f: &Follower| self.state.leader == Some(f.leader) && self.state.leader_epoch == f.epoch;
         let cx = &mut context!(self, now, out);
         if let Role::Follower(follower) = &mut self.role {

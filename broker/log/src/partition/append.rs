@@ -1,6 +1,6 @@
 //! Appending batches to a partition's segments, unsynced.
 
-use super::{Partition, Segment, folder, index};
+use super::{Partition, Segment, Soft, folder, index};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
@@ -51,12 +51,17 @@ impl<D: Disk> Store<D> {
             })?;
             dirty.segments.insert((tp, segment.base, segment.uid));
             written.publish(&mut shared.write());
+            let mut soft = shared.soft();
+            for batch in now {
+                soft.observe(batch.header());
+            }
+            drop(soft);
             batches = later;
         }
         Ok(())
     }
 
-    pub(super) fn create_partition(
+    pub(crate) fn create_partition(
         &self,
         tp: TopicPartition,
         start: Offset,
@@ -65,7 +70,7 @@ impl<D: Disk> Store<D> {
         let dir = folder(&self.root, tp);
         self.disk.create_dir(&dir).during("create", &dir)?;
         dirty.root = true;
-        Ok(self.insert(tp, Partition::new(start)))
+        Ok(self.insert(tp, Partition::new(start), Soft::new(start, self.options.producer_expiration_ms)))
     }
 
     /// The segment that the first of the batches goes to, and how many of them fit.

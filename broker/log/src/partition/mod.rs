@@ -18,6 +18,7 @@ mod aside;
 mod clean;
 mod index;
 mod read;
+mod soft;
 mod times;
 mod truncate;
 
@@ -25,6 +26,7 @@ pub(crate) use append::Dirty;
 pub use clean::{CleanError, CleanReport, CleanSpec};
 pub use read::ReadError;
 pub(crate) use read::tail_batches;
+pub(crate) use soft::{Content, Snapshot, Soft};
 pub use times::SegmentInfo;
 pub(crate) use times::Times;
 

@@ -231,7 +231,18 @@ impl<D: Disk> Store<D> {
         from: Offset,
         visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        self.walk(tp, from, false, visit)
+        self.walk(tp, from, Offset(i64::MAX), false, visit)
+    }
+
+    /// Visits the header of each batch from the one that holds `from`, to the last one that begins before `until`.
+    pub(crate) fn scan_range(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        until: Offset,
+        visit: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        self.walk(tp, from, until, false, visit)
     }
 
     /// Visits the header of each batch, and checks every CRC.
@@ -247,13 +258,33 @@ impl<D: Disk> Store<D> {
         from: Offset,
         visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        self.walk(tp, from, true, visit)
+        self.walk(tp, from, Offset(i64::MAX), true, visit)
+    }
+
+    /// Checks every CRC from the batch on that holds `from`, for about `max_bytes`. Returns how many bytes it were, and
+    /// where to go on; `None` at the end.
+    pub(crate) fn check_some(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        max_bytes: u64,
+    ) -> Result<(u64, Option<Offset>), ReadError> {
+        let mut headers = Vec::new();
+        let end = self.consistently(tp, |state| {
+            let from = from.max(state.start);
+            in_range(state, from)?;
+            headers.clear();
+            Ok(self.scan_segment(tp, state, from, (true, max_bytes), &mut headers).map(|()| state.end))
+        })?;
+        let bytes = headers.iter().map(|header| header.total_len as u64).sum();
+        Ok((bytes, headers.last().map(BatchHeader::end_offset).filter(|next| *next < end)))
     }
 
     fn walk(
         &self,
         tp: TopicPartition,
         from: Offset,
+        until: Offset,
         every_crc: bool,
         mut visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
@@ -264,11 +295,11 @@ impl<D: Disk> Store<D> {
             let end = self.consistently(tp, |state| {
                 in_range(state, next)?;
                 headers.clear();
-                Ok(self.scan_segment(tp, state, next, every_crc, &mut headers).map(|()| state.end))
+                Ok(self.scan_segment(tp, state, next, (every_crc, u64::MAX), &mut headers).map(|()| state.end))
             })?;
-            headers.iter().for_each(&mut visit);
+            headers.iter().filter(|header| header.base_offset < until).for_each(&mut visit);
             match headers.last() {
-                Some(last) if last.end_offset() < end => next = last.end_offset(),
+                Some(last) if last.end_offset() < end.min(until) => next = last.end_offset(),
                 _ => return Ok(()),
             }
         }
@@ -285,7 +316,12 @@ impl<D: Disk> Store<D> {
             attempt += 1;
             let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
             let state = shared.read().clone();
-            let result = read(&state)?;
+            let mut result = read(&state)?;
+            if let Err(failure) = &result {
+                // A cable, a controller, a bit in memory: what can be read in the end is no damage.
+                tracing::warn!(partition = %tp, ?failure, "a read failed, and is repeated");
+                result = read(&state)?;
+            }
             if shared.read().version != state.version && attempt < ATTEMPTS {
                 continue;
             }
@@ -297,6 +333,8 @@ impl<D: Disk> Store<D> {
                     if now.version == state.version && now.damaged.is_none_or(|d| d > offset) {
                         tracing::error!(partition = %tp, %offset, detail, "partition is damaged");
                         now.damaged = Some(offset);
+                        drop(now);
+                        self.tell_damage(tp, offset);
                     }
                     ReadError::Damaged { partition: tp, offset, detail }
                 }
@@ -358,7 +396,7 @@ impl<D: Disk> Store<D> {
         tp: TopicPartition,
         state: &Partition,
         from: Offset,
-        every_crc: bool,
+        (every_crc, max_bytes): (bool, u64),
         headers: &mut Vec<BatchHeader>,
     ) -> Result<(), Failure> {
         if from >= state.end {
@@ -368,13 +406,14 @@ impl<D: Disk> Store<D> {
         let file = self.file(tp, &segment, Kind::Log).or_else(|e| not_found(e, from))?;
         let mut cursor = Cursor::new(&*file, state, &segment, self.locate(tp, &segment, &file, from));
         let mut next = cursor.seek(from)?;
+        let begin = cursor.position;
         while let Some(header) = next {
             if every_crc {
                 cursor.check(&header)?;
             }
             headers.push(header);
             cursor.skip(&header);
-            if headers.len() >= 4096 {
+            if headers.len() >= 4096 || cursor.position - begin >= max_bytes {
                 return Ok(());
             }
             next = cursor.peek()?;

@@ -41,6 +41,7 @@ impl<D: Disk> Store<D> {
         let _changing = self.change();
         let state = shared.read().clone();
         if to >= state.end {
+            shared.soft().cut(to);
             let mut state = shared.write();
             state.damaged = state.damaged.filter(|offset| *offset < to);
             return Ok(());
@@ -76,6 +77,11 @@ impl<D: Disk> Store<D> {
         new.version += 1;
         let gone = state.segments[new.segments.len()..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
+        if cut.end < state.start {
+            shared.soft().begin_at(cut.end);
+        } else {
+            shared.soft().cut(cut.end);
+        }
         *shared.write() = new;
         self.discard(tp, &gone, dirty)
     }
@@ -105,6 +111,12 @@ impl<D: Disk> Store<D> {
         new.epochs.drain(..before);
         new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
         new.version += 1;
+        // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).
+        if to > state.end && !self.recovering() {
+            shared.soft().begin_at(to);
+        } else {
+            shared.soft().start_moved(to);
+        }
         *shared.write() = new;
         self.discard(tp, &state.segments[..gone], dirty)
     }

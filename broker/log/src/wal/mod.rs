@@ -40,7 +40,7 @@
 //! bytes that producers chose, at positions where blocks may start, and without it these could pass for blocks.
 //! Whether that end is a torn write or damage is told by the "synced" field: if any block
 //! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
-//! the chain holds, then something durable is gone, and opening is refused. Otherwise nothing behind the end
+//! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). Otherwise nothing behind the end
 //! was ever acknowledged. What cannot be told is damage to the very last block that was synced: it looks
 //! like a torn one. (A partition's segment may still hold its batches, see `recovery`.)
 

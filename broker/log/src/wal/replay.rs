@@ -2,21 +2,25 @@
 
 use super::entry::{ALIGN, BlockHeader, FORMAT, HEADER, LoggedOp, decode_op};
 use super::{Mark, Position, segment};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::Path;
 
 /// The chain of blocks that a replay has read.
 pub(crate) struct Chain {
     /// Where it ends.
     pub(crate) end: Position,
+    /// What is missing, if it does not end where it ended once.
+    pub(crate) lost: Option<LogError>,
+    /// Its segments.
+    segments: Vec<u64>,
     /// Its blocks that no later block says to have been synced, where they are, as they were read.
     tail: Vec<(Position, BlockHeader, Bytes)>,
 }
 
-/// Visits every operation from `from` on, in order. Refuses a log of which something durable is missing.
+/// Visits every operation from `from` on, in order, as far as the chain goes.
 pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -27,7 +31,8 @@ pub(crate) fn replay<D: Disk>(
     let segments = segment::list(disk, dir).during("list", dir)?;
     if segments.binary_search(&from.segment).is_err() {
         let path = segment::path(dir, from.segment);
-        return Err(LogError::corrupt(&path, "the write-ahead log's segment that the checkpoint names is missing"));
+        let lost = LogError::corrupt(&path, "the write-ahead log's segment that the checkpoint names is missing");
+        return Ok(Chain { end: from, lost: Some(lost), segments: Vec::new(), tail: Vec::new() });
     }
     let mut at = from;
     let mut tail: Vec<(Position, BlockHeader, Bytes)> = Vec::new();
@@ -57,20 +62,23 @@ pub(crate) fn replay<D: Disk>(
         }
         at = next;
     }
-    for number in segments.into_iter().filter(|n| *n >= at.segment) {
+    let mut lost = None;
+    for number in segments.iter().copied().filter(|n| *n >= at.segment) {
         let offset = if number == at.segment { at.offset } else { 0 };
-        judge_rest(disk, dir, Position { segment: number, offset, ..at }, mark)?;
+        let found = judge_rest(disk, dir, Position { segment: number, offset, ..at }, mark)?;
+        lost = lost.or(found);
     }
-    Ok(Chain { end: at, tail })
+    let segments = segments.into_iter().filter(|n| (from.segment..=at.segment).contains(n)).collect();
+    Ok(Chain { end: at, lost, segments, tail })
 }
 
 impl Chain {
-    /// Makes the chain, which begins in the segment `first`, durable as it was read. The process before may have
+    /// Makes the chain durable as it was read. The process before may have
     /// left it in memory only. What it may not have synced is written again: if a sync of that failed, the kernel
     /// believes that there is nothing left to write, and another sync succeeds without the bytes being on the disk.
     /// Bytes that are durable are replaced by the same ones, in blocks of their own pages, so that a crash meanwhile
     /// changes nothing.
-    pub(crate) fn settle<D: Disk>(&self, disk: &D, dir: &Path, first: u64) -> Result<(), LogError> {
+    pub(crate) fn settle<D: Disk>(&self, disk: &D, dir: &Path) -> Result<(), LogError> {
         for (at, header, payload) in &self.tail {
             let path = segment::path(dir, at.segment);
             let zeroes = vec![0; header.block_len() as usize - HEADER - payload.len()];
@@ -78,8 +86,8 @@ impl Chain {
             let parts = [IoSlice::new(&block), IoSlice::new(payload), IoSlice::new(&zeroes)];
             disk.open(&path).and_then(|file| file.write_at(&parts, at.offset)).during("write again", &path)?;
         }
-        for number in first..=self.end.segment {
-            let path = segment::path(dir, number);
+        for number in &self.segments {
+            let path = segment::path(dir, *number);
             disk.open(&path).and_then(|file| file.sync_data()).during("sync", &path)?;
         }
         disk.sync_dir(dir).during("sync", dir)
@@ -98,7 +106,9 @@ fn read_block(
     if at.offset + HEADER as u64 > len {
         return Ok(None);
     }
-    read_exact_at(file, &mut header, at.offset).during("read", path)?;
+    if !readable(read_exact_at(file, &mut header, at.offset)).during("read", path)? {
+        return Ok(None);
+    }
     let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
     let ours = header.nonce == mark.nonce && header.run == mark.run;
     let expected = ours && header.lsn == at.lsn && header.segment == at.segment;
@@ -110,19 +120,34 @@ fn read_block(
         return Ok(None);
     }
     let mut payload = vec![0; header.payload_len as usize];
-    read_exact_at(file, &mut payload, at.offset + HEADER as u64).during("read", path)?;
+    if !readable(read_exact_at(file, &mut payload, at.offset + HEADER as u64)).during("read", path)? {
+        return Ok(None);
+    }
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
 }
 
-/// Looks behind the end of the chain for proof that more than the chain was durable once.
-fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Result<(), LogError> {
+/// Whether it could be read: where the disk gives nothing back there is no block.
+fn readable(read: io::Result<()>) -> io::Result<bool> {
+    match read {
+        Err(e) if is_unreadable(&e) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Looks behind the end of the chain for proof that more than the chain was durable once, or that nobody can tell.
+fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Result<Option<LogError>, LogError> {
     let path = segment::path(dir, end.segment);
     let file = disk.open(&path).during("open", &path)?;
     let len = file.len().during("measure", &path)?;
     let mut at = end.offset;
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];
-        read_exact_at(&file, &mut header, at).during("read", &path)?;
+        if !readable(read_exact_at(&file, &mut header, at)).during("read", &path)? {
+            return Ok(Some(LogError::corrupt(
+                &path,
+                format!("the disk cannot read what may be a block at byte {at}"),
+            )));
+        }
         let ours = |h: &BlockHeader| h.nonce == mark.nonce && h.segment == end.segment;
         if let Some(h) = BlockHeader::decode(&header).filter(ours) {
             if h.run == mark.run && h.synced > end.lsn {
@@ -131,7 +156,7 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Resul
                      to LSN {} was synced",
                     end.lsn, h.synced
                 );
-                return Err(LogError::corrupt(&path, detail));
+                return Ok(Some(LogError::corrupt(&path, detail)));
             }
             if h.run > mark.run {
                 let detail = format!("it holds blocks of run {}, but the checkpoint is of run {}", h.run, mark.run);
@@ -140,5 +165,5 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Resul
         }
         at += ALIGN as u64;
     }
-    Ok(())
+    Ok(None)
 }

@@ -100,6 +100,60 @@ fn a_flipped_bit_anywhere_is_never_served() {
     assert!(index.harmless > 0 && index.refused + index.damaged == 0, "{by_kind:?}");
 }
 
+#[test]
+fn a_write_ahead_log_that_has_lost_something_opens_for_who_has_peers_and_says_so() {
+    let with_peers = |disk: &SimulatedDisk| {
+        Log::open(disk.clone(), Path::new(DIR), Options { open_with_wal_loss: true, ..tiny() }).expect("it opens")
+    };
+    let (mut lost, mut whole) = (0, 0);
+    for seed in 1..=3 {
+        for (path, len) in worked(seed).0.files() {
+            if path.extension().is_none_or(|e| e != "wal") {
+                continue;
+            }
+            for (byte, unreadable) in (0..len).step_by(1 + len as usize / 40).flat_map(|at| [(at, false), (at, true)]) {
+                let (disk, _, _) = worked(seed);
+                let hit = if unreadable { disk.spoil(&path, byte) } else { disk.flip_bit(&path, byte, 3) };
+                if !hit {
+                    continue;
+                }
+                let what = format!("seed {seed}, {}:{byte} unreadable: {unreadable}", path.display());
+                let before: Vec<_> = disk.files().iter().map(|(path, _)| content_of(&disk, path)).collect();
+                let refused = matches!(open(&disk), Err(LogError::Corrupt { .. }));
+                if !refused {
+                    whole += 1;
+                    continue;
+                }
+                let after: Vec<_> = disk.files().iter().map(|(path, _)| content_of(&disk, path)).collect();
+                assert!(before == after, "{what}: something was changed");
+                lost += 1;
+                let (log, recovered) = with_peers(&disk);
+                assert!(log.wal_lost(), "{what}");
+                let reader = log.reader();
+                for r in &recovered {
+                    let checked = reader.check(r.partition, |_| {});
+                    assert!(
+                        checked.is_ok() || reader.state(r.partition).is_some_and(|s| s.damaged.is_some()),
+                        "{what}"
+                    );
+                    // It can be read up to the damage.
+                    served(&reader, &reader.state(r.partition).expect("it is there"));
+                }
+                drop(log);
+                assert!(with_peers(&disk).0.wal_lost(), "{what}: it is remembered until it is accepted");
+            }
+        }
+    }
+    assert!(lost > 20 && whole > 0, "{lost} lost, {whole} whole");
+}
+
+fn content_of(disk: &SimulatedDisk, path: &Path) -> Option<Vec<u8>> {
+    let file = chronik_log::Disk::open(disk, path).ok()?;
+    let mut bytes = vec![0; chronik_log::DiskFile::len(&file).ok()? as usize];
+    chronik_log::DiskFile::read_at(&file, &mut bytes, 0).ok()?;
+    Some(bytes)
+}
+
 /// Ten batches in one partition, of 200 bytes and two records each, in one segment, and the segment's file.
 fn synced_partition() -> (SimulatedDisk, PathBuf) {
     let disk = SimulatedDisk::new(1);

@@ -41,7 +41,13 @@ fn in_format_2() -> Model {
     let second = vec![of_ten(0, 1, 100), of_ten(10, 2, 100)];
     let third = vec![of_ten(100, 3, 100)];
     let partitions = [(0, 0, 60, batches), (1, 0, 20, second), (3, 100, 110, third)];
-    Model(partitions.map(|(n, start, end, batches)| (partition(n), PartitionModel { start, end, batches })).into())
+    Model(
+        partitions
+            .map(|(n, start, end, batches)| {
+                (partition(n), PartitionModel { start, end, batches, ..PartitionModel::default() })
+            })
+            .into(),
+    )
 }
 
 #[test]
@@ -117,10 +123,10 @@ fn what_a_newer_broker_wrote_is_refused_with_the_versions_that_are_known_and_lef
         files.rfind(|path| path.extension().is_some_and(|e| e == "wal")).unwrap()
     };
     // The block of the second round is the last of the chain: taken for none, it would be lost.
-    for (path, from, to, format) in [
-        (Path::new("/d/log/checkpoint").to_path_buf(), 0, usize::MAX, "checkpoint"),
-        (wal(&written()), 4096, 4096 + 64, "write-ahead log"),
-        (Path::new("/d/metadata/journal").to_path_buf(), 0, 32, "journal"),
+    for (path, from, to, format, newest) in [
+        (Path::new("/d/log/checkpoint").to_path_buf(), 0, usize::MAX, "checkpoint", 4),
+        (wal(&written()), 4096, 4096 + 64, "write-ahead log", 3),
+        (Path::new("/d/metadata/journal").to_path_buf(), 0, 32, "journal", 3),
     ] {
         let disk = written();
         make_newer(&disk, &path, from, to);
@@ -131,7 +137,6 @@ fn what_a_newer_broker_wrote_is_refused_with_the_versions_that_are_known_and_lef
         };
         let before = contents();
         let told = refusal(&disk);
-        let newest = if format == "checkpoint" { 4 } else { 3 };
         let known = format!("is in version 7 of the {format}'s format, and this broker knows versions 2 to {newest}");
         assert!(told.contains(&known), "{told}");
         assert!(before == contents(), "{format}: something was changed");

@@ -39,15 +39,11 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else { return };
         let Some(replica) = process.replicas.get(&tp).filter(|r| r.status().role == Role::Leader) else { return };
         let (from, committed) = (replica.log_start(), replica.status().committed);
-        let up_to = self.checker.remembered(&self.producers, tp).map_or(committed, |kept| kept.min(committed));
-        if up_to < from {
-            return;
-        }
         // What is not committed is not removed, whoever asks for it.
         let to = if self.rng.per_mille(100) {
             committed.plus(self.rng.within(1, 3) as i64)
         } else {
-            let to = Offset(self.rng.within(from.0 as u64, up_to.0 as u64) as i64);
+            let to = Offset(self.rng.within(from.0 as u64, committed.0 as u64) as i64);
             let removed = self.checker.removed.entry(tp).or_default();
             *removed = (*removed).max(to);
             to

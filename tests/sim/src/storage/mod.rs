@@ -8,6 +8,7 @@ pub(crate) use simulated::SimulatedLog;
 
 use crate::rng::Rng;
 use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_log::Op;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub(crate) struct PartitionLog {
     pub(crate) end: Offset,
     /// One after the other.
     pub(crate) batches: Vec<RecordBatch>,
+    /// Who wrote what came before the first of them: producers outlive their batches.
+    pub(crate) before: Producers,
 }
 
 impl PartitionLog {
@@ -46,16 +49,18 @@ impl PartitionLog {
         self.end = self.batches.get(kept).map_or(to, |cut| cut.header().base_offset.min(to));
         self.batches.truncate(kept);
         if self.end < self.start {
-            self.batches.clear();
-            self.start = self.end;
+            *self = Self { start: self.end, end: self.end, ..Self::default() };
         }
     }
 
     fn advance_start(&mut self, to: Offset) {
-        if to > self.start {
+        if to > self.end {
+            // Nobody knows who wrote what lies between.
+            *self = Self { start: to, end: to, ..Self::default() };
+        } else if to > self.start {
             self.start = to;
-            self.end = self.end.max(to);
-            self.batches.retain(|batch| batch.header().end_offset() > to);
+            let removed = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
+            self.batches.drain(..removed).for_each(|batch| self.before.observe(batch.header()));
         }
     }
 }

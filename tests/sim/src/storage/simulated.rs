@@ -108,16 +108,23 @@ impl Storage for SimulatedLog {
 
 fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<PartitionLog, String> {
     let Some(state) = reader.state(tp) else { return Err(format!("{tp} was recovered and is not there")) };
-    let mut log = PartitionLog { start: state.start, end: state.start, batches: Vec::new() };
+    let mut log = PartitionLog { start: state.start, end: state.start, ..PartitionLog::default() };
     loop {
         let from = log.end;
         let more =
             reader.read(tp, from, state.end, 4_096).map_err(|e| format!("{tp} cannot be read at {from}: {e}"))?;
         if more.is_empty() {
-            return Ok(log);
+            break;
         }
         for batch in more {
             log.push(batch);
         }
     }
+    let known = reader.producers(tp).map_err(|e| format!("{tp}'s producers cannot be read: {e}"))?;
+    log.before = known.before(log.batches.first().map_or(log.end, |batch| batch.header().base_offset));
+    let (found, expected) = (log_state(&log).producers, known);
+    if !found.iter().eq(expected.iter()) {
+        return Err(format!("{tp} knows the producers {expected:?}, and its batches say {found:?}"));
+    }
+    Ok(log)
 }

@@ -193,6 +193,7 @@ fn describe(command: &Command) -> String {
         Command::AlterPartition { partition_epoch, isr, .. } => {
             format!("alter p{partition_epoch} isr {}", ids(isr.iter().map(|(id, _)| id)))
         }
+        Command::GiveUpCopy => "give up".into(),
         Command::Wake => "wake".into(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod committing;
+mod damage;
 mod disks;
 mod following;
 mod hostile;

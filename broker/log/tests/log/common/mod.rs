@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
-use chronik_core::record::RecordBatch;
+use chronik_core::producers::{ProducerState, Producers};
+use chronik_core::record::{BatchHeader, RecordBatch};
 use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +40,17 @@ pub(crate) fn batch(base: i64, epoch: i32, records: i32, bytes: usize, tag: u64)
     let crc = crc32c::crc32c(&b[21..]);
     b[17..21].copy_from_slice(&crc.to_be_bytes());
     RecordBatch::check(b.into()).expect("a valid batch").assign(Offset(base), LeaderEpoch(epoch))
+}
+
+/// The same batch, of an idempotent producer.
+pub(crate) fn produced(batch: &RecordBatch, id: i64, sequence: i32) -> RecordBatch {
+    let (base, epoch) = (batch.header().base_offset, batch.header().leader_epoch);
+    let mut b = batch.bytes().to_vec();
+    b[43..51].copy_from_slice(&id.to_be_bytes());
+    b[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&b[21..]);
+    b[17..21].copy_from_slice(&crc.to_be_bytes());
+    RecordBatch::check(b.into()).expect("a valid batch").assign(base, epoch)
 }
 
 /// Commits and applies one operation.
@@ -80,6 +92,8 @@ pub(crate) fn tiny() -> Options {
         index_interval_bytes: 300,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
+        open_with_wal_loss: false,
+        producer_expiration_ms: 24 * 60 * 60 * 1000,
         reserve_bytes: 0,
         ballast_bytes: 0,
         damaged_bytes: 1 << 20,
@@ -91,6 +105,37 @@ pub(crate) struct PartitionModel {
     pub(crate) start: i64,
     pub(crate) end: i64,
     pub(crate) batches: Vec<Bytes>,
+    pub(crate) removed: Removed,
+}
+
+/// Who wrote what is removed from a log's start. The log may forget it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Removed(Producers);
+
+impl PartialEq for Removed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Removed {}
+
+impl PartitionModel {
+    pub(crate) fn new(start: i64) -> Self {
+        Self { start, end: start, ..Self::default() }
+    }
+
+    /// The producers that are still known, if nothing is forgotten, and whether those have batches in the log.
+    fn producers(&self) -> Vec<(ProducerState, bool)> {
+        let (mut all, mut here) = (self.removed.0.clone(), Producers::default());
+        for batch in &self.batches {
+            let header = BatchHeader::read(batch).expect("a valid batch");
+            all.observe(&header);
+            here.observe(&header);
+        }
+        let here: Vec<_> = here.iter().map(|p| p.id).collect();
+        all.iter().map(|p| (p, here.contains(&p.id))).collect()
+    }
 }
 
 /// What a log holds.
@@ -107,8 +152,7 @@ impl Model {
         match op {
             Op::Append { partition, batch } => {
                 let base = batch.header().base_offset.0;
-                let fresh = PartitionModel { start: base, end: base, batches: Vec::new() };
-                let p = self.0.entry(*partition).or_insert(fresh);
+                let p = self.0.entry(*partition).or_insert(PartitionModel::new(base));
                 assert_eq!(p.end, base, "the workload appends at the end");
                 p.end = batch.header().end_offset().0;
                 p.batches.push(batch.bytes().clone());
@@ -123,16 +167,18 @@ impl Model {
                 p.end = if to.0 < p.start { to.0 } else { cut.min(to.0) };
                 p.batches.retain(|b| span(b).1 <= p.end);
                 if p.end < p.start {
-                    p.start = p.end;
-                    p.batches.clear();
+                    *p = PartitionModel::new(p.end);
                 }
             }
             Op::AdvanceStart { partition, to } => {
-                let fresh = PartitionModel { start: to.0, end: to.0, batches: Vec::new() };
-                let p = self.0.entry(*partition).or_insert(fresh);
+                let p = self.0.entry(*partition).or_insert(PartitionModel::new(to.0));
+                if to.0 > p.end {
+                    *p = PartitionModel::new(to.0);
+                }
                 p.start = p.start.max(to.0);
-                p.end = p.end.max(to.0);
-                p.batches.retain(|b| span(b).1 > p.start);
+                for gone in p.batches.extract_if(.., |b| span(b).1 <= p.start) {
+                    p.removed.0.observe(&BatchHeader::read(&gone).expect("a valid batch"));
+                }
             }
             Op::Delete { partition } => {
                 self.0.remove(partition);
@@ -170,9 +216,23 @@ impl Model {
             } else {
                 assert!(r.epochs.len() <= 1, "an empty log may know its last epoch: {:?}", r.epochs);
             }
-            model.0.insert(r.partition, PartitionModel { start: r.start.0, end: r.end.0, batches });
+            let removed = Removed::default();
+            model.0.insert(r.partition, PartitionModel { start: r.start.0, end: r.end.0, batches, removed });
         }
         model
+    }
+
+    /// Whether an opened log knows the producers of all its batches, and nobody else than it should.
+    pub(crate) fn check_producers<D: Disk>(&self, reader: &LogReader<D>, when: &str) {
+        for (tp, model) in &self.0 {
+            let found: Vec<_> = reader.producers(*tp).expect("it can be read").iter().collect();
+            let expected = model.producers();
+            for producer in &found {
+                assert!(expected.iter().any(|(p, _)| p == producer), "{when}: {tp} has {found:?}, not {expected:?}");
+            }
+            let forgotten = expected.iter().find(|(p, here)| *here && !found.contains(p));
+            assert_eq!(forgotten, None, "{when}: {tp} has {found:?}");
+        }
     }
 }
 
@@ -216,7 +276,13 @@ impl Workload {
                     let base = known.map_or(self.random.below(3) as i64 * 10, |p| p.end);
                     let size = if choice == 19 { 3500 + self.random.below(15_000) } else { self.random.below(400) };
                     let records = 1 + self.random.below(4) as i32;
-                    Op::Append { partition: tp, batch: batch(base, self.epoch, records, size as usize, self.tag) }
+                    let batch = batch(base, self.epoch, records, size as usize, self.tag);
+                    // Few that write often, and enough others that snapshots do not fit the checkpoint.
+                    let ids = if self.random.below(3) == 0 { 40 } else { 3 };
+                    let id = self.random.below(ids) as i64;
+                    let batch =
+                        if choice.is_multiple_of(2) { produced(&batch, id, self.tag as i32 & 0xffff) } else { batch };
+                    Op::Append { partition: tp, batch }
                 }
             };
             // As the writer does: of a partition either appends, or one operation of another kind.

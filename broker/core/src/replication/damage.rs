@@ -1,0 +1,99 @@
+//! A replica whose disk has lost something while it runs: first nobody may count on its copy any more, then it is cut back
+//! to where it is whole, and then it catches up like any other follower.
+//!
+//! The order is what makes it safe. A follower first tells its leader that its log ends before the damage, so that the
+//! leader does not take it for caught up, and asks for it to join no more. Then it has the controller take it out, in an
+//! entry after which a request that the leader made before is refused by its partition epoch. Only when metadata says so
+//! is anything cut off. A leader does not cut off anything before another one leads. When nobody else can, it stays the
+//! leader, serves what can be read, and asks again.
+
+use crate::ids::{LeaderEpoch, Offset};
+use crate::time::Instant;
+use std::time::Duration;
+
+/// From one request to be taken out to the next.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// What the leader asked for before it knew has been decided by then. Only for a replica that nobody counts on, so that
+/// there is no entry that would tell.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Damage that is not repaired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Damage {
+    pub(super) from: Offset,
+    /// The leader epoch in which the leader knows that this log ends before the damage, and since when.
+    told: Option<(LeaderEpoch, Instant)>,
+    /// The leader epoch in which this replica has asked to be taken out, after that.
+    asked: Option<LeaderEpoch>,
+    ask_at: Instant,
+    /// What was known to be committed when it was cut off: with less, nobody may count on it again.
+    cut: Option<Offset>,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Wait,
+    GiveUpCopy,
+    Repair,
+    /// It is repaired.
+    Done,
+}
+
+/// What a replica is to the others, and has itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) epoch: LeaderEpoch,
+    pub(super) log_end: Offset,
+    /// It is in sync, or may be elected, or leads.
+    pub(super) counted: bool,
+    pub(super) follows: bool,
+    /// The leader of this epoch has not heard of it.
+    pub(super) unheard: bool,
+}
+
+impl Damage {
+    pub(super) fn new(from: Offset, now: Instant) -> Self {
+        Self { from, told: None, asked: None, ask_at: now, cut: None }
+    }
+
+    /// The leader has answered that it knows.
+    pub(super) fn told(&mut self, epoch: LeaderEpoch, now: Instant) {
+        if self.told.is_none_or(|(known, _)| known != epoch) {
+            self.told = Some((epoch, now));
+        }
+    }
+
+    /// What is damaged is cut off.
+    pub(super) fn cut(&mut self, high_watermark: Offset) {
+        self.cut = Some(high_watermark);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    pub(super) fn next(&mut self, now: Instant, standing: Standing) -> Next {
+        let told = self.told.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
+        if let Some(committed) = self.cut {
+            if standing.log_end >= committed {
+                return Next::Done;
+            }
+        } else if self.from >= standing.log_end {
+            return Next::Done;
+        }
+        if standing.counted {
+            let may_ask = told.is_some() || standing.unheard || self.is_cut();
+            if !may_ask || now < self.ask_at {
+                return Next::Wait;
+            }
+            self.ask_at = now + ASK_AGAIN;
+            self.asked = Some(standing.epoch);
+            return Next::GiveUpCopy;
+        }
+        let taken_out = told.is_some() && self.asked == Some(standing.epoch);
+        let settled = told.is_some_and(|since| now.since(since) >= SETTLED);
+        let may_cut = standing.follows && (standing.unheard || taken_out || settled) && !self.is_cut();
+        if may_cut { Next::Repair } else { Next::Wait }
+    }
+}

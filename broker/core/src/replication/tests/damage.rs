@@ -1,0 +1,109 @@
+//! A replica whose disk has lost something while it runs.
+
+use super::bench::{Bench, batch, log};
+use crate::ids::{BrokerId, Offset};
+use crate::replication::*;
+
+const GIVE_UP: [&str; 1] = ["give up"];
+
+fn damaged(b: &mut Bench, from: i64) -> Vec<String> {
+    b.step(Event::Damaged { from: Offset(from) })
+}
+
+fn truncated(b: &mut Bench, end: i64) -> Vec<String> {
+    b.step(Event::Truncated { log: log(end, &[(1, 0)]) })
+}
+
+fn started(high_watermark: i64) -> LeaderMessage {
+    LeaderMessage::Started { high_watermark: Offset(high_watermark), log_start: Offset(0) }
+}
+
+/// A follower of 2 in epoch 3, streaming, in sync, with eight records, all committed.
+fn following() -> Bench {
+    let mut b = Bench::new(log(8, &[(1, 0)]));
+    b.metadata(2, (3, 1), &[1, 2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    b.leader_says(3, 1, started(8));
+    assert_eq!(b.replica.status().committed, Offset(8));
+    b
+}
+
+#[test]
+fn a_follower_is_out_of_every_set_before_it_cuts_off_what_it_has_lost() {
+    let mut b = following();
+    assert_eq!(damaged(&mut b, 4), ["to leader 2 s1 e3: subscribe 4 e1"], "the leader is the first to know");
+    assert_eq!(b.after(100).step(Event::Tick), [""; 0], "and has not answered");
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), [""; 0], "it may want this replica back, before it hears of it");
+    assert_eq!(b.metadata(2, (3, 3), &[1, 2, 3]), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, started(8)), GIVE_UP);
+    assert_eq!(b.durable(8), [""; 0], "nothing is acknowledged");
+    assert_eq!(b.after(1_000).step(Event::Tick), [""; 0]);
+    assert_eq!(b.after(4_000).step(Event::Tick), GIVE_UP, "the controller may not have heard it");
+    assert_eq!(b.metadata(2, (3, 4), &[2, 3]), ["truncate 4"]);
+    assert_eq!(truncated(&mut b, 4), ["to leader 2 s1 e3: subscribe 4 e1"], "like any other follower");
+    // Nobody may count on it before it has again what was committed.
+    assert_eq!(b.metadata(2, (3, 5), &[1, 2, 3]), [""; 0]);
+    assert_eq!(b.after(5_000).step(Event::Tick), GIVE_UP);
+}
+
+#[test]
+fn a_leader_cuts_nothing_off_before_another_one_leads() {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    assert_eq!(damaged(&mut b, 2), GIVE_UP);
+    assert_eq!(b.step(Event::Tick), ["to 2 s1 e1: hw 4", "to 3 s1 e1: hw 4"], "it leads on");
+    let asked_again = b.after(5_000).step(Event::Tick);
+    assert!(asked_again.contains(&"give up".to_owned()), "perhaps somebody else can lead by now: {asked_again:?}");
+    let out = b.metadata(2, (2, 2), &[2, 3]);
+    assert_eq!(out.last().map(String::as_str), Some("truncate 2"), "{out:?}");
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) });
+    assert_eq!(truncated(&mut b, 2), ["to leader 2 s7 e2: subscribe 2 e1"]);
+}
+
+#[test]
+fn a_follower_that_nobody_counts_on_waits_for_what_its_leader_may_have_asked_for() {
+    let mut b = following();
+    b.metadata(2, (3, 2), &[2, 3]);
+    damaged(&mut b, 4);
+    assert_eq!(b.leader_says(3, 1, started(8)), [""; 0]);
+    assert_eq!(b.after(9_000).step(Event::Tick), [""; 0]);
+    assert_eq!(b.after(1_000).step(Event::Tick), ["truncate 4"]);
+}
+
+#[test]
+fn damage_behind_a_truncation_is_gone_with_it() {
+    let mut b = following();
+    damaged(&mut b, 6);
+    // The next leader's log went another way long before.
+    b.metadata(3, (4, 2), &[1, 2, 3]);
+    b.step(Event::Tick);
+    let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
+    b.metadata(2, (3, 1), &[2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
+    assert_eq!(damaged(&mut b, 6), [""; 0]);
+    assert_eq!(truncated(&mut b, 5), ["to leader 2 s1 e3: subscribe 5 e1"]);
+    assert_eq!(b.leader_says(3, 1, started(5)), ["to leader 2 s1 e3: ack 5 5"]);
+}
+
+/// What a leader does about a follower that says so.
+#[test]
+fn a_leader_does_not_take_a_follower_for_whole_that_has_lost_something() {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    assert_eq!(b.replica.status().committed, Offset(4));
+    assert_eq!(b.subscribe(2, 1, 1, 2, Some(1))[0], "to 2 s1 e1: started hw 4");
+    b.produce(2, batch(2));
+    b.durable(6);
+    b.ack(3, 1, 6, 6);
+    assert_eq!(b.replica.status().committed, Offset(4), "the follower is in sync, and has not got it");
+}

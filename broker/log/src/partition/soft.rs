@@ -1,0 +1,371 @@
+//! A partition's soft state: what its batches say of idempotent producers. It is as good as the batches, and would take
+//! reading all of them; so snapshots of it are kept, and what is known at any place is the newest snapshot at or before
+//! it and the batches from there on.
+//!
+//! Snapshots are taken by checkpoints, and listed in them: small ones are in the list itself, others in files beside the
+//! segments, `<offset, 20 digits>.snapshot`: magic `CSN3` 4, CRC-32C of all but itself 4, offset 8, then the producers
+//! as `chronik_core::producers` encodes them. A large one is taken when as many bytes have been appended as it has, so
+//! that a checkpoint writes no more than twice of what was appended. Of each segment the last one stays, and the newest
+//! few, so that a truncation reads one segment at most. Between two snapshots only the producers that wrote are kept in
+//! memory. A snapshot that cannot be read costs more reading, and nothing else.
+
+use super::{ReadError, folder};
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::error::{IoContext, LogError};
+use crate::format::{Format, PREFIX};
+use crate::store::{Shared, Store};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::producers::Producers;
+use chronik_core::record::BatchHeader;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+const FORMAT: Format = Format { name: "snapshot of a partition", family: *b"CSN", oldest: 3, newest: 3 };
+/// Snapshots of up to so many bytes are part of the checkpoint: three producers at most.
+const INLINE: usize = 512;
+/// The newest snapshots that are kept, whatever their distance.
+const NEWEST: usize = 3;
+/// How often what is known is put together again because the log was cut meanwhile.
+const ATTEMPTS: usize = 16;
+
+pub(crate) fn snapshot_name(at: Offset) -> String {
+    format!("{:020}.snapshot", at.0)
+}
+
+/// What was known of the batches before `at`.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) at: Offset,
+    pub(crate) content: Content,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Inline(Arc<[u8]>),
+    /// A file of so many bytes.
+    File(u64),
+}
+
+impl Snapshot {
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.content, Content::File(_))
+    }
+
+    /// Before its first batch a log knows nobody.
+    fn nobody(at: Offset, expiration_ms: i64) -> Self {
+        let mut bytes = Vec::new();
+        Producers::new(expiration_ms).encode(&mut bytes);
+        Self { at, content: Content::Inline(bytes.into()) }
+    }
+}
+
+/// What is known of a partition's producers, and from where on.
+#[derive(Debug)]
+pub(crate) struct Soft {
+    /// Ascending.
+    snapshots: Vec<Snapshot>,
+    /// `recent` tells of all batches from here on. If no snapshot is as new, the batches between are to be read.
+    known_from: Offset,
+    /// The offset after the last batch that was noted.
+    end: Offset,
+    recent: Producers,
+    /// Bytes of the batches that were noted since the newest snapshot.
+    bytes: u64,
+    /// Counts the changes after which what was read before means nothing.
+    generation: u64,
+    /// Snapshots that are not needed any more, whose files go when no checkpoint names them.
+    obsolete: Vec<Offset>,
+    expiration_ms: i64,
+}
+
+impl Soft {
+    /// That of an empty log.
+    pub(crate) fn new(start: Offset, expiration_ms: i64) -> Self {
+        let nobody = Snapshot::nobody(start, expiration_ms);
+        Self { snapshots: vec![nobody], ..Self::recovered(Vec::new(), start, expiration_ms) }
+    }
+
+    /// That of a log which ends at `end`, of which these snapshots are known, ascending.
+    pub(crate) fn recovered(snapshots: Vec<Snapshot>, end: Offset, expiration_ms: i64) -> Self {
+        // A checkpoint may be overtaken by the snapshots in it: what lies between is in the write-ahead log.
+        let end = snapshots.last().map_or(end, |newest| newest.at.max(end));
+        let (recent, obsolete) = (Producers::new(expiration_ms), Vec::new());
+        Self { snapshots, known_from: end, end, recent, bytes: 0, generation: 0, obsolete, expiration_ms }
+    }
+
+    /// Notes a batch that was appended.
+    pub(crate) fn observe(&mut self, header: &BatchHeader) {
+        if header.base_offset < self.known_from {
+            return;
+        }
+        self.recent.observe(header);
+        self.bytes += header.total_len as u64;
+        self.end = header.end_offset();
+    }
+
+    /// The log was cut back to `to`.
+    pub(crate) fn cut(&mut self, to: Offset) {
+        if to >= self.end {
+            return;
+        }
+        let kept = self.snapshots.partition_point(|s| s.at <= to);
+        let gone = self.snapshots.split_off(kept);
+        self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
+        // A producer's last batches before the cut may have been forgotten for those that go.
+        self.recent = Producers::new(self.expiration_ms);
+        (self.known_from, self.end) = (to, to);
+        self.generation += 1;
+    }
+
+    /// The log has lost all, and begins at `at`: who wrote what lies between is not known.
+    pub(crate) fn begin_at(&mut self, at: Offset) {
+        let files = self.snapshots.iter().filter(|s| s.is_file()).map(|s| s.at);
+        let obsolete = files.chain(self.obsolete.iter().copied()).collect();
+        *self = Self { generation: self.generation + 1, obsolete, ..Self::new(at, self.expiration_ms) };
+    }
+
+    /// The log's start moved: nobody asks for what was known before it. Producers outlive their batches.
+    pub(crate) fn start_moved(&mut self, start: Offset) {
+        let unneeded = self.snapshots.partition_point(|s| s.at <= start).saturating_sub(1);
+        self.obsolete.extend(self.snapshots.drain(..unneeded).filter(Snapshot::is_file).map(|s| s.at));
+    }
+
+    /// Whether there is a file that a snapshot is in.
+    pub(crate) fn has_file(&self, name: &str) -> bool {
+        self.snapshots.iter().any(|s| s.is_file() && snapshot_name(s.at) == name)
+    }
+
+    pub(crate) fn snapshots(&self) -> &[Snapshot] {
+        &self.snapshots
+    }
+
+    /// About what this takes of the memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.recent.memory()
+    }
+
+    /// The files that nothing refers to any more, once the next checkpoint is in place.
+    pub(crate) fn obsolete(&self) -> &[Offset] {
+        &self.obsolete
+    }
+
+    /// Takes over what was read of the batches from `from` on, which follow the snapshot at `base`, and is known of those
+    /// after them: it need not be read again.
+    fn fill(&mut self, base: Option<Offset>, from: Offset, recent: Producers, bytes: u64) {
+        let readable = self.snapshots.partition_point(|s| base.is_some_and(|at| s.at <= at));
+        let unreadable = self.snapshots.split_off(readable);
+        self.obsolete.extend(unreadable.iter().filter(|s| s.is_file()).map(|s| s.at));
+        if base.is_none() {
+            self.snapshots.push(Snapshot::nobody(from, self.expiration_ms));
+        }
+        self.known_from = base.unwrap_or(from);
+        self.recent = recent;
+        self.bytes += bytes;
+    }
+
+    /// Drops the snapshots that are too close to others. `bases` are those of the segments, ascending.
+    fn thin(&mut self, bases: &[Offset]) {
+        let segment = |s: &Snapshot| bases.partition_point(|base| *base <= s.at);
+        let old = self.snapshots.len().saturating_sub(NEWEST);
+        let unneeded: Vec<bool> =
+            self.snapshots.windows(2).take(old).map(|pair| segment(&pair[0]) == segment(&pair[1])).collect();
+        let mut unneeded = unneeded.into_iter().chain(std::iter::repeat(false));
+        let gone: Vec<_> = self.snapshots.extract_if(.., |_| unneeded.next() == Some(true)).collect();
+        self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
+    }
+}
+
+/// What a checkpoint needs to take a snapshot.
+struct Due {
+    base: Snapshot,
+    recent: Producers,
+    at: Offset,
+    bytes: u64,
+    generation: u64,
+}
+
+impl<D: Disk> Store<D> {
+    /// The producers as of the applied end: from memory and the newest snapshot, as far as that suffices.
+    pub(crate) fn producers(&self, tp: TopicPartition) -> Result<Producers, ReadError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
+            let (candidates, known_from, generation) = {
+                let soft = shared.soft();
+                let before = soft.snapshots.partition_point(|s| s.at <= soft.known_from);
+                (soft.snapshots[..before].to_vec(), soft.known_from, soft.generation)
+            };
+            let expiration_ms = self.options.producer_expiration_ms;
+            let start = shared.read().start;
+            let base = candidates.iter().rev().find_map(|s| Some((s.at, self.load(tp, s)?)));
+            // What a snapshot says of a producer may be out of date, if batches that followed it cannot be read any more.
+            let base = base.filter(|(at, _)| *at == known_from || *at >= start);
+            let known_at = base.as_ref().map(|(at, _)| *at);
+            let from = known_at.unwrap_or(start);
+            let mut known = base.map_or_else(|| Producers::new(expiration_ms), |(_, known)| known);
+            let mut between = Producers::new(expiration_ms);
+            let (mut scanned, mut bytes) = (Ok(()), 0);
+            if from < known_from {
+                scanned = self.scan_range(tp, from, known_from, |header| {
+                    bytes += header.total_len as u64;
+                    between.observe(header);
+                });
+            }
+            let mut soft = shared.soft();
+            if soft.generation != generation && attempt < ATTEMPTS {
+                continue;
+            }
+            scanned?;
+            if known_at.is_none() && start > Offset::ZERO {
+                // Those who wrote only what is removed are not known.
+                between.log_start_moved();
+            }
+            between.extend(&soft.recent);
+            known.extend(&between);
+            if soft.generation == generation && known_at != Some(known_from) {
+                soft.fill(known_at, from, between, bytes);
+            }
+            return Ok(known);
+        }
+    }
+
+    /// Where the batch begins that holds the partition's first offset.
+    pub(crate) fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
+        let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
+        let (start, end, at_base) = {
+            let state = shared.read();
+            (state.start, state.end, state.segments.first().is_none_or(|s| s.base >= state.start))
+        };
+        if at_base || start >= end {
+            return Ok(start);
+        }
+        let mut first = start;
+        self.scan_range(tp, start, start.plus(1), |header| first = first.min(header.base_offset))?;
+        Ok(first)
+    }
+
+    /// Takes a snapshot of a partition, if one is due. Runs beside the thread that writes.
+    pub(crate) fn take_snapshot(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
+        let Some(due) = due(shared) else { return Ok(()) };
+        // What cannot be read now is found to be so by whoever needs it.
+        let Some(mut known) = self.load(tp, &due.base) else { return Ok(()) };
+        known.extend(&due.recent);
+        let len = known.encoded_len();
+        if len > INLINE && due.bytes < len as u64 {
+            return Ok(());
+        }
+        let mut bytes = vec![0; if len > INLINE { PREFIX } else { 0 }];
+        if len > INLINE {
+            bytes.extend_from_slice(&due.at.0.to_le_bytes());
+        }
+        known.encode(&mut bytes);
+        let content = if len > INLINE {
+            FORMAT.seal(FORMAT.newest, &mut bytes);
+            match self.write_snapshot(tp, due.at, &bytes) {
+                // The partition is deleted meanwhile.
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // There are still the batches that it would be taken of.
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                    shared.soft().obsolete.push(due.at);
+                    return Ok(());
+                }
+                other => other?,
+            }
+            Content::File(bytes.len() as u64)
+        } else {
+            Content::Inline(bytes.into())
+        };
+        let bases: Vec<Offset> = shared.read().segments.iter().map(|s| s.base).collect();
+        let mut soft = shared.soft();
+        let taken = Snapshot { at: due.at, content };
+        if soft.generation != due.generation {
+            // It was cut meanwhile, perhaps before that place.
+            if taken.is_file() {
+                soft.obsolete.push(due.at);
+            }
+            return Ok(());
+        }
+        soft.recent.retain_from(due.at);
+        soft.known_from = due.at;
+        soft.bytes = soft.bytes.saturating_sub(due.bytes);
+        match soft.snapshots.last() {
+            Some(newest) if newest.at == due.at => {}
+            _ => soft.snapshots.push(taken),
+        }
+        soft.thin(&bases);
+        Ok(())
+    }
+
+    /// Takes files out of use that no snapshot is in.
+    pub(crate) fn drop_snapshots(
+        &self,
+        tp: TopicPartition,
+        shared: &Shared,
+        unneeded: &[Offset],
+    ) -> Result<(), LogError> {
+        for at in unneeded {
+            let name = snapshot_name(*at);
+            if !shared.soft().has_file(&name) {
+                self.set_out(&folder(&self.root, tp), &name, self.next_uid())?;
+            }
+        }
+        shared.soft().obsolete.retain(|at| !unneeded.contains(at));
+        Ok(())
+    }
+
+    fn write_snapshot(&self, tp: TopicPartition, at: Offset, bytes: &[u8]) -> Result<(), LogError> {
+        let dir = folder(&self.root, tp);
+        let path = dir.join(snapshot_name(at));
+        let file = self.disk.create(&path).during("create", &path)?;
+        file.write_at(&[IoSlice::new(bytes)], 0).during("write", &path)?;
+        file.sync_data().during("sync", &path)?;
+        self.disk.sync_dir(&dir).during("sync", &dir)
+    }
+
+    fn load(&self, tp: TopicPartition, snapshot: &Snapshot) -> Option<Producers> {
+        let expiration_ms = self.options.producer_expiration_ms;
+        let len = match &snapshot.content {
+            Content::Inline(bytes) => return Producers::decode(bytes, expiration_ms),
+            Content::File(len) => *len,
+        };
+        let path = folder(&self.root, tp).join(snapshot_name(snapshot.at));
+        let read = || {
+            let file = self.disk.open(&path)?;
+            if file.len()? != len {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it does not have its length"));
+            }
+            let mut bytes = vec![0; len as usize];
+            read_exact_at(&file, &mut bytes, 0).map(|()| bytes)
+        };
+        let known = match read() {
+            Ok(bytes) => decode(&bytes, snapshot.at, expiration_ms),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "Cannot read a snapshot; batches are read instead");
+                return None;
+            }
+        };
+        if known.is_none() {
+            tracing::warn!(path = %path.display(), "A snapshot is damaged; batches are read instead");
+        }
+        known
+    }
+}
+
+fn due(shared: &Shared) -> Option<Due> {
+    let soft = shared.soft();
+    let base = soft.snapshots.last()?;
+    (soft.bytes > 0 && base.at == soft.known_from).then(|| Due {
+        base: base.clone(),
+        recent: soft.recent.clone(),
+        at: soft.end,
+        bytes: soft.bytes,
+        generation: soft.generation,
+    })
+}
+
+fn decode(bytes: &[u8], at: Offset, expiration_ms: i64) -> Option<Producers> {
+    FORMAT.version(bytes).filter(|version| *version <= FORMAT.newest)?;
+    let (offset, producers) = bytes[PREFIX..].split_first_chunk()?;
+    (i64::from_le_bytes(*offset) == at.0).then(|| Producers::decode(producers, expiration_ms))?
+}
