@@ -36,7 +36,7 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: MetadataRequest) -> MetadataResponse {
     let version = header.version;
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
-    let created = match &asked {
+    let refused = match &asked {
         // Versions before 4 cannot say no.
         Some(topics) if handlers.config.auto_create_topics && (version < 4 || request.allow_auto_topic_creation) => {
             create_missing(handlers, topics).await
@@ -51,7 +51,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
     let image = handlers.controller.image();
     let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
     let topics = match &asked {
-        Some(asked) => asked.iter().map(|topic| describe.asked(topic, &created)).collect(),
+        Some(asked) => asked.iter().map(|topic| describe.asked(topic, &refused)).collect(),
         None => image.topics.values().map(|topic| describe.topic(topic)).collect(),
     };
     let brokers = brokers(handlers, &image);
@@ -138,8 +138,7 @@ fn leads(image: &Image, broker: BrokerId, asked: Option<&[MetadataRequestTopic]>
     }
 }
 
-/// Creates the topics that are asked for by name and not there, and returns what the answer says of them. As in Kafka
-/// that is `UNKNOWN_TOPIC_OR_PARTITION` for one that is created now: clients ask again, and find it.
+/// Creates the topics that are asked for by name and not there. Returns those that cannot be.
 async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> HashMap<StrBytes, ErrorCode> {
     let image = handlers.controller.image();
     let missing: HashSet<StrBytes> = asked
@@ -164,17 +163,18 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
                 validate_only: false,
             });
             let error = match handlers.controller.create_topic(topic, CREATION).await {
-                // It is there, or on its way, or may be, or there may be enough brokers soon: ask again. Some clients
-                // take INVALID_REPLICATION_FACTOR for final.
-                Ok(_)
-                | Err(TopicError::Exists(_) | TopicError::Unavailable | TopicError::InvalidReplicationFactor(_)) => {
-                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                Ok(_) => return None,
+                // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
+                // INVALID_REPLICATION_FACTOR for final.
+                Err(TopicError::Exists(_) | TopicError::Unavailable | TopicError::InvalidReplicationFactor(_)) => {
+                    ErrorCode::LEADER_NOT_AVAILABLE
                 }
                 Err(error) => error.code(),
             };
-            (name, error)
+            Some((name, error))
         })
         .buffer_unordered(CREATED_TOGETHER)
+        .filter_map(std::future::ready)
         .collect()
         .await
 }
@@ -187,7 +187,7 @@ struct Describe<'a> {
 }
 
 impl Describe<'_> {
-    fn asked(&self, asked: &MetadataRequestTopic, created: &HashMap<StrBytes, ErrorCode>) -> MetadataResponseTopic {
+    fn asked(&self, asked: &MetadataRequestTopic, refused: &HashMap<StrBytes, ErrorCode>) -> MetadataResponseTopic {
         let failed = |error: ErrorCode| {
             let name = asked.name.clone().or_else(|| (self.version < 12).then(StrBytes::default));
             message!(MetadataResponseTopic { error_code: error.0, name: name, topic_id: asked.topic_id })
@@ -203,10 +203,9 @@ impl Describe<'_> {
                 },
                 |topic| self.topic(topic),
             ),
-            (None, Some(name)) => match (created.get(name), self.image.topic_by_name(name)) {
-                (Some(error), _) => failed(*error),
-                (None, Some(topic)) => self.topic(topic),
-                (None, None) => failed(unknown(name)),
+            (None, Some(name)) => match self.image.topic_by_name(name) {
+                Some(topic) => self.topic(topic),
+                None => failed(refused.get(name).copied().unwrap_or_else(|| unknown(name))),
             },
             (None, None) => failed(ErrorCode::INVALID_REQUEST),
         }

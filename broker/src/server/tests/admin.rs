@@ -164,8 +164,7 @@ async fn asking_for_a_coordinators_topic_makes_it_as_the_coordinator_needs_it_or
     let topics = vec![asked("__consumer_offsets"), asked("__transaction_state"), asked("new")];
     let request = m::MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(true);
     let response = client.ask(9, &request).await;
-    assert_eq!(response.topics.iter().map(|t| t.error_code).collect::<Vec<_>>(), [3, 3, 3]);
-    assert_eq!(client.ask(9, &request).await.topics.iter().map(|t| t.error_code).collect::<Vec<_>>(), [0, 3, 0]);
+    assert_eq!(response.topics.iter().map(|t| t.error_code).collect::<Vec<_>>(), [0, 3, 0]);
     let image = cluster.image.borrow().clone();
     assert_eq!(image.topic_by_name("__consumer_offsets").map(|t| t.partitions.len()), Some(3), "not one, as others");
     assert!(image.topic_by_name("__transaction_state").is_none());
