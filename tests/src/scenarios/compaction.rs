@@ -74,7 +74,7 @@ fn compact(cluster: &mut Cluster, size: &Size, report: &mut Report) -> Result<()
     cluster.start_all()?;
     metadata.wait_for_isr(TOPIC, 1, 3)?;
     let cleaned = wait::until("the cleaner", PATIENCE, || {
-        let Ok((found, count)) = client.read() else { return Ok(None) };
+        let Ok((found, count)) = Client::new(&cluster.bootstrap())?.read() else { return Ok(None) };
         same(&found, &expected)?;
         Ok((count < size.keys * 3 + 5000).then_some(count))
     });
