@@ -44,7 +44,11 @@ enum Client {
 /// Each of them, one after the other, on one cluster.
 pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
     // With the defaults, three and five seconds for each new group would be most of the time.
-    let properties = [("group.initial.rebalance.delay.ms", "300"), ("group.consumer.heartbeat.interval.ms", "1000")];
+    let properties = [
+        ("group.initial.rebalance.delay.ms", "300"),
+        ("group.consumer.min.heartbeat.interval.ms", "1000"),
+        ("group.consumer.heartbeat.interval.ms", "1000"),
+    ];
     let mut cluster = Cluster::of_three(&settings.software, &properties)?;
     let wanted = |client| options.clients.is_empty() || options.clients.contains(&client);
     if wanted(Client::Python) {
