@@ -105,15 +105,22 @@ fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Resu
     come_back(cluster, metadata, load)?;
     // It does not read all at its start: whoever comes to it first finds it, or the check in the background does.
     wait::until("the damage to be found", PATIENCE, || {
-        Ok(says_since(cluster, said_before, "The disk has lost records: others have them").ok())
+        Ok(says_since(cluster, said_before, "partition is damaged").ok())
     })?;
-    metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
     load.pause(PATIENCE)?;
-    // What is repaired stands in a segment of its own; the rest of the damaged one goes with the next checkpoint.
-    cluster.stop(AWAY)?;
     let partition = damaged.file_name().context("a folder's name")?;
-    let now = segments(cluster, AWAY)?.get(partition).and_then(|log| log.get(middle).copied());
-    ensure!(now == Some(bytes[middle] ^ 0x10), "the flipped bit is still there");
+    // What is repaired stands in a segment of its own; the rest of the damaged one goes with a stop's checkpoint. It may
+    // be stopped before it has begun with the repair, which then comes after the next start.
+    wait::until("the flipped bit to be repaired", PATIENCE, || {
+        metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
+        cluster.stop(AWAY)?;
+        let now = segments(cluster, AWAY)?.get(partition).and_then(|log| log.get(middle).copied());
+        if now == Some(bytes[middle] ^ 0x10) {
+            return Ok(Some(()));
+        }
+        cluster.start(AWAY)?;
+        Ok(None)
+    })?;
     let verified = verify_all(cluster, load)?;
     cluster.start(AWAY)?;
     metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
