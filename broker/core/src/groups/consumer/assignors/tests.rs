@@ -132,25 +132,3 @@ fn range_deals_each_topic_to_its_subscribers() {
     check(&spec, &assignments);
     assert_eq!(sizes(&assignments), [2, 2, 1]);
 }
-
-/// Prints how long large groups take; `cargo test --release -- --ignored --nocapture` shows it.
-#[test]
-#[ignore = "a measure, not a test"]
-fn measure_ten_thousand_partitions_and_a_thousand_members() {
-    let topics = [100; 100];
-    let all: Vec<usize> = (0..100).collect();
-    let but_one: Vec<Vec<usize>> = (0..1000).map(|m| all.iter().copied().filter(|t| *t != m % 100).collect()).collect();
-    let different: Vec<&[usize]> = but_one.iter().map(Vec::as_slice).collect();
-    for (what, assignor, subscribed) in [
-        ("uniform, alike", Assignor::Uniform, vec![&all[..]; 1000]),
-        ("uniform, different", Assignor::Uniform, different.clone()),
-        ("range, different", Assignor::Range, different),
-    ] {
-        let begin = std::time::Instant::now();
-        let first = assignor.assign(&spec(&topics, &subscribed, &[], &[]));
-        let fresh = begin.elapsed();
-        let begin = std::time::Instant::now();
-        assignor.assign(&spec(&topics, &subscribed[..999], &[], &first));
-        println!("{what}: {fresh:?}, and {:?} when one has left", begin.elapsed());
-    }
-}
