@@ -143,11 +143,12 @@ async fn a_voter_is_named_by_its_number_and_its_directory() {
         response.topics[0].partitions[0].current_voters.iter().map(|v| v.replica_id.0).collect::<Vec<_>>()
     };
     let add = |id: i32, of: i32| {
-        let request = m::AddRaftVoterRequest::default().with_timeout_ms(60_000);
+        let request = m::AddRaftVoterRequest::default().with_cluster_id(None).with_timeout_ms(60_000);
         request.with_voter_id(id).with_voter_directory_id(directory(of))
     };
     let remove = |id: i32, of: i32| {
-        m::RemoveRaftVoterRequest::default().with_voter_id(id).with_voter_directory_id(directory(of))
+        let request = m::RemoveRaftVoterRequest::default().with_cluster_id(None);
+        request.with_voter_id(id).with_voter_directory_id(directory(of))
     };
     assert_eq!(client.ask(0, &add(1, 1)).await.error_code, DUPLICATE_VOTER);
     assert_eq!(client.ask(0, &add(2, 7)).await.error_code, INVALID_REQUEST);
