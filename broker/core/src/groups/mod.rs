@@ -6,9 +6,11 @@
 
 mod classic;
 mod consumer;
+mod consumer_protocol;
 pub mod event;
 mod expiry;
 mod group;
+mod migration;
 mod offsets;
 pub mod record;
 mod refusal;
@@ -23,6 +25,7 @@ mod tests;
 mod timers;
 
 pub use event::{Command, Config, Event, Now, Ticket};
+pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};
 pub use response::{GroupError, Response};
