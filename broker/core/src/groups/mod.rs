@@ -4,6 +4,7 @@
 //! commands (append these records, answer that request). It holds no clock, no log and no socket. A reply that tells of
 //! a change leaves only when the records that carry the change are committed.
 
+mod census;
 mod classic;
 mod consumer;
 mod consumer_protocol;
@@ -24,6 +25,7 @@ mod step;
 mod tests;
 mod timers;
 
+pub use census::Census;
 pub use event::{Command, Config, Event, Now, Ticket};
 pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod classic;
+mod consumer;
 mod migration;
 mod offsets;
 mod random;

@@ -134,6 +134,11 @@ impl ClassicGroup {
         self.state == State::Empty && self.pending.is_empty()
     }
 
+    /// How many members it has.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// About the interval between two heartbeats: a third of the session timeout, as clients are advised.
     pub(super) fn heartbeat_interval(&self, member: &str) -> Duration {
         self.members.get(member).map_or(Duration::ZERO, |m| m.session_timeout() / 3)

@@ -107,6 +107,11 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    /// How many members it has.
+    pub(in crate::groups) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether there is nothing of it in the log. (While loading, there may be its targets before its epoch.)
     pub(in crate::groups) fn is_nothing(&self) -> bool {
         let no_epoch = self.epoch == 0 && self.assignment_epoch == 0;

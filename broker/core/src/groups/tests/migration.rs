@@ -8,7 +8,7 @@ use crate::groups::request::ConsumerGroupHeartbeat;
 use crate::groups::response::ConsumerGroupHeartbeat as Told;
 
 /// A bench whose topic `t` has two partitions.
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
     let mut image = image(&[("t", 1)]);
     let partition = crate::cluster::Partition {
@@ -27,7 +27,7 @@ fn bench() -> Bench {
     bench
 }
 
-fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
+pub(super) fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
     let owned = if owned.is_empty() {
         Vec::new()
     } else {
@@ -47,14 +47,14 @@ fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
     }
 }
 
-fn told(bench: &mut Bench, request: ConsumerGroupHeartbeat) -> Result<Told, GroupError> {
+pub(super) fn told(bench: &mut Bench, request: ConsumerGroupHeartbeat) -> Result<Told, GroupError> {
     match bench.ask(Request::ConsumerGroupHeartbeat(request)) {
         Response::ConsumerGroupHeartbeat(answer) => answer.map_err(|(error, _)| error),
         other => panic!("{other:?}"),
     }
 }
 
-fn partitions(told: &Told) -> Vec<i32> {
+pub(super) fn partitions(told: &Told) -> Vec<i32> {
     told.assignment.iter().flatten().flat_map(|t| t.partitions.clone()).collect()
 }
 
