@@ -202,7 +202,7 @@ impl Owner {
         }
     }
 
-    /// What is on this broker's disk is less than what it acknowledged.
+    /// What is on this broker's disk is less than what it acknowledged, or not as the leader has it.
     fn give_up_copy(&self, partition: TopicPartition) {
         let controller = self.shell.controller.clone();
         tokio::spawn(async move {
@@ -213,7 +213,7 @@ impl Owner {
             };
             match controller.resign(resignation, ALTER_PARTITION_MAX).await {
                 Ok(kept) if kept.is_empty() => {
-                    warn!(%partition, "The disk has lost records: others have them, and this replica gets them from there");
+                    warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
                 }
                 Ok(_) => error!(
                     %partition,

@@ -39,8 +39,12 @@ enum Phase {
     Truncating(Option<StreamId>),
     /// The other side does not lead yet.
     Waiting(StreamId, Instant),
-    /// The leader asked to cut back what is committed. It cannot have been elected rightly: what is here is kept,
-    /// and nothing is taken from it.
+    /// The leader has not got an epoch that is committed here, and its log comes further: compaction has left nothing of
+    /// it there, or an operator has elected a leader without it. What is from the offset on is to be had from the leader
+    /// as it is there, once nobody counts on it here.
+    Superseded(StreamId, Offset),
+    /// The leader asked to cut back what is committed, and its own log ends before. It cannot have been elected rightly:
+    /// what is here is kept, and nothing is taken from it.
     Refusing,
 }
 
@@ -187,8 +191,17 @@ impl Follower {
 
     /// The disk has lost something: the leader must not go on taking this log for a whole one.
     pub(super) fn damaged(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Streaming(stream) | Phase::Claimed(stream) = self.phase {
+        if let Phase::Streaming(stream) | Phase::Claimed(stream) | Phase::Superseded(stream, _) = self.phase {
             self.subscribe(cx, stream);
+        }
+    }
+
+    /// From where on this log is not as its leader's, though it was committed: like damage, it must not be counted on
+    /// any more before it is cut off.
+    pub(super) fn superseded(&self) -> Option<Offset> {
+        match self.phase {
+            Phase::Superseded(_, from) => Some(from),
+            _ => None,
         }
     }
 
@@ -220,7 +233,8 @@ impl Follower {
         let own = cx.log.epochs.end_of(epoch, cx.log.end).map_or(cx.log.end, |(_, end)| end);
         let to = own.min(end);
         if to < cx.log.high_watermark {
-            self.phase = Phase::Refusing;
+            let comes_further = end >= cx.log.high_watermark;
+            self.phase = if comes_further { Phase::Superseded(stream, to) } else { Phase::Refusing };
         } else if to >= cx.log.end {
             // It did not go another way as far as this log knows: begin anew rather than go round in circles.
             self.begin_anew(cx);
