@@ -5,6 +5,7 @@ use super::event::{Command, FollowerMessage, LeaderMessage, StreamId};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::record::RecordBatch;
 use crate::time::Instant;
+use bytes::Bytes;
 use std::time::Duration;
 
 /// How long after a refusal the next subscription is tried, when no metadata comes before.
@@ -97,10 +98,11 @@ impl Follower {
             (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
                 self.truncate(cx, stream, epoch, end);
             }
-            (Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on), LeaderMessage::BeginAt { at })
-                if on == stream =>
-            {
-                self.begin_at(cx, stream, at);
+            (
+                Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on),
+                LeaderMessage::BeginAt { at, producers },
+            ) if on == stream => {
+                self.begin_at(cx, stream, at, producers);
             }
             (Phase::Subscribing(on) | Phase::Claiming(on) | Phase::Claimed(on), LeaderMessage::NotLeader { .. })
                 if on == stream =>
@@ -246,13 +248,13 @@ impl Follower {
 
     /// Drops everything, and begins where the leader's log does: all before that was committed and is removed. What is
     /// here from `at` on cannot be of the leader's log, whose first batch ends later, and goes first.
-    fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset) {
+    fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
         if at < cx.log.high_watermark {
             self.phase = Phase::Refusing;
             return;
         }
         self.phase = Phase::Truncating(Some(stream));
-        cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at } });
+        cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at, producers } });
     }
 
     /// Appends what continues the log that ends at `from`; false if something does not.
