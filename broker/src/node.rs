@@ -40,7 +40,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 /// The log's folder in the data directory.
-const LOG_DIR: &str = "log";
+pub(crate) const LOG_DIR: &str = "log";
+/// The folder of the metadata log in a data directory.
+pub(crate) const METADATA_DIR: &str = "metadata";
 /// Record bytes of one partition on their way to one follower at most.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
@@ -390,7 +392,7 @@ fn controller_config(
         voters: config.members.iter().filter(is_voter).map(|m| (m.id, m.controller.clone())).collect(),
         members: config.members.iter().map(member).collect(),
         listener,
-        dir: config.data_dir.join("metadata"),
+        dir: config.data_dir.join(METADATA_DIR),
         cluster_id: identity.cluster_id(),
         directory: identity.directory_id(),
         incarnation: IncarnationId(uuid::Uuid::new_v4()),

@@ -16,8 +16,8 @@
 //! `BATCHES_AFTER`, which says that end. A broker of a release without compaction does not know it, and is never sent one:
 //! no topic is compacted before the cluster's metadata version says that there is no such broker.
 //!
-//! The producers of a BEGIN_AT are in the encoding of `chronik_core::producers`; none are a broker's that does not know of
-//! them, which ignores them as well.
+//! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
+//! not know of them sends none, and ignores them.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -218,7 +218,10 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
         LeaderMessage::BeginAt { at, producers } => {
             about(out, kind::BEGIN_AT, partition, epoch);
             out.put_i64(at.0);
-            out.put_slice(producers.as_deref().unwrap_or_default());
+            if let Some(producers) = producers {
+                out.put_u32(producers.len() as u32);
+                out.put_slice(producers);
+            }
         }
         LeaderMessage::Diverged { epoch: their_epoch, end } => {
             about(out, kind::DIVERGED, partition, epoch);
@@ -269,7 +272,11 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         }
         kind::BEGIN_AT => {
             let at = offset_of(&mut body)?;
-            from_leader(LeaderMessage::BeginAt { at, producers: Some(body).filter(|body| !body.is_empty()) })
+            let len = if body.is_empty() { None } else { Some(body.try_get_u32().map_err(|_| FrameError::Short)?) };
+            if len.is_some_and(|len| len as usize != body.len()) {
+                return Err(FrameError::Short);
+            }
+            from_leader(LeaderMessage::BeginAt { at, producers: len.map(|_| body) })
         }
         kind::DIVERGED => {
             let epoch = LeaderEpoch(i32_of(&mut body)?);
@@ -429,7 +436,12 @@ mod tests {
                 let read = Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await;
                 let cut_between_batches =
                     matches!(&read, Ok(Frame::FromLeader { message: LeaderMessage::Batches { .. }, .. }));
-                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || cut_between_batches, "{read:?}");
+                let cut_before_producers = matches!(
+                    &read,
+                    Ok(Frame::FromLeader { message: LeaderMessage::BeginAt { producers: None, .. }, .. })
+                );
+                let may_be_whole = cut_between_batches || cut_before_producers;
+                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || may_be_whole, "{read:?}");
             }
         }
     }

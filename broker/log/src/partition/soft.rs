@@ -52,6 +52,11 @@ impl Snapshot {
         matches!(self.content, Content::File(_))
     }
 
+    /// The name of its file, if it is one.
+    pub(crate) fn file_name(&self) -> String {
+        snapshot_name(self.at)
+    }
+
     /// Before its first batch a log knows nobody.
     fn nobody(at: Offset, expiration_ms: i64) -> Self {
         let mut bytes = Vec::new();
@@ -385,6 +390,32 @@ impl<D: Disk> Store<D> {
         }
         known
     }
+}
+
+/// What is wrong with a snapshot of a partition in that folder.
+pub(crate) fn verify_snapshot<D: Disk>(
+    disk: &D,
+    dir: &std::path::Path,
+    snapshot: &Snapshot,
+) -> Result<Option<&'static str>, LogError> {
+    let len = match &snapshot.content {
+        Content::Inline(bytes) => {
+            return Ok(Producers::decode(bytes, i64::MAX).is_none().then_some("a snapshot of producers is damaged"));
+        }
+        Content::File(len) => *len,
+    };
+    let path = dir.join(snapshot.file_name());
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("it is missing")),
+        Err(source) => return Err(LogError::Io { action: "open", path, source }),
+    };
+    if file.len().during("measure", &path)? != len {
+        return Ok(Some("it does not have its length"));
+    }
+    let mut bytes = vec![0; len as usize];
+    read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
+    Ok(decode(&bytes, snapshot.at, i64::MAX).is_none().then_some("its checksum does not fit its content"))
 }
 
 fn due(shared: &Shared) -> Option<Due> {
