@@ -10,6 +10,7 @@ use crate::disk_space;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
+use crate::log_metrics::LogStateMetrics;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
@@ -124,6 +125,7 @@ impl Node {
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
+        LogStateMetrics::register(&mut registry, reader.clone(), started.elapsed());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));

@@ -69,7 +69,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     );
     report.check_result("log dump", log_dump(program, &dir));
     for file in ["metadata/journal", "log/checkpoint"] {
-        report.check_result(&format!("log verify finds a flipped bit in {file}"), flipped_bit(program, &dir, file));
+        report.check_result(format!("log verify finds a flipped bit in {file}"), flipped_bit(program, &dir, file));
     }
     if report.has_failures() {
         println!("kept: {}", cluster.keep().display());

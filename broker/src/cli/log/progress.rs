@@ -38,7 +38,7 @@ impl ProgressBar {
 
 fn bar(done: u64, total: u64) -> String {
     let full =
-        if total == 0 { WIDTH } else { (done.min(total) as u128 * u128::from(WIDTH) / u128::from(total)) as u64 };
+        if total == 0 { WIDTH } else { (u128::from(done.min(total)) * u128::from(WIDTH) / u128::from(total)) as u64 };
     let (full, left) = ("#".repeat(full as usize), " ".repeat((WIDTH - full) as usize));
     format!("[{full}{left}] {} of {} MiB", done >> 20, total >> 20)
 }
