@@ -103,7 +103,7 @@ fn flipped_bit(program: &Path, dir: &Path, file: &str) -> Result<String> {
     let path = dir.join(file);
     let flip = || -> Result<()> {
         let mut bytes = std::fs::read(&path)?;
-        bytes[40] ^= 8;
+        bytes[10] ^= 8;
         Ok(std::fs::write(&path, bytes)?)
     };
     flip()?;

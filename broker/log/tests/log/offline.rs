@@ -83,9 +83,9 @@ fn a_flipped_bit_in_any_kind_of_file_is_found_with_the_file_and_the_place() {
     let segment = find(&|name| name.contains(&first) && name.ends_with("20.log"));
     let one = fs::metadata(&segment).unwrap().len() / 2;
     // The log of a partition that only the write-ahead log vouches for is not looked at: a start writes it anew.
-    let unsynced = find(&|name| name.contains(&second) && name.ends_with(".log"));
+    let unsynced = find(&|name| name.contains(&second) && name.ends_with("0.log"));
     let wal = all.iter().rfind(|path| path.extension().is_some_and(|e| e == "wal")).unwrap().clone();
-    let index = find(&|name| name.contains(&first) && name.ends_with(".index"));
+    let index = find(&|name| name.contains(&first) && name.ends_with("0.index"));
     let cases = [
         (find(&|name| name == "log/checkpoint"), 50, Some(0)),
         (segment.clone(), 3, Some(0)),
