@@ -381,7 +381,8 @@ fn controller_config(
         id: m.id,
         kafka: m.kafka.clone(),
         replication: m.replication.clone(),
-        rack: None,
+        // Of the others nothing is known before they register.
+        rack: config.rack.clone().filter(|_| m.id == config.id),
     };
     let is_voter = |m: &&config::Member| config.voters.contains(&m.id);
     ControllerConfig {

@@ -22,6 +22,9 @@ impl Config {
         let groups = &self.groups;
         match known.name {
             "node.id" => self.id.to_string(),
+            "broker.rack" => self.rack.as_deref().unwrap_or_default().to_owned(),
+            "replica.selector.class" if self.rack_aware_reads => super::RACK_AWARE_SELECTOR.to_owned(),
+            "replica.selector.class" => String::new(),
             "log.dirs" => self.data_dir.display().to_string(),
             "num.partitions" => self.topics.partitions.to_string(),
             "default.replication.factor" => self.topics.replication_factor.to_string(),
