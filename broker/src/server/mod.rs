@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub delete_topics: bool,
     /// Whether groups may use the consumer protocol (`group.coordinator.rebalance.protocols`).
     pub consumer_groups: bool,
+    /// Whether consumers are sent to a follower in their rack (`replica.selector.class`, KIP-392).
+    pub rack_aware_reads: bool,
     /// What is asked of records' timestamps, where neither topic nor cluster say otherwise.
     pub timestamps: TimestampDefaults,
     /// Partitions of a topic whose creator did not say (`num.partitions`). Shown, not decided here.
@@ -117,6 +119,7 @@ impl ServerConfig {
             auto_create_topics: true,
             delete_topics: true,
             consumer_groups: true,
+            rack_aware_reads: false,
             timestamps: TimestampDefaults::default(),
             default_partitions: 1,
             default_replication_factor: 1,

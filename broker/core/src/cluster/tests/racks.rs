@@ -135,3 +135,26 @@ fn racks_make_no_difference_while_there_may_be_brokers_that_know_nothing_of_them
     };
     assert_eq!(placed(in_racks(&["a", "a", "b", "b"])), placed(in_racks(&["", "", "", ""])));
 }
+
+#[test]
+fn the_followers_near_a_consumer_are_those_in_its_rack_that_are_in_sync_while_the_leader_is_elsewhere() {
+    let mut cluster = in_racks(&["a", "b", "b", ""]);
+    cluster.accepted(&MetadataCommand::CreateTopic {
+        id: TopicId(uuid(1)),
+        name: "t".into(),
+        partitions: 1,
+        replication_factor: 4,
+        assignments: [(0, ids(&[0, 1, 2, 3]))].into(),
+        configs: BTreeMap::new(),
+        default_min_insync_replicas: 1,
+    });
+    let near = |cluster: &Cluster, rack| cluster.image.followers_in_rack(tp(1, 0), rack);
+    for (rack, expected) in [("a", &[][..]), ("b", &[1, 2]), ("c", &[]), ("", &[])] {
+        assert_eq!(near(&cluster, rack), ids(expected), "{rack}");
+    }
+    cluster.fence(1);
+    assert_eq!(near(&cluster, "b"), ids(&[2]));
+    cluster.fence(0);
+    assert_eq!(near(&cluster, "b"), [], "the leader is there now");
+    assert_eq!(cluster.image.followers_in_rack(tp(2, 0), "b"), []);
+}
