@@ -17,6 +17,7 @@ mod leader;
 mod link;
 mod links;
 mod liveness;
+mod lost_leader;
 mod observed;
 pub mod peers;
 mod proposer;
@@ -264,10 +265,12 @@ impl Parts {
         for (voter, _) in self.config.voters.iter().filter(|(id, _)| *id != me) {
             self.links.to(*voter, None);
         }
+        let lost_leader = self.lost_leader();
         let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
         if self.config.voters.iter().any(|(id, _)| *id == me) {
             tasks.spawn(self.bootstrap().run());
             tasks.spawn(self.restart().run());
+            tasks.spawn(lost_leader.clone().run());
         }
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
@@ -282,7 +285,7 @@ impl Parts {
 
         let admin = self.admin(leader_handle.clone());
         let handover = self.handover(leader_handle.clone());
-        let service = self.service(leader_handle, admin.clone());
+        let service = self.service(leader_handle, admin.clone(), lost_leader);
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
@@ -311,7 +314,12 @@ impl Parts {
         }
     }
 
-    fn service(&self, leader: LeaderHandle, admin: admin::Calls) -> server::Service {
+    fn service(
+        &self,
+        leader: LeaderHandle,
+        admin: admin::Calls,
+        lost_leader: lost_leader::LostLeader,
+    ) -> server::Service {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
@@ -325,6 +333,19 @@ impl Parts {
             past: self.past,
             admin,
             handed_over: self.handed_over.clone(),
+            lost_leader,
+        }
+    }
+
+    fn lost_leader(&self) -> lost_leader::LostLeader {
+        lost_leader::LostLeader {
+            me: self.config.me.id,
+            raft: self.raft.clone(),
+            links: self.links.clone(),
+            peers: self.config.peers.clone(),
+            log: self.log.clone(),
+            handed_over: self.handed_over.clone(),
+            hint: Arc::default(),
         }
     }
 
