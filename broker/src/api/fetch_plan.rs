@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::leaders::{epoch, find_partition, find_topic};
 use crate::partitions::{FetchSpec, Fetched};
+use crate::server::ReplicaSelector;
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::fetch_sessions::{
     Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, SessionError, SessionPartition,
@@ -76,7 +77,8 @@ impl Plan {
     pub(super) fn new(handlers: &Handlers, version: i16, request: &mut FetchRequest) -> Result<Self, ErrorCode> {
         let topics = std::mem::take(&mut request.topics);
         let forgotten = std::mem::take(&mut request.forgotten_topics_data);
-        let rack = Some(std::mem::take(&mut request.rack_id)).filter(|_| handlers.config.rack_aware_reads);
+        let rack_aware = handlers.config.replica_selector == ReplicaSelector::RackAware;
+        let rack = Some(std::mem::take(&mut request.rack_id)).filter(|_| rack_aware);
         let uses_ids = version >= IDS_FROM;
         let image = handlers.controller.image();
         let (id, epoch) = (request.session_id, request.session_epoch);

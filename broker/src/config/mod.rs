@@ -14,7 +14,7 @@ pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use crate::coordinators::OffsetsTopic;
-use crate::server::TimestampDefaults;
+use crate::server::{ReplicaSelector, TimestampDefaults};
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The rack that it is in (`broker.rack`).
     pub rack: Option<Arc<str>>,
-    /// Whether consumers may be sent to a follower in their own rack (`replica.selector.class`, KIP-392).
-    pub rack_aware_reads: bool,
+    /// Where consumers read that name their rack (`replica.selector.class`, KIP-392).
+    pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
     /// Every initial broker of the cluster, this one among them.
@@ -246,7 +246,7 @@ impl Config {
         Ok(Self {
             id: BrokerId(id),
             rack: checked_rack(kafka.broker_rack.as_deref().unwrap_or_default())?,
-            rack_aware_reads: rack_aware_reads(&kafka)?,
+            replica_selector: replica_selector(&kafka)?,
             data_dir: file.data_dir,
             listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
@@ -315,10 +315,10 @@ const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
 /// Kafka's selector that sends consumers to a replica in their own rack.
 const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
-fn rack_aware_reads(kafka: &KafkaProperties) -> Result<bool, ConfigError> {
+fn replica_selector(kafka: &KafkaProperties) -> Result<ReplicaSelector, ConfigError> {
     match kafka.replica_selector_class.as_deref() {
-        None | Some("" | LEADER_SELECTOR) => Ok(false),
-        Some(RACK_AWARE_SELECTOR) => Ok(true),
+        None | Some("" | LEADER_SELECTOR) => Ok(ReplicaSelector::Leader),
+        Some(RACK_AWARE_SELECTOR) => Ok(ReplicaSelector::RackAware),
         Some(other) => Err(wrong(
             "replica.selector.class",
             format!("'{other}' is not known; there are {LEADER_SELECTOR} (the default) and {RACK_AWARE_SELECTOR}"),

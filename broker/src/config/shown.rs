@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::properties::{BROKER_PROPERTIES, BrokerProperty};
-use crate::server::Property;
+use crate::server::{Property, ReplicaSelector};
 use std::time::Duration;
 
 impl Config {
@@ -23,8 +23,10 @@ impl Config {
         match known.name {
             "node.id" => self.id.to_string(),
             "broker.rack" => self.rack.as_deref().unwrap_or_default().to_owned(),
-            "replica.selector.class" if self.rack_aware_reads => super::RACK_AWARE_SELECTOR.to_owned(),
-            "replica.selector.class" => String::new(),
+            "replica.selector.class" => match self.replica_selector {
+                ReplicaSelector::Leader => String::new(),
+                ReplicaSelector::RackAware => super::RACK_AWARE_SELECTOR.to_owned(),
+            },
             "log.dirs" => self.data_dir.display().to_string(),
             "num.partitions" => self.topics.partitions.to_string(),
             "default.replication.factor" => self.topics.replication_factor.to_string(),

@@ -33,8 +33,8 @@ pub(super) fn place(
     let racks: BTreeSet<_> = alive.iter().chain(&absent).map(|b| b.rack.as_deref()).collect();
     // All members must come to the same result, those too that know nothing of racks.
     if racks.len() > 1 && image.metadata_version >= MetadataVersion::RACKS {
-        let mut racks = Racks::new(&alive, &absent);
-        return Ok(turns.map(|turn| racks.replicas(turn, replication_factor)).collect());
+        let mut placement = Placement::new(&alive, &absent);
+        return Ok(turns.map(|turn| placement.replicas(turn, replication_factor)).collect());
     }
     let ids = |brokers: Vec<&Broker>| brokers.iter().map(|b| b.id).collect::<Vec<_>>();
     let (alive, absent) = (ids(alive), ids(absent));
@@ -54,7 +54,7 @@ fn replicas(alive: &[BrokerId], absent: &[BrokerId], turn: usize, count: usize) 
 }
 
 /// Brokers in racks, and what they were given so far. Those that name no rack count as one rack, as in Kafka.
-struct Racks {
+struct Placement {
     /// Those that are alive first, each rack's after the other's in turn.
     candidates: Vec<Candidate>,
     /// How many of them are alive.
@@ -70,7 +70,7 @@ struct Candidate {
     replicas: usize,
 }
 
-impl Racks {
+impl Placement {
     fn new(alive: &[&Broker], absent: &[&Broker]) -> Self {
         let names: BTreeSet<_> = alive.iter().chain(absent).map(|b| b.rack.as_deref()).collect();
         let numbers: BTreeMap<_, _> = names.into_iter().zip(0..).collect();
