@@ -345,6 +345,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         auto_create_topics: config.auto_create_topics,
         delete_topics: config.delete_topics,
         consumer_groups: config.consumer_groups,
+        replica_selector: config.replica_selector,
         timestamps: config.timestamps,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
@@ -382,7 +383,8 @@ fn controller_config(
         id: m.id,
         kafka: m.kafka.clone(),
         replication: m.replication.clone(),
-        rack: None,
+        // Of the others nothing is known before they register.
+        rack: config.rack.clone().filter(|_| m.id == config.id),
     };
     let is_voter = |m: &&config::Member| config.voters.contains(&m.id);
     ControllerConfig {

@@ -123,6 +123,10 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "named and meant as in Kafka's broker configuration reference")]
 pub struct KafkaProperties {
+    #[serde(rename = "broker.rack", skip_serializing_if = "Option::is_none")]
+    pub broker_rack: Option<String>,
+    #[serde(rename = "replica.selector.class", skip_serializing_if = "Option::is_none")]
+    pub replica_selector_class: Option<String>,
     #[serde(rename = "num.partitions")]
     pub num_partitions: i32,
     #[serde(rename = "default.replication.factor", skip_serializing_if = "Option::is_none")]
@@ -216,6 +220,8 @@ pub struct KafkaProperties {
 impl Default for KafkaProperties {
     fn default() -> Self {
         Self {
+            broker_rack: None,
+            replica_selector_class: None,
             num_partitions: 1,
             default_replication_factor: None,
             min_insync_replicas: None,

@@ -148,6 +148,8 @@ pub enum FollowerMessage {
         log_end: Offset,
         /// The leader epoch of the follower's last batch, if it has any.
         last_epoch: Option<LeaderEpoch>,
+        /// The follower's first offset; a broker of a former release does not say.
+        log_start: Option<Offset>,
     },
     /// What the follower has by now. Both only grow within a subscription.
     Ack {

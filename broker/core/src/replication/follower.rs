@@ -217,6 +217,11 @@ impl Follower {
         cx.out.push(Command::Truncate { to: from });
     }
 
+    /// Whether the log is known to be a prefix of the leader's.
+    pub(super) fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Streaming(_) | Phase::Full(_))
+    }
+
     pub(super) fn is_refusing(&self) -> bool {
         self.phase == Phase::Refusing
     }
@@ -225,7 +230,7 @@ impl Follower {
         let (log_end, last_epoch) = cx.log.readable_end();
         self.subscribed = true;
         self.phase = if log_end < cx.log.end { Phase::Claiming(stream) } else { Phase::Subscribing(stream) };
-        let message = FollowerMessage::Subscribe { log_end, last_epoch };
+        let message = FollowerMessage::Subscribe { log_end, last_epoch, log_start: Some(cx.log.start) };
         self.tell(cx, stream, message);
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Leader {
     pub(super) epoch_start: Offset,
     pub(super) isr: IsrView,
     /// The assigned replicas but this one.
-    followers: BTreeMap<BrokerId, Progress>,
+    pub(super) followers: BTreeMap<BrokerId, Progress>,
     pending: PendingAppends,
     gaps: Gaps,
     since: Instant,
@@ -222,10 +222,11 @@ impl Leader {
     ) {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
-            FollowerMessage::Subscribe { log_end, last_epoch } => {
+            FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {
                 if !progress.subscribe(stream.0, stream.1, log_end) {
                     return;
                 }
+                progress.log_start = log_start;
                 let message = if all_before_start(cx, log_end, last_epoch) {
                     begin_at(cx)
                 } else if let Some(message) = diverged(cx, log_end, last_epoch) {

@@ -110,7 +110,11 @@ impl Bench {
     }
 
     pub(super) fn subscribe(&mut self, id: i32, epoch: i32, stream: u64, end: i64, last: Option<i32>) -> Vec<String> {
-        let message = FollowerMessage::Subscribe { log_end: Offset(end), last_epoch: last.map(LeaderEpoch) };
+        let message = FollowerMessage::Subscribe {
+            log_end: Offset(end),
+            last_epoch: last.map(LeaderEpoch),
+            log_start: Some(Offset(0)),
+        };
         self.follower_says(id, epoch, stream, message)
     }
 
@@ -182,7 +186,7 @@ fn describe(command: &Command) -> String {
         Command::Read { follower, from, max_bytes, .. } => format!("read for {follower} from {from} max {max_bytes}"),
         Command::ToLeader { leader, leader_epoch, stream, message } => {
             let message = match message {
-                FollowerMessage::Subscribe { log_end, last_epoch } => {
+                FollowerMessage::Subscribe { log_end, last_epoch, .. } => {
                     format!("subscribe {log_end} {}", last_epoch.map_or("-".into(), |e| format!("e{e}")))
                 }
                 FollowerMessage::Ack { appended, durable } => format!("ack {appended} {durable}"),

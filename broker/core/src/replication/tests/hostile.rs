@@ -24,8 +24,11 @@ fn stream() -> impl Strategy<Value = StreamId> {
 
 fn follower_message() -> impl Strategy<Value = FollowerMessage> {
     prop_oneof![
-        (offset(), prop::option::of(epoch()))
-            .prop_map(|(log_end, last_epoch)| FollowerMessage::Subscribe { log_end, last_epoch }),
+        (offset(), prop::option::of(epoch())).prop_map(|(log_end, last_epoch)| FollowerMessage::Subscribe {
+            log_end,
+            last_epoch,
+            log_start: None
+        }),
         (offset(), offset()).prop_map(|(appended, durable)| FollowerMessage::Ack { appended, durable }),
     ]
 }
