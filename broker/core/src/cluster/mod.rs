@@ -11,6 +11,7 @@ mod command;
 pub mod config;
 mod configs;
 mod diff;
+mod drain;
 mod election;
 mod features;
 mod fencing;
@@ -22,14 +23,17 @@ mod membership;
 mod partitions;
 mod permits;
 mod producer_ids;
+mod reassignment;
 mod resignation;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 pub use command::{
-    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
+    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Reassignment, Refusal, ResignReason,
+    ResignedPartitions,
 };
+pub use drain::Drain;
 pub use features::{MetadataVersion, SupportedVersions};
 pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};

@@ -7,12 +7,14 @@ use crate::ids::{
 };
 use std::collections::BTreeMap;
 
+mod drain;
 mod fencing;
 mod isr;
 mod leadership;
 mod membership;
 mod permits;
 mod random;
+mod reassignment;
 mod resignation;
 mod topics;
 
