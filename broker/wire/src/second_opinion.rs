@@ -104,6 +104,8 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::ElectLeadersRequest>();
     check::<kafka_wire::UpdateFeaturesRequest>();
     check::<kafka_wire::UnregisterBrokerRequest>();
+    check::<kafka_wire::AlterPartitionReassignmentsRequest>();
+    check::<kafka_wire::ListPartitionReassignmentsRequest>();
 }
 
 /// A frame without its length.

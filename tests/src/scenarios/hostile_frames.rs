@@ -172,6 +172,12 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
             let none = messages::ElectLeadersRequest::default().with_topic_partitions(Some(Vec::new()));
             RequestKind::ElectLeaders(none)
         }
+        ApiKey::AlterPartitionReassignments => {
+            RequestKind::AlterPartitionReassignments(messages::AlterPartitionReassignmentsRequest::default())
+        }
+        ApiKey::ListPartitionReassignments => {
+            RequestKind::ListPartitionReassignments(messages::ListPartitionReassignmentsRequest::default())
+        }
         ApiKey::UpdateFeatures => RequestKind::UpdateFeatures(messages::UpdateFeaturesRequest::default()),
         ApiKey::UnregisterBroker => {
             RequestKind::UnregisterBroker(messages::UnregisterBrokerRequest::default().with_broker_id(BrokerId(-1)))
