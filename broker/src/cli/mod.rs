@@ -13,6 +13,7 @@ mod membership;
 mod output;
 mod partitioner;
 pub mod produce;
+pub mod reassign;
 pub mod serve;
 mod start;
 pub mod topic;
@@ -53,6 +54,8 @@ pub enum Command {
     Broker(admin::broker::Broker),
     /// Show partitions that are not well.
     Partition(admin::partition::Partition),
+    /// Move partitions to other brokers.
+    Reassign(reassign::Reassign),
     /// Show the controller quorum.
     Quorum(admin::quorum::Quorum),
     /// Print a shell's completion script.
