@@ -28,6 +28,8 @@ fn floor(activity: Activity) -> usize {
         Activity::IsrChangeLate | Activity::IsrAnswerLost => 130,
         Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader => 1_000,
         Activity::Resigned => 500,
+        Activity::Reassigned => 400,
+        Activity::LogDropped | Activity::Moved => 100,
         Activity::Truncation => 110,
         Activity::CatchUpRead => 140_000,
         Activity::Acknowledged => 120_000,
