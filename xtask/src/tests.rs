@@ -50,6 +50,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
     Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },
+    Suite { name: "partitions move", needs: &[Need::Java], run: |test| outside(test, &["reassign"]) },
     Suite {
         name: "clients of C, Python and Java",
         needs: &[Need::Python, Need::Java],
