@@ -145,7 +145,7 @@ impl World {
             readers,
             writes_per_mille: [600, 600, 100][rng.index(3)],
             faults: Faults::new(&mut rng),
-            reassignments: Reassignments::new(options.seed),
+            reassignments: Reassignments::new(options.seed, options.plant),
             checker: Checker::default(),
             counts: Counts::default(),
             rng,
