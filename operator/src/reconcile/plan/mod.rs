@@ -332,7 +332,7 @@ mod tests {
         set.template_form = Some("of another version".to_owned());
         assert_eq!(template(&cluster, &observed), other);
         // What a person did to it is put right.
-        observed.set.as_mut().unwrap().template_form = Some("1".to_owned());
+        observed.set.as_mut().unwrap().template_form = Some("2".to_owned());
         assert_eq!(template(&cluster, &observed), built);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
         cluster.template_of = "of a spec that was changed".to_owned();
