@@ -144,7 +144,7 @@ pub enum DeletionPolicy {
 
 impl DeletionPolicy {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

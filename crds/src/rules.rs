@@ -84,3 +84,27 @@ pub(crate) fn properties_have_the_shape(shape: Shape) -> Rule {
     Rule::new(format!("[{listed}].all(k, !(k in self) || string(self[k]).matches('{}'))", shape.pattern()))
         .message(Message::Message(format!("{} must be {}", names.join(", "), shape.describe())))
 }
+
+pub(crate) fn cluster_stays() -> Rule {
+    Rule::new("self == oldSelf").message("cluster cannot be changed")
+}
+
+pub(crate) fn topic_name_stays() -> Rule {
+    Rule::new(
+        "has(self.topicName) == has(oldSelf.topicName) && \
+         (!has(self.topicName) || self.topicName == oldSelf.topicName)",
+    )
+    .message("topicName cannot be changed")
+    .field_path(".topicName")
+}
+
+pub(crate) fn partitions_do_not_shrink() -> Rule {
+    Rule::new("self >= oldSelf").message("partitions cannot become fewer: that would delete records")
+}
+
+/// Taken out and given again, a smaller number would not be compared with the former one.
+pub(crate) fn partitions_stay_given() -> Rule {
+    Rule::new("!has(oldSelf.partitions) || has(self.partitions)")
+        .message("partitions cannot be taken out once it is given")
+        .field_path(".partitions")
+}

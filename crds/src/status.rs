@@ -149,7 +149,7 @@ fn time_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The schema of Kubernetes' own condition type, which has none to derive from.
-fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "x-kubernetes-list-type": "map",

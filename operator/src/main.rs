@@ -4,11 +4,13 @@ use anyhow::Context;
 use chronik_operator::brokers::Admin;
 use chronik_operator::events::Events;
 use chronik_operator::http::{self, Health};
+use chronik_operator::kafka;
 use chronik_operator::leader::Candidate;
 use chronik_operator::metrics::Metrics;
 use chronik_operator::pulse::{Pulse, STANDBY_STUCK_AFTER};
 use chronik_operator::reconcile::Reconciler;
-use chronik_operator::{MANAGER, controller};
+use chronik_operator::topics::{self, TopicReconciler};
+use chronik_operator::{MANAGER, controller, users};
 use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use kube::{Client, Config};
@@ -140,7 +142,20 @@ async fn lead(
             None => std::future::pending().await,
         }
     };
-    let run = |namespace| controller::run(reconciler.clone(), namespace, pulse.clone(), stopped(stop.clone()));
+    let topics = TopicReconciler {
+        client: reconciler.client.clone(),
+        kafka: Arc::new(kafka::Client::default()),
+        events: reconciler.events.clone(),
+        operator: reconciler.operator.clone(),
+        metrics: reconciler.metrics.clone(),
+    };
+    let run = async |namespace| {
+        tokio::join!(
+            controller::run(reconciler.clone(), namespace, pulse.clone(), stopped(stop.clone())),
+            topics::run(topics.clone(), namespace, stopped(stop.clone())),
+            users::run(reconciler.client.clone(), namespace, stopped(stop.clone())),
+        );
+    };
     let loops = async {
         if namespaces.is_empty() {
             run(None).await;

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod api_server;
+mod kafka;
+mod topics;
 mod world;
 
 use serde_json::{Value, json};

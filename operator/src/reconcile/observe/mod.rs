@@ -168,6 +168,14 @@ pub async fn observe(
     Ok(observed)
 }
 
+/// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.
+pub async fn ready_contact(client: &Client, namespace: &str, name: &str) -> Result<Option<Contact>, kube::Error> {
+    let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?.items;
+    let pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).filter(|pod| pod.state == PodState::Ready);
+    Ok(Contact::of(namespace, name, &pods.collect::<Vec<_>>()))
+}
+
 fn assemble(
     set: Option<&StatefulSet>,
     pods: &[Pod],
