@@ -18,6 +18,8 @@ pub use cluster::{
 };
 pub use pod::{PodOptions, SecurityContext, Spread, Toleration};
 pub use scalar::Scalar;
-pub use status::{BrokerStatus, ChronikClusterStatus, ControllerStatus, Endpoints, PartitionsStatus, PlanStatus};
+pub use status::{
+    BrokerStatus, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints, PartitionsStatus, PlanStatus,
+};
 pub use topic::{ChronikTopic, ChronikTopicSpec, ChronikTopicStatus};
 pub use user::{ChronikUser, ChronikUserSpec, ChronikUserStatus};

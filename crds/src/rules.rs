@@ -3,7 +3,7 @@
 //! The operator's validation repeats those that it depends on: a resource may have been stored before a rule
 //! existed.
 
-use crate::properties::{OFFERED, OWNED, Shape};
+use crate::properties::{OWNED, Shape, offered};
 use kube::core::{Message, Rule};
 
 /// Names become those of pods, services and label values.
@@ -70,16 +70,16 @@ pub(crate) fn properties_are_not_owned() -> Rule {
 }
 
 pub(crate) fn properties_are_known() -> Rule {
-    let known = OFFERED.iter().map(|(name, _)| *name).chain(OWNED.iter().map(|(name, _)| *name));
+    let known = offered().map(|(name, _)| name).chain(OWNED.iter().map(|(name, _)| *name));
     let known = known.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let offered = OFFERED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let offered = offered().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     Rule::new(format!("self.all(k, k in [{known}])")).message(Message::Expression(format!(
         "'unknown broker property ' + self.filter(k, !(k in [{known}]))[0] + '; known are {offered}'"
     )))
 }
 
 pub(crate) fn properties_have_the_shape(shape: Shape) -> Rule {
-    let names = OFFERED.iter().filter(|(_, s)| *s == shape).map(|(name, _)| *name).collect::<Vec<_>>();
+    let names = offered().filter(|(_, s)| *s == shape).map(|(name, _)| name).collect::<Vec<_>>();
     let listed = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     Rule::new(format!("[{listed}].all(k, !(k in self) || string(self[k]).matches('{}'))", shape.pattern()))
         .message(Message::Message(format!("{} must be {}", names.join(", "), shape.describe())))

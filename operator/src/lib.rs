@@ -14,6 +14,7 @@ pub mod http;
 pub mod kafka;
 pub mod leader;
 pub mod metrics;
+pub mod plugin;
 pub mod pulse;
 pub mod quantity;
 pub mod reconcile;

@@ -10,12 +10,13 @@ use chronik_operator::metrics::Metrics;
 use chronik_operator::pulse::{Pulse, STANDBY_STUCK_AFTER};
 use chronik_operator::reconcile::Reconciler;
 use chronik_operator::topics::{self, TopicReconciler};
-use chronik_operator::{MANAGER, controller, users};
+use chronik_operator::{MANAGER, controller, plugin, users};
 use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use kube::{Client, Config};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,9 +74,22 @@ enum LogFormat {
     Json,
 }
 
+fn main() -> ExitCode {
+    // The same program is the plugin of kubectl, under its name.
+    if plugin::is_asked_for() {
+        return plugin::run();
+    }
+    match operate(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn operate(args: Args) -> anyhow::Result<()> {
     start_logs(&args);
     let metrics = Metrics::default();
     let pulse = Pulse::default();
@@ -90,6 +104,7 @@ async fn main() -> anyhow::Result<()> {
     let reconciler = Reconciler {
         client: client.clone(),
         brokers: Arc::new(Admin::default()),
+        kafka: Arc::new(kafka::Client::default()),
         events: Events::new(client.clone(), &identity),
         default_image: args.default_image.clone(),
         operator: args.lease_namespace.as_ref().map(|namespace| format!("{namespace}/{}", args.lease_name)),
@@ -144,7 +159,7 @@ async fn lead(
     };
     let topics = TopicReconciler {
         client: reconciler.client.clone(),
-        kafka: Arc::new(kafka::Client::default()),
+        kafka: Arc::clone(&reconciler.kafka),
         events: reconciler.events.clone(),
         operator: reconciler.operator.clone(),
         metrics: reconciler.metrics.clone(),

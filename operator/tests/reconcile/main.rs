@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod api_server;
+mod config;
 mod kafka;
 mod topics;
 mod world;
