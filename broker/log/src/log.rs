@@ -415,6 +415,28 @@ impl<D: Disk> LogReader<D> {
         self.store.read(tp, from, up_to, max_bytes)
     }
 
+    /// The same for a consumer. What compaction emptied is read over while records follow below `up_to`: librdkafka takes an
+    /// answer without a record for one that was cut short, asks for twice as much each time, and in the end reports a
+    /// record that is too large.
+    pub fn read_records(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordBatch>, ReadError> {
+        let mut batches = self.store.read(tp, from, up_to, max_bytes)?;
+        while batches.iter().all(|batch| batch.header().record_count == 0)
+            && let Some(next) = batches.last().map(|batch| batch.header().end_offset()).filter(|next| *next < up_to)
+        {
+            match self.store.read(tp, next, up_to, max_bytes)? {
+                more if more.is_empty() => break,
+                more => batches = more,
+            }
+        }
+        Ok(batches)
+    }
+
     /// Visits the headers of all applied batches from the one that holds `from`. Their order, epochs and
     /// structure are checked; the CRC only of batches that fit the read-ahead, larger ones are skipped over
     /// unread.

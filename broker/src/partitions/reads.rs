@@ -82,7 +82,7 @@ impl Owner {
         // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
         let (reader, offset, up_to) = (self.shell.reader.clone(), spec.offset, end);
         tokio::task::spawn_blocking(move || {
-            let read = reader.read(partition, offset, up_to, max_bytes);
+            let read = reader.read_records(partition, offset, up_to, max_bytes);
             let _ = reply.send(match read {
                 Ok(batches) => Ok(answer(Some(batches).filter(fits).unwrap_or_default())),
                 // It was removed meanwhile.

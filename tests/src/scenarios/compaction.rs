@@ -74,7 +74,7 @@ fn compact(cluster: &mut Cluster, size: &Size, report: &mut Report) -> Result<()
     cluster.start_all()?;
     metadata.wait_for_isr(TOPIC, 1, 3)?;
     let cleaned = wait::until("the cleaner", PATIENCE, || {
-        let Ok((found, count)) = Client::new(&cluster.bootstrap())?.read() else { return Ok(None) };
+        let (found, count) = Client::new(&cluster.bootstrap())?.read()?;
         same(&found, &expected)?;
         Ok((count < size.keys * 3 + 5000).then_some(count))
     });
@@ -189,7 +189,10 @@ impl Client {
     }
 
     fn end(&self) -> Result<i64> {
-        Ok(self.consumer.fetch_watermarks(TOPIC, 0, Duration::from_secs(5))?.1)
+        // It may ask whom it knew as the leader.
+        wait::until("the end of the log", PATIENCE, || {
+            Ok(Some(self.consumer.fetch_watermarks(TOPIC, 0, Duration::from_secs(5))?.1))
+        })
     }
 
     /// The last value of each key that has one, and how many records there are.

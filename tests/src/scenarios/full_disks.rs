@@ -66,11 +66,13 @@ impl SmallDisk {
 
     /// Somebody else takes all that is left.
     fn fill(&self) -> Result<()> {
-        let found = rustix::fs::statvfs(&self.0)?;
         let file = File::create(self.0.join("foreign"))?;
-        let left = found.f_bavail * found.f_frsize;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, left)?;
-        Ok(())
+        // The broker may take some in between.
+        wait::until("all that is left", PATIENCE, || {
+            let found = rustix::fs::statvfs(&self.0)?;
+            let left = found.f_bavail * found.f_frsize;
+            Ok(Some(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, left)?))
+        })
     }
 
     /// And gives it back.

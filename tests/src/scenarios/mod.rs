@@ -61,9 +61,14 @@ struct TimeLimit {
 }
 
 impl TimeLimit {
+    /// What fails when it is missed.
+    fn insisted_on(self, settings: &Settings) -> Duration {
+        if settings.strict { self.target } else { self.always }
+    }
+
     /// Says whether something that took so many milliseconds was fast enough.
     fn check(self, settings: &Settings, report: &mut Report, name: &str, took_ms: f64, of: &str) {
-        let limit = if settings.strict { self.target } else { self.always };
+        let limit = self.insisted_on(settings);
         let name = format!("{name}: at most {} s", limit.as_secs_f64());
         let detail = format!("{took_ms:.0} ms{of}, with a target of {} s", self.target.as_secs_f64());
         report.check(name, took_ms <= limit.as_secs_f64() * 1e3, detail);

@@ -88,6 +88,35 @@ fn check(before: &Records, after: &Records, when: &str) {
 }
 
 #[test]
+fn a_consumer_reads_over_all_that_was_emptied() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written(&disk, 20);
+    // Cleaned a segment at a time, so that each leaves a batch without records in a file of its own.
+    let segments = log.reader().segments(partition(TP)).unwrap();
+    for n in 20..400 {
+        let same = Sample { key: Some(b"same".to_vec()), value: Some(vec![b'x'; 40]), ..Sample::default() };
+        let batch = batch_of(Compression::None, 1, &encoded(&[same])).timestamps(0, n).build();
+        let epoch = LeaderEpoch((59 + n - 20) as i32 / 100);
+        run(&mut log, Op::Append { partition: partition(TP), batch: batch.assign(Offset(60 + n - 20), epoch) });
+        if n % 40 == 39 {
+            clean(&log, &spec(i64::MAX)).unwrap();
+        }
+    }
+    assert!(log.reader().segments(partition(TP)).unwrap().len() > segments.len());
+    let (reader, state) = (log.reader(), log.reader().state(partition(TP)).unwrap());
+    let (mut next, mut empty) = (state.start, 0);
+    while next < state.end {
+        let batches = reader.read_records(partition(TP), next, state.end, 100).unwrap();
+        let records = |batch: &RecordBatch| batch.header().record_count;
+        assert!(batches.iter().map(records).sum::<i32>() > 0, "nothing at {next}, and the log ends at {}", state.end);
+        let plain = reader.read(partition(TP), next, state.end, 100).unwrap();
+        empty += usize::from(plain.iter().all(|batch| records(batch) == 0));
+        next = batches.last().unwrap().header().end_offset();
+    }
+    assert!(empty > 0, "nothing was emptied");
+}
+
+#[test]
 fn of_closed_segments_the_last_record_of_each_key_is_left() {
     let disk = SimulatedDisk::new(1);
     let mut log = written(&disk, 100);
