@@ -34,7 +34,7 @@ impl Shape {
             Self::Duration => "^[0-9]+ ?(ms|s|m|min|h|d)?$",
             Self::SizeOrNone => "^(-1|[0-9]+ ?(B|[kKMG]B|[KMG]iB)?)$",
             Self::DurationOrNone => "^(-1|[0-9]+ ?(ms|s|m|min|h|d)?)$",
-            Self::Ratio => "^(0|1|0?\\.[0-9]{1,9})$",
+            Self::Ratio => "^(0|1|0?[.][0-9]{1,9})$",
             Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
         }
     }

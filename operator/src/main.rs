@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     if plugin::is_asked_for() {
         return plugin::run();
     }
-    match operate(Args::parse()) {
+    match operate(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error:?}");
@@ -89,8 +89,8 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(worker_threads = 2)]
-async fn operate(args: Args) -> anyhow::Result<()> {
-    start_logs(&args);
+async fn operate(args: &Args) -> anyhow::Result<()> {
+    start_logs(args);
     let metrics = Metrics::default();
     let pulse = Pulse::default();
     let health = Health::new(metrics.clone(), pulse.clone());

@@ -3,7 +3,7 @@
 
 use super::Plan;
 use crate::kafka::{config_changes, same_value};
-use crate::reconcile::observe::{Known, Observed};
+use crate::reconcile::observe::{Known, Observed, PodState};
 use crate::reconcile::validate::Cluster;
 use chronik_crds::DynamicConfigStatus;
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     }
     match &observed.config {
         Known::Is(current) => plan.config = config_changes(&cluster.dynamic, &observed.managed_config, current),
-        // While no broker runs there is nobody to give it to.
-        Known::Unknown(_) if observed.facts.known().is_none() => {}
+        // While no broker serves there is nobody to give it to, and other things are told of first.
+        Known::Unknown(_) if observed.pods.iter().all(|pod| pod.state != PodState::Ready) => {}
         Known::Unknown(why) => plan.wait(ACTION, "BrokersUnknown", why.clone()),
     }
 }
