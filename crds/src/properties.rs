@@ -161,7 +161,7 @@ pub const DYNAMIC: &[(&str, Shape)] = &[
 
 /// All properties that are the user's to set.
 pub fn offered() -> impl Iterator<Item = (&'static str, Shape)> {
-    AT_START.iter().chain(DYNAMIC).copied()
+    DYNAMIC.iter().chain(AT_START).copied()
 }
 
 /// Whether brokers take up a property while they run.
