@@ -128,7 +128,8 @@ impl Node {
         DiskMetrics::register(&mut registry, writer.clone());
 
         let listeners = listeners(config)?;
-        let peers = Peers::new(config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect());
+        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
+        let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
         let disk = disk_space::watch(dir, &tasks, stop.clone());
         let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
@@ -180,7 +181,7 @@ impl Node {
             owners,
             stop: stop.clone(),
         };
-        let replication = WalReplicationManager::start(&replication_config, listeners.replication, &member_ids(config));
+        let replication = WalReplicationManager::start(&replication_config, listeners.replication);
         let coordinators_config = CoordinatorsConfig {
             me: config.id,
             partitions: partitions.clone(),
@@ -355,10 +356,6 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
     }
 }
 
-fn member_ids(config: &Config) -> Vec<BrokerId> {
-    config.members.iter().map(|m| m.id).collect()
-}
-
 fn scrub_config(config: &Config, reader: LogReader<RealDisk>, registry: &mut Registry) -> ScrubConfig {
     ScrubConfig {
         reader,
@@ -389,6 +386,7 @@ fn controller_config(
         endpoint: config.me().controller.clone(),
         voters: config.members.iter().filter(is_voter).map(|m| (m.id, m.controller.clone())).collect(),
         members: config.members.iter().map(member).collect(),
+        seeds: config.members.iter().map(|m| (m.id, m.controller.clone())).collect(),
         listener,
         dir: config.data_dir.join("metadata"),
         cluster_id: identity.cluster_id(),

@@ -46,10 +46,11 @@ pub struct ChronikClusterSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 
-    /// How many brokers: 1, or 3 and more. It cannot be changed yet once the cluster exists.
+    /// How many brokers: 1, or 3 and more. From 3 on it can be changed: new brokers join, and surplus ones are emptied
+    /// and removed, the highest first, which is refused below the replication factor of a topic.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 99))]
-    #[x_kube(validation = rules::replicas_are_not_two(), validation = rules::replicas_stay())]
+    #[x_kube(validation = rules::replicas_are_not_two(), validation = rules::one_stays_one())]
     pub replicas: i32,
 
     /// The image that brokers run. Without it, the cluster gets the image of the operator that first sees it, and

@@ -17,8 +17,10 @@ pub(crate) fn replicas_are_not_two() -> Rule {
     Rule::new("self != 2").message("replicas cannot be 2: both stop with the first of them; use 1, or 3 and more")
 }
 
-pub(crate) fn replicas_stay() -> Rule {
-    Rule::new("self == oldSelf").message("replicas cannot be changed yet")
+/// A cluster of one broker keeps each record once, and its only voter is its first.
+pub(crate) fn one_stays_one() -> Rule {
+    Rule::new("self == oldSelf || (self >= 3 && oldSelf >= 3)")
+        .message("replicas cannot be changed from or to 1, only among 3 and more")
 }
 
 pub(crate) fn factor_fits_replicas() -> Rule {

@@ -35,9 +35,21 @@ fn taken_by_broker(properties: &Value) -> bool {
 
 #[test]
 fn a_broker_takes_the_files_of_all_golden_clusters() {
-    for (golden, brokers) in [("minimal", 3), ("full", 5), ("single", 1)] {
-        assert_eq!(read_by_broker(&cluster(golden)).members.len(), brokers, "{golden}");
+    for (golden, first) in [("minimal", 3), ("full", 3), ("single", 1)] {
+        assert_eq!(read_by_broker(&cluster(golden)).members.len(), first, "{golden}");
     }
+}
+
+#[test]
+fn a_broker_that_comes_later_joins_with_the_same_file() {
+    let (three, mut five) = (cluster("minimal"), cluster("minimal"));
+    five.spec.replicas = 5;
+    assert_eq!(file(&three).to_yaml(), file(&five).to_yaml());
+    let joins = Config::check(file(&three), || Some("demo-4".to_owned())).unwrap();
+    assert!(!joins.voters.contains(&joins.id));
+    let me = joins.me();
+    assert_eq!((me.id.0, &*me.controller.host), (4, "demo-broker-4.default.svc"));
+    assert_eq!(*me.alternative_hosts, ["demo-4.demo-brokers.default.svc".into()]);
 }
 
 #[test]

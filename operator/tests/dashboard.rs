@@ -37,7 +37,7 @@ fn is_brokers(name: &str, source: &str) -> bool {
             let registered = rest.strip_suffix(*suffix).filter(|registered| !registered.is_empty());
             registered.is_some_and(|registered| source.contains(&format!("\"{registered}\"")))
         };
-        SUFFIXES.iter().any(|suffix| known(&suffix))
+        SUFFIXES.iter().any(|suffix| known(suffix))
     })
 }
 

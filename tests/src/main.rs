@@ -7,8 +7,9 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, handing_over,
-    hostile, hung_disk, kafka_suite, memory, operations, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
+    handing_over, hostile, hung_disk, kafka_suite, memory, operations, retention, returning, start_orders,
+    stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ enum Scenario {
     Cli,
     /// Permits to stop, cordons, and how the cluster is, by the command line
     Operations,
+    /// Three brokers become five and three again, by commands, under load; a voter loses its disk meanwhile
+    Growing,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -130,6 +133,7 @@ fn main() -> Result<ExitCode> {
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Growing => growing::run(&settings, &mut report),
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
@@ -175,6 +179,7 @@ impl Scenario {
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Growing => "growing",
             Self::Operations => "operations",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",

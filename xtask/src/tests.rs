@@ -49,6 +49,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
+    Suite { name: "a cluster grows and shrinks", needs: &[], run: |test| outside(test, &["growing"]) },
     Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },
     Suite {
         name: "clients of C, Python and Java",

@@ -107,9 +107,20 @@ impl Space {
     /// Notes whether that must be written and waits for room.
     pub(crate) fn lack(&self, need: Need, lacks: bool) {
         let mut state = self.lock();
+        if lacks {
+            self.0.available.store(0, Ordering::Relaxed);
+        }
         if std::mem::replace(&mut state.lacking[need as usize], lacks) != lacks {
             self.decide(&state);
         }
+    }
+
+    /// Notes that a write found no room. What the disk had when it was asked last is not believed any more: what is given
+    /// up for those that must write would be taken by others.
+    pub(crate) fn exhausted(&self) {
+        let state = self.lock();
+        self.0.available.store(0, Ordering::Relaxed);
+        self.decide(&state);
     }
 
     /// Whether that waits for room.
@@ -233,6 +244,32 @@ pub(crate) fn watch<D: Disk>(space: &Space, ballast: &Ballast<D>, dir: &Path) {
         }
         if !space.pause(EVERY) {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_write_found_no_room_the_disk_is_asked_before_anybody_writes() {
+        for need in [Some(Need::Wal), Some(Need::Segment), Some(Need::Checkpoint), None] {
+            let space = Space::new(100);
+            space.measured(1000, 0);
+            match need {
+                Some(need) => {
+                    space.lack(need, true);
+                    // The ballast made room for what had to be written.
+                    space.lack(need, false);
+                }
+                None => space.exhausted(),
+            }
+            assert_eq!(space.room(), Room::None, "{need:?}");
+            space.measured(70, 0);
+            assert_eq!(space.room(), Room::None, "{need:?}");
+            space.measured(1000, 0);
+            assert_eq!(space.room(), Room::Ample, "{need:?}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! How a cluster begins: on empty disks, in any start order, by itself.
 //!
-//! A voter without a log asks the other voters whether they have one. When a majority of the voters, itself
-//! included, is empty, and nobody knows of a cluster, it founds one with the configured voters as its first
+//! A voter without a log asks the other brokers whether they have one. When a majority of the configured voters, itself
+//! included, is empty, and nobody knows of a cluster, it founds one with these voters as its first
 //! entry and stands for election at once. Several may do so at the same time: the entry is the same for all.
-//! While anybody knows of a cluster it founds none, and waits for the leader to find it. Only what each voter said
+//! While anybody knows of a cluster it founds none, and waits for the leader to find it. Only what each broker said
 //! last counts, and who has not said anything yet is given a moment.
 
 use super::links::Links;
@@ -40,6 +40,8 @@ pub(super) struct Bootstrap {
     pub(super) me: BrokerId,
     pub(super) directory: DirectoryId,
     pub(super) voters: Vec<(BrokerId, Endpoint)>,
+    /// All others that are known: those may have a cluster that has replaced its first voters.
+    pub(super) others: Vec<BrokerId>,
     pub(super) raft: Raft,
     pub(super) log: LogStore,
     pub(super) links: Links,
@@ -48,22 +50,23 @@ pub(super) struct Bootstrap {
 impl Bootstrap {
     /// Ends when there is a cluster.
     pub(super) async fn run(self) {
-        let others: Vec<BrokerId> = self.voters.iter().map(|(id, _)| *id).filter(|id| *id != self.me).collect();
         let mut probes = JoinSet::new();
-        for id in &others {
+        for id in &self.others {
             probes.spawn(probe(self.links.clone(), *id, Duration::ZERO));
         }
         let mut said: BTreeMap<BrokerId, Probed> = BTreeMap::new();
         let mut waits_for = None;
         while self.is_empty() {
             let mut empty = BTreeMap::from([(self.me, self.directory)]);
-            empty.extend(said.iter().filter(|(_, p)| p.state == State::Empty).map(|(id, p)| (*id, p.directory)));
+            let votes = |id: &BrokerId| self.voters.iter().any(|(voter, _)| voter == id);
+            let found = said.iter().filter(|(id, p)| p.state == State::Empty && votes(id));
+            empty.extend(found.map(|(id, p)| (*id, p.directory)));
             let known = said.values().any(|p| p.state == State::Established);
             let may_found = !known && empty.len() > self.voters.len() / 2;
             if may_found {
                 // Whoever knows of a cluster is as quick to say so as those were who do not.
                 let until = *waits_for.get_or_insert_with(|| Instant::now() + SETTLING);
-                if said.len() == others.len() || Instant::now() >= until {
+                if said.len() == self.others.len() || Instant::now() >= until {
                     return self.found(empty).await;
                 }
             } else {

@@ -1,5 +1,6 @@
 //! How the rest of the broker asks the controller for something, wherever the controller is by now.
 
+use chronik_admin::{ChangeVotersRequest, ChangeVotersResponse, FactsResponse};
 use chronik_core::cluster::config::{ConfigChange, ConfigResource};
 use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, Refusal, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId, TopicPartition};
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
 
 /// The controller, from anywhere in the broker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,6 +70,18 @@ pub enum Request {
         command: MetadataCommand,
         /// The answer.
         reply: oneshot::Sender<Result<Answer, Declined>>,
+    },
+    /// What the admin API says of the cluster.
+    Facts {
+        /// The answer.
+        reply: oneshot::Sender<Result<FactsResponse, Status>>,
+    },
+    /// Change who votes, by the admin API.
+    ChangeVoters {
+        /// To whom.
+        request: ChangeVotersRequest,
+        /// The answer.
+        reply: oneshot::Sender<Result<ChangeVotersResponse, Status>>,
     },
     /// Fence this broker, which stops.
     Leave {
@@ -284,6 +298,20 @@ impl ControllerHandle {
         self.ask(timeout, |reply| Request::Decide { command, reply }).await.unwrap_or(Err(Declined::Unavailable))
     }
 
+    /// What the controller's leader says of the cluster, confirmed by a majority.
+    pub async fn facts(&self, timeout: Duration) -> Result<FactsResponse, Status> {
+        self.ask(timeout, |reply| Request::Facts { reply }).await.unwrap_or_else(|| Err(no_answer()))
+    }
+
+    /// Changes who votes in the controller quorum.
+    pub async fn change_voters(
+        &self,
+        request: ChangeVotersRequest,
+        timeout: Duration,
+    ) -> Result<ChangeVotersResponse, Status> {
+        self.ask(timeout, |reply| Request::ChangeVoters { request, reply }).await.unwrap_or_else(|| Err(no_answer()))
+    }
+
     /// Has this broker fenced, as it stops: nobody has to find out that it is gone.
     pub async fn leave(&self, timeout: Duration) -> Result<(), ControllerError> {
         self.ask(timeout, |reply| Request::Leave { reply }).await.unwrap_or(Err(ControllerError::Unavailable))
@@ -299,4 +327,8 @@ impl ControllerHandle {
         self.requests.send(request(reply)).ok()?;
         tokio::time::timeout(timeout, answer).await.ok()?.ok()
     }
+}
+
+fn no_answer() -> Status {
+    Status::unavailable("no controller answered in time")
 }

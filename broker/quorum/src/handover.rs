@@ -7,6 +7,7 @@
 //! such a request first raises its own vote above that leader's, which every voter may do at any time, to nobody's: then
 //! there is no leader left to wait for, and the request is decided by the logs, like any other.
 
+use super::electorate::Electorate;
 use super::leader::LeaderHandle;
 use super::links::Links;
 use super::proto;
@@ -62,10 +63,11 @@ pub(super) async fn forget_leader(raft: &Raft, term: u64) {
     }
 }
 
-/// Gives this broker's leadership of the quorum away.
+/// Gives this broker's leadership of the quorum away. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Handover {
     pub(super) me: BrokerId,
-    pub(super) voters: Vec<BrokerId>,
+    pub(super) electorate: Electorate,
     pub(super) raft: Raft,
     pub(super) links: Links,
     pub(super) leader: LeaderHandle,
@@ -74,11 +76,11 @@ pub(super) struct Handover {
 impl Handover {
     /// True once this broker does not lead.
     pub(super) async fn run(&self, patience: Duration) -> bool {
-        if self.voters.len() < 2 {
+        if self.electorate.voters().len() < 2 {
             return !self.leads();
         }
         let deadline = Instant::now() + patience;
-        self.leader.gives_no_leases();
+        self.leader.gives_no_leases_in(self.term());
         while self.leads() && Instant::now() < deadline {
             for voter in self.most_caught_up_first() {
                 if self.asks(voter).await && self.is_succeeded(deadline).await {
@@ -91,6 +93,10 @@ impl Handover {
         !self.leads()
     }
 
+    fn term(&self) -> u64 {
+        self.raft.server_metrics().borrow().vote.leader_id().term
+    }
+
     fn leads(&self) -> bool {
         self.raft.server_metrics().borrow().current_leader == Some(self.me)
     }
@@ -99,14 +105,14 @@ impl Handover {
         let metrics = self.raft.data_metrics();
         let metrics = metrics.borrow();
         let matched = |id: &BrokerId| metrics.replication.as_ref()?.get(id).copied().flatten();
-        let mut voters: Vec<_> = self.voters.iter().copied().filter(|id| *id != self.me).collect();
+        let mut voters: Vec<_> = self.electorate.voters().into_iter().filter(|id| *id != self.me).collect();
         voters.sort_by_key(|id| std::cmp::Reverse(matched(id)));
         voters
     }
 
     /// Whether the voter stands for election.
     async fn asks(&self, voter: BrokerId) -> bool {
-        let term = self.raft.server_metrics().borrow().vote.leader_id().term;
+        let term = self.term();
         let last_index = self.raft.data_metrics().borrow().last_log.map_or(0, |id| id.index);
         let request = proto::TakeOverRequest { caller: Some(self.links.caller(voter)), term, last_index };
         let call = |mut client: super::link::Client| async move { client.take_over(request).await };

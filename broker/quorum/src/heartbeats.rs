@@ -195,7 +195,7 @@ impl Heart {
             };
             return Some((standing, sent));
         }
-        self.links.keep_only(leader);
+        self.links.keep_only(|id| id == leader);
         let request = self.request(leader, epoch, false);
         let mut sent = Instant::now();
         let call = |mut client: Client| {

@@ -1,6 +1,7 @@
 //! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
 //! heartbeats, fences brokers that are gone and unfences those that are back.
 
+use super::electorate::Electorate;
 use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
@@ -12,7 +13,7 @@ use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVe
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -58,7 +59,7 @@ pub(super) struct LeaderHandle {
     heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
     questions: mpsc::UnboundedSender<oneshot::Sender<Observed>>,
     ready: watch::Receiver<bool>,
-    yielding: Arc<AtomicBool>,
+    yielding: Arc<AtomicU64>,
 }
 
 impl LeaderHandle {
@@ -74,9 +75,9 @@ impl LeaderHandle {
         }
     }
 
-    /// From now on no lease is given: this broker gives its leadership away.
-    pub(super) fn gives_no_leases(&self) {
-        self.yielding.store(true, Ordering::SeqCst);
+    /// From now on no lease is given in that term: this broker gives its leadership away.
+    pub(super) fn gives_no_leases_in(&self, term: u64) {
+        self.yielding.store(term, Ordering::SeqCst);
     }
 
     pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
@@ -98,7 +99,7 @@ impl LeaderHandle {
 /// The leader's task.
 pub(super) struct Leader {
     me: BrokerId,
-    voters: Vec<BrokerId>,
+    electorate: Electorate,
     members: Vec<Member>,
     interval: Duration,
     session: Duration,
@@ -113,7 +114,8 @@ pub(super) struct Leader {
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
     questions: mpsc::UnboundedReceiver<oneshot::Sender<Observed>>,
     ready: watch::Sender<bool>,
-    yielding: Arc<AtomicBool>,
+    /// The term in which no leases are given; 0 for none.
+    yielding: Arc<AtomicU64>,
     /// Proposals and probes that have come to an end.
     done: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
@@ -144,9 +146,6 @@ enum Done {
 /// One leadership.
 struct Term {
     number: u64,
-    /// The last entry of the log when the leadership began here. The only voter of its cluster leads again when it is
-    /// restarted, in the same term, and has to apply that far anew.
-    log_end: Option<u64>,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,
     /// What brokers have said of themselves.
@@ -161,15 +160,16 @@ impl Leader {
         proposer: Proposer,
         acks: Acks,
         image: watch::Receiver<Image>,
+        electorate: Electorate,
     ) -> (Self, LeaderHandle) {
         let (sender, heartbeats) = mpsc::unbounded_channel();
         let (asking, questions) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(false);
         let (done, ended) = mpsc::unbounded_channel();
-        let yielding = Arc::new(AtomicBool::new(false));
+        let yielding = Arc::new(AtomicU64::new(0));
         let leader = Self {
             me: config.me.id,
-            voters: config.voters.iter().map(|(id, _)| *id).collect(),
+            electorate,
             members: config.members.clone(),
             interval: config.timings.heartbeat,
             session: config.timings.session,
@@ -240,8 +240,7 @@ impl Leader {
         }
         let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
-            let log_end = self.raft.data_metrics().borrow().last_log.map(|id| id.index);
-            Term { number, log_end, liveness: None, signs: HashMap::new(), permit: PermitClock::default() }
+            Term { number, liveness: None, signs: HashMap::new(), permit: PermitClock::default() }
         });
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             if self.image.borrow_and_update().cluster_id.is_some() {
@@ -262,7 +261,7 @@ impl Leader {
     /// A leader's first entry comes after all that was committed before it.
     fn is_up_to_date(&self, term: &Term) -> bool {
         let applied = self.raft.data_metrics().borrow().last_applied;
-        applied.is_some_and(|id| id.leader_id.term == term.number && Some(id.index) >= term.log_end)
+        applied.is_some_and(|id| id.leader_id.term == term.number)
     }
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
@@ -296,11 +295,8 @@ impl Leader {
     /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
     /// being shorter than it.
     fn confirmed(&self, term: u64) -> bool {
-        if self.yielding.load(Ordering::SeqCst) {
-            return false;
-        }
-        let confirmed = self.acks.of_majority(self.me, term, &self.voters);
-        confirmed.is_some_and(|at| at.elapsed() <= self.confirmation)
+        self.yielding.load(Ordering::SeqCst) != term
+            && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.confirmation)
     }
 
     fn tick(&mut self, term: &mut Term) {

@@ -8,6 +8,7 @@
 pub mod admin;
 mod bootstrap;
 mod disks;
+mod electorate;
 mod encoding;
 pub mod events;
 pub mod handle;
@@ -17,6 +18,7 @@ mod leader;
 mod link;
 mod links;
 mod liveness;
+mod membership;
 mod observed;
 pub mod peers;
 mod proposer;
@@ -43,6 +45,7 @@ use chronik_core::cluster::{Endpoint, Image, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use chronik_log::Pulse;
 use disks::Disks;
+use electorate::Electorate;
 use events::Updates;
 use leader::{Leader, LeaderHandle};
 use links::Links;
@@ -51,6 +54,7 @@ use proposer::Proposer;
 use publisher::Publisher;
 use raft_log::{LogStore, LogThread};
 use raft_network::Acks;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,10 +71,13 @@ pub struct ControllerConfig {
     pub me: Member,
     /// Where others reach this broker's controller port.
     pub endpoint: Endpoint,
-    /// The voters of a new cluster, with their controller ports: the same list on every broker.
+    /// The voters of a new cluster, with their controller ports: the same list on each of its first brokers. Without
+    /// this broker it founds none, and joins one. Where there is a cluster, the metadata log says who votes.
     pub voters: Vec<(BrokerId, Endpoint)>,
-    /// The members of a new cluster: the same list on every broker.
+    /// The members of a new cluster: the same list on each of its first brokers.
     pub members: Vec<Member>,
+    /// Controller ports to knock at first, whoever of the cluster is there.
+    pub seeds: Vec<(BrokerId, Endpoint)>,
     /// The controller port, bound.
     pub listener: TcpListener,
     /// The metadata log's directory.
@@ -214,27 +221,41 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         state_machine::StateMachine::open(&log, publisher.clone()).map_err(|e| StartError::State(e.to_string()))?;
 
     let me = config.me.id;
-    let others = config.voters.iter().filter(|(id, _)| *id != me).cloned().collect();
-    let links = Links::new(me, config.peers.clone(), others, config.cluster_id, images.clone());
+    let electorate = Electorate::new(log.membership());
+    let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();
+    let links = Links::new(me, config.peers.clone(), configured, config.cluster_id, images.clone());
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
     let network = raft_network::Network {
         me,
-        voters: config.voters.iter().map(|(id, _)| *id).collect(),
+        electorate: electorate.clone(),
         lately: config.timings.election_max,
         links: links.clone(),
         log: log.clone(),
         acks: acks.clone(),
         handed_over: handed_over.clone(),
     };
-    let led_by = if config.voters.len() > 1 { log.forget_leadership() } else { None };
+    let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
     let may_stand = log.standing().proven && !past.waits();
     let raft = Raft::new(me, raft_config(&config, may_stand)?, network, log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
+    electorate.follows(&raft);
     let proposer = Proposer::start(me, raft.clone(), images.clone());
-    let parts = Parts { config, raft, log, links, proposer, acks, images, past, handed_over };
+    let parts = Parts {
+        config,
+        raft,
+        log,
+        links,
+        proposer,
+        acks,
+        images,
+        past,
+        handed_over,
+        electorate,
+        changing: admin::Changing::default(),
+    };
     Ok(parts.run(publisher, thread))
 }
 
@@ -249,26 +270,32 @@ struct Parts {
     images: watch::Receiver<Image>,
     past: restart::Past,
     handed_over: handover::HandedOver,
+    electorate: Electorate,
+    changing: admin::Changing,
 }
 
 impl Parts {
     fn run(self, publisher: Publisher, thread: LogThread) -> Controller {
-        let (leading, leader_handle) =
-            Leader::new(&self.config, self.raft.clone(), self.proposer.clone(), self.acks.clone(), self.images.clone());
+        let (leading, leader_handle) = Leader::new(
+            &self.config,
+            self.raft.clone(),
+            self.proposer.clone(),
+            self.acks.clone(),
+            self.images.clone(),
+            self.electorate.clone(),
+        );
         let (leader_seen, leader) = watch::channel(None);
         let (registering, registration) = watch::channel(Registration::default());
         let (displacing, displaced) = mpsc::channel(1);
         let (requests, asked) = mpsc::unbounded_channel();
 
         let me = self.config.me.id;
-        for (voter, _) in self.config.voters.iter().filter(|(id, _)| *id != me) {
-            self.links.to(*voter, None);
-        }
         let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
         if self.config.voters.iter().any(|(id, _)| *id == me) {
             tasks.spawn(self.bootstrap().run());
-            tasks.spawn(self.restart().run());
         }
+        tasks.spawn(self.restart().run());
+        tasks.spawn(self.members(leader_handle.clone()).run());
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
         let disks = Disks {
@@ -277,26 +304,40 @@ impl Parts {
             timeout: self.config.disk_stall_timeout,
         };
         tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
-        tasks.spawn(self.requests(leader.clone(), registration.clone()).run(asked));
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
-        let admin = self.admin(leader_handle.clone());
         let handover = self.handover(leader_handle.clone());
-        let service = self.service(leader_handle, admin.clone());
+        let calls = self.admin(leader_handle.clone(), handover.clone());
+        let admin = admin::AdminHandle::new(calls.clone(), leader.clone());
+        tasks.spawn(self.requests(leader.clone(), registration.clone(), admin.clone()).run(asked));
+        let service = self.service(leader_handle, calls);
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
-        let admin = admin::AdminHandle::new(admin, leader.clone());
         let handle = ControllerHandle::new(requests, images, registration, leader);
         let guard = tasks.stop.clone().drop_guard();
         Controller { raft, handle, admin, publisher, handover, tasks, log: thread, _guard: guard }
     }
 
-    fn voters(&self) -> Vec<BrokerId> {
-        self.config.voters.iter().map(|(id, _)| *id).collect()
+    fn seeds(&self) -> Vec<BrokerId> {
+        let seeds = self.config.seeds.iter().chain(&self.config.voters).map(|(id, _)| *id);
+        let others: BTreeSet<BrokerId> = seeds.filter(|id| *id != self.config.me.id).collect();
+        others.into_iter().collect()
     }
 
-    fn admin(&self, leader: LeaderHandle) -> admin::Calls {
+    fn members(&self, leader: LeaderHandle) -> membership::Members {
+        membership::Members {
+            me: self.config.me.id,
+            first: self.config.voters.iter().map(|(id, _)| *id).collect(),
+            raft: self.raft.clone(),
+            electorate: self.electorate.clone(),
+            links: self.links.clone(),
+            leader,
+            changing: self.changing.clone(),
+        }
+    }
+
+    fn admin(&self, leader: LeaderHandle, handover: handover::Handover) -> admin::Calls {
         admin::Calls {
             me: self.config.me.id,
             incarnation: self.config.incarnation,
@@ -308,6 +349,8 @@ impl Parts {
             acks: self.acks.clone(),
             image: self.images.clone(),
             stop: self.config.stop.clone(),
+            handover,
+            changing: self.changing.clone(),
         }
     }
 
@@ -315,7 +358,7 @@ impl Parts {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
-            voters: self.voters(),
+            electorate: self.electorate.clone(),
             raft: self.raft.clone(),
             log: self.log.clone(),
             links: self.links.clone(),
@@ -330,7 +373,7 @@ impl Parts {
 
     fn handover(&self, leader: LeaderHandle) -> handover::Handover {
         let (raft, links) = (self.raft.clone(), self.links.clone());
-        handover::Handover { me: self.config.me.id, voters: self.voters(), raft, links, leader }
+        handover::Handover { me: self.config.me.id, electorate: self.electorate.clone(), raft, links, leader }
     }
 
     fn restart(&self) -> restart::Restart {
@@ -338,7 +381,7 @@ impl Parts {
             me: self.config.me.id,
             past: self.past,
             timeouts: self.config.timings.election_min..self.config.timings.election_max,
-            voters: self.voters(),
+            electorate: self.electorate.clone(),
             raft: self.raft.clone(),
             log: self.log.clone(),
             links: self.links.clone(),
@@ -350,6 +393,7 @@ impl Parts {
             me: self.config.me.id,
             directory: self.config.directory,
             voters: self.config.voters.clone(),
+            others: self.seeds(),
             raft: self.raft.clone(),
             log: self.log.clone(),
             links: self.links.clone(),
@@ -368,7 +412,8 @@ impl Parts {
             incarnation: self.config.incarnation,
             damaged: self.config.damaged.clone(),
             controller: self.config.endpoint.clone(),
-            voters: self.voters(),
+            electorate: self.electorate.clone(),
+            seeds: self.seeds(),
             links: self.links.clone(),
             leader,
             leading,
@@ -407,6 +452,7 @@ impl Parts {
         &self,
         leader: watch::Receiver<Option<BrokerId>>,
         registration: watch::Receiver<Registration>,
+        admin: admin::AdminHandle,
     ) -> requests::Requests {
         requests::Requests {
             me: self.config.me.id,
@@ -416,6 +462,7 @@ impl Parts {
             leader,
             image: self.images.clone(),
             registration,
+            admin,
         }
     }
 }

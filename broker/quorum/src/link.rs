@@ -2,10 +2,10 @@
 //! after 10–25 ms, doubling to 1 s with jitter (to 50 ms in the first seconds, in which brokers that start together
 //! wait for each other), and at once when the peer shows itself.
 
+use super::links::Places;
 use super::proto::controller_client::ControllerClient;
 use super::whole_messages;
 use crate::peers::Peers;
-use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use hyper_util::rt::TokioIo;
 use rand::Rng;
@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -70,11 +71,11 @@ pub(super) enum CallError {
 
 impl Link {
     /// Begins to connect. `purpose` names the connection in the log.
-    pub(super) fn open(peer: BrokerId, endpoint: Endpoint, peers: Peers, purpose: &'static str) -> Self {
+    pub(super) fn open(peer: BrokerId, places: Places, peers: Peers, purpose: &'static str) -> Self {
         let (connected, current) = watch::channel(None);
         let (reports, reported) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let dialler = Dialler { peer, endpoint, peers, purpose, connected, reported };
+        let dialler = Dialler { peer, places, peers, purpose, connected, reported, turn: 0 };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(dialler.run()).await });
         Self { current, reports, answered: Arc::default(), _guard: Arc::new(stop.drop_guard()) }
@@ -130,11 +131,13 @@ fn is_wrong_target(status: &Status) -> bool {
 
 struct Dialler {
     peer: BrokerId,
-    endpoint: Endpoint,
+    places: Places,
     peers: Peers,
     purpose: &'static str,
     connected: watch::Sender<Option<(u64, Client)>>,
     reported: mpsc::UnboundedReceiver<Report>,
+    /// Which of the peer's places is tried first.
+    turn: usize,
 }
 
 impl Dialler {
@@ -179,6 +182,8 @@ impl Dialler {
                 }
             }
             self.connected.send_replace(None);
+            // Who accepts and does not answer may be somebody else: another place has its turn.
+            self.turn += usize::from(!answered);
             if answered {
                 said = false;
             } else if !said {
@@ -196,8 +201,23 @@ impl Dialler {
         }
     }
 
+    /// At the first of the peer's places that accepts.
+    async fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let mut places = self.places.of(self.peer);
+        let begin = self.turn % places.len().max(1);
+        places.rotate_left(begin);
+        let mut last = io::Error::from(io::ErrorKind::NotConnected);
+        for place in &places {
+            match self.peers.dial(self.peer, place, timeout).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     async fn dial(&self, timeout: Duration) -> io::Result<Client> {
-        let mut stream = Some(self.peers.dial(self.peer, &self.endpoint, timeout).await?);
+        let mut stream = Some(self.connect(timeout).await?);
         // The stream can be used once: when it is lost, this loop dials, not the channel behind its back.
         let connector = tower::service_fn(move |_| {
             let stream = stream.take().map(TokioIo::new);

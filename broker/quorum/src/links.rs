@@ -1,4 +1,7 @@
 //! The ways to all peers, and who this broker says it is on them.
+//!
+//! Where a peer is, the metadata log says; the configuration says where it was looked for first, and is tried beside it:
+//! a name in there may be right when what was registered is not any more. Who answers is proven by each request.
 
 use super::link::{CallError, Client, Link};
 use super::proto;
@@ -12,14 +15,41 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::Status;
 
+/// Where peers are. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Places {
+    configured: Arc<HashMap<BrokerId, Endpoint>>,
+    learned: Arc<Mutex<HashMap<BrokerId, Endpoint>>>,
+}
+
+impl Places {
+    /// One that is known.
+    #[cfg(test)]
+    pub(super) fn one(peer: BrokerId, endpoint: Endpoint) -> Self {
+        let places = Self::default();
+        places.learn(peer, endpoint);
+        places
+    }
+
+    fn learn(&self, peer: BrokerId, endpoint: Endpoint) {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, endpoint);
+    }
+
+    /// All that are known, the newest first.
+    pub(super) fn of(&self, peer: BrokerId) -> Vec<Endpoint> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+        let configured = self.configured.get(&peer).filter(|at| Some(*at) != learned.as_ref()).cloned();
+        learned.into_iter().chain(configured).collect()
+    }
+}
+
 /// Links by peer, opened when first asked for. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Links {
     me: BrokerId,
     purpose: &'static str,
     peers: Peers,
-    /// Where peers are, by config.
-    endpoints: Arc<HashMap<BrokerId, Endpoint>>,
+    places: Places,
     /// The cluster id by this broker's data directory, before the image has it.
     cluster_id: Option<ClusterId>,
     image: watch::Receiver<Image>,
@@ -30,12 +60,12 @@ impl Links {
     pub(super) fn new(
         me: BrokerId,
         peers: Peers,
-        endpoints: HashMap<BrokerId, Endpoint>,
+        configured: HashMap<BrokerId, Endpoint>,
         cluster_id: Option<ClusterId>,
         image: watch::Receiver<Image>,
     ) -> Self {
-        let (endpoints, open) = (Arc::new(endpoints), Arc::default());
-        Self { me, purpose: "controller", peers, endpoints, cluster_id, image, open }
+        let places = Places { configured: Arc::new(configured), learned: Arc::default() };
+        Self { me, purpose: "controller", peers, places, cluster_id, image, open: Arc::default() }
     }
 
     /// The same peers over connections of their own.
@@ -53,19 +83,26 @@ impl Links {
         proto::Caller { cluster_id, from: self.me.0, to: to.0 }
     }
 
-    /// The way to a peer; `fallback` says where it is if the config does not.
-    pub(super) fn to(&self, peer: BrokerId, fallback: Option<&Endpoint>) -> Option<Link> {
+    /// A peer is said to be there.
+    pub(super) fn learn(&self, peer: BrokerId, endpoint: Endpoint) {
+        self.places.learn(peer, endpoint);
+    }
+
+    /// The way to a peer, if it is known where it is.
+    pub(super) fn to(&self, peer: BrokerId) -> Option<Link> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = open.get(&peer) {
             return Some(link.clone());
         }
-        let endpoint = self.endpoints.get(&peer).or(fallback)?.clone();
-        let link = Link::open(peer, endpoint, self.peers.clone(), self.purpose);
+        if self.places.of(peer).is_empty() {
+            return None;
+        }
+        let link = Link::open(peer, self.places.clone(), self.peers.clone(), self.purpose);
         open.insert(peer, link.clone());
         Some(link)
     }
 
-    /// Calls a peer whose place is known by config.
+    /// Calls a peer.
     pub(super) async fn call<T, F>(
         &self,
         peer: BrokerId,
@@ -75,14 +112,14 @@ impl Links {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        match self.to(peer, None) {
+        match self.to(peer) {
             Some(link) => link.call(timeout, call).await,
             None => Err(CallError::NotConnected),
         }
     }
 
-    /// Closes the links to all peers but one.
-    pub(super) fn keep_only(&self, peer: BrokerId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| *id == peer);
+    /// Closes the links to all peers but these.
+    pub(super) fn keep_only(&self, holds: impl Fn(BrokerId) -> bool) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| holds(*id));
     }
 }

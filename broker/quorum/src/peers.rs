@@ -31,6 +31,8 @@ const AGAIN_MAX: usize = 5;
 pub struct Peers {
     seen: Arc<Mutex<HashMap<BrokerId, IpAddr>>>,
     alternatives: Arc<HashMap<BrokerId, Vec<Arc<str>>>>,
+    /// Of all others, with `{id}` for their numbers.
+    others: Arc<[String]>,
     contacts: broadcast::Sender<BrokerId>,
     losses: broadcast::Sender<BrokerId>,
     /// Since when a peer is missing: a connection with it has ended, and there is no other yet.
@@ -67,11 +69,24 @@ impl Peers {
         Self {
             seen: Arc::default(),
             alternatives: Arc::new(alternatives),
+            others: Arc::default(),
             contacts: broadcast::channel(64).0,
             losses: broadcast::channel(64).0,
             missing: watch::Sender::default(),
             lookups: Lookups { permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() },
         }
+    }
+
+    /// `hosts` are those at which peers without alternatives of their own may be found, with `{id}` for their numbers.
+    #[must_use]
+    pub fn with_others(mut self, hosts: Vec<String>) -> Self {
+        self.others = hosts.into();
+        self
+    }
+
+    fn alternatives(&self, peer: BrokerId) -> Vec<Arc<str>> {
+        let of_others = || self.others.iter().map(|host| host.replace("{id}", &peer.to_string()).into()).collect();
+        self.alternatives.get(&peer).cloned().unwrap_or_else(of_others)
     }
 
     /// A peer has shown itself, from that address: whoever waits to dial it again should do so now.
@@ -126,8 +141,7 @@ impl Peers {
     /// Connects to a peer, by its names and by the address it was last seen at, whichever answers first. When the peer
     /// shows itself meanwhile, it is tried there too: a name may stand for a place that swallows what is sent to it.
     pub async fn dial(&self, peer: BrokerId, endpoint: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
-        let alternatives = self.alternatives.get(&peer).map(Vec::as_slice);
-        self.dial_at(peer, endpoint, alternatives.unwrap_or_default(), timeout).await
+        self.dial_at(peer, endpoint, &self.alternatives(peer), timeout).await
     }
 
     /// Whether nobody listens where a peer has registered. Names that it may be found at beside that are not asked: of
@@ -251,6 +265,7 @@ mod tests {
         let known = |host: &str| Peers::new(HashMap::from([(BrokerId(1), vec![host.into()])]));
         dial(known("localhost")).await.unwrap();
         dial(known("127.0.0.1")).await.unwrap();
+        dial(Peers::default().with_others(vec!["127.0.0.{id}".to_owned()])).await.unwrap();
     }
 
     #[tokio::test]

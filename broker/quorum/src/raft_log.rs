@@ -6,11 +6,11 @@
 
 use super::encoding;
 use super::standing::Standing;
-use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, TypeConfig, Vote};
+use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig, Vote};
 use chronik_core::ids::BrokerId;
 use chronik_log::{Journal, LogError, Pulse, RealDisk};
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, LogState, RaftLogReader, StorageIOError};
+use openraft::{AnyError, EntryPayload, LogState, RaftLogReader, StorageIOError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -145,6 +145,17 @@ impl LogStore {
     pub(super) fn last_log_id(&self) -> Option<LogId> {
         let state = self.state();
         state.entries.last_key_value().map(|(_, (e, _))| e.log_id).or(state.purged)
+    }
+
+    /// The newest membership, committed or not.
+    pub(super) fn membership(&self) -> StoredMembership {
+        let state = self.state();
+        let in_log = state.entries.values().rev().find_map(|(entry, _)| match &entry.payload {
+            EntryPayload::Membership(m) => Some(StoredMembership::new(Some(entry.log_id), m.clone())),
+            _ => None,
+        });
+        let in_snapshot = || state.snapshot.as_ref().map(|(meta, _)| meta.last_membership.clone());
+        in_log.or_else(in_snapshot).unwrap_or_default()
     }
 
     /// The newest snapshot.
@@ -366,8 +377,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 mod tests {
     use super::*;
     use chronik_core::ids::BrokerId;
+    use openraft::CommittedLeaderId;
     use openraft::storage::RaftLogStorageExt;
-    use openraft::{CommittedLeaderId, EntryPayload};
 
     fn id(index: u64) -> LogId {
         LogId::new(CommittedLeaderId::new(1, BrokerId(0)), index)

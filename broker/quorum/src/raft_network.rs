@@ -1,6 +1,7 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
+use super::electorate::Electorate;
 use super::encoding;
 use super::handover::HandedOver;
 use super::link::{CallError, Link};
@@ -38,7 +39,7 @@ type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
 #[derive(Clone)]
 pub(super) struct Network {
     pub(super) me: BrokerId,
-    pub(super) voters: Arc<[BrokerId]>,
+    pub(super) electorate: Electorate,
     /// What a voter accepted longer ago says nothing: it may follow another leader by now.
     pub(super) lately: Duration,
     pub(super) links: Links,
@@ -56,15 +57,22 @@ impl Acks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, (term, sent));
     }
 
-    /// Whether a majority of `voters`, `target` not counted, has accepted `me` as the leader of `term` lately.
-    fn of_others(&self, (me, term): (BrokerId, u64), voters: &[BrokerId], target: BrokerId, lately: Duration) -> bool {
+    /// Whether a majority of the voters has accepted `me` as the leader of `term` lately, those left out that are not
+    /// counted.
+    pub(super) fn by_majority(
+        &self,
+        (me, term): (BrokerId, u64),
+        electorate: &Electorate,
+        counted: impl Fn(BrokerId) -> bool,
+        lately: Duration,
+    ) -> bool {
         let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let accepted = |id: &BrokerId| match acks.get(id) {
-            _ if *id == me => true,
+        let accepted = |id: BrokerId| match acks.get(&id) {
+            _ if id == me => true,
             Some((t, at)) => *t == term && at.elapsed() <= lately,
             None => false,
         };
-        voters.iter().filter(|id| **id != target && accepted(id)).count() > voters.len() / 2
+        electorate.is_majority(|id| counted(id) && accepted(id))
     }
 
     /// When the peer had last accepted this broker as the leader of `term`.
@@ -72,29 +80,14 @@ impl Acks {
         let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         acks.get(&peer).filter(|(t, _)| *t == term).map(|(_, at)| *at)
     }
-
-    /// When a majority of `voters` had last accepted `me` as the leader of `term`.
-    pub(super) fn of_majority(&self, me: BrokerId, term: u64, voters: &[BrokerId]) -> Option<Instant> {
-        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let mut times: Vec<Instant> = voters
-            .iter()
-            .filter_map(|id| match acks.get(id) {
-                _ if *id == me => Some(now),
-                Some((t, at)) if *t == term => Some(*at),
-                _ => None,
-            })
-            .collect();
-        times.sort_unstable_by(|a, b| b.cmp(a));
-        times.get(voters.len() / 2).copied()
-    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: BrokerId, node: &Node) -> Peer {
-        Peer { target, link: self.links.to(target, Some(&node.0)), network: self.clone() }
+        self.links.learn(target, node.0.clone());
+        Peer { target, link: self.links.to(target), network: self.clone() }
     }
 }
 
@@ -115,8 +108,8 @@ impl Peer {
     }
 
     fn followed_by_others(&self, vote: &Vote) -> bool {
-        let Network { me, voters, lately, acks, .. } = &self.network;
-        acks.of_others((*me, vote.leader_id().term), voters, self.target, *lately)
+        let Network { me, electorate, lately, acks, .. } = &self.network;
+        acks.by_majority((*me, vote.leader_id().term), electorate, |id| id != self.target, *lately)
     }
 
     fn link(&self) -> Result<&Link, RpcError> {

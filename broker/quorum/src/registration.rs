@@ -1,6 +1,7 @@
 //! This broker's registration: asked for as soon as somebody leads, and again when another process has taken
 //! its place.
 
+use super::electorate::Electorate;
 use super::encoding;
 use super::leader::LeaderHandle;
 use super::links::Links;
@@ -8,7 +9,7 @@ use super::proposer::Proposer;
 use super::proto;
 use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, TopicPartition};
-use rand::seq::IndexedRandom;
+use rand::seq::IteratorRandom;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -28,7 +29,9 @@ pub(super) struct Registrar {
     pub(super) damaged: Vec<TopicPartition>,
     /// Where this broker's controller port is.
     pub(super) controller: Endpoint,
-    pub(super) voters: Vec<BrokerId>,
+    pub(super) electorate: Electorate,
+    /// Whom to ask as long as no voter is known, or answers.
+    pub(super) seeds: Vec<BrokerId>,
     pub(super) links: Links,
     pub(super) leader: watch::Receiver<Option<BrokerId>>,
     pub(super) leading: LeaderHandle,
@@ -68,8 +71,7 @@ impl Registrar {
         let mut hint = None;
         while !self.is_registered() {
             let leader = *self.leader.borrow_and_update();
-            let target = leader.or(hint.take()).or_else(|| self.voters.choose(&mut rand::rng()).copied());
-            let Some(target) = target else { return };
+            let target = leader.or(hint.take()).unwrap_or_else(|| self.anybody());
             let was_ready = self.leading.is_ready();
             let mut leaders = self.leader.clone();
             let answer = tokio::select! {
@@ -99,6 +101,13 @@ impl Registrar {
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Somebody who may know the leader.
+    fn anybody(&self) -> BrokerId {
+        let mut all = self.electorate.voters();
+        all.extend(&self.seeds);
+        all.into_iter().choose(&mut rand::rng()).unwrap_or(self.member.id)
     }
 
     fn is_registered(&self) -> bool {
@@ -138,7 +147,11 @@ impl Registrar {
         let call = |mut client: super::link::Client| async move { client.register(request).await };
         match self.links.call(target, TIMEOUT, call).await {
             Ok(answer) if answer.not_leader => {
-                Answer::NotLeader(answer.leader.map(BrokerId).filter(|id| *id != target))
+                let leader = answer.leader.map(BrokerId).filter(|id| *id != target);
+                if let (Some(id), Ok(port @ 1..)) = (leader, u16::try_from(answer.leader_port)) {
+                    self.links.learn(id, Endpoint { host: answer.leader_host.into(), port });
+                }
+                Answer::NotLeader(leader)
             }
             Ok(answer) => match encoding::decode::<Outcome>(&answer.outcome) {
                 Ok(outcome) => registered(&outcome),

@@ -2,6 +2,7 @@
 //! when the leader changes. A retry may find that the first try was carried out: topics know their creation by
 //! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
 
+use super::admin::AdminHandle;
 use super::encoding;
 use super::handle::{
     AlterPartition, ControllerError, CreateTopic, Declined, Registration, Request, Resignation, TopicError,
@@ -10,6 +11,7 @@ use super::link::{CallError, Client};
 use super::links::Links;
 use super::proposer::{ProposeError, Proposer, not_allowed};
 use super::{TopicDefaults, proto};
+use chronik_admin::{Admin as _, ChangeVotersRequest, ChangeVotersResponse, FactsRequest, FactsResponse};
 use chronik_core::cluster::{Answer, Image, MetadataCommand, Outcome, Refusal};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId, TopicPartition};
 use std::future::Future;
@@ -17,6 +19,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::{Response, Status};
 
 /// One try at one leader.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,6 +40,7 @@ pub(super) struct Requests {
     pub(super) leader: watch::Receiver<Option<BrokerId>>,
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Receiver<Registration>,
+    pub(super) admin: AdminHandle,
 }
 
 /// A command's outcome.
@@ -60,6 +64,8 @@ impl Requests {
                     }
                     Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
                     Request::Decide { command, reply } => answer(reply, this.command(command)).await,
+                    Request::Facts { reply } => answer(reply, this.facts()).await,
+                    Request::ChangeVoters { request, reply } => answer(reply, this.change_voters(request)).await,
                     Request::Leave { reply } => answer(reply, this.leave()).await,
                     Request::Resign { resignation, reply } => answer(reply, this.resign(resignation)).await,
                     Request::ProducerIds { reply } => answer(reply, this.producer_ids()).await,
@@ -162,6 +168,15 @@ impl Requests {
             Err(_) if decided.repeated => Err(Declined::Unavailable),
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    async fn facts(self) -> Result<FactsResponse, Status> {
+        let request = FactsRequest { max_partitions: 1 };
+        self.admin.facts(tonic::Request::new(request)).await.map(Response::into_inner)
+    }
+
+    async fn change_voters(self, request: ChangeVotersRequest) -> Result<ChangeVotersResponse, Status> {
+        self.admin.change_voters(tonic::Request::new(request)).await.map(Response::into_inner)
     }
 
     async fn leave(self) -> Result<(), ControllerError> {

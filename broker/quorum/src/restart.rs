@@ -7,6 +7,7 @@
 //! restart, reckoned from its start, but for the leader itself: who asks to be elected leads no more.
 
 use super::bootstrap;
+use super::electorate::Electorate;
 use super::links::Links;
 use super::raft_log::LogStore;
 use super::types::Raft;
@@ -63,7 +64,7 @@ pub(super) struct Restart {
     pub(super) past: Past,
     /// Election timeouts, from the shortest to the longest.
     pub(super) timeouts: Range<Duration>,
-    pub(super) voters: Vec<BrokerId>,
+    pub(super) electorate: Electorate,
     pub(super) raft: Raft,
     pub(super) log: LogStore,
     pub(super) links: Links,
@@ -78,7 +79,7 @@ impl Restart {
             if self.log.standing().proven {
                 self.raft.runtime_config().elect(true);
             }
-        } else if self.past.led_by == Some(self.me) && self.nobody_leads().await {
+        } else if self.past.led_by == Some(self.me) && self.electorate.is_voter(self.me) && self.nobody_leads().await {
             // It fails only when raft has stopped.
             let _ = self.raft.trigger().elect().await;
         }
@@ -89,10 +90,14 @@ impl Restart {
     async fn nobody_leads(&self) -> bool {
         let deadline = Instant::now() + self.timeouts.start;
         let mut probes = JoinSet::new();
-        for id in self.voters.iter().filter(|id| **id != self.me) {
-            probes.spawn(bootstrap::probe(self.links.clone(), *id, Duration::ZERO));
+        for id in self.electorate.voters().into_iter().filter(|id| *id != self.me) {
+            probes.spawn(bootstrap::probe(self.links.clone(), id, Duration::ZERO));
         }
         let mut leaderless = BTreeSet::from([self.me]);
+        // The only voter is a majority by itself.
+        if self.electorate.is_majority(|id| leaderless.contains(&id)) {
+            return true;
+        }
         while let Ok(Some(Ok((id, answer)))) = timeout_at(deadline, probes.join_next()).await {
             match answer {
                 Some(answer) if !answer.leaderless => return false,
@@ -103,7 +108,7 @@ impl Restart {
                     probes.spawn(bootstrap::probe(self.links.clone(), id, PAUSE));
                 }
             }
-            if leaderless.len() > self.voters.len() / 2 {
+            if self.electorate.is_majority(|id| leaderless.contains(&id)) {
                 return self.raft.server_metrics().borrow().current_leader.is_none();
             }
         }

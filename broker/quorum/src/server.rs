@@ -4,6 +4,7 @@
 use super::DiskSpace;
 use super::admin::Calls;
 use super::bootstrap;
+use super::electorate::Electorate;
 use super::encoding;
 use super::handover::{self, HandedOver};
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
@@ -19,8 +20,10 @@ use super::whole_messages;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, MetadataCommand};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
+use openraft::ChangeMembers;
 use openraft::raft::AppendEntriesResponse;
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -40,7 +43,7 @@ const MAX_SNAPSHOT_BYTES: usize = 512 * 1024 * 1024;
 pub(super) struct Service {
     pub(super) me: BrokerId,
     pub(super) directory: DirectoryId,
-    pub(super) voters: Vec<BrokerId>,
+    pub(super) electorate: Electorate,
     pub(super) raft: Raft,
     pub(super) log: LogStore,
     pub(super) links: Links,
@@ -118,11 +121,11 @@ impl Service {
 
     /// Whether this broker may follow the leader that calls; see [`super::standing`].
     fn may_follow(&self, followed_by_others: bool) -> Result<(), Status> {
-        if followed_by_others || !self.voters.contains(&self.me) || self.log.standing().proven {
+        if followed_by_others || self.log.standing().proven {
             return Ok(());
         }
         Err(Status::failed_precondition(
-            "this voter's disk is new: it follows a leader only that a majority follows without it",
+            "this broker's disk is new: it follows a leader only that a majority follows without it",
         ))
     }
 
@@ -143,13 +146,18 @@ impl Service {
         if committed.leader_id != *leader.leader_id() || self.log.last_log_id() < Some(committed) {
             return Ok(());
         }
-        tracing::info!("caught up on a new disk: this voter votes from now on");
+        if self.electorate.is_voter(self.me) {
+            tracing::info!("caught up on a new disk: this voter votes from now on");
+        }
         standing.proven = true;
         self.prove(standing).await
     }
 
     fn not_leader(&self) -> proto::ProposeResponse {
-        proto::ProposeResponse { not_leader: true, leader: self.known_leader(), outcome: Vec::new(), offset: 0 }
+        let leader = self.known_leader();
+        let place = leader.and_then(|id| self.electorate.place(BrokerId(id)));
+        let (leader_host, leader_port) = place.map_or_else(Default::default, |p| (p.host.to_string(), p.port.into()));
+        proto::ProposeResponse { not_leader: true, leader, leader_host, leader_port, ..Default::default() }
     }
 
     fn known_leader(&self) -> Option<i32> {
@@ -160,7 +168,7 @@ impl Service {
         match self.proposer.propose(command).await {
             Ok((outcome, MetadataOffset(offset))) => {
                 let outcome = encode(&outcome)?;
-                Ok(Response::new(proto::ProposeResponse { not_leader: false, leader: None, outcome, offset }))
+                Ok(Response::new(proto::ProposeResponse { outcome, offset, ..Default::default() }))
             }
             Err(ProposeError::NotLeader) => Ok(Response::new(self.not_leader())),
             Err(ProposeError::Unknown) => Err(Status::unavailable("the outcome is not known")),
@@ -236,7 +244,7 @@ impl Controller for Service {
             metrics.current_leader == Some(leader) && metrics.vote.leader_id().term == term
         };
         let has_all = self.log.last_index() >= Some(last_index);
-        let stands = led_by_caller && has_all && self.voters.contains(&self.me) && self.log.standing().proven;
+        let stands = led_by_caller && has_all && self.electorate.is_voter(self.me) && self.log.standing().proven;
         if stands {
             self.handed_over.by(term);
             self.raft.trigger().elect().await.map_err(stopped)?;
@@ -298,8 +306,10 @@ impl Controller for Service {
         if !self.leader.is_ready() {
             return Ok(Response::new(self.not_leader()));
         }
-        if !self.voters.contains(&id) && !self.knows(id, &node) {
-            match self.raft.add_learner(id, node, false).await {
+        if self.electorate.place(id).as_ref() != Some(&node.0) {
+            // A new member begins as an observer; one that has moved is found from now on by all.
+            let nodes = ChangeMembers::SetNodes(BTreeMap::from([(id, node)]));
+            match self.raft.change_membership(nodes, true).await {
                 Ok(_) => {}
                 Err(e) if e.forward_to_leader::<Node>().is_some() => return Ok(Response::new(self.not_leader())),
                 Err(e) => return Err(stopped(e)),
@@ -357,14 +367,5 @@ impl Controller for Service {
         let request = request.into_inner();
         self.admit(request.caller.as_ref(), from)?;
         Ok(Response::new(self.admin.forwarded(&request.name, &request.body).await))
-    }
-}
-
-impl Service {
-    /// Whether the quorum has that learner already, at that place.
-    fn knows(&self, id: BrokerId, node: &Node) -> bool {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.membership().get_node(&id) == Some(node)
     }
 }

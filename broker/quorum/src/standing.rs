@@ -11,8 +11,9 @@
 //!   leadership: whatever it may have confirmed before it was wiped is among them.
 //!
 //! What holds for votes holds for entries: a leader that was deposed without hearing of it (it was stopped, or cut
-//! off) could commit with a voter that has forgotten who deposed it. So until its vote may be believed, a voter follows
-//! only a leader that a majority has followed lately, this voter not counted; and a broker that led when it stopped
+//! off) could commit with a voter that has forgotten who deposed it. So until its vote may be believed, a broker follows
+//! only a leader that a majority has followed lately, this broker not counted (an empty disk does not say whether its
+//! broker votes); and a broker that led when it stopped
 //! does not lead again without an election; see [`super::restart`].
 //!
 //! The limit: a voter that has never started cannot be told from one that was wiped. If one voter is wiped while

@@ -18,6 +18,7 @@ mod failures;
 mod handover;
 mod requests;
 mod start;
+mod voters;
 
 /// Whatever is waited for is there long before, on a loaded machine too; a test that runs into it has failed.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -35,6 +36,10 @@ struct Cluster {
     /// The cluster that the data directories know, of processes that start from now on.
     known: Option<ClusterId>,
     voters: usize,
+    /// The first brokers, which know each other. The others join, and know of one broker each.
+    first: usize,
+    /// Whom those that join know.
+    known_member: usize,
     timings: Timings,
     /// Whether each broker's disk is at something.
     disks: Vec<chronik_log::Pulse>,
@@ -93,6 +98,8 @@ impl Cluster {
             directories: (0..brokers).map(|_| DirectoryId(Uuid::new_v4())).collect(),
             known: None,
             voters: brokers.min(3),
+            first: brokers,
+            known_member: 0,
             timings: Timings::default(),
             disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
@@ -104,6 +111,15 @@ impl Cluster {
         Self { timings: Timings { session, lease: session / 2, ..Timings::default() }, ..Self::of(brokers) }
     }
 
+    /// Of which only the first brokers know each other; each other one joins by whom it knows.
+    fn growing(first: usize, brokers: usize) -> Self {
+        Self { first, voters: first.min(3), ..Self::patient(brokers) }
+    }
+
+    fn controller_port(&self, id: usize) -> (BrokerId, Endpoint) {
+        (BrokerId(id as i32), endpoint(self.reached_at[id]))
+    }
+
     fn member(&self, id: usize) -> Member {
         let replication = endpoint(self.replication[id]);
         Member { id: BrokerId(id as i32), kafka: replication.clone(), replication, rack: None }
@@ -112,11 +128,14 @@ impl Cluster {
     async fn config(&self, id: usize) -> ControllerConfig {
         let address = self.controllers[id];
         let listener = eventually("the port is free", || async { TcpListener::bind(address).await.ok() }).await;
+        let is_first = id < self.first;
+        let seeds = if is_first { 0..self.first } else { self.known_member..self.known_member + 1 };
         ControllerConfig {
             me: self.member(id),
             endpoint: endpoint(self.reached_at[id]),
-            voters: (0..self.voters).map(|i| (BrokerId(i as i32), endpoint(self.reached_at[i]))).collect(),
-            members: (0..self.controllers.len()).map(|i| self.member(i)).collect(),
+            voters: (0..if is_first { self.voters } else { 0 }).map(|i| self.controller_port(i)).collect(),
+            members: seeds.clone().map(|i| self.member(i)).collect(),
+            seeds: seeds.map(|i| self.controller_port(i)).collect(),
             listener,
             dir: self.dir.path().join(id.to_string()),
             cluster_id: self.known,

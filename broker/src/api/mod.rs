@@ -19,6 +19,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod errors;
@@ -40,6 +41,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod raft_voters;
 mod resources;
 mod sync_group;
 mod unregister_broker;
@@ -158,6 +160,11 @@ impl Handlers {
                 answer(header, async move { update_features::handle(&this, header, r).await })
             }
             Request::UnregisterBroker(r) => answer(header, async move { unregister_broker::handle(&this, &r).await }),
+            Request::DescribeQuorum(r) => {
+                answer(header, async move { describe_quorum::handle(&this, header, &r).await })
+            }
+            Request::AddRaftVoter(r) => answer(header, async move { raft_voters::add(&this, &r).await }),
+            Request::RemoveRaftVoter(r) => answer(header, async move { raft_voters::remove(&this, &r).await }),
             Request::FindCoordinator(r) => {
                 answer(header, async move { find_coordinator::handle(&this, header, r).await })
             }

@@ -22,12 +22,16 @@ pub struct ServeFile {
     pub data_dir: PathBuf,
     /// The addresses to bind.
     pub listen: ListenFile,
-    /// Every initial broker of the cluster: the same list in every broker's file.
+    /// Every initial broker of the cluster: the same list in every broker's file. In that of a broker which joins a
+    /// cluster: itself, and those at which it knocks.
     pub members: Vec<MemberFile>,
-    /// The members that vote in the controller quorum: 1, 3 or 5. The first three members by default, or the
-    /// first alone if there are fewer.
+    /// The members that vote in a new cluster's controller quorum: 1, 3 or 5. The first three members by default, or the
+    /// first alone if there are fewer. None if this broker joins a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voters: Option<Vec<i32>>,
+    /// How a broker presents itself that is not among the members, and joins the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joins_as: Option<JoinsAs>,
     /// `text` or `json`.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -85,6 +89,20 @@ pub struct MemberFile {
     /// The WAL port.
     pub replication_port: u16,
     /// The controller port.
+    pub controller_port: u16,
+}
+
+/// A member whose number is not known beforehand: in its hosts, `{id}` stands for it. One file then does for brokers
+/// that come later, too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "as in MemberFile")]
+pub struct JoinsAs {
+    pub host: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternative_hosts: Vec<String>,
+    pub kafka_port: u16,
+    pub replication_port: u16,
     pub controller_port: u16,
 }
 
@@ -260,6 +278,7 @@ impl ServeFile {
             listen,
             members,
             voters: None,
+            joins_as: None,
             log_format: LogFormat::Text,
             kafka: KafkaProperties::default(),
             given: Vec::new(),

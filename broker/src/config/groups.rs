@@ -1,6 +1,7 @@
 //! What groups go by, out of the broker's properties.
 
 use super::file::KafkaProperties;
+use super::members::ClusterSize;
 use super::{ConfigError, wrong};
 use crate::coordinators::OffsetsTopic;
 use chronik_core::groups;
@@ -72,17 +73,16 @@ pub(super) fn consumer_protocol(kafka: &KafkaProperties) -> Result<bool, ConfigE
 }
 
 /// Checks how `__consumer_offsets` is to be created.
-pub(super) fn offsets_topic(kafka: &KafkaProperties, members: usize) -> Result<OffsetsTopic, ConfigError> {
+pub(super) fn offsets_topic(kafka: &KafkaProperties, size: ClusterSize) -> Result<OffsetsTopic, ConfigError> {
     let partitions = kafka.offsets_topic_num_partitions;
     if !(1..=chronik_core::cluster::MAX_PARTITIONS).contains(&partitions) {
         return Err(wrong("offsets.topic.num.partitions", format!("{partitions} partitions")));
     }
-    let replication_factor =
-        kafka.offsets_topic_replication_factor.unwrap_or_else(|| i16::try_from(members.min(3)).unwrap_or(3));
-    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > members) {
+    let replication_factor = kafka.offsets_topic_replication_factor.unwrap_or(size.replication_factor);
+    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > size.most) {
         return Err(wrong(
             "offsets.topic.replication.factor",
-            format!("{replication_factor} does not fit {members} members"),
+            format!("{replication_factor} does not fit {} members", size.most),
         ));
     }
     let segment_bytes = kafka.offsets_topic_segment_bytes.bytes("offsets.topic.segment.bytes")?;

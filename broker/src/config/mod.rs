@@ -3,16 +3,18 @@
 
 mod file;
 mod groups;
+mod members;
 mod properties;
 mod reference;
 mod shown;
 mod units;
 
-pub use file::{KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use file::{JoinsAs, KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
 pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
 pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
+use self::members::ClusterSize;
 use crate::coordinators::OffsetsTopic;
 use crate::server::TimestampDefaults;
 use chronik_core::cluster::Endpoint;
@@ -34,10 +36,13 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The addresses that it binds.
     pub listen: Listen,
-    /// Every initial broker of the cluster, this one among them.
+    /// Every initial broker of the cluster, this one among them; of a broker that joins a cluster, itself and those at
+    /// which it knocks.
     pub members: Vec<Member>,
-    /// Which of them vote in the controller quorum.
+    /// Which of them vote in the controller quorum at first. A broker that is not among them founds no cluster.
     pub voters: Vec<BrokerId>,
+    /// Further hosts at which brokers may be found that are not among the members, with `{id}` for their numbers.
+    pub others_alternative_hosts: Vec<String>,
     /// How it logs.
     pub log_format: LogFormat,
     /// What new topics get when their creator does not say.
@@ -192,22 +197,11 @@ impl Config {
                 wrong("broker_id", "'hostname' needs a host name that ends in -N, as a StatefulSet's pods have")
             })?,
         };
-        let members: Vec<Member> = file.members.iter().map(MemberFile::member).collect();
-        for (i, member) in members.iter().enumerate() {
-            if member.id.0 < 0 {
-                return Err(wrong("members", format!("broker id {} is negative", member.id)));
-            }
-            if members[..i].iter().any(|m| m.id == member.id) {
-                return Err(wrong("members", format!("broker {} stands there twice", member.id)));
-            }
-        }
-        if !members.iter().any(|m| m.id.0 == id) {
-            return Err(wrong("members", format!("broker {id} (this one) is not among them")));
-        }
-        let voters = voters(&members, file.voters)?;
+        let (members, voters) = members::members(BrokerId(id), &file.members, file.voters, file.joins_as.as_ref())?;
         let kafka = file.kafka;
-        let offsets_topic = groups::offsets_topic(&kafka, members.len())?;
-        let topics = topic_defaults(&kafka, members.len())?;
+        let size = ClusterSize::by_file(file.members.len(), voters.is_empty(), file.joins_as.is_some());
+        let offsets_topic = groups::offsets_topic(&kafka, size)?;
+        let topics = topic_defaults(&kafka, size)?;
         let max_message_bytes = kafka.message_max_bytes.bytes("message.max.bytes")?;
         let max_request_bytes = kafka.socket_request_max_bytes.bytes("socket.request.max.bytes")?;
         if max_message_bytes + 4096 > max_request_bytes {
@@ -245,6 +239,7 @@ impl Config {
             listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
             voters,
+            others_alternative_hosts: file.joins_as.map(|joins_as| joins_as.alternative_hosts).unwrap_or_default(),
             log_format: file.log_format,
             topics,
             auto_create_topics: kafka.auto_create_topics_enable,
@@ -284,7 +279,7 @@ impl Config {
 
     /// This broker, as a member.
     pub fn me(&self) -> &Member {
-        self.members.iter().find(|m| m.id == self.id).expect("check() saw this broker among the members")
+        self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")
     }
 }
 
@@ -319,34 +314,17 @@ fn cleaner(kafka: &KafkaProperties) -> Result<CleanerLimits, ConfigError> {
     })
 }
 
-fn voters(members: &[Member], given: Option<Vec<i32>>) -> Result<Vec<BrokerId>, ConfigError> {
-    let voters: Vec<BrokerId> = match given {
-        Some(ids) => ids.into_iter().map(BrokerId).collect(),
-        None => members.iter().map(|m| m.id).take(if members.len() < 3 { 1 } else { 3 }).collect(),
-    };
-    if voters.len().is_multiple_of(2) {
-        return Err(wrong("voters", format!("{} voters: an odd number (1, 3 or 5) is needed", voters.len())));
-    }
-    for (i, voter) in voters.iter().enumerate() {
-        if voters[..i].contains(voter) || !members.iter().any(|m| m.id == *voter) {
-            return Err(wrong("voters", format!("broker {voter} is not a member, or stands there twice")));
-        }
-    }
-    Ok(voters)
-}
-
-fn topic_defaults(kafka: &KafkaProperties, members: usize) -> Result<TopicDefaults, ConfigError> {
-    let replication_factor =
-        kafka.default_replication_factor.unwrap_or_else(|| i16::try_from(members.min(3)).unwrap_or(3));
-    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > members) {
+fn topic_defaults(kafka: &KafkaProperties, size: ClusterSize) -> Result<TopicDefaults, ConfigError> {
+    let replication_factor = kafka.default_replication_factor.unwrap_or(size.replication_factor);
+    if replication_factor < 1 || usize::try_from(replication_factor).is_ok_and(|n| n > size.most) {
         return Err(wrong(
             "default.replication.factor",
-            format!("{replication_factor} does not fit {members} members"),
+            format!("{replication_factor} does not fit {} members", size.most),
         ));
     }
     let min_insync_replicas = kafka.min_insync_replicas.unwrap_or(if replication_factor >= 3 { 2 } else { 1 });
-    if min_insync_replicas < 1 || min_insync_replicas > members {
-        return Err(wrong("min.insync.replicas", format!("{min_insync_replicas} does not fit {members} members")));
+    if min_insync_replicas < 1 || min_insync_replicas > size.most {
+        return Err(wrong("min.insync.replicas", format!("{min_insync_replicas} does not fit {} members", size.most)));
     }
     if kafka.num_partitions < 1 {
         return Err(wrong("num.partitions", "at least 1"));
@@ -435,6 +413,16 @@ members:
         }
         let error = load(&MINIMAL.replace("broker_id: 0", "broker_id: 3")).unwrap_err();
         assert!(error.contains("broker 3 (this one) is not among them"), "{error}");
+    }
+
+    #[test]
+    fn a_broker_that_joins_names_itself_and_one_that_it_knocks_at() {
+        let error = load(&format!("{MINIMAL}voters: []\n")).unwrap_err();
+        assert!(error.contains("needs one of its brokers among the members"), "{error}");
+        let other = "  - {id: 7, host: other, kafka_port: 9093, replication_port: 9193, controller_port: 9293}";
+        let joins = load(&format!("{MINIMAL}{other}\nvoters: []\n")).unwrap();
+        assert_eq!(joins.voters, []);
+        assert_eq!((joins.topics.replication_factor, joins.topics.min_insync_replicas), (3, 2));
     }
 
     #[test]

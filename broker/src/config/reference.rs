@@ -28,7 +28,12 @@ const FILE_KEYS: &[(&str, &str, &str, &str)] = &[
         "Where the admin API is served (gRPC, `chronik.admin.v1`).",
     ),
     ("listen.http", "IP:PORT", "must be given", "Where probes and metrics are served."),
-    ("members", "list", "must be given", "Every initial broker of the cluster: the same list in every broker's file."),
+    (
+        "members",
+        "list",
+        "must be given",
+        "Every initial broker of the cluster: the same list in every broker's file. A broker that joins later names itself and one or more that are there; nobody else's file has to name it.",
+    ),
     ("members[].id", "number", "must be given", "The member's number."),
     ("members[].host", "text", "must be given", "Its host name or address, for the other brokers and for clients."),
     (
@@ -44,7 +49,13 @@ const FILE_KEYS: &[(&str, &str, &str, &str)] = &[
         "voters",
         "list of numbers",
         "the first three members, or the first alone if they are fewer",
-        "The members that vote in the controller quorum: 1, 3 or 5.",
+        "The members that vote in a new cluster's controller quorum: 1, 3 or 5. Where there is a cluster, its metadata log says who votes (`chronik quorum`). `[]` for a broker that joins: it never founds a cluster.",
+    ),
+    (
+        "joins_as",
+        "section",
+        "none",
+        "How a broker presents itself that is not among the members, and joins the cluster: `host`, `alternative_hosts`, `kafka_port`, `replication_port` and `controller_port`, with `{id}` in hosts for its number. It does not vote before it is told to. One file does for brokers that come later, too.",
     ),
     ("log_format", "`text` or `json`", "`text`", "How the broker writes its own log."),
     ("kafka", "section", "empty", "Broker properties by Kafka's names: the next table."),

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -44,8 +45,7 @@ impl Backoff {
 }
 
 /// Keeps the connection until told to stop.
-pub(super) async fn keep(config: ReplicationConfig, peer: BrokerId) {
-    let stop = config.stop.clone();
+pub(super) async fn keep(config: ReplicationConfig, peer: BrokerId, stop: CancellationToken) {
     tokio::select! {
         () = keep_on(&config, peer) => {}
         () = stop.cancelled() => {}

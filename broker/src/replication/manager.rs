@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use chronik_core::ids::{BrokerId, DirectoryId};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::peers::Peers;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -49,13 +50,11 @@ pub struct WalReplicationManager {
 }
 
 impl WalReplicationManager {
-    /// Accepts followers on `listener` and dials every other member of the cluster.
-    pub fn start(config: &ReplicationConfig, listener: TcpListener, members: &[BrokerId]) -> Self {
+    /// Accepts followers on `listener` and dials every other member of the cluster, as they come and go.
+    pub fn start(config: &ReplicationConfig, listener: TcpListener) -> Self {
         let tasks = TaskTracker::new();
         tasks.spawn(accept(config.clone(), listener, tasks.clone()));
-        for peer in members.iter().filter(|id| **id != config.me) {
-            tasks.spawn(connection::keep(config.clone(), *peer));
-        }
+        tasks.spawn(dial_members(config.clone(), tasks.clone()));
         Self { tasks }
     }
 
@@ -63,6 +62,29 @@ impl WalReplicationManager {
     pub async fn stopped(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// A connection to each other member, for as long as it is one.
+async fn dial_members(config: ReplicationConfig, tasks: TaskTracker) {
+    let mut images = config.controller.images();
+    let mut kept: BTreeMap<BrokerId, DropGuard> = BTreeMap::new();
+    loop {
+        {
+            let image = images.borrow_and_update();
+            kept.retain(|peer, _| image.brokers.contains_key(peer));
+            for peer in image.brokers.keys().filter(|id| **id != config.me) {
+                kept.entry(*peer).or_insert_with(|| {
+                    let stop = config.stop.child_token();
+                    tasks.spawn(connection::keep(config.clone(), *peer, stop.clone()));
+                    stop.drop_guard()
+                });
+            }
+        }
+        tokio::select! {
+            changed = images.changed() => if changed.is_err() { return },
+            () = config.stop.cancelled() => return,
+        }
     }
 }
 

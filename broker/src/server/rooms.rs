@@ -12,8 +12,9 @@ const PRODUCE: i16 = 0;
 /// Kinds whose answer may have to wait: for records (Fetch); for members of a group (`JoinGroup`, `SyncGroup`); for
 /// replicas (`OffsetCommit`, `LeaveGroup`, `DeleteGroups`, `OffsetDelete`, `ConsumerGroupHeartbeat`); or for the
 /// controller (`CreateTopics`, `DeleteTopics`, `InitProducerId`, `AlterConfigs`, `CreatePartitions`,
-/// `IncrementalAlterConfigs`, `ElectLeaders`, `UpdateFeatures`, `UnregisterBroker`).
-const MAY_WAIT: [i16; 17] = [1, 8, 11, 14, 13, 42, 47, 68, 19, 20, 22, 33, 37, 44, 43, 57, 64];
+/// `IncrementalAlterConfigs`, `ElectLeaders`, `UpdateFeatures`, `UnregisterBroker`,
+/// `DescribeQuorum`, `AddRaftVoter`, `RemoveRaftVoter`).
+const MAY_WAIT: [i16; 20] = [1, 8, 11, 14, 13, 42, 47, 68, 19, 20, 22, 33, 37, 44, 43, 57, 64, 55, 80, 81];
 
 /// The rooms, which are a whole budget together. Cheap to clone.
 #[derive(Clone, Debug)]

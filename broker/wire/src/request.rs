@@ -1,15 +1,16 @@
 //! Which requests are served, in which versions; and how a frame becomes one.
 
 use super::messages::{
-    AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchPartition, FetchRequest,
-    FetchTopic, FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest, SyncGroupRequestAssignment,
-    UnregisterBrokerRequest, UpdateFeaturesRequest,
+    AddRaftVoterRequest, AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    RemoveRaftVoterRequest, SyncGroupRequest, SyncGroupRequestAssignment, UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -99,6 +100,7 @@ served! {
     ElectLeaders(ElectLeadersRequest) = 43, 0..=2, flexible 2;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
     OffsetDelete(OffsetDeleteRequest) = 47, 0..=0, flexible 1;
+    DescribeQuorum(DescribeQuorumRequest) = 55, 0..=2, flexible 0;
     UpdateFeatures(UpdateFeaturesRequest) = 57, 0..=2, flexible 0;
     DescribeCluster(DescribeClusterRequest) = 60, 0..=2, flexible 0;
     DescribeProducers(DescribeProducersRequest) = 61, 0..=0, flexible 0;
@@ -107,6 +109,8 @@ served! {
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest) = 69, 0..=1, flexible 0;
     ListConfigResources(ListConfigResourcesRequest) = 74, 0..=1, flexible 0;
     DescribeTopicPartitions(DescribeTopicPartitionsRequest) = 75, 0..=0, flexible 0;
+    AddRaftVoter(AddRaftVoterRequest) = 80, 0..=0, flexible 0;
+    RemoveRaftVoter(RemoveRaftVoterRequest) = 81, 0..=0, flexible 0;
 }
 
 /// What stands before every request.

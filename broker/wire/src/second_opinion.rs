@@ -104,6 +104,9 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::ElectLeadersRequest>();
     check::<kafka_wire::UpdateFeaturesRequest>();
     check::<kafka_wire::UnregisterBrokerRequest>();
+    check::<kafka_wire::DescribeQuorumRequest>();
+    check::<kafka_wire::AddRaftVoterRequest>();
+    check::<kafka_wire::RemoveRaftVoterRequest>();
 }
 
 /// A frame without its length.

@@ -57,7 +57,7 @@ const NOT_FOLLOWED: &[(&str, &str)] = &[
 
 /// Changes to a cluster of three brokers with 2Gi each.
 const UNCHANGEABLE: &[(&str, &str)] = &[
-    (r#"{"spec": {"replicas": 5}}"#, "replicas cannot be changed yet"),
+    (r#"{"spec": {"replicas": 1}}"#, "replicas cannot be changed from or to 1"),
     (r#"{"spec": {"storage": {"size": "1Gi"}}}"#, "storage.size must not shrink"),
     (r#"{"spec": {"storage": {"storageClass": "other"}}}"#, "storage.storageClass cannot be changed"),
 ];

@@ -117,7 +117,7 @@ impl Brokers for Admin {
     }
 
     fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()> {
-        let request = ChangeVotersRequest { voters };
+        let request = ChangeVotersRequest { voters, seen: Vec::new() };
         let answer =
             self.ask(contact, "changing voters", async move |mut client| client.change_voters(request.clone()).await);
         async { refused(&answer.await?.refusals) }.boxed()

@@ -66,6 +66,27 @@ pub struct Cluster {
     folder: TempDir,
 }
 
+impl Broker {
+    fn new(folder: &Path, id: usize) -> Result<Self> {
+        let home = folder.join(format!("broker-{id}"));
+        fs::create_dir_all(&home)?;
+        Ok(Self {
+            ports: Ports {
+                kafka: ports::free()?,
+                replication: ports::free()?,
+                controller: ports::free()?,
+                admin: ports::free()?,
+                http: ports::free()?,
+            },
+            config: home.join("broker.config"),
+            log: home.join("broker.log"),
+            env: Vec::new(),
+            process: None,
+            cpu_before: Duration::ZERO,
+        })
+    }
+}
+
 /// How long a broker is given to do what it should do within a second.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -76,25 +97,7 @@ impl Cluster {
         fs::create_dir_all(&parent)?;
         let folder = tempfile::Builder::new().prefix(software.name()).tempdir_in(parent)?;
         let properties: Vec<_> = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut all = Vec::new();
-        for id in 0..brokers {
-            let home = folder.path().join(format!("broker-{id}"));
-            fs::create_dir_all(&home)?;
-            all.push(Broker {
-                ports: Ports {
-                    kafka: ports::free()?,
-                    replication: ports::free()?,
-                    controller: ports::free()?,
-                    admin: ports::free()?,
-                    http: ports::free()?,
-                },
-                config: home.join("broker.config"),
-                log: home.join("broker.log"),
-                env: Vec::new(),
-                process: None,
-                cpu_before: Duration::ZERO,
-            });
-        }
+        let all = (0..brokers).map(|id| Broker::new(folder.path(), id)).collect::<Result<_>>()?;
         let cluster = Self { brokers: all, software: software.clone(), folder };
         cluster.write_files(&properties)?;
         Ok(cluster)
@@ -112,7 +115,10 @@ impl Cluster {
         let places: Vec<_> = self.brokers.iter().enumerate().map(|(id, b)| self.place(id, b)).collect();
         for (id, broker) in self.brokers.iter().enumerate() {
             match &self.software {
-                Software::Chronik(_) => fs::write(&broker.config, self.chronik_config(id, properties))?,
+                Software::Chronik(_) => {
+                    let all: Vec<usize> = (0..self.brokers.len()).collect();
+                    fs::write(&broker.config, self.chronik_config(id, &all, properties))?;
+                }
                 Software::Kafka(kafka) => {
                     fs::write(&broker.config, kafka::properties(&places[id], &places, properties))?;
                     kafka.format(&broker.config, &broker.log)?;
@@ -131,7 +137,16 @@ impl Cluster {
         }
     }
 
-    fn chronik_config(&self, id: usize, properties: &[(String, String)]) -> String {
+    /// One more broker of Chronik, whose file names it and one member to knock at; no other broker's file names it.
+    pub fn join(&mut self, knocks_at: usize) -> Result<usize> {
+        let id = self.brokers.len();
+        self.brokers.push(Broker::new(self.folder.path(), id)?);
+        let text = format!("{}voters: []\n", self.chronik_config(id, &[id, knocks_at], &[]));
+        fs::write(&self.brokers[id].config, text)?;
+        Ok(id)
+    }
+
+    fn chronik_config(&self, id: usize, members: &[usize], properties: &[(String, String)]) -> String {
         let ports = self.brokers[id].ports;
         let mut text = format!(
             "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: 127.0.0.1:{}\n  replication: 127.0.0.1:{}\n  \
@@ -143,8 +158,8 @@ impl Cluster {
             ports.admin,
             ports.http,
         );
-        for (id, Broker { ports, .. }) in self.brokers.iter().enumerate() {
-            let Ports { kafka, replication, controller, .. } = ports;
+        for id in members {
+            let Ports { kafka, replication, controller, .. } = self.brokers[*id].ports;
             let _ = writeln!(
                 text,
                 "  - {{id: {id}, host: 127.0.0.1, kafka_port: {kafka}, replication_port: {replication}, \

@@ -28,6 +28,8 @@ const TOPIC: &str = "full-disks";
 const DISK: &str = "size=256m";
 const RESERVE: &str = "32MiB";
 const RECORD_BYTES: usize = 100_000;
+/// Looks at a disk that find as much room as the one before, until it is believed.
+const STEADY: usize = 15;
 /// Says that this process has mounts of its own.
 const MOUNTS: &str = "CHRONIK_TESTS_MOUNTS";
 
@@ -67,10 +69,17 @@ impl SmallDisk {
     /// Somebody else takes all that is left.
     fn fill(&self) -> Result<()> {
         let file = File::create(self.0.join("foreign"))?;
-        // The broker may take some in between.
+        // When the broker takes none any more: an attempt at more than there is would have it give up its ballast.
+        let (mut last, mut same) = (0, 0);
         wait::until("all that is left", PATIENCE, || {
             let found = rustix::fs::statvfs(&self.0)?;
             let left = found.f_bavail * found.f_frsize;
+            same = if left == last { same + 1 } else { 0 };
+            last = left;
+            if same < STEADY {
+                return Ok(None);
+            }
+            same = 0;
             Ok(Some(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, left)?))
         })
     }
@@ -111,6 +120,8 @@ fn fill(cluster: &mut Cluster, disks: &[SmallDisk], report: &mut Report) -> Resu
     report.check_result(
         "its broker leaves the ISR",
         wait::until("an ISR of two", PATIENCE, || {
+            // As long as its write-ahead log has room, it is in sync.
+            writer.write(5)?;
             let isr = &metadata.partitions(TOPIC)?[0].isr;
             Ok((isr.len() == 2).then(|| format!("{isr:?}")))
         }),

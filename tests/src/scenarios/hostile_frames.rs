@@ -173,6 +173,11 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
             RequestKind::ElectLeaders(none)
         }
         ApiKey::UpdateFeatures => RequestKind::UpdateFeatures(messages::UpdateFeaturesRequest::default()),
+        ApiKey::DescribeQuorum => RequestKind::DescribeQuorum(messages::DescribeQuorumRequest::default()),
+        ApiKey::AddRaftVoter => RequestKind::AddRaftVoter(messages::AddRaftVoterRequest::default().with_voter_id(-1)),
+        ApiKey::RemoveRaftVoter => {
+            RequestKind::RemoveRaftVoter(messages::RemoveRaftVoterRequest::default().with_voter_id(-1))
+        }
         ApiKey::UnregisterBroker => {
             RequestKind::UnregisterBroker(messages::UnregisterBrokerRequest::default().with_broker_id(BrokerId(-1)))
         }

@@ -15,6 +15,7 @@ pub(super) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsum
 const PRODUCER_PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
 pub(super) const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
+const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 
 /// Kafka's tools, and whom they ask.
@@ -56,6 +57,14 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     says("kafka-configs --describe of a topic", CONFIGS, &topic, "retention.ms=");
     let broker = ["--describe", "--all", "--entity-type", "brokers", "--entity-name", "0"];
     says("kafka-configs --describe of a broker", CONFIGS, &broker, "min.insync.replicas=");
+    let (status, replication) = (["describe", "--status"], ["describe", "--replication"]);
+    for (name, arguments, what) in [
+        ("kafka-metadata-quorum describe --status", status, "CurrentVoters:"),
+        ("kafka-metadata-quorum describe --replication", replication, "Leader"),
+    ] {
+        let before = ["--bootstrap-server", "BOOTSTRAP"];
+        report.check_result(format!("java: {name}"), tools.says(QUORUM, &[&before[..], &arguments].concat(), what));
+    }
     report.check_result("java: kafka-broker-api-versions", api_versions(tools, cluster));
     let id = tools.says(CLUSTER, &["cluster-id", "--bootstrap-server", "BOOTSTRAP"], "Cluster ID: ");
     report.check_result("java: kafka-cluster cluster-id", id);

@@ -14,6 +14,7 @@ mod first_write;
 pub mod full_disks;
 mod group_kills;
 pub mod groups;
+pub mod growing;
 pub mod handing_over;
 pub mod hostile;
 mod hostile_frames;

@@ -26,6 +26,7 @@ mod resignation;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod voters;
 
 pub use command::{
     Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
@@ -36,3 +37,4 @@ pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
 pub use permits::{Objection, Permit, Recovery};
 pub use topics::MAX_PARTITIONS;
+pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

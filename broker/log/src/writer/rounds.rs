@@ -155,6 +155,7 @@ impl<D: Disk> Rounds<'_, D> {
     }
 
     fn retry(&mut self) -> Result<(), LogError> {
+        self.space.exhausted();
         self.ballast.release();
         match self.log.apply_stuck() {
             Err(e) if e.is_full() => self.space.lack(Need::Segment, true),
@@ -218,7 +219,10 @@ impl<D: Disk> Rounds<'_, D> {
         // It does not panic: a release build would end if it did.
         match thread.join().unwrap_or(Err(LogError::Poisoned)) {
             // It is tried again, in haste once it is needed.
-            Err(e) if e.is_full() => self.ballast.release(),
+            Err(e) if e.is_full() => {
+                self.space.exhausted();
+                self.ballast.release();
+            }
             other => self.log.has_next_segment(other?),
         }
         Ok(())

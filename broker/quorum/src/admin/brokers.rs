@@ -2,8 +2,7 @@
 
 use super::confirm::View;
 use super::permits::{about, about_partitions, known};
-use super::{Calls, Failure, TIMEOUT, unsure};
-use crate::types::Node;
+use super::{Calls, Failure};
 use api::refusal::Kind;
 use chronik_admin as api;
 use chronik_core::cluster::MetadataCommand;
@@ -51,13 +50,7 @@ impl Calls {
             return Ok(api::RemoveBrokerResponse { refusals });
         }
         if view.quorum.observers.iter().any(|m| m.id == broker) {
-            let nodes = ChangeMembers::RemoveNodes(BTreeSet::from([broker]));
-            match tokio::time::timeout(TIMEOUT, self.raft.change_membership(nodes, true)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) if error.forward_to_leader::<Node>().is_some() => return Err(Failure::NotLeader),
-                Ok(Err(error)) => return Err(unsure(&error.to_string()).into()),
-                Err(_) => return Err(unsure("the outcome is not known").into()),
-            }
+            self.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([broker]))).await?;
         }
         if !view.image.brokers.contains_key(&broker) {
             return Ok(api::RemoveBrokerResponse::default());
@@ -66,20 +59,15 @@ impl Calls {
         outcome.map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
         Ok(api::RemoveBrokerResponse::default())
     }
-
-    #[expect(clippy::unused_async, reason = "as the other calls are")]
-    pub(super) async fn change_voters(
-        &self,
-        _: api::ChangeVotersRequest,
-    ) -> Result<api::ChangeVotersResponse, Failure> {
-        Err(Status::unimplemented("this version does not change who votes").into())
-    }
 }
 
 fn speak_against_removal(view: &View, broker: BrokerId) -> Vec<api::Refusal> {
     let mut refusals = Vec::new();
     if view.quorum.is_voter(broker) {
-        refusals.push(about(Kind::IsVoter, format!("broker {broker} votes in the controller quorum")));
+        refusals.push(about(
+            Kind::IsVoter,
+            format!("broker {broker} votes in the controller quorum: remove its vote first"),
+        ));
     }
     let held = view.image.replicas_on(broker);
     if !held.is_empty() {

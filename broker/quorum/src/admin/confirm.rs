@@ -2,7 +2,7 @@
 
 use super::{Calls, Failure, TIMEOUT, unsure};
 use crate::observed::Observed;
-use chronik_core::cluster::Image;
+use chronik_core::cluster::{Endpoint, Image};
 use chronik_core::ids::BrokerId;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use std::collections::BTreeSet;
@@ -23,8 +23,11 @@ pub(super) struct View {
 /// The quorum, as its leader sees it.
 pub(super) struct Quorum {
     pub(super) last_index: u64,
+    pub(super) committed: u64,
     pub(super) voters: Vec<Member>,
     pub(super) observers: Vec<Member>,
+    /// The voters are being changed: those before and those after are voters.
+    pub(super) changing: bool,
 }
 
 /// One that has the metadata log.
@@ -34,6 +37,10 @@ pub(super) struct Member {
     pub(super) matched: Option<u64>,
     /// It has answered lately.
     pub(super) heard: bool,
+    /// When it had answered last.
+    pub(super) heard_at: Option<Instant>,
+    /// Where its controller port is.
+    pub(super) place: Option<Endpoint>,
     /// It is heard, and holds all that was committed when the view was asked for.
     pub(super) caught_up: bool,
 }
@@ -83,18 +90,24 @@ impl Calls {
         let last_index = metrics.last_log_index.unwrap_or_default();
         let membership = metrics.membership_config.membership();
         let member = |id: BrokerId| {
+            let place = membership.get_node(&id).map(|node| node.0.clone());
             if id == self.me {
-                return Member { id, matched: Some(last_index), heard: true, caught_up: true };
+                let (matched, heard_at) = (Some(last_index), Some(Instant::now()));
+                return Member { id, matched, heard: true, heard_at, place, caught_up: true };
             }
             let matched = metrics.replication.as_ref().and_then(|r| *r.get(&id)?).map(|id| id.index);
-            let heard = self.acks.of(id, term).is_some_and(|at| at.elapsed() <= self.lately);
-            Member { id, matched, heard, caught_up: heard && matched.is_some_and(|index| index >= committed) }
+            let heard_at = self.acks.of(id, term);
+            let heard = heard_at.is_some_and(|at| at.elapsed() <= self.lately);
+            let caught_up = heard && matched.is_some_and(|index| index >= committed);
+            Member { id, matched, heard, heard_at, place, caught_up }
         };
         let voters: BTreeSet<BrokerId> = membership.voter_ids().collect();
         Quorum {
             last_index,
+            committed,
             voters: voters.into_iter().map(member).collect(),
             observers: membership.learner_ids().map(member).collect(),
+            changing: membership.get_joint_config().len() > 1,
         }
     }
 }
@@ -139,10 +152,12 @@ mod tests {
                 id: BrokerId(id),
                 matched: None,
                 heard: true,
+                heard_at: None,
+                place: None,
                 caught_up: *caught_up,
             };
             let voters = (0..).zip(caught_up).map(voter).collect();
-            let quorum = Quorum { last_index: 0, voters, observers: Vec::new() };
+            let quorum = Quorum { last_index: 0, committed: 0, voters, observers: Vec::new(), changing: false };
             let missing = quorum.votes_missing_without(BrokerId(stopped));
             let expected = expected.map(|ids| ids.iter().copied().map(BrokerId).collect::<Vec<_>>());
             assert_eq!(missing, expected, "{caught_up:?} without {stopped}");

@@ -73,8 +73,12 @@ fn broker(view: &View, broker: &cluster::Broker, held: Holdings) -> api::Broker 
         voter: view.quorum.is_voter(broker.id),
         applied: sign.map(|sign| sign.applied.0),
         heard_ms_ago: sign.map(|sign| millis(Instant::now().saturating_duration_since(sign.at))),
-        kafka: Some(api::Endpoint { host: broker.kafka.host.to_string(), port: broker.kafka.port.into() }),
+        kafka: Some(endpoint(&broker.kafka)),
     }
+}
+
+fn endpoint(at: &cluster::Endpoint) -> api::Endpoint {
+    api::Endpoint { host: at.host.to_string(), port: at.port.into() }
 }
 
 fn partitions(image: &Image, most: usize) -> api::Partitions {
@@ -119,13 +123,20 @@ fn quorum(me: BrokerId, view: &View) -> api::Quorum {
     let members = |members: &[Member]| {
         members
             .iter()
-            .map(|m| api::QuorumMember { broker: m.id.0, matched: m.matched, caught_up: m.caught_up })
+            .map(|m| api::QuorumMember {
+                broker: m.id.0,
+                matched: m.matched,
+                caught_up: m.caught_up,
+                heard_ms_ago: m.heard_at.map(|at| millis(at.elapsed())),
+                controller: m.place.as_ref().map(endpoint),
+            })
             .collect()
     };
     api::Quorum {
         leader: me.0,
         term: view.term,
         last_index: view.quorum.last_index,
+        committed: view.quorum.committed,
         voters: members(&view.quorum.voters),
         observers: members(&view.quorum.observers),
     }

@@ -11,9 +11,12 @@ mod facts;
 mod permits;
 mod server;
 mod stop;
+mod voters;
 
 pub use server::serve;
+pub(super) use voters::{Changing, unfinished};
 
+use super::handover::Handover;
 use super::leader::LeaderHandle;
 use super::link::{CallError, Client};
 use super::links::Links;
@@ -51,6 +54,8 @@ pub(super) struct Calls {
     pub(super) acks: Acks,
     pub(super) image: watch::Receiver<Image>,
     pub(super) stop: CancellationToken,
+    pub(super) handover: Handover,
+    pub(super) changing: Changing,
 }
 
 /// Why a call has no answer.

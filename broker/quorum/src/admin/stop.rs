@@ -34,19 +34,11 @@ impl Calls {
             return Ok(api::StopResponse {});
         }
         let order = admin_request(&self.links, broker, HERE, body);
-        let place = self.controller_port(broker);
-        let link = self.links.to(broker, place.as_ref()).ok_or_else(|| unsure("the broker's address is not known"))?;
+        let link = self.links.to(broker).ok_or_else(|| unsure("the broker's address is not known"))?;
         match link.call(TIMEOUT, |mut client: Client| async move { client.admin(order).await }).await {
             Ok(answer) => answer_of(&answer),
             Err(error) => Err(unsure(&format!("broker {broker} {}", said(&error))).into()),
         }
-    }
-
-    /// Where a broker registered that its controller port is.
-    fn controller_port(&self, broker: BrokerId) -> Option<chronik_core::cluster::Endpoint> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.membership().get_node(&broker).map(|node| node.0.clone())
     }
 
     /// This process is told to stop.

@@ -190,7 +190,12 @@ async fn a_former_leader_and_a_wiped_voter_are_no_quorum() {
 async fn a_voter_on_a_new_disk_follows_only_whom_others_follow() {
     let cluster = Cluster::of(3);
     let broker = cluster.start(0).await;
-    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    let link = Link::open(
+        BrokerId(0),
+        crate::links::Places::one(BrokerId(0), endpoint(cluster.controllers[0])),
+        Peers::default(),
+        "test",
+    );
     let stale = types::AppendEntriesRequest {
         vote: types::Vote::new_committed(7, BrokerId(1)),
         prev_log_id: None,
@@ -261,7 +266,12 @@ async fn a_call_that_means_somebody_else_or_comes_from_another_cluster_is_refuse
     let cluster = Cluster::of(1);
     let broker = cluster.start(0).await;
     broker.is_serving().await;
-    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    let link = Link::open(
+        BrokerId(0),
+        crate::links::Places::one(BrokerId(0), endpoint(cluster.controllers[0])),
+        Peers::default(),
+        "test",
+    );
     let own = broker.handle().image().cluster_id.unwrap().0.as_bytes().to_vec();
     let strange = Uuid::new_v4().as_bytes().to_vec();
     for (cluster_id, from, to, accepted) in [
@@ -312,7 +322,12 @@ async fn reset_each(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
 #[tokio::test]
 async fn a_call_that_the_connection_ends_may_have_been_carried_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let link = Link::open(BrokerId(0), endpoint(listener.local_addr().unwrap()), Peers::default(), "test");
+    let link = Link::open(
+        BrokerId(0),
+        crate::links::Places::one(BrokerId(0), endpoint(listener.local_addr().unwrap())),
+        Peers::default(),
+        "test",
+    );
     let server = tokio::spawn(reset_all(listener));
     let request = proto::ProposeRequest { caller: None, body: Vec::new() };
     let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
@@ -326,7 +341,12 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
     let cluster = Cluster::of(1);
     let broker = cluster.start(0).await;
     broker.is_serving().await;
-    let link = Link::open(BrokerId(0), endpoint(cluster.controllers[0]), Peers::default(), "test");
+    let link = Link::open(
+        BrokerId(0),
+        crate::links::Places::one(BrokerId(0), endpoint(cluster.controllers[0])),
+        Peers::default(),
+        "test",
+    );
     for seed in 0..200_u8 {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: 7, to: 0 });
         let body: Vec<u8> = (0..seed).map(|i| i.wrapping_mul(31) ^ seed).collect();

@@ -148,7 +148,12 @@ async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
     let (cluster, leader) = led_and_stopped().await;
     let [me, other]: [i32; 2] = (0..3).filter(|id| *id != leader.0).collect::<Vec<_>>().try_into().unwrap();
     let broker = cluster.start(me as usize).await;
-    let link = Link::open(broker.id, endpoint(cluster.controllers[me as usize]), Peers::default(), "test");
+    let link = Link::open(
+        broker.id,
+        crate::links::Places::one(broker.id, endpoint(cluster.controllers[me as usize])),
+        Peers::default(),
+        "test",
+    );
     // A term and a log that nobody can have reached.
     let (term, last) = (100, types::LogId::new(openraft::CommittedLeaderId::new(99, leader), 10_000));
     for candidate in [other, leader.0] {

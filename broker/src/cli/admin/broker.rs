@@ -153,7 +153,7 @@ async fn drain(client: &Admin, broker: i32, plan_only: bool, output: Output) -> 
 }
 
 /// Fails if there are refusals, after it has shown them.
-fn refused(refusals: &[Refusal], what: &str, output: Output) -> anyhow::Result<()> {
+pub(super) fn refused(refusals: &[Refusal], what: &str, output: Output) -> anyhow::Result<()> {
     if refusals.is_empty() {
         return Ok(());
     }

@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn well() -> FactsResponse {
-        let voter = |broker| QuorumMember { broker, matched: Some(9), caught_up: true };
+        let voter = |broker| QuorumMember { broker, matched: Some(9), caught_up: true, ..QuorumMember::default() };
         FactsResponse {
             brokers: (0..3).map(broker).collect(),
             partitions: Some(Partitions { total: 9, ..Partitions::default() }),

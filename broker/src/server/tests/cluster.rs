@@ -8,6 +8,7 @@ use crate::partitions::{
     ReadError, Waiter,
 };
 use crate::server::{ServerConfig, serve};
+use chronik_admin::{ChangeVotersResponse, FactsResponse, Quorum, QuorumMember};
 use chronik_core::cluster::{Broker, Endpoint, Image, MetadataVersion, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId,
@@ -308,6 +309,7 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
 
 async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image: Arc<watch::Sender<Image>>) {
     let mut next_id = 1000;
+    let mut voters = vec![1];
     while let Some(request) = requests.recv().await {
         match request {
             ControllerRequest::CreateTopic { topic, reply } => {
@@ -333,6 +335,13 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
                 let _ = reply.send(Ok(ProducerId(next_id)..ProducerId(next_id + 2)));
                 next_id += 2;
             }
+            ControllerRequest::Facts { reply } => {
+                let _ = reply.send(Ok(facts(&image.borrow(), &voters)));
+            }
+            ControllerRequest::ChangeVoters { request, reply } => {
+                voters = request.voters;
+                let _ = reply.send(Ok(ChangeVotersResponse::default()));
+            }
             // Not asked for here: who waits hears nothing.
             ControllerRequest::AlterPartition { .. }
             | ControllerRequest::Resign { .. }
@@ -347,6 +356,37 @@ async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image
             }
         }
     }
+}
+
+/// Of a quorum that broker 1 leads, and of which all brokers that are no voters are observers.
+fn facts(image: &Image, voters: &[i32]) -> FactsResponse {
+    let member = |id: i32| QuorumMember {
+        broker: id,
+        matched: Some(41),
+        caught_up: true,
+        heard_ms_ago: Some(0),
+        controller: Some(chronik_admin::Endpoint { host: "controller".into(), port: 9292 }),
+    };
+    let brokers = image.brokers.values().map(|b| chronik_admin::Broker {
+        id: b.id.0,
+        directory_id: Some(directory(b.id.0).to_string()),
+        ..chronik_admin::Broker::default()
+    });
+    let observers = image.brokers.keys().map(|id| id.0).filter(|id| !voters.contains(id));
+    let quorum = Quorum {
+        leader: 1,
+        term: 5,
+        last_index: 41,
+        committed: 40,
+        voters: voters.iter().copied().map(member).collect(),
+        observers: observers.map(member).collect(),
+    };
+    FactsResponse { brokers: brokers.collect(), quorum: Some(quorum), ..FactsResponse::default() }
+}
+
+/// The directory that a broker has registered.
+pub(super) fn directory(broker: i32) -> uuid::Uuid {
+    uuid::Uuid::from_u128(broker.unsigned_abs().into())
 }
 
 fn topic_error(refusal: Refusal) -> TopicError {

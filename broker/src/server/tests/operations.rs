@@ -1,7 +1,7 @@
 //! What operators ask for: elections, features, brokers that are forgotten.
 
 use super::client::Client;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, directory};
 use super::{name, text};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::elect_leaders_request as elect;
@@ -12,6 +12,9 @@ const INVALID_REQUEST: i16 = 42;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const INVALID_UPDATE_VERSION: i16 = 95;
 const BROKER_ID_NOT_REGISTERED: i16 = 102;
+const INCONSISTENT_CLUSTER_ID: i16 = 104;
+const DUPLICATE_VOTER: i16 = 126;
+const VOTER_NOT_FOUND: i16 = 127;
 
 async fn cluster() -> (Cluster, Client) {
     let cluster = Cluster::start().await;
@@ -98,4 +101,63 @@ async fn a_broker_is_forgotten_only_when_it_is_gone_and_empty() {
     let mut client = Client::connect(cluster.address).await;
     let request = m::UnregisterBrokerRequest::default().with_broker_id(m::BrokerId(2));
     assert_eq!(client.ask(0, &request).await.error_code, 0);
+}
+
+/// Kafka's tools ask for it in this way.
+fn quorum() -> m::DescribeQuorumRequest {
+    use m::describe_quorum_request::{PartitionData, TopicData};
+    let topic = |of: &'static str, partition| {
+        let partition = PartitionData::default().with_partition_index(partition);
+        TopicData::default().with_topic_name(name(of)).with_partitions(vec![partition])
+    };
+    let topics = vec![topic("__cluster_metadata", 0), topic("__cluster_metadata", 1), topic("t", 0)];
+    m::DescribeQuorumRequest::default().with_topics(topics)
+}
+
+#[tokio::test]
+async fn the_quorum_is_described_in_every_version() {
+    let (_cluster, mut client) = cluster().await;
+    for version in 0..=2 {
+        let response = client.ask(version, &quorum()).await;
+        let errors: Vec<i16> = response.topics.iter().map(|t| t.partitions[0].error_code).collect();
+        assert_eq!((response.error_code, errors), (0, vec![0, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_OR_PARTITION]));
+        let log = &response.topics[0].partitions[0];
+        assert_eq!((log.leader_id.0, log.leader_epoch, log.high_watermark), (1, 5, 41));
+        let voter = &log.current_voters[0];
+        assert_eq!((voter.replica_id.0, voter.log_end_offset), (1, 42));
+        assert_eq!(voter.last_caught_up_timestamp > 0, version >= 1);
+        assert_eq!(log.observers.iter().map(|o| o.replica_id.0).collect::<Vec<_>>(), [0, 2]);
+        if version == 2 {
+            assert_eq!(voter.replica_directory_id, directory(1));
+            let listener = &response.nodes[0].listeners[0];
+            assert_eq!((&*listener.name, &*listener.host, listener.port), ("CONTROLLER", "controller", 9292));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_voter_is_named_by_its_number_and_its_directory() {
+    let (_cluster, mut client) = cluster().await;
+    let voters = async |client: &mut Client| {
+        let response = client.ask(2, &quorum()).await;
+        response.topics[0].partitions[0].current_voters.iter().map(|v| v.replica_id.0).collect::<Vec<_>>()
+    };
+    let add = |id: i32, of: i32| {
+        let request = m::AddRaftVoterRequest::default().with_cluster_id(None).with_timeout_ms(60_000);
+        request.with_voter_id(id).with_voter_directory_id(directory(of))
+    };
+    let remove = |id: i32, of: i32| {
+        let request = m::RemoveRaftVoterRequest::default().with_cluster_id(None);
+        request.with_voter_id(id).with_voter_directory_id(directory(of))
+    };
+    assert_eq!(client.ask(0, &add(1, 1)).await.error_code, DUPLICATE_VOTER);
+    assert_eq!(client.ask(0, &add(2, 7)).await.error_code, INVALID_REQUEST);
+    assert_eq!(client.ask(0, &add(2, 2)).await.error_code, 0);
+    assert_eq!(voters(&mut client).await, [1, 2]);
+    assert_eq!(client.ask(0, &remove(2, 7)).await.error_code, VOTER_NOT_FOUND);
+    assert_eq!(client.ask(0, &remove(2, 2)).await.error_code, 0);
+    assert_eq!(client.ask(0, &remove(2, 2)).await.error_code, VOTER_NOT_FOUND);
+    assert_eq!(voters(&mut client).await, [1]);
+    let stranger = remove(1, 1).with_cluster_id(Some(text("another")));
+    assert_eq!(client.ask(0, &stranger).await.error_code, INCONSISTENT_CLUSTER_ID);
 }

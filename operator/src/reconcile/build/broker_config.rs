@@ -5,6 +5,7 @@ use crate::reconcile::validate::Cluster;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Where a broker finds its data.
 pub(super) const DATA_DIR: &str = "/var/lib/chronik";
@@ -19,6 +20,7 @@ struct BrokerConfig<'a> {
     data_dir: &'a str,
     listen: Listen,
     members: Vec<Member>,
+    joins_as: Place,
     log_format: &'a str,
     kafka: &'a BTreeMap<String, Value>,
 }
@@ -34,12 +36,24 @@ struct Listen {
 #[derive(Serialize)]
 struct Member {
     id: i32,
+    #[serde(flatten)]
+    place: Place,
+}
+
+#[derive(Serialize)]
+struct Place {
     host: String,
     alternative_hosts: [String; 1],
     kafka_port: i32,
     replication_port: i32,
     controller_port: i32,
 }
+
+/// The first brokers, which make the cluster and vote. All others join it, so that the file, and with it every pod,
+/// stays as it is when there are to be more brokers or fewer.
+const FIRST: i32 = 3;
+/// What stands for a broker's number in the hosts of those that join.
+const ID: &str = "{id}";
 
 /// The file's text. The same text for the same spec: pods are told apart by its hash.
 pub(super) fn render(cluster: &Cluster) -> Result<String, serde_json::Error> {
@@ -52,7 +66,8 @@ pub(super) fn render(cluster: &Cluster) -> Result<String, serde_json::Error> {
             controller: any_address(port::CONTROLLER),
             http: any_address(port::HTTP),
         },
-        members: (0..cluster.replicas).map(|id| member(cluster, id)).collect(),
+        members: (0..cluster.replicas.min(FIRST)).map(|id| Member { id, place: place(cluster, id) }).collect(),
+        joins_as: place(cluster, ID),
         log_format: "json",
         kafka: &cluster.properties,
     };
@@ -64,11 +79,10 @@ fn any_address(port: i32) -> String {
     format!("[::]:{port}")
 }
 
-fn member(cluster: &Cluster, id: i32) -> Member {
-    Member {
-        id,
-        host: services::broker_host(cluster, id),
-        alternative_hosts: [services::pod_host(cluster, id)],
+fn place(cluster: &Cluster, id: impl fmt::Display) -> Place {
+    Place {
+        host: services::broker_host(cluster, &id),
+        alternative_hosts: [services::pod_host(cluster, &id)],
         kafka_port: port::KAFKA,
         replication_port: port::REPLICATION,
         controller_port: port::CONTROLLER,

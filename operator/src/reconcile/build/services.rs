@@ -5,6 +5,7 @@ use crate::reconcile::validate::Cluster;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The headless Service that gives each pod a name of its own in DNS, as a StatefulSet must have it.
 pub(super) fn brokers(cluster: &Cluster) -> Service {
@@ -42,18 +43,18 @@ pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
 
 /// The host by which peers find a broker. Without the cluster's domain, which the operator is not told: every pod's
 /// resolver adds it.
-pub(super) fn broker_host(cluster: &Cluster, id: i32) -> String {
+pub(super) fn broker_host(cluster: &Cluster, id: impl fmt::Display) -> String {
     format!("{}.{}.svc", broker_service(&cluster.name, id), cluster.namespace)
 }
 
 /// The host of a broker's pod, which peers try beside that of its Service: it does not depend on how soon each node
 /// hears of a Service's change.
-pub(super) fn pod_host(cluster: &Cluster, id: i32) -> String {
+pub(super) fn pod_host(cluster: &Cluster, id: impl fmt::Display) -> String {
     format!("{}-{id}.{}.{}.svc", cluster.name, brokers_service(&cluster.name), cluster.namespace)
 }
 
 /// The name of one broker's own Service.
-fn broker_service(cluster: &str, id: i32) -> String {
+fn broker_service(cluster: &str, id: impl fmt::Display) -> String {
     format!("{cluster}{}", broker_suffix(id))
 }
 
@@ -62,7 +63,7 @@ pub(super) fn brokers_service(cluster: &str) -> String {
     format!("{cluster}{BROKERS_SUFFIX}")
 }
 
-fn broker_suffix(id: i32) -> String {
+fn broker_suffix(id: impl fmt::Display) -> String {
     format!("-broker-{id}")
 }
 
