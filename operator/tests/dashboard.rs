@@ -33,11 +33,10 @@ fn names(expression: &str) -> impl Iterator<Item = &str> {
 /// Whether the broker registers a metric that is shown under this name.
 fn is_brokers(name: &str, source: &str) -> bool {
     REGISTRIES.iter().filter_map(|prefix| name.strip_prefix(prefix)).any(|rest| {
-        let known = |suffix: &&str| {
+        SUFFIXES.iter().any(|suffix| {
             let registered = rest.strip_suffix(*suffix).filter(|registered| !registered.is_empty());
             registered.is_some_and(|registered| source.contains(&format!("\"{registered}\"")))
-        };
-        SUFFIXES.iter().any(|suffix| known(suffix))
+        })
     })
 }
 
