@@ -79,8 +79,9 @@ pub struct ChronikClusterSpec {
     pub replication: Option<Replication>,
 
     /// Broker properties by Kafka's names, for example `num.partitions: 3`. Durations and sizes may carry a unit
-    /// (`30s`, `1MiB`); `true` and `false` need quotes. Brokers take up a change one at a time: each
-    /// is restarted when all others serve and every partition is in full sync.
+    /// (`30s`, `1MiB`); `true` and `false` need quotes. What brokers take up while they run, as `log.retention.ms` and
+    /// `message.max.bytes`, restarts nobody, and what somebody else makes of it is put right. For the rest brokers are
+    /// restarted one at a time, each when all others serve and every partition is in full sync.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(
@@ -90,6 +91,10 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_have_the_shape(Shape::Boolean),
         validation = rules::properties_have_the_shape(Shape::Size),
         validation = rules::properties_have_the_shape(Shape::Duration),
+        validation = rules::properties_have_the_shape(Shape::SizeOrNone),
+        validation = rules::properties_have_the_shape(Shape::DurationOrNone),
+        validation = rules::properties_have_the_shape(Shape::Ratio),
+        validation = rules::properties_have_the_shape(Shape::Words),
     )]
     pub config: BTreeMap<String, Scalar>,
 
@@ -145,7 +150,7 @@ pub enum DeletionPolicy {
 
 impl DeletionPolicy {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

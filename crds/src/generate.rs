@@ -1,26 +1,36 @@
 //! The custom resource definitions as the API server takes them.
 
 use crate::cluster::ChronikCluster;
+use crate::topic::ChronikTopic;
+use crate::user::ChronikUser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-/// The definition of `ChronikCluster`.
-///
-/// No field takes a null: the API server drops one before it validates, so that the rules see a field or none.
-pub fn chronik_cluster() -> Result<CustomResourceDefinition, serde_json::Error> {
-    let mut definition = serde_json::to_value(ChronikCluster::crd())?;
-    drop_nullable(&mut definition);
-    serde_json::from_value(definition)
+/// A definition in the form that is kept in the repository and in the chart.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The name of its file.
+    pub file: String,
+    /// Its text.
+    pub yaml: String,
 }
 
-/// The same as YAML, in the form that is kept in the repository and in the chart.
-pub fn yaml() -> Result<String, Box<dyn std::error::Error>> {
-    let mut definition = serde_json::to_value(chronik_cluster()?)?;
-    // Helm leaves the definition, and with it every cluster, in place when the chart is uninstalled.
+/// The definitions of all resources.
+pub fn definitions() -> Result<Vec<Definition>, Box<dyn std::error::Error>> {
+    [ChronikCluster::crd(), ChronikTopic::crd(), ChronikUser::crd()].iter().map(definition).collect()
+}
+
+/// No field takes a null: the API server drops one before it validates, so that the rules see a field or none.
+fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Box<dyn std::error::Error>> {
+    let mut definition = serde_json::to_value(crd)?;
+    drop_nullable(&mut definition);
+    // Helm leaves the definition, and with it every resource, in place when the chart is uninstalled.
     definition["metadata"]["annotations"] = serde_json::json!({ "helm.sh/resource-policy": "keep" });
     let body = serde_saphyr::to_string(&definition)?;
-    Ok(format!("# Generated from the Rust types in crds/src: `cargo run -p chronik-crds` prints it.\n{body}"))
+    let head =
+        "# Generated from the Rust types in crds/src: `cargo run -p chronik-crds charts/chronik/files` writes it.";
+    Ok(Definition { file: format!("{}.yaml", crd.spec.names.plural), yaml: format!("{head}\n{body}") })
 }
 
 fn drop_nullable(value: &mut Value) {

@@ -10,10 +10,16 @@ pub mod properties;
 mod rules;
 mod scalar;
 pub mod status;
+pub mod topic;
+pub mod user;
 
 pub use cluster::{
     ChronikCluster, ChronikClusterSpec, DeletionPolicy, ImagePullSecret, Replication, Resources, Storage,
 };
 pub use pod::{PodOptions, SecurityContext, Spread, Toleration};
 pub use scalar::Scalar;
-pub use status::{BrokerStatus, ChronikClusterStatus, ControllerStatus, Endpoints, PartitionsStatus, PlanStatus};
+pub use status::{
+    BrokerStatus, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints, PartitionsStatus, PlanStatus,
+};
+pub use topic::{ChronikTopic, ChronikTopicSpec, ChronikTopicStatus};
+pub use user::{ChronikUser, ChronikUserSpec, ChronikUserStatus};

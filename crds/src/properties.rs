@@ -14,6 +14,14 @@ pub enum Shape {
     Size,
     /// Milliseconds, or a number with a unit: `30000`, `30s`.
     Duration,
+    /// A size, or `-1` for none.
+    SizeOrNone,
+    /// A duration, or `-1` for none.
+    DurationOrNone,
+    /// A number from 0 to 1.
+    Ratio,
+    /// A word, or some with commas between; which ones there are is the broker's to say.
+    Words,
 }
 
 impl Shape {
@@ -24,6 +32,10 @@ impl Shape {
             Self::Boolean => "^(true|false)$",
             Self::Size => "^[0-9]+ ?(B|[kKMG]B|[KMG]iB)?$",
             Self::Duration => "^[0-9]+ ?(ms|s|m|min|h|d)?$",
+            Self::SizeOrNone => "^(-1|[0-9]+ ?(B|[kKMG]B|[KMG]iB)?)$",
+            Self::DurationOrNone => "^(-1|[0-9]+ ?(ms|s|m|min|h|d)?)$",
+            Self::Ratio => "^(0|1|0?[.][0-9]{1,9})$",
+            Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
         }
     }
 
@@ -34,6 +46,10 @@ impl Shape {
             Self::Boolean => "\"true\" or \"false\", in quotes",
             Self::Size => "a size such as 1048588 or 1MiB",
             Self::Duration => "a duration such as 30000 or 30s",
+            Self::SizeOrNone => "a size such as 1048588 or 1MiB, or -1 for none",
+            Self::DurationOrNone => "a duration such as 30000 or 30s, or -1 for none",
+            Self::Ratio => "a number from 0 to 1 in quotes, such as \"0.5\"",
+            Self::Words => "a word, or words with commas between",
         }
     }
 
@@ -44,6 +60,10 @@ impl Shape {
             Self::Boolean => matches!(value, "true" | "false"),
             Self::Integer => self.amount(value).is_some_and(|amount| COUNT.contains(&amount)),
             Self::Size | Self::Duration => !number.is_empty() && self.factor(unit).is_some(),
+            Self::SizeOrNone => value == "-1" || Self::Size.matches(value),
+            Self::DurationOrNone => value == "-1" || Self::Duration.matches(value),
+            Self::Ratio => value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
+            Self::Words => value.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word)).all(is_word),
         }
     }
 
@@ -56,19 +76,28 @@ impl Shape {
     fn factor(self, unit: &str) -> Option<u64> {
         Some(match (self, unit.strip_prefix(' ').unwrap_or(unit)) {
             (Self::Integer, _) if unit.is_empty() => 1,
-            (Self::Size, "" | "B") | (Self::Duration, "" | "ms") => 1,
-            (Self::Size, "kB" | "KB") | (Self::Duration, "s") => 1_000,
-            (Self::Size, "MB") => 1_000_000,
-            (Self::Size, "GB") => 1_000_000_000,
-            (Self::Size, "KiB") => 1 << 10,
-            (Self::Size, "MiB") => 1 << 20,
-            (Self::Size, "GiB") => 1 << 30,
-            (Self::Duration, "m" | "min") => 60_000,
-            (Self::Duration, "h") => 3_600_000,
-            (Self::Duration, "d") => 86_400_000,
+            (Self::Size | Self::SizeOrNone, "" | "B") | (Self::Duration | Self::DurationOrNone, "" | "ms") => 1,
+            (Self::Size | Self::SizeOrNone, "kB" | "KB") | (Self::Duration | Self::DurationOrNone, "s") => 1_000,
+            (Self::Size | Self::SizeOrNone, "MB") => 1_000_000,
+            (Self::Size | Self::SizeOrNone, "GB") => 1_000_000_000,
+            (Self::Size | Self::SizeOrNone, "KiB") => 1 << 10,
+            (Self::Size | Self::SizeOrNone, "MiB") => 1 << 20,
+            (Self::Size | Self::SizeOrNone, "GiB") => 1 << 30,
+            (Self::Duration | Self::DurationOrNone, "m" | "min") => 60_000,
+            (Self::Duration | Self::DurationOrNone, "h") => 3_600_000,
+            (Self::Duration | Self::DurationOrNone, "d") => 86_400_000,
             _ => return None,
         })
     }
+
+    /// A value of this shape as Kafka's requests carry it: amounts in Kafka's unit, and the rest as it is.
+    pub fn in_kafkas_form(self, value: &str) -> String {
+        self.amount(value).map_or_else(|| value.to_owned(), |amount| amount.to_string())
+    }
+}
+
+fn is_word(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 /// The digits, and what follows them.
@@ -79,8 +108,8 @@ fn split(value: &str) -> (&str, &str) {
 /// The counts that fit the pattern.
 const COUNT: RangeInclusive<u64> = 1..=999_999_999;
 
-/// The properties that a broker knows and that are the user's to set.
-pub const OFFERED: &[(&str, Shape)] = &[
+/// The properties that a broker reads when it starts and that are the user's to set.
+pub const AT_START: &[(&str, Shape)] = &[
     ("auto.create.topics.enable", Shape::Boolean),
     ("broker.session.timeout.ms", Shape::Duration),
     ("connections.max.idle.ms", Shape::Duration),
@@ -92,10 +121,8 @@ pub const OFFERED: &[(&str, Shape)] = &[
     ("log.cleaner.dedupe.buffer.size", Shape::Size),
     ("log.cleaner.io.max.bytes.per.second", Shape::Size),
     ("log.retention.check.interval.ms", Shape::Duration),
-    ("log.segment.bytes", Shape::Size),
     ("max.connections", Shape::Integer),
     ("max.incremental.fetch.session.cache.slots", Shape::Integer),
-    ("message.max.bytes", Shape::Size),
     ("num.partitions", Shape::Integer),
     ("offsets.retention.check.interval.ms", Shape::Duration),
     ("offsets.retention.minutes", Shape::Integer),
@@ -105,6 +132,42 @@ pub const OFFERED: &[(&str, Shape)] = &[
     ("replica.lag.time.max.ms", Shape::Duration),
     ("socket.request.max.bytes", Shape::Size),
 ];
+
+/// The properties that brokers take up while they run, and that are the user's to set: the operator sets them as the
+/// default of all brokers.
+pub const DYNAMIC: &[(&str, Shape)] = &[
+    ("compression.type", Shape::Words),
+    ("log.cleaner.delete.retention.ms", Shape::Duration),
+    ("log.cleaner.max.compaction.lag.ms", Shape::Duration),
+    ("log.cleaner.min.cleanable.ratio", Shape::Ratio),
+    ("log.cleaner.min.compaction.lag.ms", Shape::Duration),
+    ("log.cleanup.policy", Shape::Words),
+    ("log.flush.interval.messages", Shape::Integer),
+    ("log.flush.interval.ms", Shape::Duration),
+    ("log.index.interval.bytes", Shape::Size),
+    ("log.index.size.max.bytes", Shape::Size),
+    ("log.message.timestamp.after.max.ms", Shape::Duration),
+    ("log.message.timestamp.before.max.ms", Shape::Duration),
+    ("log.message.timestamp.type", Shape::Words),
+    ("log.preallocate", Shape::Boolean),
+    ("log.retention.bytes", Shape::SizeOrNone),
+    ("log.retention.ms", Shape::DurationOrNone),
+    ("log.roll.jitter.ms", Shape::Duration),
+    ("log.roll.ms", Shape::Duration),
+    ("log.segment.bytes", Shape::Size),
+    ("log.segment.delete.delay.ms", Shape::Duration),
+    ("message.max.bytes", Shape::Size),
+];
+
+/// All properties that are the user's to set.
+pub fn offered() -> impl Iterator<Item = (&'static str, Shape)> {
+    DYNAMIC.iter().chain(AT_START).copied()
+}
+
+/// Whether brokers take up a property while they run.
+pub fn is_dynamic(name: &str) -> bool {
+    DYNAMIC.iter().any(|(known, _)| *known == name)
+}
 
 /// What has limits that depend on other properties, which nobody checks before a broker starts.
 const NOT_YET: &str = "it cannot be set on Kubernetes yet";
@@ -129,9 +192,6 @@ pub const OWNED: &[(&str, &str)] = &[
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
     ("log.scrub.bytes.per.second", NOT_YET),
-    ("log.message.timestamp.after.max.ms", NOT_YET),
-    ("log.message.timestamp.before.max.ms", NOT_YET),
-    ("log.message.timestamp.type", NOT_YET),
     ("min.insync.replicas", "use spec.replication.minInsync"),
     ("node.id", "broker ids are the ordinals of the pods"),
     ("offset.metadata.max.bytes", NOT_YET),
@@ -143,7 +203,7 @@ pub const OWNED: &[(&str, &str)] = &[
 
 /// The shape of an offered property's value; `None` if there is no such property.
 pub fn shape(name: &str) -> Option<Shape> {
-    OFFERED.iter().find(|(known, _)| *known == name).map(|(_, shape)| *shape)
+    offered().find(|(known, _)| *known == name).map(|(_, shape)| shape)
 }
 
 /// The amounts of an offered property that a broker takes, in Kafka's unit.
@@ -160,7 +220,18 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
             1..=INT_MAX
         }
         (_, Some(Shape::Integer)) => COUNT,
-        (_, Some(Shape::Duration | Shape::Boolean) | None) => 0..=u64::MAX,
+        (
+            _,
+            Some(
+                Shape::Duration
+                | Shape::Boolean
+                | Shape::SizeOrNone
+                | Shape::DurationOrNone
+                | Shape::Ratio
+                | Shape::Words,
+            )
+            | None,
+        ) => 0..=u64::MAX,
     }
 }
 
@@ -194,6 +265,14 @@ mod tests {
             (Shape::Duration, "30s", true),
             (Shape::Duration, "30 s", true),
             (Shape::Duration, "30 seconds", false),
+            (Shape::DurationOrNone, "-1", true),
+            (Shape::DurationOrNone, "7d", true),
+            (Shape::SizeOrNone, "-1", true),
+            (Shape::SizeOrNone, "-2", false),
+            (Shape::Ratio, "0.5", true),
+            (Shape::Ratio, "1.5", false),
+            (Shape::Words, "compact, delete", true),
+            (Shape::Words, "compact,", false),
         ] {
             assert_eq!(shape.matches(value), fits, "{shape:?} {value:?}");
         }
@@ -210,6 +289,9 @@ mod tests {
             (Shape::Duration, "999999999999999999d", None),
             (Shape::Duration, "1 week", None),
             (Shape::Boolean, "true", None),
+            (Shape::DurationOrNone, "1s", Some(1_000)),
+            (Shape::DurationOrNone, "-1", None),
+            (Shape::Ratio, "1", None),
         ] {
             assert_eq!(shape.amount(value), amount, "{shape:?} {value:?}");
         }
@@ -217,6 +299,6 @@ mod tests {
 
     #[test]
     fn no_property_is_both_offered_and_owned() {
-        assert!(OFFERED.iter().all(|(name, _)| owned(name).is_none()));
+        assert!(offered().all(|(name, _)| owned(name).is_none()));
     }
 }

@@ -3,7 +3,7 @@
 //! The operator's validation repeats those that it depends on: a resource may have been stored before a rule
 //! existed.
 
-use crate::properties::{OFFERED, OWNED, Shape};
+use crate::properties::{OWNED, Shape, offered};
 use kube::core::{Message, Rule};
 
 /// Names become those of pods, services and label values.
@@ -72,17 +72,41 @@ pub(crate) fn properties_are_not_owned() -> Rule {
 }
 
 pub(crate) fn properties_are_known() -> Rule {
-    let known = OFFERED.iter().map(|(name, _)| *name).chain(OWNED.iter().map(|(name, _)| *name));
+    let known = offered().map(|(name, _)| name).chain(OWNED.iter().map(|(name, _)| *name));
     let known = known.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let offered = OFFERED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let offered = offered().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     Rule::new(format!("self.all(k, k in [{known}])")).message(Message::Expression(format!(
         "'unknown broker property ' + self.filter(k, !(k in [{known}]))[0] + '; known are {offered}'"
     )))
 }
 
 pub(crate) fn properties_have_the_shape(shape: Shape) -> Rule {
-    let names = OFFERED.iter().filter(|(_, s)| *s == shape).map(|(name, _)| *name).collect::<Vec<_>>();
+    let names = offered().filter(|(_, s)| *s == shape).map(|(name, _)| name).collect::<Vec<_>>();
     let listed = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     Rule::new(format!("[{listed}].all(k, !(k in self) || string(self[k]).matches('{}'))", shape.pattern()))
         .message(Message::Message(format!("{} must be {}", names.join(", "), shape.describe())))
+}
+
+pub(crate) fn cluster_stays() -> Rule {
+    Rule::new("self == oldSelf").message("cluster cannot be changed")
+}
+
+pub(crate) fn topic_name_stays() -> Rule {
+    Rule::new(
+        "has(self.topicName) == has(oldSelf.topicName) && \
+         (!has(self.topicName) || self.topicName == oldSelf.topicName)",
+    )
+    .message("topicName cannot be changed")
+    .field_path(".topicName")
+}
+
+pub(crate) fn partitions_do_not_shrink() -> Rule {
+    Rule::new("self >= oldSelf").message("partitions cannot become fewer: that would delete records")
+}
+
+/// Taken out and given again, a smaller number would not be compared with the former one.
+pub(crate) fn partitions_stay_given() -> Rule {
+    Rule::new("!has(oldSelf.partitions) || has(self.partitions)")
+        .message("partitions cannot be taken out once it is given")
+        .field_path(".partitions")
 }

@@ -46,6 +46,11 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
+    /// The properties that the operator sets, or has set and not yet reset, while brokers run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub dynamic_config: Vec<DynamicConfigStatus>,
+
     /// The partitions, as the controller's leader knows them; none while that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionsStatus>,
@@ -76,6 +81,21 @@ pub struct PlanStatus {
 
     /// The same in a sentence.
     pub message: String,
+}
+
+/// A property that brokers take up while they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicConfigStatus {
+    /// Kafka's name of it.
+    pub name: String,
+
+    /// The value that all brokers were given; none while the default counts, or while it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+
+    /// Whether that is what the spec says.
+    pub in_force: bool,
 }
 
 /// Counts of partitions.
@@ -149,7 +169,7 @@ fn time_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The schema of Kubernetes' own condition type, which has none to derive from.
-fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "x-kubernetes-list-type": "map",

@@ -4,16 +4,19 @@ use anyhow::Context;
 use chronik_operator::brokers::Admin;
 use chronik_operator::events::Events;
 use chronik_operator::http::{self, Health};
+use chronik_operator::kafka;
 use chronik_operator::leader::Candidate;
 use chronik_operator::metrics::Metrics;
 use chronik_operator::pulse::{Pulse, STANDBY_STUCK_AFTER};
 use chronik_operator::reconcile::Reconciler;
-use chronik_operator::{MANAGER, controller};
+use chronik_operator::topics::{self, TopicReconciler};
+use chronik_operator::{MANAGER, controller, plugin, users};
 use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use kube::{Client, Config};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,10 +74,23 @@ enum LogFormat {
     Json,
 }
 
+fn main() -> ExitCode {
+    // The same program is the plugin of kubectl, under its name.
+    if plugin::is_asked_for() {
+        return plugin::run();
+    }
+    match operate(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    start_logs(&args);
+async fn operate(args: &Args) -> anyhow::Result<()> {
+    start_logs(args);
     let metrics = Metrics::default();
     let pulse = Pulse::default();
     let health = Health::new(metrics.clone(), pulse.clone());
@@ -88,6 +104,7 @@ async fn main() -> anyhow::Result<()> {
     let reconciler = Reconciler {
         client: client.clone(),
         brokers: Arc::new(Admin::default()),
+        kafka: Arc::new(kafka::Client::default()),
         events: Events::new(client.clone(), &identity),
         default_image: args.default_image.clone(),
         operator: args.lease_namespace.as_ref().map(|namespace| format!("{namespace}/{}", args.lease_name)),
@@ -140,7 +157,20 @@ async fn lead(
             None => std::future::pending().await,
         }
     };
-    let run = |namespace| controller::run(reconciler.clone(), namespace, pulse.clone(), stopped(stop.clone()));
+    let topics = TopicReconciler {
+        client: reconciler.client.clone(),
+        kafka: Arc::clone(&reconciler.kafka),
+        events: reconciler.events.clone(),
+        operator: reconciler.operator.clone(),
+        metrics: reconciler.metrics.clone(),
+    };
+    let run = async |namespace| {
+        tokio::join!(
+            controller::run(reconciler.clone(), namespace, pulse.clone(), stopped(stop.clone())),
+            topics::run(topics.clone(), namespace, stopped(stop.clone())),
+            users::run(reconciler.client.clone(), namespace, stopped(stop.clone())),
+        );
+    };
     let loops = async {
         if namespaces.is_empty() {
             run(None).await;

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use chronik_broker::config::{Config, KafkaProperties, ServeFile};
-use chronik_crds::properties::{OFFERED, Shape, owned};
+use chronik_broker::config::{BROKER_PROPERTIES, Config, KafkaProperties, ServeFile};
+use chronik_crds::properties::{AT_START, DYNAMIC, Shape, offered, owned};
 use chronik_crds::{ChronikCluster, Scalar};
 use chronik_operator::reconcile::build::{Frame, build};
 use chronik_operator::reconcile::validate::{SIZES, validate};
@@ -54,19 +54,17 @@ fn a_broker_that_comes_later_joins_with_the_same_file() {
 
 #[test]
 fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() {
-    for (name, shape) in OFFERED {
+    for (name, shape) in AT_START {
         let values: &[&str] = match shape {
             Shape::Integer => &["7"],
             Shape::Boolean => &["false"],
             Shape::Size => &["125829120", "120MB", "150 MiB"],
             Shape::Duration => &["20000", "20000ms", "20s", "1 m", "1min", "1h", "1d"],
+            other => panic!("{name} is {other:?}, which no file has"),
         };
         for value in values {
             let mut cluster = cluster("minimal");
-            // What is in flight may not be less than a request, nor a request less than a record.
-            if *name == "message.max.bytes" {
-                cluster.spec.config.insert("socket.request.max.bytes".to_owned(), Scalar::from("200MiB"));
-            }
+            // What is in flight may not be less than a request.
             if *name != "queued.max.request.bytes" {
                 cluster.spec.config.insert("queued.max.request.bytes".to_owned(), Scalar::from("400MiB"));
             }
@@ -81,9 +79,18 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
 fn every_property_of_the_broker_is_offered_or_set_by_the_operator() {
     let known = serde_json::to_value(KafkaProperties::default()).unwrap();
     for name in known.as_object().unwrap().keys() {
-        let offered = OFFERED.iter().any(|(offered, _)| offered == name);
+        let offered = offered().any(|(offered, _)| offered == name);
         assert!(offered || owned(name).is_some(), "{name} is neither");
     }
+}
+
+#[test]
+fn what_is_set_while_brokers_run_is_what_they_take_up_while_they_run() {
+    let dynamic = BROKER_PROPERTIES.iter().filter(|known| known.update.is_dynamic() && owned(known.name).is_none());
+    let offered = DYNAMIC.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert_eq!(dynamic.map(|known| known.name).collect::<Vec<_>>(), offered);
+    let at_start = |name: &str| BROKER_PROPERTIES.iter().any(|known| known.name == name && !known.update.is_dynamic());
+    assert!(AT_START.iter().all(|(name, _)| at_start(name)));
 }
 
 #[test]

@@ -92,10 +92,19 @@ pub fn topic_id(id: Uuid) -> Option<TopicId> {
     (!id.is_zero()).then(|| TopicId(uuid::Uuid::from_bytes(id.to_bytes())))
 }
 
-/// A cluster id as clients see it: 22 characters of URL-safe base64, as Kafka writes its own.
+/// A cluster id as clients see it.
 pub fn cluster_id_text(id: chronik_core::ids::ClusterId) -> String {
+    id_text(id.0.as_u128())
+}
+
+/// A topic's id as Kafka's tools print it.
+pub fn topic_id_text(id: Uuid) -> String {
+    id_text(u128::from_be_bytes(id.to_bytes()))
+}
+
+/// 22 characters of URL-safe base64, as Kafka writes its own ids.
+fn id_text(bits: u128) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = id.0.as_u128();
     // 128 bits are 21 digits of 6 bits and one of 2, which stands in the upper bits of its digit.
     (0..22u32)
         .map(|i| {

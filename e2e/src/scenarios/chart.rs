@@ -29,10 +29,14 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
+        "CustomResourceDefinition",
+        "CustomResourceDefinition",
         "Deployment",
         "Role",
         "RoleBinding",
         "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     ];
     ensure!(kinds(&cluster) == expected, "cluster scope renders {:?}", kinds(&cluster));
     ensure!(!cluster.contains("--namespace=there"), "cluster scope looks at one namespace only");
@@ -57,8 +61,9 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     ensure!(roles == 3 && several.contains("--namespace=one,two"), "two namespaces have {roles} bindings");
     timeline.say("for several namespaces it renders a Role in each");
 
-    let all = render("replicas=2,podMonitor.enabled=true,podSecurityContext.runAsUser=null")?;
-    for kind in ["PodDisruptionBudget", "PodMonitor"] {
+    let all =
+        render("replicas=2,podMonitor.enabled=true,grafanaDashboard.enabled=true,podSecurityContext.runAsUser=null")?;
+    for kind in ["ConfigMap", "PodDisruptionBudget", "PodMonitor"] {
         ensure!(kinds(&all).iter().any(|rendered| rendered == kind), "no {kind} is rendered");
     }
     ensure!(!all.contains("runAsUser: 65532"), "the user's id is not left to the platform");

@@ -10,6 +10,7 @@ mod roll;
 mod roll_bad_image;
 mod start_orders;
 mod steady;
+mod topics;
 mod without_operator;
 
 use crate::environment::Environment;
@@ -50,6 +51,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "without a change nothing is written, and a restarted operator changes no pod",
         full: false,
         run: steady::run,
+    },
+    Scenario {
+        name: "topics",
+        about: "topics and dynamic configs become what resources say, and are put right, without a restart",
+        full: false,
+        run: topics::run,
     },
     Scenario {
         name: "roll",

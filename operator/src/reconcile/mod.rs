@@ -7,8 +7,9 @@ pub mod plan;
 pub mod validate;
 
 use crate::MANAGER;
-use crate::brokers::{Brokers, Contact};
+use crate::brokers::{Brokers, Contact, Unanswered};
 use crate::events::{Events, News};
+use crate::kafka::{Kafka, in_words};
 use crate::metrics::Metrics;
 use crate::status::{self, Attempt};
 use apply::{ApplyError, Done, Outcome, Taker};
@@ -18,8 +19,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
-use observe::Observed;
-use plan::{Plan, PlanError, Refusal};
+use observe::{Observed, PodState};
+use plan::{Plan, PlanError, Refusal, Wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct Reconciler {
     pub client: Client,
     /// The brokers' admin API.
     pub brokers: Arc<dyn Brokers>,
+    /// The same, through the Kafka protocol.
+    pub kafka: Arc<dyn Kafka>,
     /// Where events go.
     pub events: Events,
     /// The image for clusters that do not name theirs.
@@ -87,10 +90,18 @@ impl Reconciler {
             self.stand_off(&stored, &other).await;
             return Ok(None);
         }
-        let observed =
+        let mut observed =
             observe::observe(&self.client, &*self.brokers, namespace, name).await.map_err(ReconcileError::Observe)?;
         match readable(&stored) {
-            Ok(cluster) => self.follow(&cluster, &observed).await.map(Some),
+            Ok(cluster) => {
+                let status = cluster.status.as_ref();
+                let managed = status.into_iter().flat_map(|status| status.dynamic_config.iter());
+                observed.managed_config = managed.map(|property| property.name.clone()).collect();
+                if !observed.managed_config.is_empty() {
+                    observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
+                }
+                self.follow(&cluster, &observed).await.map(Some)
+            }
             Err(error) => {
                 let mut cluster = ChronikCluster::new(name, unreadable_spec(&observed));
                 cluster.metadata = stored.metadata;
@@ -141,22 +152,25 @@ impl Reconciler {
         let again = plan.again(observed);
         let image = valid.image.clone();
         let operator = self.operator.clone();
+        let config = plan::config::report(&valid, observed);
         let outcome = |attempt, plan| status::Outcome {
             observed,
             attempt,
             plan,
             image: Some(image.clone()),
             operator: operator.clone(),
+            config: Some(config.clone()),
         };
         if cluster.spec.paused {
             return self.report(cluster, &outcome(Attempt::Paused, None), again).await;
         }
         // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
-        // before anything is made.
+        // before anything is made. The same with what is to be reset one day.
         let before = cluster.status.clone().unwrap_or_default();
-        if before.image.is_none() || before.operator != self.operator {
+        let managed = valid.dynamic.keys().all(|name| observed.managed_config.contains(name));
+        if before.image.is_none() || before.operator != self.operator || !managed {
             let (image, operator) = (Some(image.clone()), self.operator.clone());
-            let status = ChronikClusterStatus { image, operator, ..before };
+            let status = ChronikClusterStatus { image, operator, dynamic_config: config, ..before };
             self.write_status(cluster, &status).await?;
             return Ok(Duration::ZERO);
         }
@@ -179,7 +193,7 @@ impl Reconciler {
     ) -> Result<Duration, ReconcileError> {
         let attempt = Attempt::Refused(refusal);
         let operator = self.operator.clone();
-        let outcome = status::Outcome { observed, attempt, plan: None, image: None, operator };
+        let outcome = status::Outcome { observed, attempt, plan: None, image: None, operator, config: None };
         self.report(cluster, &outcome, plan::AT_REST).await
     }
 
@@ -211,11 +225,48 @@ impl Reconciler {
                 self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
             }
         }
+        let refused = self.configure(cluster, valid, observed, plan).await;
         // A step is decided on what was observed: it is not taken on what has just been changed.
-        if wrote {
-            return Ok(Applied { wrote, plan: status::plan::report(plan, None) });
+        let mut applied = if wrote {
+            Applied { wrote, plan: status::plan::report(plan, None) }
+        } else {
+            self.take_step(cluster, valid, observed, plan).await?
+        };
+        if applied.plan.is_none() {
+            applied.plan = refused.as_ref().map(status::plan::of_wait);
         }
-        self.take_step(cluster, valid, observed, plan).await
+        Ok(applied)
+    }
+
+    /// Gives all brokers what they take up while they run. Returns what speaks against it.
+    async fn configure(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Option<Wait> {
+        if plan.config.is_empty() {
+            return None;
+        }
+        let wait = |reason, message: String| Wait { action: plan::config::ACTION.to_owned(), reason, message };
+        let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
+        let Some(contact) = Contact::of(&valid.namespace, &valid.name, &ready) else {
+            return Some(wait("BrokersUnknown", "no broker is ready".to_owned()));
+        };
+        let words = in_words(&plan.config);
+        match self.kafka.alter_cluster_configs(contact, plan.config.clone()).await {
+            Ok(()) => {
+                self.metrics.wrote();
+                info!(cluster = %valid.name, namespace = %valid.namespace, changes = %words, "configured brokers");
+                let news =
+                    News { reason: "ConfigChanged".to_owned(), note: words, action: "Configure", ..News::default() };
+                self.events.publish(&cluster.object_ref(&()), news).await;
+                None
+            }
+            Err(Unanswered::Refused(why)) => Some(wait("ConfigRefused", format!("{words}: {why}"))),
+            Err(error) => Some(wait("BrokersUnknown", error.to_string())),
+        }
     }
 
     async fn take_step(

@@ -3,8 +3,9 @@
 //! The API server refuses most of what is refused here; a resource may have been stored before it did so.
 
 use super::build::{self, RESTART};
+use crate::kafka::Configs;
 use crate::quantity;
-use chronik_crds::properties::{self, OFFERED, Shape};
+use chronik_crds::properties::{self, Shape};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, DeletionPolicy, PodOptions, Scalar};
 use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -38,14 +39,18 @@ pub struct Cluster {
     pub requests: BTreeMap<String, Quantity>,
     /// Compute resources that each broker cannot exceed.
     pub limits: BTreeMap<String, Quantity>,
-    /// Broker properties by Kafka's names.
+    /// The properties that brokers read when they start, by Kafka's names.
     pub properties: BTreeMap<String, Value>,
+    /// Those that they take up while they run, as Kafka's requests carry them.
+    pub dynamic: Configs,
     /// What is said about the pods.
     pub pod: PodOptions,
     /// The scheduler's rules, in place of the operator's own.
     pub affinity: Option<Affinity>,
     /// A hash of all of the spec that pods are made from.
     pub template_of: String,
+    /// The same as templates of form 1 have it, whose pods read every property from their file.
+    pub template_of_form_1: String,
     /// The value of the annotation by which somebody asked for a restart.
     pub restart: Option<String>,
 }
@@ -70,7 +75,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let resources = spec.resources.clone().unwrap_or_default();
     let requests = quantities("resources.requests", &resources.requests, &mut problems);
     let limits = quantities("resources.limits", &resources.limits, &mut problems);
-    let properties = broker_properties(spec, &mut problems);
+    let (properties, dynamic) = broker_properties(spec, &mut problems);
     check_sizes(spec, &mut problems);
     let pod = spec.pod.clone().unwrap_or_default();
     let affinity = affinity(&pod, &mut problems);
@@ -94,19 +99,23 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         requests,
         limits,
         properties,
+        dynamic,
         pod,
         affinity,
-        template_of: template_of(cluster, image),
+        template_of: template_of(cluster, image, |name| !properties::is_dynamic(name)),
+        template_of_form_1: template_of(cluster, image, |_| true),
         restart: cluster.annotations().get(RESTART).cloned(),
     })
 }
 
-/// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them.
-fn template_of(cluster: &ChronikCluster, image: &str) -> String {
+/// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them. What brokers
+/// take up while they run is none of their pods' business.
+fn template_of(cluster: &ChronikCluster, image: &str, in_file: impl Fn(&str) -> bool) -> String {
     let (spec, restart) = (&cluster.spec, cluster.annotations().get(RESTART));
     let counts = (spec.replication_factor(), spec.min_insync_replicas());
     let image = spec.image.as_deref().unwrap_or(image);
-    let of = json!([image, spec.image_pull_secrets, spec.resources, counts, spec.config, spec.pod, restart]);
+    let config = spec.config.iter().filter(|(name, _)| in_file(name)).collect::<BTreeMap<_, _>>();
+    let of = json!([image, spec.image_pull_secrets, spec.resources, counts, config, spec.pod, restart]);
     build::hash(&of.to_string())
 }
 
@@ -164,7 +173,9 @@ fn quantities(
     amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect()
 }
 
-fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> BTreeMap<String, Value> {
+/// Those that brokers read when they start, and those that they take up while they run.
+fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> (BTreeMap<String, Value>, Configs) {
+    let mut dynamic = Configs::new();
     let mut values = BTreeMap::from([
         ("default.replication.factor".to_owned(), Value::from(spec.replication_factor())),
         ("min.insync.replicas".to_owned(), Value::from(spec.min_insync_replicas())),
@@ -176,10 +187,12 @@ fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> B
         } else if let Some(shape) = properties::shape(name) {
             if !shape.matches(&text) {
                 problems.push(format!("config: {name} must be {}, not {text:?}", shape.describe()));
-            } else if shape != Shape::Boolean && amount(name, shape, &text).is_none() {
+            } else if is_amount(shape) && amount(name, shape, &text).is_none() {
                 let range = properties::range(name);
                 let (least, most) = (range.start(), range.end());
                 problems.push(format!("config: {name}: {text:?} is not between {least} and {most}"));
+            } else if properties::is_dynamic(name) {
+                dynamic.insert(name.clone(), shape.in_kafkas_form(&text));
             } else {
                 values.insert(name.clone(), typed(shape, text));
             }
@@ -187,7 +200,11 @@ fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> B
             problems.push(format!("config: unknown property {name:?}; did you mean {:?}?", nearest(name)));
         }
     }
-    values
+    (values, dynamic)
+}
+
+fn is_amount(shape: Shape) -> bool {
+    matches!(shape, Shape::Integer | Shape::Size | Shape::Duration)
 }
 
 /// What a property's value comes to, if a broker would take it.
@@ -233,7 +250,7 @@ fn typed(shape: Shape, text: String) -> Value {
 }
 
 fn nearest(name: &str) -> &'static str {
-    let known = OFFERED.iter().map(|(known, _)| *known);
+    let known = properties::offered().map(|(known, _)| known);
     known.min_by_key(|known| strsim::damerau_levenshtein(known, name)).unwrap_or_default()
 }
 
@@ -269,15 +286,35 @@ mod tests {
     }
 
     #[test]
-    fn properties_reach_the_broker_as_numbers_truth_values_and_texts() {
-        let config = json!({ "num.partitions": "6", "auto.create.topics.enable": "false", "message.max.bytes": "2MiB",
-                             "broker.session.timeout.ms": 2000 });
+    fn properties_reach_the_brokers_file_as_numbers_truth_values_and_texts() {
+        let config = json!({ "num.partitions": "6", "auto.create.topics.enable": "false",
+                             "queued.max.request.bytes": "200MiB", "broker.session.timeout.ms": 2000 });
         let valid =
             validate(&cluster(&json!({ "storage": { "size": "1Gi" }, "config": config })), "chronik:1").unwrap();
         assert_eq!(valid.properties["num.partitions"], 6);
         assert_eq!(valid.properties["auto.create.topics.enable"], false);
-        assert_eq!(valid.properties["message.max.bytes"], "2MiB");
+        assert_eq!(valid.properties["queued.max.request.bytes"], "200MiB");
         assert_eq!(valid.properties["broker.session.timeout.ms"], 2000);
+    }
+
+    #[test]
+    fn what_brokers_take_up_while_they_run_is_in_kafkas_units_and_changes_no_pod() {
+        let valid = |config: Value| {
+            let spec = json!({ "storage": { "size": "1Gi" }, "config": config });
+            validate(&cluster(&spec), "chronik:1").unwrap()
+        };
+        let config = json!({ "message.max.bytes": "2MiB", "log.retention.ms": "7d", "log.retention.bytes": -1,
+                             "log.cleaner.min.cleanable.ratio": "0.5", "log.cleanup.policy": "compact, delete" });
+        let (with, without) = (valid(config), valid(json!({})));
+        let expected = [
+            ("log.cleaner.min.cleanable.ratio", "0.5"),
+            ("log.cleanup.policy", "compact, delete"),
+            ("log.retention.bytes", "-1"),
+            ("log.retention.ms", "604800000"),
+            ("message.max.bytes", "2097152"),
+        ];
+        assert_eq!(with.dynamic, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!((&with.properties, &with.template_of), (&without.properties, &without.template_of));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::reconcile::build::bootstrap_address;
 use crate::reconcile::observe::{Known, NodeState, Observed, ObservedPod, PodState};
 use crate::reconcile::plan::Refusal;
 use chronik_crds::{
-    BrokerStatus, ChronikCluster, ChronikClusterStatus, ControllerStatus, Endpoints, PartitionsStatus, PlanStatus,
+    BrokerStatus, ChronikCluster, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints,
+    PartitionsStatus, PlanStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -61,6 +62,8 @@ pub struct Outcome<'a> {
     pub image: Option<String>,
     /// The operator that looks after the cluster.
     pub operator: Option<String>,
+    /// What brokers take up while they run; `None` where the spec does not say it.
+    pub config: Option<Vec<DynamicConfigStatus>>,
 }
 
 /// What to report now.
@@ -95,6 +98,7 @@ pub fn report(
         plan: outcome.plan.clone(),
         operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
+        dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),
         partitions: facts.map(|facts| PartitionsStatus {
             total: facts.partitions.into(),
             under_replicated: facts.under_replicated.into(),

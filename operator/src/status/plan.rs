@@ -8,19 +8,19 @@ const NEXT: &str = "nothing speaks against it";
 
 /// A step that was taken, or the first thing that is waited for. `waits` is what was found when the step was to be taken.
 pub fn report(plan: &Plan, waits: Option<&Wait>) -> Option<PlanStatus> {
-    let of = |wait: &Wait| PlanStatus {
-        action: wait.action.clone(),
-        reason: wait.reason.to_owned(),
-        message: wait.message.clone(),
-    };
     if let Some(wait) = waits {
-        return Some(of(wait));
+        return Some(of_wait(wait));
     }
     if let Some(step) = &plan.step {
         let action = step.to_string();
         return Some(PlanStatus { message: NEXT.to_owned(), reason: step.reason().to_owned(), action });
     }
-    plan.waits.first().map(of)
+    plan.waits.first().map(of_wait)
+}
+
+/// Something that is waited for, as it is reported.
+pub fn of_wait(wait: &Wait) -> PlanStatus {
+    PlanStatus { action: wait.action.clone(), reason: wait.reason.to_owned(), message: wait.message.clone() }
 }
 
 /// Whether a person is told: something else waits, or for another reason. Counts that change are no news.

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod api_server;
+mod config;
+mod kafka;
+mod topics;
 mod world;
 
 use serde_json::{Value, json};

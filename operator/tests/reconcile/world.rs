@@ -2,6 +2,7 @@
 //! brokers that say of themselves what follows from their pods.
 
 use crate::api_server::ApiServer;
+use crate::kafka::FakeKafka;
 use chronik_operator::brokers::{Answer, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
 use chronik_operator::events::Events;
 use chronik_operator::metrics::Metrics;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub(crate) struct World {
     pub(crate) server: ApiServer,
     pub(crate) brokers: FakeBrokers,
+    pub(crate) kafka: FakeKafka,
     pub(crate) default_image: String,
     pub(crate) operator: String,
     /// Pods with this image do not start.
@@ -48,6 +50,7 @@ impl World {
         let reconciler = Reconciler {
             client: client.clone(),
             brokers: Arc::new(self.brokers.clone()),
+            kafka: Arc::new(self.kafka.clone()),
             events: Events::new(client, "test"),
             default_image: self.default_image.clone(),
             operator: Some(self.operator.clone()),

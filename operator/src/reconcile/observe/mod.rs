@@ -15,6 +15,7 @@ pub use volume::{ObservedVolume, REMOVED};
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
 use crate::MANAGER;
 use crate::brokers::{Brokers, Contact, Facts};
+use crate::kafka::{Configs, Kafka};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -79,6 +80,10 @@ pub struct Observed {
     pub referred: BTreeSet<String>,
     /// What the brokers say.
     pub facts: Known<Facts>,
+    /// What all brokers were given while they ran; asked for only where the operator has a part in it.
+    pub config: Known<Configs>,
+    /// The names of what the operator has given them, as its status says.
+    pub managed_config: BTreeSet<String>,
 }
 
 impl Default for Observed {
@@ -90,6 +95,8 @@ impl Default for Observed {
             config_maps: Vec::new(),
             referred: BTreeSet::new(),
             facts: Known::Unknown("no broker runs".to_owned()),
+            config: Known::Unknown("no broker is ready".to_owned()),
+            managed_config: BTreeSet::new(),
         }
     }
 }
@@ -166,6 +173,23 @@ pub async fn observe(
         None => Known::Unknown("no broker runs".to_owned()),
     };
     Ok(observed)
+}
+
+/// What all brokers were given while they ran, as one that is ready says.
+pub async fn observe_config(kafka: &dyn Kafka, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Configs> {
+    let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
+    let Some(contact) = Contact::of(namespace, name, &ready) else {
+        return Known::Unknown("no broker is ready".to_owned());
+    };
+    kafka.cluster_configs(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
+}
+
+/// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.
+pub async fn ready_contact(client: &Client, namespace: &str, name: &str) -> Result<Option<Contact>, kube::Error> {
+    let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?.items;
+    let pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).filter(|pod| pod.state == PodState::Ready);
+    Ok(Contact::of(namespace, name, &pods.collect::<Vec<_>>()))
 }
 
 fn assemble(

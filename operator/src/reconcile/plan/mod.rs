@@ -2,6 +2,7 @@
 //! be, those that should go, what is to change about volumes, at most one disruptive step, and what is waited for.
 
 mod budget;
+pub mod config;
 mod garbage;
 mod roll;
 mod scale;
@@ -13,6 +14,7 @@ use super::build::{self, Desired, Frame, TEMPLATE_FORM};
 use super::observe::{Known, Observed, PodState, Seen};
 use super::validate::Cluster;
 use crate::brokers::{Facts, Permit, Standing};
+use crate::kafka::ConfigChanges;
 use kube::ResourceExt;
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub struct Plan {
     pub deletions: Vec<Seen>,
     /// What is to change about volumes. It interrupts nobody.
     pub volumes: Vec<VolumeChange>,
+    /// What all brokers are to be given while they run. It interrupts nobody.
+    pub config: ConfigChanges,
     /// The one step that may disturb somebody.
     pub step: Option<Step>,
     /// What comes next, and what it waits for.
@@ -141,15 +145,19 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
     storage::plan(cluster, observed, &mut plan);
     roll::plan(cluster, observed, &mut plan);
+    config::plan(cluster, observed, &mut plan);
     Ok(plan)
 }
 
 /// A template that another version of the operator built from the same spec stays as it is: what this one would make of
 /// it is taken up with the next change, and restarts no broker by itself.
 fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]) {
-    let Some(set) = observed.set.as_ref().filter(|set| set.template_of.as_ref() == Some(&cluster.template_of)) else {
+    let Some(set) = &observed.set else { return };
+    let form_1 =
+        set.template_form.as_deref() == Some("1") && set.template_of.as_ref() == Some(&cluster.template_of_form_1);
+    if set.template_of.as_ref() != Some(&cluster.template_of) && !form_1 {
         return;
-    };
+    }
     let Some(form) = &set.template_form else { return };
     for desired in objects.iter_mut().filter(|desired| desired.resource.kind == "StatefulSet") {
         let of_this_version = desired.object.annotations_mut().insert(TEMPLATE_FORM.to_owned(), form.clone());
@@ -182,7 +190,7 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
-        if matches!(self.step, Some(Step::ClosePermit(_))) {
+        if matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() {
             return AT_ONCE;
         }
         let next = self.step.is_some() || !self.waits.is_empty();
@@ -334,6 +342,12 @@ mod tests {
         // What a person did to it is put right.
         observed.set.as_mut().unwrap().template_form = Some("2".to_owned());
         assert_eq!(template(&cluster, &observed), built);
+        // Of form 1 is also what was built of properties that brokers take up while they run.
+        let set = observed.set.as_mut().unwrap();
+        (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));
+        assert_eq!(template(&cluster, &observed), built);
+        cluster.template_of_form_1 = "with more".to_owned();
+        assert_eq!(template(&cluster, &observed), other);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
         cluster.template_of = "of a spec that was changed".to_owned();
         assert_eq!(template(&cluster, &observed), built);

@@ -1,0 +1,244 @@
+//! The requests. Any ready broker will do: each passes on what the controller decides.
+
+use super::connection::Connection;
+use super::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
+use crate::brokers::{Answer, Contact, Unanswered};
+use crate::reconcile::build::port;
+use chronik_wire::ErrorCode;
+use chronik_wire::messages::create_topics_request::CreatableTopicConfig;
+use chronik_wire::messages::incremental_alter_configs_request::AlterConfigsResource;
+use chronik_wire::messages::{
+    CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, DeleteTopicState,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResult,
+    IncrementalAlterConfigsRequest, IncrementalConfig, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
+    StrBytes, Uuid, message,
+};
+use futures::FutureExt;
+use std::io;
+use std::time::Duration;
+
+/// How long one broker is given to accept a connection; the next is asked then.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long one broker is given for an answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long the controller is given: less than the answer is waited for.
+const TIMEOUT_MS: i32 = 8_000;
+
+/// Kafka's numbers of resources that have configs.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+/// The source of a topic's own value.
+const OF_TOPIC: i8 = 1;
+/// `AlterConfigOp`, by Kafka's numbers.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// A client of clusters' brokers.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    port: u16,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self { port: port::KAFKA.unsigned_abs() as u16 }
+    }
+}
+
+/// Why one broker gave no answer.
+enum Failure {
+    /// Another one may.
+    Broken(String),
+    /// No other one would say anything else.
+    Refused(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+impl Client {
+    /// Asks one broker after the other, until one gives an answer. What was asked of a broker that did not answer may have
+    /// been done: every request is one that may be repeated.
+    async fn ask<T>(
+        self,
+        contact: Contact,
+        request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Unanswered> {
+        let mut why = String::new();
+        for (id, address) in &contact.addresses {
+            let opened = tokio::time::timeout(CONNECT, Connection::open(address, self.port)).await;
+            let mut connection = match opened {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => {
+                    why = format!("broker {id}: {error}");
+                    continue;
+                }
+                Err(_) => {
+                    why = format!("broker {id} accepts no connection");
+                    continue;
+                }
+            };
+            match tokio::time::timeout(DEADLINE, request(&mut connection)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Failure::Refused(reason))) => return Err(Unanswered::Refused(reason)),
+                Ok(Err(Failure::Broken(reason))) => why = format!("broker {id}: {reason}"),
+                Err(_) => why = format!("broker {id} does not answer"),
+            }
+        }
+        Err(Unanswered::Unsure(why))
+    }
+}
+
+/// An error code as a failure, if it is one.
+fn refused(code: i16, text: Option<&StrBytes>) -> Result<(), Failure> {
+    let code = ErrorCode(code);
+    let text = text.map_or_else(|| code.name().to_owned(), ToString::to_string);
+    match code {
+        ErrorCode::NONE => Ok(()),
+        // These pass, or are another broker's to answer.
+        ErrorCode::NOT_CONTROLLER
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::LEADER_NOT_AVAILABLE
+        | ErrorCode::BROKER_NOT_AVAILABLE => Err(Failure::Broken(text)),
+        _ => Err(Failure::Refused(text)),
+    }
+}
+
+async fn describe(connection: &mut Connection, kind: i8, name: &str) -> Result<DescribeConfigsResult, Failure> {
+    let asked = message!(DescribeConfigsResource {
+        resource_type: kind,
+        resource_name: StrBytes::from(name),
+        configuration_keys: None,
+    });
+    let answer = connection.ask(4, &message!(DescribeConfigsRequest { resources: vec![asked] })).await?;
+    let result = answer.results.into_iter().next().ok_or_else(no_result)?;
+    refused(result.error_code, result.error_message.as_ref())?;
+    Ok(result)
+}
+
+fn values(result: &DescribeConfigsResult, source: Option<i8>) -> Configs {
+    let own = result.configs.iter().filter(|config| source.is_none_or(|source| config.config_source == source));
+    own.filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string()))).collect()
+}
+
+fn no_result() -> Failure {
+    Failure::Broken("an answer without a result".to_owned())
+}
+
+async fn alter(connection: &mut Connection, kind: i8, name: &str, changes: &ConfigChanges) -> Result<(), Failure> {
+    let configs = changes.iter().map(|(name, value)| {
+        message!(IncrementalConfig {
+            name: StrBytes::from(&**name),
+            config_operation: if value.is_some() { SET } else { DELETE },
+            value: value.as_deref().map(StrBytes::from),
+        })
+    });
+    let resource = message!(AlterConfigsResource {
+        resource_type: kind,
+        resource_name: StrBytes::from(name),
+        configs: configs.collect(),
+    });
+    let answer = connection.ask(1, &message!(IncrementalAlterConfigsRequest { resources: vec![resource] })).await?;
+    let result = answer.responses.first().ok_or_else(no_result)?;
+    refused(result.error_code, result.error_message.as_ref())
+}
+
+async fn topic(connection: &mut Connection, name: &str) -> Result<Option<KafkaTopic>, Failure> {
+    let topics = vec![message!(MetadataRequestTopic { name: Some(StrBytes::from(name)) })];
+    let request = message!(MetadataRequest { topics: Some(topics), allow_auto_topic_creation: false });
+    let answer = connection.ask(12, &request).await?;
+    let found = answer.topics.into_iter().next().ok_or_else(no_result)?;
+    if ErrorCode(found.error_code) == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+        return Ok(None);
+    }
+    refused(found.error_code, None)?;
+    let described = describe(connection, TOPIC, name).await?;
+    Ok(Some(described_topic(&found, values(&described, Some(OF_TOPIC)))))
+}
+
+fn described_topic(found: &MetadataResponseTopic, configs: Configs) -> KafkaTopic {
+    KafkaTopic {
+        id: found.topic_id,
+        partitions: i32::try_from(found.partitions.len()).unwrap_or(i32::MAX),
+        factors: found.partitions.iter().map(|partition| partition.replica_nodes.len()).collect(),
+        leaderless: found.partitions.iter().filter(|partition| partition.leader_id < 0).count(),
+        configs,
+    }
+}
+
+async fn create(connection: &mut Connection, topic: &NewTopic) -> Result<(), Failure> {
+    let configs = topic.configs.iter().map(|(name, value)| {
+        message!(CreatableTopicConfig { name: StrBytes::from(&**name), value: Some(StrBytes::from(&**value)) })
+    });
+    let topic = message!(CreatableTopic {
+        name: StrBytes::from(&*topic.name),
+        num_partitions: topic.partitions.unwrap_or(-1),
+        replication_factor: topic.factor.unwrap_or(-1),
+        configs: configs.collect(),
+    });
+    let answer =
+        connection.ask(7, &message!(CreateTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS })).await?;
+    let result = answer.topics.first().ok_or_else(no_result)?;
+    match ErrorCode(result.error_code) {
+        // By somebody else, or by this very request when it was sent to another broker.
+        ErrorCode::TOPIC_ALREADY_EXISTS => Ok(()),
+        _ => refused(result.error_code, result.error_message.as_ref()),
+    }
+}
+
+async fn grow(connection: &mut Connection, name: &str, count: i32) -> Result<(), Failure> {
+    let topic = message!(CreatePartitionsTopic { name: StrBytes::from(name), count: count, assignments: None });
+    let request = message!(CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS });
+    let answer = connection.ask(3, &request).await?;
+    let result = answer.results.first().ok_or_else(no_result)?;
+    refused(result.error_code, result.error_message.as_ref())
+}
+
+async fn delete(connection: &mut Connection, id: Uuid) -> Result<(), Failure> {
+    let topic = message!(DeleteTopicState { name: None, topic_id: id });
+    let answer =
+        connection.ask(6, &message!(DeleteTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS })).await?;
+    let result = answer.responses.first().ok_or_else(no_result)?;
+    match ErrorCode(result.error_code) {
+        ErrorCode::UNKNOWN_TOPIC_ID => Ok(()),
+        _ => refused(result.error_code, result.error_message.as_ref()),
+    }
+}
+
+impl Kafka for Client {
+    fn cluster_configs(&self, contact: Contact) -> Answer<Configs> {
+        self.ask(contact, async |connection: &mut Connection| {
+            Ok(values(&describe(connection, BROKER, "").await?, None))
+        })
+        .boxed()
+    }
+
+    fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| alter(connection, BROKER, "", &changes).await)
+            .boxed()
+    }
+
+    fn topic(&self, contact: Contact, name: String) -> Answer<Option<KafkaTopic>> {
+        self.ask(contact, async move |connection: &mut Connection| topic(connection, &name).await).boxed()
+    }
+
+    fn create_topic(&self, contact: Contact, topic: NewTopic) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| create(connection, &topic).await).boxed()
+    }
+
+    fn grow_topic(&self, contact: Contact, name: String, partitions: i32) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| grow(connection, &name, partitions).await).boxed()
+    }
+
+    fn alter_topic_configs(&self, contact: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| alter(connection, TOPIC, &name, &changes).await)
+            .boxed()
+    }
+
+    fn delete_topic(&self, contact: Contact, id: Uuid) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| delete(connection, id).await).boxed()
+    }
+}

@@ -1,0 +1,67 @@
+//! Grafana's dashboard in the chart asks for metrics that exist.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+use chronik_operator::metrics::Metrics;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What Prometheus' format adds to a metric's registered name.
+const SUFFIXES: &[&str] = &["_total", "_bucket", "_sum", "_count", "_seconds_bucket", ""];
+/// The prefixes of registries within the broker's.
+const REGISTRIES: &[&str] = &["chronik_kafka_", "chronik_controller_", "chronik_groups_", "chronik_disk_", "chronik_"];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The names of metrics in an expression.
+fn names(expression: &str) -> impl Iterator<Item = &str> {
+    expression
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("chronik_") && *word != "chronik_io_cluster")
+}
+
+/// Whether the broker registers a metric that is shown under this name.
+fn is_brokers(name: &str, source: &str) -> bool {
+    REGISTRIES.iter().filter_map(|prefix| name.strip_prefix(prefix)).any(|rest| {
+        SUFFIXES.iter().any(|suffix| {
+            let registered = rest.strip_suffix(*suffix).filter(|registered| !registered.is_empty());
+            registered.is_some_and(|registered| source.contains(&format!("\"{registered}\"")))
+        })
+    })
+}
+
+#[test]
+fn every_panel_asks_for_metrics_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dashboard = std::fs::read_to_string(root.join("../charts/chronik/files/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let mut files = Vec::new();
+    sources(&root.join("../broker/src"), &mut files);
+    let source = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
+    let operator = Metrics::default();
+    operator.reconciled(true, std::time::Duration::ZERO);
+    let operator = operator.encode().unwrap();
+    let (mut found, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap())
+    {
+        for name in names(target["expr"].as_str().unwrap()) {
+            found.insert(name.to_owned());
+            if !operator.contains(&format!("{name}{{")) && !is_brokers(name, &source) {
+                missing.insert(name.to_owned());
+            }
+        }
+    }
+    assert!(found.len() > 10, "only {found:?} are asked for");
+    assert_eq!(missing, BTreeSet::new(), "no such metrics");
+    assert!(!is_brokers("chronik_kafka_of_no_kind_total", &source), "the check takes every name");
+}

@@ -1,0 +1,116 @@
+//! A cluster's topics and configs in memory, as the operator sees them through the Kafka protocol.
+
+use chronik_operator::brokers::{Answer, Contact, Unanswered};
+use chronik_operator::kafka::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
+use chronik_wire::messages::Uuid;
+use futures::FutureExt;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct FakeKafka {
+    state: Arc<Mutex<KafkaState>>,
+}
+
+#[derive(Default)]
+pub(crate) struct KafkaState {
+    pub(crate) topics: BTreeMap<String, KafkaTopic>,
+    pub(crate) cluster: Configs,
+    /// Why brokers refuse every change.
+    pub(crate) refuse: Option<String>,
+    /// Why no broker answers.
+    pub(crate) silent: Option<String>,
+    /// What was asked for beside questions.
+    pub(crate) changes: Vec<String>,
+    created: u8,
+}
+
+impl FakeKafka {
+    pub(crate) fn state(&self) -> MutexGuard<'_, KafkaState> {
+        self.state.lock().unwrap()
+    }
+
+    /// A topic that somebody else has made.
+    pub(crate) fn make(&self, name: &str, partitions: i32) {
+        let mut state = self.state();
+        state.created += 1;
+        let id = Uuid::from_bytes([state.created; 16]);
+        let topic = KafkaTopic { id, partitions, factors: [3].into(), leaderless: 0, configs: Configs::new() };
+        state.topics.insert(name.to_owned(), topic);
+    }
+
+    fn change(&self, what: String, change: impl FnOnce(&mut KafkaState)) -> Answer<()> {
+        let mut state = self.state();
+        let answer = match (&state.silent, &state.refuse) {
+            (Some(why), _) => Err(Unanswered::Unsure(why.clone())),
+            (None, Some(why)) => Err(Unanswered::Refused(why.clone())),
+            (None, None) => {
+                state.changes.push(what);
+                change(&mut state);
+                Ok(())
+            }
+        };
+        async { answer }.boxed()
+    }
+
+    fn answer<T: Send + 'static>(&self, answer: impl FnOnce(&KafkaState) -> T) -> Answer<T> {
+        let state = self.state();
+        let answer = match &state.silent {
+            Some(why) => Err(Unanswered::Unsure(why.clone())),
+            None => Ok(answer(&state)),
+        };
+        async { answer }.boxed()
+    }
+}
+
+fn alter(configs: &mut Configs, changes: ConfigChanges) {
+    for (name, value) in changes {
+        match value {
+            Some(value) => configs.insert(name, value),
+            None => configs.remove(&name),
+        };
+    }
+}
+
+impl Kafka for FakeKafka {
+    fn cluster_configs(&self, _: Contact) -> Answer<Configs> {
+        self.answer(|state| state.cluster.clone())
+    }
+
+    fn alter_cluster_configs(&self, _: Contact, changes: ConfigChanges) -> Answer<()> {
+        let what = chronik_operator::kafka::in_words(&changes);
+        self.change(what, |state| alter(&mut state.cluster, changes))
+    }
+
+    fn topic(&self, _: Contact, name: String) -> Answer<Option<KafkaTopic>> {
+        self.answer(|state| state.topics.get(&name).cloned())
+    }
+
+    fn create_topic(&self, _: Contact, topic: NewTopic) -> Answer<()> {
+        let kafka = self.clone();
+        let created = self.change(format!("create {}", topic.name), |_| {});
+        async move {
+            created.await?;
+            kafka.make(&topic.name, topic.partitions.unwrap_or(1));
+            kafka.state().topics.get_mut(&topic.name).unwrap().configs = topic.configs;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn grow_topic(&self, _: Contact, name: String, partitions: i32) -> Answer<()> {
+        self.change(format!("grow {name} to {partitions}"), |state| {
+            state.topics.get_mut(&name).unwrap().partitions = partitions;
+        })
+    }
+
+    fn alter_topic_configs(&self, _: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
+        let what = format!("{name}: {}", chronik_operator::kafka::in_words(&changes));
+        self.change(what, |state| alter(&mut state.topics.get_mut(&name).unwrap().configs, changes))
+    }
+
+    fn delete_topic(&self, _: Contact, id: Uuid) -> Answer<()> {
+        self.change("delete".to_owned(), |state| state.topics.retain(|_, topic| topic.id != id))
+    }
+}
