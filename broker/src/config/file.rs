@@ -189,6 +189,8 @@ pub struct KafkaProperties {
     pub group_consumer_min_heartbeat_interval_ms: Millis,
     #[serde(rename = "group.consumer.max.heartbeat.interval.ms")]
     pub group_consumer_max_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.migration.policy")]
+    pub group_consumer_migration_policy: String,
     #[serde(rename = "group.coordinator.rebalance.protocols")]
     pub group_coordinator_rebalance_protocols: String,
     #[serde(rename = "max.incremental.fetch.session.cache.slots")]
@@ -251,6 +253,7 @@ impl Default for KafkaProperties {
             group_consumer_max_session_timeout_ms: Millis(Duration::from_mins(1)),
             group_consumer_min_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
             group_consumer_max_heartbeat_interval_ms: Millis(Duration::from_secs(15)),
+            group_consumer_migration_policy: "bidirectional".to_owned(),
             group_coordinator_rebalance_protocols: "classic,consumer".to_owned(),
             max_incremental_fetch_session_cache_slots: 1000,
             log_message_timestamp_type: "CreateTime".to_owned(),

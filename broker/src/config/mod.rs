@@ -441,6 +441,10 @@ members:
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
             ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+            (
+                "kafka: {group.consumer.migration.policy: sideways}",
+                "none of disabled, upgrade, downgrade, bidirectional",
+            ),
             ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
             ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),

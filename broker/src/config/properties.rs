@@ -109,6 +109,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
     ),
     restart("group.consumer.max.size", ConfigKind::Int, None, "Members of one consumer group (KIP-848) at most."),
     restart(
+        "group.consumer.migration.policy",
+        ConfigKind::String,
+        Some("bidirectional"),
+        "Which way a group with members may go when it has members of both protocols: `upgrade` to the consumer protocol, \
+         `downgrade` to the classic one, `bidirectional`, or `disabled`.",
+    ),
+    restart(
         "group.consumer.min.heartbeat.interval.ms",
         ConfigKind::Int,
         Some("5000"),

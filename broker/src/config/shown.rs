@@ -35,6 +35,7 @@ impl Config {
             "delete.topic.enable" => self.delete_topics.to_string(),
             "group.consumer.max.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.1),
             "group.consumer.max.session.timeout.ms" => millis(groups.consumer_session_timeouts.1),
+            "group.consumer.migration.policy" => groups.migration_policy.name().to_owned(),
             "group.consumer.min.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.0),
             "group.consumer.min.session.timeout.ms" => millis(groups.consumer_session_timeouts.0),
             "group.coordinator.rebalance.protocols" if self.consumer_groups => "classic,consumer".to_owned(),

@@ -6,10 +6,10 @@
 //! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
 //!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none) log_start:i64      ACK appended:i64 durable:i64
-//!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
+//!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64 producers   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
 //!   BATCHES_AFTER from:i64 high_watermark:i64 log_start:i64 record batches
-//! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
+//! CREDIT  bytes:u64  (batches' and producers' bytes that the follower is done with, since the connection's start)
 //! ```
 //!
 //! BATCHES begin where the follower's log ends. Where a log was compacted there may be a gap: then they go as
@@ -17,6 +17,9 @@
 //! no topic is compacted before the cluster's metadata version says that there is no such broker.
 //!
 //! A broker of a former release reads no further than it knows: SUBSCRIBE may end before `log_start`.
+//!
+//! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
+//! not know of them sends none, and ignores them.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -101,8 +104,18 @@ mod kind {
 }
 
 impl Frame {
-    /// Bytes of record batches that the frame carries: what credits count.
-    pub(crate) fn batch_bytes(&self) -> usize {
+    /// What credits count: what the frame carries beside a few numbers.
+    pub(crate) fn credit_bytes(&self) -> usize {
+        match self {
+            Self::FromLeader { message: LeaderMessage::BeginAt { producers, .. }, .. } => {
+                producers.as_ref().map_or(0, Bytes::len)
+            }
+            _ => self.batch_bytes(),
+        }
+    }
+
+    /// Bytes of record batches that the frame carries.
+    fn batch_bytes(&self) -> usize {
         match self {
             Self::FromLeader { message: LeaderMessage::Batches { batches, .. }, .. } => {
                 batches.iter().map(|b| b.bytes().len()).sum()
@@ -207,9 +220,13 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
             out.put_i64(high_watermark.0);
             out.put_i64(log_start.0);
         }
-        LeaderMessage::BeginAt { at } => {
+        LeaderMessage::BeginAt { at, producers } => {
             about(out, kind::BEGIN_AT, partition, epoch);
             out.put_i64(at.0);
+            if let Some(producers) = producers {
+                out.put_u32(producers.len() as u32);
+                out.put_slice(producers);
+            }
         }
         LeaderMessage::Diverged { epoch: their_epoch, end } => {
             about(out, kind::DIVERGED, partition, epoch);
@@ -259,7 +276,14 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
             from_leader(LeaderMessage::Started { high_watermark, log_start })
         }
-        kind::BEGIN_AT => from_leader(LeaderMessage::BeginAt { at: offset_of(&mut body)? }),
+        kind::BEGIN_AT => {
+            let at = offset_of(&mut body)?;
+            let len = if body.is_empty() { None } else { Some(body.try_get_u32().map_err(|_| FrameError::Short)?) };
+            if len.is_some_and(|len| len as usize != body.len()) {
+                return Err(FrameError::Short);
+            }
+            from_leader(LeaderMessage::BeginAt { at, producers: len.map(|_| body) })
+        }
         kind::DIVERGED => {
             let epoch = LeaderEpoch(i32_of(&mut body)?);
             from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
@@ -387,7 +411,8 @@ mod tests {
             }),
             follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
             leader(LeaderMessage::Started { high_watermark, log_start }),
-            leader(LeaderMessage::BeginAt { at: Offset(5) }),
+            leader(LeaderMessage::BeginAt { at: Offset(5), producers: None }),
+            leader(LeaderMessage::BeginAt { at: Offset(5), producers: Some(Bytes::from_static(b"who wrote")) }),
             leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
             leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
             leader(batches(0)),
@@ -421,12 +446,16 @@ mod tests {
                 let read = Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await;
                 let cut_between_batches =
                     matches!(&read, Ok(Frame::FromLeader { message: LeaderMessage::Batches { .. }, .. }));
-                let as_before = matches!(
+                let cut_before_producers = matches!(
+                    &read,
+                    Ok(Frame::FromLeader { message: LeaderMessage::BeginAt { producers: None, .. }, .. })
+                );
+                let cut_before_start = matches!(
                     &read,
                     Ok(Frame::FromFollower { message: FollowerMessage::Subscribe { log_start: None, .. }, .. })
                 );
-                let whole = matches!(frame, Frame::Refused { .. }) || cut_between_batches || as_before;
-                assert!(read.is_err() || whole, "{read:?}");
+                let may_be_whole = cut_between_batches || cut_before_producers || cut_before_start;
+                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || may_be_whole, "{read:?}");
             }
         }
     }

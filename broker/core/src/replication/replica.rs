@@ -142,6 +142,11 @@ impl Replica {
             },
             Role::Idle => {}
         }
+        if let Role::Follower(follower) = &self.role
+            && let Some(from) = follower.superseded()
+        {
+            self.damaged(now, from, out);
+        }
     }
 
     fn metadata(&mut self, now: Instant, state: PartitionState, out: &mut Vec<Command>) {

@@ -161,7 +161,7 @@ fn describe(command: &Command) -> String {
         }
         Command::Truncate { to } => format!("truncate {to}"),
         Command::AdvanceStart { to } => format!("advance start {to}"),
-        Command::BeginAt { at } => format!("begin at {at}"),
+        Command::BeginAt { at, .. } => format!("begin at {at}"),
         Command::Reply { ticket, result: Ok(p) } => format!("reply {} at {}", ticket.0, p.base_offset),
         Command::Reply { ticket, result: Err(e) } => format!("reply {} {e:?}", ticket.0),
         Command::Send { follower, stream, leader_epoch, message } => {
@@ -169,7 +169,7 @@ fn describe(command: &Command) -> String {
                 LeaderMessage::Started { high_watermark, log_start } => {
                     format!("started hw {high_watermark}{}", started_at(*log_start))
                 }
-                LeaderMessage::BeginAt { at } => format!("begin at {at}"),
+                LeaderMessage::BeginAt { at, .. } => format!("begin at {at}"),
                 LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
                 LeaderMessage::Batches { from, batches, high_watermark, log_start } => {
                     let gap = batches.first().is_some_and(|first| first.header().base_offset != *from);
