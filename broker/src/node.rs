@@ -13,7 +13,7 @@ use crate::identity::Identity;
 use crate::log_metrics::LogStateMetrics;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
-use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
+use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, Partitions, PartitionsConfig};
 use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManager};
 use crate::retention::{self, RetentionConfig};
 use crate::scrub::{self, ScrubConfig};
@@ -25,7 +25,7 @@ use chronik_core::ids::{BrokerId, IncarnationId};
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, DiskSpace, Timings};
+use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -157,26 +157,9 @@ impl Node {
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
         tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
-        let retention_config = RetentionConfig {
-            me: config.id,
-            partitions: partitions.clone(),
-            reader: reader.clone(),
-            controller: handle.clone(),
-            every: config.retention_check_interval,
-            space: writer.space().clone(),
-        };
-        tasks.spawn(retention::run(retention_config, stop.clone()));
-        tasks.spawn(scrub::run(scrub_config(config, reader.clone(), &mut registry), stop.clone()));
-        let cleaner_config = CleanerConfig {
-            me: config.id,
-            limits: config.cleaner,
-            partitions: partitions.clone(),
-            reader,
-            writer: writer.clone(),
-            controller: handle.clone(),
-            metrics: CleanerMetrics::register(&mut registry),
-        };
-        let cleaner = cleaner::start(cleaner_config, stop.clone()).context("cannot start the cleaner's thread")?;
+        let upkeep =
+            Upkeep { config, partitions: &partitions, reader, writer: &writer, controller: &handle, stop: &stop };
+        let cleaner = upkeep.start(&tasks, &mut registry).context("cannot start the cleaner's thread")?;
         let replication_config = ReplicationConfig {
             me: config.id,
             directory: identity.directory_id(),
@@ -258,6 +241,43 @@ impl Node {
         let joined = tokio::task::spawn_blocking(move || self.writer_thread.join()).await;
         anyhow::ensure!(matches!(joined, Ok(Ok(()))), "the log's writer did not end as it should");
         Ok(())
+    }
+}
+
+/// What the parts need that look after old records: those that leave, the scrub, and the cleaner.
+struct Upkeep<'a> {
+    config: &'a Config,
+    partitions: &'a Partitions,
+    reader: LogReader<RealDisk>,
+    writer: &'a Writer,
+    controller: &'a ControllerHandle,
+    stop: &'a CancellationToken,
+}
+
+impl Upkeep<'_> {
+    /// Returns the cleaner's thread.
+    fn start(self, tasks: &TaskTracker, registry: &mut Registry) -> io::Result<JoinHandle<()>> {
+        let Self { config, partitions, reader, writer, controller, stop } = self;
+        let retention_config = RetentionConfig {
+            me: config.id,
+            partitions: partitions.clone(),
+            reader: reader.clone(),
+            controller: controller.clone(),
+            every: config.retention_check_interval,
+            space: writer.space().clone(),
+        };
+        tasks.spawn(retention::run(retention_config, stop.clone()));
+        tasks.spawn(scrub::run(scrub_config(config, reader.clone(), registry), stop.clone()));
+        let cleaner_config = CleanerConfig {
+            me: config.id,
+            limits: config.cleaner,
+            partitions: partitions.clone(),
+            reader,
+            writer: writer.clone(),
+            controller: controller.clone(),
+            metrics: CleanerMetrics::register(registry),
+        };
+        cleaner::start(cleaner_config, stop.clone())
     }
 }
 
