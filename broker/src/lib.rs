@@ -11,6 +11,7 @@ mod disk_space;
 mod handing_over;
 pub mod health;
 mod identity;
+mod log_metrics;
 pub mod metrics;
 pub mod node;
 mod open_files;

@@ -10,6 +10,7 @@ use crate::disk_space;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
+use crate::log_metrics::LogStateMetrics;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
 use crate::partitions::{self, DiskMetrics, LogMetrics, PartitionMetrics, PartitionsConfig};
@@ -40,7 +41,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 /// The log's folder in the data directory.
-const LOG_DIR: &str = "log";
+pub(crate) const LOG_DIR: &str = "log";
+/// The folder of the metadata log in a data directory.
+pub(crate) const METADATA_DIR: &str = "metadata";
 /// Record bytes of one partition on their way to one follower at most.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
@@ -122,6 +125,7 @@ impl Node {
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
+        LogStateMetrics::register(&mut registry, reader.clone(), started.elapsed());
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
@@ -341,6 +345,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         auto_create_topics: config.auto_create_topics,
         delete_topics: config.delete_topics,
         consumer_groups: config.consumer_groups,
+        replica_selector: config.replica_selector,
         timestamps: config.timestamps,
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
@@ -378,7 +383,8 @@ fn controller_config(
         id: m.id,
         kafka: m.kafka.clone(),
         replication: m.replication.clone(),
-        rack: None,
+        // Of the others nothing is known before they register.
+        rack: config.rack.clone().filter(|_| m.id == config.id),
     };
     let is_voter = |m: &&config::Member| config.voters.contains(&m.id);
     ControllerConfig {
@@ -388,7 +394,7 @@ fn controller_config(
         members: config.members.iter().map(member).collect(),
         seeds: config.members.iter().map(|m| (m.id, m.controller.clone())).collect(),
         listener,
-        dir: config.data_dir.join("metadata"),
+        dir: config.data_dir.join(METADATA_DIR),
         cluster_id: identity.cluster_id(),
         directory: identity.directory_id(),
         incarnation: IncarnationId(uuid::Uuid::new_v4()),

@@ -198,6 +198,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("offsets.topic.replication.factor", "it follows from the number of brokers: 3, or as many as there are"),
     ("process.roles", "roles are set by the operator"),
     ("producer.id.expiration.ms", NOT_YET),
+    ("replica.selector.class", NOT_YET),
 ];
 
 /// The shape of an offered property's value; `None` if there is no such property.

@@ -85,6 +85,40 @@ def shares_partitions(strategy):
         raise AssertionError(f"closing a consumer took {took:.1f} s")
 
 
+def migrates():
+    """A group of classic members takes in one of the consumer protocol, which leaves again."""
+    topic = create("groups-rd-migrates")
+    classic = [
+        member(topic, "rd-migrates", partition_assignment_strategy="cooperative-sticky", session_timeout_ms=10000)
+        for _ in range(2)
+    ]
+
+    def shared(of):
+        for consumer in of:
+            consumer.poll(0.1)
+        shares = [{p.partition for p in consumer.assignment()} for consumer in of]
+        if any(a & b for n, a in enumerate(shares) for b in shares[:n]):
+            raise AssertionError(f"two own a partition: {shares}")
+        return shares if set.union(*shares) == set(range(PARTITIONS)) and all(shares) else None
+
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+
+    def is_of(kind):
+        listed = admin.list_consumer_groups(request_timeout=10).result().valid
+        return next((g.type.name for g in listed if g.group_id == "rd-migrates"), None) == kind or None
+
+    until("a share each", lambda: shared(classic))
+    same(is_of("CLASSIC"), True)
+    joins = member(topic, "rd-migrates", group_protocol="consumer")
+    until("a share for all three", lambda: shared([*classic, joins]))
+    same(is_of("CONSUMER"), True)
+    joins.close()
+    until("the share of who has left", lambda: shared(classic))
+    until("a classic group", lambda: is_of("CLASSIC"))
+    for consumer in classic:
+        consumer.close()
+
+
 def tools():
     topic = create("groups-rd-tools")
     consumer = member(topic, "rd-tools")
@@ -110,5 +144,6 @@ def deleted(admin, group):
 check("a group consumes, commits and goes on where it was", consumes_and_commits)
 check("three members share a topic eagerly", lambda: shares_partitions("range"))
 check("three members share a topic cooperatively", lambda: shares_partitions("cooperative-sticky"))
+check("a classic group takes in a member of the consumer protocol and goes back when it leaves", migrates)
 check("a group is listed, described and deleted", tools)
 end()

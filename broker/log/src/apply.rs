@@ -33,7 +33,7 @@ impl Stuck {
         let Some(first) = self.0.get(&op.partition()).and_then(|batches| batches.first()) else { return false };
         match op {
             Op::Append { .. } | Op::Delete { .. } => false,
-            Op::AdvanceStart { to, .. } => *to > first.header().base_offset,
+            Op::AdvanceStart { to, .. } | Op::BeginAt { at: to, .. } => *to > first.header().base_offset,
             Op::Truncate { .. } => true,
         }
     }
@@ -107,6 +107,7 @@ pub(crate) fn apply_ops<D: Disk>(
         let done = match op {
             Op::Truncate { to, .. } => store.truncate(tp, *to, dirty),
             Op::AdvanceStart { to, .. } => store.advance_start(tp, *to, dirty),
+            Op::BeginAt { at, producers, .. } => store.begin_at(tp, *at, producers, dirty),
             Op::Delete { .. } => {
                 stuck.0.remove(&tp);
                 store.delete(tp, dirty)

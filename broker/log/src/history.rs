@@ -2,6 +2,7 @@
 
 use crate::partition::Partition;
 use crate::wal::entry::LoggedKind;
+use bytes::Bytes;
 use chronik_core::ids::Offset;
 use chronik_core::record::{BatchHeader, HeaderError};
 
@@ -10,14 +11,24 @@ use chronik_core::record::{BatchHeader, HeaderError};
 pub(crate) struct History {
     /// The last deletion.
     pub(crate) deleted: Option<u64>,
-    /// The last operation since that left nothing of what was known of its producers, and where the log began anew then.
-    pub(crate) cleared: Option<(u64, Offset)>,
+    /// The last operation since that left nothing of what was known of its producers.
+    pub(crate) cleared: Option<Cleared>,
     /// Whether it was truncated since.
     pub(crate) truncated: bool,
     /// The truncations and moves of the start since, ascending.
     cuts: Vec<Cut>,
     /// What the partition is after all of it, but for its segments; `None` when it is not there.
     pub(crate) whole: Option<Partition>,
+}
+
+/// A log began anew.
+#[derive(Debug)]
+pub(crate) struct Cleared {
+    number: u64,
+    /// Where.
+    pub(crate) at: Offset,
+    /// Who wrote what was before, if it was told.
+    pub(crate) producers: Option<Bytes>,
 }
 
 /// What has become of a batch.
@@ -64,7 +75,7 @@ impl History {
                 match &mut self.whole {
                     Some(whole) if *to < whole.start => {
                         *whole = Partition::new(*to);
-                        self.cleared = Some((number, *to));
+                        self.cleared = Some(Cleared { number, at: *to, producers: None });
                     }
                     Some(whole) if *to < whole.end => {
                         whole.end = *to;
@@ -77,10 +88,16 @@ impl History {
                 self.cuts.push(Cut { number, end: Offset(i64::MAX), start: *to });
                 let whole = self.whole.get_or_insert_with(|| Partition::new(*to));
                 if *to > whole.end {
-                    self.cleared = Some((number, *to));
+                    self.cleared = Some(Cleared { number, at: *to, producers: None });
                 }
                 whole.start = whole.start.max(*to);
                 whole.end = whole.end.max(*to);
+            }
+            LoggedKind::BeginAt(at, producers) => {
+                self.observe(number, &LoggedKind::AdvanceStart(*at))?;
+                if self.whole.as_ref().is_some_and(|whole| whole.end == *at) {
+                    self.cleared = Some(Cleared { number, at: *at, producers: Some(producers.clone()) });
+                }
             }
             LoggedKind::Delete => *self = Self { deleted: Some(number), ..Self::default() },
         }
@@ -110,7 +127,7 @@ impl History {
             Fate::Gone
         } else if next.is_none_or(|cut| batch_end > cut.start) {
             Fate::Stays
-        } else if self.cleared.is_some_and(|(cleared, _)| number < cleared) {
+        } else if self.cleared.as_ref().is_some_and(|cleared| number < cleared.number) {
             Fate::Gone
         } else {
             Fate::BeforeStart

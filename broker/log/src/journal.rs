@@ -31,6 +31,7 @@
 use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
 use crate::error::{IoContext, LogError, lock};
 use crate::format::Format;
+use crate::offline::{NOT_WHOLE, Verified};
 use bytes::Bytes;
 use std::io::{IoSlice, Read};
 use std::path::{Path, PathBuf};
@@ -197,6 +198,42 @@ fn encode_block(version: u8, generation: u64, number: u64, records: &[&[u8]]) ->
 /// The zeroes that a file which ends at `end` is extended by.
 fn ahead(end: u64) -> Vec<u8> {
     vec![0; (end.next_multiple_of(STEP) - end) as usize]
+}
+
+/// Checks every block of the journal in `dir`.
+pub(crate) fn verify<D: Disk>(disk: &D, dir: &Path, verified: &mut Verified) -> Result<(), LogError> {
+    let path = dir.join("journal");
+    if !disk.exists(&path).during("look for", &path)? {
+        return Ok(());
+    }
+    let file = disk.open(&path).during("open", &path)?;
+    let len = file.len().during("measure", &path)?;
+    let (mut end, mut next) = (0, 0);
+    while let Some((header, payload)) = read_block(&file, end, len).during("read", &path)?
+        && header.number == next
+    {
+        end = (end + HEADER as u64 + payload.len() as u64).next_multiple_of(ALIGN);
+        next += 1;
+    }
+    match replay(&file, &path) {
+        Ok((log, len)) => {
+            let mut header = [0; HEADER];
+            if log.end + HEADER as u64 <= len {
+                read_exact_at(&file, &mut header, log.end).during("read", &path)?;
+            }
+            if header != [0; HEADER] {
+                verified.find(&path, log.end, NOT_WHOLE);
+                verified.recovery.push("what is behind the journal's last whole block is cut off".into());
+            }
+            Ok(())
+        }
+        Err(LogError::Corrupt { detail, .. }) => {
+            verified.find(&path, end, detail);
+            verified.recovery.push("the journal is not opened: the broker does not start".into());
+            Ok(())
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// A journal that was written whole.

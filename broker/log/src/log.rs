@@ -279,7 +279,7 @@ impl<D: Disk> Log<D> {
                     }
                     Some(batch.header().end_offset())
                 }
-                Op::AdvanceStart { to, .. } => end.map(|end| end.max(*to)),
+                Op::AdvanceStart { to, .. } | Op::BeginAt { at: to, .. } => end.map(|end| end.max(*to)),
                 // Where a truncation ends is known when it is applied, and a deleted partition may begin anywhere.
                 Op::Truncate { .. } | Op::Delete { .. } => None,
             };

@@ -1,6 +1,7 @@
 //! What a log is told, and what it tells.
 
 use crate::partition::Partition;
+use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::DEFAULT_EXPIRATION_MS;
 use chronik_core::record::RecordBatch;
@@ -92,6 +93,16 @@ pub enum Op {
         /// The first offset that may stay.
         to: Offset,
     },
+    /// As [`Self::AdvanceStart`], for a log that ends at `at` or before it: nothing of it is left. Who wrote what others
+    /// have had before `at` is known from then on as if this log had had it too.
+    BeginAt {
+        /// The partition.
+        partition: TopicPartition,
+        /// The new start and end.
+        at: Offset,
+        /// Who wrote, as [`chronik_core::producers::Producers::encode`] has it.
+        producers: Bytes,
+    },
     /// Removes the partition and all that it holds.
     Delete {
         /// The partition.
@@ -106,6 +117,7 @@ impl Op {
             Self::Append { partition, .. }
             | Self::Truncate { partition, .. }
             | Self::AdvanceStart { partition, .. }
+            | Self::BeginAt { partition, .. }
             | Self::Delete { partition } => *partition,
         }
     }

@@ -162,7 +162,7 @@ fn restore<D: Disk>(
         let checkpoint_end = partition.end;
         let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
         let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
-        let shared = store.insert(tp, partition, soft);
+        store.insert(tp, partition, soft);
         if let Some(from) = doubted {
             believe_again(store, tp, from)?;
         }
@@ -172,10 +172,16 @@ fn restore<D: Disk>(
             store.advance_start(tp, start, dirty)?;
             store.truncate(tp, end, dirty)?;
         }
-        if let Some((_, at)) = history.and_then(|h| h.cleared) {
-            shared.soft().begin_at(at);
-        }
         find_damage(store, tp, dirty)?;
+    }
+    for (tp, history) in &histories {
+        let Some(cleared) = &history.cleared else { continue };
+        let shared = match store.partition(*tp) {
+            Some(shared) => shared,
+            None if cleared.producers.is_some() => store.create_partition(*tp, cleared.at, dirty)?,
+            None => continue,
+        };
+        shared.soft().begin_at(cleared.at, cleared.producers.as_ref());
     }
     let mut count = 0;
     replay(&store.disk, wal, from, mark, |op| {

@@ -18,6 +18,7 @@ mod leader;
 mod link;
 mod links;
 mod liveness;
+mod lost_leader;
 mod membership;
 mod observed;
 pub mod peers;
@@ -290,11 +291,13 @@ impl Parts {
         let (requests, asked) = mpsc::unbounded_channel();
 
         let me = self.config.me.id;
+        let lost_leader = self.lost_leader();
         let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
         if self.config.voters.iter().any(|(id, _)| *id == me) {
             tasks.spawn(self.bootstrap().run());
         }
         tasks.spawn(self.restart().run());
+        tasks.spawn(lost_leader.clone().run());
         tasks.spawn(self.members(leader_handle.clone()).run());
         tasks.spawn(leading.run());
         tasks.spawn(self.registrar(leader.clone(), leader_handle.clone(), displaced).run());
@@ -310,7 +313,7 @@ impl Parts {
         let calls = self.admin(leader_handle.clone(), handover.clone());
         let admin = admin::AdminHandle::new(calls.clone(), leader.clone());
         tasks.spawn(self.requests(leader.clone(), registration.clone(), admin.clone()).run(asked));
-        let service = self.service(leader_handle, calls);
+        let service = self.service(leader_handle, calls, lost_leader);
         let Self { config, raft, images, .. } = self;
         // The server ends by itself, so that answers on their way are still sent.
         tasks.set.spawn(server::serve(config.listener, service, tasks.stop.clone()));
@@ -354,7 +357,12 @@ impl Parts {
         }
     }
 
-    fn service(&self, leader: LeaderHandle, admin: admin::Calls) -> server::Service {
+    fn service(
+        &self,
+        leader: LeaderHandle,
+        admin: admin::Calls,
+        lost_leader: lost_leader::LostLeader,
+    ) -> server::Service {
         server::Service {
             me: self.config.me.id,
             directory: self.config.directory,
@@ -368,6 +376,19 @@ impl Parts {
             past: self.past,
             admin,
             handed_over: self.handed_over.clone(),
+            lost_leader,
+        }
+    }
+
+    fn lost_leader(&self) -> lost_leader::LostLeader {
+        lost_leader::LostLeader {
+            me: self.config.me.id,
+            raft: self.raft.clone(),
+            links: self.links.clone(),
+            peers: self.config.peers.clone(),
+            log: self.log.clone(),
+            handed_over: self.handed_over.clone(),
+            hint: Arc::default(),
         }
     }
 

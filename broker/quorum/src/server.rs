@@ -10,6 +10,7 @@ use super::handover::{self, HandedOver};
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
 use super::links::Links;
+use super::lost_leader::{Candidate, Leadership, LostLeader};
 use super::proposer::{ProposeError, Proposer};
 use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing};
@@ -53,6 +54,7 @@ pub(super) struct Service {
     pub(super) past: Past,
     pub(super) admin: Calls,
     pub(super) handed_over: HandedOver,
+    pub(super) lost_leader: LostLeader,
 }
 
 /// Serves until stopped.
@@ -250,6 +252,18 @@ impl Controller for Service {
             self.raft.trigger().elect().await.map_err(stopped)?;
         }
         Ok(Response::new(proto::TakeOverResponse { stands }))
+    }
+
+    async fn lost_leader(
+        &self,
+        request: Request<proto::LostLeaderRequest>,
+    ) -> Result<Response<proto::LostLeaderResponse>, Status> {
+        let from = ip(&request);
+        let proto::LostLeaderRequest { caller, term, leader, last_log } = request.into_inner();
+        let id = self.admit(caller.as_ref(), from)?;
+        let candidate = Candidate { log: last_log.map(|end| (end.term, end.index)), id };
+        let agrees = self.lost_leader.agrees(Leadership { term, leader: BrokerId(leader) }, candidate).await;
+        Ok(Response::new(proto::LostLeaderResponse { agrees }))
     }
 
     async fn append_entries(

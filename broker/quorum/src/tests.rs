@@ -16,6 +16,7 @@ mod admin;
 mod delays;
 mod failures;
 mod handover;
+mod lost_leader;
 mod requests;
 mod start;
 mod voters;
@@ -109,6 +110,12 @@ impl Cluster {
     fn patient(brokers: usize) -> Self {
         let session = DEADLINE * 2;
         Self { timings: Timings { session, lease: session / 2, ..Timings::default() }, ..Self::of(brokers) }
+    }
+
+    /// With elections that take a minute by themselves: a leader that is replaced sooner was not merely missed.
+    fn with_slow_elections(self) -> Self {
+        let (election_min, election_max) = (DEADLINE, DEADLINE * 2);
+        Self { timings: Timings { election_min, election_max, ..self.timings }, ..self }
     }
 
     /// Of which only the first brokers know each other; each other one joins by whom it knows.

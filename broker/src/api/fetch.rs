@@ -176,7 +176,7 @@ impl Round {
                     fits
                 });
                 self.bytes += fetched.batches.iter().map(bytes::Bytes::len).sum::<usize>();
-                self.urgent |= fetched.diverging.is_some();
+                self.urgent |= fetched.diverging.is_some() || fetched.preferred.is_some();
                 Ok(fetched)
             }
             // A leader that is new may know soon.
@@ -215,6 +215,7 @@ fn respond(
                 log_start: fetched.log_start.0,
                 read_committed,
                 diverging: fetched.diverging.map(|d| (d.epoch.map_or(-1, |e| e.0), d.end.map_or(-1, |o| o.0))),
+                preferred_replica: fetched.preferred.map_or(-1, |id| id.0),
                 leader: None,
                 records: fetched.batches,
             },

@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::leaders::{epoch, find_partition, find_topic};
 use crate::partitions::{FetchSpec, Fetched};
+use crate::server::ReplicaSelector;
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::fetch_sessions::{
     Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, SessionError, SessionPartition,
@@ -16,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// From this version on topics are named by their ids.
 const IDS_FROM: i16 = 13;
+
+/// From this version on consumers may name their rack, and followers answer them.
+const RACKS_FROM: i16 = 11;
 
 /// The sessions, on a clock.
 #[derive(Debug)]
@@ -73,11 +77,15 @@ impl Plan {
     pub(super) fn new(handlers: &Handlers, version: i16, request: &mut FetchRequest) -> Result<Self, ErrorCode> {
         let topics = std::mem::take(&mut request.topics);
         let forgotten = std::mem::take(&mut request.forgotten_topics_data);
+        let rack_aware = handlers.config.replica_selector == ReplicaSelector::RackAware;
+        let rack = Some(std::mem::take(&mut request.rack_id)).filter(|_| rack_aware);
         let uses_ids = version >= IDS_FROM;
         let image = handlers.controller.image();
         let (id, epoch) = (request.session_id, request.session_epoch);
         if id == NO_SESSION && epoch == FINAL_EPOCH {
-            return Ok(Self::whole(&image, uses_ids, topics));
+            let mut plan = Self::whole(&image, uses_ids, topics);
+            plan.choose_replicas(&image, version, rack.as_ref());
+            return Ok(plan);
         }
         let asked = topics.iter().flat_map(|topic| {
             let key = key(uses_ids, &topic.topic, topic.topic_id);
@@ -96,13 +104,27 @@ impl Plan {
             SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
             SessionError::TopicId => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
         })?;
-        Ok(match context {
+        let mut plan = match context {
             Context::Sessionless => Self::whole(&image, uses_ids, topics),
             Context::Full => {
                 Self { session: Session::New { uses_ids, asked }, ..Self::whole(&image, uses_ids, topics) }
             }
             Context::Incremental(partitions) => Self::incremental(&image, id, partitions),
-        })
+        };
+        plan.choose_replicas(&image, version, rack.as_ref());
+        Ok(plan)
+    }
+
+    /// Lets followers answer, and leaders send the consumer to those in its rack (KIP-392).
+    fn choose_replicas(&mut self, image: &Image, version: i16, rack: Option<&StrBytes>) {
+        if version < RACKS_FROM {
+            return;
+        }
+        for wanted in &mut self.wanted {
+            let Ok(partition) = wanted.partition else { continue };
+            wanted.spec.from_follower = true;
+            wanted.spec.nearby = rack.map_or_else(Vec::new, |rack| image.followers_in_rack(partition, rack));
+        }
     }
 
     /// Of a request that is complete in itself.
@@ -165,6 +187,8 @@ impl Plan {
                 at_least_one: true,
                 current_epoch: epoch(asked.current_epoch),
                 last_fetched_epoch: epoch(asked.last_epoch),
+                from_follower: false,
+                nearby: Vec::new(),
                 waiter: None,
             },
         });
@@ -211,7 +235,7 @@ fn told(answer: &Result<Fetched, ErrorCode>) -> Told {
             high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
             log_start: fetched.log_start.0,
             records: !fetched.batches.is_empty(),
-            failed: fetched.diverging.is_some(),
+            failed: fetched.diverging.is_some() || fetched.preferred.is_some(),
         },
         Err(_) => Told { high_watermark: -1, log_start: -1, records: false, failed: true },
     }

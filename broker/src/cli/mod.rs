@@ -9,6 +9,7 @@ pub mod consume;
 pub mod dev;
 pub mod group;
 mod line;
+pub mod log;
 mod membership;
 mod output;
 mod partitioner;
@@ -55,6 +56,8 @@ pub enum Command {
     Partition(admin::partition::Partition),
     /// Show the controller quorum.
     Quorum(admin::quorum::Quorum),
+    /// Look at the log in a stopped broker's data directory.
+    Log(log::LogCommand),
     /// Print a shell's completion script.
     Completions(completions::Completions),
     /// Write man pages, one a command.

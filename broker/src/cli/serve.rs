@@ -24,6 +24,9 @@ pub struct Serve {
     /// own address, which works as soon as they have heard of it.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
+    /// The rack that the broker is in, in place of `broker.rack` in the file, which is the same for all pods.
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
     /// Say whether the configuration is right, and end without running anything.
     #[arg(long)]
     check: bool,
@@ -38,6 +41,9 @@ impl Serve {
         let mut config = Config::load(&self.config, host_name)?;
         if let Some(host) = &self.advertise {
             config.advertise(host);
+        }
+        if let Some(rack) = &self.rack {
+            config.set_rack(rack)?;
         }
         if self.check {
             let (file, n, voters) = (self.config.display(), config.members.len(), config.voters.len());

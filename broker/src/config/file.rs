@@ -123,6 +123,10 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "named and meant as in Kafka's broker configuration reference")]
 pub struct KafkaProperties {
+    #[serde(rename = "broker.rack", skip_serializing_if = "Option::is_none")]
+    pub broker_rack: Option<String>,
+    #[serde(rename = "replica.selector.class", skip_serializing_if = "Option::is_none")]
+    pub replica_selector_class: Option<String>,
     #[serde(rename = "num.partitions")]
     pub num_partitions: i32,
     #[serde(rename = "default.replication.factor", skip_serializing_if = "Option::is_none")]
@@ -185,6 +189,8 @@ pub struct KafkaProperties {
     pub group_consumer_min_heartbeat_interval_ms: Millis,
     #[serde(rename = "group.consumer.max.heartbeat.interval.ms")]
     pub group_consumer_max_heartbeat_interval_ms: Millis,
+    #[serde(rename = "group.consumer.migration.policy")]
+    pub group_consumer_migration_policy: String,
     #[serde(rename = "group.coordinator.rebalance.protocols")]
     pub group_coordinator_rebalance_protocols: String,
     #[serde(rename = "max.incremental.fetch.session.cache.slots")]
@@ -214,6 +220,8 @@ pub struct KafkaProperties {
 impl Default for KafkaProperties {
     fn default() -> Self {
         Self {
+            broker_rack: None,
+            replica_selector_class: None,
             num_partitions: 1,
             default_replication_factor: None,
             min_insync_replicas: None,
@@ -245,6 +253,7 @@ impl Default for KafkaProperties {
             group_consumer_max_session_timeout_ms: Millis(Duration::from_mins(1)),
             group_consumer_min_heartbeat_interval_ms: Millis(Duration::from_secs(5)),
             group_consumer_max_heartbeat_interval_ms: Millis(Duration::from_secs(15)),
+            group_consumer_migration_policy: "bidirectional".to_owned(),
             group_coordinator_rebalance_protocols: "classic,consumer".to_owned(),
             max_incremental_fetch_session_cache_slots: 1000,
             log_message_timestamp_type: "CreateTime".to_owned(),

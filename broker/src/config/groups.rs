@@ -4,7 +4,7 @@ use super::file::KafkaProperties;
 use super::members::ClusterSize;
 use super::{ConfigError, wrong};
 use crate::coordinators::OffsetsTopic;
-use chronik_core::groups;
+use chronik_core::groups::{self, MigrationPolicy};
 use std::time::Duration;
 
 /// What a record of a committed offset can hold of metadata.
@@ -48,8 +48,17 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
         consumer_heartbeat_interval: heartbeat,
         consumer_session_timeouts: (least, most),
         consumer_heartbeat_intervals: (least_heartbeat, most_heartbeat),
+        migration_policy: migration_policy(&kafka.group_consumer_migration_policy)?,
         consumer_max_size: at_least_one("group.consumer.max.size", kafka.group_consumer_max_size)?,
         ..groups::Config::default()
+    })
+}
+
+fn migration_policy(name: &str) -> Result<MigrationPolicy, ConfigError> {
+    let found = MigrationPolicy::ALL.into_iter().find(|policy| policy.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| {
+        let names = MigrationPolicy::ALL.map(MigrationPolicy::name).join(", ");
+        wrong("group.consumer.migration.policy", format!("'{name}' is none of {names}"))
     })
 }
 

@@ -16,7 +16,7 @@ pub use units::{Millis, Size};
 
 use self::members::ClusterSize;
 use crate::coordinators::OffsetsTopic;
-use crate::server::TimestampDefaults;
+use crate::server::{ReplicaSelector, TimestampDefaults};
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
@@ -34,6 +34,10 @@ pub struct Config {
     pub id: BrokerId,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
+    /// The rack that it is in (`broker.rack`).
+    pub rack: Option<Arc<str>>,
+    /// Where consumers read that name their rack (`replica.selector.class`, KIP-392).
+    pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
     /// Every initial broker of the cluster, this one among them; of a broker that joins a cluster, itself and those at
@@ -235,6 +239,8 @@ impl Config {
         }
         Ok(Self {
             id: BrokerId(id),
+            rack: checked_rack(kafka.broker_rack.as_deref().unwrap_or_default())?,
+            replica_selector: replica_selector(&kafka)?,
             data_dir: file.data_dir,
             listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
             members,
@@ -277,9 +283,41 @@ impl Config {
         }
     }
 
+    /// Puts this broker into another rack than the file's; "" for none.
+    pub fn set_rack(&mut self, rack: &str) -> Result<(), ConfigError> {
+        self.rack = checked_rack(rack)?;
+        Ok(())
+    }
+
     /// This broker, as a member.
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")
+    }
+}
+
+/// The longest rack that is taken: it stands in every answer to Metadata.
+const LONGEST_RACK: usize = 255;
+
+fn checked_rack(rack: &str) -> Result<Option<Arc<str>>, ConfigError> {
+    if rack.len() > LONGEST_RACK {
+        return Err(wrong("broker.rack", format!("at most {LONGEST_RACK} bytes, not {}", rack.len())));
+    }
+    Ok(Some(rack).filter(|rack| !rack.is_empty()).map(Into::into))
+}
+
+/// Kafka's selector that sends all consumers to the leader, which is what is meant by none.
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+/// Kafka's selector that sends consumers to a replica in their own rack.
+const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
+fn replica_selector(kafka: &KafkaProperties) -> Result<ReplicaSelector, ConfigError> {
+    match kafka.replica_selector_class.as_deref() {
+        None | Some("" | LEADER_SELECTOR) => Ok(ReplicaSelector::Leader),
+        Some(RACK_AWARE_SELECTOR) => Ok(ReplicaSelector::RackAware),
+        Some(other) => Err(wrong(
+            "replica.selector.class",
+            format!("'{other}' is not known; there are {LEADER_SELECTOR} (the default) and {RACK_AWARE_SELECTOR}"),
+        )),
     }
 }
 
@@ -403,9 +441,14 @@ members:
             ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
             ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+            (
+                "kafka: {group.consumer.migration.policy: sideways}",
+                "none of disabled, upgrade, downgrade, bidirectional",
+            ),
             ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
             ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),
             ("kafka: {group.consumer.heartbeat.interval.ms: 1h}", "less than group.consumer.session.timeout.ms"),
+            ("kafka: {replica.selector.class: org.example.Nearest}", "'org.example.Nearest' is not known"),
             ("kafka: {offset.metadata.max.bytes: 1MiB}", "offset.metadata.max.bytes: at most 32767"),
         ] {
             let error = load(&format!("{MINIMAL}{extra}\n")).unwrap_err();
@@ -433,6 +476,17 @@ members:
         assert_eq!((&*config.me().kafka.host, config.me().kafka.port), ("10.0.0.7", 9092));
         assert_eq!((&*config.me().replication.host, &*config.me().controller.host), ("10.0.0.7", "localhost"));
         assert_eq!(&*config.members[1].kafka.host, "other");
+    }
+
+    #[test]
+    fn a_rack_is_the_files_or_the_command_lines_and_an_empty_one_is_none() {
+        let mut config = load(&format!("{MINIMAL}kafka: {{broker.rack: eu-1a}}\n")).unwrap();
+        assert_eq!(config.rack.as_deref(), Some("eu-1a"));
+        config.set_rack("eu-1b").unwrap();
+        assert_eq!(config.rack.as_deref(), Some("eu-1b"));
+        config.set_rack("").unwrap();
+        assert_eq!(config.rack, None);
+        assert!(config.set_rack(&"x".repeat(256)).is_err());
     }
 
     #[test]

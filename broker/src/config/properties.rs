@@ -55,6 +55,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "Whether a topic is created when a client asks for its metadata.",
     ),
     restart(
+        "broker.rack",
+        ConfigKind::String,
+        None,
+        "The rack, zone or other place that the broker would fail together with. New partitions get replicas in as many \
+         racks as there are; brokers that name none count as one rack. Clients are told it.",
+    ),
+    restart(
         "broker.session.timeout.ms",
         ConfigKind::Int,
         Some("1000"),
@@ -101,6 +108,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "The longest session that a consumer group may be configured to.",
     ),
     restart("group.consumer.max.size", ConfigKind::Int, None, "Members of one consumer group (KIP-848) at most."),
+    restart(
+        "group.consumer.migration.policy",
+        ConfigKind::String,
+        Some("bidirectional"),
+        "Which way a group with members may go when it has members of both protocols: `upgrade` to the consumer protocol, \
+         `downgrade` to the classic one, `bidirectional`, or `disabled`.",
+    ),
     restart(
         "group.consumer.min.heartbeat.interval.ms",
         ConfigKind::Int,
@@ -295,6 +309,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "A follower that has not been caught up for this long leaves the ISR.",
     ),
     restart(
+        "replica.selector.class",
+        ConfigKind::String,
+        None,
+        "Where consumers read that name their rack (KIP-392): at the leader if nobody says, or, with \
+         `org.apache.kafka.common.replica.RackAwareReplicaSelector`, at an in-sync replica in their own rack.",
+    ),
+    restart(
         "socket.request.max.bytes",
         ConfigKind::Int,
         Some("104857600"),
@@ -356,6 +377,8 @@ mod tests {
             offsets_topic_replication_factor: Some(3),
             disk_stall_timeout: Some(crate::config::Millis(std::time::Duration::from_secs(1))),
             log_disk_reserve: Some(crate::config::Size(1 << 30)),
+            broker_rack: Some("a".to_owned()),
+            replica_selector_class: Some("org.apache.kafka.common.replica.LeaderSelector".to_owned()),
             ..KafkaProperties::default()
         };
         let written = serde_saphyr::to_string(&full).unwrap();

@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::properties::{BROKER_PROPERTIES, BrokerProperty};
-use crate::server::Property;
+use crate::server::{Property, ReplicaSelector};
 use std::time::Duration;
 
 impl Config {
@@ -22,6 +22,11 @@ impl Config {
         let groups = &self.groups;
         match known.name {
             "node.id" => self.id.to_string(),
+            "broker.rack" => self.rack.as_deref().unwrap_or_default().to_owned(),
+            "replica.selector.class" => match self.replica_selector {
+                ReplicaSelector::Leader => String::new(),
+                ReplicaSelector::RackAware => super::RACK_AWARE_SELECTOR.to_owned(),
+            },
             "log.dirs" => self.data_dir.display().to_string(),
             "num.partitions" => self.topics.partitions.to_string(),
             "default.replication.factor" => self.topics.replication_factor.to_string(),
@@ -30,6 +35,7 @@ impl Config {
             "delete.topic.enable" => self.delete_topics.to_string(),
             "group.consumer.max.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.1),
             "group.consumer.max.session.timeout.ms" => millis(groups.consumer_session_timeouts.1),
+            "group.consumer.migration.policy" => groups.migration_policy.name().to_owned(),
             "group.consumer.min.heartbeat.interval.ms" => millis(groups.consumer_heartbeat_intervals.0),
             "group.consumer.min.session.timeout.ms" => millis(groups.consumer_session_timeouts.0),
             "group.coordinator.rebalance.protocols" if self.consumer_groups => "classic,consumer".to_owned(),

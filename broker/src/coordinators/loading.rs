@@ -55,6 +55,8 @@ pub(super) async fn load(
             at_least_one: true,
             current_epoch: Some(epoch),
             last_fetched_epoch: None,
+            from_follower: false,
+            nearby: Vec::new(),
             waiter: Some(changed.waiter(0)),
         };
         let batches = match partitions.fetch(partition, spec).await {

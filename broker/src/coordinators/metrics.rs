@@ -1,6 +1,8 @@
 //! What is counted of the coordinators.
 
+use chronik_core::groups::Census;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -17,7 +19,51 @@ pub struct CoordinatorMetrics {
     pub(super) group_records: Counter,
     /// Shards dropped as an append failed.
     pub(super) failures: Counter,
+    /// Generations of classic groups and epochs of consumer groups that were written.
+    pub(super) rebalances: Counter,
+    /// Records read when coordinators were loaded.
+    pub(super) loaded_records: Counter,
     load_seconds: Histogram,
+    groups: Family<Labels, Gauge>,
+    members: Gauge,
+    committed_offsets: Gauge,
+}
+
+type Labels = [(&'static str, &'static str); 2];
+
+/// What one shard adds to the gauges of this broker, for as long as it is kept.
+#[derive(Debug)]
+pub(super) struct Counted {
+    metrics: CoordinatorMetrics,
+    census: Census,
+}
+
+impl Counted {
+    /// Takes what a shard has now in place of what it had.
+    pub(super) fn update(&mut self, census: Census) {
+        let gauge = |of: &(&'static str, &'static str)| {
+            self.metrics.groups.get_or_create_owned(&[("type", of.0), ("state", of.1)])
+        };
+        for (of, count) in &self.census.groups {
+            gauge(of).dec_by(signed(*count));
+        }
+        for (of, count) in &census.groups {
+            gauge(of).inc_by(signed(*count));
+        }
+        self.metrics.members.inc_by(signed(census.members) - signed(self.census.members));
+        self.metrics.committed_offsets.inc_by(signed(census.offsets) - signed(self.census.offsets));
+        self.census = census;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.update(Census::default());
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl CoordinatorMetrics {
@@ -28,6 +74,11 @@ impl CoordinatorMetrics {
             commits: Counter::default(),
             group_records: Counter::default(),
             failures: Counter::default(),
+            rebalances: Counter::default(),
+            loaded_records: Counter::default(),
+            groups: Family::default(),
+            members: Gauge::default(),
+            committed_offsets: Gauge::default(),
             // 1 ms to 16 s.
             load_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 15)),
         };
@@ -35,6 +86,13 @@ impl CoordinatorMetrics {
         groups.register("coordinators", "Partitions whose groups are served here", metrics.serving.clone());
         groups.register("offset_commits", "Offsets committed", metrics.commits.clone());
         groups.register("metadata_records", "Records written about groups and members", metrics.group_records.clone());
+        groups.register("groups", "Groups by type and state", metrics.groups.clone());
+        groups.register("members", "Members of all groups", metrics.members.clone());
+        let offsets = "Partitions that groups have committed offsets of";
+        groups.register("committed_offsets", offsets, metrics.committed_offsets.clone());
+        let rebalances = "Generations of classic groups and epochs of consumer groups that were written";
+        groups.register("rebalances", rebalances, metrics.rebalances.clone());
+        groups.register("load_records", "Records read when coordinators were loaded", metrics.loaded_records.clone());
         groups.register("append_failures", "Coordinators loaded anew as an append failed", metrics.failures.clone());
         groups.register_with_unit(
             "load",
@@ -43,6 +101,11 @@ impl CoordinatorMetrics {
             metrics.load_seconds.clone(),
         );
         metrics
+    }
+
+    /// Counts what a shard has.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { metrics: self.clone(), census: Census::default() }
     }
 
     /// A partition is loaded.

@@ -15,12 +15,14 @@ use chronik_quorum::{ControllerHandle, Registration};
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 /// Requests that are taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 256;
+/// Groups are counted for the metrics this often.
+const COUNTED_EACH: Duration = Duration::from_secs(5);
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// The pause after an append that failed: while too few replicas are in sync, the next one fails as well.
@@ -173,6 +175,7 @@ impl ShardTask {
         if let Err(error) = loaded {
             return Some(Err(error));
         }
+        self.metrics.loaded_records.inc_by(count);
         if count > 0 {
             info!(index = %self.partition.partition, records = count, "Read the groups of a partition");
         }
@@ -221,6 +224,9 @@ impl ShardTask {
 
     async fn serve(&mut self, serving: &mut Serving) -> End {
         let mut asked = Vec::with_capacity(AT_ONCE);
+        let mut counted = self.metrics.counted();
+        let mut counts = interval(COUNTED_EACH);
+        counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // What loading or the last events wanted.
             if let Err(error) = serving.carry_out(self) {
@@ -251,6 +257,10 @@ impl ShardTask {
                         return End::Stopped;
                     }
                     Event::Metadata(self.images.borrow_and_update().clone())
+                }
+                _ = counts.tick() => {
+                    counted.update(serving.shard.census());
+                    continue;
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
                     serving.wake = None;
@@ -313,6 +323,10 @@ impl Serving {
 
 fn count(metrics: &CoordinatorMetrics, records: &[GroupRecord]) {
     let commits = records.iter().filter(|r| matches!(r.value, Some(RecordValue::OffsetCommit(_)))).count() as u64;
+    let rebalance = |r: &&GroupRecord| {
+        matches!(r.value, Some(RecordValue::GroupMetadata(_) | RecordValue::ConsumerGroupMetadata { .. }))
+    };
+    metrics.rebalances.inc_by(records.iter().filter(rebalance).count() as u64);
     metrics.commits.inc_by(commits);
     metrics.group_records.inc_by(records.len() as u64 - commits);
 }

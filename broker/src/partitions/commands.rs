@@ -3,8 +3,10 @@
 use super::handle::Hold;
 use super::input::Input;
 use super::owner::Owner;
+use bytes::Bytes;
 use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, ProduceError, StreamId};
 use chronik_log::{LogReader, Op, RealDisk};
@@ -24,7 +26,7 @@ impl Owner {
             Command::Append { batch } => self.append(partition, batch, hold.cloned()),
             Command::Truncate { to } => self.truncate(partition, to),
             Command::AdvanceStart { to } => self.advance_start(partition, to),
-            Command::BeginAt { at } => self.begin_at(partition, at),
+            Command::BeginAt { at, producers } => self.begin_at(partition, at, producers, hold.cloned()),
             Command::Reply { ticket, result } => {
                 if result == Err(ProduceError::NoRoom) {
                     self.shell.writer.space().refuse();
@@ -105,12 +107,20 @@ impl Owner {
     }
 
     /// Drops all that the log has; what comes of it is as after a truncation.
-    fn begin_at(&mut self, partition: TopicPartition, at: Offset) {
+    fn begin_at(&mut self, partition: TopicPartition, at: Offset, producers: Option<Bytes>, hold: Option<Hold>) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
         hosted.tail.truncate(at);
         let owners = self.shell.owners.clone();
-        let done = move || owners.send(partition, Input::TruncateDone { partition });
-        self.shell.writer.submit(Op::AdvanceStart { partition, to: at }, Box::new(done));
+        let done = move || {
+            drop(hold);
+            owners.send(partition, Input::TruncateDone { partition });
+        };
+        // What cannot be read is as if it had not been said.
+        let op = match producers.filter(|bytes| Producers::decode(bytes, i64::MAX).is_some()) {
+            Some(producers) => Op::BeginAt { partition, at, producers },
+            None => Op::AdvanceStart { partition, to: at },
+        };
+        self.shell.writer.submit(op, Box::new(done));
     }
 
     /// Looks where the batch begins that the log now starts with.
@@ -150,11 +160,15 @@ impl Owner {
             LeaderMessage::Batches { from, .. } => Some(*from),
             _ => None,
         };
-        if !link.send(partition, leader_epoch, message)
-            && let Some(from) = first
-        {
+        if link.send(partition, leader_epoch, message) {
+            return;
+        }
+        if let Some(from) = first {
             self.turns.entry(follower).or_default().refused(partition);
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
+        } else {
+            // There is no room for what is known of producers: the follower asks again in a moment.
+            link.send(partition, leader_epoch, LeaderMessage::NotLeader { leader_epoch });
         }
     }
 
@@ -202,7 +216,7 @@ impl Owner {
         }
     }
 
-    /// What is on this broker's disk is less than what it acknowledged.
+    /// What is on this broker's disk is less than what it acknowledged, or not as the leader has it.
     fn give_up_copy(&self, partition: TopicPartition) {
         let controller = self.shell.controller.clone();
         tokio::spawn(async move {
@@ -213,7 +227,7 @@ impl Owner {
             };
             match controller.resign(resignation, ALTER_PARTITION_MAX).await {
                 Ok(kept) if kept.is_empty() => {
-                    warn!(%partition, "The disk has lost records: others have them, and this replica gets them from there");
+                    warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
                 }
                 Ok(_) => error!(
                     %partition,

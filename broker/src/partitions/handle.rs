@@ -2,7 +2,7 @@
 
 use super::waiter::Waiter;
 use bytes::Bytes;
-use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, ProduceError, Produced};
@@ -124,6 +124,10 @@ pub struct FetchSpec {
     pub current_epoch: Option<LeaderEpoch>,
     /// The epoch of the last record that the client has, to detect a truncation (KIP-595).
     pub last_fetched_epoch: Option<LeaderEpoch>,
+    /// Whether this broker may answer as a follower (KIP-392).
+    pub from_follower: bool,
+    /// Followers that the leader may send the reader to.
+    pub nearby: Vec<BrokerId>,
     /// Woken once, when the answer to the same question may have changed.
     pub waiter: Option<Waiter>,
 }
@@ -139,6 +143,8 @@ pub struct Fetched {
     pub batches: Vec<Bytes>,
     /// Set when the client's log went another way: the leader's epoch and where it ends (KIP-595).
     pub diverging: Option<EpochEnd>,
+    /// The replica that the reader had better ask, which is why there are no batches (KIP-392).
+    pub preferred: Option<BrokerId>,
 }
 
 /// Which offset is wanted.

@@ -21,6 +21,8 @@ pub(super) struct Hosted {
     pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
     /// Readers that wait for something new; gone with their requests.
     pub(super) waiters: Vec<Waiter>,
+    /// What those who read here while the replica follows have been told is readable.
+    readable_by_following: Option<Offset>,
     /// Who waits for the log's start to reach an offset.
     pub(super) deletions: Vec<(Offset, oneshot::Sender<Result<Offset, DeleteError>>)>,
     /// Whom the replica follows.
@@ -41,6 +43,7 @@ impl Hosted {
             tail,
             tickets: HashMap::new(),
             waiters: Vec::new(),
+            readable_by_following: None,
             deletions: Vec::new(),
             following: None,
             lease: None,
@@ -67,6 +70,15 @@ impl Hosted {
             return BTreeSet::new();
         }
         self.tickets.extract_if(|_, reply| reply.is_closed()).map(|(ticket, _)| ticket).collect()
+    }
+
+    /// Wakes those who read here while the replica follows, if it is another answer that they would get.
+    pub(super) fn wake_if_readable_changed(&mut self, now: Instant) {
+        let readable = self.replica.readable_by_following(now);
+        if readable != self.readable_by_following {
+            self.readable_by_following = readable;
+            self.wake();
+        }
     }
 
     pub(super) fn wake(&mut self) {

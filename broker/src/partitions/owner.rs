@@ -295,6 +295,7 @@ impl Owner {
                 hosted.replica.step(now, Event::Lease(lease), &mut out);
             }
             hosted.replica.step(now, event, &mut out);
+            hosted.wake_if_readable_changed(now);
         }
         for command in out.drain(..) {
             self.carry_out(partition, command, hold);

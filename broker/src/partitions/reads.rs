@@ -45,7 +45,9 @@ impl Owner {
             Ok(hosted) => hosted,
             Err(e) => return drop(reply.send(Err(e.into()))),
         };
-        let Some(Readable { end, high_watermark }) = hosted.replica.readable(now) else {
+        let following = hosted.replica.readable_by_following(now).filter(|_| spec.from_follower);
+        let by_following = following.map(|end| Readable { end, high_watermark: Some(end) });
+        let Some(Readable { end, high_watermark }) = hosted.replica.readable(now).or(by_following) else {
             return drop(reply.send(Err(ReadError::NotLeader.into())));
         };
         if let Some(waiter) = &spec.waiter {
@@ -53,6 +55,12 @@ impl Owner {
         }
         let (log_start, log_end) = (hosted.replica.log_start(), hosted.replica.log_end());
         let diverging = diverging(hosted, spec);
+        if following.is_some() && (spec.offset > log_end || (diverging.is_some() && spec.offset <= end)) {
+            // It may be behind; what is committed it says no more of than it knows, and leaves the rest to the leader.
+            let error = if spec.offset > log_end { ReadError::OffsetNotAvailable } else { ReadError::NotLeader };
+            return drop(reply.send(Err(error.into())));
+        }
+        let diverging = diverging.filter(|_| following.is_none());
         if high_watermark.is_none() && (spec.offset >= end || diverging.is_some()) {
             // Only what was committed before can be said for sure.
             let leads = hosted.replica.leadership(now).is_some();
@@ -62,6 +70,10 @@ impl Owner {
         if diverging.is_none() && (spec.offset < log_start || spec.offset > log_end) {
             return drop(reply.send(Err(FetchError::OutOfRange { log_start })));
         }
+        let preferred = hosted
+            .replica
+            .read_replica(now, &spec.nearby, spec.offset)
+            .filter(|_| diverging.is_none() && high_watermark.is_some());
         let (at_least_one, max_bytes) = (spec.at_least_one, spec.max_bytes);
         let fits = move |batches: &Vec<RecordBatch>| {
             at_least_one || batches.first().is_some_and(|first| first.bytes().len() <= max_bytes)
@@ -71,9 +83,10 @@ impl Owner {
             log_start,
             batches: batches.into_iter().map(RecordBatch::into_bytes).collect(),
             diverging,
+            preferred,
         };
         let wants_none = max_bytes == 0 && !at_least_one;
-        if diverging.is_some() || spec.offset >= end || wants_none {
+        if diverging.is_some() || preferred.is_some() || spec.offset >= end || wants_none {
             return drop(reply.send(Ok(answer(Vec::new()))));
         }
         if let Some(batches) = hosted.tail.read(spec.offset, end, spec.max_bytes) {

@@ -5,16 +5,19 @@
 //! HELLO   magic:u32 version:u16 cluster:16 from:i32 broker_epoch:i64 directory:16 to:i32 stream:u64
 //! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
-//!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none)      ACK appended:i64 durable:i64
-//!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
+//!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none) log_start:i64      ACK appended:i64 durable:i64
+//!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64 producers   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
 //!   BATCHES_AFTER from:i64 high_watermark:i64 log_start:i64 record batches
-//! CREDIT  bytes:u64  (batches' bytes that the follower is done with, since the connection's start)
+//! CREDIT  bytes:u64  (batches' and producers' bytes that the follower is done with, since the connection's start)
 //! ```
 //!
 //! BATCHES begin where the follower's log ends. Where a log was compacted there may be a gap: then they go as
 //! `BATCHES_AFTER`, which says that end. A broker of a release without compaction does not know it, and is never sent one:
 //! no topic is compacted before the cluster's metadata version says that there is no such broker.
+//!
+//! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
+//! not know of them sends none, and ignores them. Neither does it say `log_start` in a SUBSCRIBE, nor read it.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -99,8 +102,18 @@ mod kind {
 }
 
 impl Frame {
-    /// Bytes of record batches that the frame carries: what credits count.
-    pub(crate) fn batch_bytes(&self) -> usize {
+    /// What credits count: what the frame carries beside a few numbers.
+    pub(crate) fn credit_bytes(&self) -> usize {
+        match self {
+            Self::FromLeader { message: LeaderMessage::BeginAt { producers, .. }, .. } => {
+                producers.as_ref().map_or(0, Bytes::len)
+            }
+            _ => self.batch_bytes(),
+        }
+    }
+
+    /// Bytes of record batches that the frame carries.
+    fn batch_bytes(&self) -> usize {
         match self {
             Self::FromLeader { message: LeaderMessage::Batches { batches, .. }, .. } => {
                 batches.iter().map(|b| b.bytes().len()).sum()
@@ -131,10 +144,13 @@ impl Frame {
                 small.put_u64(*bytes);
             }
             Self::FromFollower { partition, leader_epoch, message } => match message {
-                FollowerMessage::Subscribe { log_end, last_epoch } => {
+                FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {
                     about(small, kind::SUBSCRIBE, *partition, *leader_epoch);
                     small.put_i64(log_end.0);
                     small.put_i32(last_epoch.map_or(-1, |e| e.0));
+                    if let Some(log_start) = log_start {
+                        small.put_i64(log_start.0);
+                    }
                 }
                 FollowerMessage::Ack { appended, durable } => {
                     about(small, kind::ACK, *partition, *leader_epoch);
@@ -202,9 +218,13 @@ fn encode_from_leader(partition: TopicPartition, epoch: LeaderEpoch, message: &L
             out.put_i64(high_watermark.0);
             out.put_i64(log_start.0);
         }
-        LeaderMessage::BeginAt { at } => {
+        LeaderMessage::BeginAt { at, producers } => {
             about(out, kind::BEGIN_AT, partition, epoch);
             out.put_i64(at.0);
+            if let Some(producers) = producers {
+                out.put_u32(producers.len() as u32);
+                out.put_slice(producers);
+            }
         }
         LeaderMessage::Diverged { epoch: their_epoch, end } => {
             about(out, kind::DIVERGED, partition, epoch);
@@ -243,7 +263,8 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         kind::SUBSCRIBE => {
             let log_end = offset_of(&mut body)?;
             let last_epoch = Some(i32_of(&mut body)?).filter(|e| *e >= 0).map(LeaderEpoch);
-            from_follower(FollowerMessage::Subscribe { log_end, last_epoch })
+            let log_start = if body.is_empty() { None } else { Some(offset_of(&mut body)?) };
+            from_follower(FollowerMessage::Subscribe { log_end, last_epoch, log_start })
         }
         kind::ACK => {
             let (appended, durable) = (offset_of(&mut body)?, offset_of(&mut body)?);
@@ -253,7 +274,14 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
             from_leader(LeaderMessage::Started { high_watermark, log_start })
         }
-        kind::BEGIN_AT => from_leader(LeaderMessage::BeginAt { at: offset_of(&mut body)? }),
+        kind::BEGIN_AT => {
+            let at = offset_of(&mut body)?;
+            let len = if body.is_empty() { None } else { Some(body.try_get_u32().map_err(|_| FrameError::Short)?) };
+            if len.is_some_and(|len| len as usize != body.len()) {
+                return Err(FrameError::Short);
+            }
+            from_leader(LeaderMessage::BeginAt { at, producers: len.map(|_| body) })
+        }
         kind::DIVERGED => {
             let epoch = LeaderEpoch(i32_of(&mut body)?);
             from_leader(LeaderMessage::Diverged { epoch, end: offset_of(&mut body)? })
@@ -373,11 +401,16 @@ mod tests {
             Frame::Refused { reason: "no".into() },
             Frame::Ping,
             Frame::Credit { bytes: 1 << 40 },
-            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: None }),
-            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: Some(LeaderEpoch(0)) }),
+            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: None, log_start: None }),
+            follower(FollowerMessage::Subscribe {
+                log_end: Offset(1),
+                last_epoch: Some(LeaderEpoch(0)),
+                log_start: Some(Offset(0)),
+            }),
             follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
             leader(LeaderMessage::Started { high_watermark, log_start }),
-            leader(LeaderMessage::BeginAt { at: Offset(5) }),
+            leader(LeaderMessage::BeginAt { at: Offset(5), producers: None }),
+            leader(LeaderMessage::BeginAt { at: Offset(5), producers: Some(Bytes::from_static(b"who wrote")) }),
             leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
             leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
             leader(batches(0)),
@@ -411,7 +444,13 @@ mod tests {
                 let read = Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await;
                 let cut_between_batches =
                     matches!(&read, Ok(Frame::FromLeader { message: LeaderMessage::Batches { .. }, .. }));
-                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || cut_between_batches, "{read:?}");
+                let as_before = matches!(
+                    &read,
+                    Ok(Frame::FromLeader { message: LeaderMessage::BeginAt { producers: None, .. }, .. }
+                        | Frame::FromFollower { message: FollowerMessage::Subscribe { log_start: None, .. }, .. })
+                );
+                let whole = matches!(frame, Frame::Refused { .. }) || cut_between_batches || as_before;
+                assert!(read.is_err() || whole, "{read:?}");
             }
         }
     }

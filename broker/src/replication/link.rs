@@ -63,7 +63,7 @@ impl FollowerLink {
     /// is always taken: it is small, and bounded by the subscriptions.
     pub fn send(&self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: LeaderMessage) -> bool {
         let frame = Frame::FromLeader { partition, leader_epoch, message };
-        let bytes = frame.batch_bytes() as u64;
+        let bytes = frame.credit_bytes() as u64;
         if bytes > 0 && !self.credit.take(bytes) {
             return false;
         }

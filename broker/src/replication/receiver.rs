@@ -17,7 +17,7 @@ pub(super) async fn run(
 ) -> Result<(), FrameError> {
     loop {
         let frame = Frame::read(&mut from, MAX_FRAME, SILENCE_MAX).await?;
-        let bytes = frame.batch_bytes();
+        let bytes = frame.credit_bytes();
         match frame {
             Frame::FromLeader { partition, leader_epoch, message } => {
                 let credit = (bytes > 0).then(|| account.received(bytes));

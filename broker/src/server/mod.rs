@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub delete_topics: bool,
     /// Whether groups may use the consumer protocol (`group.coordinator.rebalance.protocols`).
     pub consumer_groups: bool,
+    /// Where consumers read that name their rack (`replica.selector.class`, KIP-392).
+    pub replica_selector: ReplicaSelector,
     /// What is asked of records' timestamps, where neither topic nor cluster say otherwise.
     pub timestamps: TimestampDefaults,
     /// Partitions of a topic whose creator did not say (`num.partitions`). Shown, not decided here.
@@ -76,6 +78,15 @@ pub struct ServerConfig {
     pub settling: Duration,
     /// What is known of the other brokers' connections.
     pub peers: Peers,
+}
+
+/// Where consumers read that name their rack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaSelector {
+    /// At the leader.
+    Leader,
+    /// At an in-sync replica in the consumer's rack, if there is one.
+    RackAware,
 }
 
 /// What a broker's file says of records' timestamps.
@@ -117,6 +128,7 @@ impl ServerConfig {
             auto_create_topics: true,
             delete_topics: true,
             consumer_groups: true,
+            replica_selector: ReplicaSelector::Leader,
             timestamps: TimestampDefaults::default(),
             default_partitions: 1,
             default_replication_factor: 1,

@@ -49,6 +49,8 @@ pub struct FetchedPartition {
     pub read_committed: bool,
     /// Where the client's log went another way: epoch and end offset.
     pub diverging: Option<(i32, i64)>,
+    /// The replica to fetch from instead; -1 for this one (KIP-392). On the wire from version 11 on.
+    pub preferred_replica: i32,
     /// The leader, for a client that asked elsewhere.
     pub leader: Option<LeaderIdAndEpoch>,
     /// Whole batches.
@@ -65,6 +67,7 @@ impl FetchedPartition {
             log_start: -1,
             read_committed: false,
             diverging: None,
+            preferred_replica: -1,
             leader: None,
             records: Vec::new(),
         }
@@ -134,7 +137,7 @@ impl FetchedPartition {
             (false, false) => e.write_i32(-1)?,
         }
         if version >= 11 {
-            e.write_i32(-1)?;
+            e.write_i32(self.preferred_replica)?;
         }
         // Never null: an empty set is what librdkafka understands.
         if flexible {

@@ -20,6 +20,7 @@ fn full_fetch_response() -> FetchResponse {
         high_watermark: 500,
         log_start: 5,
         read_committed: true,
+        preferred_replica: 4,
         records: vec![Bytes::from_static(b"first batch, "), Bytes::from_static(b"second batch")],
         ..FetchedPartition::failed(0, ErrorCode::NONE)
     };

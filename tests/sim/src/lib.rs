@@ -6,6 +6,7 @@ mod checker;
 mod clients;
 mod controller;
 mod faults;
+mod groups;
 mod invariants;
 mod links;
 mod membership;
@@ -22,6 +23,7 @@ mod world;
 
 pub use activity::{Activity, Counts};
 pub use checker::{Invariant, Violation};
+pub use groups::{GroupCounts, GroupOptions, GroupReport, GroupRule, GroupViolation, run_groups};
 pub use options::{Disks, Options, Report};
 pub use plant::Plant;
 pub use rerun::{confirmed, run_and_explain};

@@ -90,11 +90,15 @@ impl World {
                 self.counts.note(Activity::StartMoved);
                 self.write(node, Op::AdvanceStart { partition: tp, to });
             }
-            Command::BeginAt { at } => {
+            Command::BeginAt { at, producers } => {
                 note!(self, "b{node} p{} begins anew at {at}", tp.partition);
                 self.counts.note(Activity::BegunAnew);
                 process.beginning.insert(tp, at);
-                self.write(node, Op::AdvanceStart { partition: tp, to: at });
+                let op = match producers {
+                    Some(producers) => Op::BeginAt { partition: tp, at, producers },
+                    None => Op::AdvanceStart { partition: tp, to: at },
+                };
+                self.write(node, op);
             }
             Command::Reply { ticket, result } => {
                 if let Some(asked) = process.tickets.remove(&ticket) {
@@ -226,7 +230,7 @@ impl World {
                     durable.insert(*tp, log.end);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
                 }
-                Op::AdvanceStart { partition: tp, to } => {
+                Op::AdvanceStart { partition: tp, to } | Op::BeginAt { partition: tp, at: to, .. } => {
                     if let Some(end) = ends.remove(tp) {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }

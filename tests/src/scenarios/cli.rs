@@ -58,10 +58,58 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
     report.check_result("the broker lives", cluster.check_alive().map(|()| "yes".into()));
+    let dir = cluster.data_dir(0);
+    report.check_result("log verify leaves a running broker alone", {
+        offline(program, "verify", &dir).and_then(|outcome| refused(&outcome, "in use by another process"))
+    });
+    cluster.stop(0)?;
+    report.check_result(
+        "log verify",
+        offline(program, "verify", &dir)?.succeeded()?.says("partitions").map(|_| "whole".into()),
+    );
+    report.check_result("log dump", log_dump(program, &dir));
+    for file in ["metadata/journal", "log/checkpoint"] {
+        report.check_result(format!("log verify finds a flipped bit in {file}"), flipped_bit(program, &dir, file));
+    }
     if report.has_failures() {
         println!("kept: {}", cluster.keep().display());
     }
     Ok(())
+}
+
+/// A command on a data directory.
+fn offline(program: &Path, what: &str, dir: &Path) -> Result<Outcome> {
+    let mut command = leash::command(program)?;
+    command.args(["log", what]).arg(dir);
+    if what == "dump" {
+        command.args(["--records", "--output", "json"]);
+    }
+    clients::run(command, b"", PATIENCE)
+}
+
+fn refused(outcome: &Outcome, says: &str) -> Result<String> {
+    let all = outcome.text() + &outcome.err;
+    ensure!(!outcome.success && all.contains(says), "it says {all:?}");
+    Ok(says.to_owned())
+}
+
+/// What the group has committed is in the log of `__consumer_offsets`.
+fn log_dump(program: &Path, dir: &Path) -> Result<String> {
+    offline(program, "dump", dir)?.succeeded()?.says("\"base_offset\":")?.says("\"key\":")?;
+    Ok("chronik log dump --records".into())
+}
+
+fn flipped_bit(program: &Path, dir: &Path, file: &str) -> Result<String> {
+    let path = dir.join(file);
+    let flip = || -> Result<()> {
+        let mut bytes = std::fs::read(&path)?;
+        bytes[10] ^= 8;
+        Ok(std::fs::write(&path, bytes)?)
+    };
+    flip()?;
+    let found = offline(program, "verify", dir).and_then(|outcome| refused(&outcome, &format!("{file}: byte 0: ")));
+    flip()?;
+    found
 }
 
 struct Line<'a> {

@@ -165,6 +165,8 @@ fn shrink(w: &mut World) -> Result<String> {
         w.eventually(&format!("broker remove {id}"))?;
     }
     w.cluster.wait_for_brokers(3)?;
-    w.eventually("cluster health")?;
+    w.metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
+    let brokers = w.json("broker list")?;
+    ensure!(brokers.as_array().is_some_and(|all| all.len() == 3), "{brokers}");
     Ok("brokers 0, 1 and 2".into())
 }

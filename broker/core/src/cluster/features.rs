@@ -20,6 +20,8 @@ impl MetadataVersion {
     pub const RESIGNATION: Self = Self(2);
     /// What people do to a running cluster: elections, brokers that are forgotten.
     pub const OPERATIONS: Self = Self(2);
+    /// New partitions are spread over racks.
+    pub const RACKS: Self = Self(2);
     /// The newest that this code speaks.
     pub const LATEST: Self = Self(2);
 }

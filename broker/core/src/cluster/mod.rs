@@ -22,6 +22,7 @@ mod membership;
 mod partitions;
 mod permits;
 mod producer_ids;
+mod read_replicas;
 mod resignation;
 #[cfg(test)]
 mod tests;

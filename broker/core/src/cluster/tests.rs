@@ -12,6 +12,7 @@ mod isr;
 mod leadership;
 mod membership;
 mod permits;
+mod racks;
 mod random;
 mod resignation;
 mod topics;

@@ -1,5 +1,6 @@
 //! What can happen to a shard, and what it can want.
 
+use super::migration::MigrationPolicy;
 use super::record::GroupRecord;
 use super::request::{Client, Request};
 use super::response::Response;
@@ -48,6 +49,8 @@ pub struct Config {
     pub consumer_heartbeat_intervals: (Duration, Duration),
     /// `group.consumer.max.size`.
     pub consumer_max_size: usize,
+    /// `group.consumer.migration.policy`.
+    pub migration_policy: MigrationPolicy,
     /// Groups of one shard at most.
     pub max_groups: usize,
 }
@@ -68,6 +71,7 @@ impl Default for Config {
             consumer_session_timeouts: (Duration::from_secs(45), Duration::from_mins(1)),
             consumer_heartbeat_intervals: (Duration::from_secs(5), Duration::from_secs(15)),
             consumer_max_size: i32::MAX as usize,
+            migration_policy: MigrationPolicy::Bidirectional,
             max_groups: 100_000,
         }
     }

@@ -117,11 +117,11 @@ impl Group {
 
     /// The group in a list.
     pub(super) fn listed(&self, id: &Arc<str>) -> ListedGroup {
-        let (protocol_type, group_type) = match &self.kind {
-            GroupKind::Classic(classic) => (classic.protocol_type(), "classic"),
-            GroupKind::Consumer(_) => (Arc::from("consumer"), "consumer"),
+        let protocol_type = match &self.kind {
+            GroupKind::Classic(classic) => classic.protocol_type(),
+            GroupKind::Consumer(_) => Arc::from("consumer"),
         };
-        ListedGroup { group: id.clone(), protocol_type, state: self.state_name(), group_type }
+        ListedGroup { group: id.clone(), protocol_type, state: self.state_name(), group_type: self.type_name() }
     }
 
     /// Writes tombstones for all that is written of the group and its offsets.

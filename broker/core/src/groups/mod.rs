@@ -4,11 +4,14 @@
 //! commands (append these records, answer that request). It holds no clock, no log and no socket. A reply that tells of
 //! a change leaves only when the records that carry the change are committed.
 
+mod census;
 mod classic;
 mod consumer;
+mod consumer_protocol;
 pub mod event;
 mod expiry;
 mod group;
+mod migration;
 mod offsets;
 pub mod record;
 mod refusal;
@@ -22,7 +25,9 @@ mod step;
 mod tests;
 mod timers;
 
+pub use census::Census;
 pub use event::{Command, Config, Event, Now, Ticket};
+pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};
 pub use response::{GroupError, Response};

@@ -37,8 +37,9 @@ impl Group {
                 step.reply_settled(ticket, Response::DeleteGroup(Ok(())));
             }
             Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
-            Request::JoinGroup(_) => {
+            Request::JoinGroup(ref join) => {
                 self.become_classic(id, step);
+                self.release_replaced(id, join, step);
                 self.protocol_request(request, client, random, ticket, step);
             }
             Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
@@ -46,13 +47,15 @@ impl Group {
                     return step.reply(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
                 }
                 self.become_consumer(id, step);
+                self.upgrade(id, step);
                 self.protocol_request(request, client, random, ticket, step);
             }
             request => self.protocol_request(request, client, random, ticket, step),
         }
+        self.downgrade(id, step);
     }
 
-    /// A request of one of the protocols. Groups with members are not converted from one to the other.
+    /// A request of one of the protocols.
     fn protocol_request(
         &mut self,
         request: Request,
@@ -69,12 +72,20 @@ impl Group {
             (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
                 step.reply_settled(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
             }
-            (GroupKind::Consumer(_), request @ Request::JoinGroup(_)) => {
-                step.reply(ticket, refuse(&request, GroupError::InconsistentGroupProtocol));
+            (GroupKind::Consumer(consumer), request) if is_classic(&request) => {
+                consumer.classic_request(&request, client, random, ticket, step);
             }
             (GroupKind::Consumer(_), request) => step.reply_settled(ticket, absent(&request)),
         }
     }
+}
+
+/// Whether it is a request of members of the classic protocol.
+fn is_classic(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::JoinGroup(_) | Request::SyncGroup(_) | Request::Heartbeat { .. } | Request::LeaveGroup { .. }
+    )
 }
 
 impl ClassicGroup {

@@ -215,10 +215,7 @@ impl Shard {
             let (groups, mut step) = self.parts(now, out);
             let Some(group) = groups.get_mut(&id) else { continue };
             step.enter(group.written);
-            match &mut group.kind {
-                GroupKind::Classic(classic) => classic.timer(&timer, &mut step),
-                GroupKind::Consumer(consumer) => consumer.timer(&timer, &mut step),
-            }
+            group.timer(&id, &timer, &mut step);
             group.written = step.written();
             if group.is_nothing() {
                 groups.remove(&id);

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod classic;
+mod consumer;
+mod migration;
 mod offsets;
 mod random;
 
@@ -206,7 +208,7 @@ pub(super) fn member_ref(member: &str) -> MemberRef {
 
 /// The metadata of a consumer that is subscribed to these topics.
 pub(super) fn subscription(topics: &[&str]) -> Bytes {
-    let mut bytes = vec![0, 1];
+    let mut bytes = vec![0, 0];
     bytes.extend((topics.len() as i32).to_be_bytes());
     for topic in topics {
         bytes.extend((topic.len() as i16).to_be_bytes());

@@ -76,6 +76,11 @@ impl Timers {
         }
     }
 
+    /// Whether a deadline is set.
+    pub(super) fn is_set(&self, timer: &Timer) -> bool {
+        self.deadlines.contains_key(timer)
+    }
+
     /// Drops a deadline, if it is set.
     pub(super) fn cancel(&mut self, timer: &Timer) {
         if let Some(deadline) = self.deadlines.remove(timer) {

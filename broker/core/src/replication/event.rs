@@ -4,6 +4,7 @@ use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Pro
 use crate::producers::Producers;
 use crate::record::RecordBatch;
 use crate::time::Instant;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -101,6 +102,9 @@ pub enum LeaderMessage {
     BeginAt {
         /// Where the leader's first batch begins.
         at: Offset,
+        /// Who wrote what came before, as [`Producers::encode`] has it: no batch that is left tells. `None` from a leader
+        /// that does not say.
+        producers: Option<Bytes>,
     },
     /// The follower's log went another way after `end` in `epoch`: truncate and subscribe again.
     Diverged {
@@ -144,6 +148,8 @@ pub enum FollowerMessage {
         log_end: Offset,
         /// The leader epoch of the follower's last batch, if it has any.
         last_epoch: Option<LeaderEpoch>,
+        /// The follower's first offset; a broker of a former release does not say.
+        log_start: Option<Offset>,
     },
     /// What the follower has by now. Both only grow within a subscription.
     Ack {
@@ -312,6 +318,8 @@ pub enum Command {
     BeginAt {
         /// The new start and end.
         at: Offset,
+        /// Who wrote what the leader's log had before, if it is known.
+        producers: Option<Bytes>,
     },
     /// Ask the controller to count no more on what this replica has: out of the in-sync set, out of those that may be
     /// elected, and out of the leadership. What comes of it is told as [`Event::Metadata`].

@@ -5,6 +5,7 @@ use super::event::{Command, FollowerMessage, LeaderMessage, StreamId};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::record::RecordBatch;
 use crate::time::Instant;
+use bytes::Bytes;
 use std::time::Duration;
 
 /// How long after a refusal the next subscription is tried, when no metadata comes before.
@@ -39,8 +40,12 @@ enum Phase {
     Truncating(Option<StreamId>),
     /// The other side does not lead yet.
     Waiting(StreamId, Instant),
-    /// The leader asked to cut back what is committed. It cannot have been elected rightly: what is here is kept,
-    /// and nothing is taken from it.
+    /// The leader has not got an epoch that is committed here, and its log comes further: compaction has left nothing of
+    /// it there, or an operator has elected a leader without it. What is from the offset on is to be had from the leader
+    /// as it is there, once nobody counts on it here.
+    Superseded(StreamId, Offset),
+    /// The leader asked to cut back what is committed, and its own log ends before. It cannot have been elected rightly:
+    /// what is here is kept, and nothing is taken from it.
     Refusing,
 }
 
@@ -93,10 +98,11 @@ impl Follower {
             (Phase::Subscribing(on), LeaderMessage::Diverged { epoch, end }) if on == stream => {
                 self.truncate(cx, stream, epoch, end);
             }
-            (Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on), LeaderMessage::BeginAt { at })
-                if on == stream =>
-            {
-                self.begin_at(cx, stream, at);
+            (
+                Phase::Subscribing(on) | Phase::Streaming(on) | Phase::Full(on),
+                LeaderMessage::BeginAt { at, producers },
+            ) if on == stream => {
+                self.begin_at(cx, stream, at, producers);
             }
             (Phase::Subscribing(on) | Phase::Claiming(on) | Phase::Claimed(on), LeaderMessage::NotLeader { .. })
                 if on == stream =>
@@ -187,8 +193,17 @@ impl Follower {
 
     /// The disk has lost something: the leader must not go on taking this log for a whole one.
     pub(super) fn damaged(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Streaming(stream) | Phase::Claimed(stream) = self.phase {
+        if let Phase::Streaming(stream) | Phase::Claimed(stream) | Phase::Superseded(stream, _) = self.phase {
             self.subscribe(cx, stream);
+        }
+    }
+
+    /// From where on this log is not as its leader's, though it was committed: like damage, it must not be counted on
+    /// any more before it is cut off.
+    pub(super) fn superseded(&self) -> Option<Offset> {
+        match self.phase {
+            Phase::Superseded(_, from) => Some(from),
+            _ => None,
         }
     }
 
@@ -202,6 +217,11 @@ impl Follower {
         cx.out.push(Command::Truncate { to: from });
     }
 
+    /// Whether the log is known to be a prefix of the leader's.
+    pub(super) fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Streaming(_) | Phase::Full(_))
+    }
+
     pub(super) fn is_refusing(&self) -> bool {
         self.phase == Phase::Refusing
     }
@@ -210,7 +230,7 @@ impl Follower {
         let (log_end, last_epoch) = cx.log.readable_end();
         self.subscribed = true;
         self.phase = if log_end < cx.log.end { Phase::Claiming(stream) } else { Phase::Subscribing(stream) };
-        let message = FollowerMessage::Subscribe { log_end, last_epoch };
+        let message = FollowerMessage::Subscribe { log_end, last_epoch, log_start: Some(cx.log.start) };
         self.tell(cx, stream, message);
     }
 
@@ -220,7 +240,8 @@ impl Follower {
         let own = cx.log.epochs.end_of(epoch, cx.log.end).map_or(cx.log.end, |(_, end)| end);
         let to = own.min(end);
         if to < cx.log.high_watermark {
-            self.phase = Phase::Refusing;
+            let comes_further = end >= cx.log.high_watermark;
+            self.phase = if comes_further { Phase::Superseded(stream, to) } else { Phase::Refusing };
         } else if to >= cx.log.end {
             // It did not go another way as far as this log knows: begin anew rather than go round in circles.
             self.begin_anew(cx);
@@ -232,13 +253,13 @@ impl Follower {
 
     /// Drops everything, and begins where the leader's log does: all before that was committed and is removed. What is
     /// here from `at` on cannot be of the leader's log, whose first batch ends later, and goes first.
-    fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset) {
+    fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
         if at < cx.log.high_watermark {
             self.phase = Phase::Refusing;
             return;
         }
         self.phase = Phase::Truncating(Some(stream));
-        cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at } });
+        cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at, producers } });
     }
 
     /// Appends what continues the log that ends at `from`; false if something does not.

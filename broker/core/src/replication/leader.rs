@@ -35,7 +35,7 @@ pub(super) struct Leader {
     pub(super) epoch_start: Offset,
     pub(super) isr: IsrView,
     /// The assigned replicas but this one.
-    followers: BTreeMap<BrokerId, Progress>,
+    pub(super) followers: BTreeMap<BrokerId, Progress>,
     pending: PendingAppends,
     gaps: Gaps,
     since: Instant,
@@ -222,12 +222,13 @@ impl Leader {
     ) {
         let Some(progress) = self.followers.get_mut(&follower) else { return };
         match message {
-            FollowerMessage::Subscribe { log_end, last_epoch } => {
+            FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {
                 if !progress.subscribe(stream.0, stream.1, log_end) {
                     return;
                 }
+                progress.log_start = log_start;
                 let message = if all_before_start(cx, log_end, last_epoch) {
-                    LeaderMessage::BeginAt { at: cx.log.first_batch }
+                    begin_at(cx)
                 } else if let Some(message) = diverged(cx, log_end, last_epoch) {
                     message
                 } else {
@@ -254,7 +255,7 @@ impl Leader {
         let Some(stream) = &mut progress.stream else { return };
         if stream.next < cx.log.first_batch {
             // What it lacks has been removed since it subscribed.
-            let (id, message) = (stream.id, LeaderMessage::BeginAt { at: cx.log.first_batch });
+            let (id, message) = (stream.id, begin_at(cx));
             cx.out.push(Command::Send { follower, stream: id, leader_epoch: self.epoch, message });
             progress.close(id);
         } else if let Some(room) = stream.wants(cx.log.end, cx.config.window_bytes) {
@@ -459,6 +460,13 @@ fn alive(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
 /// and removed, so nothing is lost with it; and that it is the same as it was here, nobody can tell any more.
 fn all_before_start(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> bool {
     log_end < cx.log.first_batch || (log_end <= cx.log.start && last_epoch.is_some())
+}
+
+/// Tells a follower to begin where this log does, with what is known of those who wrote what came before.
+fn begin_at(cx: &Context<'_>) -> LeaderMessage {
+    let (at, mut producers) = (cx.log.first_batch, Vec::new());
+    cx.log.producers.before(at).encode(&mut producers);
+    LeaderMessage::BeginAt { at, producers: Some(producers.into()) }
 }
 
 /// Where a follower's log went another way than the leader's; `None` if it is a prefix of it.

@@ -6,6 +6,7 @@ mod damage;
 mod epochs;
 mod event;
 mod follower;
+mod follower_reads;
 mod gaps;
 mod high_watermark;
 mod isr;

@@ -23,6 +23,8 @@ pub(super) struct Progress {
     pub(super) stream: Option<Stream>,
     /// What it has durably, as acknowledged in this leader epoch.
     durable: Option<Offset>,
+    /// Where its log began when it subscribed, as far as it said. It moves only to where the leader's begins.
+    pub(super) log_start: Option<Offset>,
     /// When it last had all that the leader had.
     pub(super) caught_up_at: Instant,
     /// Whether this leadership has seen it so.
@@ -61,6 +63,7 @@ impl Progress {
             newest: None,
             stream: None,
             durable: None,
+            log_start: None,
             caught_up_at: now,
             caught_up: false,
             waited_since: None,
@@ -71,6 +74,12 @@ impl Progress {
 
     pub(super) fn durable(&self) -> Option<Offset> {
         self.durable
+    }
+
+    /// How far the follower's log reaches, if the offset is within it and the follower is connected.
+    pub(super) fn readable_at(&self, offset: Offset) -> Option<Offset> {
+        let begins_before = self.log_start.is_some_and(|start| start <= offset);
+        self.durable.filter(|end| self.stream.is_some() && begins_before && *end >= offset)
     }
 
     /// The broker epoch that the live stream's handshake proved.

@@ -22,23 +22,23 @@ const MAX_EARLY: usize = 16;
 /// The replica of one partition on this broker.
 #[derive(Debug)]
 pub struct Replica {
-    me: BrokerId,
+    pub(super) me: BrokerId,
     config: Config,
-    log: Log,
+    pub(super) log: Log,
     /// What the metadata log says. While a truncation is under way, the role may lag behind it.
-    state: PartitionState,
-    lease: Instant,
+    pub(super) state: PartitionState,
+    pub(super) lease: Instant,
     room: bool,
-    role: Role,
+    pub(super) role: Role,
     /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
     /// of an election first.
     early: BTreeMap<BrokerId, Early>,
     /// What the disk has lost, until it is repaired.
-    damage: Option<Damage>,
+    pub(super) damage: Option<Damage>,
 }
 
 #[derive(Debug)]
-enum Role {
+pub(super) enum Role {
     Idle,
     Leader(Leader),
     Follower(Follower),
@@ -141,6 +141,11 @@ impl Replica {
                 _ => {}
             },
             Role::Idle => {}
+        }
+        if let Role::Follower(follower) = &self.role
+            && let Some(from) = follower.superseded()
+        {
+            self.damaged(now, from, out);
         }
     }
 

@@ -25,8 +25,8 @@ mod truncate;
 pub(crate) use append::Dirty;
 pub use clean::{CleanError, CleanReport, CleanSpec};
 pub use read::ReadError;
-pub(crate) use read::tail_batches;
-pub(crate) use soft::{Content, Snapshot, Soft};
+pub(crate) use read::{Cursor as SegmentCursor, Failure, tail_batches};
+pub(crate) use soft::{Content, Snapshot, Soft, verify_snapshot};
 pub use times::SegmentInfo;
 pub(crate) use times::Times;
 

@@ -63,26 +63,26 @@ pub enum ReadError {
 
 /// A read that failed, before it is known whether the log changed meanwhile.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Damaged(Offset, String),
     Io(io::Error),
 }
 
 /// Walks over a segment's batches and checks that each continues the one before.
-pub(super) struct Cursor<'a, F> {
+pub(crate) struct Cursor<'a, F> {
     file: &'a F,
     epochs: &'a [(LeaderEpoch, Offset)],
     segment: Segment,
     /// Where the segment's batches end.
     len: u64,
-    pub(super) offset: Offset,
-    pub(super) position: u64,
+    pub(crate) offset: Offset,
+    pub(crate) position: u64,
     window: Vec<u8>,
     window_at: u64,
 }
 
 impl<'a, F: DiskFile> Cursor<'a, F> {
-    pub(super) fn new(file: &'a F, state: &'a Partition, segment: &Segment, from: (Offset, u64)) -> Self {
+    pub(crate) fn new(file: &'a F, state: &'a Partition, segment: &Segment, from: (Offset, u64)) -> Self {
         let window = Vec::new();
         let (epochs, segment, len) = (&state.epochs, *segment, segment.len);
         Self { file, epochs, segment, len, offset: from.0, position: from.1, window, window_at: 0 }
@@ -90,7 +90,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
 
     /// The header of the batch at the cursor, which stays there; `None` at the segment's end. The CRC is
     /// checked too if the whole batch is within the bytes read.
-    pub(super) fn peek(&mut self) -> Result<Option<BatchHeader>, Failure> {
+    pub(crate) fn peek(&mut self) -> Result<Option<BatchHeader>, Failure> {
         let left = self.len.saturating_sub(self.position);
         if left == 0 {
             return Ok(None);
@@ -131,7 +131,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
     }
 
     /// Checks the CRC of the batch that was peeked at, if peeking has not.
-    fn check(&self, header: &BatchHeader) -> Result<(), Failure> {
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), Failure> {
         if header.total_len <= WINDOW {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
     }
 
     /// Moves past a batch that was peeked at.
-    pub(super) fn skip(&mut self, header: &BatchHeader) {
+    pub(crate) fn skip(&mut self, header: &BatchHeader) {
         self.position += header.total_len as u64;
         self.offset = header.end_offset();
     }

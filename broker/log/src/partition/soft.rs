@@ -14,6 +14,7 @@ use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
 use crate::store::{Shared, Store};
+use bytes::Bytes;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::BatchHeader;
@@ -49,6 +50,11 @@ pub(crate) enum Content {
 impl Snapshot {
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.content, Content::File(_))
+    }
+
+    /// The name of its file, if it is one.
+    pub(crate) fn file_name(&self) -> String {
+        snapshot_name(self.at)
     }
 
     /// Before its first batch a log knows nobody.
@@ -117,11 +123,14 @@ impl Soft {
         self.generation += 1;
     }
 
-    /// The log has lost all, and begins at `at`: who wrote what lies between is not known.
-    pub(crate) fn begin_at(&mut self, at: Offset) {
+    /// The log has lost all, and begins at `at`: who wrote what lies between is known if somebody has told.
+    pub(crate) fn begin_at(&mut self, at: Offset, producers: Option<&Bytes>) {
         let files = self.snapshots.iter().filter(|s| s.is_file()).map(|s| s.at);
         let obsolete = files.chain(self.obsolete.iter().copied()).collect();
         *self = Self { generation: self.generation + 1, obsolete, ..Self::new(at, self.expiration_ms) };
+        if let Some(told) = producers.filter(|told| Producers::decode(told, self.expiration_ms).is_some()) {
+            self.snapshots = vec![Snapshot { at, content: Content::Inline(told[..].into()) }];
+        }
     }
 
     /// The log's start moved: nobody asks for what was known before it. Producers outlive their batches.
@@ -247,6 +256,7 @@ impl<D: Disk> Store<D> {
 
     /// Takes a snapshot of a partition, if one is due. Runs beside the thread that writes.
     pub(crate) fn take_snapshot(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
+        self.move_to_file(tp, shared)?;
         let Some(due) = due(shared) else { return Ok(()) };
         // What cannot be read now is found to be so by whoever needs it.
         let Some(mut known) = self.load(tp, &due.base) else { return Ok(()) };
@@ -255,24 +265,12 @@ impl<D: Disk> Store<D> {
         if len > INLINE && due.bytes < len as u64 {
             return Ok(());
         }
-        let mut bytes = vec![0; if len > INLINE { PREFIX } else { 0 }];
-        if len > INLINE {
-            bytes.extend_from_slice(&due.at.0.to_le_bytes());
-        }
+        let mut bytes = Vec::with_capacity(len);
         known.encode(&mut bytes);
         let content = if len > INLINE {
-            FORMAT.seal(FORMAT.newest, &mut bytes);
-            match self.write_snapshot(tp, due.at, &bytes) {
-                // The partition is deleted meanwhile.
-                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
-                // There are still the batches that it would be taken of.
-                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
-                    shared.soft().obsolete.push(due.at);
-                    return Ok(());
-                }
-                other => other?,
-            }
-            Content::File(bytes.len() as u64)
+            // If there is no room, there are still the batches that it would be taken of.
+            let Some(content) = self.write_snapshot(tp, shared, due.at, &bytes)? else { return Ok(()) };
+            content
         } else {
             Content::Inline(bytes.into())
         };
@@ -314,13 +312,55 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn write_snapshot(&self, tp: TopicPartition, at: Offset, bytes: &[u8]) -> Result<(), LogError> {
+    /// Puts what another broker has told where a large snapshot belongs: it would be in every checkpoint.
+    fn move_to_file(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
+        let large = |s: &Snapshot| match &s.content {
+            Content::Inline(bytes) if bytes.len() > INLINE => Some((s.at, Arc::clone(bytes))),
+            _ => None,
+        };
+        let (found, generation) = {
+            let soft = shared.soft();
+            (soft.snapshots.iter().find_map(large), soft.generation)
+        };
+        let Some((at, bytes)) = found else { return Ok(()) };
+        let Some(content) = self.write_snapshot(tp, shared, at, &bytes)? else { return Ok(()) };
+        let mut soft = shared.soft();
+        match soft.snapshots.iter().position(|s| s.at == at).filter(|_| soft.generation == generation) {
+            Some(n) => soft.snapshots[n].content = content,
+            None => soft.obsolete.push(at),
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot to a file of its own; `None` if it cannot be, for want of room or of the partition.
+    fn write_snapshot(
+        &self,
+        tp: TopicPartition,
+        shared: &Shared,
+        at: Offset,
+        producers: &[u8],
+    ) -> Result<Option<Content>, LogError> {
+        let mut bytes = vec![0; PREFIX];
+        bytes.extend_from_slice(&at.0.to_le_bytes());
+        bytes.extend_from_slice(producers);
+        FORMAT.seal(FORMAT.newest, &mut bytes);
         let dir = folder(&self.root, tp);
         let path = dir.join(snapshot_name(at));
-        let file = self.disk.create(&path).during("create", &path)?;
-        file.write_at(&[IoSlice::new(bytes)], 0).during("write", &path)?;
-        file.sync_data().during("sync", &path)?;
-        self.disk.sync_dir(&dir).during("sync", &dir)
+        let write = || {
+            let file = self.disk.create(&path).during("create", &path)?;
+            file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &path)?;
+            file.sync_data().during("sync", &path)?;
+            self.disk.sync_dir(&dir).during("sync", &dir)
+        };
+        match write() {
+            Ok(()) => Ok(Some(Content::File(bytes.len() as u64))),
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                shared.soft().obsolete.push(at);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     fn load(&self, tp: TopicPartition, snapshot: &Snapshot) -> Option<Producers> {
@@ -350,6 +390,32 @@ impl<D: Disk> Store<D> {
         }
         known
     }
+}
+
+/// What is wrong with a snapshot of a partition in that folder.
+pub(crate) fn verify_snapshot<D: Disk>(
+    disk: &D,
+    dir: &std::path::Path,
+    snapshot: &Snapshot,
+) -> Result<Option<&'static str>, LogError> {
+    let len = match &snapshot.content {
+        Content::Inline(bytes) => {
+            return Ok(Producers::decode(bytes, i64::MAX).is_none().then_some("a snapshot of producers is damaged"));
+        }
+        Content::File(len) => *len,
+    };
+    let path = dir.join(snapshot.file_name());
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("it is missing")),
+        Err(source) => return Err(LogError::Io { action: "open", path, source }),
+    };
+    if file.len().during("measure", &path)? != len {
+        return Ok(Some("it does not have its length"));
+    }
+    let mut bytes = vec![0; len as usize];
+    read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
+    Ok(decode(&bytes, snapshot.at, i64::MAX).is_none().then_some("its checksum does not fit its content"))
 }
 
 fn due(shared: &Shared) -> Option<Due> {

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::error::LogError;
 use crate::store::{Kind, Store};
 use crate::trash;
+use bytes::Bytes;
 use chronik_core::ids::{Offset, TopicPartition};
 use std::io;
 use std::path::Path;
@@ -78,7 +79,7 @@ impl<D: Disk> Store<D> {
         let gone = state.segments[new.segments.len()..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
         if cut.end < state.start {
-            shared.soft().begin_at(cut.end);
+            shared.soft().begin_at(cut.end, None);
         } else {
             shared.soft().cut(cut.end);
         }
@@ -113,12 +114,27 @@ impl<D: Disk> Store<D> {
         new.version += 1;
         // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).
         if to > state.end && !self.recovering() {
-            shared.soft().begin_at(to);
+            shared.soft().begin_at(to, None);
         } else {
             shared.soft().start_moved(to);
         }
         *shared.write() = new;
         self.discard(tp, &state.segments[..gone], dirty)
+    }
+
+    /// Lets a log that ends at `at` or before it begin there, after what these producers wrote.
+    pub(crate) fn begin_at(
+        &self,
+        tp: TopicPartition,
+        at: Offset,
+        producers: &Bytes,
+        dirty: &mut Dirty,
+    ) -> Result<(), LogError> {
+        self.advance_start(tp, at, dirty)?;
+        if let Some(shared) = self.partition(tp).filter(|shared| shared.read().end == at) {
+            shared.soft().begin_at(at, Some(producers));
+        }
+        Ok(())
     }
 
     /// Takes the files of segments that nobody refers to any more out of use.

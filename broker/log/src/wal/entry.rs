@@ -9,13 +9,15 @@ pub(crate) const ALIGN: usize = 4096;
 pub(crate) const HEADER: usize = 64;
 const OP_HEADER: usize = 32;
 
-pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 3 };
+pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 4 };
 
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
 const DELETE: u8 = 3;
 /// Not in version 2.
 const ADVANCE_START: u8 = 4;
+/// Not in version 3.
+const BEGIN_AT: u8 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
@@ -74,20 +76,38 @@ pub(crate) fn block_len(payload: usize) -> usize {
 /// Bytes of the operation in a payload.
 pub(crate) fn op_len(op: &Op) -> usize {
     match op {
-        Op::Append { batch, .. } => OP_HEADER + batch.bytes().len(),
+        Op::Append { .. } | Op::BeginAt { .. } => OP_HEADER + op_body(op).len(),
         Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => OP_HEADER,
     }
 }
 
-/// The operation's fixed part; an append's batch follows it.
+/// What follows an operation's fixed part.
+pub(crate) fn op_body(op: &Op) -> &[u8] {
+    match op {
+        Op::Append { batch, .. } => batch.bytes(),
+        Op::BeginAt { producers, .. } => producers,
+        Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
+    }
+}
+
+/// The version that a block with these operations is written in: the oldest that knows them all.
+pub(crate) fn block_version(ops: &[Op]) -> u8 {
+    if ops.iter().any(|op| matches!(op, Op::BeginAt { .. })) { 4 } else { 3 }
+}
+
+/// The operation's fixed part.
 pub(crate) fn encode_op(op: &Op) -> [u8; OP_HEADER] {
     let (kind, tp, value) = match op {
         Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
         Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
         Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
+        Op::BeginAt { partition, at, .. } => (BEGIN_AT, partition, at.0),
         Op::Delete { partition } => (DELETE, partition, 0),
     };
     let mut h = [0; OP_HEADER];
+    if let Op::BeginAt { producers, .. } = op {
+        h[1..4].copy_from_slice(&(producers.len() as u32).to_le_bytes()[..3]);
+    }
     h[0] = kind;
     h[4..8].copy_from_slice(&tp.partition.0.to_le_bytes());
     h[8..24].copy_from_slice(tp.topic.0.as_bytes());
@@ -107,6 +127,7 @@ pub(crate) enum LoggedKind {
     Append(Bytes),
     Truncate(Offset),
     AdvanceStart(Offset),
+    BeginAt(Offset, Bytes),
     Delete,
 }
 
@@ -126,6 +147,10 @@ pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
         }
         TRUNCATE => LoggedKind::Truncate(Offset(value as i64)),
         ADVANCE_START => LoggedKind::AdvanceStart(Offset(value as i64)),
+        BEGIN_AT => {
+            let len = u32_at(&[h[1], h[2], h[3], 0], 0) as usize;
+            LoggedKind::BeginAt(Offset(value as i64), payload.split_to(Some(len).filter(|len| *len <= payload.len())?))
+        }
         DELETE => LoggedKind::Delete,
         _ => return None,
     };

@@ -12,7 +12,7 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | magic `CWB3`, of which the last byte is the version (see `format`) |
+//! | 0 | 4 | magic `CWB` and a digit, which is the version (see `format`) |
 //! | 4 | 4 | CRC-32C of the header's bytes 0 to 3 and 8 to 63 |
 //! | 8 | 4 | payload bytes |
 //! | 12 | 4 | CRC-32C of the payload |
@@ -25,11 +25,14 @@
 //! | 56 | 8 | nonce: the log's random number |
 //! | 64 | … | payload, then zeroes to the next multiple of 4096 |
 //!
-//! An operation is 32 bytes (kind 1, zero 3, partition 4, topic id 16, value 8), and a batch's bytes follow
+//! An operation is 32 bytes (kind 1, length 3, partition 4, topic id 16, value 8), and a batch's bytes follow
 //! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete,
-//! 4 advance the start (value: the new start; not in version 2).
+//! 4 advance the start (value: the new start; not in version 2), 5 begin at (value: the new start; not in version 3; as
+//! many bytes as the length says follow, which are producers as `chronik_core::producers` encodes them). But for the
+//! last kind the length is zero.
 //!
-//! A block says its version itself, so that a log may hold blocks of several. Version 2 differs by its CRC, which does
+//! A block says its version itself, so that a log may hold blocks of several; it is written in version 3 where that knows
+//! all of its operations. Version 2 differs by its CRC, which does
 //! not cover the magic. The header's fields are where they are in all versions: a block of a newer one, where the next
 //! block of the chain belongs, is refused and not taken for the chain's end.
 //!

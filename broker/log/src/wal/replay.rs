@@ -6,7 +6,7 @@ use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The chain of blocks that a replay has read.
 pub(crate) struct Chain {
@@ -124,6 +124,40 @@ fn read_block(
         return Ok(None);
     }
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
+}
+
+/// Where a block of this run begins at the end of the chain, or at the beginning of the next segment, that is not whole: it
+/// was never finished, or it is the last one and damaged. Which of them nobody can tell.
+pub(crate) fn torn<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    end: Position,
+    mark: Mark,
+) -> Result<Option<(PathBuf, u64)>, LogError> {
+    for at in [end, Position { segment: end.segment + 1, offset: 0, ..end }] {
+        let path = segment::path(dir, at.segment);
+        if disk.exists(&path).during("look for", &path)? && begins_block(disk, &path, at, mark)? {
+            return Ok(Some((path, at.offset)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether what is there looks like the block that belongs there.
+fn begins_block<D: Disk>(disk: &D, path: &Path, at: Position, mark: Mark) -> Result<bool, LogError> {
+    let file = disk.open(path).during("open", path)?;
+    let mut header = [0; HEADER];
+    if at.offset + HEADER as u64 > file.len().during("measure", path)?
+        || !readable(read_exact_at(&file, &mut header, at.offset)).during("read", path)?
+        || header == [0; HEADER]
+    {
+        return Ok(false);
+    }
+    let (lsn, number) = (header[16..24] == at.lsn.0.to_le_bytes(), header[32..40] == at.segment.to_le_bytes());
+    Ok(match BlockHeader::decode(&header) {
+        Some(h) => h.nonce == mark.nonce && h.run == mark.run && lsn && number,
+        None => lsn || number && header[..3] == FORMAT.family,
+    })
 }
 
 /// Whether it could be read: where the disk gives nothing back there is no block.

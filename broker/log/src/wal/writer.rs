@@ -1,6 +1,6 @@
 //! Writing blocks, rolling to the next segment, and using old segments again.
 
-use super::entry::{BlockHeader, FORMAT, HEADER, block_len, encode_op, op_len};
+use super::entry::{BlockHeader, HEADER, block_len, block_version, encode_op, op_body, op_len};
 use super::{Mark, Position, segment};
 use crate::Op;
 use crate::disk::{Disk, DiskFile};
@@ -212,17 +212,14 @@ impl<D: Disk> WalWriter<D> {
         let mut parts = vec![IoSlice::new(&[])];
         let (mut payload_len, mut payload_crc) = (0, 0);
         for (op, head) in ops.iter().zip(&heads) {
-            let batch = match op {
-                Op::Append { batch, .. } => &batch.bytes()[..],
-                Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
-            };
-            payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), batch);
-            payload_len += head.len() + batch.len();
+            let body = op_body(op);
+            payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), body);
+            payload_len += head.len() + body.len();
             parts.push(IoSlice::new(head));
-            parts.push(IoSlice::new(batch));
+            parts.push(IoSlice::new(body));
         }
         let header = BlockHeader {
-            version: FORMAT.newest,
+            version: block_version(ops),
             payload_len: payload_len as u32,
             payload_crc,
             lsn: self.at.lsn,

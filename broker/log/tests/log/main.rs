@@ -9,6 +9,7 @@ mod formats;
 mod full;
 mod gaps;
 mod journal;
+mod offline;
 mod random;
 mod start;
 mod times;

@@ -1,7 +1,9 @@
 //! A log's start moves, and what lies before it never comes back.
 
-use crate::common::{batch, partition, run, tiny};
+use crate::common::{batch, partition, produced, run, tiny};
+use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
 use std::path::Path;
 
@@ -95,6 +97,63 @@ fn a_log_that_ends_before_its_new_start_loses_all_and_begins_there() {
     assert_eq!(bases(&log.reader(), partition(TP), 500), [500]);
     let second = &recovered[1];
     assert_eq!((second.partition, second.start, second.end), (partition(1), Offset(7), Offset(7)));
+}
+
+/// So many producers, each of which has written one batch.
+fn producers(n: i64) -> (Producers, Bytes) {
+    let (mut known, mut bytes) = (Producers::default(), Vec::new());
+    for id in 0..n {
+        known.observe(produced(&batch(id, 1, 1, 10, 0), id, 5).header());
+    }
+    known.encode(&mut bytes);
+    (known, bytes.into())
+}
+
+#[test]
+fn what_others_know_of_producers_is_known_where_a_log_begins_anew_whenever_the_process_ends() {
+    // In the checkpoint, and in a file beside the segments; of a log that is there, that was deleted, and that is not.
+    for (n, tp, delete) in [(2, 0, false), (50, 0, false), (2, 0, true), (50, 1, false)] {
+        let (told, bytes) = producers(n);
+        for point in 0.. {
+            let (disk, mut log) = written(3);
+            log.checkpoint().unwrap();
+            if delete {
+                run(&mut log, Op::Delete { partition: partition(tp) });
+            }
+            disk.crash_after(point);
+            let begin = Op::BeginAt { partition: partition(tp), at: Offset(500), producers: bytes.clone() };
+            let own = Op::Append { partition: partition(tp), batch: produced(&batch(500, 4, 1, 10, 0), 99, 0) };
+            let mut durable = 0;
+            let mut go = || {
+                for op in [&begin, &own] {
+                    log.commit(std::slice::from_ref(op))?;
+                    durable += 1;
+                    log.apply(std::slice::from_ref(op))?;
+                }
+                log.checkpoint()
+            };
+            let complete = go().is_ok();
+            drop(log);
+            disk.restart();
+            // A start makes a checkpoint of its own: it is the same twice.
+            for _ in 0..2 {
+                let (log, _) = open(&disk).unwrap();
+                if durable > 0 {
+                    let known: Vec<_> = log.reader().producers(partition(tp)).unwrap().iter().collect();
+                    let expected: Vec<_> = told.iter().collect();
+                    let when = format!("{n} producers, {durable} operations, point {point}");
+                    assert_eq!(known[..n as usize], expected, "{when}");
+                    assert!(known.len() > n as usize || durable < 2, "{when}");
+                }
+                drop(log);
+                disk.crash();
+                disk.restart();
+            }
+            if complete {
+                break;
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::confirm::{Member, View};
 use super::permits::about_brokers;
-use super::{Calls, Failure, TIMEOUT, unsure};
+use super::{Calls, Failure, PAUSE, TIMEOUT, unsure};
 use crate::handover;
 use crate::types::Node;
 use api::refusal::Kind;
@@ -14,10 +14,14 @@ use openraft::error::{ClientWriteError, RaftError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 
 /// How long another voter may take to take over from a leader whose vote is removed: less than one try of a call.
 const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Who was heard lately has so long to answer once more.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The voters that are being changed to, if they are. Cheap to clone.
 #[derive(Clone, Default)]
@@ -62,17 +66,17 @@ impl Calls {
         let _under_way = self.changing.begin(&wanted)?;
         let mut first = true;
         loop {
-            let view = self.view().await?;
-            let voters: BTreeSet<BrokerId> = view.quorum.voters.iter().map(|m| m.id).collect();
-            if std::mem::take(&mut first) && !seen.is_empty() && voters != seen && voters != wanted {
-                let text = format!("others vote by now: {}", names(&voters));
+            let (view, voters, observers) = self.fresh_view().await?;
+            let ids: BTreeSet<BrokerId> = voters.keys().copied().collect();
+            if std::mem::take(&mut first) && !seen.is_empty() && ids != seen && ids != wanted {
+                let text = format!("others vote by now: {}", names(&ids));
                 return Err(Status::failed_precondition(text).into());
             }
             if view.quorum.changing {
                 self.change_membership(unfinished()).await?;
                 continue;
             }
-            match self.next_change(&view, &wanted) {
+            match next_voter_change(self.me, &voters, &observers, &wanted) {
                 Ok(Some(change)) => self.change_voter(change).await?,
                 Ok(None) => return Ok(api::ChangeVotersResponse::default()),
                 Err(objection) => return refused(&objection),
@@ -80,9 +84,22 @@ impl Calls {
         }
     }
 
-    fn next_change(&self, view: &View, wanted: &BTreeSet<BrokerId>) -> Result<Option<VoterChange>, VoterObjection> {
-        let caught_up = |members: &[Member]| members.iter().map(|m| (m.id, m.caught_up)).collect::<CaughtUp>();
-        next_voter_change(self.me, &caught_up(&view.quorum.voters), &caught_up(&view.quorum.observers), wanted)
+    /// A view, once all that had been heard lately have answered again, or have not in time; and who is caught up by it.
+    /// One that has just gone is not counted on.
+    async fn fresh_view(&self) -> Result<(View, CaughtUp, CaughtUp), Failure> {
+        let asked = Instant::now();
+        loop {
+            let view = self.view().await?;
+            let answered = |m: &Member| m.id == self.me || m.heard_at >= Some(asked);
+            let mut members = view.quorum.voters.iter().chain(&view.quorum.observers);
+            if members.all(|m| !m.heard || answered(m)) || asked.elapsed() > FRESH {
+                let caught_up =
+                    |members: &[Member]| members.iter().map(|m| (m.id, m.caught_up && answered(m))).collect();
+                let (voters, observers) = (caught_up(&view.quorum.voters), caught_up(&view.quorum.observers));
+                return Ok((view, voters, observers));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn change_voter(&self, change: VoterChange) -> Result<(), Failure> {

@@ -104,7 +104,13 @@ impl Logs {
             }
             batches.push(batch.bytes().clone());
         }
-        Ok(Fetched { high_watermark: Some(high_watermark), log_start: Offset::ZERO, batches, diverging: None })
+        Ok(Fetched {
+            high_watermark: Some(high_watermark),
+            log_start: Offset::ZERO,
+            batches,
+            diverging: None,
+            preferred: None,
+        })
     }
 
     fn handle(&mut self, request: PartitionRequest) {

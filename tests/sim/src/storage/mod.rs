@@ -8,7 +8,7 @@ pub(crate) use simulated::SimulatedLog;
 
 use crate::rng::Rng;
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::producers::Producers;
+use chronik_core::producers::{DEFAULT_EXPIRATION_MS, Producers};
 use chronik_core::record::RecordBatch;
 use chronik_log::Op;
 use std::collections::BTreeMap;
@@ -83,6 +83,11 @@ pub(crate) fn apply(logs: &mut Logs, op: &Op) {
         Op::Append { partition, batch } => logs.entry(*partition).or_default().push(batch.clone()),
         Op::Truncate { partition, to } => logs.entry(*partition).or_default().truncate(*to),
         Op::AdvanceStart { partition, to } => logs.entry(*partition).or_default().advance_start(*to),
+        Op::BeginAt { partition, at, producers } => {
+            let log = logs.entry(*partition).or_default();
+            log.advance_start(*at);
+            log.before = Producers::decode(producers, DEFAULT_EXPIRATION_MS).unwrap_or_default();
+        }
         Op::Delete { partition } => {
             logs.remove(partition);
         }

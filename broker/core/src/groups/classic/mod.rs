@@ -6,22 +6,23 @@ mod describe;
 mod join;
 mod leave;
 mod member;
+mod migration;
 mod rebalance;
 mod static_member;
-mod subscription;
 mod sync;
 
+use super::consumer_protocol::Subscription;
 use super::record::{GroupMemberValue, GroupMetadataValue, RecordKey, RecordValue};
 use super::response::GroupError;
 use super::step::Step;
 use super::timers::Timer;
-use bytes::Bytes;
 use member::{Member, milliseconds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use commit::RetainedSince;
+pub(super) use migration::{MigratingMember, fit_a_record};
 
 /// Kafka's states of a classic group; a dead one is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +117,9 @@ impl ClassicGroup {
         for (id, member) in &self.members {
             step.set_timer(Timer::Session(self.id.clone(), id.clone()), member.session_timeout());
         }
-        if self.members.len() > step.config.max_size {
+        // A group without a leader was a consumer group, and has not rebalanced since.
+        let unled = self.leader.is_none() && !self.members.is_empty();
+        if self.members.len() > step.config.max_size || unled {
             self.prepare_rebalance(step);
         }
     }
@@ -129,6 +132,11 @@ impl ClassicGroup {
     /// Whether it has no members, and none that are about to join.
     pub(super) fn is_empty(&self) -> bool {
         self.state == State::Empty && self.pending.is_empty()
+    }
+
+    /// How many members it has.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     /// About the interval between two heartbeats: a third of the session timeout, as clients are advised.
@@ -173,20 +181,21 @@ impl ClassicGroup {
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
             current_state_timestamp: self.state_since.unwrap_or(-1),
-            members: self
-                .members
-                .iter()
-                .map(|(id, member)| GroupMemberValue {
-                    member_id: id.clone(),
-                    group_instance_id: member.instance_id.clone(),
-                    client_id: member.client.id.clone(),
-                    client_host: member.client.host.clone(),
-                    rebalance_timeout_ms: member.rebalance_timeout_ms,
-                    session_timeout_ms: member.session_timeout_ms,
-                    subscription: member.metadata(self.protocol.as_deref()),
-                    assignment: member.assignment.clone(),
-                })
-                .collect(),
+            members: self.members.iter().map(|(id, member)| self.member_value(id, member)).collect(),
+        }
+    }
+
+    /// What is written of a member.
+    fn member_value(&self, id: &Arc<str>, member: &Member) -> GroupMemberValue {
+        GroupMemberValue {
+            member_id: id.clone(),
+            group_instance_id: member.instance_id.clone(),
+            client_id: member.client.id.clone(),
+            client_host: member.client.host.clone(),
+            rebalance_timeout_ms: member.rebalance_timeout_ms,
+            session_timeout_ms: member.session_timeout_ms,
+            subscription: member.metadata(self.protocol.as_deref()),
+            assignment: member.assignment.clone(),
         }
     }
 
@@ -256,7 +265,7 @@ impl ClassicGroup {
         }
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            topics.extend(subscription::topics(&member.metadata(self.protocol.as_deref()))?);
+            topics.extend(Subscription::topics(&member.metadata(self.protocol.as_deref()))?);
         }
         Some(topics)
     }
@@ -264,11 +273,5 @@ impl ClassicGroup {
     /// Whether the group's record can be written if its members are assigned that many bytes.
     fn can_be_written(&self, assigned: usize) -> bool {
         self.members.values().map(|m| m.size().written).sum::<usize>() + assigned <= MAX_RECORD_BYTES
-    }
-
-    fn clear_assignments(&mut self) {
-        for member in self.members.values_mut() {
-            member.assignment = Bytes::new();
-        }
     }
 }

@@ -32,7 +32,6 @@ impl ClassicGroup {
 
     pub(super) fn prepare_rebalance(&mut self, step: &mut Step<'_>) {
         if self.state == State::CompletingRebalance {
-            self.clear_assignments();
             self.answer_syncs(Err(GroupError::RebalanceInProgress), step);
         }
         self.pending_sync.clear();

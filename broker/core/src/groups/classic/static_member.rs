@@ -1,7 +1,8 @@
 //! A static member that comes back without its member id (KIP-345).
 
 use super::rebalance::refuse_join;
-use super::{ClassicGroup, State, subscription};
+use super::{ClassicGroup, State};
+use crate::groups::consumer_protocol::Subscription;
 use crate::groups::event::Ticket;
 use crate::groups::request::{Client, JoinGroup};
 use crate::groups::response::{GroupError, JoinedGroup, Response};
@@ -49,7 +50,7 @@ impl ClassicGroup {
     /// What a member is subscribed to. The rest of its metadata (what it owned when it joined) changes by itself.
     fn topics_of(&self, member: &str) -> Option<Vec<Arc<str>>> {
         let metadata = self.members.get(member)?.metadata(self.protocol.as_deref());
-        subscription::topics(&metadata).filter(|_| self.usable_as_consumer())
+        Subscription::topics(&metadata).filter(|_| self.usable_as_consumer())
     }
 
     /// The successor gets its predecessor's place and assignment; whoever still uses the former id is fenced.

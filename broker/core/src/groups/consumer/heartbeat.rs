@@ -54,7 +54,8 @@ impl ConsumerGroup {
             }
         };
         let had = self.members.get(&id).map(|m| m.assigned.clone()).unwrap_or_default();
-        let changed = self.update_member(&id, request, client, turn);
+        let before = self.members.get(&id).map_or_else(|| Member::new().about, |m| m.about.clone());
+        let changed = self.update_member(&id, merged(before, request, client), turn);
         self.update_epochs(changed, turn);
         // What a late heartbeat owned, it may have owned before it was given more, or asked to give back.
         let believed = if late && request.member_epoch != JOIN { None } else { owned.as_ref() };
@@ -135,7 +136,7 @@ impl ConsumerGroup {
     }
 
     /// Gives a static member that has come back, with another id, all that it had.
-    fn replace(&mut self, before: &Arc<str>, id: &Arc<str>, turn: &mut Turn<'_>) {
+    pub(super) fn replace(&mut self, before: &Arc<str>, id: &Arc<str>, turn: &mut Turn<'_>) {
         let Some(mut member) = self.members.get(before).cloned() else { return };
         let target = self.targets.get(before).cloned();
         self.forget(before, turn);
@@ -154,10 +155,14 @@ impl ConsumerGroup {
     }
 
     /// Notes what the member says of itself. Whether it subscribes to something else than before.
-    fn update_member(&mut self, id: &Arc<str>, request: &Heartbeat, client: &Client, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn update_member(
+        &mut self,
+        id: &Arc<str>,
+        about: ConsumerGroupMemberValue,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let known = self.members.get(id);
         let before = known.map_or_else(|| Member::new().about, |m| m.about.clone());
-        let about = merged(&before, request, client);
         let names_changed = about.subscribed_topic_names != before.subscribed_topic_names;
         let regex = |about: &ConsumerGroupMemberValue| about.subscribed_topic_regex.clone().filter(|r| !r.is_empty());
         let (regex_before, regex) = (regex(&before), regex(&about));
@@ -173,7 +178,7 @@ impl ConsumerGroup {
 
     /// Bumps the group's epoch if its subscriptions or topics have changed, and computes the target assignment if it
     /// is not that of the group's epoch.
-    fn update_epochs(&mut self, subscriptions_changed: bool, turn: &mut Turn<'_>) {
+    pub(super) fn update_epochs(&mut self, subscriptions_changed: bool, turn: &mut Turn<'_>) {
         let mut bump = self.epoch == 0 || subscriptions_changed;
         bump |= self.refresh_regexes(turn);
         if bump || self.refresh.topics {
@@ -191,7 +196,7 @@ impl ConsumerGroup {
     }
 
     /// Takes the member on towards its target assignment.
-    fn reconcile(&mut self, id: &Arc<str>, owned: Option<&Assignment>, turn: &mut Turn<'_>) {
+    pub(super) fn reconcile(&mut self, id: &Arc<str>, owned: Option<&Assignment>, turn: &mut Turn<'_>) {
         let nothing = Assignment::default();
         let target = self.targets.get(id).unwrap_or(&nothing);
         let before = &self.members[id];
@@ -277,27 +282,24 @@ fn check_epoch(member: &Member, epoch: i32, owned: Option<&Assignment>) -> Resul
 }
 
 /// What a member says of itself, where it says something.
-fn merged(before: &ConsumerGroupMemberValue, request: &Heartbeat, client: &Client) -> ConsumerGroupMemberValue {
+fn merged(before: ConsumerGroupMemberValue, request: &Heartbeat, client: &Client) -> ConsumerGroupMemberValue {
     let names = request.subscribed_topic_names.clone().map(|mut names| {
         names.sort_unstable();
         names.dedup();
         names
     });
     ConsumerGroupMemberValue {
-        instance_id: request.instance_id.clone().or_else(|| before.instance_id.clone()),
-        rack_id: request.rack_id.clone().or_else(|| before.rack_id.clone()),
+        instance_id: request.instance_id.clone().or(before.instance_id),
+        rack_id: request.rack_id.clone().or(before.rack_id),
         client_id: client.id.clone(),
         client_host: client.host.clone(),
-        subscribed_topic_names: names.unwrap_or_else(|| before.subscribed_topic_names.clone()),
-        subscribed_topic_regex: request
-            .subscribed_topic_regex
-            .clone()
-            .or_else(|| before.subscribed_topic_regex.clone()),
+        subscribed_topic_names: names.unwrap_or(before.subscribed_topic_names),
+        subscribed_topic_regex: request.subscribed_topic_regex.clone().or(before.subscribed_topic_regex),
         rebalance_timeout_ms: match request.rebalance_timeout_ms {
             -1 => before.rebalance_timeout_ms,
             timeout => timeout,
         },
-        server_assignor: request.server_assignor.clone().or_else(|| before.server_assignor.clone()),
+        server_assignor: request.server_assignor.clone().or(before.server_assignor),
         classic: None,
     }
 }

@@ -13,9 +13,11 @@
 mod apply;
 mod assignment;
 mod assignors;
+mod classic_protocol;
 mod describe;
 mod heartbeat;
 mod member;
+mod migration;
 mod offsets;
 mod re2;
 mod reconcile;
@@ -105,6 +107,11 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    /// How many members it has.
+    pub(in crate::groups) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether there is nothing of it in the log. (While loading, there may be its targets before its epoch.)
     pub(in crate::groups) fn is_nothing(&self) -> bool {
         let no_epoch = self.epoch == 0 && self.assignment_epoch == 0;
@@ -139,7 +146,8 @@ impl ConsumerGroup {
         self.find_holders();
         self.refresh = Refresh { topics: true, changed_at: turn.image.offset, ..Refresh::default() };
         for (id, member) in &self.members {
-            turn.deadlines.push((Deadline::Session(id.clone()), Some(turn.config.consumer_session_timeout)));
+            let session = member.session_timeout(turn.config.consumer_session_timeout);
+            turn.deadlines.push((Deadline::Session(id.clone()), Some(session)));
             if member.state == State::UnrevokedPartitions {
                 turn.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
             }

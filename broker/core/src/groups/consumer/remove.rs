@@ -1,6 +1,6 @@
 //! How members go: they leave, are replaced, or are fenced when they let a deadline pass.
 
-use super::member::{LEAVE, LEAVE_STATIC, State};
+use super::member::{LEAVE, LEAVE_STATIC, Member, State};
 use super::turn::Refusal;
 use super::{ConsumerGroup, Deadline, Turn};
 use crate::groups::record::{RecordKey, RecordValue};
@@ -15,7 +15,8 @@ impl ConsumerGroup {
         match deadline {
             Deadline::Session(id) if self.members.contains_key(id) => self.fence(id, turn),
             Deadline::Rebalance(id) => {
-                if self.members.get(id).is_some_and(|m| m.state == State::UnrevokedPartitions) {
+                let late = |m: &Member| m.state == State::UnrevokedPartitions || m.about.classic.is_some();
+                if self.members.get(id).is_some_and(late) {
                     self.fence(id, turn);
                 }
             }
@@ -76,9 +77,13 @@ impl ConsumerGroup {
     }
 
     /// Removes a member, and lets the others have what it owned.
-    pub(super) fn fence(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+    pub(in crate::groups) fn fence(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
         self.forget(id, turn);
         self.forget_unused_regexes(turn);
+        if self.has_classic_members_alone(turn.config) {
+            // It becomes a classic group in this step, which has another generation when they have joined again.
+            return;
+        }
         let metadata_hash = self.topics_hash(turn.image);
         let value = RecordValue::ConsumerGroupMetadata { epoch: self.next_epoch(), metadata_hash };
         self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);

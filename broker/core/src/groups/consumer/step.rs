@@ -5,7 +5,8 @@ use super::turn::Refusal;
 use super::{ConsumerGroup, Deadline, Turn};
 use crate::cluster::Image;
 use crate::groups::event::Ticket;
-use crate::groups::request::{Client, ConsumerGroupHeartbeat};
+use crate::groups::refusal::refuse;
+use crate::groups::request::{Client, ConsumerGroupHeartbeat, Request};
 use crate::groups::response::{GroupError, Response};
 use crate::groups::step::Step;
 use crate::groups::timers::Timer;
@@ -21,21 +22,27 @@ impl ConsumerGroup {
         let nothing = Image::default();
         let mut turn = Turn::new(step.now, step.config, step.image.unwrap_or(&nothing));
         let result = take(self, &mut turn);
-        let Turn { records, deadlines, .. } = turn;
+        let Turn { records, deadlines, unset_deadlines, .. } = turn;
         for record in records {
             match record.value {
                 Some(value) => step.write(record.key, value),
                 None => step.delete(record.key),
             }
         }
+        let timer = |deadline| match deadline {
+            Deadline::Session(member) => Timer::Session(self.id.clone(), member),
+            Deadline::Rebalance(member) => Timer::Rebalance(self.id.clone(), member),
+        };
         for (deadline, after) in deadlines {
-            let timer = match deadline {
-                Deadline::Session(member) => Timer::Session(self.id.clone(), member),
-                Deadline::Rebalance(member) => Timer::Rebalance(self.id.clone(), member),
-            };
             match after {
-                Some(after) => step.set_timer(timer, after),
-                None => step.timers.cancel(&timer),
+                Some(after) => step.set_timer(timer(deadline), after),
+                None => step.timers.cancel(&timer(deadline)),
+            }
+        }
+        for (deadline, after) in unset_deadlines {
+            let timer = timer(deadline);
+            if !step.timers.is_set(&timer) {
+                step.set_timer(timer, after);
             }
         }
         result
@@ -57,6 +64,35 @@ impl ConsumerGroup {
             Err((GroupError::CoordinatorLoadInProgress, None))
         };
         step.reply_settled(ticket, Response::ConsumerGroupHeartbeat(answer));
+    }
+
+    /// A request of a member that uses the classic protocol.
+    pub(in crate::groups) fn classic_request(
+        &mut self,
+        request: &Request,
+        client: &Client,
+        random: u128,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) {
+        let answer = self.within(step, |group, turn| match request {
+            Request::JoinGroup(join) => Ok(Response::JoinGroup(group.join(join, client, random, turn)?)),
+            Request::SyncGroup(sync) => Ok(Response::SyncGroup(Ok(group.sync(sync, turn)?))),
+            Request::Heartbeat { member, generation, .. } => {
+                group.heartbeat_of_classic(member, *generation, turn)?;
+                Ok(Response::Heartbeat(Ok(())))
+            }
+            Request::LeaveGroup { members, .. } => {
+                let answers = members.iter().map(|member| group.leave_of_classic(member, turn));
+                Ok(Response::LeaveGroup(Ok(answers.collect())))
+            }
+            _ => Err(GroupError::InvalidRequest),
+        });
+        match answer {
+            Ok(answer @ Response::Heartbeat(_)) => step.reply(ticket, answer),
+            Ok(answer) => step.reply_settled(ticket, answer),
+            Err(error) => step.reply(ticket, refuse(request, error)),
+        }
     }
 
     /// A deadline of this group has passed.

@@ -15,7 +15,7 @@ pub(super) type Refusal = (GroupError, Option<String>);
 pub(in crate::groups) enum Deadline {
     /// It must heartbeat before.
     Session(Arc<str>),
-    /// It must have given partitions back before.
+    /// It must have given partitions back before; with the classic protocol, have joined or synced.
     Rebalance(Arc<str>),
 }
 
@@ -28,12 +28,14 @@ pub(in crate::groups) struct Turn<'a> {
     pub(in crate::groups) image: &'a Image,
     /// To be appended in one batch.
     pub(in crate::groups) records: Vec<GroupRecord>,
+    /// To be set, so long from now, unless they are set.
+    pub(in crate::groups) unset_deadlines: Vec<(Deadline, Duration)>,
     /// To be set, so long from now, or cancelled; in this order.
     pub(in crate::groups) deadlines: Vec<(Deadline, Option<Duration>)>,
 }
 
 impl<'a> Turn<'a> {
     pub(in crate::groups) fn new(now: Now, config: &'a Config, image: &'a Image) -> Self {
-        Self { now, config, image, records: Vec::new(), deadlines: Vec::new() }
+        Self { now, config, image, records: Vec::new(), unset_deadlines: Vec::new(), deadlines: Vec::new() }
     }
 }

@@ -110,7 +110,11 @@ impl Bench {
     }
 
     pub(super) fn subscribe(&mut self, id: i32, epoch: i32, stream: u64, end: i64, last: Option<i32>) -> Vec<String> {
-        let message = FollowerMessage::Subscribe { log_end: Offset(end), last_epoch: last.map(LeaderEpoch) };
+        let message = FollowerMessage::Subscribe {
+            log_end: Offset(end),
+            last_epoch: last.map(LeaderEpoch),
+            log_start: Some(Offset(0)),
+        };
         self.follower_says(id, epoch, stream, message)
     }
 
@@ -157,7 +161,7 @@ fn describe(command: &Command) -> String {
         }
         Command::Truncate { to } => format!("truncate {to}"),
         Command::AdvanceStart { to } => format!("advance start {to}"),
-        Command::BeginAt { at } => format!("begin at {at}"),
+        Command::BeginAt { at, .. } => format!("begin at {at}"),
         Command::Reply { ticket, result: Ok(p) } => format!("reply {} at {}", ticket.0, p.base_offset),
         Command::Reply { ticket, result: Err(e) } => format!("reply {} {e:?}", ticket.0),
         Command::Send { follower, stream, leader_epoch, message } => {
@@ -165,7 +169,7 @@ fn describe(command: &Command) -> String {
                 LeaderMessage::Started { high_watermark, log_start } => {
                     format!("started hw {high_watermark}{}", started_at(*log_start))
                 }
-                LeaderMessage::BeginAt { at } => format!("begin at {at}"),
+                LeaderMessage::BeginAt { at, .. } => format!("begin at {at}"),
                 LeaderMessage::Diverged { epoch, end } => format!("diverged e{epoch} {end}"),
                 LeaderMessage::Batches { from, batches, high_watermark, log_start } => {
                     let gap = batches.first().is_some_and(|first| first.header().base_offset != *from);
@@ -182,7 +186,7 @@ fn describe(command: &Command) -> String {
         Command::Read { follower, from, max_bytes, .. } => format!("read for {follower} from {from} max {max_bytes}"),
         Command::ToLeader { leader, leader_epoch, stream, message } => {
             let message = match message {
-                FollowerMessage::Subscribe { log_end, last_epoch } => {
+                FollowerMessage::Subscribe { log_end, last_epoch, .. } => {
                     format!("subscribe {log_end} {}", last_epoch.map_or("-".into(), |e| format!("e{e}")))
                 }
                 FollowerMessage::Ack { appended, durable } => format!("ack {appended} {durable}"),

@@ -80,7 +80,7 @@ fn what_a_wiped_broker_once_acknowledged_counts_no_more() {
         broker_epoch: crate::ids::BrokerEpoch(99),
         leader_epoch: crate::ids::LeaderEpoch(1),
         stream: StreamId(1),
-        message: FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None },
+        message: FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start: None },
     });
     assert!(!b.durable(1).contains(&"reply 1 at 0".into()));
 }

@@ -127,6 +127,39 @@ fn it_never_cuts_back_what_it_knows_to_be_committed() {
     assert_eq!(b.metadata(2, (5, 3), &[2]), ["follow 2"], "the next leadership is another matter");
 }
 
+/// Compaction has left nothing of epoch 2, which lies between 10 and 20, in the log of the leader, which has got it from
+/// another one: its own batches are all that it knows the epoch by.
+#[test]
+fn it_gets_anew_what_it_has_of_an_epoch_that_compaction_removed() {
+    let mut b = Bench::new(log(15, &[(1, 0), (2, 10)]));
+    b.metadata(2, (3, 1), &[1, 2]);
+    connected(&mut b, 1);
+    b.leader_says(3, 1, started(15));
+    b.metadata(3, (4, 2), &[1, 3]);
+    let up = Event::LeaderConnected { leader: BrokerId(3), stream: StreamId(2) };
+    assert_eq!(b.step(up), ["to leader 3 s2 e4: subscribe 15 e2"]);
+    assert_eq!(
+        b.leader_says(4, 2, diverged(1, 20)),
+        ["to leader 3 s2 e4: subscribe 10 e1"],
+        "it may not be counted on"
+    );
+    assert_eq!(b.replica.status().role, Role::Follower);
+    assert_eq!(b.leader_says(4, 2, started(30)), ["give up"], "nothing is cut off that counts");
+    assert_eq!(b.metadata(3, (4, 3), &[3]), ["truncate 10"]);
+    let truncated = Event::Truncated { log: log(10, &[(1, 0)]) };
+    assert_eq!(b.step(truncated), ["to leader 3 s2 e4: subscribe 10 e1"]);
+    b.leader_says(4, 2, started(30));
+    let after_gap = LeaderMessage::Batches {
+        from: Offset(10),
+        batches: vec![batch_at(20, 10, 4)],
+        high_watermark: Offset(30),
+        log_start: Offset(0),
+    };
+    assert_eq!(b.leader_says(4, 2, after_gap), ["append 20..30 e4"]);
+    assert_eq!(b.metadata(3, (4, 4), &[1, 3]), [""; 0], "it may be counted on");
+    assert_eq!(b.after(5_000).step(Event::Tick), [""; 0]);
+}
+
 #[test]
 fn it_takes_nothing_that_does_not_continue_its_log() {
     for wrong in [batch_at(3, 1, 3), batch_at(5, 1, 3), batch_at(4, 1, 4), batch_at(4, 1, 0)] {

@@ -24,8 +24,11 @@ fn stream() -> impl Strategy<Value = StreamId> {
 
 fn follower_message() -> impl Strategy<Value = FollowerMessage> {
     prop_oneof![
-        (offset(), prop::option::of(epoch()))
-            .prop_map(|(log_end, last_epoch)| FollowerMessage::Subscribe { log_end, last_epoch }),
+        (offset(), prop::option::of(epoch())).prop_map(|(log_end, last_epoch)| FollowerMessage::Subscribe {
+            log_end,
+            last_epoch,
+            log_start: None
+        }),
         (offset(), offset()).prop_map(|(appended, durable)| FollowerMessage::Ack { appended, durable }),
     ]
 }
@@ -39,7 +42,7 @@ fn leader_message() -> impl Strategy<Value = LeaderMessage> {
     prop_oneof![
         (offset(), offset())
             .prop_map(|(high_watermark, log_start)| LeaderMessage::Started { high_watermark, log_start }),
-        (0..12_i64).prop_map(|at| LeaderMessage::BeginAt { at: Offset(at) }),
+        (0..12_i64).prop_map(|at| LeaderMessage::BeginAt { at: Offset(at), producers: None }),
         (epoch(), offset()).prop_map(|(epoch, end)| LeaderMessage::Diverged { epoch, end }),
         (prop::option::of(offset()), batches(), offset(), offset()).prop_map(
             |(from, batches, high_watermark, log_start)| {

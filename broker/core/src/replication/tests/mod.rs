@@ -4,6 +4,7 @@ mod bench;
 mod committing;
 mod damage;
 mod disks;
+mod follower_reads;
 mod following;
 mod hostile;
 mod isr_changes;

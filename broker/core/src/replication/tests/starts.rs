@@ -1,7 +1,10 @@
 //! A log's start: who may move it, who hears of it, and who has to begin anew because of it.
 
 use super::bench::{Bench, batch, batch_at, log};
-use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+use crate::producers::{DEFAULT_EXPIRATION_MS, Producers};
+use crate::record::RecordBatch;
+use crate::record::testing::BatchBuilder;
 use crate::replication::*;
 
 fn advance(b: &mut Bench, to: i64) -> Vec<String> {
@@ -161,22 +164,65 @@ fn a_follower_moves_its_start_no_further_than_its_high_watermark() {
 #[test]
 fn a_follower_drops_its_log_and_begins_where_the_leaders_does() {
     let mut b = subscribed(log(4, &[(1, 0)]));
-    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(9) }), ["begin at 9"]);
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(9), producers: None }), ["begin at 9"]);
     assert_eq!(b.replica.status().role, Role::Truncating);
     let truncated = Event::Truncated { log: log_from(9, 9, 9, &[(1, 9)]) };
     assert_eq!(b.step(truncated), ["to leader 2 s1 e3: subscribe 9 -"]);
     assert_eq!((b.replica.log_start(), b.replica.status().committed), (Offset(9), Offset(9)));
     // What a follower has beyond the leader's first batch's beginning is not of it.
     let mut b = subscribed(log(4, &[(1, 0)]));
-    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(3) }), ["truncate 3"]);
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(3), producers: None }), ["truncate 3"]);
     assert_eq!(b.step(Event::Truncated { log: log(3, &[(1, 0)]) }), ["to leader 2 s1 e3: subscribe 3 e1"]);
+}
+
+/// One record of producer 7.
+fn sequenced(sequence: i32) -> RecordBatch {
+    BatchBuilder::new(1).producer(7, 0, sequence).build()
+}
+
+/// Of what the producer wrote, all is removed: no batch tells a replica that begins anew.
+#[test]
+fn a_replica_that_begins_behind_a_producers_last_batch_knows_it_for_the_duplicate_that_it_is() {
+    let mut leader = Bench::leading();
+    for sequence in 0..4 {
+        leader.produce(0, sequenced(sequence));
+    }
+    leader.durable(4);
+    leader.both_ack(4);
+    advance(&mut leader, 4);
+    advanced(&mut leader, 4, 4);
+    let mut out = Vec::new();
+    let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None };
+    let event = Event::FromFollower {
+        follower: BrokerId(2),
+        broker_epoch: BrokerEpoch(20),
+        leader_epoch: LeaderEpoch(1),
+        stream: StreamId(2),
+        message,
+    };
+    leader.replica.step(leader.now, event, &mut out);
+    let Some(Command::Send { message, .. }) = out.first() else { panic!("{out:?}") };
+
+    let mut b = subscribed(LogState::default());
+    b.replica.step(
+        b.now,
+        Event::FromLeader { leader_epoch: LeaderEpoch(3), stream: StreamId(1), message: message.clone() },
+        &mut out,
+    );
+    let Some(Command::BeginAt { at, producers: Some(told) }) = out.last() else { panic!("{out:?}") };
+    let producers = Producers::decode(told, DEFAULT_EXPIRATION_MS).expect("the leader has encoded it");
+    let log = LogState { start: *at, first_batch: *at, end: *at, producers, ..LogState::default() };
+    b.step(Event::Truncated { log });
+    b.metadata(1, (4, 2), &[1, 2]);
+    assert_eq!(b.produce(1, sequenced(3)), ["reply 1 at 3"], "it is in the log, or was");
+    assert_eq!(b.produce(2, sequenced(4))[0], "append 4..5 e4");
 }
 
 #[test]
 fn a_follower_keeps_what_it_knows_to_be_committed_from_a_leader_that_begins_before_it() {
     let mut b = subscribed(log(4, &[(1, 0)]));
     b.leader_says(3, 1, LeaderMessage::Started { high_watermark: Offset(3), log_start: Offset(0) });
-    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(2) }), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(2), producers: None }), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
     // Nor does it go back before its own start.
     let mut b = subscribed(log_from(3, 3, 6, &[(2, 3)]));

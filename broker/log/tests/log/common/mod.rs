@@ -180,6 +180,7 @@ impl Model {
                     p.removed.0.observe(&BatchHeader::read(&gone).expect("a valid batch"));
                 }
             }
+            Op::BeginAt { .. } => unreachable!("no workload has it"),
             Op::Delete { partition } => {
                 self.0.remove(partition);
             }

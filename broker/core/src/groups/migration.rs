@@ -1,0 +1,105 @@
+//! A group with members goes from one protocol to the other, while they go on (KIP-848).
+//!
+//! Upwards when a member of the consumer protocol joins a classic group whose members are consumers; down when the last
+//! such member goes, and classic members are left. What members own is carried over: the coordinator takes a partition
+//! to be in use until the member has said that it is not.
+
+use super::classic::ClassicGroup;
+use super::consumer::ConsumerGroup;
+use super::group::{Group, GroupKind};
+use super::request::JoinGroup;
+use super::step::Step;
+use super::timers::Timer;
+use crate::cluster::Image;
+use std::sync::Arc;
+
+/// `group.consumer.migration.policy`: which way groups with members may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// Neither.
+    Disabled,
+    /// From the classic protocol to the consumer protocol.
+    Upgrade,
+    /// From the consumer protocol to the classic protocol.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Disabled, Self::Upgrade, Self::Downgrade, Self::Bidirectional];
+
+    /// As it is written in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Downgrade => "downgrade",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+
+    fn allows_upgrade(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    pub(super) fn allows_downgrade(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+}
+
+impl Group {
+    /// A member of the consumer protocol wants to join: a classic group that can becomes a consumer group first.
+    pub(super) fn upgrade(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        let GroupKind::Classic(classic) = &mut self.kind else { return };
+        let config = step.config;
+        if !config.migration_policy.allows_upgrade() || classic.is_empty() {
+            return;
+        }
+        let Some((generation, members)) = classic.consumers(config.consumer_max_size, step) else { return };
+        classic.dissolve(step);
+        let mut consumer = ConsumerGroup::new(id.clone());
+        consumer.within(step, |group, turn| group.take_over(generation, members, turn));
+        self.kind = GroupKind::Consumer(Box::new(consumer));
+    }
+
+    /// A static member that used the consumer protocol comes back with the classic one. If it was the last of its kind
+    /// the others go on in a classic group, and it joins that.
+    pub(super) fn release_replaced(&mut self, id: &Arc<str>, join: &JoinGroup, step: &mut Step<'_>) {
+        let GroupKind::Consumer(consumer) = &mut self.kind else { return };
+        let Some(before) = consumer.replaces_consumer(&join.member) else { return };
+        if consumer.is_last_of_consumer_protocol(&before) && step.config.migration_policy.allows_downgrade() {
+            consumer.within(step, |group, turn| group.fence(&before, turn));
+            if consumer.is_empty() {
+                self.become_classic(id, step);
+            } else {
+                self.downgrade(id, step);
+            }
+        }
+    }
+
+    /// A deadline of this group has passed.
+    pub(super) fn timer(&mut self, id: &Arc<str>, timer: &Timer, step: &mut Step<'_>) {
+        match &mut self.kind {
+            GroupKind::Classic(classic) => classic.timer(timer, step),
+            GroupKind::Consumer(consumer) => consumer.timer(timer, step),
+        }
+        self.downgrade(id, step);
+    }
+
+    /// Once all members use the classic protocol the group becomes a classic one, and they join it again.
+    pub(super) fn downgrade(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+        let GroupKind::Consumer(consumer) = &mut self.kind else { return };
+        if !consumer.has_classic_members_alone(step.config) {
+            return;
+        }
+        let nothing = Image::default();
+        let (generation, members) = consumer.classic_members(step.image.unwrap_or(&nothing));
+        consumer.within(step, ConsumerGroup::delete);
+        let mut classic = ClassicGroup::new(id);
+        classic.take_over(generation, members, step);
+        self.kind = GroupKind::Classic(Box::new(classic));
+    }
+}

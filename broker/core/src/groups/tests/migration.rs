@@ -1,0 +1,235 @@
+//! Groups with members that go from one protocol to the other.
+
+use super::*;
+use crate::groups::consumer_protocol::{ByTopic, assignment, parse_assignment};
+use crate::groups::migration::MigrationPolicy;
+use crate::groups::record::TopicPartitions;
+use crate::groups::request::ConsumerGroupHeartbeat;
+use crate::groups::response::ConsumerGroupHeartbeat as Told;
+
+/// A bench whose topic `t` has two partitions.
+pub(super) fn bench() -> Bench {
+    let mut bench = Bench::new();
+    let mut image = image(&[("t", 1)]);
+    let partition = crate::cluster::Partition {
+        replicas: Vec::new(),
+        isr: Vec::new(),
+        elr: Vec::new(),
+        leader: None,
+        leader_epoch: crate::ids::LeaderEpoch(0),
+        partition_epoch: crate::ids::PartitionEpoch(0),
+    };
+    if let Some(topic) = image.topics.get_mut(&topic_id(1)) {
+        topic.partitions = std::iter::repeat_n(partition, 2).collect();
+    }
+    bench.image = Some(image.clone());
+    bench.event(Event::Metadata(image));
+    bench
+}
+
+pub(super) fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
+    let owned = if owned.is_empty() {
+        Vec::new()
+    } else {
+        vec![TopicPartitions { topic_id: topic_id(1), partitions: owned.to_vec() }]
+    };
+    ConsumerGroupHeartbeat {
+        group: "g".into(),
+        member_id: "new".into(),
+        member_epoch: epoch,
+        instance_id: None,
+        rack_id: None,
+        rebalance_timeout_ms: 30_000,
+        subscribed_topic_names: Some(vec!["t".into()]),
+        subscribed_topic_regex: None,
+        server_assignor: None,
+        owned: Some(owned),
+    }
+}
+
+pub(super) fn told(bench: &mut Bench, request: ConsumerGroupHeartbeat) -> Result<Told, GroupError> {
+    match bench.ask(Request::ConsumerGroupHeartbeat(request)) {
+        Response::ConsumerGroupHeartbeat(answer) => answer.map_err(|(error, _)| error),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn partitions(told: &Told) -> Vec<i32> {
+    told.assignment.iter().flatten().flat_map(|t| t.partitions.clone()).collect()
+}
+
+/// A classic group of one cooperative member that owns both partitions; its id.
+fn classic_owner(bench: &mut Bench) -> Arc<str> {
+    let required = bench.join_group(join("g", ""));
+    let joined = bench.join_group(join("g", &required.member_id));
+    let mut request = sync("g", &joined.member_id, joined.generation, &[]);
+    request.assignments = vec![(joined.member_id.clone(), assignment(1, &[("t".into(), vec![0, 1])]))];
+    let ticket = bench.send(Request::SyncGroup(request));
+    bench.synced(ticket).expect("synced");
+    joined.member_id
+}
+
+/// JoinGroup of a cooperative member that owns those partitions of `t`.
+fn rejoin(member: &str, owned: &[i32]) -> JoinGroup {
+    let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, 1, b't', 255, 255, 255, 255, 0, 0, 0, 1, 0, 1, b't'];
+    metadata.extend((owned.len() as i32).to_be_bytes());
+    for partition in owned {
+        metadata.extend(partition.to_be_bytes());
+    }
+    JoinGroup { protocols: vec![("range".into(), metadata.into())], ..join("g", member) }
+}
+
+fn synced_partitions(bench: &mut Bench, member: &str, generation: i32) -> Result<ByTopic, GroupError> {
+    let mut request = sync("g", member, generation, &[]);
+    (request.protocol_type, request.protocol_name) = (None, None);
+    let ticket = bench.send(Request::SyncGroup(request));
+    bench.synced(ticket).map(|synced| parse_assignment(&synced.assignment).expect("an assignment"))
+}
+
+#[test]
+fn a_classic_group_is_upgraded_and_nothing_is_given_away_before_it_is_given_back() {
+    let mut bench = bench();
+    let old = classic_owner(&mut bench);
+    let first = told(&mut bench, beat(0, &[])).expect("joined");
+    assert_eq!((first.member_epoch, partitions(&first)), (2, vec![]), "the classic member owns both");
+    assert!(!bench.written().contains_key(&RecordKey::GroupMetadata("g".into())));
+
+    // The classic member is asked to join again, which a failover does not change.
+    bench.fail_over();
+    assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::RebalanceInProgress));
+    let joined = bench.join_group(rejoin(&old, &[0, 1]));
+    assert_eq!((joined.error, joined.generation, &*joined.leader), (None, 1, ""));
+    let kept = synced_partitions(&mut bench, &old, 1).expect("synced");
+    assert_eq!(kept.len(), 1, "it is to give one back: {kept:?}");
+    let given = 1 - kept[0].1[0];
+    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), Vec::<i32>::new());
+    assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::RebalanceInProgress));
+    let joined = bench.join_group(rejoin(&old, &kept[0].1));
+    assert_eq!(joined.generation, 2);
+    assert_eq!(synced_partitions(&mut bench, &old, 2), Ok(kept));
+    assert_eq!(bench.heartbeat("g", &old, 2), Ok(()));
+    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), vec![given]);
+    assert_eq!(bench.ask(commit("g", &old, 2, "t", 1, 5)), Response::OffsetCommit(vec![Ok(())]));
+    assert_eq!(
+        bench.ask(commit("g", &old, 1, "t", 1, 6)),
+        Response::OffsetCommit(vec![Err(GroupError::IllegalGeneration)])
+    );
+}
+
+#[test]
+fn a_consumer_group_is_downgraded_when_its_last_consumer_goes_and_a_failover_does_not_forget_the_rebalance() {
+    for fails_over in [false, true] {
+        let mut bench = bench();
+        let old = classic_owner(&mut bench);
+        let first = told(&mut bench, beat(0, &[])).expect("joined");
+        bench.join_group(rejoin(&old, &[0, 1]));
+        let joined = bench.join_group(rejoin(&old, &[0]));
+        assert_eq!((joined.generation, first.member_epoch), (2, 2));
+        synced_partitions(&mut bench, &old, 2).expect("synced");
+        assert_eq!(told(&mut bench, beat(-1, &[])).expect("left").member_epoch, -1);
+        if fails_over {
+            bench.fail_over();
+        }
+        assert_eq!(bench.state("g"), "PreparingRebalance");
+        assert_eq!(bench.heartbeat("g", &old, 2), Err(GroupError::RebalanceInProgress));
+        let joined = bench.join_group(rejoin(&old, &[0]));
+        assert_eq!((joined.generation, &joined.leader), (3, &old));
+        assert!(bench.written().keys().all(|key| matches!(key, RecordKey::GroupMetadata(_))), "{:?}", bench.written());
+    }
+}
+
+#[test]
+fn a_session_that_ends_downgrades_too() {
+    let mut bench = bench();
+    let old = classic_owner(&mut bench);
+    told(&mut bench, beat(0, &[])).expect("joined");
+    bench.join_group(rejoin(&old, &[0, 1]));
+    let joined = bench.join_group(rejoin(&old, &[0]));
+    for _ in 0..10 {
+        bench.pass(Duration::from_secs(5));
+        let _ = synced_partitions(&mut bench, &old, joined.generation);
+        let _ = bench.heartbeat("g", &old, joined.generation);
+    }
+    assert_eq!(bench.state("g"), "PreparingRebalance");
+}
+
+#[test]
+fn the_policy_says_which_way_groups_go() {
+    use MigrationPolicy::{Bidirectional, Disabled, Downgrade, Upgrade};
+    for (policy, up, down) in
+        [(Disabled, false, false), (Upgrade, true, false), (Downgrade, false, true), (Bidirectional, true, true)]
+    {
+        let mut bench = bench();
+        let old = classic_owner(&mut bench);
+        bench.config.migration_policy = policy;
+        bench.event(Event::Config(bench.config.clone()));
+        assert_eq!(told(&mut bench, beat(0, &[])).is_ok(), up, "{policy:?}");
+        if !up {
+            assert_eq!(bench.heartbeat("g", &old, 1), Ok(()), "a refusal changes nothing");
+            bench.config.migration_policy = Upgrade;
+            bench.event(Event::Config(bench.config.clone()));
+            told(&mut bench, beat(0, &[])).expect("joined");
+            bench.config.migration_policy = policy;
+            bench.event(Event::Config(bench.config.clone()));
+        }
+        told(&mut bench, beat(-1, &[])).expect("left");
+        let classic = bench.written().contains_key(&RecordKey::GroupMetadata("g".into()));
+        assert_eq!(classic, down, "{policy:?}");
+    }
+}
+
+#[test]
+fn groups_that_are_not_of_consumers_are_not_upgraded() {
+    let mut bench = bench();
+    let mut request = join("g", "");
+    request.requires_known_member_id = false;
+    request.protocol_type = "connect".into();
+    bench.join_group(request);
+    assert_eq!(told(&mut bench, beat(0, &[])), Err(GroupError::GroupIdNotFound));
+    let mut bench = self::bench();
+    let old = bench.one_stable("g").0;
+    assert_eq!(told(&mut bench, beat(0, &[])), Err(GroupError::GroupIdNotFound), "its assignment is not understood");
+    assert_eq!(bench.heartbeat("g", &old, 1), Ok(()));
+}
+
+#[test]
+fn a_member_that_was_removed_does_not_come_back_with_what_it_owned() {
+    let mut bench = bench();
+    let old = classic_owner(&mut bench);
+    told(&mut bench, beat(0, &[])).expect("joined");
+    let leave = Request::LeaveGroup { group: "g".into(), members: vec![member_ref(&old)] };
+    assert_eq!(bench.ask(leave), Response::LeaveGroup(Ok(vec![Ok(())])));
+    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), vec![0, 1]);
+    assert_eq!(bench.join_group(rejoin(&old, &[0, 1])).error, Some(GroupError::UnknownMemberId));
+    assert_eq!(bench.join_group(rejoin(&old, &[])).error, None);
+}
+
+#[test]
+fn joins_that_wait_when_a_group_is_upgraded_are_to_be_sent_again() {
+    let mut bench = bench();
+    let old = classic_owner(&mut bench);
+    let required = bench.join_group(join("g", ""));
+    let waiting = bench.send(Request::JoinGroup(join("g", &required.member_id)));
+    told(&mut bench, beat(0, &[])).expect("joined");
+    assert_eq!(bench.joined(waiting).error, Some(GroupError::RebalanceInProgress));
+    assert_eq!(bench.join_group(join("g", &required.member_id)).error, None);
+    assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn a_classic_member_that_does_not_join_or_sync_in_time_is_removed() {
+    for joins in [false, true] {
+        let mut bench = bench();
+        let old = classic_owner(&mut bench);
+        told(&mut bench, beat(0, &[])).expect("joined");
+        if joins {
+            bench.join_group(rejoin(&old, &[0, 1]));
+        }
+        for _ in 0..8 {
+            let _ = bench.heartbeat("g", &old, 1);
+            let _ = told(&mut bench, beat(2, &[]));
+            bench.pass(Duration::from_secs(5));
+        }
+        assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::UnknownMemberId), "joins: {joins}");
+    }
+}

@@ -1,0 +1,233 @@
+//! What is promised of groups, and whether it is kept.
+
+use super::consumer_protocol;
+use super::coordinator::Asked;
+use super::log::OffsetsLog;
+use chronik_core::groups::record::TopicPartitions;
+use chronik_core::groups::{GroupRecord, RecordKey, RecordValue, Request, Response};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// A promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupRule {
+    /// What an answer tells of is committed when it leaves, and was so after the request came.
+    AnsweredIsCommitted,
+    /// No committed offset goes back or vanishes.
+    OffsetsNeverGoBack,
+    /// Generations and epochs do not go back.
+    EpochsNeverGoBack,
+    /// No two members own a partition: in one generation of a classic group, at one time in a consumer group.
+    OneOwner,
+    /// No request is answered twice.
+    MembersAnsweredOnce,
+    /// A client that keeps to the protocol is not told that it does not.
+    MembersRightlyRefused,
+    /// After the faults all members own all partitions among them.
+    MembersProgress,
+}
+
+impl GroupRule {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AnsweredIsCommitted,
+        Self::OffsetsNeverGoBack,
+        Self::EpochsNeverGoBack,
+        Self::OneOwner,
+        Self::MembersAnsweredOnce,
+        Self::MembersRightlyRefused,
+        Self::MembersProgress,
+    ];
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub struct GroupViolation {
+    /// Which.
+    pub rule: GroupRule,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for GroupViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
+pub(super) fn broken<T>(rule: GroupRule, what: impl Into<String>) -> Result<T, GroupViolation> {
+    Err(GroupViolation { rule, what: what.into() })
+}
+
+/// What has been told so far.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Who was told of a partition of a classic group: by group, life of the group, generation and partition.
+    owners: BTreeMap<(Arc<str>, usize, i32, i32), Arc<str>>,
+}
+
+impl Told {
+    /// An answer leaves the coordinator.
+    pub(super) fn answer(&mut self, log: &OffsetsLog, asked: &Asked, answer: &Response) -> Result<(), GroupViolation> {
+        match (&asked.request, answer) {
+            (Request::OffsetCommit(commit), Response::OffsetCommit(answers)) => {
+                for (offset, _) in commit.offsets.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
+                    let key = offset_key(&commit.group, &offset.topic, offset.partition);
+                    if !offsets(log, &key, asked.since).contains(&offset.offset) {
+                        return broken(GroupRule::AnsweredIsCommitted, format!("{key:?} at {}", offset.offset));
+                    }
+                }
+            }
+            (Request::OffsetFetch { group, .. }, Response::OffsetFetch(Ok(topics))) => {
+                for topic in topics {
+                    for told in &topic.partitions {
+                        let key = offset_key(group, &topic.topic, told.partition);
+                        let committed = offsets(log, &key, asked.since);
+                        if !committed.contains(&told.offset) {
+                            let what = format!("{key:?}: {} was told, {committed:?} is committed", told.offset);
+                            return broken(GroupRule::AnsweredIsCommitted, what);
+                        }
+                    }
+                }
+            }
+            (Request::ConsumerGroupHeartbeat(beat), Response::ConsumerGroupHeartbeat(Ok(answer))) => {
+                let told = answer.assignment.as_deref();
+                if !holds(log, &beat.group, &answer.member_id, answer.member_epoch, told, asked.since) {
+                    return broken(GroupRule::AnsweredIsCommitted, format!("{}: {answer:?}", beat.group));
+                }
+            }
+            (Request::SyncGroup(sync), Response::SyncGroup(Ok(synced))) => {
+                let (group, member, generation) = (&sync.group, &sync.member.member_id, sync.generation);
+                let told = consumer_protocol::assigned(&synced.assignment);
+                if !assigned(log, group, member, generation, &told, asked.since) {
+                    let what = format!("{group}: {member} was told {told:?} in generation {generation}");
+                    return broken(GroupRule::AnsweredIsCommitted, what);
+                }
+                let name = sync.member.instance_id.clone().unwrap_or_else(|| member.clone());
+                self.owns(log, group, generation, &told, &name)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn owns(
+        &mut self,
+        log: &OffsetsLog,
+        group: &Arc<str>,
+        generation: i32,
+        partitions: &BTreeSet<i32>,
+        name: &Arc<str>,
+    ) -> Result<(), GroupViolation> {
+        if is_consumer_group(log, group) {
+            return Ok(());
+        }
+        let life = log.tombstones(&RecordKey::GroupMetadata(group.clone()));
+        for partition in partitions {
+            let key = (group.clone(), life, generation, *partition);
+            let owner = self.owners.entry(key).or_insert_with(|| name.clone());
+            if owner != name {
+                let what = format!("{group}: {owner} and {name} both own {partition} in generation {generation}");
+                return broken(GroupRule::OneOwner, what);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the group's members use the consumer protocol, by what is committed.
+pub(super) fn is_consumer_group(log: &OffsetsLog, group: &Arc<str>) -> bool {
+    log.value(&RecordKey::ConsumerGroupMetadata(group.clone())).is_some()
+}
+
+fn offset_key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> RecordKey {
+    RecordKey::OffsetCommit { group: group.clone(), topic: topic.clone(), partition }
+}
+
+/// The offsets that a key had since the log ended there; -1 for none.
+fn offsets(log: &OffsetsLog, key: &RecordKey, since: usize) -> Vec<i64> {
+    let offset = |value: Option<&RecordValue>| match value {
+        Some(RecordValue::OffsetCommit(value)) => value.offset,
+        _ => -1,
+    };
+    log.values_since(key, since).into_iter().map(offset).collect()
+}
+
+/// Whether a member had that epoch and assignment.
+fn holds(
+    log: &OffsetsLog,
+    group: &Arc<str>,
+    member: &Arc<str>,
+    epoch: i32,
+    told: Option<&[TopicPartitions]>,
+    since: usize,
+) -> bool {
+    let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
+    log.values_since(&key, since).into_iter().any(|value| match value {
+        Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) => {
+            current.member_epoch == epoch && told.is_none_or(|told| told == current.assigned)
+        }
+        _ => epoch == -1,
+    })
+}
+
+/// Whether a member had that assignment in that generation, whichever protocol the group went by.
+fn assigned(
+    log: &OffsetsLog,
+    group: &Arc<str>,
+    member: &Arc<str>,
+    generation: i32,
+    told: &BTreeSet<i32>,
+    since: usize,
+) -> bool {
+    let classic = log.values_since(&RecordKey::GroupMetadata(group.clone()), since).into_iter().any(|value| {
+        let Some(RecordValue::GroupMetadata(value)) = value else { return false };
+        let of_member = value.members.iter().find(|m| m.member_id == *member);
+        value.generation == generation && of_member.is_some_and(|m| consumer_protocol::assigned(&m.assignment) == *told)
+    });
+    let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
+    classic
+        || log.values_since(&key, since).into_iter().any(|value| {
+            let Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) = value else { return false };
+            let partitions = current.assigned.iter().flat_map(|t| t.partitions.iter().copied());
+            current.member_epoch == generation && partitions.collect::<BTreeSet<i32>>() == *told
+        })
+}
+
+/// What is committed does not go back. `before` is the committed value of the record's key.
+pub(super) fn committed(before: Option<&RecordValue>, record: &GroupRecord) -> Result<(), GroupViolation> {
+    match (before, &record.value) {
+        (Some(RecordValue::OffsetCommit(before)), Some(RecordValue::OffsetCommit(now))) => {
+            if now.offset < before.offset {
+                let what = format!("{:?}: from {} to {}", record.key, before.offset, now.offset);
+                return broken(GroupRule::OffsetsNeverGoBack, what);
+            }
+        }
+        (Some(RecordValue::OffsetCommit(_)), None) => {
+            return broken(GroupRule::OffsetsNeverGoBack, format!("{:?} is deleted", record.key));
+        }
+        (before, now) => {
+            let (before, now) = (before.and_then(epoch), now.as_ref().and_then(epoch));
+            // A static member that leaves for a while has the epoch -2, and 0 when it has come back.
+            if let (Some(before), Some(now)) = (before, now)
+                && now < before
+                && now > 0
+            {
+                let what = format!("{:?}: from {before} to {now}", record.key);
+                return broken(GroupRule::EpochsNeverGoBack, what);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn epoch(value: &RecordValue) -> Option<i32> {
+    match value {
+        RecordValue::GroupMetadata(value) => Some(value.generation),
+        RecordValue::ConsumerGroupMetadata { epoch, .. } => Some(*epoch),
+        RecordValue::ConsumerGroupTargetAssignmentMetadata { assignment_epoch } => Some(*assignment_epoch),
+        RecordValue::ConsumerGroupCurrentMemberAssignment(value) => Some(value.member_epoch),
+        _ => None,
+    }
+}
