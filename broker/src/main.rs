@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Cluster(cluster) => cluster.run(),
         Command::Broker(broker) => broker.run(),
         Command::Partition(partition) => partition.run(),
+        Command::Reassign(reassign) => reassign.run(),
         Command::Quorum(quorum) => quorum.run(),
         Command::Log(log) => log.run(),
         Command::Completions(completions) => completions.run(),

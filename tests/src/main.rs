@@ -8,7 +8,7 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
-    handing_over, hostile, hung_disk, kafka_suite, memory, operations, retention, returning, start_orders,
+    handing_over, hostile, hung_disk, kafka_suite, memory, operations, reassign, retention, returning, start_orders,
     stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -87,6 +87,8 @@ enum Scenario {
     Operations,
     /// Three brokers become five and three again, by commands, under load; a voter loses its disk meanwhile
     Growing,
+    /// Partitions move to other brokers under load, by Kafka's tools and by the command line
+    Reassign,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -134,6 +136,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Growing => growing::run(&settings, &mut report),
+        Scenario::Reassign => reassign::run(&settings, &mut report),
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
@@ -181,6 +184,7 @@ impl Scenario {
             Self::Cli => "cli",
             Self::Growing => "growing",
             Self::Operations => "operations",
+            Self::Reassign => "reassign",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

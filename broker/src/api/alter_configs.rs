@@ -27,6 +27,15 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
+/// Kafka's throttles of replication (KIP-73), which cannot be set here.
+const THROTTLES: [&str; 5] = [
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
 /// What is asked for one resource.
 struct Asked {
     kind: i8,
@@ -47,7 +56,7 @@ pub(super) async fn incremental(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let asked = request.resources.into_iter().map(|resource| {
-        let changes = resource.configs.into_iter().map(change).collect();
+        let changes = resource.configs.into_iter().filter(|config| !removes_throttle(config)).map(change).collect();
         Asked { kind: resource.resource_type, name: resource.resource_name, changes }
     });
     let how = How { replace: false, validate_only: request.validate_only };
@@ -85,6 +94,12 @@ pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest)
         })
         .collect();
     message!(AlterConfigsResponse { responses: responses })
+}
+
+/// Whether it takes away a throttle of replication, as kafka-reassign-partitions does when a move is over. There is none
+/// that could have been set, so there is nothing to do.
+fn removes_throttle(config: &IncrementalConfig) -> bool {
+    config.config_operation == DELETE && THROTTLES.contains(&&*config.name)
 }
 
 fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {

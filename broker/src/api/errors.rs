@@ -110,12 +110,24 @@ impl Code for Declined {
     fn code(&self) -> ErrorCode {
         match self {
             Declined::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
-            Declined::Refused(Refusal::UnknownBroker(_)) => ErrorCode::BROKER_ID_NOT_REGISTERED,
-            Declined::Refused(Refusal::InvalidMetadataVersion(_)) => ErrorCode::INVALID_UPDATE_VERSION,
-            Declined::Refused(Refusal::VersionTooLow { .. }) => ErrorCode::UNSUPPORTED_VERSION,
-            Declined::Refused(Refusal::PolicyViolation(_)) => ErrorCode::POLICY_VIOLATION,
-            Declined::Refused(Refusal::NoCluster) => ErrorCode::NOT_CONTROLLER,
-            Declined::Refused(_) => ErrorCode::INVALID_REQUEST,
+            Declined::Refused(refusal) => refusal.code(),
+        }
+    }
+}
+
+impl Code for Refusal {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Refusal::UnknownTopic | Refusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Refusal::InvalidReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
+            Refusal::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            Refusal::NoReassignment => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+            Refusal::UnknownBroker(_) => ErrorCode::BROKER_ID_NOT_REGISTERED,
+            Refusal::InvalidMetadataVersion(_) => ErrorCode::INVALID_UPDATE_VERSION,
+            Refusal::VersionTooLow { .. } => ErrorCode::UNSUPPORTED_VERSION,
+            Refusal::PolicyViolation(_) => ErrorCode::POLICY_VIOLATION,
+            Refusal::NoCluster => ErrorCode::NOT_CONTROLLER,
+            _ => ErrorCode::INVALID_REQUEST,
         }
     }
 }

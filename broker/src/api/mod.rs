@@ -4,6 +4,7 @@
 
 mod admission;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod configs;
 mod consumer_group_describe;
@@ -35,6 +36,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -156,6 +158,12 @@ impl Handlers {
             Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
             Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
             Request::ElectLeaders(r) => answer(header, async move { elect_leaders::handle(&this, header, r).await }),
+            Request::AlterPartitionReassignments(r) => {
+                answer(header, async move { alter_partition_reassignments::handle(&this, r).await })
+            }
+            Request::ListPartitionReassignments(r) => {
+                answer(header, async move { list_partition_reassignments::handle(&this, r) })
+            }
             Request::UpdateFeatures(r) => {
                 answer(header, async move { update_features::handle(&this, header, r).await })
             }

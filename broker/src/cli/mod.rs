@@ -14,6 +14,7 @@ mod membership;
 mod output;
 mod partitioner;
 pub mod produce;
+pub mod reassign;
 pub mod serve;
 mod start;
 pub mod topic;
@@ -54,6 +55,8 @@ pub enum Command {
     Broker(admin::broker::Broker),
     /// Show partitions that are not well.
     Partition(admin::partition::Partition),
+    /// Move partitions to other brokers.
+    Reassign(reassign::Reassign),
     /// Show the controller quorum.
     Quorum(admin::quorum::Quorum),
     /// Look at the log in a stopped broker's data directory.

@@ -125,11 +125,12 @@ impl Owner {
 
     /// Looks where the batch begins that the log now starts with.
     pub(super) fn find_first_batch(&self, partition: TopicPartition, start: Offset) {
+        let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::task::spawn_blocking(move || match reader.read(partition, start, Offset(i64::MAX), 1) {
             Ok(batches) => {
                 let first_batch = batches.first().map_or(start, |batch| batch.header().base_offset);
-                owners.send(partition, Input::StartAdvanced { partition, start, first_batch });
+                owners.send(partition, Input::StartAdvanced { partition, life, start, first_batch });
             }
             // A later move is done as well, and says where the log starts; or the partition is gone.
             Err(chronik_log::ReadError::BelowStart { .. } | chronik_log::ReadError::UnknownPartition(_)) => {}
@@ -139,9 +140,10 @@ impl Owner {
 
     /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten.
     pub(super) fn reload(&mut self, partition: TopicPartition) {
+        let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::task::spawn_blocking(move || match log_state(&reader, partition) {
-            Ok(log) => owners.send(partition, Input::Truncated { partition, log }),
+            Ok(log) => owners.send(partition, Input::Truncated { partition, life, log }),
             // The replica stays in its truncation, and out of the ISR, which is what a damaged log should do.
             Err(error) => error!(%partition, %error, "Cannot read the log after its truncation"),
         });

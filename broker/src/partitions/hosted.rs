@@ -33,10 +33,12 @@ pub(super) struct Hosted {
     pub(super) internal: bool,
     /// Whether the disk takes what is appended, as far as the replica knows.
     pub(super) room: bool,
+    /// Tells it from a former replica of the same partition here, whose log was dropped.
+    pub(super) life: u64,
 }
 
 impl Hosted {
-    pub(super) fn new(me: BrokerId, config: Config, log: LogState) -> Self {
+    pub(super) fn new(me: BrokerId, config: Config, log: LogState, life: u64) -> Self {
         let tail = Tail::new(log.end);
         Self {
             replica: Replica::new(me, config, log),
@@ -49,6 +51,7 @@ impl Hosted {
             lease: None,
             internal: false,
             room: true,
+            life,
         }
     }
 
@@ -88,18 +91,19 @@ impl Hosted {
     }
 }
 
-/// A partition's state as its replica wants to hear it; `None` if this broker does not hold it.
-pub(super) fn partition_state(image: &Image, partition: TopicPartition, me: BrokerId) -> Option<PartitionState> {
+/// A partition's state as its replica wants to hear it.
+pub(super) fn partition_state(image: &Image, partition: TopicPartition) -> Option<PartitionState> {
     let topic = image.topics.get(&partition.topic)?;
     let state = image.partition(partition)?;
-    state.replicas.contains(&me).then(|| PartitionState {
+    Some(PartitionState {
         leader: state.leader,
         leader_epoch: state.leader_epoch,
         partition_epoch: state.partition_epoch,
         isr: state.isr.clone(),
         replicas: state.replicas.iter().map(|id| (*id, image.alive(*id).and_then(|b| b.epoch))).collect(),
         elr: state.elr.clone(),
-        min_insync_replicas: topic.min_insync_replicas,
+        removing: state.removing.clone(),
+        min_insync_replicas: state.min_insync_replicas(topic.min_insync_replicas),
         older_producers: topic.older_producers,
     })
 }

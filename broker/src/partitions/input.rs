@@ -29,11 +29,13 @@ pub enum Input {
     /// A move of the log's start to `to` is durable and applied.
     AdvanceDone { partition: TopicPartition, to: Offset },
     /// The log starts at `start`, within or at the beginning of the batch at `first_batch`.
-    StartAdvanced { partition: TopicPartition, start: Offset, first_batch: Offset },
+    StartAdvanced { partition: TopicPartition, life: u64, start: Offset, first_batch: Offset },
     /// A truncation is durable and applied.
     TruncateDone { partition: TopicPartition },
     /// The log's state after a truncation.
-    Truncated { partition: TopicPartition, log: LogState },
+    Truncated { partition: TopicPartition, life: u64, log: LogState },
+    /// The log is gone, and all that was queued for it before is done.
+    Deleted { partition: TopicPartition },
     /// A follower's connection is up.
     FollowerConnected(FollowerLink),
     /// A follower's connection is gone.

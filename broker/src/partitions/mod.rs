@@ -3,6 +3,7 @@
 
 mod commands;
 mod deletions;
+mod dropping;
 pub mod handle;
 mod hosted;
 mod input;

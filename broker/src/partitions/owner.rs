@@ -15,7 +15,7 @@ use chronik_core::time::Instant;
 use chronik_log::{LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -67,9 +67,14 @@ pub(super) struct Owner {
     pub(super) shell: Shell,
     pub(super) partitions: HashMap<TopicPartition, Hosted>,
     /// Logs that were found on the disk, and that metadata has not spoken of yet.
-    recovered: HashMap<TopicPartition, LogState>,
-    /// Whether the first update has come, which is about all there is.
-    informed: bool,
+    pub(super) recovered: HashMap<TopicPartition, LogState>,
+    /// What the cluster was like by the last update; `None` before the first one, which is about all there is.
+    pub(super) image: Option<Image>,
+    /// Partitions whose logs are being dropped: they are not held again before that is done, so that nothing of the old
+    /// log is taken for the new one's.
+    pub(super) deleting: HashSet<TopicPartition>,
+    /// Replicas that have been held so far.
+    lives: u64,
     pub(super) followers: HashMap<BrokerId, FollowerLink>,
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
     /// Partitions that wait to send to a follower.
@@ -91,7 +96,9 @@ impl Owner {
             shell,
             partitions: HashMap::new(),
             recovered,
-            informed: false,
+            image: None,
+            deleting: HashSet::new(),
+            lives: 0,
             followers: HashMap::new(),
             leaders: HashMap::new(),
             turns: HashMap::new(),
@@ -157,17 +164,20 @@ impl Owner {
             Input::Durable { partition, end } => self.step(partition, Event::Durable { end }),
             Input::TruncateDone { partition } => self.reload(partition),
             Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
-            Input::StartAdvanced { partition, start, first_batch } => {
+            Input::StartAdvanced { partition, life, start, first_batch } if self.lives(partition, life) => {
                 self.step(partition, Event::StartAdvanced { start, first_batch });
                 self.answer_deletions(partition);
             }
-            Input::Truncated { partition, log } => {
+            Input::Truncated { partition, life, log } if self.lives(partition, life) => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     // Within a batch or a gap it went further back than was asked for.
                     hosted.tail.truncate(log.end);
                 }
                 self.step(partition, Event::Truncated { log });
             }
+            // Of a log that was dropped meanwhile.
+            Input::StartAdvanced { .. } | Input::Truncated { .. } => {}
+            Input::Deleted { partition } => self.deleted(partition),
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
                 let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
@@ -321,47 +331,41 @@ impl Owner {
         }
         let mut told = Vec::new();
         for partition in changed {
-            if !self.owns(partition) {
-                continue;
-            }
-            let Some(state) = partition_state(image, partition, self.shell.me) else { continue };
-            let new = !self.partitions.contains_key(&partition);
-            self.host(partition);
-            // It may have been found before there was somebody to tell.
-            if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
-                self.step(partition, Event::Damaged { from });
-            }
-            if let (Some(hosted), Some(topic)) =
-                (self.partitions.get_mut(&partition), image.topics.get(&partition.topic))
-            {
-                hosted.internal = is_internal(&topic.name);
-            }
-            if state.leader == Some(self.shell.me) {
+            if self.owns(partition) && self.hear(image, partition) {
                 told.push(partition);
             }
-            self.step(partition, Event::Metadata(state));
         }
-        if !self.informed {
-            self.informed = true;
+        if self.image.is_none() {
             self.delete_forgotten(image);
         }
+        self.image = Some(image.clone());
         self.count(image);
         log_leaderships(image, &told);
     }
 
-    /// Deletes the logs of topics that were deleted while this broker was away. Topic ids are never used again, so what
-    /// the cluster does not know it has deleted; if it is the cluster that wrote these logs.
-    fn delete_forgotten(&mut self, image: &Image) {
-        if image.cluster_id.is_none() || image.cluster_id != self.shell.cluster {
-            return;
+    /// Tells a partition's replica what it is to the cluster; true if it is to lead. Who is no replica any more drops its
+    /// log.
+    pub(super) fn hear(&mut self, image: &Image, partition: TopicPartition) -> bool {
+        let me = self.shell.me;
+        let Some(state) = partition_state(image, partition).filter(|_| !self.deleting.contains(&partition)) else {
+            return false;
+        };
+        if !state.replicas.iter().any(|(id, _)| *id == me) {
+            self.leave(partition, state);
+            return false;
         }
-        let forgotten: Vec<_> =
-            self.recovered.keys().filter(|tp| !image.topics.contains_key(&tp.topic)).copied().collect();
-        for partition in forgotten {
-            info!(%partition, "Deleting a log whose topic was deleted while this broker was away");
-            self.recovered.remove(&partition);
-            self.shell.writer.submit(chronik_log::Op::Delete { partition }, Box::new(|| {}));
+        let new = !self.partitions.contains_key(&partition);
+        self.host(partition);
+        // It may have been found before there was somebody to tell.
+        if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
+            self.step(partition, Event::Damaged { from });
         }
+        if let (Some(hosted), Some(topic)) = (self.partitions.get_mut(&partition), image.topics.get(&partition.topic)) {
+            hosted.internal = is_internal(&topic.name);
+        }
+        let leads = state.leader == Some(me);
+        self.step(partition, Event::Metadata(state));
+        leads
     }
 
     fn count(&mut self, image: &Image) {
@@ -370,7 +374,7 @@ impl Owner {
             counts.replicas += 1;
             if state.leader == Some(self.shell.me) {
                 counts.leaders += 1;
-                counts.under_replicated += i64::from(state.isr.len() < state.replicas.len());
+                counts.under_replicated += i64::from(state.isr.len() < state.original_replicas().count());
             }
         }
         self.shell.metrics.change(self.counts, counts);
@@ -382,20 +386,17 @@ impl Owner {
     }
 
     fn host(&mut self, partition: TopicPartition) {
-        let (recovered, shell) = (&mut self.recovered, &self.shell);
+        let (recovered, lives, shell) = (&mut self.recovered, &mut self.lives, &self.shell);
         self.partitions.entry(partition).or_insert_with(|| {
             let log = recovered.remove(&partition);
             let empty = || LogState { producers: shell.reader.no_producers(), ..LogState::default() };
-            Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty))
+            *lives += 1;
+            Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty), *lives)
         });
     }
 
-    fn delete(&mut self, partition: TopicPartition) {
-        if let Some(mut hosted) = self.partitions.remove(&partition) {
-            hosted.wake();
-            // Dropping the tickets answers them: the way back closes.
-            self.shell.writer.submit(chronik_log::Op::Delete { partition }, Box::new(|| {}));
-        }
+    fn lives(&self, partition: TopicPartition, life: u64) -> bool {
+        self.partitions.get(&partition).is_some_and(|hosted| hosted.life == life)
     }
 }
 

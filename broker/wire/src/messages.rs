@@ -1,6 +1,10 @@
 //! The messages of the requests that are served, as the codec generates them from Kafka's schemas.
 
 pub use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
+pub use kafka_wire::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+pub use kafka_wire::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
 pub use kafka_wire::api_versions_response::ApiVersion as ServedVersions;
 pub use kafka_wire::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 pub use kafka_wire::consumer_group_describe_response as consumer_group_describe;
@@ -43,6 +47,7 @@ pub use kafka_wire::list_config_resources_response::ConfigResource as ListedConf
 pub use kafka_wire::list_groups_response::ListedGroup;
 pub use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+pub use kafka_wire::list_partition_reassignments_response::{OngoingPartitionReassignment, OngoingTopicReassignment};
 pub use kafka_wire::metadata_request::MetadataRequestTopic;
 pub use kafka_wire::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 pub use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};

@@ -1,16 +1,16 @@
 //! Which requests are served, in which versions; and how a frame becomes one.
 
 use super::messages::{
-    AddRaftVoterRequest, AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
-    ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, FetchPartition, FetchRequest, FetchTopic, FindCoordinatorRequest, ForgottenTopic,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    RemoveRaftVoterRequest, SyncGroupRequest, SyncGroupRequestAssignment, UnregisterBrokerRequest,
-    UpdateFeaturesRequest,
+    AddRaftVoterRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchPartition, FetchRequest, FetchTopic,
+    FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SyncGroupRequest,
+    SyncGroupRequestAssignment, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -99,6 +99,8 @@ served! {
     DeleteGroups(DeleteGroupsRequest) = 42, 0..=2, flexible 2;
     ElectLeaders(ElectLeadersRequest) = 43, 0..=2, flexible 2;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) = 44, 0..=1, flexible 1;
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest) = 45, 0..=1, flexible 0;
+    ListPartitionReassignments(ListPartitionReassignmentsRequest) = 46, 0..=0, flexible 0;
     OffsetDelete(OffsetDeleteRequest) = 47, 0..=0, flexible 1;
     DescribeQuorum(DescribeQuorumRequest) = 55, 0..=2, flexible 0;
     UpdateFeatures(UpdateFeaturesRequest) = 57, 0..=2, flexible 0;

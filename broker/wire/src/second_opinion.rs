@@ -108,6 +108,8 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::DescribeQuorumRequest>();
     check::<kafka_wire::AddRaftVoterRequest>();
     check::<kafka_wire::RemoveRaftVoterRequest>();
+    check::<kafka_wire::AlterPartitionReassignmentsRequest>();
+    check::<kafka_wire::ListPartitionReassignmentsRequest>();
 }
 
 /// A frame without its length.

@@ -70,6 +70,12 @@ activities! {
     Fenced,
     /// A broker gave leaderships up.
     Resigned,
+    /// A partition was to move to other brokers, or to stay after all.
+    Reassigned,
+    /// A broker that was no replica any more dropped its log.
+    LogDropped,
+    /// A partition had moved.
+    Moved,
     /// A leader was elected.
     Election,
     /// It was not in the ISR, but eligible.

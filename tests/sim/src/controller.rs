@@ -78,6 +78,9 @@ impl Controller {
                 let eligible = !old.isr.contains(&elected);
                 self.counts.note(if eligible { Activity::ElectionOfEligible } else { Activity::Election });
             }
+            if old.is_reassigning() && !now.is_reassigning() {
+                self.counts.note(Activity::Moved);
+            }
             if now.isr.len() < old.isr.len() {
                 self.counts.note(Activity::IsrShrink);
             }

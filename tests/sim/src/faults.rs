@@ -203,7 +203,10 @@ impl World {
         }
         self.controller.image.partitions().all(|(tp, _, p)| {
             let view = n.process.as_ref().and_then(|process| process.replicas.get(&tp)).and_then(Replica::isr);
-            let decided = p.leader != Some(n.id) || view.is_some_and(|view| view.state() == IsrState::Committed);
+            // A move to it alone may have been decided by the time of its death as well.
+            let only = p.is_reassigning() && p.target_replicas().eq([n.id]);
+            let decided =
+                !only && p.leader != Some(n.id) || view.is_some_and(|view| view.state() == IsrState::Committed);
             decided && p.isr.iter().chain(&p.elr).any(|other| *other != n.id)
         })
     }

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod options;
 mod plant;
+mod reassignments;
 mod rerun;
 mod rng;
 mod shell;

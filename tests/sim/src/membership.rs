@@ -8,8 +8,9 @@ use crate::plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::{MetadataCommand, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
-use chronik_core::replication::Event;
+use chronik_core::replication::{Event, PartitionState};
 use chronik_core::time::Instant;
+use chronik_log::Op;
 
 /// A broker whose disk has been at a round for so long takes no lease.
 const STALL_US: u64 = 1_000_000;
@@ -155,9 +156,13 @@ impl World {
         }
     }
 
-    fn tell(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
+    pub(crate) fn tell(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
         let Some(process) = &self.nodes[node].process else { return };
-        let Some(state) = process.state(tp).filter(|s| s.replicas.iter().any(|(r, _)| *r == id)) else { return };
+        let Some(state) = process.state(tp).filter(|_| !process.deleting.contains(&tp)) else { return };
+        if !state.replicas.iter().any(|(r, _)| *r == id) {
+            self.leave(node, tp, state);
+            return;
+        }
         let lease = process.lease;
         let new = !process.replicas.contains_key(&tp);
         self.ensure_replica(node, tp);
@@ -166,6 +171,27 @@ impl World {
             process.inbox.push_back((tp, Event::Lease(lease)));
         }
         process.inbox.push_back((tp, Event::Metadata(state)));
+    }
+
+    /// A broker is no replica of a partition any more: it ends what it led, and drops its log.
+    fn leave(&mut self, node: NodeId, tp: TopicPartition, state: PartitionState) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.replicas.contains_key(&tp) {
+            process.inbox.push_back((tp, Event::Metadata(state)));
+            self.drain(node);
+        }
+        let Some(process) = &mut self.nodes[node].process else { return };
+        process.replicas.remove(&tp);
+        process.follows.remove(&tp);
+        process.beginning.remove(&tp);
+        if process.logs.remove(&tp).is_some() {
+            note!(self, "b{node} p{} is no replica any more", tp.partition);
+            self.counts.note(Activity::LogDropped);
+            process.deleting.insert(tp);
+            self.write(node, Op::Delete { partition: tp });
+        }
+        self.checker.agreed.remove(&(node, tp));
+        self.checker.high_watermarks.remove(&(node, tp));
     }
 
     /// Sends an ISR change on its way. Request and answer may each be lost, and the request may arrive after

@@ -8,7 +8,7 @@ use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::Op;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// One broker.
@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) lease: Instant,
     /// How many connections it has made to each leader.
     pub(crate) dialled: BTreeMap<NodeId, u32>,
+    /// Partitions whose logs are being dropped, as this broker is no replica of them any more.
+    pub(crate) deleting: BTreeSet<TopicPartition>,
     /// Where logs are to begin that are being dropped.
     pub(crate) beginning: BTreeMap<TopicPartition, Offset>,
     /// Who asked for what is pending.
@@ -133,6 +135,7 @@ impl Node {
             introduced: false,
             lease: Instant::default(),
             dialled: BTreeMap::new(),
+            deleting: BTreeSet::new(),
             beginning: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
@@ -177,7 +180,8 @@ impl Process {
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
             elr: p.elr.clone(),
-            min_insync_replicas: topic.min_insync_replicas,
+            removing: p.removing.clone(),
+            min_insync_replicas: p.min_insync_replicas(topic.min_insync_replicas),
             older_producers: topic.older_producers,
         })
     }

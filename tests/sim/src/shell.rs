@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Hands something to the disk: it goes with the next round, which begins at once if none is under way.
-    fn write(&mut self, node: NodeId, op: Op) {
+    pub(crate) fn write(&mut self, node: NodeId, op: Op) {
         let Some(process) = &mut self.nodes[node].process else { return };
         process.queue.push(op);
         self.sync(node);
@@ -215,6 +215,7 @@ impl World {
             return;
         }
         let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+        let mut deleted = Vec::new();
         for op in &ops {
             match op {
                 Op::Append { partition: tp, batch } => {
@@ -249,13 +250,24 @@ impl World {
                         },
                     ));
                 }
-                Op::Delete { .. } => {}
+                Op::Delete { partition: tp } => {
+                    ends.remove(tp);
+                    durable.remove(tp);
+                    process.deleting.remove(tp);
+                    deleted.push(*tp);
+                }
             }
         }
         for (tp, end) in ends {
             process.inbox.push_back((tp, Event::Durable { end }));
         }
         self.sync(node);
+        self.drain(node);
+        // Whoever was given the partition again meanwhile begins with nothing.
+        let id = self.nodes[node].id;
+        for tp in deleted {
+            self.tell(node, tp, id);
+        }
         self.drain(node);
     }
 

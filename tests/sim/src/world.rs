@@ -8,6 +8,7 @@ use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
 use crate::options::{Disks, Options, Report};
+use crate::reassignments::Reassignments;
 use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
 use crate::trace::Trace;
@@ -61,6 +62,8 @@ pub(crate) enum Happening {
     Resume(NodeId),
     /// The next fault.
     Fault,
+    /// Somebody moves a partition.
+    Reassign,
 }
 
 /// The world.
@@ -88,6 +91,7 @@ pub struct World {
     /// crashes fit into a run.
     pub(crate) writes_per_mille: u64,
     pub(crate) faults: Faults,
+    pub(crate) reassignments: Reassignments,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -141,6 +145,7 @@ impl World {
             readers,
             writes_per_mille: [600, 600, 100][rng.index(3)],
             faults: Faults::new(&mut rng),
+            reassignments: Reassignments::new(options.seed, options.plant),
             checker: Checker::default(),
             counts: Counts::default(),
             rng,
@@ -162,6 +167,7 @@ impl World {
             self.at(1_000, Happening::Reader(n));
         }
         self.at(500_000, Happening::Fault);
+        self.first_reassignment();
     }
 
     /// Lets it happen at that time.
@@ -266,6 +272,7 @@ impl World {
             Happening::Reader(n) => self.reader(n),
             Happening::Resume(node) => self.resume(node),
             Happening::Fault => self.fault(),
+            Happening::Reassign => self.reassign(),
         }
     }
 }
@@ -293,7 +300,8 @@ impl World {
             | Happening::Producer(_)
             | Happening::Reader(_)
             | Happening::Resume(_)
-            | Happening::Fault => None,
+            | Happening::Fault
+            | Happening::Reassign => None,
         }
     }
 }

@@ -172,6 +172,12 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
             let none = messages::ElectLeadersRequest::default().with_topic_partitions(Some(Vec::new()));
             RequestKind::ElectLeaders(none)
         }
+        ApiKey::AlterPartitionReassignments => {
+            RequestKind::AlterPartitionReassignments(messages::AlterPartitionReassignmentsRequest::default())
+        }
+        ApiKey::ListPartitionReassignments => {
+            RequestKind::ListPartitionReassignments(messages::ListPartitionReassignmentsRequest::default())
+        }
         ApiKey::UpdateFeatures => RequestKind::UpdateFeatures(messages::UpdateFeaturesRequest::default()),
         ApiKey::DescribeQuorum => RequestKind::DescribeQuorum(messages::DescribeQuorumRequest::default()),
         ApiKey::AddRaftVoter => RequestKind::AddRaftVoter(messages::AddRaftVoterRequest::default().with_voter_id(-1)),

@@ -84,6 +84,9 @@ impl Image {
                 self.elect_leaders(partitions.as_deref(), *election, changes)
             }
             MetadataCommand::UnregisterBroker { id } => self.unregister(*id, changes),
+            MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor } => {
+                self.alter_reassignments(partitions, *may_change_factor, changes)
+            }
             MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason } => {
                 self.current_registration(*broker, *broker_epoch)?;
                 Ok(self.resign(*broker, partitions, (*leaving, *reason), changes))

@@ -177,6 +177,23 @@ pub enum MetadataCommand {
         /// Who.
         id: BrokerId,
     },
+    /// Partitions get other replicas (KIP-455), each by itself: some may be refused and others not.
+    AlterPartitionReassignments {
+        /// Which, and what they are to become.
+        partitions: Vec<Reassignment>,
+        /// Whether a partition may have more or fewer replicas afterwards than before (KIP-860).
+        may_change_factor: bool,
+    },
+}
+
+/// What a partition's replicas are to become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassignment {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Its replicas, the preferred leader first; `None` to leave it with those it had before the reassignment that is
+    /// under way.
+    pub replicas: Option<Vec<BrokerId>>,
 }
 
 /// Whom an election that somebody asks for may choose.
@@ -258,6 +275,8 @@ pub enum Answer {
     },
     /// What came of each election.
     Elected(Vec<(TopicPartition, Elected)>),
+    /// Whether each reassignment has begun, was done at once, or was taken back; in the order in which they were named.
+    Reassigned(Vec<(TopicPartition, Result<(), Refusal>)>),
 }
 
 /// Why an entry changed nothing.
@@ -338,6 +357,9 @@ pub enum Refusal {
     /// What speaks against stopping a broker.
     #[error("the broker may not be stopped: {0:?}")]
     MayNotStop(Vec<Objection>),
+    /// There is no reassignment that could be taken back.
+    #[error("no reassignment of the partition is under way")]
+    NoReassignment,
     /// A broker that is alive, or has replicas, cannot be forgotten.
     #[error("{0}")]
     BrokerInUse(String),

@@ -9,6 +9,7 @@
 //! member has shown that it is there: as the leader, it asks for the ISR that there is.
 
 use super::image::{Image, Partition};
+use super::reassignment::advanced;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch};
 
 /// What an election needs to know beside the partition.
@@ -71,12 +72,15 @@ fn settle(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, vo
     if isr.len() >= enough {
         elr.clear();
     }
-    with_epochs(before, Partition { isr, elr, leader, ..before.clone() })
+    let after = Partition { isr, elr, leader, ..before.clone() };
+    with_epochs(before, advanced(&after, voters).unwrap_or(after))
 }
 
-/// The epochs that go with a change.
+/// The epochs that go with a change. A replica that is removed drops its log when it hears of that: with a new leader
+/// epoch, the leader listens to it as a replica again only after it has.
 pub(super) fn with_epochs(before: &Partition, mut after: Partition) -> Partition {
-    if after.leader != before.leader {
+    let removed = before.replicas.iter().any(|id| !after.replicas.contains(id));
+    if after.leader != before.leader || removed {
         after.leader_epoch = LeaderEpoch(before.leader_epoch.0.saturating_add(1));
     }
     if after != *before {

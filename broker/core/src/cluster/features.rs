@@ -18,7 +18,7 @@ impl MetadataVersion {
     pub const FIRST: Self = Self(1);
     /// Leaderships are resigned.
     pub const RESIGNATION: Self = Self(2);
-    /// What people do to a running cluster: elections, brokers that are forgotten.
+    /// What people do to a running cluster: elections, reassignments, brokers that are forgotten.
     pub const OPERATIONS: Self = Self(2);
     /// New partitions are spread over racks.
     pub const RACKS: Self = Self(2);
@@ -77,6 +77,7 @@ impl MetadataCommand {
             Self::Resign { .. } => MetadataVersion::RESIGNATION,
             Self::ElectLeaders { .. }
             | Self::UnregisterBroker { .. }
+            | Self::AlterPartitionReassignments { .. }
             | Self::GrantPermit { .. }
             | Self::ClosePermit { .. }
             | Self::Cordon { .. } => MetadataVersion::OPERATIONS,

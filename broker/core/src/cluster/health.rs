@@ -11,7 +11,7 @@ pub enum Ailment {
     Offline,
     /// Fewer replicas are in sync than `min.insync.replicas` asks for: it takes no writes with acks=all.
     UnderMinIsr,
-    /// Not all replicas are in sync.
+    /// Not as many replicas are in sync as there are, without those that a reassignment adds.
     UnderReplicated,
 }
 
@@ -35,7 +35,7 @@ pub struct Holdings {
     pub leaders: usize,
     /// Partitions that it is a replica of.
     pub replicas: usize,
-    /// Those of them in which it is not in sync.
+    /// Those of them in which it is not in sync, without those that a reassignment gives it.
     pub out_of_sync: usize,
     /// Those of them of which there is no other replica.
     pub only_replica: usize,
@@ -48,7 +48,7 @@ impl Partition {
             Some(Ailment::Offline)
         } else if self.isr.len() < self.min_insync_replicas(min_insync_replicas) {
             Some(Ailment::UnderMinIsr)
-        } else if self.isr.len() < self.replicas.len() {
+        } else if self.isr.len() < self.original_replicas().count() {
             Some(Ailment::UnderReplicated)
         } else {
             None
@@ -74,7 +74,7 @@ impl Image {
                 let held = holdings.entry(*id).or_default();
                 held.replicas += 1;
                 held.leaders += usize::from(partition.leader == Some(*id));
-                held.out_of_sync += usize::from(!partition.isr.contains(id));
+                held.out_of_sync += usize::from(partition.lacks(*id));
                 held.only_replica += usize::from(partition.replicas.len() == 1);
             }
         }

@@ -121,7 +121,13 @@ pub struct Partition {
     pub elr: Vec<BrokerId>,
     /// `None` while no eligible replica is alive.
     pub leader: Option<BrokerId>,
-    /// Grows with every change of `leader`.
+    /// Replicas that a reassignment adds: they are replicas already, and count once all that are to stay are in sync.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adding: Vec<BrokerId>,
+    /// Replicas that a reassignment removes: they stay replicas until then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<BrokerId>,
+    /// Grows with every change of `leader`, and whenever a replica is removed.
     pub leader_epoch: LeaderEpoch,
     /// Grows with every change of any field.
     pub partition_epoch: PartitionEpoch,
@@ -184,15 +190,15 @@ impl Image {
 
 impl Partition {
     /// In-sync replicas without which nothing is committed: `min.insync.replicas` as the topic has it, but never more
-    /// than there are replicas.
+    /// than there are replicas, before and after the reassignment that is under way.
     pub fn min_insync_replicas(&self, of_topic: usize) -> usize {
-        of_topic.min(self.replicas.len())
+        of_topic.min(self.replicas.len() - self.adding.len()).min(self.replicas.len() - self.removing.len())
     }
 
     /// In-sync replicas beside which nobody has to be eligible, whoever of them is heard of: the minimum, and more than
-    /// one where there are more.
+    /// one where there are more, be they on their way.
     pub(super) fn enough_in_sync(&self, min_insync_replicas: usize) -> usize {
-        self.min_insync_replicas(min_insync_replicas.max(2))
+        min_insync_replicas.max(2).min(self.replicas.len())
     }
 
     fn valid(&self) -> Result<(), &'static str> {
@@ -205,6 +211,13 @@ impl Partition {
         }
         if self.elr.iter().any(|id| self.isr.contains(id)) {
             return Err("in-sync and eligible at once");
+        }
+        let moving = || self.adding.iter().chain(&self.removing);
+        if repeats(&moving().copied().collect::<Vec<_>>()) || !moving().all(|id| self.replicas.contains(id)) {
+            return Err("added or removed without being a replica, or both");
+        }
+        if [&self.adding, &self.removing].iter().any(|ids| ids.len() == self.replicas.len()) {
+            return Err("no replica before its reassignment, or none after it");
         }
         match self.leader {
             Some(leader) if !self.isr.contains(&leader) => Err("the leader is not in sync"),

@@ -1,8 +1,9 @@
 //! Elections that somebody asks for (KIP-460): of the preferred leader, and of anybody as the last resort.
 
 use super::command::{Answer, Change, Election, Outcome, Refusal};
-use super::election::with_epochs;
+use super::election::{Voters, with_epochs};
 use super::image::{Image, Partition};
+use super::reassignment::advanced;
 use crate::ids::{BrokerId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +80,12 @@ fn leader_of(image: &Image, partition: &Partition, election: Election) -> Result
             if partition.leader.is_some() {
                 return Err(Elected::NotNeeded);
             }
-            let alive = partition.replicas.iter().copied().find(|id| image.may_lead(*id));
-            let leader = alive.ok_or(Elected::NobodyAvailable)?;
+            // One that is being added may have nothing at all.
+            let (old, added) = (partition.original_replicas(), partition.adding.iter().copied());
+            let leader = old.chain(added).find(|id| image.may_lead(*id)).ok_or(Elected::NobodyAvailable)?;
             let after = Partition { leader: Some(leader), isr: vec![leader], elr: Vec::new(), ..partition.clone() };
-            Ok(with_epochs(partition, after))
+            let voters = Voters { image, min_insync_replicas: 1, leader_asks: false };
+            Ok(with_epochs(partition, advanced(&after, &voters).unwrap_or(after)))
         }
     }
 }

@@ -11,6 +11,7 @@ mod command;
 pub mod config;
 mod configs;
 mod diff;
+mod drain;
 mod election;
 mod features;
 mod fencing;
@@ -23,6 +24,7 @@ mod partitions;
 mod permits;
 mod producer_ids;
 mod read_replicas;
+mod reassignment;
 mod resignation;
 #[cfg(test)]
 mod tests;
@@ -30,8 +32,10 @@ mod topics;
 mod voters;
 
 pub use command::{
-    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Refusal, ResignReason, ResignedPartitions,
+    Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Reassignment, Refusal, ResignReason,
+    ResignedPartitions,
 };
+pub use drain::Drain;
 pub use features::{MetadataVersion, SupportedVersions};
 pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};

@@ -30,7 +30,7 @@ impl Image {
             )));
         }
         let more = wanted - now;
-        let factor = topic.partitions.front().map_or(1, |p| p.replicas.len());
+        let factor = topic.partitions.front().map_or(1, |p| p.target_replicas().count());
         let replicas = if assignments.is_empty() {
             place(self, self.topics.len().wrapping_add(now), more, factor)?
         } else {

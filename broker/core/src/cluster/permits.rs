@@ -127,11 +127,7 @@ impl Image {
         if broker.fenced {
             return Recovery::Away;
         }
-        let missing: Vec<_> = self
-            .partitions()
-            .filter(|(_, _, p)| p.replicas.contains(&broker.id) && !p.isr.contains(&broker.id))
-            .map(|(tp, ..)| tp)
-            .collect();
+        let missing: Vec<_> = self.partitions().filter(|(_, _, p)| p.lacks(broker.id)).map(|(tp, ..)| tp).collect();
         if missing.is_empty() { Recovery::Back } else { Recovery::OutOfSync(missing) }
     }
 

@@ -7,6 +7,7 @@ use crate::ids::{
 };
 use std::collections::BTreeMap;
 
+mod drain;
 mod fencing;
 mod isr;
 mod leadership;
@@ -14,6 +15,7 @@ mod membership;
 mod permits;
 mod racks;
 mod random;
+mod reassignment;
 mod resignation;
 mod topics;
 

@@ -166,6 +166,8 @@ impl Image {
             leader: isr.first().copied(),
             isr,
             elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
             replicas,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),

@@ -66,6 +66,8 @@ pub struct PartitionState {
     pub replicas: Vec<(BrokerId, Option<BrokerEpoch>)>,
     /// Replicas outside of the ISR that may be elected, as nothing was committed without them (KIP-966).
     pub elr: Vec<BrokerId>,
+    /// Replicas that are to leave as soon as all others are in sync (KIP-455).
+    pub removing: Vec<BrokerId>,
     /// The topic's `min.insync.replicas`: with fewer in sync, nothing is committed. A partition with fewer replicas needs
     /// all of them.
     pub min_insync_replicas: usize,

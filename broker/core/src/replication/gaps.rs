@@ -23,7 +23,9 @@ impl Gaps {
     /// A batch that would have been next was refused.
     pub(super) fn refused(&mut self, header: &BatchHeader, error: ProduceError) {
         let Some(id) = header.producer_id else { return };
-        let known = self.first.get(&id).is_some_and(|(epoch, ..)| *epoch == header.producer_epoch);
+        let known = self.first.get(&id).is_some_and(|(epoch, first, _)| {
+            *epoch == header.producer_epoch && !comes_after(*first, header.base_sequence)
+        });
         if !known && (self.first.len() < MAX || self.first.contains_key(&id)) {
             self.first.insert(id, (header.producer_epoch, header.base_sequence, error));
         }
@@ -38,8 +40,27 @@ impl Gaps {
 
     /// Why the batch is out of order, if a refusal made it so.
     pub(super) fn why(&self, header: &BatchHeader) -> Option<ProduceError> {
-        let (epoch, _, error) =
-            self.first.get(&header.producer_id?).filter(|(_, first, _)| *first != header.base_sequence)?;
+        let first = self.first.get(&header.producer_id?);
+        let (epoch, _, error) = first.filter(|(_, first, _)| comes_after(header.base_sequence, *first))?;
         (*epoch == header.producer_epoch).then_some(*error)
+    }
+}
+
+/// Whether a sequence number comes after another; after the greatest they begin with 0 again.
+fn comes_after(sequence: i32, other: i32) -> bool {
+    (1..1 << 30).contains(&(sequence.wrapping_sub(other) & i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_comes_after_another_across_the_end() {
+        for (sequence, other, after) in
+            [(5, 4, true), (4, 5, false), (4, 4, false), (0, i32::MAX, true), (i32::MAX, 0, false)]
+        {
+            assert_eq!(comes_after(sequence, other), after, "{sequence} after {other}");
+        }
     }
 }

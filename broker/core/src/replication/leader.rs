@@ -142,7 +142,11 @@ impl Leader {
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
             Check::Unknown => match self.gaps.why(batch.header()) {
                 Some(error) => return Err(error),
-                None if age < settling_unknown => return Err(ProduceError::NotLeader),
+                None if age < settling_unknown => {
+                    // What comes after this one may come when all has settled.
+                    self.gaps.refused(batch.header(), ProduceError::NotLeader);
+                    return Err(ProduceError::NotLeader);
+                }
                 None => Check::New,
             },
             check => check,
@@ -220,7 +224,14 @@ impl Leader {
         stream: (BrokerEpoch, StreamId),
         message: FollowerMessage,
     ) {
-        let Some(progress) = self.followers.get_mut(&follower) else { return };
+        let Some(progress) = self.followers.get_mut(&follower) else {
+            // It may have heard before this leader has that it is being added: it asks again.
+            if matches!(message, FollowerMessage::Subscribe { .. }) {
+                let message = LeaderMessage::NotLeader { leader_epoch: self.epoch };
+                cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
+            }
+            return;
+        };
         match message {
             FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {
                 if !progress.subscribe(stream.0, stream.1, log_end) {
@@ -380,12 +391,26 @@ impl Leader {
         if moving.len() < committed.len() && moving.len() >= cx.min_insync() {
             return Some(moving);
         }
+        if self.others_may_go(cx) {
+            return Some(committed.iter().copied().filter(|id| !cx.state.removing.contains(id)).collect());
+        }
         // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
         if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
             return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
         }
         None
+    }
+
+    /// Whether all replicas that stay are in sync, and those that a reassignment removes are not needed any more. All that
+    /// are in sync have been heard in this epoch by then, so that no former leader takes itself for one still.
+    fn others_may_go(&self, cx: &Context<'_>) -> bool {
+        let (committed, removing) = (self.isr.committed(), &cx.state.removing);
+        let stays = |(id, _): &&(BrokerId, _)| !removing.contains(id);
+        cx.log.high_watermark >= self.epoch_start
+            && !removing.contains(&cx.me)
+            && removing.iter().any(|id| committed.contains(id))
+            && cx.state.replicas.iter().filter(stays).all(|(id, _)| committed.contains(id))
     }
 
     /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.

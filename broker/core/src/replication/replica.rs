@@ -78,6 +78,7 @@ impl Replica {
             isr: Vec::new(),
             replicas: Vec::new(),
             elr: Vec::new(),
+            removing: Vec::new(),
             min_insync_replicas: 1,
             older_producers: ProducerId(0),
         };

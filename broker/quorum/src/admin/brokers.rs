@@ -33,11 +33,6 @@ impl Calls {
         Ok(())
     }
 
-    #[expect(clippy::unused_async, reason = "as the other calls are")]
-    pub(super) async fn drain(&self, _: api::DrainRequest) -> Result<api::DrainResponse, Failure> {
-        Err(Status::unimplemented("this version moves no replicas by itself").into())
-    }
-
     /// One that is no member (any more) is removed already.
     pub(super) async fn remove_broker(
         &self,

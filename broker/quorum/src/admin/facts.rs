@@ -101,7 +101,7 @@ fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
         Some(b) if b.epoch.is_some() => api::missing_replica::Why::Fenced,
         _ => api::missing_replica::Why::NeverSeen,
     };
-    let missing = p.replicas.iter().filter(|id| !p.isr.contains(id));
+    let missing = p.replicas.iter().filter(|id| p.lacks(**id));
     api::Partition {
         topic: topic.name.to_string(),
         topic_id: id.topic.to_string(),
@@ -142,8 +142,16 @@ fn quorum(me: BrokerId, view: &View) -> api::Quorum {
     }
 }
 
-fn reassignments(_image: &Image) -> Vec<api::Reassignment> {
-    Vec::new()
+fn reassignments(image: &Image) -> Vec<api::Reassignment> {
+    let moving = image.partitions().filter(|(_, _, p)| p.is_reassigning());
+    let moving = moving.map(|(tp, topic, p)| api::Reassignment {
+        topic: topic.name.to_string(),
+        partition: tp.partition.0,
+        replicas: numbers(&p.replicas),
+        adding: numbers(&p.adding),
+        removing: numbers(&p.removing),
+    });
+    moving.take(MAX_PARTITIONS).collect()
 }
 
 /// The outstanding permit, with what this leader has counted of its time.

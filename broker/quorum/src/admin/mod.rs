@@ -7,6 +7,7 @@
 mod brokers;
 mod calls;
 mod confirm;
+mod drain;
 mod facts;
 mod permits;
 mod server;

@@ -9,6 +9,13 @@ use chronik_admin::{
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two looks at a broker that is being emptied.
+const PAUSE: Duration = Duration::from_millis(500);
+/// For so long nobody may be sure to lead the controller meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// List, stop, cordon, drain and remove brokers.
 #[derive(Debug, Args)]
@@ -49,13 +56,17 @@ enum Action {
         /// Its number.
         broker: i32,
     },
-    /// Move all replicas of a broker to others; repeated, it says what is left.
+    /// Move all replicas of a broker to others, a few at a time, until it holds nothing. Interrupted and repeated, it goes
+    /// on.
     Drain {
         /// Its number.
         broker: i32,
         /// Only show what would be moved.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "begin")]
         plan: bool,
+        /// Only begin, and show what is under way.
+        #[arg(long)]
+        begin: bool,
     },
     /// Remove a broker that holds nothing from the cluster.
     Remove {
@@ -83,7 +94,8 @@ impl Broker {
                     client.ask(async |mut client| client.uncordon(request).await).await?;
                     Ok(())
                 }
-                Action::Drain { broker, plan } => drain(&client, broker, plan, output).await,
+                Action::Drain { broker, plan, begin } if plan || begin => plan_of(&client, broker, plan, output).await,
+                Action::Drain { broker, .. } => drain(&client, broker, output).await,
                 Action::Remove { broker } => {
                     let request = RemoveBrokerRequest { broker };
                     let answer = client.ask(async |mut client| client.remove_broker(request).await).await?;
@@ -137,7 +149,38 @@ async fn recovered(client: &Admin, broker: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(client: &Admin, broker: i32, plan_only: bool, output: Output) -> anyhow::Result<()> {
+/// Asks again and again, as each call begins as much as may be under way.
+async fn drain(client: &Admin, broker: i32, output: Output) -> anyhow::Result<()> {
+    let request = DrainRequest { broker, plan_only: false };
+    let (mut shown, mut unsure) = (None, None);
+    loop {
+        let answer = match client.ask(async |mut client| client.drain(request).await).await {
+            Ok(answer) => answer,
+            // The controller's leader may be the one that has just gone.
+            Err(error) if error.is_retriable() && unsure.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        unsure = None;
+        refused(&answer.refusals, &format!("broker {broker} is not drained"), output)?;
+        if answer.left == 0 {
+            break;
+        }
+        if output == Output::Text && shown != Some(answer.left) {
+            eprintln!("{} replicas are on broker {broker} still, {} under way.", answer.left, answer.moves.len());
+            shown = Some(answer.left);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if output == Output::Json {
+        return print_json(&json!({ "broker": broker, "left": 0 }));
+    }
+    print_line(&format!("Broker {broker} holds nothing. It stays cordoned until `chronik broker uncordon {broker}`."))
+}
+
+async fn plan_of(client: &Admin, broker: i32, plan_only: bool, output: Output) -> anyhow::Result<()> {
     let request = DrainRequest { broker, plan_only };
     let answer = client.ask(async |mut client| client.drain(request).await).await?;
     refused(&answer.refusals, &format!("broker {broker} is not drained"), output)?;

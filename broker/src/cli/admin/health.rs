@@ -30,7 +30,11 @@ pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
     }
     if !facts.reassignments.is_empty() {
         let what = format!("{} partitions are being reassigned", facts.reassignments.len());
-        found.push(Finding { bad: false, what, next: "wait until they are done".into() });
+        found.push(Finding {
+            bad: false,
+            what,
+            next: "wait until they are done; `chronik reassign list` shows them".into(),
+        });
     }
     found.sort_by_key(|finding| !finding.bad);
     found

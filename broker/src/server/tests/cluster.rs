@@ -296,6 +296,8 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
         replicas: vec![ME, BrokerId(1), BrokerId(2)],
         isr: vec![ME, BrokerId(1)],
         elr: Vec::new(),
+        adding: Vec::new(),
+        removing: Vec::new(),
         leader: Some(ME),
         leader_epoch: EPOCH,
         partition_epoch: PartitionEpoch(1),

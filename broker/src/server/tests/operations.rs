@@ -4,12 +4,17 @@ use super::client::Client;
 use super::cluster::{Cluster, directory};
 use super::{name, text};
 use kafka_protocol::messages as m;
+use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::elect_leaders_request as elect;
+use kafka_protocol::messages::list_partition_reassignments_request as list;
 use kafka_protocol::messages::update_features_request as features;
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const INVALID_REPLICATION_FACTOR: i16 = 38;
+const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const INVALID_REQUEST: i16 = 42;
 const ELECTION_NOT_NEEDED: i16 = 84;
+const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const INVALID_UPDATE_VERSION: i16 = 95;
 const BROKER_ID_NOT_REGISTERED: i16 = 102;
 const INCONSISTENT_CLUSTER_ID: i16 = 104;
@@ -160,4 +165,68 @@ async fn a_voter_is_named_by_its_number_and_its_directory() {
     assert_eq!(voters(&mut client).await, [1]);
     let stranger = remove(1, 1).with_cluster_id(Some(text("another")));
     assert_eq!(client.ask(0, &stranger).await.error_code, INCONSISTENT_CLUSTER_ID);
+}
+
+/// Asks for a reassignment of partition 0 of topic t, and says its error.
+async fn reassigned(client: &mut Client, version: i16, replicas: Option<&[i32]>, may_change_factor: bool) -> i16 {
+    let replicas = replicas.map(|ids| ids.iter().copied().map(m::BrokerId).collect());
+    let partition = reassign::ReassignablePartition::default().with_partition_index(0).with_replicas(replicas);
+    let topic = reassign::ReassignableTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+    let request = m::AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(60_000)
+        .with_allow_replication_factor_change(may_change_factor)
+        .with_topics(vec![topic]);
+    let response = client.ask(version, &request).await;
+    assert_eq!(response.error_code, 0);
+    response.responses[0].partitions[0].error_code
+}
+
+/// What is being moved of these partitions: replicas, those that are added and those that are removed.
+async fn ongoing(
+    client: &mut Client,
+    topics: Option<&[(&'static str, &[i32])]>,
+) -> Vec<(i32, Vec<i32>, Vec<i32>, Vec<i32>)> {
+    let topics = topics.map(|named| {
+        let of = |(topic, partitions): &(&'static str, &[i32])| {
+            list::ListPartitionReassignmentsTopics::default()
+                .with_name(name(topic))
+                .with_partition_indexes(partitions.to_vec())
+        };
+        named.iter().map(of).collect()
+    });
+    let request = m::ListPartitionReassignmentsRequest::default().with_timeout_ms(60_000).with_topics(topics);
+    let response = client.ask(0, &request).await;
+    let ids = |ids: &[m::BrokerId]| ids.iter().map(|id| id.0).collect();
+    let partitions = response.topics.iter().flat_map(|t| &t.partitions);
+    partitions
+        .map(|p| (p.partition_index, ids(&p.replicas), ids(&p.adding_replicas), ids(&p.removing_replicas)))
+        .collect()
+}
+
+#[tokio::test]
+async fn partitions_are_moved_listed_and_left_where_they_were() {
+    let (_cluster, mut client) = cluster().await;
+    for version in 0..=1 {
+        assert_eq!(reassigned(&mut client, version, None, true).await, NO_REASSIGNMENT_IN_PROGRESS);
+        assert_eq!(reassigned(&mut client, version, Some(&[0, 0]), true).await, INVALID_REPLICA_ASSIGNMENT);
+        assert_eq!(reassigned(&mut client, version, Some(&[0, 9]), true).await, INVALID_REPLICA_ASSIGNMENT);
+        assert_eq!(reassigned(&mut client, version, Some(&[]), true).await, INVALID_REPLICA_ASSIGNMENT);
+        assert_eq!(reassigned(&mut client, version, Some(&[2, 0]), true).await, 0);
+        let moving = vec![(0, vec![2, 0, 1], vec![], vec![1])];
+        assert_eq!(ongoing(&mut client, None).await, moving);
+        assert_eq!(ongoing(&mut client, Some(&[("t", &[0, 1])])).await, moving);
+        assert_eq!(ongoing(&mut client, Some(&[("t", &[1]), ("none", &[0])])).await, []);
+        assert_eq!(reassigned(&mut client, version, None, true).await, 0);
+        assert_eq!(ongoing(&mut client, None).await, []);
+    }
+    // Version 0 always may.
+    assert_eq!(reassigned(&mut client, 1, Some(&[0, 1]), false).await, INVALID_REPLICATION_FACTOR);
+    assert_eq!(reassigned(&mut client, 0, Some(&[0, 1]), true).await, 0);
+    assert_eq!(ongoing(&mut client, None).await, [], "both are in sync: it is done at once");
+    let topic = reassign::ReassignableTopic::default()
+        .with_name(name("none"))
+        .with_partitions(vec![reassign::ReassignablePartition::default()]);
+    let request = m::AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
+    let response = client.ask(1, &request).await;
+    assert_eq!(response.responses[0].partitions[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
 }

@@ -505,6 +505,8 @@ fn config(seed: u64) -> Config {
 
 fn image() -> Image {
     let partition = Partition {
+        adding: Vec::new(),
+        removing: Vec::new(),
         replicas: Vec::new(),
         isr: Vec::new(),
         elr: Vec::new(),

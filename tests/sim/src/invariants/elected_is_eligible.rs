@@ -1,7 +1,12 @@
 //! The controller elects whom it knows to hold all that is committed, and does not contradict itself.
 
 use crate::checker::Invariant;
-use chronik_core::cluster::Image;
+use chronik_core::cluster::{Image, Partition};
+
+/// Whether the leader of a partition that was moved has handed it to one of those that it said to be in sync.
+fn has_moved(old: &Partition, now: &Partition) -> bool {
+    old.leader.is_some() && old.is_reassigning() && now.target_replicas().all(|id| now.isr.contains(&id))
+}
 
 /// What is wrong with an entry of the metadata log, if anything.
 pub(crate) fn broken_by_entry(before: &Image, after: &Image) -> Option<(Invariant, String)> {
@@ -10,6 +15,7 @@ pub(crate) fn broken_by_entry(before: &Image, after: &Image) -> Option<(Invarian
         if let Some(elected) = now.leader.filter(|_| now.leader != old.leader)
             && !old.isr.contains(&elected)
             && !old.elr.contains(&elected)
+            && !has_moved(old, now)
         {
             return Some((Invariant::ElectedIsEligible, format!("{elected} is to lead {tp}, which was {old:?}")));
         }

@@ -1,6 +1,7 @@
 //! When nothing goes wrong any more, everything is acknowledged, everyone is in sync, all logs are the same, and
 //! nobody waits for an answer.
 
+use crate::node::Node;
 use crate::world::World;
 use chronik_core::ids::{BrokerId, Offset};
 
@@ -18,6 +19,14 @@ impl World {
             let absent = |id: &BrokerId| gone == Some(*id);
             if partition.replicas.iter().any(|id| !absent(id) && !partition.isr.contains(id)) {
                 return Some(format!("{tp} has only {:?} in sync", partition.isr));
+            }
+            if gone.is_none() && partition.is_reassigning() {
+                return Some(format!("{tp} is still being moved: {partition:?}"));
+            }
+            let has_left = |n: &&Node| !partition.replicas.contains(&n.id) && !absent(&n.id);
+            let left = self.nodes.iter().filter(has_left).find(|n| n.durable.contains_key(&tp));
+            if let Some(node) = left {
+                return Some(format!("broker {} still has a log of {tp}, and is no replica", node.id));
             }
             let committed = self.checker.committed_end(tp);
             let leader = self.nodes.iter().find(|node| partition.leader == Some(node.id));

@@ -11,6 +11,7 @@ enum Step {
     Delete(u128),
     Resign { id: i32, topic: Option<u128>, leaving: Leaving, reason: ResignReason },
     Alter { topic: u128, partition: i32, isr: Vec<i32>, stale: bool },
+    Reassign { topic: u128, partition: i32, replicas: Option<Vec<i32>> },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,6 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Resign { id, topic, leaving, reason }
             }
         ),
+        4 => (topic.clone(), 0..3, prop::option::weighted(0.8, prop::collection::vec(broker.clone(), 1..4)))
+            .prop_map(|(topic, partition, replicas)| Step::Reassign { topic, partition, replicas }),
         8 => (topic, 0..5, prop::collection::vec(broker, 0..5), prop::bool::weighted(0.1))
             .prop_map(|(topic, partition, isr, stale)| Step::Alter { topic, partition, isr, stale }),
     ]
@@ -75,6 +78,13 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
             leaving: *leaving,
             reason: *reason,
         },
+        Step::Reassign { topic, partition, replicas } => MetadataCommand::AlterPartitionReassignments {
+            partitions: vec![Reassignment {
+                partition: tp(*topic, *partition),
+                replicas: replicas.as_deref().map(ids),
+            }],
+            may_change_factor: true,
+        },
         Step::Alter { topic, partition, isr, stale } => {
             let p = image.partition(tp(*topic, *partition))?;
             let leader = p.leader?;
@@ -100,7 +110,8 @@ fn epochs_grow(before: &Image, after: &Image) {
         let Some(new) = after.partition(tp) else { continue };
         assert!(new.leader_epoch >= old.leader_epoch && new.partition_epoch >= old.partition_epoch);
         assert_eq!(new == old, new.partition_epoch == old.partition_epoch, "{old:?} → {new:?}");
-        assert_eq!(new.leader == old.leader, new.leader_epoch == old.leader_epoch, "{old:?} → {new:?}");
+        let keeps = new.leader == old.leader && old.replicas.iter().all(|id| new.replicas.contains(id));
+        assert_eq!(keeps, new.leader_epoch == old.leader_epoch, "{old:?} → {new:?}");
     }
     for (id, old) in &before.brokers {
         assert!(after.brokers[id].epoch >= old.epoch);
@@ -153,6 +164,11 @@ proptest! {
                 for tp in damaged {
                     complete.entry(*tp).or_default().retain(|(id, _)| *id != member.id);
                 }
+            }
+            if let (MetadataCommand::AlterPartition { partition, isr, .. }, Ok(_)) = (&command, &outcome) {
+                // Its leader says that they hold all that it has; one of them may lead at once, where others go.
+                let vouched = isr.iter().map(|(id, _)| (*id, cluster.image.brokers[id].directory));
+                complete.entry(*partition).or_default().extend(vouched);
             }
             complete.retain(|tp, _| cluster.image.partition(*tp).is_some());
             for (tp, topic, p) in cluster.image.partitions() {

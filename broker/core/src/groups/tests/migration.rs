@@ -12,6 +12,8 @@ pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
     let mut image = image(&[("t", 1)]);
     let partition = crate::cluster::Partition {
+        adding: Vec::new(),
+        removing: Vec::new(),
         replicas: Vec::new(),
         isr: Vec::new(),
         elr: Vec::new(),

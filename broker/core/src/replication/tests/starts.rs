@@ -192,7 +192,7 @@ fn a_replica_that_begins_behind_a_producers_last_batch_knows_it_for_the_duplicat
     advance(&mut leader, 4);
     advanced(&mut leader, 4, 4);
     let mut out = Vec::new();
-    let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None };
+    let message = FollowerMessage::Subscribe { log_start: None, log_end: Offset(0), last_epoch: None, log_start: None };
     let event = Event::FromFollower {
         follower: BrokerId(2),
         broker_epoch: BrokerEpoch(20),

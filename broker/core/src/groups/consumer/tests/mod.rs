@@ -27,6 +27,8 @@ fn image(offset: u64, topics: &[(&str, usize)]) -> Image {
             replicas: Vec::new(),
             isr: Vec::new(),
             elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
             leader: None,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: crate::ids::PartitionEpoch(0),

@@ -1,0 +1,49 @@
+//! Partitions that move to other replicas: who goes, and when.
+
+use super::bench::{Bench, log, state};
+use crate::ids::{BrokerId, Offset};
+use crate::replication::*;
+
+fn removing(ids: &[i32], epochs: (i32, i32), isr: &[i32]) -> Event {
+    Event::Metadata(PartitionState {
+        removing: ids.iter().map(|id| BrokerId(*id)).collect(),
+        ..state(1, epochs, isr, &[])
+    })
+}
+
+#[test]
+fn who_is_removed_goes_when_all_that_stay_are_in_sync() {
+    let mut b = Bench::leading();
+    assert_eq!(b.step(removing(&[3], (1, 2), &[1, 3])), ["alter p2 isr 1,2,3"], "first the one that stays joins");
+    assert_eq!(b.step(removing(&[3], (1, 3), &[1, 2, 3])), ["alter p3 isr 1,2"]);
+}
+
+#[test]
+fn a_new_leader_lets_nobody_go_before_it_has_heard_all_in_its_epoch() {
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    b.step(removing(&[3], (2, 1), &[1, 2, 3]));
+    let ack = || FollowerMessage::Ack { appended: Offset(5), durable: Offset(5) };
+    for follower in [2, 3] {
+        b.subscribe(follower, 2, 1, 5, Some(1));
+    }
+    assert_eq!(b.follower_says(2, 2, 1, ack()), [""; 0]);
+    assert_eq!(b.follower_says(3, 2, 1, ack()), ["wake", "alter p1 isr 1,2"], "it knows by now that it leads no more");
+}
+
+#[test]
+fn a_leader_that_is_removed_waits_for_another_one() {
+    let mut b = Bench::leading();
+    assert_eq!(b.step(removing(&[1], (1, 2), &[1, 2, 3])), [""; 0]);
+    assert_eq!(b.step(Event::Tick), [""; 0]);
+}
+
+#[test]
+fn one_that_is_being_added_and_heard_of_it_first_is_told_to_ask_again() {
+    let mut b = Bench::new(log(0, &[]));
+    let mut others = state(1, (1, 1), &[1, 2], &[]);
+    others.replicas.truncate(2);
+    b.step(Event::Metadata(others));
+    assert_eq!(b.subscribe(3, 1, 1, 0, None), ["to 3 s1 e1: not leader, e1"]);
+    b.metadata(1, (1, 2), &[1, 2]);
+    assert_eq!(b.subscribe(3, 1, 1, 0, None), ["to 3 s1 e1: started hw 0"]);
+}

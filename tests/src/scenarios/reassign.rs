@@ -1,0 +1,233 @@
+//! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
+//! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
+
+use super::Settings;
+use super::java_tools::Tools;
+use crate::harness::clients::{self, Outcome};
+use crate::harness::cluster::{Cluster, PATIENCE, Software};
+use crate::harness::kafka::Kafka;
+use crate::harness::metadata::Metadata;
+use crate::harness::{leash, wait};
+use crate::load::{Load, verify};
+use crate::report::Report;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+
+const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
+const TOPIC: &str = "moved";
+const PARTITIONS: usize = 2;
+/// Records a second.
+const RATE: u32 = 500;
+
+/// One thing that an operator does, and what it says when it went well.
+type Step = fn(&mut World) -> Result<String>;
+
+/// Four brokers, a topic on two of them, and one command after the other.
+pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let Software::Chronik(program) = &settings.software else { bail!("some of it is Chronik's own command line") };
+    let kafka = match Kafka::fetch() {
+        Ok(kafka) => kafka,
+        Err(e) => {
+            report.could_not_run(format!("Kafka's tools: {e:#}"));
+            return Ok(());
+        }
+    };
+    let mut cluster = Cluster::new(&settings.software, 4, &[])?;
+    cluster.start_all()?;
+    cluster.wait_for_brokers(4)?;
+    let metadata = Metadata::new(&cluster.bootstrap())?;
+    metadata.create_topic(TOPIC, PARTITIONS as i32, 2, &[("min.insync.replicas", "2")])?;
+    let load = Load::start("a", &cluster.bootstrap(), TOPIC, PARTITIONS, RATE)?;
+    let admin: Vec<String> = (0..4).map(|id| format!("127.0.0.1:{}", cluster.ports(id).admin)).collect();
+    let folder = tempfile::tempdir()?;
+    let plan = folder.path().join("plan.json");
+    let mut world = World { program: program.clone(), admin: admin.join(","), kafka, cluster, metadata, load, plan };
+    let steps: [(&str, Step); 6] = [
+        ("kafka-reassign-partitions --execute and --verify", there),
+        ("a broker that gets a partition is killed in the middle, and comes back", killed),
+        ("kafka-reassign-partitions --list and --cancel", cancelled),
+        ("kafka-leader-election", preferred),
+        ("every acknowledged record is there once and in order", |w| {
+            w.load.pause(PATIENCE)?;
+            let state = verify(&w.cluster.bootstrap(), &[&w.load])?;
+            w.load.resume();
+            Ok(state)
+        }),
+        ("a broker is drained, and so is every record after that", drained),
+    ];
+    for (name, step) in steps {
+        let outcome = step(&mut world);
+        let failed = outcome.is_err();
+        report.check_result(name, outcome);
+        if failed {
+            break;
+        }
+    }
+    if report.has_failures() {
+        println!("kept: {}", world.cluster.keep().display());
+    }
+    Ok(())
+}
+
+struct World {
+    program: PathBuf,
+    admin: String,
+    kafka: Kafka,
+    cluster: Cluster,
+    metadata: Metadata,
+    load: Load,
+    /// What is to be moved, as Kafka's tools read it.
+    plan: PathBuf,
+}
+
+impl World {
+    fn tool(&self, class: &str, arguments: &[&str], says: &str) -> Result<()> {
+        let tools = Tools { kafka: &self.kafka, bootstrap: self.cluster.bootstrap() };
+        let all = [&["--bootstrap-server", "BOOTSTRAP"][..], arguments].concat();
+        tools.call(class, &all, b"")?.succeeded()?.says(says)?;
+        Ok(())
+    }
+
+    fn chronik(&self, words: &str) -> Result<Outcome> {
+        let mut command = leash::command(&self.program)?;
+        command.args(words.split(' '));
+        if words.starts_with("broker") {
+            command.args(["--admin", &self.admin]);
+        } else {
+            command.args(["--bootstrap", &self.cluster.bootstrap()]);
+        }
+        clients::run(command, b"", PATIENCE)?.succeeded()
+    }
+
+    /// Has the plan say that all partitions are to be on these brokers.
+    fn plan(&self, replicas: &[i32]) -> Result<&str> {
+        let one = |partition| json!({ "topic": TOPIC, "partition": partition, "replicas": replicas });
+        let partitions: Vec<_> = (0..PARTITIONS).map(one).collect();
+        fs::write(&self.plan, json!({ "version": 1, "partitions": partitions }).to_string())?;
+        self.plan.to_str().context("a folder with a name that is text")
+    }
+
+    /// Waits until exactly these brokers hold all partitions, the first of which may not lead yet.
+    fn wait_for_replicas(&mut self, replicas: &[i32]) -> Result<()> {
+        let mut isr = replicas.to_vec();
+        isr.sort_unstable();
+        wait::until(&format!("the partitions to be on {replicas:?}"), PATIENCE, || {
+            self.cluster.check_alive()?;
+            let Ok(partitions) = self.metadata.partitions(TOPIC) else { return Ok(None) };
+            let there = partitions.iter().all(|p| p.replicas == replicas && p.isr == isr && p.leader.is_some());
+            Ok(there.then_some(()))
+        })
+    }
+
+    /// Waits until a broker has no folder of any partition.
+    fn wait_for_no_logs(&self, broker: i32) -> Result<()> {
+        let root = self.cluster.data_dir(usize::try_from(broker)?);
+        wait::until(&format!("broker {broker} to have dropped its logs"), PATIENCE, || {
+            Ok((logs_under(&root, 2)? == 0).then_some(()))
+        })
+    }
+}
+
+/// Folders named by a topic's id and a partition, so many levels down.
+fn logs_under(folder: &std::path::Path, levels: usize) -> Result<usize> {
+    let mut found = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // One that is being removed may be gone by now.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name();
+        let of_partition = name.to_str().and_then(|name| name.rsplit_once('-'));
+        if of_partition.is_some_and(|(topic, index)| topic.len() == 36 && index.parse::<i32>().is_ok()) {
+            found += 1;
+        } else if levels > 1 {
+            found += logs_under(&entry.path(), levels - 1).unwrap_or(0);
+        }
+    }
+    Ok(found)
+}
+
+/// There, whoever had them before.
+fn there(w: &mut World) -> Result<String> {
+    let first = w.metadata.partitions(TOPIC)?.first().map(|p| p.replicas.clone()).context("a partition")?;
+    let others: Vec<i32> = (0..4).filter(|id| !first.contains(id)).collect();
+    let plan = w.plan(&others)?.to_owned();
+    let file = ["--reassignment-json-file", &plan];
+    w.tool(REASSIGN, &[&file[..], &["--execute"]].concat(), "Successfully started partition reassignments")?;
+    w.wait_for_replicas(&others)?;
+    for id in &first {
+        w.wait_for_no_logs(*id)?;
+    }
+    // It takes away throttles as well, which there are none of.
+    w.tool(REASSIGN, &[&file[..], &["--verify"]].concat(), "Reassignment of partition moved-1 is completed")?;
+    w.chronik("reassign move moved-0 0,1 --wait")?;
+    w.chronik("reassign move moved-1 0,1 --wait")?;
+    w.wait_for_replicas(&[0, 1])?;
+    Ok(format!("to {others:?}, and to 0 and 1 again"))
+}
+
+/// Nothing is lost while who should get a partition is away, and it goes on when that is back.
+fn killed(w: &mut World) -> Result<String> {
+    for partition in 0..PARTITIONS {
+        w.chronik(&format!("reassign move moved-{partition} 2,3"))?;
+    }
+    w.cluster.kill(3)?;
+    w.cluster.wait_for_brokers(3)?;
+    for partition in 0..PARTITIONS {
+        // One that was done by then is moved back, and to where it cannot be done.
+        w.chronik(&format!("reassign move moved-{partition} 0,3"))?;
+    }
+    w.load.wait_for_acknowledgements_after(std::time::Instant::now(), PATIENCE)?;
+    w.cluster.start(3)?;
+    w.wait_for_replicas(&[0, 3])?;
+    Ok("to 2 and 3, with 3 killed".into())
+}
+
+fn cancelled(w: &mut World) -> Result<String> {
+    w.cluster.kill(1)?;
+    for partition in 0..PARTITIONS {
+        w.chronik(&format!("reassign move moved-{partition} 1,2"))?;
+    }
+    w.tool(REASSIGN, &["--list"], "moved-0: replicas: 1,2,0,3. adding: 1,2. removing: 0,3.")?;
+    let plan = w.plan(&[1, 2])?.to_owned();
+    // Of throttles each broker is asked on its own, and one of them is away.
+    let cancel = ["--reassignment-json-file", &plan, "--cancel", "--preserve-throttles"];
+    w.tool(REASSIGN, &cancel, "Successfully cancelled partition reassignments")?;
+    w.cluster.start(1)?;
+    w.wait_for_replicas(&[0, 3])?;
+    w.wait_for_no_logs(1)?;
+    w.wait_for_no_logs(2)?;
+    Ok("0 and 3 keep them".into())
+}
+
+/// Another order is another preferred leader, who leads when somebody asks for it.
+fn preferred(w: &mut World) -> Result<String> {
+    let before = w.metadata.leader(TOPIC, 0)?;
+    let order: [i32; 2] = if before == 0 { [3, 0] } else { [0, 3] };
+    for partition in 0..PARTITIONS {
+        w.chronik(&format!("reassign move moved-{partition} {},{}", order[0], order[1]))?;
+    }
+    ensure!(w.metadata.leader(TOPIC, 0)? == before, "nobody has asked for an election");
+    let all = ["--election-type", "preferred", "--all-topic-partitions"];
+    w.tool(ELECTION, &all, "Successfully completed leader election (PREFERRED)")?;
+    wait::until("the preferred replica to lead", PATIENCE, || {
+        let partitions = w.metadata.partitions(TOPIC)?;
+        Ok(partitions.iter().all(|p| p.leader == Some(order[0])).then_some(()))
+    })?;
+    Ok(format!("{} leads", order[0]))
+}
+
+fn drained(w: &mut World) -> Result<String> {
+    let moves = w.chronik("broker drain 3 --plan")?.text();
+    ensure!(moves.contains(TOPIC), "the plan says {moves:?}");
+    w.chronik("broker drain 3")?.says("Broker 3 holds nothing")?;
+    let partitions = w.metadata.partitions(TOPIC)?;
+    ensure!(partitions.iter().all(|p| !p.replicas.contains(&3)), "{partitions:?}");
+    w.wait_for_no_logs(3)?;
+    w.load.pause(PATIENCE)?;
+    verify(&w.cluster.bootstrap(), &[&w.load])
+}
