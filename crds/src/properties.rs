@@ -184,6 +184,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.consumer.max.session.timeout.ms", NOT_YET),
     ("group.consumer.min.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.min.session.timeout.ms", NOT_YET),
+    ("group.consumer.migration.policy", NOT_YET),
     ("group.consumer.session.timeout.ms", NOT_YET),
     ("group.coordinator.rebalance.protocols", NOT_YET),
     ("group.max.session.timeout.ms", NOT_YET),
