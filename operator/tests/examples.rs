@@ -33,8 +33,9 @@ fn every_example_is_a_resource_that_can_be_followed() {
 }
 
 fn check_topic(text: &str, written: &Value) {
-    let topic: ChronikTopic = serde_saphyr::from_str(text).unwrap();
-    assert_eq!(serde_json::to_value(&topic.spec).unwrap(), written["spec"]);
+    let topic: ChronikTopic = serde_saphyr::from_str(text).expect("the example is a ChronikTopic");
+    let spec = serde_json::to_value(&topic.spec).expect("it was JSON");
+    assert_eq!(spec, written["spec"]);
     let observed = Observed { cluster: ClusterState::There, rival: None, topic: Known::Is(None) };
     assert_eq!(plan(&topic, &observed).finding.reason, "Creating");
 }
