@@ -181,10 +181,12 @@ impl World {
             self.drain(node);
         }
         let Some(process) = &mut self.nodes[node].process else { return };
-        process.replicas.remove(&tp);
         process.follows.remove(&tp);
         process.beginning.remove(&tp);
-        if process.logs.remove(&tp).is_some() {
+        // A replica without a log may have asked the disk for one: it goes after what was queued.
+        let had_replica = process.replicas.remove(&tp).is_some();
+        let had_log = process.logs.remove(&tp).is_some();
+        if had_replica || had_log {
             note!(self, "b{node} p{} is no replica any more", tp.partition);
             self.counts.note(Activity::LogDropped);
             process.deleting.insert(tp);
@@ -243,6 +245,59 @@ impl World {
                 self.at(timeout, Happening::AlterFailed(node, incarnation, tp, partition_epoch, false));
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Disks, Options};
+    use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, ProducerId};
+
+    /// Metadata that gives the partition to others.
+    fn elsewhere() -> PartitionState {
+        PartitionState {
+            leader: Some(BrokerId(1)),
+            leader_epoch: LeaderEpoch(3),
+            partition_epoch: PartitionEpoch(5),
+            isr: vec![BrokerId(1)],
+            replicas: vec![(BrokerId(1), Some(BrokerEpoch(2)))],
+            elr: Vec::new(),
+            removing: Vec::new(),
+            min_insync_replicas: 1,
+            older_producers: ProducerId(0),
+        }
+    }
+
+    /// A replica begins anew, and is removed before the disk has done that.
+    fn removed_while_it_begins_anew(disks: Disks, had_log: bool) {
+        let mut world = World::new(Options { disks, ..Options::new(0) });
+        let tp = world.partitions[0];
+        world.resume(0);
+        let incarnation = world.nodes[0].incarnation;
+        if had_log {
+            world.write(0, Op::AdvanceStart { partition: tp, to: Offset(3) });
+            world.synced(0, incarnation);
+            assert!(world.nodes[0].durable.contains_key(&tp));
+        }
+        world.ensure_replica(0, tp);
+        world.write(0, Op::AdvanceStart { partition: tp, to: Offset(7) });
+        world.leave(0, tp, elsewhere());
+        for _ in 0..2 {
+            world.synced(0, incarnation);
+        }
+        let node = &mut world.nodes[0];
+        assert!(node.durable.is_empty(), "{:?}", node.durable);
+        assert!(node.process.as_ref().is_some_and(|p| p.logs.is_empty() && p.deleting.is_empty()));
+        assert!(node.disk.open().expect("a log").is_empty());
+    }
+
+    #[test]
+    fn what_a_removed_replica_had_queued_leaves_no_log() {
+        for had_log in [false, true] {
+            removed_while_it_begins_anew(Disks::Model, had_log);
+            removed_while_it_begins_anew(Disks::Simulated, had_log);
         }
     }
 }

@@ -252,6 +252,8 @@ impl World {
                 }
                 Op::Delete { partition: tp } => {
                     ends.remove(tp);
+                    // What was queued before it may have made the log anew.
+                    crate::storage::apply(&mut process.logs, op);
                     durable.remove(tp);
                     process.deleting.remove(tp);
                     deleted.push(*tp);
