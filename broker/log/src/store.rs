@@ -153,9 +153,13 @@ impl<D: Disk> Store<D> {
 
     /// Cuts the file of a segment that is not appended to any more to the segment's length.
     pub(crate) fn cut_file(&self, tp: TopicPartition, uid: u64) -> Result<(), LogError> {
-        let Some(segment) = self.segment(tp, uid).filter(|s| s.sealed) else { return Ok(()) };
-        let path = folder(&self.root, tp).join(segment.log_name());
-        match self.file(tp, &segment, Kind::Log).and_then(|file| file.set_len(segment.len)) {
+        let (path, file, len) = {
+            // A truncation meanwhile would let another segment have its name, and that one be cut.
+            let _changing = self.change();
+            let Some(segment) = self.segment(tp, uid).filter(|s| s.sealed) else { return Ok(()) };
+            (folder(&self.root, tp).join(segment.log_name()), self.file(tp, &segment, Kind::Log), segment.len)
+        };
+        match file.and_then(|file| file.set_len(len)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.during("cut", &path),
         }
