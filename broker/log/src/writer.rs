@@ -96,6 +96,7 @@ impl Writer {
                     pulse,
                     pace: Pace::new(store.options.checkpoint_bytes),
                     checkpointing: None,
+                    gave_up: false,
                     preparing: None,
                     log,
                 };

@@ -22,6 +22,8 @@ pub(super) struct Rounds<'a, D: Disk> {
     pub(super) ballast: Arc<Ballast<D>>,
     pub(super) pace: Pace,
     pub(super) checkpointing: Option<JoinHandle<()>>,
+    /// A checkpoint found no room and was not waited for.
+    pub(super) gave_up: bool,
     pub(super) preparing: Option<JoinHandle<Result<NextSegment<D>, LogError>>>,
 }
 
@@ -193,8 +195,11 @@ impl<D: Disk> Rounds<'_, D> {
     fn finish_checkpoint(&mut self, result: Result<Position, LogError>) -> Result<(), LogError> {
         self.join_checkpoint();
         match result {
-            // It gave up as the log is being closed: the next start replays what it would have saved.
-            Err(e) if e.is_full() => Ok(()),
+            // It gave up as the log is being closed.
+            Err(e) if e.is_full() => {
+                self.gave_up = true;
+                Ok(())
+            }
             other => {
                 self.log.finish_checkpoint(other?)?;
                 self.pace.ends();
@@ -233,6 +238,11 @@ impl<D: Disk> Rounds<'_, D> {
         self.join_checkpoint();
         if let Some(result) = self.queue.lock().checkpoint.take() {
             self.finish_checkpoint(result)?;
+        }
+        if self.gave_up {
+            // What that checkpoint took over to sync may not be: one made now would vouch for it.
+            tracing::warn!("No room for a checkpoint: the next start replays more");
+            return Ok(());
         }
         match self.log.checkpoint() {
             Err(error) if error.is_full() => {
