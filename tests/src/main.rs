@@ -8,8 +8,8 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
-    handing_over, hostile, hung_disk, kafka_suite, memory, operations, reassign, retention, returning, start_orders,
-    stopped_leader, streams,
+    handing_over, hostile, hung_disk, kafka_suite, memory, operations, racks, reassign, retention, returning,
+    start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -89,6 +89,8 @@ enum Scenario {
     Growing,
     /// Partitions move to other brokers under load, by Kafka's tools and by the command line
     Reassign,
+    /// A consumer reads from the follower in its rack, and goes on when that is killed
+    Racks,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -137,6 +139,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Cli => cli::run(&settings, &mut report),
         Scenario::Growing => growing::run(&settings, &mut report),
         Scenario::Reassign => reassign::run(&settings, &mut report),
+        Scenario::Racks => racks::run(&settings, &mut report),
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
@@ -185,6 +188,7 @@ impl Scenario {
             Self::Growing => "growing",
             Self::Operations => "operations",
             Self::Reassign => "reassign",
+            Self::Racks => "racks",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

@@ -175,6 +175,13 @@ impl Cluster {
         text
     }
 
+    /// Puts a broker that is not started into a rack; the cluster has other properties too.
+    pub fn set_rack(&self, id: usize, rack: &str) -> Result<()> {
+        let config = &self.brokers[id].config;
+        let text = fs::read_to_string(config)?;
+        Ok(fs::write(config, format!("{text}  broker.rack: {rack}\n"))?)
+    }
+
     /// Sets an environment variable of the broker's processes that are started from now on.
     pub fn set_env(&mut self, id: usize, name: &'static str, value: PathBuf) {
         self.brokers[id].env.push((name, value));
