@@ -1,7 +1,7 @@
 //! A `ChronikCluster` under test, and its pods.
 
 use crate::kubectl::Kubectl;
-use crate::wait::{timeout, until};
+use crate::wait::until;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,9 +46,21 @@ impl Brokers<'_> {
 
     /// Deletes these pods at once; returns when they are gone, with new ones on their way.
     pub(crate) fn delete_pods(&self, ids: &[usize]) -> anyhow::Result<()> {
-        let (limit, names) = (timeout(), ids.iter().map(|id| format!("pod/{}-{id}", self.name)).collect::<Vec<_>>());
-        let words = ["delete", &limit].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
-        self.kubectl.run(&words).map(|_| ())
+        let before = self.uids()?;
+        let names: Vec<_> = ids.iter().map(|id| format!("{}-{id}", self.name)).collect();
+        let words = ["delete", "pod", "--wait=false"].into_iter().chain(names.iter().map(String::as_str));
+        self.kubectl.run(&words.collect::<Vec<_>>())?;
+        // Not kubectl's own wait: it takes a new pod of that name for the old one when it comes fast.
+        until("the pods are gone", || {
+            let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
+            let mut there = pods["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+            let old = |m: &Value| {
+                names
+                    .iter()
+                    .any(|name| m["name"] == **name && m["uid"].as_str() == before.get(name).map(String::as_str))
+            };
+            Ok((!there.any(old)).then_some(()))
+        })
     }
 
     /// Deletes all pods at once; returns when the new ones are ready.
