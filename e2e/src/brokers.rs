@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A cluster of three brokers in a namespace of its own.
+/// A cluster of three brokers, or for a while more, in a namespace of its own.
 pub(crate) struct Brokers<'a> {
     pub(crate) kubectl: &'a Kubectl,
     pub(crate) name: &'a str,
@@ -116,6 +116,16 @@ impl Brokers<'_> {
             ensure!(restarts == Some(0), "the container of {}-{id} was restarted: {restarts:?}", self.name);
         }
         Ok(())
+    }
+
+    /// The command line in a broker's pod, with its answer.
+    pub(crate) fn chronik(&self, words: &[&str]) -> anyhow::Result<Value> {
+        let pod = format!("{}-0", self.name);
+        let said = self.kubectl.run(&[&["exec", &pod, "--", "/chronik"], words, &["--output", "json"]].concat())?;
+        if said.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&said).with_context(|| format!("no JSON: {said}"))
     }
 
     pub(crate) fn condition(&self, kind: &str) -> anyhow::Result<(String, String, String)> {

@@ -8,6 +8,7 @@ mod pod_comes_back;
 mod produce_consume;
 mod roll;
 mod roll_bad_image;
+mod scale;
 mod start_orders;
 mod steady;
 mod topics;
@@ -63,6 +64,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "a changed config is taken up under load, one broker at a time, though the operator is killed",
         full: false,
         run: roll::run,
+    },
+    Scenario {
+        name: "scale",
+        about: "a fourth broker comes and goes again under load; one that a topic needs does not go",
+        full: false,
+        run: scale::run,
     },
     Scenario {
         name: "made-again",

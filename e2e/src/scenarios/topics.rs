@@ -3,7 +3,6 @@
 
 use crate::brokers::Brokers;
 use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
-use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{Context, ensure};
@@ -38,32 +37,32 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
     brokers.wait_ready()?;
     kubectl.wait(&["--for=condition=Ready", "chroniktopic/orders", "chroniktopic/passing"])?;
-    ensure!(partitions(&kubectl, "orders")? == 3, "not three partitions");
+    ensure!(partitions(&brokers, "orders")? == 3, "not three partitions");
     kubectl.wait(&["--for=jsonpath={.status.conditions[0].reason}=NotSupported", "chronikuser/alice"])?;
     kubectl.wait(&["--for=jsonpath={.status.dynamicConfig[0].inForce}=true", "chronikcluster/demo"])?;
     timeline.say("topics and the brokers' configs are as specified, and the user is refused");
 
     let before = brokers.uids()?;
     kubectl.run(&["patch", "chroniktopic", "orders", "--type=merge", "-p", r#"{"spec":{"partitions":6}}"#])?;
-    until("six partitions", || Ok((partitions(&kubectl, "orders")? == 6).then_some(())))?;
+    until("six partitions", || Ok((partitions(&brokers, "orders")? == 6).then_some(())))?;
     let fewer = kubectl.run(&["patch", "chroniktopic", "orders", "--type=merge", "-p", r#"{"spec":{"partitions":2}}"#]);
     ensure!(fewer.is_err_and(|error| error.to_string().contains("cannot become fewer")), "it may shrink");
     timeline.say("it has six partitions, and cannot have fewer again");
 
-    chronik(&kubectl, &["config", "set", "topic", "orders", "retention.ms=5"])?;
+    brokers.chronik(&["config", "set", "topic", "orders", "retention.ms=5"])?;
     // In place of the minute after which it is looked at by itself.
     kubectl.run(&["annotate", "chroniktopic", "orders", "look=again"])?;
-    until("the topic's own retention", || Ok((config(&kubectl, "topic", "orders")? == "86400000").then_some(())))?;
+    until("the topic's own retention", || Ok((config(&brokers, "topic", "orders")? == "86400000").then_some(())))?;
     let change = r#"{"spec":{"config":{"log.retention.ms":"3d"}}}"#;
     kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", change])?;
-    until("the brokers' retention", || Ok((config(&kubectl, "cluster", "default")? == "259200000").then_some(())))?;
+    until("the brokers' retention", || Ok((config(&brokers, "cluster", "default")? == "259200000").then_some(())))?;
     kubectl.wait(&["--for=jsonpath={.status.dynamicConfig[0].inForce}=true", "chronikcluster/demo"])?;
     ensure!(brokers.condition("Progressing")?.1 == "UpToDate", "something is under way");
     ensure!(brokers.uids()? == before, "a broker was restarted");
     timeline.say("what was changed by hand was put right, and a config was changed without a restart");
 
     kubectl.run(&["delete", "chroniktopic", "orders", "passing"])?;
-    let left = names(&kubectl)?;
+    let left = names(&brokers)?;
     ensure!(left == ["orders"], "of the topics {left:?} are left");
     timeline.say("of two resources that were deleted, one took its topic with it, as it says");
 
@@ -75,29 +74,20 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     environment.discard(&kubectl)
 }
 
-/// The command line in a broker's pod, with its answer.
-fn chronik(kubectl: &Kubectl, words: &[&str]) -> anyhow::Result<Value> {
-    let said = kubectl.run(&[&["exec", "demo-0", "--", "/chronik"], words, &["--output", "json"]].concat())?;
-    if said.trim().is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&said).with_context(|| format!("no JSON: {said}"))
-}
-
-fn partitions(kubectl: &Kubectl, topic: &str) -> anyhow::Result<usize> {
-    let rows = chronik(kubectl, &["topic", "describe", topic])?;
+fn partitions(brokers: &Brokers, topic: &str) -> anyhow::Result<usize> {
+    let rows = brokers.chronik(&["topic", "describe", topic])?;
     rows.as_array().map(Vec::len).with_context(|| format!("no rows: {rows}"))
 }
 
-fn names(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
-    let rows = chronik(kubectl, &["topic", "list"])?;
+fn names(brokers: &Brokers) -> anyhow::Result<Vec<String>> {
+    let rows = brokers.chronik(&["topic", "list"])?;
     let name = |row: &Value| row["topic"].as_str().map(str::to_owned);
     Ok(rows.as_array().into_iter().flatten().filter_map(name).collect())
 }
 
 /// The retention of a topic, or of all brokers.
-fn config(kubectl: &Kubectl, kind: &str, name: &str) -> anyhow::Result<String> {
+fn config(brokers: &Brokers, kind: &str, name: &str) -> anyhow::Result<String> {
     let key = if kind == "topic" { "retention.ms" } else { "log.retention.ms" };
-    let rows = chronik(kubectl, &["config", "get", kind, name, key])?;
+    let rows = brokers.chronik(&["config", "get", kind, name, key])?;
     Ok(rows[0]["value"].as_str().unwrap_or_default().to_owned())
 }

@@ -1,0 +1,134 @@
+//! A fourth broker comes, and goes again, under load: emptied first, and its volume stays. While a topic has as many
+//! replicas as there are brokers, none goes. What idempotent producers were told to be written is there once and in order.
+
+use crate::brokers::Brokers;
+use crate::client;
+use crate::environment::{self, Environment};
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use crate::wait::until;
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&environment::namespace("scale"));
+    kubectl.create_namespace()?;
+    kubectl.apply(
+        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
+         spec: {storage: {size: 1Gi}, config: {num.partitions: 6}}}",
+    )?;
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready()?;
+    client::start(&kubectl, "client", &["idle"])?;
+    let first = Load { kubectl: &kubectl, bootstrap: &brokers.bootstrap(), topic: "first" };
+    first.start()?;
+    until("replicas of the first topic", || Ok(replicas(&brokers)?.values().all(|count| *count > 0).then_some(())))?;
+    timeline.say("a producer writes to three brokers");
+
+    let uids = brokers.uids()?;
+    let begun = timeline.seconds();
+    set_replicas(&kubectl, 4)?;
+    brokers.watch_while(3, "a fourth broker", || {
+        let ready = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["readyReplicas"] == 4;
+        Ok((ready && replicas(&brokers)?.contains_key(&3) && up_to_date(&brokers)?).then_some(()))
+    })?;
+    brokers.wait_ready()?;
+    timeline.say(format!("a fourth broker is there and ready, after {:.1} s", timeline.seconds() - begun));
+    let second = Load { topic: "second", ..first };
+    second.start()?;
+    until("replicas on the fourth broker", || Ok((replicas(&brokers)?.get(&3) > Some(&0)).then_some(())))?;
+    timeline.say("another producer writes to a topic that is on it too");
+
+    brokers.chronik(&["topic", "create", "wide", "--partitions", "1", "--replicas", "4"])?;
+    set_replicas(&kubectl, 3)?;
+    let message = until("the condition ReplicationFactorInUse", || {
+        let (status, reason, message) = brokers.condition("Degraded")?;
+        Ok((status == "True" && reason == "ReplicationFactorInUse").then_some(message))
+    })?;
+    ensure!(message.contains("wide"), "the topic is not named: {message}");
+    ensure!(pods(&kubectl)? == 4, "a broker goes all the same");
+    timeline.say(format!("refused: {message}"));
+
+    brokers.chronik(&["topic", "delete", "wide"])?;
+    let begun = timeline.seconds();
+    // In place of the time after which it is looked at by itself.
+    kubectl.run(&["annotate", "chronikcluster", "demo", "look=again"])?;
+    brokers.watch_while(3, "three brokers", || {
+        let gone = pods(&kubectl)? == 3 && !replicas(&brokers)?.contains_key(&3);
+        Ok((gone && up_to_date(&brokers)?).then_some(()))
+    })?;
+    brokers.wait_ready()?;
+    timeline.say(format!("the fourth broker is gone, after {:.1} s", timeline.seconds() - begun));
+    for reason in ["DrainBroker", "RemoveBroker"] {
+        until(reason, || {
+            let events = kubectl.json(&["get", "events", &format!("--field-selector=reason={reason}")])?;
+            Ok(events["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(()))
+        })?;
+    }
+    let claim = kubectl.json(&["get", "pvc", "data-demo-3"])?;
+    ensure!(claim["metadata"]["annotations"]["chronik.io/removed"].is_string(), "not marked: {claim}");
+    ensure!(claim["metadata"]["deletionTimestamp"].is_null(), "the volume goes too");
+    timeline.say("it was emptied first, and its volume is kept, marked as not missed");
+    ensure!(brokers.uids()? == uids, "one of the first three was replaced");
+
+    for load in [first, second] {
+        let (count, slowest) = load.stop()?;
+        let topic = ["--bootstrap", load.bootstrap, "--topic", load.topic];
+        client::exec(&kubectl, "client", &[&["consume"], &topic[..], &["--count", &count.to_string()]].concat())?;
+        client::exec(&kubectl, "client", &[&["in-sync"], &topic[..], &["--brokers", "0,1,2"]].concat())?;
+        timeline.say(format!(
+            "{count} records of topic {}, each there once and in order; the slowest was acknowledged after {slowest} ms",
+            load.topic
+        ));
+    }
+    brokers.never_restarted()?;
+    environment.discard(&kubectl)
+}
+
+/// A producer that writes to a topic, in a pod of the topic's name.
+#[derive(Clone, Copy)]
+struct Load<'a> {
+    kubectl: &'a Kubectl,
+    bootstrap: &'a str,
+    topic: &'a str,
+}
+
+impl Load<'_> {
+    fn start(&self) -> anyhow::Result<()> {
+        let words = ["load", "--rate", "200", "--bootstrap", self.bootstrap, "--topic", self.topic, "--timeout", "1h"];
+        client::start(self.kubectl, self.topic, &words)
+    }
+
+    /// How many records were acknowledged, which are all, and the milliseconds that the slowest took.
+    fn stop(&self) -> anyhow::Result<(u64, u64)> {
+        client::exec(self.kubectl, self.topic, &["stop"])?;
+        self.kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{}", self.topic)])?;
+        let said = client::said(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
+        ensure!(said["failed"] == 0, "requests failed: {said}");
+        let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}: {said}"));
+        Ok((number("count")?, number("slowest_ms")?))
+    }
+}
+
+fn set_replicas(kubectl: &Kubectl, replicas: u32) -> anyhow::Result<()> {
+    let patch = format!("{{\"spec\":{{\"replicas\":{replicas}}}}}");
+    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", &patch]).map(|_| ())
+}
+
+/// How many pods the StatefulSet is to have.
+fn pods(kubectl: &Kubectl) -> anyhow::Result<u64> {
+    let set = kubectl.json(&["get", "statefulset", "demo"])?;
+    set["spec"]["replicas"].as_u64().context("no replicas")
+}
+
+/// How many replicas each registered broker holds.
+fn replicas(brokers: &Brokers<'_>) -> anyhow::Result<BTreeMap<u64, u64>> {
+    let rows = brokers.chronik(&["broker", "list"])?;
+    let row = |row: &Value| Some((row["broker"].as_u64()?, row["replicas"].as_u64()?));
+    Ok(rows.as_array().into_iter().flatten().filter_map(row).collect())
+}
+
+fn up_to_date(brokers: &Brokers<'_>) -> anyhow::Result<bool> {
+    Ok(brokers.condition("Progressing")?.1 == "UpToDate")
+}
