@@ -209,9 +209,13 @@ fn degraded(
         Attempt::Applied | Attempt::Written | Attempt::Paused => {}
     }
     let failing = by_reason(observed.pods.iter().filter_map(failure));
-    // A broker that is away with its peers' permit is no fault.
-    let planned = observed.facts.known().and_then(|facts| facts.permit.as_ref()).map(|permit| permit.broker);
-    let unplanned = brokers.iter().filter(|broker| Some(broker.id) != planned).cloned().collect::<Vec<_>>();
+    // A broker that is away with its peers' permit is no fault, nor is one that has yet to join.
+    let facts = observed.facts.known();
+    let planned = facts.and_then(|facts| facts.permit.as_ref()).map(|permit| permit.broker);
+    let joined =
+        |id: i32| facts.is_none_or(|facts| facts.brokers.get(&id).is_some_and(|broker| broker.incarnation.is_some()));
+    let unplanned = brokers.iter().filter(|broker| Some(broker.id) != planned && joined(broker.id));
+    let unplanned = unplanned.cloned().collect::<Vec<_>>();
     let waiting = unready(&unplanned);
     let missing = brokers.iter().filter(|broker| is_overdue(broker, now)).map(|broker| broker.pod.as_str());
     let missing = missing.collect::<Vec<_>>().join(", ");

@@ -1,9 +1,10 @@
 //! What is reported, case by case.
 
 use super::*;
-use crate::brokers::{Facts, Permit};
+use crate::brokers::{BrokerFacts, Facts, Permit};
 use crate::reconcile::observe::{ObservedSet, Seen};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 const NOW: i64 = 1_000;
 
@@ -28,7 +29,12 @@ fn observed(states: &[PodState]) -> Observed {
     };
     let pods = (0..).zip(states).map(pod).collect();
     let set = ObservedSet { update_revision: Some("r1".to_owned()), ..ObservedSet::default() };
-    Observed { set: Some(set), pods, facts: Known::Is(Facts::default()), ..Observed::default() }
+    Observed {
+        set: Some(set),
+        pods,
+        facts: Known::Is(Facts { brokers: joined(3), ..Facts::default() }),
+        ..Observed::default()
+    }
 }
 
 fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
@@ -85,7 +91,23 @@ fn a_broker_that_is_away_with_its_peers_permit_is_no_fault() {
     let mut two = observed(&[PodState::Ready, PodState::Ready, waiting("terminating")]);
     for (broker, expected) in [(2, "Degraded=False AsExpected"), (1, "Degraded=True BrokerDown")] {
         let permit = Some(Permit { broker, ..Permit::default() });
-        two.facts = Known::Is(Facts { permit, ..Facts::default() });
+        two.facts = Known::Is(Facts { permit, brokers: joined(3), ..Facts::default() });
+        assert_eq!(conditions(&at(&complete, &two, &Attempt::Applied, NOW + 1))[2], expected);
+    }
+}
+
+/// So many brokers that have registered.
+fn joined(brokers: i32) -> BTreeMap<i32, BrokerFacts> {
+    let facts = BrokerFacts { incarnation: Some("one".to_owned()), ..BrokerFacts::default() };
+    (0..brokers).map(|id| (id, facts.clone())).collect()
+}
+
+#[test]
+fn a_broker_that_has_yet_to_join_a_complete_cluster_is_no_fault() {
+    let complete = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Applied);
+    let mut two = observed(&[PodState::Ready, PodState::Ready, waiting("ContainerCreating")]);
+    for (brokers, expected) in [(2, "Degraded=False AsExpected"), (3, "Degraded=True BrokerDown")] {
+        two.facts = Known::Is(Facts { brokers: joined(brokers), ..Facts::default() });
         assert_eq!(conditions(&at(&complete, &two, &Attempt::Applied, NOW + 1))[2], expected);
     }
 }
