@@ -70,10 +70,14 @@ pub enum LogError {
     },
 }
 
+/// What is said of a sync of files or folders that are in use.
+pub(crate) const SYNC: &str = "sync what was written to";
+
 impl LogError {
-    /// Whether it failed for want of room on the disk.
+    /// Whether it failed for want of room on the disk, and may be tried again: not a sync of what is in use. After that has
+    /// failed, whatever the reason, another one may succeed though the data is not on the disk.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if crate::disk::is_full(source))
+        matches!(self, Self::Io { action, source, .. } if *action != SYNC && crate::disk::is_full(source))
     }
 
     pub(crate) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
@@ -98,4 +102,18 @@ pub(crate) fn lock<D: crate::Disk>(disk: &D, dir: &Path) -> Result<D::Lock, LogE
         io::ErrorKind::WouldBlock => LogError::Locked { dir: dir.to_path_buf() },
         _ => LogError::Io { action: "lock", path: dir.to_path_buf(), source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_finds_no_room_is_not_tried_again() {
+        let full = |action| {
+            let failed: io::Result<()> = Err(io::ErrorKind::StorageFull.into());
+            failed.during(action, Path::new("a")).unwrap_err().is_full()
+        };
+        assert_eq!(["write", "create", SYNC].map(full), [true, true, false]);
+    }
 }

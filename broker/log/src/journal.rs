@@ -29,7 +29,7 @@
 //! can be guessed.
 
 use crate::disk::{Disk, DiskFile, create_dir_all, read_exact_at};
-use crate::error::{IoContext, LogError, lock};
+use crate::error::{IoContext, LogError, SYNC, lock};
 use crate::format::Format;
 use crate::offline::{NOT_WHOLE, Verified};
 use bytes::Bytes;
@@ -148,7 +148,7 @@ impl<D: Disk> Journal<D> {
             .write_at(&parts, self.end)
             .during("write", &self.path)
             .inspect_err(|e| self.poisoned = !e.is_full())?;
-        self.file.sync_data().during("sync", &self.path)?;
+        self.file.sync_data().during(SYNC, &self.path)?;
         self.allocated = self.allocated.max(end + ahead.len() as u64);
         self.end = end;
         self.next += 1;

@@ -3,7 +3,7 @@
 use crate::apply::{Stuck, apply_ops};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError};
+use crate::error::{IoContext, LogError, SYNC};
 use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
@@ -322,11 +322,11 @@ impl<D: Disk> CheckpointJob<D> {
             let dir = folder(&store.root, *tp);
             match store.disk.sync_dir(&dir) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.during("sync", &dir)?,
+                other => other.during(SYNC, &dir)?,
             }
         }
         if self.dirty.root {
-            store.disk.sync_dir(&store.root).during("sync", &store.root)?;
+            store.disk.sync_dir(&store.root).during(SYNC, &store.root)?;
         }
         let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
         for (tp, shared) in &self.partitions {
@@ -373,7 +373,7 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
-                file.sync_data().during("sync", &path)?;
+                file.sync_data().during(SYNC, &path)?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);
                 }

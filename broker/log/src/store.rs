@@ -1,7 +1,7 @@
 //! The partitions of a log, shared between the thread that writes them and those that read.
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError};
+use crate::error::{IoContext, LogError, SYNC};
 use crate::partition::{Partition, Segment, Soft, folder};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
@@ -193,7 +193,7 @@ impl<D: Disk> Store<D> {
     /// Syncs half of what is not synced, but for that segment.
     fn sync_oldest(&self, but: u64) -> Result<(), LogError> {
         for (uid, written, file) in self.files.oldest_unsynced(but) {
-            file.sync_data().during("sync a segment in", &self.root)?;
+            file.sync_data().during(SYNC, &self.root)?;
             self.files.synced(uid, written);
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::entry::{BlockHeader, HEADER, block_len, block_version, encode_op, op_
 use super::{Mark, Position, segment};
 use crate::Op;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError};
+use crate::error::{IoContext, LogError, SYNC};
 use chronik_core::ids::Lsn;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -185,9 +185,9 @@ impl<D: Disk> WalWriter<D> {
     /// Makes all that was written durable: one sync, and one more for each segment that the round filled.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         for file in self.left.drain(..) {
-            file.sync_data().during("sync a segment in", &self.dir)?;
+            file.sync_data().during(SYNC, &self.dir)?;
         }
-        self.file.sync_data().during("sync", &segment::path(&self.dir, self.at.segment))?;
+        self.file.sync_data().during(SYNC, &segment::path(&self.dir, self.at.segment))?;
         self.synced = self.at.lsn;
         Ok(())
     }
