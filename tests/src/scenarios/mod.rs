@@ -78,6 +78,21 @@ impl TimeLimit {
     }
 }
 
+/// One thing that is done to a world, and what it says when it went well.
+type Step<W> = fn(&mut W) -> anyhow::Result<String>;
+
+/// Does one after the other, up to the first that fails.
+fn carry_out<W>(world: &mut W, steps: &[(&str, Step<W>)], report: &mut Report) {
+    for (name, step) in steps {
+        let outcome = step(world);
+        let failed = outcome.is_err();
+        report.check_result(*name, outcome);
+        if failed {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

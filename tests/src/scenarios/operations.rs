@@ -1,7 +1,7 @@
 //! What operators do, on four brokers and by Chronik's own command line: stop a broker with a permit, or be told what
 //! speaks against it; cordon; ask how the cluster is, and get an error and not an empty answer when nobody can be sure.
 
-use super::Settings;
+use super::{Settings, Step, carry_out};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::{leash, wait};
@@ -9,9 +9,6 @@ use crate::report::Report;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::PathBuf;
-
-/// One thing that an operator does, and what it says when it went well.
-type Step = fn(&mut World) -> Result<String>;
 
 /// Four brokers, three of which vote, and one command after the other.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
@@ -21,7 +18,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     cluster.wait_for_brokers(4)?;
     let admin: Vec<String> = (0..4).map(|id| format!("127.0.0.1:{}", cluster.ports(id).admin)).collect();
     let mut world = World { program: program.clone(), admin: admin.join(","), cluster };
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step<World>); 10] = [
         ("all is well after the start", |w| {
             // It gets nothing before it is removed in the end.
             w.ok("broker cordon 3", "")?;
@@ -37,14 +34,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("a broker is removed once nothing is left on it", removed),
         ("without a majority there is an error and no answer", no_majority),
     ];
-    for (name, step) in steps {
-        let outcome = step(&mut world);
-        let failed = outcome.is_err();
-        report.check_result(name, outcome);
-        if failed {
-            break;
-        }
-    }
+    carry_out(&mut world, &steps, report);
     if report.has_failures() {
         println!("kept: {}", world.cluster.keep().display());
     }

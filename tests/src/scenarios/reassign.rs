@@ -1,8 +1,8 @@
 //! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
 //! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
 
-use super::Settings;
 use super::java_tools::Tools;
+use super::{Settings, Step, carry_out};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::kafka::Kafka;
@@ -21,9 +21,6 @@ const TOPIC: &str = "moved";
 const PARTITIONS: usize = 2;
 /// Records a second.
 const RATE: u32 = 500;
-
-/// One thing that an operator does, and what it says when it went well.
-type Step = fn(&mut World) -> Result<String>;
 
 /// Four brokers, a topic on two of them, and one command after the other.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
@@ -45,7 +42,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plan = folder.path().join("plan.json");
     let mut world = World { program: program.clone(), admin: admin.join(","), kafka, cluster, metadata, load, plan };
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step<World>); 6] = [
         ("kafka-reassign-partitions --execute and --verify", there),
         ("a broker that gets a partition is killed in the middle, and comes back", killed),
         ("kafka-reassign-partitions --list and --cancel", cancelled),
@@ -58,14 +55,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         }),
         ("a broker is drained, and so is every record after that", drained),
     ];
-    for (name, step) in steps {
-        let outcome = step(&mut world);
-        let failed = outcome.is_err();
-        report.check_result(name, outcome);
-        if failed {
-            break;
-        }
-    }
+    carry_out(&mut world, &steps, report);
     if report.has_failures() {
         println!("kept: {}", world.cluster.keep().display());
     }
