@@ -288,10 +288,13 @@ fn end_process(error: &LogError) {
 }
 
 fn replication_config(config: &Config, owners: usize) -> replication::Config {
+    // A former leader that has not heard of its successor is waited for until its lease is over.
+    let lease = Timings::with_session(config.session_timeout).lease;
+    let lag_time_max = config.replica_lag_time_max.max(lease);
     replication::Config {
-        lag_time_max: config.replica_lag_time_max,
+        lag_time_max,
         // By then the controller should have fenced it, which also moves what it leads.
-        stall_time_max: (config.disk_stall_timeout * 3 / 2).min(config.replica_lag_time_max),
+        stall_time_max: (config.disk_stall_timeout * 3 / 2).clamp(lease, lag_time_max),
         window_bytes: WINDOW_BYTES,
         read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
     }

@@ -243,8 +243,9 @@ impl Leader {
             Term { number, liveness: None, signs: HashMap::new(), permit: PermitClock::default() }
         });
         if term.liveness.is_none() && self.is_up_to_date(&term) {
-            if self.image.borrow_and_update().cluster_id.is_some() {
-                term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session));
+            let image = self.image.borrow_and_update().clone();
+            if image.cluster_id.is_some() {
+                term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session, image));
                 self.ready.send_replace(true);
                 self.tick(&mut term);
             } else {

@@ -22,6 +22,12 @@ pub(super) struct Liveness {
     probed: HashMap<BrokerId, Instant>,
     /// Those that said last that their disk hangs.
     stalled: HashSet<BrokerId>,
+    /// What the leader knew when it last looked for leaderships that were lost.
+    known: Image,
+    /// Whoever has not applied that entry may not know of a leadership that it lost before this leader's term.
+    from: MetadataOffset,
+    /// By broker, an entry that is not before the last one that took a leadership from it.
+    lost: HashMap<BrokerId, MetadataOffset>,
 }
 
 /// What a heartbeat calls for.
@@ -31,7 +37,8 @@ pub(super) enum Heard {
     Alive,
     /// It is fenced and knows all that it has lost by that: it may be unfenced.
     Ready(BrokerEpoch),
-    /// It is fenced and has not applied that yet, or has left in order to stop, or is ahead of the image here.
+    /// It has not applied its fencing yet, or an entry that took a leadership from it; or has left in order to stop, or
+    /// is ahead of the image here.
     Behind,
     /// Its disk hangs: no lease. True if it should be fenced, as it is not yet and another broker can do better.
     Stalled(bool),
@@ -49,7 +56,8 @@ pub(super) enum Due {
 }
 
 impl Liveness {
-    pub(super) fn new(me: BrokerId, now: Instant, interval: Duration, session: Duration) -> Self {
+    /// That of a leader whose term begins with `image`.
+    pub(super) fn new(me: BrokerId, now: Instant, interval: Duration, session: Duration, image: Image) -> Self {
         Self {
             me,
             since: now,
@@ -58,7 +66,21 @@ impl Liveness {
             heard: HashMap::new(),
             probed: HashMap::new(),
             stalled: HashSet::new(),
+            from: image.offset,
+            known: image,
+            lost: HashMap::new(),
         }
+    }
+
+    /// Whether a broker that has applied all up to `applied` knows of each leadership that it has lost. One that does not
+    /// would go on answering readers under a lease, with a high watermark that its successor has passed.
+    fn knows_what_it_lost(&mut self, image: &Image, id: BrokerId, applied: MetadataOffset) -> bool {
+        if image.offset > self.known.offset {
+            let lost = image.lost_leaderships_since(&self.known);
+            self.lost.extend(lost.into_iter().map(|id| (id, image.offset)));
+            self.known = image.clone();
+        }
+        applied >= self.lost.get(&id).copied().unwrap_or(self.from)
     }
 
     /// A broker was heard.
@@ -86,7 +108,7 @@ impl Liveness {
         }
         self.stalled.remove(&id);
         if !broker.fenced {
-            Heard::Alive
+            if self.knows_what_it_lost(image, id, applied) { Heard::Alive } else { Heard::Behind }
         } else if applied >= broker.fenced_at && !broker.stopping {
             Heard::Ready(epoch)
         } else {
@@ -140,8 +162,12 @@ fn unfenced(broker: &Broker) -> Option<BrokerEpoch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::cluster::{Endpoint, Member, MetadataCommand, MetadataVersion, SupportedVersions};
-    use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId};
+    use chronik_core::cluster::{
+        Endpoint, Leaving, Member, MetadataCommand, MetadataVersion, ResignReason, ResignedPartitions,
+        SupportedVersions,
+    };
+    use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId, TopicId};
+    use std::collections::BTreeMap;
 
     const INTERVAL: Duration = Duration::from_millis(100);
     const SESSION: Duration = Duration::from_secs(1);
@@ -181,7 +207,7 @@ mod tests {
     fn a_silent_broker_is_probed_when_late_and_fenced_after_a_session() {
         let (image, epoch) = cluster();
         let start = Instant::now();
-        let mut liveness = Liveness::new(A, start, INTERVAL, SESSION);
+        let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image.clone());
         let at = |ms| start + Duration::from_millis(ms);
         for ms in [0, 900] {
             liveness.heartbeat(at(ms), &image, (A, BrokerEpoch(2)), MetadataOffset(9), false);
@@ -199,7 +225,7 @@ mod tests {
     fn a_new_leader_looks_at_everyone_at_once_and_fences_by_silence_only_after_a_session_of_its_own() {
         let (image, epoch) = cluster();
         let start = Instant::now();
-        let mut liveness = Liveness::new(A, start, INTERVAL, SESSION);
+        let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image.clone());
         assert_eq!(liveness.due(start, &image), [Due::Probe(B, epoch)]);
         let late = start + SESSION;
         assert!(!liveness.due(late, &image).iter().any(|due| matches!(due, Due::Fence(..))));
@@ -212,16 +238,46 @@ mod tests {
         let (mut image, epoch) = cluster();
         image.apply(MetadataOffset(20), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
         let now = Instant::now();
-        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
+        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION, image.clone());
         assert_eq!(liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(19), false), Heard::Behind);
         assert_eq!(liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(20), false), Heard::Ready(epoch));
+    }
+
+    #[test]
+    fn who_has_lost_a_leadership_gets_no_lease_before_it_has_applied_that() {
+        let (mut image, _) = cluster();
+        let topic = TopicId(uuid::Uuid::from_u128(1));
+        let led_by = |leader, others: &[BrokerId]| MetadataCommand::CreateTopic {
+            id: topic,
+            name: "t".into(),
+            partitions: 1,
+            replication_factor: -1,
+            assignments: BTreeMap::from([(0, [&[leader], others].concat())]),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: 1,
+        };
+        image.apply(MetadataOffset(20), &led_by(B, &[A])).0.unwrap();
+        let (now, a, b) = (Instant::now(), (A, BrokerEpoch(2)), (B, BrokerEpoch(4)));
+        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION, image.clone());
+        let mut heard = |image: &Image, of, applied| liveness.heartbeat(now, image, of, MetadataOffset(applied), false);
+        assert_eq!(heard(&image, b, 19), Heard::Behind, "it may have lost something in another leader's term");
+        assert_eq!(heard(&image, b, 20), Heard::Alive);
+        let partitions = ResignedPartitions::All;
+        let (leaving, reason) = (Leaving::Leadership, ResignReason::Asked);
+        let resign = MetadataCommand::Resign { broker: B, broker_epoch: b.1, partitions, leaving, reason };
+        image.apply(MetadataOffset(30), &resign).0.unwrap();
+        assert_eq!(heard(&image, b, 29), Heard::Behind);
+        assert_eq!(heard(&image, a, 29), Heard::Alive, "the other one has lost nothing");
+        image.apply(MetadataOffset(31), &MetadataCommand::DeleteTopic { id: topic }).0.unwrap();
+        assert_eq!(heard(&image, b, 29), Heard::Behind, "it still has not");
+        assert_eq!(heard(&image, b, 30), Heard::Alive);
     }
 
     #[test]
     fn a_former_registration_is_stale_and_a_later_one_is_waited_for() {
         let (image, epoch) = cluster();
         let now = Instant::now();
-        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
+        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION, image.clone());
         assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(3)), MetadataOffset(9), false), Heard::Stale);
         assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(5)), MetadataOffset(9), false), Heard::Behind);
         let moment = now.checked_sub(INTERVAL).unwrap();
@@ -235,7 +291,7 @@ mod tests {
     fn who_says_that_its_disk_hangs_is_fenced_while_others_disks_do_not() {
         let (mut image, epoch) = cluster();
         let (now, offset) = (Instant::now(), MetadataOffset(9));
-        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION);
+        let mut liveness = Liveness::new(A, now, INTERVAL, SESSION, image.clone());
         let mut says = |image: &Image, of, stalled| liveness.heartbeat(now, image, of, offset, stalled);
         let (a, b) = ((A, BrokerEpoch(2)), (B, epoch));
         assert_eq!(says(&image, b, true), Heard::Stalled(true));

@@ -12,7 +12,7 @@ use super::links::Links;
 use super::proposer::{ProposeError, Proposer, not_allowed};
 use super::{TopicDefaults, proto};
 use chronik_admin::{Admin as _, ChangeVotersRequest, ChangeVotersResponse, FactsRequest, FactsResponse};
-use chronik_core::cluster::{Answer, Image, MetadataCommand, Outcome, Refusal};
+use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, Outcome, Refusal, ResignedPartitions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, ProducerId, TopicId, TopicPartition};
 use std::future::Future;
 use std::ops::Range;
@@ -185,7 +185,27 @@ impl Requests {
     }
 
     /// Asked for twice, it is the same: who has been succeeded has nothing left to give up.
+    ///
+    /// Who leads leaves the in-sync set only after it has applied the entry that names its successor, so that is asked
+    /// for first, and as such: were the first request sent again, after its answer was lost, it must not do more.
     async fn resign(mut self, resignation: Resignation) -> Result<Vec<TopicPartition>, ControllerError> {
+        if resignation.leaving != Leaving::Leadership && self.leads_any_of(&resignation.partitions) {
+            self.decide_resignation(Resignation { leaving: Leaving::Leadership, ..resignation.clone() }).await?;
+        }
+        self.decide_resignation(resignation).await
+    }
+
+    fn leads_any_of(&self, partitions: &ResignedPartitions) -> bool {
+        let image = self.image.borrow();
+        match partitions {
+            ResignedPartitions::All => image.partitions().any(|(_, _, p)| p.leader == Some(self.me)),
+            ResignedPartitions::These(these) => {
+                these.iter().any(|tp| image.partition(*tp).is_some_and(|p| p.leader == Some(self.me)))
+            }
+        }
+    }
+
+    async fn decide_resignation(&mut self, resignation: Resignation) -> Result<Vec<TopicPartition>, ControllerError> {
         let command = MetadataCommand::Resign {
             broker: self.me,
             broker_epoch: self.broker_epoch()?,

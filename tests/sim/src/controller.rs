@@ -28,6 +28,8 @@ pub(crate) struct Controller {
     pub(crate) counts: Counts,
     plant: Option<Plant>,
     heard_us: BTreeMap<BrokerId, u64>,
+    /// By broker, the last entry that took a leadership from it.
+    lost: BTreeMap<BrokerId, MetadataOffset>,
 }
 
 /// A member as the world's brokers present themselves.
@@ -66,6 +68,7 @@ impl Controller {
         let before = self.image.clone();
         let (outcome, _) = plant::apply(&mut self.image, offset, &command, self.plant);
         self.log.push(command);
+        self.lost.extend(self.image.lost_leaderships_since(&before).into_iter().map(|id| (id, offset)));
         self.broken = self.broken.take().or_else(|| broken_by_entry(&before, &self.image));
         self.count(&before);
         outcome
@@ -117,7 +120,8 @@ impl Controller {
         });
     }
 
-    /// A broker is heard that has applied all entries up to `applied`; true if its registration is current.
+    /// A broker is heard that has applied all entries up to `applied`; true if its registration is current, and it knows
+    /// of each leadership that it has lost: it gets a lease.
     pub(crate) fn heartbeat(&mut self, now_us: u64, id: BrokerId, epoch: BrokerEpoch, applied: MetadataOffset) -> bool {
         let Some(broker) = self.image.brokers.get(&id).filter(|b| b.epoch == Some(epoch)) else { return false };
         let (fenced, ready) = (broker.fenced, applied >= broker.fenced_at);
@@ -126,7 +130,8 @@ impl Controller {
             let unfenced = self.apply(MetadataCommand::Unfence { id, epoch });
             debug_assert!(unfenced.is_ok(), "its registration was just looked at");
         }
-        !fenced || ready
+        let knows = self.lost.get(&id).is_none_or(|lost| applied >= *lost);
+        knows && (!fenced || ready)
     }
 
     /// Registers a broker's process.

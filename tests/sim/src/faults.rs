@@ -6,7 +6,7 @@ use crate::network::{FAST_US, NodeId};
 use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
-use chronik_core::cluster::{Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
+use chronik_core::cluster::{Answer, Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
 use chronik_core::replication::{IsrState, Replica};
 
 /// How much goes wrong in a run.
@@ -79,7 +79,10 @@ impl World {
                 self.nodes[node].clock_ahead_us += ahead;
             }
             9 => self.reset_all_of(node),
-            13 => self.resign(node),
+            13 => {
+                let stops = self.rng.per_mille(400);
+                self.resign(node, self.nodes[node].incarnation, stops);
+            }
             10 => {
                 let all: Vec<_> = self.network.connections.keys().copied().collect();
                 if !all.is_empty() {
@@ -97,24 +100,35 @@ impl World {
         self.within(1_000, gap, Happening::Fault);
     }
 
-    /// A broker gives its leaderships up; if it stops, it is gone at once. Its replicas hear of it like all others: late.
-    fn resign(&mut self, node: NodeId) {
+    /// A broker gives its leaderships up. What it leads, as far as it knows, it asks to be succeeded in first; it leaves the
+    /// ISR, or stops, when it has heard of that. Its replicas hear of it like all others: late.
+    pub(crate) fn resign(&mut self, node: NodeId, incarnation: u64, stops: bool) {
+        if self.nodes[node].incarnation != incarnation {
+            return;
+        }
         let id = self.nodes[node].id;
-        let Some(broker_epoch) = self.nodes[node].process.as_ref().and_then(|p| p.epoch) else { return };
-        let stops = self.rng.per_mille(400);
+        let Some((broker_epoch, image)) =
+            self.nodes[node].process.as_ref().and_then(|p| Some((p.epoch?, p.image.clone())))
+        else {
+            return;
+        };
         let (partitions, reason) = if stops {
             (ResignedPartitions::All, ResignReason::Stop)
         } else {
             (ResignedPartitions::These(vec![self.partitions[0]]), ResignReason::Asked)
         };
-        let leaving = if stops || self.rng.per_mille(500) { Leaving::InSync } else { Leaving::Leadership };
-        let outcome =
-            self.controller.apply(MetadataCommand::Resign { broker: id, broker_epoch, partitions, leaving, reason });
+        let leads = image.partitions().any(|(_, _, p)| p.leader == Some(id));
+        let leaving = if leads { Leaving::Leadership } else { Leaving::InSync };
+        let command = MetadataCommand::Resign { broker: id, broker_epoch, partitions, leaving, reason };
+        let outcome = self.controller.apply(command);
         note!(self, "b{node} resigns ({reason:?}, {leaving:?}): {outcome:?}");
         if outcome.is_ok() {
             self.counts.note(Activity::Resigned);
         }
-        if stops {
+        let moved = matches!(&outcome, Ok(Answer::Resigned { kept }) if kept.is_empty());
+        if leads && moved && (stops || self.rng.per_mille(500)) {
+            self.within(500, 20_000, Happening::Resign(node, incarnation, stops));
+        } else if stops {
             self.crash(node);
         }
     }

@@ -1,5 +1,6 @@
 //! A broker: the shell around its replicas. What it keeps in memory is gone when it crashes.
 
+use crate::controller::LEASE_US;
 use crate::network::NodeId;
 use crate::storage::{Logs, PartitionLog, Storage};
 use chronik_core::cluster::Image;
@@ -92,7 +93,7 @@ pub(crate) struct Asked {
 pub(crate) fn config() -> Config {
     Config {
         lag_time_max: Duration::from_millis(700),
-        stall_time_max: Duration::from_millis(300),
+        stall_time_max: Duration::from_micros(LEASE_US),
         window_bytes: 700,
         read_bytes: 400,
     }

@@ -60,6 +60,8 @@ pub(crate) enum Happening {
     Reader(usize),
     /// A stopped process goes on.
     Resume(NodeId),
+    /// A broker gives up what it leads, or its place in the ISR; perhaps as it stops.
+    Resign(NodeId, u64, bool),
     /// The next fault.
     Fault,
     /// Somebody moves a partition.
@@ -271,6 +273,7 @@ impl World {
             Happening::Producer(n) => self.producer(n),
             Happening::Reader(n) => self.reader(n),
             Happening::Resume(node) => self.resume(node),
+            Happening::Resign(node, inc, stops) => self.resign(node, inc, stops),
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),
         }
@@ -291,6 +294,7 @@ impl World {
             | Happening::Lease(node, ..)
             | Happening::Registered(node, ..)
             | Happening::AlterFailed(node, ..)
+            | Happening::Resign(node, ..)
             | Happening::Request(node, ..) => Some(*node),
             Happening::Arrive((follower, leader), _, up) => Some(if *up { *leader } else { *follower }),
             Happening::Writable((_, leader), _) => Some(*leader),

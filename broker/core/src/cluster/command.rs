@@ -214,7 +214,8 @@ pub enum ResignedPartitions {
     These(Vec<TopicPartition>),
 }
 
-/// What a broker that resigns gives up.
+/// What a broker that resigns gives up. Where it leads and another can, it gives up that alone, and asks once more when
+/// it has heard of its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leaving {
     /// The leadership alone: it goes on as a follower that is in sync.

@@ -1,7 +1,10 @@
 //! What lies between two images, for who skipped the entries between them (a snapshot was installed).
 
 use super::command::Change;
-use super::image::Image;
+use super::image::{Image, Topic};
+use crate::ids::BrokerId;
+use imbl::ordmap::DiffItem;
+use std::collections::BTreeSet;
 
 impl Image {
     /// Everything in this image, as if it had come to be at once.
@@ -37,4 +40,22 @@ impl Image {
         }
         changes
     }
+
+    /// Brokers that led a partition in `before` and do not lead it any more, but for those of deleted topics. Costs what
+    /// lies between the two images, not what is in them.
+    pub fn lost_leaderships_since(&self, before: &Self) -> BTreeSet<BrokerId> {
+        let mut lost = BTreeSet::new();
+        for item in before.topics.diff(&self.topics) {
+            if let DiffItem::Update { old: (_, old), new: (_, new) } = item {
+                lost.extend(successions(old, new));
+            }
+        }
+        lost
+    }
+}
+
+fn successions(old: &Topic, new: &Topic) -> impl Iterator<Item = BrokerId> {
+    let same = old.partitions.ptr_eq(&new.partitions);
+    let pairs = old.partitions.iter().zip(&new.partitions).filter(move |_| !same);
+    pairs.filter(|(old, new)| old.leader != new.leader).filter_map(|(old, _)| old.leader)
 }

@@ -4,6 +4,10 @@
 //! Who succeeds is in the ISR that the controller knows. A leader that has asked for another one meanwhile counts the
 //! larger of the two, so each member of this one has all that was committed; its request is refused by its partition
 //! epoch. A partition for which nobody else can lead stays as it is: a leader that can serve little is more than none.
+//!
+//! The entry that takes a leadership leaves the former leader in the ISR, whatever it asks for. Until it has heard of its
+//! successor, its lease lets it answer readers with a high watermark that the successor may have passed: it does not
+//! pass it while the former leader is one of those that it waits for. Who has heard asks once more, and then leaves.
 
 use super::command::{Answer, Change, Leaving, ResignReason, ResignedPartitions};
 use super::election::{Voters, with_epochs, with_isr, without_disk};
@@ -76,19 +80,11 @@ fn resigned(image: &Image, p: &Partition, min_insync_replicas: usize, id: Broker
     let voters = Voters { image, min_insync_replicas, leader_asks: false };
     let others: Vec<BrokerId> = p.isr.iter().copied().filter(|b| *b != id).collect();
     let led = p.leader == Some(id);
+    let successor = voters.choose(&p.replicas, &others).filter(|b| led && image.may_lead(*b));
     let after = match leaving {
-        Leaving::Leadership if led => {
-            let Some(successor) = voters.choose(&p.replicas, &others).filter(|b| image.may_lead(*b)) else {
-                return Resigned::Kept;
-            };
-            with_epochs(p, Partition { leader: Some(successor), ..p.clone() })
-        }
-        Leaving::InSync if p.isr.contains(&id) => {
-            if led && !others.iter().any(|b| image.may_lead(*b)) {
-                return Resigned::Kept;
-            }
-            with_isr(p, others, &voters)
-        }
+        _ if successor.is_some() => with_epochs(p, Partition { leader: successor, ..p.clone() }),
+        Leaving::Leadership | Leaving::InSync if led => return Resigned::Kept,
+        Leaving::InSync if p.isr.contains(&id) => with_isr(p, others, &voters),
         Leaving::Copy if p.isr.contains(&id) || p.elr.contains(&id) => without_disk(p, id, &voters),
         Leaving::Leadership | Leaving::InSync | Leaving::Copy => return Resigned::Nothing,
     };

@@ -131,8 +131,9 @@ impl Cluster {
         }
     }
 
-    /// Resigns as one that stops.
+    /// Resigns as one that stops: once more when it has heard of its successors.
     fn stop(&mut self, id: i32) -> usize {
+        self.resign(id, ResignedPartitions::All, Leaving::Leadership, ResignReason::Stop);
         self.resign(id, ResignedPartitions::All, Leaving::InSync, ResignReason::Stop)
     }
 
