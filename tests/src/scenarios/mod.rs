@@ -26,6 +26,7 @@ pub mod kafka_suite;
 pub mod memory;
 mod mutate;
 pub mod operations;
+pub mod profile;
 pub mod racks;
 pub mod reassign;
 pub mod retention;
