@@ -9,7 +9,7 @@ use inferno::flamegraph::{self, Options as GraphOptions};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -161,20 +161,19 @@ pub struct Probes {
 impl Probes {
     /// Puts probes on allocation and on the wakes of tasks, which only root may.
     pub fn place(binary: &Path) -> Result<Self> {
-        let symbols = Command::new("nm").arg("--defined-only").arg(binary).output().context("nm (binutils)")?;
-        let symbols = String::from_utf8_lossy(&symbols.stdout).into_owned();
+        let symbols = said(Command::new("nm").arg("--defined-only").arg(binary)).context("nm (binutils)")?;
+        let segments = said(Command::new("readelf").arg("-lW").arg(binary)).context("readelf (binutils)")?;
         let mut probes = Self { group: format!("chronik{}", std::process::id()), events: Vec::new() };
         for (meaning, functions) in FUNCTIONS {
-            let found = symbols.lines().filter_map(|line| line.rsplit(' ').next()).filter(|symbol| {
-                functions.iter().any(|name| *symbol == *name || (symbol.contains(TASK_WAKERS) && symbol.contains(name)))
-            });
-            for symbol in found {
+            let is_meant = |symbol: &str| {
+                functions.iter().any(|name| symbol == *name || (symbol.contains(TASK_WAKERS) && symbol.contains(name)))
+            };
+            for (address, _) in symbols.lines().filter_map(symbol).filter(|(_, symbol)| is_meant(symbol)) {
+                let offset = offset(&segments, address).context("a function outside of the program's segments")?;
                 let event = format!("{}_{}", meaning.replace(' ', "_"), probes.events.len());
-                let definition = format!("{}:{event}={symbol}", probes.group);
-                let mut add = Command::new("perf");
-                add.args(["probe", "-q", "-x"]).arg(binary).args(["--add", &definition]);
-                let added = output(&mut add)?;
-                ensure!(added.0, "functions are counted by probes, which only root may place: {}", added.1.trim());
+                let definition = format!("p:{}/{event} {}:{offset:#x}", probes.group, binary.display());
+                define(&definition)
+                    .context("functions are counted by the kernel's uprobes, which only root may place")?;
                 probes.events.push(format!("{}:{event}", probes.group));
             }
         }
@@ -198,16 +197,44 @@ impl Probes {
     }
 }
 
-fn output(command: &mut Command) -> Result<(bool, String)> {
+/// What a command prints.
+fn said(command: &mut Command) -> Result<String> {
     let output = command.output()?;
-    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// One line of `nm`: an address and a name.
+fn symbol(line: &str) -> Option<(u64, &str)> {
+    let mut fields = line.split(' ');
+    let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+    Some((address, fields.nth(1)?))
+}
+
+/// Where in the file an address is, by the lines of `readelf -lW`.
+fn offset(segments: &str, address: u64) -> Option<u64> {
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    segments.lines().find_map(|line| {
+        let mut fields = line.trim().strip_prefix("LOAD")?.split_whitespace();
+        let (offset, start) = (hex(fields.next()?)?, hex(fields.next()?)?);
+        let len = hex(fields.nth(1)?)?;
+        (start..start + len).contains(&address).then(|| address - start + offset)
+    })
+}
+
+/// Adds one probe of the kernel's, or removes it.
+fn define(probe: &str) -> Result<()> {
+    let places = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"];
+    let place = places.iter().find(|place| Path::new(place).exists()).context("no uprobe_events")?;
+    writeln!(File::options().append(true).open(place)?, "{probe}").with_context(|| format!("add {probe}"))
 }
 
 impl Drop for Probes {
     fn drop(&mut self) {
-        let all = format!("{}:*", self.group);
-        // What is left when this fails, fails nobody: it counts nothing without a `perf stat`.
-        let _ = Command::new("perf").args(["probe", "-q", "--del", &all]).output();
+        for event in &self.events {
+            // What is left when this fails, fails nobody: it counts nothing without a `perf stat`.
+            let _ = define(&format!("-:{}", event.replace(':', "/")));
+        }
     }
 }
 
@@ -263,6 +290,16 @@ mod tests {
                     2,,chronik7:task_wakes_2,5,100.00,,\n";
         let expected = [("allocations", 11.0), ("task wakes", 2.0)];
         assert_eq!(Probes::sums(said), expected.map(|(name, n)| (name.to_owned(), n)).into());
+    }
+
+    #[test]
+    fn an_address_is_found_in_the_file_by_its_segment() {
+        let segments = "  Type  Offset\n  LOAD  0x000000 0x0000000000000000 0x0000000000000000 0x001000 0x001000 R   0x1000\n  \
+                        LOAD  0x001000 0x0000000000402000 0x0000000000402000 0x000500 0x000500 R E 0x1000\n";
+        assert_eq!(offset(segments, 0x40_2010), Some(0x1010));
+        assert_eq!(offset(segments, 0x40_2500), None);
+        assert_eq!(symbol("0000000000402010 T malloc"), Some((0x40_2010, "malloc")));
+        assert_eq!(symbol(""), None);
     }
 
     #[test]
