@@ -8,7 +8,7 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
-    handing_over, hostile, hung_disk, kafka_suite, memory, operations, racks, reassign, retention, returning,
+    handing_over, hostile, hung_disk, kafka_suite, memory, operations, profile, racks, reassign, retention, returning,
     start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -107,6 +107,8 @@ enum Scenario {
     Memory,
     /// Chronik beside Apache Kafka
     Bench(bench::Options),
+    /// A flame graph, and what a record and a batch cost
+    Profile(profile::Options),
     /// Runs a program that is killed when this one ends
     #[command(name = leash::SUBCOMMAND, hide = true, disable_help_flag = true)]
     Leash {
@@ -149,6 +151,7 @@ fn main() -> Result<ExitCode> {
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
+        Scenario::Profile(options) => profile::run(&settings, options, &mut report),
         Scenario::Leash { .. } => bail!("the leash is not a scenario"),
     };
     if let Err(e) = outcome {
@@ -197,6 +200,7 @@ impl Scenario {
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",
+            Self::Profile(_) => "profile",
             Self::Leash { .. } => leash::SUBCOMMAND,
         }
     }

@@ -27,6 +27,13 @@ pub(crate) fn static_binaries() -> anyhow::Result<PathBuf> {
     Ok(static_dir())
 }
 
+/// Builds the broker as it is released, but with frame pointers, by which stacks are found at any moment.
+pub(crate) fn profiled_broker() -> anyhow::Result<PathBuf> {
+    run(cargo(&["build", "--profile", "profiling", "--package", "chronik-broker", "--target", &target()])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C force-frame-pointers=yes"))?;
+    Ok(workspace().join("target").join(target()).join("profiling/chronik"))
+}
+
 /// Builds the tests' own program, and the broker that it starts; both as released.
 pub(crate) fn tests_binary() -> anyhow::Result<Command> {
     let binaries = static_binaries()?;

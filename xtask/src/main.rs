@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod command;
 mod mutants;
+mod profile;
 mod tests;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,12 @@ enum Command {
     /// Measure beside Apache Kafka, and print the ratios.
     Bench {
         /// Passed on to `chronik-tests bench`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Make a flame graph of brokers under load, and say what a record and a batch cost: `--brokers 3 --size 100`.
+    Profile {
+        /// Passed on to `chronik-tests profile`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test(test) => test.run(),
         Command::Bench { args } => build::tests_binary().and_then(|mut b| command::run(b.arg("bench").args(args))),
+        Command::Profile { args } => profile::run(&args),
         Command::Sim { args } => {
             command::run(command::cargo(&["run", "--quiet", "--release", "--package", "chronik-sim", "--"]).args(args))
         }

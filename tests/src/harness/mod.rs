@@ -2,12 +2,14 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod counters;
 pub mod go;
 pub mod javascript;
 pub mod kafka;
 pub mod leash;
 pub mod member;
 pub mod metadata;
+pub mod perf;
 pub mod ports;
 pub mod process;
 pub mod raw;

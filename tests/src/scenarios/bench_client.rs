@@ -1,12 +1,14 @@
-//! The program whose work is measured: one librdkafka producer, the same for every broker. Only `linger.ms` differs
-//! from its defaults, and only where a delay is measured, as the default of 5 ms would be most of it.
+//! The program whose work is measured: one librdkafka producer or consumer, the same for every broker. Only `linger.ms`
+//! differs from its defaults, and only where a delay is measured, as the default of 5 ms would be most of it.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,6 +161,36 @@ pub(super) fn paced(
     let delays = acks.delays_ms.lock().unwrap_or_else(PoisonError::into_inner);
     // The first second is the client's own start: metadata, connections, a producer id.
     Ok(delays[(rate as usize).min(delays.len() / 2)..].to_vec())
+}
+
+/// Reads a topic from its beginning for `length`, or to the end of what is there: bytes of values a second.
+pub(super) fn consume(bootstrap: &str, topic: &str, partitions: i32, length: Duration) -> Result<f64> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "bench").set("enable.auto.commit", "false");
+    config.set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create()?;
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..partitions {
+        wanted.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&wanted)?;
+    let (mut bytes, mut ended) = (0, 0);
+    // Counted from the first record on: what comes before is the client's own start.
+    let mut begin = None;
+    let mut last = Instant::now();
+    while ended < partitions && begin.is_none_or(|begin: Instant| begin.elapsed() < length) {
+        match consumer.poll(Duration::from_secs(30)).context("a record, or the end of a partition")? {
+            Ok(message) => {
+                last = Instant::now();
+                begin.get_or_insert(last);
+                bytes += message.payload_len();
+            }
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(e) => bail!("consume: {e}"),
+        }
+    }
+    let took = last - begin.context("nothing was read")?;
+    Ok(bytes as f64 / took.as_secs_f64())
 }
 
 fn none_failed(acks: &Acks) -> Result<()> {

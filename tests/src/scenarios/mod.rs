@@ -1,7 +1,9 @@
 //! One question to a running cluster a file.
 
 pub mod bench;
+mod bench_chart;
 mod bench_client;
+mod bench_parts;
 mod catching_up;
 pub mod chaos;
 pub mod cli;
@@ -26,6 +28,7 @@ pub mod kafka_suite;
 pub mod memory;
 mod mutate;
 pub mod operations;
+pub mod profile;
 pub mod racks;
 pub mod reassign;
 pub mod retention;
