@@ -8,8 +8,8 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
-    handing_over, hostile, hung_disk, kafka_suite, listeners, memory, operations, racks, reassign, retention,
-    returning, start_orders, stopped_leader, streams,
+    handing_over, hostile, hung_disk, kafka_suite, memory, operations, racks, reassign, retention, returning,
+    start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -91,8 +91,6 @@ enum Scenario {
     Reassign,
     /// A consumer reads from the follower in its rack, and goes on when that is killed
     Racks,
-    /// Clients from outside are told other addresses than those from inside
-    Listeners,
     /// kcat, and the clients and tools of Python, Go, JavaScript and Java
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
@@ -142,7 +140,6 @@ fn main() -> Result<ExitCode> {
         Scenario::Growing => growing::run(&settings, &mut report),
         Scenario::Reassign => reassign::run(&settings, &mut report),
         Scenario::Racks => racks::run(&settings, &mut report),
-        Scenario::Listeners => listeners::run(&settings, &mut report),
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
@@ -192,7 +189,6 @@ impl Scenario {
             Self::Operations => "operations",
             Self::Reassign => "reassign",
             Self::Racks => "racks",
-            Self::Listeners => "listeners",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
             Self::Connect => "connect",

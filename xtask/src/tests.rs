@@ -52,7 +52,6 @@ const SUITES: &[Suite] = &[
     Suite { name: "a cluster grows and shrinks", needs: &[], run: |test| outside(test, &["growing"]) },
     Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },
     Suite { name: "consumers read in their rack", needs: &[], run: |test| outside(test, &["racks"]) },
-    Suite { name: "clients from outside", needs: &[], run: |test| outside(test, &["listeners"]) },
     Suite { name: "partitions move", needs: &[Need::Java], run: |test| outside(test, &["reassign"]) },
     Suite {
         name: "clients of C, Python and Java",

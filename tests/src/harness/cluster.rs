@@ -182,13 +182,6 @@ impl Cluster {
         Ok(fs::write(config, format!("{text}  broker.rack: {rack}\n"))?)
     }
 
-    /// Gives a broker that is not started another listener for clients.
-    pub fn add_listener(&self, id: usize, name: &str, port: u16) -> Result<()> {
-        let config = &self.brokers[id].config;
-        let text = fs::read_to_string(config)?;
-        Ok(fs::write(config, format!("listeners: {{{name}: '127.0.0.1:{port}'}}\n{text}"))?)
-    }
-
     /// Sets an environment variable of the broker's processes that are started from now on.
     pub fn set_env(&mut self, id: usize, name: &'static str, value: PathBuf) {
         self.brokers[id].env.push((name, value));

@@ -23,7 +23,6 @@ pub mod hung_disk;
 mod java_groups;
 mod java_tools;
 pub mod kafka_suite;
-pub mod listeners;
 pub mod memory;
 mod mutate;
 pub mod operations;
