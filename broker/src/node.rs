@@ -18,7 +18,7 @@ use crate::replication::{CATCH_UP_BYTES, ReplicationConfig, WalReplicationManage
 use crate::retention::{self, RetentionConfig};
 use crate::scrub::{self, ScrubConfig};
 use crate::segments;
-use crate::server::{self, ServerConfig};
+use crate::server::{self, ClientListener, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
 use chronik_core::ids::{BrokerId, IncarnationId};
@@ -62,7 +62,7 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// The ports that are opened when the log is open.
 struct Listeners {
-    kafka: TcpListener,
+    kafka: Vec<ClientListener>,
     replication: TcpListener,
     controller: TcpListener,
     admin: TcpListener,
@@ -113,7 +113,7 @@ impl Node {
         info!(broker = config.id.0, version = env!("CARGO_PKG_VERSION"), "Starting");
         let (tasks, recovery) = (TaskTracker::new(), Arc::new(Recovery::begin()));
         let (probes, shown) = Probes::new(Arc::clone(&recovery));
-        tasks.spawn(health::serve(bind("http", config.listen.http)?, shown, stop.clone()));
+        tasks.spawn(health::serve(bind("listen.http", config.listen.http)?, shown, stop.clone()));
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
@@ -324,18 +324,22 @@ fn options(data_dir: &Path, config: &Config, files: OpenFiles) -> Options {
     }
 }
 
-fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    listen_on(address)
-        .with_context(|| format!("listen.{key}: cannot listen on {address}; is another broker running there?"))
+fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen_on(address).with_context(|| format!("{key}: cannot listen on {address}; is another broker running there?"))
 }
 
 fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     let listen = config.listen;
+    let mut kafka = vec![ClientListener { name: None, socket: bind("listen.kafka", listen.kafka)? }];
+    for (name, address) in &config.listeners {
+        let socket = bind(&format!("listeners.{name}"), *address)?;
+        kafka.push(ClientListener { name: Some(Arc::clone(name)), socket });
+    }
     Ok(Listeners {
-        kafka: bind("kafka", listen.kafka)?,
-        replication: bind("replication", listen.replication)?,
-        controller: bind("controller", listen.controller)?,
-        admin: bind("admin", listen.admin)?,
+        kafka,
+        replication: bind("listen.replication", listen.replication)?,
+        controller: bind("listen.controller", listen.controller)?,
+        admin: bind("listen.admin", listen.admin)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema derives each schema from a copy of the type inside a function")]
 
+use crate::listeners::{Listener, Rack};
 use crate::pod::PodOptions;
 use crate::properties::Shape;
 use crate::rules;
@@ -98,6 +99,19 @@ pub struct ChronikClusterSpec {
     )]
     pub config: BTreeMap<String, Scalar>,
 
+    /// How clients outside of the Kubernetes cluster reach the brokers. Those inside need none of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    #[x_kube(validation = rules::listeners_have_ports_of_their_own())]
+    pub listeners: Vec<Listener>,
+
+    /// Which rack each broker is in. Without it, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<Rack>,
+
     /// How the brokers' pods are placed and labelled, and as whom they run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
@@ -183,7 +197,7 @@ pub struct Replication {
     pub factor: Option<i32>,
 
     /// How many of them must hold a record before an `acks=all` write is acknowledged (`min.insync.replicas`).
-    /// Default: 2 if the factor is 3 or more, else 1.
+    /// Default: 2 if the factor is 3 or more, else 1. It counts for all topics that do not say, and changes without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub min_insync: Option<i32>,

@@ -5,9 +5,10 @@
 
 pub mod cluster;
 pub mod generate;
+pub mod listeners;
 pub mod pod;
 pub mod properties;
-mod rules;
+pub mod rules;
 mod scalar;
 pub mod status;
 pub mod topic;
@@ -16,10 +17,12 @@ pub mod user;
 pub use cluster::{
     ChronikCluster, ChronikClusterSpec, DeletionPolicy, ImagePullSecret, Replication, Resources, Storage,
 };
+pub use listeners::{Listener, ListenerKind, Rack};
 pub use pod::{PodOptions, SecurityContext, Spread, Toleration};
 pub use scalar::Scalar;
 pub use status::{
-    BrokerStatus, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints, PartitionsStatus, PlanStatus,
+    BrokerStatus, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints, ListenerStatus,
+    PartitionsStatus, PlanStatus,
 };
 pub use topic::{ChronikTopic, ChronikTopicSpec, ChronikTopicStatus};
 pub use user::{ChronikUser, ChronikUserSpec, ChronikUserStatus};

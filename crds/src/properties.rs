@@ -174,9 +174,9 @@ const NOT_YET: &str = "it cannot be set on Kubernetes yet";
 
 /// The properties that the operator sets itself, and what to use in their place.
 pub const OWNED: &[(&str, &str)] = &[
-    ("advertised.listeners", "listeners are set by the operator"),
+    ("advertised.listeners", "use spec.listeners"),
     ("broker.id", "broker ids are the ordinals of the pods"),
-    ("broker.rack", "racks are not supported yet"),
+    ("broker.rack", "use spec.rack.topologyKey"),
     ("controller.quorum.voters", "voters are set by the operator"),
     ("default.replication.factor", "use spec.replication.factor"),
     ("group.consumer.heartbeat.interval.ms", NOT_YET),
@@ -189,7 +189,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.coordinator.rebalance.protocols", NOT_YET),
     ("group.max.session.timeout.ms", NOT_YET),
     ("group.min.session.timeout.ms", NOT_YET),
-    ("listeners", "listeners are set by the operator"),
+    ("listeners", "use spec.listeners"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
     ("log.scrub.bytes.per.second", NOT_YET),

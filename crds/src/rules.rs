@@ -87,6 +87,28 @@ pub(crate) fn properties_have_the_shape(shape: Shape) -> Rule {
         .message(Message::Message(format!("{} must be {}", names.join(", "), shape.describe())))
 }
 
+/// The ports of a broker by number, and the names that its ports and Services have already.
+pub const OWNED_PORTS: [i32; 5] = [9092, 9192, 9292, 9392, 9492];
+/// Names that a listener cannot have.
+pub const OWNED_LISTENERS: [&str; 6] = ["kafka", "replication", "controller", "http", "admin", "broker"];
+
+pub(crate) fn listener_is_not_owned() -> Rule {
+    let names = OWNED_LISTENERS.map(|name| format!("'{name}'")).join(", ");
+    Rule::new(format!("!(self.name in [{names}]) && (!has(self.port) || !(self.port in {OWNED_PORTS:?}))")).message(
+        Message::Message(format!(
+            "a listener cannot have the name or the port of one that every broker has: {}, and {}",
+            OWNED_LISTENERS.join(", "),
+            OWNED_PORTS.map(|port| port.to_string()).join(", ")
+        )),
+    )
+}
+
+pub(crate) fn listeners_have_ports_of_their_own() -> Rule {
+    let port = |of: &str| format!("(has({of}.port) ? {of}.port : 9094)");
+    Rule::new(format!("self.all(one, self.exists_one(other, {} == {}))", port("one"), port("other")))
+        .message("each listener needs a port of its own")
+}
+
 pub(crate) fn cluster_stays() -> Rule {
     Rule::new("self == oldSelf").message("cluster cannot be changed")
 }

@@ -162,6 +162,22 @@ pub struct BrokerStatus {
 pub struct Endpoints {
     /// Where clients inside the Kubernetes cluster connect first (`bootstrap.servers`).
     pub bootstrap: String,
+
+    /// The same for clients that come through each of `spec.listeners`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// Where clients from outside connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// The listener's name.
+    pub name: String,
+
+    /// The brokers' addresses, with commas between; empty while none is known.
+    pub bootstrap: String,
 }
 
 fn time_schema(_: &mut SchemaGenerator) -> Schema {

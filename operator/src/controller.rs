@@ -42,6 +42,8 @@ struct Context {
     pulse: Pulse,
     /// The name of this loop: its namespace's.
     name: String,
+    /// The namespace that it looks at; `None` for all.
+    namespace: Option<String>,
 }
 
 /// Runs a loop until `stop` ends. With a namespace, nothing outside it is looked at.
@@ -62,8 +64,15 @@ pub async fn run(
         .owns(api::<NetworkPolicy>(&client, namespace), managed())
         .watches(api::<Pod>(&client, namespace), managed(), |pod: Pod| cluster_of(&pod))
         .graceful_shutdown_on(stop);
-    let context =
-        Arc::new(Context { reconciler, clusters: controller.store(), backoff: Mutex::default(), pulse, name });
+    let namespace = namespace.map(str::to_owned);
+    let context = Arc::new(Context {
+        reconciler,
+        clusters: controller.store(),
+        backoff: Mutex::default(),
+        pulse,
+        name,
+        namespace,
+    });
     let retry = |cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&cluster, error, &context);
     tokio::select! {
         () = drain(controller.run(reconcile, retry, Arc::clone(&context))) => {}
@@ -76,6 +85,10 @@ async fn tidy(context: &Context) {
         let clusters = context.clusters.len();
         context.reconciler.metrics.clusters(&context.name, clusters);
         context.pulse.expect(&context.name, Instant::now(), (clusters > 0).then_some(STUCK_AFTER));
+        let namespace = context.namespace.as_deref();
+        context.reconciler.metrics.forget(namespace, |namespace, name| {
+            context.clusters.get(&ObjectRef::new(name).within(namespace)).is_some()
+        });
         lock(&context.backoff).retain(|cluster| context.clusters.get(cluster).is_some());
         tokio::time::sleep(TIDY).await;
     }

@@ -21,6 +21,25 @@ pub struct Metrics {
     clusters: Gauge,
     clusters_of: Arc<Mutex<BTreeMap<String, usize>>>,
     leading: Gauge,
+    waiting: Family<OfCluster, Gauge>,
+    degraded: Family<OfCluster, Gauge>,
+    shown: Arc<Mutex<BTreeMap<(String, String), Shown>>>,
+}
+
+/// What is shown of one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    waiting: Option<OfCluster>,
+    degraded: Option<OfCluster>,
+}
+
+/// A cluster and something about it. Prometheus adds a `namespace` of its own, which is the operator's, and renames this
+/// one to `exported_namespace`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCluster {
+    namespace: String,
+    cluster: String,
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,9 +57,25 @@ impl Default for Metrics {
         registry.register("reconcile_duration_seconds", "How long reconciles took", duration.clone());
         registry.register("writes", "Objects and statuses written", writes.clone());
         registry.register("clusters", "ChronikClusters that exist", clusters.clone());
+        let (waiting, degraded) = (Family::<OfCluster, Gauge>::default(), Family::<OfCluster, Gauge>::default());
+        let help = "1 for each ChronikCluster whose plan waits, with what it waits for";
+        registry.register("cluster_waiting", help, waiting.clone());
+        let help = "1 for each ChronikCluster that is degraded, with the condition's reason";
+        registry.register("cluster_degraded", help, degraded.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
-        Self { registry, reconciles, duration, writes, clusters, clusters_of: Arc::default(), leading }
+        Self {
+            registry,
+            reconciles,
+            duration,
+            writes,
+            clusters,
+            clusters_of: Arc::default(),
+            leading,
+            waiting,
+            degraded,
+            shown: Arc::default(),
+        }
     }
 }
 
@@ -62,6 +97,46 @@ impl Metrics {
         let mut counts = self.clusters_of.lock().unwrap_or_else(PoisonError::into_inner);
         counts.insert(name.to_owned(), count);
         self.clusters.set(i64::try_from(counts.values().sum::<usize>()).unwrap_or(i64::MAX));
+    }
+
+    /// What a cluster's plan waits for, and in what way it is degraded, in a word each.
+    pub fn cluster(&self, namespace: &str, name: &str, waiting: Option<&str>, degraded: Option<&str>) {
+        let of = |reason: &str| OfCluster {
+            namespace: namespace.to_owned(),
+            cluster: name.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.show(
+            (namespace.to_owned(), name.to_owned()),
+            Shown { waiting: waiting.map(of), degraded: degraded.map(of) },
+        );
+    }
+
+    /// Shows nothing any more of the clusters of a loop's namespace, or of all, that do not exist.
+    pub fn forget(&self, namespace: Option<&str>, exists: impl Fn(&str, &str) -> bool) {
+        let known = self.shown.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect::<Vec<_>>();
+        let here = known.into_iter().filter(|(of, _)| namespace.is_none_or(|namespace| namespace == of));
+        for cluster in here.filter(|(namespace, name)| !exists(namespace, name)) {
+            self.show(cluster, Shown::default());
+        }
+    }
+
+    fn show(&self, cluster: (String, String), now: Shown) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = shown.remove(&cluster).unwrap_or_default();
+        for (family, before, now) in
+            [(&self.waiting, &before.waiting, &now.waiting), (&self.degraded, &before.degraded, &now.degraded)]
+        {
+            if let Some(before) = before.as_ref().filter(|before| Some(*before) != now.as_ref()) {
+                family.remove(before);
+            }
+            if let Some(now) = now {
+                family.get_or_create(now).set(1);
+            }
+        }
+        if now != Shown::default() {
+            shown.insert(cluster, now);
+        }
     }
 
     /// This instance acts, or does not.
@@ -93,5 +168,26 @@ mod tests {
         assert!(text.contains("chronik_operator_reconciles_total{result=\"success\"} 1\n"), "{text}");
         assert!(text.contains("chronik_operator_writes_total 1\n"), "{text}");
         assert!(text.contains("chronik_operator_clusters 5\n"), "{text}");
+    }
+
+    #[test]
+    fn a_cluster_is_shown_with_what_is_so_now_and_not_when_it_is_gone() {
+        let metrics = Metrics::default();
+        let shown = || {
+            let text = metrics.encode().unwrap();
+            let lines = text.lines().filter(|line| line.contains("cluster=")).map(str::to_owned);
+            lines.collect::<Vec<_>>().join("; ")
+        };
+        metrics.cluster("shop", "orders", Some("NotRecovered"), Some("BrokerDown"));
+        let labels = |reason| format!("{{namespace=\"shop\",cluster=\"orders\",reason=\"{reason}\"}} 1");
+        let waiting = format!("chronik_operator_cluster_waiting{}", labels("NotRecovered"));
+        let degraded = format!("chronik_operator_cluster_degraded{}", labels("BrokerDown"));
+        assert_eq!(shown(), format!("{waiting}; {degraded}"));
+        metrics.cluster("shop", "orders", None, Some("BrokerDown"));
+        assert_eq!(shown(), degraded);
+        metrics.forget(Some("other"), |_, _| false);
+        assert_eq!(shown(), degraded);
+        metrics.forget(None, |_, name| name != "orders");
+        assert_eq!(shown(), "");
     }
 }

@@ -1,4 +1,4 @@
-//! Grafana's dashboard in the chart asks for metrics that exist.
+//! Grafana's dashboard and the alerts in the chart ask for metrics that exist.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -40,28 +40,45 @@ fn is_brokers(name: &str, source: &str) -> bool {
     })
 }
 
+/// The names of metrics in these expressions that nobody has, and how many there are in all.
+fn missing<'a>(expressions: impl Iterator<Item = &'a str>) -> (usize, BTreeSet<String>) {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/src"), &mut files);
+    let source = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
+    let operator = Metrics::default();
+    operator.reconciled(true, std::time::Duration::ZERO);
+    operator.cluster("default", "demo", Some("NotRecovered"), Some("BrokerDown"));
+    let operator = operator.encode().unwrap();
+    assert!(!is_brokers("chronik_kafka_of_no_kind_total", &source), "the check takes every name");
+    let found = expressions.flat_map(names).map(str::to_owned).collect::<BTreeSet<_>>();
+    let known = |name: &&String| operator.contains(&format!("{name}{{")) || is_brokers(name, &source);
+    (found.len(), found.iter().filter(|name| !known(name)).cloned().collect())
+}
+
+#[test]
+fn every_alert_asks_for_metrics_that_exist_and_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = std::fs::read_to_string(root.join("../charts/chronik/files/alerts.yaml")).unwrap();
+    let alerts: Vec<Value> = serde_saphyr::from_str(&alerts).unwrap();
+    let (found, missing) = missing(alerts.iter().map(|alert| alert["expr"].as_str().unwrap()));
+    assert!(found >= 8, "only {found} metrics are asked for");
+    assert_eq!(missing, BTreeSet::new(), "no such metrics");
+    let page = std::fs::read_to_string(root.join("../docs/kubernetes.md")).unwrap();
+    for alert in &alerts {
+        let name = alert["alert"].as_str().unwrap();
+        assert!(page.contains(&format!("| `{name}` |")), "{name} is not explained in docs/kubernetes.md");
+        assert!(alert["annotations"]["summary"].is_string() && alert["for"].is_string(), "{name}");
+        assert!(["warning", "critical"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
+    }
+}
+
 #[test]
 fn every_panel_asks_for_metrics_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dashboard = std::fs::read_to_string(root.join("../charts/chronik/files/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
-    let mut files = Vec::new();
-    sources(&root.join("../broker/src"), &mut files);
-    let source = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
-    let operator = Metrics::default();
-    operator.reconciled(true, std::time::Duration::ZERO);
-    let operator = operator.encode().unwrap();
-    let (mut found, mut missing) = (BTreeSet::new(), BTreeSet::new());
-    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap())
-    {
-        for name in names(target["expr"].as_str().unwrap()) {
-            found.insert(name.to_owned());
-            if !operator.contains(&format!("{name}{{")) && !is_brokers(name, &source) {
-                missing.insert(name.to_owned());
-            }
-        }
-    }
-    assert!(found.len() > 10, "only {found:?} are asked for");
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let (found, missing) = missing(targets.map(|target| target["expr"].as_str().unwrap()));
+    assert!(found > 10, "only {found} metrics are asked for");
     assert_eq!(missing, BTreeSet::new(), "no such metrics");
-    assert!(!is_brokers("chronik_kafka_of_no_kind_total", &source), "the check takes every name");
 }

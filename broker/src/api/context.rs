@@ -1,5 +1,6 @@
 //! Who sent a request.
 
+use super::listener::ListenerName;
 use chronik_core::groups::Client;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     client: Client,
+    listener: ListenerName,
 }
 
 impl RequestContext {
     /// That of a connection from there.
-    pub(crate) fn new(from: SocketAddr) -> Self {
+    pub(crate) fn new(from: SocketAddr, listener: ListenerName) -> Self {
         // As Java writes an address that it has no name for.
         let host = Arc::from(format!("/{}", from.ip().to_canonical()));
-        Self { client: Client { id: Arc::from(""), host } }
+        Self { client: Client { id: Arc::from(""), host }, listener }
     }
 
     /// Notes the `client.id` of the next request. Most connections have the same one always.
@@ -23,6 +25,11 @@ impl RequestContext {
         if *self.client.id != *id {
             self.client.id = Arc::from(id);
         }
+    }
+
+    /// The listener that the connection came through.
+    pub(super) fn listener(&self) -> &ListenerName {
+        &self.listener
     }
 
     /// As a coordinator knows it.

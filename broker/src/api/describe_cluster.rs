@@ -2,6 +2,7 @@
 
 use super::Handlers;
 use super::leaders::controller_id;
+use super::listener::ListenerName;
 use super::metadata::CLUSTER_OPERATIONS;
 use chronik_wire::messages::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse, StrBytes, cluster_id_text, message,
@@ -12,7 +13,12 @@ use chronik_wire::{ErrorCode, Header};
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(super) fn handle(handlers: &Handlers, header: Header, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+pub(super) fn handle(
+    handlers: &Handlers,
+    header: Header,
+    listener: &ListenerName,
+    request: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
     let error = match request.endpoint_type {
         _ if header.version == 0 => None,
         BROKERS => None,
@@ -29,14 +35,15 @@ pub(super) fn handle(handlers: &Handlers, header: Header, request: &DescribeClus
         .values()
         // A member that has never registered is known by its configuration alone.
         .filter(|broker| !broker.fenced || (with_fenced && broker.epoch.is_some()))
-        .map(|broker| {
-            message!(DescribeClusterBroker {
+        .filter_map(|broker| {
+            let at = listener.endpoint(&image, broker)?;
+            Some(message!(DescribeClusterBroker {
                 broker_id: broker.id.0,
-                host: StrBytes::from(&*broker.kafka.host),
-                port: i32::from(broker.kafka.port),
+                host: StrBytes::from(&*at.host),
+                port: i32::from(at.port),
                 rack: broker.rack.as_deref().map(StrBytes::from),
                 is_fenced: broker.fenced,
-            })
+            }))
         })
         .collect();
     let mut response = message!(DescribeClusterResponse {

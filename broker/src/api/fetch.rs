@@ -3,6 +3,7 @@
 use super::errors::Code as _;
 use super::fetch_plan::{Plan, Wanted};
 use super::leaders::Leaders;
+use super::listener::ListenerName;
 use super::{Handlers, Outcome, encoded, millis};
 use crate::partitions::{Changes, FetchError, Fetched, ReadError};
 use crate::server::budget::Share;
@@ -32,7 +33,12 @@ struct Round {
     share: Share,
 }
 
-pub(super) async fn handle(handlers: &Handlers, header: Header, mut request: FetchRequest) -> Outcome {
+pub(super) async fn handle(
+    handlers: &Handlers,
+    header: Header,
+    listener: &ListenerName,
+    mut request: FetchRequest,
+) -> Outcome {
     let refused = |error| encoded(FetchResponse { error, ..FetchResponse::default() }.encode(header));
     // Brokers replicate over a protocol of their own.
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
@@ -43,7 +49,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, mut request: Fet
         Err(error) => return refused(error),
     };
     let (answers, share) = collect(handlers, &request, &plan.wanted).await.into_answers();
-    let response = respond(handlers, header, request.isolation_level == 1, plan, answers);
+    let response = respond(handlers, header, listener, request.isolation_level == 1, plan, answers);
     match encoded(response.encode(header)) {
         Outcome::Answer(frame, _) => Outcome::Answer(frame, share),
         other => other,
@@ -196,13 +202,14 @@ impl Round {
 fn respond(
     handlers: &Handlers,
     header: Header,
+    listener: &ListenerName,
     read_committed: bool,
     mut plan: Plan,
     answers: Vec<Result<Fetched, ErrorCode>>,
 ) -> FetchResponse {
     let (session_id, included) = plan.answered(handlers, &answers);
     let Plan { mut topics, wanted, .. } = plan;
-    let mut leaders = Leaders::default();
+    let mut leaders = Leaders::of(listener);
     for (place, (w, answer)) in wanted.iter().zip(answers).enumerate() {
         if included.as_ref().is_some_and(|included| !included[place]) {
             continue;

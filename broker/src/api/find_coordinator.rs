@@ -5,9 +5,11 @@
 
 use super::Handlers;
 use super::errors::Code as _;
+use super::listener::ListenerName;
 use super::metadata::settled;
 use crate::coordinators::Coordinators;
 use chronik_core::cluster::{Endpoint, Image};
+use chronik_core::groups::GroupError;
 use chronik_core::ids::BrokerId;
 use chronik_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes, message};
 use chronik_wire::{ErrorCode, Header};
@@ -21,6 +23,7 @@ type Found = Result<(BrokerId, Endpoint), (ErrorCode, String)>;
 pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
+    listener: &ListenerName,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let keys = if header.version < 4 { std::slice::from_ref(&request.key) } else { &request.coordinator_keys[..] };
@@ -30,11 +33,11 @@ pub(super) async fn handle(
         let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
     }
     if header.version < 4 {
-        return one(header.version, find(handlers, request.key_type, &request.key).await);
+        return one(header.version, find(handlers, listener, request.key_type, &request.key).await);
     }
     let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
     for key in request.coordinator_keys {
-        let found = find(handlers, request.key_type, &key).await;
+        let found = find(handlers, listener, request.key_type, &key).await;
         coordinators.push(match found {
             Ok((id, at)) => message!(Coordinator {
                 key: key,
@@ -55,9 +58,15 @@ pub(super) async fn handle(
     message!(FindCoordinatorResponse { coordinators: coordinators })
 }
 
-async fn find(handlers: &Handlers, key_type: i8, key: &str) -> Found {
+async fn find(handlers: &Handlers, listener: &ListenerName, key_type: i8, key: &str) -> Found {
     match key_type {
-        GROUP => handlers.coordinators.find(key).await.map_err(|error| (error.code(), error.to_string())),
+        GROUP => {
+            let failed = |error: GroupError| (error.code(), error.to_string());
+            let id = handlers.coordinators.find(key).await.map_err(failed)?;
+            let image = handlers.controller.image();
+            let at = image.alive(id).and_then(|broker| listener.endpoint(&image, broker));
+            Ok((id, at.ok_or_else(|| failed(GroupError::CoordinatorNotAvailable))?))
+        }
         TRANSACTION => Err((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported".into())),
         _ => Err((ErrorCode::INVALID_REQUEST, format!("keys of type {key_type} have no coordinator"))),
     }

@@ -1,6 +1,7 @@
 //! Finding partitions in the metadata, and telling clients where their leaders are (KIP-951).
 
-use chronik_core::cluster::{Broker, Image, Topic};
+use super::listener::ListenerName;
+use chronik_core::cluster::{Broker, Endpoint, Image, Topic};
 use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicPartition};
 use chronik_wire::ErrorCode;
 use chronik_wire::TopicRef;
@@ -29,12 +30,18 @@ pub(super) fn epoch(wire: i32) -> Option<LeaderEpoch> {
 }
 
 /// Collects the leaders that an answer names, with their addresses once each.
-#[derive(Debug, Default)]
-pub(super) struct Leaders {
+#[derive(Debug)]
+pub(super) struct Leaders<'a> {
+    listener: &'a ListenerName,
     endpoints: Vec<NodeEndpoint>,
 }
 
-impl Leaders {
+impl<'a> Leaders<'a> {
+    /// For a client that came through that listener.
+    pub(super) fn of(listener: &'a ListenerName) -> Self {
+        Self { listener, endpoints: Vec::new() }
+    }
+
     /// The partition's leader as the metadata has it, unless it is the one who has just said otherwise.
     pub(super) fn name(
         &mut self,
@@ -45,7 +52,7 @@ impl Leaders {
         let state = image.partition(partition)?;
         let leader = image.alive(state.leader.filter(|leader| Some(*leader) != except)?)?;
         if self.endpoints.iter().all(|e| e.node_id != leader.id.0) {
-            self.endpoints.push(endpoint(leader));
+            self.endpoints.push(endpoint(leader, &self.listener.endpoint(image, leader)?));
         }
         Some(message!(LeaderIdAndEpoch { leader_id: leader.id.0, leader_epoch: state.leader_epoch.0 }))
     }
@@ -56,11 +63,11 @@ impl Leaders {
     }
 }
 
-fn endpoint(broker: &Broker) -> NodeEndpoint {
+fn endpoint(broker: &Broker, at: &Endpoint) -> NodeEndpoint {
     message!(NodeEndpoint {
         node_id: broker.id.0,
-        host: StrBytes::from(&*broker.kafka.host),
-        port: i32::from(broker.kafka.port),
+        host: StrBytes::from(&*at.host),
+        port: i32::from(at.port),
         rack: broker.rack.as_deref().map(StrBytes::from),
     })
 }

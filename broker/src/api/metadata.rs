@@ -3,6 +3,7 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
+use super::listener::ListenerName;
 use super::resources::is_topic_name;
 use crate::coordinators::is_internal;
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
@@ -33,7 +34,12 @@ pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 <
 /// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
-pub(super) async fn handle(handlers: &Handlers, header: Header, request: MetadataRequest) -> MetadataResponse {
+pub(super) async fn handle(
+    handlers: &Handlers,
+    header: Header,
+    listener: &ListenerName,
+    request: MetadataRequest,
+) -> MetadataResponse {
     let version = header.version;
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let refused = match &asked {
@@ -49,12 +55,13 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
         let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
     }
     let image = handlers.controller.image();
-    let describe = Describe { image: &image, version, operations: request.include_topic_authorized_operations };
+    let describe =
+        Describe { image: &image, listener, version, operations: request.include_topic_authorized_operations };
     let topics = match &asked {
         Some(asked) => asked.iter().map(|topic| describe.asked(topic, &refused)).collect(),
         None => image.topics.values().map(|topic| describe.topic(topic)).collect(),
     };
-    let brokers = brokers(handlers, &image);
+    let brokers = brokers(handlers, &image, listener);
     let mut response = message!(MetadataResponse {
         brokers: brokers,
         cluster_id: image.cluster_id.map(|id| StrBytes::from(cluster_id_text(id))),
@@ -70,7 +77,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: Metadat
 /// The brokers that a client may go to: those that the cluster counts on. While there are none this broker names
 /// itself, which answered after all: a client that is told of nobody would go back to its first addresses, and wait
 /// for longer each time that one of them is not there yet.
-fn brokers(handlers: &Handlers, image: &Image) -> Vec<MetadataResponseBroker> {
+fn brokers(handlers: &Handlers, image: &Image, listener: &ListenerName) -> Vec<MetadataResponseBroker> {
     let described = |id: BrokerId, kafka: &Endpoint, rack: Option<&str>| {
         message!(MetadataResponseBroker {
             node_id: id.0,
@@ -80,9 +87,10 @@ fn brokers(handlers: &Handlers, image: &Image) -> Vec<MetadataResponseBroker> {
         })
     };
     let alive = image.brokers.values().filter(|broker| !broker.fenced);
-    let brokers: Vec<_> = alive.map(|b| described(b.id, &b.kafka, b.rack.as_deref())).collect();
+    let brokers: Vec<_> =
+        alive.filter_map(|b| Some(described(b.id, &listener.endpoint(image, b)?, b.rack.as_deref()))).collect();
     match &handlers.config.advertised {
-        Some(kafka) if brokers.is_empty() => vec![described(handlers.config.me, kafka, None)],
+        Some(kafka) if brokers.is_empty() && listener.is_first() => vec![described(handlers.config.me, kafka, None)],
         _ => brokers,
     }
 }
@@ -182,6 +190,7 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
 /// How topics are described to one client.
 struct Describe<'a> {
     image: &'a Image,
+    listener: &'a ListenerName,
     version: i16,
     operations: bool,
 }
@@ -225,7 +234,12 @@ impl Describe<'_> {
     }
 
     fn partition(&self, index: i32, state: &Partition) -> MetadataResponsePartition {
-        let alive = |id: &BrokerId| self.image.alive(*id).is_some();
+        // Who cannot be reached through the client's listener is as good as away for it.
+        let alive = |id: &BrokerId| {
+            self.image
+                .alive(*id)
+                .is_some_and(|b| self.listener.is_first() || self.listener.endpoint(self.image, b).is_some())
+        };
         let leader = state.leader.filter(alive);
         // The oldest clients know nothing of replicas that are not there.
         let shown = |ids: &[BrokerId]| -> Vec<i32> {
@@ -233,6 +247,9 @@ impl Describe<'_> {
         };
         let offline: Vec<i32> = state.replicas.iter().filter(|id| !alive(id)).map(|id| id.0).collect();
         let error = match leader {
+            None if self.version >= 6 && state.leader.is_some_and(|id| self.image.alive(id).is_some()) => {
+                ErrorCode::LISTENER_NOT_FOUND
+            }
             None => ErrorCode::LEADER_NOT_AVAILABLE,
             Some(_) if self.version == 0 && !offline.is_empty() => ErrorCode::REPLICA_NOT_AVAILABLE,
             Some(_) => ErrorCode::NONE,

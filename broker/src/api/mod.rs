@@ -37,6 +37,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod listener;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -50,6 +51,7 @@ mod unregister_broker;
 mod update_features;
 
 pub(crate) use context::RequestContext;
+pub(crate) use listener::ListenerName;
 
 use self::admission::Admission;
 use self::fetch_plan::Sessions;
@@ -126,12 +128,13 @@ impl Handlers {
         hold: &Hold,
     ) -> Reply {
         let this = Arc::clone(self);
+        let via = context.listener().clone();
         let sender = Sender { client: context.client().clone(), hold: Arc::clone(hold) };
         match request {
-            Request::Produce(r) => produce::begin(this, header, r, hold).await,
-            Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, r).await }),
+            Request::Produce(r) => produce::begin(this, header, via, r, hold).await,
+            Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, &via, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
-            Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, r).await }),
+            Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, &via, r).await }),
             Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, &r) }),
             Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
             Request::DeleteRecords(r) => answer(header, async move { delete_records::handle(&this, r).await }),
@@ -156,7 +159,9 @@ impl Handlers {
                 answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
             }
             Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
-            Request::DescribeCluster(r) => answer(header, async move { describe_cluster::handle(&this, header, &r) }),
+            Request::DescribeCluster(r) => {
+                answer(header, async move { describe_cluster::handle(&this, header, &via, &r) })
+            }
             Request::ElectLeaders(r) => answer(header, async move { elect_leaders::handle(&this, header, r).await }),
             Request::AlterPartitionReassignments(r) => {
                 answer(header, async move { alter_partition_reassignments::handle(&this, r).await })
@@ -174,7 +179,7 @@ impl Handlers {
             Request::AddRaftVoter(r) => answer(header, async move { raft_voters::add(&this, &r).await }),
             Request::RemoveRaftVoter(r) => answer(header, async move { raft_voters::remove(&this, &r).await }),
             Request::FindCoordinator(r) => {
-                answer(header, async move { find_coordinator::handle(&this, header, r).await })
+                answer(header, async move { find_coordinator::handle(&this, header, &via, r).await })
             }
             Request::JoinGroup(r) => join_group::begin(self, header, context, &r, hold),
             Request::SyncGroup(r) => sync_group::begin(self, header, context, &r, hold),

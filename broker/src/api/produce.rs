@@ -7,6 +7,7 @@
 use super::admission::{AdmissionError, max_decompressed};
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
+use super::listener::ListenerName;
 use super::{Handlers, Outcome, Reply, encoded, millis};
 use crate::coordinators::is_internal;
 use crate::partitions::Hold;
@@ -89,7 +90,13 @@ impl Refusal {
     }
 }
 
-pub(super) async fn begin(handlers: Arc<Handlers>, header: Header, request: ProduceRequest, hold: &Hold) -> Reply {
+pub(super) async fn begin(
+    handlers: Arc<Handlers>,
+    header: Header,
+    listener: ListenerName,
+    request: ProduceRequest,
+    hold: &Hold,
+) -> Reply {
     let acks = match request.acks {
         0 => Some(Acks::None),
         1 => Some(Acks::Leader),
@@ -101,7 +108,7 @@ pub(super) async fn begin(handlers: Arc<Handlers>, header: Header, request: Prod
         Box::pin(finish_unacknowledged(begun))
     } else {
         Box::pin(async move {
-            let response = finish(&handlers, header, begun).await;
+            let response = finish(&handlers, header, &listener, begun).await;
             encoded(Frame::encode(header, &response))
         })
     }
@@ -256,8 +263,8 @@ async fn finish_unacknowledged(begun: Begun) -> Outcome {
     Outcome::NoAnswer
 }
 
-async fn finish(handlers: &Handlers, header: Header, begun: Begun) -> ProduceResponse {
-    let mut leaders = Leaders::default();
+async fn finish(handlers: &Handlers, header: Header, listener: &ListenerName, begun: Begun) -> ProduceResponse {
+    let mut leaders = Leaders::of(listener);
     let mut responses = Vec::with_capacity(begun.topics.len());
     for topic in begun.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -296,7 +303,7 @@ fn answered(
     result: Result<(Produced, i64), ProduceError>,
     version: i16,
     handlers: &Handlers,
-    leaders: &mut Leaders,
+    leaders: &mut Leaders<'_>,
 ) -> PartitionProduceResponse {
     match result {
         Ok((produced, log_append_time_ms)) => message!(PartitionProduceResponse {

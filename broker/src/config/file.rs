@@ -22,6 +22,9 @@ pub struct ServeFile {
     pub data_dir: PathBuf,
     /// The addresses to bind.
     pub listen: ListenFile,
+    /// Further listeners for clients: the address that each binds, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub listeners: BTreeMap<String, SocketAddr>,
     /// Every initial broker of the cluster: the same list in every broker's file. In that of a broker which joins a
     /// cluster: itself, and those at which it knocks.
     pub members: Vec<MemberFile>,
@@ -285,6 +288,7 @@ impl ServeFile {
             broker_id: NodeId::Number(broker_id),
             data_dir,
             listen,
+            listeners: BTreeMap::new(),
             members,
             voters: None,
             joins_as: None,

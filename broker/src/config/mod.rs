@@ -17,8 +17,9 @@ pub use units::{Millis, Size};
 use self::members::ClusterSize;
 use crate::coordinators::OffsetsTopic;
 use crate::server::{ReplicaSelector, TimestampDefaults};
-use chronik_core::cluster::Endpoint;
+use chronik_core::cluster::{Endpoint, listener_name};
 use chronik_core::ids::BrokerId;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Config {
     pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
+    /// Further listeners for clients: the address that each binds, by its name in upper case.
+    pub listeners: BTreeMap<Arc<str>, SocketAddr>,
     /// Every initial broker of the cluster, this one among them; of a broker that joins a cluster, itself and those at
     /// which it knocks.
     pub members: Vec<Member>,
@@ -243,6 +246,7 @@ impl Config {
             replica_selector: replica_selector(&kafka)?,
             data_dir: file.data_dir,
             listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
+            listeners: further_listeners(&file.listeners)?,
             members,
             voters,
             others_alternative_hosts: file.joins_as.map(|joins_as| joins_as.alternative_hosts).unwrap_or_default(),
@@ -293,6 +297,22 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")
     }
+}
+
+fn further_listeners(given: &BTreeMap<String, SocketAddr>) -> Result<BTreeMap<Arc<str>, SocketAddr>, ConfigError> {
+    let mut all = BTreeMap::new();
+    for (name, address) in given {
+        let upper = listener_name(name).ok_or_else(|| {
+            wrong(
+                "listeners",
+                format!("'{name}' is not a name of letters, digits, '-' and '_' that begins with a letter"),
+            )
+        })?;
+        if all.insert(Arc::from(upper), *address).is_some() {
+            return Err(wrong("listeners", format!("'{name}' is there twice: letters are taken as upper case")));
+        }
+    }
+    Ok(all)
 }
 
 /// The longest rack that is taken: it stands in every answer to Metadata.
@@ -405,6 +425,15 @@ members:
         assert_eq!(load(&given).unwrap().listen.admin.port(), 7777);
         let error = load(&MINIMAL.replace("127.0.0.1:9292", "127.0.0.1:65400")).unwrap_err();
         assert!(error.contains("listen.admin: must be given"), "{error}");
+    }
+
+    #[test]
+    fn further_listeners_have_names_in_upper_case_each_once() {
+        let with = |names: &str| load(&format!("{MINIMAL}listeners: {names}\n"));
+        let config = with("{external: '[::]:9094'}").unwrap();
+        assert_eq!(config.listeners.iter().next(), Some((&"EXTERNAL".into(), &"[::]:9094".parse().unwrap())));
+        assert!(with("{'a b': '[::]:9094'}").unwrap_err().contains("'a b' is not a name"));
+        assert!(with("{a: '[::]:1', A: '[::]:2'}").unwrap_err().contains("is there twice"));
     }
 
     #[test]

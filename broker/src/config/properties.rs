@@ -1,7 +1,8 @@
 //! The broker properties that exist here, by Kafka's names: what DescribeConfigs and the configuration reference say
 //! of each.
 
-use chronik_core::cluster::config::{ConfigKind, of_broker_property};
+use chronik_core::cluster::ADVERTISED_LISTENERS;
+use chronik_core::cluster::config::{BROKER_RACK, ConfigKind, of_broker_property, of_one_broker};
 
 /// A broker property that is known.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,10 @@ pub enum Update {
     ClusterWide,
     /// IncrementalAlterConfigs for one broker or for all of them. The file does not know it.
     DynamicOnly,
+    /// IncrementalAlterConfigs for one broker. The file does not know it.
+    OneBroker,
+    /// IncrementalAlterConfigs for one broker, and the file.
+    OneBrokerAndFile,
     /// Nobody: it follows from the rest of the configuration.
     Never,
 }
@@ -37,30 +42,32 @@ pub enum Update {
 impl Update {
     /// Whether it can be changed while the broker runs.
     pub fn is_dynamic(self) -> bool {
-        matches!(self, Self::PerBroker | Self::ClusterWide | Self::DynamicOnly)
+        !matches!(self, Self::Restart | Self::Never)
     }
 
     /// Whether the file's section `kafka` may say something about it.
     pub fn in_file(self) -> bool {
-        matches!(self, Self::Restart | Self::PerBroker | Self::ClusterWide)
+        matches!(self, Self::Restart | Self::PerBroker | Self::ClusterWide | Self::OneBrokerAndFile)
     }
 }
 
 /// Every broker property, by name.
 pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
+    dynamic(ADVERTISED_LISTENERS, ConfigKind::List, Update::OneBroker, Some("")),
     restart(
         "auto.create.topics.enable",
         ConfigKind::Boolean,
         Some("true"),
         "Whether a topic is created when a client asks for its metadata.",
     ),
-    restart(
-        "broker.rack",
-        ConfigKind::String,
-        None,
-        "The rack, zone or other place that the broker would fail together with. New partitions get replicas in as many \
+    BrokerProperty {
+        name: BROKER_RACK,
+        kind: ConfigKind::String,
+        default: None,
+        update: Update::OneBrokerAndFile,
+        doc: "The rack, zone or other place that the broker would fail together with. New partitions get replicas in as many \
          racks as there are; brokers that name none count as one rack. Clients are told it.",
-    ),
+    },
     restart(
         "broker.session.timeout.ms",
         ConfigKind::Int,
@@ -332,7 +339,7 @@ const fn restart(
     BrokerProperty { name, kind, default, update: Update::Restart, doc }
 }
 
-/// A property that sets the default of a topic config, whose meaning stands there.
+/// A property whose meaning stands with that of the topic configs, as most of these set the default of one.
 const fn dynamic(
     name: &'static str,
     kind: ConfigKind,
@@ -345,7 +352,8 @@ const fn dynamic(
 impl BrokerProperty {
     /// What it means here.
     pub fn meaning(&self) -> &'static str {
-        if self.doc.is_empty() { of_broker_property(self.name).map_or("", |topic| topic.doc) } else { self.doc }
+        let elsewhere = || of_one_broker(self.name).or_else(|| of_broker_property(self.name));
+        if self.doc.is_empty() { elsewhere().map_or("", |config| config.doc) } else { self.doc }
     }
 }
 
@@ -403,7 +411,8 @@ mod tests {
         }
         let dynamic = BROKER_PROPERTIES.iter().filter(|p| p.update.is_dynamic());
         for property in dynamic {
-            assert!(of_broker_property(property.name).is_some(), "{} can be changed, and means nothing", property.name);
+            let config = of_one_broker(property.name).or_else(|| of_broker_property(property.name));
+            assert!(config.is_some(), "{} can be changed, and means nothing", property.name);
         }
     }
 }

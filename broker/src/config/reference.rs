@@ -29,6 +29,12 @@ const FILE_KEYS: &[(&str, &str, &str, &str)] = &[
     ),
     ("listen.http", "IP:PORT", "must be given", "Where probes and metrics are served."),
     (
+        "listeners",
+        "names with IP:PORT",
+        "none",
+        "Further listeners for clients, as in `listeners: {EXTERNAL: '[::]:9094'}`. Who comes through one of them is told the addresses that brokers have for it in `advertised.listeners`.",
+    ),
+    (
         "members",
         "list",
         "must be given",
@@ -78,17 +84,24 @@ pub fn markdown() -> String {
         "\n## Broker properties\n\n\
          By Kafka's names, in the file's section `kafka`. Sizes are in bytes and times in milliseconds, or carry a unit \
          of their own (`64MiB`, `10s`). \"Changed\" says how: with a *restart*, or while the cluster runs (`kafka-configs \
-         --alter --entity-type brokers`) for *one broker or all*, or for *all* only. What is changed while the cluster runs goes \
+         --alter --entity-type brokers`) for *one broker or all*, for *all* only, or \
+         for *one broker* only. What is changed while the cluster runs goes \
          before the file: one broker's own value first, then that of all.\n\n\
          | Property | Type | Default | Changed | Meaning |\n|---|---|---|---|---|\n",
     );
     for property in BROKER_PROPERTIES {
-        let default = property.default.map_or_else(|| "it depends".to_owned(), |d| format!("`{d}`"));
+        let default = match property.default {
+            None => "it depends".to_owned(),
+            Some("") => "none".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
         let changed = match property.update {
             Update::Restart => "restart",
             Update::PerBroker => "one broker or all; restart",
             Update::ClusterWide => "all; restart",
             Update::DynamicOnly => "one broker or all; not in the file",
+            Update::OneBroker => "one broker; not in the file",
+            Update::OneBrokerAndFile => "one broker; restart",
             Update::Never => "never; not in the file",
         };
         let default = if property.update == Update::Never { "—".to_owned() } else { default };

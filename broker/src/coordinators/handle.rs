@@ -3,7 +3,7 @@
 use super::partitioner::partition_for;
 use super::topic::{self, OffsetsTopic};
 use crate::partitions::Hold;
-use chronik_core::cluster::{Endpoint, Image, Topic};
+use chronik_core::cluster::{Image, Topic};
 use chronik_core::groups::{Client, GroupError, Request, Response, Ticket};
 use chronik_core::ids::{BrokerId, PartitionId, TopicId};
 use chronik_quorum::{ControllerHandle, CreateTopic, TopicError};
@@ -176,8 +176,8 @@ impl Coordinators {
         })
     }
 
-    /// Where the group's coordinator is. Creates `__consumer_offsets` if it is not there yet.
-    pub(crate) async fn find(&self, group: &str) -> Result<(BrokerId, Endpoint), GroupError> {
+    /// The group's coordinator. Creates `__consumer_offsets` if it is not there yet.
+    pub(crate) async fn find(&self, group: &str) -> Result<BrokerId, GroupError> {
         let controller = &self.shared.controller;
         if controller.image().topic_by_name(topic::NAME).is_none() {
             self.create_topic().await?;
@@ -219,7 +219,7 @@ fn partition_of(topic: &Topic, group: &str) -> PartitionId {
     PartitionId(partition_for(group, topic.partitions.len()))
 }
 
-fn leader_of(image: &Image, topic: &Topic, partition: PartitionId) -> Option<(BrokerId, Endpoint)> {
+fn leader_of(image: &Image, topic: &Topic, partition: PartitionId) -> Option<BrokerId> {
     let leader = topic.partitions.get(usize::try_from(partition.0).ok()?)?.leader?;
-    image.alive(leader).map(|broker| (broker.id, broker.kafka.clone()))
+    image.alive(leader).map(|broker| broker.id)
 }

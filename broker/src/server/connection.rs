@@ -85,14 +85,20 @@ impl End {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) {
+pub(super) async fn run(
+    mut stream: TcpStream,
+    client: SocketAddr,
+    context: RequestContext,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
     let (read_half, write_half) = stream.split();
     let frames = Frames::new(read_half, shared.frame_limits);
     let (queue, waiting) = mpsc::channel(MAX_WAITING);
     let open = AtomicUsize::new(0);
     let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
     let (end, written) = {
-        let reader = read_requests(frames, client, queue, &shared, &open, stop);
+        let reader = read_requests(frames, context, queue, &shared, &open, stop);
         tokio::select! {
             end = reader => (end, false),
             end = &mut writer => (end, true),
@@ -111,13 +117,12 @@ pub(super) async fn run(mut stream: TcpStream, client: SocketAddr, shared: Arc<S
 
 async fn read_requests(
     mut frames: Frames<'_>,
-    client: SocketAddr,
+    mut context: RequestContext,
     queue: mpsc::Sender<Waiting>,
     shared: &Arc<Shared>,
     open: &AtomicUsize,
     stop: CancellationToken,
 ) -> End {
-    let mut context = RequestContext::new(client);
     loop {
         // Room in the queue comes first: while there is none, nothing is read.
         let room = tokio::select! {

@@ -3,7 +3,7 @@
 use super::frames::FrameLimits;
 use super::rooms::Rooms;
 use super::{ServerConfig, Shared, connection};
-use crate::api::Handlers;
+use crate::api::{Handlers, ListenerName, RequestContext};
 use crate::coordinators::Coordinators;
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
@@ -21,9 +21,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to end when the broker stops.
 const STOP: Duration = Duration::from_secs(6);
 
-/// Serves Kafka clients until `stop` is cancelled; returns when the connections have ended.
+/// A bound listener for clients.
+#[derive(Debug)]
+pub struct ClientListener {
+    /// Its name in upper case; `None` for the one whose addresses brokers register.
+    pub name: Option<Arc<str>>,
+    /// Where clients come.
+    pub socket: TcpListener,
+}
+
+/// Serves Kafka clients of all these listeners until `stop` is cancelled; returns when the connections have ended.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<ClientListener>,
     config: ServerConfig,
     partitions: Partitions,
     controller: ControllerHandle,
@@ -42,6 +51,24 @@ pub async fn serve(
     });
     metrics.watch_budget(shared.rooms.clone());
     let connections = TaskTracker::new();
+    let loops = listeners.into_iter().map(|ClientListener { name, socket }| {
+        let name = name.map_or(ListenerName::FIRST, ListenerName::further);
+        accept(socket, name, max_connections, &shared, &connections, &stop)
+    });
+    futures::future::join_all(loops).await;
+    connections.close();
+    let _ = timeout(STOP, connections.wait()).await;
+}
+
+/// `max_connections` is that of all listeners together.
+async fn accept(
+    listener: TcpListener,
+    name: ListenerName,
+    max_connections: usize,
+    shared: &Arc<Shared>,
+    connections: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let (mut failing, mut full) = (false, false);
     loop {
         let accepted = tokio::select! {
@@ -75,13 +102,12 @@ pub async fn serve(
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let counted = metrics.connection();
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let counted = shared.metrics.connection();
+        let context = RequestContext::new(client, name.clone());
+        let (shared, stop) = (Arc::clone(shared), stop.clone());
         connections.spawn(async move {
-            connection::run(stream, client, shared, stop).await;
+            connection::run(stream, client, context, shared, stop).await;
             drop(counted);
         });
     }
-    connections.close();
-    let _ = timeout(STOP, connections.wait()).await;
 }

@@ -11,7 +11,7 @@ pub(crate) mod rooms;
 #[cfg(test)]
 mod tests;
 
-pub use listener::serve;
+pub use listener::{ClientListener, serve};
 
 use crate::api::Handlers;
 use crate::metrics::Metrics;

@@ -1,7 +1,7 @@
 //! The requests. Any ready broker will do: each passes on what the controller decides.
 
 use super::connection::Connection;
-use super::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
+use super::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic, Told};
 use crate::brokers::{Answer, Contact, Unanswered};
 use crate::reconcile::build::port;
 use chronik_wire::ErrorCode;
@@ -14,6 +14,7 @@ use chronik_wire::messages::{
     StrBytes, Uuid, message,
 };
 use futures::FutureExt;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -67,9 +68,18 @@ impl Client {
         contact: Contact,
         request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Unanswered> {
+        self.ask_at(self.port, contact, request).await
+    }
+
+    async fn ask_at<T>(
+        self,
+        port: u16,
+        contact: Contact,
+        request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Unanswered> {
         let mut why = String::new();
         for (id, address) in &contact.addresses {
-            let opened = tokio::time::timeout(CONNECT, Connection::open(address, self.port)).await;
+            let opened = tokio::time::timeout(CONNECT, Connection::open(address, port)).await;
             let mut connection = match opened {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
@@ -146,6 +156,15 @@ async fn alter(connection: &mut Connection, kind: i8, name: &str, changes: &Conf
     refused(result.error_code, result.error_message.as_ref())
 }
 
+async fn told(connection: &mut Connection) -> Result<BTreeMap<i32, Told>, Failure> {
+    let answer = connection.ask(12, &message!(MetadataRequest { topics: Some(Vec::new()) })).await?;
+    let told = answer.brokers.into_iter().map(|broker| {
+        let rack = broker.rack.map(|rack| rack.to_string());
+        (broker.node_id, Told { host: broker.host.to_string(), port: broker.port, rack })
+    });
+    Ok(told.collect())
+}
+
 async fn topic(connection: &mut Connection, name: &str) -> Result<Option<KafkaTopic>, Failure> {
     let topics = vec![message!(MetadataRequestTopic { name: Some(StrBytes::from(name)) })];
     let request = message!(MetadataRequest { topics: Some(topics), allow_auto_topic_creation: false });
@@ -219,6 +238,20 @@ impl Kafka for Client {
     fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()> {
         self.ask(contact, async move |connection: &mut Connection| alter(connection, BROKER, "", &changes).await)
             .boxed()
+    }
+
+    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>> {
+        let client = *self;
+        let port = u16::try_from(port).unwrap_or(client.port);
+        async move { client.ask_at(port, contact, async |connection: &mut Connection| told(connection).await).await }
+            .boxed()
+    }
+
+    fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()> {
+        self.ask(contact, async move |connection: &mut Connection| {
+            alter(connection, BROKER, &broker.to_string(), &changes).await
+        })
+        .boxed()
     }
 
     fn topic(&self, contact: Contact, name: String) -> Answer<Option<KafkaTopic>> {

@@ -50,6 +50,17 @@ pub struct NewTopic {
     pub configs: Configs,
 }
 
+/// What clients are told of a broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: i32,
+    /// Its rack.
+    pub rack: Option<String>,
+}
+
 /// A cluster through the Kafka protocol, as far as the operator uses it. The contact's brokers must be ready: one that
 /// has just started knows less than there is.
 pub trait Kafka: Send + Sync {
@@ -57,6 +68,10 @@ pub trait Kafka: Send + Sync {
     fn cluster_configs(&self, contact: Contact) -> Answer<Configs>;
     /// Changes that.
     fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()>;
+    /// The brokers that serve, by id, as clients are told that come through the listener at this port.
+    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>>;
+    /// Changes what one broker was given for itself while it ran. The contact is that broker alone.
+    fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()>;
     /// A topic; `None` if there is none of that name.
     fn topic(&self, contact: Contact, name: String) -> Answer<Option<KafkaTopic>>;
     /// Creates a topic.

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::status::{self, Attempt};
 use apply::{ApplyError, Done, Outcome, Taker};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, PlanStatus, Storage};
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -100,6 +100,19 @@ impl Reconciler {
                 if !observed.managed_config.is_empty() {
                     observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
                 }
+                let endpoints = status.and_then(|status| status.endpoints.as_ref());
+                observed.had_listeners = endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
+                let place = (namespace, name);
+                observed.outside = observe::outside::observe(
+                    &self.client,
+                    &*self.kafka,
+                    place,
+                    &cluster.spec,
+                    &observed.pods,
+                    observed.had_listeners,
+                )
+                .await
+                .map_err(ReconcileError::Observe)?;
                 self.follow(&cluster, &observed).await.map(Some)
             }
             Err(error) => {
@@ -153,6 +166,7 @@ impl Reconciler {
         let image = valid.image.clone();
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
+        let listeners = plan::outside::report(&valid, observed);
         let outcome = |attempt, plan| status::Outcome {
             observed,
             attempt,
@@ -160,6 +174,7 @@ impl Reconciler {
             image: Some(image.clone()),
             operator: operator.clone(),
             config: Some(config.clone()),
+            listeners: Some(listeners.clone()),
         };
         if cluster.spec.paused {
             return self.report(cluster, &outcome(Attempt::Paused, None), again).await;
@@ -193,7 +208,8 @@ impl Reconciler {
     ) -> Result<Duration, ReconcileError> {
         let attempt = Attempt::Refused(refusal);
         let operator = self.operator.clone();
-        let outcome = status::Outcome { observed, attempt, plan: None, image: None, operator, config: None };
+        let outcome =
+            status::Outcome { observed, attempt, plan: None, image: None, operator, config: None, listeners: None };
         self.report(cluster, &outcome, plan::AT_REST).await
     }
 
@@ -225,7 +241,14 @@ impl Reconciler {
                 self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
             }
         }
+        for service in &plan.services {
+            if apply::delete::<Service>(&self.client, &valid.namespace, service, None).await? {
+                let resource = ApiResource::erase::<Service>(&());
+                self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
+            }
+        }
         let refused = self.configure(cluster, valid, observed, plan).await;
+        let refused = refused.or(self.tell_brokers(valid, observed, plan).await);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
             Applied { wrote, plan: status::plan::report(plan, None) }
@@ -267,6 +290,28 @@ impl Reconciler {
             Err(Unanswered::Refused(why)) => Some(wait("ConfigRefused", format!("{words}: {why}"))),
             Err(error) => Some(wait("BrokersUnknown", error.to_string())),
         }
+    }
+
+    /// Tells single brokers where they are. Returns what speaks against it.
+    async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
+        let mut refused = None;
+        for (broker, changes) in &plan.told {
+            let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
+            let Some(contact) = Contact::of(&valid.namespace, &valid.name, &pods) else { continue };
+            let words = in_words(changes);
+            let reason = match self.kafka.alter_broker_configs(contact, *broker, changes.clone()).await {
+                Ok(()) => {
+                    self.metrics.wrote();
+                    info!(cluster = %valid.name, namespace = %valid.namespace, broker, changes = %words, "told a broker");
+                    continue;
+                }
+                Err(Unanswered::Refused(why)) => ("ConfigRefused", format!("broker {broker}: {words}: {why}")),
+                Err(error) => ("BrokersUnknown", format!("broker {broker}: {error}")),
+            };
+            let (reason, message) = reason;
+            refused.get_or_insert(Wait { action: plan::outside::ACTION.to_owned(), reason, message });
+        }
+        refused
     }
 
     async fn take_step(
@@ -326,6 +371,12 @@ impl Reconciler {
     ) -> Result<Duration, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
         let after = status::report(cluster, &before, outcome, Timestamp::now());
+        let degraded = after.conditions.iter().find(|condition| status::is_trouble(condition));
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        // A step that nothing speaks against does not wait.
+        let waits = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
+        let waits = waits.map(|plan| plan.reason.as_str());
+        self.metrics.cluster(&namespace, &name, waits, degraded.map(|condition| condition.reason.as_str()));
         let again = status::changes_after(&after).map_or(again, |soon| soon.min(again));
         if after == before {
             return Ok(again);
@@ -405,6 +456,8 @@ fn unreadable_spec(observed: &Observed) -> ChronikClusterSpec {
         resources: None,
         replication: None,
         config: BTreeMap::new(),
+        listeners: Vec::new(),
+        rack: None,
         pod: None,
     }
 }

@@ -6,7 +6,8 @@ use super::build::{self, RESTART};
 use crate::kafka::Configs;
 use crate::quantity;
 use chronik_crds::properties::{self, Shape};
-use chronik_crds::{ChronikCluster, ChronikClusterSpec, DeletionPolicy, PodOptions, Scalar};
+use chronik_crds::rules::{OWNED_LISTENERS, OWNED_PORTS};
+use chronik_crds::{ChronikCluster, ChronikClusterSpec, DeletionPolicy, Listener, PodOptions, Scalar};
 use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -43,12 +44,18 @@ pub struct Cluster {
     pub properties: BTreeMap<String, Value>,
     /// Those that they take up while they run, as Kafka's requests carry them.
     pub dynamic: Configs,
+    /// How clients from outside reach the brokers.
+    pub listeners: Vec<Listener>,
+    /// The label of nodes whose value is a broker's rack.
+    pub rack_key: Option<String>,
     /// What is said about the pods.
     pub pod: PodOptions,
     /// The scheduler's rules, in place of the operator's own.
     pub affinity: Option<Affinity>,
     /// A hash of all of the spec that pods are made from.
     pub template_of: String,
+    /// The same as templates of form 2 have it, whose pods read `min.insync.replicas` from their file.
+    pub template_of_form_2: String,
     /// The same as templates of form 1 have it, whose pods read every property from their file.
     pub template_of_form_1: String,
     /// The value of the annotation by which somebody asked for a restart.
@@ -80,6 +87,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let pod = spec.pod.clone().unwrap_or_default();
     let affinity = affinity(&pod, &mut problems);
     check_labels(&pod, &mut problems);
+    check_listeners(spec, &mut problems);
     let (Some(namespace), Some(owner)) = (cluster.namespace(), cluster.controller_owner_ref(&())) else {
         return Err(InvalidSpec { problems: vec!["the resource has no namespace or uid".to_owned()] });
     };
@@ -100,23 +108,49 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         limits,
         properties,
         dynamic,
+        listeners: spec.listeners.clone(),
+        rack_key: spec.rack.as_ref().map(|rack| rack.topology_key.clone()),
         pod,
         affinity,
-        template_of: template_of(cluster, image, |name| !properties::is_dynamic(name)),
-        template_of_form_1: template_of(cluster, image, |_| true),
+        template_of: template_of(cluster, image, default_min_insync(spec), |name| !properties::is_dynamic(name)),
+        template_of_form_2: template_of(cluster, image, spec.min_insync_replicas(), |name| {
+            !properties::is_dynamic(name)
+        }),
+        template_of_form_1: template_of(cluster, image, spec.min_insync_replicas(), |_| true),
         restart: cluster.annotations().get(RESTART).cloned(),
     })
 }
 
 /// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them. What brokers
 /// take up while they run is none of their pods' business.
-fn template_of(cluster: &ChronikCluster, image: &str, in_file: impl Fn(&str) -> bool) -> String {
+fn template_of(cluster: &ChronikCluster, image: &str, min_insync: i32, in_file: impl Fn(&str) -> bool) -> String {
     let (spec, restart) = (&cluster.spec, cluster.annotations().get(RESTART));
-    let counts = (spec.replication_factor(), spec.min_insync_replicas());
+    let counts = (spec.replication_factor(), min_insync);
     let image = spec.image.as_deref().unwrap_or(image);
     let config = spec.config.iter().filter(|(name, _)| in_file(name)).collect::<BTreeMap<_, _>>();
-    let of = json!([image, spec.image_pull_secrets, spec.resources, counts, config, spec.pod, restart]);
+    let mut of = json!([image, spec.image_pull_secrets, spec.resources, counts, config, spec.pod, restart]);
+    // Added only where there are any: the hash of a spec without stays what it was.
+    if let (false, Some(of)) = (spec.listeners.is_empty(), of.as_array_mut()) {
+        of.push(spec.listeners.iter().map(|listener| json!([listener.name, listener.port])).collect());
+    }
     build::hash(&of.to_string())
+}
+
+fn check_listeners(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
+    for (at, listener) in spec.listeners.iter().enumerate() {
+        let Listener { name, port, .. } = listener;
+        let before = &spec.listeners[..at];
+        if before.iter().any(|other| other.name == *name || other.port == *port) {
+            problems.push(format!("listeners: {name} needs a name and a port of its own"));
+        }
+        if OWNED_LISTENERS.contains(&name.as_str()) || OWNED_PORTS.contains(port) {
+            problems.push(format!("listeners: {name} has the name or the port of a listener that every broker has"));
+        }
+        let host = listener.host.as_deref().unwrap_or("host").replace("{id}", "0");
+        if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':')) || host.is_empty() {
+            problems.push(format!("listeners: {name}: {host:?} is no host"));
+        }
+    }
 }
 
 fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
@@ -173,13 +207,24 @@ fn quantities(
     amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect()
 }
 
+const MIN_INSYNC: &str = "min.insync.replicas";
+
+fn default_min_insync(spec: &ChronikClusterSpec) -> i32 {
+    if spec.replication_factor() >= 3 { 2 } else { 1 }
+}
+
 /// Those that brokers read when they start, and those that they take up while they run.
 fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> (BTreeMap<String, Value>, Configs) {
     let mut dynamic = Configs::new();
+    // The file has what follows from the factor, so that it stays as it is whatever is given; what is given is set while
+    // brokers run, and goes before it.
     let mut values = BTreeMap::from([
         ("default.replication.factor".to_owned(), Value::from(spec.replication_factor())),
-        ("min.insync.replicas".to_owned(), Value::from(spec.min_insync_replicas())),
+        (MIN_INSYNC.to_owned(), Value::from(default_min_insync(spec))),
     ]);
+    if let Some(given) = spec.replication.as_ref().and_then(|replication| replication.min_insync) {
+        dynamic.insert(MIN_INSYNC.to_owned(), given.to_string());
+    }
     for (name, value) in &spec.config {
         let text = value.to_string();
         if let Some(instead) = properties::owned(name) {

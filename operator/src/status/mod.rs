@@ -4,11 +4,11 @@ pub mod plan;
 
 use crate::brokers::Standing;
 use crate::reconcile::build::bootstrap_address;
-use crate::reconcile::observe::{Known, NodeState, Observed, ObservedPod, PodState};
+use crate::reconcile::observe::{GIVE_UP, Known, NodeState, Observed, ObservedPod, PodState};
 use crate::reconcile::plan::Refusal;
 use chronik_crds::{
     BrokerStatus, ChronikCluster, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints,
-    PartitionsStatus, PlanStatus,
+    ListenerStatus, PartitionsStatus, PlanStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -64,6 +64,8 @@ pub struct Outcome<'a> {
     pub operator: Option<String>,
     /// What brokers take up while they run; `None` where the spec does not say it.
     pub config: Option<Vec<DynamicConfigStatus>>,
+    /// Where clients from outside connect; `None` where the spec does not say it.
+    pub listeners: Option<Vec<ListenerStatus>>,
 }
 
 /// What to report now.
@@ -111,6 +113,9 @@ pub fn report(
         brokers,
         endpoints: Some(Endpoints {
             bootstrap: bootstrap_address(&cluster.name_any(), &cluster.namespace().unwrap_or_default()),
+            listeners: outcome.listeners.clone().unwrap_or_else(|| {
+                before.endpoints.as_ref().map(|before| before.listeners.clone()).unwrap_or_default()
+            }),
         }),
     }
 }
@@ -244,7 +249,10 @@ fn lost_node(observed: &Observed) -> Option<(&'static str, String)> {
         let (name, node) = (&pod.seen.name, pod.node.as_deref()?);
         let (reason, message) = match pod.node_state {
             NodeState::Gone => {
-                let message = format!("{name} was on node {node}, which does not exist any more");
+                let message = format!(
+                    "{name} was on node {node}, which does not exist any more; if its volume was there, and is lost: \
+                     kubectl annotate pvc data-{name} {GIVE_UP}=true"
+                );
                 ("NodeGone", message)
             }
             NodeState::NotReady => {

@@ -23,6 +23,11 @@ pub fn of_wait(wait: &Wait) -> PlanStatus {
     PlanStatus { action: wait.action.clone(), reason: wait.reason.to_owned(), message: wait.message.clone() }
 }
 
+/// Whether it is a step that nothing speaks against.
+pub fn is_step(plan: &PlanStatus) -> bool {
+    plan.message == NEXT
+}
+
 /// Whether a person is told: something else waits, or for another reason. Counts that change are no news.
 pub fn is_news(before: Option<&PlanStatus>, after: &PlanStatus) -> bool {
     after.message != NEXT

@@ -38,7 +38,15 @@ fn observed(states: &[PodState]) -> Observed {
 }
 
 fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
-    let outcome = Outcome { observed, attempt: attempt.clone(), plan: None, image: None, operator: None, config: None };
+    let outcome = Outcome {
+        observed,
+        attempt: attempt.clone(),
+        plan: None,
+        image: None,
+        operator: None,
+        config: None,
+        listeners: None,
+    };
     report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
 }
 
@@ -180,6 +188,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         image: None,
         operator: None,
         config: None,
+        listeners: None,
     };
     let now = Timestamp::from_second(NOW).unwrap();
     let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);

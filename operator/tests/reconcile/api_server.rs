@@ -1,6 +1,7 @@
 //! An API server in memory, as far as the operator uses one: objects with uid, version and generation, server-side apply
 //! as a merge, preconditions, and a log of what was written.
 
+use crate::rbac::granted;
 use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
@@ -33,7 +34,8 @@ struct Asked {
     plural: String,
     name: Option<String>,
     status: bool,
-    selector: Vec<(String, String)>,
+    /// Labels with their values, or that are to be there at all.
+    selector: Vec<(String, Option<String>)>,
 }
 
 impl ApiServer {
@@ -56,6 +58,17 @@ impl ApiServer {
 
     fn answer(&self, method: &Method, uri: &http::Uri, kind: &str, body: &Value) -> (StatusCode, Value) {
         let asked = parse(uri);
+        let verb = match (method.as_str(), &asked.name) {
+            ("GET", Some(_)) => "get",
+            ("GET", None) => "list",
+            ("PATCH", _) => "patch",
+            ("POST", _) => "create",
+            _ => "delete",
+        };
+        let resource = if asked.status { format!("{}/status", asked.plural) } else { asked.plural.clone() };
+        if !granted().contains(&(resource, verb.to_owned())) {
+            return status(StatusCode::FORBIDDEN);
+        }
         let state = &mut *self.state.lock().unwrap();
         let key = (asked.plural.clone(), asked.name.clone().unwrap_or_default());
         match (method.as_str(), &asked.name) {
@@ -125,7 +138,10 @@ impl ApiServer {
 impl State {
     fn list(&self, asked: &Asked) -> Value {
         let selected = |object: &&Value| {
-            asked.selector.iter().all(|(label, value)| object["metadata"]["labels"][label] == value.as_str())
+            asked.selector.iter().all(|(label, value)| match value {
+                Some(value) => object["metadata"]["labels"][label] == value.as_str(),
+                None => object["metadata"]["labels"][label].is_string(),
+            })
         };
         let of_kind = self.objects.iter().filter(|((plural, _), _)| *plural == asked.plural).map(|(_, object)| object);
         json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": self.versions.to_string() },
@@ -208,7 +224,12 @@ fn parse(uri: &http::Uri) -> Asked {
         plural: words[0].to_owned(),
         name: words.get(1).map(|name| (*name).to_owned()),
         status: words.get(2) == Some(&"status"),
-        selector: pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        selector: pairs
+            .map(|pair| match pair.split_once('=') {
+                Some((label, value)) => (label.to_owned(), Some(value.to_owned())),
+                None => (pair.to_owned(), None),
+            })
+            .collect(),
     }
 }
 

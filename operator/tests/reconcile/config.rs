@@ -34,6 +34,21 @@ async fn what_brokers_take_up_while_they_run_restarts_none_of_them_and_is_reset_
 }
 
 #[tokio::test]
+async fn the_least_of_in_sync_replicas_changes_without_a_restart() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    let before = world.pods();
+    assert_eq!(changes(&world), Vec::<String>::new(), "what follows from the factor is in the file");
+    world.change_spec(|spec| spec["replication"] = json!({ "minInsync": 1 }));
+    world.settle().await;
+    assert_eq!(changes(&world), ["set min.insync.replicas to 1"]);
+    world.change_spec(|spec| spec["replication"] = json!({}));
+    world.settle().await;
+    assert_eq!(changes(&world), ["reset min.insync.replicas"]);
+    assert_eq!(world.pods(), before, "a pod was replaced");
+}
+
+#[tokio::test]
 async fn what_somebody_else_makes_of_it_is_put_right_and_what_the_spec_never_named_is_left_alone() {
     let world = configured(&json!({ "log.retention.ms": 5 })).await;
     changes(&world);

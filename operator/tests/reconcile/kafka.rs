@@ -1,7 +1,7 @@
 //! A cluster's topics and configs in memory, as the operator sees them through the Kafka protocol.
 
 use chronik_operator::brokers::{Answer, Contact, Unanswered};
-use chronik_operator::kafka::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
+use chronik_operator::kafka::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic, Told};
 use chronik_wire::messages::Uuid;
 use futures::FutureExt;
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ pub(crate) struct FakeKafka {
 pub(crate) struct KafkaState {
     pub(crate) topics: BTreeMap<String, KafkaTopic>,
     pub(crate) cluster: Configs,
+    /// What single brokers were given.
+    pub(crate) brokers: BTreeMap<i32, Configs>,
     /// Why brokers refuse every change.
     pub(crate) refuse: Option<String>,
     /// Why no broker answers.
@@ -81,6 +83,32 @@ impl Kafka for FakeKafka {
     fn alter_cluster_configs(&self, _: Contact, changes: ConfigChanges) -> Answer<()> {
         let what = chronik_operator::kafka::in_words(&changes);
         self.change(what, |state| alter(&mut state.cluster, changes))
+    }
+
+    /// Every broker that is asked listens at every port. Port 9092 has the registered addresses, and every other one those
+    /// of the first listener that brokers were given.
+    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>> {
+        self.answer(move |state| {
+            let told = |(id, host): (&i32, &String)| {
+                let own = state.brokers.get(id);
+                let rack = own.and_then(|own| own.get("broker.rack")).cloned();
+                let (host, port) = if port == 9092 {
+                    (host.clone(), port)
+                } else {
+                    let (_, at) = own?.get("advertised.listeners")?.split(',').next()?.split_once("://")?;
+                    let (host, port) = at.rsplit_once(':')?;
+                    (host.to_owned(), port.parse().ok()?)
+                };
+                Some((*id, Told { host, port, rack }))
+            };
+            contact.addresses.iter().filter_map(told).collect()
+        })
+    }
+
+    fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()> {
+        assert_eq!(contact.addresses.keys().collect::<Vec<_>>(), [&broker], "it is that broker's to take");
+        let what = format!("broker {broker}: {}", chronik_operator::kafka::in_words(&changes));
+        self.change(what, |state| alter(state.brokers.entry(broker).or_default(), changes))
     }
 
     fn topic(&self, _: Contact, name: String) -> Answer<Option<KafkaTopic>> {

@@ -5,6 +5,8 @@
 mod api_server;
 mod config;
 mod kafka;
+mod outside;
+mod rbac;
 mod topics;
 mod world;
 

@@ -29,6 +29,10 @@ impl World {
     pub(crate) fn with_cluster(replicas: i32) -> Self {
         let world = Self { default_image: "chronik:1".to_owned(), ..Self::default() };
         *world.brokers.server.lock().unwrap() = world.server.clone();
+        for id in 0..5 {
+            let status = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+            world.server.put("nodes", json!({ "metadata": { "name": format!("node-{id}") }, "status": status }));
+        }
         world.apply_cluster(&json!({ "replicas": replicas, "storage": { "size": "1Gi" } }));
         world
     }
@@ -89,6 +93,7 @@ impl World {
         let generation = set["metadata"]["generation"].clone();
         let status = json!({ "replicas": 0, "observedGeneration": generation, "updateRevision": revision });
         let mut busy = set["status"] != status;
+        busy |= self.open_node_ports();
         set["status"] = status;
         self.server.put("statefulsets", set.clone());
         let replicas = i32::try_from(set["spec"]["replicas"].as_i64().unwrap()).unwrap();
@@ -109,9 +114,27 @@ impl World {
         busy
     }
 
+    /// As the API server does when a Service asks for it.
+    fn open_node_ports(&self) -> bool {
+        let mut busy = false;
+        for service in self.server.all("services") {
+            let asks = service["spec"]["type"] == "NodePort" || service["spec"]["type"] == "LoadBalancer";
+            if asks && service["spec"]["ports"][0]["nodePort"].is_null() {
+                let name = service["metadata"]["name"].as_str().unwrap();
+                let id = name.rsplit('-').next().unwrap().parse::<i32>().unwrap();
+                self.server.change("services", name, |service| {
+                    service["spec"]["ports"][0]["nodePort"] = json!(31_000 + id);
+                });
+                busy = true;
+            }
+        }
+        busy
+    }
+
     fn start_pod(&self, set: &Value, revision: &str, id: i32) {
         let mut pod =
             json!({ "metadata": set["spec"]["template"]["metadata"], "spec": set["spec"]["template"]["spec"] });
+        pod["spec"]["nodeName"] = json!(format!("node-{id}"));
         let labels = set["spec"]["template"]["metadata"]["labels"].clone();
         pod["metadata"]["name"] = json!(format!("demo-{id}"));
         pod["metadata"]["labels"]["controller-revision-hash"] = json!(revision);

@@ -1,8 +1,12 @@
 //! Topic configs by Kafka's names: those whose behaviour there is. A value that would not be honoured is refused with
 //! the reason, and never taken and ignored; so is a name that is not in the table.
 
+#[cfg(test)]
+mod tests;
+
 use super::features::MetadataVersion;
 use super::image::{Image, Topic};
+use super::listeners::{self, ADVERTISED_LISTENERS};
 use crate::ids::BrokerId;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -55,6 +59,10 @@ enum Accepts {
     SomeOf(&'static [&'static str]),
     /// A number from 0 to 1.
     Ratio,
+    /// Listeners with their addresses.
+    Listeners,
+    /// A name, in that many bytes at most.
+    Name(usize),
 }
 
 /// From which metadata version on a topic may have the config: brokers that know less would refuse what others take.
@@ -103,6 +111,8 @@ pub const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 pub const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 /// `message.timestamp.type`.
 pub const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+/// `broker.rack`.
+pub const BROKER_RACK: &str = "broker.rack";
 /// `max.message.bytes`.
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
@@ -318,6 +328,31 @@ pub fn of_broker_property(property: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|c| c.broker_property == Some(property))
 }
 
+/// What one broker may be given that is no default of a topic config.
+static OF_ONE_BROKER: [TopicConfig; 2] = [
+    of(
+        ADVERTISED_LISTENERS,
+        ConfigKind::List,
+        ("", Some(ADVERTISED_LISTENERS)),
+        Accepts::Listeners,
+        "Where clients of the broker's further `listeners` reach it, as in `EXTERNAL://broker-0.example.com:9094`, with \
+          commas between. Who came through one of them is told these addresses of all brokers, and of no broker that has \
+          none. The address of the first listener is in the broker's registration, and not here.",
+    ),
+    of(
+        BROKER_RACK,
+        ConfigKind::String,
+        ("", Some(BROKER_RACK)),
+        Accepts::Name(255),
+        "The rack that the broker is in, before what it says of itself when it registers.",
+    ),
+];
+
+/// What a property stands for that one broker may be given, and not all of them alike.
+pub fn of_one_broker(property: &str) -> Option<&'static TopicConfig> {
+    OF_ONE_BROKER.iter().find(|config| config.name == property)
+}
+
 /// The value as it is kept: in its shortest form. An error says why a topic of a cluster of that version may not have
 /// it.
 pub fn canonical(name: &str, value: &str, version: MetadataVersion) -> Result<String, String> {
@@ -342,6 +377,8 @@ impl TopicConfig {
             Accepts::OneOf(words) => words.join(", "),
             Accepts::SomeOf(words) => format!("{}, or some of them with commas between", words.join(", ")),
             Accepts::Ratio => "0 to 1".to_owned(),
+            Accepts::Name(most) => format!("a name of {most} bytes at most"),
+            Accepts::Listeners => "NAME://HOST:PORT, or several with commas between".to_owned(),
         }
     }
 
@@ -374,6 +411,9 @@ impl TopicConfig {
                 Ok(_) => Err("is not between 0 and 1".into()),
                 Err(_) => Err("is not a number".into()),
             },
+            Accepts::Listeners => listeners::canonical(value),
+            Accepts::Name(most) if (1..=most).contains(&value.len()) => Ok(value.to_owned()),
+            Accepts::Name(most) => Err(format!("is not a name of {most} bytes at most")),
         }
     }
 }
@@ -529,75 +569,5 @@ impl Topic {
     /// `min.insync.replicas` of its own, if it says so.
     pub(super) fn own_min_insync_replicas(&self) -> Option<usize> {
         self.configs.get(MIN_INSYNC_REPLICAS)?.parse().ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_default_is_a_value_that_is_accepted() {
-        for config in TOPIC_CONFIGS {
-            assert_eq!(
-                canonical(config.name, config.default, MetadataVersion::LATEST).as_deref(),
-                Ok(config.default),
-                "{}",
-                config.name
-            );
-        }
-    }
-
-    #[test]
-    fn names_are_unique_and_in_order() {
-        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
-    }
-
-    #[test]
-    fn values_that_would_not_be_honoured_are_refused() {
-        for (name, value) in [
-            ("min.insync.replicas", "0"),
-            ("min.insync.replicas", "two"),
-            ("min.insync.replicas", "2147483648"),
-            ("max.message.bytes", "-1"),
-            ("unclean.leader.election.enable", "maybe"),
-            ("no.such.config", "1"),
-            ("cleanup.policy", ""),
-            ("cleanup.policy", "compact,keep"),
-            ("min.cleanable.dirty.ratio", "1.1"),
-            ("min.cleanable.dirty.ratio", "NaN"),
-            ("compression.type", "brotli"),
-            ("segment.ms", "0"),
-        ] {
-            assert!(canonical(name, value, MetadataVersion::LATEST).is_err(), "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
-        let takes = |name, value| canonical(name, value, MetadataVersion::FIRST).is_ok();
-        for (name, value, taken) in [
-            ("cleanup.policy", "delete", true),
-            ("cleanup.policy", "compact", false),
-            ("compression.type", "producer", true),
-            ("compression.type", "zstd", false),
-            ("flush.messages", "1", true),
-            ("flush.messages", "2", false),
-            ("segment.bytes", "1073741824", false),
-            ("retention.ms", "1", true),
-        ] {
-            assert_eq!(takes(name, value), taken, "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn a_long_way_to_write_a_number_is_not_kept() {
-        let canonical = |name, value: &str| canonical(name, value, MetadataVersion::LATEST);
-        assert_eq!(canonical("max.message.bytes", " 0001000 ").as_deref(), Ok("1000"));
-        assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("compact,delete"));
-        assert_eq!(canonical("min.cleanable.dirty.ratio", "0.500").as_deref(), Ok("0.5"));
-        let zeroes = format!("{}1", "0".repeat(1 << 20));
-        let error = canonical("max.message.bytes", &zeroes).unwrap_err();
-        assert!(error.len() < 500 && error.contains("more than 4096 bytes"), "{error}");
     }
 }

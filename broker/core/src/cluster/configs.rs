@@ -1,7 +1,7 @@
 //! Configs that change while a topic is there and while brokers run.
 
 use super::command::{Answer, Change, Outcome, Refusal};
-use super::config::{self, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS};
+use super::config::{self, BROKER_RACK, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS};
 use super::image::{Image, Topic};
 use crate::ids::{PartitionId, TopicId, TopicPartition};
 
@@ -45,10 +45,13 @@ impl Image {
                     replace,
                     configs,
                     self.metadata_version,
-                    config::of_broker_property,
+                    |name| config::of_one_broker(name).or_else(|| config::of_broker_property(name)),
                     default,
                 );
                 let after = after.map_err(wrong)?;
+                if let (Some(rack), Some(broker)) = (after.get(BROKER_RACK), self.brokers.get_mut(&id)) {
+                    broker.rack = Some(rack.clone());
+                }
                 if after.is_empty() {
                     self.broker_configs.remove(&id);
                 } else {

@@ -1,6 +1,7 @@
 //! Brokers that come, fall silent, and come back (KIP-631, KIP-841).
 
 use super::command::{Answer, Change, Member, Outcome, Refusal};
+use super::config::BROKER_RACK;
 use super::election::{Voters, elect, with_isr, without_disk};
 use super::features::SupportedVersions;
 use super::image::{Broker, Image, Partition};
@@ -73,6 +74,8 @@ impl Image {
             fenced_at: offset,
             versions,
             cordoned: before.is_some_and(|b| b.cordoned),
+            // Who puts a running broker into a rack knows better than its file, which is the same for all pods.
+            rack: self.dynamic_property(member.id, BROKER_RACK).cloned().or_else(|| member.rack.clone()),
             ..Broker::expected(member)
         };
         self.brokers.insert(member.id, broker);

@@ -7,7 +7,7 @@ use crate::partitions::{
     DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
     ReadError, Waiter,
 };
-use crate::server::{ServerConfig, serve};
+use crate::server::{ClientListener, ServerConfig, serve};
 use chronik_admin::{ChangeVotersResponse, FactsResponse, Quorum, QuorumMember};
 use chronik_core::cluster::{Broker, Endpoint, Image, MetadataVersion, Partition, Refusal, SupportedVersions, Topic};
 use chronik_core::ids::{
@@ -194,6 +194,8 @@ impl LogSizes for Sizes {
 /// A listener with something behind it. Stopped when it is dropped.
 pub(super) struct Cluster {
     pub(super) address: SocketAddr,
+    /// The listener EXTERNAL.
+    pub(super) external: SocketAddr,
     pub(super) image: Arc<watch::Sender<Image>>,
     pub(super) registry: Arc<Registry>,
     pub(super) stop: CancellationToken,
@@ -229,8 +231,12 @@ impl Cluster {
         tokio::spawn(control(requests, Arc::clone(&image)));
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
-        let address = listener.local_addr().expect("bound");
+        let mut listeners = Vec::new();
+        for name in [None, Some("EXTERNAL".into())] {
+            let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+            listeners.push(ClientListener { name, socket });
+        }
+        let [address, external] = [0, 1].map(|i: usize| listeners[i].socket.local_addr().expect("bound"));
         let stop = CancellationToken::new();
         let partitions = Partitions::new(vec![owner]).with_sizes(Arc::new(Sizes(Arc::clone(&logs))));
         let coordinators = CoordinatorsConfig {
@@ -246,9 +252,10 @@ impl Cluster {
             stop: stop.clone(),
         };
         let coordinators = coordinators::start(coordinators, &TaskTracker::new());
-        let served = tokio::spawn(serve(listener, config, partitions, controller, coordinators, metrics, stop.clone()));
+        let served =
+            tokio::spawn(serve(listeners, config, partitions, controller, coordinators, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
-        Self { address, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
+        Self { address, external, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
     }
 
     pub(super) fn logs(&self) -> MutexGuard<'_, Logs> {

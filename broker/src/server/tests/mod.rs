@@ -9,6 +9,7 @@ mod fetch_sessions;
 mod groups;
 mod hostile;
 mod list_offsets;
+mod listeners;
 mod missing;
 mod operations;
 mod order;

@@ -5,7 +5,7 @@ use crate::brokers::{Answer, Brokers, Contact, Stop, Unanswered};
 use crate::reconcile::observe::Seen;
 use crate::reconcile::plan::{Step, Wait};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
 use kube::api::PropagationPolicy;
 
@@ -46,6 +46,17 @@ impl Taker<'_> {
             Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
             Step::ChangeVoters(voters) => {
                 Ok(self.ask(step, |contact| self.brokers.change_voters(contact, voters.clone())).await)
+            }
+            Step::GiveUpVolume { claim, pod, .. } => {
+                let mut done = Done::Taken;
+                if let Some(claim) = claim {
+                    done = Done::of(delete::<PersistentVolumeClaim>(self.client, self.namespace, claim, None).await?);
+                }
+                // That it goes away with its claim is so also when this is interrupted here: the claim waits for it.
+                match pod {
+                    Some(pod) if done == Done::Taken => self.delete_pod(pod).await,
+                    _ => Ok(done),
+                }
             }
             Step::Remove(broker) => Ok(self.ask(step, |contact| self.brokers.remove(contact, *broker)).await),
         }

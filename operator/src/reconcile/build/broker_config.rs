@@ -19,6 +19,8 @@ struct BrokerConfig<'a> {
     broker_id: &'a str,
     data_dir: &'a str,
     listen: Listen,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    listeners: BTreeMap<String, String>,
     members: Vec<Member>,
     joins_as: Place,
     log_format: &'a str,
@@ -66,6 +68,11 @@ pub(super) fn render(cluster: &Cluster) -> Result<String, serde_json::Error> {
             controller: any_address(port::CONTROLLER),
             http: any_address(port::HTTP),
         },
+        listeners: cluster
+            .listeners
+            .iter()
+            .map(|listener| (services::listener_property_name(&listener.name), any_address(listener.port)))
+            .collect(),
         members: (0..cluster.replicas.min(FIRST)).map(|id| Member { id, place: place(cluster, id) }).collect(),
         joins_as: place(cluster, ID),
         log_format: "json",

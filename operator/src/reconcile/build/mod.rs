@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub use broker_config::hash;
 pub use config_map::is_broker_config;
 pub use pod_template::{CONTAINER, RESTART};
-pub use services::bootstrap_address;
+pub use services::{LISTENER_LABEL, bootstrap_address, external_service, listener_property_name};
 pub use stateful_set::{TEMPLATE_FORM, TEMPLATE_OF};
 
 /// The label that all objects of a cluster carry, with its name.
@@ -87,6 +87,9 @@ pub fn build(cluster: &Cluster, frame: &Frame) -> Result<Vec<Desired>, serde_jso
     ]);
     for id in 0..frame.replicas {
         objects.push(desired(&services::broker(cluster, id))?);
+        for listener in &cluster.listeners {
+            objects.push(desired(&services::external(cluster, listener, id))?);
+        }
     }
     if let Some(budget) = disruption_budget::build(cluster, frame) {
         objects.push(desired(&budget)?);

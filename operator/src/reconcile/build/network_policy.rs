@@ -23,29 +23,31 @@ pub(super) fn build(cluster: &Cluster) -> NetworkPolicy {
         ..NetworkPolicyPeer::default()
     };
     let peers = NetworkPolicyPeer { pod_selector: Some(pods.clone()), ..NetworkPolicyPeer::default() };
+    let mut for_all = vec![port::KAFKA, port::HTTP];
+    for_all.extend(cluster.listeners.iter().map(|listener| listener.port));
     NetworkPolicy {
         metadata: metadata(cluster, ""),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(pods),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
-                NetworkPolicyIngressRule { ports: Some(ports([port::KAFKA, port::HTTP])), from: None },
+                NetworkPolicyIngressRule { ports: Some(ports(&for_all)), from: None },
                 NetworkPolicyIngressRule {
-                    ports: Some(ports([port::REPLICATION, port::CONTROLLER])),
+                    ports: Some(ports(&[port::REPLICATION, port::CONTROLLER])),
                     from: Some(vec![peers.clone()]),
                 },
-                NetworkPolicyIngressRule { ports: Some(ports([port::ADMIN])), from: Some(vec![peers, operator]) },
+                NetworkPolicyIngressRule { ports: Some(ports(&[port::ADMIN])), from: Some(vec![peers, operator]) },
             ]),
             ..NetworkPolicySpec::default()
         }),
     }
 }
 
-fn ports<const N: usize>(numbers: [i32; N]) -> Vec<NetworkPolicyPort> {
-    let rule = |number| NetworkPolicyPort {
-        port: Some(IntOrString::Int(number)),
+fn ports(numbers: &[i32]) -> Vec<NetworkPolicyPort> {
+    let rule = |number: &i32| NetworkPolicyPort {
+        port: Some(IntOrString::Int(*number)),
         protocol: Some("TCP".to_owned()),
         ..NetworkPolicyPort::default()
     };
-    numbers.map(rule).into()
+    numbers.iter().map(rule).collect()
 }

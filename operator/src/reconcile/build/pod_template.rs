@@ -110,16 +110,7 @@ fn container(cluster: &Cluster) -> Container {
             "$(POD_IP)".to_owned(),
         ]),
         env: Some(environment(cluster)),
-        ports: Some(
-            port::ALL
-                .map(|(name, number)| ContainerPort {
-                    name: Some(name.to_owned()),
-                    container_port: number,
-                    protocol: Some("TCP".to_owned()),
-                    ..ContainerPort::default()
-                })
-                .into(),
-        ),
+        ports: Some(ports(cluster)),
         resources: Some(ResourceRequirements {
             requests: some(&cluster.requests),
             limits: some(&cluster.limits),
@@ -166,6 +157,17 @@ fn environment(cluster: &Cluster) -> Vec<EnvVar> {
     let log = cluster.pod.log_level.clone();
     let log = log.map(|value| EnvVar { name: "CHRONIK_LOG".to_owned(), value: Some(value), ..EnvVar::default() });
     std::iter::once(address).chain(log).collect()
+}
+
+fn ports(cluster: &Cluster) -> Vec<ContainerPort> {
+    let further = cluster.listeners.iter().map(|listener| (listener.name.as_str(), listener.port));
+    let port = |(name, number): (&str, i32)| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    port::ALL.into_iter().chain(further).map(port).collect()
 }
 
 fn probe(path: &str, period_seconds: i32, timeout_seconds: i32) -> Probe {

@@ -2,8 +2,10 @@
 
 use super::{BROKERS_SUFFIX, metadata, port, selector};
 use crate::reconcile::validate::Cluster;
+use chronik_crds::{Listener, ListenerKind};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::ObjectMeta;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -39,6 +41,46 @@ pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
         }),
         ..Service::default()
     }
+}
+
+/// The label of the Services of listeners, with the listener's name.
+pub const LISTENER_LABEL: &str = "chronik.io/listener";
+
+/// The Service by which clients from outside reach one broker through a listener.
+///
+/// It leads to the pod before it is ready, as that of its peers does: clients are told of brokers that are unfenced, and
+/// each node hears of a pod's readiness in its own time.
+pub(super) fn external(cluster: &Cluster, listener: &Listener, id: i32) -> Service {
+    let mut labels = super::labels(cluster);
+    labels.insert(LISTENER_LABEL.to_owned(), listener.name.clone());
+    let annotations = (!listener.annotations.is_empty()).then(|| listener.annotations.clone());
+    let kind = match listener.kind {
+        ListenerKind::NodePort => "NodePort",
+        ListenerKind::LoadBalancer => "LoadBalancer",
+    };
+    let common = metadata(cluster, "");
+    let name = Some(external_service(&cluster.name, &listener.name, id));
+    Service {
+        metadata: ObjectMeta { name, labels: Some(labels), annotations, ..common },
+        spec: Some(ServiceSpec {
+            type_: Some(kind.to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(broker_selector(&cluster.name, id)),
+            ports: Some(vec![service_port(&listener.name, listener.port)]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// The name of the Service of one broker for a listener.
+pub fn external_service(cluster: &str, listener: &str, id: i32) -> String {
+    format!("{cluster}-{listener}-{id}")
+}
+
+/// A listener's name as brokers compare it.
+pub fn listener_property_name(listener: &str) -> String {
+    listener.to_ascii_uppercase()
 }
 
 /// The host by which peers find a broker. Without the cluster's domain, which the operator is not told: every pod's

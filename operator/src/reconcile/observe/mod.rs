@@ -5,12 +5,14 @@
 //! it, the reconcile fails and is tried again.
 
 mod node;
+pub mod outside;
 mod pod;
 mod volume;
 
 pub use node::NodeState;
+pub use outside::{ObservedNode, ObservedService, Outside};
 pub use pod::{ObservedPod, PodState};
-pub use volume::{ObservedVolume, REMOVED};
+pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
 use crate::MANAGER;
@@ -84,6 +86,10 @@ pub struct Observed {
     pub config: Known<Configs>,
     /// The names of what the operator has given them, as its status says.
     pub managed_config: BTreeSet<String>,
+    /// What brokers' places are found out of; looked at only where the spec asks for listeners or racks.
+    pub outside: Outside,
+    /// Whether there were listeners before, as the status says.
+    pub had_listeners: bool,
 }
 
 impl Default for Observed {
@@ -97,6 +103,8 @@ impl Default for Observed {
             facts: Known::Unknown("no broker runs".to_owned()),
             config: Known::Unknown("no broker is ready".to_owned()),
             managed_config: BTreeSet::new(),
+            outside: Outside::default(),
+            had_listeners: false,
         }
     }
 }

@@ -24,6 +24,16 @@ pub struct ObservedPod {
     pub state: PodState,
 }
 
+impl ObservedPod {
+    /// Whether it is on its way out.
+    pub fn is_terminating(&self) -> bool {
+        self.state == PodState::Waiting(TERMINATING.to_owned())
+    }
+}
+
+/// What is said of a pod that is on its way out.
+const TERMINATING: &str = "terminating";
+
 /// How a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
@@ -56,7 +66,7 @@ pub(super) fn observe(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
 
 fn state(pod: &Pod) -> PodState {
     if pod.metadata.deletion_timestamp.is_some() {
-        return PodState::Waiting("terminating".to_owned());
+        return PodState::Waiting(TERMINATING.to_owned());
     }
     let Some(status) = &pod.status else { return PodState::Waiting("pending".to_owned()) };
     let condition = |kind: &str| status.conditions.iter().flatten().find(|c| c.type_ == kind);

@@ -10,6 +10,9 @@ use kube::ResourceExt;
 /// kept, and missed by nobody.
 pub const REMOVED: &str = "chronik.io/removed";
 
+/// The annotation by which somebody gives up a volume that is lost with its node or its disk.
+pub const GIVE_UP: &str = "chronik.io/give-up";
+
 /// A broker's volume.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObservedVolume {
@@ -23,6 +26,8 @@ pub struct ObservedVolume {
     pub capacity: Option<Quantity>,
     /// Whether its broker was removed from the cluster, with nothing left on it that anybody misses.
     pub removed: bool,
+    /// Whether somebody has given it up.
+    pub given_up: bool,
     /// What it goes away with.
     pub owners: Vec<OwnerReference>,
     /// Whether it is on its way out.
@@ -41,6 +46,7 @@ pub(super) fn observe(claim: &PersistentVolumeClaim, cluster: &str) -> Option<Ob
         requested: storage(requests),
         capacity: storage(capacity),
         removed: claim.annotations().contains_key(REMOVED),
+        given_up: claim.annotations().get(GIVE_UP).is_some_and(|value| value == "true"),
         owners: claim.owner_references().to_vec(),
         leaving: claim.metadata.deletion_timestamp.is_some(),
     })

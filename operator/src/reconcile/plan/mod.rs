@@ -4,6 +4,8 @@
 mod budget;
 pub mod config;
 mod garbage;
+mod lost_volume;
+pub mod outside;
 mod roll;
 mod scale;
 mod storage;
@@ -16,6 +18,7 @@ use super::validate::Cluster;
 use crate::brokers::{Facts, Permit, Standing};
 use crate::kafka::ConfigChanges;
 use kube::ResourceExt;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +42,10 @@ pub struct Plan {
     pub volumes: Vec<VolumeChange>,
     /// What all brokers are to be given while they run. It interrupts nobody.
     pub config: ConfigChanges,
+    /// What single brokers are to be told of their own place while they run. It interrupts nobody.
+    pub told: BTreeMap<i32, ConfigChanges>,
+    /// The Services of listeners that nothing needs any more.
+    pub services: Vec<Seen>,
     /// The one step that may disturb somebody.
     pub step: Option<Step>,
     /// What comes next, and what it waits for.
@@ -79,6 +86,15 @@ pub enum Step {
     ChangeVoters(Vec<i32>),
     /// A broker that holds nothing and does not run any more is taken out of the cluster.
     Remove(i32),
+    /// A volume that is lost is deleted, with the pod that waits for it, for the broker to begin with an empty one.
+    GiveUpVolume {
+        /// The broker.
+        broker: i32,
+        /// Its claim, unless it is on its way out.
+        claim: Option<Seen>,
+        /// Its pod, unless it is on its way out.
+        pod: Option<Seen>,
+    },
 }
 
 impl fmt::Display for Step {
@@ -91,6 +107,7 @@ impl fmt::Display for Step {
             Self::Drain(broker) => write!(f, "drain broker {broker}"),
             Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
             Self::Remove(broker) => write!(f, "remove broker {broker}"),
+            Self::GiveUpVolume { broker, .. } => write!(f, "give up the volume of broker {broker}"),
         }
     }
 }
@@ -106,6 +123,7 @@ impl Step {
             Self::Drain(_) => "DrainBroker",
             Self::ChangeVoters(_) => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
+            Self::GiveUpVolume { .. } => "GiveUpVolume",
         }
     }
 }
@@ -144,8 +162,10 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     keep_template(cluster, observed, &mut plan.objects);
     plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
     storage::plan(cluster, observed, &mut plan);
+    lost_volume::plan(observed, &mut plan);
     roll::plan(cluster, observed, &mut plan);
     config::plan(cluster, observed, &mut plan);
+    outside::plan(cluster, observed, &mut plan);
     Ok(plan)
 }
 
@@ -153,9 +173,13 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
 /// it is taken up with the next change, and restarts no broker by itself.
 fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]) {
     let Some(set) = &observed.set else { return };
-    let form_1 =
-        set.template_form.as_deref() == Some("1") && set.template_of.as_ref() == Some(&cluster.template_of_form_1);
-    if set.template_of.as_ref() != Some(&cluster.template_of) && !form_1 {
+    // What else stood in the file of an earlier form.
+    let of_its_form = match set.template_form.as_deref() {
+        Some("1") => &cluster.template_of_form_1,
+        Some("2") => &cluster.template_of_form_2,
+        _ => &cluster.template_of,
+    };
+    if ![of_its_form, &cluster.template_of].contains(&set.template_of.as_ref().unwrap_or(&String::new())) {
         return;
     }
     let Some(form) = &set.template_form else { return };
@@ -190,10 +214,12 @@ impl Plan {
 
     /// How soon to look again although nothing changes.
     pub fn again(&self, observed: &Observed) -> Duration {
-        if matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() {
+        if matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty() {
             return AT_ONCE;
         }
-        let next = self.step.is_some() || !self.waits.is_empty();
+        // A load balancer may be waited for for ever, and its address wakes the next look.
+        let soon = |wait: &Wait| wait.reason != "NoAddress";
+        let next = self.step.is_some() || self.waits.iter().any(soon);
         if !next && is_well(observed) {
             AT_REST
         } else if next && observed.facts.known().is_some() {
@@ -340,13 +366,19 @@ mod tests {
         set.template_form = Some("of another version".to_owned());
         assert_eq!(template(&cluster, &observed), other);
         // What a person did to it is put right.
-        observed.set.as_mut().unwrap().template_form = Some("2".to_owned());
+        observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
         assert_eq!(template(&cluster, &observed), built);
         // Of form 1 is also what was built of properties that brokers take up while they run.
         let set = observed.set.as_mut().unwrap();
         (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));
         assert_eq!(template(&cluster, &observed), built);
         cluster.template_of_form_1 = "with more".to_owned();
+        assert_eq!(template(&cluster, &observed), other);
+        // And of form 2 what was built of another `min.insync.replicas`.
+        let set = observed.set.as_mut().unwrap();
+        (set.template_form, set.template_of) = (Some("2".to_owned()), Some("with another minimum".to_owned()));
+        assert_eq!(template(&cluster, &observed), built);
+        cluster.template_of_form_2 = "with another minimum".to_owned();
         assert_eq!(template(&cluster, &observed), other);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
         cluster.template_of = "of a spec that was changed".to_owned();

@@ -158,3 +158,22 @@ fn the_followers_near_a_consumer_are_those_in_its_rack_that_are_in_sync_while_th
     assert_eq!(near(&cluster, "b"), [], "the leader is there now");
     assert_eq!(cluster.image.followers_in_rack(tp(2, 0), "b"), []);
 }
+
+#[test]
+fn a_broker_stays_in_the_rack_that_it_was_put_into_while_it_ran() {
+    let mut cluster = Cluster::alive(3);
+    cluster.accepted(&MetadataCommand::AlterConfigs {
+        resource: config::ConfigResource::Broker(BrokerId(1)),
+        replace: false,
+        changes: vec![config::ConfigChange {
+            name: config::BROKER_RACK.into(),
+            op: config::ConfigOp::Set("zone-a".into()),
+        }],
+    });
+    let rack = |cluster: &Cluster| cluster.image.brokers[&BrokerId(1)].rack.clone();
+    assert_eq!(rack(&cluster).as_deref(), Some("zone-a"));
+    // Its file, which names none, says nothing against it.
+    cluster.register(1);
+    assert_eq!(rack(&cluster).as_deref(), Some("zone-a"));
+    assert_eq!(cluster.image.brokers[&BrokerId(2)].rack, None);
+}

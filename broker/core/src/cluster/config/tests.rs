@@ -1,0 +1,66 @@
+use super::*;
+
+#[test]
+fn every_default_is_a_value_that_is_accepted() {
+    for config in TOPIC_CONFIGS {
+        assert_eq!(
+            canonical(config.name, config.default, MetadataVersion::LATEST).as_deref(),
+            Ok(config.default),
+            "{}",
+            config.name
+        );
+    }
+}
+
+#[test]
+fn names_are_unique_and_in_order() {
+    assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
+}
+
+#[test]
+fn values_that_would_not_be_honoured_are_refused() {
+    for (name, value) in [
+        ("min.insync.replicas", "0"),
+        ("min.insync.replicas", "two"),
+        ("min.insync.replicas", "2147483648"),
+        ("max.message.bytes", "-1"),
+        ("unclean.leader.election.enable", "maybe"),
+        ("no.such.config", "1"),
+        ("cleanup.policy", ""),
+        ("cleanup.policy", "compact,keep"),
+        ("min.cleanable.dirty.ratio", "1.1"),
+        ("min.cleanable.dirty.ratio", "NaN"),
+        ("compression.type", "brotli"),
+        ("segment.ms", "0"),
+    ] {
+        assert!(canonical(name, value, MetadataVersion::LATEST).is_err(), "{name}={value}");
+    }
+}
+
+#[test]
+fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
+    let takes = |name, value| canonical(name, value, MetadataVersion::FIRST).is_ok();
+    for (name, value, taken) in [
+        ("cleanup.policy", "delete", true),
+        ("cleanup.policy", "compact", false),
+        ("compression.type", "producer", true),
+        ("compression.type", "zstd", false),
+        ("flush.messages", "1", true),
+        ("flush.messages", "2", false),
+        ("segment.bytes", "1073741824", false),
+        ("retention.ms", "1", true),
+    ] {
+        assert_eq!(takes(name, value), taken, "{name}={value}");
+    }
+}
+
+#[test]
+fn a_long_way_to_write_a_number_is_not_kept() {
+    let canonical = |name, value: &str| canonical(name, value, MetadataVersion::LATEST);
+    assert_eq!(canonical("max.message.bytes", " 0001000 ").as_deref(), Ok("1000"));
+    assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("compact,delete"));
+    assert_eq!(canonical("min.cleanable.dirty.ratio", "0.500").as_deref(), Ok("0.5"));
+    let zeroes = format!("{}1", "0".repeat(1 << 20));
+    let error = canonical("max.message.bytes", &zeroes).unwrap_err();
+    assert!(error.len() < 500 && error.contains("more than 4096 bytes"), "{error}");
+}

@@ -1,0 +1,137 @@
+//! Two listeners: each client is told the addresses of the one that it came through.
+
+use super::client::{Client, batch};
+use super::cluster::Cluster;
+use super::{fetch, name, produce, text};
+use crate::partitions::ReadError;
+use chronik_core::cluster::config::Configs;
+use chronik_core::ids::BrokerId;
+use chronik_core::replication::ProduceError;
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::incremental_alter_configs_request as incremental;
+use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
+
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const INVALID_REQUEST: i16 = 42;
+const LISTENER_NOT_FOUND: i16 = 72;
+
+/// Gives a broker an address for the listener EXTERNAL.
+fn advertise(cluster: &Cluster, broker: i32) {
+    let value = format!("OTHER://other:1,EXTERNAL://outside-{broker}:{}", 30_000 + broker);
+    let configs: Configs = [(Arc::from("advertised.listeners"), Arc::from(value))].into_iter().collect();
+    cluster.image.send_modify(|image| {
+        image.broker_configs.insert(BrokerId(broker), configs);
+    });
+}
+
+type Named = (i32, String, i32);
+
+fn outside(broker: i32) -> Named {
+    (broker, format!("outside-{broker}"), 30_000 + broker)
+}
+
+/// The brokers, and the error and the leader of the partition.
+async fn metadata(client: &mut Client, version: i16) -> (Vec<Named>, i16, i32) {
+    let topic = m::metadata_request::MetadataRequestTopic::default().with_name(Some(name("t")));
+    let response = client.ask(version, &m::MetadataRequest::default().with_topics(Some(vec![topic]))).await;
+    let brokers = response.brokers.iter().map(|b| (b.node_id.0, b.host.to_string(), b.port));
+    let partition = &response.topics[0].partitions[0];
+    (brokers.collect(), partition.error_code, partition.leader_id.0)
+}
+
+#[tokio::test]
+async fn metadata_has_the_addresses_of_the_listener_that_the_client_came_through() {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 1);
+    let mut inside = Client::connect(cluster.address).await;
+    let mut outside_client = Client::connect(cluster.external).await;
+    // A leader that has no address there yet cannot be reached, and is said to be so.
+    assert_eq!(metadata(&mut outside_client, 12).await, (vec![], LISTENER_NOT_FOUND, -1));
+    assert_eq!(metadata(&mut outside_client, 5).await, (vec![], LEADER_NOT_AVAILABLE, -1));
+    advertise(&cluster, 1);
+    assert_eq!(metadata(&mut outside_client, 12).await, (vec![outside(1)], LISTENER_NOT_FOUND, -1));
+    advertise(&cluster, 0);
+    assert_eq!(metadata(&mut outside_client, 12).await, (vec![outside(0), outside(1)], 0, 0));
+    let registered = [0, 1].map(|id| (id, format!("broker-{id}"), 9092));
+    assert_eq!(metadata(&mut inside, 12).await, (registered.to_vec(), 0, 0));
+}
+
+#[tokio::test]
+async fn so_do_describe_cluster_and_find_coordinator() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.external).await;
+    let coordinator = m::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]);
+    advertise(&cluster, 1);
+    let found = client.ask(4, &coordinator).await.coordinators.remove(0);
+    assert_eq!(found.error_code, COORDINATOR_NOT_AVAILABLE);
+    advertise(&cluster, 0);
+    let found = client.ask(4, &coordinator).await.coordinators.remove(0);
+    assert_eq!((found.node_id.0, found.host.to_string(), found.port), outside(0));
+    let described = client.ask(1, &m::DescribeClusterRequest::default().with_endpoint_type(1)).await;
+    let brokers = described.brokers.iter().map(|b| (b.broker_id.0, b.host.to_string(), b.port));
+    assert_eq!(brokers.collect::<Vec<_>>(), [outside(0), outside(1)]);
+}
+
+#[tokio::test]
+async fn so_do_answers_that_name_another_leader() {
+    let cluster = Cluster::start().await;
+    let id = cluster.topic("t", 1);
+    cluster.image.send_modify(|image| {
+        let mut topic = image.topics[&id].clone();
+        topic.partitions[0].leader = Some(BrokerId(1));
+        image.topics.insert(id, topic);
+    });
+    cluster.logs().refuse_produce = Some(ProduceError::NotLeader);
+    cluster.logs().refuse_read = Some(ReadError::NotLeader);
+    let mut client = Client::connect(cluster.external).await;
+    let mut read = fetch("", 0);
+    read.topics[0].topic_id = id.0;
+    for known in [false, true] {
+        if known {
+            advertise(&cluster, 1);
+        }
+        let expected: Vec<Named> = known.then(|| outside(1)).into_iter().collect();
+        let produced = client.ask(10, &produce("t", -1, batch(1, 10).freeze())).await;
+        let named = produced.node_endpoints.iter().map(|e| (e.node_id.0, e.host.to_string(), e.port));
+        assert_eq!(named.collect::<Vec<_>>(), expected);
+        assert_eq!(produced.responses[0].partition_responses[0].current_leader.leader_id.0, if known { 1 } else { -1 });
+        let fetched = client.ask(16, &read).await;
+        let named = fetched.node_endpoints.iter().map(|e| (e.node_id.0, e.host.to_string(), e.port));
+        assert_eq!(named.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_a_config_of_one_broker_that_is_checked_and_shown() {
+    let cluster = Cluster::start_with(|config| {
+        let name = "advertised.listeners".to_owned();
+        config.properties = vec![crate::server::Property { name, value: String::new(), given: false }];
+    })
+    .await;
+    let mut client = Client::connect(cluster.address).await;
+    for (broker, value, error) in [
+        ("0", "EXTERNAL://host", INVALID_REQUEST),
+        ("", "EXTERNAL://host:9094", INVALID_REQUEST),
+        ("0", "external://host:9094", 0),
+    ] {
+        let config = incremental::AlterableConfig::default()
+            .with_name(text("advertised.listeners"))
+            .with_value(Some(StrBytes::from_static_str(value)));
+        let resource = incremental::AlterConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(StrBytes::from_static_str(broker))
+            .with_configs(vec![config]);
+        let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        assert_eq!(client.ask(1, &request).await.responses[0].error_code, error, "{broker} {value}");
+    }
+    let resource = m::describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(4)
+        .with_resource_name(text("0"))
+        .with_configuration_keys(None);
+    let described = client.ask(4, &m::DescribeConfigsRequest::default().with_resources(vec![resource])).await;
+    let config = described.results[0].configs.iter().find(|c| &*c.name == "advertised.listeners").unwrap();
+    assert_eq!(config.value.as_deref(), Some("EXTERNAL://host:9094"));
+    assert!(!config.read_only);
+}

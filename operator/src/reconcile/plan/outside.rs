@@ -1,0 +1,272 @@
+//! What each broker is told of its own place, while it runs: where clients of `spec.listeners` reach it
+//! (`advertised.listeners`), and its rack (`broker.rack`). Addresses are known late, and change: nobody is restarted for
+//! them.
+
+use super::Plan;
+use crate::kafka::{ConfigChanges, Told};
+use crate::reconcile::build::{external_service, listener_property_name};
+use crate::reconcile::observe::{Known, Observed, ObservedPod, ObservedService, PodState, Seen};
+use crate::reconcile::validate::Cluster;
+use chronik_crds::{Listener, ListenerKind, ListenerStatus};
+use std::collections::BTreeSet;
+
+/// What is done, as in `status.plan`.
+pub const ACTION: &str = "tell brokers where they are";
+
+const LISTENERS: &str = "advertised.listeners";
+const RACK: &str = "broker.rack";
+
+pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    plan.services = garbage(cluster, observed);
+    let mut missing = Vec::new();
+    for pod in observed.pods.iter().filter(|pod| pod.state == PodState::Ready && pod.ordinal < cluster.replicas) {
+        let mut changes = ConfigChanges::new();
+        changes.extend(listeners(cluster, observed, pod, &mut missing));
+        changes.extend(rack(cluster, observed, pod, &mut missing));
+        if !changes.is_empty() {
+            plan.told.insert(pod.ordinal, changes);
+        }
+    }
+    if let Some(why) = missing.first() {
+        plan.wait(ACTION, "NoAddress", why.clone());
+    }
+}
+
+/// The whole of `advertised.listeners`, if a client of any listener is told anything else.
+fn listeners(
+    cluster: &Cluster,
+    observed: &Observed,
+    pod: &ObservedPod,
+    missing: &mut Vec<String>,
+) -> Option<(String, Option<String>)> {
+    if cluster.listeners.is_empty() {
+        // Of the listeners that there were.
+        return observed.had_listeners.then(|| (LISTENERS.to_owned(), None));
+    }
+    let mut all = Vec::new();
+    let mut differs = false;
+    for listener in &cluster.listeners {
+        match address(cluster, observed, pod, listener) {
+            Ok((host, port)) => {
+                let told = observed.outside.told.get(&Some(listener.name.clone()));
+                // What no broker says is not known to be wrong: none listens there yet.
+                if let Some(Known::Is(told)) = told {
+                    let is_told = told.get(&pod.ordinal).is_some_and(|told| told.host == host && told.port == port);
+                    differs |= !is_told;
+                }
+                // An IPv6 address is not told from its port otherwise.
+                let host = if host.contains(':') { format!("[{host}]") } else { host };
+                all.push(format!("{}://{host}:{port}", listener_property_name(&listener.name)));
+            }
+            Err(why) => missing.push(format!("listener {} of broker {}: {why}", listener.name, pod.ordinal)),
+        }
+    }
+    (differs && !all.is_empty()).then(|| (LISTENERS.to_owned(), Some(all.join(","))))
+}
+
+/// Where clients of a listener reach a broker.
+fn address(
+    cluster: &Cluster,
+    observed: &Observed,
+    pod: &ObservedPod,
+    listener: &Listener,
+) -> Result<(String, i32), String> {
+    let name = external_service(&cluster.name, &listener.name, pod.ordinal);
+    let service = observed.outside.services.iter().find(|service| service.seen.name == name && !service.leaving);
+    let service = service.ok_or_else(|| format!("Service {name} is being made"))?;
+    let given = listener.host.as_ref().map(|host| host.replace("{id}", &pod.ordinal.to_string()));
+    match listener.kind {
+        ListenerKind::NodePort => {
+            let port = service.node_port.ok_or_else(|| format!("Service {name} has no port of the nodes yet"))?;
+            let host = match given {
+                Some(host) => host,
+                None => address_of_node(observed, pod)?,
+            };
+            Ok((host, port))
+        }
+        ListenerKind::LoadBalancer => {
+            let host = given.or_else(|| service.load_balancer.clone());
+            let host = host.ok_or_else(|| format!("the load balancer of Service {name} has no address yet"))?;
+            Ok((host, listener.port))
+        }
+    }
+}
+
+fn address_of_node(observed: &Observed, pod: &ObservedPod) -> Result<String, String> {
+    let name = pod.node.as_deref().ok_or("its pod is on no node yet")?;
+    match observed.outside.nodes.get(name) {
+        Some(Known::Is(node)) => node.address.clone().ok_or_else(|| format!("node {name} has no address")),
+        Some(Known::Unknown(why)) => Err(format!("{why}; give the listener a host")),
+        None => Err(format!("node {name} was not read")),
+    }
+}
+
+/// The rack, if clients are told another one.
+fn rack(
+    cluster: &Cluster,
+    observed: &Observed,
+    pod: &ObservedPod,
+    missing: &mut Vec<String>,
+) -> Option<(String, Option<String>)> {
+    let key = cluster.rack_key.as_ref()?;
+    let node = observed.outside.nodes.get(pod.node.as_ref()?)?;
+    let node = match node {
+        Known::Is(node) => node,
+        Known::Unknown(why) => {
+            missing.push(format!("the rack of broker {}: {why}", pod.ordinal));
+            return None;
+        }
+    };
+    let Some(rack) = node.labels.get(key).filter(|rack| !rack.is_empty()) else {
+        missing.push(format!("the rack of broker {}: its node has no label {key}", pod.ordinal));
+        return None;
+    };
+    let Some(Known::Is(told)) = observed.outside.told.get(&None) else { return None };
+    let is_told = told.get(&pod.ordinal).is_some_and(|told| told.rack.as_ref() == Some(rack));
+    (!is_told).then(|| (RACK.to_owned(), Some(rack.clone())))
+}
+
+/// The Services of listeners that the spec does not have any more, or of brokers that are gone.
+fn garbage(cluster: &Cluster, observed: &Observed) -> Vec<Seen> {
+    // One that is drained has its own until its pod is gone for good.
+    let pods = observed.pods.iter().map(|pod| pod.ordinal + 1);
+    let most = pods.chain(observed.set.as_ref().map(|set| set.replicas)).max().unwrap_or(0).max(cluster.replicas);
+    let of_listener = |listener: &Listener| {
+        (0..most).map(|id| external_service(&cluster.name, &listener.name, id)).collect::<Vec<_>>()
+    };
+    let wanted = cluster.listeners.iter().flat_map(of_listener).collect::<BTreeSet<_>>();
+    let is_garbage = |service: &&ObservedService| {
+        let owned = service.owner.as_ref() == Some(&cluster.owner.uid);
+        owned && !service.leaving && !wanted.contains(&service.seen.name)
+    };
+    observed.outside.services.iter().filter(is_garbage).map(|service| service.seen.clone()).collect()
+}
+
+/// What to report of them: the addresses that clients are told.
+pub fn report(cluster: &Cluster, observed: &Observed) -> Vec<ListenerStatus> {
+    let one = |listener: &Listener| {
+        let told = observed.outside.told.get(&Some(listener.name.clone())).and_then(Known::known);
+        let address = |told: &Told| {
+            if told.host.contains(':') {
+                format!("[{}]:{}", told.host, told.port)
+            } else {
+                format!("{}:{}", told.host, told.port)
+            }
+        };
+        let addresses = told.into_iter().flat_map(|told| told.values()).map(address).collect::<Vec<_>>();
+        ListenerStatus { name: listener.name.clone(), bootstrap: addresses.join(",") }
+    };
+    let mut all = cluster.listeners.iter().map(one).collect::<Vec<_>>();
+    // A former one is remembered until its Services are gone.
+    let former = garbage(cluster, observed).into_iter().filter_map(|gone| {
+        let service = observed.outside.services.iter().find(|service| service.seen == gone)?;
+        Some(service.listener.clone())
+    });
+    for name in former.collect::<BTreeSet<_>>() {
+        if all.iter().all(|listener| listener.name != name) {
+            all.push(ListenerStatus { name, bootstrap: String::new() });
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cluster, observed, observed_of};
+    use super::*;
+    use crate::kafka::in_words;
+    use crate::reconcile::observe::ObservedNode;
+
+    fn listener(kind: ListenerKind, host: Option<&str>) -> Listener {
+        let (name, host) = ("external".to_owned(), host.map(str::to_owned));
+        Listener { name, kind, port: 9094, host, annotations: std::collections::BTreeMap::new() }
+    }
+
+    /// Broker 1 on a node of zone a, its Service with a port, and nobody told of anything.
+    fn with_service() -> Observed {
+        let mut observed = observed();
+        observed.pods.retain(|pod| pod.ordinal == 1);
+        let seen = Seen { name: "demo-external-1".to_owned(), ..Seen::default() };
+        let service = ObservedService { seen, owner: Some("u".to_owned()), ..ObservedService::default() };
+        observed.outside.services = vec![ObservedService { node_port: Some(31_001), ..service }];
+        let labels = [("zone".to_owned(), "a".to_owned())].into();
+        let node = ObservedNode { labels, address: Some("fd00::1".to_owned()) };
+        observed.outside.nodes.insert("node-1".to_owned(), Known::Is(node));
+        observed.outside.told.insert(None, Known::Is([(1, Told::default())].into()));
+        observed.outside.told.insert(Some("external".to_owned()), Known::Is([].into()));
+        observed
+    }
+
+    fn planned(cluster: &Cluster, observed: &Observed) -> String {
+        let mut made = Plan::default();
+        plan(cluster, observed, &mut made);
+        let told = made.told.iter().map(|(broker, changes)| format!("{broker}: {}", in_words(changes)));
+        let waits = made.waits.iter().map(|wait| wait.message.clone());
+        told.chain(waits).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn a_broker_is_told_its_address_as_soon_as_it_is_known_and_once() {
+        let mut cluster = cluster();
+        let observed = with_service();
+        for (kind, host, expected) in [
+            (ListenerKind::NodePort, None, "1: set advertised.listeners to EXTERNAL://[fd00::1]:31001"),
+            (ListenerKind::NodePort, Some("b{id}"), "1: set advertised.listeners to EXTERNAL://b1:31001"),
+            (ListenerKind::LoadBalancer, Some("b{id}"), "1: set advertised.listeners to EXTERNAL://b1:9094"),
+            (
+                ListenerKind::LoadBalancer,
+                None,
+                "listener external of broker 1: the load balancer of Service demo-external-1 has no address yet",
+            ),
+        ] {
+            cluster.listeners = vec![listener(kind, host)];
+            assert_eq!(planned(&cluster, &observed), expected, "{kind:?} {host:?}");
+        }
+        cluster.listeners = vec![listener(ListenerKind::NodePort, Some("b{id}"))];
+        let mut told = observed.clone();
+        let now = Told { host: "b1".to_owned(), port: 31_001, rack: None };
+        told.outside.told.insert(Some("external".to_owned()), Known::Is([(1, now)].into()));
+        assert_eq!(planned(&cluster, &told), "");
+        // While none listens there, it is not known what is told.
+        told.outside.told.insert(Some("external".to_owned()), Known::Unknown("refused".to_owned()));
+        assert_eq!(planned(&cluster, &told), "");
+        cluster.listeners.clear();
+        told.had_listeners = true;
+        assert_eq!(planned(&cluster, &told), "1: reset advertised.listeners");
+    }
+
+    #[test]
+    fn a_broker_is_told_the_rack_of_its_node() {
+        let (mut cluster, mut observed) = (cluster(), with_service());
+        cluster.rack_key = Some("zone".to_owned());
+        assert_eq!(planned(&cluster, &observed), "1: set broker.rack to a");
+        let told = Told { rack: Some("a".to_owned()), ..Told::default() };
+        observed.outside.told.insert(None, Known::Is([(1, told)].into()));
+        assert_eq!(planned(&cluster, &observed), "");
+        cluster.rack_key = Some("row".to_owned());
+        assert_eq!(planned(&cluster, &observed), "the rack of broker 1: its node has no label row");
+    }
+
+    #[test]
+    fn services_go_with_their_listener_and_with_their_broker() {
+        let mut cluster = cluster();
+        cluster.listeners = vec![listener(ListenerKind::NodePort, None)];
+        let mut observed = observed_of(4);
+        let service = |name: &str, owner: &str| ObservedService {
+            seen: Seen { name: name.to_owned(), ..Seen::default() },
+            owner: Some(owner.to_owned()),
+            ..ObservedService::default()
+        };
+        observed.outside.services = [
+            ("demo-external-2", "u"),
+            ("demo-external-3", "u"),
+            ("demo-external-4", "u"),
+            ("demo-former-0", "u"),
+            ("demo-others-0", "another's"),
+        ]
+        .map(|(name, owner)| service(name, owner))
+        .into();
+        let gone = garbage(&cluster, &observed).into_iter().map(|seen| seen.name).collect::<Vec<_>>();
+        assert_eq!(gone, ["demo-external-4", "demo-former-0"]);
+    }
+}
