@@ -111,12 +111,15 @@ const COUNT: RangeInclusive<u64> = 1..=999_999_999;
 /// The properties that a broker reads when it starts and that are the user's to set.
 pub const AT_START: &[(&str, Shape)] = &[
     ("auto.create.topics.enable", Shape::Boolean),
+    ("auto.leader.rebalance.enable", Shape::Boolean),
     ("broker.session.timeout.ms", Shape::Duration),
     ("connections.max.idle.ms", Shape::Duration),
     ("delete.topic.enable", Shape::Boolean),
     ("group.consumer.max.size", Shape::Integer),
     ("group.initial.rebalance.delay.ms", Shape::Duration),
     ("group.max.size", Shape::Integer),
+    ("leader.imbalance.check.interval.seconds", Shape::Integer),
+    ("leader.imbalance.per.broker.percentage", Shape::Integer),
     ("log.cleaner.backoff.ms", Shape::Duration),
     ("log.cleaner.dedupe.buffer.size", Shape::Size),
     ("log.cleaner.io.max.bytes.per.second", Shape::Size),

@@ -17,7 +17,7 @@ pub use units::{Millis, Size};
 use self::members::ClusterSize;
 use crate::coordinators::OffsetsTopic;
 use crate::server::{ReplicaSelector, TimestampDefaults};
-use chronik_core::cluster::Endpoint;
+use chronik_core::cluster::{Endpoint, LeaderBalanceConfig};
 use chronik_core::ids::BrokerId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,8 @@ pub struct Config {
     pub connections_max_idle: Duration,
     /// A follower that has not been caught up for this long leaves the ISR.
     pub replica_lag_time_max: Duration,
+    /// Whether and when leaderships go back to their preferred replicas by themselves.
+    pub leader_balance: LeaderBalancing,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
     /// How long the disk may be at one write or sync before this broker gives up what it leads.
@@ -108,6 +110,15 @@ pub struct CleanerLimits {
     pub dedupe_buffer_bytes: usize,
     /// Bytes that are read and written in a second (`log.cleaner.io.max.bytes.per.second`).
     pub io_bytes_per_second: usize,
+}
+
+/// Whether and when leaderships go back to their preferred replicas by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderBalancing {
+    /// Whether they do (`auto.leader.rebalance.enable`).
+    pub enabled: bool,
+    /// When.
+    pub when: LeaderBalanceConfig,
 }
 
 /// The addresses that a broker binds.
@@ -259,6 +270,7 @@ impl Config {
             max_connections: kafka.max_connections,
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
+            leader_balance: leader_balance(&kafka)?,
             session_timeout,
             disk_stall_timeout,
             disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
@@ -293,6 +305,15 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")
     }
+}
+
+fn leader_balance(kafka: &KafkaProperties) -> Result<LeaderBalancing, ConfigError> {
+    let interval = Duration::from_secs(kafka.leader_imbalance_check_interval_seconds.into());
+    if interval.is_zero() {
+        return Err(wrong("leader.imbalance.check.interval.seconds", "at least 1 s"));
+    }
+    let when = LeaderBalanceConfig { interval, percentage: kafka.leader_imbalance_per_broker_percentage };
+    Ok(LeaderBalancing { enabled: kafka.auto_leader_rebalance_enable, when })
 }
 
 /// The longest rack that is taken: it stands in every answer to Metadata.

@@ -55,6 +55,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "Whether a topic is created when a client asks for its metadata.",
     ),
     restart(
+        "auto.leader.rebalance.enable",
+        ConfigKind::Boolean,
+        Some("true"),
+        "Whether leaderships go back by themselves to the first of a partition's replicas: a few at a time, and only to \
+         brokers that are in sync in all that they hold.",
+    ),
+    restart(
         "broker.rack",
         ConfigKind::String,
         None,

@@ -7,6 +7,7 @@
 
 mod apply;
 mod assignment;
+mod balance;
 mod command;
 pub mod config;
 mod configs;
@@ -31,6 +32,7 @@ mod tests;
 mod topics;
 mod voters;
 
+pub use balance::{LeaderBalance, LeaderBalanceConfig};
 pub use command::{
     Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Reassignment, Refusal, ResignReason,
     ResignedPartitions,
