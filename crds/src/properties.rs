@@ -175,6 +175,9 @@ pub fn is_dynamic(name: &str) -> bool {
 /// What has limits that depend on other properties, which nobody checks before a broker starts.
 const NOT_YET: &str = "it cannot be set on Kubernetes yet";
 
+/// What belongs to one move of partitions, and is taken away after it.
+const THROTTLE: &str = "kafka-reassign-partitions --throttle sets it for as long as partitions move";
+
 /// The properties that the operator sets itself, and what to use in their place.
 pub const OWNED: &[(&str, &str)] = &[
     ("advertised.listeners", "listeners are set by the operator"),
@@ -182,6 +185,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("broker.rack", "racks are not supported yet"),
     ("controller.quorum.voters", "voters are set by the operator"),
     ("default.replication.factor", "use spec.replication.factor"),
+    ("follower.replication.throttled.rate", THROTTLE),
     ("group.consumer.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.session.timeout.ms", NOT_YET),
@@ -192,6 +196,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.coordinator.rebalance.protocols", NOT_YET),
     ("group.max.session.timeout.ms", NOT_YET),
     ("group.min.session.timeout.ms", NOT_YET),
+    ("leader.replication.throttled.rate", THROTTLE),
     ("listeners", "listeners are set by the operator"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),

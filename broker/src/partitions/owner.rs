@@ -8,7 +8,7 @@ use super::metrics::{Counts, PartitionMetrics};
 use super::turns::{Reads, Turns};
 use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
-use chronik_core::cluster::Image;
+use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
 use chronik_core::time::Instant;
@@ -16,7 +16,7 @@ use chronik_log::{LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -46,6 +46,8 @@ pub(super) struct Shell {
     pub(super) controller: ControllerHandle,
     pub(super) owners: Owners,
     pub(super) metrics: PartitionMetrics,
+    /// What this broker sends to replicas that are to catch up slowly.
+    pub(super) throttle: Arc<Mutex<Throttle>>,
     /// The origin of the replicas' clock.
     pub(super) origin: std::time::Instant,
 }
@@ -156,6 +158,7 @@ impl Owner {
             }
         }
         self.evict_tails();
+        self.resume_throttled();
     }
 
     fn input(&mut self, input: Input) {

@@ -29,6 +29,7 @@ mod reassignment;
 mod resignation;
 #[cfg(test)]
 mod tests;
+mod throttles;
 mod topics;
 mod voters;
 
@@ -43,5 +44,6 @@ pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
 pub use permits::{Objection, Permit, Recovery};
+pub use throttles::{Throttle, ThrottledRates};
 pub use topics::MAX_PARTITIONS;
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

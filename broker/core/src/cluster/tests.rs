@@ -18,6 +18,7 @@ mod racks;
 mod random;
 mod reassignment;
 mod resignation;
+mod throttles;
 mod topics;
 
 fn uuid(n: u128) -> uuid::Uuid {
