@@ -26,6 +26,7 @@ mod permits;
 mod producer_ids;
 mod read_replicas;
 mod reassignment;
+mod rebalance;
 mod resignation;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use health::{Ailing, Ailment, Holdings};
 pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
 pub use permits::{Objection, Permit, Recovery};
+pub use rebalance::{DiskUse, NotNow, Rebalance, Spread};
 pub use throttles::{Throttle, ThrottledRates};
 pub use topics::MAX_PARTITIONS;
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

@@ -17,6 +17,7 @@ mod permits;
 mod racks;
 mod random;
 mod reassignment;
+mod rebalance;
 mod resignation;
 mod throttles;
 mod topics;
