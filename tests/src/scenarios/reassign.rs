@@ -1,7 +1,7 @@
 //! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
 //! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
 
-use super::java_tools::Tools;
+use super::java_tools::{CLUSTER, Tools};
 use super::{Settings, Step, carry_out};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
@@ -60,6 +60,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             Ok(state)
         }),
         ("a broker is drained, and so is every record after that", drained),
+        ("kafka-cluster unregister", unregistered),
     ];
     carry_out(&mut world, &steps, report);
     if report.has_failures() {
@@ -165,7 +166,6 @@ fn there(w: &mut World) -> Result<String> {
     Ok(format!("to {others:?}, and to 0 and 1 again"))
 }
 
-/// Nothing is lost while who should get a partition is away, and it goes on when that is back.
 /// A replica of another topic is copied no faster than was asked for, while what is in sync is written to as before.
 fn throttled(w: &mut World) -> Result<String> {
     const SLOW: &str = "slow";
@@ -215,6 +215,7 @@ fn fill(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
     Ok(())
 }
 
+/// Nothing is lost while who should get a partition is away, and it goes on when that is back.
 fn killed(w: &mut World) -> Result<String> {
     for partition in 0..PARTITIONS {
         w.chronik(&format!("reassign move moved-{partition} 2,3"))?;
@@ -274,4 +275,16 @@ fn drained(w: &mut World) -> Result<String> {
     w.wait_for_no_logs(3)?;
     w.load.pause(PATIENCE)?;
     verify(&w.cluster.bootstrap(), &[&w.load])
+}
+
+/// What holds nothing and does not run is forgotten.
+fn unregistered(w: &mut World) -> Result<String> {
+    w.cluster.stop(3)?;
+    let tools = Tools { kafka: &w.kafka, bootstrap: w.cluster.bootstrap() };
+    let unregister = ["unregister", "--bootstrap-server", "BOOTSTRAP", "--id", "3"];
+    wait::until("broker 3 to be forgotten", PATIENCE, || {
+        let outcome = tools.call(CLUSTER, &unregister, b"")?;
+        Ok(outcome.text().contains("Broker 3 is no longer registered").then_some(()))
+    })?;
+    Ok("broker 3".into())
 }
