@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Broker(broker) => broker.run(),
         Command::Partition(partition) => partition.run(),
         Command::Reassign(reassign) => reassign.run(),
+        Command::Rebalance(rebalance) => rebalance.run(),
         Command::Quorum(quorum) => quorum.run(),
         Command::Log(log) => log.run(),
         Command::Completions(completions) => completions.run(),

@@ -437,6 +437,7 @@ fn controller_config(
         stop,
         data_disk: writer.pulse().clone(),
         disk_stall_timeout: config.disk_stall_timeout,
+        leader_balance: config.leader_balance.enabled.then_some(config.leader_balance.when),
     }
 }
 

@@ -111,12 +111,15 @@ const COUNT: RangeInclusive<u64> = 1..=999_999_999;
 /// The properties that a broker reads when it starts and that are the user's to set.
 pub const AT_START: &[(&str, Shape)] = &[
     ("auto.create.topics.enable", Shape::Boolean),
+    ("auto.leader.rebalance.enable", Shape::Boolean),
     ("broker.session.timeout.ms", Shape::Duration),
     ("connections.max.idle.ms", Shape::Duration),
     ("delete.topic.enable", Shape::Boolean),
     ("group.consumer.max.size", Shape::Integer),
     ("group.initial.rebalance.delay.ms", Shape::Duration),
     ("group.max.size", Shape::Integer),
+    ("leader.imbalance.check.interval.seconds", Shape::Integer),
+    ("leader.imbalance.per.broker.percentage", Shape::Integer),
     ("log.cleaner.backoff.ms", Shape::Duration),
     ("log.cleaner.dedupe.buffer.size", Shape::Size),
     ("log.cleaner.io.max.bytes.per.second", Shape::Size),
@@ -172,6 +175,9 @@ pub fn is_dynamic(name: &str) -> bool {
 /// What has limits that depend on other properties, which nobody checks before a broker starts.
 const NOT_YET: &str = "it cannot be set on Kubernetes yet";
 
+/// What belongs to one move of partitions, and is taken away after it.
+const THROTTLE: &str = "kafka-reassign-partitions --throttle sets it for as long as partitions move";
+
 /// The properties that the operator sets itself, and what to use in their place.
 pub const OWNED: &[(&str, &str)] = &[
     ("advertised.listeners", "use spec.listeners"),
@@ -179,6 +185,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("broker.rack", "use spec.rack.topologyKey"),
     ("controller.quorum.voters", "voters are set by the operator"),
     ("default.replication.factor", "use spec.replication.factor"),
+    ("follower.replication.throttled.rate", THROTTLE),
     ("group.consumer.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.heartbeat.interval.ms", NOT_YET),
     ("group.consumer.max.session.timeout.ms", NOT_YET),
@@ -189,6 +196,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.coordinator.rebalance.protocols", NOT_YET),
     ("group.max.session.timeout.ms", NOT_YET),
     ("group.min.session.timeout.ms", NOT_YET),
+    ("leader.replication.throttled.rate", THROTTLE),
     ("listeners", "use spec.listeners"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),

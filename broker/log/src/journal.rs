@@ -19,8 +19,9 @@
 //!
 //! The log ends before the first invalid block. Each append is synced before the next one begins, so an
 //! invalid block is a torn tail when no valid block of this generation with a higher number follows it
-//! anywhere in the file, and damage otherwise: then opening is refused. (A damaged *last* block cannot be
-//! told from a torn one.) Block 0 is synced before the file gets its name: without it the file is damaged.
+//! anywhere in the file, and damage otherwise: then opening is refused. So that the last block is followed by one
+//! as well, a block without records is written behind it once it is synced: the next append writes over that, and
+//! nobody waits until it is durable. Block 0 is synced before the file gets its name: without it the file is damaged.
 //!
 //! All blocks of a generation are of one version: what was begun in version 2, whose CRC does not cover the magic, goes
 //! on in it until it is rewritten.
@@ -128,6 +129,9 @@ impl<D: Disk> Journal<D> {
         let allocated = end + ahead.len() as u64;
         let journal =
             Self { disk, path, file, version, generation, next, end, allocated, poisoned: false, _lock: lock };
+        if block.len() > HEADER {
+            journal.seal();
+        }
         Ok((journal, records))
     }
 
@@ -153,7 +157,17 @@ impl<D: Disk> Journal<D> {
         self.end = end;
         self.next += 1;
         self.poisoned = false;
+        self.seal();
         Ok(())
+    }
+
+    /// Lets it be seen that the last block was synced: if it is not whole later, it is damaged and not torn.
+    fn seal(&self) {
+        let block = encode_block(self.version, self.generation, self.next, &[]);
+        if let Err(error) = self.file.write_at(&[IoSlice::new(&block)], self.end) {
+            // Then it cannot be told, and nothing else depends on it.
+            tracing::debug!(path = %self.path.display(), %error, "cannot write behind the journal's last block");
+        }
     }
 
     /// Replaces all records by these, atomically. An error is final, but for want of room: then nothing was replaced.

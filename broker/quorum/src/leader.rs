@@ -9,7 +9,9 @@ use super::raft_network::Acks;
 use super::types::Raft;
 use super::{ControllerConfig, DiskSpace};
 use crate::peers::Peers;
-use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion};
+use chronik_core::cluster::{
+    Election, Endpoint, Image, LeaderBalance, LeaderBalanceConfig, Member, MetadataCommand, MetadataVersion,
+};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -101,6 +103,7 @@ pub(super) struct Leader {
     me: BrokerId,
     electorate: Electorate,
     members: Vec<Member>,
+    leader_balance: Option<LeaderBalanceConfig>,
     interval: Duration,
     session: Duration,
     /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
@@ -130,6 +133,7 @@ enum Wish {
     Unfence(BrokerId, BrokerEpoch),
     /// The permit, and the grant of it that has run out.
     ClosePermit(MetadataOffset, MetadataOffset),
+    PreferredLeaders,
 }
 
 enum Done {
@@ -151,6 +155,8 @@ struct Term {
     /// What brokers have said of themselves.
     signs: HashMap<BrokerId, Sign>,
     permit: PermitClock,
+    began: Instant,
+    balance: Option<LeaderBalance>,
 }
 
 impl Leader {
@@ -171,6 +177,7 @@ impl Leader {
             me: config.me.id,
             electorate,
             members: config.members.clone(),
+            leader_balance: config.leader_balance,
             interval: config.timings.heartbeat,
             session: config.timings.session,
             confirmation: config.timings.election_max,
@@ -240,7 +247,14 @@ impl Leader {
         }
         let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
-            Term { number, liveness: None, signs: HashMap::new(), permit: PermitClock::default() }
+            Term {
+                number,
+                liveness: None,
+                signs: HashMap::new(),
+                permit: PermitClock::default(),
+                began: Instant::now(),
+                balance: self.leader_balance.map(|config| LeaderBalance::new(config, chronik_core::time::Instant(0))),
+            }
         });
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             let image = self.image.borrow_and_update().clone();
@@ -319,6 +333,23 @@ impl Leader {
                 }
             }
         }
+        self.balance_leaders(term, &image);
+    }
+
+    /// Gives leaderships back to their preferred replicas, if it is time to.
+    fn balance_leaders(&mut self, term: &mut Term, image: &Image) {
+        // The next ones are chosen when these are known to be elected.
+        if self.proposed.contains(&Wish::PreferredLeaders) {
+            return;
+        }
+        let Some(balance) = &mut term.balance else { return };
+        let partitions = balance.due(since(term.began), image);
+        if partitions.is_empty() {
+            return;
+        }
+        tracing::info!("{} partitions are led by their preferred replicas again", partitions.len());
+        let command = MetadataCommand::ElectLeaders { partitions: Some(partitions), election: Election::Preferred };
+        self.propose(Wish::PreferredLeaders, command);
     }
 
     fn fence(&mut self, id: BrokerId, epoch: BrokerEpoch, why: &'static str) {
@@ -388,4 +419,9 @@ impl Leader {
             }
         }
     }
+}
+
+/// The time since then, as core has it.
+fn since(origin: Instant) -> chronik_core::time::Instant {
+    chronik_core::time::Instant(0) + origin.elapsed()
 }

@@ -42,7 +42,7 @@ pub use handle::{
 };
 pub use raft_log::OpenError;
 
-use chronik_core::cluster::{Endpoint, Image, Member};
+use chronik_core::cluster::{Endpoint, Image, LeaderBalanceConfig, Member};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use chronik_log::Pulse;
 use disks::Disks;
@@ -107,6 +107,8 @@ pub struct ControllerConfig {
     pub data_disk: Pulse,
     /// A broker whose disk has been at something for so long gives up its lease, and says so to the controller.
     pub disk_stall_timeout: Duration,
+    /// When leaderships go back to their preferred replicas by themselves; `None` if they do not.
+    pub leader_balance: Option<LeaderBalanceConfig>,
 }
 
 /// A file system's size, in bytes.

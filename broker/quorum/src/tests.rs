@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 mod admin;
+mod balance;
 mod delays;
 mod failures;
 mod handover;
@@ -42,6 +43,7 @@ struct Cluster {
     /// Whom those that join know.
     known_member: usize,
     timings: Timings,
+    leader_balance: Option<LeaderBalanceConfig>,
     /// Whether each broker's disk is at something.
     disks: Vec<chronik_log::Pulse>,
 }
@@ -102,6 +104,7 @@ impl Cluster {
             first: brokers,
             known_member: 0,
             timings: Timings::default(),
+            leader_balance: None,
             disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
         }
     }
@@ -156,6 +159,7 @@ impl Cluster {
             stop: CancellationToken::new(),
             data_disk: self.disks[id].clone(),
             disk_stall_timeout: self.timings.session,
+            leader_balance: self.leader_balance,
         }
     }
 

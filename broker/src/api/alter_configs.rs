@@ -27,14 +27,8 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// Kafka's throttles of replication (KIP-73), which cannot be set here.
-const THROTTLES: [&str; 5] = [
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-];
+/// Kafka's throttle of moves between the directories of one broker, of which there is one here.
+const DIRECTORIES_THROTTLE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
 /// What is asked for one resource.
 struct Asked {
@@ -96,10 +90,10 @@ pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest)
     message!(AlterConfigsResponse { responses: responses })
 }
 
-/// Whether it takes away a throttle of replication, as kafka-reassign-partitions does when a move is over. There is none
+/// Whether it takes away the throttle of directories, as kafka-reassign-partitions does when a move is over. There is none
 /// that could have been set, so there is nothing to do.
 fn removes_throttle(config: &IncrementalConfig) -> bool {
-    config.config_operation == DELETE && THROTTLES.contains(&&*config.name)
+    config.config_operation == DELETE && *config.name == *DIRECTORIES_THROTTLE
 }
 
 fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {

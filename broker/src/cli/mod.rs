@@ -16,6 +16,7 @@ mod partitioner;
 pub mod produce;
 pub mod reassign;
 pub mod serve;
+mod sizes;
 mod start;
 pub mod topic;
 
@@ -57,6 +58,8 @@ pub enum Command {
     Partition(admin::partition::Partition),
     /// Move partitions to other brokers.
     Reassign(reassign::Reassign),
+    /// Move partitions until all brokers hold about as much as each other.
+    Rebalance(admin::rebalance::Rebalance),
     /// Show the controller quorum.
     Quorum(admin::quorum::Quorum),
     /// Look at the log in a stopped broker's data directory.

@@ -152,6 +152,12 @@ pub struct KafkaProperties {
     pub connections_max_idle_ms: Millis,
     #[serde(rename = "producer.id.expiration.ms")]
     pub producer_id_expiration_ms: Millis,
+    #[serde(rename = "auto.leader.rebalance.enable")]
+    pub auto_leader_rebalance_enable: bool,
+    #[serde(rename = "leader.imbalance.check.interval.seconds")]
+    pub leader_imbalance_check_interval_seconds: u32,
+    #[serde(rename = "leader.imbalance.per.broker.percentage")]
+    pub leader_imbalance_per_broker_percentage: u32,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
@@ -236,6 +242,9 @@ impl Default for KafkaProperties {
             max_connections: 10_000,
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             producer_id_expiration_ms: Millis(Duration::from_hours(24)),
+            auto_leader_rebalance_enable: true,
+            leader_imbalance_check_interval_seconds: 300,
+            leader_imbalance_per_broker_percentage: 10,
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             disk_stall_timeout: None,

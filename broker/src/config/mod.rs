@@ -17,7 +17,7 @@ pub use units::{Millis, Size};
 use self::members::ClusterSize;
 use crate::coordinators::OffsetsTopic;
 use crate::server::{ReplicaSelector, TimestampDefaults};
-use chronik_core::cluster::{Endpoint, listener_name};
+use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, listener_name};
 use chronik_core::ids::BrokerId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -76,6 +76,8 @@ pub struct Config {
     pub connections_max_idle: Duration,
     /// A follower that has not been caught up for this long leaves the ISR.
     pub replica_lag_time_max: Duration,
+    /// Whether and when leaderships go back to their preferred replicas by themselves.
+    pub leader_balance: LeaderBalancing,
     /// A broker that the controller has not heard of for this long is fenced.
     pub session_timeout: Duration,
     /// How long the disk may be at one write or sync before this broker gives up what it leads.
@@ -111,6 +113,15 @@ pub struct CleanerLimits {
     pub dedupe_buffer_bytes: usize,
     /// Bytes that are read and written in a second (`log.cleaner.io.max.bytes.per.second`).
     pub io_bytes_per_second: usize,
+}
+
+/// Whether and when leaderships go back to their preferred replicas by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderBalancing {
+    /// Whether they do (`auto.leader.rebalance.enable`).
+    pub enabled: bool,
+    /// When.
+    pub when: LeaderBalanceConfig,
 }
 
 /// The addresses that a broker binds.
@@ -263,6 +274,7 @@ impl Config {
             max_connections: kafka.max_connections,
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
+            leader_balance: leader_balance(&kafka)?,
             session_timeout,
             disk_stall_timeout,
             disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
@@ -313,6 +325,15 @@ fn further_listeners(given: &BTreeMap<String, SocketAddr>) -> Result<BTreeMap<Ar
         }
     }
     Ok(all)
+}
+
+fn leader_balance(kafka: &KafkaProperties) -> Result<LeaderBalancing, ConfigError> {
+    let interval = Duration::from_secs(kafka.leader_imbalance_check_interval_seconds.into());
+    if interval.is_zero() {
+        return Err(wrong("leader.imbalance.check.interval.seconds", "at least 1 s"));
+    }
+    let when = LeaderBalanceConfig { interval, percentage: kafka.leader_imbalance_per_broker_percentage };
+    Ok(LeaderBalancing { enabled: kafka.auto_leader_rebalance_enable, when })
 }
 
 /// The longest rack that is taken: it stands in every answer to Metadata.

@@ -60,6 +60,13 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("true"),
         "Whether a topic is created when a client asks for its metadata.",
     ),
+    restart(
+        "auto.leader.rebalance.enable",
+        ConfigKind::Boolean,
+        Some("true"),
+        "Whether leaderships go back by themselves to the first of a partition's replicas: a few at a time, and only to \
+         brokers that are in sync in all that they hold.",
+    ),
     BrokerProperty {
         name: BROKER_RACK,
         kind: ConfigKind::String,
@@ -96,6 +103,7 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "A broker whose disk has been at one write or sync for this long takes no more lease: it gives up its leaderships, \
          and leaves the ISRs. `broker.session.timeout.ms` if nobody says. Not a property of Kafka's.",
     ),
+    dynamic("follower.replication.throttled.rate", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
     restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
@@ -165,6 +173,20 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("6000"),
         "The shortest session that a member of a classic group may ask for.",
     ),
+    restart(
+        "leader.imbalance.check.interval.seconds",
+        ConfigKind::Long,
+        Some("300"),
+        "How often the controller looks whether leaderships are to go back.",
+    ),
+    restart(
+        "leader.imbalance.per.broker.percentage",
+        ConfigKind::Int,
+        Some("10"),
+        "Of the partitions that a broker is preferred for, others may lead so many, in percent, without anything being \
+         done about it.",
+    ),
+    dynamic("leader.replication.throttled.rate", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
     restart(
         "log.cleaner.backoff.ms",
         ConfigKind::Long,

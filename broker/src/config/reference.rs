@@ -117,7 +117,7 @@ pub fn markdown() -> String {
     for config in TOPIC_CONFIGS {
         let property = config.broker_property.map_or_else(|| "—".to_owned(), |name| format!("`{name}`"));
         let values = if config.is_fixed() { "the default alone".to_owned() } else { config.values() };
-        let default = format!("`{}`", config.default);
+        let default = if config.default.is_empty() { "none".to_owned() } else { format!("`{}`", config.default) };
         row(&mut out, &[&format!("`{}`", config.name), kind(config.kind), &default, &values, &property, config.doc]);
     }
     out

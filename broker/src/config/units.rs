@@ -14,6 +14,14 @@ pub struct Millis(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        size(text).map(Self).ok_or_else(|| format!("{text:?} is no size such as 512KiB, 64MiB, 1GB"))
+    }
+}
+
 impl Size {
     /// As a number of bytes that fits this machine's memory.
     pub(super) fn bytes(self, key: &'static str) -> Result<usize, ConfigError> {

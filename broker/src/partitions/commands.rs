@@ -183,16 +183,23 @@ impl Owner {
         max_bytes: usize,
     ) {
         let Some(hosted) = self.partitions.get(&partition) else { return };
+        let Some(grant) = self.grant(partition, follower, max_bytes) else {
+            self.turns.entry(follower).or_default().throttled(partition);
+            self.not_now(partition, follower, stream, from);
+            return;
+        };
+        let max_bytes = grant.bytes;
         if let Some(batches) = hosted.tail.read(from, hosted.replica.log_end(), max_bytes) {
+            grant.used(&batches);
             self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
             return;
         }
-        let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return };
+        let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return grant.used(&[]) };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
         let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
         if waits || !self.turns.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
-            self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches: Vec::new() }));
-            self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
+            grant.used(&[]);
+            self.not_now(partition, follower, stream, from);
             return;
         }
         // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
@@ -205,8 +212,15 @@ impl Owner {
                 }
                 Vec::new()
             });
+            grant.used(&batches);
             owners.send(partition, Input::ReadDone { partition, follower, stream, from, batches });
         });
+    }
+
+    /// Nothing is read for the follower before it is told that it may go on.
+    fn not_now(&mut self, partition: TopicPartition, follower: BrokerId, stream: StreamId, from: Offset) {
+        self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches: Vec::new() }));
+        self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
     }
 
     fn follow(&mut self, partition: TopicPartition, leader: Option<BrokerId>) {

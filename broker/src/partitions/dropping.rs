@@ -60,6 +60,7 @@ impl Owner {
         if image.partition(partition).is_some_and(|p| p.replicas.contains(&self.shell.me)) {
             self.forget_tail(partition);
             self.hear(&image, partition);
+            self.count(&image, partition);
         }
     }
 

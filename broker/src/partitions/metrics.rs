@@ -1,5 +1,7 @@
 //! What is counted of the partitions that this broker holds, and of their log.
 
+use chronik_core::cluster::Partition;
+use chronik_core::ids::BrokerId;
 use chronik_log::{CommitStats, Writer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -16,12 +18,21 @@ pub struct PartitionMetrics {
     under_replicated: Gauge,
 }
 
-/// One owner's share of the counts.
+/// A share of the counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) replicas: i64,
     pub(super) leaders: i64,
     pub(super) under_replicated: i64,
+}
+
+impl Counts {
+    /// What one partition counts for on this broker, which holds it.
+    pub(super) fn of(partition: &Partition, me: BrokerId) -> Self {
+        let leads = partition.leader == Some(me);
+        let lacks = leads && partition.isr.len() < partition.original_replicas().count();
+        Self { replicas: 1, leaders: leads.into(), under_replicated: lacks.into() }
+    }
 }
 
 impl PartitionMetrics {
@@ -38,7 +49,7 @@ impl PartitionMetrics {
         metrics
     }
 
-    /// An owner's share changed.
+    /// A share of it changed.
     pub(super) fn change(&self, before: Counts, now: Counts) {
         self.replicas.inc_by(now.replicas - before.replicas);
         self.leaders.inc_by(now.leaders - before.leaders);

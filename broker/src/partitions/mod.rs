@@ -12,6 +12,7 @@ mod owner;
 mod reads;
 mod registry;
 mod tail;
+mod throttled;
 mod timestamps;
 mod turns;
 pub mod waiter;

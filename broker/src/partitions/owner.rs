@@ -8,7 +8,7 @@ use super::metrics::{Counts, PartitionMetrics};
 use super::turns::{Reads, Turns};
 use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
-use chronik_core::cluster::Image;
+use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
 use chronik_core::time::Instant;
@@ -16,7 +16,7 @@ use chronik_log::{LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -46,6 +46,8 @@ pub(super) struct Shell {
     pub(super) controller: ControllerHandle,
     pub(super) owners: Owners,
     pub(super) metrics: PartitionMetrics,
+    /// What this broker sends to replicas that are to catch up slowly.
+    pub(super) throttle: Arc<Mutex<Throttle>>,
     /// The origin of the replicas' clock.
     pub(super) origin: std::time::Instant,
 }
@@ -87,7 +89,8 @@ pub(super) struct Owner {
     /// Events that commands led to; handled before anything else.
     pub(super) pending: VecDeque<(TopicPartition, Event)>,
     out: Vec<Command>,
-    counts: Counts,
+    /// What each partition that is held counts for.
+    pub(super) counted: HashMap<TopicPartition, Counts>,
 }
 
 impl Owner {
@@ -108,7 +111,7 @@ impl Owner {
             lease: None,
             pending: VecDeque::new(),
             out: Vec::new(),
-            counts: Counts::default(),
+            counted: HashMap::new(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Owner {
             }
         }
         self.evict_tails();
+        self.resume_throttled();
     }
 
     fn input(&mut self, input: Input) {
@@ -330,7 +334,7 @@ impl Owner {
             }
         }
         let mut told = Vec::new();
-        for partition in changed {
+        for partition in changed.iter().copied() {
             if self.owns(partition) && self.hear(image, partition) {
                 told.push(partition);
             }
@@ -339,7 +343,13 @@ impl Owner {
             self.delete_forgotten(image);
         }
         self.image = Some(image.clone());
-        self.count(image);
+        let deleted = update.events.iter().filter_map(|event| match event {
+            MetadataEvent::PartitionDeleted(partition) => Some(*partition),
+            MetadataEvent::PartitionChanged(_) | MetadataEvent::Broker(_) => None,
+        });
+        for partition in changed.into_iter().chain(deleted) {
+            self.count(image, partition);
+        }
         log_leaderships(image, &told);
     }
 
@@ -368,17 +378,15 @@ impl Owner {
         leads
     }
 
-    fn count(&mut self, image: &Image) {
-        let mut counts = Counts::default();
-        for state in self.partitions.keys().filter_map(|tp| image.partition(*tp)) {
-            counts.replicas += 1;
-            if state.leader == Some(self.shell.me) {
-                counts.leaders += 1;
-                counts.under_replicated += i64::from(state.isr.len() < state.original_replicas().count());
-            }
-        }
-        self.shell.metrics.change(self.counts, counts);
-        self.counts = counts;
+    /// Counts a partition anew that has changed, or is held or held no more.
+    pub(super) fn count(&mut self, image: &Image, partition: TopicPartition) {
+        let state = image.partition(partition).filter(|_| self.partitions.contains_key(&partition));
+        let now = state.map(|state| Counts::of(state, self.shell.me));
+        let before = match now {
+            Some(now) => self.counted.insert(partition, now),
+            None => self.counted.remove(&partition),
+        };
+        self.shell.metrics.change(before.unwrap_or_default(), now.unwrap_or_default());
     }
 
     fn owns(&self, partition: TopicPartition) -> bool {

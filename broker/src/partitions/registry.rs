@@ -4,13 +4,14 @@ use super::handle::{LogSizes, Partitions};
 use super::input::{Input, Owners};
 use super::metrics::PartitionMetrics;
 use super::owner::{Owner, Shell};
+use chronik_core::cluster::Throttle;
 use chronik_core::ids::{BrokerId, ClusterId, TopicPartition};
 use chronik_core::replication::{Config, LogState};
 use chronik_log::{LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::Updates;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     let told = owners.clone();
     config.reader.watch_damage(move |partition, from| told.send(partition, Input::Damaged { partition, from }));
     let origin = std::time::Instant::now();
+    let throttle = Arc::new(Mutex::new(Throttle::default()));
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {
         let shell = Shell {
@@ -68,6 +70,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
             controller: config.controller.clone(),
             owners: owners.clone(),
             metrics: config.metrics.clone(),
+            throttle: Arc::clone(&throttle),
             origin,
         };
         tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));

@@ -12,6 +12,8 @@ pub(super) struct Turns {
     refused: VecDeque<TopicPartition>,
     /// The follower lacks what is no longer in memory.
     behind: VecDeque<TopicPartition>,
+    /// The follower is catching up in these, and is to do so slowly.
+    throttled: VecDeque<TopicPartition>,
     reading: usize,
 }
 
@@ -41,6 +43,16 @@ impl Turns {
         may
     }
 
+    /// It is too early to read more for it.
+    pub(super) fn throttled(&mut self, partition: TopicPartition) {
+        self.throttled.push_back(partition);
+    }
+
+    /// Those who were too early and try again, so many at most.
+    pub(super) fn next_throttled(&mut self, most: usize) -> Vec<TopicPartition> {
+        self.throttled.drain(..most.min(self.throttled.len())).collect()
+    }
+
     pub(super) fn has_read(&mut self) {
         self.reading = self.reading.saturating_sub(1);
     }
@@ -63,5 +75,6 @@ impl Turns {
     pub(super) fn disconnected(&mut self) {
         self.refused.clear();
         self.behind.clear();
+        self.throttled.clear();
     }
 }

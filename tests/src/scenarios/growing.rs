@@ -33,13 +33,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     metadata.create_topic(TOPIC, PARTITIONS as i32, 3, &[])?;
     let load = Load::start("kept", &cluster.bootstrap(), TOPIC, PARTITIONS, 500)?;
     let mut world = World { program: program.clone(), cluster, metadata, load };
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("two brokers join by pointing at one member each", join),
         ("five vote, one after the other", |w| w.voters(&["add-voter 3", "add-voter 4"], &[0, 1, 2, 3, 4])),
         ("a new topic is held by all five", |w| {
             Metadata::new(&w.cluster.bootstrap())?.create_topic(WIDE, 2, 5, &[])?;
             Ok(WIDE.into())
         }),
+        ("those that joined get their share of what there was", rebalance),
         ("a voter whose disk is lost is replaced", replace),
         ("all come back together, whatever their files say", restart),
         ("three vote again", |w| {
@@ -135,6 +136,28 @@ fn join(w: &mut World) -> Result<String> {
     Ok("brokers 3 and 4".into())
 }
 
+/// Planned, and then moved with a throttle that is taken away at the end.
+fn rebalance(w: &mut World) -> Result<String> {
+    let plan = w.json("rebalance --plan")?;
+    let moves = plan["moves"].as_array().context("moves")?;
+    let to_new = |m: &&Value| m["to"].as_array().is_some_and(|to| to.iter().any(|id| *id == 3 || *id == 4));
+    ensure!(moves.iter().any(|m| to_new(&m)), "nothing is to come to brokers 3 and 4: {plan}");
+    ensure!(moves.iter().all(|m| m["bytes"].is_u64()), "sizes are known: {plan}");
+    w.run("rebalance --run --throttle 50MiB")?.succeeded()?;
+    let plan = w.json("rebalance --plan")?;
+    ensure!(plan["moves"] == Value::Array(Vec::new()), "it is done: {plan}");
+    let brokers = w.json("broker list")?;
+    let held: Vec<u64> = brokers.as_array().context("brokers")?.iter().filter_map(|b| b["replicas"].as_u64()).collect();
+    let (fewest, most) = (held.iter().min().context("brokers")?, held.iter().max().context("brokers")?);
+    ensure!(held.len() == 5 && most - fewest <= 1, "they hold {held:?}");
+    let mut command = leash::command(&w.program)?;
+    command.args(["config", "get", "cluster", "default", "--bootstrap", &w.cluster.bootstrap()]);
+    let left = clients::run(command, b"", PATIENCE)?.succeeded()?.text();
+    ensure!(!left.contains("throttled"), "the throttle is there still: {left}");
+    w.metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
+    Ok(format!("{held:?} replicas"))
+}
+
 fn replace(w: &mut World) -> Result<String> {
     w.cluster.kill(WIPED)?;
     fs::remove_dir_all(w.cluster.data_dir(WIPED))?;
@@ -160,7 +183,7 @@ fn shrink(w: &mut World) -> Result<String> {
     w.refused("broker remove 4", "broker 4 holds replicas")?;
     Metadata::new(&w.cluster.bootstrap())?.delete_topic(WIDE)?;
     for id in [4, 3] {
-        w.eventually(&format!("broker cordon {id}"))?;
+        w.eventually(&format!("broker drain {id}"))?;
         w.cluster.stop(id)?;
         w.eventually(&format!("broker remove {id}"))?;
     }

@@ -14,8 +14,9 @@ const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 pub(super) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const PRODUCER_PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
 pub(super) const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
-const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
+pub(super) const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 
 /// Kafka's tools, and whom they ask.
@@ -53,6 +54,7 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     says("kafka-topics --list", TOPICS, &["--list"], "java-topic");
     says("kafka-topics --describe", TOPICS, &["--describe", "--topic", "java-topic"], "ReplicationFactor: 3");
     says("kafka-get-offsets of an empty topic", OFFSETS, &["--topic", "java-topic"], "java-topic:0:0");
+    says("kafka-features describe", FEATURES, &["describe"], "metadata.version");
     let topic = ["--describe", "--all", "--entity-type", "topics", "--entity-name", "java-topic"];
     says("kafka-configs --describe of a topic", CONFIGS, &topic, "retention.ms=");
     let broker = ["--describe", "--all", "--entity-type", "brokers", "--entity-name", "0"];

@@ -1,7 +1,7 @@
 //! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
 //! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
 
-use super::java_tools::Tools;
+use super::java_tools::{CLUSTER, Tools};
 use super::{Settings, Step, carry_out};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
@@ -11,14 +11,19 @@ use crate::harness::{leash, wait};
 use crate::load::{Load, verify};
 use crate::report::Report;
 use anyhow::{Context, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
 const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
 const TOPIC: &str = "moved";
 const PARTITIONS: usize = 2;
+/// Bytes of each record of what is moved slowly.
+const RECORD_BYTES: usize = 900_000;
 /// Records a second.
 const RATE: u32 = 500;
 
@@ -42,8 +47,9 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plan = folder.path().join("plan.json");
     let mut world = World { program: program.clone(), admin: admin.join(","), kafka, cluster, metadata, load, plan };
-    let steps: [(&str, Step<World>); 6] = [
+    let steps: [(&str, Step<World>); 8] = [
         ("kafka-reassign-partitions --execute and --verify", there),
+        ("kafka-reassign-partitions --throttle", throttled),
         ("a broker that gets a partition is killed in the middle, and comes back", killed),
         ("kafka-reassign-partitions --list and --cancel", cancelled),
         ("kafka-leader-election", preferred),
@@ -54,6 +60,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             Ok(state)
         }),
         ("a broker is drained, and so is every record after that", drained),
+        ("kafka-cluster unregister", unregistered),
     ];
     carry_out(&mut world, &steps, report);
     if report.has_failures() {
@@ -152,12 +159,60 @@ fn there(w: &mut World) -> Result<String> {
     for id in &first {
         w.wait_for_no_logs(*id)?;
     }
-    // It takes away throttles as well, which there are none of.
     w.tool(REASSIGN, &[&file[..], &["--verify"]].concat(), "Reassignment of partition moved-1 is completed")?;
     w.chronik("reassign move moved-0 0,1 --wait")?;
     w.chronik("reassign move moved-1 0,1 --wait")?;
     w.wait_for_replicas(&[0, 1])?;
     Ok(format!("to {others:?}, and to 0 and 1 again"))
+}
+
+/// A replica of another topic is copied no faster than was asked for, while what is in sync is written to as before.
+fn throttled(w: &mut World) -> Result<String> {
+    const SLOW: &str = "slow";
+    const BYTES_PER_SECOND: u32 = 1_000_000;
+    const RECORDS: usize = 6;
+    w.metadata.create_topic(SLOW, 1, 2, &[])?;
+    fill(&w.cluster.bootstrap(), SLOW, RECORDS)?;
+    let before = w.metadata.partitions(SLOW)?.first().map(|p| p.replicas.clone()).context("a partition")?;
+    let new = (0..4).find(|id| !before.contains(id)).context("another broker")?;
+    let replicas = [before[0], new];
+    let plan = json!({ "version": 1, "partitions": [{ "topic": SLOW, "partition": 0, "replicas": replicas }] });
+    fs::write(&w.plan, plan.to_string())?;
+    let plan = w.plan.to_str().context("a folder with a name that is text")?.to_owned();
+    let file = ["--reassignment-json-file", &plan];
+    let rate = BYTES_PER_SECOND.to_string();
+    let begun = Instant::now();
+    let says = "The inter-broker throttle limit was set to 1000000 B/s";
+    let execute = w.tool(REASSIGN, &[&file[..], &["--execute", "--throttle", &rate]].concat(), says);
+    execute.and_then(|()| w.load.wait_for_acknowledgements_after(Instant::now(), PATIENCE))?;
+    wait::until("the partition to be moved", PATIENCE, || {
+        let partitions = w.metadata.partitions(SLOW)?;
+        Ok(partitions.iter().all(|p| p.replicas == replicas && p.isr.len() == 2).then_some(()))
+    })?;
+    let took = begun.elapsed();
+    // Half a second's worth may go at once, and the last batch as a whole.
+    let least = (RECORDS * RECORD_BYTES - RECORD_BYTES) as f64 / f64::from(BYTES_PER_SECOND) - 0.5;
+    ensure!(took.as_secs_f64() > least, "it took {took:?}, and was to take {least:.1} s at least");
+    w.tool(REASSIGN, &[&file[..], &["--verify"]].concat(), "Clearing topic-level throttles on topic slow")?;
+    let left = w.chronik("config get topic slow")?.text();
+    ensure!(!left.contains('*') && !left.contains("0:"), "the throttle is there still: {left}");
+    w.metadata.delete_topic(SLOW)?;
+    Ok(format!("{} bytes in {:.1} s", RECORDS * RECORD_BYTES, took.as_secs_f64()))
+}
+
+/// So many records to a topic's only partition, one in a batch.
+fn fill(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("batch.num.messages", "1").create()?;
+    let value: Vec<u8> = (0..RECORD_BYTES).map(|n| (n.wrapping_mul(31) >> 8) as u8).collect();
+    for _ in 0..records {
+        let sent = producer.send(BaseRecord::<(), _>::to(topic).payload(&value).partition(0));
+        sent.map_err(|(error, _)| error).context("a record was not taken")?;
+    }
+    producer.flush(PATIENCE)?;
+    let (_, end) = producer.client().fetch_watermarks(topic, 0, PATIENCE)?;
+    ensure!(end == records as i64, "the partition ends at {end}");
+    Ok(())
 }
 
 /// Nothing is lost while who should get a partition is away, and it goes on when that is back.
@@ -220,4 +275,16 @@ fn drained(w: &mut World) -> Result<String> {
     w.wait_for_no_logs(3)?;
     w.load.pause(PATIENCE)?;
     verify(&w.cluster.bootstrap(), &[&w.load])
+}
+
+/// What holds nothing and does not run is forgotten.
+fn unregistered(w: &mut World) -> Result<String> {
+    w.cluster.stop(3)?;
+    let tools = Tools { kafka: &w.kafka, bootstrap: w.cluster.bootstrap() };
+    let unregister = ["unregister", "--bootstrap-server", "BOOTSTRAP", "--id", "3"];
+    wait::until("broker 3 to be forgotten", PATIENCE, || {
+        let outcome = tools.call(CLUSTER, &unregister, b"")?;
+        Ok(outcome.text().contains("Broker 3 is no longer registered").then_some(()))
+    })?;
+    Ok("broker 3".into())
 }

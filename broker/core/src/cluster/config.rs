@@ -7,6 +7,7 @@ mod tests;
 use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use super::listeners::{self, ADVERTISED_LISTENERS};
+use super::throttles;
 use crate::ids::BrokerId;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,8 @@ enum Accepts {
     Listeners,
     /// A name, in that many bytes at most.
     Name(usize),
+    /// Replicas as `partition:broker` with commas between, or `*`, or nothing.
+    Replicas,
 }
 
 /// From which metadata version on a topic may have the config: brokers that know less would refuse what others take.
@@ -174,6 +177,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         "Every record is on the disk before it is acknowledged, as 0 says; that is no later than what any other value \
          asks for.",
     ),
+    throttles::FOLLOWER_REPLICAS,
     of(
         INDEX_INTERVAL_BYTES,
         ConfigKind::Int,
@@ -181,6 +185,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         Accepts::Between(0, i32::MAX as i64),
         "Bytes of batches between two entries of a segment's index.",
     ),
+    throttles::LEADER_REPLICAS,
     of(
         MAX_COMPACTION_LAG_MS,
         ConfigKind::Long,
@@ -296,6 +301,19 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
     ),
 ];
 
+/// Properties of brokers alone that can be changed while they run.
+const BROKER_CONFIGS: [TopicConfig; 2] = [throttles::FOLLOWER_RATE, throttles::LEADER_RATE];
+
+/// Replicas of which replication is throttled.
+pub(super) const fn replicas(name: &'static str, doc: &'static str) -> TopicConfig {
+    of(name, ConfigKind::List, ("", None), Accepts::Replicas, doc)
+}
+
+/// A broker's rate, in bytes per second.
+pub(super) const fn rate(name: &'static str, doc: &'static str) -> TopicConfig {
+    of(name, ConfigKind::Long, ("9223372036854775807", Some(name)), Accepts::Between(0, i64::MAX), doc)
+}
+
 /// A config that came with metadata version 2: name, type, default and the broker property that sets it, values.
 const fn of(
     name: &'static str,
@@ -323,9 +341,10 @@ pub fn topic_config(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|c| c.name == name)
 }
 
-/// The topic config whose default a broker property sets, if it is one of those.
+/// The topic config whose default a broker property sets, or what the property itself is, if it can be changed while
+/// brokers run.
 pub fn of_broker_property(property: &str) -> Option<&'static TopicConfig> {
-    TOPIC_CONFIGS.iter().find(|c| c.broker_property == Some(property))
+    TOPIC_CONFIGS.iter().chain(&BROKER_CONFIGS).find(|c| c.broker_property == Some(property))
 }
 
 /// What one broker may be given that is no default of a topic config.
@@ -379,12 +398,14 @@ impl TopicConfig {
             Accepts::Ratio => "0 to 1".to_owned(),
             Accepts::Name(most) => format!("a name of {most} bytes at most"),
             Accepts::Listeners => "NAME://HOST:PORT, or several with commas between".to_owned(),
+            Accepts::Replicas => "`partition:broker` with commas between, or `*`".to_owned(),
         }
     }
 
     fn canonical(&self, value: &str, version: MetadataVersion) -> Result<String, String> {
-        if value.len() > MAX_VALUE {
-            return Err(format!("has more than {MAX_VALUE} bytes"));
+        let most = if matches!(self.accepts, Accepts::Replicas) { throttles::MAX_REPLICAS_VALUE } else { MAX_VALUE };
+        if value.len() > most {
+            return Err(format!("has more than {most} bytes"));
         }
         let value = value.trim();
         let known = match self.since {
@@ -406,6 +427,7 @@ impl TopicConfig {
             Accepts::OneOf(words) if words.contains(&value) => Ok(value.to_owned()),
             Accepts::OneOf(words) => Err(format!("is not one of {}", words.join(", "))),
             Accepts::SomeOf(words) => some_of(words, value),
+            Accepts::Replicas => throttles::canonical_replicas(value),
             Accepts::Ratio => match value.parse::<f64>() {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio.to_string()),
                 Ok(_) => Err("is not between 0 and 1".into()),

@@ -7,6 +7,7 @@
 
 mod apply;
 mod assignment;
+mod balance;
 mod command;
 pub mod config;
 mod configs;
@@ -26,12 +27,15 @@ mod permits;
 mod producer_ids;
 mod read_replicas;
 mod reassignment;
+mod rebalance;
 mod resignation;
 #[cfg(test)]
 mod tests;
+mod throttles;
 mod topics;
 mod voters;
 
+pub use balance::{LeaderBalance, LeaderBalanceConfig};
 pub use command::{
     Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Reassignment, Refusal, ResignReason,
     ResignedPartitions,
@@ -43,5 +47,7 @@ pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
 pub use listeners::{ADVERTISED_LISTENERS, listener_name};
 pub use permits::{Objection, Permit, Recovery};
+pub use rebalance::{DiskUse, NotNow, Rebalance, Spread};
+pub use throttles::{Throttle, ThrottledRates};
 pub use topics::MAX_PARTITIONS;
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

@@ -38,6 +38,8 @@ pub enum Objection {
     Unavailable(Vec<TopicPartition>),
     /// These partitions would have fewer in-sync replicas than `min.insync.replicas`, or have already.
     UnderMinIsr(Vec<TopicPartition>),
+    /// One or the other is true of these partitions, which are on their way to other brokers: waiting may help.
+    Reassigning(Vec<TopicPartition>),
     /// These brokers are on their way back.
     PeersRecovering(Vec<BrokerId>),
     /// Another broker may be stopped.
@@ -73,12 +75,13 @@ impl Image {
         }
         // One that is fenced is in no ISR: nothing depends on its process, whatever is wrong elsewhere.
         if self.alive(broker).is_some() {
-            let (mut unavailable, mut under_min) = (Vec::new(), Vec::new());
+            let (mut unavailable, mut under_min, mut moving) = (Vec::new(), Vec::new(), Vec::new());
             for (tp, topic, partition) in self.partitions().filter(|(_, _, p)| p.replicas.len() > 1) {
                 match self.without(broker, topic, partition) {
+                    Without::Well => {}
+                    _ if partition.is_reassigning() => moving.push(tp),
                     Without::Unavailable => unavailable.push(tp),
                     Without::UnderMinIsr => under_min.push(tp),
-                    Without::Well => {}
                 }
             }
             if !unavailable.is_empty() {
@@ -86,6 +89,9 @@ impl Image {
             }
             if !under_min.is_empty() {
                 objections.push(Objection::UnderMinIsr(under_min));
+            }
+            if !moving.is_empty() {
+                objections.push(Objection::Reassigning(moving));
             }
         }
         let holdings = self.holdings();

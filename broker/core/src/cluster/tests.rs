@@ -7,6 +7,7 @@ use crate::ids::{
 };
 use std::collections::BTreeMap;
 
+mod balance;
 mod drain;
 mod fencing;
 mod isr;
@@ -16,7 +17,9 @@ mod permits;
 mod racks;
 mod random;
 mod reassignment;
+mod rebalance;
 mod resignation;
+mod throttles;
 mod topics;
 
 fn uuid(n: u128) -> uuid::Uuid {
@@ -159,6 +162,12 @@ impl Cluster {
             default_min_insync_replicas: min_insync_replicas,
         };
         assert_eq!(self.accepted(&command), Answer::Topic(TopicId(uuid(id))));
+    }
+
+    /// The topic's partition is to be on these brokers.
+    fn moves(&mut self, topic: u128, replicas: &[i32]) {
+        let partitions = vec![Reassignment { partition: tp(topic, 0), replicas: Some(ids(replicas)) }];
+        self.accepted(&MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor: false });
     }
 
     fn partition(&self, topic: u128) -> &Partition {

@@ -396,7 +396,9 @@ impl Leader {
         }
         // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
-        if to_confirm || self.isr.unsure() || self.followers.keys().any(joins) {
+        // One that was handed the leadership by the last of those that stay: the controller gives it back.
+        let to_end = cx.state.removing.contains(&cx.me) && all_that_stay_are_in(cx.state, committed);
+        if to_confirm || to_end || self.isr.unsure() || self.followers.keys().any(joins) {
             return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
         }
         None
@@ -406,11 +408,10 @@ impl Leader {
     /// are in sync have been heard in this epoch by then, so that no former leader takes itself for one still.
     fn others_may_go(&self, cx: &Context<'_>) -> bool {
         let (committed, removing) = (self.isr.committed(), &cx.state.removing);
-        let stays = |(id, _): &&(BrokerId, _)| !removing.contains(id);
         cx.log.high_watermark >= self.epoch_start
             && !removing.contains(&cx.me)
             && removing.iter().any(|id| committed.contains(id))
-            && cx.state.replicas.iter().filter(stays).all(|(id, _)| committed.contains(id))
+            && all_that_stay_are_in(cx.state, committed)
     }
 
     /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.
@@ -479,6 +480,12 @@ impl Leader {
 /// The broker's epoch, if metadata has it as alive.
 fn alive(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
     state.replicas.iter().find(|(r, _)| *r == id).and_then(|(_, epoch)| *epoch)
+}
+
+/// Whether all replicas that no reassignment removes are in this ISR.
+fn all_that_stay_are_in(state: &PartitionState, isr: &BTreeSet<BrokerId>) -> bool {
+    let mut stay = state.replicas.iter().filter(|(id, _)| !state.removing.contains(id));
+    stay.all(|(id, _)| isr.contains(id))
 }
 
 /// Whether a follower has nothing of this log: all of its own lies before it. What is before a log's start is committed

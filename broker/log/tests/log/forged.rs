@@ -145,8 +145,9 @@ fn a_record_that_looks_like_a_block_does_not_keep_a_journal_from_opening() {
     }
     journal.append(&[&record]).unwrap();
     drop(journal);
-    // Its block is torn.
+    // Its block is torn, and so nothing was written behind it.
     assert!(disk.flip_bit(&dir.join("journal"), 1024 + 5, 1));
+    assert!(disk.flip_bit(&dir.join("journal"), 1024 + 9 * 512 + 5, 1));
     let (_, records) = Journal::open(disk, dir).expect("a torn block is no damage");
     assert_eq!(records, [&b"one"[..]]);
 }

@@ -51,6 +51,7 @@ calls! {
     "Cordon": CordonRequest => CordonResponse by cordon;
     "Uncordon": UncordonRequest => UncordonResponse by uncordon;
     "Drain": DrainRequest => DrainResponse by drain;
+    "Rebalance": RebalanceRequest => RebalanceResponse by rebalance;
     "RemoveBroker": RemoveBrokerRequest => RemoveBrokerResponse by remove_broker;
     "ChangeVoters": ChangeVotersRequest => ChangeVotersResponse by change_voters;
 }

@@ -42,33 +42,36 @@ impl Calls {
             let (outcome, _) = self.propose(MetadataCommand::Cordon { broker, cordoned: true }).await?;
             outcome.map_err(|refusal| precondition(&refusal))?;
         }
-        if drain.moves.is_empty() {
+        self.reassign(drain.moves.clone()).await
+    }
+
+    /// Begins moves. What has changed meanwhile is refused, and planned anew with the next call.
+    pub(super) async fn reassign(&self, partitions: Vec<Reassignment>) -> Result<(), Failure> {
+        if partitions.is_empty() {
             return Ok(());
         }
-        let partitions = drain.moves.clone();
         let command = MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor: false };
         let (outcome, _) = self.propose(command).await?;
         if let Answer::Reassigned(results) = outcome.map_err(|refusal| precondition(&refusal))? {
-            // What has changed meanwhile is planned anew with the next call.
             for (partition, refusal) in results.into_iter().filter_map(|(tp, done)| Some((tp, done.err()?))) {
-                tracing::info!(%broker, %partition, %refusal, "a move was refused");
+                tracing::info!(%partition, %refusal, "a move was refused");
             }
         }
         Ok(())
     }
 }
 
-fn precondition(refusal: &Refusal) -> Status {
+pub(super) fn precondition(refusal: &Refusal) -> Status {
     Status::failed_precondition(refusal.to_string())
 }
 
-fn planned(image: &Image, planned: &Reassignment) -> Option<api::Move> {
+pub(super) fn planned(image: &Image, planned: &Reassignment) -> Option<api::Move> {
     let partition = image.partition(planned.partition)?;
     let from: Vec<BrokerId> = partition.original_replicas().collect();
     a_move(image, planned.partition, &from, planned.replicas.as_deref()?)
 }
 
-fn under_way(image: &Image, tp: TopicPartition) -> Option<api::Move> {
+pub(super) fn under_way(image: &Image, tp: TopicPartition) -> Option<api::Move> {
     let partition = image.partition(tp)?;
     let from: Vec<BrokerId> = partition.original_replicas().collect();
     let to: Vec<BrokerId> = partition.target_replicas().collect();

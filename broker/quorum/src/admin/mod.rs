@@ -10,6 +10,7 @@ mod confirm;
 mod drain;
 mod facts;
 mod permits;
+mod rebalance;
 mod server;
 mod stop;
 mod voters;

@@ -137,6 +137,13 @@ fn refusal(image: &Image, broker: BrokerId, objection: &Objection) -> api::Refus
             );
             about_partitions(image, Kind::UnderMinIsr, text, partitions)
         }
+        Objection::Reassigning(partitions) => {
+            let text = format!(
+                "{} on the way to other brokers would have too few in-sync replicas without broker {broker}",
+                partitions_text(partitions)
+            );
+            about_partitions(image, Kind::Reassigning, text, partitions)
+        }
         Objection::PeersRecovering(peers) => {
             about_brokers(Kind::PeerRecovering, format!("{} not in sync yet", brokers_are(peers)), peers)
         }

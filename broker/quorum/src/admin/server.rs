@@ -58,6 +58,7 @@ admin! {
     cordon: CordonRequest => CordonResponse;
     uncordon: UncordonRequest => UncordonResponse;
     drain: DrainRequest => DrainResponse;
+    rebalance: RebalanceRequest => RebalanceResponse;
     remove_broker: RemoveBrokerRequest => RemoveBrokerResponse;
     change_voters: ChangeVotersRequest => ChangeVotersResponse;
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 mod health;
 pub mod partition;
 pub mod quorum;
+pub mod rebalance;
 
 use super::client::ClientError;
 use super::output::Output;

@@ -34,6 +34,7 @@ fn objections(cluster: &Cluster, id: i32) -> Vec<String> {
         Objection::OtherIncarnation(_) => "process".into(),
         Objection::Unavailable(tps) => format!("unavailable {}", topics(tps)),
         Objection::UnderMinIsr(tps) => format!("min {}", topics(tps)),
+        Objection::Reassigning(tps) => format!("moving {}", topics(tps)),
         Objection::PeersRecovering(brokers) => format!("peers {}", ids(brokers)),
         Objection::PermitOutstanding(broker) => format!("permit {broker}"),
     };
@@ -43,7 +44,7 @@ fn objections(cluster: &Cluster, id: i32) -> Vec<String> {
 #[test]
 fn what_speaks_against_a_stop_is_named_by_kind() {
     type Prepare = fn(&mut Cluster);
-    let table: [(&str, Prepare, i32, &[&str]); 11] = [
+    let table: [(&str, Prepare, i32, &[&str]); 14] = [
         ("all is well", |c| c.topic(1, &[0, 1, 2], 2), 0, &[]),
         ("nothing is there", |_| {}, 0, &[]),
         ("the minimum is all replicas", |c| c.topic(1, &[0, 1], 2), 0, &["min topic1"]),
@@ -96,6 +97,34 @@ fn what_speaks_against_a_stop_is_named_by_kind() {
             &["min topic1", "peers 1"],
         ),
         ("a fenced broker that holds nothing is not missed", |c| c.fence(2), 0, &[]),
+        (
+            "the only copy is being moved",
+            |c| {
+                c.topic(1, &[0], 1);
+                c.moves(1, &[2]);
+            },
+            0,
+            &["moving topic1"],
+        ),
+        (
+            "one of the old replicas is needed until the new ones are in sync",
+            |c| {
+                c.topic(1, &[0, 1], 2);
+                c.moves(1, &[1, 2]);
+            },
+            0,
+            &["moving topic1"],
+        ),
+        (
+            "one of the old replicas is not needed any more",
+            |c| {
+                c.topic(1, &[0, 1], 1);
+                c.moves(1, &[1, 2]);
+                c.alter(1, &[0, 1, 2]);
+            },
+            0,
+            &[],
+        ),
     ];
     for (name, prepare, broker, expected) in table {
         let mut cluster = Cluster::alive(3);

@@ -237,3 +237,19 @@ fn replicas_that_are_added_are_not_missed() {
     assert_eq!(cluster.partition(1).ailment(2), Some(Ailment::UnderMinIsr));
     assert_eq!(cluster.image.holdings()[&BrokerId(1)].out_of_sync, 1);
 }
+
+/// The only one that stays hands over while the other is still a replica.
+#[test]
+fn who_is_removed_and_was_handed_the_leadership_gives_it_back_with_its_next_request() {
+    let mut cluster = Cluster::alive(2);
+    cluster.topic(1, &[0], 1);
+    cluster.moves(1, &[1]);
+    cluster.alter(1, &[0, 1]);
+    cluster.expect(Some(1), &[1, 0], &[]);
+    cluster.resign(1, ResignedPartitions::All, Leaving::Leadership, ResignReason::Asked);
+    cluster.expect(Some(0), &[1, 0], &[]);
+    cluster.alter(1, &[0, 1]);
+    cluster.expect(Some(1), &[1, 0], &[]);
+    cluster.alter(1, &[1]);
+    assert_eq!(cluster.partition(1).replicas, ids(&[1]));
+}

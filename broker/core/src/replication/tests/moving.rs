@@ -31,10 +31,11 @@ fn a_new_leader_lets_nobody_go_before_it_has_heard_all_in_its_epoch() {
 }
 
 #[test]
-fn a_leader_that_is_removed_waits_for_another_one() {
+fn a_leader_that_is_removed_waits_for_those_that_stay_and_then_asks_for_another_one() {
     let mut b = Bench::leading();
-    assert_eq!(b.step(removing(&[1], (1, 2), &[1, 2, 3])), [""; 0]);
-    assert_eq!(b.step(Event::Tick), [""; 0]);
+    assert_eq!(b.step(removing(&[1], (1, 2), &[1, 2])), ["alter p2 isr 1,2,3"], "those that stay join");
+    assert_eq!(b.step(removing(&[1], (1, 3), &[1, 2, 3])), ["alter p3 isr 1,2,3"]);
+    assert_eq!(b.step(Event::Tick), [""; 0], "once");
 }
 
 #[test]

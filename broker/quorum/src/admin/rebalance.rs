@@ -1,0 +1,135 @@
+//! Brokers are made to hold about as much as each other, a few moves at a time: each call begins as many as may be under
+//! way, and says what is left. So whoever asks can stop at any time, and somebody else can go on.
+
+use super::confirm::View;
+use super::drain::{planned, precondition, under_way};
+use super::facts::count;
+use super::{Calls, Failure};
+use chronik_admin as api;
+use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
+use chronik_core::cluster::{DiskUse, Image, MetadataCommand, NotNow, Reassignment, Rebalance, Spread};
+use chronik_core::ids::{BrokerId, TopicId};
+use std::collections::{BTreeMap, BTreeSet};
+use tonic::Status;
+
+/// Partitions that may be under way.
+const AT_ONCE: usize = 16;
+/// Moves of a plan that are told.
+const MOST: usize = 20_000;
+/// A topic's replicas that keep to the rates of their brokers, and the rates: Kafka's names.
+const LISTS: [&str; 2] = ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
+const RATES: [&str; 2] = ["leader.replication.throttled.rate", "follower.replication.throttled.rate"];
+/// All replicas of a topic.
+const ALL: &str = "*";
+
+impl Calls {
+    pub(super) async fn rebalance(&self, request: api::RebalanceRequest) -> Result<api::RebalanceResponse, Failure> {
+        let view = self.view().await?;
+        if request.cancel {
+            return self.take_back(&view).await;
+        }
+        let plan = plan_of(&view, if request.plan_only { MOST } else { AT_ONCE }).await?;
+        let not_now = view.image.not_now();
+        let mut begun = Vec::new();
+        if request.plan_only {
+            begun.clone_from(&plan.moves);
+        } else if plan.left == 0 && plan.under_way.is_empty() {
+            if request.throttle > 0 {
+                self.unthrottle(&view.image).await?;
+            }
+        } else if not_now.is_none() {
+            if request.throttle > 0 {
+                self.throttle(&view.image, &plan.moves, request.throttle).await?;
+            }
+            begun.clone_from(&plan.moves);
+            self.reassign(begun.clone()).await?;
+        }
+        Ok(api::RebalanceResponse {
+            moves: begun.iter().filter_map(|m| planned(&view.image, m)).collect(),
+            under_way: count(plan.under_way.len()),
+            left: count(plan.left),
+            waits_for: not_now.map_or_else(String::new, said),
+            now: Some(spread(plan.now)),
+            planned: Some(spread(plan.planned)),
+        })
+    }
+
+    async fn take_back(&self, view: &View) -> Result<api::RebalanceResponse, Failure> {
+        let moving = view.image.partitions().filter(|(_, _, p)| p.is_reassigning()).take(MOST).map(|(tp, ..)| tp);
+        let moving: Vec<_> = moving.collect();
+        let moves = moving.iter().filter_map(|tp| under_way(&view.image, *tp)).collect();
+        self.reassign(moving.into_iter().map(|partition| Reassignment { partition, replicas: None }).collect()).await?;
+        self.unthrottle(&view.image).await?;
+        Ok(api::RebalanceResponse { moves, ..Default::default() })
+    }
+
+    /// Lists the topics that are about to move before they do.
+    async fn throttle(&self, image: &Image, moves: &[Reassignment], rate: u64) -> Result<(), Failure> {
+        let rate = rate.min(i64::MAX as u64).to_string();
+        if RATES.iter().any(|name| image.cluster_configs.get(*name).is_none_or(|set| **set != *rate)) {
+            self.configure(ConfigResource::Cluster, &RATES, Some(&rate)).await?;
+        }
+        let topics: BTreeSet<TopicId> = moves.iter().map(|m| m.partition.topic).collect();
+        for id in topics {
+            let configs = image.topics.get(&id).map(|topic| &topic.configs);
+            let listed = |name: &&str| configs.and_then(|c| c.get(*name)).is_some_and(|value| **value == *ALL);
+            let all_listed = LISTS.iter().all(listed);
+            if !all_listed {
+                self.configure(ConfigResource::Topic(id), &LISTS, Some(ALL)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn unthrottle(&self, image: &Image) -> Result<(), Failure> {
+        let listed = |topic: &&chronik_core::cluster::Topic| {
+            LISTS.iter().any(|name| topic.configs.get(*name).is_some_and(|value| **value == *ALL))
+        };
+        let topics: Vec<TopicId> = image.topics.values().filter(listed).map(|topic| topic.id).collect();
+        for id in topics {
+            self.configure(ConfigResource::Topic(id), &LISTS, None).await?;
+        }
+        if RATES.iter().any(|name| image.cluster_configs.contains_key(*name)) {
+            self.configure(ConfigResource::Cluster, &RATES, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn configure(&self, resource: ConfigResource, names: &[&str], value: Option<&str>) -> Result<(), Failure> {
+        let op = || value.map_or(ConfigOp::Delete, |value| ConfigOp::Set(value.into()));
+        let changes = names.iter().map(|name| ConfigChange { name: (*name).into(), op: op() }).collect();
+        let (outcome, _) = self.propose(MetadataCommand::AlterConfigs { resource, replace: false, changes }).await?;
+        outcome.map_err(|refusal| precondition(&refusal))?;
+        Ok(())
+    }
+}
+
+/// The plan, made where it holds up nobody.
+async fn plan_of(view: &View, at_once: usize) -> Result<Rebalance, Status> {
+    let disk = |(id, sign): (&BrokerId, &crate::observed::Sign)| {
+        let disk = sign.disk?;
+        Some((*id, DiskUse { total: disk.total, free: disk.free }))
+    };
+    let disks: BTreeMap<BrokerId, DiskUse> = view.observed.signs.iter().filter_map(disk).collect();
+    let image = view.image.clone();
+    let plan = tokio::task::spawn_blocking(move || image.rebalance(&disks, at_once)).await;
+    plan.map_err(|_| Status::internal("the plan could not be made"))
+}
+
+fn said(not_now: NotNow) -> String {
+    match not_now {
+        NotNow::Ailing(1) => "1 partition is not well".into(),
+        NotNow::Ailing(n) => format!("{n} partitions are not well"),
+        NotNow::Permit(broker) => format!("broker {broker} holds the permit to be stopped"),
+    }
+}
+
+fn spread(spread: Spread) -> api::Spread {
+    api::Spread {
+        fewest_replicas: count(spread.replicas.0),
+        most_replicas: count(spread.replicas.1),
+        fewest_preferred: count(spread.preferred.0),
+        most_preferred: count(spread.preferred.1),
+        crowded: count(spread.crowded),
+    }
+}
