@@ -186,6 +186,6 @@ impl Cluster {
     /// Leader, ISR and ELR of topic 1.
     fn expect(&self, leader: Option<i32>, isr: &[i32], elr: &[i32]) {
         let p = self.partition(1);
-        assert_eq!((p.leader, &p.isr, &p.elr), (leader.map(BrokerId), &ids(isr), &ids(elr)), "{p:?}");
+        assert_eq!((p.leader, &p.isr, &*p.elr), (leader.map(BrokerId), &ids(isr), &*ids(elr)), "{p:?}");
     }
 }

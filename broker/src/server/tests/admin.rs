@@ -348,7 +348,7 @@ async fn described_partitions_name_their_eligible_replicas() {
         let topic = image.topics.get_mut(&id).expect("there");
         let partition = topic.partitions.front_mut().expect("one");
         partition.isr = vec![ME];
-        partition.elr = vec![BrokerId(1)];
+        partition.elr = [BrokerId(1)].into();
     });
     let response = client.ask(0, &m::DescribeTopicPartitionsRequest::default()).await;
     let partition = &response.topics[0].partitions[0];

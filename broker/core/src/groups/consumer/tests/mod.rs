@@ -26,9 +26,9 @@ fn image(offset: u64, topics: &[(&str, usize)]) -> Image {
         let partition = Partition {
             replicas: Vec::new(),
             isr: Vec::new(),
-            elr: Vec::new(),
-            adding: Vec::new(),
-            removing: Vec::new(),
+            elr: Box::default(),
+            adding: Box::default(),
+            removing: Box::default(),
             leader: None,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: crate::ids::PartitionEpoch(0),
