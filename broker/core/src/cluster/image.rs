@@ -37,6 +37,9 @@ pub struct Image {
     /// Broker properties that were changed for one broker alone.
     #[serde(default)]
     pub broker_configs: OrdMap<BrokerId, Configs>,
+    /// Configs of single groups, by Kafka's names.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub group_configs: OrdMap<Arc<str>, Configs>,
     /// The permit to stop a broker that is outstanding.
     #[serde(default)]
     pub permit: Option<Permit>,

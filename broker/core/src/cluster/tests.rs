@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod drain;
 mod fencing;
+mod group_configs;
 mod isr;
 mod leadership;
 mod membership;

@@ -104,7 +104,7 @@ impl Harness {
     }
 
     fn turn<R>(&mut self, with: impl FnOnce(&mut ConsumerGroup, &mut Turn<'_>) -> R) -> (R, Vec<GroupRecord>) {
-        let mut turn = Turn::new(self.now, &self.config, &self.image);
+        let mut turn = Turn::new(self.now, &self.config, &self.image, "g");
         let result = with(&mut self.group, &mut turn);
         for (deadline, after) in turn.deadlines {
             match after {
