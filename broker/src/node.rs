@@ -372,6 +372,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         auto_create_topics: config.auto_create_topics,
         delete_topics: config.delete_topics,
         consumer_groups: config.consumer_groups,
+        groups: config.groups.clone(),
         replica_selector: config.replica_selector,
         timestamps: config.timestamps,
         default_partitions: config.topics.partitions,

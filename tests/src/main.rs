@@ -7,9 +7,9 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, groups, growing,
-    handing_over, hostile, hung_disk, kafka_suite, memory, operations, profile, racks, reassign, retention, returning,
-    start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, group_figures, groups,
+    growing, handing_over, hostile, hung_disk, kafka_suite, memory, operations, profile, racks, reassign, retention,
+    returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -101,6 +101,8 @@ enum Scenario {
     Streams,
     /// Consumer groups of unmodified clients, and kill -9 of coordinators
     Groups,
+    /// Thousands of idle members, commits a second, and many members that join and leave
+    GroupFigures,
     /// Apache Kafka's own integration tests
     KafkaSuite(kafka_suite::Options),
     /// What an idle broker takes, and one that brings back a follower
@@ -148,6 +150,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Connect => connect::run(&settings, &mut report),
         Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
+        Scenario::GroupFigures => group_figures::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
@@ -197,6 +200,7 @@ impl Scenario {
             Self::Connect => "connect",
             Self::Streams => "streams",
             Self::Groups => "groups",
+            Self::GroupFigures => "group-figures",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",

@@ -1,8 +1,9 @@
 //! What the rest of the broker asks of the controller, carried to the leader wherever it is, and asked again
 //! when the leader changes. A retry may find that the first try was carried out: topics know their creation by
-//! its id, and whatever is refused after a try of unknown outcome is answered as unknown.
+//! its id ([`Creation`]), and whatever is refused after a try of unknown outcome is answered as unknown.
 
 use super::admin::AdminHandle;
+use super::creation::Creation;
 use super::encoding;
 use super::handle::{
     AlterPartition, ControllerError, CreateTopic, Declined, Registration, Request, Resignation, TopicError,
@@ -82,15 +83,8 @@ impl Requests {
         if named > MAX_NAMED_REPLICAS {
             return Err(TopicError::InvalidAssignment(format!("{named} replicas named in one topic")));
         }
-        let command = MetadataCommand::CreateTopic {
-            id,
-            name: topic.name,
-            partitions: topic.partitions.unwrap_or(self.defaults.partitions),
-            replication_factor: topic.replication_factor.unwrap_or(self.defaults.replication_factor),
-            assignments: topic.assignments,
-            configs: topic.configs,
-            default_min_insync_replicas: self.defaults.min_insync_replicas,
-        };
+        let mut creation = Creation::new(topic, self.defaults, id);
+        let command = creation.command();
         // A try on the image here: what can never be accepted does not go into the log.
         let mut image = self.image.borrow().clone();
         let (outcome, _) = image.apply(image.offset, &command);
@@ -105,12 +99,13 @@ impl Requests {
             _ if validate_only => return tried,
             _ => {}
         }
-        let decided = self.decide(command).await;
+        let next = || {
+            creation.try_again(TopicId(uuid::Uuid::new_v4()));
+            creation.command()
+        };
+        let decided = self.decide_by(command, next).await;
         self.applied(decided.offset).await;
-        match decided.outcome {
-            Ok(_) => Ok(id),
-            Err(refusal) => Err(topic_error(&name, refusal)),
-        }
+        creation.created(decided.outcome, &self.image.borrow()).map_err(|refusal| topic_error(&name, refusal))
     }
 
     async fn delete_topic(mut self, topic: TopicId) -> Result<(), TopicError> {
@@ -245,6 +240,12 @@ impl Requests {
 
     /// Asks until there is an outcome. Who asked ends this by giving up.
     async fn decide(&self, command: MetadataCommand) -> Decided {
+        let same = command.clone();
+        self.decide_by(command, || same.clone()).await
+    }
+
+    /// The same; after a try that may have been carried out, the next one is what `next` says.
+    async fn decide_by(&self, mut command: MetadataCommand, mut next: impl FnMut() -> MetadataCommand) -> Decided {
         // A leader of an older version could not even read it.
         if let Some((outcome, offset)) = not_allowed(&self.image.borrow(), &command) {
             return Decided { outcome, offset, repeated: false };
@@ -268,14 +269,20 @@ impl Requests {
                 tried = ask => tried,
                 // Whoever leads now is asked at once; what the other one did with it, nobody knows.
                 Ok(()) = self.next_leader(at) => {
-                    repeated |= sent.load(Ordering::Relaxed);
+                    if sent.load(Ordering::Relaxed) {
+                        repeated = true;
+                        command = next();
+                    }
                     continue;
                 }
             };
             match tried {
                 Ok((outcome, offset)) => return Decided { outcome, offset, repeated },
                 Err(Tried::Nothing) => {}
-                Err(Tried::Something) => repeated = true,
+                Err(Tried::Something) => {
+                    repeated = true;
+                    command = next();
+                }
             }
             // An error means that the broker is stopping, and that nobody waits any more.
             let _ = tokio::time::timeout(PAUSE, leader.changed()).await;

@@ -1,11 +1,11 @@
-//! AlterConfigs and IncrementalAlterConfigs: configs of topics, of this broker, and of all brokers (KIP-133, KIP-226,
-//! KIP-339). Each resource is changed as a whole or not at all, and answered on its own.
+//! AlterConfigs and IncrementalAlterConfigs: configs of topics, of this broker, of all brokers, and of groups (KIP-133,
+//! KIP-226, KIP-339, KIP-848). Each resource is changed as a whole or not at all, and answered on its own.
 
 use super::Handlers;
 use super::errors::Code as _;
-use super::resources::{BROKER, Refused, TOPIC, this_broker, topic_named};
-use chronik_core::cluster::Image;
+use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
 use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
+use chronik_core::cluster::{Image, MetadataCommand};
 use chronik_quorum::TopicError;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
@@ -14,6 +14,7 @@ use chronik_wire::messages::{
 };
 use futures::stream::{self, StreamExt as _};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the controller may take: the requests do not say. Less than clients wait.
@@ -154,17 +155,35 @@ async fn one(
         return Err((ErrorCode::INVALID_REQUEST, "a config is in the request more than once".into()));
     }
     let resource = resource(handlers, &handlers.controller.image(), kind, name)?;
+    if let ConfigResource::Group(group) = &resource {
+        check_group(handlers, group, how.replace, &changes)?;
+    }
+    let of_brokers = matches!(resource, ConfigResource::Broker(_) | ConfigResource::Cluster);
     let altered = handlers.controller.alter_configs(resource, how.replace, changes, how.validate_only, TIMEOUT);
     altered.await.map_err(|error| {
-        let code = match (&error, resource) {
+        let code = match &error {
             // Kafka's brokers check their own properties, and have another word for it than the controller.
-            (TopicError::InvalidConfig(_), ConfigResource::Broker(_) | ConfigResource::Cluster) => {
-                ErrorCode::INVALID_REQUEST
-            }
+            TopicError::InvalidConfig(_) if of_brokers => ErrorCode::INVALID_REQUEST,
             _ => error.code(),
         };
         (code, error.to_string())
     })
+}
+
+/// Refuses what this broker would not let a group go by: the bounds are in its own file, which the controller does not
+/// know.
+fn check_group(handlers: &Handlers, group: &Arc<str>, replace: bool, changes: &[ConfigChange]) -> Result<(), Refused> {
+    let mut image = handlers.controller.image();
+    let resource = ConfigResource::Group(group.clone());
+    let command = MetadataCommand::AlterConfigs { resource, replace, changes: changes.to_vec() };
+    // What the metadata refuses, the controller says why.
+    let (outcome, _) = image.apply(image.offset, &command);
+    match image.group_configs.get(group) {
+        Some(own) if outcome.is_ok() => {
+            handlers.config.groups.check_group_configs(own).map_err(|why| (ErrorCode::INVALID_CONFIG, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn resource(handlers: &Handlers, image: &Image, kind: i8, name: &str) -> Result<ConfigResource, Refused> {
@@ -175,6 +194,10 @@ fn resource(handlers: &Handlers, image: &Image, kind: i8, name: &str) -> Result<
             this_broker(handlers.config.me, name)?;
             Ok(ConfigResource::Broker(handlers.config.me))
         }
+        GROUP if name.is_empty() => {
+            Err((ErrorCode::INVALID_REQUEST, "there are no configs of all groups: name one".into()))
+        }
+        GROUP => Ok(ConfigResource::Group(name.into())),
         other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configs here"))),
     }
 }

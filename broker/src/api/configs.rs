@@ -6,6 +6,7 @@
 use crate::config::{BROKER_PROPERTIES, BrokerProperty, broker_property};
 use crate::server::{Property, ServerConfig};
 use chronik_core::cluster::config::{ConfigKind, MIN_INSYNC_REPLICAS, TOPIC_CONFIGS, TopicConfig};
+use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, Topic};
 
 /// Kafka's config types, by their numbers.
@@ -30,6 +31,8 @@ pub(super) enum Source {
     /// In the broker's file.
     StaticBroker = 4,
     Default = 5,
+    /// Given to the group while the brokers ran.
+    Group = 8,
 }
 
 /// One value that a config has somewhere.
@@ -103,6 +106,32 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
 
 fn is_static(source: Source) -> bool {
     matches!(source, Source::StaticBroker | Source::Default)
+}
+
+/// The configs of a group, be it there or not.
+pub(super) fn of_group(group: &str, image: &Image, config: &ServerConfig) -> Vec<Value> {
+    let own = image.group_configs.get(group);
+    let value = |known: &'static TopicConfig| {
+        let own = own.and_then(|own| own.get(known.name));
+        let own = own.map(|value| Synonym { name: known.name, value: value.to_string(), source: Source::Group });
+        let inherited = known.broker_property.map(|name| property_synonyms(name, image, config)).unwrap_or_default();
+        let mut synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
+        if synonyms.is_empty() {
+            let value = known.default.to_owned();
+            synonyms.push(Synonym { name: known.name, value, source: Source::Default });
+        }
+        let Synonym { value, source, .. } = synonyms[0].clone();
+        Value {
+            name: known.name,
+            text: value,
+            source,
+            kind: known.kind.into(),
+            doc: known.doc,
+            read_only: false,
+            synonyms,
+        }
+    };
+    GROUP_CONFIGS.iter().map(value).collect()
 }
 
 /// The configs of this broker.

@@ -1,8 +1,9 @@
-//! DescribeConfigs: the configs of topics, of this broker, and those of all brokers (KIP-133, KIP-226, KIP-569).
+//! DescribeConfigs: the configs of topics, of this broker, those of all brokers, and of groups (KIP-133, KIP-226, KIP-569,
+//! KIP-848).
 
 use super::Handlers;
 use super::configs::{self, Value};
-use super::resources::{BROKER, Refused, TOPIC, this_broker, topic_named};
+use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
 use chronik_core::cluster::Image;
 use chronik_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -61,6 +62,8 @@ fn find(
             this_broker(handlers.config.me, name)?;
             Ok(configs::of_broker(image, &handlers.config))
         }
+        GROUP if name.is_empty() => Err((ErrorCode::INVALID_REQUEST, "a group has a name".into())),
+        GROUP => Ok(configs::of_group(name, image, &handlers.config)),
         other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configs here"))),
     }
 }

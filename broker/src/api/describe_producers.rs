@@ -1,4 +1,5 @@
-//! DescribeProducers: the idempotent producers that a partition's leader remembers (KIP-664).
+//! DescribeProducers: the idempotent producers that this broker's replica of a partition remembers, be it the leader or
+//! a follower (KIP-664).
 
 use super::Handlers;
 use super::errors::Code as _;

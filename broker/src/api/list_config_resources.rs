@@ -25,7 +25,6 @@ pub(super) fn handle(
     let resource =
         |kind: i8, name: StrBytes| message!(ListedConfigResource { resource_type: kind, resource_name: name });
     let mut resources = Vec::new();
-    // There is nothing of the other kinds.
     if asked.contains(&TOPIC) {
         resources.extend(image.topic_ids.keys().map(|name| resource(TOPIC, StrBytes::from(&**name))));
     }
@@ -33,5 +32,9 @@ pub(super) fn handle(
         let alive = image.brokers.values().filter(|broker| !broker.fenced);
         resources.extend(alive.map(|broker| resource(BROKER, StrBytes::from(broker.id.to_string()))));
     }
+    if asked.contains(&GROUP) {
+        resources.extend(image.group_configs.keys().map(|name| resource(GROUP, StrBytes::from(&**name))));
+    }
+    // There is nothing of the other kinds.
     message!(ListConfigResourcesResponse { config_resources: resources })
 }

@@ -12,7 +12,7 @@ pub(super) const BROKER: i8 = 4;
 pub(super) const BROKER_LOGGER: i8 = 8;
 /// Subscriptions to clients' metrics (KIP-714): there are none here.
 pub(super) const CLIENT_METRICS: i8 = 16;
-/// Configs of consumer groups (KIP-848): there are none here.
+/// A consumer group (KIP-848), by its id.
 pub(super) const GROUP: i8 = 32;
 
 /// An error with what a person is told of it.

@@ -1,4 +1,4 @@
-//! `chronik config`: configs of topics, brokers and the cluster's default for brokers.
+//! `chronik config`: configs of topics, brokers, the cluster's default for brokers, and groups.
 
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, pair};
@@ -14,6 +14,7 @@ use serde_json::json;
 /// Kafka's number of a topic as a resource.
 pub(super) const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -34,6 +35,8 @@ enum Kind {
     Broker,
     /// The default of all brokers; NAME is `default`.
     Cluster,
+    /// A consumer group's.
+    Group,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +76,7 @@ enum Action {
 fn resource(kind: Kind, name: &str) -> anyhow::Result<(i8, String)> {
     match kind {
         Kind::Topic => Ok((TOPIC, name.to_owned())),
+        Kind::Group => Ok((GROUP, name.to_owned())),
         Kind::Broker => {
             name.parse::<i32>().with_context(|| format!("{name:?} is not a broker's id"))?;
             Ok((BROKER, name.to_owned()))
@@ -111,6 +115,7 @@ impl Config {
 fn what(kind: i8, name: &str) -> String {
     match (kind, name) {
         (TOPIC, name) => format!("configs of topic {name}"),
+        (GROUP, name) => format!("configs of group {name}"),
         (_, "") => "the cluster's configs".to_owned(),
         (_, name) => format!("configs of broker {name}"),
     }
@@ -159,6 +164,7 @@ fn source(number: i8) -> &'static str {
         3 => "cluster",
         4 => "configuration file",
         5 => "default",
+        8 => "group",
         _ => "unknown",
     }
 }
@@ -202,6 +208,7 @@ mod tests {
         for (kind, name, expected) in [
             (Kind::Topic, "orders", Some((TOPIC, "orders"))),
             (Kind::Broker, "1", Some((BROKER, "1"))),
+            (Kind::Group, "1", Some((GROUP, "1"))),
             (Kind::Cluster, "default", Some((BROKER, ""))),
             (Kind::Broker, "one", None),
             (Kind::Cluster, "1", None),

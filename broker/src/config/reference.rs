@@ -2,6 +2,7 @@
 
 use super::properties::{BROKER_PROPERTIES, Update};
 use chronik_core::cluster::config::{ConfigKind, TOPIC_CONFIGS};
+use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use std::fmt::Write as _;
 
 /// The keys of a broker's file outside of its section `kafka`: name, type, default, meaning.
@@ -119,6 +120,18 @@ pub fn markdown() -> String {
         let values = if config.is_fixed() { "the default alone".to_owned() } else { config.values() };
         let default = if config.default.is_empty() { "none".to_owned() } else { format!("`{}`", config.default) };
         row(&mut out, &[&format!("`{}`", config.name), kind(config.kind), &default, &values, &property, config.doc]);
+    }
+    out.push_str(
+        "\n## Configs of groups\n\n\
+         Of consumer groups of the consumer protocol (KIP-848), given to one group by name (`kafka-configs --alter \
+         --entity-type groups`, `chronik config set group`), whether it is there or not. They go before the broker property, \
+         and count from a member's next heartbeat on. The coordinator's least and most values bound them.\n\n\
+         | Config | Type | Default | Broker property | Meaning |\n|---|---|---|---|---|\n",
+    );
+    for config in GROUP_CONFIGS {
+        let property = config.broker_property.map_or_else(|| "—".to_owned(), |name| format!("`{name}`"));
+        let default = format!("`{}`", config.default);
+        row(&mut out, &[&format!("`{}`", config.name), kind(config.kind), &default, &property, config.doc]);
     }
     out
 }

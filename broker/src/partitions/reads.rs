@@ -162,9 +162,9 @@ impl Owner {
         Ok(Cleanable { high_watermark, last_batches: hosted.replica.producers().last_batches().collect() })
     }
 
+    /// As this replica knows them, be it the leader or not.
     pub(super) fn producers(&mut self, partition: TopicPartition) -> Result<Vec<ProducerState>, ReadError> {
-        let now = self.now();
-        let hosted = leading(self.partitions.get_mut(&partition), now, None)?;
+        let hosted = known(self.partitions.get_mut(&partition), None)?;
         Ok(hosted.replica.producers().iter().collect())
     }
 }

@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub delete_topics: bool,
     /// Whether groups may use the consumer protocol (`group.coordinator.rebalance.protocols`).
     pub consumer_groups: bool,
+    /// What groups go by; what they are given of their own is checked against it.
+    pub groups: chronik_core::groups::Config,
     /// Where consumers read that name their rack (`replica.selector.class`, KIP-392).
     pub replica_selector: ReplicaSelector,
     /// What is asked of records' timestamps, where neither topic nor cluster say otherwise.
@@ -128,6 +130,7 @@ impl ServerConfig {
             auto_create_topics: true,
             delete_topics: true,
             consumer_groups: true,
+            groups: chronik_core::groups::Config::default(),
             replica_selector: ReplicaSelector::Leader,
             timestamps: TimestampDefaults::default(),
             default_partitions: 1,

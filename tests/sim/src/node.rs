@@ -180,8 +180,8 @@ impl Process {
             partition_epoch: p.partition_epoch,
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
-            elr: p.elr.clone(),
-            removing: p.removing.clone(),
+            elr: p.elr.to_vec(),
+            removing: p.removing.to_vec(),
             min_insync_replicas: p.min_insync_replicas(topic.min_insync_replicas),
             older_producers: topic.older_producers,
         })

@@ -75,7 +75,7 @@ fn unclean(image: &Image, partition: &Partition) -> Option<Partition> {
     Some(Partition {
         leader: Some(elected),
         isr: vec![elected],
-        elr: Vec::new(),
+        elr: Box::default(),
         leader_epoch: LeaderEpoch(partition.leader_epoch.0 + 1),
         partition_epoch: PartitionEpoch(partition.partition_epoch.0 + 1),
         ..partition.clone()

@@ -63,7 +63,7 @@ fn error_name(code: i16) -> String {
 }
 
 /// A commit of one partition of a topic, as OffsetCommit in the version that is used here.
-pub fn commit_request(group: &StrBytes, generation: i32, id: &StrBytes, topic: &str, offset: i64) -> RequestKind {
+fn commit_request(group: &StrBytes, generation: i32, id: &StrBytes, topic: &str, offset: i64) -> RequestKind {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(0)
         .with_committed_offset(offset)
@@ -80,15 +80,24 @@ pub fn commit_request(group: &StrBytes, generation: i32, id: &StrBytes, topic: &
     RequestKind::OffsetCommit(request)
 }
 
-/// The version of [`commit_request`]; its answer ends with the error code of the one partition.
-pub const COMMIT_VERSION: i16 = OFFSET_COMMIT;
-
 impl Member {
     /// Somebody who has not joined yet, at the coordinator's port.
     pub fn connect(port: u16, group: &str) -> Result<Self> {
         let connection = Raw::connect(port, PATIENCE)?;
         let group = StrBytes::from_string(group.to_owned());
         Ok(Self { group, id: StrBytes::default(), generation: -1, others: Vec::new(), connection })
+    }
+
+    /// The same member, on another connection.
+    pub fn again_at(&self, port: u16) -> Result<Self> {
+        let connection = Raw::connect(port, PATIENCE)?;
+        let Self { group, id, generation, others, .. } = self;
+        Ok(Self { group: group.clone(), id: id.clone(), generation: *generation, others: others.clone(), connection })
+    }
+
+    /// Whether the broker owes it answers and has sent none.
+    pub fn waits(&self) -> Result<bool> {
+        self.connection.is_silent()
     }
 
     /// The same member at another coordinator; an answer may take as long as `patience`.
@@ -186,8 +195,19 @@ impl Member {
 
     /// Commits an offset of partition 0 of a topic. The inner error is the broker's.
     pub fn commit(&mut self, topic: &str, offset: i64) -> Result<Result<(), ResponseError>> {
+        self.send_commit(topic, offset)?;
+        self.committed_or_not()
+    }
+
+    /// Asks for a commit, and does not wait for its answer.
+    pub fn send_commit(&mut self, topic: &str, offset: i64) -> Result<()> {
         let request = commit_request(&self.group, self.generation, &self.id, topic, offset);
-        let answer: OffsetCommitResponse = self.connection.ask(ApiKey::OffsetCommit, OFFSET_COMMIT, &request)?;
+        self.connection.send(ApiKey::OffsetCommit, OFFSET_COMMIT, &request)
+    }
+
+    /// The answer to the first commit that has had none.
+    pub fn committed_or_not(&mut self) -> Result<Result<(), ResponseError>> {
+        let answer: OffsetCommitResponse = self.connection.answer(ApiKey::OffsetCommit, OFFSET_COMMIT)?;
         let partition = answer.topics.first().and_then(|topic| topic.partitions.first()).context("a partition")?;
         Ok(ResponseError::try_from_code(partition.error_code).map_or(Ok(()), Err))
     }

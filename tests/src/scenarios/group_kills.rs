@@ -3,16 +3,16 @@
 //! generation, with no rebalance.
 
 use super::Settings;
+use super::committer::{Commits, Committer};
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::member::{Member, coordinator};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
 use crate::report::{Report, Table, ms, percentile};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use kafka_protocol::ResponseError;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "groups";
@@ -32,7 +32,12 @@ const REQUEST: Duration = Duration::from_secs(5);
 pub(super) fn run(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     let ports: Arc<[u16]> = (0..cluster.size()).map(|id| cluster.ports(id).kafka).collect();
-    let groups: Vec<_> = (0..GROUPS).map(|n| Committer::start(&ports, n)).collect();
+    let start = |n| {
+        let (ports, name) = (Arc::clone(&ports), format!("member-{n}"));
+        let group = name.clone();
+        Committer::start(name, move |commits| commit(&ports, &group, commits))
+    };
+    let groups: Vec<_> = (0..GROUPS).map(start).collect();
     let title = format!("kill -9 of a coordinator under {GROUPS} groups that commit every {} ms", PAUSE.as_millis());
     let columns = ["killed", "new leaders after", "next commit, median", "slowest group", "slowest after the leaders"];
     let mut table = Table::new(&title, &columns);
@@ -61,7 +66,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, cluster: &mut Cluste
         let name = format!("the slowest of {GROUPS} groups after the new leaders");
         GOES_ON.check(settings, report, &name, slowest.as_secs_f64() * 1e3, "");
     }
-    let ends: Vec<_> = groups.into_iter().map(|group| group.end(&ports)).collect();
+    let ends: Vec<_> = groups.into_iter().map(|group| group.end(|name| committed(&ports, name))).collect();
     let bad: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).map(|e| format!("{e:#}")).collect();
     let commits: i64 = ends.iter().flatten().sum();
     let detail = if bad.is_empty() { format!("{commits} commits told") } else { bad[..bad.len().min(5)].join("; ") };
@@ -96,56 +101,8 @@ fn one_kill(cluster: &mut Cluster, metadata: &Metadata, groups: &[Committer], vi
     Ok(Seen { leaders, gaps: after.into_iter().map(|at| at.saturating_duration_since(killed)).collect() })
 }
 
-/// A group of one member, which commits one offset after the other.
-struct Committer {
-    name: String,
-    told: Arc<AtomicI64>,
-    last: Arc<Mutex<Option<(Instant, Instant)>>>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Committer {
-    fn start(ports: &Arc<[u16]>, number: usize) -> Self {
-        let name = format!("member-{number}");
-        let (told, last, stop) = (Arc::new(AtomicI64::new(0)), Arc::new(Mutex::new(None)), Arc::default());
-        let thread = thread::spawn({
-            let (told, last, stop) = (Arc::clone(&told), Arc::clone(&last), Arc::clone(&stop));
-            let (ports, name) = (Arc::clone(ports), name.clone());
-            move || commit(&ports, &name, &told, &last, &stop)
-        });
-        Self { name, told, last, stop, thread }
-    }
-
-    fn wait_for_commit_after(&self, moment: Instant) -> Result<Instant> {
-        wait::until(&format!("a commit of {}", self.name), PATIENCE, || {
-            ensure!(!self.thread.is_finished(), "{} has ended", self.name);
-            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(last.filter(|(begun, _)| *begun > moment).map(|(_, ended)| ended))
-        })
-    }
-
-    /// Stops, and holds what the cluster says now against what it told before. How many commits there were.
-    fn end(self, ports: &[u16]) -> Result<i64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("{} panicked", self.name))??;
-        let told = self.told.load(Ordering::Relaxed);
-        let found = wait::until("the committed offset", PATIENCE, || {
-            let port = coordinator(ports[0], &self.name, REQUEST)?;
-            Member::connect(port, &self.name)?.committed(TOPIC).map(Some)
-        })?;
-        ensure!(found >= told, "{}: {told} was told as committed, and {found} is", self.name);
-        Ok(told)
-    }
-}
-
-fn commit(
-    ports: &[u16],
-    name: &str,
-    told: &AtomicI64,
-    last: &Mutex<Option<(Instant, Instant)>>,
-    stop: &AtomicBool,
-) -> Result<()> {
+/// A member that commits one offset after the other.
+fn commit(ports: &[u16], name: &str, commits: &Commits) -> Result<()> {
     let mut asked = 0;
     let mut member = wait::until("a member", PATIENCE, || {
         let mut member = Member::connect(coordinator(ports[0], name, REQUEST)?, name)?;
@@ -153,16 +110,15 @@ fn commit(
         Ok(Some(member))
     })?;
     let mut next = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while commits.goes_on() {
         // A commit that failed may have been carried out: its offset is not used again.
         next += 1;
         // The time of a group counts from the first try on, whatever the broker that was asked makes of it.
         let begun = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
+        while commits.goes_on() {
             match member.commit(TOPIC, next) {
                 Ok(Ok(())) => {
-                    told.store(next, Ordering::Relaxed);
-                    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, Instant::now()));
+                    commits.committed(next, begun);
                     break;
                 }
                 Ok(Err(e)) if is_lost(e) => bail!("{name} is no member any more: {e:?} in its generation"),
@@ -179,6 +135,12 @@ fn commit(
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// The offset that a group has committed, as its coordinator says.
+fn committed(ports: &[u16], group: &str) -> Result<Option<i64>> {
+    let port = coordinator(ports[0], group, REQUEST)?;
+    Member::connect(port, group)?.committed(TOPIC).map(Some)
 }
 
 /// What tells a member that the group does not know it as it was.

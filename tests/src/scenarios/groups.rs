@@ -2,18 +2,15 @@
 //! told as committed goes back, and every group goes on.
 
 use super::clients::python_script;
-use super::{Settings, TimeLimit, group_kills};
+use super::committer::{Commits, Committer};
+use super::{Settings, TimeLimit, group_kills, stopped_coordinator};
 use crate::harness::clients as programs;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::Cluster;
 use crate::harness::metadata::Metadata;
-use crate::harness::wait;
 use crate::report::{Report, Table, ms, percentile};
 use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "groups";
@@ -38,6 +35,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     }
     kills(settings, report, &mut cluster)?;
     group_kills::run(settings, report, &mut cluster)?;
+    stopped_coordinator::run(settings, report, &cluster);
     report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
     if report.has_failures() {
         println!("kept: {}", cluster.keep().display());
@@ -49,7 +47,12 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 fn kills(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, 1, 3, &[])?;
-    let groups: Vec<_> = (0..GROUPS).map(|n| Committer::start(&cluster.bootstrap(), n)).collect::<Result<_>>()?;
+    let start = |n| -> Result<Committer> {
+        let name = format!("committer-{n}");
+        let consumer = consumer(&cluster.bootstrap(), &name)?;
+        Ok(Committer::start(name, move |commits| commit(&consumer, commits)))
+    };
+    let groups: Vec<_> = (0..GROUPS).map(start).collect::<Result<_>>()?;
     let mut table = Table::new("kill -9 of a coordinator under commits", &["killed", "median", "slowest group"]);
     let mut slowest = Duration::ZERO;
     for victim in 0..cluster.size() {
@@ -69,7 +72,8 @@ fn kills(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Res
     }
     report.table(table);
     GOES_ON.check(settings, report, "the longest time to a group's next commit", slowest.as_secs_f64() * 1e3, "");
-    let ends: Vec<_> = groups.into_iter().map(|group| group.end(&cluster.bootstrap())).collect();
+    let found = |group: &str| committed(&consumer(&cluster.bootstrap(), group)?);
+    let ends: Vec<_> = groups.into_iter().map(|group| group.end(found)).collect();
     let bad: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).map(|e| format!("{e:#}")).collect();
     let commits: i64 = ends.iter().flatten().sum();
     let detail = if bad.is_empty() { format!("{commits} commits told") } else { bad.join("; ") };
@@ -91,48 +95,6 @@ fn one_kill(cluster: &mut Cluster, metadata: &Metadata, groups: &[Committer], vi
     Ok(after.into_iter().map(|at| at.saturating_duration_since(killed)).collect())
 }
 
-/// A group that commits one offset after the other, each when the one before has been answered, and reads what is
-/// committed now and then.
-struct Committer {
-    name: String,
-    told: Arc<AtomicI64>,
-    last: Arc<Mutex<Option<(Instant, Instant)>>>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Committer {
-    fn start(bootstrap: &str, number: usize) -> Result<Self> {
-        let name = format!("committer-{number}");
-        let consumer = consumer(bootstrap, &name)?;
-        let (told, last, stop) = (Arc::new(AtomicI64::new(0)), Arc::new(Mutex::new(None)), Arc::default());
-        let thread = std::thread::spawn({
-            let (told, last, stop) = (Arc::clone(&told), Arc::clone(&last), Arc::clone(&stop));
-            move || commit(&consumer, &told, &last, &stop)
-        });
-        Ok(Self { name, told, last, stop, thread })
-    }
-
-    /// When the first commit ended that was begun after that moment.
-    fn wait_for_commit_after(&self, moment: Instant) -> Result<Instant> {
-        wait::until(&format!("a commit of {}", self.name), PATIENCE, || {
-            ensure!(!self.thread.is_finished(), "{} has ended", self.name);
-            let last = *self.last.lock().map_err(|_| anyhow::anyhow!("a commit panicked"))?;
-            Ok(last.filter(|(begun, _)| *begun > moment).map(|(_, ended)| ended))
-        })
-    }
-
-    /// Stops, and holds what the cluster says now against what it told before. How many commits there were.
-    fn end(self, bootstrap: &str) -> Result<i64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("{} panicked", self.name))??;
-        let told = self.told.load(Ordering::Relaxed);
-        let found = wait::until("the committed offset", PATIENCE, || committed(&consumer(bootstrap, &self.name)?))?;
-        ensure!(found >= told, "{}: {told} was told as committed, and {found} is", self.name);
-        Ok(told)
-    }
-}
-
 fn consumer(bootstrap: &str, group: &str) -> Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", group).set("enable.auto.commit", "false");
@@ -145,25 +107,20 @@ fn consumer(bootstrap: &str, group: &str) -> Result<BaseConsumer> {
     Ok(consumer)
 }
 
-fn commit(
-    consumer: &BaseConsumer,
-    told: &AtomicI64,
-    last: &Mutex<Option<(Instant, Instant)>>,
-    stop: &AtomicBool,
-) -> Result<()> {
+/// One commit after the other, each when the one before has been answered; what is committed is read now and then.
+fn commit(consumer: &BaseConsumer, commits: &Commits) -> Result<()> {
     let mut next = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while commits.goes_on() {
         // A commit that failed may have been carried out: its offset is not used again.
         next += 1;
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(TOPIC, 0, Offset::Offset(next))?;
         let begun = Instant::now();
         if consumer.commit(&offsets, CommitMode::Sync).is_ok() {
-            told.store(next, Ordering::Relaxed);
-            *last.lock().map_err(|_| anyhow::anyhow!("a reader panicked"))? = Some((begun, Instant::now()));
+            commits.committed(next, begun);
         }
         if next % 20 == 0 {
-            let before = told.load(Ordering::Relaxed);
+            let before = commits.told();
             if let Ok(Some(found)) = committed(consumer) {
                 ensure!(found >= before, "{before} was told as committed, and {found} is");
             }

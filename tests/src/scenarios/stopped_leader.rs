@@ -5,10 +5,15 @@ use super::Settings;
 use super::stale_leader::{Answer, Loyal, agrees, end};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::Metadata;
+use crate::harness::raw::Raw;
 use crate::harness::wait;
 use crate::load::{Load, read_all, verify};
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::{ApiKey, DescribeProducersRequest, DescribeProducersResponse, RequestKind, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 const TOPIC: &str = "stopped-leader";
@@ -31,7 +36,29 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             break;
         }
     }
+    let described = producers_everywhere(&cluster).with_context(|| cluster.tails());
+    report.check_result("every replica describes the same producers", described);
     Ok(())
+}
+
+/// DescribeProducers (KIP-664), which Kafka answers on followers too.
+fn producers_everywhere(cluster: &Cluster) -> Result<String> {
+    let topic =
+        TopicRequest::default().with_name(TopicName(StrBytes::from_static_str(TOPIC))).with_partition_indexes(vec![0]);
+    let request = RequestKind::DescribeProducers(DescribeProducersRequest::default().with_topics(vec![topic]));
+    let on = |id: usize| -> Result<BTreeMap<i64, i32>> {
+        let mut raw = Raw::connect(cluster.ports(id).kafka, PATIENCE)?;
+        let answer: DescribeProducersResponse = raw.ask(ApiKey::DescribeProducers, 0, &request)?;
+        let partition = answer.topics.first().and_then(|t| t.partitions.first()).context("a partition")?;
+        ensure!(partition.error_code == 0, "broker {id}: error {}", partition.error_code);
+        Ok(partition.active_producers.iter().map(|p| (p.producer_id.0, p.last_sequence)).collect())
+    };
+    let count = wait::until("the same producers everywhere", PATIENCE, || {
+        let all: Vec<_> = (0..cluster.size()).map(on).collect::<Result<_>>()?;
+        let same = !all[0].is_empty() && all.iter().all(|other| *other == all[0]);
+        Ok(same.then(|| all[0].len()))
+    })?;
+    Ok(format!("{count} producers"))
 }
 
 fn one_round(cluster: &mut Cluster, metadata: &Metadata, loads: &mut Vec<Load>, acks: &[i16]) -> Result<String> {

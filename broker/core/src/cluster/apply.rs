@@ -69,7 +69,7 @@ impl Image {
                 self.create_partitions(*topic, *total, assignments, changes)
             }
             MetadataCommand::AlterConfigs { resource, replace, changes: configs } => {
-                self.alter_configs(*resource, *replace, configs, changes)
+                self.alter_configs(resource, *replace, configs, changes)
             }
             MetadataCommand::SetMetadataVersion { version } => self.set_metadata_version(*version),
             MetadataCommand::GrantPermit { broker, incarnation, ttl_ms, forced } => {

@@ -59,7 +59,8 @@ pub enum MetadataCommand {
     },
     /// A new topic.
     CreateTopic {
-        /// Chosen at random by who asks, so that a retry finds what the first try made.
+        /// Chosen at random by who asks, for each try that may have been carried out: a retry finds what an earlier one
+        /// made, and never brings the id of a deleted topic back.
         id: TopicId,
         /// Its name.
         name: String,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A topic config that is known.
+/// A topic config that is known, or one of groups.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicConfig {
     /// Kafka's name.
@@ -49,7 +49,7 @@ pub enum ConfigKind {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Accepts {
+pub(super) enum Accepts {
     /// The default and nothing else: there is no other behaviour yet.
     DefaultOnly,
     /// A number of that range.
@@ -326,7 +326,7 @@ const fn of(
 }
 
 /// The same, of the first metadata version.
-const fn first(
+pub(super) const fn first(
     name: &'static str,
     kind: ConfigKind,
     default: (&'static str, Option<&'static str>),
@@ -450,13 +450,13 @@ fn some_of(words: &[&str], value: &str) -> Result<String, String> {
 }
 
 /// Enough of a text to be recognised.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 80;
     if text.len() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("…".chars()).collect() }
 }
 
 /// Whose configs are changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigResource {
     /// A topic's.
     Topic(crate::ids::TopicId),
@@ -464,6 +464,8 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// Those of all brokers that do not have their own.
     Cluster,
+    /// A consumer group's.
+    Group(Arc<str>),
 }
 
 /// A change of one config (KIP-339).

@@ -8,13 +8,14 @@ use crate::ids::{PartitionId, TopicId, TopicPartition};
 impl Image {
     pub(super) fn alter_configs(
         &mut self,
-        resource: ConfigResource,
+        resource: &ConfigResource,
         replace: bool,
         configs: &[ConfigChange],
         changes: &mut Vec<Change>,
     ) -> Outcome {
         let wrong = Refusal::InvalidConfig;
-        match resource {
+        match *resource {
+            ConfigResource::Group(ref group) => return self.alter_group_configs(group, replace, configs),
             ConfigResource::Topic(id) => {
                 let topic = self.topics.get(&id).ok_or(Refusal::UnknownTopic)?;
                 let current = |known: &config::TopicConfig| known.default.to_owned();

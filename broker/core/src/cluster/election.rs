@@ -49,7 +49,7 @@ pub(super) fn without_disk(partition: &Partition, lost: BrokerId, voters: &Voter
 
 /// The partition after an election in which replicas that have come back may stand.
 pub(super) fn elect(partition: &Partition, voters: &Voters<'_>) -> Partition {
-    settle(partition, partition.isr.clone(), partition.elr.clone(), voters)
+    settle(partition, partition.isr.clone(), partition.elr.to_vec(), voters)
 }
 
 fn settle(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
@@ -72,7 +72,7 @@ fn settle(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, vo
     if isr.len() >= enough {
         elr.clear();
     }
-    let after = Partition { isr, elr, leader, ..before.clone() };
+    let after = Partition { isr, elr: elr.into(), leader, ..before.clone() };
     with_epochs(before, advanced(&after, voters).unwrap_or(after))
 }
 

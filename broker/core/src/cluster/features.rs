@@ -4,6 +4,7 @@
 //! the release before can still read everything until somebody raises it, and an upgrade can be taken back until then.
 
 use super::command::{Answer, MetadataCommand, Outcome, Refusal};
+use super::config::ConfigResource;
 use super::image::Image;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,8 +23,10 @@ impl MetadataVersion {
     pub const OPERATIONS: Self = Self(2);
     /// New partitions are spread over racks.
     pub const RACKS: Self = Self(2);
+    /// Groups have configs of their own.
+    pub const GROUP_CONFIGS: Self = Self(3);
     /// The newest that this code speaks.
-    pub const LATEST: Self = Self(2);
+    pub const LATEST: Self = Self(3);
 }
 
 impl Default for MetadataVersion {
@@ -81,6 +84,7 @@ impl MetadataCommand {
             | Self::GrantPermit { .. }
             | Self::ClosePermit { .. }
             | Self::Cordon { .. } => MetadataVersion::OPERATIONS,
+            Self::AlterConfigs { resource: ConfigResource::Group(_), .. } => MetadataVersion::GROUP_CONFIGS,
             Self::CreateCluster { .. }
             | Self::RegisterBroker { .. }
             | Self::Fence { .. }

@@ -37,6 +37,9 @@ pub struct Image {
     /// Broker properties that were changed for one broker alone.
     #[serde(default)]
     pub broker_configs: OrdMap<BrokerId, Configs>,
+    /// Configs of single groups, by Kafka's names.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub group_configs: OrdMap<Arc<str>, Configs>,
     /// The permit to stop a broker that is outstanding.
     #[serde(default)]
     pub permit: Option<Permit>,
@@ -109,7 +112,8 @@ pub struct Topic {
     pub older_producers: ProducerId,
 }
 
-/// The replica state of one partition. Changed only through the metadata log.
+/// The replica state of one partition. Changed only through the metadata log. Every broker keeps that of every partition,
+/// so what is mostly empty takes no more than it has to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// The brokers that hold it, the preferred leader first.
@@ -118,15 +122,15 @@ pub struct Partition {
     pub isr: Vec<BrokerId>,
     /// The eligible leader replicas (KIP-966): not in the ISR, but known to hold everything committed, as nothing is
     /// committed while there are any. The one that left the ISR last comes first.
-    pub elr: Vec<BrokerId>,
+    pub elr: Box<[BrokerId]>,
     /// `None` while no eligible replica is alive.
     pub leader: Option<BrokerId>,
     /// Replicas that a reassignment adds: they are replicas already, and count once all that are to stay are in sync.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adding: Vec<BrokerId>,
+    #[serde(default, skip_serializing_if = "<[BrokerId]>::is_empty")]
+    pub adding: Box<[BrokerId]>,
     /// Replicas that a reassignment removes: they stay replicas until then.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub removing: Vec<BrokerId>,
+    #[serde(default, skip_serializing_if = "<[BrokerId]>::is_empty")]
+    pub removing: Box<[BrokerId]>,
     /// Grows with every change of `leader`, and whenever a replica is removed.
     pub leader_epoch: LeaderEpoch,
     /// Grows with every change of any field.

@@ -83,7 +83,7 @@ fn leader_of(image: &Image, partition: &Partition, election: Election) -> Result
             // One that is being added may have nothing at all.
             let (old, added) = (partition.original_replicas(), partition.adding.iter().copied());
             let leader = old.chain(added).find(|id| image.may_lead(*id)).ok_or(Elected::NobodyAvailable)?;
-            let after = Partition { leader: Some(leader), isr: vec![leader], elr: Vec::new(), ..partition.clone() };
+            let after = Partition { leader: Some(leader), isr: vec![leader], elr: Box::default(), ..partition.clone() };
             let voters = Voters { image, min_insync_replicas: 1, leader_asks: false };
             Ok(with_epochs(partition, advanced(&after, &voters).unwrap_or(after)))
         }

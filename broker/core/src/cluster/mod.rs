@@ -16,6 +16,7 @@ mod drain;
 mod election;
 mod features;
 mod fencing;
+pub mod group_configs;
 mod health;
 mod image;
 mod isr;

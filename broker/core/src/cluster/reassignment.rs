@@ -109,12 +109,12 @@ impl Image {
                 target.len()
             )));
         }
-        let adding: Vec<BrokerId> = target.iter().copied().filter(|id| !original.contains(id)).collect();
+        let adding: Box<[BrokerId]> = target.iter().copied().filter(|id| !original.contains(id)).collect();
         // One that was being added and is not to stay goes at once, unless others may count on what it has.
         let goes = |id: &BrokerId| {
             !target.contains(id) && (!before.adding.contains(id) || before.isr.contains(id) || before.elr.contains(id))
         };
-        let removing: Vec<BrokerId> = before.replicas.iter().copied().filter(goes).collect();
+        let removing: Box<[BrokerId]> = before.replicas.iter().copied().filter(goes).collect();
         let replicas = target.iter().chain(&removing).copied().collect();
         let wanted = Partition { replicas, adding, removing, ..before.clone() };
         let voters = Voters { image: self, min_insync_replicas: topic.min_insync_replicas, leader_asks: false };
@@ -161,8 +161,8 @@ pub(super) fn advanced(partition: &Partition, voters: &Voters<'_>) -> Option<Par
     alone.then(|| Partition {
         isr: replicas.clone(),
         replicas,
-        adding: Vec::new(),
-        removing: Vec::new(),
+        adding: Box::default(),
+        removing: Box::default(),
         ..partition.clone()
     })
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 mod balance;
 mod drain;
 mod fencing;
+mod group_configs;
 mod isr;
 mod leadership;
 mod membership;
@@ -196,6 +197,6 @@ impl Cluster {
     /// Leader, ISR and ELR of topic 1.
     fn expect(&self, leader: Option<i32>, isr: &[i32], elr: &[i32]) {
         let p = self.partition(1);
-        assert_eq!((p.leader, &p.isr, &p.elr), (leader.map(BrokerId), &ids(isr), &ids(elr)), "{p:?}");
+        assert_eq!((p.leader, &p.isr, &*p.elr), (leader.map(BrokerId), &ids(isr), &*ids(elr)), "{p:?}");
     }
 }

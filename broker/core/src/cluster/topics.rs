@@ -165,9 +165,9 @@ impl Image {
         Partition {
             leader: isr.first().copied(),
             isr,
-            elr: Vec::new(),
-            adding: Vec::new(),
-            removing: Vec::new(),
+            elr: Box::default(),
+            adding: Box::default(),
+            removing: Box::default(),
             replicas,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),

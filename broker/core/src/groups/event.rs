@@ -5,6 +5,8 @@ use super::record::GroupRecord;
 use super::request::{Client, Request};
 use super::response::Response;
 use crate::cluster::Image;
+use crate::cluster::config::Configs;
+use crate::cluster::group_configs::{HEARTBEAT_INTERVAL_MS, SESSION_TIMEOUT_MS};
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -74,6 +76,55 @@ impl Default for Config {
             migration_policy: MigrationPolicy::Bidirectional,
             max_groups: 100_000,
         }
+    }
+}
+
+/// What the members of one consumer group (KIP-848) go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerTimeouts {
+    /// Who is not heard of for this long is removed.
+    pub session: Duration,
+    /// How often a member is told to send a heartbeat.
+    pub heartbeat_interval: Duration,
+}
+
+impl Config {
+    /// The timeouts of a group that has these configs of its own. They count within what this coordinator allows: its
+    /// bounds may have been narrowed since, or be narrower than those of the broker that took the configs.
+    pub fn consumer_timeouts(&self, own: Option<&Configs>) -> ConsumerTimeouts {
+        let within = |name, (least, most): (Duration, Duration)| {
+            let given = own?.get(name)?.parse().ok().map(Duration::from_millis)?;
+            Some(given.max(least).min(most))
+        };
+        ConsumerTimeouts {
+            session: within(SESSION_TIMEOUT_MS, self.consumer_session_timeouts)
+                .unwrap_or(self.consumer_session_timeout),
+            heartbeat_interval: within(HEARTBEAT_INTERVAL_MS, self.consumer_heartbeat_intervals)
+                .unwrap_or(self.consumer_heartbeat_interval),
+        }
+    }
+
+    /// Whether a group may be given these configs. An error says why not.
+    pub fn check_group_configs(&self, own: &Configs) -> Result<(), String> {
+        let within = |name: &str, (least, most): (Duration, Duration)| {
+            let Some(given) = own.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis) else {
+                return Ok(());
+            };
+            if (least..=most).contains(&given) {
+                return Ok(());
+            }
+            let (given, least, most) = (given.as_millis(), least.as_millis(), most.as_millis());
+            Err(format!(
+                "{name}={given} is not between {least} and {most}, which this broker allows (group.consumer.*)"
+            ))
+        };
+        within(SESSION_TIMEOUT_MS, self.consumer_session_timeouts)?;
+        within(HEARTBEAT_INTERVAL_MS, self.consumer_heartbeat_intervals)?;
+        let ConsumerTimeouts { session, heartbeat_interval } = self.consumer_timeouts(Some(own));
+        if heartbeat_interval >= session {
+            return Err(format!("{HEARTBEAT_INTERVAL_MS} must be less than {SESSION_TIMEOUT_MS}"));
+        }
+        Ok(())
     }
 }
 

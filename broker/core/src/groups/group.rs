@@ -2,7 +2,7 @@
 
 use super::classic::ClassicGroup;
 use super::consumer::ConsumerGroup;
-use super::event::Config;
+use super::event::ConsumerTimeouts;
 use super::offsets::Offsets;
 use super::record::{RecordKey, RecordValue};
 use super::response::ListedGroup;
@@ -81,10 +81,10 @@ impl Group {
     }
 
     /// How long a session lasts at least after a stall: about the interval between two heartbeats.
-    pub(super) fn heartbeat_grace(&self, member: &str, config: &Config) -> Duration {
+    pub(super) fn heartbeat_grace(&self, member: &str, timeouts: ConsumerTimeouts) -> Duration {
         match &self.kind {
             GroupKind::Classic(classic) => classic.heartbeat_interval(member),
-            GroupKind::Consumer(_) => config.consumer_heartbeat_interval,
+            GroupKind::Consumer(_) => timeouts.heartbeat_interval,
         }
     }
 }

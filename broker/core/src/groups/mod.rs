@@ -26,7 +26,7 @@ mod tests;
 mod timers;
 
 pub use census::Census;
-pub use event::{Command, Config, Event, Now, Ticket};
+pub use event::{Command, Config, ConsumerTimeouts, Event, Now, Ticket};
 pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};

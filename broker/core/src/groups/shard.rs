@@ -199,9 +199,11 @@ impl Shard {
 
     fn after_stall(&mut self, now: Now) {
         if self.loaded && self.timers.stalled(now.monotonic) {
-            let (groups, config) = (&self.groups, &self.config);
+            let (groups, config, image) = (&self.groups, &self.config, &self.image);
             self.timers.extend_sessions(now.monotonic, |group, member| {
-                groups.get(group).map_or(Duration::ZERO, |g| g.heartbeat_grace(member, config))
+                let own = image.as_ref().and_then(|image| image.group_configs.get(group));
+                let timeouts = config.consumer_timeouts(own);
+                groups.get(group).map_or(Duration::ZERO, |g| g.heartbeat_grace(member, timeouts))
             });
         }
     }

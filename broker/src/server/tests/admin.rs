@@ -16,6 +16,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -271,6 +272,35 @@ async fn what_all_brokers_were_given_is_shown_for_them_and_for_one() {
 }
 
 #[tokio::test]
+async fn configs_of_groups_are_taken_within_the_brokers_bounds_shown_and_listed() {
+    const SESSION: &str = "consumer.session.timeout.ms";
+    let (_cluster, mut client) = cluster(1).await;
+    let set = |name, value| changes(GROUP, "g", &[(name, SET, Some(value))]);
+    let shown = described(&mut client, GROUP, "g", SESSION).await.expect("known");
+    assert_eq!((shown.value.as_deref(), shown.config_source), (Some("45000"), 5));
+    for (what, resource, error) in [
+        ("a session within the bounds", set(SESSION, "50000"), 0),
+        ("below the least one", set(SESSION, "44999"), 40),
+        ("above the most one", set(SESSION, "60001"), 40),
+        ("a heartbeat interval above the most one", set("consumer.heartbeat.interval.ms", "15001"), 40),
+        ("of share groups", set("share.session.timeout.ms", "50000"), 40),
+        ("of all groups", changes(GROUP, "", &[(SESSION, SET, Some("50000"))]), 42),
+    ] {
+        assert_eq!(change(&mut client, vec![resource]).await, [error], "{what}");
+    }
+    let shown = described(&mut client, GROUP, "g", SESSION).await.expect("known");
+    let synonyms: Vec<_> = shown.synonyms.iter().map(|s| (&*s.name, s.value.as_deref(), s.source)).collect();
+    let inherited = ("group.consumer.session.timeout.ms", Some("45000"), 5);
+    assert_eq!((shown.value.as_deref(), shown.config_source, shown.config_type), (Some("50000"), 8, 3));
+    assert_eq!(synonyms, [(SESSION, Some("50000"), 8), inherited]);
+    let request = m::ListConfigResourcesRequest::default().with_resource_types(vec![GROUP]);
+    let listed = client.ask(1, &request).await.config_resources;
+    assert_eq!(listed.iter().map(|r| (r.resource_type, &*r.resource_name)).collect::<Vec<_>>(), [(GROUP, "g")]);
+    assert_eq!(change(&mut client, vec![changes(GROUP, "g", &[(SESSION, DELETE, None)])]).await, [0]);
+    assert!(client.ask(1, &request).await.config_resources.is_empty());
+}
+
+#[tokio::test]
 async fn resources_with_configs_are_listed() {
     let (_cluster, mut client) = cluster(1).await;
     for (version, kinds, error, expected) in [
@@ -348,7 +378,7 @@ async fn described_partitions_name_their_eligible_replicas() {
         let topic = image.topics.get_mut(&id).expect("there");
         let partition = topic.partitions.front_mut().expect("one");
         partition.isr = vec![ME];
-        partition.elr = vec![BrokerId(1)];
+        partition.elr = [BrokerId(1)].into();
     });
     let response = client.ask(0, &m::DescribeTopicPartitionsRequest::default()).await;
     let partition = &response.topics[0].partitions[0];

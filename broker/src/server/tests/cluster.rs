@@ -302,9 +302,9 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
     let partition = Partition {
         replicas: vec![ME, BrokerId(1), BrokerId(2)],
         isr: vec![ME, BrokerId(1)],
-        elr: Vec::new(),
-        adding: Vec::new(),
-        removing: Vec::new(),
+        elr: Box::default(),
+        adding: Box::default(),
+        removing: Box::default(),
         leader: Some(ME),
         leader_epoch: EPOCH,
         partition_epoch: PartitionEpoch(1),

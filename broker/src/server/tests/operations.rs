@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::cluster::{Cluster, directory};
 use super::{name, text};
+use chronik_core::cluster::MetadataVersion;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::elect_leaders_request as elect;
@@ -60,20 +61,21 @@ async fn elections_are_answered_partition_by_partition_in_every_version() {
 
 #[tokio::test]
 async fn the_metadata_version_is_told_and_never_goes_back() {
+    let newest = i16::try_from(MetadataVersion::LATEST.0).expect("small");
     let (_cluster, mut client) = cluster().await;
     let told = client.ask(3, &m::ApiVersionsRequest::default()).await;
     let finalized = &told.finalized_features[0];
     assert_eq!(
         (&*finalized.name, finalized.min_version_level, finalized.max_version_level),
-        ("metadata.version", 2, 2)
+        ("metadata.version", newest, newest)
     );
     let supported = &told.supported_features[0];
-    assert_eq!((&*supported.name, supported.min_version, supported.max_version), ("metadata.version", 1, 2));
+    assert_eq!((&*supported.name, supported.min_version, supported.max_version), ("metadata.version", 1, newest));
     for version in 0..=2 {
         for (feature, level, expected) in [
-            ("metadata.version", 2, 0),
-            ("metadata.version", 1, INVALID_UPDATE_VERSION),
-            ("metadata.version", 3, INVALID_UPDATE_VERSION),
+            ("metadata.version", newest, 0),
+            ("metadata.version", newest - 1, INVALID_UPDATE_VERSION),
+            ("metadata.version", newest + 1, INVALID_UPDATE_VERSION),
             ("metadata.version", 0, INVALID_UPDATE_VERSION),
             ("other.version", 1, INVALID_UPDATE_VERSION),
         ] {

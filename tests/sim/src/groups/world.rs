@@ -505,11 +505,11 @@ fn config(seed: u64) -> Config {
 
 fn image() -> Image {
     let partition = Partition {
-        adding: Vec::new(),
-        removing: Vec::new(),
+        adding: Box::default(),
+        removing: Box::default(),
         replicas: Vec::new(),
         isr: Vec::new(),
-        elr: Vec::new(),
+        elr: Box::default(),
         leader: None,
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),

@@ -73,7 +73,7 @@ fn a_move_to_a_broker_that_is_gone_goes_elsewhere() {
     let mut cluster = Cluster::alive(4);
     cluster.topic(1, &[0, 1], 1);
     cluster.carry_out(0, 9);
-    assert_eq!(cluster.partition(1).adding, ids(&[2]));
+    assert_eq!(*cluster.partition(1).adding, ids(&[2]));
     cluster.fence(2);
     assert_eq!(cluster.drained(0, 9), [(1, ids(&[1, 3]))]);
     cluster.carry_out(0, 9);

@@ -23,7 +23,11 @@ impl Cluster {
     /// Replicas of topic 1, those that are added, and those that are removed.
     fn expect_replicas(&self, replicas: &[i32], adding: &[i32], removing: &[i32]) {
         let p = self.partition(1);
-        assert_eq!((&p.replicas, &p.adding, &p.removing), (&ids(replicas), &ids(adding), &ids(removing)), "{p:?}");
+        assert_eq!(
+            (&*p.replicas, &*p.adding, &*p.removing),
+            (&*ids(replicas), &*ids(adding), &*ids(removing)),
+            "{p:?}"
+        );
     }
 }
 

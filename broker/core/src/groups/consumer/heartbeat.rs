@@ -61,13 +61,12 @@ impl ConsumerGroup {
         let believed = if late && request.member_epoch != JOIN { None } else { owned.as_ref() };
         self.reconcile(&id, believed, turn);
 
-        turn.deadlines.push((Deadline::Session(id.clone()), Some(turn.config.consumer_session_timeout)));
+        turn.deadlines.push((Deadline::Session(id.clone()), Some(turn.timeouts.session)));
         let member = &self.members[&id];
         let tell = late || is_full(request) || member.assigned != had;
         Ok(Answer {
             member_epoch: member.epoch,
-            heartbeat_interval_ms: i32::try_from(turn.config.consumer_heartbeat_interval.as_millis())
-                .unwrap_or(i32::MAX),
+            heartbeat_interval_ms: i32::try_from(turn.timeouts.heartbeat_interval.as_millis()).unwrap_or(i32::MAX),
             assignment: tell.then(|| member.assigned.to_topics()),
             member_id: id,
         })

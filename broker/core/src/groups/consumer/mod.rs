@@ -146,7 +146,7 @@ impl ConsumerGroup {
         self.find_holders();
         self.refresh = Refresh { topics: true, changed_at: turn.image.offset, ..Refresh::default() };
         for (id, member) in &self.members {
-            let session = member.session_timeout(turn.config.consumer_session_timeout);
+            let session = member.session_timeout(turn.timeouts.session);
             turn.deadlines.push((Deadline::Session(id.clone()), Some(session)));
             if member.state == State::UnrevokedPartitions {
                 turn.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));

@@ -20,7 +20,7 @@ impl ConsumerGroup {
         take: impl FnOnce(&mut Self, &mut Turn<'_>) -> R,
     ) -> R {
         let nothing = Image::default();
-        let mut turn = Turn::new(step.now, step.config, step.image.unwrap_or(&nothing));
+        let mut turn = Turn::new(step.now, step.config, step.image.unwrap_or(&nothing), &self.id);
         let result = take(self, &mut turn);
         let Turn { records, deadlines, unset_deadlines, .. } = turn;
         for record in records {

@@ -1,7 +1,7 @@
 //! What a group goes by in one step, and what it wants done.
 
 use crate::cluster::Image;
-use crate::groups::event::{Config, Now};
+use crate::groups::event::{Config, ConsumerTimeouts, Now};
 use crate::groups::record::GroupRecord;
 use crate::groups::response::GroupError;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(in crate::groups) enum Deadline {
 pub(in crate::groups) struct Turn<'a> {
     pub(in crate::groups) now: Now,
     pub(in crate::groups) config: &'a Config,
+    /// Those of the group whose turn it is.
+    pub(in crate::groups) timeouts: ConsumerTimeouts,
     /// The cluster's metadata.
     pub(in crate::groups) image: &'a Image,
     /// To be appended in one batch.
@@ -35,7 +37,15 @@ pub(in crate::groups) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(in crate::groups) fn new(now: Now, config: &'a Config, image: &'a Image) -> Self {
-        Self { now, config, image, records: Vec::new(), unset_deadlines: Vec::new(), deadlines: Vec::new() }
+    pub(in crate::groups) fn new(now: Now, config: &'a Config, image: &'a Image, group: &str) -> Self {
+        Self {
+            now,
+            config,
+            timeouts: config.consumer_timeouts(image.group_configs.get(group)),
+            image,
+            records: Vec::new(),
+            unset_deadlines: Vec::new(),
+            deadlines: Vec::new(),
+        }
     }
 }

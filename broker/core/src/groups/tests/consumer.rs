@@ -67,6 +67,60 @@ fn after_a_stall_sessions_of_a_consumer_group_go_on_for_one_heartbeat() {
     assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId), "who is gone does not stay");
 }
 
+/// Gives the group `g` configs of its own.
+fn configure(bench: &mut Bench, configs: &[(&str, &str)]) {
+    let mut image = bench.image.clone().expect("the bench has metadata");
+    let configs = configs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect();
+    image.group_configs.insert("g".into(), configs);
+    bench.image = Some(image.clone());
+    bench.event(Event::Metadata(image));
+}
+
+#[test]
+fn a_groups_own_timeouts_are_in_force_from_the_next_heartbeat_on() {
+    let mut bench = bench();
+    bench.config.consumer_session_timeouts = (Duration::from_secs(10), Duration::from_mins(1));
+    bench.event(Event::Config(bench.config.clone()));
+    assert_eq!(told(&mut bench, beat(0, &[])).map(|t| t.heartbeat_interval_ms), Ok(5000));
+    configure(&mut bench, &[("consumer.session.timeout.ms", "20000"), ("consumer.heartbeat.interval.ms", "7000")]);
+    assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.heartbeat_interval_ms), Ok(7000));
+    bench.pass(Duration::from_secs(19));
+    assert!(told(&mut bench, beat(2, &[0, 1])).is_ok());
+    bench.pass(Duration::from_secs(21));
+    assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId));
+    // A coordinator that is loaded goes by them too.
+    told(&mut bench, beat(0, &[])).expect("joined");
+    bench.fail_over();
+    bench.pass(Duration::from_secs(21));
+    assert_eq!(told(&mut bench, beat(4, &[0, 1])), Err(GroupError::UnknownMemberId));
+}
+
+#[test]
+fn a_groups_own_timeouts_count_within_what_the_coordinator_allows() {
+    let configs = |session: &str, heartbeat: &str| -> crate::cluster::config::Configs {
+        [("consumer.session.timeout.ms", session), ("consumer.heartbeat.interval.ms", heartbeat)]
+            .map(|(name, value)| (Arc::from(name), Arc::from(value)))
+            .into_iter()
+            .collect()
+    };
+    let config = Config::default();
+    for (session, heartbeat, counts, taken) in [
+        ("50000", "6000", (50, 6), true),
+        ("1", "1", (45, 5), false),
+        ("900000", "6000", (60, 6), false),
+        ("50000", "20000", (50, 15), false),
+    ] {
+        let own = configs(session, heartbeat);
+        let timeouts = config.consumer_timeouts(Some(&own));
+        assert_eq!((timeouts.session.as_secs(), timeouts.heartbeat_interval.as_secs()), counts);
+        assert_eq!(config.check_group_configs(&own).is_ok(), taken, "{session} {heartbeat}");
+    }
+    let second = (Duration::from_secs(1), Duration::from_mins(1));
+    let wide = Config { consumer_session_timeouts: second, consumer_heartbeat_intervals: second, ..config };
+    assert!(wide.check_group_configs(&configs("9000", "8000")).is_ok());
+    assert!(wide.check_group_configs(&configs("8000", "8000")).is_err());
+}
+
 #[test]
 fn a_consumer_group_with_members_is_listed_and_not_deleted() {
     let mut bench = bench();

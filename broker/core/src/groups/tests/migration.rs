@@ -12,11 +12,11 @@ pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
     let mut image = image(&[("t", 1)]);
     let partition = crate::cluster::Partition {
-        adding: Vec::new(),
-        removing: Vec::new(),
+        adding: Box::default(),
+        removing: Box::default(),
         replicas: Vec::new(),
         isr: Vec::new(),
-        elr: Vec::new(),
+        elr: Box::default(),
         leader: None,
         leader_epoch: crate::ids::LeaderEpoch(0),
         partition_epoch: crate::ids::PartitionEpoch(0),

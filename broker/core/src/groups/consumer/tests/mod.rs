@@ -26,9 +26,9 @@ fn image(offset: u64, topics: &[(&str, usize)]) -> Image {
         let partition = Partition {
             replicas: Vec::new(),
             isr: Vec::new(),
-            elr: Vec::new(),
-            adding: Vec::new(),
-            removing: Vec::new(),
+            elr: Box::default(),
+            adding: Box::default(),
+            removing: Box::default(),
             leader: None,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: crate::ids::PartitionEpoch(0),
@@ -104,7 +104,7 @@ impl Harness {
     }
 
     fn turn<R>(&mut self, with: impl FnOnce(&mut ConsumerGroup, &mut Turn<'_>) -> R) -> (R, Vec<GroupRecord>) {
-        let mut turn = Turn::new(self.now, &self.config, &self.image);
+        let mut turn = Turn::new(self.now, &self.config, &self.image, "g");
         let result = with(&mut self.group, &mut turn);
         for (deadline, after) in turn.deadlines {
             match after {
