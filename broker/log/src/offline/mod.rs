@@ -1,10 +1,12 @@
 //! Looking at a log that no broker has open: every checksum in it, and what a start would make of it. Nothing is changed.
 //!
 //! What a checkpoint vouches for is checked as far as no operation of the write-ahead log since has replaced it. The rest
-//! is in the write-ahead log, and checked there.
+//! is in the write-ahead log, and checked there. Where the checkpoint itself is not whole, every segment's file is read by
+//! itself, so that people know what there is to be had.
 
 mod dump;
 mod segments;
+mod without_checkpoint;
 
 pub use dump::{LoggedOperation, batches, operations};
 
@@ -37,9 +39,9 @@ pub struct Finding {
 pub struct VerifiedPartition {
     /// Which.
     pub partition: TopicPartition,
-    /// The first offset, as of the checkpoint.
+    /// The first offset, as of the checkpoint; without one, that of the first batch there is.
     pub start: Offset,
-    /// The offset after the last one, as of the checkpoint.
+    /// The offset after the last one, as of the checkpoint; without one, after the last whole batch.
     pub end: Offset,
     /// Bytes of batches that were checked.
     pub bytes: u64,
@@ -52,7 +54,7 @@ pub struct VerifiedPartition {
 pub struct Verified {
     /// All that is wrong.
     pub findings: Vec<Finding>,
-    /// Each partition of the checkpoint.
+    /// Each partition of the checkpoint; without one, each that has a folder.
     pub partitions: Vec<VerifiedPartition>,
     /// Bytes of the write-ahead log that a start would apply again.
     pub replay_bytes: u64,
@@ -98,12 +100,12 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
         Ok(checkpoint) => checkpoint,
         Err(LogError::Corrupt { detail, .. }) => {
             verified.find(&at, 0, detail);
-            verified.recovery.push("without its checkpoint a log is not opened".into());
+            without_checkpoint::verify(disk, log, &mut verified, progress)?;
             return Ok(verified);
         }
         Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             verified.find(&at, 0, "it is missing");
-            verified.recovery.push("a log without its checkpoint is opened only if it holds nothing else".into());
+            without_checkpoint::verify(disk, log, &mut verified, progress)?;
             return Ok(verified);
         }
         Err(other) => return Err(other),

@@ -1,8 +1,12 @@
 //! Formats have versions: what older brokers wrote is opened, and what a newer one wrote is refused by name.
 
-use crate::common::{Model, PartitionModel, batch, content, partition, run, seal, tiny};
-use chronik_core::ids::Offset;
-use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, RealDisk, SimulatedDisk};
+use crate::common::{Model, PartitionModel, batch, content, partition, produced, run, seal, tiny};
+use chronik_core::ids::{LeaderEpoch, Offset};
+use chronik_core::producers::Producers;
+use chronik_core::record::samples::{Sample, batch_of, encoded};
+use chronik_core::record::{Compression, RecordBatch};
+use chronik_log::{CleanSpec, Disk, DiskFile, Journal, Log, LogError, Op, RealDisk, SimulatedDisk};
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::path::Path;
 
@@ -85,6 +89,104 @@ fn a_journal_in_format_2_opens_with_all_its_records_and_goes_on() {
     journal.append(&[b"entry 3"]).unwrap();
     drop(journal);
     assert_eq!(Journal::open(RealDisk, &dir).unwrap().1.len(), 4);
+}
+
+/// One record of a key that all have.
+fn of_one_key(base: i64) -> Op {
+    let sample = Sample { key: Some(b"same".to_vec()), value: Some(vec![b'x'; 40]), ..Sample::default() };
+    let batch = batch_of(Compression::None, 1, &encoded(&[sample])).timestamps(0, base).build();
+    Op::Append { partition: partition(2), batch: batch.assign(Offset(base), LeaderEpoch(1)) }
+}
+
+/// Ten records of a producer of their own.
+fn of_a_producer(n: i64) -> RecordBatch {
+    produced(&batch(n * 10, 1, 10, 300, n as u64), n, 5)
+}
+
+/// Writes what `format-4` holds: under a checkpoint of version 4 a partition with a snapshot of producers in a file, and one
+/// that was compacted; behind it, in blocks of the versions 3 and 4, a partition that begins in the middle with producers
+/// that were told, a truncation, a moved start, and batches.
+fn write_format_4(dir: &Path) {
+    let (mut log, _) = Log::open(RealDisk, &dir.join("log"), tiny()).expect("the disk is whole");
+    for n in 0..20 {
+        run(&mut log, Op::Append { partition: partition(0), batch: of_a_producer(n) });
+    }
+    (0..60).for_each(|base| run(&mut log, of_one_key(base)));
+    let spec = CleanSpec {
+        until: Offset(i64::MAX),
+        producers: BTreeSet::new(),
+        buffer_bytes: 1 << 20,
+        secret: (1, 2),
+        now_ms: 1_000_000,
+        delete_retention_ms: 1000,
+        max_decompressed: 1 << 20,
+    };
+    log.reader().clean(partition(2), &spec, |_| true).expect("the disk is whole");
+    log.checkpoint().expect("the disk is whole");
+
+    let mut told = Vec::new();
+    let mut producers = Producers::default();
+    (0..3).for_each(|n| producers.observe(of_a_producer(n).header()));
+    producers.encode(&mut told);
+    run(&mut log, Op::BeginAt { partition: partition(1), at: Offset(500), producers: told.into() });
+    run(&mut log, Op::Append { partition: partition(1), batch: batch(500, 3, 10, 100, 500) });
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(155) });
+    run(&mut log, Op::Append { partition: partition(0), batch: batch(150, 2, 10, 100, 150) });
+    run(&mut log, Op::AdvanceStart { partition: partition(0), to: Offset(25) });
+    run(&mut log, of_one_key(60));
+    let (mut journal, _) = Journal::open(RealDisk, &dir.join("metadata")).expect("the disk is whole");
+    journal.append(&[b"vote", b"entry 1"]).expect("the disk is whole");
+}
+
+#[test]
+#[ignore = "writes the fixture of a new version; what is there stays as the commit wrote it that made the version"]
+fn write_the_fixture() {
+    write_format_4(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-4"));
+}
+
+#[test]
+fn a_log_in_format_4_opens_with_all_that_it_holds_and_goes_on() {
+    let dir = fixture("format-4");
+    let (at, journal) = (dir.path().join("log"), dir.path().join("metadata"));
+    let begins = |path: &Path, magic: &[u8]| std::fs::read(path).unwrap().starts_with(magic);
+    assert!(begins(&at.join("checkpoint"), b"CCK4"));
+    let verified = chronik_log::verify(&RealDisk, &at, &journal, &mut |_, _| {}).unwrap();
+    assert_eq!((verified.findings.len(), verified.replay_operations), (0, 6));
+
+    for round in 0..2 {
+        let (mut log, recovered) = Log::open(RealDisk, &at, tiny()).unwrap();
+        assert!(!log.wal_lost());
+        let ends: Vec<_> = recovered.iter().map(|p| (p.partition, p.start.0, p.end.0, p.damaged)).collect();
+        let expected = [(0, 25, 160), (1, 500, 510), (2, 0, 61 + round)];
+        assert_eq!(ends, expected.map(|(n, start, end)| (partition(n), start, end, None)));
+        assert_eq!(recovered[0].epochs, [(LeaderEpoch(1), Offset(25)), (LeaderEpoch(2), Offset(150))]);
+        let reader = log.reader();
+        let ids = |tp| reader.producers(tp).unwrap().iter().map(|p| (p.id.0, p.last_sequence)).collect::<Vec<_>>();
+        // Of those who wrote only what is removed, somebody may be known.
+        let known = ids(partition(0));
+        assert!(known.ends_with(&(2..15).map(|id| (id, 14)).collect::<Vec<_>>()), "{known:?}");
+        assert_eq!(ids(partition(1)), [(0, 14), (1, 14), (2, 14)]);
+        let mut written: Vec<_> = (2..15).map(of_a_producer).collect();
+        written.push(batch(150, 2, 10, 100, 150));
+        let mut found = Vec::new();
+        while found.len() < written.len() {
+            let next = found.last().map_or(Offset(25), |last: &RecordBatch| last.header().end_offset());
+            found.extend(reader.read(partition(0), next, Offset(160), 2000).unwrap());
+        }
+        assert!(found.iter().map(RecordBatch::bytes).eq(written.iter().map(RecordBatch::bytes)));
+        // Compacted, and with gaps.
+        assert!(reader.cleaning(partition(2)).unwrap().cleaned_to > Offset(30));
+        let (mut next, mut records) = (Offset(0), 0);
+        while next < recovered[2].end {
+            let read = reader.read(partition(2), next, recovered[2].end, 300).unwrap();
+            records += read.iter().map(|b| b.header().record_count).sum::<i32>();
+            next = read.last().unwrap().header().end_offset();
+        }
+        assert!((2..40).contains(&records), "{records} records");
+        run(&mut log, of_one_key(61 + round));
+    }
+    let (_, records) = Journal::open(RealDisk, &journal).unwrap();
+    assert_eq!(records, [&b"vote"[..], b"entry 1"]);
 }
 
 /// Makes what stands at `from..to` of a file one of a version to come.

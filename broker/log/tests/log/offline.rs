@@ -134,6 +134,41 @@ fn a_flipped_bit_in_any_kind_of_file_is_found_with_the_file_and_the_place() {
 }
 
 #[test]
+fn without_a_checkpoint_it_is_said_what_can_be_read_all_the_same() {
+    let dir = written();
+    let checkpoint = dir.path().join("log/checkpoint");
+    let is_log = |path: &&PathBuf| path.extension().is_some_and(|e| e == "log");
+    let segments: Vec<PathBuf> = files(dir.path()).iter().filter(is_log).cloned().collect();
+    let second = partition(0).to_string();
+    let of_first: Vec<&PathBuf> = segments.iter().filter(|path| path.to_string_lossy().contains(&second)).collect();
+    flip(&checkpoint, 50);
+    for missing in [false, true] {
+        if missing {
+            fs::remove_file(&checkpoint).unwrap();
+        }
+        let found = verify(dir.path()).unwrap();
+        assert_eq!(found.findings.iter().map(|f| &f.path).collect::<Vec<_>>(), [&checkpoint]);
+        let ends: Vec<_> = found.partitions.iter().map(|p| (p.partition, p.start.0, p.end.0, p.damaged)).collect();
+        assert_eq!(ends, [(partition(0), 0, 300, None), (partition(1), 0, 30, None)]);
+        assert!(found.partitions[0].bytes > 30 * 1300);
+        assert!(found.recovery[0].contains("without its checkpoint"), "{:?}", found.recovery);
+
+        // The second batch of the third file.
+        let one = fs::metadata(of_first[2]).unwrap().len() / 2;
+        flip(of_first[2], one + 40);
+        let found = verify(dir.path()).unwrap();
+        assert_eq!((&found.findings[1].path, found.findings[1].position), (of_first[2], one));
+        assert_eq!(found.partitions[0].damaged, Some(Offset(50)));
+        assert_eq!(found.partitions[0].end, Offset(300), "what is behind it can be read");
+        flip(of_first[2], one + 40);
+    }
+    // Nothing at all is no damage but that of the checkpoint.
+    fs::remove_dir_all(dir.path().join("log/partitions")).unwrap();
+    let found = verify(dir.path()).unwrap();
+    assert_eq!((found.findings.len(), found.partitions.len()), (1, 0));
+}
+
+#[test]
 fn a_file_that_is_gone_or_short_is_found() {
     let dir = written();
     let segment = files(dir.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "log")).unwrap();
