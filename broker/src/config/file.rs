@@ -149,6 +149,8 @@ pub struct KafkaProperties {
     pub connections_max_idle_ms: Millis,
     #[serde(rename = "producer.id.expiration.ms")]
     pub producer_id_expiration_ms: Millis,
+    #[serde(rename = "producer.state.max.bytes")]
+    pub producer_state_max_bytes: Size,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
@@ -233,6 +235,7 @@ impl Default for KafkaProperties {
             max_connections: 10_000,
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             producer_id_expiration_ms: Millis(Duration::from_hours(24)),
+            producer_state_max_bytes: Size(64 << 20),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             disk_stall_timeout: None,

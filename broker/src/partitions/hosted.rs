@@ -33,6 +33,8 @@ pub(super) struct Hosted {
     pub(super) internal: bool,
     /// Whether the disk takes what is appended, as far as the replica knows.
     pub(super) room: bool,
+    /// What the replica remembers of producers, as its owner has counted it.
+    pub(super) producer_bytes: usize,
     /// Tells it from a former replica of the same partition here, whose log was dropped.
     pub(super) life: u64,
 }
@@ -51,6 +53,7 @@ impl Hosted {
             lease: None,
             internal: false,
             room: true,
+            producer_bytes: 0,
             life,
         }
     }

@@ -14,6 +14,7 @@ pub struct PartitionMetrics {
     replicas: Gauge,
     leaders: Gauge,
     under_replicated: Gauge,
+    producer_bytes: Gauge,
 }
 
 /// One owner's share of the counts.
@@ -35,7 +36,17 @@ impl PartitionMetrics {
             "Partitions led by this broker whose in-sync set is smaller than their replica set",
             metrics.under_replicated.clone(),
         );
+        registry.register(
+            "producers_bytes",
+            "Bytes of memory for what replicas remember of idempotent producers",
+            metrics.producer_bytes.clone(),
+        );
         metrics
+    }
+
+    /// What replicas remember of producers, in bytes.
+    pub(super) fn producer_bytes(&self) -> Gauge {
+        self.producer_bytes.clone()
     }
 
     /// An owner's share changed.

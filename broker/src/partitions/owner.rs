@@ -5,6 +5,7 @@ use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
+use super::producer_memory::ProducerMemory;
 use super::turns::{Reads, Turns};
 use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
@@ -46,6 +47,7 @@ pub(super) struct Shell {
     pub(super) controller: ControllerHandle,
     pub(super) owners: Owners,
     pub(super) metrics: PartitionMetrics,
+    pub(super) producers: ProducerMemory,
     /// The origin of the replicas' clock.
     pub(super) origin: std::time::Instant,
 }
@@ -82,6 +84,8 @@ pub(super) struct Owner {
     /// The batches in all tails, oldest first, with their length.
     pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
     pub(super) tails_bytes: usize,
+    /// What the replicas remember of producers takes so many bytes.
+    pub(super) producer_bytes: usize,
     pub(super) next_ticket: u64,
     lease: Option<Instant>,
     /// Events that commands led to; handled before anything else.
@@ -104,6 +108,7 @@ impl Owner {
             turns: HashMap::new(),
             tails: VecDeque::new(),
             tails_bytes: 0,
+            producer_bytes: 0,
             next_ticket: 0,
             lease: None,
             pending: VecDeque::new(),
@@ -155,6 +160,7 @@ impl Owner {
             }
         }
         self.evict_tails();
+        self.forget_producers();
     }
 
     fn input(&mut self, input: Input) {
@@ -294,6 +300,7 @@ impl Owner {
     fn step_one(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
+        let mut knows_more = false;
         if let Some(hosted) = self.partitions.get_mut(&partition) {
             let room = self.shell.writer.space().room().takes(hosted.internal);
             if hosted.room != room {
@@ -306,11 +313,20 @@ impl Owner {
             }
             hosted.replica.step(now, event, &mut out);
             hosted.wake_if_readable_changed(now);
+            let (counted, bytes) = (hosted.producer_bytes, hosted.replica.producers().memory());
+            if bytes != counted {
+                hosted.producer_bytes = bytes;
+                knows_more = bytes > counted;
+                self.count_producers(counted, bytes);
+            }
         }
         for command in out.drain(..) {
             self.carry_out(partition, command, hold);
         }
         self.out = out;
+        if knows_more {
+            self.forget_producers();
+        }
     }
 
     fn metadata(&mut self, update: &MetadataUpdate) {

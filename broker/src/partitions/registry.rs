@@ -4,6 +4,7 @@ use super::handle::{LogSizes, Partitions};
 use super::input::{Input, Owners};
 use super::metrics::PartitionMetrics;
 use super::owner::{Owner, Shell};
+use super::producer_memory::ProducerMemory;
 use chronik_core::ids::{BrokerId, ClusterId, TopicPartition};
 use chronik_core::replication::{Config, LogState};
 use chronik_log::{LogReader, RealDisk, Writer};
@@ -34,6 +35,8 @@ pub struct PartitionsConfig {
     pub reader: LogReader<RealDisk>,
     /// The logs that were found on the disk.
     pub recovered: HashMap<TopicPartition, LogState>,
+    /// What is remembered of all producers takes so many bytes at most.
+    pub producer_bytes: usize,
     /// The controller.
     pub controller: ControllerHandle,
     /// Where partitions are counted.
@@ -54,6 +57,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     }
     let told = owners.clone();
     config.reader.watch_damage(move |partition, from| told.send(partition, Input::Damaged { partition, from }));
+    let producers = ProducerMemory::new(config.producer_bytes, n, &config.metrics);
     let origin = std::time::Instant::now();
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {
@@ -68,6 +72,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
             controller: config.controller.clone(),
             owners: owners.clone(),
             metrics: config.metrics.clone(),
+            producers: producers.clone(),
             origin,
         };
         tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));

@@ -19,7 +19,8 @@
 //! A broker of a former release reads no further than it knows: SUBSCRIBE may end before `log_start`.
 //!
 //! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
-//! not know of them sends none, and ignores them.
+//! not know of them sends none, and ignores them. They are a megabyte and a half at most, as nobody remembers more of one
+//! partition.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -29,6 +30,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
 };
+use chronik_core::producers::MAX_ENCODED_LEN;
 use chronik_core::record::{BatchError, split_batches};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use std::io;
@@ -282,6 +284,9 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             if len.is_some_and(|len| len as usize != body.len()) {
                 return Err(FrameError::Short);
             }
+            if body.len() > MAX_ENCODED_LEN {
+                return Err(FrameError::TooLong(body.len()));
+            }
             from_leader(LeaderMessage::BeginAt { at, producers: len.map(|_| body) })
         }
         kind::DIVERGED => {
@@ -467,6 +472,17 @@ mod tests {
             Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await,
             Err(FrameError::TooLong(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn more_producers_than_anybody_remembers_are_refused() {
+        for (len, taken) in [(MAX_ENCODED_LEN, true), (MAX_ENCODED_LEN + 1, false)] {
+            let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+            let message = LeaderMessage::BeginAt { at: Offset(1), producers: Some(vec![0; len].into()) };
+            let bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
+            let read = Frame::read(&mut &bytes[..], MAX_FRAME, Duration::from_secs(5)).await;
+            assert_eq!(read.is_ok(), taken, "{len} bytes");
+        }
     }
 
     #[tokio::test]

@@ -11,10 +11,13 @@
 
 mod encoding;
 mod history;
+mod memory;
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
+pub use encoding::MAX_ENCODED_LEN;
 use history::{History, Place};
+pub use memory::{Appended, forget_idlest};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -131,6 +134,18 @@ impl Producers {
             let id = *id;
             self.remove(id);
         }
+    }
+
+    /// Forgets those that have not written from `offset` on.
+    pub fn forget_before(&mut self, offset: Offset) {
+        while self.idlest().is_some_and(|end| end <= offset) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Where the last batch ends of the producer that has not written for the longest.
+    fn idlest(&self) -> Option<Offset> {
+        self.by_end.first_key_value().map(|(end, _)| *end)
     }
 
     /// About how many bytes of memory this takes.

@@ -29,6 +29,20 @@ impl Log {
 }
 
 #[test]
+fn no_partition_tells_more_of_its_producers_than_fits_a_frame() {
+    let mut log = Log::default();
+    for id in 0..MAX_PRODUCERS as i64 + 5 {
+        for sequence in 0..6 {
+            log.append(header(id, 0, sequence, 1));
+        }
+    }
+    let mut bytes = Vec::new();
+    log.producers.encode(&mut bytes);
+    assert_eq!(bytes.len(), MAX_ENCODED_LEN);
+    assert_eq!(bytes.len(), log.producers.encoded_len());
+}
+
+#[test]
 fn the_next_batch_continues_the_sequence() {
     let mut log = Log::default();
     log.append(header(1, 0, 0, 3));

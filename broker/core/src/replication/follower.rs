@@ -281,7 +281,7 @@ impl Follower {
                 // A log is created by its first operation, and begins there: not behind the gap.
                 cx.out.push(Command::AdvanceStart { to: cx.log.start });
             }
-            cx.log.append(h);
+            cx.log.append(cx.now, h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }

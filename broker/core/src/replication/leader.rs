@@ -201,7 +201,7 @@ impl Leader {
     fn append(&mut self, cx: &mut Context<'_>, batch: RecordBatch) {
         let tail = cx.log.end;
         let batch = batch.assign(tail, self.epoch);
-        cx.log.append(batch.header());
+        cx.log.append(cx.now, batch.header());
         cx.out.push(Command::Append { batch: batch.clone() });
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         for (&follower, progress) in &mut self.followers {

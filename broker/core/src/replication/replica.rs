@@ -11,7 +11,7 @@ use super::leader::Leader;
 use super::log::Log;
 use super::status::{Readable, Role as RoleName, Status};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
-use crate::producers::Producers;
+use crate::producers::{Appended, Producers};
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
@@ -356,6 +356,11 @@ impl Replica {
     /// The idempotent producers that wrote to the log.
     pub fn producers(&self) -> &Producers {
         &self.log.producers
+    }
+
+    /// The idempotent producers, to forget some of them, and when they wrote.
+    pub fn producers_to_forget(&mut self) -> (&mut Producers, &Appended) {
+        (&mut self.log.producers, &self.log.appended)
     }
 
     /// Every leader epoch of the log with the offset of its first record, oldest first.
