@@ -192,9 +192,13 @@ impl Producers {
         self.by_id.iter().map(|(id, history)| history.state(*id))
     }
 
-    /// Where the last batch of each producer that is remembered ends.
-    pub fn last_batches(&self) -> impl Iterator<Item = Offset> {
-        self.by_end.keys().copied()
+    /// Where the last batch of each producer that is remembered ends, and its last one that is committed: the other may be
+    /// cut off yet.
+    pub fn last_batches(&self, high_watermark: Offset) -> impl Iterator<Item = Offset> {
+        let committed = move |history: &History| {
+            history.batches.iter().rev().map(|batch| batch.end_offset).find(|end| *end <= high_watermark)
+        };
+        self.by_end.keys().copied().chain(self.by_id.values().filter_map(committed))
     }
 
     /// How many producers are remembered.
