@@ -1,6 +1,7 @@
 //! The owner of a share of this broker's partitions: one task, which brings events to their replicas and
 //! carries out what those want. It waits for nothing but its queues.
 
+use super::deletions::Deletion;
 use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
@@ -256,7 +257,9 @@ impl Owner {
             Request::Offset { partition, current_epoch, spec, reply } => {
                 self.offset(partition, current_epoch, spec, reply);
             }
-            Request::DeleteRecords { partition, before, reply } => self.delete_records(partition, before, reply),
+            Request::DeleteRecords { partition, on_all, before, reply } => {
+                self.delete_records(partition, before, Deletion { to: Offset::ZERO, on_all, reply });
+            }
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }
@@ -300,7 +303,7 @@ impl Owner {
     fn step_one(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
-        let mut knows_more = false;
+        let (mut knows_more, mut removes) = (false, false);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
             let room = self.shell.writer.space().room().takes(hosted.internal);
             if hosted.room != room {
@@ -313,6 +316,7 @@ impl Owner {
             }
             hosted.replica.step(now, event, &mut out);
             hosted.wake_if_readable_changed(now);
+            removes = !hosted.deletions.is_empty();
             let (counted, bytes) = (hosted.producer_bytes, hosted.replica.producers().memory());
             if bytes != counted {
                 hosted.producer_bytes = bytes;
@@ -324,6 +328,10 @@ impl Owner {
             self.carry_out(partition, command, hold);
         }
         self.out = out;
+        if removes {
+            // A replica may have been fenced, or have removed the records.
+            self.answer_deletions(partition);
+        }
         if knows_more {
             self.forget_producers();
         }

@@ -249,10 +249,11 @@ impl Leader {
                 };
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
             }
-            FollowerMessage::Ack { appended, durable } => {
+            FollowerMessage::Ack { appended, durable, log_start } => {
                 if !progress.acknowledge(stream, (appended, durable)) {
                     return;
                 }
+                progress.starts_at(log_start);
                 progress.watch(cx.now, cx.log.end);
             }
         }
