@@ -11,11 +11,13 @@
 
 use crate::health::Recovery;
 use crate::identity::Identity;
-use crate::partitions::log_state;
+use crate::partitions::{after_forgetting, log_state};
 use anyhow::bail;
 use chronik_core::ids::TopicPartition;
+use chronik_core::producers::{Appended, forget_idlest};
 use chronik_core::replication::LogState;
-use chronik_log::{Log, Op, ReadError, RealDisk, RecoveredPartition};
+use chronik_core::time::Instant;
+use chronik_log::{Log, LogReader, Op, ReadError, RealDisk, RecoveredPartition};
 use std::collections::HashMap;
 use std::path::Path;
 use tracing::warn;
@@ -41,20 +43,29 @@ pub(crate) fn is_there(log: &Path, identity: &mut Identity, has_peers: bool) -> 
 }
 
 /// Brings together what partitions say of themselves, and marks those that cannot. The states are those of the others.
-/// If the write-ahead log has lost something, nothing is believed before it is read.
+/// If the write-ahead log has lost something, nothing is believed before it is read. What is known of producers takes
+/// `producer_bytes` at most.
 pub(crate) fn inspect(
     log: &Log<RealDisk>,
     mut recovered: Vec<RecoveredPartition>,
     progress: &Recovery,
+    producer_bytes: usize,
 ) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
     let (reader, mut states) = (log.reader(), LogStates::new());
     let bytes = |found: &RecoveredPartition| reader.bytes(found.partition).unwrap_or(0);
     progress.reads(recovered.iter().map(bytes).sum());
+    let mut producers = 0;
     for found in &mut recovered {
         let bytes = bytes(found);
         let read = if log.wal_lost() { reader.check(found.partition, |_| {}) } else { Ok(()) };
         match read.and_then(|()| log_state(&reader, found.partition)) {
-            Ok(state) if found.damaged.is_none() => drop(states.insert(found.partition, state)),
+            Ok(state) if found.damaged.is_none() => {
+                producers += state.producers.memory();
+                states.insert(found.partition, state);
+                if producers > producer_bytes {
+                    producers = forget_producers(&reader, &mut states, after_forgetting(producer_bytes));
+                }
+            }
             Ok(_) => {}
             Err(ReadError::Damaged { offset, .. }) => {
                 found.damaged = Some(found.damaged.map_or(offset, |known| known.min(offset)));
@@ -64,6 +75,17 @@ pub(crate) fn inspect(
         progress.has_read(bytes);
     }
     Ok((recovered, states))
+}
+
+/// Returns what is taken by those that are left.
+fn forget_producers(reader: &LogReader<RealDisk>, states: &mut LogStates, bytes: usize) -> usize {
+    // Who wrote when is not known after a start.
+    let appended = Appended::default();
+    let known = states.iter_mut().map(|(tp, state)| (*tp, &mut state.producers, &appended));
+    for (tp, before) in forget_idlest(Instant::default(), known, bytes) {
+        reader.forget_producers(tp, before);
+    }
+    states.values().map(|state| state.producers.memory()).sum()
 }
 
 /// Makes a log whole that was found damaged, and gives what it holds then, with the states of all partitions.
@@ -112,7 +134,7 @@ pub(crate) fn repair(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use bytes::{Bytes, BytesMut};
     use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, PartitionId, TopicId};
@@ -124,15 +146,15 @@ mod tests {
     };
     use std::path::PathBuf;
 
-    fn tp(n: i32) -> TopicPartition {
+    pub(crate) fn tp(n: i32) -> TopicPartition {
         TopicPartition { topic: TopicId::default(), partition: PartitionId(n) }
     }
 
-    fn open(dir: &Path) -> (Log<RealDisk>, Vec<RecoveredPartition>) {
+    pub(crate) fn open(dir: &Path) -> (Log<RealDisk>, Vec<RecoveredPartition>) {
         Log::open(RealDisk, &dir.join("log"), Options::default()).unwrap()
     }
 
-    fn append(log: &mut Log<RealDisk>, partition: TopicPartition, base: i64, bytes: usize) {
+    pub(crate) fn append(log: &mut Log<RealDisk>, partition: TopicPartition, base: i64, bytes: usize) {
         let record = Record {
             transactional: false,
             control: false,
@@ -158,7 +180,7 @@ mod tests {
     }
 
     /// A directory of two partitions with three batches each, the second of them large, under a checkpoint.
-    fn written() -> tempfile::TempDir {
+    pub(crate) fn written() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = open(dir.path());
         for partition in [tp(0), tp(1)] {
@@ -170,18 +192,18 @@ mod tests {
         dir
     }
 
-    fn flip_bit(path: &Path, byte: usize) {
+    pub(crate) fn flip_bit(path: &Path, byte: usize) {
         let mut content = std::fs::read(path).unwrap();
         content[byte] ^= 4;
         std::fs::write(path, content).unwrap();
     }
 
-    fn segment(dir: &Path, partition: TopicPartition) -> PathBuf {
+    pub(crate) fn segment(dir: &Path, partition: TopicPartition) -> PathBuf {
         dir.join("log/partitions").join(partition.to_string()).join(format!("{:020}.log", 0))
     }
 
     /// Somebody reads the partition, and the process goes on a little.
-    fn find(dir: &Path, partition: TopicPartition) {
+    pub(crate) fn find(dir: &Path, partition: TopicPartition) {
         let (mut log, _) = open(dir);
         assert!(log.reader().check(partition, |_| {}).is_err());
         log.checkpoint().unwrap();
@@ -194,7 +216,7 @@ mod tests {
         find(dir.path(), tp(1));
         flip_bit(&segment(dir.path(), tp(1)), 25_000);
         let (log, recovered) = open(dir.path());
-        let (found, states) = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        let (found, states) = inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap();
         assert_eq!(found.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, None]);
         assert_eq!(states[&tp(1)].end, Offset(3));
     }
@@ -207,7 +229,7 @@ mod tests {
         let directory = identity.directory_id();
         find(dir.path(), tp(1));
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap();
         assert_eq!(found.0.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, Some(Offset(1))]);
 
         let (repaired, states) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -221,7 +243,7 @@ mod tests {
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
-        assert_eq!(ends(&inspect(&log, recovered, &Recovery::begin()).unwrap().0), [(None, 3), (None, 1)]);
+        assert_eq!(ends(&inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap().0), [(None, 3), (None, 1)]);
     }
 
     #[test]
@@ -250,7 +272,7 @@ mod tests {
         find(dir.path(), tp(0));
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap();
         let refused = repair(&mut log, found, &mut identity, false).unwrap_err();
         assert!(refused.to_string().contains("damaged in 1 partitions"), "{refused}");
         assert_eq!(log.reader().state(tp(0)).unwrap().end, Offset(3));
@@ -270,7 +292,7 @@ mod tests {
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         let old = identity.directory_id();
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap();
         assert!(repair(&mut log, found.clone(), &mut identity, false).is_err());
         assert_eq!(identity.directory_id(), old);
         let (repaired, _) = repair(&mut log, found, &mut identity, true).unwrap();
@@ -281,7 +303,7 @@ mod tests {
         let new = identity.directory_id();
         assert_ne!(new, old);
         let (mut log, recovered) = open(dir.path());
-        let found = inspect(&log, recovered, &Recovery::begin()).unwrap();
+        let found = inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap();
         repair(&mut log, found, &mut identity, true).unwrap();
         assert_eq!(identity.directory_id(), new);
     }

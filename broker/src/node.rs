@@ -121,7 +121,7 @@ impl Node {
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
-        let found = damage::inspect(&log, recovered, &recovery)?;
+        let found = damage::inspect(&log, recovered, &recovery, config.producer_state_bytes)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
@@ -149,6 +149,7 @@ impl Node {
             writer: writer.clone(),
             reader: reader.clone(),
             recovered: states,
+            producer_bytes: config.producer_state_bytes,
             controller: handle.clone(),
             metrics: PartitionMetrics::register(&mut registry),
             stop: stop.clone(),

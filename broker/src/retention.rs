@@ -110,7 +110,7 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
         segments.iter().map(|s| Segment { end: s.end, bytes: s.bytes, max_timestamp: s.max_timestamp }).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let Some(to) = log_start(&segments, high_watermark, now, limits) else { return };
-    match timeout(REMOVAL_MAX, config.partitions.delete_records(partition, Some(to))).await {
+    match timeout(REMOVAL_MAX, config.partitions.advance_start(partition, to)).await {
         Ok(Ok(start)) => info!(%partition, %start, "Removed what is beyond retention"),
         // Another leads by now, and does it.
         Ok(Err(_)) => {}

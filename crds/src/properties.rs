@@ -131,6 +131,7 @@ pub const AT_START: &[(&str, Shape)] = &[
     ("offsets.retention.minutes", Shape::Integer),
     ("offsets.topic.num.partitions", Shape::Integer),
     ("offsets.topic.segment.bytes", Shape::Size),
+    ("producer.state.max.bytes", Shape::Size),
     ("queued.max.request.bytes", Shape::Size),
     ("replica.lag.time.max.ms", Shape::Duration),
     ("socket.request.max.bytes", Shape::Size),

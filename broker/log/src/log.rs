@@ -504,6 +504,13 @@ impl<D: Disk> LogReader<D> {
         self.store.producers(tp)
     }
 
+    /// Producers that have not written from `offset` on need not be known any more: the next snapshot is without them.
+    pub fn forget_producers(&self, tp: TopicPartition, offset: Offset) {
+        if let Some(shared) = self.store.partition(tp) {
+            shared.soft().forget_before(offset);
+        }
+    }
+
     /// The producers of a log that has none yet.
     pub fn no_producers(&self) -> Producers {
         Producers::new(self.store.options.producer_expiration_ms)

@@ -158,6 +158,8 @@ pub struct KafkaProperties {
     pub leader_imbalance_check_interval_seconds: u32,
     #[serde(rename = "leader.imbalance.per.broker.percentage")]
     pub leader_imbalance_per_broker_percentage: u32,
+    #[serde(rename = "producer.state.max.bytes")]
+    pub producer_state_max_bytes: Size,
     #[serde(rename = "replica.lag.time.max.ms")]
     pub replica_lag_time_max_ms: Millis,
     #[serde(rename = "broker.session.timeout.ms")]
@@ -245,6 +247,7 @@ impl Default for KafkaProperties {
             auto_leader_rebalance_enable: true,
             leader_imbalance_check_interval_seconds: 300,
             leader_imbalance_per_broker_percentage: 10,
+            producer_state_max_bytes: Size(64 << 20),
             replica_lag_time_max_ms: Millis(Duration::from_secs(30)),
             broker_session_timeout_ms: Millis(Duration::from_secs(1)),
             disk_stall_timeout: None,

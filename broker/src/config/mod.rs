@@ -89,6 +89,8 @@ pub struct Config {
     /// Who has not written to a partition for so many milliseconds of its log's clock is forgotten
     /// (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
+    /// What is remembered of all producers takes so many bytes at most (`producer.state.max.bytes`).
+    pub producer_state_bytes: usize,
     /// Bytes that are read of what is on the disk in a second, to see that it is as it was written
     /// (`log.scrub.bytes.per.second`); 0 to read none.
     pub scrub_rate: u64,
@@ -280,6 +282,7 @@ impl Config {
             disk_reserve_bytes: kafka.log_disk_reserve.map(|size| size.0),
             retention_check_interval,
             producer_expiration_ms: i64::try_from(producer_expiration.as_millis()).unwrap_or(i64::MAX),
+            producer_state_bytes: kafka.producer_state_max_bytes.bytes("producer.state.max.bytes")?,
             scrub_rate: kafka.log_scrub_bytes_per_second.0,
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             cleaner: cleaner(&kafka)?,

@@ -326,6 +326,14 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
          partition's records so far is what counts as the time, so that all replicas forget the same producers.",
     ),
     restart(
+        "producer.state.max.bytes",
+        ConfigKind::Long,
+        Some("67108864"),
+        "Bytes of memory for what is remembered of idempotent producers, in all partitions of the broker: about 150 for each \
+         partition that each of them wrote to. Beyond it those are forgotten that have not written for the longest. Not a \
+         property of Kafka's.",
+    ),
+    restart(
         "queued.max.request.bytes",
         ConfigKind::Long,
         Some("134217728"),

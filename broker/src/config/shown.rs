@@ -60,6 +60,7 @@ impl Config {
             "log.retention.check.interval.ms" => self.retention_check_interval.as_millis().to_string(),
             "log.scrub.bytes.per.second" => self.scrub_rate.to_string(),
             "producer.id.expiration.ms" => self.producer_expiration_ms.to_string(),
+            "producer.state.max.bytes" => self.producer_state_bytes.to_string(),
             "log.cleaner.backoff.ms" => self.cleaner.backoff.as_millis().to_string(),
             "log.cleaner.dedupe.buffer.size" => self.cleaner.dedupe_buffer_bytes.to_string(),
             "log.cleaner.io.max.bytes.per.second" => self.cleaner.io_bytes_per_second.to_string(),

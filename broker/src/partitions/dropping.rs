@@ -16,6 +16,7 @@ impl Owner {
     pub(super) fn delete(&mut self, partition: TopicPartition) {
         if let Some(mut hosted) = self.partitions.remove(&partition) {
             hosted.wake();
+            self.count_producers(hosted.producer_bytes, 0);
             // Dropping the tickets answers them: the way back closes.
             self.drop_log(partition);
         }

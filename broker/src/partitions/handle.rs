@@ -70,9 +70,11 @@ pub enum Request {
     DeleteRecords {
         /// Where.
         partition: TopicPartition,
+        /// The answer waits for all replicas that are alive, and not for this leader alone.
+        on_all: bool,
         /// The first offset that stays; the high watermark if `None`.
         before: Option<Offset>,
-        /// The answer: the log's first offset now.
+        /// The answer: before which offset they have nothing now.
         reply: oneshot::Sender<Result<Offset, DeleteError>>,
     },
     /// Find where a leader epoch ends.
@@ -319,15 +321,29 @@ impl Partitions {
         answer.await.unwrap_or(Err(ReadError::NotLeader))
     }
 
-    /// Removes what comes before an offset, or all that is committed, and says where the log starts when that holds on
-    /// this broker's disk (KIP-107).
+    /// Removes what comes before an offset, or all that is committed, and says before which offset nothing is left, when
+    /// that holds on the disks of all replicas that are alive (KIP-107).
     pub async fn delete_records(
         &self,
         partition: TopicPartition,
         before: Option<Offset>,
     ) -> Result<Offset, DeleteError> {
+        self.remove(partition, before, true).await
+    }
+
+    /// The same, and waits for this leader alone: followers do it when they hear of it.
+    pub async fn advance_start(&self, partition: TopicPartition, to: Offset) -> Result<Offset, DeleteError> {
+        self.remove(partition, Some(to), false).await
+    }
+
+    async fn remove(
+        &self,
+        partition: TopicPartition,
+        before: Option<Offset>,
+        on_all: bool,
+    ) -> Result<Offset, DeleteError> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::DeleteRecords { partition, before, reply });
+        self.send(partition, Request::DeleteRecords { partition, on_all, before, reply });
         answer.await.unwrap_or(Err(DeleteError::NotLeader))
     }
 

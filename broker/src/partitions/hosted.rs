@@ -1,6 +1,6 @@
 //! One partition that this broker holds, as its owner has it.
 
-use super::handle::DeleteError;
+use super::deletions::Deletion;
 use super::tail::Tail;
 use super::waiter::Waiter;
 use chronik_core::cluster::Image;
@@ -24,7 +24,7 @@ pub(super) struct Hosted {
     /// What those who read here while the replica follows have been told is readable.
     readable_by_following: Option<Offset>,
     /// Who waits for the log's start to reach an offset.
-    pub(super) deletions: Vec<(Offset, oneshot::Sender<Result<Offset, DeleteError>>)>,
+    pub(super) deletions: Vec<Deletion>,
     /// Whom the replica follows.
     pub(super) following: Option<BrokerId>,
     /// The lease that the replica knows of.
@@ -33,6 +33,8 @@ pub(super) struct Hosted {
     pub(super) internal: bool,
     /// Whether the disk takes what is appended, as far as the replica knows.
     pub(super) room: bool,
+    /// What the replica remembers of producers, as its owner has counted it.
+    pub(super) producer_bytes: usize,
     /// Tells it from a former replica of the same partition here, whose log was dropped.
     pub(super) life: u64,
 }
@@ -51,6 +53,7 @@ impl Hosted {
             lease: None,
             internal: false,
             room: true,
+            producer_bytes: 0,
             life,
         }
     }

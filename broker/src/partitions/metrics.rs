@@ -16,6 +16,7 @@ pub struct PartitionMetrics {
     replicas: Gauge,
     leaders: Gauge,
     under_replicated: Gauge,
+    producer_bytes: Gauge,
 }
 
 /// A share of the counts.
@@ -46,7 +47,17 @@ impl PartitionMetrics {
             "Partitions led by this broker whose in-sync set is smaller than their replica set",
             metrics.under_replicated.clone(),
         );
+        registry.register(
+            "producers_bytes",
+            "Bytes of memory for what replicas remember of idempotent producers",
+            metrics.producer_bytes.clone(),
+        );
         metrics
+    }
+
+    /// What replicas remember of producers, in bytes.
+    pub(super) fn producer_bytes(&self) -> Gauge {
+        self.producer_bytes.clone()
     }
 
     /// A share of it changed.

@@ -9,6 +9,7 @@ mod hosted;
 mod input;
 mod metrics;
 mod owner;
+mod producer_memory;
 mod reads;
 mod registry;
 mod tail;
@@ -24,5 +25,6 @@ pub use handle::{
 };
 pub use input::{Input, Owners};
 pub use metrics::{DiskMetrics, LogMetrics, PartitionMetrics};
+pub(crate) use producer_memory::after_forgetting;
 pub use registry::{PartitionsConfig, feed, start};
 pub use waiter::{Changes, Waiter};

@@ -1,10 +1,12 @@
 //! The owner of a share of this broker's partitions: one task, which brings events to their replicas and
 //! carries out what those want. It waits for nothing but its queues.
 
+use super::deletions::Deletion;
 use super::handle::{Hold, Partitions, Request};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
+use super::producer_memory::ProducerMemory;
 use super::turns::{Reads, Turns};
 use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
@@ -48,6 +50,7 @@ pub(super) struct Shell {
     pub(super) metrics: PartitionMetrics,
     /// What this broker sends to replicas that are to catch up slowly.
     pub(super) throttle: Arc<Mutex<Throttle>>,
+    pub(super) producers: ProducerMemory,
     /// The origin of the replicas' clock.
     pub(super) origin: std::time::Instant,
 }
@@ -84,6 +87,8 @@ pub(super) struct Owner {
     /// The batches in all tails, oldest first, with their length.
     pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
     pub(super) tails_bytes: usize,
+    /// What the replicas remember of producers takes so many bytes.
+    pub(super) producer_bytes: usize,
     pub(super) next_ticket: u64,
     lease: Option<Instant>,
     /// Events that commands led to; handled before anything else.
@@ -107,6 +112,7 @@ impl Owner {
             turns: HashMap::new(),
             tails: VecDeque::new(),
             tails_bytes: 0,
+            producer_bytes: 0,
             next_ticket: 0,
             lease: None,
             pending: VecDeque::new(),
@@ -159,6 +165,7 @@ impl Owner {
         }
         self.evict_tails();
         self.resume_throttled();
+        self.forget_producers();
     }
 
     fn input(&mut self, input: Input) {
@@ -254,7 +261,9 @@ impl Owner {
             Request::Offset { partition, current_epoch, spec, reply } => {
                 self.offset(partition, current_epoch, spec, reply);
             }
-            Request::DeleteRecords { partition, before, reply } => self.delete_records(partition, before, reply),
+            Request::DeleteRecords { partition, on_all, before, reply } => {
+                self.delete_records(partition, before, Deletion { to: Offset::ZERO, on_all, reply });
+            }
             Request::EpochEnd { partition, current_epoch, epoch, reply } => {
                 let _ = reply.send(self.epoch_end(partition, current_epoch, epoch));
             }
@@ -298,6 +307,7 @@ impl Owner {
     fn step_one(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
+        let (mut knows_more, mut removes) = (false, false);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
             let room = self.shell.writer.space().room().takes(hosted.internal);
             if hosted.room != room {
@@ -310,11 +320,25 @@ impl Owner {
             }
             hosted.replica.step(now, event, &mut out);
             hosted.wake_if_readable_changed(now);
+            removes = !hosted.deletions.is_empty();
+            let (counted, bytes) = (hosted.producer_bytes, hosted.replica.producers().memory());
+            if bytes != counted {
+                hosted.producer_bytes = bytes;
+                knows_more = bytes > counted;
+                self.count_producers(counted, bytes);
+            }
         }
         for command in out.drain(..) {
             self.carry_out(partition, command, hold);
         }
         self.out = out;
+        if removes {
+            // A replica may have been fenced, or have removed the records.
+            self.answer_deletions(partition);
+        }
+        if knows_more {
+            self.forget_producers();
+        }
     }
 
     fn metadata(&mut self, update: &MetadataUpdate) {

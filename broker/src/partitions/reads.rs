@@ -159,7 +159,10 @@ impl Owner {
     pub(super) fn cleanable(&self, partition: TopicPartition) -> Result<Cleanable, ReadError> {
         let hosted = self.partitions.get(&partition).ok_or(ReadError::UnknownPartition)?;
         let high_watermark = hosted.replica.status().committed;
-        Ok(Cleanable { high_watermark, last_batches: hosted.replica.producers().last_batches().collect() })
+        Ok(Cleanable {
+            high_watermark,
+            last_batches: hosted.replica.producers().last_batches(high_watermark).collect(),
+        })
     }
 
     /// As this replica knows them, be it the leader or not.

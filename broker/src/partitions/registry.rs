@@ -4,6 +4,7 @@ use super::handle::{LogSizes, Partitions};
 use super::input::{Input, Owners};
 use super::metrics::PartitionMetrics;
 use super::owner::{Owner, Shell};
+use super::producer_memory::ProducerMemory;
 use chronik_core::cluster::Throttle;
 use chronik_core::ids::{BrokerId, ClusterId, TopicPartition};
 use chronik_core::replication::{Config, LogState};
@@ -35,6 +36,8 @@ pub struct PartitionsConfig {
     pub reader: LogReader<RealDisk>,
     /// The logs that were found on the disk.
     pub recovered: HashMap<TopicPartition, LogState>,
+    /// What is remembered of all producers takes so many bytes at most.
+    pub producer_bytes: usize,
     /// The controller.
     pub controller: ControllerHandle,
     /// Where partitions are counted.
@@ -55,6 +58,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     }
     let told = owners.clone();
     config.reader.watch_damage(move |partition, from| told.send(partition, Input::Damaged { partition, from }));
+    let producers = ProducerMemory::new(config.producer_bytes, n, &config.metrics);
     let origin = std::time::Instant::now();
     let throttle = Arc::new(Mutex::new(Throttle::default()));
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
@@ -71,6 +75,7 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
             owners: owners.clone(),
             metrics: config.metrics.clone(),
             throttle: Arc::clone(&throttle),
+            producers: producers.clone(),
             origin,
         };
         tasks.spawn(Owner::new(shell, recovered).run(inputs, requests, config.stop.clone()));

@@ -5,7 +5,7 @@
 //! HELLO   magic:u32 version:u16 cluster:16 from:i32 broker_epoch:i64 directory:16 to:i32 stream:u64
 //! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
-//!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none) log_start:i64      ACK appended:i64 durable:i64
+//!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none) log_start:i64      ACK appended:i64 durable:i64 log_start:i64
 //!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64 producers   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
 //!   BATCHES_AFTER from:i64 high_watermark:i64 log_start:i64 record batches
@@ -16,10 +16,11 @@
 //! `BATCHES_AFTER`, which says that end. A broker of a release without compaction does not know it, and is never sent one:
 //! no topic is compacted before the cluster's metadata version says that there is no such broker.
 //!
-//! A broker of a former release reads no further than it knows: SUBSCRIBE may end before `log_start`.
+//! A broker of a former release reads no further than it knows: SUBSCRIBE and ACK may end before `log_start`.
 //!
 //! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
-//! not know of them sends none, and ignores them.
+//! not know of them sends none, and ignores them. They are a megabyte and a half at most, as nobody remembers more of one
+//! partition.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -29,6 +30,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chronik_core::ids::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
 };
+use chronik_core::producers::MAX_ENCODED_LEN;
 use chronik_core::record::{BatchError, split_batches};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use std::io;
@@ -154,10 +156,13 @@ impl Frame {
                         small.put_i64(log_start.0);
                     }
                 }
-                FollowerMessage::Ack { appended, durable } => {
+                FollowerMessage::Ack { appended, durable, log_start } => {
                     about(small, kind::ACK, *partition, *leader_epoch);
                     small.put_i64(appended.0);
                     small.put_i64(durable.0);
+                    if let Some(log_start) = log_start {
+                        small.put_i64(log_start.0);
+                    }
                 }
             },
             Self::FromLeader { partition, leader_epoch, message } => {
@@ -270,7 +275,8 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         }
         kind::ACK => {
             let (appended, durable) = (offset_of(&mut body)?, offset_of(&mut body)?);
-            from_follower(FollowerMessage::Ack { appended, durable })
+            let log_start = if body.is_empty() { None } else { Some(offset_of(&mut body)?) };
+            from_follower(FollowerMessage::Ack { appended, durable, log_start })
         }
         kind::STARTED => {
             let (high_watermark, log_start) = (offset_of(&mut body)?, offset_of(&mut body)?);
@@ -281,6 +287,9 @@ fn decode_about(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let len = if body.is_empty() { None } else { Some(body.try_get_u32().map_err(|_| FrameError::Short)?) };
             if len.is_some_and(|len| len as usize != body.len()) {
                 return Err(FrameError::Short);
+            }
+            if body.len() > MAX_ENCODED_LEN {
+                return Err(FrameError::TooLong(body.len()));
             }
             from_leader(LeaderMessage::BeginAt { at, producers: len.map(|_| body) })
         }
@@ -409,7 +418,8 @@ mod tests {
                 last_epoch: Some(LeaderEpoch(0)),
                 log_start: Some(Offset(0)),
             }),
-            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1) }),
+            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: None }),
+            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: Some(Offset(1)) }),
             leader(LeaderMessage::Started { high_watermark, log_start }),
             leader(LeaderMessage::BeginAt { at: Offset(5), producers: None }),
             leader(LeaderMessage::BeginAt { at: Offset(5), producers: Some(Bytes::from_static(b"who wrote")) }),
@@ -452,7 +462,11 @@ mod tests {
                 );
                 let cut_before_start = matches!(
                     &read,
-                    Ok(Frame::FromFollower { message: FollowerMessage::Subscribe { log_start: None, .. }, .. })
+                    Ok(Frame::FromFollower {
+                        message: FollowerMessage::Subscribe { log_start: None, .. }
+                            | FollowerMessage::Ack { log_start: None, .. },
+                        ..
+                    })
                 );
                 let may_be_whole = cut_between_batches || cut_before_producers || cut_before_start;
                 assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || may_be_whole, "{read:?}");
@@ -467,6 +481,17 @@ mod tests {
             Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await,
             Err(FrameError::TooLong(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn more_producers_than_anybody_remembers_are_refused() {
+        for (len, taken) in [(MAX_ENCODED_LEN, true), (MAX_ENCODED_LEN + 1, false)] {
+            let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+            let message = LeaderMessage::BeginAt { at: Offset(1), producers: Some(vec![0; len].into()) };
+            let bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
+            let read = Frame::read(&mut &bytes[..], MAX_FRAME, Duration::from_secs(5)).await;
+            assert_eq!(read.is_ok(), taken, "{len} bytes");
+        }
     }
 
     #[tokio::test]

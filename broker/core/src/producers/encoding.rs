@@ -10,6 +10,12 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use std::collections::BTreeMap;
 
 const FROM_START: u8 = 1;
+/// Of all together, of each producer, and of each of its batches.
+const HEAD_LEN: usize = 20;
+const PRODUCER_LEN: usize = 28;
+const BATCH_LEN: usize = 24;
+/// No more bytes than these are what [`Producers::encode`] adds: a megabyte and a half.
+pub const MAX_ENCODED_LEN: usize = HEAD_LEN + MAX_PRODUCERS * (PRODUCER_LEN + REMEMBERED * BATCH_LEN);
 
 impl Producers {
     /// Adds this to `out`.
@@ -35,7 +41,7 @@ impl Producers {
 
     /// How many bytes [`Self::encode`] adds.
     pub fn encoded_len(&self) -> usize {
-        20 + self.by_id.len() * 28 + self.batches * 24
+        HEAD_LEN + self.by_id.len() * PRODUCER_LEN + self.batches * BATCH_LEN
     }
 
     /// What [`Self::encode`] has written; `None` if the bytes are none of its.

@@ -11,10 +11,13 @@
 
 mod encoding;
 mod history;
+mod memory;
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
+pub use encoding::MAX_ENCODED_LEN;
 use history::{History, Place};
+pub use memory::{Appended, forget_idlest};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -133,6 +136,18 @@ impl Producers {
         }
     }
 
+    /// Forgets those that have not written from `offset` on.
+    pub fn forget_before(&mut self, offset: Offset) {
+        while self.idlest().is_some_and(|end| end <= offset) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Where the last batch ends of the producer that has not written for the longest.
+    fn idlest(&self) -> Option<Offset> {
+        self.by_end.first_key_value().map(|(end, _)| *end)
+    }
+
     /// About how many bytes of memory this takes.
     pub fn memory(&self) -> usize {
         self.by_id.len() * PRODUCER_BYTES + self.batches * BATCH_BYTES
@@ -177,9 +192,13 @@ impl Producers {
         self.by_id.iter().map(|(id, history)| history.state(*id))
     }
 
-    /// Where the last batch of each producer that is remembered ends.
-    pub fn last_batches(&self) -> impl Iterator<Item = Offset> {
-        self.by_end.keys().copied()
+    /// Where the last batch of each producer that is remembered ends, and its last one that is committed: the other may be
+    /// cut off yet.
+    pub fn last_batches(&self, high_watermark: Offset) -> impl Iterator<Item = Offset> {
+        let committed = move |history: &History| {
+            history.batches.iter().rev().map(|batch| batch.end_offset).find(|end| *end <= high_watermark)
+        };
+        self.by_end.keys().copied().chain(self.by_id.values().filter_map(committed))
     }
 
     /// How many producers are remembered.

@@ -29,6 +29,36 @@ impl Log {
 }
 
 #[test]
+fn no_partition_tells_more_of_its_producers_than_fits_a_frame() {
+    let mut log = Log::default();
+    for id in 0..MAX_PRODUCERS as i64 + 5 {
+        for sequence in 0..6 {
+            log.append(header(id, 0, sequence, 1));
+        }
+    }
+    let mut bytes = Vec::new();
+    log.producers.encode(&mut bytes);
+    assert_eq!(bytes.len(), MAX_ENCODED_LEN);
+    assert_eq!(bytes.len(), log.producers.encoded_len());
+}
+
+#[test]
+fn what_compaction_has_to_leave_is_known_again_when_what_is_not_committed_is_cut_off() {
+    let mut log = Log::default();
+    log.append(header(1, 0, 0, 2)).append(header(2, 0, 0, 2)).append(header(1, 0, 2, 2)).append(header(2, 0, 2, 1));
+    let ends = |high_watermark: i64| {
+        let mut ends: Vec<_> = log.producers.last_batches(Offset(high_watermark)).map(|end| end.0).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    };
+    assert_eq!(ends(7), [6, 7]);
+    assert_eq!(ends(6), [4, 6, 7]);
+    assert_eq!(ends(4), [2, 4, 6, 7]);
+    assert_eq!(ends(0), [6, 7]);
+}
+
+#[test]
 fn the_next_batch_continues_the_sequence() {
     let mut log = Log::default();
     log.append(header(1, 0, 0, 3));

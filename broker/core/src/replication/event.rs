@@ -159,6 +159,8 @@ pub enum FollowerMessage {
         appended: Offset,
         /// End of what is synced.
         durable: Offset,
+        /// Its log's first offset, durably; a broker of a former release does not say.
+        log_start: Option<Offset>,
     },
 }
 

@@ -142,7 +142,7 @@ impl Follower {
         }
     }
 
-    /// This broker's disk has more.
+    /// This broker's disk has more, or less at its start.
     pub(super) fn durable(&mut self, cx: &mut Context<'_>) {
         if let Phase::Streaming(stream) | Phase::Full(stream) = self.phase {
             self.acknowledge(cx, stream);
@@ -281,7 +281,7 @@ impl Follower {
                 // A log is created by its first operation, and begins there: not behind the gap.
                 cx.out.push(Command::AdvanceStart { to: cx.log.start });
             }
-            cx.log.append(h);
+            cx.log.append(cx.now, h);
             self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }
@@ -296,7 +296,8 @@ impl Follower {
 
     fn acknowledge(&mut self, cx: &mut Context<'_>, stream: StreamId) {
         self.untold_bytes = 0;
-        let message = FollowerMessage::Ack { appended: cx.log.end, durable: cx.log.durable };
+        let message =
+            FollowerMessage::Ack { appended: cx.log.end, durable: cx.log.durable, log_start: Some(cx.log.start) };
         self.tell(cx, stream, message);
     }
 

@@ -201,7 +201,7 @@ impl Leader {
     fn append(&mut self, cx: &mut Context<'_>, batch: RecordBatch) {
         let tail = cx.log.end;
         let batch = batch.assign(tail, self.epoch);
-        cx.log.append(batch.header());
+        cx.log.append(cx.now, batch.header());
         cx.out.push(Command::Append { batch: batch.clone() });
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         for (&follower, progress) in &mut self.followers {
@@ -249,10 +249,11 @@ impl Leader {
                 };
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
             }
-            FollowerMessage::Ack { appended, durable } => {
+            FollowerMessage::Ack { appended, durable, log_start } => {
                 if !progress.acknowledge(stream, (appended, durable)) {
                     return;
                 }
+                progress.starts_at(log_start);
                 progress.watch(cx.now, cx.log.end);
             }
         }
@@ -404,13 +405,17 @@ impl Leader {
         None
     }
 
-    /// Whether all replicas that stay are in sync, and those that a reassignment removes are not needed any more. All that
-    /// are in sync have been heard in this epoch by then, so that no former leader takes itself for one still.
+    /// Whether all replicas that stay are in sync, and those that a reassignment removes are not needed any more. Those of
+    /// them that are in sync have acknowledged something in this epoch by then, so that no former leader takes itself for
+    /// one still: that the high watermark has reached the start of the epoch says so only if it was not there before.
     fn others_may_go(&self, cx: &Context<'_>) -> bool {
         let (committed, removing) = (self.isr.committed(), &cx.state.removing);
+        let mut going = removing.iter().filter(|id| committed.contains(id)).peekable();
+        let durable = |id| self.followers.get(id).and_then(Progress::durable);
         cx.log.high_watermark >= self.epoch_start
             && !removing.contains(&cx.me)
-            && removing.iter().any(|id| committed.contains(id))
+            && going.peek().is_some()
+            && going.all(|id| durable(id).is_some_and(|end| end >= self.epoch_start))
             && all_that_stay_are_in(cx.state, committed)
     }
 

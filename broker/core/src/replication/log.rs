@@ -3,8 +3,9 @@
 use super::epochs::Epochs;
 use super::event::LogState;
 use crate::ids::{LeaderEpoch, Offset};
-use crate::producers::Producers;
+use crate::producers::{Appended, Producers};
 use crate::record::BatchHeader;
+use crate::time::Instant;
 
 /// The log of this replica, as far as decisions need it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Log {
     pub(super) high_watermark: Offset,
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
+    /// When producers wrote.
+    pub(super) appended: Appended,
     /// What is from there on cannot be read.
     pub(super) damaged: Option<Offset>,
 }
@@ -43,6 +46,7 @@ impl Log {
             // Nothing is known to be committed by looking at one's own disk, except what is gone from it.
             high_watermark: state.start,
             epochs,
+            appended: if producers.is_empty() { Appended::default() } else { Appended::before(state.end) },
             producers,
             damaged: None,
         }
@@ -60,8 +64,10 @@ impl Log {
 
     /// Takes over what is left after a truncation.
     pub(super) fn truncated(&mut self, state: LogState) {
-        let high_watermark = self.high_watermark;
+        let (high_watermark, mut appended) = (self.high_watermark, std::mem::take(&mut self.appended));
         *self = Self::new(state);
+        appended.cut(self.end);
+        self.appended = appended;
         self.high_watermark = high_watermark.clamp(self.start, self.end);
     }
 
@@ -88,11 +94,14 @@ impl Log {
     }
 
     /// Notes that a batch was appended, which continues the log.
-    pub(super) fn append(&mut self, header: &BatchHeader) {
+    pub(super) fn append(&mut self, now: Instant, header: &BatchHeader) {
         debug_assert!(header.base_offset >= self.end, "batches continue the log");
         self.epochs.assign(header.leader_epoch, header.base_offset);
         self.producers.observe(header);
         self.end = header.end_offset();
+        if header.producer_id.is_some() {
+            self.appended.note(now, self.end);
+        }
     }
 
     /// The epoch of the last batch. Only asked of a replica that does not lead: its epochs all have records.

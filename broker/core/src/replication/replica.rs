@@ -11,7 +11,7 @@ use super::leader::Leader;
 use super::log::Log;
 use super::status::{Readable, Role as RoleName, Status};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
-use crate::producers::Producers;
+use crate::producers::{Appended, Producers};
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
@@ -102,7 +102,13 @@ impl Replica {
             Event::Lease(until) => self.lease = until,
             Event::Room(room) => self.room(now, room, out),
             Event::Durable { end } => self.durable(now, end, out),
-            Event::StartAdvanced { start, first_batch } => self.log.start_advanced(start, first_batch),
+            Event::StartAdvanced { start, first_batch } => {
+                self.log.start_advanced(start, first_batch);
+                let cx = &mut context!(self, now, out);
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.durable(cx);
+                }
+            }
             Event::Truncated { log } => self.truncated(now, log, out),
             Event::Damaged { from } => self.damaged(now, from, out),
             Event::FromFollower { .. } | Event::StreamClosed { .. } => self.follower_event(now, event, out),
@@ -342,6 +348,15 @@ impl Replica {
         self.log.start
     }
 
+    /// The least first offset of this replica and of all others that are alive: what is before it is gone wherever a
+    /// leader may be elected. `None` if this replica does not lead.
+    pub fn low_watermark(&self) -> Option<Offset> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let alive = |id: &BrokerId| self.state.replicas.iter().any(|(other, epoch)| other == id && epoch.is_some());
+        let others = leader.followers.iter().filter(|(id, _)| alive(id)).filter_map(|(_, p)| p.low_watermark());
+        Some(others.fold(self.log.start, Offset::min))
+    }
+
     /// End of what is synced on this broker.
     pub fn durable_end(&self) -> Offset {
         self.log.durable
@@ -356,6 +371,11 @@ impl Replica {
     /// The idempotent producers that wrote to the log.
     pub fn producers(&self) -> &Producers {
         &self.log.producers
+    }
+
+    /// The idempotent producers, to forget some of them, and when they wrote.
+    pub fn producers_to_forget(&mut self) -> (&mut Producers, &Appended) {
+        (&mut self.log.producers, &self.log.appended)
     }
 
     /// Every leader epoch of the log with the offset of its first record, oldest first.

@@ -82,6 +82,8 @@ pub(crate) struct Soft {
     /// Snapshots that are not needed any more, whose files go when no checkpoint names them.
     obsolete: Vec<Offset>,
     expiration_ms: i64,
+    /// Who has not written from here on is forgotten with the next snapshot.
+    forgotten: Offset,
 }
 
 impl Soft {
@@ -96,7 +98,17 @@ impl Soft {
         // A checkpoint may be overtaken by the snapshots in it: what lies between is in the write-ahead log.
         let end = snapshots.last().map_or(end, |newest| newest.at.max(end));
         let (recent, obsolete) = (Producers::new(expiration_ms), Vec::new());
-        Self { snapshots, known_from: end, end, recent, bytes: 0, generation: 0, obsolete, expiration_ms }
+        Self {
+            snapshots,
+            known_from: end,
+            end,
+            recent,
+            bytes: 0,
+            generation: 0,
+            obsolete,
+            expiration_ms,
+            forgotten: Offset::ZERO,
+        }
     }
 
     /// Notes a batch that was appended.
@@ -120,6 +132,7 @@ impl Soft {
         // A producer's last batches before the cut may have been forgotten for those that go.
         self.recent = Producers::new(self.expiration_ms);
         (self.known_from, self.end) = (to, to);
+        self.forgotten = self.forgotten.min(to);
         self.generation += 1;
     }
 
@@ -146,6 +159,11 @@ impl Soft {
 
     pub(crate) fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
+    }
+
+    /// Who has not written from `offset` on need not be known any more.
+    pub(crate) fn forget_before(&mut self, offset: Offset) {
+        self.forgotten = self.forgotten.max(offset.min(self.end));
     }
 
     /// About what this takes of the memory.
@@ -191,6 +209,7 @@ struct Due {
     at: Offset,
     bytes: u64,
     generation: u64,
+    forgotten: Offset,
 }
 
 impl<D: Disk> Store<D> {
@@ -232,6 +251,7 @@ impl<D: Disk> Store<D> {
             }
             between.extend(&soft.recent);
             known.extend(&between);
+            known.forget_before(soft.forgotten);
             if soft.generation == generation && known_at != Some(known_from) {
                 soft.fill(known_at, from, between, bytes);
             }
@@ -261,6 +281,7 @@ impl<D: Disk> Store<D> {
         // What cannot be read now is found to be so by whoever needs it.
         let Some(mut known) = self.load(tp, &due.base) else { return Ok(()) };
         known.extend(&due.recent);
+        known.forget_before(due.forgotten);
         let len = known.encoded_len();
         if len > INLINE && due.bytes < len as u64 {
             return Ok(());
@@ -427,6 +448,7 @@ fn due(shared: &Shared) -> Option<Due> {
         at: soft.end,
         bytes: soft.bytes,
         generation: soft.generation,
+        forgotten: soft.forgotten,
     })
 }
 

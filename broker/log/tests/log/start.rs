@@ -226,3 +226,31 @@ fn a_moved_start_holds_wherever_the_process_or_the_power_ends() {
         }
     }
 }
+
+#[test]
+fn producers_that_are_forgotten_do_not_come_back_with_the_next_snapshot() {
+    let ids = |log: &Log<SimulatedDisk>| -> Vec<i64> {
+        log.reader().producers(partition(TP)).expect("it can be read").iter().map(|p| p.id.0).collect()
+    };
+    let write = |log: &mut Log<SimulatedDisk>, ids: std::ops::Range<i64>| {
+        for id in ids {
+            run(log, Op::Append { partition: partition(TP), batch: produced(&batch(id, 1, 1, 40, id as u64), id, 0) });
+        }
+    };
+    let disk = SimulatedDisk::new(9);
+    let (mut log, _) = open(&disk).expect("it opens");
+    write(&mut log, 0..50);
+    log.checkpoint().unwrap();
+    log.reader().forget_producers(partition(TP), Offset(40));
+    assert_eq!(ids(&log), (40..50).collect::<Vec<_>>());
+    // Enough for a snapshot to be taken.
+    write(&mut log, 50..90);
+    log.checkpoint().unwrap();
+    drop(log);
+    let (mut log, _) = open(&disk).expect("it opens");
+    assert_eq!(ids(&log), (40..90).collect::<Vec<_>>());
+    // Cut back to before that, it is as if nobody had been forgotten: there is the older snapshot.
+    run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(60) });
+    let known = ids(&log);
+    assert!(known.ends_with(&(50..60).collect::<Vec<_>>()), "{known:?}");
+}

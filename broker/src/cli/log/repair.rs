@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use chronik_core::ids::BrokerId;
 use chronik_log::{Log, Options, ReadError, RealDisk, RecoveredPartition};
 use clap::Args;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Recover a stopped broker's log as its start would, and cut off what is damaged if that is asked for.
@@ -31,6 +31,10 @@ pub(super) struct Repair {
 
 impl Repair {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        self.run_to(&mut std::io::stdout().lock())
+    }
+
+    fn run_to(self, out: &mut impl Write) -> anyhow::Result<()> {
         let dir = log_dir(&self.data_dir)?;
         anyhow::ensure!(
             Log::exists(&RealDisk, &dir)?,
@@ -45,9 +49,8 @@ impl Repair {
         }
         let reader = log.reader();
         let recovered = recovered.iter().filter_map(|p| reader.state(p.partition)).collect();
-        let found = damage::inspect(&log, recovered, &Recovery::begin())?;
+        let found = damage::inspect(&log, recovered, &Recovery::begin(), usize::MAX)?;
         let damaged: Vec<_> = found.0.iter().filter_map(|p| Some((p.partition, p.damaged?))).collect();
-        let mut out = std::io::stdout().lock();
         for (partition, from) in &damaged {
             writeln!(out, "{partition} cannot be read from offset {from} on")?;
         }
@@ -89,4 +92,123 @@ fn read_all(log: &Log<RealDisk>, partitions: &[RecoveredPartition]) -> anyhow::R
     }
     bar.end();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::damage::tests::{append, find, flip_bit, open, segment, tp, written};
+    use std::path::Path;
+
+    /// What it says, or why it refuses.
+    fn repair(dir: &Path, cut_damaged: bool, accept_wal_loss: bool) -> Result<String, String> {
+        let mut out = Vec::new();
+        let repair = Repair { data_dir: dir.into(), broker: 1, cut_damaged, accept_wal_loss };
+        repair.run_to(&mut out).map_err(|error| format!("{}{error:#}", String::from_utf8_lossy(&out)))?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn identity(dir: &Path) -> Identity {
+        Identity::load(dir, BrokerId(1)).unwrap()
+    }
+
+    fn findings(dir: &Path) -> usize {
+        chronik_log::verify(&RealDisk, &dir.join("log"), &dir.join("metadata"), &mut |_, _| {}).unwrap().findings.len()
+    }
+
+    fn ends(dir: &Path) -> Vec<i64> {
+        open(dir).1.iter().map(|p| p.end.0).collect()
+    }
+
+    #[test]
+    fn a_whole_log_stays_as_it_is() {
+        let dir = written();
+        let before = identity(dir.path()).directory_id();
+        for (cut_damaged, accept_wal_loss) in [(false, false), (true, true)] {
+            assert_eq!(repair(dir.path(), cut_damaged, accept_wal_loss).unwrap(), "2 partitions are whole\n");
+            let identity = identity(dir.path());
+            assert_eq!((identity.directory_id(), identity.damaged()), (before, Vec::new()));
+            assert_eq!(ends(dir.path()), [3, 3]);
+        }
+    }
+
+    #[test]
+    fn damage_is_cut_off_only_where_that_is_asked_for_and_the_cluster_is_told() {
+        let dir = written();
+        let directory = identity(dir.path()).directory_id();
+        flip_bit(&segment(dir.path(), tp(1)), 25_000);
+        assert_eq!(findings(dir.path()), 1);
+        // A start does not read it.
+        assert_eq!(repair(dir.path(), false, false).unwrap(), "2 partitions are whole\n");
+        find(dir.path(), tp(1));
+        let refused = repair(dir.path(), false, false).unwrap_err();
+        assert!(refused.contains("cannot be read from offset 1 on"), "{refused}");
+        assert!(refused.contains("1 partitions are damaged; --cut-damaged"), "{refused}");
+        assert_eq!((ends(dir.path()), identity(dir.path()).damaged()), (vec![3, 3], Vec::new()));
+
+        let said = repair(dir.path(), true, false).unwrap();
+        assert!(said.contains("ends at offset 1 now"), "{said}");
+        assert!(said.ends_with("2 partitions are whole\n"), "{said}");
+        assert_eq!(ends(dir.path()), [3, 1]);
+        assert_eq!(findings(dir.path()), 0);
+        let identity = identity(dir.path());
+        assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
+        let kept: Vec<_> = std::fs::read_dir(dir.path().join("log/damaged")).unwrap().collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+    }
+
+    #[test]
+    fn damage_that_nobody_has_met_is_found_by_reading_all() {
+        let dir = written();
+        flip_bit(&segment(dir.path(), tp(0)), 25_000);
+        let said = repair(dir.path(), true, false).unwrap();
+        assert!(said.contains("cannot be read from offset 1 on"), "{said}");
+        assert_eq!(ends(dir.path()), [1, 3]);
+        assert_eq!(repair(dir.path(), true, false).unwrap(), "2 partitions are whole\n", "once is enough");
+    }
+
+    #[test]
+    fn a_write_ahead_log_that_lost_something_is_gone_by_only_where_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(dir.path());
+        for base in 0..3 {
+            append(&mut log, tp(0), base, 100);
+        }
+        drop(log);
+        let segments = std::fs::read_dir(dir.path().join("log/wal")).unwrap().map(|entry| entry.unwrap().path());
+        // Not the last block, which might never have been finished.
+        flip_bit(&segments.max().unwrap(), 4096 + 80);
+        let before = identity(dir.path()).directory_id();
+        assert!(findings(dir.path()) > 0);
+        let refused = repair(dir.path(), true, false).unwrap_err();
+        assert!(refused.contains("write-ahead log") || refused.contains("damaged"), "{refused}");
+        assert_eq!(identity(dir.path()).directory_id(), before);
+
+        assert_eq!(repair(dir.path(), false, true).unwrap(), "1 partitions are whole\n");
+        let after = identity(dir.path()).directory_id();
+        assert_ne!(after, before, "nobody counts on what it held");
+        assert_eq!(findings(dir.path()), 0);
+        assert_eq!(repair(dir.path(), false, false).unwrap(), "1 partitions are whole\n");
+        assert_eq!(identity(dir.path()).directory_id(), after);
+    }
+
+    #[test]
+    fn what_is_no_log_or_in_use_or_of_another_broker_is_left_alone() {
+        let dir = written();
+        let _ = identity(dir.path());
+        let other = Repair { data_dir: dir.path().into(), broker: 2, cut_damaged: true, accept_wal_loss: true };
+        assert!(other.run_to(&mut Vec::new()).unwrap_err().to_string().contains("belongs to broker 1"));
+        let held = open(dir.path());
+        let refused = repair(dir.path(), true, true).unwrap_err();
+        assert!(refused.contains("another process"), "{refused}");
+        drop(held);
+        let checkpoint = dir.path().join("log/checkpoint");
+        flip_bit(&checkpoint, 40);
+        let refused = repair(dir.path(), true, true).unwrap_err();
+        assert!(refused.contains("checksum"), "{refused}");
+        std::fs::remove_file(&checkpoint).unwrap();
+        let refused = repair(dir.path(), true, true).unwrap_err();
+        assert!(refused.contains("has no checkpoint"), "{refused}");
+        assert!(repair(&dir.path().join("log"), true, true).unwrap_err().contains("is no data directory"));
+    }
 }

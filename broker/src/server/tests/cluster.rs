@@ -129,7 +129,7 @@ impl Logs {
                     let _ = reply.send(result);
                 }
             }
-            PartitionRequest::DeleteRecords { partition, before, reply } => {
+            PartitionRequest::DeleteRecords { partition, before, reply, .. } => {
                 let end = self
                     .batches
                     .get(&partition)

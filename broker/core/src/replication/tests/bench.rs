@@ -121,7 +121,7 @@ impl Bench {
 
     /// An acknowledgement in epoch 1.
     pub(super) fn ack(&mut self, id: i32, stream: u64, appended: i64, durable: i64) -> Vec<String> {
-        let message = FollowerMessage::Ack { appended: Offset(appended), durable: Offset(durable) };
+        let message = FollowerMessage::Ack { appended: Offset(appended), durable: Offset(durable), log_start: None };
         self.follower_says(id, 1, stream, message)
     }
 
@@ -190,7 +190,7 @@ fn describe(command: &Command) -> String {
                 FollowerMessage::Subscribe { log_end, last_epoch, .. } => {
                     format!("subscribe {log_end} {}", last_epoch.map_or("-".into(), |e| format!("e{e}")))
                 }
-                FollowerMessage::Ack { appended, durable } => format!("ack {appended} {durable}"),
+                FollowerMessage::Ack { appended, durable, .. } => format!("ack {appended} {durable}"),
             };
             format!("to leader {leader} s{} e{leader_epoch}: {message}", stream.0)
         }

@@ -32,11 +32,11 @@ fn nothing_is_readable_before_the_start_of_the_epoch_is_committed() {
     b.metadata(1, (2, 1), &[1, 2]);
     assert_eq!(b.replica.high_watermark(), None);
     b.subscribe(2, 2, 1, 3, Some(1));
-    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(3), durable: Offset(3) });
+    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(3), durable: Offset(3), log_start: None });
     assert_eq!((b.replica.high_watermark(), b.replica.status().committed), (None, Offset(3)));
     let batches = vec![super::bench::batch_at(3, 2, 1)];
     b.step(Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), from: Offset(3), batches });
-    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(5), durable: Offset(5) });
+    b.follower_says(2, 2, 1, FollowerMessage::Ack { appended: Offset(5), durable: Offset(5), log_start: None });
     assert_eq!(b.replica.high_watermark(), Some(Offset(5)));
 }
 
@@ -60,7 +60,7 @@ fn an_acknowledgement_of_another_epoch_or_stream_counts_for_nothing() {
     b.produce(1, batch(1));
     b.durable(1);
     b.ack(2, 1, 1, 1);
-    let ack = FollowerMessage::Ack { appended: Offset(1), durable: Offset(1) };
+    let ack = FollowerMessage::Ack { appended: Offset(1), durable: Offset(1), log_start: None };
     b.follower_says(3, 0, 1, ack);
     b.follower_says(3, 1, 9, ack);
     b.ack(3, 1, 2, 2);

@@ -29,7 +29,11 @@ fn follower_message() -> impl Strategy<Value = FollowerMessage> {
             last_epoch,
             log_start: None
         }),
-        (offset(), offset()).prop_map(|(appended, durable)| FollowerMessage::Ack { appended, durable }),
+        (offset(), offset()).prop_map(|(appended, durable)| FollowerMessage::Ack {
+            appended,
+            durable,
+            log_start: Some(durable)
+        }),
     ]
 }
 

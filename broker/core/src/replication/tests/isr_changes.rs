@@ -34,7 +34,7 @@ fn a_follower_of_a_new_leader_joins_only_at_the_start_of_its_epoch() {
     let mut b = Bench::new(log(5, &[(1, 0)]));
     b.metadata(1, (2, 1), &[1, 2]);
     b.subscribe(3, 2, 1, 4, Some(1));
-    let ack = |end| FollowerMessage::Ack { appended: Offset(end), durable: Offset(end) };
+    let ack = |end| FollowerMessage::Ack { appended: Offset(end), durable: Offset(end), log_start: None };
     assert_eq!(b.follower_says(3, 2, 1, ack(4)), [""; 0]);
     b.step(Event::ReadDone {
         follower: BrokerId(3),

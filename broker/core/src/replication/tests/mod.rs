@@ -9,6 +9,7 @@ mod following;
 mod hostile;
 mod isr_changes;
 mod leading;
+mod low_watermark;
 mod moving;
 mod pushing;
 mod reading;

@@ -22,7 +22,7 @@ fn who_is_removed_goes_when_all_that_stay_are_in_sync() {
 fn a_new_leader_lets_nobody_go_before_it_has_heard_all_in_its_epoch() {
     let mut b = Bench::new(log(5, &[(1, 0)]));
     b.step(removing(&[3], (2, 1), &[1, 2, 3]));
-    let ack = || FollowerMessage::Ack { appended: Offset(5), durable: Offset(5) };
+    let ack = || FollowerMessage::Ack { appended: Offset(5), durable: Offset(5), log_start: None };
     for follower in [2, 3] {
         b.subscribe(follower, 2, 1, 5, Some(1));
     }

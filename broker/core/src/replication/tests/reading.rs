@@ -31,7 +31,7 @@ fn a_survivor_serves_what_it_knows_to_be_committed_and_does_not_say_that_it_is_a
     assert_eq!(readable(&b), Some((9, None)), "the former leader may have told of ten");
     b.metadata(1, (2, 3), &[1, 2]);
     b.subscribe(2, 2, 2, 10, Some(1));
-    b.follower_says(2, 2, 2, FollowerMessage::Ack { appended: Offset(10), durable: Offset(10) });
+    b.follower_says(2, 2, 2, FollowerMessage::Ack { appended: Offset(10), durable: Offset(10), log_start: None });
     assert_eq!(readable(&b), Some((10, Some(10))));
 }
 

@@ -39,7 +39,7 @@ fn a_retry_at_the_next_leader_waits_until_it_is_committed_there() {
     b.metadata(1, (2, 2), &[1, 2]);
     assert_eq!(b.produce(2, sequence(0, 2)), [""; 0], "in the log is not committed");
     b.subscribe(2, 2, 2, 2, Some(1));
-    let ack = FollowerMessage::Ack { appended: Offset(2), durable: Offset(2) };
+    let ack = FollowerMessage::Ack { appended: Offset(2), durable: Offset(2), log_start: None };
     assert_eq!(b.follower_says(2, 2, 2, ack), ["wake", "reply 2 at 0"]);
 }
 
