@@ -12,7 +12,7 @@ use uuid::Uuid;
 const MOST: usize = 200;
 const TOPICS: u128 = 20;
 const PARTITIONS_EACH: i32 = 5_000;
-const BROKERS: i32 = 6;
+const BROKERS: i32 = 7;
 
 fn apply(image: &mut Image, command: &MetadataCommand) -> Outcome {
     image.apply(MetadataOffset(image.offset.0 + 1), command).0

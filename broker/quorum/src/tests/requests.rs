@@ -48,9 +48,9 @@ async fn every_broker_adds_partitions_and_changes_configs_and_sees_them_at_once(
         let change = |op| vec![ConfigChange { name: "retention.ms".into(), op }];
         let resource = ConfigResource::Topic(topic);
         let set = change(ConfigOp::Set(total.to_string()));
-        handle.alter_configs(resource, false, set, false, DEADLINE).await.unwrap();
+        handle.alter_configs(resource.clone(), false, set, false, DEADLINE).await.unwrap();
         assert_eq!(&*handle.image().topics[&topic].configs["retention.ms"], total.to_string());
-        handle.alter_configs(resource, false, change(ConfigOp::Delete), false, DEADLINE).await.unwrap();
+        handle.alter_configs(resource.clone(), false, change(ConfigOp::Delete), false, DEADLINE).await.unwrap();
         assert!(!handle.image().topics[&topic].configs.contains_key("retention.ms"));
     }
     stop_all(brokers).await;

@@ -231,7 +231,11 @@ async fn configs_that_cannot_be_are_refused_resource_by_resource() {
         ("no broker", changes(BROKER, "one", &[("message.max.bytes", SET, Some("1"))]), 42),
         ("loggers", changes(8, "0", &[("root", SET, Some("DEBUG"))]), 42),
         ("clients' metrics", changes(16, "sub", &[("interval.ms", SET, Some("100"))]), 42),
-        ("groups", changes(32, "group", &[("consumer.session.timeout.ms", SET, Some("1000"))]), 42),
+        (
+            "a session that is too short",
+            changes(32, "group", &[("consumer.session.timeout.ms", SET, Some("1000"))]),
+            40,
+        ),
         ("no resource", changes(77, "x", &max(SET, Some("1"))), 42),
         ("an unknown config", changes(TOPIC, "t", &[("no.such.config", SET, Some("1"))]), 40),
         ("an unknown property", changes(BROKER, "0", &[("no.such.property", SET, Some("1"))]), 42),

@@ -29,7 +29,7 @@ impl Cluster {
     /// As it lists the replicas of a topic.
     fn list(&mut self, topic: u128, leaders: &str, followers: &str) {
         let resource = ConfigResource::Topic(TopicId(uuid(topic)));
-        self.set(resource, format!("{LEADER}.replicas"), leaders);
+        self.set(resource.clone(), format!("{LEADER}.replicas"), leaders);
         self.set(resource, format!("{FOLLOWER}.replicas"), followers);
     }
 
