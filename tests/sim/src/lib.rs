@@ -4,9 +4,7 @@
 mod activity;
 mod checker;
 mod clients;
-mod compaction;
 mod controller;
-mod disk_errors;
 mod faults;
 mod groups;
 mod invariants;

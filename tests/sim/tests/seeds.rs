@@ -35,10 +35,6 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
-        Activity::CopyGivenUp => 1,
-        Activity::DiskFailed => 100,
-        Activity::Cleaned => 1_000,
-        Activity::ReadOverGap => 100,
         Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
     }
 }

@@ -172,13 +172,17 @@ fn storm(settings: &Settings, port: u16, report: &mut Report) -> Result<()> {
     row("all join at once", started, joined);
     let left = Instant::now();
     let leaving = members.split_off(count / 2);
-    leaving.iter().for_each(|member| member.leave.store(true, Ordering::Relaxed));
+    for member in &leaving {
+        member.leave.store(true, Ordering::Relaxed);
+    }
     let fewer = stable(&members, joined)?;
     row("half of them leave at once", left, fewer);
     let again = Instant::now();
     members.extend((0..count / 2).map(|_| Storming::start(port, "storm")));
     row("as many join again", again, stable(&members, fewer)?);
-    members.iter().for_each(|member| member.leave.store(true, Ordering::Relaxed));
+    for member in &members {
+        member.leave.store(true, Ordering::Relaxed);
+    }
     for member in members.into_iter().chain(leaving) {
         member.thread.join().map_err(|_| anyhow!("a member panicked"))?.context("a member of the storm")?;
     }

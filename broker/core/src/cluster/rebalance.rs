@@ -83,9 +83,9 @@ impl Image {
         let under_way: Vec<TopicPartition> =
             self.partitions().filter(|(_, _, p)| p.is_reassigning()).map(|(tp, ..)| tp).collect();
         let changed: Vec<&Planned> = plan.partitions.iter().filter(|p| p.before != p.replicas).collect();
-        let (reordered, moved): (Vec<&Planned>, Vec<&Planned>) =
+        let (reordered, to_move): (Vec<&Planned>, Vec<&Planned>) =
             changed.iter().copied().partition(|p| p.is_reordered());
-        let begun = moved.into_iter().take(at_once.saturating_sub(under_way.len()));
+        let begun = to_move.into_iter().take(at_once.saturating_sub(under_way.len()));
         let begun = begun.chain(reordered.into_iter().take(REORDERED_AT_ONCE.min(at_once.saturating_mul(32))));
         let moves = begun.map(|p| Reassignment { partition: p.id, replicas: Some(p.replicas.clone()) }).collect();
         Rebalance { moves, left: changed.len(), under_way, now, planned }
@@ -168,9 +168,9 @@ impl<'a> Plan<'a> {
     }
 
     fn put(&mut self, partition: usize, replicas: Vec<BrokerId>) {
-        let before = std::mem::replace(&mut self.partitions[partition].replicas, replicas.clone());
-        self.count(&before, -1);
         self.count(&replicas, 1);
+        let before = std::mem::replace(&mut self.partitions[partition].replicas, replicas);
+        self.count(&before, -1);
     }
 
     /// Of two replicas in one rack, one goes to a rack that the partition is not in.
@@ -229,14 +229,14 @@ impl<'a> Plan<'a> {
         let takes = |(id, taker): &(&BrokerId, &Taker<'_>)| {
             should(holds, taker.replicas) && !taker.full && !replicas.contains(id)
         };
-        let mut takers: Vec<_> = self.takers.iter().filter(takes).collect();
-        takers.sort_unstable_by_key(|(id, taker)| (taker.replicas, taker.used, **id));
+        let mut able: Vec<_> = self.takers.iter().filter(takes).collect();
+        able.sort_unstable_by_key(|(id, taker)| (taker.replicas, taker.used, **id));
         let racks = self.racks_of(replicas);
         let stays_spread = |to: BrokerId| {
             let after: Vec<BrokerId> = replicas.iter().map(|id| if *id == donor { to } else { *id }).collect();
             self.racks_of(&after) >= racks
         };
-        takers.into_iter().map(|(id, _)| *id).find(|to| stays_spread(*to))
+        able.into_iter().map(|(id, _)| *id).find(|to| stays_spread(*to))
     }
 
     /// Another one of a partition's replicas becomes the preferred leader where the one that is has more of them.
