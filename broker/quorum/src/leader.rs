@@ -103,7 +103,7 @@ pub(super) struct Leader {
     me: BrokerId,
     electorate: Electorate,
     members: Vec<Member>,
-    leader_balance: Option<LeaderBalanceConfig>,
+    balance: Option<LeaderBalanceConfig>,
     interval: Duration,
     session: Duration,
     /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
@@ -177,7 +177,7 @@ impl Leader {
             me: config.me.id,
             electorate,
             members: config.members.clone(),
-            leader_balance: config.leader_balance,
+            balance: config.leader_balance,
             interval: config.timings.heartbeat,
             session: config.timings.session,
             confirmation: config.timings.election_max,
@@ -253,7 +253,7 @@ impl Leader {
                 signs: HashMap::new(),
                 permit: PermitClock::default(),
                 began: Instant::now(),
-                balance: self.leader_balance.map(|config| LeaderBalance::new(config, chronik_core::time::Instant(0))),
+                balance: self.balance.map(|config| LeaderBalance::new(config, chronik_core::time::Instant(0))),
             }
         });
         if term.liveness.is_none() && self.is_up_to_date(&term) {

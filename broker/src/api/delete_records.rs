@@ -1,7 +1,7 @@
 //! DeleteRecords: what comes before an offset is removed, from the log's start on (KIP-107).
 //!
 //! Answered when the new start is on the disks of all replicas that are alive, so that whoever is elected among them does not
-//! show the records again; REQUEST_TIMED_OUT when that takes longer than the request allows. They are removed then all the
+//! show the records again; `REQUEST_TIMED_OUT` when that takes longer than the request allows. They are removed then all the
 //! same. What a replica that is down still has, it drops when it comes back and follows.
 
 use super::errors::Code as _;

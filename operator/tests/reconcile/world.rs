@@ -60,7 +60,7 @@ impl World {
             operator: Some(self.operator.clone()),
             metrics: Metrics::default(),
         };
-        reconciler.reconcile("default", "demo").await
+        Box::pin(reconciler.reconcile("default", "demo")).await
     }
 
     /// Reconciles, and lets Kubernetes do its part, until neither writes anything.

@@ -25,8 +25,9 @@ pub(super) struct Progress {
     durable: Option<Offset>,
     /// Where its log began when it subscribed, as far as it said. It moves only to where the leader's begins.
     pub(super) log_start: Option<Offset>,
-    /// Where its log begins durably, as it said last in this subscription; within, `None` of one that does not say.
-    acknowledged_start: Option<Option<Offset>>,
+    /// Where its log begins durably, as it said last in this subscription, and 0 before that; `None` of a broker of a
+    /// former release, which does not say.
+    acknowledged_start: Option<Offset>,
     /// When it last had all that the leader had.
     pub(super) caught_up_at: Instant,
     /// Whether this leadership has seen it so.
@@ -66,7 +67,7 @@ impl Progress {
             stream: None,
             durable: None,
             log_start: None,
-            acknowledged_start: None,
+            acknowledged_start: Some(Offset::ZERO),
             caught_up_at: now,
             caught_up: false,
             waited_since: None,
@@ -109,7 +110,7 @@ impl Progress {
         }
         self.newest = Some((broker_epoch, stream));
         self.stream = None;
-        self.acknowledged_start = None;
+        self.acknowledged_start = Some(Offset::ZERO);
         true
     }
 
@@ -159,13 +160,13 @@ impl Progress {
 
     /// Takes note of where its log begins, as its acknowledgement says.
     pub(super) fn starts_at(&mut self, log_start: Option<Offset>) {
-        self.acknowledged_start = Some(log_start);
+        self.acknowledged_start = log_start;
     }
 
     /// Before which offset its log has nothing, as far as it is known; `None` of a broker of a former release, which does
     /// not say.
     pub(super) fn low_watermark(&self) -> Option<Offset> {
-        self.acknowledged_start.unwrap_or(Some(Offset::ZERO))
+        self.acknowledged_start
     }
 
     /// Notes whether the follower is caught up with a log that ends at `log_end`.

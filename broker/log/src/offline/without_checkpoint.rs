@@ -74,8 +74,8 @@ fn segment_files<D: Disk>(disk: &D, root: &Path) -> Result<Vec<(TopicPartition, 
         let dir = root.join(&folder.name);
         let mut files = Vec::new();
         for entry in disk.list(&dir).during("list", &dir)? {
-            if entry.name.ends_with(".log") && !trash::is_trash(&entry.name) {
-                let path = dir.join(&entry.name);
+            let path = dir.join(&entry.name);
+            if path.extension().is_some_and(|kind| kind == "log") && !trash::is_trash(&entry.name) {
                 let len = len(disk, &path)?;
                 files.push((path, len));
             }
