@@ -1,7 +1,7 @@
 //! Partitions that move to other replicas: who goes, and when.
 
 use super::bench::{Bench, log, state};
-use crate::ids::{BrokerId, Offset};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
 fn removing(ids: &[i32], epochs: (i32, i32), isr: &[i32]) -> Event {
@@ -28,6 +28,26 @@ fn a_new_leader_lets_nobody_go_before_it_has_heard_all_in_its_epoch() {
     }
     assert_eq!(b.follower_says(2, 2, 1, ack()), [""; 0]);
     assert_eq!(b.follower_says(3, 2, 1, ack()), ["wake", "alter p1 isr 1,2"], "it knows by now that it leads no more");
+}
+
+#[test]
+fn a_new_leader_that_knows_all_to_be_committed_lets_the_former_one_go_only_when_that_has_heard() {
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    b.metadata(2, (1, 1), &[1, 2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) });
+    b.step(Event::FromLeader {
+        leader_epoch: LeaderEpoch(1),
+        stream: StreamId(7),
+        message: LeaderMessage::Started { high_watermark: Offset(5), log_start: Offset(0) },
+    });
+    let led = b.step(removing(&[2], (2, 2), &[1, 2, 3]));
+    assert_eq!(b.replica.high_watermark(), Some(Offset(5)), "all of its log is committed");
+    assert!(!led.iter().any(|command| command.starts_with("alter")), "{led:?}");
+    let ack = || FollowerMessage::Ack { appended: Offset(5), durable: Offset(5), log_start: None };
+    b.subscribe(3, 2, 1, 5, Some(1));
+    assert_eq!(b.follower_says(3, 2, 1, ack()), [""; 0], "the former leader may take itself for one still");
+    b.subscribe(2, 2, 1, 5, Some(1));
+    assert_eq!(b.follower_says(2, 2, 1, ack()), ["alter p2 isr 1,3"]);
 }
 
 #[test]
