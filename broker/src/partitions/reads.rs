@@ -158,7 +158,10 @@ impl Owner {
 
     pub(super) fn cleanable(&self, partition: TopicPartition) -> Result<Cleanable, ReadError> {
         let hosted = self.partitions.get(&partition).ok_or(ReadError::UnknownPartition)?;
-        let high_watermark = hosted.replica.status().committed;
+        let status = hosted.replica.status();
+        // What is committed and not on this disk yet may be cut off by a crash. Up to there a producer's last batch is another
+        // one, which has to be left by then.
+        let high_watermark = status.committed.min(status.durable_end);
         Ok(Cleanable {
             high_watermark,
             last_batches: hosted.replica.producers().last_batches(high_watermark).collect(),
