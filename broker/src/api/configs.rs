@@ -92,6 +92,11 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
             synonym.value = topic.default_min_insync_replicas.to_string();
         }
     }
+    value_of(known, synonyms)
+}
+
+/// The value is that of the first synonym, of which there is one at least.
+fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
     let Synonym { value, source, .. } = synonyms[0].clone();
     Value {
         name: known.name,
@@ -120,16 +125,7 @@ pub(super) fn of_group(group: &str, image: &Image, config: &ServerConfig) -> Vec
             let value = known.default.to_owned();
             synonyms.push(Synonym { name: known.name, value, source: Source::Default });
         }
-        let Synonym { value, source, .. } = synonyms[0].clone();
-        Value {
-            name: known.name,
-            text: value,
-            source,
-            kind: known.kind.into(),
-            doc: known.doc,
-            read_only: false,
-            synonyms,
-        }
+        value_of(known, synonyms)
     };
     GROUP_CONFIGS.iter().map(value).collect()
 }

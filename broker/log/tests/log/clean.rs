@@ -40,7 +40,7 @@ fn written(disk: &SimulatedDisk, batches: i64) -> Log<SimulatedDisk> {
     log
 }
 
-fn spec(until: i64) -> CleanSpec {
+pub(crate) fn spec(until: i64) -> CleanSpec {
     CleanSpec {
         until: Offset(until),
         producers: BTreeSet::new(),

@@ -1,12 +1,12 @@
 //! Formats have versions: what older brokers wrote is opened, and what a newer one wrote is refused by name.
 
+use crate::clean::spec;
 use crate::common::{Model, PartitionModel, batch, content, partition, produced, run, seal, tiny};
 use chronik_core::ids::{LeaderEpoch, Offset};
 use chronik_core::producers::Producers;
 use chronik_core::record::samples::{Sample, batch_of, encoded};
 use chronik_core::record::{Compression, RecordBatch};
-use chronik_log::{CleanSpec, Disk, DiskFile, Journal, Log, LogError, Op, RealDisk, SimulatedDisk};
-use std::collections::BTreeSet;
+use chronik_log::{Disk, DiskFile, Journal, Log, LogError, Op, RealDisk, SimulatedDisk};
 use std::io::IoSlice;
 use std::path::Path;
 
@@ -112,16 +112,7 @@ fn write_format_4(dir: &Path) {
         run(&mut log, Op::Append { partition: partition(0), batch: of_a_producer(n) });
     }
     (0..60).for_each(|base| run(&mut log, of_one_key(base)));
-    let spec = CleanSpec {
-        until: Offset(i64::MAX),
-        producers: BTreeSet::new(),
-        buffer_bytes: 1 << 20,
-        secret: (1, 2),
-        now_ms: 1_000_000,
-        delete_retention_ms: 1000,
-        max_decompressed: 1 << 20,
-    };
-    log.reader().clean(partition(2), &spec, |_| true).expect("the disk is whole");
+    log.reader().clean(partition(2), &spec(i64::MAX), |_| true).expect("the disk is whole");
     log.checkpoint().expect("the disk is whole");
 
     let mut told = Vec::new();

@@ -133,13 +133,7 @@ async fn what_owners_refuse() {
 async fn a_former_leader_names_the_new_one() {
     let cluster = Cluster::start().await;
     let id = cluster.topic("t", 1);
-    cluster.image.send_modify(|image| {
-        let mut topic = image.topics[&id].clone();
-        topic.partitions[0].leader = Some(BrokerId(1));
-        image.topics.insert(id, topic);
-    });
-    cluster.logs().refuse_produce = Some(ProduceError::NotLeader);
-    cluster.logs().refuse_read = Some(ReadError::NotLeader);
+    cluster.is_led_elsewhere(id, BrokerId(1));
     let mut client = Client::connect(cluster.address).await;
     for (version, leader) in [(9, -1), (10, 1)] {
         let response = client.ask(version, &produce("t", -1, batch(1, 10).freeze())).await;

@@ -268,6 +268,18 @@ impl Cluster {
         self.image.send_modify(|image| add_topic(image, id, name, partitions));
         id
     }
+
+    /// Makes another broker the leader of a topic's first partition; this one refuses to serve it.
+    pub(super) fn is_led_elsewhere(&self, id: TopicId, leader: BrokerId) {
+        self.image.send_modify(|image| {
+            let mut topic = image.topics[&id].clone();
+            topic.partitions[0].leader = Some(leader);
+            image.topics.insert(id, topic);
+        });
+        let mut logs = self.logs();
+        logs.refuse_produce = Some(ProduceError::NotLeader);
+        logs.refuse_read = Some(ReadError::NotLeader);
+    }
 }
 
 fn first_image() -> Image {

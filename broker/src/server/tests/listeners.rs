@@ -3,10 +3,8 @@
 use super::client::{Client, batch};
 use super::cluster::Cluster;
 use super::{fetch, name, produce, text};
-use crate::partitions::ReadError;
 use chronik_core::cluster::config::Configs;
 use chronik_core::ids::BrokerId;
-use chronik_core::replication::ProduceError;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::protocol::StrBytes;
@@ -78,13 +76,7 @@ async fn so_do_describe_cluster_and_find_coordinator() {
 async fn so_do_answers_that_name_another_leader() {
     let cluster = Cluster::start().await;
     let id = cluster.topic("t", 1);
-    cluster.image.send_modify(|image| {
-        let mut topic = image.topics[&id].clone();
-        topic.partitions[0].leader = Some(BrokerId(1));
-        image.topics.insert(id, topic);
-    });
-    cluster.logs().refuse_produce = Some(ProduceError::NotLeader);
-    cluster.logs().refuse_read = Some(ReadError::NotLeader);
+    cluster.is_led_elsewhere(id, BrokerId(1));
     let mut client = Client::connect(cluster.external).await;
     let mut read = fetch("", 0);
     read.topics[0].topic_id = id.0;
