@@ -37,6 +37,21 @@ impl Brokers<'_> {
         (0..3).map(|id| Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())).collect()
     }
 
+    /// The nodes that pods may be put on.
+    pub(crate) fn workers(&self) -> anyhow::Result<Vec<String>> {
+        let nodes = self.kubectl.json(&["get", "nodes", "--selector=!node-role.kubernetes.io/control-plane"])?;
+        let name = |node: &Value| node["metadata"]["name"].as_str().map(str::to_owned);
+        Ok(nodes["items"].as_array().into_iter().flatten().filter_map(name).collect())
+    }
+
+    /// Waits until the budget lets that many brokers be evicted.
+    pub(crate) fn wait_budget(&self, allowed: u64) -> anyhow::Result<()> {
+        until("the disruption budget", || {
+            let budgets = self.kubectl.json(&["get", "pdb"])?;
+            Ok((budgets["items"][0]["status"]["disruptionsAllowed"] == allowed).then_some(()))
+        })
+    }
+
     pub(crate) fn wait_pods(&self) -> anyhow::Result<()> {
         until("three pods", || {
             let pods = (0..3).map(|id| self.pod(id)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -82,6 +82,11 @@ impl Environment {
         self.root.join("target/e2e").join(scenario)
     }
 
+    /// The client as a program of this machine.
+    pub(crate) fn client_binary(&self) -> PathBuf {
+        self.root.join("target/e2e/client/client")
+    }
+
     /// Removes a namespace that a scenario is done with; where it goes with its cluster soon, its pods alone, which would
     /// keep the machine from what comes: kube-proxy 1.34 in its nftables mode may fail for a while when Services are
     /// deleted, on deleting what is not there, and does nothing else meanwhile. Does not wait for it to be gone.
@@ -152,6 +157,11 @@ impl Environment {
         self.kubectl.wait(&["--for=condition=Ready", "nodes", "--all"])
     }
 
+    /// The node of the API server.
+    pub(crate) fn control_plane(&self) -> String {
+        format!("{}-control-plane", self.name)
+    }
+
     pub(crate) fn load_images(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let mut command = Command::new("kind");
         command.args(["load", "docker-image", &self.image, CLIENT_IMAGE, "--name", &self.name]);
@@ -173,6 +183,11 @@ impl Environment {
         timeline.say("operator installed");
         Ok(())
     }
+}
+
+/// Stops every process of a kind node, as a machine that hangs, or lets them go on.
+pub(crate) fn pause(node: &str, paused: bool) -> anyhow::Result<()> {
+    output(Command::new("docker").args([if paused { "pause" } else { "unpause" }, node])).map(|_| ())
 }
 
 fn go_architecture() -> &'static str {

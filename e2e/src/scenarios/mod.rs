@@ -1,9 +1,14 @@
 //! The scenarios, one file each. Every one makes its own namespaces and leaves the others' alone.
 
+mod api_away;
 mod bad_specs;
 mod chart;
+mod drain;
+mod external;
 mod lost_volume;
 mod made_again;
+mod many;
+mod node_lost;
 mod pod_comes_back;
 mod produce_consume;
 mod roll;
@@ -12,6 +17,7 @@ mod scale;
 mod start_orders;
 mod steady;
 mod topics;
+mod volumes_grow;
 mod without_operator;
 
 use crate::environment::Environment;
@@ -71,6 +77,37 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         full: false,
         run: scale::run,
     },
+    Scenario {
+        name: "external",
+        about: "clients outside of Kubernetes reach every broker through the nodes' ports",
+        full: false,
+        run: external::run,
+    },
+    Scenario {
+        name: "drain",
+        about: "nodes are drained under load, the second one only when the first one's broker is back in sync",
+        full: false,
+        run: drain::run,
+    },
+    Scenario {
+        name: "volumes-grow",
+        about: "volumes grow around running brokers, where their storage class lets them",
+        full: false,
+        run: volumes_grow::run,
+    },
+    Scenario {
+        name: "many",
+        about: "a hundred clusters are reconciled from cold, in bounded memory, and then left alone",
+        full: true,
+        run: many::run,
+    },
+    Scenario {
+        name: "api-away",
+        about: "the API server is away for a minute under load",
+        full: true,
+        run: api_away::run,
+    },
+    Scenario { name: "node-lost", about: "a node stops for six minutes under load", full: true, run: node_lost::run },
     Scenario {
         name: "made-again",
         about: "a deleted cluster is made again: with fewer brokers refused, as it was with the same data",

@@ -2,12 +2,12 @@
 //! an idempotent producer was told to be written is there once, and a consumer group has seen it.
 
 use crate::brokers::Brokers;
-use crate::client;
+use crate::client::{self, Load};
 use crate::environment::{self, Environment, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
@@ -21,9 +21,9 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     brokers.wait_ready()?;
     client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let hour = ["--bootstrap", &bootstrap, "--timeout", "1h"];
-    client::start(&kubectl, "load", &[&["load", "--rate", "200"], &hour[..]].concat())?;
-    client::start(&kubectl, "follow", &[&["follow"], &hour[..]].concat())?;
+    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "e2e" };
+    load.start()?;
+    client::start(&kubectl, "follow", &["follow", "--bootstrap", &bootstrap, "--timeout", "1h"])?;
     until("records that come through", || Ok((seen(&kubectl, "follow")? > 500).then_some(())))?;
     timeline.say("a producer and a consumer group are at work");
 
@@ -44,14 +44,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let took = timeline.seconds() - begun;
     timeline.say(format!("three brokers were restarted in {took:.1} s, one away at most"));
 
-    client::exec(&kubectl, "load", &["stop"])?;
-    kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", "pod/load"])?;
-    let loaded = client::said(&kubectl, "load")?.pop().context("the producer said nothing")?;
-    let count = loaded["count"].as_u64().with_context(|| format!("the producer ended with {loaded}"))?;
-    ensure!(loaded["failed"] == 0, "requests failed: {loaded}");
-    let slowest = loaded["slowest_ms"].as_u64().unwrap_or(u64::MAX);
+    let (count, slowest) = load.stop("client")?;
     ensure!(slowest <= 1_000 || !environment.start_orders.strict, "a record took {slowest} ms");
-    client::exec(&kubectl, "client", &["consume", "--bootstrap", &bootstrap, "--count", &count.to_string()])?;
     timeline.say(format!("{count} records, each there once; the slowest was acknowledged after {slowest} ms"));
     until("a group that has seen all", || Ok((seen(&kubectl, "follow")? == count).then_some(())))?;
     timeline.say("the consumer group has seen every one");

@@ -2,7 +2,7 @@
 //! replicas as there are brokers, none goes. What idempotent producers were told to be written is there once and in order.
 
 use crate::brokers::Brokers;
-use crate::client;
+use crate::client::{self, Load};
 use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
@@ -73,10 +73,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     ensure!(brokers.uids()? == uids, "one of the first three was replaced");
 
     for load in [first, second] {
-        let (count, slowest) = load.stop()?;
-        let topic = ["--bootstrap", load.bootstrap, "--topic", load.topic];
-        client::exec(&kubectl, "client", &[&["consume"], &topic[..], &["--count", &count.to_string()]].concat())?;
-        client::exec(&kubectl, "client", &[&["in-sync"], &topic[..], &["--brokers", "0,1,2"]].concat())?;
+        let (count, slowest) = load.stop("client")?;
+        load.wait_in_sync("client", "0,1,2")?;
         timeline.say(format!(
             "{count} records of topic {}, each there once and in order; the slowest was acknowledged after {slowest} ms",
             load.topic
@@ -84,31 +82,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     }
     brokers.never_restarted()?;
     environment.discard(&kubectl)
-}
-
-/// A producer that writes to a topic, in a pod of the topic's name.
-#[derive(Clone, Copy)]
-struct Load<'a> {
-    kubectl: &'a Kubectl,
-    bootstrap: &'a str,
-    topic: &'a str,
-}
-
-impl Load<'_> {
-    fn start(&self) -> anyhow::Result<()> {
-        let words = ["load", "--rate", "200", "--bootstrap", self.bootstrap, "--topic", self.topic, "--timeout", "1h"];
-        client::start(self.kubectl, self.topic, &words)
-    }
-
-    /// How many records were acknowledged, which are all, and the milliseconds that the slowest took.
-    fn stop(&self) -> anyhow::Result<(u64, u64)> {
-        client::exec(self.kubectl, self.topic, &["stop"])?;
-        self.kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{}", self.topic)])?;
-        let said = client::said(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
-        ensure!(said["failed"] == 0, "requests failed: {said}");
-        let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}: {said}"));
-        Ok((number("count")?, number("slowest_ms")?))
-    }
 }
 
 fn set_replicas(kubectl: &Kubectl, replicas: u32) -> anyhow::Result<()> {

@@ -58,7 +58,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 }
 
 /// The versions once they stay the same: Kubernetes' own controllers have caught up too.
-fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let mut last = versions(kubectl)?;
     until("objects that stay as they are", || {
         sleep(Duration::from_secs(3));
@@ -69,8 +69,8 @@ fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     })
 }
 
-/// The version of every object, by kind, name and identity.
-fn versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
+/// The version of every object in a namespace, by kind, name and identity.
+pub(super) fn versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let objects = kubectl.json(&["get", KINDS])?;
     let version = |object: &Value| {
         let (kind, metadata) = (object["kind"].as_str()?, &object["metadata"]);
@@ -80,7 +80,8 @@ fn versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(objects["items"].as_array().into_iter().flatten().filter_map(version).collect())
 }
 
-fn unchanged(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> anyhow::Result<()> {
+/// Fails if an object was written, made or removed between the two.
+pub(super) fn unchanged(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let changed = before.iter().filter(|(name, version)| now.get(*name) != Some(version)).map(|(name, _)| name);
     let changed = changed.chain(now.keys().filter(|name| !before.contains_key(*name))).collect::<Vec<_>>();
     ensure!(changed.is_empty(), "written without a reason: {changed:?}");

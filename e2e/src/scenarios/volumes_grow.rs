@@ -1,0 +1,70 @@
+//! A larger `storage.size`: where the storage class lets no volume grow, the resource says so; where it does, the claims
+//! grow and the StatefulSet is made again around pods that go on. Volumes do not shrink.
+
+use crate::brokers::Brokers;
+use crate::environment::{self, Environment};
+use crate::kubectl::Kubectl;
+use crate::timeline::Timeline;
+use crate::wait::until;
+use anyhow::ensure;
+use serde_json::Value;
+
+pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
+    let kubectl = environment.kubectl.within(&environment::namespace("volumes-grow"));
+    kubectl.create_namespace()?;
+    kubectl.apply(
+        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, spec: {storage: {size: 1Gi}}}",
+    )?;
+    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
+    brokers.wait_ready()?;
+    let before = brokers.uids()?;
+    let set = || kubectl.json(&["get", "statefulset", "demo"]);
+    let first = set()?["metadata"]["uid"].clone();
+    set_size(&kubectl, "2Gi")?;
+    let message = until("the condition ApplyFailed", || {
+        let (status, reason, message) = brokers.condition("Degraded")?;
+        Ok((status == "True" && reason == "ApplyFailed").then_some(message))
+    })?;
+    timeline.say(format!("refused by the storage class, and said: {message}"));
+    let grown = allow_growth(&kubectl, true).and_then(|()| {
+        until("claims and a StatefulSet of the new size", || {
+            let set = set()?;
+            let size = &set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
+            Ok((claims(&kubectl)? == ["2Gi", "2Gi", "2Gi"] && *size == "2Gi").then_some(set["metadata"]["uid"].clone()))
+        })
+    });
+    // Other scenarios' clusters get the class as it came.
+    allow_growth(&kubectl, false)?;
+    ensure!(grown? != first, "a StatefulSet's volume claims cannot be changed, and it is the same one");
+    until("UpToDate", || Ok((brokers.condition("Progressing")?.1 == "UpToDate").then_some(())))?;
+    ensure!(brokers.uids()? == before, "pods were replaced");
+    timeline.say("every claim and the StatefulSet say 2Gi, around the same pods");
+    set_size(&kubectl, "1Gi")?;
+    until("the condition VolumesDoNotShrink", || {
+        let (status, reason, _) = brokers.condition("Degraded")?;
+        Ok((status == "True" && reason == "VolumesDoNotShrink").then_some(()))
+    })?;
+    ensure!(claims(&kubectl)? == ["2Gi", "2Gi", "2Gi"], "claims were changed");
+    timeline.say("a smaller size is refused");
+    brokers.never_restarted()?;
+    environment.discard(&kubectl)
+}
+
+fn set_size(kubectl: &Kubectl, size: &str) -> anyhow::Result<()> {
+    let patch = format!("{{\"spec\":{{\"storage\":{{\"size\":\"{size}\"}}}}}}");
+    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", &patch]).map(|_| ())
+}
+
+/// Whether kind's own storage class lets claims ask for more. Its provisioner gives them no more, but it does not look
+/// at sizes at all.
+fn allow_growth(kubectl: &Kubectl, allowed: bool) -> anyhow::Result<()> {
+    let patch = format!("{{\"allowVolumeExpansion\":{allowed}}}");
+    kubectl.run(&["patch", "storageclass", "standard", "-p", &patch]).map(|_| ())
+}
+
+/// What the claims ask for.
+fn claims(kubectl: &Kubectl) -> anyhow::Result<Vec<String>> {
+    let claims = kubectl.json(&["get", "pvc", "--selector=chronik.io/cluster=demo"])?;
+    let size = |claim: &Value| claim["spec"]["resources"]["requests"]["storage"].as_str().map(str::to_owned);
+    Ok(claims["items"].as_array().into_iter().flatten().filter_map(size).collect())
+}
