@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
@@ -94,7 +93,7 @@ pub(super) async fn run(
 ) {
     let (read_half, write_half) = stream.split();
     let frames = Frames::new(read_half, shared.frame_limits);
-    let (queue, waiting) = mpsc::channel(MAX_WAITING);
+    let (queue, waiting) = mpsc::channel::<Box<Waiting>>(MAX_WAITING);
     let open = AtomicUsize::new(0);
     let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
     let (end, written) = {
@@ -118,7 +117,7 @@ pub(super) async fn run(
 async fn read_requests(
     mut frames: Frames<'_>,
     mut context: RequestContext,
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Box<Waiting>>,
     shared: &Arc<Shared>,
     open: &AtomicUsize,
     stop: CancellationToken,
@@ -165,7 +164,8 @@ async fn read_requests(
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
                 open.fetch_add(1, Ordering::Relaxed);
-                room.send(Waiting { reply, api: header.api, started, request_len, _hold: None, _pending: share });
+                let waiting = Waiting { reply, api: header.api, started, request_len, _hold: None, _pending: share };
+                room.send(Box::new(waiting));
                 continue;
             }
             Err(e) => return e.into(),
@@ -179,14 +179,16 @@ async fn read_requests(
         let pending = pending_bytes(&request);
         let pending_share = share.split(pending.unwrap_or(0));
         let hold: Hold = Arc::new((share, decoded));
-        // The next request is read when this one has appended what it appends.
+        // The next request is read when this one has appended what it appends. What that takes is in a box, as it would
+        // be a part of every idle connection otherwise.
         let reply = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            reply = shared.api.begin(header, &context, request, &hold) => reply,
+            reply = Box::pin(shared.api.begin(header, &context, request, &hold)) => reply,
         };
         open.fetch_add(1, Ordering::Relaxed);
         let hold = pending.is_none().then_some(hold);
-        room.send(Waiting { reply, api: header.api, started, request_len, _hold: hold, _pending: pending_share });
+        let waiting = Waiting { reply, api: header.api, started, request_len, _hold: hold, _pending: pending_share };
+        room.send(Box::new(waiting));
     }
 }
 
@@ -210,8 +212,8 @@ fn pending_bytes(request: &Request) -> Option<usize> {
 }
 
 async fn write_answers(
-    mut socket: WriteHalf<'_>,
-    mut waiting: mpsc::Receiver<Waiting>,
+    socket: WriteHalf<'_>,
+    mut waiting: mpsc::Receiver<Box<Waiting>>,
     shared: &Shared,
     open: &AtomicUsize,
 ) -> End {
@@ -222,7 +224,7 @@ async fn write_answers(
             Outcome::Answer(frame, _share) => {
                 let chunks = frame.into_chunks();
                 response_len = chunks.iter().map(Bytes::len).sum();
-                if let Err(end) = write_chunks(&mut socket, &chunks, shared.frame_limits.stall).await {
+                if let Err(end) = write_chunks(&socket, &chunks, shared.frame_limits.stall).await {
                     return end;
                 }
             }
@@ -236,21 +238,18 @@ async fn write_answers(
 }
 
 /// Writes the chunks without putting them together first.
-async fn write_chunks(socket: &mut WriteHalf<'_>, chunks: &[Bytes], stall: Duration) -> Result<(), End> {
-    const MAX_SLICES: usize = 64;
+async fn write_chunks(socket: &WriteHalf<'_>, chunks: &[Bytes], stall: Duration) -> Result<(), End> {
     let (mut first, mut offset) = (0, 0);
     while first < chunks.len() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = MAX_SLICES.min(chunks.len() - first);
-        for (i, slice) in slices[..count].iter_mut().enumerate() {
-            let from = if i == 0 { offset } else { 0 };
-            *slice = IoSlice::new(&chunks[first + i][from..]);
-        }
-        let written = match timeout(stall, socket.write_vectored(&slices[..count])).await {
-            Err(_) => return Err(End::NotRead),
-            Ok(Ok(0)) => return Err(End::Write(io::ErrorKind::WriteZero.into())),
-            Ok(Ok(written)) => written,
-            Ok(Err(e)) => return Err(End::Write(e)),
+        let written = match try_write(socket, &chunks[first..], offset) {
+            Ok(0) => return Err(End::Write(io::ErrorKind::WriteZero.into())),
+            Ok(written) => written,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => match timeout(stall, socket.writable()).await {
+                Err(_) => return Err(End::NotRead),
+                Ok(Ok(())) => continue,
+                Ok(Err(e)) => return Err(End::Write(e)),
+            },
+            Err(e) => return Err(End::Write(e)),
         };
         offset += written;
         while first < chunks.len() && offset >= chunks[first].len() {
@@ -259,4 +258,31 @@ async fn write_chunks(socket: &mut WriteHalf<'_>, chunks: &[Bytes], stall: Durat
         }
     }
     Ok(())
+}
+
+/// Writes as much of the chunks as the socket takes now, but for what is written of the first one. Its slices are on the
+/// stack: as a part of what waits they would be a part of every idle connection.
+fn try_write(socket: &WriteHalf<'_>, chunks: &[Bytes], offset: usize) -> io::Result<usize> {
+    const MAX_SLICES: usize = 64;
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = MAX_SLICES.min(chunks.len());
+    for (i, slice) in slices[..count].iter_mut().enumerate() {
+        *slice = IoSlice::new(&chunks[i][if i == 0 { offset } else { 0 }..]);
+    }
+    socket.try_write_vectored(&slices[..count])
+}
+
+#[cfg(test)]
+mod tests {
+    /// The length of what an async function returns.
+    fn len<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand members of groups are ten thousand connections.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let len = len(super::run);
+        assert!(len <= 2_560, "{len} bytes");
+    }
 }
