@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+const STATIC: &str = "-C target-feature=+crt-static";
 const RELEASED: [&str; 2] = ["chronik", "chronik-operator"];
 
 fn target() -> String {
@@ -18,12 +19,12 @@ fn static_dir() -> PathBuf {
     workspace().join("target").join(target()).join("release")
 }
 
-/// Builds the broker and the operator statically linked, as they are in the image, and says where they are.
+/// Builds the broker and the operator statically linked, as they are in the image, with the tests' own program, and says
+/// where they are. All in one go: a build of its own for each would build what they share again, for other features.
 pub(crate) fn static_binaries() -> anyhow::Result<PathBuf> {
     // A target of its own keeps the flag away from build scripts and macros, which cannot be static.
-    run(cargo(&["build", "--release", "--package", "chronik-broker", "--package", "chronik-operator"])
-        .args(["--target", &target()])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let packages = ["--package", "chronik-broker", "--package", "chronik-operator", "--package", "chronik-tests"];
+    run(cargo(&["build", "--release"]).args(packages).args(["--target", &target()]).env("RUSTFLAGS", STATIC))?;
     Ok(static_dir())
 }
 
@@ -34,11 +35,10 @@ pub(crate) fn profiled_broker() -> anyhow::Result<PathBuf> {
     Ok(workspace().join("target").join(target()).join("profiling/chronik"))
 }
 
-/// Builds the tests' own program, and the broker that it starts; both as released.
+/// The tests' own program, built as released, and told of the broker that it starts.
 pub(crate) fn tests_binary() -> anyhow::Result<Command> {
     let binaries = static_binaries()?;
-    run(&mut cargo(&["build", "--release", "--package", "chronik-tests"]))?;
-    let mut command = Command::new(workspace().join("target/release/chronik-tests"));
+    let mut command = Command::new(binaries.join("chronik-tests"));
     command.current_dir(workspace()).env("CHRONIK_BIN", binaries.join("chronik"));
     Ok(command)
 }
