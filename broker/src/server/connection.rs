@@ -10,6 +10,7 @@ use crate::api::{Handlers, Outcome, Reply, RequestContext};
 use crate::partitions::Hold;
 use bytes::Bytes;
 use chronik_wire::{Decoded, Request, RequestKind, WireError};
+use futures::FutureExt as _;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,11 @@ const PLAIN_MIN: usize = 512 << 10;
 const UNCOUNTED: usize = 1024;
 /// What a partition of Produce takes until it is answered, when its batch is on the disk.
 const PENDING: usize = 256;
+
+/// Answers that are ready are put together until they have this many bytes.
+const TOGETHER: usize = 64 << 10;
+/// Parts of answers that are written at once at most.
+const MAX_SLICES: usize = 64;
 
 /// A request that has begun.
 struct Waiting {
@@ -217,24 +223,73 @@ async fn write_answers(
     shared: &Shared,
     open: &AtomicUsize,
 ) -> End {
-    while let Some(next) = waiting.recv().await {
-        let outcome = next.reply.await;
+    let mut ahead = None;
+    loop {
+        let next = match ahead.take() {
+            Some(next) => Some(next),
+            None => waiting.recv().await,
+        };
+        let Some(mut next) = next else { return End::Stopping };
+        let mut answers = Answers::default();
+        answers.add(next.reply.as_mut().await, next);
+        // A client that asks several things at once gets what is ready in one write.
+        while answers.may_grow() {
+            let Ok(mut more) = waiting.try_recv() else { break };
+            let Some(outcome) = more.reply.as_mut().now_or_never() else {
+                ahead = Some(more);
+                break;
+            };
+            answers.add(outcome, more);
+        }
+        if let Err(end) = write_chunks(&socket, &answers.chunks, shared.frame_limits.stall).await {
+            return end;
+        }
+        for (answered, response_len) in &answers.waiting {
+            open.fetch_sub(1, Ordering::Relaxed);
+            shared.metrics.answered(answered.api, answered.request_len, *response_len, answered.started.elapsed());
+        }
+        if let Some(reason) = answers.close {
+            return End::Refused(reason);
+        }
+    }
+}
+
+/// Answers that are written together.
+#[derive(Default)]
+struct Answers {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    /// What they are the answers of, and their length; with the memory that is held until they are written.
+    waiting: Vec<(Box<Waiting>, usize)>,
+    shares: Vec<Share>,
+    /// The connection ends after them, for this reason.
+    close: Option<String>,
+}
+
+impl Answers {
+    fn add(&mut self, outcome: Outcome, waiting: Box<Waiting>) {
         let mut response_len = 0;
         match outcome {
-            Outcome::Answer(frame, _share) => {
+            Outcome::Answer(frame, share) => {
                 let chunks = frame.into_chunks();
                 response_len = chunks.iter().map(Bytes::len).sum();
-                if let Err(end) = write_chunks(&socket, &chunks, shared.frame_limits.stall).await {
-                    return end;
-                }
+                self.chunks.extend(chunks);
+                self.shares.push(share);
             }
             Outcome::NoAnswer => {}
-            Outcome::Close(reason) => return End::Refused(reason),
+            Outcome::Close(reason) => {
+                self.close = Some(reason);
+                return;
+            }
         }
-        open.fetch_sub(1, Ordering::Relaxed);
-        shared.metrics.answered(next.api, next.request_len, response_len, next.started.elapsed());
+        self.bytes += response_len;
+        self.waiting.push((waiting, response_len));
     }
-    End::Stopping
+
+    /// Whether another one may be added: what is ready does not wait for much.
+    fn may_grow(&self) -> bool {
+        self.close.is_none() && self.bytes < TOGETHER && self.chunks.len() < MAX_SLICES
+    }
 }
 
 /// Writes the chunks without putting them together first.
@@ -263,7 +318,6 @@ async fn write_chunks(socket: &WriteHalf<'_>, chunks: &[Bytes], stall: Duration)
 /// Writes as much of the chunks as the socket takes now, but for what is written of the first one. Its slices are on the
 /// stack: as a part of what waits they would be a part of every idle connection.
 fn try_write(socket: &WriteHalf<'_>, chunks: &[Bytes], offset: usize) -> io::Result<usize> {
-    const MAX_SLICES: usize = 64;
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let count = MAX_SLICES.min(chunks.len());
     for (i, slice) in slices[..count].iter_mut().enumerate() {
