@@ -6,6 +6,7 @@
 //! ([`reconcile::validate`]), what to do about it ([`reconcile::plan`], with the objects from [`reconcile::build`]), and
 //! the writes that do it ([`reconcile::apply`]). What is then reported is decided in [`status`].
 
+mod api_error;
 pub mod backoff;
 pub mod brokers;
 pub mod controller;

@@ -1,6 +1,7 @@
 //! The writes that make what there is into what there should be, and none when it is so already.
 
 use crate::MANAGER;
+use crate::api_error;
 use crate::quantity;
 use crate::reconcile::build::{self, CLUSTER_LABEL, Desired};
 use kube::api::{Patch, PatchParams};
@@ -25,7 +26,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The API server did not answer, or refused.
-    #[error("{kind} {name}: {source}")]
+    #[error("{kind} {name}: {}", api_error::words(source))]
     Api {
         /// The object's kind.
         kind: String,

@@ -1,6 +1,7 @@
 //! What a broker's place is found out of: the Services of listeners, the nodes of its pods, and what clients are told now.
 
 use super::{Known, ObservedPod, PodState, Seen};
+use crate::api_error;
 use crate::brokers::Contact;
 use crate::kafka::{Kafka, Told};
 use crate::reconcile::build::{CLUSTER_LABEL, LISTENER_LABEL, port};
@@ -101,7 +102,7 @@ async fn read_node(client: &Client, name: &str) -> Known<ObservedNode> {
     match Api::<Node>::all(client.clone()).get_opt(name).await {
         Ok(Some(node)) => Known::Is(observe_node(&node)),
         Ok(None) => Known::Unknown(format!("there is no node {name}")),
-        Err(error) => Known::Unknown(format!("node {name} cannot be read: {error}")),
+        Err(error) => Known::Unknown(format!("node {name} cannot be read: {}", api_error::words(&error))),
     }
 }
 
