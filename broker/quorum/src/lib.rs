@@ -15,6 +15,7 @@ pub mod events;
 pub mod handle;
 mod handover;
 mod heartbeats;
+mod isr_changes;
 mod leader;
 mod link;
 mod links;
@@ -39,7 +40,8 @@ mod types;
 mod whole_messages;
 
 pub use handle::{
-    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, Registration, Resignation, TopicError,
+    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, IsrChange, Registration, Resignation,
+    TopicError,
 };
 pub use raft_log::OpenError;
 

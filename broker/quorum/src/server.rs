@@ -13,13 +13,13 @@ use super::links::Links;
 use super::lost_leader::{Candidate, Leadership, LostLeader};
 use super::proposer::{ProposeError, Proposer};
 use super::proto::controller_server::{Controller, ControllerServer};
-use super::proto::{self, heartbeat_response::Standing};
+use super::proto::{self, heartbeat_response::Standing, proposed::State};
 use super::raft_log::LogStore;
 use super::restart::Past;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages;
 use crate::peers::Peers;
-use chronik_core::cluster::{Endpoint, MetadataCommand};
+use chronik_core::cluster::{Endpoint, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
 use openraft::ChangeMembers;
 use openraft::raft::AppendEntriesResponse;
@@ -176,6 +176,31 @@ impl Service {
             Err(ProposeError::Unknown) => Err(Status::unavailable("the outcome is not known")),
         }
     }
+}
+
+/// Whether a broker may propose that itself.
+fn may_ask(id: BrokerId, command: &MetadataCommand) -> bool {
+    match command {
+        MetadataCommand::AlterPartition { leader: asking, .. }
+        | MetadataCommand::AllocateProducerIds { broker: asking, .. }
+        | MetadataCommand::Resign { broker: asking, .. }
+        | MetadataCommand::Fence { id: asking, .. } => *asking == id,
+        MetadataCommand::CreateCluster { .. }
+        | MetadataCommand::RegisterBroker { .. }
+        | MetadataCommand::Unfence { .. } => false,
+        // What clients ask for, of any broker.
+        _ => true,
+    }
+}
+
+fn proposed(result: Result<(Outcome, MetadataOffset), ProposeError>) -> Result<proto::Proposed, Status> {
+    Ok(match result {
+        Ok((outcome, MetadataOffset(offset))) => {
+            proto::Proposed { state: State::Decided.into(), outcome: encode(&outcome)?, offset }
+        }
+        Err(ProposeError::NotLeader) => proto::Proposed { state: State::NotLeader.into(), ..Default::default() },
+        Err(ProposeError::Unknown) => proto::Proposed { state: State::Unknown.into(), ..Default::default() },
+    })
 }
 
 fn cluster_id(bytes: &[u8]) -> Result<Option<ClusterId>, Status> {
@@ -339,22 +364,17 @@ impl Controller for Service {
         let from = ip(&request);
         let request = request.into_inner();
         let id = self.admit(request.caller.as_ref(), from)?;
-        let command: MetadataCommand = decode(&request.body)?;
-        let allowed = match &command {
-            MetadataCommand::AlterPartition { leader: asking, .. }
-            | MetadataCommand::AllocateProducerIds { broker: asking, .. }
-            | MetadataCommand::Resign { broker: asking, .. }
-            | MetadataCommand::Fence { id: asking, .. } => *asking == id,
-            MetadataCommand::CreateCluster { .. }
-            | MetadataCommand::RegisterBroker { .. }
-            | MetadataCommand::Unfence { .. } => false,
-            // What clients ask for, of any broker.
-            _ => true,
-        };
-        if !allowed {
+        let first: MetadataCommand = decode(&request.body)?;
+        let more: Vec<MetadataCommand> = request.more.iter().map(|body| decode(body)).collect::<Result<_, _>>()?;
+        if !more.iter().chain([&first]).all(|command| may_ask(id, command)) {
             return Err(Status::invalid_argument("a broker cannot ask for that, or not for another one"));
         }
-        Service::propose(self, command).await
+        // At once, so that they share entries.
+        let more = futures::future::join_all(more.into_iter().map(|command| self.proposer.propose(command)));
+        let (first, more) = tokio::join!(Service::propose(self, first), more);
+        let mut answer = first?;
+        answer.get_mut().more = more.into_iter().map(proposed).collect::<Result<_, _>>()?;
+        Ok(answer)
     }
 
     async fn heartbeat(

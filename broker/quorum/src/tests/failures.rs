@@ -329,7 +329,7 @@ async fn a_call_that_the_connection_ends_may_have_been_carried_out() {
         "test",
     );
     let server = tokio::spawn(reset_all(listener));
-    let request = proto::ProposeRequest { caller: None, body: Vec::new() };
+    let request = proto::ProposeRequest::default();
     let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
     let Err(CallError::Lost(status)) = answer else { panic!("{answer:?}") };
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
@@ -354,7 +354,7 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
             proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new(), handed_over: None };
         // A vote may by chance be one; it is answered or refused.
         drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
-        let request = proto::ProposeRequest { caller, body };
+        let request = proto::ProposeRequest { caller, body, more: Vec::new() };
         let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
         assert!(matches!(answer, Err(CallError::Refused(_))), "{answer:?}");
     }
