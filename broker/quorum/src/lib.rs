@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod bootstrap;
+mod connections;
 mod creation;
 mod disks;
 mod electorate;

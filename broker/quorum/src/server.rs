@@ -4,6 +4,7 @@
 use super::DiskSpace;
 use super::admin::Calls;
 use super::bootstrap;
+use super::connections::{self, Connection};
 use super::electorate::Electorate;
 use super::encoding;
 use super::handover::{self, HandedOver};
@@ -29,7 +30,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ pub(super) async fn serve(listener: TcpListener, service: Service, stop: Cancell
         .max_concurrent_streams(256)
         .layer(MapRequestLayer::new(whole_messages::of_request))
         .add_service(server)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled())
+        .serve_with_incoming_shutdown(connections::accepted(listener), stop.cancelled())
         .await;
     if let Err(error) = result {
         tracing::error!(%error, "the controller port is not served any more");
@@ -228,7 +228,7 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 fn ip<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.remote_addr().map(|a| a.ip())
+    Connection::of(request).and_then(|connection| connection.from)
 }
 
 #[tonic::async_trait]
@@ -382,11 +382,13 @@ impl Controller for Service {
         request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
         let from = ip(&request);
+        let connection = Connection::of(&request).cloned();
         let request = request.into_inner();
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
-        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk, stalled: request.stalled };
+        let (version, stalled) = (request.version, request.stalled);
+        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, connection };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,
