@@ -17,7 +17,7 @@ pub(crate) struct ClusterMetrics {
 }
 
 /// Name and help of each, in the order of [`counts`].
-const GAUGES: [(&str, &str); 8] = [
+const GAUGES: [(&str, &str); 10] = [
     ("active_controller_count", "1 on the broker that leads the controller quorum"),
     ("active_broker_count", "Brokers that are registered and not fenced"),
     ("fenced_broker_count", "Brokers that have registered and are fenced"),
@@ -29,6 +29,14 @@ const GAUGES: [(&str, &str); 8] = [
     ),
     ("under_replicated_partitions_count", "Partitions of which not all replicas are in sync"),
     ("stop_permits_outstanding", "Permits to stop a broker that are outstanding"),
+    (
+        "undecided_partitions_count",
+        "Partitions without a leader that only their brokers' return, or an unclean election, gives one",
+    ),
+    (
+        "unclean_leader_elections",
+        "Leaders elected that may have lacked acknowledged records, since there is the cluster",
+    ),
 ];
 
 impl ClusterMetrics {
@@ -41,7 +49,7 @@ impl ClusterMetrics {
 impl Collector for ClusterMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let leads = self.controller.leader() == Some(self.me);
-        let counts = if leads { counts(&self.controller.image()) } else { [0; 8] };
+        let counts = if leads { counts(&self.controller.image()) } else { [0; 10] };
         for ((name, help), count) in GAUGES.iter().zip(counts) {
             let gauge = ConstGauge::new(count);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
@@ -50,11 +58,12 @@ impl Collector for ClusterMetrics {
     }
 }
 
-fn counts(image: &Image) -> [i64; 8] {
+fn counts(image: &Image) -> [i64; 10] {
     let brokers = || image.brokers.values();
-    let (mut offline, mut under_min_isr, mut under_replicated) = (0, 0, 0);
+    let (mut offline, mut under_min_isr, mut under_replicated, mut undecided) = (0, 0, 0, 0);
     for ailing in image.ailing() {
         under_replicated += 1;
+        undecided += i64::from(image.is_undecided(ailing.partition));
         match ailing.ailment {
             Ailment::Offline => offline += 1,
             Ailment::UnderMinIsr => under_min_isr += 1,
@@ -70,5 +79,83 @@ fn counts(image: &Image) -> [i64; 8] {
         under_min_isr,
         under_replicated,
         i64::from(image.permit.is_some()),
+        undecided,
+        i64::try_from(image.unclean_elections).unwrap_or(i64::MAX),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::cluster::{
+        Answer, Election, Endpoint, Member, MetadataCommand, MetadataVersion, SupportedVersions,
+    };
+    use chronik_core::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, TopicId};
+    use std::collections::BTreeMap;
+
+    fn apply(image: &mut Image, command: &MetadataCommand) -> Answer {
+        image.apply(MetadataOffset(image.offset.0 + 1), command).0.expect("accepted")
+    }
+
+    /// The last two.
+    fn decisions(image: &Image) -> [i64; 2] {
+        let names: Vec<&str> = GAUGES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names[8..], ["undecided_partitions_count", "unclean_leader_elections"]);
+        counts(image)[8..].try_into().expect("two")
+    }
+
+    #[test]
+    fn what_waits_for_a_decision_is_counted_and_so_is_what_was_decided() {
+        let mut image = Image::default();
+        let (members, metadata_version) = (Vec::new(), MetadataVersion::LATEST);
+        apply(
+            &mut image,
+            &MetadataCommand::CreateCluster { cluster_id: ClusterId::default(), members, metadata_version },
+        );
+        for id in [BrokerId(0), BrokerId(1)] {
+            let endpoint = Endpoint { host: "here".into(), port: 1 };
+            let register = MetadataCommand::RegisterBroker {
+                member: Member { id, kafka: endpoint.clone(), replication: endpoint, rack: None },
+                directory: DirectoryId::default(),
+                incarnation: IncarnationId::default(),
+                damaged: Vec::new(),
+                versions: SupportedVersions::HERE,
+            };
+            let Answer::Registered(epoch) = apply(&mut image, &register) else { panic!("not registered") };
+            apply(&mut image, &MetadataCommand::Unfence { id, epoch });
+        }
+        let create = MetadataCommand::CreateTopic {
+            id: TopicId::default(),
+            name: "t".into(),
+            partitions: 1,
+            replication_factor: -1,
+            assignments: BTreeMap::from([(0, vec![BrokerId(0), BrokerId(1)])]),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: 1,
+        };
+        apply(&mut image, &create);
+        let epoch = |image: &Image, id| image.brokers[&BrokerId(id)].epoch.expect("registered");
+        let fence = |image: &mut Image, id| {
+            let epoch: BrokerEpoch = epoch(image, id);
+            apply(image, &MetadataCommand::Fence { id: BrokerId(id), epoch });
+        };
+        fence(&mut image, 1);
+        let (partition, now) = image.partitions().map(|(tp, _, p)| (tp, p.clone())).next().expect("a partition");
+        let confirm = MetadataCommand::AlterPartition {
+            leader: BrokerId(0),
+            broker_epoch: epoch(&image, 0),
+            partition,
+            leader_epoch: now.leader_epoch,
+            partition_epoch: now.partition_epoch,
+            isr: vec![(BrokerId(0), epoch(&image, 0))],
+        };
+        apply(&mut image, &confirm);
+        fence(&mut image, 0);
+        assert_eq!(decisions(&image), [0, 0], "nobody is there to be elected");
+        let back = MetadataCommand::Unfence { id: BrokerId(1), epoch: epoch(&image, 1) };
+        apply(&mut image, &back);
+        assert_eq!(decisions(&image), [1, 0]);
+        apply(&mut image, &MetadataCommand::ElectLeaders { partitions: None, election: Election::Unclean });
+        assert_eq!(decisions(&image), [0, 1]);
+    }
 }

@@ -5,6 +5,7 @@ use chronik_core::cluster::config::{ConfigChange, ConfigResource};
 use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, Refusal, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, ProducerId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,12 +50,7 @@ pub enum Request {
         reply: oneshot::Sender<Result<(), TopicError>>,
     },
     /// Change an ISR.
-    AlterPartition {
-        /// How.
-        change: AlterPartition,
-        /// The answer.
-        reply: oneshot::Sender<Result<(), ControllerError>>,
-    },
+    AlterPartition(IsrChange),
     /// Change a topic's partitions, or configs.
     Alter {
         /// How.
@@ -132,6 +128,51 @@ pub struct AlterPartition {
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
 }
 
+/// An ISR change that is asked for, with the way back.
+pub struct IsrChange {
+    /// Which.
+    pub change: AlterPartition,
+    /// No try begins after that.
+    pub(super) deadline: tokio::time::Instant,
+    /// An earlier try may have been carried out.
+    pub(super) unsure: bool,
+    done: Option<Done>,
+}
+
+type Done = Box<dyn FnOnce(Result<(), ControllerError>) + Send>;
+
+impl IsrChange {
+    /// `done` is told what came of it, once. One that is dropped has an outcome that nobody knows.
+    pub fn new(
+        change: AlterPartition,
+        deadline: tokio::time::Instant,
+        done: impl FnOnce(Result<(), ControllerError>) + Send + 'static,
+    ) -> Self {
+        Self { change, deadline, unsure: false, done: Some(Box::new(done)) }
+    }
+
+    /// Tells what came of it.
+    pub(super) fn tell(mut self, outcome: Result<(), ControllerError>) {
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for IsrChange {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Err(ControllerError::Unavailable));
+        }
+    }
+}
+
+impl fmt::Debug for IsrChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IsrChange").field("change", &self.change).finish_non_exhaustive()
+    }
+}
+
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Declined {
@@ -160,6 +201,9 @@ pub enum ControllerError {
     /// The controller refused: the request will never take effect.
     #[error("refused by the controller: {0}")]
     Refused(String),
+    /// It was not sent to any controller, and never will be.
+    #[error("no controller was reached in time")]
+    NotAsked,
     /// No controller answered in time: the request may still take effect.
     #[error("no controller answered in time")]
     Unavailable,
@@ -273,11 +317,17 @@ impl ControllerHandle {
             .unwrap_or(Err(TopicError::Unavailable))
     }
 
-    /// Asks for an ISR change (KIP-497). An accepted one arrives with the image.
-    pub async fn alter_partition(&self, change: AlterPartition, timeout: Duration) -> Result<(), ControllerError> {
-        self.ask(timeout, |reply| Request::AlterPartition { change, reply })
-            .await
-            .unwrap_or(Err(ControllerError::Unavailable))
+    /// Asks for an ISR change (KIP-497). An accepted one arrives with the image. `done` is told what came of it, once;
+    /// some try may take a moment longer than `timeout`. A change of a partition takes the place of one that waits.
+    pub fn alter_partition(
+        &self,
+        change: AlterPartition,
+        timeout: Duration,
+        done: impl FnOnce(Result<(), ControllerError>) + Send + 'static,
+    ) {
+        let deadline = tokio::time::Instant::now() + timeout;
+        // One that nobody takes, as the broker is stopping, says so when it is dropped.
+        let _ = self.requests.send(Request::AlterPartition(IsrChange::new(change, deadline, done)));
     }
 
     /// Moves leaderships of this broker to other replicas that are in sync, all in one entry, and waits until this

@@ -165,7 +165,7 @@ impl Heart {
     /// What this broker says of itself.
     fn sign(&self, epoch: BrokerEpoch, stalled: bool) -> Heartbeat {
         let (applied, disk) = (self.image.borrow().offset, *self.disk.borrow());
-        Heartbeat { broker: self.me, epoch, applied, version: VERSION.to_owned(), disk, stalled }
+        Heartbeat { broker: self.me, epoch, applied, version: VERSION.to_owned(), disk, stalled, connection: None }
     }
 
     /// The same, to another broker.

@@ -1,6 +1,7 @@
 //! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
 //! heartbeats, fences brokers that are gone and unfences those that are back.
 
+use super::connections::Connection;
 use super::electorate::Electorate;
 use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
@@ -40,6 +41,8 @@ pub(super) struct Heartbeat {
     pub(super) disk: Option<DiskSpace>,
     /// Its disk hangs, and it has no lease any more.
     pub(super) stalled: bool,
+    /// Where it came from, if not from this process.
+    pub(super) connection: Option<Connection>,
 }
 
 /// The answer to it.
@@ -123,6 +126,8 @@ pub(super) struct Leader {
     done: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
     proposed: HashSet<Wish>,
+    /// Who else was last known to lead.
+    predecessor: Option<BrokerId>,
 }
 
 /// What the leader wants the log to say, each once at a time.
@@ -138,7 +143,13 @@ enum Wish {
 
 enum Done {
     Proposed(Wish),
-    /// Nobody listened at a broker's port at that moment.
+    /// The connection that a broker's heartbeats came over has ended.
+    Detached {
+        broker: BrokerId,
+        connection: u64,
+        term: u64,
+    },
+    /// Nobody listened at a broker's ports at that moment.
     Gone {
         broker: BrokerId,
         epoch: BrokerEpoch,
@@ -194,6 +205,7 @@ impl Leader {
             done,
             ended,
             proposed: HashSet::new(),
+            predecessor: None,
         };
         (leader, LeaderHandle { heartbeats: sender, questions: asking, ready: is_ready, yielding })
     }
@@ -224,7 +236,7 @@ impl Leader {
                 changed = server.changed() => if changed.is_err() { return },
                 changed = data.changed(), if starting => if changed.is_err() { return },
                 changed = self.image.changed(), if starting => if changed.is_err() { return },
-                Some(done) = self.ended.recv() => self.ended(term.as_ref(), &done),
+                Some(done) = self.ended.recv() => self.ended(term.as_mut(), &done),
                 // One that lags has missed some, which are looked at when their heartbeats are late.
                 Ok(lost) = self.losses.recv() => if let Some(term) = &term { self.lost(term, lost) },
                 _ = tick.tick(), if leading => if let Some(term) = &mut term { self.tick(term) },
@@ -235,10 +247,12 @@ impl Leader {
     /// The leadership by now: the same one, another, or none.
     fn current(&mut self, before: Option<Term>) -> Option<Term> {
         let metrics = self.raft.server_metrics();
-        let (number, leads) = {
+        let (number, leader) = {
             let metrics = metrics.borrow();
-            (metrics.vote.leader_id().term, metrics.current_leader == Some(self.me))
+            (metrics.vote.leader_id().term, metrics.current_leader)
         };
+        let leads = leader == Some(self.me);
+        self.predecessor = leader.filter(|_| !leads).or(self.predecessor);
         if !leads {
             if before.is_some() {
                 self.ready.send_replace(false);
@@ -259,7 +273,8 @@ impl Leader {
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             let image = self.image.borrow_and_update().clone();
             if image.cluster_id.is_some() {
-                term.liveness = Some(Liveness::new(self.me, Instant::now(), self.interval, self.session, image));
+                let liveness = Liveness::new(self.me, Instant::now(), self.interval, self.session, image);
+                term.liveness = Some(liveness.after(self.predecessor));
                 self.ready.send_replace(true);
                 self.tick(&mut term);
             } else {
@@ -281,7 +296,14 @@ impl Leader {
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied, version, disk, stalled } = heartbeat;
+        let Heartbeat { broker, epoch, applied, version, disk, stalled, connection } = heartbeat;
+        if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {
+            let (done, term) = (self.done.clone(), *number);
+            tokio::spawn(async move {
+                connection.ended().await;
+                let _ = done.send(Done::Detached { broker, connection: connection.id, term });
+            });
+        }
         signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
@@ -374,7 +396,7 @@ impl Leader {
         true
     }
 
-    /// A connection with a broker has ended.
+    /// A connection with a broker has ended: that of replication, or the one that its heartbeats came over.
     fn lost(&self, term: &Term, id: BrokerId) {
         let image = self.image.borrow();
         let Some(broker) = image.alive(id).filter(|_| term.liveness.is_some()) else { return };
@@ -383,7 +405,7 @@ impl Leader {
         }
     }
 
-    /// A broker that is late, or that a connection was lost with, may be gone: then its port refuses. Anything else says
+    /// A broker that is late, or that a connection was lost with, may be gone: then its ports refuse. Anything else says
     /// nothing. It is looked at after each of the pauses.
     fn probe(
         &self,
@@ -394,27 +416,35 @@ impl Leader {
         pauses: &'static [Duration],
     ) {
         let (peers, done) = (self.peers.clone(), self.done.clone());
+        let ports: Vec<Endpoint> = std::iter::once(replication).chain(self.electorate.place(broker)).collect();
         tokio::spawn(async move {
             for pause in pauses {
                 tokio::time::sleep(*pause).await;
                 let at = Instant::now();
-                if peers.refuses(broker, &replication, PROBE_TIMEOUT).await {
+                let refusals = ports.iter().map(|port| peers.refuses(broker, port, PROBE_TIMEOUT));
+                if futures::future::join_all(refusals).await.into_iter().all(|refuses| refuses) {
                     let _ = done.send(Done::Gone { broker, epoch, term, at });
                 }
             }
         });
     }
 
-    fn ended(&mut self, current: Option<&Term>, done: &Done) {
+    fn ended(&mut self, current: Option<&mut Term>, done: &Done) {
         match *done {
             Done::Proposed(wish) => {
                 self.proposed.remove(&wish);
             }
+            Done::Detached { broker, connection, term } => {
+                let Some(current) = current.filter(|current| current.number == term) else { return };
+                if current.liveness.as_mut().is_some_and(|liveness| liveness.detached(broker, connection)) {
+                    self.lost(current, broker);
+                }
+            }
             Done::Gone { broker, epoch, term, at } => {
                 let Some(Term { number: now, liveness: Some(liveness), .. }) = current else { return };
                 let standing = self.image.borrow().alive(broker).and_then(|b| b.epoch) == Some(epoch);
-                if *now == term && standing && !liveness.heard_since(at, broker, epoch) {
-                    self.fence(broker, epoch, "its port refuses connections");
+                if *now == term && standing && liveness.is_gone(at, (broker, epoch)) {
+                    self.fence(broker, epoch, "its ports refuse connections, and the one of its heartbeats has ended");
                 }
             }
         }

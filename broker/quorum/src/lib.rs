@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod bootstrap;
+mod connections;
 mod creation;
 mod disks;
 mod electorate;
@@ -15,6 +16,7 @@ pub mod events;
 pub mod handle;
 mod handover;
 mod heartbeats;
+mod isr_changes;
 mod leader;
 mod link;
 mod links;
@@ -39,7 +41,8 @@ mod types;
 mod whole_messages;
 
 pub use handle::{
-    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, Registration, Resignation, TopicError,
+    AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, IsrChange, Registration, Resignation,
+    TopicError,
 };
 pub use raft_log::OpenError;
 
@@ -226,6 +229,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
 
     let me = config.me.id;
     let electorate = Electorate::new(log.membership());
+    compare_voters(&electorate.voters(), &config.voters);
     let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), configured, config.cluster_id, images.clone());
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
@@ -261,6 +265,21 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         changing: admin::Changing::default(),
     };
     Ok(parts.run(publisher, thread))
+}
+
+/// Says so where a file names other voters than there are: it changes nothing, and who has edited it should know what does.
+fn compare_voters(voters: &BTreeSet<BrokerId>, named: &[(BrokerId, Endpoint)]) {
+    let named: BTreeSet<BrokerId> = named.iter().map(|(id, _)| *id).collect();
+    if voters.is_empty() || named.is_empty() || *voters == named {
+        return;
+    }
+    let list = |ids: &BTreeSet<BrokerId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    tracing::info!(
+        "the configuration names {} as voters, for a cluster that begins; in this one brokers {} vote, which `chronik quorum \
+         add-voter` and `remove-voter` change",
+        list(&named),
+        list(voters)
+    );
 }
 
 /// What the tasks are made of.

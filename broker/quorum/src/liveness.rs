@@ -15,11 +15,15 @@ const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// it can find the new leader.
 pub(super) struct Liveness {
     me: BrokerId,
+    /// Who led before.
+    predecessor: Option<BrokerId>,
     since: Instant,
     interval: Duration,
     session: Duration,
     heard: HashMap<BrokerId, (BrokerEpoch, Instant)>,
     probed: HashMap<BrokerId, Instant>,
+    /// The connection that each broker's heartbeats come over, while it lasts.
+    attached: HashMap<BrokerId, (BrokerEpoch, u64)>,
     /// Those that said last that their disk hangs.
     stalled: HashSet<BrokerId>,
     /// What the leader knew when it last looked for leaderships that were lost.
@@ -60,16 +64,23 @@ impl Liveness {
     pub(super) fn new(me: BrokerId, now: Instant, interval: Duration, session: Duration, image: Image) -> Self {
         Self {
             me,
+            predecessor: None,
             since: now,
             interval,
             session,
             heard: HashMap::new(),
             probed: HashMap::new(),
+            attached: HashMap::new(),
             stalled: HashSet::new(),
             from: image.offset,
             known: image,
             lost: HashMap::new(),
         }
+    }
+
+    /// The same, of one that succeeds another broker.
+    pub(super) fn after(self, predecessor: Option<BrokerId>) -> Self {
+        Self { predecessor, ..self }
     }
 
     /// Whether a broker that has applied all up to `applied` knows of each leadership that it has lost. One that does not
@@ -135,15 +146,41 @@ impl Liveness {
         due
     }
 
-    /// Whether a broker was heard later than that.
-    pub(super) fn heard_since(&self, moment: Instant, id: BrokerId, epoch: BrokerEpoch) -> bool {
-        self.heard.get(&id).is_some_and(|(e, at)| *e == epoch && *at > moment)
+    /// A broker's heartbeats come over that connection. True if they did not before.
+    pub(super) fn attached(&mut self, (id, epoch): (BrokerId, BrokerEpoch), connection: u64) -> bool {
+        self.attached.insert(id, (epoch, connection)) != Some((epoch, connection))
+    }
+
+    /// A connection has ended. True if it was the one that the broker's heartbeats came over.
+    pub(super) fn detached(&mut self, id: BrokerId, connection: u64) -> bool {
+        let was = self.attached.get(&id).is_some_and(|(_, current)| *current == connection);
+        if was {
+            self.attached.remove(&id);
+        }
+        was
+    }
+
+    /// Whether a broker is gone at whose ports nobody listened at that moment. A process that lives may be behind
+    /// something that refuses whoever dials it; but it has not let go of the connection that its heartbeats come over,
+    /// or has made another one. Who has not been heard by this leader yet has a moment to find it: but not the one that led
+    /// before, as a voter succeeds it that has found it gone, or has missed it.
+    pub(super) fn is_gone(&self, moment: Instant, (id, epoch): (BrokerId, BrokerEpoch)) -> bool {
+        let attached = self.attached.get(&id).is_some_and(|(e, _)| *e == epoch);
+        let silent = match self.heard.get(&id) {
+            Some((e, at)) if *e == epoch => *at <= moment,
+            _ => self.predecessor == Some(id) || moment.duration_since(self.since) > self.lateness(),
+        };
+        silent && !attached
+    }
+
+    fn lateness(&self) -> Duration {
+        self.interval.mul_f64(LATE_INTERVALS)
     }
 
     /// Whether a broker should have been heard again by now.
     fn is_late(&self, now: Instant, id: BrokerId, epoch: BrokerEpoch) -> bool {
         match self.heard.get(&id) {
-            Some((e, at)) if *e == epoch => now.duration_since(*at) > self.interval.mul_f64(LATE_INTERVALS),
+            Some((e, at)) if *e == epoch => now.duration_since(*at) > self.lateness(),
             // Never heard by this leader: it may have gone before.
             _ => true,
         }
@@ -280,11 +317,35 @@ mod tests {
         let mut liveness = Liveness::new(A, now, INTERVAL, SESSION, image.clone());
         assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(3)), MetadataOffset(9), false), Heard::Stale);
         assert_eq!(liveness.heartbeat(now, &image, (B, BrokerEpoch(5)), MetadataOffset(9), false), Heard::Behind);
-        let moment = now.checked_sub(INTERVAL).unwrap();
-        assert!(!liveness.heard_since(moment, B, epoch), "neither counts as being heard");
-        liveness.heartbeat(now, &image, (B, epoch), MetadataOffset(9), false);
-        assert!(liveness.heard_since(moment, B, epoch));
-        assert!(!liveness.heard_since(now, B, epoch), "one that was found gone after it was heard is gone");
+        let (before, later) = (now + INTERVAL * 3, now + INTERVAL * 4);
+        assert!(liveness.is_gone(before, (B, epoch)), "neither counts as being heard");
+        liveness.heartbeat(later, &image, (B, epoch), MetadataOffset(9), false);
+        assert!(!liveness.is_gone(before, (B, epoch)));
+        assert!(liveness.is_gone(later, (B, epoch)), "one that was found gone after it was heard is gone");
+    }
+
+    #[test]
+    fn a_broker_is_not_gone_whose_heartbeats_connection_lasts() {
+        let (image, epoch) = cluster();
+        let start = Instant::now();
+        let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image);
+        assert!(!liveness.is_gone(start, (B, epoch)), "it has not found this leader yet");
+        liveness = liveness.after(Some(B));
+        assert!(liveness.is_gone(start, (B, epoch)), "that is why this one leads");
+        liveness = liveness.after(Some(A));
+        let now = start + INTERVAL * 3;
+        assert!(liveness.is_gone(now, (B, epoch)), "it should have been heard by now");
+        assert!(liveness.attached((B, epoch), 1));
+        assert!(!liveness.attached((B, epoch), 1), "its end is waited for already");
+        assert!(!liveness.is_gone(now, (B, epoch)));
+        assert!(liveness.attached((B, epoch), 2), "it has made another one");
+        assert!(!liveness.detached(B, 1), "the former one says nothing");
+        assert!(!liveness.is_gone(now, (B, epoch)));
+        assert!(liveness.detached(B, 2));
+        assert!(liveness.is_gone(now, (B, epoch)));
+        let next = BrokerEpoch(epoch.0 + 1);
+        assert!(liveness.attached((B, next), 3));
+        assert!(liveness.is_gone(now, (B, epoch)), "that is its next process");
     }
 
     #[test]

@@ -6,11 +6,13 @@ use super::admin::AdminHandle;
 use super::creation::Creation;
 use super::encoding;
 use super::handle::{
-    AlterPartition, ControllerError, CreateTopic, Declined, Registration, Request, Resignation, TopicError,
+    ControllerError, CreateTopic, Declined, IsrChange, Registration, Request, Resignation, TopicError,
 };
+use super::isr_changes::{self, IsrChanges};
 use super::link::{CallError, Client};
 use super::links::Links;
 use super::proposer::{ProposeError, Proposer, not_allowed};
+use super::proto::proposed::State;
 use super::{TopicDefaults, proto};
 use chronik_admin::{Admin as _, ChangeVotersRequest, ChangeVotersResponse, FactsRequest, FactsResponse};
 use chronik_core::cluster::{Answer, Image, Leaving, MetadataCommand, Outcome, Refusal, ResignedPartitions};
@@ -19,13 +21,12 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Response, Status};
 
 /// One try at one leader.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Between tries, unless the leader changes.
-const PAUSE: Duration = Duration::from_millis(20);
 /// Producer ids are given out to brokers by so many, as in Kafka.
 const PRODUCER_IDS: u32 = 1000;
 /// Replicas named in one request to create a topic at most.
@@ -54,7 +55,28 @@ struct Decided {
 
 impl Requests {
     pub(super) async fn run(self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let (isr_changes, queue) = mpsc::channel(isr_changes::QUEUE);
+        let carried = IsrChanges::new(self.clone(), queue).run();
+        let take = async {
+            // Ends what carries ISR changes as well.
+            let isr_changes = isr_changes;
+            self.take(&mut requests, &isr_changes).await;
+        };
+        tokio::join!(carried, take);
+    }
+
+    async fn take(&self, requests: &mut mpsc::UnboundedReceiver<Request>, isr_changes: &mpsc::Sender<IsrChange>) {
         while let Some(request) = requests.recv().await {
+            let request = match request {
+                // Of more than it has room for, each is asked for again by its partition.
+                Request::AlterPartition(change) => {
+                    if let Err(TrySendError::Full(change)) = isr_changes.try_send(change) {
+                        change.tell(Err(ControllerError::NotAsked));
+                    }
+                    continue;
+                }
+                other => other,
+            };
             let this = self.clone();
             tokio::spawn(async move {
                 match request {
@@ -63,7 +85,8 @@ impl Requests {
                     Request::Alter { command, validate_only, reply } => {
                         answer(reply, this.alter(command, validate_only)).await;
                     }
-                    Request::AlterPartition { change, reply } => answer(reply, this.alter_partition(change)).await,
+                    // Carried apart from these.
+                    Request::AlterPartition(change) => drop(change),
                     Request::Decide { command, reply } => answer(reply, this.command(command)).await,
                     Request::Facts { reply } => answer(reply, this.facts()).await,
                     Request::ChangeVoters { request, reply } => answer(reply, this.change_voters(request)).await,
@@ -133,24 +156,6 @@ impl Requests {
             // The try before may be what made this one impossible.
             Err(_) if decided.repeated => Err(TopicError::Unavailable),
             Err(refusal) => Err(topic_error("", refusal)),
-        }
-    }
-
-    async fn alter_partition(self, change: AlterPartition) -> Result<(), ControllerError> {
-        let command = MetadataCommand::AlterPartition {
-            leader: self.me,
-            broker_epoch: self.broker_epoch()?,
-            partition: change.partition,
-            leader_epoch: change.leader_epoch,
-            partition_epoch: change.partition_epoch,
-            isr: change.isr,
-        };
-        let decided = self.decide(command).await;
-        match decided.outcome {
-            Ok(_) => Ok(()),
-            // The try before may be what made this one stale.
-            Err(_) if decided.repeated => Err(ControllerError::Unavailable),
-            Err(refusal) => Err(ControllerError::Refused(refusal.to_string())),
         }
     }
 
@@ -227,7 +232,7 @@ impl Requests {
         }
     }
 
-    fn broker_epoch(&self) -> Result<BrokerEpoch, ControllerError> {
+    pub(super) fn broker_epoch(&self) -> Result<BrokerEpoch, ControllerError> {
         let registered = self.registration.borrow().epoch;
         registered.ok_or_else(|| ControllerError::Refused("this broker is not registered".into()))
     }
@@ -252,23 +257,17 @@ impl Requests {
         }
         let mut leader = self.leader.clone();
         let mut repeated = false;
+        let mut backoff = Backoff::default();
         loop {
-            let at = *leader.borrow_and_update();
-            let sent = AtomicBool::new(false);
-            let ask = async {
-                match at {
-                    None => Err(Tried::Nothing),
-                    Some(id) if id == self.me => {
-                        sent.store(true, Ordering::Relaxed);
-                        self.here(&command).await
-                    }
-                    Some(id) => self.at(id, &command, &sent).await,
-                }
+            let Some(at) = *leader.borrow_and_update() else {
+                changed(&mut leader).await;
+                continue;
             };
+            let sent = AtomicBool::new(false);
             let tried = tokio::select! {
-                tried = ask => tried,
+                tried = self.ask(at, std::slice::from_ref(&command), &sent) => tried,
                 // Whoever leads now is asked at once; what the other one did with it, nobody knows.
-                Ok(()) = self.next_leader(at) => {
+                () = self.next_leader(at) => {
                     if sent.load(Ordering::Relaxed) {
                         repeated = true;
                         command = next();
@@ -276,7 +275,7 @@ impl Requests {
                     continue;
                 }
             };
-            match tried {
+            match tried.into_iter().next().unwrap_or(Err(Tried::Nothing)) {
                 Ok((outcome, offset)) => return Decided { outcome, offset, repeated },
                 Err(Tried::Nothing) => {}
                 Err(Tried::Something) => {
@@ -284,17 +283,31 @@ impl Requests {
                     command = next();
                 }
             }
-            // An error means that the broker is stopping, and that nobody waits any more.
-            let _ = tokio::time::timeout(PAUSE, leader.changed()).await;
+            // Without a change, it may be the leader again that it was.
+            let _ = tokio::time::timeout(backoff.pause(), changed(&mut leader)).await;
         }
     }
 
     /// Waits until somebody else leads than `at`.
-    async fn next_leader(&self, at: Option<BrokerId>) -> Result<(), watch::error::RecvError> {
-        self.leader.clone().wait_for(|now| now.is_some() && *now != at).await.map(|_| ())
+    async fn next_leader(&self, at: BrokerId) {
+        let mut leader = self.leader.clone();
+        if leader.wait_for(|now| now.is_some_and(|now| now != at)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
-    async fn here(&self, command: &MetadataCommand) -> Result<(Outcome, MetadataOffset), Tried> {
+    /// One try to have commands decided by `leader`, each by itself; their outcomes in their order. `sent` is set once
+    /// they are on their way.
+    pub(super) async fn ask(&self, leader: BrokerId, commands: &[MetadataCommand], sent: &AtomicBool) -> Vec<Try> {
+        if leader == self.me {
+            sent.store(true, Ordering::Relaxed);
+            futures::future::join_all(commands.iter().map(|command| self.here(command))).await
+        } else {
+            self.at(leader, commands, sent).await.unwrap_or_else(|tried| vec![Err(tried); commands.len()])
+        }
+    }
+
+    async fn here(&self, command: &MetadataCommand) -> Try {
         match tokio::time::timeout(TIMEOUT, self.proposer.propose(command.clone())).await {
             Ok(Ok(decided)) => Ok(decided),
             Ok(Err(ProposeError::NotLeader)) => Err(Tried::Nothing),
@@ -302,35 +315,76 @@ impl Requests {
         }
     }
 
-    /// `sent` is set once the command is on its way.
-    async fn at(
-        &self,
-        leader: BrokerId,
-        command: &MetadataCommand,
-        sent: &AtomicBool,
-    ) -> Result<(Outcome, MetadataOffset), Tried> {
-        let body = encoding::encode(command).map_err(|_| Tried::Nothing)?;
-        let request = proto::ProposeRequest { caller: Some(self.links.caller(leader)), body };
+    /// An error is that of all of them.
+    async fn at(&self, leader: BrokerId, commands: &[MetadataCommand], sent: &AtomicBool) -> Result<Vec<Try>, Tried> {
+        let bodies: Result<Vec<_>, _> = commands.iter().map(encoding::encode).collect();
+        let mut bodies = bodies.map_err(|_| Tried::Nothing)?.into_iter();
+        let Some(body) = bodies.next() else { return Ok(Vec::new()) };
+        let request = proto::ProposeRequest { caller: Some(self.links.caller(leader)), body, more: bodies.collect() };
         let call = |mut client: Client| {
             sent.store(true, Ordering::Relaxed);
             async move { client.propose(request).await }
         };
         match self.links.call(leader, TIMEOUT, call).await {
-            Ok(answer) if answer.not_leader => Err(Tried::Nothing),
-            Ok(answer) => {
-                let outcome = encoding::decode(&answer.outcome).map_err(|_| Tried::Something)?;
-                Ok((outcome, MetadataOffset(answer.offset)))
-            }
+            Ok(answer) => Ok(outcomes(&answer, commands.len())),
             Err(CallError::NotConnected | CallError::Refused(_)) => Err(Tried::Nothing),
             Err(CallError::Lost(_)) => Err(Tried::Something),
         }
     }
 }
 
+/// What an answer says of each of so many commands.
+fn outcomes(answer: &proto::ProposeResponse, commands: usize) -> Vec<Try> {
+    let decided = |outcome: &[u8], offset| match encoding::decode(outcome) {
+        Ok(outcome) => Ok((outcome, MetadataOffset(offset))),
+        Err(_) => Err(Tried::Something),
+    };
+    let first = if answer.not_leader { Err(Tried::Nothing) } else { decided(&answer.outcome, answer.offset) };
+    let more = answer.more.iter().map(|proposed| match proposed.state() {
+        State::Decided => decided(&proposed.outcome, proposed.offset),
+        State::NotLeader => Err(Tried::Nothing),
+        State::Unknown => Err(Tried::Something),
+    });
+    // A leader of a former version has passed over all but the first.
+    let rest = std::iter::repeat(Err(Tried::Nothing));
+    std::iter::once(first).chain(more).chain(rest).take(commands).collect()
+}
+
+/// What one try led to.
+pub(super) type Try = Result<(Outcome, MetadataOffset), Tried>;
+
 /// What a try without an outcome may have done.
-enum Tried {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
     Nothing,
     Something,
+}
+
+/// Waits until the leader changes. At the end of the broker, that is never.
+pub(super) async fn changed(leader: &mut watch::Receiver<Option<BrokerId>>) {
+    if leader.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Pauses between tries that led to nothing, unless the leader changes: 20 ms, and twice as long each time, up to half a
+/// second.
+#[derive(Debug)]
+pub(super) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Duration::from_millis(20))
+    }
+}
+
+impl Backoff {
+    /// How long the next one is.
+    pub(super) fn pause(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Duration::from_millis(500));
+        pause
+    }
 }
 
 /// Works out an answer for as long as somebody waits for it.

@@ -4,6 +4,7 @@
 use super::DiskSpace;
 use super::admin::Calls;
 use super::bootstrap;
+use super::connections::{self, Connection};
 use super::electorate::Electorate;
 use super::encoding;
 use super::handover::{self, HandedOver};
@@ -13,13 +14,13 @@ use super::links::Links;
 use super::lost_leader::{Candidate, Leadership, LostLeader};
 use super::proposer::{ProposeError, Proposer};
 use super::proto::controller_server::{Controller, ControllerServer};
-use super::proto::{self, heartbeat_response::Standing};
+use super::proto::{self, heartbeat_response::Standing, proposed::State};
 use super::raft_log::LogStore;
 use super::restart::Past;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages;
 use crate::peers::Peers;
-use chronik_core::cluster::{Endpoint, MetadataCommand};
+use chronik_core::cluster::{Endpoint, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
 use openraft::ChangeMembers;
 use openraft::raft::AppendEntriesResponse;
@@ -29,7 +30,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ pub(super) async fn serve(listener: TcpListener, service: Service, stop: Cancell
         .max_concurrent_streams(256)
         .layer(MapRequestLayer::new(whole_messages::of_request))
         .add_service(server)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled())
+        .serve_with_incoming_shutdown(connections::accepted(listener), stop.cancelled())
         .await;
     if let Err(error) = result {
         tracing::error!(%error, "the controller port is not served any more");
@@ -178,6 +178,31 @@ impl Service {
     }
 }
 
+/// Whether a broker may propose that itself.
+fn may_ask(id: BrokerId, command: &MetadataCommand) -> bool {
+    match command {
+        MetadataCommand::AlterPartition { leader: asking, .. }
+        | MetadataCommand::AllocateProducerIds { broker: asking, .. }
+        | MetadataCommand::Resign { broker: asking, .. }
+        | MetadataCommand::Fence { id: asking, .. } => *asking == id,
+        MetadataCommand::CreateCluster { .. }
+        | MetadataCommand::RegisterBroker { .. }
+        | MetadataCommand::Unfence { .. } => false,
+        // What clients ask for, of any broker.
+        _ => true,
+    }
+}
+
+fn proposed(result: Result<(Outcome, MetadataOffset), ProposeError>) -> Result<proto::Proposed, Status> {
+    Ok(match result {
+        Ok((outcome, MetadataOffset(offset))) => {
+            proto::Proposed { state: State::Decided.into(), outcome: encode(&outcome)?, offset }
+        }
+        Err(ProposeError::NotLeader) => proto::Proposed { state: State::NotLeader.into(), ..Default::default() },
+        Err(ProposeError::Unknown) => proto::Proposed { state: State::Unknown.into(), ..Default::default() },
+    })
+}
+
 fn cluster_id(bytes: &[u8]) -> Result<Option<ClusterId>, Status> {
     if bytes.is_empty() {
         return Ok(None);
@@ -203,7 +228,7 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 fn ip<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.remote_addr().map(|a| a.ip())
+    Connection::of(request).and_then(|connection| connection.from)
 }
 
 #[tonic::async_trait]
@@ -339,22 +364,17 @@ impl Controller for Service {
         let from = ip(&request);
         let request = request.into_inner();
         let id = self.admit(request.caller.as_ref(), from)?;
-        let command: MetadataCommand = decode(&request.body)?;
-        let allowed = match &command {
-            MetadataCommand::AlterPartition { leader: asking, .. }
-            | MetadataCommand::AllocateProducerIds { broker: asking, .. }
-            | MetadataCommand::Resign { broker: asking, .. }
-            | MetadataCommand::Fence { id: asking, .. } => *asking == id,
-            MetadataCommand::CreateCluster { .. }
-            | MetadataCommand::RegisterBroker { .. }
-            | MetadataCommand::Unfence { .. } => false,
-            // What clients ask for, of any broker.
-            _ => true,
-        };
-        if !allowed {
+        let first: MetadataCommand = decode(&request.body)?;
+        let more: Vec<MetadataCommand> = request.more.iter().map(|body| decode(body)).collect::<Result<_, _>>()?;
+        if !more.iter().chain([&first]).all(|command| may_ask(id, command)) {
             return Err(Status::invalid_argument("a broker cannot ask for that, or not for another one"));
         }
-        Service::propose(self, command).await
+        // At once, so that they share entries.
+        let more = futures::future::join_all(more.into_iter().map(|command| self.proposer.propose(command)));
+        let (first, more) = tokio::join!(Service::propose(self, first), more);
+        let mut answer = first?;
+        answer.get_mut().more = more.into_iter().map(proposed).collect::<Result<_, _>>()?;
+        Ok(answer)
     }
 
     async fn heartbeat(
@@ -362,11 +382,13 @@ impl Controller for Service {
         request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
         let from = ip(&request);
+        let connection = Connection::of(&request).cloned();
         let request = request.into_inner();
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
-        let heartbeat = Heartbeat { broker, epoch, applied, version: request.version, disk, stalled: request.stalled };
+        let (version, stalled) = (request.version, request.stalled);
+        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, connection };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,

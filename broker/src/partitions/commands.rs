@@ -257,11 +257,11 @@ impl Owner {
     }
 
     fn alter_partition(&self, change: AlterPartition) {
-        let (controller, owners) = (self.shell.controller.clone(), self.shell.owners.clone());
-        tokio::spawn(async move {
-            let (partition, partition_epoch) = (change.partition, change.partition_epoch);
-            if let Err(error) = controller.alter_partition(change, ALTER_PARTITION_MAX).await {
-                let refused = matches!(error, ControllerError::Refused(_));
+        let owners = self.shell.owners.clone();
+        let (partition, partition_epoch) = (change.partition, change.partition_epoch);
+        self.shell.controller.alter_partition(change, ALTER_PARTITION_MAX, move |outcome| {
+            if let Err(error) = outcome {
+                let refused = error != ControllerError::Unavailable;
                 owners.send(partition, Input::AlterPartitionFailed { partition, partition_epoch, refused });
             }
         });

@@ -76,6 +76,8 @@ activities! {
     LogDropped,
     /// A partition had moved.
     Moved,
+    /// A preferred replica was elected in the place of a leader that was there.
+    PreferredElected,
     /// A leader was elected.
     Election,
     /// It was not in the ISR, but eligible.

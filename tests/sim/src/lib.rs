@@ -5,6 +5,7 @@ mod activity;
 mod checker;
 mod clients;
 mod controller;
+mod elections;
 mod faults;
 mod groups;
 mod invariants;

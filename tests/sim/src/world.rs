@@ -4,6 +4,7 @@ use crate::activity::Counts;
 use crate::checker::{Checker, Invariant};
 use crate::clients::{Producer, Reader};
 use crate::controller::{Controller, partitions};
+use crate::elections::Elections;
 use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
@@ -66,6 +67,8 @@ pub(crate) enum Happening {
     Fault,
     /// Somebody moves a partition.
     Reassign,
+    /// Somebody has preferred replicas elected.
+    Elect,
 }
 
 /// The world.
@@ -94,6 +97,7 @@ pub struct World {
     pub(crate) writes_per_mille: u64,
     pub(crate) faults: Faults,
     pub(crate) reassignments: Reassignments,
+    pub(crate) elections: Elections,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -148,6 +152,7 @@ impl World {
             writes_per_mille: [600, 600, 100][rng.index(3)],
             faults: Faults::new(&mut rng),
             reassignments: Reassignments::new(options.seed, options.plant),
+            elections: Elections::new(options.seed, options.plant),
             checker: Checker::default(),
             counts: Counts::default(),
             rng,
@@ -170,6 +175,7 @@ impl World {
         }
         self.at(500_000, Happening::Fault);
         self.first_reassignment();
+        self.first_election();
     }
 
     /// Lets it happen at that time.
@@ -276,6 +282,7 @@ impl World {
             Happening::Resign(node, inc, stops) => self.resign(node, inc, stops),
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),
+            Happening::Elect => self.elect(),
         }
     }
 }
@@ -305,7 +312,8 @@ impl World {
             | Happening::Reader(_)
             | Happening::Resume(_)
             | Happening::Fault
-            | Happening::Reassign => None,
+            | Happening::Reassign
+            | Happening::Elect => None,
         }
     }
 }

@@ -29,6 +29,7 @@ fn floor(activity: Activity) -> usize {
         Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader => 1_000,
         Activity::Resigned => 500,
         Activity::Reassigned => 400,
+        Activity::PreferredElected => 60,
         Activity::Truncation => 110,
         Activity::CatchUpRead => 140_000,
         Activity::Acknowledged => 120_000,

@@ -65,6 +65,12 @@ impl Image {
         })
     }
 
+    /// Whether nobody leads the partition, and replicas are alive that may lack committed records: whether one of these is
+    /// to lead, somebody has to decide ([`Election::Unclean`](super::Election::Unclean)), unless others come back.
+    pub fn is_undecided(&self, partition: &Partition) -> bool {
+        partition.leader.is_none() && partition.replicas.iter().any(|id| self.may_lead(*id))
+    }
+
     /// What each member has to do with the partitions.
     pub fn holdings(&self) -> BTreeMap<BrokerId, Holdings> {
         let mut holdings: BTreeMap<BrokerId, Holdings> =

@@ -43,6 +43,9 @@ pub struct Image {
     /// The permit to stop a broker that is outstanding.
     #[serde(default)]
     pub permit: Option<Permit>,
+    /// Leaders that somebody had elected although they may have lacked committed records, since there is the cluster.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unclean_elections: u64,
 }
 
 /// A member of the cluster.
@@ -139,6 +142,11 @@ pub struct Partition {
 
 fn one() -> usize {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Image {

@@ -50,6 +50,9 @@ impl Image {
                     Ok(after) => {
                         let leader = after.leader.map_or(Elected::NobodyAvailable, Elected::Leader);
                         self.replace_partition(tp, after, changes);
+                        if election == Election::Unclean {
+                            self.unclean_elections = self.unclean_elections.saturating_add(1);
+                        }
                         leader
                     }
                     Err(why) => why,

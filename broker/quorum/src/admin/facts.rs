@@ -91,6 +91,8 @@ fn partitions(image: &Image, most: usize) -> api::Partitions {
         under_min_isr: with(Ailment::UnderMinIsr),
         under_replicated: count(ailing.len()),
         not_well: ailing.iter().take(most).map(|a| partition(image, a)).collect(),
+        undecided: count(ailing.iter().filter(|a| image.is_undecided(a.partition)).count()),
+        unclean_elections: image.unclean_elections,
     }
 }
 
@@ -116,6 +118,7 @@ fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
         min_isr: count(p.min_insync_replicas(topic.min_insync_replicas)),
         offline: *ailment == Ailment::Offline,
         under_min_isr: p.isr.len() < p.min_insync_replicas(topic.min_insync_replicas),
+        undecided: image.is_undecided(p),
     }
 }
 

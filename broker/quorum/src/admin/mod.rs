@@ -25,6 +25,7 @@ use super::links::Links;
 use super::proposer::{ProposeError, Proposer};
 use super::proto;
 use super::raft_network::Acks;
+use super::requests::{Backoff, changed};
 use super::types::Raft;
 use calls::Call;
 use chronik_core::cluster::{Image, MetadataCommand, Outcome};
@@ -39,8 +40,6 @@ use tonic::{Code, Status};
 const DEADLINE: Duration = Duration::from_secs(4);
 /// One try at one leader.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries, unless the leader changes.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a call is answered from, on the broker that leads the controller.
 #[derive(Clone)]
@@ -117,6 +116,7 @@ impl AdminHandle {
         let body = request.encode_to_vec();
         let (mut leader, mut changes) = (self.leader.clone(), self.leader.clone());
         let mut last = unsure("nobody is known to lead the controller quorum");
+        let mut backoff = Backoff::default();
         while Instant::now() < deadline {
             let at = *leader.borrow_and_update();
             let ask = async {
@@ -138,8 +138,9 @@ impl AdminHandle {
                 Ok(Err(Failure::NotLeader)) => {}
                 Err(_) => last = unsure("the controller's leader has not answered in time"),
             }
-            // An error means that the broker is stopping: then the tries end with their deadline.
-            let _ = tokio::time::timeout(PAUSE, leader.changed()).await;
+            // Nobody is asked before there is a leader.
+            let until = if at.is_some() { deadline.min(Instant::now() + backoff.pause()) } else { deadline };
+            let _ = tokio::time::timeout_at(until, changed(&mut leader)).await;
         }
         Err(last)
     }

@@ -2,7 +2,7 @@
 
 use super::confirm::{Member, View};
 use super::permits::about_brokers;
-use super::{Calls, Failure, PAUSE, TIMEOUT, unsure};
+use super::{Calls, Failure, TIMEOUT, unsure};
 use crate::handover;
 use crate::types::Node;
 use api::refusal::Kind;
@@ -22,6 +22,8 @@ const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Who was heard lately has so long to answer once more.
 const FRESH: Duration = Duration::from_secs(1);
+/// Between looks at who has.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The voters that are being changed to, if they are. Cheap to clone.
 #[derive(Clone, Default)]

@@ -47,6 +47,59 @@ async fn a_silent_broker_that_still_accepts_connections_is_fenced_after_its_sess
     stop_all(brokers).await;
 }
 
+/// Passes connections on to a port, for as long as its task runs; those that it has taken last longer.
+async fn gate(to: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Ok(mut to) = tokio::net::TcpStream::connect(to).await {
+                    // Whichever side ends it.
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                }
+            });
+        }
+    });
+    (address, task)
+}
+
+/// As behind a firewall that rejects, or a Service that leads nowhere: it may go on telling readers a high watermark for
+/// as long as its lease runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_lives_is_not_fenced_because_its_ports_refuse() {
+    let mut cluster = Cluster::patient(3);
+    let mut gates = Vec::new();
+    for at in 0..3 {
+        let (address, gate) = gate(cluster.controllers[at]).await;
+        cluster.reached_at[at] = address;
+        gates.push(gate);
+    }
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id != leader).unwrap();
+    let Broker { id, controller, replication, .. } = brokers.remove(at);
+    let fenced_at = || brokers[0].handle().image().brokers[&id].fenced_at;
+    let before = fenced_at();
+    drop(replication);
+    gates[at].abort();
+    for _ in 0..5 {
+        for broker in &brokers {
+            broker.peers.lost(id);
+        }
+        // Longer than all looks at it take.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(fenced_at(), before);
+
+    controller.shutdown().await;
+    brokers[0].sees("it is fenced now that it is gone", |i| i.alive(id).is_none()).await;
+    stop_all(brokers).await;
+}
+
 /// Its heartbeat would be late only after the test's deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_gone_is_fenced_when_a_connection_with_it_ends() {
@@ -329,7 +382,7 @@ async fn a_call_that_the_connection_ends_may_have_been_carried_out() {
         "test",
     );
     let server = tokio::spawn(reset_all(listener));
-    let request = proto::ProposeRequest { caller: None, body: Vec::new() };
+    let request = proto::ProposeRequest::default();
     let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
     let Err(CallError::Lost(status)) = answer else { panic!("{answer:?}") };
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
@@ -354,7 +407,7 @@ async fn bodies_that_make_no_sense_are_refused_and_harm_nobody() {
             proto::VoteRequest { caller: caller.clone(), body: body.clone(), founders: Vec::new(), handed_over: None };
         // A vote may by chance be one; it is answered or refused.
         drop(link.call(DEADLINE, |mut client| async move { client.vote(vote).await }).await);
-        let request = proto::ProposeRequest { caller, body };
+        let request = proto::ProposeRequest { caller, body, more: Vec::new() };
         let answer = link.call(DEADLINE, |mut client| async move { client.propose(request).await }).await;
         assert!(matches!(answer, Err(CallError::Refused(_))), "{answer:?}");
     }

@@ -1,6 +1,7 @@
 use super::*;
 use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
 use chronik_core::cluster::{Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
+use chronik_core::ids::PartitionEpoch;
 use futures::FutureExt as _;
 use std::collections::BTreeSet;
 
@@ -15,6 +16,14 @@ async fn all_of(cluster: Cluster) -> (Cluster, Vec<Broker>) {
         broker.is_serving().await;
     }
     (cluster, brokers)
+}
+
+/// What becomes of an ISR change that a broker asks for.
+async fn alter(broker: &Broker, change: AlterPartition) -> Result<(), ControllerError> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    // A test that has failed waits for nothing.
+    broker.handle().alter_partition(change, DEADLINE, move |outcome| drop(reply.send(outcome)));
+    answer.await.expect("an outcome")
 }
 
 fn partition(broker: &Broker, topic: TopicId) -> Partition {
@@ -99,7 +108,7 @@ async fn a_leader_changes_its_isr_and_a_stale_change_is_refused() {
             partition_epoch: now.partition_epoch,
             isr: isr.iter().map(|id| (*id, image.brokers[id].epoch.unwrap())).collect(),
         };
-        broker.handle().alter_partition(change.clone(), DEADLINE).await.ok().map(|()| change)
+        alter(broker, change.clone()).await.ok().map(|()| change)
     })
     .await;
     for broker in &brokers {
@@ -108,11 +117,43 @@ async fn a_leader_changes_its_isr_and_a_stale_change_is_refused() {
     let stranger = brokers.iter().find(|b| b.id != leader).unwrap();
     for broker in [broker, stranger] {
         let answer = eventually("it is known what became of the change", || async {
-            let answer = broker.handle().alter_partition(change.clone(), DEADLINE).await;
+            let answer = alter(broker, change.clone()).await;
             Some(answer).filter(|answer| *answer != Err(ControllerError::Unavailable))
         })
         .await;
         assert!(matches!(answer, Err(ControllerError::Refused(_))), "{answer:?}");
+    }
+    stop_all(brokers).await;
+}
+
+/// Wherever the controller is: one broker's changes go over the network and another one's do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_isr_changes_at_once_have_their_outcomes_each_for_itself() {
+    let (_cluster, brokers) = all_of(Cluster::patient(3)).await;
+    let leads = |id: BrokerId| (0..300).map(|n| (n, vec![id, BrokerId((id.0 + 1) % 3)])).collect();
+    for broker in &brokers {
+        let topic = CreateTopic { assignments: leads(broker.id), ..topic(&format!("of-{}", broker.id), 1) };
+        let topic = broker.handle().create_topic(topic, DEADLINE).await.unwrap();
+        let image = broker.handle().image();
+        let change = |index: i32| {
+            let tp = TopicPartition { topic, partition: PartitionId(index) };
+            let now = image.partition(tp).unwrap();
+            // Every third one is of a state that never was.
+            let partition_epoch = PartitionEpoch(now.partition_epoch.0 - i32::from(index % 3 == 0));
+            let isr = vec![(broker.id, image.brokers[&broker.id].epoch.unwrap())];
+            AlterPartition { partition: tp, leader_epoch: now.leader_epoch, partition_epoch, isr }
+        };
+        let outcomes = futures::future::join_all((0..300).map(|index| alter(broker, change(index)))).await;
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Ok(()) => assert_ne!(index % 3, 0),
+                // When the controller moves meanwhile, nobody may know what became of it.
+                Err(ControllerError::Unavailable) => {}
+                Err(error) => {
+                    assert!(index % 3 == 0 && matches!(error, ControllerError::Refused(_)), "{index} {error}");
+                }
+            }
+        }
     }
     stop_all(brokers).await;
 }

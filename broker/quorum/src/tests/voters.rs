@@ -98,6 +98,37 @@ async fn one_voter_becomes_five_and_the_first_one_may_go_for_good() {
     stop_all(brokers).await;
 }
 
+/// Who votes is not changed by files: what they name beyond the first voters waits for nothing, and is asked for in vain by
+/// nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_that_files_name_later_are_members_and_vote_when_they_are_told_to() {
+    let mut cluster = Cluster::growing(1, 3);
+    let first = cluster.start(0).await;
+    first.is_serving().await;
+    first.create_topic("before", 1).await.unwrap();
+    first.stop().await;
+    (cluster.first, cluster.voters) = (3, 3);
+    let first = cluster.start(0).await;
+    first.is_serving().await;
+    let mut brokers = vec![first, cluster.start(1).await, cluster.start(2).await];
+    for broker in &brokers {
+        let image = broker.sees_alive(&[0, 1, 2]).await;
+        assert!(image.topic_by_name("before").is_some(), "there is one cluster");
+    }
+    assert_eq!(voters_seen(&brokers[2]).await, [0]);
+    let last_index = async || facts(&brokers[0]).await.quorum.unwrap().last_index;
+    let before = last_index().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(last_index().await, before, "nobody tries again and again");
+    brokers[0].create_topic("with-one-voter", 3).await.unwrap();
+
+    vote(&brokers[1], &[0, 1, 2]).await;
+    brokers.remove(0).stop().await;
+    brokers[0].sees_alive(&[1, 2]).await;
+    brokers[0].create_topic("without-the-first-one", 2).await.unwrap();
+    stop_all(brokers).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_vote_is_removed_hands_over_and_stays_a_member() {
     let cluster = Cluster::growing(3, 3);

@@ -1,5 +1,6 @@
 //! `chronik broker`: list, stop, cordon, drain and remove brokers.
 
+use super::estimate::Estimate;
 use super::{Admin, AdminArgs, cluster, print_json, print_line, refusal_text, refusals_json};
 use crate::cli::common::block_on;
 use crate::cli::output::{Output, Table};
@@ -152,7 +153,8 @@ async fn recovered(client: &Admin, broker: i32) -> anyhow::Result<()> {
 /// Asks again and again, as each call begins as much as may be under way.
 async fn drain(client: &Admin, broker: i32, output: Output) -> anyhow::Result<()> {
     let request = DrainRequest { broker, plan_only: false };
-    let (mut shown, mut unsure) = (None, None);
+    let (mut shown, mut unsure) = (String::new(), None);
+    let mut estimate = Estimate::new(client).await;
     loop {
         let answer = match client.ask(async |mut client| client.drain(request).await).await {
             Ok(answer) => answer,
@@ -168,9 +170,17 @@ async fn drain(client: &Admin, broker: i32, output: Output) -> anyhow::Result<()
         if answer.left == 0 {
             break;
         }
-        if output == Output::Text && shown != Some(answer.left) {
-            eprintln!("{} replicas are on broker {broker} still, {} under way.", answer.left, answer.moves.len());
-            shown = Some(answer.left);
+        if output == Output::Text {
+            let rest = estimate.text(broker, &answer.moves).await;
+            let line = format!(
+                "{} replicas are on broker {broker} still, {} under way{rest}.",
+                answer.left,
+                answer.moves.len()
+            );
+            if shown != line {
+                eprintln!("{line}");
+                shown = line;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -57,6 +57,8 @@ fn status(facts: &FactsResponse, output: Output) -> anyhow::Result<()> {
                 "offline": partitions.offline,
                 "under_min_isr": partitions.under_min_isr,
                 "under_replicated": partitions.under_replicated,
+                "undecided": partitions.undecided,
+                "unclean_elections": partitions.unclean_elections,
             },
             "topics": factors,
             "permit": permit,

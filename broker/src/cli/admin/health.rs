@@ -45,15 +45,39 @@ fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
         let first = partitions.not_well.iter().find(|p| holds(p));
         first.map_or_else(String::new, |p| format!(", {}-{} among them", p.topic, p.partition))
     };
-    if partitions.offline > 0 {
+    let away = partitions.offline.saturating_sub(partitions.undecided);
+    if away > 0 {
         found.push(Finding {
             bad: true,
             what: format!(
-                "{} partitions have no leader{}: they are neither read nor written",
-                partitions.offline,
-                example(|p| p.offline)
+                "{away} partitions have no leader{}: they are neither read nor written",
+                example(|p| p.offline && !p.undecided)
             ),
             next: "start the brokers that hold them: `chronik partition list --offline`".into(),
+        });
+    }
+    if partitions.undecided > 0 {
+        found.push(Finding {
+            bad: true,
+            what: format!(
+                "{} partitions have no leader{}, and wait for brokers that are away: the replicas that are there may lack \
+                 acknowledged records",
+                partitions.undecided,
+                example(|p| p.undecided)
+            ),
+            next: "start those brokers: `chronik partition list --offline`; only if they are lost for good, decide to go on \
+                   without what they had: Kafka's `kafka-leader-election.sh --election-type UNCLEAN`"
+                .into(),
+        });
+    }
+    if partitions.unclean_elections > 0 {
+        found.push(Finding {
+            bad: false,
+            what: format!(
+                "{} times so far a leader was elected that may have lacked acknowledged records",
+                partitions.unclean_elections
+            ),
+            next: "which it was, the brokers' logs say; what it lacked is gone unless there is a copy elsewhere".into(),
         });
     }
     if partitions.under_min_isr > 0 {
@@ -152,8 +176,18 @@ mod tests {
     #[test]
     fn each_trouble_is_named_with_what_to_do_and_the_worst_comes_first() {
         type Trouble = fn(&mut FactsResponse);
-        let table: [(Trouble, bool, &str, &str); 8] = [
+        let table: [(Trouble, bool, &str, &str); 10] = [
             (|f| f.partitions.as_mut().unwrap().offline = 2, true, "2 partitions have no leader", "--offline"),
+            (
+                |f| {
+                    let partitions = f.partitions.as_mut().unwrap();
+                    (partitions.offline, partitions.undecided) = (3, 3);
+                },
+                true,
+                "3 partitions have no leader, and wait",
+                "UNCLEAN",
+            ),
+            (|f| f.partitions.as_mut().unwrap().unclean_elections = 5, false, "5 times", "logs"),
             (|f| f.partitions.as_mut().unwrap().under_min_isr = 1, true, "min.insync.replicas", "--under-min-isr"),
             (|f| f.partitions.as_mut().unwrap().under_replicated = 4, true, "4 partitions lack", "catch up"),
             (

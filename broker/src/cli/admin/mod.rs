@@ -2,12 +2,13 @@
 
 pub mod broker;
 pub mod cluster;
+mod estimate;
 mod health;
 pub mod partition;
 pub mod quorum;
 pub mod rebalance;
 
-use super::client::ClientError;
+use super::client::{Client, ClientError};
 use super::output::Output;
 use chronik_admin::{AdminClient, FactsRequest, FactsResponse, Refusal};
 use clap::Args;
@@ -79,6 +80,13 @@ impl Admin {
     pub(super) async fn facts(&self, max_partitions: u32) -> Result<FactsResponse, ClientError> {
         let request = FactsRequest { max_partitions };
         self.ask(async |mut client| client.facts(request).await).await
+    }
+
+    /// A client of Kafka's API of the same cluster.
+    pub(super) async fn kafka(&self) -> Result<Client, ClientError> {
+        let kafka = self.facts(1).await?.brokers.into_iter().filter(|b| !b.fenced).filter_map(|b| b.kafka);
+        let addresses: Vec<String> = kafka.map(|at| format!("{}:{}", at.host, at.port)).collect();
+        Ok(Client::new(&addresses.join(",")))
     }
 
     /// The process that a broker is now.

@@ -1,7 +1,6 @@
 //! `chronik rebalance`: all brokers are made to hold about as much as each other.
 
 use super::{Admin, AdminArgs, print_json, print_line};
-use crate::cli::client::Client;
 use crate::cli::common::block_on;
 use crate::cli::output::{Output, Table};
 use crate::cli::sizes::{Sizes, sizes};
@@ -84,10 +83,8 @@ async fn ask(client: &Admin, request: RebalanceRequest) -> anyhow::Result<Rebala
 
 async fn plan(client: &Admin, request: RebalanceRequest, output: Output) -> anyhow::Result<()> {
     let answer = ask(client, request).await?;
-    let kafka = client.facts(1).await?.brokers.into_iter().filter(|b| !b.fenced).filter_map(|b| b.kafka);
-    let addresses: Vec<String> = kafka.map(|at| format!("{}:{}", at.host, at.port)).collect();
     // What is not known is not shown: the plan is the same without it.
-    let sizes = sizes(&mut Client::new(&addresses.join(","))).await.unwrap_or_default();
+    let sizes = sizes(&mut client.kafka().await?).await.unwrap_or_default();
     let (now, planned) = (answer.now.unwrap_or_default(), answer.planned.unwrap_or_default());
     let total: u64 = answer.moves.iter().filter_map(|m| moved_bytes(m, &sizes)).sum();
     if output == Output::Json {

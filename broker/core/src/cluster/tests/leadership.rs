@@ -45,13 +45,18 @@ fn the_last_resort_is_any_replica_that_is_alive_and_only_where_nobody_leads() {
     cluster.alter(1, &[0]);
     cluster.fence(0);
     cluster.expect(None, &[], &[0]);
+    assert!(cluster.image.is_undecided(cluster.partition(1)), "one is alive");
     assert_eq!(
         elect(&mut cluster, Some(&[1, 2]), Election::Unclean),
         [(1, Elected::Leader(BrokerId(1))), (2, Elected::NotNeeded)]
     );
     cluster.expect(Some(1), &[1], &[]);
+    assert!(!cluster.image.is_undecided(cluster.partition(1)));
     cluster.fence(2);
     assert_eq!(elect(&mut cluster, None, Election::Unclean), [(2, Elected::NobodyAvailable)]);
+    assert!(!cluster.image.is_undecided(cluster.partition(2)), "there is nothing to decide");
+    elect(&mut cluster, None, Election::Preferred);
+    assert_eq!(cluster.image.unclean_elections, 1);
 }
 
 #[test]
