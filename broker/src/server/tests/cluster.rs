@@ -1,6 +1,6 @@
 //! The other ends of the handles: partitions in memory, and a controller that edits the image.
 
-use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsTopic};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, GroupMetricsConfig, OffsetsTopic};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
@@ -248,6 +248,7 @@ impl Cluster {
                 ..chronik_core::groups::Config::default()
             },
             topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
+            shown: GroupMetricsConfig { every: Duration::from_millis(20), ..GroupMetricsConfig::default() },
             metrics: CoordinatorMetrics::register(&mut registry),
             stop: stop.clone(),
         };
