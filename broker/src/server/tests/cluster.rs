@@ -229,7 +229,7 @@ impl Cluster {
         let (_, leader) = watch::channel(Some(ME));
         let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
         tokio::spawn(control(requests, Arc::clone(&image)));
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("chronik");
         let metrics = Metrics::register(&mut registry);
         let mut listeners = Vec::new();
         for name in [None, Some("EXTERNAL".into())] {

@@ -63,30 +63,33 @@ async fn committed_offsets_and_lags_are_shown_wherever_the_partitions_are_led() 
     let labels = |partition: i32| format!(r#"{{group="a \"group\"",topic="t",partition="{partition}"}}"#);
     let shows = |line: &str| scraped(&cluster).lines().any(|found| found == line);
     for line in [
-        format!("groups_offset{} 2", labels(0)),
-        format!("groups_lag{} 3", labels(0)),
-        format!("groups_offset{} 1", labels(1)),
-        format!("groups_lag{} 3", labels(1)),
-        format!("groups_offset{} 7", labels(2)),
-        "groups_lag_left_out 0".to_owned(),
+        format!("chronik_groups_offset{} 2", labels(0)),
+        format!("chronik_groups_lag{} 3", labels(0)),
+        format!("chronik_groups_offset{} 1", labels(1)),
+        format!("chronik_groups_lag{} 3", labels(1)),
+        format!("chronik_groups_offset{} 7", labels(2)),
+        "chronik_groups_lag_left_out 0".to_owned(),
     ] {
         until(|| shows(&line)).await;
     }
-    let unknown = format!("groups_lag{} ", labels(2));
+    let unknown = format!("chronik_groups_lag{} ", labels(2));
     assert!(!scraped(&cluster).contains(&unknown), "nobody says where partition 2 ends");
     // It follows what is written and committed, and ends with the group's offsets.
     write(&mut client, 0, 5).await;
-    until(|| shows(&format!("groups_lag{} 8", labels(0)))).await;
+    until(|| shows(&format!("chronik_groups_lag{} 8", labels(0)))).await;
     commit(&mut client, "a \"group\"", &[10]).await;
-    until(|| shows(&format!("groups_lag{} 0", labels(0)))).await;
+    until(|| shows(&format!("chronik_groups_lag{} 0", labels(0)))).await;
     // Whoever commits may be ahead of the end.
     commit(&mut client, "a \"group\"", &[12]).await;
-    until(|| shows(&format!("groups_offset{} 12", labels(0)))).await;
-    assert!(shows(&format!("groups_lag{} 0", labels(0))));
+    until(|| shows(&format!("chronik_groups_offset{} 12", labels(0)))).await;
+    assert!(shows(&format!("chronik_groups_lag{} 0", labels(0))));
     let group = m::GroupId(StrBytes::from_static_str("a \"group\""));
     let deleted = client.ask(1, &m::DeleteGroupsRequest::default().with_groups_names(vec![group])).await;
     assert_eq!(deleted.results[0].error_code, 0);
-    until(|| !scraped(&cluster).contains("groups_lag{") && !scraped(&cluster).contains("groups_offset{")).await;
+    until(|| {
+        !scraped(&cluster).contains("chronik_groups_lag{") && !scraped(&cluster).contains("chronik_groups_offset{")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -96,6 +99,6 @@ async fn groups_are_counted_by_type_and_state() {
     let mut client = Client::connect(cluster.address).await;
     commit(&mut client, "first", &[0]).await;
     commit(&mut client, "second", &[0]).await;
-    let count = r#"groups_groups{type="classic",state="Empty"} 2"#;
+    let count = r#"chronik_groups_groups{type="classic",state="Empty"} 2"#;
     until(|| scraped(&cluster).lines().any(|line| line == count)).await;
 }
