@@ -39,6 +39,12 @@ pub struct CoordinatorMetrics {
 
 type Labels = [(&'static str, &'static str); 2];
 
+/// Kafka's names of the types of groups, and of the states that those here may be in.
+const STATES: [(&str, &[&str]); 2] = [
+    ("classic", &["Empty", "PreparingRebalance", "CompletingRebalance", "Stable"]),
+    ("consumer", &["Empty", "Assigning", "Reconciling", "Stable"]),
+];
+
 /// What one shard adds to the gauges of this broker, for as long as it is kept.
 #[derive(Debug)]
 pub(super) struct Counted {
@@ -91,6 +97,12 @@ impl CoordinatorMetrics {
             // 1 ms to 16 s.
             load_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 15)),
         };
+        // That no group is in a state is something else than that nobody counts.
+        for (kind, states) in STATES {
+            for state in states {
+                metrics.groups.get_or_create_owned(&[("type", kind), ("state", state)]);
+            }
+        }
         let groups = registry.sub_registry_with_prefix("groups");
         groups.register("coordinators", "Partitions whose groups are served here", metrics.serving.clone());
         groups.register("offset_commits", "Offsets committed", metrics.commits.clone());

@@ -96,6 +96,10 @@ async fn committed_offsets_and_lags_are_shown_wherever_the_partitions_are_led() 
 async fn groups_are_counted_by_type_and_state() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 1);
+    for (kind, state) in [("classic", "Stable"), ("consumer", "Empty")] {
+        let none = format!("chronik_groups_groups{{type=\"{kind}\",state=\"{state}\"}} 0");
+        assert!(scraped(&cluster).lines().any(|line| line == none), "no group is {state}, and it is not said");
+    }
     let mut client = Client::connect(cluster.address).await;
     commit(&mut client, "first", &[0]).await;
     commit(&mut client, "second", &[0]).await;
