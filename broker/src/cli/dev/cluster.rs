@@ -2,7 +2,7 @@
 
 use super::keys::Key;
 use super::layout::{Layout, Planned};
-use super::probe::Heard;
+use super::probe::{Heard, OfBroker};
 use super::process::{Ended, Event, Process};
 use super::screen::Screen;
 use super::view::{Phase, Shown};
@@ -41,6 +41,8 @@ struct One {
     planned: Planned,
     process: Option<Process>,
     phase: Phase,
+    /// When its process was last started, or ended.
+    changed: Instant,
     last_lines: VecDeque<String>,
 }
 
@@ -51,6 +53,7 @@ impl Cluster {
             planned: planned.clone(),
             process: None,
             phase: Phase::Stopped,
+            changed: Instant::now(),
             last_lines: VecDeque::with_capacity(LAST_LINES),
         };
         Ok(Self {
@@ -77,6 +80,7 @@ impl Cluster {
         let line = format!("broker {id}  pid {}  {}  {file}", process.pid, one.planned.address());
         one.last_lines.clear();
         one.process = Some(process);
+        one.changed = Instant::now();
         one.phase = Phase::Running { served: false };
         self.screen.say(&line)
     }
@@ -161,13 +165,18 @@ impl Cluster {
     }
 
     fn ended(&mut self, ended: &Ended) -> io::Result<()> {
-        let Some(one) = self.brokers.iter_mut().find(|one| one.planned.id == ended.broker) else { return Ok(()) };
+        let Some(index) = self.brokers.iter().position(|one| one.planned.id == ended.broker) else { return Ok(()) };
+        let one = &mut self.brokers[index];
         one.process = None;
+        one.changed = Instant::now();
         one.phase = match ended {
             _ if ended.by_signal() => Phase::Killed,
             _ if ended.well() => Phase::Stopped,
             _ => Phase::Failed,
         };
+        if let Some(of_broker) = self.heard.brokers.get_mut(index) {
+            *of_broker = OfBroker::default();
+        }
         if self.ending && one.phase == Phase::Stopped {
             return Ok(());
         }
@@ -186,7 +195,11 @@ impl Cluster {
     /// Takes in what the brokers say.
     pub(super) fn heard(&mut self, heard: Heard) -> io::Result<()> {
         self.heard = heard;
-        for (one, of_broker) in self.brokers.iter_mut().zip(&self.heard.brokers) {
+        for (one, of_broker) in self.brokers.iter_mut().zip(&mut self.heard.brokers) {
+            if self.heard.begun.is_some_and(|begun| begun < one.changed) {
+                // It may be the process before that answered.
+                *of_broker = OfBroker::default();
+            }
             if let Phase::Running { served } = &mut one.phase {
                 *served |= of_broker.ready;
             }

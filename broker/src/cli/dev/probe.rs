@@ -22,6 +22,8 @@ const RATED_OVER: Duration = Duration::from_secs(1);
 /// What was last heard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard {
+    /// When the look began: what has changed since then is newer.
+    pub(super) begun: Option<Instant>,
     /// Of the whole cluster; `None` while no broker is sure.
     pub(super) facts: Option<FactsResponse>,
     /// Of each broker, in the layout's order.
@@ -65,9 +67,10 @@ pub(super) async fn look(brokers: &[Planned], heard: &watch::Sender<Heard>) -> I
     let admin = Admin::new(admin.collect());
     let mut before = vec![Before::default(); brokers.len()];
     loop {
+        let begun = Some(Instant::now());
         let each = brokers.iter().zip(&mut before).map(|(broker, before)| of_broker(broker.listen.http, before));
         let (facts, brokers) = tokio::join!(timeout(PATIENCE, admin.facts(1)), join_all(each));
-        heard.send_replace(Heard { facts: facts.ok().and_then(Result::ok), brokers });
+        heard.send_replace(Heard { begun, facts: facts.ok().and_then(Result::ok), brokers });
         tokio::time::sleep(EVERY).await;
     }
 }

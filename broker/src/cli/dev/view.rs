@@ -55,6 +55,8 @@ impl Phase {
     fn state(self, broker: Option<&Broker>, of_broker: OfBroker) -> &'static str {
         match (self, broker) {
             (Self::Stopping, _) => "stopping",
+            // As when somebody has brought it back in another terminal.
+            (Self::Stopped | Self::Killed | Self::Failed, _) if of_broker.ready => "runs elsewhere",
             (Self::Stopped, _) => "stopped",
             (Self::Killed, _) => "killed",
             (Self::Failed, _) => "failed",
@@ -81,7 +83,7 @@ impl Shown {
                 state: phase.state(broker, of_broker),
                 leaders: broker.map(|broker| broker.leaders),
                 in_sync: broker.map(|b| (b.replicas.saturating_sub(b.out_of_sync), b.replicas)),
-                rates: of_broker.rates.filter(|_| phase.runs()),
+                rates: of_broker.rates,
             }
         };
         Self {
@@ -208,7 +210,8 @@ mod tests {
 
     fn shown(phases: [Phase; 3], facts: Option<FactsResponse>, ready: bool) -> Shown {
         let rates = Some(Rates { received: 1_234_567.0, sent: 12.0 });
-        let heard = Heard { facts, brokers: vec![OfBroker { ready, rates }; 3] };
+        let answers = |phase: &Phase| if phase.runs() { OfBroker { ready, rates } } else { OfBroker::default() };
+        let heard = Heard { begun: None, facts, brokers: phases.iter().map(answers).collect() };
         let brokers = (0..3).zip(&phases).map(|(id, phase)| (id, format!("127.0.0.1:909{}", id + 2), phase));
         Shown::new(brokers, &heard)
     }
@@ -255,6 +258,8 @@ mod tests {
         let mut behind = facts(12, 0);
         behind.brokers[2].recovering = true;
         assert_eq!(states([SERVES; 3], Some(behind), true).next_back(), Some("catching up"));
+        let another = OfBroker { ready: true, rates: None };
+        assert_eq!(Phase::Killed.state(None, another), "runs elsewhere");
     }
 
     #[test]
