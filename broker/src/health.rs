@@ -236,7 +236,7 @@ mod tests {
             assert!(unavailable(&answer, "25 % of the log read (50 of 200 MiB)"), "{answer}");
         }
 
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("chronik");
         let _metrics = Metrics::register(&mut registry);
         let (lease, registration) = watch::channel(Registration::default());
         let (_image, images) = watch::channel(Image::default());

@@ -92,7 +92,7 @@ impl Metrics {
             connections: Gauge::default(),
             budget: Arc::default(),
         };
-        let kafka = registry.sub_registry_with_prefix("chronik_kafka");
+        let kafka = registry.sub_registry_with_prefix("kafka");
         kafka.register("requests", "Requests answered, by kind", requests);
         kafka.register_with_unit(
             "request_latency",
@@ -152,5 +152,30 @@ impl Collector for BudgetInUse {
             used.metric_type(),
         )?;
         used.encode(metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_watches_a_broker_finds_what_its_listener_does_by_the_names_that_dashboards_have() {
+        // As the broker's own registry is made.
+        let mut registry = Registry::with_prefix("chronik");
+        let metrics = Metrics::register(&mut registry);
+        let _open = metrics.connection();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
+        for line in [
+            "connections 1",
+            "received_bytes_total 0",
+            "sent_bytes_total 0",
+            "request_budget_used_bytes 0",
+            "requests_total{request=\"Produce\"} 0",
+            "request_latency_seconds_count{request=\"Produce\"} 0",
+        ] {
+            assert!(text.contains(&format!("\nchronik_kafka_{line}\n")), "{line} is not in {text}");
+        }
     }
 }

@@ -176,6 +176,7 @@ impl Node {
             controller: handle.clone(),
             groups: config.groups.clone(),
             topic: config.offsets_topic,
+            shown: config.group_metrics,
             metrics: CoordinatorMetrics::register(&mut registry),
             stop: stop.clone(),
         };

@@ -117,6 +117,7 @@ pub const AT_START: &[(&str, Shape)] = &[
     ("delete.topic.enable", Shape::Boolean),
     ("group.consumer.max.size", Shape::Integer),
     ("group.initial.rebalance.delay.ms", Shape::Duration),
+    ("group.lag.metrics.max.partitions", Shape::Integer),
     ("group.max.size", Shape::Integer),
     ("leader.imbalance.check.interval.seconds", Shape::Integer),
     ("leader.imbalance.per.broker.percentage", Shape::Integer),

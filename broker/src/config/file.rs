@@ -2,6 +2,7 @@
 
 use super::units::{Millis, Size};
 use super::{Listen, Member};
+use crate::coordinators::GroupMetricsConfig;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use serde::de::{self, Deserializer, IgnoredAny, Visitor};
@@ -212,6 +213,8 @@ pub struct KafkaProperties {
     pub log_message_timestamp_before_max_ms: Millis,
     #[serde(rename = "log.message.timestamp.after.max.ms")]
     pub log_message_timestamp_after_max_ms: Millis,
+    #[serde(rename = "group.lag.metrics.max.partitions")]
+    pub group_lag_metrics_max_partitions: usize,
     #[serde(rename = "group.consumer.max.size")]
     pub group_consumer_max_size: i32,
     #[serde(rename = "offset.metadata.max.bytes")]
@@ -274,6 +277,7 @@ impl Default for KafkaProperties {
             log_message_timestamp_type: "CreateTime".to_owned(),
             log_message_timestamp_before_max_ms: Millis(Duration::from_millis(i64::MAX as u64)),
             log_message_timestamp_after_max_ms: Millis(Duration::from_hours(1)),
+            group_lag_metrics_max_partitions: GroupMetricsConfig::default().max_partitions,
             group_consumer_max_size: i32::MAX,
             offset_metadata_max_bytes: Size(4096),
             offsets_retention_minutes: 7 * 24 * 60,

@@ -15,7 +15,7 @@ pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use self::members::ClusterSize;
-use crate::coordinators::OffsetsTopic;
+use crate::coordinators::{GroupMetricsConfig, OffsetsTopic};
 use crate::server::{ReplicaSelector, TimestampDefaults};
 use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, listener_name};
 use chronik_core::ids::BrokerId;
@@ -100,6 +100,8 @@ pub struct Config {
     pub cleaner: CleanerLimits,
     /// What groups go by.
     pub groups: chronik_core::groups::Config,
+    /// What metrics show of groups.
+    pub group_metrics: GroupMetricsConfig,
     /// How `__consumer_offsets` is created.
     pub offsets_topic: OffsetsTopic,
     /// The properties that the file says something about, by name.
@@ -287,6 +289,10 @@ impl Config {
             segment_bytes: kafka.log_segment_bytes.bytes("log.segment.bytes")?,
             cleaner: cleaner(&kafka)?,
             groups: groups::groups(&kafka)?,
+            group_metrics: GroupMetricsConfig {
+                max_partitions: kafka.group_lag_metrics_max_partitions,
+                ..GroupMetricsConfig::default()
+            },
             offsets_topic,
             given: file.given,
         })

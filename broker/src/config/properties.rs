@@ -161,6 +161,14 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "How long the first rebalance of an empty group waits for more members.",
     ),
     restart(
+        "group.lag.metrics.max.partitions",
+        ConfigKind::Int,
+        Some("5000"),
+        "Partitions of groups whose committed offset and lag this broker shows among its metrics at most: those of all groups \
+         that it coordinates, the first ones in the order of their names. `chronik_groups_lag_left_out` says how many groups are \
+         left out. 0 for none. Not a property of Kafka's.",
+    ),
+    restart(
         "group.max.session.timeout.ms",
         ConfigKind::Int,
         Some("1800000"),

@@ -72,6 +72,7 @@ impl Config {
             "group.consumer.session.timeout.ms" => groups.consumer_session_timeout.as_millis().to_string(),
             "group.consumer.heartbeat.interval.ms" => groups.consumer_heartbeat_interval.as_millis().to_string(),
             "group.consumer.max.size" => groups.consumer_max_size.to_string(),
+            "group.lag.metrics.max.partitions" => self.group_metrics.max_partitions.to_string(),
             "offset.metadata.max.bytes" => groups.max_offset_metadata_bytes.to_string(),
             "offsets.retention.minutes" => (groups.offsets_retention.as_secs() / 60).to_string(),
             "offsets.retention.check.interval.ms" => groups.offsets_check_interval.as_millis().to_string(),

@@ -7,6 +7,7 @@ use chronik_core::cluster::{Image, Topic};
 use chronik_core::groups::{Client, GroupError, Request, Response, Ticket};
 use chronik_core::ids::{BrokerId, PartitionId, TopicId};
 use chronik_quorum::{ControllerHandle, CreateTopic, TopicError};
+use futures::future::join_all;
 use imbl::OrdMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -109,13 +110,7 @@ impl Coordinators {
         hold: &Hold,
     ) -> impl Future<Output = Answer> + Send + use<> {
         let begun = self.route(group).and_then(|route| self.send(&route, client, request, hold));
-        async move {
-            let (mut waiting, answer) = begun?;
-            // A shard that ends drops the way back.
-            let answer = answer.await.unwrap_or(Err(GroupError::NotCoordinator));
-            waiting.answered = true;
-            answer
-        }
+        answered(begun)
     }
 
     /// Asks every shard of this broker.
@@ -125,22 +120,19 @@ impl Coordinators {
         request: &Request,
         hold: &Hold,
     ) -> impl Future<Output = Vec<Answer>> + Send + use<> {
+        join_all(self.ask_each(client, request, hold))
+    }
+
+    /// Asks every shard of this broker. Each answers for itself: one may wait long for a commit.
+    pub(super) fn ask_each(
+        &self,
+        client: &Client,
+        request: &Request,
+        hold: &Hold,
+    ) -> Vec<impl Future<Output = Answer> + Send + use<>> {
         let routes = self.shared.routes.borrow().clone();
-        let begun: Vec<_> = routes.values().map(|route| self.send(route, client, request.clone(), hold)).collect();
-        async move {
-            let mut answers = Vec::with_capacity(begun.len());
-            for begun in begun {
-                answers.push(match begun {
-                    Err(error) => Err(error),
-                    Ok((mut waiting, answer)) => {
-                        let answer = answer.await.unwrap_or(Err(GroupError::NotCoordinator));
-                        waiting.answered = true;
-                        answer
-                    }
-                });
-            }
-            answers
-        }
+        let begun = routes.values().map(|route| self.send(route, client, request.clone(), hold));
+        begun.map(answered).collect()
     }
 
     fn send(
@@ -207,6 +199,15 @@ impl Coordinators {
             GroupError::CoordinatorNotAvailable
         })
     }
+}
+
+/// The answer to a request that is on its way, if it is.
+async fn answered(begun: Result<(Waiting, oneshot::Receiver<Answer>), GroupError>) -> Answer {
+    let (mut waiting, answer) = begun?;
+    // A shard that ends drops the way back.
+    let answer = answer.await.unwrap_or(Err(GroupError::NotCoordinator));
+    waiting.answered = true;
+    answer
 }
 
 impl Shared {

@@ -2,6 +2,7 @@
 //! with that leader epoch.
 
 use super::handle::{Coordinators, Route, Routes};
+use super::lag::LagTask;
 use super::metrics::CoordinatorMetrics;
 use super::shard::ShardTask;
 use super::topic::{self, OffsetsTopic};
@@ -11,6 +12,7 @@ use chronik_core::groups;
 use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicPartition};
 use chronik_quorum::ControllerHandle;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,16 +33,35 @@ pub struct CoordinatorsConfig {
     pub groups: groups::Config,
     /// How `__consumer_offsets` is created.
     pub topic: OffsetsTopic,
+    /// What is shown of groups.
+    pub shown: GroupMetricsConfig,
     /// Where they are counted.
     pub metrics: CoordinatorMetrics,
     /// Ends everything.
     pub stop: CancellationToken,
 }
 
+/// What is shown of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupMetricsConfig {
+    /// From one look to the next, at their number as well as at how far they are behind.
+    pub every: Duration,
+    /// Partitions at most in which it is shown how far they are behind, those of all groups together; 0 to show none
+    /// (`group.lag.metrics.max.partitions`).
+    pub max_partitions: usize,
+}
+
+impl Default for GroupMetricsConfig {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(10), max_partitions: 5000 }
+    }
+}
+
 /// Starts the coordinators on `tasks`.
 pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
     let (routes, watched) = watch::channel(Routes::new());
     let handle = Coordinators::new(config.me, config.controller.clone(), config.topic, watched);
+    tasks.spawn(LagTask::new(&config, handle.clone()).run());
     let manager = Manager { config, tasks: tasks.clone(), routes, shards: BTreeMap::new() };
     tasks.spawn(manager.run());
     handle

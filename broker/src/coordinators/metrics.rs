@@ -1,12 +1,18 @@
-//! What is counted of the coordinators.
+//! What is counted of the coordinators, and what is shown of their groups.
 
+use super::lag::{Lag, Lags};
 use chronik_core::groups::Census;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The coordinators' metrics. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,6 +29,8 @@ pub struct CoordinatorMetrics {
     pub(super) rebalances: Counter,
     /// Records read when coordinators were loaded.
     pub(super) loaded_records: Counter,
+    /// How far groups are behind, as it was last found.
+    pub(super) lags: watch::Sender<Arc<Lags>>,
     load_seconds: Histogram,
     groups: Family<Labels, Gauge>,
     members: Gauge,
@@ -30,6 +38,12 @@ pub struct CoordinatorMetrics {
 }
 
 type Labels = [(&'static str, &'static str); 2];
+
+/// Kafka's names of the types of groups, and of the states that those here may be in.
+const STATES: [(&str, &[&str]); 2] = [
+    ("classic", &["Empty", "PreparingRebalance", "CompletingRebalance", "Stable"]),
+    ("consumer", &["Empty", "Assigning", "Reconciling", "Stable"]),
+];
 
 /// What one shard adds to the gauges of this broker, for as long as it is kept.
 #[derive(Debug)]
@@ -76,12 +90,19 @@ impl CoordinatorMetrics {
             failures: Counter::default(),
             rebalances: Counter::default(),
             loaded_records: Counter::default(),
+            lags: watch::Sender::default(),
             groups: Family::default(),
             members: Gauge::default(),
             committed_offsets: Gauge::default(),
             // 1 ms to 16 s.
             load_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 15)),
         };
+        // That no group is in a state is something else than that nobody counts.
+        for (kind, states) in STATES {
+            for state in states {
+                metrics.groups.get_or_create_owned(&[("type", kind), ("state", state)]);
+            }
+        }
         let groups = registry.sub_registry_with_prefix("groups");
         groups.register("coordinators", "Partitions whose groups are served here", metrics.serving.clone());
         groups.register("offset_commits", "Offsets committed", metrics.commits.clone());
@@ -100,6 +121,7 @@ impl CoordinatorMetrics {
             Unit::Seconds,
             metrics.load_seconds.clone(),
         );
+        groups.register_collector(Box::new(LagMetrics(metrics.lags.subscribe())));
         metrics
     }
 
@@ -112,4 +134,40 @@ impl CoordinatorMetrics {
     pub(super) fn loaded(&self, took: Duration) {
         self.load_seconds.observe(took.as_secs_f64());
     }
+}
+
+/// The places of groups in partitions, each with labels of its own.
+#[derive(Debug)]
+struct LagMetrics(watch::Receiver<Arc<Lags>>);
+
+impl Collector for LagMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        // Let go of at once: whoever writes the next ones must not wait for an answer to be written.
+        let lags = Arc::clone(&self.0.borrow());
+        let help = "The committed offset of a group in a partition";
+        family(&mut encoder, "offset", help, &lags.shown, |lag| Some(lag.offset))?;
+        let help =
+            "Records between the committed offset of a group and the high watermark; none where no leader says it";
+        family(&mut encoder, "lag", help, &lags.shown, |lag| lag.behind)?;
+        let left_out = ConstGauge::new(i64::try_from(lags.left_out).unwrap_or(i64::MAX));
+        let help = "Groups whose lag is not shown, or not of all partitions, for group.lag.metrics.max.partitions";
+        left_out.encode(encoder.encode_descriptor("lag_left_out", help, None, left_out.metric_type())?)
+    }
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    lags: &[Lag],
+    value: impl Fn(&Lag) -> Option<i64>,
+) -> Result<(), std::fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for lag in lags {
+        let Some(value) = value(lag) else { continue };
+        let partition = lag.partition.to_string();
+        let labels = [("group", &*lag.group), ("topic", &*lag.topic), ("partition", &*partition)];
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

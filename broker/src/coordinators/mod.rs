@@ -7,7 +7,9 @@
 
 mod appends;
 mod client;
+mod ends;
 mod handle;
+mod lag;
 mod loading;
 mod manager;
 mod metrics;
@@ -18,6 +20,6 @@ mod topic;
 pub(crate) use client::limited;
 pub use handle::Coordinators;
 pub(crate) use handle::is_internal;
-pub use manager::{CoordinatorsConfig, start};
+pub use manager::{CoordinatorsConfig, GroupMetricsConfig, start};
 pub use metrics::CoordinatorMetrics;
 pub use topic::OffsetsTopic;

@@ -21,8 +21,6 @@ use tracing::{debug, error, info, warn};
 
 /// Requests that are taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 256;
-/// Groups are counted for the metrics this often.
-const COUNTED_EACH: Duration = Duration::from_secs(5);
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// The pause after an append that failed: while too few replicas are in sync, the next one fails as well.
@@ -53,6 +51,8 @@ pub(super) struct ShardTask {
     requests: mpsc::Receiver<Asked>,
     abandoned: mpsc::UnboundedReceiver<Ticket>,
     metrics: CoordinatorMetrics,
+    /// Groups are counted this often.
+    counted_each: Duration,
     stop: CancellationToken,
     /// The origin of the shard's clock.
     origin: Instant,
@@ -89,6 +89,7 @@ impl ShardTask {
             requests,
             abandoned,
             metrics: config.metrics.clone(),
+            counted_each: config.shown.every,
             stop,
             origin: Instant::now(),
         }
@@ -225,7 +226,7 @@ impl ShardTask {
     async fn serve(&mut self, serving: &mut Serving) -> End {
         let mut asked = Vec::with_capacity(AT_ONCE);
         let mut counted = self.metrics.counted();
-        let mut counts = interval(COUNTED_EACH);
+        let mut counts = interval(self.counted_each);
         counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // What loading or the last events wanted.

@@ -4,9 +4,12 @@
 use super::Settings;
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
-use crate::harness::leash;
+use crate::harness::process::Process;
+use crate::harness::{leash, wait};
 use crate::report::Report;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::path::Path;
 
 /// One broker, and one command after the other.
@@ -57,12 +60,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     );
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
+    report.check_result("the dashboard asks for what a broker shows", dashboard(&cluster));
     report.check_result("the broker lives", cluster.check_alive().map(|()| "yes".into()));
     let dir = cluster.data_dir(0);
     report.check_result("log verify leaves a running broker alone", {
         offline(program, "verify", &dir).and_then(|outcome| refused(&outcome, "in use by another process"))
     });
     cluster.stop(0)?;
+    report.check_result("dev says what becomes of its brokers", dev(program));
     report.check_result(
         "log verify",
         offline(program, "verify", &dir)?.succeeded()?.says("partitions").map(|_| "whole".into()),
@@ -75,6 +80,28 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         println!("kept: {}", cluster.keep().display());
     }
     Ok(())
+}
+
+/// A broker's metrics have all names of the dashboard for Grafana, but for those of the operator.
+fn dashboard(cluster: &Cluster) -> Result<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/chronik/files/dashboard.json");
+    let (_, shown) = cluster.http(0, "/metrics")?;
+    let has = |name: &str| shown.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    let panels = dashboard["panels"].as_array().into_iter().flatten();
+    let expressions = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut count = 0;
+    for expression in expressions.filter_map(|target| target["expr"].as_str()) {
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let of_brokers = |word: &&str| word.starts_with("chronik_") && !word.starts_with("chronik_operator_");
+        for name in words.filter(of_brokers).filter(|word| *word != "chronik_io_cluster") {
+            let base = name.strip_suffix("_total").or_else(|| name.strip_suffix("_bucket")).unwrap_or(name);
+            ensure!(has(base), "no {name} among the metrics of a broker");
+            count += 1;
+        }
+    }
+    ensure!(count > 10, "only {count} metrics are asked for");
+    Ok(format!("{count} metrics"))
 }
 
 /// A command on a data directory.
@@ -110,6 +137,33 @@ fn flipped_bit(program: &Path, dir: &Path, file: &str) -> Result<String> {
     let found = offline(program, "verify", dir).and_then(|outcome| refused(&outcome, &format!("{file}: byte 0: ")));
     flip()?;
     found
+}
+
+/// `chronik dev` without a terminal: a line for each change.
+fn dev(program: &Path) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let mut command = leash::command(program)?;
+    command.args(["dev", "--brokers", "3", "--data-dir"]).arg(folder.path().join("data"));
+    let dev = Process::start("dev", command, &log)?;
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let says = |what: &str| {
+        let found = wait::until(what, PATIENCE, || Ok(said().contains(what).then_some(())));
+        found.with_context(|| format!("it says {}", said()))
+    };
+    says("Ready. Kafka clients connect to ")?;
+    says("broker 1: in sync")?;
+    let said = said();
+    let pid = said.lines().find_map(|line| line.strip_prefix("broker 1  pid ")?.split(' ').next()?.parse().ok());
+    let pid = pid.and_then(Pid::from_raw).with_context(|| format!("no pid of broker 1 in {said}"))?;
+    ensure!(!said.contains("[1] "), "it shows what brokers log: {said}");
+    kill_process(pid, Signal::KILL)?;
+    says("broker 1: killed")?;
+    says("was killed by signal 9")?;
+    let status = dev.stop(PATIENCE)?;
+    ensure!(status.success(), "it ended with {status}");
+    says("Stopping; the data stays in ")?;
+    Ok("chronik dev".into())
 }
 
 struct Line<'a> {

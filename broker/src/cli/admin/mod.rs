@@ -43,11 +43,16 @@ pub(super) struct Admin {
 
 impl AdminArgs {
     pub(super) fn client(&self) -> Admin {
-        Admin { addresses: self.admin.split(',').map(|address| address.trim().to_owned()).collect() }
+        Admin::new(self.admin.split(',').map(|address| address.trim().to_owned()).collect())
     }
 }
 
 impl Admin {
+    /// A client of the brokers at these addresses.
+    pub(super) fn new(addresses: Vec<String>) -> Self {
+        Self { addresses }
+    }
+
     /// Asks the first broker that accepts a connection and is sure.
     pub(super) async fn ask<T>(
         &self,

@@ -1,6 +1,6 @@
 //! The other ends of the handles: partitions in memory, and a controller that edits the image.
 
-use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, OffsetsTopic};
+use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, GroupMetricsConfig, OffsetsTopic};
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
@@ -229,7 +229,7 @@ impl Cluster {
         let (_, leader) = watch::channel(Some(ME));
         let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
         tokio::spawn(control(requests, Arc::clone(&image)));
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("chronik");
         let metrics = Metrics::register(&mut registry);
         let mut listeners = Vec::new();
         for name in [None, Some("EXTERNAL".into())] {
@@ -248,6 +248,7 @@ impl Cluster {
                 ..chronik_core::groups::Config::default()
             },
             topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
+            shown: GroupMetricsConfig { every: Duration::from_millis(20), ..GroupMetricsConfig::default() },
             metrics: CoordinatorMetrics::register(&mut registry),
             stop: stop.clone(),
         };

@@ -8,6 +8,7 @@ mod every_version;
 mod fetch_sessions;
 mod groups;
 mod hostile;
+mod lag;
 mod list_offsets;
 mod listeners;
 mod missing;
