@@ -3,7 +3,9 @@
 use crate::activity::Counts;
 use crate::checker::{Checker, Invariant};
 use crate::clients::{Producer, Reader};
+use crate::compaction::Compaction;
 use crate::controller::{Controller, partitions};
+use crate::disk_errors::DiskErrors;
 use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
@@ -66,6 +68,10 @@ pub(crate) enum Happening {
     Fault,
     /// Somebody moves a partition.
     Reassign,
+    /// A broker cleans a log.
+    Clean,
+    /// A sync is going to fail.
+    DiskError,
 }
 
 /// The world.
@@ -94,6 +100,8 @@ pub struct World {
     pub(crate) writes_per_mille: u64,
     pub(crate) faults: Faults,
     pub(crate) reassignments: Reassignments,
+    pub(crate) compaction: Compaction,
+    pub(crate) disk_errors: DiskErrors,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -108,7 +116,8 @@ impl World {
             Disks::Model => Self::on(options, |_| Box::<ModelDisk>::default()),
             Disks::Simulated => {
                 let plant = options.plant;
-                Self::on(options, |seed| Box::new(SimulatedLog::new(seed, plant)))
+                let compacts = Compaction::new(options.seed, plant).some;
+                Self::on(options, |seed| Box::new(SimulatedLog::new(seed, plant, compacts)))
             }
         }
     }
@@ -148,7 +157,9 @@ impl World {
             writes_per_mille: [600, 600, 100][rng.index(3)],
             faults: Faults::new(&mut rng),
             reassignments: Reassignments::new(options.seed, options.plant),
-            checker: Checker::default(),
+            checker: Checker::new(Compaction::new(options.seed, options.plant).some),
+            compaction: Compaction::new(options.seed, options.plant),
+            disk_errors: DiskErrors::new(options.seed, options.plant),
             counts: Counts::default(),
             rng,
             options,
@@ -170,6 +181,8 @@ impl World {
         }
         self.at(500_000, Happening::Fault);
         self.first_reassignment();
+        self.first_cleaning();
+        self.first_disk_error();
     }
 
     /// Lets it happen at that time.
@@ -276,6 +289,8 @@ impl World {
             Happening::Resign(node, inc, stops) => self.resign(node, inc, stops),
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),
+            Happening::Clean => self.clean(),
+            Happening::DiskError => self.disk_error(),
         }
     }
 }
@@ -305,7 +320,9 @@ impl World {
             | Happening::Reader(_)
             | Happening::Resume(_)
             | Happening::Fault
-            | Happening::Reassign => None,
+            | Happening::Reassign
+            | Happening::Clean
+            | Happening::DiskError => None,
         }
     }
 }
