@@ -136,8 +136,8 @@ pub struct RecoveredPartition {
     pub start: Offset,
     /// The offset after the last.
     pub end: Offset,
-    /// Each leader epoch with the offset of its first record that is still there, ascending. The last one stays when its
-    /// records are gone.
+    /// Each leader epoch with the offset of its first record that is still there, ascending; the first one begins with the
+    /// log, also if a gap is before its first record. The last one may stay when its records are gone.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
     /// The first offset that is known to be unreadable, though it was durable once: such a replica must not
     /// lead. Truncating to it and replicating again repairs the partition.

@@ -19,7 +19,7 @@
 //! A broker of a former release reads no further than it knows: SUBSCRIBE and ACK may end before `log_start`.
 //!
 //! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
-//! not know of them sends none, and ignores them. They are a megabyte and a half at most, as nobody remembers more of one
+//! not know of them sends none, and ignores them. They are two megabytes at most, as nobody remembers more of one
 //! partition.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.

@@ -102,6 +102,14 @@ activities! {
     Read,
     /// By a leader that could not say what else is committed.
     ReadBelowKnown,
+    /// A broker gave up a copy that was not as its leader had it.
+    CopyGivenUp,
+    /// A process ended because a sync failed.
+    DiskFailed,
+    /// A broker compacted a log.
+    Cleaned,
+    /// A reader was given what comes behind a gap that compaction has left.
+    ReadOverGap,
 }
 
 /// How often each happened.

@@ -1,5 +1,6 @@
 //! What has been promised so far, and whether it is kept. Each promise has a file in [`crate::invariants`].
 
+use crate::compaction::Originals;
 use crate::network::NodeId;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -125,10 +126,19 @@ pub(crate) struct Checker {
     pub(crate) produced_at: BTreeMap<usize, Vec<Offset>>,
     /// The high watermark that each process had last.
     pub(crate) high_watermarks: BTreeMap<(NodeId, TopicPartition), Offset>,
+    /// Whether the topic is compacted.
+    pub(crate) compacts: bool,
+    /// What was committed before compaction, if it is.
+    pub(crate) originals: Originals,
     violation: Option<Violation>,
 }
 
 impl Checker {
+    /// One for a topic that is compacted, or not.
+    pub(crate) fn new(compacts: bool) -> Self {
+        Self { compacts, ..Self::default() }
+    }
+
     /// A promise is broken. The first one counts.
     pub(crate) fn fail(&mut self, invariant: Invariant, how: String) {
         self.violation.get_or_insert(Violation { invariant, how });

@@ -7,6 +7,7 @@ use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::{Answer, Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
+use chronik_core::ids::TopicPartition;
 use chronik_core::replication::{IsrState, Replica};
 
 /// How much goes wrong in a run.
@@ -133,6 +134,28 @@ impl World {
         }
     }
 
+    /// A broker has less of a partition than it acknowledged, or not what its leader has: nobody is to count on it.
+    pub(crate) fn give_up_copy(&mut self, node: NodeId, tp: TopicPartition) {
+        let n = &self.nodes[node];
+        let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return };
+        if self.network.without_controller.contains(&node) {
+            return;
+        }
+        let partitions = ResignedPartitions::These(vec![tp]);
+        let (broker, leaving, reason) = (n.id, Leaving::Copy, ResignReason::Damage);
+        let outcome =
+            self.controller.apply(MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason });
+        note!(self, "b{node} p{} gives its copy up: {outcome:?}", tp.partition);
+        self.counts.note(Activity::CopyGivenUp);
+    }
+
+    /// Whether the cluster counts on a broker's copy of a partition.
+    pub(crate) fn is_counted(&self, node: NodeId, tp: TopicPartition) -> bool {
+        let id = self.nodes[node].id;
+        let counted = |p: &Partition| p.leader == Some(id) || p.isr.contains(&id) || p.elr.contains(&id);
+        self.controller.image.partition(tp).is_some_and(counted)
+    }
+
     /// A process dies, perhaps in the middle of a write, perhaps with its disk.
     pub(crate) fn crash(&mut self, node: NodeId) {
         let may_lose_disk = self.is_dispensable(node);
@@ -198,6 +221,7 @@ impl World {
             return;
         }
         note!(self, "b{node} starts");
+        self.check_producers_of(node);
         if !self.nodes[node].durable.is_empty() {
             self.counts.note(Activity::Recovery);
         }

@@ -4,7 +4,9 @@
 mod activity;
 mod checker;
 mod clients;
+mod compaction;
 mod controller;
+mod disk_errors;
 mod elections;
 mod faults;
 mod groups;

@@ -2,9 +2,10 @@
 
 use crate::controller::LEASE_US;
 use crate::network::NodeId;
-use crate::storage::{Logs, PartitionLog, Storage};
+use crate::storage::{Bounds, Logs, PartitionLog, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, StreamId, Ticket};
 use chronik_core::time::Instant;
@@ -192,6 +193,25 @@ impl Process {
         self.logs.get(&tp).map(log_state).unwrap_or_default()
     }
 
+    /// Where the log is compacted, only the disk knows where a cut within a gap ends.
+    pub(crate) fn take_bounds(&mut self, tp: TopicPartition, known: Option<Bounds>) {
+        if let (Some(log), Some(known)) = (self.logs.get_mut(&tp), known) {
+            (log.start, log.end, log.epochs) = (known.start, known.end, known.epochs);
+        }
+    }
+
+    /// Where the log is compacted, only the disk knows of producers what their batches do not say any more. What waits for
+    /// the disk is behind it.
+    pub(crate) fn take_snapshot(&mut self, tp: TopicPartition, known: Option<Producers>) {
+        let waits = |op: &&Op| op.partition() == tp && matches!(op, Op::Append { .. });
+        let first = self.queue.iter().chain(&self.syncing).find(waits);
+        let base =
+            first.map(|op| if let Op::Append { batch, .. } = op { batch.header().base_offset } else { Offset::ZERO });
+        if let (Some(log), Some(known)) = (self.logs.get_mut(&tp), known) {
+            log.snapshot = Some((base.unwrap_or(log.end).min(log.end), known));
+        }
+    }
+
     /// Whole batches from `from` on.
     pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize) -> Vec<RecordBatch> {
         let found = self.logs.get(&tp).map_or(&[][..], |log| log.from(from));
@@ -206,15 +226,9 @@ impl Process {
 
 /// What batches say about the log that they are.
 pub(crate) fn log_state(log: &PartitionLog) -> LogState {
-    let mut producers = log.before.clone();
-    let mut epochs: Vec<(chronik_core::ids::LeaderEpoch, Offset)> = Vec::new();
-    for batch in &log.batches {
-        let h = batch.header();
-        producers.observe(h);
-        if epochs.last().is_none_or(|(epoch, _)| *epoch < h.leader_epoch) {
-            epochs.push((h.leader_epoch, h.base_offset.max(log.start)));
-        }
-    }
-    let first_batch = log.batches.first().map_or(log.start, |batch| batch.header().base_offset);
-    LogState { start: log.start, first_batch, end: log.end, epochs, producers }
+    let (from, mut producers) = log.snapshot.clone().unwrap_or_else(|| (Offset::ZERO, log.before.clone()));
+    log.batches.iter().filter(|b| b.header().base_offset >= from).for_each(|b| producers.observe(b.header()));
+    // Compaction may have left a gap before the first batch that there is.
+    let first_batch = log.batches.first().map_or(log.start, |batch| batch.header().base_offset.min(log.start));
+    LogState { start: log.start, first_batch, end: log.end, epochs: log.epochs.clone(), producers }
 }

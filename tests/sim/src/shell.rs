@@ -141,8 +141,8 @@ impl World {
                 };
                 self.ask_for_isr(node, tp, partition_epoch, command);
             }
-            // No disk of this world loses anything while a process runs.
-            Command::GiveUpCopy | Command::Wake => {}
+            Command::GiveUpCopy => self.give_up_copy(node, tp),
+            Command::Wake => {}
         }
     }
 
@@ -211,6 +211,11 @@ impl World {
         let Node { process: Some(process), disk, durable, .. } = &mut self.nodes[node] else { return };
         let ops = std::mem::take(&mut process.syncing);
         if let Err(how) = disk.commit(&ops) {
+            if disk.has_failed() {
+                process.syncing = ops;
+                self.disk_failed(node);
+                return;
+            }
             self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
@@ -227,6 +232,8 @@ impl World {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
                     crate::storage::apply(&mut process.logs, op);
+                    process.take_bounds(*tp, disk.bounds(*tp));
+                    process.take_snapshot(*tp, disk.producers(*tp));
                     let log = process.log_state(*tp);
                     durable.insert(*tp, log.end);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
@@ -236,6 +243,7 @@ impl World {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
                     crate::storage::apply(&mut process.logs, op);
+                    process.take_snapshot(*tp, disk.producers(*tp));
                     let end = durable.entry(*tp).or_default();
                     *end = (*end).max(*to);
                     let log = process.log_state(*tp);

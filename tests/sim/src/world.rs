@@ -3,7 +3,9 @@
 use crate::activity::Counts;
 use crate::checker::{Checker, Invariant};
 use crate::clients::{Producer, Reader};
+use crate::compaction::Compaction;
 use crate::controller::{Controller, partitions};
+use crate::disk_errors::DiskErrors;
 use crate::elections::Elections;
 use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
@@ -69,6 +71,10 @@ pub(crate) enum Happening {
     Reassign,
     /// Somebody has preferred replicas elected.
     Elect,
+    /// A broker cleans a log.
+    Clean,
+    /// A sync is going to fail.
+    DiskError,
 }
 
 /// The world.
@@ -98,6 +104,8 @@ pub struct World {
     pub(crate) faults: Faults,
     pub(crate) reassignments: Reassignments,
     pub(crate) elections: Elections,
+    pub(crate) compaction: Compaction,
+    pub(crate) disk_errors: DiskErrors,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -112,7 +120,8 @@ impl World {
             Disks::Model => Self::on(options, |_| Box::<ModelDisk>::default()),
             Disks::Simulated => {
                 let plant = options.plant;
-                Self::on(options, |seed| Box::new(SimulatedLog::new(seed, plant)))
+                let compacts = Compaction::new(options.seed, plant).some;
+                Self::on(options, |seed| Box::new(SimulatedLog::new(seed, plant, compacts)))
             }
         }
     }
@@ -153,7 +162,9 @@ impl World {
             faults: Faults::new(&mut rng),
             reassignments: Reassignments::new(options.seed, options.plant),
             elections: Elections::new(options.seed, options.plant),
-            checker: Checker::default(),
+            checker: Checker::new(Compaction::new(options.seed, options.plant).some),
+            compaction: Compaction::new(options.seed, options.plant),
+            disk_errors: DiskErrors::new(options.seed, options.plant),
             counts: Counts::default(),
             rng,
             options,
@@ -176,6 +187,8 @@ impl World {
         self.at(500_000, Happening::Fault);
         self.first_reassignment();
         self.first_election();
+        self.first_cleaning();
+        self.first_disk_error();
     }
 
     /// Lets it happen at that time.
@@ -283,6 +296,8 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),
             Happening::Elect => self.elect(),
+            Happening::Clean => self.clean(),
+            Happening::DiskError => self.disk_error(),
         }
     }
 }
@@ -313,7 +328,9 @@ impl World {
             | Happening::Resume(_)
             | Happening::Fault
             | Happening::Reassign
-            | Happening::Elect => None,
+            | Happening::Elect
+            | Happening::Clean
+            | Happening::DiskError => None,
         }
     }
 }

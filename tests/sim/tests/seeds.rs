@@ -20,13 +20,19 @@ fn floor(activity: Activity) -> usize {
         Activity::Cut => 1_400,
         Activity::ControllerLost | Activity::SlowDisk | Activity::ClockJump | Activity::StartMoved => 2_000,
         Activity::ConnectionReset | Activity::ProducerTimeout => 5_000,
-        Activity::LeaseGivenUp | Activity::LogDropped | Activity::Moved => 100,
+        Activity::LeaseGivenUp
+        | Activity::LogDropped
+        | Activity::Moved
+        | Activity::DiskFailed
+        | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,
         Activity::IsrChangeLate | Activity::IsrAnswerLost => 130,
-        Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader => 1_000,
+        Activity::ElectionOfEligible | Activity::IsrExpand | Activity::AcknowledgedByLeader | Activity::Cleaned => {
+            1_000
+        }
         Activity::Resigned => 500,
         Activity::Reassigned => 400,
         Activity::PreferredElected => 60,
@@ -36,6 +42,8 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
+        // None, as long as no replica lacks an epoch that another has committed something in.
+        Activity::CopyGivenUp => 0,
         Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
     }
 }
@@ -76,6 +84,13 @@ fn hundreds_of_seeds_keep_all_rules_on_the_real_log() {
     let reports = all_keep_the_rules((0..400).map(Options::new));
     much_has_happened(&reports);
     most_are_busy(&reports);
+}
+
+/// Followers that are behind and whose logs are cleaned: of some producer they have nothing on the disk that they still
+/// remember.
+#[test]
+fn who_is_behind_is_cleaned_too() {
+    all_keep_the_rules([404, 407, 1_121, 1_590].map(Options::new).into_iter());
 }
 
 #[test]

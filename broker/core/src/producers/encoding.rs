@@ -14,7 +14,7 @@ const FROM_START: u8 = 1;
 const HEAD_LEN: usize = 20;
 const PRODUCER_LEN: usize = 28;
 const BATCH_LEN: usize = 24;
-/// No more bytes than these are what [`Producers::encode`] adds: a megabyte and a half.
+/// No more bytes than these are what [`Producers::encode`] adds: a megabyte and two thirds.
 pub const MAX_ENCODED_LEN: usize = HEAD_LEN + MAX_PRODUCERS * (PRODUCER_LEN + REMEMBERED * BATCH_LEN);
 
 impl Producers {

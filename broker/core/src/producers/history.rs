@@ -5,8 +5,9 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 use std::ops::Range;
 
-/// Batches remembered of each producer; clients have at most as many requests in flight (KIP-98).
-pub(super) const REMEMBERED: usize = 5;
+/// Batches remembered of each producer. Clients have one less in flight at most (KIP-98): the last one that is committed is
+/// known while all of these are not, and compaction leaves it.
+pub(super) const REMEMBERED: usize = 6;
 
 /// One batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Idempotent producers (KIP-98): the last five batches of each, so that a retry is recognised and a gap is
+//! Idempotent producers (KIP-98): the last six batches of each, so that a retry is recognised and a gap is
 //! not let in.
 //!
 //! What is known here follows from the log's batches alone ([`Producers::observe`]), so every replica comes to

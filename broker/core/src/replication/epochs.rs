@@ -39,12 +39,14 @@ impl Epochs {
         }
     }
 
-    /// Forgets what is before `start`: the log begins there, and so does the epoch of its first record.
+    /// Forgets what is before `start`: the log begins there, and so does the epoch of its first record. If that comes
+    /// behind a gap, nobody can say where in the gap its epoch began: the whole gap counts as its own, so that nothing
+    /// that an older leader wrote there is taken for a part of this log.
     pub(super) fn drop_before(&mut self, start: Offset) {
         let before = self.0.partition_point(|&(_, first)| first <= start).saturating_sub(1);
         self.0.drain(..before);
         if let Some((_, first)) = self.0.first_mut() {
-            *first = start.max(*first);
+            *first = start;
         }
     }
 
@@ -145,6 +147,9 @@ mod tests {
             assert_eq!(map, epochs(left), "from {start}");
             assert!(map.valid(Offset(12)));
         }
+        let mut map = epochs(&[(3, 5), (4, 9)]);
+        map.drop_before(Offset(2));
+        assert_eq!(map, epochs(&[(3, 2), (4, 9)]), "with a gap in front of its first record");
         let mut map = epochs(&[(3, 5), (4, 9)]);
         map.drop_before(Offset(8));
         // As Kafka answers for what is older than all that it knows.

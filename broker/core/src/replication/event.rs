@@ -418,6 +418,6 @@ pub enum ProduceError {
     #[error("a newer producer with this id has fenced this one")]
     InvalidProducerEpoch,
     /// A sequence so old that its offset is no longer remembered.
-    #[error("duplicate of a batch older than the last five")]
+    #[error("duplicate of a batch older than the last six")]
     DuplicateSequence,
 }

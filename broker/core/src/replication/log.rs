@@ -96,7 +96,9 @@ impl Log {
     /// Notes that a batch was appended, which continues the log.
     pub(super) fn append(&mut self, now: Instant, header: &BatchHeader) {
         debug_assert!(header.base_offset >= self.end, "batches continue the log");
-        self.epochs.assign(header.leader_epoch, header.base_offset);
+        // An empty log cannot tell whether the epoch of its first batch began in the gap before it (see `Epochs::drop_before`).
+        let empty = self.start == self.end;
+        self.epochs.assign(header.leader_epoch, if empty { self.end } else { header.base_offset });
         self.producers.observe(header);
         self.end = header.end_offset();
         if header.producer_id.is_some() {
@@ -126,6 +128,7 @@ impl Log {
             && self.high_watermark <= self.end
             && self.durable <= self.end
             && self.epochs.valid(self.end)
+            && self.epochs.entries().first().is_none_or(|(_, first)| *first == self.start)
             && self.producers.valid(self.end)
     }
 }

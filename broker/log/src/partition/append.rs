@@ -124,7 +124,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<Written, LogError> {
         let (position, first_entry) = (segment.len, segment.index_entries);
         let interval = self.index_interval_bytes(tp);
-        let (mut end, mut epoch) = (before.end, before.epoch);
+        let (mut end, mut epoch, mut empty) = (before.end, before.epoch, before.empty);
         let (mut epochs, mut entries) = (Vec::new(), Vec::new());
         for batch in batches {
             let header = batch.header();
@@ -140,8 +140,9 @@ impl<D: Disk> Store<D> {
             }
             if epoch.is_none_or(|epoch| epoch < header.leader_epoch) {
                 epoch = Some(header.leader_epoch);
-                epochs.push((header.leader_epoch, header.base_offset));
+                epochs.push((header.leader_epoch, if empty { end } else { header.base_offset }));
             }
+            empty = false;
             segment.len += batch.bytes().len() as u64;
             segment.times.observe(header);
             end = header.end_offset();
@@ -162,13 +163,19 @@ impl<D: Disk> Store<D> {
 struct Tail {
     segment: Option<Segment>,
     end: Offset,
+    /// `None` if there are no batches, not even before the start: what was there once may have been of a newer epoch than
+    /// what comes, if the log begins anew.
     epoch: Option<LeaderEpoch>,
+    /// Whether nothing is left before the end. The first batch may come behind a gap then, and its epoch begins with the
+    /// log, as nobody can say where in the gap it began.
+    empty: bool,
 }
 
 impl Tail {
     fn of(partition: &Partition) -> Self {
-        let epoch = partition.epochs.last().map(|(epoch, _)| *epoch);
-        Self { segment: partition.segments.last().copied(), end: partition.end, epoch }
+        let segment = partition.segments.last().copied();
+        let epoch = segment.and(partition.epochs.last()).map(|(epoch, _)| *epoch);
+        Self { segment, end: partition.end, epoch, empty: partition.start == partition.end }
     }
 }
 
@@ -182,6 +189,9 @@ struct Written {
 impl Written {
     fn publish(self, partition: &mut Partition) {
         partition.end = self.end;
+        if partition.segments.is_empty() {
+            partition.epochs.clear();
+        }
         partition.epochs.extend(self.epochs);
         match partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
             Some(last) => *last = self.segment,

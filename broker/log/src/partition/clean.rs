@@ -180,7 +180,7 @@ impl<D: Disk> Store<D> {
         let path = dir.join(segment.log_name());
         let file = self.disk.create(&path).during("create", &path)?;
         let mut writing = Writing { file, path, segment, buffer: Vec::new(), index: Vec::new(), changed: false };
-        let written = self.write_group(work, &mut writing, state.start, *end, go_on);
+        let written = self.write_group(work, &mut writing, state, *end, go_on);
         let before: u64 = group.iter().map(|(segment, _)| segment.len).sum();
         let same = group.len() == 1 && !writing.changed && writing.segment.len == before;
         if written.is_err() || same {
@@ -201,7 +201,7 @@ impl<D: Disk> Store<D> {
         &self,
         work: &Work<'_>,
         writing: &mut Writing<D>,
-        start: Offset,
+        state: &Partition,
         end: Offset,
         go_on: GoOn<'_>,
     ) -> Result<(), CleanError> {
@@ -212,15 +212,18 @@ impl<D: Disk> Store<D> {
             max_decompressed: work.spec.max_decompressed,
         };
         let interval = self.index_interval_bytes(work.tp);
-        let mut next = writing.segment.base.max(start);
+        let mut next = writing.segment.base.max(state.start);
         while next < end {
             let batches = self.read(work.tp, next, end, PIECE)?;
             let mut bytes = 0;
             for batch in &batches {
                 let header = batch.header();
                 next = header.end_offset();
-                // A segment ends with a batch: else nobody could tell where the next one begins.
-                let keep_empty = next >= end || work.spec.producers.contains(&next);
+                // A segment ends with a batch: else nobody could tell where the next one begins. So does an epoch begin
+                // with one: else a follower that fills its log from this one would take records that an older leader
+                // left behind in the gap for a part of it.
+                let begins_epoch = state.epochs.binary_search_by_key(&header.base_offset, |(_, at)| *at).is_ok();
+                let keep_empty = next >= end || begins_epoch || work.spec.producers.contains(&next);
                 let filtered = rules.filter(batch, keep_empty);
                 bytes += header.total_len as u64;
                 let filtered = filtered.map_err(|source| CleanError::Batch { offset: header.base_offset, source })?;

@@ -115,10 +115,15 @@ impl Partition {
         }
     }
 
-    /// The epochs of the records that are there, as if the log had begun at its start.
+    /// The epochs of the records that are there, as if the log had begun at its start: the first one begins with it, also
+    /// if the first record comes behind a gap.
     pub(crate) fn visible_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
         let before = self.epochs.partition_point(|(_, start)| *start <= self.start).saturating_sub(1);
-        self.epochs[before..].iter().map(|(epoch, start)| (*epoch, (*start).max(self.start))).collect()
+        let mut visible = self.epochs[before..].to_vec();
+        if let Some((_, first)) = visible.first_mut() {
+            *first = self.start;
+        }
+        visible
     }
 
     /// The leader epoch that the batch at `offset` must carry.

@@ -22,7 +22,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 const FORMAT: Format = Format { name: "snapshot of a partition", family: *b"CSN", oldest: 3, newest: 3 };
-/// Snapshots of up to so many bytes are part of the checkpoint: three producers at most.
+/// Snapshots of up to so many bytes are part of the checkpoint: three producers or so.
 const INLINE: usize = 512;
 /// The newest snapshots that are kept, whatever their distance.
 const NEWEST: usize = 3;

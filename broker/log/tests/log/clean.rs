@@ -228,6 +228,26 @@ fn the_last_batch_of_a_producer_stays_if_need_be_without_records() {
 }
 
 #[test]
+fn each_epoch_still_begins_with_a_batch_so_that_a_copy_of_the_log_knows_where() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written(&disk, 100);
+    let mut random = Random::new(8);
+    // The second time some is empty already.
+    for (n, epochs) in [(160, 3), (161, 5)] {
+        let whole = log.reader().state(partition(TP)).unwrap().epochs;
+        assert_eq!(whole.len(), epochs);
+        clean(&log, &spec(i64::MAX)).unwrap();
+        let (mut copy, _) = open(&SimulatedDisk::new(2));
+        for batch in batches(&log).unwrap() {
+            run(&mut copy, Op::Append { partition: partition(TP), batch });
+        }
+        assert_eq!(copy.reader().state(partition(TP)).unwrap().epochs, whole);
+        let next = log.reader().applied_end(partition(TP)).unwrap().0;
+        (next / 3..n).for_each(|n| run(&mut log, append(3 * n, &mut random)));
+    }
+}
+
+#[test]
 fn a_log_that_is_cut_or_moved_meanwhile_is_left_alone() {
     let cut = |to| Op::Truncate { partition: partition(TP), to: Offset(to) };
     let moved = Op::AdvanceStart { partition: partition(TP), to: Offset(20) };

@@ -90,6 +90,7 @@ fn a_log_that_begins_with_a_gap_begins_where_it_says_whatever_a_crash_leaves() {
         for _ in 0..3 {
             let state = log.reader().state(partition(TP)).unwrap();
             assert_eq!((state.start, state.end), (Offset(start), Offset(300_002)));
+            assert_eq!(state.epochs, [(LeaderEpoch(1), Offset(start))]);
             assert_eq!(bases(&log, start), [300_000]);
             assert_eq!(bases(&log, start + 5), [300_000]);
             drop(log);
@@ -103,6 +104,47 @@ fn a_log_that_begins_with_a_gap_begins_where_it_says_whatever_a_crash_leaves() {
         assert_eq!(bases(&log, start), [300_000]);
         drop(log);
         assert_eq!(bases(&open(&disk).0, start), [300_000]);
+    }
+}
+
+#[test]
+fn a_log_of_which_all_was_removed_takes_a_gap_for_the_epoch_of_the_first_batch_behind_it() {
+    // Removed up to the last batch, within a segment of which some stays, and with a checkpoint before or none.
+    for (batches, cut) in [(2, None), (20, None), (20, Some(6))] {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = open(&disk);
+        (0..batches).for_each(|n| run(&mut log, append(2 * n, 1)));
+        let end = cut.unwrap_or(2 * batches);
+        run(&mut log, Op::AdvanceStart { partition: partition(TP), to: Offset(end) });
+        run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(end) });
+        log.checkpoint().unwrap();
+        run(&mut log, append(end + 10, 2));
+        run(&mut log, append(end + 12, 3));
+        for _ in 0..2 {
+            let state = log.reader().state(partition(TP)).unwrap();
+            assert_eq!((state.start, state.end), (Offset(end), Offset(end + 14)));
+            assert_eq!(state.epochs, [(LeaderEpoch(2), Offset(end)), (LeaderEpoch(3), Offset(end + 12))]);
+            assert_eq!(bases(&log, end), [end + 10, end + 12]);
+            drop(log);
+            log = open(&disk).0;
+        }
+    }
+}
+
+/// What it had was of a leader that never committed it, in a newer epoch than what its present leader has there.
+#[test]
+fn a_log_that_begins_anew_takes_batches_of_an_older_epoch_than_it_had() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk);
+    (0..3).for_each(|n| run(&mut log, append(2 * n, 3)));
+    run(&mut log, Op::AdvanceStart { partition: partition(TP), to: Offset(20) });
+    run(&mut log, append(20, 2));
+    for _ in 0..2 {
+        let state = log.reader().state(partition(TP)).unwrap();
+        assert_eq!(state.epochs, [(LeaderEpoch(2), Offset(20))]);
+        assert_eq!(bases(&log, 20), [20]);
+        drop(log);
+        log = open(&disk).0;
     }
 }
 

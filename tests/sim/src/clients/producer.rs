@@ -92,8 +92,7 @@ impl Producer {
         self.first_open == self.batches.len()
     }
 
-    fn new_batch(&mut self, count: i32, payload: usize) {
-        let mut batch = BatchBuilder::new(count).payload(payload);
+    fn new_batch(&mut self, count: i32, mut batch: BatchBuilder) {
         if self.acks == Acks::All {
             batch = batch.producer(self.index as i64 + 1, 0, self.next_sequence);
         }
@@ -109,7 +108,10 @@ impl World {
         let writes = self.steps < self.options.steps && self.rng.per_mille(self.writes_per_mille);
         if writes {
             let (count, payload) = (self.rng.within(1, 3) as i32, self.rng.within(21, 200) as usize);
-            self.producers[n].new_batch(count, payload);
+            let compacted = self.compaction.some;
+            let plain = BatchBuilder::new(count);
+            let batch = if compacted { self.compaction.records(count, payload) } else { plain.payload(payload) };
+            self.producers[n].new_batch(count, batch);
         }
         let now_us = self.now_us;
         let p = &mut self.producers[n];

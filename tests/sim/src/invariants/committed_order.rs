@@ -15,8 +15,12 @@ impl World {
         let (mut broken, mut new) = (None, Vec::new());
         for batch in log.from(agreed).iter().take_while(|b| b.header().end_offset() <= status.committed) {
             let found = Committed::from(batch);
+            if !self.checker.may_lack(tp, agreed.max(log.start), found.base) {
+                broken = Some(format!("broker {node} has nothing of {tp} between {agreed} and {found:?}"));
+                break;
+            }
             match self.checker.committed_at(tp, found.base) {
-                Some(known) if known != found => {
+                Some(known) if !self.checker.is_left_of(tp, known, batch) => {
                     broken = Some(format!("broker {node} has {found:?} of {tp} as committed, which is {known:?}"));
                     break;
                 }
@@ -35,6 +39,9 @@ impl World {
         self.checker.agreed.insert((node, tp), agreed);
         for batch in new {
             self.note_epoch(tp, &batch);
+            if self.checker.compacts {
+                self.checker.originals.note(tp, &batch);
+            }
             self.check_producer(tp, &batch);
         }
         if let Some(how) = broken {

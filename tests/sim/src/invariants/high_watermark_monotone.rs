@@ -48,15 +48,19 @@ impl World {
         let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
         for batch in batches {
             let read = Committed::from(batch);
-            if committed.binary_search_by_key(&read.base, |c| c.base).map(|at| committed[at]) != Ok(read) {
+            let known = committed.binary_search_by_key(&read.base, |c| c.base).ok().map(|at| committed[at]);
+            if !known.is_some_and(|known| self.checker.is_left_of(tp, known, batch)) {
                 self.checker.fail(
                     Invariant::ReadersSeeCommitted,
                     format!("a reader of {tp} reads {read:?} from broker {node}, which is not committed"),
                 );
                 return;
             }
+            if read.base > reader.position {
+                self.counts.note(Activity::ReadOverGap);
+            }
             // A log may begin within its first batch.
-            if read.base > reader.position || read.end <= reader.position {
+            if !self.checker.may_lack(tp, reader.position, read.base) || read.end <= reader.position {
                 let position = reader.position;
                 self.checker.fail(
                     Invariant::ReadersSeeCommitted,

@@ -27,7 +27,7 @@ impl World {
                 }
                 let Some(log) = n.process.as_ref().and_then(|process| process.logs.get(&tp)) else { continue };
                 let begins = log.batches.first().map_or(log.end, |batch| batch.header().base_offset);
-                if log.start > self.checker.removed_before(tp) || begins > log.start {
+                if log.start > self.checker.removed_before(tp) || !self.checker.may_lack(tp, log.start, begins) {
                     let start = log.start;
                     broken = Some(format!("broker {id} in the ISR of {tp} starts at {start} and has {begins} first"));
                 }
@@ -35,7 +35,7 @@ impl World {
                 for batch in log.from(agreed) {
                     let found = Committed::from(batch);
                     let Some(known) = self.checker.committed_at(tp, found.base) else { break };
-                    if found != known {
+                    if !self.checker.is_left_of(tp, known, batch) {
                         broken =
                             Some(format!("broker {id} in the ISR of {tp} has {found:?} where {known:?} is committed"));
                         break;

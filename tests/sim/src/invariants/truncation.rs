@@ -12,11 +12,16 @@ impl World {
         let Some(log) = process.logs.get(&tp) else { return };
         let committed = self.checker.committed.get(&tp).map_or(&[][..], Vec::as_slice);
         let cut = log.from(to);
+        if !self.is_counted(node, tp) {
+            // It was given up before: what nobody counts on may be cut, and filled again.
+            self.checker.high_watermarks.remove(&(node, tp));
+        }
+        let counted = self.is_counted(node, tp);
         let lost = cut.iter().map(Committed::from).find(|batch| committed.contains(batch));
         if let Some(agreed) = self.checker.agreed.get_mut(&(node, tp)) {
             *agreed = (*agreed).min(cut.first().map_or(to, |batch| batch.header().base_offset));
         }
-        if let Some(batch) = lost {
+        if let Some(batch) = lost.filter(|_| counted || !self.checker.compacts) {
             self.checker.fail(
                 Invariant::Truncation,
                 format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"),

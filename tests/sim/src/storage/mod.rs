@@ -7,11 +7,11 @@ pub(crate) use model::ModelDisk;
 pub(crate) use simulated::SimulatedLog;
 
 use crate::rng::Rng;
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::{DEFAULT_EXPIRATION_MS, Producers};
 use chronik_core::record::RecordBatch;
 use chronik_log::Op;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What each partition holds.
 pub(crate) type Logs = BTreeMap<TopicPartition, PartitionLog>;
@@ -27,12 +27,27 @@ pub(crate) struct PartitionLog {
     pub(crate) batches: Vec<RecordBatch>,
     /// Who wrote what came before the first of them: producers outlive their batches.
     pub(crate) before: Producers,
+    /// Where each leader epoch begins: it may outlive its batches, where they are compacted.
+    pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// What was known of the producers at an offset, where that is more than the batches before it say.
+    pub(crate) snapshot: Option<(Offset, Producers)>,
+    /// What the batches do not say of producers any more, though the disk knows it and they should.
+    pub(crate) forgets: Option<String>,
 }
 
 impl PartitionLog {
     /// Adds a batch that continues it.
     pub(crate) fn push(&mut self, batch: RecordBatch) {
-        self.end = batch.header().end_offset();
+        let header = batch.header();
+        let mut begins = header.base_offset;
+        if self.start == self.end {
+            self.epochs.clear();
+            begins = self.start;
+        }
+        if self.epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
+            self.epochs.push((header.leader_epoch, begins));
+        }
+        self.end = header.end_offset();
         self.batches.push(batch);
     }
 
@@ -48,6 +63,8 @@ impl PartitionLog {
         let kept = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
         self.end = self.batches.get(kept).map_or(to, |cut| cut.header().base_offset.min(to));
         self.batches.truncate(kept);
+        self.epochs.retain(|(_, first)| *first < self.end);
+        self.snapshot.take_if(|(at, _)| *at > self.end);
         if self.end < self.start {
             *self = Self { start: self.end, end: self.end, ..Self::default() };
         }
@@ -59,10 +76,34 @@ impl PartitionLog {
             *self = Self { start: to, end: to, ..Self::default() };
         } else if to > self.start {
             self.start = to;
+            let after = self.epochs.partition_point(|(_, first)| *first <= to);
+            self.epochs.drain(..after.saturating_sub(1));
+            if let Some((_, first)) = self.epochs.first_mut() {
+                *first = to.max(*first);
+            }
             let removed = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
             self.batches.drain(..removed).for_each(|batch| self.before.observe(batch.header()));
         }
     }
+}
+
+/// What a log says of itself beside its batches.
+pub(crate) struct Bounds {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// What came of a cleaning.
+pub(crate) enum Cleaned {
+    /// There was nothing to do.
+    Nothing,
+    /// What is on the disk now.
+    Log(Box<PartitionLog>),
+    /// The process died meanwhile.
+    Interrupted,
+    /// The disk failed.
+    Failed,
 }
 
 /// A broker's durable log on a disk that can be crashed.
@@ -73,6 +114,23 @@ pub(crate) trait Storage {
     fn commit(&mut self, ops: &[Op]) -> Result<(), String>;
     /// The process dies, perhaps with the machine, perhaps while it was making `unfinished` durable.
     fn crash(&mut self, unfinished: &[Op], rng: &mut Rng);
+    /// Compacts what is closed of a partition's log, and committed; `producers` is where the last batches of those end that
+    /// are known.
+    fn clean(
+        &mut self,
+        tp: TopicPartition,
+        committed: Offset,
+        producers: &BTreeSet<Offset>,
+        rng: &mut Rng,
+    ) -> Result<Cleaned, String>;
+    /// The `n`-th sync from now fails.
+    fn fail_sync_after(&mut self, n: u64);
+    /// Whether that has happened.
+    fn has_failed(&self) -> bool;
+    /// Where a partition's log begins and ends, and its epochs, if that is more than the batches say.
+    fn bounds(&self, tp: TopicPartition) -> Option<Bounds>;
+    /// What is known of the producers of a partition, if that is more than the batches say.
+    fn producers(&self, tp: TopicPartition) -> Option<Producers>;
     /// The disk is replaced by an empty one.
     fn wipe(&mut self, rng: &mut Rng);
 }

@@ -1,8 +1,15 @@
 //! A disk that keeps what was committed, and by chance some of what was being committed.
 
-use super::{Logs, Storage, apply};
+use super::{Bounds, Cleaned, Logs, Storage, apply};
 use crate::rng::Rng;
+use chronik_core::compaction::{Filtered, OffsetMap, Rules};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::producers::Producers;
 use chronik_log::Op;
+use std::collections::BTreeSet;
+
+/// Bytes that stay as they are: those of the segment that is appended to.
+const OPEN_BYTES: usize = 1_000;
 
 /// What is on the disk.
 #[derive(Debug, Default)]
@@ -27,6 +34,67 @@ impl Storage for ModelDisk {
         for op in &unfinished[..survives] {
             apply(&mut self.logs, op);
         }
+    }
+
+    fn clean(
+        &mut self,
+        tp: TopicPartition,
+        committed: Offset,
+        producers: &BTreeSet<Offset>,
+        rng: &mut Rng,
+    ) -> Result<Cleaned, String> {
+        let Some(log) = self.logs.get_mut(&tp) else { return Ok(Cleaned::Nothing) };
+        let mut open = 0;
+        let closed = log.batches.iter().rposition(|batch| {
+            open += batch.bytes().len();
+            open > OPEN_BYTES
+        });
+        let until = closed.unwrap_or(0).min(log.batches.partition_point(|b| b.header().end_offset() <= committed));
+        if until == 0 {
+            return Ok(Cleaned::Nothing);
+        }
+        let mut latest = OffsetMap::new(1 << 12, 64, (rng.any(), rng.any()));
+        for record in log.batches[..until].iter().flat_map(|batch| batch.contents(u64::MAX).unwrap_or_default()) {
+            let Some(key) = record.key else { continue };
+            latest.put(&key, record.offset).map_err(|_| "no room for the keys")?;
+        }
+        let rules = Rules { latest: &latest, now_ms: 0, delete_retention_ms: 0, max_decompressed: u64::MAX };
+        let mut cleaned = Vec::new();
+        for (n, batch) in log.batches.iter().enumerate() {
+            let (base, end) = (batch.header().base_offset, batch.header().end_offset());
+            let begins_epoch = log.epochs.iter().any(|(_, begins)| *begins == base);
+            let stays = n + 1 == until || begins_epoch || producers.contains(&end);
+            match if n < until { rules.filter(batch, stays).map_err(|e| e.to_string())? } else { Filtered::Same } {
+                Filtered::Same => cleaned.push(batch.clone()),
+                Filtered::Rewritten(batch) => cleaned.push(batch),
+                Filtered::Nothing => {}
+            }
+        }
+        if cleaned.len() == log.batches.len() {
+            return Ok(Cleaned::Nothing);
+        }
+        // The real log has snapshots too. What is committed is not cut off again.
+        let cut = log.batches[until - 1].header().end_offset();
+        let mut closed = log.clone();
+        closed.batches.truncate(until);
+        log.snapshot = Some((cut, crate::node::log_state(&closed).producers));
+        log.batches = cleaned;
+        Ok(Cleaned::Log(Box::new(log.clone())))
+    }
+
+    /// Its syncs do not fail.
+    fn fail_sync_after(&mut self, _: u64) {}
+
+    fn has_failed(&self) -> bool {
+        false
+    }
+
+    fn bounds(&self, _: TopicPartition) -> Option<Bounds> {
+        None
+    }
+
+    fn producers(&self, _: TopicPartition) -> Option<Producers> {
+        None
     }
 
     fn wipe(&mut self, _: &mut Rng) {

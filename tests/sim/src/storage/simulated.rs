@@ -1,11 +1,13 @@
 //! The real log on the simulated disk: what a crash leaves is found by its recovery.
 
-use super::{Logs, PartitionLog, Storage};
+use super::{Bounds, Cleaned, Logs, PartitionLog, Storage};
 use crate::node::log_state;
 use crate::plant::Plant;
 use crate::rng::Rng;
-use chronik_core::ids::TopicPartition;
-use chronik_log::{Log, LogReader, Op, Options, SimulatedDisk};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::producers::Producers;
+use chronik_log::{CleanError, CleanSpec, Log, LogReader, Op, Options, SimulatedDisk};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Disk operations within which a crash strikes, at most: a round takes fewer.
@@ -18,12 +20,25 @@ pub(crate) struct SimulatedLog {
     /// What a disk that lies has said to be durable.
     promised: Vec<Op>,
     plant: Option<Plant>,
+    /// Whether the log is compacted now and then.
+    compacts: bool,
+    /// A sync is going to fail, or has failed.
+    fails: bool,
+    erred: bool,
 }
 
 impl SimulatedLog {
     /// An empty disk; the seed decides what its crashes leave.
-    pub(crate) fn new(seed: u64, plant: Option<Plant>) -> Self {
-        Self { disk: SimulatedDisk::new(seed), log: None, promised: Vec::new(), plant }
+    pub(crate) fn new(seed: u64, plant: Option<Plant>, compacts: bool) -> Self {
+        Self {
+            disk: SimulatedDisk::new(seed),
+            log: None,
+            promised: Vec::new(),
+            plant,
+            compacts,
+            fails: false,
+            erred: false,
+        }
     }
 
     /// Flips a bit somewhere.
@@ -36,10 +51,11 @@ impl SimulatedLog {
 }
 
 /// Sizes so small that segments roll and checkpoints are made within a run.
-fn options() -> Options {
+fn options(compacts: bool) -> Options {
     Options {
         wal_segment_bytes: 8 * 1024,
-        segment_bytes: 8 * 1024,
+        // Only closed segments are compacted.
+        segment_bytes: if compacts { 1024 } else { 8 * 1024 },
         index_interval_bytes: 256,
         checkpoint_bytes: 12 * 1024,
         max_open_files: 8,
@@ -51,7 +67,8 @@ impl Storage for SimulatedLog {
     fn open(&mut self) -> Result<Logs, String> {
         self.log = None;
         self.disk.restart();
-        let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options())
+        (self.fails, self.erred) = (false, false);
+        let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
             .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)))
             .map_err(|e| format!("cannot be opened: {e}"))?;
         let reader = log.reader();
@@ -62,12 +79,15 @@ impl Storage for SimulatedLog {
             if let Some(from) = partition.damaged {
                 return Err(format!("{tp} is damaged from {from} on"));
             }
-            let log = read_all(&reader, tp)?;
+            let mut log = read_all(&reader, tp, self.compacts)?;
             let found = log_state(&log);
             // The epoch of records that are gone is known to the log alone.
-            let same_epochs = log.batches.is_empty() || found.epochs == partition.epochs;
+            let same_epochs = log.batches.is_empty() || self.compacts || found.epochs == partition.epochs;
             if found.end != partition.end || !same_epochs {
                 return Err(format!("{tp} is said to be {partition:?} and holds {found:?}"));
+            }
+            if self.compacts {
+                log.epochs = partition.epochs;
             }
             logs.insert(tp, log);
         }
@@ -78,7 +98,9 @@ impl Storage for SimulatedLog {
         let lies = self.plant == Some(Plant::DiskLies);
         let ops = if lies { &std::mem::replace(&mut self.promised, ops.to_vec())[..] } else { ops };
         let log = self.log.as_mut().ok_or("not open")?;
-        log.commit(ops).and_then(|()| log.apply(ops)).map_err(|e| e.to_string())
+        let done = log.commit(ops).and_then(|()| log.apply(ops)).map_err(|e| e.to_string());
+        self.erred = done.is_err();
+        done
     }
 
     fn crash(&mut self, unfinished: &[Op], rng: &mut Rng) {
@@ -101,12 +123,81 @@ impl Storage for SimulatedLog {
         }
     }
 
+    fn clean(
+        &mut self,
+        tp: TopicPartition,
+        committed: Offset,
+        producers: &BTreeSet<Offset>,
+        rng: &mut Rng,
+    ) -> Result<Cleaned, String> {
+        let Some(log) = &mut self.log else { return Ok(Cleaned::Nothing) };
+        let reader = log.reader();
+        let Some(before) = reader.cleaning(tp) else { return Ok(Cleaned::Nothing) };
+        let spec = CleanSpec {
+            until: committed,
+            producers: producers.clone(),
+            buffer_bytes: if rng.per_mille(300) { 100 } else { 1 << 16 },
+            secret: (rng.any(), rng.any()),
+            now_ms: 0,
+            delete_retention_ms: 0,
+            max_decompressed: 1 << 20,
+        };
+        let interrupted = rng.per_mille(100);
+        if interrupted {
+            self.disk.crash_after(rng.within(0, CRASH_WITHIN));
+        }
+        let cleaned = reader.clean(tp, &spec, |_| true).map_err(|error| match error {
+            CleanError::Changed | CleanError::Stopped => None,
+            other => Some(other.to_string()),
+        });
+        let written = match cleaned {
+            Err(None) => Ok(false),
+            Err(Some(how)) => Err(how),
+            Ok(_) if rng.per_mille(700) || interrupted => log.checkpoint().map(|()| true).map_err(|e| e.to_string()),
+            Ok(_) => Ok(true),
+        };
+        self.erred = written.is_err();
+        if self.has_failed() {
+            return Ok(Cleaned::Failed);
+        }
+        if interrupted {
+            if !self.disk.is_down() {
+                self.disk.crash();
+            }
+            return Ok(Cleaned::Interrupted);
+        }
+        if !written? || reader.cleaning(tp).as_ref() == Some(&before) {
+            return Ok(Cleaned::Nothing);
+        }
+        let mut cleaned = read_all(&reader, tp, true)?;
+        cleaned.epochs = reader.state(tp).ok_or("it is gone")?.epochs;
+        Ok(Cleaned::Log(Box::new(cleaned)))
+    }
+
+    fn fail_sync_after(&mut self, n: u64) {
+        self.disk.fail_sync_after(n);
+        self.fails = true;
+    }
+
+    fn has_failed(&self) -> bool {
+        self.fails && self.erred
+    }
+
+    fn bounds(&self, tp: TopicPartition) -> Option<Bounds> {
+        let state = self.log.as_ref().filter(|_| self.compacts)?.reader().state(tp)?;
+        Some(Bounds { start: state.start, end: state.end, epochs: state.epochs })
+    }
+
+    fn producers(&self, tp: TopicPartition) -> Option<Producers> {
+        self.log.as_ref().filter(|_| self.compacts)?.reader().producers(tp).ok()
+    }
+
     fn wipe(&mut self, rng: &mut Rng) {
-        *self = Self::new(rng.any(), self.plant);
+        *self = Self::new(rng.any(), self.plant, self.compacts);
     }
 }
 
-fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<PartitionLog, String> {
+fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition, compacts: bool) -> Result<PartitionLog, String> {
     let Some(state) = reader.state(tp) else { return Err(format!("{tp} was recovered and is not there")) };
     let mut log = PartitionLog { start: state.start, end: state.start, ..PartitionLog::default() };
     loop {
@@ -124,7 +215,14 @@ fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition) -> Result<Par
     log.before = known.before(log.batches.first().map_or(log.end, |batch| batch.header().base_offset));
     let (found, expected) = (log_state(&log).producers, known);
     if !found.iter().eq(expected.iter()) {
-        return Err(format!("{tp} knows the producers {expected:?}, and its batches say {found:?}"));
+        let how = format!("{tp} knows the producers {expected:?}, and its batches say {found:?}");
+        if !compacts {
+            return Err(how);
+        }
+        log.forgets = Some(how);
+    }
+    if compacts {
+        log.snapshot = Some((log.end, expected));
     }
     Ok(log)
 }

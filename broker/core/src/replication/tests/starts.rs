@@ -237,3 +237,51 @@ fn an_empty_log_is_followed_on_by_a_leader_that_has_not_moved_its_start_yet() {
     let mut b = leading();
     assert_eq!(b.subscribe(2, 1, 2, 4, None), ["to 2 s2 e1: started hw 4"]);
 }
+
+/// A leader of epoch 3 sends what comes behind a gap to a replica that has nothing from 4 on.
+fn behind_a_gap(b: &mut Bench) -> Vec<(i32, i64)> {
+    let batches = LeaderMessage::Batches {
+        from: Offset(4),
+        batches: vec![batch_at(6, 2, 3)],
+        high_watermark: Offset(8),
+        log_start: Offset(4),
+    };
+    assert!(b.leader_says(3, 1, batches).contains(&"append 6..8 e3".to_owned()));
+    b.replica.epochs().iter().map(|(epoch, first)| (epoch.0, first.0)).collect()
+}
+
+fn started_at_4() -> LeaderMessage {
+    LeaderMessage::Started { high_watermark: Offset(4), log_start: Offset(4) }
+}
+
+#[test]
+fn a_log_without_records_takes_a_gap_for_the_epoch_of_the_first_batch_behind_it() {
+    // All that it had is removed.
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    assert_eq!(b.leader_says(3, 1, started_at_4())[0], "advance start 4");
+    advanced(&mut b, 4, 4);
+    assert_eq!(behind_a_gap(&mut b), [(3, 4)]);
+    // It began there.
+    let mut b = subscribed(log_from(4, 4, 4, &[]));
+    b.leader_says(3, 1, started_at_4());
+    assert_eq!(behind_a_gap(&mut b), [(3, 4)]);
+    // As the disk says after a restart.
+    let b = Bench::new(log_from(4, 4, 8, &[(3, 6)]));
+    assert_eq!(b.replica.epochs(), [(LeaderEpoch(3), Offset(4))]);
+    // While there is something, the epoch begins with its first batch, which compaction leaves.
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    b.leader_says(3, 1, started_at_4());
+    assert_eq!(behind_a_gap(&mut b), [(1, 0), (3, 6)]);
+}
+
+/// It was written by a leader that went on alone for a while, and somebody else has written there since, and that is
+/// compacted.
+#[test]
+fn a_record_that_nobody_committed_is_not_taken_for_one_that_compaction_left_nothing_of() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    b.leader_says(3, 1, started_at_4());
+    advanced(&mut b, 4, 4);
+    behind_a_gap(&mut b);
+    b.metadata(1, (4, 2), &[1, 2]);
+    assert_eq!(b.subscribe(2, 4, 1, 5, Some(1))[0], "to 2 s1 e4: diverged e1 4");
+}
