@@ -45,9 +45,18 @@ impl IsrChanges {
     /// Runs until the queue ends.
     pub(super) async fn run(mut self) {
         let mut leader = self.requests.leader.clone();
-        let mut come = Vec::new();
+        let (mut come, mut before) = (Vec::new(), None);
         loop {
+            // A change is noticed here, whatever the loop went on for.
             let known = *leader.borrow_and_update();
+            if known != before {
+                before = known;
+                self.outbox.leader_changed();
+                // Whoever leads now is asked at once; what the other one did, nobody knows.
+                if let Some(asked) = self.asking.take_if(|asking| known.is_some_and(|known| known != asking.leader)) {
+                    self.outbox.given_up(asked.sent.load(Ordering::Relaxed));
+                }
+            }
             self.outbox.expire(Instant::now());
             if let (None, Some(leader)) = (&self.asking, known) {
                 self.asking = self.ask(leader);
@@ -67,12 +76,6 @@ impl IsrChanges {
                 changed = leader.changed() => {
                     if changed.is_err() {
                         return;
-                    }
-                    let now = *leader.borrow();
-                    self.outbox.leader_changed();
-                    // Whoever leads now is asked at once; what the other one did, nobody knows.
-                    if let Some(asked) = self.asking.take_if(|asking| now.is_some_and(|now| now != asking.leader)) {
-                        self.outbox.given_up(asked.sent.load(Ordering::Relaxed));
                     }
                 }
                 () = tokio::time::sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {}

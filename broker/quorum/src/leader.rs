@@ -274,7 +274,8 @@ impl Leader {
             let image = self.image.borrow_and_update().clone();
             if image.cluster_id.is_some() {
                 let liveness = Liveness::new(self.me, Instant::now(), self.interval, self.session, image);
-                term.liveness = Some(liveness.after(self.predecessor));
+                // If this one leads again before another one is known to have led, nobody was found gone.
+                term.liveness = Some(liveness.after(self.predecessor.take()));
                 self.ready.send_replace(true);
                 self.tick(&mut term);
             } else {
@@ -297,17 +298,20 @@ impl Leader {
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
         let Heartbeat { broker, epoch, applied, version, disk, stalled, connection } = heartbeat;
-        if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {
-            let (done, term) = (self.done.clone(), *number);
-            tokio::spawn(async move {
-                connection.ended().await;
-                let _ = done.send(Done::Detached { broker, connection: connection.id, term });
-            });
-        }
         signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
-        match liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled) {
+        let heard = liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled);
+        // A process that another one has taken the place of says nothing of that one's connection.
+        let connection = connection.filter(|_| !matches!(heard, Heard::Stale));
+        if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {
+            let done = self.done.clone();
+            tokio::spawn(async move {
+                connection.ended().await;
+                let _ = done.send(Done::Detached { broker, connection: connection.id, term: number });
+            });
+        }
+        match heard {
             // One that is being fenced gets no lease any more.
             Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
                 Verdict::Granted

@@ -235,7 +235,8 @@ async fn write_answers(
         // A client that asks several things at once gets what is ready in one write.
         while answers.may_grow() {
             let Ok(mut more) = waiting.try_recv() else { break };
-            let Some(outcome) = more.reply.as_mut().now_or_never() else {
+            let ready = may_be_asked_early(more.api).then(|| more.reply.as_mut().now_or_never()).flatten();
+            let Some(outcome) = ready else {
                 ahead = Some(more);
                 break;
             };
@@ -252,6 +253,12 @@ async fn write_answers(
             return End::Refused(reason);
         }
     }
+}
+
+/// Whether a reply may be asked whether it is ready, and left alone until the answers before it are written, however slow
+/// the client is. The others may hold what is not theirs alone while they go on: a lock, or a place in a queue.
+fn may_be_asked_early(api: RequestKind) -> bool {
+    matches!(api, RequestKind::Produce | RequestKind::OffsetCommit | RequestKind::Heartbeat)
 }
 
 /// Answers that are written together.

@@ -213,6 +213,8 @@ impl<D: Disk> Store<D> {
         };
         let interval = self.index_interval_bytes(work.tp);
         let mut next = writing.segment.base.max(state.start);
+        // So does the log: the epoch of its first record may have begun before its start.
+        let mut begins_log = state.segments.first().is_some_and(|first| first.base == writing.segment.base);
         while next < end {
             let batches = self.read(work.tp, next, end, PIECE)?;
             let mut bytes = 0;
@@ -224,7 +226,7 @@ impl<D: Disk> Store<D> {
                 // left behind in the gap for a part of it.
                 let begins_epoch = state.epochs.binary_search_by_key(&header.base_offset, |(_, at)| *at).is_ok();
                 let keep_empty = next >= end || begins_epoch || work.spec.producers.contains(&next);
-                let filtered = rules.filter(batch, keep_empty);
+                let filtered = rules.filter(batch, keep_empty || std::mem::take(&mut begins_log));
                 bytes += header.total_len as u64;
                 let filtered = filtered.map_err(|source| CleanError::Batch { offset: header.base_offset, source })?;
                 writing.changed |= !matches!(filtered, Filtered::Same);

@@ -228,6 +228,24 @@ fn the_last_batch_of_a_producer_stays_if_need_be_without_records() {
 }
 
 #[test]
+fn a_log_that_begins_within_an_epoch_still_begins_with_a_batch() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written(&disk, 100);
+    run(&mut log, Op::AdvanceStart { partition: partition(TP), to: Offset(150) });
+    let whole = log.reader().state(partition(TP)).unwrap().epochs;
+    assert_eq!(whole, [(LeaderEpoch(1), Offset(150)), (LeaderEpoch(2), Offset(201))]);
+    clean(&log, &spec(i64::MAX)).unwrap();
+    let left = batches(&log).unwrap();
+    assert_eq!((left[0].header().base_offset, left[0].header().record_count), (Offset(150), 0));
+    let (mut copy, _) = open(&SimulatedDisk::new(2));
+    run(&mut copy, Op::AdvanceStart { partition: partition(TP), to: Offset(150) });
+    for batch in left {
+        run(&mut copy, Op::Append { partition: partition(TP), batch });
+    }
+    assert_eq!(copy.reader().state(partition(TP)).unwrap().epochs, whole);
+}
+
+#[test]
 fn each_epoch_still_begins_with_a_batch_so_that_a_copy_of_the_log_knows_where() {
     let disk = SimulatedDisk::new(1);
     let mut log = written(&disk, 100);

@@ -36,9 +36,10 @@ impl Screen {
         }
         let before = tcgetattr(&input)?;
         let mut keys = before.clone();
-        // Keys come one by one and are not shown. Ctrl-C stays a signal; Ctrl-Z would leave the terminal as it is now.
+        // Keys come one by one and are not shown. Ctrl-C stays a signal; Ctrl-Z and Ctrl-\ would leave the terminal as it is now.
         keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         keys.special_codes[SpecialCodeIndex::VSUSP] = 0;
+        keys.special_codes[SpecialCodeIndex::VQUIT] = 0;
         keys.special_codes[SpecialCodeIndex::VMIN] = 1;
         keys.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&input, OptionalActions::Now, &keys)?;

@@ -63,7 +63,7 @@ impl Storage for ModelDisk {
         for (n, batch) in log.batches.iter().enumerate() {
             let (base, end) = (batch.header().base_offset, batch.header().end_offset());
             let begins_epoch = log.epochs.iter().any(|(_, begins)| *begins == base);
-            let stays = n + 1 == until || begins_epoch || producers.contains(&end);
+            let stays = n == 0 || n + 1 == until || begins_epoch || producers.contains(&end);
             match if n < until { rules.filter(batch, stays).map_err(|e| e.to_string())? } else { Filtered::Same } {
                 Filtered::Same => cleaned.push(batch.clone()),
                 Filtered::Rewritten(batch) => cleaned.push(batch),
