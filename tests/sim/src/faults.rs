@@ -239,6 +239,10 @@ impl World {
         if self.nodes.iter().any(|n| n.wiped) || self.gone.is_some() {
             return false;
         }
+        // The topic may be created before anybody misses the broker, with its only replica there.
+        if self.controller.image.topics.is_empty() {
+            return false;
+        }
         self.controller.image.partitions().all(|(tp, _, p)| {
             let view = n.process.as_ref().and_then(|process| process.replicas.get(&tp)).and_then(Replica::isr);
             // A move to it alone may have been decided by the time of its death as well.
