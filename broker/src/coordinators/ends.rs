@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-/// How long another broker may take to answer, the connection included.
+/// How long another broker may take to answer, the connection included, and an owner of this one.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Questions to this broker's owners at once.
 const AT_ONCE: usize = 32;
@@ -62,7 +62,7 @@ pub(super) async fn of(
     }
     let here = stream::iter(here)
         .map(|(place, partition)| async move {
-            let found = partitions.offset(partition, None, OffsetSpec::Latest).await.ok()?;
+            let found = timeout(PATIENCE, partitions.offset(partition, None, OffsetSpec::Latest)).await.ok()?.ok()?;
             Some((place, found.offset?.0))
         })
         .buffer_unordered(AT_ONCE)

@@ -15,13 +15,15 @@ use futures::future::join_all;
 use futures::stream::{self, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// How long a coordinator may take to answer: it waits for what is not committed yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Groups that are asked about at once.
 const AT_ONCE: usize = 16;
+/// How long all groups together are asked about. What is not known by then is not shown: what is shown is not old.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// A group's place in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +109,12 @@ impl LagTask {
 
     /// What the groups of this broker have committed, in the order of their names, as far as it is to be shown.
     async fn committed(&self) -> Lags {
-        let groups = self.groups().await;
+        let deadline = Instant::now() + ROUND;
+        let mut groups = self.groups().await;
         let count = groups.len();
+        // One that has committed nothing costs a question too.
+        groups.truncate(self.config.max_partitions);
+        let mut lags = Lags { shown: Vec::new(), left_out: count - groups.len() };
         let mut answers = stream::iter(groups)
             .map(|group| async move {
                 let request =
@@ -118,8 +124,14 @@ impl LagTask {
             })
             .buffered(AT_ONCE)
             .enumerate();
-        let mut lags = Lags::default();
-        while let Some((index, (group, answer))) = answers.next().await {
+        let mut asked = 0;
+        loop {
+            let Ok(next) = timeout_at(deadline, answers.next()).await else {
+                lags.left_out = count - asked;
+                break;
+            };
+            let Some((index, (group, answer))) = next else { break };
+            asked = index + 1;
             // Of a group that its coordinator says nothing of, nothing is shown.
             let Ok(Ok(Response::OffsetFetch(Ok(topics)))) = answer else { continue };
             if !add(&mut lags.shown, &group, topics, self.config.max_partitions) {
