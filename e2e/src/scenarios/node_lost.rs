@@ -1,5 +1,6 @@
-//! A node that stops: the cluster is written on within a session of its brokers, the resource names the node, and says
-//! how to declare it out of service. Six minutes later it is there again, and so is its broker, with its data.
+//! A node that stops: the cluster goes on, the resource names the node, and says how to declare it out of service. Six
+//! minutes later it is there again, and so is its broker, with its data. A client that had sent something to the broker
+//! hears nothing of it, not even that the connection is over, and waits until its own time is up.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
