@@ -102,13 +102,29 @@ fn create_topics(metadata: &Metadata, partitions: usize) -> Result<Vec<(String, 
     Ok(topics)
 }
 
-/// Writes one record to each of their partitions.
-fn write_to_each(topics: &[(String, i32)], port: u16) -> Result<()> {
+/// Writes a record to each of their partitions, the first one there, and says at which offset it is in the last. That
+/// none is refused is checked; what is refused is tried again, so that the figures that need it can be had.
+fn write_to_each(topics: &[(String, i32)], cluster: &Cluster, report: &mut Report) -> Result<i64> {
     let record = appender::batch(SMALL_BYTES)?;
+    let (since, mut refused, mut last) = (Instant::now(), Vec::new(), -1);
     for (name, partitions) in topics {
-        Appender::connect(port, name, PATIENCE)?.append(0..*partitions, &record)?;
+        let mut appender = Appender::connect(cluster.ports(0).kafka, name, PATIENCE)?;
+        let offsets = wait::until("a write to each partition", PATIENCE, || {
+            let sent = Instant::now();
+            appender.send(0..*partitions, &record)?;
+            Ok(appender.told()?.map_err(|error| refused.push(format!("{error:?} after {}", ms(sent.elapsed())))).ok())
+        });
+        last = *offsets.with_context(|| cluster.tails())?.last().context("an offset")?;
     }
-    Ok(())
+    let count: i32 = topics.iter().map(|(_, partitions)| partitions).sum();
+    let name = format!("the first writes to {count} partitions are acknowledged");
+    let seen = if refused.is_empty() {
+        format!("all in {}", ms(since.elapsed()))
+    } else {
+        format!("{} requests were not, the first: {}\n{}", refused.len(), refused[0], cluster.tails())
+    };
+    report.check(name, refused.is_empty(), seen);
+    Ok(last)
 }
 
 /// A broker that nobody uses, watched for a while.
@@ -145,12 +161,12 @@ fn many_partitions(settings: &Settings, report: &mut Report) -> Result<()> {
     // Its clients are not nobody.
     drop(metadata);
     let created = Idle::watch(&cluster, window)?;
-    write_to_each(&topics, cluster.ports(0).kafka)?;
+    let at = write_to_each(&topics, &cluster, report)?;
     let written = Idle::watch(&cluster, window)?;
     let (last, partitions) = topics.last().context("a topic")?;
     let mut starts = Table::new("Starts of a broker with many partitions", &["partitions", "after", "first write"]);
     let mut took = Vec::new();
-    for (end, offset) in [(End::Stop, 1), (End::Kill, 2)] {
+    for (end, offset) in [(End::Stop, at + 1), (End::Kill, at + 2)] {
         end.come(&mut cluster)?;
         let (first, at) = start(&mut cluster, last, partitions - 1)?;
         ensure!(at == offset, "the write after {} is at offset {at}, not at {offset}", end.name());
@@ -242,7 +258,7 @@ fn much_on_the_disk(settings: &Settings, report: &mut Report) -> Result<()> {
     // All of it, and then some more that a kill comes in the midst of.
     for (end, bytes) in [(End::Stop, bytes), (End::Kill, bytes / 4)] {
         let mut writes = Writes::connect(port)?;
-        writes.write(bytes)?;
+        writes.write(bytes).with_context(|| cluster.tails())?;
         if matches!(end, End::Stop) {
             writes.finish()?;
         }
@@ -353,7 +369,7 @@ fn deletion(settings: &Settings, report: &mut Report) -> Result<()> {
     let data = cluster.data_dir(0);
     let before = files(&data).len();
     let topics = create_topics(&metadata, count)?;
-    write_to_each(&topics, port)?;
+    write_to_each(&topics, &cluster, report)?;
     wait::until("a file of each partition", PATIENCE, || Ok((files(&data).len() >= before + count).then_some(())))?;
     let ordinary = Waits::watch(&mut appender, ORDINARY, || true)?;
     let over = AtomicBool::new(false);
