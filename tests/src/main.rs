@@ -8,8 +8,8 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, group_figures, groups,
-    growing, handing_over, hostile, hung_disk, kafka_suite, memory, operations, profile, racks, reassign, retention,
-    returning, start_orders, stopped_leader, streams,
+    growing, handing_over, hostile, hung_disk, kafka_suite, log_figures, memory, operations, profile, racks, reassign,
+    retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -103,6 +103,8 @@ enum Scenario {
     Groups,
     /// Thousands of idle members, commits a second, and many members that join and leave
     GroupFigures,
+    /// Ten thousand partitions, a start with much on the disk, and writes beside a deletion of thousands
+    LogFigures,
     /// Apache Kafka's own integration tests
     KafkaSuite(kafka_suite::Options),
     /// What an idle broker takes, and one that brings back a follower
@@ -151,6 +153,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
         Scenario::GroupFigures => group_figures::run(&settings, &mut report),
+        Scenario::LogFigures => log_figures::run(&settings, &mut report),
         Scenario::KafkaSuite(options) => kafka_suite::run(&settings, options, &mut report),
         Scenario::Memory => memory::run(&settings, &mut report),
         Scenario::Bench(options) => bench::run(&settings, options, &mut report),
@@ -201,6 +204,7 @@ impl Scenario {
             Self::Streams => "streams",
             Self::Groups => "groups",
             Self::GroupFigures => "group-figures",
+            Self::LogFigures => "log-figures",
             Self::KafkaSuite(_) => "kafka-suite",
             Self::Memory => "memory",
             Self::Bench(_) => "bench",

@@ -48,6 +48,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "memory", needs: &[], run: |test| outside(test, &["memory"]) },
     Suite { name: "consumer groups", needs: &[Need::Python], run: |test| outside(test, &["groups"]) },
     Suite { name: "figures of groups", needs: &[], run: |test| outside(test, &["group-figures"]) },
+    Suite { name: "figures of the log", needs: &[], run: |test| outside(test, &["log-figures"]) },
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
     Suite { name: "a cluster grows and shrinks", needs: &[], run: |test| outside(test, &["growing"]) },

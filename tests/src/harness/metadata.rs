@@ -104,7 +104,12 @@ impl Metadata {
 
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
-        let results = futures::executor::block_on(self.admin.delete_topics(&[name], &AdminOptions::new()))?;
+        self.delete_topics(&[name])
+    }
+
+    /// Deletes topics, with one request.
+    pub fn delete_topics(&self, names: &[&str]) -> Result<()> {
+        let results = futures::executor::block_on(self.admin.delete_topics(names, &AdminOptions::new()))?;
         for result in results {
             result.map_err(|(topic, code)| anyhow::anyhow!("delete topic {topic}: {code}"))?;
         }

@@ -1,5 +1,6 @@
 //! Processes, ports, folders and foreign software that the scenarios stand on.
 
+pub mod appender;
 pub mod clients;
 pub mod cluster;
 pub mod counters;

@@ -27,6 +27,7 @@ pub mod hung_disk;
 mod java_groups;
 mod java_tools;
 pub mod kafka_suite;
+pub mod log_figures;
 pub mod memory;
 mod mutate;
 pub mod operations;

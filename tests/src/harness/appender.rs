@@ -1,0 +1,126 @@
+//! A producer that speaks the protocol itself, without the waits and retries of a client library: what it measures is
+//! the broker's.
+
+use super::raw::Raw;
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestKind, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The newest version without tagged fields.
+const PRODUCE: i16 = 8;
+/// Between two tries of a first append.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// One connection to the broker that leads whatever is appended to. All with acks=all, and not idempotent.
+#[derive(Debug)]
+pub struct Appender {
+    topic: TopicName,
+    connection: Raw,
+}
+
+impl Appender {
+    /// Connects to a broker's port; an answer may take as long as `patience`.
+    pub fn connect(port: u16, topic: &str, patience: Duration) -> Result<Self> {
+        let topic = TopicName(StrBytes::from_string(topic.to_owned()));
+        Ok(Self { topic, connection: Raw::connect(port, patience)? })
+    }
+
+    /// Sends one batch to each of these partitions in one request, and does not wait for the answer.
+    pub fn send(&mut self, partitions: Range<i32>, batch: &Bytes) -> Result<()> {
+        let data = |index| PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));
+        let topic = TopicProduceData::default()
+            .with_name(self.topic.clone())
+            .with_partition_data(partitions.map(data).collect());
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+        self.connection.send(ApiKey::Produce, PRODUCE, &RequestKind::Produce(request))
+    }
+
+    /// The offsets that the first request without an answer got, one for each of its partitions; or the first error in
+    /// the broker's answer.
+    pub fn told(&mut self) -> Result<Result<Vec<i64>, ResponseError>> {
+        let answer: ProduceResponse = self.connection.answer(ApiKey::Produce, PRODUCE)?;
+        let partitions = || answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+        ensure!(partitions().next().is_some(), "an answer without a partition");
+        let error = partitions().find_map(|partition| ResponseError::try_from_code(partition.error_code));
+        Ok(error.map_or_else(|| Ok(partitions().map(|partition| partition.base_offset).collect()), Err))
+    }
+
+    /// Sends one batch to each of these partitions, and waits until all are acknowledged.
+    pub fn append(&mut self, partitions: Range<i32>, batch: &Bytes) -> Result<Vec<i64>> {
+        self.send(partitions, batch)?;
+        self.told()?.map_err(|error| anyhow::anyhow!("an append is refused: {error:?}"))
+    }
+}
+
+/// Appends to a partition of a broker that has just been started, at the first moment at which it takes that. Says when
+/// it was acknowledged, and the offset.
+pub fn first_append(
+    port: u16,
+    topic: &str,
+    partition: i32,
+    batch: &Bytes,
+    patience: Duration,
+) -> Result<(Instant, i64)> {
+    let deadline = Instant::now() + patience;
+    let mut connection = None;
+    loop {
+        let appended = append_or_not(&mut connection, port, topic, partition, batch, patience);
+        match appended {
+            Ok(Ok(offset)) => return Ok((Instant::now(), offset)),
+            Ok(Err(error)) if Instant::now() >= deadline => bail!("the first append is refused: {error:?}"),
+            Err(error) if Instant::now() >= deadline => return Err(error).context("the first append"),
+            Ok(Err(_)) => {}
+            Err(_) => connection = None,
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn append_or_not(
+    connection: &mut Option<Appender>,
+    port: u16,
+    topic: &str,
+    partition: i32,
+    batch: &Bytes,
+    patience: Duration,
+) -> Result<Result<i64, ResponseError>> {
+    let appender = match connection {
+        Some(appender) => appender,
+        None => connection.insert(Appender::connect(port, topic, patience)?),
+    };
+    appender.send(partition..partition + 1, batch)?;
+    match appender.told()? {
+        Ok(offsets) => Ok(Ok(*offsets.first().context("an offset")?)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// A batch of one record with a value of so many bytes.
+pub fn batch(bytes: usize) -> Result<Bytes> {
+    let record = Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: -1,
+        timestamp: 1_700_000_000_000,
+        key: None,
+        value: Some(Bytes::from(vec![b'x'; bytes])),
+        headers: std::iter::empty().collect(),
+    };
+    let mut out = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut out, &[record], &options)?;
+    Ok(out.freeze())
+}
