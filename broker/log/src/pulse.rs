@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Since when a round has been under way, for whoever wonders whether it will end. Clones are the same.
+/// Since when a round has been under way without any progress, for whoever wonders whether it will end. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     origin: Instant,
-    /// Microseconds from the origin to the begin of the round, plus one; 0 between rounds.
+    /// Microseconds from the origin to the begin of the round, or to its last progress, plus one; 0 between rounds.
     since: Arc<AtomicU64>,
 }
 
@@ -19,7 +19,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// How old the oldest round is that is not finished; zero if there is none.
+    /// How long ago the round that is under way began, or the disk last did a part of it; zero if there is none.
     pub fn age(&self) -> Duration {
         match self.since.load(Ordering::Relaxed).checked_sub(1) {
             Some(since) => self.origin.elapsed().saturating_sub(Duration::from_micros(since)),
@@ -29,8 +29,18 @@ impl Pulse {
 
     /// A round begins, unless one is under way.
     pub fn begin(&self) {
-        let now = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1;
-        let _ = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// The disk has done a part of the round, and is not at the same thing any more: a disk that is slow does not hang.
+    pub(crate) fn beat(&self) {
+        if self.since.load(Ordering::Relaxed) != 0 {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
     }
 
     /// All that was begun is finished.

@@ -1,5 +1,6 @@
 //! The partitions of a log, shared between the thread that writes them and those that read.
 
+use crate::Pulse;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
 use crate::partition::{Partition, Segment, Soft, folder};
@@ -58,7 +59,7 @@ pub(crate) type OnDamage = Box<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 impl<D: Disk> Store<D> {
     /// `number` is a random one, from which segments are numbered.
     pub(crate) fn new(disk: D, root: PathBuf, options: Options, number: u64) -> Self {
-        let files = Files { open: Mutex::default(), changed: Condvar::new(), limit: options.max_open_files.max(4) };
+        let files = Files::new(options.max_open_files.max(4));
         Self {
             disk,
             root,
@@ -182,6 +183,8 @@ impl<D: Disk> Store<D> {
     /// are kept by this: on the thread of [`Self::sync_early`] if there is one, which is waited for only at the limit.
     pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) -> Result<(), LogError> {
         let unsynced = self.files.written(uid, file);
+        // Its file is there, and its folder: a round may make thousands.
+        self.files.pulse.beat();
         if self.files.is_synced_early() {
             self.files.wait_below(self.files.limit / 2);
         } else if unsynced > self.files.limit / 2 {
@@ -195,6 +198,7 @@ impl<D: Disk> Store<D> {
         for (uid, written, file) in self.files.oldest_unsynced(but) {
             file.sync_data().during(SYNC, &self.root)?;
             self.files.synced(uid, written);
+            self.files.pulse.beat();
         }
         Ok(())
     }
@@ -226,6 +230,8 @@ pub(crate) struct Files<D: Disk> {
     /// How many are not synced has changed, or nobody syncs them early any more.
     changed: Condvar,
     limit: usize,
+    /// The writer's.
+    pub(crate) pulse: Pulse,
 }
 
 struct Open<D: Disk> {
@@ -272,6 +278,10 @@ impl<D: Disk> Open<D> {
 }
 
 impl<D: Disk> Files<D> {
+    fn new(limit: usize) -> Self {
+        Self { open: Mutex::default(), changed: Condvar::new(), limit, pulse: Pulse::default() }
+    }
+
     fn get(&self, uid: u64, kind: Kind) -> Option<Arc<D::File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let now = open.tick();
@@ -333,10 +343,16 @@ impl<D: Disk> Files<D> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).synced_early
     }
 
-    /// Waits until no more than so many are not synced.
+    /// Waits until no more than so many are not synced. Each one that is synced meanwhile is progress.
     fn wait_below(&self, limit: usize) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_while(open, |open| open.synced_early && open.unsynced > limit));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while open.synced_early && open.unsynced > limit {
+            let before = open.unsynced;
+            open = self.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+            if open.unsynced < before {
+                self.pulse.beat();
+            }
+        }
     }
 
     /// Waits until more than so many are not synced; false when nobody is to sync them any more.
@@ -373,5 +389,37 @@ impl<D: Disk> Files<D> {
             self.changed.notify_all();
         }
         open.files.remove(&(uid, Kind::Index));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SimulatedDisk;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_round_that_waits_for_one_sync_after_the_other_makes_progress() {
+        let disk = SimulatedDisk::new(1);
+        let file = Arc::new(disk.create(Path::new("/a.log")).unwrap());
+        let files = Files::<SimulatedDisk>::new(4);
+        files.begin_syncing_early();
+        let begun = Instant::now();
+        files.pulse.begin();
+        for uid in 0..2 {
+            files.written(uid, &file);
+        }
+        let late = Duration::from_millis(20);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while files.pulse.age() < late {
+                    std::thread::yield_now();
+                }
+                files.synced(0, u64::MAX);
+            });
+            files.wait_below(1);
+        });
+        assert!(files.pulse.age() + late <= begun.elapsed(), "what was synced is no progress");
     }
 }

@@ -82,7 +82,7 @@ impl Writer {
     ) -> (Self, JoinHandle<()>) {
         let state = Mutex::default();
         let queue = Arc::new(Queue { state, wake: Condvar::new(), handles: AtomicUsize::new(1) });
-        let (space, pulse) = (Space::new(log.store.options.reserve_bytes), Pulse::default());
+        let (space, pulse) = (Space::new(log.store.options.reserve_bytes), log.store.files.pulse.clone());
         space::measure(&space, &log.store.disk, &log.dir);
         let thread = {
             let (queue, space, pulse) = (Arc::clone(&queue), space.clone(), pulse.clone());

@@ -118,6 +118,7 @@ impl<D: Disk> Rounds<'_, D> {
             self.take_segment()?;
         }
         self.commit(&ops)?;
+        self.pulse.beat();
         observe(CommitStats { ops: ops.len(), bytes, took: begin.elapsed() });
         // An append is done when it is durable, everything else when it is applied.
         let (mut applied, mut appended) = (Vec::new(), 0);
