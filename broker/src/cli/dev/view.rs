@@ -138,11 +138,11 @@ impl Shown {
     }
 
     fn controller_text(&self) -> String {
-        self.controller.map_or_else(|| "controller: nobody is sure".to_owned(), |id| format!("controller: broker {id}"))
+        self.controller.map_or_else(|| "controller: not known".to_owned(), |id| format!("controller: broker {id}"))
     }
 
     fn partitions_text(&self) -> String {
-        let Some(partitions) = &self.partitions else { return "partitions: nobody is sure".to_owned() };
+        let Some(partitions) = &self.partitions else { return "partitions: not known".to_owned() };
         let lacking = [
             (partitions.offline, "without a leader"),
             (partitions.under_min_isr, "with too few in-sync replicas"),
