@@ -12,6 +12,21 @@ pub(crate) struct Brokers<'a> {
     pub(crate) name: &'a str,
 }
 
+impl<'a> Brokers<'a> {
+    /// A cluster of three brokers of 1 GiB each, in a namespace that is made for it, once it is ready; with more fields of
+    /// its spec.
+    pub(crate) fn make(kubectl: &'a Kubectl, spec: &str) -> anyhow::Result<Self> {
+        kubectl.create_namespace()?;
+        kubectl.apply(&format!(
+            "{{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {{name: demo}}, \
+             spec: {{storage: {{size: 1Gi}}, {spec}}}}}"
+        ))?;
+        let brokers = Self { kubectl, name: "demo" };
+        brokers.wait_ready()?;
+        Ok(brokers)
+    }
+}
+
 impl Brokers<'_> {
     pub(crate) fn wait_ready(&self) -> anyhow::Result<()> {
         self.kubectl.wait(&["--for=condition=Ready", &format!("chronikcluster/{}", self.name)])

@@ -14,13 +14,7 @@ const AWAY: Duration = Duration::from_mins(1);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("api-away"));
-    kubectl.create_namespace()?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}, config: {num.partitions: 6}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
+    let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
     client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
     let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };

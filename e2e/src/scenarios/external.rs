@@ -14,14 +14,9 @@ const PARTITIONS: usize = 3;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("external"));
-    kubectl.create_namespace()?;
+    let spec = format!("listeners: [{{name: nodes, type: NodePort}}], config: {{num.partitions: {PARTITIONS}}}");
+    let brokers = Brokers::make(&kubectl, &spec)?;
     client::start(&kubectl, "client", &["idle"])?;
-    kubectl.apply(&format!(
-        "{{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {{name: demo}}, spec: {{storage: {{size: 1Gi}}, \
-         listeners: [{{name: nodes, type: NodePort}}], config: {{num.partitions: {PARTITIONS}}}}}}}"
-    ))?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
     let outside = until("an address of each broker on the nodes", || {
         let listeners = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["endpoints"]["listeners"].take();
         let address = listeners[0]["bootstrap"].as_str().filter(|text| text.split(',').count() == 3);

@@ -8,14 +8,8 @@ use anyhow::ensure;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("lost-volume"));
-    kubectl.create_namespace()?;
+    let brokers = Brokers::make(&kubectl, "")?;
     client::start(&kubectl, "client", &["idle"])?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
     let bootstrap = brokers.bootstrap();
     let words = ["--bootstrap", &bootstrap, "--count", "2000"];
     client::exec(&kubectl, "client", &[&["produce"], &words[..]].concat())?;

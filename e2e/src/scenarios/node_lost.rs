@@ -16,13 +16,7 @@ const STOPPED: Duration = Duration::from_mins(6);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("node-lost"));
-    kubectl.create_namespace()?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}, config: {num.partitions: 6}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
+    let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
     let node = brokers.pod(2)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned();
     let bootstrap = brokers.addresses();
     // Pods without a volume are put elsewhere for as long as the node takes none.

@@ -13,13 +13,7 @@ use std::collections::BTreeMap;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("scale"));
-    kubectl.create_namespace()?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}, config: {num.partitions: 6}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
+    let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
     client::start(&kubectl, "client", &["idle"])?;
     let first = Load { kubectl: &kubectl, bootstrap: &brokers.bootstrap(), topic: "first" };
     first.start()?;

@@ -11,12 +11,7 @@ use serde_json::Value;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("volumes-grow"));
-    kubectl.create_namespace()?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, spec: {storage: {size: 1Gi}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
+    let brokers = Brokers::make(&kubectl, "")?;
     let before = brokers.uids()?;
     let set = || kubectl.json(&["get", "statefulset", "demo"]);
     let first = set()?["metadata"]["uid"].clone();

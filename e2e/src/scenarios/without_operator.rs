@@ -7,13 +7,7 @@ use crate::timeline::Timeline;
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("without-operator"));
     let operator = environment.kubectl.within(OPERATOR_NAMESPACE);
-    kubectl.create_namespace()?;
-    kubectl.apply(
-        "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
-         spec: {storage: {size: 1Gi}}}",
-    )?;
-    let brokers = Brokers { kubectl: &kubectl, name: "demo" };
-    brokers.wait_ready()?;
+    let brokers = Brokers::make(&kubectl, "")?;
     let scale =
         |replicas: u32| operator.run(&["scale", &format!("deployment/{OPERATOR}"), &format!("--replicas={replicas}")]);
     let without = || {

@@ -143,13 +143,13 @@ fn rebalance(w: &mut World) -> Result<String> {
     let to_new = |m: &&Value| m["to"].as_array().is_some_and(|to| to.iter().any(|id| *id == 3 || *id == 4));
     ensure!(moves.iter().any(|m| to_new(&m)), "nothing is to come to brokers 3 and 4: {plan}");
     ensure!(moves.iter().all(|m| m["bytes"].is_u64()), "sizes are known: {plan}");
-    w.run("rebalance --run --throttle 50MiB")?.succeeded()?;
+    let said = w.run("rebalance --run --throttle 50MiB")?.succeeded()?.text();
     let plan = w.json("rebalance --plan")?;
     ensure!(plan["moves"] == Value::Array(Vec::new()), "it is done: {plan}");
     let brokers = w.json("broker list")?;
     let held: Vec<u64> = brokers.as_array().context("brokers")?.iter().filter_map(|b| b["replicas"].as_u64()).collect();
     let (fewest, most) = (held.iter().min().context("brokers")?, held.iter().max().context("brokers")?);
-    ensure!(held.len() == 5 && most - fewest <= 1, "they hold {held:?}");
+    ensure!(held.len() == 5 && most - fewest <= 1, "they hold {held:?}: {said}");
     let mut command = leash::command(&w.program)?;
     command.args(["config", "get", "cluster", "default", "--bootstrap", &w.cluster.bootstrap()]);
     let left = clients::run(command, b"", PATIENCE)?.succeeded()?.text();

@@ -146,10 +146,10 @@ fn spread_json(spread: Spread) -> Value {
 
 async fn run(client: &Admin, request: RebalanceRequest, output: Output) -> anyhow::Result<()> {
     let mut shown = String::new();
-    loop {
+    let held = loop {
         let answer = ask(client, request).await?;
         if answer.left == 0 && answer.under_way == 0 {
-            break;
+            break answer.now.unwrap_or_default();
         }
         let mut line = format!("{} partitions are left to change, {} under way.", answer.left, answer.under_way);
         if !answer.waits_for.is_empty() {
@@ -160,11 +160,23 @@ async fn run(client: &Admin, request: RebalanceRequest, output: Output) -> anyho
             shown = line;
         }
         tokio::time::sleep(PAUSE).await;
-    }
+    };
     if output == Output::Json {
-        return print_json(&json!({ "left": 0 }));
+        return print_json(&json!({ "left": 0, "now": spread_json(held) }));
     }
-    print_line("All brokers that are not cordoned hold about as much as each other.")
+    print_line(&done(held))
+}
+
+/// What is said when nothing is left to move.
+fn done(held: Spread) -> String {
+    let Spread { fewest_replicas: fewest, most_replicas: most, .. } = held;
+    if most <= fewest + 1 {
+        return "All brokers that are not cordoned hold about as much as each other.".to_owned();
+    }
+    format!(
+        "Nothing more can be moved, though brokers hold {fewest} to {most} replicas: a broker is given nothing whose disk is \
+         more than 85 % full, and no partition gets into fewer racks."
+    )
 }
 
 async fn cancel(client: &Admin, request: RebalanceRequest, output: Output) -> anyhow::Result<()> {
@@ -186,6 +198,13 @@ mod tests {
         assert_eq!(moved_bytes(&m(&[2, 3]), &sizes), Some(20));
         assert_eq!(moved_bytes(&m(&[1, 0]), &sizes), Some(0));
         assert_eq!(moved_bytes(&Move { partition: 1, ..m(&[2]) }, &sizes), None);
+    }
+
+    #[test]
+    fn whoever_cannot_be_given_more_is_not_called_even() {
+        let held = |fewest_replicas, most_replicas| Spread { fewest_replicas, most_replicas, ..Spread::default() };
+        assert!(done(held(5, 6)).starts_with("All brokers"));
+        assert!(done(held(2, 8)).contains("2 to 8 replicas"));
     }
 
     #[test]
