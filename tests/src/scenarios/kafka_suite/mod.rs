@@ -24,9 +24,6 @@ use std::time::Duration;
 
 /// More failures than these that nobody knows of are one fault, and are not tried again.
 const TRIED_AGAIN: usize = 40;
-/// How often these run alone, while they fail: some have five seconds for what depends on when their client has last
-/// heard of the broker that they stop.
-const TRIES_ALONE: usize = 2;
 
 /// Which tests, and how.
 #[derive(Args, Debug)]
@@ -142,22 +139,19 @@ fn choose(settings: &Settings, options: &Options, suite: &Suite, manifest: &Mani
 /// Failures that nobody knows of are run once more, one at a time; which of them pass then is returned. Who needs
 /// internals will need them again.
 fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) -> Result<Vec<String>> {
-    let mut unsteady = Vec::new();
-    for _ in 0..TRIES_ALONE {
-        let unexpected = manifest.judge(outcomes).unexpected;
-        let again = unexpected.iter().filter(|o| o.ending != Ending::Internals).map(|o| o.method().to_owned());
-        let again: BTreeSet<_> = again.collect();
-        if again.is_empty() || again.len() > TRIED_AGAIN {
-            break;
-        }
-        println!("once more, one at a time: {} methods", again.len());
-        let second = jvms.run(&again.iter().cloned().collect::<Vec<_>>())?;
-        let passed = second.iter().filter(|o| o.ending == Ending::Passed && manifest.reason(&o.test).is_none());
-        unsteady.extend(passed.map(|o| o.test.clone()));
-        outcomes.retain(|o| !again.contains(o.method()));
-        outcomes.extend(second);
-        outcomes.sort_by(|a, b| a.test.cmp(&b.test));
+    let unexpected = manifest.judge(outcomes).unexpected;
+    let again = unexpected.iter().filter(|o| o.ending != Ending::Internals).map(|o| o.method().to_owned());
+    let again: BTreeSet<_> = again.collect();
+    if again.is_empty() || again.len() > TRIED_AGAIN {
+        return Ok(Vec::new());
     }
+    println!("once more, one at a time: {} methods", again.len());
+    let second = jvms.run(&again.iter().cloned().collect::<Vec<_>>())?;
+    let unsteady = second.iter().filter(|o| o.ending == Ending::Passed && manifest.reason(&o.test).is_none());
+    let unsteady = unsteady.map(|o| o.test.clone()).collect();
+    outcomes.retain(|o| !again.contains(o.method()));
+    outcomes.extend(second);
+    outcomes.sort_by(|a, b| a.test.cmp(&b.test));
     Ok(unsteady)
 }
 
