@@ -131,7 +131,12 @@ impl Cluster {
                 let found = self.brokers.iter().position(|one| one.planned.id == id);
                 self.chosen = found.unwrap_or(self.chosen);
             }
-            Key::Start => self.start(self.chosen)?,
+            Key::Start => {
+                // The others go on without it.
+                if let Err(error) = self.start(self.chosen) {
+                    self.say(&format!("broker {} cannot be started: {error}", self.brokers[self.chosen].planned.id))?;
+                }
+            }
             Key::Stop | Key::Kill => {
                 let one = &mut self.brokers[self.chosen];
                 match (&mut one.process, key) {
