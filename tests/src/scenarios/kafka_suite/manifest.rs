@@ -76,9 +76,11 @@ impl Manifest {
             match (outcome.ending, self.reason(&outcome.test)) {
                 (Ending::Skipped, _) => judgement.skipped += 1,
                 (Ending::Passed, None) => judgement.passed += 1,
-                (Ending::Passed, Some(_)) => {
+                (Ending::Passed, Some(reason)) => {
                     judgement.passed += 1;
-                    judgement.mended.push(outcome);
+                    if !reasons::is_unsteady(reason) {
+                        judgement.mended.push(outcome);
+                    }
                 }
                 (_, Some(reason)) if reasons::is_internals(reason) => judgement.needs_internals += 1,
                 (_, Some(_)) => judgement.failed_as_known += 1,
@@ -88,11 +90,14 @@ impl Manifest {
         judgement
     }
 
-    /// Takes in what was seen. Reasons that are there stay, unless they are to be found `anew`; those of internals stay
-    /// always. With `everything` having been run, tests that are no more are dropped.
+    /// Takes in what was seen. Reasons that are there stay, unless they are to be found `anew`; those of internals and
+    /// of unsteady tests stay always. With `everything` having been run, tests that are no more are dropped.
     pub(super) fn bless(&mut self, outcomes: &[Outcome], everything: bool, anew: bool) {
         for outcome in outcomes {
             let old = self.reason(&outcome.test);
+            if old.is_some_and(reasons::is_unsteady) {
+                continue;
+            }
             match outcome.ending {
                 Ending::Passed => {
                     self.0.remove(&outcome.test);
@@ -184,6 +189,18 @@ mod tests {
         assert!(known.reason("A#not-run").is_some());
         known.bless(&seen, true, false);
         assert_eq!(known.reason("A#not-run"), None, "it is no more");
+    }
+
+    #[test]
+    fn an_unsteady_test_may_pass_or_fail_and_stays_named() {
+        let mut known = manifest("A#luck\tunsteady: a race of its own\n");
+        for (ending, passed, failed) in [(Ending::Passed, 1, 0), (Ending::Failed, 0, 1)] {
+            let seen = [outcome("A#luck", ending)];
+            let judged = known.judge(&seen);
+            assert_eq!((judged.passed, judged.failed_as_known, judged.mended.len()), (passed, failed, 0));
+            known.bless(&seen, true, true);
+            assert_eq!(known.reason("A#luck"), Some("unsteady: a race of its own"));
+        }
     }
 
     #[test]

@@ -22,8 +22,12 @@ use std::num::NonZero;
 use std::thread;
 use std::time::Duration;
 
-/// More failures than these that nobody knows of are one fault, and are not tried again.
-const TRIED_AGAIN: usize = 40;
+/// Failures that nobody knows of are tried again while they are a few: so many at least, and this part of all tests.
+/// More of them are one fault.
+const A_FEW: (usize, usize) = (10, 25);
+
+/// How much longer a test may take that is tried again. Some wait for minutes by themselves; a fault stays one.
+const PATIENCE: u32 = 4;
 
 /// Which tests, and how.
 #[derive(Args, Debug)]
@@ -105,7 +109,7 @@ fn run_tests(
     };
     println!("{} methods, {} JVMs at a time; logs in {}", tests.len(), jvms.jobs, folder().join("logs").display());
     let mut outcomes = jvms.run(&tests)?;
-    jvms.jobs = 1;
+    (jvms.jobs, jvms.limit) = (1, jvms.limit * PATIENCE);
     let unsteady = try_again(&jvms, manifest, &mut outcomes)?;
     Ok((outcomes, unsteady))
 }
@@ -136,13 +140,14 @@ fn choose(settings: &Settings, options: &Options, suite: &Suite, manifest: &Mani
     Ok(all.filter(|test| chosen.is_match(test) && !manifest.knows(test)).cloned().collect())
 }
 
-/// Failures that nobody knows of are run once more, one at a time; which of them pass then is returned. Who needs
-/// internals will need them again.
+/// Failures that nobody knows of are run once more, one at a time and with more patience, as Kafka's own build does;
+/// which of them pass then is returned. Who needs internals will need them again.
 fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) -> Result<Vec<String>> {
     let unexpected = manifest.judge(outcomes).unexpected;
     let again = unexpected.iter().filter(|o| o.ending != Ending::Internals).map(|o| o.method().to_owned());
     let again: BTreeSet<_> = again.collect();
-    if again.is_empty() || again.len() > TRIED_AGAIN {
+    let (least, part) = A_FEW;
+    if again.is_empty() || again.len() > least.max(outcomes.len() / part) {
         return Ok(Vec::new());
     }
     println!("once more, one at a time: {} methods", again.len());

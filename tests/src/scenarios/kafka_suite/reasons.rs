@@ -91,6 +91,11 @@ const ERRORS: &[(&str, &str)] = &[
     (r"same rack", RACKS),
 ];
 
+/// Whether a reason says that the test passes and fails in turn, whatever the broker does.
+pub(super) fn is_unsteady(reason: &str) -> bool {
+    reason.starts_with("unsteady: ")
+}
+
 /// Whether a reason says that the test can never pass against brokers in other processes.
 pub(super) fn is_internals(reason: &str) -> bool {
     reason.starts_with(INTERNALS)
