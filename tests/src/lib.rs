@@ -8,6 +8,7 @@ pub mod checker;
 pub mod consuming;
 pub mod harness;
 pub mod load;
+pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod scenarios;

@@ -2,6 +2,7 @@
 
 use crate::checker::{self, Read, Written};
 use crate::harness::wait;
+use crate::probe::longest_gap;
 use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -90,16 +91,29 @@ impl Load {
     ///
     /// `writer` tells the records of this writer from those of others in the same topic.
     pub fn start(writer: &str, bootstrap: &str, topic: &str, partitions: usize, rate: u32) -> Result<Self> {
+        Self::start_with(writer, bootstrap, topic, partitions, rate, &[])
+    }
+
+    /// The same, with other settings of the client too.
+    pub fn start_with(
+        writer: &str,
+        bootstrap: &str,
+        topic: &str,
+        partitions: usize,
+        rate: u32,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let ledger = Arc::new(Ledger {
             partitions: std::iter::repeat_with(Mutex::default).take(partitions).collect(),
             ..Ledger::default()
         });
-        let producer: ThreadedProducer<Context> = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "1")
-            .create_with_context(Context(Arc::clone(&ledger)))?;
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("acks", "all");
+        config.set("linger.ms", "1");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let producer: ThreadedProducer<Context> = config.create_with_context(Context(Arc::clone(&ledger)))?;
         let mut load = Self {
             writer: writer.to_owned(),
             topic: topic.to_owned(),
@@ -196,9 +210,7 @@ impl Load {
     pub fn longest_gaps(&self, from: Instant, until: Instant) -> Vec<Duration> {
         let longest = |p| {
             let partition = self.ledger.partition(p as i32);
-            let pairs = partition.acknowledged_at.windows(2).map(|pair| (pair[0], pair[1]));
-            let within = pairs.filter(|(before, after)| *after > from && *before < until);
-            within.map(|(before, after)| after - before).max().unwrap_or(Duration::MAX)
+            longest_gap(&partition.acknowledged_at, from, until)
         };
         (0..self.ledger.partitions.len()).map(longest).collect()
     }

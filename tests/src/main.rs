@@ -8,7 +8,7 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, group_figures, groups,
-    growing, handing_over, hostile, hung_disk, kafka_suite, log_figures, memory, operations, profile, racks, reassign,
+    growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, operations, profile, racks, reassign,
     retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -61,10 +61,10 @@ enum SoftwareName {
 enum Scenario {
     /// `test_acks_all`: from the start of the last needed broker to the first acks=all write, in every start order
     StartOrders(start_orders::Options),
-    /// kill -9 of leaders under load
-    Failover,
-    /// SIGTERM for leaders under load.
-    HandingOver,
+    /// kill -9, SIGSTOP and SIGTERM of leaders under load: how long nobody can write
+    Failover(failover::Options),
+    /// A thousand topics: created, written to once each, and again after kill -9
+    ManyTopics,
     /// kill -9 of all brokers at once, again and again
     CrashAll,
     /// SIGSTOP of a leader past its lease, and SIGCONT
@@ -132,8 +132,8 @@ fn main() -> Result<ExitCode> {
     let mut report = Report::new(scenario.name());
     let outcome = match &scenario {
         Scenario::StartOrders(options) => start_orders::run(&settings, options, &mut report),
-        Scenario::Failover => failover::run(&settings, &mut report),
-        Scenario::HandingOver => handing_over::run(&settings, &mut report),
+        Scenario::Failover(options) => failover::run(&settings, options, &mut report),
+        Scenario::ManyTopics => many_topics::run(&settings, &mut report),
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
@@ -183,8 +183,8 @@ impl Scenario {
     fn name(&self) -> &'static str {
         match self {
             Self::StartOrders(_) => "start-orders",
-            Self::Failover => "failover",
-            Self::HandingOver => "handing-over",
+            Self::Failover(_) => "failover",
+            Self::ManyTopics => "many-topics",
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",

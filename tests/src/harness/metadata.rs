@@ -102,6 +102,17 @@ impl Metadata {
         self.wait_for_isr(name, partitions as usize, replicas as usize)
     }
 
+    /// Creates topics of so many partitions and replicas with one request, and waits for nothing but its answer.
+    pub fn create_topics(&self, topics: &[(&str, i32, i32)]) -> Result<()> {
+        let new = |(name, partitions, replicas)| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let topics: Vec<_> = topics.iter().copied().map(new).collect();
+        let results = futures::executor::block_on(self.admin.create_topics(&topics, &AdminOptions::new()))?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("create topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.delete_topics(&[name])
@@ -114,6 +125,17 @@ impl Metadata {
             result.map_err(|(topic, code)| anyhow::anyhow!("delete topic {topic}: {code}"))?;
         }
         Ok(())
+    }
+
+    /// Waits until every replica of every topic is in sync.
+    pub fn wait_for_all_in_sync(&self) -> Result<()> {
+        wait::until("every replica to be in sync", PATIENCE, || {
+            let metadata = self.client.fetch_metadata(None, REQUEST)?;
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let missing = partitions.filter(|p| p.isr().len() < p.replicas().len()).count();
+            ensure!(missing == 0, "{missing} partitions are not in full sync");
+            Ok(Some(()))
+        })
     }
 
     /// Waits until every partition has a leader and this many replicas in sync.

@@ -1,6 +1,7 @@
 //! Processes, ports, folders and foreign software that the scenarios stand on.
 
 pub mod appender;
+pub mod asker;
 pub mod clients;
 pub mod cluster;
 pub mod counters;
