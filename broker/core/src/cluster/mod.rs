@@ -29,6 +29,7 @@ mod producer_ids;
 mod read_replicas;
 mod reassignment;
 mod rebalance;
+mod rebalance_rates;
 mod resignation;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use leadership::Elected;
 pub use listeners::{ADVERTISED_LISTENERS, listener_name};
 pub use permits::{Objection, Permit, Recovery};
 pub use rebalance::{DiskUse, NotNow, Rebalance, Spread};
+pub use rebalance_rates::OtherRate;
 pub use throttles::{Throttle, ThrottledRates};
 pub use topics::MAX_PARTITIONS;
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

@@ -19,6 +19,7 @@ mod racks;
 mod random;
 mod reassignment;
 mod rebalance;
+mod rebalance_rates;
 mod resignation;
 mod throttles;
 mod topics;

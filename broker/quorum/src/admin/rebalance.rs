@@ -6,22 +6,15 @@ use super::drain::{planned, precondition, under_way};
 use super::facts::count;
 use super::{Calls, Failure};
 use chronik_admin as api;
-use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
 use chronik_core::cluster::{DiskUse, Image, MetadataCommand, NotNow, Reassignment, Rebalance, Spread};
-use chronik_core::ids::{BrokerId, TopicId};
-use std::collections::{BTreeMap, BTreeSet};
+use chronik_core::ids::BrokerId;
+use std::collections::BTreeMap;
 use tonic::Status;
 
 /// Partitions that may be under way.
 const AT_ONCE: usize = 16;
 /// Moves of a plan that are told.
 const MOST: usize = 20_000;
-/// A topic's replicas that keep to the rates of their brokers, and the rates: Kafka's names.
-const LISTS: [&str; 2] = ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
-const RATES: [&str; 2] = ["leader.replication.throttled.rate", "follower.replication.throttled.rate"];
-/// All replicas of a topic.
-const ALL: &str = "*";
-
 impl Calls {
     pub(super) async fn rebalance(&self, request: api::RebalanceRequest) -> Result<api::RebalanceResponse, Failure> {
         let view = self.view().await?;
@@ -35,7 +28,7 @@ impl Calls {
             begun.clone_from(&plan.moves);
         } else if plan.left == 0 && plan.under_way.is_empty() {
             if request.throttle > 0 {
-                self.unthrottle(&view.image).await?;
+                self.unthrottle(&view.image, Some(request.throttle)).await?;
             }
         } else if not_now.is_none() {
             if request.throttle > 0 {
@@ -59,47 +52,29 @@ impl Calls {
         let moving: Vec<_> = moving.collect();
         let moves = moving.iter().filter_map(|tp| under_way(&view.image, *tp)).collect();
         self.reassign(moving.into_iter().map(|partition| Reassignment { partition, replicas: None }).collect()).await?;
-        self.unthrottle(&view.image).await?;
+        self.unthrottle(&view.image, None).await?;
         Ok(api::RebalanceResponse { moves, ..Default::default() })
     }
 
-    /// Lists the topics that are about to move before they do.
+    /// Before what is throttled begins.
     async fn throttle(&self, image: &Image, moves: &[Reassignment], rate: u64) -> Result<(), Failure> {
-        let rate = rate.min(i64::MAX as u64).to_string();
-        if RATES.iter().any(|name| image.cluster_configs.get(*name).is_none_or(|set| **set != *rate)) {
-            self.configure(ConfigResource::Cluster, &RATES, Some(&rate)).await?;
-        }
-        let topics: BTreeSet<TopicId> = moves.iter().map(|m| m.partition.topic).collect();
-        for id in topics {
-            let configs = image.topics.get(&id).map(|topic| &topic.configs);
-            let listed = |name: &&str| configs.and_then(|c| c.get(*name)).is_some_and(|value| **value == *ALL);
-            let all_listed = LISTS.iter().all(listed);
-            if !all_listed {
-                self.configure(ConfigResource::Topic(id), &LISTS, Some(ALL)).await?;
-            }
-        }
-        Ok(())
+        let commands = image.throttled(moves, rate).map_err(|other| {
+            Status::failed_precondition(format!(
+                "{other}, which `chronik rebalance --cancel` does if it was a rebalance's"
+            ))
+        })?;
+        self.configure(commands).await
     }
 
-    async fn unthrottle(&self, image: &Image) -> Result<(), Failure> {
-        let listed = |topic: &&chronik_core::cluster::Topic| {
-            LISTS.iter().any(|name| topic.configs.get(*name).is_some_and(|value| **value == *ALL))
-        };
-        let topics: Vec<TopicId> = image.topics.values().filter(listed).map(|topic| topic.id).collect();
-        for id in topics {
-            self.configure(ConfigResource::Topic(id), &LISTS, None).await?;
-        }
-        if RATES.iter().any(|name| image.cluster_configs.contains_key(*name)) {
-            self.configure(ConfigResource::Cluster, &RATES, None).await?;
-        }
-        Ok(())
+    async fn unthrottle(&self, image: &Image, rate: Option<u64>) -> Result<(), Failure> {
+        self.configure(image.unthrottled(rate)).await
     }
 
-    async fn configure(&self, resource: ConfigResource, names: &[&str], value: Option<&str>) -> Result<(), Failure> {
-        let op = || value.map_or(ConfigOp::Delete, |value| ConfigOp::Set(value.into()));
-        let changes = names.iter().map(|name| ConfigChange { name: (*name).into(), op: op() }).collect();
-        let (outcome, _) = self.propose(MetadataCommand::AlterConfigs { resource, replace: false, changes }).await?;
-        outcome.map_err(|refusal| precondition(&refusal))?;
+    async fn configure(&self, commands: Vec<MetadataCommand>) -> Result<(), Failure> {
+        for command in commands {
+            let (outcome, _) = self.propose(command).await?;
+            outcome.map_err(|refusal| precondition(&refusal))?;
+        }
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ pub struct Rebalance {
     #[command(flatten)]
     what: What,
     /// Bytes per second that each broker sends, and gets, at most for what is moved (`50MiB`). It stays in force when this is
-    /// interrupted, until it is run to its end or cancelled.
+    /// interrupted, until it is run to its end or cancelled. Refused where somebody has set another rate of all brokers.
     #[arg(long, value_name = "BYTES", value_parser = rate, requires = "run")]
     throttle: Option<u64>,
 }
