@@ -49,6 +49,8 @@ pub(super) struct Link {
     reports: mpsc::UnboundedSender<Report>,
     /// How many of the connections are known to have answered, or were given up before.
     answered: Arc<AtomicU64>,
+    #[cfg(test)]
+    caller: (BrokerId, crate::cuts::Caller),
     _guard: Arc<DropGuard>,
 }
 
@@ -75,10 +77,21 @@ impl Link {
         let (connected, current) = watch::channel(None);
         let (reports, reported) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
+        #[cfg(test)]
+        let caller = (peer, peers.caller.clone());
         let dialler = Dialler { peer, places, peers, purpose, connected, reported, turn: 0 };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(dialler.run()).await });
-        Self { current, reports, answered: Arc::default(), _guard: Arc::new(stop.drop_guard()) }
+        let answered = Arc::default();
+        let guard = Arc::new(stop.drop_guard());
+        Self {
+            current,
+            reports,
+            answered,
+            #[cfg(test)]
+            caller,
+            _guard: guard,
+        }
     }
 
     /// Calls the peer, waiting for the connection if there is none.
@@ -91,7 +104,10 @@ impl Link {
         let connected = tokio::time::timeout_at(deadline, current.wait_for(Option::is_some)).await;
         let Ok(Ok(connection)) = connected.map(|c| c.map(|c| c.clone())) else { return Err(CallError::NotConnected) };
         let Some((generation, client)) = connection else { return Err(CallError::NotConnected) };
-        let status = match tokio::time::timeout_at(deadline, call(client)).await {
+        let answer = call(client);
+        #[cfg(test)]
+        let answer = self.caller.1.clone().call(self.caller.0, answer);
+        let status = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => {
                 self.report_answer(generation);
                 return Ok(answer.into_inner());

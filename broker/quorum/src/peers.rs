@@ -38,6 +38,9 @@ pub struct Peers {
     /// Since when a peer is missing: a connection with it has ended, and there is no other yet.
     missing: watch::Sender<HashMap<BrokerId, Instant>>,
     lookups: Lookups,
+    /// What is lost on the way to them.
+    #[cfg(test)]
+    pub(crate) caller: crate::cuts::Caller,
 }
 
 /// Names that are being looked up, each once however many ask. Cheap to clone.
@@ -74,6 +77,8 @@ impl Peers {
             losses: broadcast::channel(64).0,
             missing: watch::Sender::default(),
             lookups: Lookups { permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() },
+            #[cfg(test)]
+            caller: crate::cuts::Caller::default(),
         }
     }
 
@@ -82,6 +87,12 @@ impl Peers {
     pub fn with_others(mut self, hosts: Vec<String>) -> Self {
         self.others = hosts.into();
         self
+    }
+
+    /// The same, for a broker whose messages may be lost.
+    #[cfg(test)]
+    pub(crate) fn called_by(self, caller: crate::cuts::Caller) -> Self {
+        Self { caller, ..self }
     }
 
     fn alternatives(&self, peer: BrokerId) -> Vec<Arc<str>> {

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Response, Status};
 
 /// One try at one leader.
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Producer ids are given out to brokers by so many, as in Kafka.
 const PRODUCER_IDS: u32 = 1000;
 /// Replicas named in one request to create a topic at most.

@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::events::MetadataUpdate;
-use chronik_core::cluster::{Change, Image};
-use chronik_core::ids::{MetadataOffset, PartitionId, TopicId, TopicPartition};
+use crate::peers::Peers;
+use chronik_core::cluster::{Change, Image, LeaderBalanceConfig, Member};
+use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 mod admin;
@@ -18,6 +20,7 @@ mod delays;
 mod failures;
 mod handover;
 mod lost_leader;
+mod random;
 mod requests;
 mod start;
 mod voters;
@@ -46,6 +49,8 @@ struct Cluster {
     leader_balance: Option<LeaderBalanceConfig>,
     /// Whether each broker's disk is at something.
     disks: Vec<chronik_log::Pulse>,
+    /// What is lost on the way between brokers.
+    cuts: cuts::Cuts,
 }
 
 /// One running process.
@@ -106,6 +111,7 @@ impl Cluster {
             timings: Timings::default(),
             leader_balance: None,
             disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
+            cuts: cuts::Cuts::default(),
         }
     }
 
@@ -154,7 +160,7 @@ impl Cluster {
             damaged: Vec::new(),
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
-            peers: Peers::default(),
+            peers: Peers::default().called_by(cuts::Caller(Some((BrokerId(id as i32), self.cuts.clone())))),
             disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
             stop: CancellationToken::new(),
             data_disk: self.disks[id].clone(),

@@ -126,6 +126,44 @@ async fn a_leader_changes_its_isr_and_a_stale_change_is_refused() {
     stop_all(brokers).await;
 }
 
+/// What the first leader is asked for is lost on the way, and nothing but another leader ends the wait for its answer before
+/// the change's time is over. Where the machine is so slow that the quorum takes as long to change hands, it is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isr_change_without_an_answer_is_asked_of_the_next_leader_at_once() {
+    let (cluster, brokers) = all_of(Cluster::patient(3)).await;
+    let replicas = |n: i32| (n, vec![BrokerId(n), BrokerId((n + 1) % 3)]);
+    let assignments = (0..3).map(replicas).collect();
+    let topic = CreateTopic { assignments, ..topic("t", 1) };
+    let topic = brokers[0].handle().create_topic(topic, DEADLINE).await.unwrap();
+    for broker in &brokers {
+        broker.sees("the topic", |i| i.topics.contains_key(&topic)).await;
+    }
+    let asked_of_the_next = || async {
+        cluster.cuts.heal();
+        let before = brokers[0].handle().leader()?;
+        let leader = brokers.iter().find(|b| b.id == before)?;
+        let by = brokers.iter().find(|b| b.id != before)?;
+        let tp = TopicPartition { topic, partition: PartitionId(by.id.0) };
+        let image = by.handle().image();
+        let now = image.partition(tp)?;
+        let isr = if now.isr.len() == 1 { now.replicas.as_slice() } else { &now.replicas[..1] };
+        let isr = isr.iter().map(|id| Some((*id, image.brokers[id].epoch?))).collect::<Option<_>>()?;
+        let (leader_epoch, partition_epoch) = (now.leader_epoch, now.partition_epoch);
+        cluster.cuts.cut(by.id, before);
+        let (reply, outcome) = tokio::sync::oneshot::channel();
+        let change = AlterPartition { partition: tp, leader_epoch, partition_epoch, isr };
+        let patience = crate::requests::TIMEOUT - Duration::from_millis(50);
+        by.handle().alter_partition(change, patience, move |outcome| drop(reply.send(outcome)));
+        // By then it is on its way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        leader.controller.hand_over(DEADLINE).await;
+        outcome.await.ok()?.ok()
+    };
+    eventually("the next leader is asked", asked_of_the_next).await;
+    cluster.cuts.heal();
+    stop_all(brokers).await;
+}
+
 /// Wherever the controller is: one broker's changes go over the network and another one's do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_isr_changes_at_once_have_their_outcomes_each_for_itself() {
