@@ -15,6 +15,7 @@ use tonic::Status;
 const AT_ONCE: usize = 16;
 /// Moves of a plan that are told.
 const MOST: usize = 20_000;
+
 impl Calls {
     pub(super) async fn rebalance(&self, request: api::RebalanceRequest) -> Result<api::RebalanceResponse, Failure> {
         let view = self.view().await?;
