@@ -3,9 +3,9 @@
 //! The first retry comes after 10–25 ms, the next ones after twice as long each, up to a second, with full
 //! jitter; and at once when the peer shows itself or its registration changes.
 
+use super::config::{HANDSHAKE_FRAME, HANDSHAKE_MAX, ReplicationConfig};
 use super::frame::{Frame, FrameError, Hello};
 use super::link::{CreditAccount, LeaderLink, write_loop};
-use super::manager::{HANDSHAKE_FRAME, HANDSHAKE_MAX, ReplicationConfig};
 use super::receiver;
 use crate::partitions::Input;
 use bytes::BytesMut;

@@ -1,15 +1,14 @@
 //! The replication manager: owns every replication connection of this broker, to its leaders (it dials them)
 //! and from its followers (they dial it).
 
+use super::config::{HANDSHAKE_FRAME, HANDSHAKE_MAX, ReplicationConfig};
 use super::connection;
 use super::frame::{Frame, FrameError, Hello};
 use super::link::{Credit, FollowerLink};
 use super::{acks, sender};
-use crate::partitions::{Input, Owners};
+use crate::partitions::Input;
 use bytes::BytesMut;
-use chronik_core::ids::{BrokerId, DirectoryId};
-use chronik_quorum::ControllerHandle;
-use chronik_quorum::peers::Peers;
+use chronik_core::ids::BrokerId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,31 +17,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-
-/// How long a handshake may take.
-pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
-/// No handshake frame is longer.
-pub(super) const HANDSHAKE_FRAME: usize = 1024;
-
-/// What replication needs of its broker.
-#[derive(Clone)]
-pub struct ReplicationConfig {
-    /// This broker.
-    pub me: BrokerId,
-    /// This broker's data directory.
-    pub directory: DirectoryId,
-    /// Where the others are.
-    pub peers: Peers,
-    /// Whom to believe about the cluster.
-    pub controller: ControllerHandle,
-    /// Where messages go.
-    pub owners: Owners,
-    /// Ends everything.
-    pub stop: CancellationToken,
-}
 
 /// Every replication connection of this broker.
 pub struct WalReplicationManager {

@@ -3,6 +3,7 @@
 //! is said is decided by [`chronik_core::replication`]; here it is only carried.
 
 mod acks;
+mod config;
 mod connection;
 mod frame;
 mod link;
@@ -10,5 +11,6 @@ mod manager;
 mod receiver;
 mod sender;
 
+pub use config::ReplicationConfig;
 pub use link::{BatchCredit, CATCH_UP_BYTES, FollowerLink, LeaderLink};
-pub use manager::{ReplicationConfig, WalReplicationManager};
+pub use manager::WalReplicationManager;
