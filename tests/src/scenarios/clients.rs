@@ -2,7 +2,7 @@
 //! tools. None of them is told anything but the address.
 
 use super::Settings;
-use super::{java_groups, java_tools};
+use super::{java_groups, java_migration, java_tools};
 use crate::harness::clients::{self as programs, Outcome, run as run_program};
 use crate::harness::cluster::Cluster;
 use crate::harness::kafka::Kafka;
@@ -90,6 +90,7 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
                 }
                 if wanted(Client::JavaGroups) {
                     java_groups::run(report, &cluster, &kafka);
+                    java_migration::run(report, &cluster, &kafka);
                 }
             }
             Err(e) => report.could_not_run(format!("Java's tools: {e:#}")),

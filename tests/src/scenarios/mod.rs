@@ -24,6 +24,7 @@ mod hostile_frames;
 mod hostile_talk;
 pub mod hung_disk;
 mod java_groups;
+mod java_migration;
 mod java_tools;
 pub mod kafka_suite;
 pub mod log_figures;
