@@ -151,7 +151,8 @@ fn offsets_read(events: &[Value]) -> BTreeMap<i64, Vec<i64>> {
 
 /// How many commits there were, none of which was of less than an earlier one.
 fn commits_in_order(events: &[Value]) -> Result<usize> {
-    let mut commits: Vec<_> = events.iter().filter(|e| e["name"] == "offsets_committed" && e["success"] == true).collect();
+    let mut commits: Vec<_> =
+        events.iter().filter(|e| e["name"] == "offsets_committed" && e["success"] == true).collect();
     commits.sort_by_key(|event| event["timestamp"].as_i64());
     let mut committed: BTreeMap<i64, i64> = BTreeMap::new();
     for event in &commits {
