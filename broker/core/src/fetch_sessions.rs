@@ -58,7 +58,7 @@ pub struct Asked {
 
 /// What an answer says of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct PartitionState {
     /// The high watermark.
     pub high_watermark: i64,
     /// The log's first offset.
@@ -220,13 +220,13 @@ impl FetchSessions {
         now: Instant,
         mut draw: impl FnMut() -> i32,
         uses_ids: bool,
-        partitions: impl IntoIterator<Item = (PartitionKey, Asked, Told)>,
+        partitions: impl IntoIterator<Item = (PartitionKey, Asked, PartitionState)>,
     ) -> i32 {
         let mut session = Session::new(now, uses_ids);
-        for (key, asked, told) in partitions {
+        for (key, asked, state) in partitions {
             session.ask(key.clone(), asked);
             if let Some(cached) = session.places.get(&key).and_then(|place| session.partitions.get_mut(place)) {
-                cached.tell(told);
+                cached.update(state);
             }
             if session.bytes > self.max_bytes {
                 return NO_SESSION;
@@ -251,9 +251,9 @@ impl FetchSessions {
 
     /// Notes what a session's answer says, in the order of its partitions; returns of which of them it has to say
     /// something.
-    pub fn answer(&mut self, id: i32, told: &[(u64, Told)]) -> Vec<bool> {
-        let Some(session) = self.sessions.get_mut(&id) else { return vec![true; told.len()] };
-        told.iter().map(|(place, told)| session.tell(*place, *told)).collect()
+    pub fn answer(&mut self, id: i32, states: &[(u64, PartitionState)]) -> Vec<bool> {
+        let Some(session) = self.sessions.get_mut(&id) else { return vec![true; states.len()] };
+        states.iter().map(|(place, state)| session.update(*place, *state)).collect()
     }
 
     fn remove(&mut self, id: i32) {
@@ -349,11 +349,11 @@ impl Session {
         }
     }
 
-    fn tell(&mut self, place: u64, told: Told) -> bool {
+    fn update(&mut self, place: u64, state: PartitionState) -> bool {
         // Forgotten meanwhile, which a client does not do that waits for its answers.
         let Some(cached) = self.partitions.get_mut(&place) else { return true };
-        let changed = cached.tell(told);
-        if told.records
+        let changed = cached.update(state);
+        if state.records
             && let Some(cached) = self.partitions.remove(&place)
         {
             if let Some(place) = self.places.get_mut(&cached.key) {
@@ -368,11 +368,11 @@ impl Session {
 
 impl Cached {
     /// Whether the client does not know all of this yet.
-    fn tell(&mut self, told: Told) -> bool {
-        let changed = self.high_watermark != told.high_watermark || self.log_start != told.log_start;
+    fn update(&mut self, state: PartitionState) -> bool {
+        let changed = self.high_watermark != state.high_watermark || self.log_start != state.log_start;
         // After a failure the client knows nothing, so that the next answer says whether it is over.
-        self.high_watermark = if told.failed { -1 } else { told.high_watermark };
-        self.log_start = told.log_start;
-        changed || told.records || told.failed
+        self.high_watermark = if state.failed { -1 } else { state.high_watermark };
+        self.log_start = state.log_start;
+        changed || state.records || state.failed
     }
 }

@@ -11,7 +11,7 @@ use chronik_wire::messages::{
 };
 
 /// What comes of one partition.
-type Told = (i32, Result<(), Refusal>);
+type Outcome = (i32, Result<(), Refusal>);
 /// A topic's partitions, each with its place among those that the controller is asked for.
 type Places = Vec<(i32, Option<usize>)>;
 
@@ -59,7 +59,7 @@ pub(super) async fn handle(
     })
 }
 
-fn partition((index, done): Told) -> ReassignablePartitionResponse {
+fn partition((index, done): Outcome) -> ReassignablePartitionResponse {
     let (error, text) = match done {
         Ok(()) => (ErrorCode::NONE, None),
         Err(refusal) => (refusal.code(), Some(StrBytes::from(refusal.to_string()))),

@@ -41,7 +41,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: ElectLe
     if all || !named.is_empty() {
         let command = MetadataCommand::ElectLeaders { partitions: (!all).then(|| named.clone()), election };
         let results = match handlers.controller.decide(command, millis(request.timeout_ms)).await {
-            Ok(Answer::Elected(results)) => results.into_iter().map(|(tp, elected)| (tp, told(elected))).collect(),
+            Ok(Answer::Elected(results)) => results.into_iter().map(|(tp, elected)| (tp, error_of(elected))).collect(),
             // Version 0 has no other place for it.
             Err(error) if header.version == 0 => named.into_iter().map(|tp| (tp, (error.code(), None))).collect(),
             Err(error) => return refused(error.code()),
@@ -70,7 +70,7 @@ fn refused(error: ErrorCode) -> ElectLeadersResponse {
     message!(ElectLeadersResponse { error_code: error.0 })
 }
 
-fn told(elected: Elected) -> (ErrorCode, Option<&'static str>) {
+fn error_of(elected: Elected) -> (ErrorCode, Option<&'static str>) {
     match elected {
         Elected::Leader(_) => (ErrorCode::NONE, None),
         Elected::NotNeeded => (ErrorCode::ELECTION_NOT_NEEDED, Some("leader election not needed")),

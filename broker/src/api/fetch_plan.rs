@@ -6,8 +6,8 @@ use crate::partitions::{FetchSpec, Fetched};
 use crate::server::ReplicaSelector;
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::fetch_sessions::{
-    Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, SessionError, SessionPartition,
-    SessionRequest, Told, TopicKey,
+    Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, PartitionState, SessionError,
+    SessionPartition, SessionRequest, TopicKey,
 };
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
@@ -201,16 +201,16 @@ impl Plan {
         handlers: &Handlers,
         answers: &[Result<Fetched, ErrorCode>],
     ) -> (i32, Option<Vec<bool>>) {
-        let (sessions, told) = (&handlers.sessions, answers.iter().map(told));
+        let (sessions, states) = (&handlers.sessions, answers.iter().map(state_of));
         match std::mem::take(&mut self.session) {
             Session::None => (NO_SESSION, None),
             Session::New { uses_ids, asked } => {
-                let partitions = asked.into_iter().zip(told).map(|((key, asked), told)| (key, asked, told));
+                let partitions = asked.into_iter().zip(states).map(|((key, asked), state)| (key, asked, state));
                 (sessions.lock().create(sessions.now(), rand::random::<i32>, uses_ids, partitions), None)
             }
             Session::Old { id, places } => {
-                let told: Vec<_> = places.into_iter().zip(told).collect();
-                (id, Some(sessions.lock().answer(id, &told)))
+                let states: Vec<_> = places.into_iter().zip(states).collect();
+                (id, Some(sessions.lock().answer(id, &states)))
             }
         }
     }
@@ -229,14 +229,14 @@ fn asked(p: &FetchPartition) -> Asked {
     }
 }
 
-fn told(answer: &Result<Fetched, ErrorCode>) -> Told {
+fn state_of(answer: &Result<Fetched, ErrorCode>) -> PartitionState {
     match answer {
-        Ok(fetched) => Told {
+        Ok(fetched) => PartitionState {
             high_watermark: fetched.high_watermark.map_or(-1, |offset| offset.0),
             log_start: fetched.log_start.0,
             records: !fetched.batches.is_empty(),
             failed: fetched.diverging.is_some() || fetched.preferred.is_some(),
         },
-        Err(_) => Told { high_watermark: -1, log_start: -1, records: false, failed: true },
+        Err(_) => PartitionState { high_watermark: -1, log_start: -1, records: false, failed: true },
     }
 }

@@ -6,7 +6,7 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::listener::ListenerName;
-use super::metadata::settled;
+use super::metadata::wait_for_missing_brokers;
 use crate::coordinators::Coordinators;
 use chronik_core::cluster::{Endpoint, Image};
 use chronik_core::groups::GroupError;
@@ -30,7 +30,7 @@ pub(super) async fn handle(
     if request.key_type == GROUP {
         let concerns = |image: &Image, broker| keys.iter().any(|key| Coordinators::leads(image, broker, key));
         // Who asks has often just lost the coordinator: told of it again, it would come back much later.
-        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
+        let _ = tokio::time::timeout(handlers.config.settling, wait_for_missing_brokers(handlers, concerns)).await;
     }
     if header.version < 4 {
         return one(header.version, find(handlers, listener, request.key_type, &request.key).await);

@@ -52,7 +52,7 @@ pub(super) async fn handle(
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
         let concerns = |image: &Image, broker| leads(image, broker, asked.as_deref());
-        let _ = tokio::time::timeout(handlers.config.settling, settled(handlers, concerns)).await;
+        let _ = tokio::time::timeout(handlers.config.settling, wait_for_missing_brokers(handlers, concerns)).await;
     }
     let image = handlers.controller.image();
     let describe =
@@ -108,7 +108,7 @@ async fn enough_brokers(handlers: &Handlers) {
 /// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
 /// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
 /// second later.
-pub(super) async fn settled(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
+pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());
     if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != config.me) {

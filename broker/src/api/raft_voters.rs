@@ -20,17 +20,17 @@ type Refused = (ErrorCode, String);
 pub(super) async fn add(handlers: &Handlers, request: &AddRaftVoterRequest) -> AddRaftVoterResponse {
     let timeout = millis(request.timeout_ms).min(TIMEOUT);
     let who = (request.cluster_id.as_ref(), request.voter_id, request.voter_directory_id);
-    let (error, text) = told(change(handlers, who, true, timeout).await);
+    let (error, text) = error_of(change(handlers, who, true, timeout).await);
     message!(AddRaftVoterResponse { error_code: error.0, error_message: text })
 }
 
 pub(super) async fn remove(handlers: &Handlers, request: &RemoveRaftVoterRequest) -> RemoveRaftVoterResponse {
     let who = (request.cluster_id.as_ref(), request.voter_id, request.voter_directory_id);
-    let (error, text) = told(change(handlers, who, false, TIMEOUT).await);
+    let (error, text) = error_of(change(handlers, who, false, TIMEOUT).await);
     message!(RemoveRaftVoterResponse { error_code: error.0, error_message: text })
 }
 
-fn told(result: Result<(), Refused>) -> (ErrorCode, Option<StrBytes>) {
+fn error_of(result: Result<(), Refused>) -> (ErrorCode, Option<StrBytes>) {
     match result {
         Ok(()) => (ErrorCode::NONE, None),
         Err((error, text)) => (error, Some(StrBytes::from(text))),

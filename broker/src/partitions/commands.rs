@@ -166,7 +166,7 @@ impl Owner {
             return;
         }
         if let Some(from) = first {
-            self.turns.entry(follower).or_default().refused(partition);
+            self.send_queues.entry(follower).or_default().refused(partition);
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
         } else {
             // There is no room for what is known of producers: the follower asks again in a moment.
@@ -184,7 +184,7 @@ impl Owner {
     ) {
         let Some(hosted) = self.partitions.get(&partition) else { return };
         let Some(grant) = self.grant(partition, follower, max_bytes) else {
-            self.turns.entry(follower).or_default().throttled(partition);
+            self.send_queues.entry(follower).or_default().throttled(partition);
             self.not_now(partition, follower, stream, from);
             return;
         };
@@ -197,7 +197,7 @@ impl Owner {
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return grant.used(&[]) };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
         let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
-        if waits || !self.turns.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
+        if waits || !self.send_queues.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
             grant.used(&[]);
             self.not_now(partition, follower, stream, from);
             return;

@@ -12,10 +12,10 @@ mod owner;
 mod producer_memory;
 mod reads;
 mod registry;
+mod send_queue;
 mod tail;
 mod throttled;
 mod timestamps;
-mod turns;
 pub mod waiter;
 
 pub(crate) use commands::log_state;

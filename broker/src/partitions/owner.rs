@@ -7,7 +7,7 @@ use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::producer_memory::ProducerMemory;
-use super::turns::{Reads, Turns};
+use super::send_queue::{Reads, SendQueue};
 use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
@@ -83,7 +83,7 @@ pub(super) struct Owner {
     pub(super) followers: HashMap<BrokerId, FollowerLink>,
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
     /// Partitions that wait to send to a follower.
-    pub(super) turns: HashMap<BrokerId, Turns>,
+    pub(super) send_queues: HashMap<BrokerId, SendQueue>,
     /// The batches in all tails, oldest first, with their length.
     pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
     pub(super) tails_bytes: usize,
@@ -109,7 +109,7 @@ impl Owner {
             lives: 0,
             followers: HashMap::new(),
             leaders: HashMap::new(),
-            turns: HashMap::new(),
+            send_queues: HashMap::new(),
             tails: VecDeque::new(),
             tails_bytes: 0,
             producer_bytes: 0,
@@ -193,14 +193,14 @@ impl Owner {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
                 let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
                 if newest {
-                    self.turns.entry(link.follower).or_default().disconnected();
+                    self.send_queues.entry(link.follower).or_default().disconnected();
                     self.followers.insert(link.follower, link);
                 }
             }
             Input::FollowerGone { follower, stream } => {
                 if self.followers.get(&follower).is_some_and(|l| l.stream == stream) {
                     self.followers.remove(&follower);
-                    self.turns.entry(follower).or_default().disconnected();
+                    self.send_queues.entry(follower).or_default().disconnected();
                 }
                 self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
             }
@@ -215,11 +215,11 @@ impl Owner {
                     self.carry_out(partition, command, None);
                 }
             }
-            Input::Writable { follower } => self.take_turns(follower),
+            Input::Writable { follower } => self.send_what_waited(follower),
             Input::ReadDone { partition, follower, stream, from, batches } => {
                 // Others first, or this one would take its place again for as long as the follower lacks something.
-                self.turns.entry(follower).or_default().has_read();
-                self.take_turns(follower);
+                self.send_queues.entry(follower).or_default().has_read();
+                self.send_what_waited(follower);
                 self.step(partition, Event::ReadDone { follower, stream, from, batches });
             }
             Input::LeaderConnected(link) => {
@@ -282,10 +282,10 @@ impl Owner {
     }
 
     /// Lets those who wait to send to a follower do so, as far as there is credit.
-    fn take_turns(&mut self, follower: BrokerId) {
+    fn send_what_waited(&mut self, follower: BrokerId) {
         let Some(link) = self.followers.get(&follower).cloned() else { return };
         let reads = self.shell.reads();
-        while let Some(partition) = self.turns.entry(follower).or_default().next(&link, reads) {
+        while let Some(partition) = self.send_queues.entry(follower).or_default().next(&link, reads) {
             self.step(partition, Event::Writable { follower, stream: link.stream });
         }
     }

@@ -30,7 +30,7 @@ impl Grant {
         let Some(Counted { throttle, follower, rates }) = self.counted else { return };
         let sent = batches.iter().map(|batch| batch.bytes().len()).sum();
         // Plain sums: a panic of another owner leaves nothing half done in them.
-        throttle.lock().unwrap_or_else(PoisonError::into_inner).settle(follower, rates, self.bytes, sent);
+        throttle.lock().unwrap_or_else(PoisonError::into_inner).correct(follower, rates, self.bytes, sent);
     }
 }
 
@@ -49,9 +49,9 @@ impl Owner {
     /// Lets those try again who were too early.
     pub(super) fn resume_throttled(&mut self) {
         let mut resumed = Vec::new();
-        for (follower, turns) in &mut self.turns {
+        for (follower, queue) in &mut self.send_queues {
             let Some(link) = self.followers.get(follower) else { continue };
-            resumed.extend(turns.next_throttled(AT_ONCE).into_iter().map(|tp| (tp, *follower, link.stream)));
+            resumed.extend(queue.next_throttled(AT_ONCE).into_iter().map(|tp| (tp, *follower, link.stream)));
         }
         for (partition, follower, stream) in resumed {
             self.step(partition, Event::Writable { follower, stream });

@@ -38,21 +38,21 @@ impl Voters<'_> {
 pub(super) fn with_isr(partition: &Partition, isr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
     let left = partition.isr.iter().filter(|id| !isr.contains(id));
     let elr = left.chain(partition.elr.iter().filter(|id| !isr.contains(id))).copied().collect();
-    settle(partition, isr, elr, voters)
+    choose_leader(partition, isr, elr, voters)
 }
 
 /// The partition after a replica has lost its disk: what it held counts for nothing.
 pub(super) fn without_disk(partition: &Partition, lost: BrokerId, voters: &Voters<'_>) -> Partition {
     let without = |ids: &[BrokerId]| ids.iter().copied().filter(|id| *id != lost).collect::<Vec<_>>();
-    settle(partition, without(&partition.isr), without(&partition.elr), voters)
+    choose_leader(partition, without(&partition.isr), without(&partition.elr), voters)
 }
 
 /// The partition after an election in which replicas that have come back may stand.
 pub(super) fn elect(partition: &Partition, voters: &Voters<'_>) -> Partition {
-    settle(partition, partition.isr.clone(), partition.elr.to_vec(), voters)
+    choose_leader(partition, partition.isr.clone(), partition.elr.to_vec(), voters)
 }
 
-fn settle(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
+fn choose_leader(before: &Partition, mut isr: Vec<BrokerId>, mut elr: Vec<BrokerId>, voters: &Voters<'_>) -> Partition {
     let mut leader = before.leader.filter(|id| isr.contains(id) && voters.alive(*id));
     if leader.is_none() {
         leader = voters.choose(&before.replicas, &isr);

@@ -130,7 +130,7 @@ struct ToFollower {
 
 impl Throttle {
     /// How many bytes may be read for the follower now, `wanted` at most; `None` if it is too early. What is granted counts
-    /// as sent: what of it was not there after all is [settled](Self::settle).
+    /// as sent: what of it was not there after all is [corrected](Self::correct).
     pub fn take(
         &mut self,
         now: Instant,
@@ -157,7 +157,7 @@ impl Throttle {
     }
 
     /// Less was sent than had been granted, or more: a batch goes as a whole.
-    pub fn settle(&mut self, follower: BrokerId, rates: ThrottledRates, granted: usize, sent: usize) {
+    pub fn correct(&mut self, follower: BrokerId, rates: ThrottledRates, granted: usize, sent: usize) {
         self.charge(follower, rates, sent as i128 - granted as i128);
     }
 

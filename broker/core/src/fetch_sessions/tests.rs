@@ -2,7 +2,7 @@ use super::*;
 
 const MINUTE: u64 = 60_000_000;
 const ROOM: usize = 1 << 20;
-const QUIET: Told = Told { high_watermark: 5, log_start: 0, records: false, failed: false };
+const QUIET: PartitionState = PartitionState { high_watermark: 5, log_start: 0, records: false, failed: false };
 
 fn key(topic: u128, index: i32) -> PartitionKey {
     PartitionKey { topic: TopicKey::Id(Uuid::from_u128(topic)), index }
@@ -28,7 +28,7 @@ fn places(context: &Context) -> Vec<(i32, i64, u64)> {
 }
 
 /// An incremental request without changes, and its answer to all of its partitions.
-fn turn(sessions: &mut FetchSessions, epoch: i32, told: &[Told]) -> (Vec<i32>, Vec<bool>) {
+fn turn(sessions: &mut FetchSessions, epoch: i32, told: &[PartitionState]) -> (Vec<i32>, Vec<bool>) {
     let context = sessions.begin(Instant(0), request(7, epoch)).expect("the session is there");
     let places = places(&context);
     let told: Vec<_> = places.iter().zip(told).map(|((_, _, place), told)| (*place, *told)).collect();
@@ -86,14 +86,14 @@ fn a_request_adds_changes_and_forgets_partitions() {
 
 #[test]
 fn an_answer_says_only_what_the_client_does_not_know() {
-    let failed = Told { high_watermark: -1, log_start: -1, records: false, failed: true };
+    let failed = PartitionState { high_watermark: -1, log_start: -1, records: false, failed: true };
     let table = [
         ("nothing new", QUIET, false),
-        ("records", Told { records: true, ..QUIET }, true),
-        ("another high watermark", Told { high_watermark: 6, ..QUIET }, true),
-        ("another start", Told { log_start: 1, ..QUIET }, true),
+        ("records", PartitionState { records: true, ..QUIET }, true),
+        ("another high watermark", PartitionState { high_watermark: 6, ..QUIET }, true),
+        ("another start", PartitionState { log_start: 1, ..QUIET }, true),
         ("an error", failed, true),
-        ("a truncation", Told { failed: true, ..QUIET }, true),
+        ("a truncation", PartitionState { failed: true, ..QUIET }, true),
     ];
     for (name, told, said) in table {
         let mut sessions = FetchSessions::new(10, ROOM);
@@ -121,7 +121,7 @@ fn a_partition_that_is_new_to_the_session_is_answered() {
 fn a_partition_that_had_records_is_read_last_the_next_time() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 3);
-    let records = Told { records: true, ..QUIET };
+    let records = PartitionState { records: true, ..QUIET };
     assert_eq!(turn(&mut sessions, 1, &[records, QUIET, QUIET]).0, [0, 1, 2]);
     assert_eq!(turn(&mut sessions, 2, &[records, QUIET, QUIET]).0, [1, 2, 0]);
     assert_eq!(turn(&mut sessions, 3, &[QUIET, QUIET, QUIET]).0, [2, 0, 1]);

@@ -61,7 +61,7 @@ impl Group {
         let Some((generation, members)) = classic.consumers(config.consumer_max_size, step) else { return };
         classic.dissolve(step);
         let mut consumer = ConsumerGroup::new(id.clone());
-        consumer.within(step, |group, turn| group.take_over(generation, members, turn));
+        consumer.within(step, |group, context| group.take_over(generation, members, context));
         self.kind = GroupKind::Consumer(Box::new(consumer));
     }
 
@@ -71,7 +71,7 @@ impl Group {
         let GroupKind::Consumer(consumer) = &mut self.kind else { return };
         let Some(before) = consumer.replaces_consumer(&join.member) else { return };
         if consumer.is_last_of_consumer_protocol(&before) && step.config.migration_policy.allows_downgrade() {
-            consumer.within(step, |group, turn| group.fence(&before, turn));
+            consumer.within(step, |group, context| group.fence(&before, context));
             if consumer.is_empty() {
                 self.become_classic(id, step);
             } else {

@@ -23,7 +23,7 @@ pub(super) struct Step<'a> {
     records: Vec<GroupRecord>,
     /// About the bytes of `records`.
     bytes: usize,
-    /// The last append with a record of the group whose turn it is.
+    /// The last append with a record of the group that takes the step.
     written: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Step<'a> {
         self.written = written;
     }
 
-    /// The last append with a record of the group whose turn it is.
+    /// The last append with a record of the group that takes the step.
     pub(super) fn written(&self) -> Option<u64> {
         self.written
     }

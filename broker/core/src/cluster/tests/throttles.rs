@@ -101,7 +101,7 @@ fn all_that_is_sent_in_a_while_is_the_rate() {
         while let Some(granted) = throttle.take(at(ms), (&cluster.image, rates), BrokerId(2), 1 << 20) {
             // A batch goes as a whole.
             let batch = 30_000.max(granted);
-            throttle.settle(BrokerId(2), rates, granted, batch);
+            throttle.correct(BrokerId(2), rates, granted, batch);
             sent += batch;
         }
     }
@@ -115,7 +115,7 @@ fn what_was_granted_and_not_sent_is_given_back() {
     let rates = ThrottledRates { leader: Some(1_000), follower: None };
     for _ in 0..100 {
         let granted = throttle.take(at(5_000), (&cluster.image, rates), BrokerId(2), 1 << 20).unwrap();
-        throttle.settle(BrokerId(2), rates, granted, 1);
+        throttle.correct(BrokerId(2), rates, granted, 1);
     }
 }
 

@@ -4,7 +4,7 @@
 use super::assignment::Assignment;
 use super::member::{Member, State};
 use super::migration::{encoded, names, resolved};
-use super::{ConsumerGroup, Deadline, Turn};
+use super::{ConsumerGroup, Deadline, StepContext};
 use crate::groups::classic::fit_a_record;
 use crate::groups::consumer_protocol::Subscription;
 use crate::groups::record::{ClassicMemberMetadata, ConsumerGroupMemberValue};
@@ -24,14 +24,14 @@ impl ConsumerGroup {
         request: &JoinGroup,
         client: &Client,
         random: u128,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<JoinedGroup, GroupError> {
         let session = Duration::from_millis(u64::try_from(request.session_timeout_ms).unwrap_or(0));
-        if session < turn.config.min_session_timeout || session > turn.config.max_session_timeout {
+        if session < context.config.min_session_timeout || session > context.config.max_session_timeout {
             return Err(GroupError::InvalidSessionTimeout);
         }
         let asked = &request.member.member_id;
-        if self.members.len() >= turn.config.consumer_max_size && !self.members.contains_key(asked) {
+        if self.members.len() >= context.config.consumer_max_size && !self.members.contains_key(asked) {
             return Err(GroupError::GroupMaxSizeReached);
         }
         let classic = ClassicMemberMetadata {
@@ -45,13 +45,13 @@ impl ConsumerGroup {
             return Ok(JoinedGroup::refused(GroupError::MemberIdRequired, &new));
         }
         let id = if unknown { new } else { asked.clone() };
-        let owned = resolved(&subscription.owned, turn.image);
+        let owned = resolved(&subscription.owned, context.image);
         // Who was removed meanwhile, and does not know it, has to give up all that others may have by now.
         if !owned.is_empty() && !self.members.get(&id).is_some_and(|member| member.holds(&owned)) {
             return Err(GroupError::UnknownMemberId);
         }
         if let Some(before) = self.predecessor(&request.member, unknown)? {
-            self.replace(&before, &id, turn);
+            self.replace(&before, &id, context);
         }
         let before = self.members.get(&id).map_or_else(|| Member::new().about, |m| m.about.clone());
         let about = ConsumerGroupMemberValue {
@@ -65,13 +65,13 @@ impl ConsumerGroup {
             server_assignor: None,
             classic: Some(classic),
         };
-        let changed = self.update_member(&id, about, turn);
-        self.update_epochs(changed, turn);
-        self.reconcile(&id, Some(&owned), turn);
-        turn.deadlines.push((Deadline::Session(id.clone()), Some(session)));
+        let changed = self.update_member(&id, about, context);
+        self.update_epochs(changed, context);
+        self.reconcile(&id, Some(&owned), context);
+        context.deadlines.push((Deadline::Session(id.clone()), Some(session)));
         // It is to sync within this time.
         let member = &self.members[&id];
-        turn.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
+        context.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
         Ok(JoinedGroup {
             error: None,
             generation: member.epoch,
@@ -130,7 +130,7 @@ impl ConsumerGroup {
     pub(in crate::groups) fn sync(
         &mut self,
         request: &SyncGroup,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<SyncedGroup, GroupError> {
         let (id, member, classic) = self.classic_member(&request.member)?;
         if request.generation != member.epoch {
@@ -143,15 +143,15 @@ impl ConsumerGroup {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         if self.epoch > member.epoch && member.state != State::UnrevokedPartitions {
-            turn.unset_deadlines.push((Deadline::Rebalance(id.clone()), member.rebalance_timeout()));
+            context.unset_deadlines.push((Deadline::Rebalance(id.clone()), member.rebalance_timeout()));
             return Err(GroupError::RebalanceInProgress);
         }
-        turn.deadlines.push((Deadline::Rebalance(id.clone()), None));
-        turn.deadlines.push((Deadline::Session(id.clone()), Some(session_timeout(classic))));
+        context.deadlines.push((Deadline::Rebalance(id.clone()), None));
+        context.deadlines.push((Deadline::Session(id.clone()), Some(session_timeout(classic))));
         Ok(SyncedGroup {
             protocol_type: Some(Arc::from(CONSUMER)),
             protocol_name: protocol.cloned(),
-            assignment: encoded(&member.assigned, classic, turn.image),
+            assignment: encoded(&member.assigned, classic, context.image),
         })
     }
 
@@ -160,16 +160,16 @@ impl ConsumerGroup {
         &mut self,
         member: &MemberRef,
         generation: i32,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<(), GroupError> {
         let (id, member, classic) = self.classic_member(member)?;
         if generation != member.epoch {
             return Err(GroupError::IllegalGeneration);
         }
         let (id, timeout) = (id.clone(), member.rebalance_timeout());
-        turn.deadlines.push((Deadline::Session(id.clone()), Some(session_timeout(classic))));
+        context.deadlines.push((Deadline::Session(id.clone()), Some(session_timeout(classic))));
         // Nobody else may look at changes of the topics.
-        self.update_epochs(false, turn);
+        self.update_epochs(false, context);
         let member = &self.members[&id];
         let joins = member.epoch < self.epoch
             || match member.state {
@@ -178,7 +178,7 @@ impl ConsumerGroup {
                 State::UnreleasedPartitions => !self.waits_for_others(&id, member),
             };
         if joins {
-            turn.unset_deadlines.push((Deadline::Rebalance(id), timeout));
+            context.unset_deadlines.push((Deadline::Rebalance(id), timeout));
             return Err(GroupError::RebalanceInProgress);
         }
         Ok(())
@@ -196,7 +196,7 @@ impl ConsumerGroup {
     pub(in crate::groups) fn leave_of_classic(
         &mut self,
         member: &MemberRef,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<(), GroupError> {
         // An administrator names a static member by its instance id.
         let by_instance = member.instance_id.as_ref().filter(|_| member.member_id.is_empty());
@@ -206,7 +206,7 @@ impl ConsumerGroup {
         };
         let named = MemberRef { member_id: named, instance_id: member.instance_id.clone() };
         let id = self.classic_member(&named)?.0.clone();
-        self.fence(&id, turn);
+        self.fence(&id, context);
         Ok(())
     }
 

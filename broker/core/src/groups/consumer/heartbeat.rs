@@ -4,10 +4,10 @@
 
 use super::assignment::Assignment;
 use super::assignors::Assignor;
+use super::context::Refusal;
 use super::member::{JOIN, LEAVE_STATIC, Member, State};
 use super::reconcile::Reconciliation;
-use super::turn::Refusal;
-use super::{ConsumerGroup, Deadline, Turn, re2, step};
+use super::{ConsumerGroup, Deadline, StepContext, re2, step};
 use crate::groups::record::{ConsumerGroupMemberValue, RecordKey, RecordValue};
 use crate::groups::request::{Client, ConsumerGroupHeartbeat as Heartbeat};
 use crate::groups::response::{ConsumerGroupHeartbeat as Answer, GroupError};
@@ -32,41 +32,41 @@ impl ConsumerGroup {
         request: &Heartbeat,
         client: &Client,
         random: u128,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<Answer, Refusal> {
         validate(request)?;
         if self.is_nothing() && request.member_epoch != JOIN {
             return Err(step::without_group(request));
         }
         if request.member_epoch < JOIN {
-            return self.leave(request, turn);
+            return self.leave(request, context);
         }
         let owned = request.owned.as_deref().map(Assignment::from);
-        let sender = self.sender(request, owned.as_ref(), random, turn)?;
+        let sender = self.sender(request, owned.as_ref(), random, context)?;
         self.check_regex(request)?;
 
         let late = matches!(&sender, Sender::Known(id) if request.member_epoch < self.members[id].epoch);
         let id = match sender {
             Sender::New(id) | Sender::Known(id) => id,
             Sender::Returned { before, id } => {
-                self.replace(&before, &id, turn);
+                self.replace(&before, &id, context);
                 id
             }
         };
         let had = self.members.get(&id).map(|m| m.assigned.clone()).unwrap_or_default();
         let before = self.members.get(&id).map_or_else(|| Member::new().about, |m| m.about.clone());
-        let changed = self.update_member(&id, merged(before, request, client), turn);
-        self.update_epochs(changed, turn);
+        let changed = self.update_member(&id, merged(before, request, client), context);
+        self.update_epochs(changed, context);
         // What a late heartbeat owned, it may have owned before it was given more, or asked to give back.
         let believed = if late && request.member_epoch != JOIN { None } else { owned.as_ref() };
-        self.reconcile(&id, believed, turn);
+        self.reconcile(&id, believed, context);
 
-        turn.deadlines.push((Deadline::Session(id.clone()), Some(turn.timeouts.session)));
+        context.deadlines.push((Deadline::Session(id.clone()), Some(context.timeouts.session)));
         let member = &self.members[&id];
         let tell = late || is_full(request) || member.assigned != had;
         Ok(Answer {
             member_epoch: member.epoch,
-            heartbeat_interval_ms: i32::try_from(turn.timeouts.heartbeat_interval.as_millis()).unwrap_or(i32::MAX),
+            heartbeat_interval_ms: i32::try_from(context.timeouts.heartbeat_interval.as_millis()).unwrap_or(i32::MAX),
             assignment: tell.then(|| member.assigned.to_topics()),
             member_id: id,
         })
@@ -78,9 +78,9 @@ impl ConsumerGroup {
         request: &Heartbeat,
         owned: Option<&Assignment>,
         random: u128,
-        turn: &Turn<'_>,
+        context: &StepContext<'_>,
     ) -> Result<Sender, Refusal> {
-        let max = turn.config.consumer_max_size;
+        let max = context.config.consumer_max_size;
         if self.members.len() >= max && !self.members.contains_key(&request.member_id) {
             let text = format!("The consumer group has reached its maximum capacity of {max} members.");
             return Err((GroupError::GroupMaxSizeReached, Some(text)));
@@ -135,22 +135,22 @@ impl ConsumerGroup {
     }
 
     /// Gives a static member that has come back, with another id, all that it had.
-    pub(super) fn replace(&mut self, before: &Arc<str>, id: &Arc<str>, turn: &mut Turn<'_>) {
+    pub(super) fn replace(&mut self, before: &Arc<str>, id: &Arc<str>, context: &mut StepContext<'_>) {
         let Some(mut member) = self.members.get(before).cloned() else { return };
         let target = self.targets.get(before).cloned();
-        self.forget(before, turn);
+        self.forget(before, context);
         member.epoch = 0;
         member.previous_epoch = 0;
         let (group, id) = (self.id.clone(), id.clone());
         let about = RecordValue::ConsumerGroupMember(member.about.clone());
-        self.write(RecordKey::ConsumerGroupMember(group.clone(), id.clone()), Some(about), turn);
+        self.write(RecordKey::ConsumerGroupMember(group.clone(), id.clone()), Some(about), context);
         if let Some(target) = target {
             let key = RecordKey::ConsumerGroupTargetAssignmentMember(group.clone(), id.clone());
             let topic_partitions = target.to_topics();
-            self.write(key, Some(RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions }), turn);
+            self.write(key, Some(RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions }), context);
         }
         let current = RecordValue::ConsumerGroupCurrentMemberAssignment(member.current());
-        self.write(RecordKey::ConsumerGroupCurrentMemberAssignment(group, id), Some(current), turn);
+        self.write(RecordKey::ConsumerGroupCurrentMemberAssignment(group, id), Some(current), context);
     }
 
     /// Notes what the member says of itself. Whether it subscribes to something else than before.
@@ -158,7 +158,7 @@ impl ConsumerGroup {
         &mut self,
         id: &Arc<str>,
         about: ConsumerGroupMemberValue,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> bool {
         let known = self.members.get(id);
         let before = known.map_or_else(|| Member::new().about, |m| m.about.clone());
@@ -167,35 +167,35 @@ impl ConsumerGroup {
         let (regex_before, regex) = (regex(&before), regex(&about));
         if about != before || known.is_none() {
             let key = RecordKey::ConsumerGroupMember(self.id.clone(), id.clone());
-            self.write(key, Some(RecordValue::ConsumerGroupMember(about)), turn);
+            self.write(key, Some(RecordValue::ConsumerGroupMember(about)), context);
         }
         if regex != regex_before {
-            self.resolve_new_regex(regex.as_ref(), turn);
+            self.resolve_new_regex(regex.as_ref(), context);
         }
         names_changed || regex != regex_before
     }
 
     /// Bumps the group's epoch if its subscriptions or topics have changed, and computes the target assignment if it
     /// is not that of the group's epoch.
-    pub(super) fn update_epochs(&mut self, subscriptions_changed: bool, turn: &mut Turn<'_>) {
+    pub(super) fn update_epochs(&mut self, subscriptions_changed: bool, context: &mut StepContext<'_>) {
         let mut bump = self.epoch == 0 || subscriptions_changed;
-        bump |= self.refresh_regexes(turn);
+        bump |= self.refresh_regexes(context);
         if bump || self.refresh.topics {
             self.refresh.topics = false;
-            let metadata_hash = self.topics_hash(turn.image);
+            let metadata_hash = self.topics_hash(context.image);
             if bump || metadata_hash != self.metadata_hash {
                 let epoch = self.next_epoch();
                 let value = RecordValue::ConsumerGroupMetadata { epoch, metadata_hash };
-                self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
+                self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), context);
             }
         }
         if self.epoch > self.assignment_epoch {
-            self.compute_target(turn);
+            self.compute_target(context);
         }
     }
 
     /// Takes the member on towards its target assignment.
-    pub(super) fn reconcile(&mut self, id: &Arc<str>, owned: Option<&Assignment>, turn: &mut Turn<'_>) {
+    pub(super) fn reconcile(&mut self, id: &Arc<str>, owned: Option<&Assignment>, context: &mut StepContext<'_>) {
         let nothing = Assignment::default();
         let target = self.targets.get(id).unwrap_or(&nothing);
         let before = &self.members[id];
@@ -206,9 +206,9 @@ impl ConsumerGroup {
             return;
         }
         let timeout = (member.state == State::UnrevokedPartitions).then(|| member.rebalance_timeout());
-        turn.deadlines.push((Deadline::Rebalance(id.clone()), timeout));
+        context.deadlines.push((Deadline::Rebalance(id.clone()), timeout));
         let key = RecordKey::ConsumerGroupCurrentMemberAssignment(self.id.clone(), id.clone());
-        self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), turn);
+        self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), context);
     }
 }
 

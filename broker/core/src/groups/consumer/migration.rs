@@ -1,7 +1,7 @@
 //! A consumer group as it comes from a classic one, or becomes one.
 
 use super::assignment::Assignment;
-use super::{ConsumerGroup, Turn};
+use super::{ConsumerGroup, StepContext};
 use crate::cluster::Image;
 use crate::groups::classic::{MigratingMember, fit_a_record};
 use crate::groups::consumer_protocol::{self, ByTopic, Subscription};
@@ -23,12 +23,17 @@ const PARTITION_BYTES: usize = 4;
 
 impl ConsumerGroup {
     /// Takes the members of a classic group over, in its generation. Each is stable with what it may own.
-    pub(in crate::groups) fn take_over(&mut self, generation: i32, members: Vec<MigratingMember>, turn: &mut Turn<'_>) {
-        let mut owned = owned_by(&members, turn.image);
+    pub(in crate::groups) fn take_over(
+        &mut self,
+        generation: i32,
+        members: Vec<MigratingMember>,
+        context: &mut StepContext<'_>,
+    ) {
+        let mut owned = owned_by(&members, context.image);
         for MigratingMember { value, classic, subscription, .. } in members {
             let id = value.member_id.clone();
             let session = milliseconds(value.session_timeout_ms);
-            turn.deadlines.push((super::Deadline::Session(id.clone()), Some(session)));
+            context.deadlines.push((super::Deadline::Session(id.clone()), Some(session)));
             let assigned = owned.remove(&id).unwrap_or_default().to_topics();
             let about = about(value, classic, &subscription);
             let key = |key: fn(Arc<str>, Arc<str>) -> RecordKey| key(self.id.clone(), id.clone());
@@ -50,15 +55,15 @@ impl ConsumerGroup {
                 ),
             ];
             for (key, value) in records {
-                self.write(key, Some(value), turn);
+                self.write(key, Some(value), context);
             }
         }
         let key = RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone());
         let value = RecordValue::ConsumerGroupTargetAssignmentMetadata { assignment_epoch: generation };
-        self.write(key, Some(value), turn);
-        let metadata_hash = self.topics_hash(turn.image);
+        self.write(key, Some(value), context);
+        let metadata_hash = self.topics_hash(context.image);
         let value = RecordValue::ConsumerGroupMetadata { epoch: generation, metadata_hash };
-        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
+        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), context);
     }
 
     /// Whether nobody uses the consumer protocol any more, and the others may go on in a classic group.

@@ -14,6 +14,7 @@ mod apply;
 mod assignment;
 mod assignors;
 mod classic_protocol;
+mod context;
 mod describe;
 mod heartbeat;
 mod member;
@@ -27,17 +28,16 @@ mod subscription;
 mod target;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use crate::groups::record::{GroupRecord, RecordKey, RecordValue};
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
+pub(in crate::groups) use context::{Deadline, StepContext};
 use member::{Member, State};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub(in crate::groups) use step::{may_found, without_group};
-pub(in crate::groups) use turn::{Deadline, Turn};
 
 /// A group whose members use the consumer protocol.
 #[derive(Debug)]
@@ -142,14 +142,14 @@ impl ConsumerGroup {
     }
 
     /// All records are loaded: sessions begin.
-    pub(in crate::groups) fn loaded(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::groups) fn loaded(&mut self, context: &mut StepContext<'_>) {
         self.find_holders();
-        self.refresh = Refresh { topics: true, changed_at: turn.image.offset, ..Refresh::default() };
+        self.refresh = Refresh { topics: true, changed_at: context.image.offset, ..Refresh::default() };
         for (id, member) in &self.members {
-            let session = member.session_timeout(turn.timeouts.session);
-            turn.deadlines.push((Deadline::Session(id.clone()), Some(session)));
+            let session = member.session_timeout(context.timeouts.session);
+            context.deadlines.push((Deadline::Session(id.clone()), Some(session)));
             if member.state == State::UnrevokedPartitions {
-                turn.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
+                context.deadlines.push((Deadline::Rebalance(id.clone()), Some(member.rebalance_timeout())));
             }
         }
     }
@@ -161,8 +161,8 @@ impl ConsumerGroup {
     }
 
     /// Writes a record, and lets the group be as it says.
-    fn write(&mut self, key: RecordKey, value: Option<RecordValue>, turn: &mut Turn<'_>) {
+    fn write(&mut self, key: RecordKey, value: Option<RecordValue>, context: &mut StepContext<'_>) {
         self.apply(&key, value.as_ref());
-        turn.records.push(GroupRecord { key, value });
+        context.records.push(GroupRecord { key, value });
     }
 }

@@ -1,8 +1,8 @@
 //! How members go: they leave, are replaced, or are fenced when they let a deadline pass.
 
+use super::context::Refusal;
 use super::member::{LEAVE, LEAVE_STATIC, Member, State};
-use super::turn::Refusal;
-use super::{ConsumerGroup, Deadline, Turn};
+use super::{ConsumerGroup, Deadline, StepContext};
 use crate::groups::record::{RecordKey, RecordValue};
 use crate::groups::request;
 use crate::groups::response::{self, GroupError};
@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 impl ConsumerGroup {
     /// A deadline has passed. The member is fenced, and hears so when it heartbeats again.
-    pub(in crate::groups) fn deadline(&mut self, deadline: &Deadline, turn: &mut Turn<'_>) {
+    pub(in crate::groups) fn deadline(&mut self, deadline: &Deadline, context: &mut StepContext<'_>) {
         match deadline {
-            Deadline::Session(id) if self.members.contains_key(id) => self.fence(id, turn),
+            Deadline::Session(id) if self.members.contains_key(id) => self.fence(id, context),
             Deadline::Rebalance(id) => {
                 let late = |m: &Member| m.state == State::UnrevokedPartitions || m.about.classic.is_some();
                 if self.members.get(id).is_some_and(late) {
-                    self.fence(id, turn);
+                    self.fence(id, context);
                 }
             }
             Deadline::Session(_) => {}
@@ -28,16 +28,16 @@ impl ConsumerGroup {
     pub(super) fn leave(
         &mut self,
         request: &request::ConsumerGroupHeartbeat,
-        turn: &mut Turn<'_>,
+        context: &mut StepContext<'_>,
     ) -> Result<response::ConsumerGroupHeartbeat, Refusal> {
         let id = match &request.instance_id {
             None => self.known(&request.member_id)?,
             Some(instance) => self.known_static(instance, &request.member_id)?,
         };
         if request.member_epoch == LEAVE_STATIC {
-            self.leave_for_a_while(&id, turn);
+            self.leave_for_a_while(&id, context);
         } else {
-            self.fence(&id, turn);
+            self.fence(&id, context);
         }
         Ok(response::ConsumerGroupHeartbeat {
             member_id: id,
@@ -67,61 +67,61 @@ impl ConsumerGroup {
     }
 
     /// What it has been assigned waits for it until its session ends; what it was asked to give back is given back.
-    fn leave_for_a_while(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+    fn leave_for_a_while(&mut self, id: &Arc<str>, context: &mut StepContext<'_>) {
         let Some(mut member) = self.members.get(id).cloned() else { return };
         member.epoch = LEAVE_STATIC;
         member.revoking = super::Assignment::default();
         let key = RecordKey::ConsumerGroupCurrentMemberAssignment(self.id.clone(), id.clone());
-        self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), turn);
-        turn.deadlines.push((Deadline::Rebalance(id.clone()), None));
+        self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), context);
+        context.deadlines.push((Deadline::Rebalance(id.clone()), None));
     }
 
     /// Removes a member, and lets the others have what it owned.
-    pub(in crate::groups) fn fence(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
-        self.forget(id, turn);
-        self.forget_unused_regexes(turn);
-        if self.has_classic_members_alone(turn.config) {
+    pub(in crate::groups) fn fence(&mut self, id: &Arc<str>, context: &mut StepContext<'_>) {
+        self.forget(id, context);
+        self.forget_unused_regexes(context);
+        if self.has_classic_members_alone(context.config) {
             // It becomes a classic group in this step, which has another generation when they have joined again.
             return;
         }
-        let metadata_hash = self.topics_hash(turn.image);
+        let metadata_hash = self.topics_hash(context.image);
         let value = RecordValue::ConsumerGroupMetadata { epoch: self.next_epoch(), metadata_hash };
-        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), turn);
+        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), Some(value), context);
     }
 
     /// Writes a member's tombstones.
-    pub(super) fn forget(&mut self, id: &Arc<str>, turn: &mut Turn<'_>) {
+    pub(super) fn forget(&mut self, id: &Arc<str>, context: &mut StepContext<'_>) {
         for key in [
             RecordKey::ConsumerGroupCurrentMemberAssignment,
             RecordKey::ConsumerGroupTargetAssignmentMember,
             RecordKey::ConsumerGroupMember,
         ] {
-            self.write(key(self.id.clone(), id.clone()), None, turn);
+            self.write(key(self.id.clone(), id.clone()), None, context);
         }
-        turn.deadlines.push((Deadline::Session(id.clone()), None));
-        turn.deadlines.push((Deadline::Rebalance(id.clone()), None));
+        context.deadlines.push((Deadline::Session(id.clone()), None));
+        context.deadlines.push((Deadline::Rebalance(id.clone()), None));
     }
 
     /// Writes tombstones of regular expressions that nobody is subscribed to any more.
-    pub(super) fn forget_unused_regexes(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn forget_unused_regexes(&mut self, context: &mut StepContext<'_>) {
         if self.regexes.is_empty() {
             return;
         }
         let used: BTreeSet<_> = self.members.values().filter_map(|m| m.regex()).collect();
         let unused: Vec<_> = self.regexes.keys().filter(|regex| !used.contains(regex)).cloned().collect();
         for regex in unused {
-            self.write(RecordKey::ConsumerGroupRegularExpression(self.id.clone(), regex), None, turn);
+            self.write(RecordKey::ConsumerGroupRegularExpression(self.id.clone(), regex), None, context);
         }
     }
 
     /// Writes tombstones for all there is of the group.
-    pub(in crate::groups) fn delete(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::groups) fn delete(&mut self, context: &mut StepContext<'_>) {
         let members: Vec<_> = self.members.keys().cloned().collect();
         for id in &members {
-            self.forget(id, turn);
+            self.forget(id, context);
         }
-        self.write(RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone()), None, turn);
-        self.forget_unused_regexes(turn);
-        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), None, turn);
+        self.write(RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone()), None, context);
+        self.forget_unused_regexes(context);
+        self.write(RecordKey::ConsumerGroupMetadata(self.id.clone()), None, context);
     }
 }

@@ -1,8 +1,8 @@
 //! A consumer group as part of a shard.
 
+use super::context::Refusal;
 use super::heartbeat::validate;
-use super::turn::Refusal;
-use super::{ConsumerGroup, Deadline, Turn};
+use super::{ConsumerGroup, Deadline, StepContext};
 use crate::cluster::Image;
 use crate::groups::event::Ticket;
 use crate::groups::refusal::refuse;
@@ -13,16 +13,16 @@ use crate::groups::timers::Timer;
 use std::sync::Arc;
 
 impl ConsumerGroup {
-    /// Takes a turn of this group in a shard's step.
+    /// Takes one step of this group, within that of its shard.
     pub(in crate::groups) fn within<R>(
         &mut self,
         step: &mut Step<'_>,
-        take: impl FnOnce(&mut Self, &mut Turn<'_>) -> R,
+        take: impl FnOnce(&mut Self, &mut StepContext<'_>) -> R,
     ) -> R {
         let nothing = Image::default();
-        let mut turn = Turn::new(step.now, step.config, step.image.unwrap_or(&nothing), &self.id);
-        let result = take(self, &mut turn);
-        let Turn { records, deadlines, unset_deadlines, .. } = turn;
+        let mut context = StepContext::new(step.now, step.config, step.image.unwrap_or(&nothing), &self.id);
+        let result = take(self, &mut context);
+        let StepContext { records, deadlines, unset_deadlines, .. } = context;
         for record in records {
             match record.value {
                 Some(value) => step.write(record.key, value),
@@ -59,7 +59,7 @@ impl ConsumerGroup {
         step: &mut Step<'_>,
     ) {
         let answer = if step.image.is_some() {
-            self.within(step, |group, turn| group.heartbeat(request, client, random, turn))
+            self.within(step, |group, context| group.heartbeat(request, client, random, context))
         } else {
             Err((GroupError::CoordinatorLoadInProgress, None))
         };
@@ -75,15 +75,15 @@ impl ConsumerGroup {
         ticket: Ticket,
         step: &mut Step<'_>,
     ) {
-        let answer = self.within(step, |group, turn| match request {
-            Request::JoinGroup(join) => Ok(Response::JoinGroup(group.join(join, client, random, turn)?)),
-            Request::SyncGroup(sync) => Ok(Response::SyncGroup(Ok(group.sync(sync, turn)?))),
+        let answer = self.within(step, |group, context| match request {
+            Request::JoinGroup(join) => Ok(Response::JoinGroup(group.join(join, client, random, context)?)),
+            Request::SyncGroup(sync) => Ok(Response::SyncGroup(Ok(group.sync(sync, context)?))),
             Request::Heartbeat { member, generation, .. } => {
-                group.heartbeat_of_classic(member, *generation, turn)?;
+                group.heartbeat_of_classic(member, *generation, context)?;
                 Ok(Response::Heartbeat(Ok(())))
             }
             Request::LeaveGroup { members, .. } => {
-                let answers = members.iter().map(|member| group.leave_of_classic(member, turn));
+                let answers = members.iter().map(|member| group.leave_of_classic(member, context));
                 Ok(Response::LeaveGroup(Ok(answers.collect())))
             }
             _ => Err(GroupError::InvalidRequest),
@@ -103,7 +103,7 @@ impl ConsumerGroup {
             // Of the classic protocol.
             Timer::Join(_) | Timer::Sync(_) | Timer::Pending(..) | Timer::Expiry => return,
         };
-        self.within(step, |group, turn| group.deadline(&deadline, turn));
+        self.within(step, |group, context| group.deadline(&deadline, context));
     }
 }
 

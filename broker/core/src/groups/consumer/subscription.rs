@@ -1,6 +1,6 @@
 //! Which topics a group is subscribed to, by name and by regular expression, and what is known of them.
 
-use super::{ConsumerGroup, Resolved, Turn, re2};
+use super::{ConsumerGroup, Resolved, StepContext, re2};
 use crate::cluster::{Image, Topic};
 use crate::groups::record::{RecordKey, RecordValue};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,51 +49,51 @@ impl ConsumerGroup {
     }
 
     /// Follows a member that has gone from one regular expression to another one, which has been found valid.
-    pub(super) fn resolve_new_regex(&mut self, regex: Option<&Arc<str>>, turn: &mut Turn<'_>) {
-        self.forget_unused_regexes(turn);
+    pub(super) fn resolve_new_regex(&mut self, regex: Option<&Arc<str>>, context: &mut StepContext<'_>) {
+        self.forget_unused_regexes(context);
         if let Some(regex) = regex
             && !self.regexes.contains_key(regex)
         {
-            self.resolve(regex, turn);
+            self.resolve(regex, context);
         }
     }
 
     /// Resolves regular expressions again if topics have come or gone since. Whether one stands for other topics now.
-    pub(super) fn refresh_regexes(&mut self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn refresh_regexes(&mut self, context: &mut StepContext<'_>) -> bool {
         let stale: Vec<_> = self
             .regexes
             .keys()
             .filter(|regex| self.refresh.resolved_at.get(*regex).is_none_or(|at| *at < self.refresh.changed_at))
-            .take(1 + MATCHES_PER_HEARTBEAT / turn.image.topics.len().max(1))
+            .take(1 + MATCHES_PER_HEARTBEAT / context.image.topics.len().max(1))
             .cloned()
             .collect();
-        if stale.is_empty() || turn.now.monotonic < self.refresh.not_before {
+        if stale.is_empty() || context.now.monotonic < self.refresh.not_before {
             return false;
         }
-        self.refresh.not_before = turn.now.monotonic + RESOLVE_INTERVAL;
+        self.refresh.not_before = context.now.monotonic + RESOLVE_INTERVAL;
         let mut changed = false;
         for regex in &stale {
-            changed |= self.resolve(regex, turn);
+            changed |= self.resolve(regex, context);
         }
         changed
     }
 
     /// Resolves a regular expression. Whether it stands for other topics now.
-    fn resolve(&mut self, regex: &Arc<str>, turn: &mut Turn<'_>) -> bool {
-        self.refresh.resolved_at.insert(regex.clone(), turn.image.offset);
+    fn resolve(&mut self, regex: &Arc<str>, context: &mut StepContext<'_>) -> bool {
+        self.refresh.resolved_at.insert(regex.clone(), context.image.offset);
         // One that was accepted by another version, and is not valid for this one, stands for nothing.
         let topics: Vec<Arc<str>> = match re2::compile(regex) {
-            Ok(compiled) => turn.image.topic_ids.keys().filter(|name| compiled.is_match(name)).cloned().collect(),
+            Ok(compiled) => context.image.topic_ids.keys().filter(|name| compiled.is_match(name)).cloned().collect(),
             Err(_) => Vec::new(),
         };
         if self.regexes.get(regex).is_some_and(|before: &Resolved| before.topics == topics) {
             return false;
         }
-        let version = i64::try_from(turn.image.offset.0).unwrap_or(i64::MAX);
-        let timestamp = turn.now.wall_ms;
+        let version = i64::try_from(context.image.offset.0).unwrap_or(i64::MAX);
+        let timestamp = context.now.wall_ms;
         let key = RecordKey::ConsumerGroupRegularExpression(self.id.clone(), regex.clone());
         let value = RecordValue::ConsumerGroupRegularExpression { topics, version, timestamp };
-        self.write(key, Some(value), turn);
+        self.write(key, Some(value), context);
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use super::assignors::{Assignor, MemberSpec, Spec};
 use super::member::Member;
-use super::{ConsumerGroup, Turn};
+use super::{ConsumerGroup, StepContext};
 use crate::cluster::{Image, Topic};
 use crate::groups::record::{RecordKey, RecordValue};
 use crate::ids::TopicId;
@@ -25,19 +25,19 @@ impl ConsumerGroup {
     }
 
     /// Computes the target assignment for the group's epoch, and writes what has changed of it.
-    pub(super) fn compute_target(&mut self, turn: &mut Turn<'_>) {
-        let assignments = self.assignor().assign(&self.spec(turn.image));
+    pub(super) fn compute_target(&mut self, context: &mut StepContext<'_>) {
+        let assignments = self.assignor().assign(&self.spec(context.image));
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for (id, assignment) in ids.into_iter().zip(assignments) {
             if self.targets.get(&id) != Some(&assignment) {
                 let key = RecordKey::ConsumerGroupTargetAssignmentMember(self.id.clone(), id);
                 let topic_partitions = assignment.to_topics();
-                self.write(key, Some(RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions }), turn);
+                self.write(key, Some(RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions }), context);
             }
         }
         let key = RecordKey::ConsumerGroupTargetAssignmentMetadata(self.id.clone());
         let value = RecordValue::ConsumerGroupTargetAssignmentMetadata { assignment_epoch: self.epoch };
-        self.write(key, Some(value), turn);
+        self.write(key, Some(value), context);
     }
 
     fn spec(&self, image: &Image) -> Spec<'_> {

@@ -42,7 +42,7 @@ fn a_request_that_is_not_valid_is_refused_before_anything_changes() {
 fn the_first_member_gets_everything_and_what_is_written_is_what_kafka_writes() {
     let mut harness = Harness::new(&[("t", 2)]);
     let client = Client { id: Arc::from("c"), host: Arc::from("/10.0.0.1") };
-    let (answer, records) = harness.turn(|group, turn| group.heartbeat(&join("a", &["t"]), &client, 7, turn));
+    let (answer, records) = harness.step(|group, context| group.heartbeat(&join("a", &["t"]), &client, 7, context));
     let answer = answer.unwrap();
     assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (2, 5000));
     assert_eq!(answer.assignment, Some(partitions(&[("t", &[0, 1])])));
@@ -114,7 +114,7 @@ fn a_member_that_leaves_is_gone_with_all_its_records() {
         RecordKey::ConsumerGroupMember(group, member),
     ];
     assert_eq!(tombstones, expected);
-    harness.turn(ConsumerGroup::delete);
+    harness.step(ConsumerGroup::delete);
     assert!(harness.group.is_nothing() && harness.loaded().is_nothing());
 }
 

@@ -103,22 +103,22 @@ impl Harness {
         }
     }
 
-    fn turn<R>(&mut self, with: impl FnOnce(&mut ConsumerGroup, &mut Turn<'_>) -> R) -> (R, Vec<GroupRecord>) {
-        let mut turn = Turn::new(self.now, &self.config, &self.image, "g");
-        let result = with(&mut self.group, &mut turn);
-        for (deadline, after) in turn.deadlines {
+    fn step<R>(&mut self, with: impl FnOnce(&mut ConsumerGroup, &mut StepContext<'_>) -> R) -> (R, Vec<GroupRecord>) {
+        let mut context = StepContext::new(self.now, &self.config, &self.image, "g");
+        let result = with(&mut self.group, &mut context);
+        for (deadline, after) in context.deadlines {
             match after {
                 Some(after) => self.deadlines.insert(deadline, self.now.monotonic + after),
                 None => self.deadlines.remove(&deadline),
             };
         }
-        self.log.extend(turn.records.iter().cloned());
-        (result, turn.records)
+        self.log.extend(context.records.iter().cloned());
+        (result, context.records)
     }
 
     fn heartbeat(&mut self, request: &Heartbeat) -> Result<Answer, GroupError> {
         let client = Client { id: Arc::from("c"), host: Arc::from("/10.0.0.1") };
-        let (result, records) = self.turn(|group, turn| group.heartbeat(request, &client, 7, turn));
+        let (result, records) = self.step(|group, context| group.heartbeat(request, &client, 7, context));
         assert!(result.is_ok() || records.is_empty(), "a refused heartbeat has written {records:?}");
         result.map_err(|(error, _)| error)
     }
@@ -137,7 +137,7 @@ impl Harness {
         let due: Vec<_> = self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(d, _)| d.clone()).collect();
         for deadline in due {
             if self.deadlines.remove(&deadline).is_some() {
-                self.turn(|group, turn| group.deadline(&deadline, turn));
+                self.step(|group, context| group.deadline(&deadline, context));
             }
         }
     }
@@ -162,7 +162,7 @@ impl Harness {
         self.assert_loaded_is_written();
         self.group = self.loaded();
         self.deadlines.clear();
-        self.turn(ConsumerGroup::loaded);
+        self.step(ConsumerGroup::loaded);
     }
 
     fn assert_loaded_is_written(&self) {

@@ -1,4 +1,4 @@
-//! Whose turn it is to send to one follower.
+//! What waits to be sent to one follower.
 
 use crate::replication::FollowerLink;
 use chronik_core::ids::TopicPartition;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 /// An owner's partitions that wait to send to one follower. Without it, a follower that comes back and lacks something
 /// of thousands of partitions would have the leader read all of them at once, for a connection that takes few.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct SendQueue {
     /// The connection had no credit for what they had to send.
     refused: VecDeque<TopicPartition>,
     /// The follower lacks what is no longer in memory.
@@ -26,7 +26,7 @@ pub(super) struct Reads {
     pub(super) bytes: usize,
 }
 
-impl Turns {
+impl SendQueue {
     pub(super) fn refused(&mut self, partition: TopicPartition) {
         self.refused.push_back(partition);
     }

@@ -21,10 +21,10 @@ pub(in crate::groups) enum Deadline {
 
 /// One step of a group.
 #[derive(Debug)]
-pub(in crate::groups) struct Turn<'a> {
+pub(in crate::groups) struct StepContext<'a> {
     pub(in crate::groups) now: Now,
     pub(in crate::groups) config: &'a Config,
-    /// Those of the group whose turn it is.
+    /// Those of the group that takes the step.
     pub(in crate::groups) timeouts: ConsumerTimeouts,
     /// The cluster's metadata.
     pub(in crate::groups) image: &'a Image,
@@ -36,7 +36,7 @@ pub(in crate::groups) struct Turn<'a> {
     pub(in crate::groups) deadlines: Vec<(Deadline, Option<Duration>)>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> StepContext<'a> {
     pub(in crate::groups) fn new(now: Now, config: &'a Config, image: &'a Image, group: &str) -> Self {
         Self {
             now,
