@@ -29,6 +29,9 @@ const A_FEW: (usize, usize) = (10, 25);
 /// How much longer a test may take that is tried again. Some wait for minutes by themselves; a fault stays one.
 const PATIENCE: u32 = 4;
 
+/// A test that takes so long, in milliseconds, may be over the limit on a slower machine.
+const LONG: u64 = 20_000;
+
 /// Which tests, and how.
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -183,6 +186,9 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
     }
     for outcome in &judgement.mended {
         println!("passes, and known-failures.tsv says that it fails: {}", outcome.test);
+    }
+    for outcome in outcomes.iter().filter(|o| o.ending == Ending::Passed && o.millis > LONG) {
+        println!("passed after {} s: {}", outcome.millis / 1000, outcome.test);
     }
     for test in unsteady {
         println!("failed, and passed when it ran alone: {test}");
