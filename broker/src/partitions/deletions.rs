@@ -17,7 +17,7 @@ pub(super) struct Deletion {
 impl Owner {
     pub(super) fn delete_records(&mut self, partition: TopicPartition, before: Option<Offset>, mut deletion: Deletion) {
         let now = self.now();
-        let Some(hosted) = self.partitions.get_mut(&partition) else {
+        let Some(hosted) = self.current(partition) else {
             let _ = deletion.reply.send(Err(DeleteError::UnknownPartition));
             return;
         };

@@ -27,12 +27,10 @@ pub(super) struct Hosted {
     pub(super) deletions: Vec<Deletion>,
     /// Whom the replica follows.
     pub(super) following: Option<BrokerId>,
-    /// The lease that the replica knows of.
-    pub(super) lease: Option<Instant>,
     /// Whether its topic is one of the cluster's own.
     pub(super) internal: bool,
-    /// Whether the disk takes what is appended, as far as the replica knows.
-    pub(super) room: bool,
+    /// Whether the owner lets the replica hear that time passes.
+    pub(super) ticks: bool,
     /// What the replica remembers of producers, as its owner has counted it.
     pub(super) producer_bytes: usize,
     /// Tells it from a former replica of the same partition here, whose log was dropped.
@@ -50,9 +48,8 @@ impl Hosted {
             readable_by_following: None,
             deletions: Vec::new(),
             following: None,
-            lease: None,
             internal: false,
-            room: true,
+            ticks: false,
             producer_bytes: 0,
             life,
         }

@@ -13,6 +13,7 @@ use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
+use chronik_core::space::Room;
 use chronik_core::time::Instant;
 use chronik_log::{LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
@@ -25,7 +26,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// How often replicas hear that time passes.
+/// How often those replicas hear that time passes that wait for a time.
 const TICK: Duration = Duration::from_millis(100);
 /// Events that are taken from a queue before the other one gets its turn.
 const AT_ONCE: usize = 256;
@@ -67,6 +68,19 @@ impl Shell {
     }
 }
 
+/// What holds for all replicas at once, and begins and ends without an event for any of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Common {
+    lease_holds: bool,
+    room: Room,
+}
+
+impl Common {
+    fn at(owner: &Owner) -> Self {
+        Self { lease_holds: owner.now() < owner.lease, room: owner.shell.writer.space().room() }
+    }
+}
+
 /// One task's share of the partitions.
 pub(super) struct Owner {
     pub(super) shell: Shell,
@@ -90,7 +104,11 @@ pub(super) struct Owner {
     /// What the replicas remember of producers takes so many bytes.
     pub(super) producer_bytes: usize,
     pub(super) next_ticket: u64,
-    lease: Option<Instant>,
+    lease: Instant,
+    /// What replicas were told at the last tick of what holds for all of them.
+    told: Common,
+    /// Replicas that wait for a time.
+    ticking: Vec<TopicPartition>,
     /// Events that commands led to; handled before anything else.
     pub(super) pending: VecDeque<(TopicPartition, Event)>,
     out: Vec<Command>,
@@ -114,7 +132,9 @@ impl Owner {
             tails_bytes: 0,
             producer_bytes: 0,
             next_ticket: 0,
-            lease: None,
+            lease: Instant::default(),
+            told: Common::default(),
+            ticking: Vec::new(),
             pending: VecDeque::new(),
             out: Vec::new(),
             counted: HashMap::new(),
@@ -154,14 +174,21 @@ impl Owner {
         self.shell.moment(std::time::Instant::now())
     }
 
+    /// Thousands of replicas that wait for nothing cost nothing here.
     fn tick(&mut self) {
-        let all: Vec<TopicPartition> = self.partitions.keys().copied().collect();
-        for partition in all {
-            self.step(partition, Event::Tick);
-            let abandoned = self.partitions.get_mut(&partition).map(Hosted::abandoned).unwrap_or_default();
+        let now = Common::at(self);
+        if now != self.told {
+            self.told = now;
+            self.step_all(|_| Some(Event::Tick));
+        }
+        for partition in std::mem::take(&mut self.ticking) {
+            let Some(hosted) = self.partitions.get_mut(&partition) else { continue };
+            hosted.ticks = false;
+            let abandoned = hosted.abandoned();
             if !abandoned.is_empty() {
                 self.step(partition, Event::Abandoned { tickets: abandoned });
             }
+            self.step(partition, Event::Tick);
         }
         self.evict_tails();
         self.resume_throttled();
@@ -171,7 +198,7 @@ impl Owner {
     fn input(&mut self, input: Input) {
         match input {
             Input::Metadata(update) => self.metadata(&update),
-            Input::Lease(until) => self.lease = Some(self.shell.moment(until)),
+            Input::Lease(until) => self.lease = self.shell.moment(until),
             Input::Durable { partition, end } => self.step(partition, Event::Durable { end }),
             Input::TruncateDone { partition } => self.reload(partition),
             Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
@@ -310,14 +337,7 @@ impl Owner {
         let (mut knows_more, mut removes) = (false, false);
         if let Some(hosted) = self.partitions.get_mut(&partition) {
             let room = self.shell.writer.space().room().takes(hosted.internal);
-            if hosted.room != room {
-                hosted.room = room;
-                hosted.replica.step(now, Event::Room(room), &mut out);
-            }
-            if let Some(lease) = self.lease.filter(|_| hosted.lease != self.lease) {
-                hosted.lease = self.lease;
-                hosted.replica.step(now, Event::Lease(lease), &mut out);
-            }
+            hosted.replica.meet(now, self.lease, room, &mut out);
             hosted.replica.step(now, event, &mut out);
             hosted.wake_if_readable_changed(now);
             removes = !hosted.deletions.is_empty();
@@ -332,6 +352,12 @@ impl Owner {
             self.carry_out(partition, command, hold);
         }
         self.out = out;
+        if let Some(hosted) = self.partitions.get_mut(&partition).filter(|hosted| !hosted.ticks)
+            && hosted.replica.needs_tick(now)
+        {
+            hosted.ticks = true;
+            self.ticking.push(partition);
+        }
         if removes {
             // A replica may have been fenced, or have removed the records.
             self.answer_deletions(partition);
@@ -425,6 +451,14 @@ impl Owner {
             *lives += 1;
             Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty), *lives)
         });
+    }
+
+    /// The partition, if it is here, as it is while this broker's lease is what it is now.
+    pub(super) fn current(&mut self, partition: TopicPartition) -> Option<&mut Hosted> {
+        if self.partitions.get(&partition)?.replica.lease() != self.lease {
+            self.step(partition, Event::Lease(self.lease));
+        }
+        self.partitions.get_mut(&partition)
     }
 
     fn lives(&self, partition: TopicPartition, life: u64) -> bool {

@@ -41,7 +41,7 @@ impl Owner {
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     ) {
         let now = self.now();
-        let hosted = match known(self.partitions.get_mut(&partition), spec.current_epoch) {
+        let hosted = match known(self.current(partition), spec.current_epoch) {
             Ok(hosted) => hosted,
             Err(e) => return drop(reply.send(Err(e.into()))),
         };
@@ -118,7 +118,7 @@ impl Owner {
         reply: oneshot::Sender<Result<FoundOffset, ReadError>>,
     ) {
         let now = self.now();
-        let hosted = match leading(self.partitions.get_mut(&partition), now, current_epoch) {
+        let hosted = match leading(self.current(partition), now, current_epoch) {
             Ok(hosted) => hosted,
             Err(e) => {
                 let _ = reply.send(Err(e));
@@ -152,7 +152,7 @@ impl Owner {
         epoch: LeaderEpoch,
     ) -> Result<EpochEnd, ReadError> {
         let now = self.now();
-        let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
+        let hosted = leading(self.current(partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
     }
 

@@ -25,13 +25,14 @@ impl World {
     /// A broker's timer: its replicas, its connections, its heartbeat.
     pub(crate) fn tick(&mut self, node: NodeId, incarnation: u64) {
         self.controller.fence_silent(self.now_us);
-        let room = self.nodes[node].full_until_us <= self.now_us;
+        let (now, room) = (self.clock(node), self.has_room(node));
         let Some(process) = self.process(node, incarnation) else { return };
-        let tps: Vec<_> = process.replicas.keys().copied().collect();
-        for tp in tps {
-            process.inbox.push_back((tp, Event::Room(room)));
-            process.inbox.push_back((tp, Event::Tick));
-        }
+        let told = (now < process.lease, room);
+        // As the broker's shell has it: those that wait for nothing hear of the time only when a lease or room begins or ends.
+        let all = std::mem::replace(&mut process.told, told) != told;
+        let ticking = std::mem::take(&mut process.ticking);
+        let hear = process.replicas.keys().filter(|tp| all || ticking.contains(tp));
+        process.inbox.extend(hear.map(|tp| (*tp, Event::Tick)));
         let (epoch, applied) = (process.epoch, process.image.offset);
         self.drain(node);
         self.dial(node);
@@ -96,12 +97,20 @@ impl World {
     pub(crate) fn lease(&mut self, node: NodeId, incarnation: u64, until_us: u64) {
         let Some(process) = self.process(node, incarnation) else { return };
         process.lease = process.lease.max(Instant(until_us));
-        let lease = process.lease;
-        let tps: Vec<_> = process.replicas.keys().copied().collect();
-        for tp in tps {
-            process.inbox.push_back((tp, Event::Lease(lease)));
+    }
+
+    /// Has a replica know of the lease before it is asked something.
+    pub(crate) fn renew(&mut self, node: NodeId, tp: TopicPartition) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.replicas.get(&tp).is_some_and(|replica| replica.lease() != process.lease) {
+            process.inbox.push_back((tp, Event::Lease(process.lease)));
+            self.drain(node);
         }
-        self.drain(node);
+    }
+
+    /// Whether a broker's disk takes what is appended.
+    pub(crate) fn has_room(&self, node: NodeId) -> bool {
+        self.nodes[node].full_until_us <= self.now_us
     }
 
     /// Applies entries of the metadata log that have come, perhaps not all that there are.
@@ -163,13 +172,8 @@ impl World {
             self.leave(node, tp, state);
             return;
         }
-        let lease = process.lease;
-        let new = !process.replicas.contains_key(&tp);
         self.ensure_replica(node, tp);
         let Some(process) = &mut self.nodes[node].process else { return };
-        if new {
-            process.inbox.push_back((tp, Event::Lease(lease)));
-        }
         process.inbox.push_back((tp, Event::Metadata(state)));
     }
 

@@ -75,6 +75,10 @@ pub(crate) struct Process {
     pub(crate) tickets: BTreeMap<Ticket, Asked>,
     /// The last ticket that was given out.
     pub(crate) last_ticket: u64,
+    /// What its replicas were told at the last tick of what holds for all of them: that the lease does, and room.
+    pub(crate) told: (bool, bool),
+    /// Replicas that wait for a time.
+    pub(crate) ticking: BTreeSet<TopicPartition>,
     /// Events for its replicas, in order.
     pub(crate) inbox: VecDeque<(TopicPartition, chronik_core::replication::Event)>,
 }
@@ -141,6 +145,8 @@ impl Node {
             beginning: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
+            told: (false, true),
+            ticking: BTreeSet::new(),
             inbox: VecDeque::new(),
         });
         Ok(())

@@ -44,14 +44,18 @@ impl World {
 
     /// Lets the replicas of a broker take all events that wait for them.
     pub(crate) fn drain(&mut self, node: NodeId) {
-        let now = self.clock(node);
+        let (now, room) = (self.clock(node), self.has_room(node));
         loop {
             let Some(process) = &mut self.nodes[node].process else { return };
             let Some((tp, event)) = process.inbox.pop_front() else { return };
             let Some(replica) = process.replicas.get_mut(&tp) else { continue };
             let kind = kind(&event);
             let mut commands = Vec::new();
+            replica.meet(now, process.lease, room, &mut commands);
             replica.step(now, event, &mut commands);
+            if replica.needs_tick(now) {
+                process.ticking.insert(tp);
+            }
             let s = replica.status();
             note!(
                 self,

@@ -295,7 +295,7 @@ pub enum Event {
         /// Which.
         tickets: BTreeSet<Ticket>,
     },
-    /// Time passed. Delivered at least every 100 ms.
+    /// Time passed. Delivered at least every 100 ms to a replica that [`Replica::needs_tick`](super::Replica::needs_tick).
     Tick,
 }
 

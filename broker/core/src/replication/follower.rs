@@ -164,6 +164,11 @@ impl Follower {
         }
     }
 
+    /// Whether it waits for a time.
+    pub(super) fn needs_tick(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(..))
+    }
+
     /// The log has been cut back.
     pub(super) fn truncated(&mut self, cx: &mut Context<'_>) {
         match self.phase {

@@ -320,6 +320,23 @@ impl Leader {
         self.pump(cx, follower);
     }
 
+    /// Notes whose followers have had all until now. While nothing happens nobody looks, and no follower is late for that.
+    pub(super) fn watch(&mut self, now: Instant, log_end: Offset) {
+        for progress in self.followers.values_mut() {
+            progress.watch(now, log_end);
+        }
+    }
+
+    /// Whether something is to happen by time alone: a producer is waited with, an ISR is due, a follower may be late.
+    pub(super) fn needs_tick(&self, cx: &Context<'_>) -> bool {
+        let told = (cx.log.high_watermark, cx.log.start);
+        let waits_for = |(id, progress): (&BrokerId, &Progress)| match &progress.stream {
+            Some(stream) => stream.told != told || progress.lacks_something(cx.log.end),
+            None => self.isr.maximal().any(|member| member == *id),
+        };
+        !self.pending.is_empty() || self.followers.iter().any(waits_for) || self.wanted_isr(cx).is_some()
+    }
+
     fn tick(&mut self, cx: &mut Context<'_>) {
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         let furthest = self.followers.values().filter_map(Progress::durable).fold(cx.log.durable, Offset::max);
@@ -388,9 +405,9 @@ impl Leader {
         if committed.iter().any(leaves) {
             return Some(committed.iter().copied().filter(|id| !leaves(id)).collect());
         }
-        let moving: BTreeSet<_> = committed.iter().copied().filter(|id| !self.is_stalled(cx, *id)).collect();
-        if moving.len() < committed.len() && moving.len() >= cx.min_insync() {
-            return Some(moving);
+        let stalled = committed.iter().filter(|id| self.is_stalled(cx, **id)).count();
+        if stalled > 0 && committed.len() - stalled >= cx.min_insync() {
+            return Some(committed.iter().copied().filter(|id| !self.is_stalled(cx, *id)).collect());
         }
         if self.others_may_go(cx) {
             return Some(committed.iter().copied().filter(|id| !cx.state.removing.contains(id)).collect());

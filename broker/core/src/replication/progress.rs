@@ -183,6 +183,11 @@ impl Progress {
         self.mark = (log_end, now);
     }
 
+    /// Whether it may become late, or be found to stand still, without any event.
+    pub(super) fn lacks_something(&self, log_end: Offset) -> bool {
+        self.durable.is_none_or(|durable| durable < log_end) || self.stands_since.is_some()
+    }
+
     /// Notes whether the follower's disk moves, while another has all below `furthest`. Of one that was not heard in this
     /// leadership nothing is known.
     pub(super) fn watch_disk(&mut self, now: Instant, furthest: Offset) {

@@ -97,6 +97,9 @@ impl Replica {
 
     /// Takes an event, and adds to `out` what is to be done about it, in order.
     pub fn step(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.watch(now, self.log.end);
+        }
         match event {
             Event::Metadata(state) => self.metadata(now, state, out),
             Event::Lease(until) => self.lease = until,
@@ -122,6 +125,30 @@ impl Replica {
         }
         self.mend(now, out);
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
+    }
+
+    /// Hears what holds for all replicas of its broker, if it is something else than it knows: until when it may act, and
+    /// whether the disk has room. To be called before each event, and when either begins or ends.
+    pub fn meet(&mut self, now: Instant, lease: Instant, room: bool, out: &mut Vec<Command>) {
+        if self.room != room {
+            self.step(now, Event::Room(room), out);
+        }
+        if self.lease != lease {
+            self.step(now, Event::Lease(lease), out);
+        }
+    }
+
+    /// Whether something is to happen here by time alone. If not, an [`Event::Tick`] would do nothing, however late, before
+    /// another event comes.
+    pub fn needs_tick(&mut self, now: Instant) -> bool {
+        let mut nothing = Vec::new();
+        let cx = &context!(self, now, &mut nothing);
+        let in_role = match &self.role {
+            Role::Leader(leader) => leader.needs_tick(cx),
+            Role::Follower(follower) => follower.needs_tick(),
+            Role::Idle => false,
+        };
+        in_role || self.damage.is_some()
     }
 
     fn room(&mut self, now: Instant, room: bool, out: &mut Vec<Command>) {
@@ -331,6 +358,11 @@ impl Replica {
             Role::Leader(leader) if now < self.lease => Some(leader.epoch),
             _ => None,
         }
+    }
+
+    /// Until when this broker may act, as far as this replica knows.
+    pub fn lease(&self) -> Instant {
+        self.lease
     }
 
     /// The newest leader epoch that metadata told of; -1 before any.

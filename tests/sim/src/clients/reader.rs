@@ -33,6 +33,7 @@ impl World {
                 self.remove_records(leader, tp);
             }
             self.skip_removed(n, leader);
+            self.renew(leader, tp);
             let (now, from) = (self.clock(leader), self.readers[n].position);
             let answer = self.nodes[leader].process.as_ref().and_then(|process| {
                 let replica = process.replicas.get(&tp)?;

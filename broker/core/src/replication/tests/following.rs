@@ -186,6 +186,8 @@ fn it_hears_nobody_but_its_leader_of_that_epoch_on_that_stream() {
 fn it_tries_again_when_the_other_side_does_not_lead_yet() {
     let mut b = subscribed(log(0, &[]));
     assert_eq!(b.leader_says(3, 1, LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(2) }), [""; 0]);
+    assert!(b.replica.needs_tick(b.now));
     assert_eq!(b.step(Event::Tick), [""; 0]);
     assert_eq!(b.after(60).step(Event::Tick), ["to leader 2 s1 e3: subscribe 0 -"]);
+    assert!(!b.replica.needs_tick(b.now));
 }

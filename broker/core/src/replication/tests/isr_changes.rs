@@ -113,6 +113,31 @@ fn an_idle_follower_stays_while_it_is_connected() {
 }
 
 #[test]
+fn nobody_looks_at_an_idle_partition_and_no_follower_is_late_for_that() {
+    let mut b = Bench::leading();
+    assert!(!needs_tick(&mut b), "all have nothing");
+    b.after(60_000).produce(1, batch(1));
+    assert!(needs_tick(&mut b), "a producer waits");
+    b.durable(1);
+    b.ack(2, 1, 1, 1);
+    assert_eq!(b.ack(3, 1, 1, 1), ["wake", "reply 1 at 0"]);
+    assert!(needs_tick(&mut b), "they do not know that it is committed");
+    assert_eq!(b.after(100).step(Event::Tick).len(), 2);
+    assert!(!needs_tick(&mut b));
+    let closed = Event::StreamClosed { follower: BrokerId(3), stream: StreamId(1) };
+    assert_eq!(b.after(60_000).step(closed), [""; 0]);
+    assert!(needs_tick(&mut b), "it is late when it stays away");
+    assert_eq!(b.after(9_900).step(Event::Tick), [""; 0]);
+    assert_eq!(b.after(200).step(Event::Tick), ["alter p1 isr 1,2"]);
+    b.metadata(1, (1, 2), &[1, 2]);
+    assert!(!needs_tick(&mut b), "it comes by itself");
+}
+
+fn needs_tick(b: &mut Bench) -> bool {
+    b.replica.needs_tick(b.now)
+}
+
+#[test]
 fn a_fenced_member_leaves_at_once() {
     let mut b = Bench::leading();
     assert_eq!(b.step(Event::Metadata(state(1, (1, 2), &[1, 2, 3], &[3]))), ["alter p2 isr 1,2"]);
