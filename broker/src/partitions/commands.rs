@@ -2,15 +2,17 @@
 
 use super::handle::Hold;
 use super::input::Input;
-use super::owner::Owner;
+use super::owner::{Kept, Owner};
 use bytes::Bytes;
 use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, ProduceError, StreamId};
+use chronik_core::time::Instant;
 use chronik_log::{LogReader, Op, RealDisk};
 use chronik_quorum::{AlterPartition, ControllerError, Resignation};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tracing::{error, warn};
 
@@ -19,6 +21,9 @@ const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
 /// What a batch in memory takes beside its bytes: its header, its places in the queues, what the allocator adds. Of
 /// small batches it is most.
 const KEPT_BESIDE: usize = 256;
+/// For so long batches are kept in memory. Whoever wants an older one is behind, and reads the disk, or what the kernel has
+/// of it; an idle broker takes no memory for them.
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 impl Owner {
     pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, hold: Option<&Hold>) {
@@ -67,9 +72,10 @@ impl Owner {
         let (base, end) = (batch.header().base_offset, batch.header().end_offset());
         let bytes = batch.bytes().len() + KEPT_BESIDE;
         hosted.tail.push(batch.clone());
-        self.tails.push_back((partition, base, bytes));
+        let since = self.now();
+        self.tails.push_back(Kept { partition, base, bytes, since });
         self.tails_bytes += bytes;
-        self.evict_tails();
+        self.evict_tails(since);
         let owners = self.shell.owners.clone();
         let done = move || {
             drop(hold);
@@ -78,10 +84,12 @@ impl Owner {
         self.shell.writer.submit(Op::Append { partition, batch }, Box::new(done));
     }
 
-    /// Forgets the oldest batches in memory that are on the disk, while there are too many.
-    pub(super) fn evict_tails(&mut self) {
-        while self.tails_bytes > self.shell.tail_bytes {
-            let Some((partition, base, bytes)) = self.tails.front().copied() else { return };
+    /// Forgets the oldest batches in memory that are on the disk, while there are too many, and those that were written
+    /// long before `now`.
+    pub(super) fn evict_tails(&mut self, now: Instant) {
+        while let Some(&Kept { partition, base, bytes, since }) = self.tails.front()
+            && (self.tails_bytes > self.shell.tail_bytes || now.since(since) > KEPT_FOR)
+        {
             let applied = self.shell.reader.applied_end(partition).unwrap_or(Offset::ZERO);
             let gone = self.partitions.get_mut(&partition).is_none_or(|h| h.tail.evict(base, applied));
             if !gone {
@@ -89,6 +97,9 @@ impl Owner {
             }
             self.tails.pop_front();
             self.tails_bytes -= bytes;
+        }
+        if self.tails.is_empty() {
+            self.tails = VecDeque::new();
         }
     }
 

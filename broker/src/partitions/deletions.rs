@@ -16,8 +16,9 @@ pub(super) struct Deletion {
 
 impl Owner {
     pub(super) fn delete_records(&mut self, partition: TopicPartition, before: Option<Offset>, mut deletion: Deletion) {
+        self.renew(partition);
         let now = self.now();
-        let Some(hosted) = self.current(partition) else {
+        let Some(hosted) = self.partitions.get_mut(&partition) else {
             let _ = deletion.reply.send(Err(DeleteError::UnknownPartition));
             return;
         };

@@ -67,7 +67,7 @@ impl Owner {
 
     /// Batches of a dropped log are counted no more.
     fn forget_tail(&mut self, partition: TopicPartition) {
-        self.tails.retain(|(tp, _, _)| *tp != partition);
-        self.tails_bytes = self.tails.iter().map(|(_, _, bytes)| bytes).sum();
+        self.tails.retain(|kept| kept.partition != partition);
+        self.tails_bytes = self.tails.iter().map(|kept| kept.bytes).sum();
     }
 }

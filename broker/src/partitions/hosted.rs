@@ -66,6 +66,14 @@ impl Hosted {
         self.waiters.push(waiter);
     }
 
+    /// Lets go of the memory that was needed only while it had something to do.
+    pub(super) fn rest(&mut self) {
+        self.tickets.shrink_to_fit();
+        self.waiters.retain(Waiter::is_wanted);
+        self.waiters.shrink_to_fit();
+        self.deletions.shrink_to_fit();
+    }
+
     /// Takes out the tickets of requests that have timed out, once there are many: a producer may go on and on asking
     /// for the outcome of one batch.
     pub(super) fn abandoned(&mut self) -> BTreeSet<Ticket> {

@@ -68,6 +68,14 @@ impl Shell {
     }
 }
 
+/// A batch in a partition's tail.
+pub(super) struct Kept {
+    pub(super) partition: TopicPartition,
+    pub(super) base: Offset,
+    pub(super) bytes: usize,
+    pub(super) since: Instant,
+}
+
 /// What holds for all replicas at once, and begins and ends without an event for any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Common {
@@ -84,7 +92,8 @@ impl Common {
 /// One task's share of the partitions.
 pub(super) struct Owner {
     pub(super) shell: Shell,
-    pub(super) partitions: HashMap<TopicPartition, Hosted>,
+    /// Boxed, as a table has about as many empty places as full ones.
+    pub(super) partitions: HashMap<TopicPartition, Box<Hosted>>,
     /// Logs that were found on the disk, and that metadata has not spoken of yet.
     pub(super) recovered: HashMap<TopicPartition, LogState>,
     /// What the cluster was like by the last update; `None` before the first one, which is about all there is.
@@ -98,8 +107,8 @@ pub(super) struct Owner {
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
     /// Partitions that wait to send to a follower.
     pub(super) send_queues: HashMap<BrokerId, SendQueue>,
-    /// The batches in all tails, oldest first, with their length.
-    pub(super) tails: VecDeque<(TopicPartition, Offset, usize)>,
+    /// The batches in all tails, oldest first.
+    pub(super) tails: VecDeque<Kept>,
     pub(super) tails_bytes: usize,
     /// What the replicas remember of producers takes so many bytes.
     pub(super) producer_bytes: usize,
@@ -189,8 +198,11 @@ impl Owner {
                 self.step(partition, Event::Abandoned { tickets: abandoned });
             }
             self.step(partition, Event::Tick);
+            if let Some(hosted) = self.partitions.get_mut(&partition).filter(|hosted| !hosted.ticks) {
+                hosted.rest();
+            }
         }
-        self.evict_tails();
+        self.evict_tails(self.now());
         self.resume_throttled();
         self.forget_producers();
     }
@@ -276,7 +288,8 @@ impl Owner {
             Request::Produce { partition, epoch, batch, acks, hold, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                let in_epoch = |hosted: &&mut Hosted| epoch.is_none_or(|epoch| hosted.replica.leader_epoch() == epoch);
+                let in_epoch =
+                    |hosted: &&mut Box<Hosted>| epoch.is_none_or(|epoch| hosted.replica.leader_epoch() == epoch);
                 let Some(hosted) = self.partitions.get_mut(&partition).filter(in_epoch) else {
                     let _ = reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
                     return;
@@ -391,6 +404,7 @@ impl Owner {
         }
         if self.image.is_none() {
             self.delete_forgotten(image);
+            self.recovered.shrink_to_fit();
         }
         self.image = Some(image.clone());
         let deleted = update.events.iter().filter_map(|event| match event {
@@ -449,16 +463,15 @@ impl Owner {
             let log = recovered.remove(&partition);
             let empty = || LogState { producers: shell.reader.no_producers(), ..LogState::default() };
             *lives += 1;
-            Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty), *lives)
+            Box::new(Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty), *lives))
         });
     }
 
-    /// The partition, if it is here, as it is while this broker's lease is what it is now.
-    pub(super) fn current(&mut self, partition: TopicPartition) -> Option<&mut Hosted> {
-        if self.partitions.get(&partition)?.replica.lease() != self.lease {
+    /// Has a replica know of this broker's lease before it is asked something: it may have heard of nothing for long.
+    pub(super) fn renew(&mut self, partition: TopicPartition) {
+        if self.partitions.get(&partition).is_some_and(|hosted| hosted.replica.lease() != self.lease) {
             self.step(partition, Event::Lease(self.lease));
         }
-        self.partitions.get_mut(&partition)
     }
 
     fn lives(&self, partition: TopicPartition, life: u64) -> bool {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 /// The partition, if this broker has it and the client's idea of its epoch is right (KIP-320).
-fn known(hosted: Option<&mut Hosted>, current_epoch: Option<LeaderEpoch>) -> Result<&mut Hosted, ReadError> {
+fn known(hosted: Option<&mut Box<Hosted>>, current_epoch: Option<LeaderEpoch>) -> Result<&mut Hosted, ReadError> {
     let hosted = hosted.ok_or(ReadError::UnknownPartition)?;
     let mine = hosted.replica.leader_epoch();
     match current_epoch {
@@ -25,7 +25,7 @@ fn known(hosted: Option<&mut Hosted>, current_epoch: Option<LeaderEpoch>) -> Res
 
 /// The partition, if this broker also leads it under a lease.
 fn leading(
-    hosted: Option<&mut Hosted>,
+    hosted: Option<&mut Box<Hosted>>,
     now: Instant,
     current_epoch: Option<LeaderEpoch>,
 ) -> Result<&mut Hosted, ReadError> {
@@ -40,8 +40,9 @@ impl Owner {
         spec: &FetchSpec,
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     ) {
+        self.renew(partition);
         let now = self.now();
-        let hosted = match known(self.current(partition), spec.current_epoch) {
+        let hosted = match known(self.partitions.get_mut(&partition), spec.current_epoch) {
             Ok(hosted) => hosted,
             Err(e) => return drop(reply.send(Err(e.into()))),
         };
@@ -117,8 +118,9 @@ impl Owner {
         spec: OffsetSpec,
         reply: oneshot::Sender<Result<FoundOffset, ReadError>>,
     ) {
+        self.renew(partition);
         let now = self.now();
-        let hosted = match leading(self.current(partition), now, current_epoch) {
+        let hosted = match leading(self.partitions.get_mut(&partition), now, current_epoch) {
             Ok(hosted) => hosted,
             Err(e) => {
                 let _ = reply.send(Err(e));
@@ -151,8 +153,9 @@ impl Owner {
         current_epoch: Option<LeaderEpoch>,
         epoch: LeaderEpoch,
     ) -> Result<EpochEnd, ReadError> {
+        self.renew(partition);
         let now = self.now();
-        let hosted = leading(self.current(partition), now, current_epoch)?;
+        let hosted = leading(self.partitions.get_mut(&partition), now, current_epoch)?;
         Ok(end_of(hosted, epoch))
     }
 

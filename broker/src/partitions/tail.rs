@@ -25,6 +25,10 @@ impl Tail {
     pub(super) fn push(&mut self, batch: RecordBatch) {
         debug_assert!(batch.header().base_offset >= self.end, "batches follow each other");
         self.end = batch.header().end_offset();
+        if self.batches.capacity() == 0 {
+            // Of most partitions of a broker with very many there is one.
+            self.batches.reserve_exact(1);
+        }
         self.batches.push_back(batch);
     }
 
@@ -49,6 +53,9 @@ impl Tail {
                 if evictable {
                     self.start = first.header().end_offset();
                     self.batches.pop_front();
+                    if self.batches.is_empty() {
+                        self.batches = VecDeque::new();
+                    }
                 }
                 evictable
             }

@@ -339,6 +339,10 @@ impl Leader {
 
     fn tick(&mut self, cx: &mut Context<'_>) {
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
+        if self.pending.is_empty() {
+            // A map that is empty again keeps a node.
+            self.pending = PendingAppends::default();
+        }
         let furthest = self.followers.values().filter_map(Progress::durable).fold(cx.log.durable, Offset::max);
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
