@@ -72,6 +72,8 @@ activities! {
     Resigned,
     /// A partition was to move to other brokers, or to stay after all.
     Reassigned,
+    /// A topic was deleted.
+    TopicDeleted,
     /// A broker that was no replica any more dropped its log.
     LogDropped,
     /// A partition had moved.
@@ -106,6 +108,10 @@ activities! {
     CopyGivenUp,
     /// A process ended because a sync failed.
     DiskFailed,
+    /// A running broker could not read what it had.
+    ReadFailed,
+    /// A disk lost a bit with its power, which the start found.
+    DiskRotted,
     /// A broker compacted a log.
     Cleaned,
     /// A reader was given what comes behind a gap that compaction has left.

@@ -101,7 +101,7 @@ impl Controller {
         replication_factor: i16,
         min_insync_replicas: i32,
     ) {
-        if !self.image.topics.is_empty() {
+        if self.image.topics.contains_key(&topic()) {
             return;
         }
         if let Some((broker, epoch)) = older {

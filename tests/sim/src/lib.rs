@@ -16,6 +16,7 @@ mod membership;
 mod network;
 mod node;
 mod options;
+mod passing;
 mod plant;
 mod reassignments;
 mod rerun;

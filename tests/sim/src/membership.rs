@@ -6,7 +6,7 @@ use crate::network::NodeId;
 use crate::node::Process;
 use crate::plant;
 use crate::world::{Happening, World, note};
-use chronik_core::cluster::{MetadataCommand, SupportedVersions};
+use chronik_core::cluster::{Change, MetadataCommand, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::replication::{Event, PartitionState};
 use chronik_core::time::Instant;
@@ -54,11 +54,12 @@ impl World {
             member: member(n.id),
             directory: n.directory,
             incarnation: n.incarnation_id(),
-            damaged: Vec::new(),
+            damaged: n.damaged.clone(),
             versions: SupportedVersions::HERE,
         };
         let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
         n.wiped = false;
+        n.damaged.clear();
         note!(self, "b{node} registers under {epoch}");
         if !self.rng.per_mille(100) {
             self.within(200, 5_000, Happening::Registered(node, incarnation, epoch));
@@ -140,6 +141,9 @@ impl World {
                 continue;
             }
             for change in changes {
+                if let Change::PartitionDeleted(tp) = change {
+                    self.drop_log(node, tp);
+                }
                 let Some(process) = &self.nodes[node].process else { return };
                 for tp in concerned(&process.image, change) {
                     self.tell(node, tp, id);
@@ -160,8 +164,13 @@ impl World {
         }
         process.introduced = true;
         let tps: Vec<_> = process.image.partitions().map(|(tp, _, _)| tp).collect();
+        let deleted = |tp: &&TopicPartition| process.image.partition(**tp).is_none();
+        let forgotten: Vec<_> = process.logs.keys().filter(deleted).copied().collect();
         for tp in tps {
             self.tell(node, tp, id);
+        }
+        for tp in forgotten {
+            self.drop_log(node, tp);
         }
     }
 
@@ -184,9 +193,20 @@ impl World {
             process.inbox.push_back((tp, Event::Metadata(state)));
             self.drain(node);
         }
-        let Some(process) = &mut self.nodes[node].process else { return };
+        self.drop_log(node, tp);
+    }
+
+    /// A broker drops all that it has of a partition.
+    fn drop_log(&mut self, node: NodeId, tp: TopicPartition) {
+        let Self { nodes, producers, .. } = self;
+        let Some(process) = &mut nodes[node].process else { return };
         process.follows.remove(&tp);
         process.beginning.remove(&tp);
+        process.ticking.remove(&tp);
+        process.unreadable.remove(&tp);
+        process.repairing.remove(&tp);
+        // Nobody is told any more how it ended, unless the replica has done so.
+        process.tickets.retain(|_, asked| producers[asked.producer].partition() != tp);
         // A replica without a log may have asked the disk for one: it goes after what was queued.
         let had_replica = process.replicas.remove(&tp).is_some();
         let had_log = process.logs.remove(&tp).is_some();
@@ -294,7 +314,7 @@ mod tests {
         let node = &mut world.nodes[0];
         assert!(node.durable.is_empty(), "{:?}", node.durable);
         assert!(node.process.as_ref().is_some_and(|p| p.logs.is_empty() && p.deleting.is_empty()));
-        assert!(node.disk.open().expect("a log").is_empty());
+        assert!(node.disk.open().expect("a log").logs.is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
 use crate::options::{Disks, Options, Report};
+use crate::passing::Passing;
 use crate::reassignments::Reassignments;
 use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
@@ -73,8 +74,10 @@ pub(crate) enum Happening {
     Elect,
     /// A broker cleans a log.
     Clean,
-    /// A sync is going to fail.
+    /// A sync is going to fail, or a read fails.
     DiskError,
+    /// A topic comes or goes.
+    Pass,
 }
 
 /// The world.
@@ -106,6 +109,7 @@ pub struct World {
     pub(crate) elections: Elections,
     pub(crate) compaction: Compaction,
     pub(crate) disk_errors: DiskErrors,
+    pub(crate) passing: Passing,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -165,6 +169,7 @@ impl World {
             checker: Checker::new(Compaction::new(options.seed, options.plant).some),
             compaction: Compaction::new(options.seed, options.plant),
             disk_errors: DiskErrors::new(options.seed, options.plant),
+            passing: Passing::new(options.seed, options.plant),
             counts: Counts::default(),
             rng,
             options,
@@ -189,6 +194,7 @@ impl World {
         self.first_election();
         self.first_cleaning();
         self.first_disk_error();
+        self.first_passing();
     }
 
     /// Lets it happen at that time.
@@ -298,6 +304,7 @@ impl World {
             Happening::Elect => self.elect(),
             Happening::Clean => self.clean(),
             Happening::DiskError => self.disk_error(),
+            Happening::Pass => self.pass(),
         }
     }
 }
@@ -330,7 +337,8 @@ impl World {
             | Happening::Reassign
             | Happening::Elect
             | Happening::Clean
-            | Happening::DiskError => None,
+            | Happening::DiskError
+            | Happening::Pass => None,
         }
     }
 }

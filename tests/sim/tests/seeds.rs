@@ -26,6 +26,8 @@ fn floor(activity: Activity) -> usize {
         | Activity::DiskFailed
         | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
+        Activity::TopicDeleted => 200,
+        Activity::ReadFailed | Activity::DiskRotted | Activity::CopyGivenUp => 20,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,
@@ -42,8 +44,6 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
-        // None, as long as no replica lacks an epoch that another has committed something in.
-        Activity::CopyGivenUp => 0,
         Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
     }
 }

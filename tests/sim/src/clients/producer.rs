@@ -34,6 +34,8 @@ pub(crate) struct Producer {
     /// And so do their answers.
     last_answer_us: u64,
     next_sequence: i32,
+    /// Its topic is gone.
+    over: bool,
 }
 
 /// One batch of a producer's.
@@ -64,6 +66,7 @@ impl Producer {
             last_arrival_us: 0,
             last_answer_us: 0,
             next_sequence: 0,
+            over: false,
         }
     }
 
@@ -87,9 +90,14 @@ impl Producer {
         self.batches.iter().filter(|b| b.acknowledged.is_some()).count()
     }
 
-    /// Whether all that it has sent is acknowledged.
+    /// Whether all that it has sent is acknowledged, or nobody can do that any more.
     pub(crate) fn is_done(&self) -> bool {
-        self.first_open == self.batches.len()
+        self.over || self.first_open == self.batches.len()
+    }
+
+    /// Its topic is deleted.
+    pub(crate) fn end(&mut self) {
+        self.over = true;
     }
 
     fn new_batch(&mut self, count: i32, mut batch: BatchBuilder) {
@@ -105,6 +113,9 @@ impl Producer {
 impl World {
     /// A producer sends what it can, or finds that it waited too long.
     pub(crate) fn producer(&mut self, n: usize) {
+        if self.producers[n].over {
+            return;
+        }
         let writes = self.steps < self.options.steps && self.rng.per_mille(self.writes_per_mille);
         if writes {
             let (count, payload) = (self.rng.within(1, 3) as i32, self.rng.within(21, 200) as usize);

@@ -14,6 +14,12 @@ impl World {
         if self.controller.image.topics.is_empty() {
             return Some("the topic does not exist".into());
         }
+        let absent = |node: &Node| self.gone.is_some_and(|gone| self.nodes[gone].id == node.id);
+        for node in self.nodes.iter().filter(|node| !absent(node)) {
+            if let Some(tp) = node.durable.keys().find(|tp| self.controller.image.partition(**tp).is_none()) {
+                return Some(format!("broker {} still has a log of {tp}, which was deleted", node.id));
+            }
+        }
         for (tp, _, partition) in self.controller.image.partitions() {
             let gone = self.gone.map(|node| self.nodes[node].id);
             let absent = |id: &BrokerId| gone == Some(*id);
