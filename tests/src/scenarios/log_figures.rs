@@ -1,5 +1,5 @@
 //! What the log costs one broker: thousands of partitions that nobody uses, a start with much on the disk, and writes
-//! while thousands of partitions are deleted. A part of it by default; all of it with `--full`.
+//! while thousands of partitions are deleted, and while a thousand followers cut their logs back. A part of it by default; all of it with `--full`.
 
 use super::{Settings, TimeLimit};
 use crate::harness::appender::{self, Appender, first_append};
@@ -44,7 +44,8 @@ const ORDINARY: Duration = Duration::from_secs(2);
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     many_partitions(settings, report)?;
     much_on_the_disk(settings, report)?;
-    deletion(settings, report)
+    deletion(settings, report)?;
+    truncation(settings, report)
 }
 
 fn alone(settings: &Settings) -> Result<(Cluster, Metadata)> {
@@ -384,15 +385,75 @@ fn deletion(settings: &Settings, report: &mut Report) -> Result<()> {
         anyhow::Ok((during, took))
     })?;
     cluster.check_alive()?;
+    compare(settings, report, (&ordinary, &during), &format!("while {count} partitions are deleted"), took);
+    Ok(())
+}
+
+fn compare(settings: &Settings, report: &mut Report, waits: (&Waits, &Waits), when: &str, took: Duration) {
+    let (ordinary, during) = waits;
     let columns = ["when", "writes", "p50 ms", "p99 ms", "worst ms"];
     let mut table = Table::new("Waits of single acks=all writes, one at a time", &columns);
     table.row(ordinary.row("before".to_owned()));
-    table.row(during.row(format!("while {count} partitions are deleted, {}", ms(took))));
+    table.row(during.row(format!("{when}, {}", ms(took))));
     report.table(table);
     let slower = SLOWER.insisted_on(settings).as_secs_f64() * 1e3;
-    let name = format!("no write waits {slower:.0} ms longer while {count} partitions are deleted");
+    let name = format!("no write waits {slower:.0} ms longer {when}");
     let detail = format!("{:.1} ms at worst, and {:.1} ms before", during.worst(), ordinary.worst());
     report.check(name, during.worst() <= ordinary.worst() + slower, detail);
+}
+
+/// A third of the partitions is led by a broker that takes writes which its followers do not hear of, dies, and comes back as
+/// their follower: it cuts its logs back. Meanwhile it is written to what it alone holds.
+fn truncation(settings: &Settings, report: &mut Report) -> Result<()> {
+    const MANY: &str = "log-figures-cut";
+    let count = if settings.full { 3_000 } else { 300 };
+    let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    cluster.start_all()?;
+    cluster.wait_for_brokers(3)?;
+    let metadata = Metadata::new(&cluster.bootstrap())?;
+    metadata.create_topic(TOPIC, 1, 1, &[])?;
+    metadata.create_topic(MANY, count, 3, &[])?;
+    let cut = metadata.leader(TOPIC, 0)?;
+    let led = metadata.partitions(MANY)?.iter().filter(|p| p.leader == Some(cut as i32)).count();
+    let (record, others) = (appender::batch(SMALL_BYTES)?, [(cut + 1) % 3, (cut + 2) % 3]);
+    let mut alone = Appender::connect(cluster.ports(cut).kafka, TOPIC, PATIENCE)?;
+    alone.append(0..1, &record)?;
+    let ordinary = Waits::watch(&mut alone, ORDINARY, || true)?;
+
+    let mut many = Appender::connect(cluster.ports(cut).kafka, MANY, PATIENCE)?;
+    others.iter().try_for_each(|other| cluster.pause(*other))?;
+    many.send(0..count, &record)?;
+    // Written after those, and before this broker's lease ends.
+    alone.append(0..1, &record)?;
+    cluster.kill(cut)?;
+    others.iter().try_for_each(|other| cluster.resume(*other))?;
+    wait::until("other leaders", PATIENCE, || {
+        let partitions = metadata.partitions(MANY)?;
+        Ok(partitions.iter().all(|p| others.iter().any(|other| p.leader == Some(*other as i32))).then_some(()))
+    })?;
+    for other in others {
+        // What it leads is acknowledged, and the rest is refused.
+        let mut appender = Appender::connect(cluster.ports(other).kafka, MANY, PATIENCE)?;
+        appender.send(0..count, &record)?;
+        let _ = appender.told()?;
+    }
+    let started = cluster.start(cut)?;
+    first_append(cluster.ports(cut).kafka, TOPIC, 0, &record, PATIENCE).with_context(|| cluster.tails())?;
+    let mut alone = Appender::connect(cluster.ports(cut).kafka, TOPIC, PATIENCE)?;
+    let over = AtomicBool::new(false);
+    let during = thread::scope(|scope| {
+        let in_sync = scope.spawn(|| {
+            let in_sync = metadata.wait_for_isr(MANY, count as usize, 3);
+            over.store(true, Ordering::Relaxed);
+            in_sync
+        });
+        let during = Waits::watch(&mut alone, Duration::ZERO, || over.load(Ordering::Relaxed))?;
+        in_sync.join().map_err(|_| anyhow!("the wait panicked"))??;
+        anyhow::Ok(during)
+    })?;
+    cluster.check_alive()?;
+    let when = format!("while {led} followers cut their logs back, after a start");
+    compare(settings, report, (&ordinary, &during), &when, started.elapsed());
     Ok(())
 }
 
