@@ -142,6 +142,7 @@ impl World {
             }
             for change in changes {
                 if let Change::PartitionDeleted(tp) = change {
+                    self.forget_waiting(node, tp);
                     self.drop_log(node, tp);
                 }
                 let Some(process) = &self.nodes[node].process else { return };
@@ -196,17 +197,22 @@ impl World {
         self.drop_log(node, tp);
     }
 
+    /// Nobody is told how it ended what was asked of a topic that is gone.
+    fn forget_waiting(&mut self, node: NodeId, tp: TopicPartition) {
+        let Self { nodes, producers, .. } = self;
+        if let Some(process) = &mut nodes[node].process {
+            process.tickets.retain(|_, asked| producers[asked.producer].partition() != tp);
+        }
+    }
+
     /// A broker drops all that it has of a partition.
     fn drop_log(&mut self, node: NodeId, tp: TopicPartition) {
-        let Self { nodes, producers, .. } = self;
-        let Some(process) = &mut nodes[node].process else { return };
+        let Some(process) = &mut self.nodes[node].process else { return };
         process.follows.remove(&tp);
         process.beginning.remove(&tp);
         process.ticking.remove(&tp);
         process.unreadable.remove(&tp);
         process.repairing.remove(&tp);
-        // Nobody is told any more how it ended, unless the replica has done so.
-        process.tickets.retain(|_, asked| producers[asked.producer].partition() != tp);
         // A replica without a log may have asked the disk for one: it goes after what was queued.
         let had_replica = process.replicas.remove(&tp).is_some();
         let had_log = process.logs.remove(&tp).is_some();

@@ -408,8 +408,6 @@ fn truncation(settings: &Settings, report: &mut Report) -> Result<()> {
     const MANY: &str = "log-figures-cut";
     let count = if settings.full { 3_000 } else { 300 };
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
-    cluster.start_all()?;
-    cluster.wait_for_brokers(3)?;
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, 1, 1, &[])?;
     metadata.create_topic(MANY, count, 3, &[])?;
