@@ -1,5 +1,6 @@
 //! What the log costs one broker: thousands of partitions that nobody uses, a start with much on the disk, and writes
-//! while thousands of partitions are deleted, and while a thousand followers cut their logs back. A part of it by default; all of it with `--full`.
+//! while thousands of partitions are deleted, and while a thousand followers cut their logs back. A part of it by default;
+//! all of it with `--full`.
 
 use super::{Settings, TimeLimit};
 use crate::harness::appender::{self, Appender, first_append};
