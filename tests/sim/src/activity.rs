@@ -108,10 +108,6 @@ activities! {
     CopyGivenUp,
     /// A process ended because a sync failed.
     DiskFailed,
-    /// A running broker could not read what it had.
-    ReadFailed,
-    /// A disk lost a bit with its power, which the start found.
-    DiskRotted,
     /// A broker compacted a log.
     Cleaned,
     /// A reader was given what comes behind a gap that compaction has left.

@@ -177,8 +177,6 @@ impl World {
         self.reset_all_of(node);
         if self.rng.per_mille(150) && may_lose_disk {
             self.lose_disk(node);
-        } else if may_lose_disk {
-            self.rot(node);
         }
         self.within(1_000, 3_000_000, Happening::Resume(node));
     }
@@ -218,15 +216,11 @@ impl World {
         if self.nodes[node].process.is_some() || self.gone == Some(node) {
             return;
         }
-        let rotten = self.nodes[node].rotten;
         if let Err(how) = self.nodes[node].start() {
             self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
         note!(self, "b{node} starts");
-        if rotten && self.nodes[node].wiped {
-            self.counts.note(Activity::DiskRotted);
-        }
         self.check_producers_of(node);
         if !self.nodes[node].durable.is_empty() {
             self.counts.note(Activity::Recovery);

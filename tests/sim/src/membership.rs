@@ -54,12 +54,11 @@ impl World {
             member: member(n.id),
             directory: n.directory,
             incarnation: n.incarnation_id(),
-            damaged: n.damaged.clone(),
+            damaged: Vec::new(),
             versions: SupportedVersions::HERE,
         };
         let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
         n.wiped = false;
-        n.damaged.clear();
         note!(self, "b{node} registers under {epoch}");
         if !self.rng.per_mille(100) {
             self.within(200, 5_000, Happening::Registered(node, incarnation, epoch));
@@ -211,8 +210,6 @@ impl World {
         process.follows.remove(&tp);
         process.beginning.remove(&tp);
         process.ticking.remove(&tp);
-        process.unreadable.remove(&tp);
-        process.repairing.remove(&tp);
         // A replica without a log may have asked the disk for one: it goes after what was queued.
         let had_replica = process.replicas.remove(&tp).is_some();
         let had_log = process.logs.remove(&tp).is_some();
@@ -320,7 +317,7 @@ mod tests {
         let node = &mut world.nodes[0];
         assert!(node.durable.is_empty(), "{:?}", node.durable);
         assert!(node.process.as_ref().is_some_and(|p| p.logs.is_empty() && p.deleting.is_empty()));
-        assert!(node.disk.open().expect("a log").logs.is_empty());
+        assert!(node.disk.open().expect("a log").is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::controller::LEASE_US;
 use crate::network::NodeId;
-use crate::storage::{Bounds, Logs, Opened, PartitionLog, Storage};
+use crate::storage::{Bounds, Logs, PartitionLog, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -29,10 +29,6 @@ pub(crate) struct Node {
     pub(crate) wiped: bool,
     /// What is surely on its disk.
     pub(crate) durable: BTreeMap<TopicPartition, Offset>,
-    /// The disk has lost a bit, and nobody has looked.
-    pub(crate) rotten: bool,
-    /// Partitions whose logs were cut back, as the disk had lost something, and the controller does not know yet.
-    pub(crate) damaged: Vec<TopicPartition>,
     /// Its clock is so far ahead of the world's.
     pub(crate) clock_ahead_us: u64,
     /// It is stopped until then.
@@ -81,10 +77,6 @@ pub(crate) struct Process {
     pub(crate) last_ticket: u64,
     /// What its replicas were told at the last tick of what holds for all of them: that the lease does, and room.
     pub(crate) told: (bool, bool),
-    /// From where on reads of a partition fail, until it is cut back to there.
-    pub(crate) unreadable: BTreeMap<TopicPartition, Offset>,
-    /// What is being cut back to there.
-    pub(crate) repairing: BTreeSet<TopicPartition>,
     /// Replicas that wait for a time.
     pub(crate) ticking: BTreeSet<TopicPartition>,
     /// Events for its replicas, in order.
@@ -123,8 +115,6 @@ impl Node {
             directory: directory_id(directory),
             wiped: false,
             durable: BTreeMap::new(),
-            rotten: false,
-            damaged: Vec::new(),
             clock_ahead_us: 0,
             stopped_until_us: 0,
             slow_until_us: 0,
@@ -135,14 +125,7 @@ impl Node {
 
     /// Starts a process on what the disk has.
     pub(crate) fn start(&mut self) -> Result<(), String> {
-        let Opened { logs, damaged, unknown } = self.disk.open()?;
-        if std::mem::take(&mut self.rotten) {
-            self.wiped = unknown || !damaged.is_empty();
-        }
-        if unknown {
-            self.directory = DirectoryId(uuid::Uuid::from_u128(self.directory.0.as_u128().wrapping_add(1)));
-        }
-        self.damaged.extend(damaged);
+        let logs = self.disk.open()?;
         self.incarnation += 1;
         self.durable = logs.iter().map(|(tp, log)| (*tp, log.end)).collect();
         self.process = Some(Process {
@@ -163,8 +146,6 @@ impl Node {
             tickets: BTreeMap::new(),
             last_ticket: 0,
             told: (false, true),
-            unreadable: BTreeMap::new(),
-            repairing: BTreeSet::new(),
             ticking: BTreeSet::new(),
             inbox: VecDeque::new(),
         });
@@ -237,12 +218,9 @@ impl Process {
         }
     }
 
-    /// Whole batches from `from` on, as far as they can be read.
-    /// The disk can read everything again if it is `well`.
-    pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize, well: bool) -> Vec<RecordBatch> {
+    /// Whole batches from `from` on.
+    pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize) -> Vec<RecordBatch> {
         let found = self.logs.get(&tp).map_or(&[][..], |log| log.from(from));
-        let end = self.unreadable.get(&tp).copied().filter(|_| !well).unwrap_or(Offset(i64::MAX));
-        let found = &found[..found.partition_point(|batch| batch.header().base_offset < end)];
         let mut bytes = 0;
         let fits = |batch: &&RecordBatch| {
             bytes += batch.bytes().len();

@@ -84,9 +84,6 @@ impl World {
                 self.write(node, Op::Append { partition: tp, batch });
             }
             Command::Truncate { to } => {
-                if process.unreadable.get(&tp).is_some_and(|from| to <= *from) {
-                    process.repairing.insert(tp);
-                }
                 note!(self, "b{node} p{} truncates to {to}", tp.partition);
                 self.counts.note(Activity::Truncation);
                 self.check_truncation(node, tp, to);
@@ -119,7 +116,7 @@ impl World {
                 self.send_down(node, tp, (follower, stream), leader_epoch, message);
             }
             Command::Read { follower, stream, from, max_bytes } => {
-                let batches = process.read(tp, from, max_bytes, self.faults.over);
+                let batches = process.read(tp, from, max_bytes);
                 self.counts.note(Activity::CatchUpRead);
                 let event = Event::ReadDone { follower, stream, from, batches };
                 // A slow one may end after the leadership for which it was made.
@@ -241,9 +238,6 @@ impl World {
                     crate::storage::apply(&mut process.logs, op);
                     process.take_bounds(*tp, disk.bounds(*tp));
                     process.take_snapshot(*tp, disk.producers(*tp));
-                    if process.repairing.remove(tp) {
-                        process.unreadable.remove(tp);
-                    }
                     let log = process.log_state(*tp);
                     durable.insert(*tp, log.end);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
@@ -262,7 +256,6 @@ impl World {
                         *tp,
                         if begun {
                             process.beginning.remove(tp);
-                            process.unreadable.remove(tp);
                             Event::Truncated { log }
                         } else {
                             Event::StartAdvanced { start: log.start, first_batch: log.first_batch }

@@ -74,7 +74,7 @@ pub(crate) enum Happening {
     Elect,
     /// A broker cleans a log.
     Clean,
-    /// A sync is going to fail, or a read fails.
+    /// A sync is going to fail.
     DiskError,
     /// A topic comes or goes.
     Pass,

@@ -27,7 +27,8 @@ fn floor(activity: Activity) -> usize {
         | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
         Activity::TopicDeleted => 200,
-        Activity::ReadFailed | Activity::DiskRotted | Activity::CopyGivenUp => 20,
+        // None, as long as no replica lacks an epoch that another has committed something in.
+        Activity::CopyGivenUp => 0,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,

@@ -94,16 +94,6 @@ pub(crate) struct Bounds {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
 }
 
-/// What is found on a disk.
-#[derive(Debug, Default)]
-pub(crate) struct Opened {
-    pub(crate) logs: Logs,
-    /// Those of them that were cut back, as the disk has lost something.
-    pub(crate) damaged: Vec<TopicPartition>,
-    /// Nobody knows what it has lost beside that.
-    pub(crate) unknown: bool,
-}
-
 /// What came of a cleaning.
 pub(crate) enum Cleaned {
     /// There was nothing to do.
@@ -119,7 +109,7 @@ pub(crate) enum Cleaned {
 /// A broker's durable log on a disk that can be crashed.
 pub(crate) trait Storage {
     /// Recovers what is there.
-    fn open(&mut self) -> Result<Opened, String>;
+    fn open(&mut self) -> Result<Logs, String>;
     /// Makes `ops` durable, in order.
     fn commit(&mut self, ops: &[Op]) -> Result<(), String>;
     /// The process dies, perhaps with the machine, perhaps while it was making `unfinished` durable.
@@ -137,8 +127,6 @@ pub(crate) trait Storage {
     fn fail_sync_after(&mut self, n: u64);
     /// Whether that has happened.
     fn has_failed(&self) -> bool;
-    /// Loses a bit. What the next start finds of it is repaired.
-    fn rot(&mut self, rng: &mut Rng);
     /// Where a partition's log begins and ends, and its epochs, if that is more than the batches say.
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds>;
     /// What is known of the producers of a partition, if that is more than the batches say.

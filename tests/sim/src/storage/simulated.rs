@@ -1,15 +1,12 @@
 //! The real log on the simulated disk: what a crash leaves is found by its recovery.
 
-use super::{Bounds, Cleaned, Opened, PartitionLog, Storage};
+use super::{Bounds, Cleaned, Logs, PartitionLog, Storage};
 use crate::node::log_state;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
-use chronik_log::{
-    CleanError, CleanSpec, Disk as _, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition,
-    SimulatedDisk,
-};
+use chronik_log::{CleanError, CleanSpec, Log, LogReader, Op, Options, SimulatedDisk};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -28,8 +25,6 @@ pub(crate) struct SimulatedLog {
     /// A sync is going to fail, or has failed.
     fails: bool,
     erred: bool,
-    /// It has lost a bit, which the next start may find.
-    rotten: bool,
 }
 
 impl SimulatedLog {
@@ -43,12 +38,11 @@ impl SimulatedLog {
             compacts,
             fails: false,
             erred: false,
-            rotten: false,
         }
     }
 
     /// Flips a bit somewhere.
-    fn flip(&mut self, rng: &mut Rng) {
+    fn rot(&mut self, rng: &mut Rng) {
         let files = self.disk.files();
         if let Some((path, len)) = files.get(rng.index(files.len().max(1))) {
             self.disk.flip_bit(path, rng.within(0, *len), 0);
@@ -70,30 +64,16 @@ fn options(compacts: bool) -> Options {
 }
 
 impl Storage for SimulatedLog {
-    fn open(&mut self) -> Result<Opened, String> {
+    fn open(&mut self) -> Result<Logs, String> {
         self.log = None;
         self.disk.restart();
         (self.fails, self.erred) = (false, false);
-        let rotten = std::mem::take(&mut self.rotten);
-        let found = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
-            .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)));
-        let (mut log, mut recovered) = match found {
-            // It says so, and its operator begins with an empty disk.
-            Err(LogError::Corrupt { .. }) if rotten => {
-                let seed = self.disk.random().map_err(|e| e.to_string())?;
-                *self = Self::new(seed, self.plant, self.compacts);
-                return Ok(Opened { unknown: true, ..self.open()? });
-            }
-            found => found.map_err(|e| format!("cannot be opened: {e}"))?,
-        };
-        let mut opened = Opened::default();
-        if rotten {
-            opened.unknown = log.wal_lost();
-            (recovered, opened.damaged) =
-                repair(&mut log, recovered).map_err(|e| format!("cannot be repaired: {e}"))?;
-        }
+        let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
+            .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)))
+            .map_err(|e| format!("cannot be opened: {e}"))?;
         let reader = log.reader();
         self.log = Some(log);
+        let mut logs = Logs::new();
         for partition in recovered {
             let tp = partition.partition;
             if let Some(from) = partition.damaged {
@@ -109,9 +89,9 @@ impl Storage for SimulatedLog {
             if self.compacts {
                 log.epochs = partition.epochs;
             }
-            opened.logs.insert(tp, log);
+            logs.insert(tp, log);
         }
-        Ok(opened)
+        Ok(logs)
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), String> {
@@ -139,7 +119,7 @@ impl Storage for SimulatedLog {
         self.log = None;
         self.promised.clear();
         if self.plant == Some(Plant::DiskRots) {
-            self.flip(rng);
+            self.rot(rng);
         }
     }
 
@@ -203,11 +183,6 @@ impl Storage for SimulatedLog {
         self.fails && self.erred
     }
 
-    fn rot(&mut self, rng: &mut Rng) {
-        self.flip(rng);
-        self.rotten = true;
-    }
-
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds> {
         let state = self.log.as_ref().filter(|_| self.compacts)?.reader().state(tp)?;
         Some(Bounds { start: state.start, end: state.end, epochs: state.epochs })
@@ -220,30 +195,6 @@ impl Storage for SimulatedLog {
     fn wipe(&mut self, rng: &mut Rng) {
         *self = Self::new(rng.any(), self.plant, self.compacts);
     }
-}
-
-/// Reads all that there is, as a check in the background does, and cuts off what is lost, as a broker's start does.
-fn repair(
-    log: &mut Log<SimulatedDisk>,
-    recovered: Vec<RecoveredPartition>,
-) -> Result<(Vec<RecoveredPartition>, Vec<TopicPartition>), LogError> {
-    if log.wal_lost() {
-        log.accept_wal_loss()?;
-    }
-    let (reader, mut damaged) = (log.reader(), Vec::new());
-    for RecoveredPartition { partition, damaged: known, .. } in &recovered {
-        let found = match reader.check(*partition, |_| {}) {
-            Err(ReadError::Damaged { offset, .. }) => Some(offset),
-            _ => None,
-        };
-        let Some(from) = found.into_iter().chain(*known).min() else { continue };
-        log.set_aside(*partition, from)?;
-        let cut = [Op::Truncate { partition: *partition, to: from }];
-        log.commit(&cut)?;
-        log.apply(&cut)?;
-        damaged.push(*partition);
-    }
-    Ok((recovered.into_iter().filter_map(|found| reader.state(found.partition)).collect(), damaged))
 }
 
 fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition, compacts: bool) -> Result<PartitionLog, String> {
