@@ -157,7 +157,8 @@ impl Node {
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
-        tasks.spawn(segments::run(config.id, config.segment_bytes, segment_limits, handle.images(), stop.clone()));
+        let segments = (segment_limits, writer.clone());
+        tasks.spawn(segments::run(config.id, config.segment_bytes, segments, handle.images(), stop.clone()));
         let upkeep =
             Upkeep { config, partitions: &partitions, reader, writer: &writer, controller: &handle, stop: &stop };
         let cleaner = upkeep.start(&tasks, &mut registry).context("cannot start the cleaner's thread")?;

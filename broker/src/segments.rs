@@ -1,12 +1,12 @@
 //! Brings the log what topics say of their segments: when one is full, and how dense its index is. In force from the next
-//! append on, on every broker that holds a replica.
+//! append on, on every broker that holds a replica. And which formats the cluster lets it write.
 
 use chronik_core::cluster::config::{
     INDEX_INTERVAL_BYTES, MAX_COMPACTION_LAG_MS, SEGMENT_BYTES, SEGMENT_JITTER_MS, SEGMENT_MS,
 };
-use chronik_core::cluster::{Image, Topic};
+use chronik_core::cluster::{Image, MetadataVersion, Topic};
 use chronik_core::ids::BrokerId;
-use chronik_log::{SegmentLimit, SegmentLimits};
+use chronik_log::{SegmentLimit, SegmentLimits, Writer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn run(
     me: BrokerId,
     segment_bytes: usize,
-    limits: SegmentLimits,
+    (limits, writer): (SegmentLimits, Writer),
     mut images: watch::Receiver<Image>,
     stop: CancellationToken,
 ) {
@@ -22,6 +22,7 @@ pub(crate) async fn run(
     loop {
         let image = images.borrow_and_update().clone();
         apply(known.as_ref(), &image, me, segment_bytes, &limits);
+        writer.write_once(image.metadata_version >= MetadataVersion::WRITE_ONCE);
         known = Some(image);
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },

@@ -7,6 +7,7 @@
 use crate::Op;
 use crate::disk::Disk;
 use crate::error::LogError;
+use crate::once::Once;
 use crate::partition::Dirty;
 use crate::store::Store;
 use chronik_core::ids::{Offset, TopicPartition};
@@ -89,6 +90,7 @@ pub(crate) fn apply_ops<D: Disk>(
     ops: &[Op],
     dirty: &mut Dirty,
     stuck: &mut Stuck,
+    once: &mut Once<D>,
 ) -> Result<(), LogError> {
     let mut waiting: BTreeMap<TopicPartition, Vec<&RecordBatch>> = BTreeMap::new();
     for op in ops {
@@ -123,7 +125,10 @@ pub(crate) fn apply_ops<D: Disk>(
         }
     }
     for (tp, batches) in waiting {
-        stuck.append(store, tp, &batches, dirty)?;
+        match once.take(tp) {
+            Some(written) => store.publish(tp, written, &batches),
+            None => stuck.append(store, tp, &batches, dirty)?,
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::wal::entry::LoggedKind;
 use bytes::Bytes;
 use chronik_core::ids::Offset;
 use chronik_core::record::{BatchHeader, HeaderError};
+use std::collections::BTreeMap;
 
 /// The operations on one partition, which are counted from 1.
 #[derive(Debug, Default)]
@@ -15,6 +16,11 @@ pub(crate) struct History {
     pub(crate) cleared: Option<Cleared>,
     /// Whether it was truncated since.
     pub(crate) truncated: bool,
+    /// Whether there may be batches behind its end that no round has finished.
+    pub(crate) announced: bool,
+    /// The base offsets of segments that batches are in which are only referred to, and where the last of these ends. If
+    /// there are any, nothing but appends and moves of the start within the log came since the checkpoint (see `once`).
+    pub(crate) referenced: BTreeMap<Offset, Offset>,
     /// The truncations and moves of the start since, ascending.
     cuts: Vec<Cut>,
     /// What the partition is after all of it, but for its segments; `None` when it is not there.
@@ -61,8 +67,16 @@ impl History {
     /// Takes the next operation on the partition, of that number.
     pub(crate) fn observe(&mut self, number: u64, op: &LoggedKind) -> Result<(), HeaderError> {
         match op {
-            LoggedKind::Append(bytes) => {
+            LoggedKind::Append { batch: bytes, .. } | LoggedKind::Reference { header: bytes, .. } => {
                 let header = BatchHeader::read(bytes)?;
+                match op {
+                    LoggedKind::Append { announces, .. } => self.announced |= announces,
+                    LoggedKind::Reference { place, .. } => {
+                        self.announced = true;
+                        self.referenced.insert(place.base, header.end_offset());
+                    }
+                    _ => {}
+                }
                 let whole = self.whole.get_or_insert_with(|| Partition::new(header.base_offset));
                 whole.end = header.end_offset();
                 if whole.epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
@@ -114,6 +128,16 @@ impl History {
         }
     }
 
+    /// Whether a batch that ends there may be gone with its segment, if it is only referred to: all of it is before the start.
+    pub(crate) fn is_before_start(&self, batch_end: Offset) -> bool {
+        self.whole.as_ref().is_some_and(|whole| batch_end <= whole.start)
+    }
+
+    /// Whether batches from the log's start on are in the segment with that base offset, and only referred to.
+    pub(crate) fn is_needed(&self, base: Offset) -> bool {
+        self.referenced.get(&base).is_some_and(|end| !self.is_before_start(*end))
+    }
+
     /// The least end that any truncation names, and the greatest start: of what the checkpoint has, no more than what
     /// lies between them still counts, and that was not written to since.
     pub(crate) fn limits(&self) -> Option<(Offset, Offset)> {
@@ -122,6 +146,10 @@ impl History {
 
     /// What has become of a batch that the operation of that number appended, and that ends there.
     pub(crate) fn fate(&self, number: u64, batch_end: Offset) -> Fate {
+        if !self.referenced.is_empty() {
+            // All of them are appended, so that each comes to its place; then the start is moved.
+            return if self.deleted.is_some_and(|deleted| number <= deleted) { Fate::Gone } else { Fate::Stays };
+        }
         let next = self.cuts.get(self.cuts.partition_point(|cut| cut.number < number));
         if self.deleted.is_some_and(|deleted| number <= deleted) || next.is_some_and(|cut| batch_end > cut.end) {
             Fate::Gone

@@ -21,6 +21,7 @@ mod journal;
 mod limits;
 mod log;
 mod offline;
+mod once;
 mod options;
 mod partition;
 mod pulse;

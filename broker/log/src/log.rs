@@ -4,9 +4,11 @@ use crate::apply::{Stuck, apply_ops};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
+use crate::once::Once;
 use crate::partition::{CleanError, CleanReport, CleanSpec, Dirty, ReadError, Segment, SegmentInfo, folder};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
+use crate::wal::entry::Entry;
 use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
 use crate::{Op, RecoveredPartition, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
@@ -41,6 +43,7 @@ pub struct Log<D: Disk> {
     pub(crate) checkpointed: Lsn,
     /// The position of the last checkpoint that was finished: where a start replays from.
     pub(crate) replayed_from: Lsn,
+    pub(crate) once: Once<D>,
     /// What compaction has replaced, and the checkpoint that was begun last says so: the files are still there.
     pub(crate) replaced: Vec<(TopicPartition, Segment)>,
     pub(crate) poisoned: bool,
@@ -93,15 +96,21 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Poisoned);
         }
         let ends = self.check_order(ops)?;
+        if ops.iter().any(|op| self.waits_for_checkpoint(op)) {
+            self.checkpoint()?;
+        }
         self.poisoned = true;
         let resolved = self.resolve(ops)?;
-        let mut rest = &resolved[..];
+        let entries = self.write_ahead(&resolved)?;
+        let mut rest = &entries[..];
         while let Err(e) = self.wal.write(&mut rest) {
             if !e.is_full() || !again() {
                 return Err(e);
             }
         }
+        self.once.sync(&self.store)?;
         self.wal.sync()?;
+        self.once.committed();
         self.poisoned = false;
         self.pending_ends.extend(ends);
         self.unapplied.push_back((ops.len(), self.wal.position()));
@@ -172,6 +181,11 @@ impl<D: Disk> Log<D> {
         self.store.limits.clone()
     }
 
+    /// See [`crate::Writer::write_once`]. After a round, all of it has to be applied before the next one that truncates.
+    pub fn write_once(&self, may: bool) {
+        self.once.allowed.store(may, Ordering::Relaxed);
+    }
+
     /// Bytes that the write-ahead log has taken since it was created.
     pub fn wal_bytes(&self) -> u64 {
         self.wal.position().lsn.0
@@ -182,7 +196,7 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck)?;
+        apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck, &mut self.once)?;
         self.poisoned = false;
         let mut done = ops.len();
         while let Some((left, position)) = self.unapplied.front_mut() {
@@ -236,6 +250,9 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn begin_checkpoint(&mut self) -> CheckpointJob<D> {
         self.checkpointed = self.applied.lsn;
+        if self.unapplied.is_empty() {
+            self.once.checkpoint_begins();
+        }
         // Before the state is read: what is replaced after this may not be in it.
         self.replaced.extend(self.store.take_replaced());
         let partitions = self.store.all();
@@ -257,9 +274,21 @@ impl<D: Disk> Log<D> {
 
     pub(crate) fn finish_checkpoint(&mut self, done: Position) -> Result<(), LogError> {
         self.replayed_from = done.lsn;
+        self.once.checkpoint_ended();
         let replaced = std::mem::take(&mut self.replaced);
         self.store.discard_replaced(&replaced, &mut self.dirty)?;
         self.wal.recycle(done.segment)
+    }
+
+    /// Whether an operation has to wait for a checkpoint: see [`Once`].
+    pub(crate) fn waits_for_checkpoint(&self, op: &Op) -> bool {
+        self.once.waits_for_checkpoint(op, || self.store.partition(op.partition()).map(|p| p.read().end))
+    }
+
+    /// Writes what is large to segments, and says how each operation is written to the write-ahead log.
+    fn write_ahead<'a>(&mut self, ops: &'a [Op]) -> Result<Vec<Entry<'a>>, LogError> {
+        let (stuck, applied) = (&self.stuck, self.unapplied.is_empty());
+        self.once.write_ahead(&self.store, ops, |tp| applied && stuck.end(tp).is_none())
     }
 
     /// Refuses a batch that does not continue its partition, before anything is written.

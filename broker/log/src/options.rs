@@ -21,6 +21,9 @@ pub struct Options {
     /// Segments' files (batches and indexes) that are kept open at most. Half of them may be waiting for a checkpoint
     /// to sync them: where more partitions than that are written to, each costs a sync of its own.
     pub max_open_files: usize,
+    /// Bytes of one partition in a round from which on they may be written to its segment at once, and not to the write-ahead
+    /// log: a [`crate::Writer`] does so when it is [told that it may](crate::Writer::write_once).
+    pub write_once_bytes: usize,
     /// Whether a write-ahead log that has lost something is opened as far as it goes, see [`crate::Log::wal_lost`]: for
     /// who can get it from elsewhere. If not, nothing is opened or changed.
     pub open_with_wal_loss: bool,
@@ -44,6 +47,7 @@ impl Default for Options {
             index_interval_bytes: 4096,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
+            write_once_bytes: 256 * 1024,
             open_with_wal_loss: false,
             producer_expiration_ms: DEFAULT_EXPIRATION_MS,
             reserve_bytes: 0,

@@ -15,6 +15,9 @@
 //!    partition empty, whatever came before it, and begins it. An append below the end replaces what is
 //!    there: the WAL's order decides, never what a file happens to hold. Then the starts are moved to where they are
 //!    in the end, which may be within a batch.
+//!
+//!    Of a partition with batches that the WAL only refers to (see `once`) all are appended again, those before its start
+//!    too, and segments begin where those batches' segments do: so each of them comes to the place where it is.
 //! 4. Files that nothing refers to are taken out of use, lengths are cut, and a new checkpoint of a new run ends the
 //!    recovery; until it is durable, doing all of this again has the same result.
 //!
@@ -32,17 +35,20 @@ use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
-use crate::partition::{Dirty, Partition, Segment, Snapshot, Soft, folder, log_name, parse_folder, tail_batches};
+use crate::once::Once;
+use crate::partition::{
+    Dirty, Partition, Segment, Snapshot, Soft, batch_at, folder, log_name, parse_folder, tail_batches,
+};
 use crate::space::Ballast;
 use crate::store::{Kind, Store};
 use crate::trash;
-use crate::wal::entry::LoggedKind;
+use crate::wal::entry::{LoggedKind, LoggedOp, Place};
 use crate::wal::replay::replay;
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
 use crate::{Options, ReadError, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
-use chronik_core::record::RecordBatch;
+use chronik_core::record::{BatchHeader, RecordBatch};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
@@ -90,6 +96,7 @@ impl<D: Disk> Log<D> {
             stuck: Stuck::default(),
             reached: applied,
             applied,
+            once: Once::new(),
             checkpointed: end.lsn,
             replayed_from: from.lsn,
             replaced: Vec::new(),
@@ -134,7 +141,13 @@ fn restore<D: Disk>(
     let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
-    let mut chain = replay(&store.disk, wal, from, mark, |op| {
+    let whole = |_, op: &LoggedOp| match &op.kind {
+        LoggedKind::Reference { header, place } => {
+            Ok(batch_at(&store.disk, &store.root, op.partition, header, *place)?.is_some())
+        }
+        _ => Ok(true),
+    };
+    let mut chain = replay(&store.disk, wal, from, mark, whole, |op| {
         count += 1;
         let tp = op.partition;
         let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
@@ -166,15 +179,20 @@ fn restore<D: Disk>(
         if let Some(from) = doubted {
             believe_again(store, tp, from)?;
         }
-        if let Some((end, start)) = history.and_then(History::limits) {
+        let referenced = history.is_some_and(|h| !h.referenced.is_empty());
+        if let Some((end, start)) = history.and_then(History::limits).filter(|_| !referenced) {
             // When nothing is left between them, nothing of it may be on the disk either.
             let start = if start < end { start } else { start.max(checkpoint_end) };
             store.advance_start(tp, start, dirty)?;
             store.truncate(tp, end, dirty)?;
         }
-        find_damage(store, tp, dirty)?;
+        let start = history.and_then(History::limits).map_or(Offset(i64::MIN), |(_, start)| start);
+        find_damage(store, tp, start, dirty)?;
     }
     for (tp, history) in &histories {
+        if !history.referenced.is_empty() {
+            store.roll_at(*tp, history.referenced.keys().copied());
+        }
         let Some(cleared) = &history.cleared else { continue };
         let shared = match store.partition(*tp) {
             Some(shared) => shared,
@@ -184,17 +202,47 @@ fn restore<D: Disk>(
         shared.soft().begin_at(cleared.at, cleared.producers.as_ref());
     }
     let mut count = 0;
-    replay(&store.disk, wal, from, mark, |op| {
-        count += 1;
-        let LoggedKind::Append(bytes) = op.kind else { return Ok(()) };
-        let batch = RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
-        let end = batch.header().end_offset();
-        match histories.get(&op.partition).map_or(Fate::Stays, |h| h.fate(count, end)) {
-            Fate::Stays => redo(store, op.partition, &batch, dirty),
-            Fate::BeforeStart => note_producer(store, op.partition, &batch, dirty),
-            Fate::Gone => Ok(()),
-        }
-    })?;
+    replay(
+        &store.disk,
+        wal,
+        from,
+        mark,
+        |at, _| Ok(at.lsn < chain.end.lsn),
+        |op| {
+            count += 1;
+            let tp = op.partition;
+            let fate = |end| histories.get(&tp).map_or(Fate::Stays, |h| h.fate(count, end));
+            let read = |bytes| RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()));
+            match op.kind {
+                LoggedKind::Append { batch, .. } => {
+                    let batch = read(batch)?;
+                    if let Some(history) = histories.get(&tp) {
+                        leave_what_is_gone(store, tp, history, batch.header());
+                    }
+                    match fate(batch.header().end_offset()) {
+                        Fate::Stays => redo(store, tp, &batch, dirty),
+                        Fate::BeforeStart => note_producer(store, tp, &batch, dirty),
+                        Fate::Gone => Ok(()),
+                    }
+                }
+                LoggedKind::Reference { header, place } => {
+                    let batch = BatchHeader::read(&header).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
+                    if fate(batch.end_offset()) == Fate::Gone {
+                        return Ok(());
+                    }
+                    if !op.synced {
+                        // See `Chain::settle`.
+                        if let Some(batch) = batch_at(&store.disk, &store.root, tp, &header, place)? {
+                            return redo(store, tp, &batch, dirty);
+                        }
+                    }
+                    let may_be_gone = histories.get(&tp).is_some_and(|h| h.is_before_start(batch.end_offset()));
+                    redo_reference(store, tp, &batch, place, may_be_gone)
+                }
+                _ => Ok(()),
+            }
+        },
+    )?;
     let mut kept = false;
     for (tp, history) in &histories {
         if let Some(whole) = &history.whole {
@@ -202,7 +250,7 @@ fn restore<D: Disk>(
         }
     }
     for (tp, _) in store.all() {
-        if histories.get(&tp).is_none_or(|h| h.deleted.is_none() && !h.truncated) {
+        if histories.get(&tp).is_none_or(|h| h.deleted.is_none() && !h.truncated && !h.announced) {
             kept |= keep_tail(store, tp, dirty)?;
         }
     }
@@ -245,6 +293,45 @@ fn redo<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &RecordBatch, dirt
         }
     }
     store.append(tp, &[batch], dirty)
+}
+
+/// Begins a segment with the first batch that is not before the start, if the one before may be gone, with batches in it that
+/// are only referred to.
+fn leave_what_is_gone<D: Disk>(store: &Store<D>, tp: TopicPartition, history: &History, next: &BatchHeader) {
+    if history.referenced.is_empty() || history.is_before_start(next.end_offset()) {
+        return;
+    }
+    let Some(shared) = store.partition(tp) else { return };
+    let state = shared.read();
+    if history.is_before_start(state.end) && state.segments.last().is_some_and(|last| !history.is_needed(last.base)) {
+        store.roll_at(tp, [state.end]);
+    }
+}
+
+/// Appends a batch that is in its segment already, or may be gone with it, as it is before the log's start.
+fn redo_reference<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    header: &BatchHeader,
+    place: Place,
+    may_be_gone: bool,
+) -> Result<(), LogError> {
+    let base = header.base_offset;
+    let Some(shared) = store.partition(tp) else {
+        return Err(LogError::corrupt(&folder(&store.root, tp), format!("the batch at offset {base} has no segment")));
+    };
+    let (end, damaged) = {
+        let state = shared.read();
+        (state.end, state.damaged.is_some())
+    };
+    if base > end && damaged {
+        tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
+    } else if !store.take_over(tp, header, place, may_be_gone)? {
+        tracing::error!(partition = %tp, %base, ?place, "a segment lost synced data");
+        let mut partition = shared.write();
+        partition.damaged = Some(partition.damaged.map_or(base, |known| known.min(base)));
+    }
+    Ok(())
 }
 
 /// Brings a partition's start, and an empty one as a whole, to what it is after all operations.
@@ -291,11 +378,21 @@ fn believe_again<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) ->
     Ok(())
 }
 
-/// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole.
-fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
+/// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole. What ends
+/// at `start` or before it is removed, and may be gone.
+fn find_damage<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    start: Offset,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
-    let segments = shared.read().segments.clone();
-    for segment in segments {
+    let (segments, end) = {
+        let state = shared.read();
+        (state.segments.clone(), state.end)
+    };
+    for (n, &segment) in segments.iter().enumerate() {
+        let may_be_gone = segments.get(n + 1).map_or(end, |next| next.base) <= start;
         let path = folder(&store.root, tp).join(segment.log_name());
         let len = match store.disk.open(&path) {
             Ok(file) => file.len().during("measure", &path)?,
@@ -308,7 +405,7 @@ fn find_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty)
             }
             Err(source) => return Err(LogError::Io { action: "open", path, source }),
         };
-        if len < segment.len {
+        if len < segment.len && !may_be_gone {
             tracing::error!(
                 partition = %tp, path = %path.display(), bytes = len, synced = segment.len,
                 "a segment lost synced data"

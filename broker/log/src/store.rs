@@ -7,7 +7,7 @@ use crate::partition::{Partition, Segment, Soft, folder};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,6 +50,8 @@ pub(crate) struct Store<D: Disk> {
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
+    /// While recovering, of partitions with batches that are at their places already: where those segments begin.
+    rolls: Mutex<HashMap<TopicPartition, BTreeSet<Offset>>>,
     on_damage: OnceLock<OnDamage>,
 }
 
@@ -72,6 +74,7 @@ impl<D: Disk> Store<D> {
             partitions: RwLock::default(),
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
+            rolls: Mutex::default(),
             on_damage: OnceLock::new(),
         }
     }
@@ -94,6 +97,17 @@ impl<D: Disk> Store<D> {
 
     pub(crate) fn recovered(&self) {
         self.recovering.store(false, Ordering::Relaxed);
+        self.rolls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Has the recovery begin segments of a partition there, and nowhere that was not named.
+    pub(crate) fn roll_at(&self, tp: TopicPartition, bases: impl IntoIterator<Item = Offset>) {
+        self.rolls.lock().unwrap_or_else(PoisonError::into_inner).entry(tp).or_default().extend(bases);
+    }
+
+    /// Whether a segment of that partition begins there; `None` if nothing says so.
+    pub(crate) fn rolls(&self, tp: TopicPartition, at: Offset) -> Option<bool> {
+        Some(self.rolls.lock().unwrap_or_else(PoisonError::into_inner).get(&tp)?.contains(&at))
     }
 
     /// A number that no segment has had, in this process or an earlier one.

@@ -21,7 +21,7 @@ use chronik_core::space::Room;
 use pace::Pace;
 use rounds::Rounds;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub struct Writer {
     queue: Arc<Queue>,
     space: Space,
     pulse: Pulse,
+    write_once: Arc<AtomicBool>,
 }
 
 struct Queue {
@@ -83,6 +84,7 @@ impl Writer {
         let state = Mutex::default();
         let queue = Arc::new(Queue { state, wake: Condvar::new(), handles: AtomicUsize::new(1) });
         let (space, pulse) = (Space::new(log.store.options.reserve_bytes), log.store.files.pulse.clone());
+        let write_once = Arc::clone(&log.once.allowed);
         space::measure(&space, &log.store.disk, &log.dir);
         let thread = {
             let (queue, space, pulse) = (Arc::clone(&queue), space.clone(), pulse.clone());
@@ -118,7 +120,7 @@ impl Writer {
                 beside.join();
             })
         };
-        (Self { queue, space, pulse }, thread)
+        (Self { queue, space, pulse, write_once }, thread)
     }
 
     /// How much room the log's disk has.
@@ -156,6 +158,12 @@ impl Writer {
         self.queue.wake.notify_one();
     }
 
+    /// Says whether large appends may be written to their segments only, with a reference in the write-ahead log: from a
+    /// metadata version on, as older brokers cannot read it. Not from the start.
+    pub fn write_once(&self, may: bool) {
+        self.write_once.store(may, Ordering::Relaxed);
+    }
+
     /// Ends the thread after what is queued now, for all clones. Join its handle to wait for that.
     pub fn close(self) {
         self.queue.close();
@@ -165,7 +173,12 @@ impl Writer {
 impl Clone for Writer {
     fn clone(&self) -> Self {
         self.queue.handles.fetch_add(1, Ordering::Relaxed);
-        Self { queue: Arc::clone(&self.queue), space: self.space.clone(), pulse: self.pulse.clone() }
+        Self {
+            queue: Arc::clone(&self.queue),
+            space: self.space.clone(),
+            pulse: self.pulse.clone(),
+            write_once: Arc::clone(&self.write_once),
+        }
     }
 }
 

@@ -25,8 +25,10 @@ impl MetadataVersion {
     pub const RACKS: Self = Self(2);
     /// Groups have configs of their own.
     pub const GROUP_CONFIGS: Self = Self(3);
+    /// Write-ahead logs refer to large batches that are in their segments.
+    pub const WRITE_ONCE: Self = Self(4);
     /// The newest that this code speaks.
-    pub const LATEST: Self = Self(3);
+    pub const LATEST: Self = Self(4);
 }
 
 impl Default for MetadataVersion {

@@ -44,6 +44,8 @@ pub fn batches<D: Disk>(
 pub enum LoggedOperation {
     /// A batch is appended.
     Append(RecordBatch),
+    /// A batch is appended that is in its segment already: its header, the segment's base offset, and the byte in it.
+    Reference(BatchHeader, Offset, u64),
     /// The partition is cut back to that end.
     Truncate(Offset),
     /// It starts there from then on.
@@ -66,18 +68,30 @@ pub fn operations<D: Disk>(
         return Ok(());
     }
     let wal = wal_dir(dir);
-    replay(disk, &wal, checkpoint.wal, checkpoint.mark, |op| {
-        let operation = match op.kind {
-            LoggedKind::Append(bytes) => {
-                LoggedOperation::Append(RecordBatch::check(bytes).map_err(|e| LogError::corrupt(&wal, e.to_string()))?)
-            }
-            LoggedKind::Truncate(to) => LoggedOperation::Truncate(to),
-            LoggedKind::AdvanceStart(to) => LoggedOperation::AdvanceStart(to),
-            LoggedKind::BeginAt(at, _) => LoggedOperation::BeginAt(at),
-            LoggedKind::Delete => LoggedOperation::Delete,
-        };
-        visit(op.partition, operation);
-        Ok(())
-    })?;
+    let corrupt = |e: &dyn std::fmt::Display| LogError::corrupt(&wal, e.to_string());
+    replay(
+        disk,
+        &wal,
+        checkpoint.wal,
+        checkpoint.mark,
+        |_, _| Ok(true),
+        |op| {
+            let operation = match op.kind {
+                LoggedKind::Append { batch, .. } => {
+                    LoggedOperation::Append(RecordBatch::check(batch).map_err(|e| corrupt(&e))?)
+                }
+                LoggedKind::Reference { header, place } => {
+                    let header = BatchHeader::read(&header).map_err(|e| corrupt(&e))?;
+                    LoggedOperation::Reference(header, place.base, place.position)
+                }
+                LoggedKind::Truncate(to) => LoggedOperation::Truncate(to),
+                LoggedKind::AdvanceStart(to) => LoggedOperation::AdvanceStart(to),
+                LoggedKind::BeginAt(at, _) => LoggedOperation::BeginAt(at),
+                LoggedKind::Delete => LoggedOperation::Delete,
+            };
+            visit(op.partition, operation);
+            Ok(())
+        },
+    )?;
     Ok(())
 }

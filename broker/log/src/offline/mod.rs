@@ -14,12 +14,12 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::History;
 use crate::log::{partitions_dir, wal_dir};
-use crate::partition::parse_folder;
-use crate::wal::entry::LoggedKind;
+use crate::partition::{batch_at, folder, log_name, parse_folder};
+use crate::wal::entry::{LoggedKind, LoggedOp};
 use crate::wal::{replay, segment};
 use crate::{checkpoint, journal, trash};
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::record::RecordBatch;
+use chronik_core::record::{BatchHeader, RecordBatch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -118,22 +118,43 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
     }
     let known: BTreeMap<_, _> = checkpoint.partitions.iter().map(|(tp, partition, _)| (*tp, partition)).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
+    let mut missing = Vec::new();
     if checkpoint.mark.run > 0 {
         let mut count = 0;
         let wal = wal_dir(log);
+        let root = partitions_dir(log);
         let mut unreadable = 0;
-        let chain = replay::replay(disk, &wal, checkpoint.wal, checkpoint.mark, |op| {
-            count += 1;
-            if let LoggedKind::Append(bytes) = &op.kind
-                && RecordBatch::check(bytes.clone()).is_err()
-            {
-                unreadable += 1;
-                return Ok(());
+        let is_there = |op: &LoggedOp| match &op.kind {
+            LoggedKind::Reference { header, place } => {
+                Ok(batch_at(disk, &root, op.partition, header, *place)?.is_some())
             }
-            let history =
-                histories.entry(op.partition).or_insert_with(|| History::after(known.get(&op.partition).copied()));
-            history.observe(count, &op.kind).map_err(|e| LogError::corrupt(&wal, e.to_string()))
-        });
+            _ => Ok(true),
+        };
+        let chain = replay::replay(
+            disk,
+            &wal,
+            checkpoint.wal,
+            checkpoint.mark,
+            |_, op| is_there(op),
+            |op| {
+                count += 1;
+                if let LoggedKind::Append { batch, .. } = &op.kind
+                    && RecordBatch::check(batch.clone()).is_err()
+                {
+                    unreadable += 1;
+                    return Ok(());
+                }
+                if let LoggedKind::Reference { header, place } = &op.kind
+                    && op.synced
+                    && !is_there(&op)?
+                {
+                    missing.push((op.partition, BatchHeader::read(header), *place));
+                }
+                let history =
+                    histories.entry(op.partition).or_insert_with(|| History::after(known.get(&op.partition).copied()));
+                history.observe(count, &op.kind).map_err(|e| LogError::corrupt(&wal, e.to_string()))
+            },
+        );
         match chain {
             Ok(chain) => {
                 if let Some(lost) = chain.lost {
@@ -162,6 +183,16 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
     }
     histories.values_mut().for_each(History::finish);
     segments::verify(disk, log, &checkpoint, &histories, &mut verified, progress)?;
+    for (tp, header, place) in missing {
+        let gone = |end| histories.get(&tp).and_then(|h| h.whole.as_ref()).is_none_or(|whole| end <= whole.start);
+        if let Ok(header) = header.as_ref()
+            && gone(header.end_offset())
+        {
+            continue;
+        }
+        let path = folder(&partitions_dir(log), tp).join(log_name(place.base));
+        verified.find(&path, place.position, "a batch that the write-ahead log refers to is not there");
+    }
     unknown_folders(disk, log, &known, &histories, &mut verified)?;
     Ok(verified)
 }

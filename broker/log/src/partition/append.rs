@@ -1,13 +1,16 @@
 //! Appending batches to a partition's segments, unsynced.
 
-use super::{Partition, Segment, Soft, folder, index};
-use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError};
+use super::{Partition, Segment, Soft, folder, index, log_name};
+use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
+use crate::error::{IoContext, LogError, SYNC};
 use crate::store::{Kind, Shared, Store};
+use crate::wal::entry::Place;
+use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
-use chronik_core::record::RecordBatch;
+use chronik_core::record::{BatchHeader, RecordBatch};
 use std::collections::BTreeSet;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What was written since the last checkpoint, and must be synced by the next.
@@ -73,6 +76,96 @@ impl<D: Disk> Store<D> {
         Ok(self.insert(tp, Partition::new(start), Soft::new(start, self.options.producer_expiration_ms)))
     }
 
+    /// Whether a partition's next batches can be written by [`Self::write_ahead`], and to which segment, by its number.
+    pub(crate) fn appendable(&self, tp: TopicPartition) -> Option<u64> {
+        let shared = self.partition(tp)?;
+        let state = shared.read();
+        let last = state.segments.last().filter(|last| !last.sealed && state.damaged.is_none())?;
+        Some(last.uid)
+    }
+
+    /// Makes the names durable that lead to a partition's segments.
+    pub(crate) fn sync_names(&self, tp: TopicPartition) -> Result<(), LogError> {
+        for dir in [&folder(&self.root, tp), &self.root] {
+            self.disk.sync_dir(dir).during(SYNC, dir)?;
+        }
+        Ok(())
+    }
+
+    /// Writes batches behind the partition's end in the segment of that number, where nobody looks yet: they are durable
+    /// after [`Ahead::sync`], and part of the log after [`Self::publish`]. `None` when they do not all fit there.
+    pub(crate) fn write_ahead(
+        &self,
+        tp: TopicPartition,
+        uid: u64,
+        batches: &[&RecordBatch],
+    ) -> Result<Option<Ahead<D>>, LogError> {
+        let Some(shared) = self.partition(tp) else { return Ok(None) };
+        let tail = Tail::of(&shared.read());
+        let Some(segment) = tail.segment.filter(|last| last.uid == uid && !last.sealed) else { return Ok(None) };
+        if self.fitting(tp, &segment, batches) < batches.len() {
+            return Ok(None);
+        }
+        let written = self.write_batches(tp, &tail, segment, batches)?;
+        let mut position = segment.len;
+        let places = batches.iter().map(|batch| {
+            let place = Place { base: segment.base, position };
+            position += batch.bytes().len() as u64;
+            place
+        });
+        let places = places.collect();
+        let file = self.file(tp, &segment, Kind::Log).during("open", &self.root)?;
+        Ok(Some(Ahead { written, places, file }))
+    }
+
+    /// Lets readers see what was written ahead.
+    pub(crate) fn publish(&self, tp: TopicPartition, written: Written, batches: &[&RecordBatch]) {
+        let Some(shared) = self.partition(tp) else { return };
+        written.publish(&mut shared.write());
+        let mut soft = shared.soft();
+        batches.iter().for_each(|batch| soft.observe(batch.header()));
+    }
+
+    /// Appends a batch that is at that place already. Says whether it can be there; it need not be if it `may_be_gone`.
+    pub(crate) fn take_over(
+        &self,
+        tp: TopicPartition,
+        header: &BatchHeader,
+        place: Place,
+        may_be_gone: bool,
+    ) -> Result<bool, LogError> {
+        let Some(shared) = self.partition(tp) else { return Ok(false) };
+        let tail = Tail::of(&shared.read());
+        let here = |last: &Segment| !last.sealed && (last.base, last.len) == (place.base, place.position);
+        let Some(segment) = tail.segment.filter(here) else { return Ok(false) };
+        if !may_be_gone && !holds(&self.disk, &self.root, tp, place, header.total_len)? {
+            return Ok(false);
+        }
+        let Planned { written, entries } = self.plan(tp, &tail, segment, std::iter::once(header))?;
+        if !entries.is_empty() {
+            self.write_index(tp, &written.segment, segment.index_entries, &entries)?;
+        }
+        written.publish(&mut shared.write());
+        shared.soft().observe(header);
+        Ok(true)
+    }
+
+    /// How many of the batches fit into a segment.
+    fn fitting(&self, tp: TopicPartition, segment: &Segment, batches: &[&RecordBatch]) -> usize {
+        let max_bytes = self.segment_bytes(tp);
+        let max_ms = self.limits.of(tp).map_or(i64::MAX, |limit| limit.ms_of(tp));
+        let (mut len, mut times) = (segment.len, segment.times);
+        let fits = |batch: &&&RecordBatch| {
+            let header = batch.header();
+            times.observe(header);
+            len += batch.bytes().len() as u64;
+            let relative = header.end_offset().0 - segment.base.0;
+            let aged = times.first >= 0 && header.max_timestamp.saturating_sub(times.first) > max_ms;
+            len <= max_bytes && !aged && relative <= i64::from(i32::MAX)
+        };
+        batches.iter().take_while(fits).count()
+    }
+
     /// The segment that the first of the batches goes to, and how many of them fit.
     fn choose_segment(
         &self,
@@ -81,22 +174,20 @@ impl<D: Disk> Store<D> {
         batches: &[&RecordBatch],
         dirty: &mut Dirty,
     ) -> Result<(Segment, usize), LogError> {
-        let max_bytes = self.segment_bytes(tp);
-        let max_ms = self.limits.of(tp).map_or(i64::MAX, |limit| limit.ms_of(tp));
-        let fitting = |segment: &Segment| {
-            let (mut len, mut times) = (segment.len, segment.times);
-            let fits = |batch: &&&RecordBatch| {
-                let header = batch.header();
-                times.observe(header);
-                len += batch.bytes().len() as u64;
-                let relative = header.end_offset().0 - segment.base.0;
-                let aged = times.first >= 0 && header.max_timestamp.saturating_sub(times.first) > max_ms;
-                len <= max_bytes && !aged && relative <= i64::from(i32::MAX)
-            };
-            batches.iter().take_while(fits).count()
-        };
+        // What a recovery finds at its place has to come to the same one.
+        let rolls = if self.recovering() { self.rolls(tp, end) } else { None };
         if let Some(last) = last {
-            let n = if last.sealed { 0 } else { fitting(&last) };
+            let n = match rolls {
+                _ if last.sealed => 0,
+                Some(rolls) => {
+                    if rolls && last.base != end {
+                        0
+                    } else {
+                        1
+                    }
+                }
+                None => self.fitting(tp, &last, batches),
+            };
             if n > 0 {
                 return Ok((last, n));
             }
@@ -112,22 +203,41 @@ impl<D: Disk> Store<D> {
         self.files.insert(segment.uid, Kind::Log, file);
         dirty.folders.insert(tp);
         // What is larger than a segment gets one to itself.
-        Ok((segment, fitting(&segment).max(1)))
+        let n = if rolls.is_some() { 1 } else { self.fitting(tp, &segment, batches).max(1) };
+        Ok((segment, n))
     }
 
     fn write_batches(
         &self,
         tp: TopicPartition,
         before: &Tail,
-        mut segment: Segment,
+        segment: Segment,
         batches: &[&RecordBatch],
     ) -> Result<Written, LogError> {
-        let (position, first_entry) = (segment.len, segment.index_entries);
+        let Planned { written, entries } = self.plan(tp, before, segment, batches.iter().map(|b| b.header()))?;
+        let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
+        let path = folder(&self.root, tp).join(segment.log_name());
+        let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
+        self.keep_until_synced(segment.uid, &file)?;
+        file.write_at(&parts, segment.len).during("write", &path)?;
+        if !entries.is_empty() {
+            self.write_index(tp, &segment, segment.index_entries, &entries)?;
+        }
+        Ok(written)
+    }
+
+    /// What comes of appending batches with these headers, and the entries that it adds to the segment's index.
+    fn plan<'a>(
+        &self,
+        tp: TopicPartition,
+        before: &Tail,
+        mut segment: Segment,
+        headers: impl Iterator<Item = &'a BatchHeader>,
+    ) -> Result<Planned, LogError> {
         let interval = self.index_interval_bytes(tp);
         let (mut end, mut epoch, mut empty) = (before.end, before.epoch, before.empty);
         let (mut epochs, mut entries) = (Vec::new(), Vec::new());
-        for batch in batches {
-            let header = batch.header();
+        for header in headers {
             segment.sparse |= header.base_offset > end;
             if header.base_offset < end {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
@@ -143,20 +253,67 @@ impl<D: Disk> Store<D> {
                 epochs.push((header.leader_epoch, if empty { end } else { header.base_offset }));
             }
             empty = false;
-            segment.len += batch.bytes().len() as u64;
+            segment.len += header.total_len as u64;
             segment.times.observe(header);
             end = header.end_offset();
         }
-        let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
-        let path = folder(&self.root, tp).join(segment.log_name());
-        let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
-        self.keep_until_synced(segment.uid, &file)?;
-        file.write_at(&parts, position).during("write", &path)?;
-        if !entries.is_empty() {
-            self.write_index(tp, &segment, first_entry, &entries)?;
-        }
-        Ok(Written { segment, end, epochs })
+        Ok(Planned { written: Written { segment, end, epochs }, entries })
     }
+}
+
+/// Whether a segment's file is as long as a batch at that place needs it.
+fn holds<D: Disk>(disk: &D, root: &Path, tp: TopicPartition, place: Place, len: usize) -> Result<bool, LogError> {
+    let path = folder(root, tp).join(log_name(place.base));
+    match disk.open(&path).and_then(|file| file.len()) {
+        Ok(found) => Ok(found >= place.position.saturating_add(len as u64)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(LogError::Io { action: "measure", path, source }),
+    }
+}
+
+/// The batch with that header at that place, if all of it is there.
+pub(crate) fn batch_at<D: Disk>(
+    disk: &D,
+    root: &Path,
+    tp: TopicPartition,
+    header: &Bytes,
+    place: Place,
+) -> Result<Option<RecordBatch>, LogError> {
+    let Ok(BatchHeader { total_len, .. }) = BatchHeader::read(header) else { return Ok(None) };
+    if !holds(disk, root, tp, place, total_len)? {
+        return Ok(None);
+    }
+    let path = folder(root, tp).join(log_name(place.base));
+    let mut bytes = vec![0; total_len];
+    match disk.open(&path).and_then(|file| read_exact_at(&file, &mut bytes, place.position)) {
+        Err(e) if is_unreadable(&e) => return Ok(None),
+        other => other.during("read", &path)?,
+    }
+    let same = bytes.starts_with(header);
+    Ok(RecordBatch::check(bytes.into()).ok().filter(|_| same))
+}
+
+/// Batches that are written and not part of the log yet.
+pub(crate) struct Ahead<D: Disk> {
+    pub(crate) written: Written,
+    /// Where each of them is.
+    pub(crate) places: Vec<Place>,
+    file: Arc<D::File>,
+}
+
+impl<D: Disk> Ahead<D> {
+    /// Makes them durable.
+    pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
+        let begun = store.files.now();
+        self.file.sync_data().during(SYNC, &store.root)?;
+        store.files.synced(self.written.segment.uid, begun);
+        Ok(())
+    }
+}
+
+struct Planned {
+    written: Written,
+    entries: Vec<u8>,
 }
 
 /// What an append needs to know of its partition.
@@ -180,7 +337,7 @@ impl Tail {
 }
 
 /// What an append changes of its partition, once the bytes are written.
-struct Written {
+pub(crate) struct Written {
     segment: Segment,
     end: Offset,
     epochs: Vec<(LeaderEpoch, Offset)>,

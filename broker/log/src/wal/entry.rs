@@ -4,12 +4,13 @@ use crate::Op;
 use crate::format::Format;
 use bytes::Bytes;
 use chronik_core::ids::{Lsn, Offset, PartitionId, TopicId, TopicPartition};
+use chronik_core::record::{HEADER_LEN, RecordBatch};
 
 pub(crate) const ALIGN: usize = 4096;
 pub(crate) const HEADER: usize = 64;
 const OP_HEADER: usize = 32;
 
-pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 4 };
+pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 5 };
 
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
@@ -18,6 +19,32 @@ const DELETE: u8 = 3;
 const ADVANCE_START: u8 = 4;
 /// Not in version 3.
 const BEGIN_AT: u8 = 5;
+/// Not in version 4.
+const REFERENCE: u8 = 6;
+
+/// In the length of an append, which is zero otherwise. Not in version 4.
+const ANNOUNCES: u8 = 1;
+/// Bytes that follow a reference: the batch's header, zeroes, the segment's base offset, the byte in it.
+const REFERENCE_LEN: usize = 80;
+
+/// An operation as it is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry<'a> {
+    /// With all that it has. An append may announce that batches behind the partition's end may be in its segment from
+    /// then on without being part of the log.
+    Whole { op: &'a Op, announces: bool },
+    /// A batch that is in its segment already, durably once the round is.
+    Reference { partition: TopicPartition, batch: &'a RecordBatch, place: Place },
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The base offset of its segment.
+    pub(crate) base: Offset,
+    /// The byte in that segment.
+    pub(crate) position: u64,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
@@ -73,16 +100,13 @@ pub(crate) fn block_len(payload: usize) -> usize {
     (HEADER + payload).next_multiple_of(ALIGN)
 }
 
-/// Bytes of the operation in a payload.
+/// Bytes of the operation in a payload, if all that it has is written there.
 pub(crate) fn op_len(op: &Op) -> usize {
-    match op {
-        Op::Append { .. } | Op::BeginAt { .. } => OP_HEADER + op_body(op).len(),
-        Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => OP_HEADER,
-    }
+    OP_HEADER + op_body(op).len()
 }
 
 /// What follows an operation's fixed part.
-pub(crate) fn op_body(op: &Op) -> &[u8] {
+fn op_body(op: &Op) -> &[u8] {
     match op {
         Op::Append { batch, .. } => batch.bytes(),
         Op::BeginAt { producers, .. } => producers,
@@ -91,28 +115,73 @@ pub(crate) fn op_body(op: &Op) -> &[u8] {
 }
 
 /// The version that a block with these operations is written in: the oldest that knows them all.
-pub(crate) fn block_version(ops: &[Op]) -> u8 {
-    if ops.iter().any(|op| matches!(op, Op::BeginAt { .. })) { 4 } else { 3 }
+pub(crate) fn block_version(entries: &[Entry<'_>]) -> u8 {
+    let version = |entry: &Entry<'_>| match entry {
+        Entry::Reference { .. } | Entry::Whole { announces: true, .. } => 5,
+        Entry::Whole { op: Op::BeginAt { .. }, .. } => 4,
+        Entry::Whole { .. } => 3,
+    };
+    entries.iter().map(version).max().unwrap_or(3)
 }
 
-/// The operation's fixed part.
-pub(crate) fn encode_op(op: &Op) -> [u8; OP_HEADER] {
-    let (kind, tp, value) = match op {
-        Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
-        Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
-        Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
-        Op::BeginAt { partition, at, .. } => (BEGIN_AT, partition, at.0),
-        Op::Delete { partition } => (DELETE, partition, 0),
-    };
-    let mut h = [0; OP_HEADER];
-    if let Op::BeginAt { producers, .. } = op {
-        h[1..4].copy_from_slice(&(producers.len() as u32).to_le_bytes()[..3]);
+/// The first bytes of an entry, which are made for it; the rest is its [`Entry::body`].
+pub(crate) struct Head {
+    bytes: [u8; OP_HEADER + REFERENCE_LEN],
+    len: usize,
+}
+
+impl Head {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
-    h[0] = kind;
-    h[4..8].copy_from_slice(&tp.partition.0.to_le_bytes());
-    h[8..24].copy_from_slice(tp.topic.0.as_bytes());
-    h[24..32].copy_from_slice(&value.to_le_bytes());
-    h
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Whole { op, .. } => op_len(op),
+            Self::Reference { .. } => OP_HEADER + REFERENCE_LEN,
+        }
+    }
+
+    pub(crate) fn body(&self) -> &'a [u8] {
+        match self {
+            Self::Whole { op, .. } => op_body(op),
+            Self::Reference { .. } => &[],
+        }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        let (kind, tp, value) = match self {
+            Self::Whole { op, .. } => match op {
+                Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
+                Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
+                Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
+                Op::BeginAt { partition, at, .. } => (BEGIN_AT, partition, at.0),
+                Op::Delete { partition } => (DELETE, partition, 0),
+            },
+            Self::Reference { partition, batch, .. } => (REFERENCE, partition, batch.bytes().len() as i64),
+        };
+        let mut h = [0; OP_HEADER + REFERENCE_LEN];
+        h[0] = kind;
+        match self {
+            Self::Whole { op: Op::BeginAt { producers, .. }, .. } => {
+                h[1..4].copy_from_slice(&(producers.len() as u32).to_le_bytes()[..3]);
+            }
+            Self::Whole { announces: true, .. } => h[1] = ANNOUNCES,
+            _ => {}
+        }
+        h[4..8].copy_from_slice(&tp.partition.0.to_le_bytes());
+        h[8..24].copy_from_slice(tp.topic.0.as_bytes());
+        h[24..32].copy_from_slice(&value.to_le_bytes());
+        let Self::Reference { batch, place, .. } = self else { return Head { bytes: h, len: OP_HEADER } };
+        let (header, rest) = h[OP_HEADER..].split_at_mut(HEADER_LEN);
+        header.copy_from_slice(&batch.bytes()[..HEADER_LEN]);
+        let at = rest.len() - 16;
+        rest[at..at + 8].copy_from_slice(&place.base.0.to_le_bytes());
+        rest[at + 8..].copy_from_slice(&place.position.to_le_bytes());
+        Head { bytes: h, len: OP_HEADER + REFERENCE_LEN }
+    }
 }
 
 /// An operation as read back.
@@ -120,19 +189,29 @@ pub(crate) fn encode_op(op: &Op) -> [u8; OP_HEADER] {
 pub(crate) struct LoggedOp {
     pub(crate) partition: TopicPartition,
     pub(crate) kind: LoggedKind,
+    /// Whether a later block says that this one was synced.
+    pub(crate) synced: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum LoggedKind {
-    Append(Bytes),
+    Append {
+        batch: Bytes,
+        announces: bool,
+    },
+    /// The header of a batch, and where the batch is.
+    Reference {
+        header: Bytes,
+        place: Place,
+    },
     Truncate(Offset),
     AdvanceStart(Offset),
     BeginAt(Offset, Bytes),
     Delete,
 }
 
-/// Takes the next operation off the payload; `None` if the bytes are none.
-pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
+/// Takes the next operation off the payload of a block; `None` if the bytes are none.
+pub(crate) fn decode_op(payload: &mut Bytes, synced: bool) -> Option<LoggedOp> {
     let h = *payload.first_chunk::<OP_HEADER>()?;
     let mut topic = [0; 16];
     topic.copy_from_slice(&h[8..24]);
@@ -143,7 +222,13 @@ pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
     let kind = match h[0] {
         APPEND => {
             let len = usize::try_from(value).ok().filter(|len| *len <= payload.len())?;
-            LoggedKind::Append(payload.split_to(len))
+            LoggedKind::Append { batch: payload.split_to(len), announces: h[1] == ANNOUNCES }
+        }
+        REFERENCE => {
+            let mut body = payload.split_to(Some(REFERENCE_LEN).filter(|len| *len <= payload.len())?);
+            let at = REFERENCE_LEN - 16;
+            let place = Place { base: Offset(u64_at(&body, at) as i64), position: u64_at(&body, at + 8) };
+            LoggedKind::Reference { header: body.split_to(HEADER_LEN), place }
         }
         TRUNCATE => LoggedKind::Truncate(Offset(value as i64)),
         ADVANCE_START => LoggedKind::AdvanceStart(Offset(value as i64)),
@@ -154,7 +239,7 @@ pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
         DELETE => LoggedKind::Delete,
         _ => return None,
     };
-    Some(LoggedOp { partition, kind })
+    Some(LoggedOp { partition, kind, synced })
 }
 
 fn u32_at(h: &[u8], at: usize) -> u32 {

@@ -28,8 +28,10 @@
 //! An operation is 32 bytes (kind 1, length 3, partition 4, topic id 16, value 8), and a batch's bytes follow
 //! an append. Kinds: 1 append (value: bytes of the batch), 2 truncate (value: the new end), 3 delete,
 //! 4 advance the start (value: the new start; not in version 2), 5 begin at (value: the new start; not in version 3; as
-//! many bytes as the length says follow, which are producers as `chronik_core::producers` encodes them). But for the
-//! last kind the length is zero.
+//! many bytes as the length says follow, which are producers as `chronik_core::producers` encodes them), 6 append by
+//! reference (value: bytes of the batch; not in version 4; 80 bytes follow: the batch's header 61, zeroes 3, base offset of
+//! the segment that has the batch 8, byte in it 8; see `once`). The length is zero but for kind 5, and for an append whose
+//! length is 1: it announces such references (not in version 4).
 //!
 //! A block says its version itself, so that a log may hold blocks of several; it is written in version 3 where that knows
 //! all of its operations. Version 2 differs by its CRC, which does
@@ -44,7 +46,8 @@
 //! Whether that end is a torn write or damage is told by the "synced" field: if any block
 //! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
 //! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). Otherwise nothing behind the end
-//! was ever acknowledged. What cannot be told is damage to the very last block that was synced: it looks
+//! was ever acknowledged. A block that nothing says to have been synced also ends the chain if it refers to a batch that is
+//! not in its segment. What cannot be told is damage to the very last block that was synced: it looks
 //! like a torn one. (A partition's segment may still hold its batches, see `recovery`.)
 
 pub(crate) mod entry;

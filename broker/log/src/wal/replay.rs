@@ -17,15 +17,22 @@ pub(crate) struct Chain {
     /// Its segments.
     segments: Vec<u64>,
     /// Its blocks that no later block says to have been synced, where they are, as they were read.
-    tail: Vec<(Position, BlockHeader, Bytes)>,
+    tail: Vec<Block>,
 }
 
+/// A block as it was read, and where it is.
+type Block = (Position, BlockHeader, Bytes);
+
 /// Visits every operation from `from` on, in order, as far as the chain goes.
+///
+/// A block that no later one says to have been synced belongs to the chain only if `is_whole` says of each of its operations
+/// that all of it is there: a batch that it refers to may never have reached its segment. It is told where the block is.
 pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,
     from: Position,
     mark: Mark,
+    is_whole: impl FnMut(Position, &LoggedOp) -> Result<bool, LogError>,
     mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
 ) -> Result<Chain, LogError> {
     let segments = segment::list(disk, dir).during("list", dir)?;
@@ -35,18 +42,16 @@ pub(crate) fn replay<D: Disk>(
         return Ok(Chain { end: from, lost: Some(lost), segments: Vec::new(), tail: Vec::new() });
     }
     let mut at = from;
-    let mut tail: Vec<(Position, BlockHeader, Bytes)> = Vec::new();
+    let mut tail: Vec<Block> = Vec::new();
     while segments.binary_search(&at.segment).is_ok() {
         let path = segment::path(dir, at.segment);
         let file = disk.open(&path).during("open", &path)?;
-        while let Some((header, mut payload)) = read_block(&file, &path, at, mark)? {
-            tail.retain(|(_, earlier, _)| earlier.lsn >= header.synced);
-            tail.push((at, header, payload.clone()));
-            for _ in 0..header.ops {
-                let op = decode_op(&mut payload)
-                    .ok_or_else(|| LogError::corrupt(&path, format!("an unknown operation at LSN {}", at.lsn)))?;
-                visit(op)?;
+        while let Some((header, payload)) = read_block(&file, &path, at, mark)? {
+            let synced = tail.partition_point(|(_, earlier, _)| earlier.lsn < header.synced);
+            for block in tail.drain(..synced) {
+                operations(dir, &block, true)?.into_iter().try_for_each(&mut visit)?;
             }
+            tail.push((at, header, payload));
             at.offset += header.block_len();
             at.lsn.0 += header.block_len();
         }
@@ -62,6 +67,7 @@ pub(crate) fn replay<D: Disk>(
         }
         at = next;
     }
+    at = end_of_tail(dir, at, &mut tail, is_whole, visit)?;
     let mut lost = None;
     for number in segments.iter().copied().filter(|n| *n >= at.segment) {
         let offset = if number == at.segment { at.offset } else { 0 };
@@ -70,6 +76,35 @@ pub(crate) fn replay<D: Disk>(
     }
     let segments = segments.into_iter().filter(|n| (from.segment..=at.segment).contains(n)).collect();
     Ok(Chain { end: at, lost, segments, tail })
+}
+
+/// Visits the operations of blocks that nothing says to have been synced, up to one that is not whole, which is taken off
+/// with all behind it. Returns where the chain ends.
+fn end_of_tail(
+    dir: &Path,
+    end: Position,
+    tail: &mut Vec<Block>,
+    mut is_whole: impl FnMut(Position, &LoggedOp) -> Result<bool, LogError>,
+    mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
+) -> Result<Position, LogError> {
+    for n in 0..tail.len() {
+        let (ops, at) = (operations(dir, &tail[n], false)?, tail[n].0);
+        for op in &ops {
+            if !is_whole(at, op)? {
+                tail.truncate(n);
+                return Ok(at);
+            }
+        }
+        ops.into_iter().try_for_each(&mut visit)?;
+    }
+    Ok(end)
+}
+
+fn operations(dir: &Path, (at, header, payload): &Block, synced: bool) -> Result<Vec<LoggedOp>, LogError> {
+    let mut payload = payload.clone();
+    let unknown =
+        || LogError::corrupt(&segment::path(dir, at.segment), format!("an unknown operation at LSN {}", at.lsn));
+    (0..header.ops).map(|_| decode_op(&mut payload, synced).ok_or_else(unknown)).collect()
 }
 
 impl Chain {

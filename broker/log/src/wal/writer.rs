@@ -1,8 +1,7 @@
 //! Writing blocks, rolling to the next segment, and using old segments again.
 
-use super::entry::{BlockHeader, HEADER, block_len, block_version, encode_op, op_body, op_len};
+use super::entry::{BlockHeader, Entry, HEADER, block_len, block_version};
 use super::{Mark, Position, segment};
-use crate::Op;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
 use chronik_core::ids::Lsn;
@@ -161,12 +160,12 @@ impl<D: Disk> WalWriter<D> {
 
     /// Writes operations without syncing them, and takes them off `ops`. What is left there after an error for want of
     /// room can be written later.
-    pub(crate) fn write(&mut self, ops: &mut &[Op]) -> Result<(), LogError> {
+    pub(crate) fn write(&mut self, ops: &mut &[Entry<'_>]) -> Result<(), LogError> {
         while !ops.is_empty() {
             let room = self.segment_bytes.saturating_sub(self.at.offset) as usize;
             let mut payload = 0;
-            let fits = |op: &&Op| {
-                payload += op_len(op);
+            let fits = |op: &&Entry<'_>| {
+                payload += op.len();
                 block_len(payload) <= room
             };
             let n = ops.iter().take_while(fits).count();
@@ -207,12 +206,12 @@ impl<D: Disk> WalWriter<D> {
         Ok(())
     }
 
-    fn write_block(&mut self, ops: &[Op]) -> Result<(), LogError> {
-        let heads: Vec<_> = ops.iter().map(encode_op).collect();
+    fn write_block(&mut self, ops: &[Entry<'_>]) -> Result<(), LogError> {
+        let heads: Vec<_> = ops.iter().map(Entry::head).collect();
         let mut parts = vec![IoSlice::new(&[])];
         let (mut payload_len, mut payload_crc) = (0, 0);
         for (op, head) in ops.iter().zip(&heads) {
-            let body = op_body(op);
+            let (head, body) = (head.bytes(), op.body());
             payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), body);
             payload_len += head.len() + body.len();
             parts.push(IoSlice::new(head));

@@ -10,6 +10,7 @@ use crate::space::{Ballast, Need, TRY_AGAIN};
 use crate::wal::Position;
 use crate::wal::writer::NextSegment;
 use crate::{Op, Pulse, Space};
+use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -86,18 +87,28 @@ impl<D: Disk> Rounds<'_, D> {
                 state.checkpoint_wanted = false;
                 return Next::Checkpoint;
             }
+            let waits = Cell::new(false);
             if !held {
-                let round = Round::take(&mut state.ops, max_bytes, |op| self.log.stuck.holds_back(op));
+                let holds_back = |op: &Op| {
+                    let waiting = self.log.waits_for_checkpoint(op);
+                    waits.set(waits.get() || waiting);
+                    waiting || self.log.stuck.holds_back(op)
+                };
+                let round = Round::take(&mut state.ops, max_bytes, holds_back);
+                state.checkpoint_wanted |= waits.get();
                 if !round.is_empty() {
                     return Next::Commit(round);
                 }
-                if state.closing {
+                if waits.get() && self.checkpointing.is_none() && self.log.stuck.is_empty() {
+                    continue;
+                }
+                if state.closing && !(waits.get() && self.checkpointing.is_some()) {
                     return Next::End;
                 }
             } else if !state.ops.is_empty() {
                 self.pulse.begin();
             }
-            state.always_wake = held || !self.log.stuck.is_empty();
+            state.always_wake = held || waits.get() || !self.log.stuck.is_empty();
             if self.log.stuck.is_empty() {
                 state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             } else {

@@ -3,7 +3,7 @@
 
 use crate::common::{Model, Workload, batch, partition, run, tiny};
 use chronik_core::ids::Offset;
-use chronik_log::{Disk, Journal, Log, LogError, Op, RecoveredPartition, SimulatedDisk};
+use chronik_log::{Disk, Journal, Log, LogError, LoggedOperation, Op, RecoveredPartition, SimulatedDisk, operations};
 use std::path::Path;
 
 const DIR: &str = "/broker/data";
@@ -45,28 +45,53 @@ fn show(model: &Model) -> String {
 
 const ROUNDS: usize = 40;
 
-fn crash_and_go_on(seed: u64, point: u64, kill: bool) -> bool {
+/// How a crash test goes.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    /// The process is killed, and the kernel goes on.
+    kill: bool,
+    /// Large batches are written once.
+    once: bool,
+}
+
+/// How many batches the write-ahead log only refers to.
+fn references(disk: &SimulatedDisk) -> usize {
+    let mut found = 0;
+    let count =
+        |_, operation: LoggedOperation| found += usize::from(matches!(operation, LoggedOperation::Reference(..)));
+    // There may be no checkpoint yet.
+    let _ = operations(disk, Path::new(DIR), count);
+    found
+}
+
+fn crash_and_go_on(seed: u64, point: u64, how: How, referenced: &mut usize) -> bool {
+    let How { kill, once } = how;
     let disk = SimulatedDisk::new(seed * 100_003 + point);
     let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
     stop(point);
     let mut model = Model::default();
     let mut workload = Workload::new(seed);
     let mut unknown = match open(&disk) {
-        Ok((mut log, _)) => match workload.run(&mut log, &mut model, ROUNDS) {
-            Ok(()) => return false,
-            Err(unknown) => unknown,
-        },
+        Ok((mut log, _)) => {
+            log.write_once(once);
+            match workload.run(&mut log, &mut model, ROUNDS) {
+                Ok(()) => return false,
+                Err(unknown) => unknown,
+            }
+        }
         Err(_) => Vec::new(),
     };
     // Crash again at some point of the recovery or of the work after it, then cut the power in any case.
     for (round, again) in [point % 13, 7 + point % 31, 100 + point % 41, u64::MAX / 2].into_iter().enumerate() {
-        let when = format!("seed {seed} point {point} round {round} kill {kill}");
+        let when = format!("seed {seed} point {point} round {round} {how:?}");
         if !kill || round % 2 == 1 {
             disk.crash();
         }
         disk.restart();
+        *referenced += references(&disk);
         stop(again);
         let Some(mut log) = check(&disk, &mut model, &unknown, &when) else { continue };
+        log.write_once(once);
         unknown = workload.run(&mut log, &mut model, ROUNDS / 3).err().unwrap_or_default();
     }
     disk.crash();
@@ -76,22 +101,33 @@ fn crash_and_go_on(seed: u64, point: u64, kill: bool) -> bool {
 }
 
 /// Crashes at each point of the workload in turn, until it gets through.
-fn crash_everywhere(seed: u64, kill: bool) {
-    let mut points = 0;
-    while crash_and_go_on(seed, points, kill) {
+fn crash_everywhere(seed: u64, how: How) {
+    let (mut points, mut referenced) = (0, 0);
+    while crash_and_go_on(seed, points, how, &mut referenced) {
         points += 1;
     }
+    assert_eq!(how.once, referenced > 100, "{referenced} batches were referred to when it crashed");
     assert!(points > 200, "the workload is long enough to mean something, and not {points} operations");
 }
 
 #[test]
 fn every_crash_point_keeps_what_was_committed() {
-    (1..=4).for_each(|seed| crash_everywhere(seed, false));
+    (1..=4).for_each(|seed| crash_everywhere(seed, How { kill: false, once: false }));
+}
+
+#[test]
+fn every_crash_point_keeps_what_is_written_once() {
+    (21..=24).for_each(|seed| crash_everywhere(seed, How { kill: false, once: true }));
+}
+
+#[test]
+fn every_kill_point_keeps_what_is_written_once_even_if_the_power_goes_next() {
+    (31..=33).for_each(|seed| crash_everywhere(seed, How { kill: true, once: true }));
 }
 
 #[test]
 fn every_kill_point_keeps_what_was_committed_even_if_the_power_goes_next() {
-    (11..=13).for_each(|seed| crash_everywhere(seed, true));
+    (11..=13).for_each(|seed| crash_everywhere(seed, How { kill: true, once: false }));
 }
 
 fn append(base: i64, epoch: i32) -> Op {

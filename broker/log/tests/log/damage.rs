@@ -15,6 +15,8 @@ fn open(disk: &SimulatedDisk) -> Result<(Log<SimulatedDisk>, Vec<RecoveredPartit
 fn worked(seed: u64) -> (SimulatedDisk, Model, Model) {
     let disk = SimulatedDisk::new(seed);
     let (mut log, _) = open(&disk).expect("it opens");
+    // In every other one, large batches are written once.
+    log.write_once(seed.is_multiple_of(2));
     let (mut model, mut workload) = (Model::default(), Workload::new(seed));
     workload.run(&mut log, &mut model, 60).expect("the disk is whole");
     let before = model.clone();

@@ -218,7 +218,7 @@ fn what_a_newer_broker_wrote_is_refused_with_the_versions_that_are_known_and_lef
     // The block of the second round is the last of the chain: taken for none, it would be lost.
     for (path, from, to, format, newest) in [
         (Path::new("/d/log/checkpoint").to_path_buf(), 0, usize::MAX, "checkpoint", 4),
-        (wal(&written()), 4096, 4096 + 64, "write-ahead log", 4),
+        (wal(&written()), 4096, 4096 + 64, "write-ahead log", 5),
         (Path::new("/d/metadata/journal").to_path_buf(), 0, 32, "journal", 3),
     ] {
         let disk = written();

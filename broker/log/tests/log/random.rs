@@ -22,6 +22,7 @@ proptest! {
         index_interval_bytes in 100u64..5000,
         checkpoint_bytes in 4096u64..200_000,
         max_open_files in 2usize..20,
+        write_once_bytes in 1usize..1000,
     ) {
         let options = Options {
             wal_segment_bytes,
@@ -29,6 +30,7 @@ proptest! {
             index_interval_bytes,
             checkpoint_bytes,
             max_open_files,
+            write_once_bytes,
             ..Options::default()
         };
         let disk = SimulatedDisk::new(seed);
@@ -39,7 +41,9 @@ proptest! {
                 KILL => disk.kill_after(after),
                 _ => disk.fail_sync_after(after / 3),
             }
-            if let Ok((mut log, recovered)) = Log::open(disk.clone(), Path::new("/d"), options) {
+            let opened = Log::open(disk.clone(), Path::new("/d"), options);
+            if let Ok((mut log, recovered)) = opened {
+                log.write_once(!write_once_bytes.is_multiple_of(4));
                 prop_assert!(!log.wal_lost(), "a crash loses nothing that was synced");
                 let found = Model::found(&log.reader(), &recovered);
                 let mut allowed = vec![model.clone()];
@@ -52,7 +56,7 @@ proptest! {
                 model = found;
                 unknown = workload.run(&mut log, &mut model, 60).err().unwrap_or_default();
             } else {
-                prop_assert!(disk.is_down() || end == FAILED_SYNC, "it opens when the disk works");
+                prop_assert!(disk.is_down() || end == FAILED_SYNC, "it opens when the disk works: {:?}", opened.err());
             }
             if end == POWER_CUT {
                 disk.crash();

@@ -28,12 +28,22 @@ const NEVER: fn(LogError) = |e| panic!("{e}");
 
 #[test]
 fn everything_is_answered_in_order_and_is_there_after_closing() {
+    answered_in_order(false);
+}
+
+#[test]
+fn what_is_written_once_is_answered_in_order_and_is_there_after_closing() {
+    answered_in_order(true);
+}
+
+fn answered_in_order(once: bool) {
     let dir = tempfile::tempdir().unwrap();
     // So small that checkpoints and recycling run beside the rounds.
     let options = Options { wal_segment_bytes: 64 * 1024, checkpoint_bytes: 128 * 1024, ..tiny() };
     let (log, _) = Log::open(RealDisk, dir.path(), options).unwrap();
     let reader = log.reader();
     let (writer, thread) = Writer::spawn(log, NEVER);
+    writer.write_once(once);
     let (answers, answered) = mpsc::channel();
     for n in 0..2000 {
         submit(&writer.clone(), &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
@@ -41,6 +51,7 @@ fn everything_is_answered_in_order_and_is_there_after_closing() {
     for n in 0..2000 {
         assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), n);
     }
+    // It waits for a checkpoint where batches are written once.
     submit(&writer, &answers, 2000, Op::Truncate { partition: partition(0), to: Offset(7) });
     assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 2000);
     assert_eq!(reader.state(partition(0)).unwrap().end, Offset(7), "a truncation is answered when it is applied");

@@ -83,6 +83,19 @@ impl Dump {
         }
         let (name, offset) = match operation {
             LoggedOperation::Append(batch) => return self.batch(json!({ "wal": "append", "log": partition }), batch),
+            LoggedOperation::Reference(h, ..) if h.end_offset().0 <= self.from => return Ok(Vec::new()),
+            LoggedOperation::Reference(h, segment, position) => {
+                let about = json!({
+                    "wal": "reference",
+                    "log": partition,
+                    "base_offset": h.base_offset.0,
+                    "last_offset": h.end_offset().0 - 1,
+                    "bytes": h.total_len,
+                    "segment": segment.0,
+                    "position": position,
+                });
+                return Ok(vec![self.line(&about)]);
+            }
             LoggedOperation::Truncate(to) => ("truncate", Some(to.0)),
             LoggedOperation::AdvanceStart(to) => ("advance start", Some(to.0)),
             LoggedOperation::BeginAt(at) => ("begin at", Some(at.0)),

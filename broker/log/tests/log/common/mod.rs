@@ -92,6 +92,7 @@ pub(crate) fn tiny() -> Options {
         index_interval_bytes: 300,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
+        write_once_bytes: 200,
         open_with_wal_loss: false,
         producer_expiration_ms: 24 * 60 * 60 * 1000,
         reserve_bytes: 0,

@@ -1,0 +1,156 @@
+//! Writing large appends once: to their segment, with a reference in the write-ahead log in place of the bytes.
+//!
+//! A round writes such a batch behind its partition's end, syncs the segment, and then the write-ahead log. A crash before
+//! both are durable leaves bytes that nothing refers to, or a reference to bytes that are not there: the recovery ends the
+//! chain before such a block, as before one that is torn.
+//!
+//! * The segment, its name, and the batches before it there are in the checkpoint or in the write-ahead log. So a recovery
+//!   that appends all again in order, and begins segments where the references say, comes to the same places, and finds
+//!   the bytes there. For that, nothing may take the partition's end back between a reference and the checkpoint after it:
+//!   such an operation [waits for that checkpoint](Once::waits_for_checkpoint), and after it there is no reference until
+//!   the next checkpoint begins. A deletion need not wait: nobody asks for the bytes any more.
+//! * What a recovery finds behind a partition's end used to prove that the write-ahead log has lost its own end. Behind
+//!   such writes it may be what no round has finished. So they are announced, with an append that is written to the
+//!   write-ahead log as a whole, once for each segment and checkpoint.
+
+use crate::Op;
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::partition::{Ahead, Written};
+use crate::store::Store;
+use crate::wal::entry::Entry;
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What there is to know of partitions whose batches are written once.
+pub(crate) struct Once<D: Disk> {
+    /// Whether the cluster may write references.
+    pub(crate) allowed: Arc<AtomicBool>,
+    /// The segments, by number, for which it was announced since the last checkpoint was begun.
+    announced: HashMap<TopicPartition, u64>,
+    /// Partitions that were changed by more than appends and moves of the start since then.
+    changed: HashSet<TopicPartition>,
+    /// Partitions with references since then.
+    referenced: HashSet<TopicPartition>,
+    /// The same, of the time before, while that checkpoint is not finished.
+    referenced_before: HashSet<TopicPartition>,
+    /// What the round under way has written.
+    ahead: HashMap<TopicPartition, Ahead<D>>,
+}
+
+impl<D: Disk> Once<D> {
+    pub(crate) fn new() -> Self {
+        Self {
+            allowed: Arc::default(),
+            announced: HashMap::new(),
+            changed: HashSet::new(),
+            referenced: HashSet::new(),
+            referenced_before: HashSet::new(),
+            ahead: HashMap::new(),
+        }
+    }
+
+    /// Whether an operation would take back what a reference counts on. `end` is where the partition ends.
+    pub(crate) fn waits_for_checkpoint(&self, op: &Op, end: impl FnOnce() -> Option<Offset>) -> bool {
+        let tp = op.partition();
+        match op {
+            Op::Append { .. } | Op::Delete { .. } => return false,
+            _ if !self.referenced.contains(&tp) && !self.referenced_before.contains(&tp) => return false,
+            Op::Truncate { .. } | Op::BeginAt { .. } => true,
+            Op::AdvanceStart { to, .. } => end().is_some_and(|end| *to >= end),
+        }
+    }
+
+    /// Writes the batches of partitions that have many in this round to their segments, where that may be. Returns what is
+    /// to be written to the write-ahead log.
+    pub(crate) fn write_ahead<'a>(
+        &mut self,
+        store: &Store<D>,
+        ops: &'a [Op],
+        may: impl Fn(TopicPartition) -> bool,
+    ) -> Result<Vec<Entry<'a>>, LogError> {
+        self.ahead.clear();
+        self.changed.extend(ops.iter().filter(|op| changes(store, op)).map(Op::partition));
+        let mut announcing = HashSet::new();
+        let total: usize = ops.iter().map(Op::bytes).sum();
+        if self.allowed.load(Ordering::Relaxed) && total >= store.options.write_once_bytes {
+            for (tp, batches) in large(ops, store.options.write_once_bytes) {
+                if self.changed.contains(&tp) || !may(tp) {
+                    continue;
+                }
+                let Some(uid) = store.appendable(tp) else { continue };
+                if self.announced.get(&tp) == Some(&uid) {
+                    match store.write_ahead(tp, uid, &batches) {
+                        // The write-ahead log may have room.
+                        Err(e) if e.is_full() => {}
+                        other => self.ahead.extend(other?.map(|ahead| (tp, ahead))),
+                    }
+                } else {
+                    store.sync_names(tp)?;
+                    announcing.insert(tp);
+                    self.announced.insert(tp, uid);
+                }
+            }
+        }
+        let mut places: HashMap<_, _> = self.ahead.iter().map(|(tp, ahead)| (*tp, ahead.places.iter())).collect();
+        let entry = |op: &'a Op| match op {
+            Op::Append { partition, batch } => match places.get_mut(partition).and_then(Iterator::next) {
+                Some(place) => Entry::Reference { partition: *partition, batch, place: *place },
+                None => Entry::Whole { op, announces: announcing.contains(partition) },
+            },
+            _ => Entry::Whole { op, announces: false },
+        };
+        Ok(ops.iter().map(entry).collect())
+    }
+
+    /// Makes durable what was written ahead.
+    pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
+        self.ahead.values().try_for_each(|ahead| ahead.sync(store))
+    }
+
+    /// The round is durable.
+    pub(crate) fn committed(&mut self) {
+        self.referenced.extend(self.ahead.keys());
+    }
+
+    /// What the round has written of a partition, to be part of the log now.
+    pub(crate) fn take(&mut self, tp: TopicPartition) -> Option<Written> {
+        Some(self.ahead.remove(&tp)?.written)
+    }
+
+    /// A checkpoint begins at what is applied, which is all.
+    pub(crate) fn checkpoint_begins(&mut self) {
+        self.announced.clear();
+        self.changed.clear();
+        self.referenced_before.extend(self.referenced.drain());
+    }
+
+    /// It is finished.
+    pub(crate) fn checkpoint_ended(&mut self) {
+        self.referenced_before.clear();
+    }
+}
+
+/// Whether an operation does more to its partition than add to its end, or take some of it from its start.
+fn changes<D: Disk>(store: &Store<D>, op: &Op) -> bool {
+    match op {
+        Op::Append { .. } => false,
+        Op::AdvanceStart { partition, to } => store.partition(*partition).is_none_or(|p| *to >= p.read().end),
+        Op::Truncate { .. } | Op::BeginAt { .. } | Op::Delete { .. } => true,
+    }
+}
+
+/// The batches of partitions that have as many bytes in a round.
+fn large(ops: &[Op], bytes: usize) -> BTreeMap<TopicPartition, Vec<&RecordBatch>> {
+    let mut batches: BTreeMap<_, Vec<&RecordBatch>> = BTreeMap::new();
+    for op in ops {
+        if let Op::Append { partition, batch } = op {
+            batches.entry(*partition).or_default().push(batch);
+        }
+    }
+    batches.retain(|_, batches| batches.iter().map(|batch| batch.bytes().len()).sum::<usize>() >= bytes);
+    batches
+}
