@@ -10,6 +10,7 @@ mod full;
 mod gaps;
 mod journal;
 mod offline;
+mod once;
 mod random;
 mod start;
 mod times;
