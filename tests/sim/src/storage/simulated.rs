@@ -22,6 +22,8 @@ pub(crate) struct SimulatedLog {
     plant: Option<Plant>,
     /// Whether the log is compacted now and then.
     compacts: bool,
+    /// Whether large batches are written once.
+    once: bool,
     /// A sync is going to fail, or has failed.
     fails: bool,
     erred: bool,
@@ -36,6 +38,7 @@ impl SimulatedLog {
             promised: Vec::new(),
             plant,
             compacts,
+            once: seed.is_multiple_of(2),
             fails: false,
             erred: false,
         }
@@ -59,6 +62,8 @@ fn options(compacts: bool) -> Options {
         index_interval_bytes: 256,
         checkpoint_bytes: 12 * 1024,
         max_open_files: 8,
+        write_once_bytes: 150,
+        sync_all_from: 4,
         ..Options::default()
     }
 }
@@ -71,6 +76,7 @@ impl Storage for SimulatedLog {
         let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
             .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)))
             .map_err(|e| format!("cannot be opened: {e}"))?;
+        log.write_once(self.once);
         let reader = log.reader();
         self.log = Some(log);
         let mut logs = Logs::new();
