@@ -249,7 +249,13 @@ fn restore<D: Disk>(
             settle_start(store, *tp, whole, dirty)?;
         }
     }
-    for (tp, _) in store.all() {
+    for (tp, shared) in store.all() {
+        if histories.get(&tp).is_some_and(|h| h.announced)
+            && let Some(last) = shared.write().segments.last_mut()
+        {
+            // What is behind its end is cut off, and may come back if a sync fails and the power goes.
+            last.sealed = true;
+        }
         if histories.get(&tp).is_none_or(|h| h.deleted.is_none() && !h.truncated && !h.announced) {
             kept |= keep_tail(store, tp, dirty)?;
         }
@@ -434,8 +440,8 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
         if state.damaged.is_some() {
             return Ok(kept);
         }
-        // Behind the last segment's end, or in the segment that would come next.
-        let last = state.segments.last().map(|s| (s.log_name(), s.len));
+        // Behind the last segment's end, unless something was cut off there, or in the segment that would come next.
+        let last = state.segments.last().filter(|s| !s.sealed).map(|s| (s.log_name(), s.len));
         let mut batches = Vec::new();
         for (name, position) in last.into_iter().chain([(log_name(state.end), 0)]) {
             let path = folder(&store.root, tp).join(name);

@@ -63,7 +63,6 @@ fn options(compacts: bool) -> Options {
         checkpoint_bytes: 12 * 1024,
         max_open_files: 8,
         write_once_bytes: 150,
-        sync_all_from: 4,
         ..Options::default()
     }
 }
