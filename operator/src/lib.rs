@@ -16,6 +16,7 @@ pub mod kafka;
 pub mod leader;
 pub mod metrics;
 pub mod plugin;
+pub mod process;
 pub mod pulse;
 pub mod quantity;
 pub mod reconcile;

@@ -3,8 +3,10 @@
 mod build;
 mod check;
 mod command;
+mod image;
 mod mutants;
 mod profile;
+mod sbom;
 mod tests;
 
 use clap::{Parser, Subcommand};
@@ -47,12 +49,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build the container image `chronik:dev`.
-    Image {
-        /// The image's name.
-        #[arg(long, default_value = "chronik:dev")]
-        tag: String,
-    },
+    Image(image::Image),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +64,7 @@ fn main() -> ExitCode {
         Command::E2e { args } => {
             command::run(command::cargo(&["run", "--quiet", "--package", "chronik-e2e", "--"]).args(args))
         }
-        Command::Image { tag } => build::image(&tag),
+        Command::Image(image) => image.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -109,7 +109,7 @@ fn cargo_in(sources: &Path, args: &[&str]) -> Command {
 
 /// Makes `to` the same as the sources in `from`. A file that is the same already is not touched, so that cargo builds
 /// nothing again for it.
-fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -3,6 +3,7 @@
 use crate::build;
 use crate::check::Need;
 use crate::command::{cargo, run};
+use crate::image;
 use clap::Args;
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {
 }
 
 fn end_to_end(test: &Test) -> anyhow::Result<()> {
-    build::image("chronik:dev")?;
+    image::load("chronik:dev")?;
     let mut command = cargo(&["run", "--quiet", "--package", "chronik-e2e", "--", "--image", "chronik:dev"]);
     if test.full {
         command.arg("--full");

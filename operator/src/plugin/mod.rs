@@ -3,12 +3,12 @@
 
 mod show;
 
+use crate::process;
 use chronik_crds::{ChronikCluster, ChronikTopic};
 use clap::{Parser, Subcommand};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// The program's name, by which kubectl finds it.
@@ -101,8 +101,7 @@ enum Action {
 
 /// Whether this process was started as the plugin.
 pub fn is_asked_for() -> bool {
-    let name = std::env::args_os().next();
-    name.is_some_and(|name| Path::new(&name).file_stem().is_some_and(|stem| stem == NAME))
+    process::name().is_some_and(|name| name == NAME)
 }
 
 /// Does what the command line says.
