@@ -3,6 +3,7 @@
 use crate::kubectl::Kubectl;
 use crate::wait::until;
 use anyhow::{Context, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,12 +139,39 @@ impl Brokers<'_> {
         })
     }
 
+    /// When the broker's process wrote its first line, as the line itself says: Kubernetes tells a container's start in
+    /// whole seconds only, and the container runtime may see the line after what the broker did next.
+    pub(crate) fn started(&self, id: usize) -> anyhow::Result<Timestamp> {
+        until(&format!("{}-{id} to start", self.name), || {
+            let log = self.kubectl.run(&["logs", &format!("{}-{id}", self.name)])?;
+            let first: Value = serde_json::from_str(log.lines().next().context("no line yet")?)?;
+            Ok(Some(first["timestamp"].as_str().context("a line without a time")?.parse()?))
+        })
+    }
+
+    /// Waits until every broker runs as the spec says, and no pod is one of these any more. Fails as soon as more than one
+    /// broker is away.
+    pub(crate) fn wait_rolled(&self, before: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        self.watch_while(before.len() - 1, "the end of the roll", || {
+            let now = self.uids()?;
+            let new = now.len() == before.len() && now.iter().all(|(pod, uid)| before.get(pod) != Some(uid));
+            Ok((new && self.condition("Progressing")?.1 == "UpToDate").then_some(()))
+        })
+    }
+
+    /// Changes the spec.
+    pub(crate) fn patch(&self, spec: &str) -> anyhow::Result<()> {
+        let patch = format!(r#"{{"spec":{spec}}}"#);
+        self.kubectl.run(&["patch", "chronikcluster", self.name, "--type=merge", "-p", &patch]).map(|_| ())
+    }
+
     /// Fails if a broker's container was ever restarted: nothing here is to crash, or to be killed by a probe.
     pub(crate) fn never_restarted(&self) -> anyhow::Result<()> {
         for id in 0..3 {
             let pod = self.pod(id)?;
-            let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
-            ensure!(restarts == Some(0), "the container of {}-{id} was restarted: {restarts:?}", self.name);
+            let containers = pod["status"]["containerStatuses"].as_array().context("no containers")?;
+            let restarts = containers.iter().map(|container| &container["restartCount"]).collect::<Vec<_>>();
+            ensure!(restarts.iter().all(|count| **count == 0), "{}-{id} was restarted: {restarts:?}", self.name);
         }
         Ok(())
     }

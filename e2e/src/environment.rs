@@ -163,19 +163,29 @@ impl Environment {
     }
 
     pub(crate) fn load_images(&self, timeline: &Timeline) -> anyhow::Result<()> {
-        let mut command = Command::new("kind");
-        command.args(["load", "docker-image", &self.image, CLIENT_IMAGE, "--name", &self.name]);
-        output(&mut command)?;
+        self.load(&[&self.image, CLIENT_IMAGE])?;
         timeline.say("images loaded");
         Ok(())
     }
 
+    /// Gives images of this machine to every node.
+    pub(crate) fn load(&self, images: &[&str]) -> anyhow::Result<()> {
+        let mut kind = Command::new("kind");
+        output(kind.args(["load", "docker-image", "--name", &self.name]).args(images)).map(|_| ())
+    }
+
+    /// helm, for the operator's release.
+    pub(crate) fn helm(&self, words: &[&str]) -> Command {
+        let mut helm = Command::new("helm");
+        helm.arg("--kubeconfig").arg(&self.kubeconfig).args(words).args(["--namespace", OPERATOR_NAMESPACE]);
+        helm
+    }
+
     pub(crate) fn install_operator(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let (repository, tag) = self.image.rsplit_once(':').context("the image has a tag")?;
-        let mut helm = Command::new("helm");
-        helm.arg("--kubeconfig").arg(&self.kubeconfig).args(["upgrade", "--install", "chronik"]);
+        let mut helm = self.helm(&["upgrade", "--install", "chronik"]);
         helm.arg(self.root.join("charts/chronik"));
-        helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", &timeout()]);
+        helm.args(["--create-namespace", "--wait", &timeout()]);
         helm.args(["--set", &format!("image.repository={repository},image.tag={tag}")]);
         output(&mut helm)?;
         // A cluster that was kept may have loaded another image under the same tag since.

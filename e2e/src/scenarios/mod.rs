@@ -2,22 +2,27 @@
 
 mod api_away;
 mod bad_specs;
+mod beside;
 mod chart;
 mod drain;
 mod external;
+mod idle_roll;
 mod lost_volume;
 mod made_again;
 mod many;
 mod node_lost;
 mod pod_comes_back;
 mod produce_consume;
+mod release;
 mod roll;
 mod roll_bad_image;
 mod scale;
+mod slow_disk;
 mod start_orders;
 mod steady;
 mod topics;
 mod volumes_grow;
+mod webhook;
 mod without_operator;
 
 use crate::environment::Environment;
@@ -72,8 +77,26 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: roll::run,
     },
     Scenario {
+        name: "idle-roll",
+        about: "how long an idle broker takes to be in sync again, and a restart of three",
+        full: false,
+        run: idle_roll::run,
+    },
+    Scenario {
+        name: "beside",
+        about: "two clusters and, beside them, resources that come to nothing",
+        full: false,
+        run: beside::run,
+    },
+    Scenario {
+        name: "webhook",
+        about: "what admission adds to pods and lists is no change, and a restart goes through",
+        full: false,
+        run: webhook::run,
+    },
+    Scenario {
         name: "scale",
-        about: "a fourth broker comes and goes again under load; one that a topic needs does not go",
+        about: "two more brokers come and go again under load; one that a topic needs does not go",
         full: false,
         run: scale::run,
     },
@@ -121,6 +144,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: roll_bad_image::run,
     },
     Scenario {
+        name: "slow-disk",
+        about: "a restart waits, and says so, while one broker's disk is too slow",
+        full: true,
+        run: slow_disk::run,
+    },
+    Scenario {
         name: "lost-volume",
         about: "a broker whose volume is lost comes back empty and catches up",
         full: true,
@@ -131,6 +160,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "brokers that were all deleted start again while no operator runs",
         full: false,
         run: without_operator::run,
+    },
+    Scenario {
+        name: "release",
+        about: "the operator's release is upgraded, uninstalled and installed again; brokers go on as they were",
+        full: false,
+        run: release::run,
     },
     Scenario {
         name: "start-orders",

@@ -22,7 +22,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     timeline.say("a producer and a consumer group are at work");
 
     let before = brokers.uids()?;
-    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", CHANGE])?;
+    brokers.patch(r#"{"config":{"num.partitions":7}}"#)?;
     let begun = timeline.seconds();
     let first = || Ok(brokers.uids()?.iter().any(|(pod, uid)| before.get(pod) != Some(uid)).then_some(()));
     brokers.watch_while(2, "the first new pod", first)?;
@@ -30,11 +30,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let words = ["delete", "pods", "--selector=app.kubernetes.io/name=chronik-operator", "--wait=false"];
     operator.run(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
     timeline.say("the first broker was restarted, and the operator killed");
-    brokers.watch_while(2, "the end of the roll", || {
-        let now = brokers.uids()?;
-        let new = now.len() == 3 && now.iter().all(|(pod, uid)| before.get(pod) != Some(uid));
-        Ok((new && brokers.condition("Progressing")?.1 == "UpToDate").then_some(()))
-    })?;
+    brokers.wait_rolled(&before)?;
     let took = timeline.seconds() - begun;
     timeline.say(format!("three brokers were restarted in {took:.1} s, one away at most"));
 
@@ -48,8 +44,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     brokers.never_restarted()?;
     environment.discard(&kubectl)
 }
-
-const CHANGE: &str = r#"{"spec":{"config":{"num.partitions":7}}}"#;
 
 /// How many records the group has seen by now.
 fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {

@@ -1,5 +1,5 @@
-//! A fourth broker comes, and goes again, under load: emptied first, and its volume stays. While a topic has as many
-//! replicas as there are brokers, none goes. What idempotent producers were told to be written is there once and in order.
+//! Two more brokers come, and go again, under load: emptied first, and their volumes stay. While a topic has more replicas
+//! than brokers would be left, none goes. What idempotent producers were told to be written is there once and in order.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
@@ -10,6 +10,9 @@ use crate::wait::until;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// The brokers that come and go.
+const NEW: [u64; 2] = [3, 4];
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("scale"));
@@ -22,26 +25,30 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 
     let uids = brokers.uids()?;
     let begun = timeline.seconds();
-    set_replicas(&kubectl, 4)?;
-    brokers.watch_while(3, "a fourth broker", || {
-        let ready = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["readyReplicas"] == 4;
-        Ok((ready && replicas(&brokers)?.contains_key(&3) && up_to_date(&brokers)?).then_some(()))
+    brokers.patch(r#"{"replicas":5}"#)?;
+    brokers.watch_while(3, "five brokers", || {
+        let ready = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["readyReplicas"] == 5;
+        let registered = || Ok::<_, anyhow::Error>(replicas(&brokers)?.keys().copied().eq(0..5));
+        Ok((ready && registered()? && up_to_date(&brokers)?).then_some(()))
     })?;
     brokers.wait_ready()?;
-    timeline.say(format!("a fourth broker is there and ready, after {:.1} s", timeline.seconds() - begun));
+    timeline.say(format!("two more brokers are there and ready, after {:.1} s", timeline.seconds() - begun));
     let second = Load { topic: "second", ..first };
     second.start()?;
-    until("replicas on the fourth broker", || Ok((replicas(&brokers)?.get(&3) > Some(&0)).then_some(())))?;
-    timeline.say("another producer writes to a topic that is on it too");
+    until("replicas on the new brokers", || {
+        let replicas = replicas(&brokers)?;
+        Ok(NEW.iter().all(|id| replicas.get(id) > Some(&0)).then_some(()))
+    })?;
+    timeline.say("another producer writes to a topic that is on them too");
 
     brokers.chronik(&["topic", "create", "wide", "--partitions", "1", "--replicas", "4"])?;
-    set_replicas(&kubectl, 3)?;
+    brokers.patch(r#"{"replicas":3}"#)?;
     let message = until("the condition ReplicationFactorInUse", || {
         let (status, reason, message) = brokers.condition("Degraded")?;
         Ok((status == "True" && reason == "ReplicationFactorInUse").then_some(message))
     })?;
     ensure!(message.contains("wide"), "the topic is not named: {message}");
-    ensure!(pods(&kubectl)? == 4, "a broker goes all the same");
+    ensure!(pods(&kubectl)? == 5, "a broker goes all the same");
     timeline.say(format!("refused: {message}"));
 
     brokers.chronik(&["topic", "delete", "wide"])?;
@@ -49,21 +56,23 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     // In place of the time after which it is looked at by itself.
     kubectl.run(&["annotate", "chronikcluster", "demo", "look=again"])?;
     brokers.watch_while(3, "three brokers", || {
-        let gone = pods(&kubectl)? == 3 && !replicas(&brokers)?.contains_key(&3);
+        let gone = pods(&kubectl)? == 3 && replicas(&brokers)?.keys().copied().eq(0..3);
         Ok((gone && up_to_date(&brokers)?).then_some(()))
     })?;
     brokers.wait_ready()?;
-    timeline.say(format!("the fourth broker is gone, after {:.1} s", timeline.seconds() - begun));
+    timeline.say(format!("the two are gone, after {:.1} s", timeline.seconds() - begun));
     for reason in ["DrainBroker", "RemoveBroker"] {
         until(reason, || {
             let events = kubectl.json(&["get", "events", &format!("--field-selector=reason={reason}")])?;
             Ok(events["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(()))
         })?;
     }
-    let claim = kubectl.json(&["get", "pvc", "data-demo-3"])?;
-    ensure!(claim["metadata"]["annotations"]["chronik.io/removed"].is_string(), "not marked: {claim}");
-    ensure!(claim["metadata"]["deletionTimestamp"].is_null(), "the volume goes too");
-    timeline.say("it was emptied first, and its volume is kept, marked as not missed");
+    for id in NEW {
+        let claim = kubectl.json(&["get", "pvc", &format!("data-demo-{id}")])?;
+        ensure!(claim["metadata"]["annotations"]["chronik.io/removed"].is_string(), "not marked: {claim}");
+        ensure!(claim["metadata"]["deletionTimestamp"].is_null(), "the volume goes too");
+    }
+    timeline.say("they were emptied first, and their volumes are kept, marked as not missed");
     ensure!(brokers.uids()? == uids, "one of the first three was replaced");
 
     for load in [first, second] {
@@ -76,11 +85,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     }
     brokers.never_restarted()?;
     environment.discard(&kubectl)
-}
-
-fn set_replicas(kubectl: &Kubectl, replicas: u32) -> anyhow::Result<()> {
-    let patch = format!("{{\"spec\":{{\"replicas\":{replicas}}}}}");
-    kubectl.run(&["patch", "chronikcluster", "demo", "--type=merge", "-p", &patch]).map(|_| ())
 }
 
 /// How many pods the StatefulSet is to have.

@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
             release(&self.kubectl, id)?;
         }
         let mut starts =
-            self.order.map(|id| started(&self.kubectl, id)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+            self.order.map(|id| self.brokers().started(id)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         starts.sort();
         let ms = self.milliseconds_since(starts[1])?;
         self.brokers().wait_ready()?;
@@ -180,12 +180,12 @@ impl<'a> Run<'a> {
 
     fn start_first(&self) -> anyhow::Result<()> {
         release(&self.kubectl, self.order[0])?;
-        started(&self.kubectl, self.order[0]).map(|_| ())
+        self.brokers().started(self.order[0]).map(|_| ())
     }
 
     fn start_others(&self) -> anyhow::Result<i64> {
         release(&self.kubectl, self.order[1])?;
-        let ms = self.milliseconds_since(started(&self.kubectl, self.order[1])?)?;
+        let ms = self.milliseconds_since(self.brokers().started(self.order[1])?)?;
         release(&self.kubectl, self.order[2])?;
         self.brokers().wait_ready()?;
         self.brokers().never_restarted()?;
@@ -240,16 +240,6 @@ fn create_held_namespace(kubectl: &Kubectl) -> anyhow::Result<()> {
 fn release(kubectl: &Kubectl, id: usize) -> anyhow::Result<()> {
     let patch = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
     kubectl.run(&["patch", "pod", &format!("demo-{id}"), "--type=json", "--patch", patch]).map(|_| ())
-}
-
-/// When the broker's process wrote its first line, as the line itself says: Kubernetes tells a container's start in whole
-/// seconds only, and the container runtime may see the line after what the broker did next.
-fn started(kubectl: &Kubectl, id: usize) -> anyhow::Result<Timestamp> {
-    until(&format!("demo-{id} to start"), || {
-        let log = kubectl.run(&["logs", &format!("demo-{id}")])?;
-        let first: Value = serde_json::from_str(log.lines().next().context("no line yet")?)?;
-        Ok(Some(first["timestamp"].as_str().context("a line without a time")?.parse()?))
-    })
 }
 
 /// When the client's first record was acknowledged.
