@@ -253,7 +253,7 @@ impl FetchSessions {
     /// something.
     pub fn answer(&mut self, id: i32, states: &[(u64, PartitionState)]) -> Vec<bool> {
         let Some(session) = self.sessions.get_mut(&id) else { return vec![true; states.len()] };
-        states.iter().map(|(place, state)| session.update(*place, *state)).collect()
+        states.iter().map(|(place, state)| session.note(*place, *state)).collect()
     }
 
     fn remove(&mut self, id: i32) {
@@ -349,7 +349,7 @@ impl Session {
         }
     }
 
-    fn update(&mut self, place: u64, state: PartitionState) -> bool {
+    fn note(&mut self, place: u64, state: PartitionState) -> bool {
         // Forgotten meanwhile, which a client does not do that waits for its answers.
         let Some(cached) = self.partitions.get_mut(&place) else { return true };
         let changed = cached.update(state);
