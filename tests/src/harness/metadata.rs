@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
 use std::time::Duration;
 
 /// How long one metadata request may take. Short, as a stopped broker may be the one that is asked.
@@ -131,7 +132,7 @@ impl Metadata {
     pub fn wait_for_all_in_sync(&self) -> Result<()> {
         wait::until("every replica to be in sync", PATIENCE, || {
             let metadata = self.client.fetch_metadata(None, REQUEST)?;
-            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
             let missing = partitions.filter(|p| p.isr().len() < p.replicas().len()).count();
             ensure!(missing == 0, "{missing} partitions are not in full sync");
             Ok(Some(()))

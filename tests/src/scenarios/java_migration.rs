@@ -40,8 +40,8 @@ fn moves(cluster: &Cluster, kafka: &Kafka) -> Result<String> {
     fs::create_dir_all(&home)?;
     let tools = Tools { kafka, bootstrap: cluster.bootstrap() };
     Metadata::new(&tools.bootstrap)?.create_topic(TOPIC, PARTITIONS as i32, 3, &[])?;
-    let produced = home.join("producer.log");
-    let producer = Process::start("the producer", command(&tools, PRODUCER, &["--throughput", "500"])?, &produced)?;
+    let sends = home.join("producer.log");
+    let producer = Process::start("the producer", command(&tools, PRODUCER, &["--throughput", "500"])?, &sends)?;
     let mut logs = Vec::new();
     let mut start = |protocol: &str| -> Result<Reader> {
         let log = home.join(format!("consumer-{}.log", logs.len()));
@@ -65,7 +65,7 @@ fn moves(cluster: &Cluster, kafka: &Kafka) -> Result<String> {
         ensure!(line.split_whitespace().nth(1) == Some(kind), "not a group of kind {kind}: {line}");
     }
     producer.stop(PATIENCE)?;
-    let sent = acknowledged(&events(&produced)?)?;
+    let sent = acknowledged(&events(&sends)?)?;
     let all = || logs.iter().map(|log| events(log)).collect::<Result<Vec<_>>>();
     let read = wait::until("all records to be read", PATIENCE, || {
         let read = offsets_read(&all()?.concat());
@@ -95,7 +95,7 @@ fn command(tools: &Tools<'_>, class: &str, arguments: &[&str]) -> Result<std::pr
 fn wait_for_all(members: &[Reader]) -> Result<()> {
     let mut had = Vec::new();
     wait::until("each member to have partitions", PATIENCE, || {
-        had = members.iter().map(|m| assigned(&events(&m.log)?)).collect::<Result<Vec<_>>>()?;
+        had = members.iter().map(|m| Ok(assigned(&events(&m.log)?))).collect::<Result<Vec<_>>>()?;
         let all: BTreeSet<_> = had.iter().flatten().collect();
         let count: usize = had.iter().map(BTreeSet::len).sum();
         let full = all.len() as i64 == PARTITIONS && count as i64 == PARTITIONS;
@@ -115,7 +115,7 @@ fn partitions(event: &Value) -> impl Iterator<Item = (i64, &Value)> {
     list.into_iter().flatten().filter_map(|entry| Some((entry["partition"].as_i64()?, entry)))
 }
 
-fn assigned(events: &[Value]) -> Result<BTreeSet<i64>> {
+fn assigned(events: &[Value]) -> BTreeSet<i64> {
     let mut has = BTreeSet::new();
     for event in events {
         match event["name"].as_str() {
@@ -126,7 +126,7 @@ fn assigned(events: &[Value]) -> Result<BTreeSet<i64>> {
             _ => {}
         }
     }
-    Ok(has)
+    has
 }
 
 fn acknowledged(events: &[Value]) -> Result<usize> {

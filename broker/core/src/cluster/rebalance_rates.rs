@@ -30,7 +30,7 @@ impl Image {
     pub fn throttled(&self, moves: &[Reassignment], rate: u64) -> Result<Vec<MetadataCommand>, OtherRate> {
         let rate = rate.min(i64::MAX as u64).to_string();
         let set = |name: &str| self.cluster_configs.get(name);
-        let other = RATES.iter().find_map(|name| Some((*name, set(*name).filter(|is| ***is != *rate)?)));
+        let other = RATES.iter().find_map(|name| Some((*name, set(name).filter(|is| ***is != *rate)?)));
         if let Some((name, rate)) = other {
             return Err(OtherRate { name, rate: (&**rate).into() });
         }
@@ -39,7 +39,7 @@ impl Image {
             let absent = LISTS.into_iter().filter(|name| !topic.configs.contains_key(*name));
             alter(ConfigResource::Topic(topic.id), absent, Some(ALL))
         });
-        let rates = RATES.into_iter().filter(|name| set(*name).is_none());
+        let rates = RATES.into_iter().filter(|name| set(name).is_none());
         Ok(lists.chain([alter(ConfigResource::Cluster, rates, Some(&rate))]).flatten().collect())
     }
 
