@@ -57,8 +57,8 @@ impl<D: Disk> Once<D> {
     pub(crate) fn waits_for_checkpoint(&self, op: &Op, end: impl FnOnce() -> Option<Offset>) -> bool {
         let tp = op.partition();
         match op {
-            Op::Append { .. } | Op::Delete { .. } => return false,
-            _ if !self.referenced.contains(&tp) && !self.referenced_before.contains(&tp) => return false,
+            Op::Append { .. } | Op::Delete { .. } => false,
+            _ if !self.referenced.contains(&tp) && !self.referenced_before.contains(&tp) => false,
             Op::Truncate { .. } | Op::BeginAt { .. } => true,
             Op::AdvanceStart { to, .. } => end().is_some_and(|end| *to >= end),
         }

@@ -123,7 +123,9 @@ impl<D: Disk> Store<D> {
         let Some(shared) = self.partition(tp) else { return };
         written.publish(&mut shared.write());
         let mut soft = shared.soft();
-        batches.iter().for_each(|batch| soft.observe(batch.header()));
+        for batch in batches {
+            soft.observe(batch.header());
+        }
     }
 
     /// Appends a batch that is at that place already. Says whether it can be there; it need not be if it `may_be_gone`.
@@ -179,13 +181,7 @@ impl<D: Disk> Store<D> {
         if let Some(last) = last {
             let n = match rolls {
                 _ if last.sealed => 0,
-                Some(rolls) => {
-                    if rolls && last.base != end {
-                        0
-                    } else {
-                        1
-                    }
-                }
+                Some(rolls) => usize::from(!rolls || last.base == end),
                 None => self.fitting(tp, &last, batches),
             };
             if n > 0 {
