@@ -201,48 +201,7 @@ fn restore<D: Disk>(
         };
         shared.soft().begin_at(cleared.at, cleared.producers.as_ref());
     }
-    let mut count = 0;
-    replay(
-        &store.disk,
-        wal,
-        from,
-        mark,
-        |at, _| Ok(at.lsn < chain.end.lsn),
-        |op| {
-            count += 1;
-            let tp = op.partition;
-            let fate = |end| histories.get(&tp).map_or(Fate::Stays, |h| h.fate(count, end));
-            let read = |bytes| RecordBatch::check(bytes).map_err(|e| LogError::corrupt(wal, e.to_string()));
-            match op.kind {
-                LoggedKind::Append { batch, .. } => {
-                    let batch = read(batch)?;
-                    if let Some(history) = histories.get(&tp) {
-                        leave_what_is_gone(store, tp, history, batch.header());
-                    }
-                    match fate(batch.header().end_offset()) {
-                        Fate::Stays => redo(store, tp, &batch, dirty),
-                        Fate::BeforeStart => note_producer(store, tp, &batch, dirty),
-                        Fate::Gone => Ok(()),
-                    }
-                }
-                LoggedKind::Reference { header, place } => {
-                    let batch = BatchHeader::read(&header).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
-                    if fate(batch.end_offset()) == Fate::Gone {
-                        return Ok(());
-                    }
-                    if !op.synced {
-                        // See `Chain::settle`.
-                        if let Some(batch) = batch_at(&store.disk, &store.root, tp, &header, place)? {
-                            return redo(store, tp, &batch, dirty);
-                        }
-                    }
-                    let may_be_gone = histories.get(&tp).is_some_and(|h| h.is_before_start(batch.end_offset()));
-                    redo_reference(store, tp, &batch, place, may_be_gone)
-                }
-                _ => Ok(()),
-            }
-        },
-    )?;
+    append_again(store, wal, (from, chain.end), mark, &histories, dirty)?;
     let mut kept = false;
     for (tp, history) in &histories {
         if let Some(whole) = &history.whole {
@@ -262,6 +221,53 @@ fn restore<D: Disk>(
     }
     tidy(store, lost, dirty)?;
     Ok((chain.end, kept || lost))
+}
+
+/// Appends what the chain between two positions has and still counts.
+fn append_again<D: Disk>(
+    store: &Store<D>,
+    wal: &Path,
+    (from, end): (Position, Position),
+    mark: Mark,
+    histories: &BTreeMap<TopicPartition, History>,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
+    let mut count = 0;
+    let visit = |op: LoggedOp| {
+        count += 1;
+        let tp = op.partition;
+        let fate = |end| histories.get(&tp).map_or(Fate::Stays, |h| h.fate(count, end));
+        match op.kind {
+            LoggedKind::Append { batch, .. } => {
+                let batch = RecordBatch::check(batch).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
+                if let Some(history) = histories.get(&tp) {
+                    leave_what_is_gone(store, tp, history, batch.header());
+                }
+                match fate(batch.header().end_offset()) {
+                    Fate::Stays => redo(store, tp, &batch, dirty),
+                    Fate::BeforeStart => note_producer(store, tp, &batch, dirty),
+                    Fate::Gone => Ok(()),
+                }
+            }
+            LoggedKind::Reference { header, place } => {
+                let batch = BatchHeader::read(&header).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
+                if fate(batch.end_offset()) == Fate::Gone {
+                    return Ok(());
+                }
+                // What may not be synced is written again: see `Chain::settle`.
+                if !op.synced
+                    && let Some(batch) = batch_at(&store.disk, &store.root, tp, &header, place)?
+                {
+                    return redo(store, tp, &batch, dirty);
+                }
+                let may_be_gone = histories.get(&tp).is_some_and(|h| h.is_before_start(batch.end_offset()));
+                redo_reference(store, tp, &batch, place, may_be_gone)
+            }
+            _ => Ok(()),
+        }
+    };
+    replay(&store.disk, wal, from, mark, |at, _| Ok(at.lsn < end.lsn), visit)?;
+    Ok(())
 }
 
 /// Notes who wrote a batch that was removed since.

@@ -10,16 +10,17 @@ mod without_checkpoint;
 
 pub use dump::{LoggedOperation, batches, operations};
 
+use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::History;
 use crate::log::{partitions_dir, wal_dir};
-use crate::partition::{batch_at, folder, log_name, parse_folder};
-use crate::wal::entry::{LoggedKind, LoggedOp};
+use crate::partition::{Partition, batch_at, folder, log_name, parse_folder};
+use crate::wal::entry::{LoggedKind, LoggedOp, Place};
 use crate::wal::{replay, segment};
 use crate::{checkpoint, journal, trash};
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::record::{BatchHeader, RecordBatch};
+use chronik_core::record::{BatchHeader, HeaderError, RecordBatch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -117,70 +118,11 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
         );
     }
     let known: BTreeMap<_, _> = checkpoint.partitions.iter().map(|(tp, partition, _)| (*tp, partition)).collect();
-    let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
-    let mut missing = Vec::new();
-    if checkpoint.mark.run > 0 {
-        let mut count = 0;
-        let wal = wal_dir(log);
-        let root = partitions_dir(log);
-        let mut unreadable = 0;
-        let is_there = |op: &LoggedOp| match &op.kind {
-            LoggedKind::Reference { header, place } => {
-                Ok(batch_at(disk, &root, op.partition, header, *place)?.is_some())
-            }
-            _ => Ok(true),
-        };
-        let chain = replay::replay(
-            disk,
-            &wal,
-            checkpoint.wal,
-            checkpoint.mark,
-            |_, op| is_there(op),
-            |op| {
-                count += 1;
-                if let LoggedKind::Append { batch, .. } = &op.kind
-                    && RecordBatch::check(batch.clone()).is_err()
-                {
-                    unreadable += 1;
-                    return Ok(());
-                }
-                if let LoggedKind::Reference { header, place } = &op.kind
-                    && op.synced
-                    && !is_there(&op)?
-                {
-                    missing.push((op.partition, BatchHeader::read(header), *place));
-                }
-                let history =
-                    histories.entry(op.partition).or_insert_with(|| History::after(known.get(&op.partition).copied()));
-                history.observe(count, &op.kind).map_err(|e| LogError::corrupt(&wal, e.to_string()))
-            },
-        );
-        match chain {
-            Ok(chain) => {
-                if let Some(lost) = chain.lost {
-                    let LogError::Corrupt { detail, .. } = lost else { return Err(lost) };
-                    let torn = replay::torn(disk, &wal, chain.end, checkpoint.mark)?;
-                    let (path, at) = torn.unwrap_or_else(|| (segment::path(&wal, chain.end.segment), chain.end.offset));
-                    verified.find(&path, at, detail);
-                    verified.recovery.push(
-                        "a broker with peers opens the write-ahead log as far as it goes, and has all partitions filled \
-                         from them; one without peers does not start"
-                            .into(),
-                    );
-                } else if let Some((path, at)) = replay::torn(disk, &wal, chain.end, checkpoint.mark)? {
-                    verified.find(&path, at, NOT_WHOLE);
-                    verified.recovery.push("what is behind the write-ahead log's last whole block is not used".into());
-                }
-                verified.replay_bytes = chain.end.lsn.0 - checkpoint.wal.lsn.0;
-                verified.replay_operations = count;
-            }
-            Err(LogError::Corrupt { path, detail }) => verified.find(&path, 0, detail),
-            Err(other) => return Err(other),
-        }
-        if unreadable > 0 {
-            verified.find(&wal, 0, format!("{unreadable} batches in whole blocks are not whole"));
-        }
-    }
+    let (mut histories, missing) = if checkpoint.mark.run > 0 {
+        verify_wal(disk, log, &checkpoint, &known, &mut verified)?
+    } else {
+        Replayed::default()
+    };
     histories.values_mut().for_each(History::finish);
     segments::verify(disk, log, &checkpoint, &histories, &mut verified, progress)?;
     for (tp, header, place) in missing {
@@ -195,6 +137,79 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
     }
     unknown_folders(disk, log, &known, &histories, &mut verified)?;
     Ok(verified)
+}
+
+/// What the write-ahead log says of each partition, and the batches that it refers to and that are not there.
+type Replayed = (BTreeMap<TopicPartition, History>, Vec<(TopicPartition, Result<BatchHeader, HeaderError>, Place)>);
+
+/// Reads the write-ahead log as far as a start would.
+fn verify_wal<D: Disk>(
+    disk: &D,
+    log: &Path,
+    checkpoint: &Checkpoint,
+    known: &BTreeMap<TopicPartition, &Partition>,
+    verified: &mut Verified,
+) -> Result<Replayed, LogError> {
+    let (mut histories, mut missing) = Replayed::default();
+    let mut count = 0;
+    let wal = wal_dir(log);
+    let root = partitions_dir(log);
+    let mut unreadable = 0;
+    let is_there = |op: &LoggedOp| match &op.kind {
+        LoggedKind::Reference { header, place } => Ok(batch_at(disk, &root, op.partition, header, *place)?.is_some()),
+        _ => Ok(true),
+    };
+    let chain = replay::replay(
+        disk,
+        &wal,
+        checkpoint.wal,
+        checkpoint.mark,
+        |_, op| is_there(op),
+        |op| {
+            count += 1;
+            if let LoggedKind::Append { batch, .. } = &op.kind
+                && RecordBatch::check(batch.clone()).is_err()
+            {
+                unreadable += 1;
+                return Ok(());
+            }
+            if let LoggedKind::Reference { header, place } = &op.kind
+                && op.synced
+                && !is_there(&op)?
+            {
+                missing.push((op.partition, BatchHeader::read(header), *place));
+            }
+            let history =
+                histories.entry(op.partition).or_insert_with(|| History::after(known.get(&op.partition).copied()));
+            history.observe(count, &op.kind).map_err(|e| LogError::corrupt(&wal, e.to_string()))
+        },
+    );
+    match chain {
+        Ok(chain) => {
+            if let Some(lost) = chain.lost {
+                let LogError::Corrupt { detail, .. } = lost else { return Err(lost) };
+                let torn = replay::torn(disk, &wal, chain.end, checkpoint.mark)?;
+                let (path, at) = torn.unwrap_or_else(|| (segment::path(&wal, chain.end.segment), chain.end.offset));
+                verified.find(&path, at, detail);
+                verified.recovery.push(
+                    "a broker with peers opens the write-ahead log as far as it goes, and has all partitions filled \
+                     from them; one without peers does not start"
+                        .into(),
+                );
+            } else if let Some((path, at)) = replay::torn(disk, &wal, chain.end, checkpoint.mark)? {
+                verified.find(&path, at, NOT_WHOLE);
+                verified.recovery.push("what is behind the write-ahead log's last whole block is not used".into());
+            }
+            verified.replay_bytes = chain.end.lsn.0 - checkpoint.wal.lsn.0;
+            verified.replay_operations = count;
+        }
+        Err(LogError::Corrupt { path, detail }) => verified.find(&path, 0, detail),
+        Err(other) => return Err(other),
+    }
+    if unreadable > 0 {
+        verified.find(&wal, 0, format!("{unreadable} batches in whole blocks are not whole"));
+    }
+    Ok((histories, missing))
 }
 
 /// Says what becomes of folders that no partition has.
