@@ -16,7 +16,9 @@ impl Cluster {
     fn throttle_move(&mut self, rate: u64) -> Result<(), OtherRate> {
         let moved = Reassignment { partition: tp(1, 0), replicas: Some(vec![BrokerId(2), BrokerId(3)]) };
         let commands = self.image.throttled(&[moved], rate)?;
-        commands.iter().for_each(|command| drop(self.accepted(command)));
+        for command in commands {
+            self.accepted(command);
+        }
         Ok(())
     }
 
@@ -31,7 +33,7 @@ impl Cluster {
         let rates = [LEADER, FOLLOWER].map(|of| format!("{of}.rate"));
         let lists = [LEADER, FOLLOWER].map(|of| format!("{of}.replicas"));
         let shown = |configs: &Configs, names: &[String; 2]| {
-            names.iter().map(|name| configs.get(name.as_str()).map(|value| value.to_string())).collect()
+            names.iter().map(|name| configs.get(name.as_str()).map(ToString::to_string)).collect()
         };
         let of_topic = |topic: u128| shown(&self.image.topics[&TopicId(uuid(topic))].configs, &lists);
         [shown(&self.image.cluster_configs, &rates), of_topic(1), of_topic(2)]
