@@ -14,6 +14,7 @@ use std::path::Path;
 const CRASH_WITHIN: u64 = 12;
 
 /// A log on a disk in memory.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct SimulatedLog {
     disk: SimulatedDisk,
     log: Option<Log<SimulatedDisk>>,
