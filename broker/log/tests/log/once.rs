@@ -52,7 +52,8 @@ fn verify(disk: &SimulatedDisk) -> Verified {
 /// Writes over the last bytes of the batch of that number.
 fn spoil(disk: &SimulatedDisk, batch: u64) {
     let end = (batch + 1) * (61 + BYTES as u64);
-    disk.open(&segment()).unwrap().write_at(&[IoSlice::new(&[1; 8])], end - 8).unwrap();
+    let file = disk.open(&segment()).expect("it is there");
+    file.write_at(&[IoSlice::new(&[1; 8])], end - 8).expect("the disk is whole");
 }
 
 #[test]

@@ -28,46 +28,39 @@ const NEVER: fn(LogError) = |e| panic!("{e}");
 
 #[test]
 fn everything_is_answered_in_order_and_is_there_after_closing() {
-    answered_in_order(false);
-}
+    for once in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        // So small that checkpoints and recycling run beside the rounds.
+        let options = Options { wal_segment_bytes: 64 * 1024, checkpoint_bytes: 128 * 1024, ..tiny() };
+        let (log, _) = Log::open(RealDisk, dir.path(), options).unwrap();
+        let reader = log.reader();
+        let (writer, thread) = Writer::spawn(log, NEVER);
+        writer.write_once(once);
+        let (answers, answered) = mpsc::channel();
+        for n in 0..2000 {
+            submit(&writer.clone(), &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
+        }
+        for n in 0..2000 {
+            assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), n);
+        }
+        // It waits for a checkpoint where batches are written once.
+        submit(&writer, &answers, 2000, Op::Truncate { partition: partition(0), to: Offset(7) });
+        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 2000);
+        assert_eq!(reader.state(partition(0)).unwrap().end, Offset(7), "a truncation is answered when it is applied");
+        submit(&writer, &answers, 2001, append(0, 7, 10));
+        submit(&writer, &answers, 2002, Op::Delete { partition: partition(1) });
+        writer.close();
+        thread.join().unwrap();
+        assert_eq!(answered.try_iter().collect::<Vec<_>>(), [2001, 2002], "what was queued is done before the end");
+        drop(reader);
 
-#[test]
-fn what_is_written_once_is_answered_in_order_and_is_there_after_closing() {
-    answered_in_order(true);
-}
-
-fn answered_in_order(once: bool) {
-    let dir = tempfile::tempdir().unwrap();
-    // So small that checkpoints and recycling run beside the rounds.
-    let options = Options { wal_segment_bytes: 64 * 1024, checkpoint_bytes: 128 * 1024, ..tiny() };
-    let (log, _) = Log::open(RealDisk, dir.path(), options).unwrap();
-    let reader = log.reader();
-    let (writer, thread) = Writer::spawn(log, NEVER);
-    writer.write_once(once);
-    let (answers, answered) = mpsc::channel();
-    for n in 0..2000 {
-        submit(&writer.clone(), &answers, n, append((n % 4) as u8, (n / 4) as i64, 300));
+        let (log, recovered) = Log::open(RealDisk, dir.path(), options).unwrap();
+        let ends: Vec<_> = recovered.iter().map(|r| (r.partition, r.end.0)).collect();
+        assert_eq!(ends, [(partition(0), 8), (partition(2), 500), (partition(3), 500)]);
+        assert_eq!(log.reader().read(partition(3), Offset(499), Offset(500), 1).unwrap().len(), 1);
+        let wal: Vec<_> = RealDisk.list(&dir.path().join("wal")).unwrap();
+        assert!(wal.len() < 12, "old segments are used again: {} are there", wal.len());
     }
-    for n in 0..2000 {
-        assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), n);
-    }
-    // It waits for a checkpoint where batches are written once.
-    submit(&writer, &answers, 2000, Op::Truncate { partition: partition(0), to: Offset(7) });
-    assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 2000);
-    assert_eq!(reader.state(partition(0)).unwrap().end, Offset(7), "a truncation is answered when it is applied");
-    submit(&writer, &answers, 2001, append(0, 7, 10));
-    submit(&writer, &answers, 2002, Op::Delete { partition: partition(1) });
-    writer.close();
-    thread.join().unwrap();
-    assert_eq!(answered.try_iter().collect::<Vec<_>>(), [2001, 2002], "what was queued is done before the end");
-    drop(reader);
-
-    let (log, recovered) = Log::open(RealDisk, dir.path(), options).unwrap();
-    let ends: Vec<_> = recovered.iter().map(|r| (r.partition, r.end.0)).collect();
-    assert_eq!(ends, [(partition(0), 8), (partition(2), 500), (partition(3), 500)]);
-    assert_eq!(log.reader().read(partition(3), Offset(499), Offset(500), 1).unwrap().len(), 1);
-    let wal: Vec<_> = RealDisk.list(&dir.path().join("wal")).unwrap();
-    assert!(wal.len() < 12, "old segments are used again: {} are there", wal.len());
 }
 
 #[test]

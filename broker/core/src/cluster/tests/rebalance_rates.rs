@@ -17,7 +17,7 @@ impl Cluster {
         let moved = Reassignment { partition: tp(1, 0), replicas: Some(vec![BrokerId(2), BrokerId(3)]) };
         let commands = self.image.throttled(&[moved], rate)?;
         for command in commands {
-            self.accepted(command);
+            self.accepted(&command);
         }
         Ok(())
     }
