@@ -282,8 +282,8 @@ async fn one_run(seed: u64) {
     assert_eq!(broken, [""; 0], "{context}");
     for (id, image) in images.iter().enumerate() {
         assert!(*image == images[0], "{context}: broker {id} has not what the first one has");
-        let lost: Vec<_> = acknowledged.iter().filter(|name| image.topic_by_name(name).is_none()).collect();
-        assert!(lost.is_empty(), "{context}: broker {id} lacks {lost:?} of {}", acknowledged.len());
+        let missing: Vec<_> = acknowledged.iter().filter(|name| image.topic_by_name(name).is_none()).collect();
+        assert!(missing.is_empty(), "{context}: broker {id} lacks {missing:?} of {}", acknowledged.len());
     }
     println!("{context}: {} topics, {} terms, voters {changes:?}", acknowledged.len(), leaders.len());
     assert!(!acknowledged.is_empty(), "nothing was done: {context}");

@@ -152,7 +152,7 @@ async fn an_isr_change_without_an_answer_is_asked_of_the_next_leader_at_once() {
         cluster.cuts.cut(by.id, before);
         let (reply, outcome) = tokio::sync::oneshot::channel();
         let change = AlterPartition { partition: tp, leader_epoch, partition_epoch, isr };
-        let patience = crate::requests::TIMEOUT - Duration::from_millis(50);
+        let patience = crate::requests::TIMEOUT.saturating_sub(Duration::from_millis(50));
         by.handle().alter_partition(change, patience, move |outcome| drop(reply.send(outcome)));
         // By then it is on its way.
         tokio::time::sleep(Duration::from_millis(50)).await;
