@@ -44,6 +44,8 @@ pub struct Log<D: Disk> {
     /// The position of the last checkpoint that was finished: where a start replays from.
     pub(crate) replayed_from: Lsn,
     pub(crate) once: Once<D>,
+    /// See [`Log::begin_checkpoint_beside`].
+    pub(crate) beside: Option<CheckpointJob<D>>,
     /// What compaction has replaced, and the checkpoint that was begun last says so: the files are still there.
     pub(crate) replaced: Vec<(TopicPartition, Segment)>,
     pub(crate) poisoned: bool,
@@ -131,9 +133,31 @@ impl<D: Disk> Log<D> {
             return Err(e);
         }
         self.store.trash.remove_all(&self.store.disk);
-        if self.checkpoint_due() {
+        if self.beside.is_none() && self.checkpoint_due() {
             self.checkpoint()?;
         }
+        Ok(())
+    }
+
+    /// Begins a checkpoint of what is applied, to be finished after rounds that follow, as a [`crate::Writer`] does it. Until
+    /// then there is no other one.
+    pub fn begin_checkpoint_beside(&mut self) -> Result<(), LogError> {
+        self.end_checkpoint_beside()?;
+        self.apply_stuck()?;
+        self.beside = Some(self.begin_checkpoint());
+        Ok(())
+    }
+
+    /// Finishes it, if it was begun.
+    pub fn end_checkpoint_beside(&mut self) -> Result<(), LogError> {
+        let Some(job) = self.beside.take() else { return Ok(()) };
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        self.poisoned = true;
+        let done = job.run()?;
+        self.finish_checkpoint(done)?;
+        self.poisoned = false;
         Ok(())
     }
 
@@ -142,13 +166,8 @@ impl<D: Disk> Log<D> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
-        self.apply_stuck()?;
-        let job = self.begin_checkpoint();
-        self.poisoned = true;
-        let done = job.run()?;
-        self.finish_checkpoint(done)?;
-        self.poisoned = false;
-        Ok(())
+        self.begin_checkpoint_beside()?;
+        self.end_checkpoint_beside()
     }
 
     /// Whether the write-ahead log has lost operations that were synced. What they changed is unknown: any

@@ -8,7 +8,7 @@
 //!   that appends all again in order, and begins segments where the references say, comes to the same places, and finds
 //!   the bytes there. For that, nothing may take the partition's end back between a reference and the checkpoint after it:
 //!   such an operation [waits for that checkpoint](Once::waits_for_checkpoint), and after it there is no reference until
-//!   the next checkpoint begins. A deletion need not wait: nobody asks for the bytes any more.
+//!   the next checkpoint is finished. A deletion need not wait: nobody asks for the bytes any more.
 //! * What a recovery finds behind a partition's end used to prove that the write-ahead log has lost its own end. Behind
 //!   such writes it may be what no round has finished. So they are announced, with an append that is written to the
 //!   write-ahead log as a whole, once for each segment and checkpoint.
@@ -33,6 +33,8 @@ pub(crate) struct Once<D: Disk> {
     announced: HashMap<TopicPartition, u64>,
     /// Partitions that were changed by more than appends and moves of the start since then.
     changed: HashSet<TopicPartition>,
+    /// The same, of the time before, while that checkpoint is not finished: a recovery may begin with the one before.
+    changed_before: HashSet<TopicPartition>,
     /// Partitions with references since then.
     referenced: HashSet<TopicPartition>,
     /// The same, of the time before, while that checkpoint is not finished.
@@ -47,6 +49,7 @@ impl<D: Disk> Once<D> {
             allowed: Arc::default(),
             announced: HashMap::new(),
             changed: HashSet::new(),
+            changed_before: HashSet::new(),
             referenced: HashSet::new(),
             referenced_before: HashSet::new(),
             ahead: HashMap::new(),
@@ -64,6 +67,11 @@ impl<D: Disk> Once<D> {
         }
     }
 
+    /// Whether it has to wait for one that has not begun.
+    pub(crate) fn waits_for_another_checkpoint(&self, op: &Op) -> bool {
+        self.referenced.contains(&op.partition())
+    }
+
     /// Writes the batches of partitions that have many in this round to their segments, where that may be. Returns what is
     /// to be written to the write-ahead log.
     pub(crate) fn write_ahead<'a>(
@@ -78,7 +86,7 @@ impl<D: Disk> Once<D> {
         let total: usize = ops.iter().map(Op::bytes).sum();
         if self.allowed.load(Ordering::Relaxed) && total >= store.options.write_once_bytes {
             for (tp, batches) in large(ops, store.options.write_once_bytes) {
-                if self.changed.contains(&tp) || !may(tp) {
+                if self.changed.contains(&tp) || self.changed_before.contains(&tp) || !may(tp) {
                     continue;
                 }
                 let Some(uid) = store.appendable(tp) else { continue };
@@ -108,7 +116,11 @@ impl<D: Disk> Once<D> {
 
     /// Makes durable what was written ahead.
     pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
-        self.ahead.values().try_for_each(|ahead| ahead.sync(store))
+        self.ahead.values().try_for_each(|ahead| {
+            ahead.sync(store)?;
+            store.files.pulse.beat();
+            Ok(())
+        })
     }
 
     /// The round is durable.
@@ -124,12 +136,13 @@ impl<D: Disk> Once<D> {
     /// A checkpoint begins at what is applied, which is all.
     pub(crate) fn checkpoint_begins(&mut self) {
         self.announced.clear();
-        self.changed.clear();
+        self.changed_before.extend(self.changed.drain());
         self.referenced_before.extend(self.referenced.drain());
     }
 
     /// It is finished.
     pub(crate) fn checkpoint_ended(&mut self) {
+        self.changed_before.clear();
         self.referenced_before.clear();
     }
 }

@@ -50,7 +50,7 @@ use crate::{Options, ReadError, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,6 +97,7 @@ impl<D: Disk> Log<D> {
             reached: applied,
             applied,
             once: Once::new(),
+            beside: None,
             checkpointed: end.lsn,
             replayed_from: from.lsn,
             replaced: Vec::new(),
@@ -141,11 +142,13 @@ fn restore<D: Disk>(
     let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
     let mut count = 0;
-    let whole = |_, op: &LoggedOp| match &op.kind {
-        LoggedKind::Reference { header, place } => {
-            Ok(batch_at(&store.disk, &store.root, op.partition, header, *place)?.is_some())
-        }
-        _ => Ok(true),
+    let mut unsynced = Vec::new();
+    let whole = |_, op: &LoggedOp| {
+        let LoggedKind::Reference { header, place } = &op.kind else { return Ok(true) };
+        let found = batch_at(&store.disk, &store.root, op.partition, header, *place)?;
+        let is_there = found.is_some();
+        unsynced.extend(found.map(|batch| (op.partition, *place, batch)));
+        Ok(is_there)
     };
     let mut chain = replay(&store.disk, wal, from, mark, whole, |op| {
         count += 1;
@@ -161,7 +164,10 @@ fn restore<D: Disk>(
     if let Some(lost) = &chain.lost {
         tracing::error!(%lost, "the write-ahead log has lost synced operations");
     }
-    // It must not get lost after segments were changed by it.
+    // It must not get lost after segments were changed by it, and not what it refers to before it.
+    for (tp, place, batch) in &unsynced {
+        write_again(store, *tp, *place, batch)?;
+    }
     chain.settle(&store.disk, wal)?;
     // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
     // new checkpoint nothing says any more that they are to go.
@@ -223,6 +229,19 @@ fn restore<D: Disk>(
     Ok((chain.end, kept || lost))
 }
 
+/// Writes a batch again where it is, and syncs it: as [`Chain::settle`](crate::wal::replay::Chain::settle) does with blocks.
+fn write_again<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    place: Place,
+    batch: &RecordBatch,
+) -> Result<(), LogError> {
+    let path = folder(&store.root, tp).join(log_name(place.base));
+    let file = store.disk.open(&path).during("open", &path)?;
+    file.write_at(&[IoSlice::new(batch.bytes())], place.position).during("write again", &path)?;
+    file.sync_data().during("sync", &path)
+}
+
 /// Appends what the chain between two positions has and still counts.
 fn append_again<D: Disk>(
     store: &Store<D>,
@@ -244,7 +263,7 @@ fn append_again<D: Disk>(
                     leave_what_is_gone(store, tp, history, batch.header());
                 }
                 match fate(batch.header().end_offset()) {
-                    Fate::Stays => redo(store, tp, &batch, dirty),
+                    Fate::Stays => redo(store, tp, histories.get(&tp), &batch, dirty),
                     Fate::BeforeStart => note_producer(store, tp, &batch, dirty),
                     Fate::Gone => Ok(()),
                 }
@@ -253,12 +272,6 @@ fn append_again<D: Disk>(
                 let batch = BatchHeader::read(&header).map_err(|e| LogError::corrupt(wal, e.to_string()))?;
                 if fate(batch.end_offset()) == Fate::Gone {
                     return Ok(());
-                }
-                // What may not be synced is written again: see `Chain::settle`.
-                if !op.synced
-                    && let Some(batch) = batch_at(&store.disk, &store.root, tp, &header, place)?
-                {
-                    return redo(store, tp, &batch, dirty);
                 }
                 let may_be_gone = histories.get(&tp).is_some_and(|h| h.is_before_start(batch.end_offset()));
                 redo_reference(store, tp, &batch, place, may_be_gone)
@@ -286,14 +299,22 @@ fn note_producer<D: Disk>(
 }
 
 /// Appends a batch that still counts again.
-fn redo<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &RecordBatch, dirty: &mut Dirty) -> Result<(), LogError> {
+fn redo<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    history: Option<&History>,
+    batch: &RecordBatch,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
     let base = batch.header().base_offset;
     if let Some(shared) = store.partition(tp) {
         let (end, damaged, empty) = {
             let state = shared.read();
             (state.end, state.damaged.is_some(), state.segments.is_empty())
         };
-        if empty && !damaged {
+        // Where batches are only referred to it is as it was then, and its segment begins where it did.
+        let as_it_was = history.is_some_and(|h| !h.referenced.is_empty());
+        if empty && !damaged && !as_it_was {
             let mut state = shared.write();
             (state.start, state.end) = (base, base);
             state.epochs.retain(|(_, start)| *start < base);

@@ -179,6 +179,9 @@ fn verify_wal<D: Disk>(
             {
                 missing.push((op.partition, BatchHeader::read(header), *place));
             }
+            if matches!(op.kind, LoggedKind::Delete) {
+                missing.retain(|(tp, ..)| *tp != op.partition);
+            }
             let history =
                 histories.entry(op.partition).or_insert_with(|| History::after(known.get(&op.partition).copied()));
             history.observe(count, &op.kind).map_err(|e| LogError::corrupt(&wal, e.to_string()))

@@ -46,7 +46,7 @@ impl<D: Disk> Store<D> {
             let tail = Tail::of(&shared.read());
             let (segment, n) = self.choose_segment(tp, &tail, batches, dirty)?;
             let (now, later) = batches.split_at(n);
-            let written = self.write_batches(tp, &tail, segment, now).inspect_err(|_| {
+            let (written, _) = self.write_batches(tp, &tail, segment, now).inspect_err(|_| {
                 // What is tried again begins another segment, of the same name.
                 if segment.len == 0 {
                     self.files.forget(segment.uid);
@@ -106,7 +106,7 @@ impl<D: Disk> Store<D> {
         if self.fitting(tp, &segment, batches) < batches.len() {
             return Ok(None);
         }
-        let written = self.write_batches(tp, &tail, segment, batches)?;
+        let (written, file) = self.write_batches(tp, &tail, segment, batches)?;
         let mut position = segment.len;
         let places = batches.iter().map(|batch| {
             let place = Place { base: segment.base, position };
@@ -114,7 +114,6 @@ impl<D: Disk> Store<D> {
             place
         });
         let places = places.collect();
-        let file = self.file(tp, &segment, Kind::Log).during("open", &self.root)?;
         Ok(Some(Ahead { written, places, file }))
     }
 
@@ -209,7 +208,7 @@ impl<D: Disk> Store<D> {
         before: &Tail,
         segment: Segment,
         batches: &[&RecordBatch],
-    ) -> Result<Written, LogError> {
+    ) -> Result<(Written, Arc<D::File>), LogError> {
         let Planned { written, entries } = self.plan(tp, before, segment, batches.iter().map(|b| b.header()))?;
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
         let path = folder(&self.root, tp).join(segment.log_name());
@@ -219,7 +218,7 @@ impl<D: Disk> Store<D> {
         if !entries.is_empty() {
             self.write_index(tp, &segment, segment.index_entries, &entries)?;
         }
-        Ok(written)
+        Ok((written, file))
     }
 
     /// What comes of appending batches with these headers, and the entries that it adds to the segment's index.

@@ -46,8 +46,9 @@ impl<D: Disk> Rounds<'_, D> {
             match self.next() {
                 Next::Commit(round) => {
                     self.pulse.begin();
-                    let bytes = round.bytes;
+                    let before = self.log.wal_bytes();
                     self.round(round, observe)?;
+                    let bytes = (self.log.wal_bytes() - before) as usize;
                     self.pulse.end();
                     if self.checkpointing.is_none() && self.log.checkpoint_due() {
                         self.begin_checkpoint();
@@ -83,26 +84,32 @@ impl<D: Disk> Rounds<'_, D> {
             if let Some(result) = state.checkpoint.take() {
                 return Next::Checkpointed(result);
             }
-            if state.checkpoint_wanted && self.checkpointing.is_none() && self.log.stuck.is_empty() {
+            let may_begin = self.checkpointing.is_none() && self.log.stuck.is_empty() && !self.gave_up;
+            if state.checkpoint_wanted && may_begin {
                 state.checkpoint_wanted = false;
                 return Next::Checkpoint;
             }
-            let waits = Cell::new(false);
+            let (waits, wants) = (Cell::new(false), Cell::new(false));
             if !held {
                 let holds_back = |op: &Op| {
                     let waiting = self.log.waits_for_checkpoint(op);
                     waits.set(waits.get() || waiting);
+                    wants.set(wants.get() || waiting && self.log.once.waits_for_another_checkpoint(op));
                     waiting || self.log.stuck.holds_back(op)
                 };
                 let round = Round::take(&mut state.ops, max_bytes, holds_back);
-                state.checkpoint_wanted |= waits.get();
+                state.checkpoint_wanted |= wants.get();
                 if !round.is_empty() {
                     return Next::Commit(round);
                 }
-                if waits.get() && self.checkpointing.is_none() && self.log.stuck.is_empty() {
+                if waits.get() && may_begin {
+                    state.checkpoint_wanted = true;
                     continue;
                 }
-                if state.closing && !(waits.get() && self.checkpointing.is_some()) {
+                if state.closing && waits.get() && self.checkpointing.is_some() {
+                    // It gives up if it has no room.
+                    self.space.close();
+                } else if state.closing {
                     return Next::End;
                 }
             } else if !state.ops.is_empty() {

@@ -34,7 +34,8 @@ proptest! {
             ..Options::default()
         };
         let disk = SimulatedDisk::new(seed);
-        let (mut model, mut workload, mut unknown) = (Model::default(), Workload::new(seed), Vec::new());
+        let mut workload = Workload::with_checkpoints_beside(seed);
+        let (mut model, mut unknown) = (Model::default(), Vec::new());
         for (after, end) in ends.into_iter().chain([(u64::MAX / 2, POWER_CUT)]) {
             match end {
                 POWER_CUT => disk.crash_after(after),

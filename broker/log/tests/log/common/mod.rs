@@ -243,11 +243,18 @@ pub(crate) struct Workload {
     random: Random,
     epoch: i32,
     tag: u64,
+    /// Whether checkpoints take some rounds now and then, as beside a writer.
+    checkpoints_beside: bool,
 }
 
 impl Workload {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), epoch: 0, tag: seed << 32 }
+        Self { random: Random::new(seed), epoch: 0, tag: seed << 32, checkpoints_beside: false }
+    }
+
+    /// The same, with checkpoints that take some rounds.
+    pub(crate) fn with_checkpoints_beside(seed: u64) -> Self {
+        Self { checkpoints_beside: true, ..Self::new(seed) }
     }
 
     /// A round of operations that fit `model`, which is the log as it is now.
@@ -309,6 +316,13 @@ impl Workload {
                 model.apply(op);
             }
             log.apply(&ops).map_err(|_| Vec::new())?;
+            let choice = if self.checkpoints_beside { self.random.below(12) } else { 0 };
+            let beside = match choice {
+                1 => log.begin_checkpoint_beside(),
+                2 | 3 => log.end_checkpoint_beside(),
+                _ => Ok(()),
+            };
+            beside.map_err(|_| Vec::new())?;
         }
         Ok(())
     }
