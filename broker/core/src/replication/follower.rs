@@ -166,7 +166,7 @@ impl Follower {
 
     /// Whether it waits for a time.
     pub(super) fn needs_tick(&self) -> bool {
-        matches!(self.phase, Phase::Waiting(..))
+        matches!(self.phase, Phase::Waiting(..) | Phase::Full(_))
     }
 
     /// The log has been cut back.

@@ -89,16 +89,16 @@ impl<D: Disk> Rounds<'_, D> {
                 state.checkpoint_wanted = false;
                 return Next::Checkpoint;
             }
-            let (waits, wants) = (Cell::new(false), Cell::new(false));
+            let (waits, needs_another) = (Cell::new(false), Cell::new(false));
             if !held {
                 let holds_back = |op: &Op| {
                     let waiting = self.log.waits_for_checkpoint(op);
                     waits.set(waits.get() || waiting);
-                    wants.set(wants.get() || waiting && self.log.once.waits_for_another_checkpoint(op));
+                    needs_another.set(needs_another.get() || waiting && self.log.once.waits_for_another_checkpoint(op));
                     waiting || self.log.stuck.holds_back(op)
                 };
                 let round = Round::take(&mut state.ops, max_bytes, holds_back);
-                state.checkpoint_wanted |= wants.get();
+                state.checkpoint_wanted |= needs_another.get();
                 if !round.is_empty() {
                     return Next::Commit(round);
                 }
