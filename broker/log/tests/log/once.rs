@@ -153,3 +153,21 @@ fn what_takes_the_end_back_comes_after_a_checkpoint_and_nothing_is_referred_to_u
     run(&mut open(&disk), Op::AdvanceStart { partition: partition(0), to: Offset(100) });
     assert_eq!(references(&disk), [0; 0]);
 }
+
+#[test]
+fn behind_a_gap_at_the_beginning_they_are_found_where_they_are() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = open(&disk);
+    log.write_once(true);
+    run(&mut log, Op::AdvanceStart { partition: partition(0), to: Offset(50) });
+    log.checkpoint().unwrap();
+    for base in [60, 70, 80, 90] {
+        run(&mut log, append(base));
+    }
+    drop(log);
+    assert_eq!(references(&disk), [80, 90]);
+    let log = open(&disk);
+    let state = log.reader().state(partition(0)).unwrap();
+    assert_eq!((state.end, state.damaged), (Offset(100), None));
+    log.reader().check(partition(0), |_| {}).unwrap();
+}
