@@ -197,7 +197,7 @@ fn restore<D: Disk>(
     }
     for (tp, history) in &histories {
         if !history.referenced.is_empty() {
-            store.roll_at(*tp, history.referenced.keys().copied());
+            store.roll_at(*tp, history.referenced.iter().map(|(base, end)| (*base, *end)));
         }
         let Some(cleared) = &history.cleared else { continue };
         let shared = match store.partition(*tp) {
@@ -337,7 +337,7 @@ fn leave_what_is_gone<D: Disk>(store: &Store<D>, tp: TopicPartition, history: &H
     let Some(shared) = store.partition(tp) else { return };
     let state = shared.read();
     if history.is_before_start(state.end) && state.segments.last().is_some_and(|last| !history.is_needed(last.base)) {
-        store.roll_at(tp, [state.end]);
+        store.roll_at(tp, [(state.end, state.end)]);
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::Pulse;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
-use crate::partition::{Partition, Segment, Soft, folder};
+use crate::partition::{Partition, Segment, Soft, folder, log_name};
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,8 +50,9 @@ pub(crate) struct Store<D: Disk> {
     partitions: RwLock<BTreeMap<TopicPartition, Arc<Shared>>>,
     uids: AtomicU64,
     recovering: AtomicBool,
-    /// While recovering, of partitions with batches that are at their places already: where those segments begin.
-    rolls: Mutex<HashMap<TopicPartition, BTreeSet<Offset>>>,
+    /// While recovering, of partitions with batches that are at their places already: where those segments begin, and where
+    /// the last of these batches ends in each.
+    rolls: Mutex<HashMap<TopicPartition, BTreeMap<Offset, Offset>>>,
     on_damage: OnceLock<OnDamage>,
 }
 
@@ -100,14 +101,24 @@ impl<D: Disk> Store<D> {
         self.rolls.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Has the recovery begin segments of a partition there, and nowhere that was not named.
-    pub(crate) fn roll_at(&self, tp: TopicPartition, bases: impl IntoIterator<Item = Offset>) {
-        self.rolls.lock().unwrap_or_else(PoisonError::into_inner).entry(tp).or_default().extend(bases);
+    /// Has the recovery begin segments of a partition as they began: there, each with the end of the last batch in it that is
+    /// at its place already.
+    pub(crate) fn roll_at(&self, tp: TopicPartition, segments: impl IntoIterator<Item = (Offset, Offset)>) {
+        self.rolls.lock().unwrap_or_else(PoisonError::into_inner).entry(tp).or_default().extend(segments);
     }
 
-    /// Whether a segment of that partition begins there; `None` if nothing says so.
-    pub(crate) fn rolls(&self, tp: TopicPartition, at: Offset) -> Option<bool> {
-        Some(self.rolls.lock().unwrap_or_else(PoisonError::into_inner).get(&tp)?.contains(&at))
+    /// Whether a segment of that partition begins where its last one, with that base offset, ends; `None` if nothing says so.
+    pub(crate) fn rolls(&self, tp: TopicPartition, last: Option<Offset>, at: Offset) -> io::Result<Option<bool>> {
+        let needed = {
+            let rolls = self.rolls.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(known) = rolls.get(&tp) else { return Ok(None) };
+            if known.contains_key(&at) {
+                return Ok(Some(true));
+            }
+            last.and_then(|last| known.get(&last)).is_some_and(|end| *end > at)
+        };
+        // All others are where they were too, so that a recovery takes no more room than the log did: a file is there then.
+        Ok(Some(!needed && self.disk.exists(&folder(&self.root, tp).join(log_name(at)))?))
     }
 
     /// A number that no segment has had, in this process or an earlier one.

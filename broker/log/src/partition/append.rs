@@ -176,7 +176,11 @@ impl<D: Disk> Store<D> {
         dirty: &mut Dirty,
     ) -> Result<(Segment, usize), LogError> {
         // What a recovery finds at its place has to come to the same one.
-        let rolls = if self.recovering() { self.rolls(tp, end) } else { None };
+        let rolls = if self.recovering() {
+            self.rolls(tp, last.map(|last| last.base), end).during("look for a segment in", &folder(&self.root, tp))?
+        } else {
+            None
+        };
         if let Some(last) = last {
             let n = match rolls {
                 _ if last.sealed => 0,

@@ -171,3 +171,40 @@ fn behind_a_gap_at_the_beginning_they_are_found_where_they_are() {
     assert_eq!((state.end, state.damaged), (Offset(100), None));
     log.reader().check(partition(0), |_| {}).unwrap();
 }
+
+#[test]
+fn a_recovery_takes_no_more_room_than_the_log_did() {
+    let disk = SimulatedDisk::new(1);
+    let open = || {
+        // Five batches in a segment.
+        let options = Options { segment_bytes: 5 * (61 + BYTES as u64), checkpoint_bytes: 1 << 20, ..tiny() };
+        Log::open(disk.clone(), Path::new(DIR), options).expect("it opens").0
+    };
+    let segments = || {
+        let files = disk.files().into_iter();
+        files.filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).collect::<Vec<_>>()
+    };
+    let mut log = open();
+    log.write_once(true);
+    // Nothing refers to what is in the second segment, and something to what is in the third.
+    for base in [0, 10, 20, 30, 40, 50, 60] {
+        run(&mut log, append(base));
+    }
+    log.write_once(false);
+    for base in [70, 80, 90, 100, 110] {
+        run(&mut log, append(base));
+    }
+    log.write_once(true);
+    for base in [120, 130, 140, 150, 160] {
+        run(&mut log, append(base));
+    }
+    let before = segments();
+    assert_eq!(before.len(), 4, "{before:?}");
+    drop(log);
+    disk.restart();
+    let log = open();
+    assert_eq!(segments(), before);
+    let state = log.reader().state(partition(0)).unwrap();
+    assert_eq!((state.end, state.damaged), (Offset(170), None));
+    log.reader().check(partition(0), |_| {}).unwrap();
+}
