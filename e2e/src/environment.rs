@@ -38,7 +38,7 @@ pub(crate) struct StartOrders {
     pub(crate) strict: bool,
 
     /// How often all brokers are started at once
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
 }
 
