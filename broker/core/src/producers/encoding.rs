@@ -5,9 +5,9 @@
 //! checksum and a version beside them.
 
 use super::history::{History, REMEMBERED, Written};
+use super::sorted::Sorted;
 use super::{MAX_PRODUCERS, Producers};
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
-use std::collections::BTreeMap;
 
 const FROM_START: u8 = 1;
 /// Of all together, of each producer, and of each of its batches.
@@ -61,8 +61,8 @@ impl Producers {
             let history = History { epoch, from_start, last_timestamp, clock, batches };
             let right = (1..=REMEMBERED).contains(&history.batches.len())
                 && history.batches.is_sorted_by(|a, b| a.end_offset <= b.base_offset)
-                && producers.by_end.last_key_value().is_none_or(|(end, _)| *end < history.end())
-                && !producers.by_id.contains_key(&id);
+                && producers.by_end.last().is_none_or(|(end, _)| *end < history.end())
+                && producers.by_id.get(&id).is_none();
             if !right || producers.by_id.len() == MAX_PRODUCERS {
                 return None;
             }
@@ -76,8 +76,8 @@ impl Producers {
     /// than a few batches since, nothing.
     #[must_use]
     pub fn before(&self, offset: Offset) -> Self {
-        let mut before = Self { by_id: BTreeMap::new(), by_end: BTreeMap::new(), batches: 0, ..*self };
-        for (id, history) in &self.by_id {
+        let mut before = Self { by_id: Sorted::new(), by_end: Sorted::new(), batches: 0, ..*self };
+        for (id, history) in self.by_id.iter() {
             let mut history = history.clone();
             history.batches.retain(|batch| batch.end_offset <= offset);
             if !history.batches.is_empty() {

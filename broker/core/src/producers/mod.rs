@@ -10,15 +10,17 @@
 //! no more than that a retry from before the jump is not recognised.
 
 mod encoding;
+
 mod history;
 mod memory;
+mod sorted;
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 pub use encoding::MAX_ENCODED_LEN;
 use history::{History, Place};
 pub use memory::{Appended, forget_idlest};
-use std::collections::BTreeMap;
+use sorted::Sorted;
 use std::ops::Range;
 
 /// How many producers of one partition are remembered at most. Beyond it, the one that has not written for
@@ -36,9 +38,9 @@ const BATCH_BYTES: usize = size_of::<history::Written>();
 /// What is known of each producer that wrote to a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
-    by_id: BTreeMap<ProducerId, History>,
+    by_id: Sorted<ProducerId, History>,
     /// Producers by the end of their last batch: the first has not written for the longest.
-    by_end: BTreeMap<Offset, ProducerId>,
+    by_end: Sorted<Offset, ProducerId>,
     /// No producer above this id has been forgotten. One up to it that is not known may have been, so that any first
     /// sequence of its must be let in.
     forgot: Option<ProducerId>,
@@ -92,7 +94,7 @@ pub enum Check {
 impl Producers {
     /// Nobody is known yet. Whoever has not written for `expiration_ms` of the log's clock is forgotten.
     pub fn new(expiration_ms: i64) -> Self {
-        let (by_id, by_end) = (BTreeMap::new(), BTreeMap::new());
+        let (by_id, by_end) = (Sorted::new(), Sorted::new());
         Self { by_id, by_end, forgot: None, clock: -1, batches: 0, expiration_ms }
     }
 
@@ -130,7 +132,7 @@ impl Producers {
 
     /// Drops who has not written from `offset` on, as somebody else knows them.
     pub fn retain_from(&mut self, offset: Offset) {
-        while let Some((_, id)) = self.by_end.first_key_value().filter(|(end, _)| **end <= offset) {
+        while let Some((_, id)) = self.by_end.first().filter(|(end, _)| **end <= offset) {
             let id = *id;
             self.remove(id);
         }
@@ -145,7 +147,7 @@ impl Producers {
 
     /// Where the last batch ends of the producer that has not written for the longest.
     fn idlest(&self) -> Option<Offset> {
-        self.by_end.first_key_value().map(|(end, _)| *end)
+        self.by_end.first().map(|(end, _)| *end)
     }
 
     /// About how many bytes of memory this takes.
@@ -215,7 +217,7 @@ impl Producers {
     fn expire(&mut self) {
         let (clock, expiration_ms) = (self.clock, self.expiration_ms);
         let expired = |history: &History| clock.saturating_sub(history.clock) >= expiration_ms;
-        while let Some((_, id)) = self.by_end.first_key_value()
+        while let Some((_, id)) = self.by_end.first()
             && self.by_id.get(id).is_none_or(expired)
         {
             self.forget_oldest();
@@ -223,7 +225,7 @@ impl Producers {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.by_end.first_key_value() {
+        if let Some((_, id)) = self.by_end.first() {
             let id = *id;
             self.remove(id);
             self.forgot = self.forgot.max(Some(id));
@@ -248,7 +250,7 @@ impl Producers {
     pub(crate) fn valid(&self, log_end: Offset) -> bool {
         self.by_id.len() == self.by_end.len()
             && self.by_id.len() <= MAX_PRODUCERS
-            && self.by_end.last_key_value().is_none_or(|(end, _)| *end <= log_end)
+            && self.by_end.last().is_none_or(|(end, _)| *end <= log_end)
     }
 }
 

@@ -351,7 +351,13 @@ impl Written {
         partition.epochs.extend(self.epochs);
         match partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
             Some(last) => *last = self.segment,
-            None => partition.segments.push(self.segment),
+            None => {
+                if partition.segments.is_empty() {
+                    // Most partitions of a broker with very many never have another one.
+                    partition.segments.reserve_exact(1);
+                }
+                partition.segments.push(self.segment);
+            }
         }
     }
 }
