@@ -456,13 +456,19 @@ impl TopicConfig {
     }
 }
 
-/// The words of a list, each once, in the order of `words`.
+/// The words of a list, each once, in the order in which they are given.
 fn some_of(words: &[&str], value: &str) -> Result<String, String> {
     let given: Vec<&str> = value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if given.is_empty() || given.iter().any(|word| !words.contains(word)) {
         return Err(format!("is not made of {}", words.join(", ")));
     }
-    Ok(words.iter().copied().filter(|word| given.contains(word)).collect::<Vec<_>>().join(","))
+    let mut kept: Vec<&str> = Vec::with_capacity(words.len());
+    for word in given {
+        if !kept.contains(&word) {
+            kept.push(word);
+        }
+    }
+    Ok(kept.join(","))
 }
 
 /// Enough of a text to be recognised.

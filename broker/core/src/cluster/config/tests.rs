@@ -60,7 +60,7 @@ fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
 fn a_long_way_to_write_a_number_is_not_kept() {
     let canonical = |name, value: &str| canonical(name, value, MetadataVersion::LATEST);
     assert_eq!(canonical("max.message.bytes", " 0001000 ").as_deref(), Ok("1000"));
-    assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("compact,delete"));
+    assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("delete,compact"));
     assert_eq!(canonical("min.cleanable.dirty.ratio", "0.500").as_deref(), Ok("0.5"));
     let zeroes = format!("{}1", "0".repeat(1 << 20));
     let error = canonical("max.message.bytes", &zeroes).unwrap_err();
