@@ -4,7 +4,9 @@
 use super::Handlers;
 use super::errors::Code as _;
 use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
-use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource};
+use crate::config::broker_property;
+use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource, topic_config};
+use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, MetadataCommand};
 use chronik_quorum::TopicError;
 use chronik_wire::ErrorCode;
@@ -28,9 +30,6 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// Kafka's throttle of moves between the directories of one broker, of which there is one here.
-const DIRECTORIES_THROTTLE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
-
 /// What is asked for one resource.
 struct Asked {
     kind: i8,
@@ -51,8 +50,9 @@ pub(super) async fn incremental(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let asked = request.resources.into_iter().map(|resource| {
-        let changes = resource.configs.into_iter().filter(|config| !removes_throttle(config)).map(change).collect();
-        Asked { kind: resource.resource_type, name: resource.resource_name, changes }
+        let kind = resource.resource_type;
+        let changes = resource.configs.into_iter().filter(|config| !removes_nothing(kind, config)).map(change);
+        Asked { kind, name: resource.resource_name, changes: changes.collect() }
     });
     let how = How { replace: false, validate_only: request.validate_only };
     let answers = alter(handlers, asked.collect(), how).await;
@@ -91,10 +91,16 @@ pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest)
     message!(AlterConfigsResponse { responses: responses })
 }
 
-/// Whether it takes away the throttle of directories, as kafka-reassign-partitions does when a move is over. There is none
-/// that could have been set, so there is nothing to do.
-fn removes_throttle(config: &IncrementalConfig) -> bool {
-    config.config_operation == DELETE && *config.name == *DIRECTORIES_THROTTLE
+/// Whether it takes away what cannot have been set, as nothing here has that name: that is done already, as in Kafka.
+/// kafka-reassign-partitions does so with the throttle of a broker's directories when a move is over.
+fn removes_nothing(kind: i8, config: &IncrementalConfig) -> bool {
+    let is_known = match kind {
+        TOPIC => topic_config(&config.name).is_some(),
+        BROKER => broker_property(&config.name).is_some(),
+        GROUP => GROUP_CONFIGS.iter().any(|known| *known.name == *config.name),
+        _ => true,
+    };
+    config.config_operation == DELETE && !is_known
 }
 
 fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {
@@ -159,6 +165,9 @@ async fn one(
         check_group(handlers, group, how.replace, &changes)?;
     }
     let of_brokers = matches!(resource, ConfigResource::Broker(_) | ConfigResource::Cluster);
+    if of_brokers {
+        check_dynamic(&changes)?;
+    }
     let altered = handlers.controller.alter_configs(resource, how.replace, changes, how.validate_only, TIMEOUT);
     altered.await.map_err(|error| {
         let code = match &error {
@@ -168,6 +177,19 @@ async fn one(
         };
         (code, error.to_string())
     })
+}
+
+/// Refuses what brokers read at their start alone, in Kafka's words.
+fn check_dynamic(changes: &[ConfigChange]) -> Result<(), Refused> {
+    const NAMED: usize = 10;
+    const LONGEST: usize = 80;
+    let is_dynamic = |change: &&ConfigChange| broker_property(&change.name).is_some_and(|k| k.update.is_dynamic());
+    let others = changes.iter().filter(|change| !is_dynamic(change)).map(|change| &change.name);
+    let others: Vec<String> = others.take(NAMED).map(|name| name.chars().take(LONGEST).collect()).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err((ErrorCode::INVALID_REQUEST, format!("Cannot update these configs dynamically: [{}]", others.join(", "))))
 }
 
 /// Refuses what this broker would not let a group go by: the bounds are in its own file, which the controller does not

@@ -130,11 +130,16 @@ pub(super) fn of_group(group: &str, image: &Image, config: &ServerConfig) -> Vec
     GROUP_CONFIGS.iter().map(value).collect()
 }
 
+/// What is shown when it has been given only: tools take a rate that is there for one that somebody set.
+const SHOWN_IF_GIVEN: [&str; 2] = ["follower.replication.throttled.rate", "leader.replication.throttled.rate"];
+
 /// The configs of this broker.
 pub(super) fn of_broker(image: &Image, config: &ServerConfig) -> Vec<Value> {
     let known = |p: &Property| broker_property(&p.name);
     let all = config.properties.iter().filter_map(known);
-    all.filter_map(|known| property_value(known, property_synonyms(known.name, image, config))).collect()
+    all.filter_map(|known| property_value(known, property_synonyms(known.name, image, config)))
+        .filter(|value| value.source != Source::Default || !SHOWN_IF_GIVEN.contains(&value.name))
+        .collect()
 }
 
 /// What all brokers were given while they ran.
@@ -272,5 +277,18 @@ mod tests {
         assert_eq!(shown(&topic, &image), Some(("2".to_owned(), Source::Default)));
         image.cluster_configs.insert(MIN_INSYNC_REPLICAS.into(), "3".into());
         assert_eq!(shown(&topic, &image), Some(("3".to_owned(), Source::DynamicDefaultBroker)));
+    }
+
+    #[test]
+    fn rates_are_shown_when_somebody_has_set_them() {
+        let name = SHOWN_IF_GIVEN[1];
+        let mut config = server(None);
+        config.properties.push(Property { name: name.into(), value: i64::MAX.to_string(), given: false });
+        let rate = |image: &Image| of_broker(image, &config).into_iter().find(|v| v.name == name).map(|v| v.text);
+        let mut image = image(None, None);
+        assert_eq!(rate(&image), None);
+        image.broker_configs.insert(ME, configs(name, Some("5")));
+        assert_eq!(rate(&image).as_deref(), Some("5"));
+        assert!(of_broker(&image, &config).iter().any(|v| v.name == "message.max.bytes"));
     }
 }

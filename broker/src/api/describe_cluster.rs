@@ -22,7 +22,10 @@ pub(super) fn handle(
     let error = match request.endpoint_type {
         _ if header.version == 0 => None,
         BROKERS => None,
-        CONTROLLERS => Some((ErrorCode::MISMATCHED_ENDPOINT_TYPE, "this is a broker's listener")),
+        CONTROLLERS => Some((
+            ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+        )),
         _ => Some((ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "no such endpoint type")),
     };
     if let Some((error, text)) = error {

@@ -40,7 +40,10 @@ pub(super) async fn handle(
 async fn one(handlers: &Handlers, update: &FeatureUpdateKey, validate_only: bool, timeout: Duration) -> Done {
     let refused = |why: String| Err((ErrorCode::INVALID_UPDATE_VERSION, why));
     if &*update.feature != METADATA_VERSION {
-        return refused(format!("there is no feature '{}'", &*update.feature));
+        return refused(format!(
+            "Invalid update version {} for feature {}. Broker {} does not support this feature.",
+            update.max_version_level, &*update.feature, handlers.config.me.0
+        ));
     }
     let Ok(level @ 1..) = u16::try_from(update.max_version_level) else {
         return refused(format!("{METADATA_VERSION} cannot be {}", update.max_version_level));

@@ -77,10 +77,15 @@ enum Since {
     DefaultBefore2,
     /// Version 2.
     Second,
+    /// Version 4.
+    Fourth,
 }
 
 /// The metadata version that most configs of segments and cleaning came with.
 const SECOND: MetadataVersion = MetadataVersion(2);
+
+/// The metadata version that `remote.storage.enable` came with.
+const FOURTH: MetadataVersion = MetadataVersion(4);
 
 /// `cleanup.policy`.
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
@@ -249,6 +254,16 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         Accepts::OneOf(&["false", "true"]),
         "Means nothing here: segments grow as they are written, and are not what a record waits for.",
     ),
+    TopicConfig {
+        since: Since::Fourth,
+        ..of(
+            "remote.storage.enable",
+            ConfigKind::Boolean,
+            ("false", None),
+            Accepts::DefaultOnly,
+            "There is no tiered storage: everything is on the brokers' disks.",
+        )
+    },
     first(
         RETENTION_BYTES,
         ConfigKind::Long,
@@ -408,13 +423,14 @@ impl TopicConfig {
             return Err(format!("has more than {most} bytes"));
         }
         let value = value.trim();
-        let known = match self.since {
-            Since::First => true,
-            Since::DefaultBefore2 => version >= SECOND || value == self.default,
-            Since::Second => version >= SECOND,
+        let needs = match self.since {
+            Since::First => MetadataVersion::FIRST,
+            Since::DefaultBefore2 if value == self.default => MetadataVersion::FIRST,
+            Since::DefaultBefore2 | Since::Second => SECOND,
+            Since::Fourth => FOURTH,
         };
-        if !known {
-            return Err(format!("needs metadata version {SECOND}, and the cluster is at {version}"));
+        if version < needs {
+            return Err(format!("needs metadata version {needs}, and the cluster is at {version}"));
         }
         match self.accepts {
             Accepts::DefaultOnly if value == self.default => Ok(value.to_owned()),
@@ -440,13 +456,19 @@ impl TopicConfig {
     }
 }
 
-/// The words of a list, each once, in the order of `words`.
+/// The words of a list, each once, in the order in which they are given.
 fn some_of(words: &[&str], value: &str) -> Result<String, String> {
     let given: Vec<&str> = value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if given.is_empty() || given.iter().any(|word| !words.contains(word)) {
         return Err(format!("is not made of {}", words.join(", ")));
     }
-    Ok(words.iter().copied().filter(|word| given.contains(word)).collect::<Vec<_>>().join(","))
+    let mut kept: Vec<&str> = Vec::with_capacity(words.len());
+    for word in given {
+        if !kept.contains(&word) {
+            kept.push(word);
+        }
+    }
+    Ok(kept.join(","))
 }
 
 /// Enough of a text to be recognised.

@@ -104,7 +104,7 @@ impl Image {
         };
         if !may_change_factor && target.len() != original.len() {
             return Err(Refusal::InvalidReplicationFactor(format!(
-                "the partition has {} replicas, and would have {}",
+                "The replication factor is changed from {} to {}",
                 original.len(),
                 target.len()
             )));

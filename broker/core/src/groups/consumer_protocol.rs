@@ -59,6 +59,13 @@ pub(super) fn parse_assignment(assignment: &[u8]) -> Option<ByTopic> {
     by_topic(rest)
 }
 
+/// Whether an assignor of the client's own has added something for the member that it alone understands.
+pub(super) fn has_user_data(assignment: &[u8]) -> bool {
+    let rest = &mut &*assignment;
+    let user_data = version(rest).and_then(|_| by_topic(rest)).and_then(|_| take::<4>(rest));
+    user_data.is_some_and(|length| i32::from_be_bytes(*length) > 0)
+}
+
 /// An assignment for a member whose subscription has that version.
 pub(super) fn assignment(version: i16, partitions: &[(Arc<str>, Vec<i32>)]) -> Bytes {
     let mut bytes = BytesMut::new();

@@ -5,9 +5,10 @@
 //! to be in use until the member has said that it is not.
 
 use super::classic::ClassicGroup;
-use super::consumer::ConsumerGroup;
+use super::consumer::{ConsumerGroup, Refusal};
 use super::group::{Group, GroupKind};
 use super::request::JoinGroup;
+use super::response::GroupError;
 use super::step::Step;
 use super::timers::Timer;
 use crate::cluster::Image;
@@ -52,17 +53,26 @@ impl MigrationPolicy {
 
 impl Group {
     /// A member of the consumer protocol wants to join: a classic group that can becomes a consumer group first.
-    pub(super) fn upgrade(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
-        let GroupKind::Classic(classic) = &mut self.kind else { return };
-        let config = step.config;
-        if !config.migration_policy.allows_upgrade() || classic.is_empty() {
-            return;
+    pub(super) fn upgrade(&mut self, id: &Arc<str>, step: &mut Step<'_>) -> Result<(), Refusal> {
+        let GroupKind::Classic(classic) = &mut self.kind else { return Ok(()) };
+        if classic.is_empty() || step.image.is_none() {
+            return Ok(());
         }
-        let Some((generation, members)) = classic.consumers(config.consumer_max_size, step) else { return };
+        let config = step.config;
+        let migrating = if config.migration_policy.allows_upgrade() {
+            classic.consumers(config.consumer_max_size)
+        } else {
+            Err("online upgrade is disabled.")
+        };
+        let (generation, members) = migrating.map_err(|why| {
+            let text = format!("Cannot upgrade classic group {id} to consumer group because {why}");
+            (GroupError::GroupIdNotFound, Some(text))
+        })?;
         classic.dissolve(step);
         let mut consumer = ConsumerGroup::new(id.clone());
         consumer.within(step, |group, context| group.take_over(generation, members, context));
         self.kind = GroupKind::Consumer(Box::new(consumer));
+        Ok(())
     }
 
     /// A static member that used the consumer protocol comes back with the classic one. If it was the last of its kind

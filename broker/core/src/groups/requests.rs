@@ -47,7 +47,9 @@ impl Group {
                     return step.reply(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
                 }
                 self.become_consumer(id, step);
-                self.upgrade(id, step);
+                if let Err(refused) = self.upgrade(id, step) {
+                    return step.reply_settled(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
+                }
                 self.protocol_request(request, client, random, ticket, step);
             }
             request => self.protocol_request(request, client, random, ticket, step),

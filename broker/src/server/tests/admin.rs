@@ -202,6 +202,24 @@ async fn configs_change_in_every_version_and_are_in_force_at_once() {
 }
 
 #[tokio::test]
+async fn configs_that_nobody_knows_can_be_taken_away_and_not_be_set() {
+    let (_cluster, mut client) = cluster(1).await;
+    for (kind, of, refused) in [(TOPIC, "t", 40), (BROKER, "0", 42), (BROKER, "", 42), (GROUP, "g", 40)] {
+        for (op, value, error) in [(DELETE, None, 0), (SET, Some("1"), refused)] {
+            let change = changes(kind, of, &[("no.such.config", op, value)]);
+            assert_eq!(self::change(&mut client, vec![change]).await, [error], "{kind} '{of}' {op}");
+        }
+    }
+    // What nobody may change while brokers run is not taken away either.
+    let resource = changes(BROKER, "0", &[("num.partitions", DELETE, None), ("message.max.bytes", DELETE, None)]);
+    let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = client.ask(1, &request).await;
+    assert_eq!(response.responses[0].error_code, 42);
+    let said = response.responses[0].error_message.as_deref();
+    assert_eq!(said, Some("Cannot update these configs dynamically: [num.partitions]"));
+}
+
+#[tokio::test]
 async fn replacing_configs_forgets_those_that_are_not_named() {
     let (cluster, mut client) = cluster(1).await;
     for version in versions::<m::AlterConfigsRequest>(&mut client).await {

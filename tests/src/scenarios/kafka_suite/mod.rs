@@ -190,6 +190,9 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
     for outcome in outcomes.iter().filter(|o| o.ending == Ending::Passed && o.millis > LONG) {
         println!("passed after {} s: {}", outcome.millis / 1000, outcome.test);
     }
+    if let Some(others) = without_what_is_aside(manifest, outcomes) {
+        println!("{others}");
+    }
     for test in unsteady {
         println!("failed, and passed when it ran alone: {test}");
     }
@@ -209,6 +212,22 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
         }
     }
     report.check("Apache Kafka's own tests", unexpected.is_empty() && *passed > 0, counts);
+}
+
+/// How many tests pass of those that need nothing of what is left aside.
+fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<String> {
+    let good = |o: &&Outcome| o.ending == Ending::Passed;
+    let counts = outcomes.iter().filter(|o| {
+        // A reason is no longer true of a test that passes, unless it passes and fails in turn.
+        let reason = manifest.reason(&o.test).filter(|reason| !good(o) || reasons::is_unsteady(reason));
+        o.ending != Ending::Skipped && !reasons::is_aside(o.method(), reason)
+    });
+    let (passed, failed): (Vec<_>, Vec<_>) = counts.partition(good);
+    let all = passed.len() + failed.len();
+    let percent = (passed.len() * 1000).checked_div(all)?;
+    let aside = reasons::ASIDE.join(", ");
+    let (whole, tenth) = (percent / 10, percent % 10);
+    Some(format!("{} of {all} ({whole}.{tenth} %) pass of the tests that need none of {aside}", passed.len()))
 }
 
 /// How many of the known failures wait for what.

@@ -91,6 +91,19 @@ const ERRORS: &[(&str, &str)] = &[
     (r"same rack", RACKS),
 ];
 
+/// What is no part of consumer groups and ordinary tools. How many of the other tests pass is a figure of its own.
+pub(super) const ASIDE: &[&str] =
+    &[TRANSACTIONS, ACLS, SASL, SCRAM, QUOTAS, SHARE, STREAMS, REASSIGNMENT, QUORUM, COMPACTION, INTERNALS];
+
+/// Whether a test needs something of [`ASIDE`]: by its reason if it has one, by its name otherwise.
+pub(super) fn is_aside(method: &str, reason: Option<&str>) -> bool {
+    let aside = |feature: &&str| ASIDE.contains(feature);
+    reason.map_or_else(
+        || NAMES.iter().filter(|(name, _)| matches(name, method)).any(|(_, features)| features.iter().any(aside)),
+        |reason| parts(reason).iter().any(aside),
+    )
+}
+
 /// Whether a reason says that the test passes and fails in turn, whatever the broker does.
 pub(super) fn is_unsteady(reason: &str) -> bool {
     reason.starts_with("unsteady: ")
@@ -181,7 +194,7 @@ fn plain(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ERRORS, Ending, NAMES, Outcome, is_internals, of};
+    use super::{ERRORS, Ending, NAMES, Outcome, is_aside, is_internals, of};
 
     fn failed(test: &str, error: &str, refusals: &[&str]) -> Outcome {
         let refusals = refusals.iter().map(|r| (*r).to_owned()).collect();
@@ -219,5 +232,18 @@ mod tests {
         let outcome = Outcome { ending: Ending::Internals, ..failed("a.B#c", "KafkaBroker.raftManager", &[]) };
         assert_eq!(of(&outcome), "internals: KafkaBroker.raftManager");
         assert!(is_internals(&of(&outcome)));
+    }
+
+    #[test]
+    fn a_test_is_left_aside_for_its_reason_or_if_it_passes_for_its_name() {
+        for (test, reason, aside) in [
+            ("a.FooTest#testBar", None, false),
+            ("a.ShareConsumerTest#testBar", None, true),
+            ("a.FooTest#testBar", Some("classic groups, transactions"), true),
+            ("a.FooTest#testBar", Some("internals: KafkaBroker.logManager"), true),
+            ("a.ShareConsumerTest#testBar", Some("behaviour: no answer"), false),
+        ] {
+            assert_eq!(is_aside(test, reason), aside, "{test} {reason:?}");
+        }
     }
 }

@@ -25,6 +25,7 @@ fn values_that_would_not_be_honoured_are_refused() {
         ("min.insync.replicas", "2147483648"),
         ("max.message.bytes", "-1"),
         ("unclean.leader.election.enable", "maybe"),
+        ("remote.storage.enable", "true"),
         ("no.such.config", "1"),
         ("cleanup.policy", ""),
         ("cleanup.policy", "compact,keep"),
@@ -48,6 +49,7 @@ fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
         ("flush.messages", "1", true),
         ("flush.messages", "2", false),
         ("segment.bytes", "1073741824", false),
+        ("remote.storage.enable", "false", false),
         ("retention.ms", "1", true),
     ] {
         assert_eq!(takes(name, value), taken, "{name}={value}");
@@ -58,7 +60,7 @@ fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
 fn a_long_way_to_write_a_number_is_not_kept() {
     let canonical = |name, value: &str| canonical(name, value, MetadataVersion::LATEST);
     assert_eq!(canonical("max.message.bytes", " 0001000 ").as_deref(), Ok("1000"));
-    assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("compact,delete"));
+    assert_eq!(canonical("cleanup.policy", "delete, compact,delete").as_deref(), Ok("delete,compact"));
     assert_eq!(canonical("min.cleanable.dirty.ratio", "0.500").as_deref(), Ok("0.5"));
     let zeroes = format!("{}1", "0".repeat(1 << 20));
     let error = canonical("max.message.bytes", &zeroes).unwrap_err();

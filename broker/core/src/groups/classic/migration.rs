@@ -1,7 +1,7 @@
 //! A classic group as it becomes a consumer group, or comes from one.
 
 use super::{ClassicGroup, MAX_RECORD_BYTES, Member, State};
-use crate::groups::consumer_protocol::{ByTopic, Subscription, parse_assignment};
+use crate::groups::consumer_protocol::{ByTopic, Subscription, has_user_data, parse_assignment};
 use crate::groups::record::{ClassicMemberMetadata, GroupMemberValue};
 use crate::groups::response::{GroupError, JoinedGroup, Response};
 use crate::groups::step::Step;
@@ -20,18 +20,27 @@ pub(in crate::groups) struct MigratingMember {
 }
 
 impl ClassicGroup {
-    /// The generation, and the members that have been in one. `None` if they are not consumers, or too many.
+    /// The generation, and the members that have been in one; or why they cannot go on in a consumer group.
     ///
     /// A member may own what it was last assigned, and what it said it owned when it last joined: a cooperative member
     /// keeps that until it has been told of its new assignment. Who has never been in a generation owns nothing, and
     /// joins again.
-    pub(in crate::groups) fn consumers(&self, max: usize, step: &Step<'_>) -> Option<(i32, Vec<MigratingMember>)> {
-        if !self.usable_as_consumer() || self.members.len() > max || step.image.is_none() {
-            return None;
+    pub(in crate::groups) fn consumers(&self, max: usize) -> Result<(i32, Vec<MigratingMember>), &'static str> {
+        if !self.usable_as_consumer() {
+            return Err("the group does not use the consumer embedded protocol.");
         }
-        let known = self.members.iter().filter(|(_, member)| !member.is_new);
-        let members: Option<Vec<MigratingMember>> = known.map(|(id, member)| self.migrating(id, member)).collect();
-        Some((self.generation, members?))
+        if self.members.len() > max {
+            return Err("the group size exceeds the consumer group maximum size.");
+        }
+        let known = || self.members.iter().filter(|(_, member)| !member.is_new);
+        let members: Option<Vec<MigratingMember>> = known().map(|(id, member)| self.migrating(id, member)).collect();
+        let members = members.ok_or("the embedded consumer protocol is malformed.")?;
+        // The coordinator would assign without it.
+        if known().any(|(_, member)| has_user_data(&member.assignment)) {
+            return Err("an unsupported custom assignor is in use. Please refer to the documentation or switch to a \
+                        default assignor before re-attempting the upgrade.");
+        }
+        Ok((self.generation, members))
     }
 
     fn migrating(&self, id: &Arc<str>, member: &Member) -> Option<MigratingMember> {

@@ -7,6 +7,7 @@ use super::migration::{encoded, names, resolved};
 use super::{ConsumerGroup, Deadline, StepContext};
 use crate::groups::classic::fit_a_record;
 use crate::groups::consumer_protocol::Subscription;
+use crate::groups::migration::MigrationPolicy;
 use crate::groups::record::{ClassicMemberMetadata, ConsumerGroupMemberValue};
 use crate::groups::request::{Client, JoinGroup, MemberRef, SyncGroup};
 use crate::groups::response::{GroupError, JoinedGroup, SyncedGroup};
@@ -26,6 +27,9 @@ impl ConsumerGroup {
         random: u128,
         context: &mut StepContext<'_>,
     ) -> Result<JoinedGroup, GroupError> {
+        if context.config.migration_policy == MigrationPolicy::Disabled {
+            return Err(GroupError::InconsistentGroupProtocol);
+        }
         let session = Duration::from_millis(u64::try_from(request.session_timeout_ms).unwrap_or(0));
         if session < context.config.min_session_timeout || session > context.config.max_session_timeout {
             return Err(GroupError::InvalidSessionTimeout);
@@ -38,12 +42,14 @@ impl ConsumerGroup {
             session_timeout_ms: request.session_timeout_ms,
             supported_protocols: owned_bytes(&request.protocols),
         };
-        let subscription = self.accepted(request, &classic)?;
+        self.check_protocols(request, &classic)?;
         let unknown = asked.is_empty();
         let new: Arc<str> = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string().into();
         if unknown && request.requires_known_member_id && request.member.instance_id.is_none() {
             return Ok(JoinedGroup::refused(GroupError::MemberIdRequired, &new));
         }
+        let metadata = request.protocols.first().map(|(_, metadata)| &**metadata).unwrap_or_default();
+        let subscription = Subscription::parse(metadata).ok_or(GroupError::InconsistentGroupProtocol)?;
         let id = if unknown { new } else { asked.clone() };
         let owned = resolved(&subscription.owned, context.image);
         // Who was removed meanwhile, and does not know it, has to give up all that others may have by now.
@@ -85,8 +91,8 @@ impl ConsumerGroup {
         })
     }
 
-    /// What the member is subscribed to, if it fits the other classic members.
-    fn accepted(&self, request: &JoinGroup, classic: &ClassicMemberMetadata) -> Result<Subscription, GroupError> {
+    /// Whether it fits the other classic members.
+    fn check_protocols(&self, request: &JoinGroup, classic: &ClassicMemberMetadata) -> Result<(), GroupError> {
         let others = || {
             let others = self.members.iter().filter(|(id, _)| **id != request.member.member_id);
             others.filter_map(|(_, member)| member.about.classic.as_ref())
@@ -99,8 +105,7 @@ impl ConsumerGroup {
         if !fit_a_record(others().chain([classic]).map(|other| (other, 0))) {
             return Err(GroupError::GroupMaxSizeReached);
         }
-        let metadata = request.protocols.first().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
-        Subscription::parse(&metadata).ok_or(GroupError::InconsistentGroupProtocol)
+        Ok(())
     }
 
     /// The static member whose place the one that joins takes, whichever protocol it used.
@@ -192,26 +197,33 @@ impl ConsumerGroup {
         missing.into_iter().any(|at| self.holders.get(&at).is_some_and(|holder| holder != id))
     }
 
-    /// LeaveGroup, of one member.
-    pub(in crate::groups) fn leave_of_classic(
+    /// LeaveGroup, of one member: an administrator removes members of either protocol with it.
+    pub(in crate::groups) fn leave_group(
         &mut self,
         member: &MemberRef,
         context: &mut StepContext<'_>,
     ) -> Result<(), GroupError> {
-        // An administrator names a static member by its instance id.
+        // A static member may be named by its instance id alone.
         let by_instance = member.instance_id.as_ref().filter(|_| member.member_id.is_empty());
         let named = match by_instance {
             Some(instance) => self.static_members.get(instance).cloned().ok_or(GroupError::UnknownMemberId)?,
             None => member.member_id.clone(),
         };
         let named = MemberRef { member_id: named, instance_id: member.instance_id.clone() };
-        let id = self.classic_member(&named)?.0.clone();
+        let id = self.unfenced_member(&named)?.0.clone();
         self.fence(&id, context);
         Ok(())
     }
 
     /// The member, if it uses the classic protocol and is not fenced by another with its instance id.
     fn classic_member(&self, member: &MemberRef) -> Result<(&Arc<str>, &Member, &ClassicMemberMetadata), GroupError> {
+        let (id, found) = self.unfenced_member(member)?;
+        let classic = found.about.classic.as_ref().ok_or(GroupError::UnknownMemberId)?;
+        Ok((id, found, classic))
+    }
+
+    /// The member, if it is not fenced by another with its instance id.
+    fn unfenced_member(&self, member: &MemberRef) -> Result<(&Arc<str>, &Member), GroupError> {
         if let Some(instance) = &member.instance_id {
             match self.static_members.get(instance) {
                 None => return Err(GroupError::UnknownMemberId),
@@ -219,9 +231,7 @@ impl ConsumerGroup {
                 Some(_) => {}
             }
         }
-        let (id, found) = self.members.get_key_value(&member.member_id).ok_or(GroupError::UnknownMemberId)?;
-        let classic = found.about.classic.as_ref().ok_or(GroupError::UnknownMemberId)?;
-        Ok((id, found, classic))
+        self.members.get_key_value(&member.member_id).ok_or(GroupError::UnknownMemberId)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a request is refused, in a word and in a sentence.
-pub(super) type Refusal = (GroupError, Option<String>);
+pub(in crate::groups) type Refusal = (GroupError, Option<String>);
 
 /// A deadline of a member.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

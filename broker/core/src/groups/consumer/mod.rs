@@ -33,7 +33,7 @@ use crate::groups::record::{GroupRecord, RecordKey, RecordValue};
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
-pub(in crate::groups) use context::{Deadline, StepContext};
+pub(in crate::groups) use context::{Deadline, Refusal, StepContext};
 use member::{Member, State};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::cluster::Image;
 use crate::groups::event::Ticket;
 use crate::groups::refusal::refuse;
 use crate::groups::request::{Client, ConsumerGroupHeartbeat, Request};
-use crate::groups::response::{GroupError, Response};
+use crate::groups::response::{GroupError, JoinedGroup, Response};
 use crate::groups::step::Step;
 use crate::groups::timers::Timer;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl ConsumerGroup {
                 Ok(Response::Heartbeat(Ok(())))
             }
             Request::LeaveGroup { members, .. } => {
-                let answers = members.iter().map(|member| group.leave_of_classic(member, context));
+                let answers = members.iter().map(|member| group.leave_group(member, context));
                 Ok(Response::LeaveGroup(Ok(answers.collect())))
             }
             _ => Err(GroupError::InvalidRequest),
@@ -91,6 +91,10 @@ impl ConsumerGroup {
         match answer {
             Ok(answer @ Response::Heartbeat(_)) => step.reply(ticket, answer),
             Ok(answer) => step.reply_settled(ticket, answer),
+            // As Kafka, without the member's id: there is no such member here.
+            Err(error) if matches!(request, Request::JoinGroup(_)) => {
+                step.reply(ticket, Response::JoinGroup(JoinedGroup::refused(error, &Arc::from(""))));
+            }
             Err(error) => step.reply(ticket, refuse(request, error)),
         }
     }

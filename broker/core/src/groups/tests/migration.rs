@@ -181,6 +181,67 @@ fn the_policy_says_which_way_groups_go() {
 }
 
 #[test]
+fn a_classic_member_joins_no_consumer_group_when_groups_do_not_migrate() {
+    for policy in MigrationPolicy::ALL {
+        let mut bench = bench();
+        bench.config.migration_policy = policy;
+        bench.event(Event::Config(bench.config.clone()));
+        told(&mut bench, beat(0, &[])).expect("joined");
+        let joined = bench.join_group(join("g", ""));
+        let (error, has_id) = match policy {
+            MigrationPolicy::Disabled => (GroupError::InconsistentGroupProtocol, false),
+            _ => (GroupError::MemberIdRequired, true),
+        };
+        assert_eq!((joined.error, !joined.member_id.is_empty()), (Some(error), has_id), "{policy:?}");
+    }
+}
+
+#[test]
+fn what_only_the_assignor_of_the_clients_understands_keeps_a_group_from_being_upgraded() {
+    for (user_data, upgraded) in
+        [(vec![255, 255, 255, 255], true), (vec![0, 0, 0, 0], true), (vec![0, 0, 0, 1, 7], false)]
+    {
+        let mut bench = bench();
+        let required = bench.join_group(join("g", ""));
+        let joined = bench.join_group(join("g", &required.member_id));
+        let mut request = sync("g", &joined.member_id, joined.generation, &[]);
+        let without = assignment(1, &[("t".into(), vec![0, 1])]);
+        let bytes = [&without[..without.len() - 4], &user_data].concat();
+        request.assignments = vec![(joined.member_id.clone(), bytes.into())];
+        let ticket = bench.send(Request::SyncGroup(request));
+        bench.synced(ticket).expect("synced");
+        match bench.ask(Request::ConsumerGroupHeartbeat(beat(0, &[]))) {
+            Response::ConsumerGroupHeartbeat(Ok(_)) => assert!(upgraded, "{user_data:?}"),
+            Response::ConsumerGroupHeartbeat(Err((error, text))) => {
+                assert_eq!((error, upgraded), (GroupError::GroupIdNotFound, false), "{user_data:?}");
+                assert!(text.is_some_and(|text| text.contains("custom assignor")));
+                assert_eq!(bench.heartbeat("g", &joined.member_id, 1), Ok(()), "a refusal changes nothing");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn members_of_either_protocol_are_removed_by_leave_group() {
+    for (member, instance, left) in [
+        ("new", None, Ok(())),
+        ("new", Some("i"), Ok(())),
+        ("", Some("i"), Ok(())),
+        ("other", Some("i"), Err(GroupError::FencedInstanceId)),
+        ("other", None, Err(GroupError::UnknownMemberId)),
+        ("", Some("j"), Err(GroupError::UnknownMemberId)),
+    ] {
+        let mut bench = bench();
+        let joins = ConsumerGroupHeartbeat { instance_id: instance.map(|_| Arc::from("i")), ..beat(0, &[]) };
+        told(&mut bench, joins).expect("joined");
+        let named = MemberRef { member_id: member.into(), instance_id: instance.map(Arc::from) };
+        let leave = Request::LeaveGroup { group: "g".into(), members: vec![named] };
+        assert_eq!(bench.ask(leave), Response::LeaveGroup(Ok(vec![left])), "{member:?} {instance:?}");
+    }
+}
+
+#[test]
 fn groups_that_are_not_of_consumers_are_not_upgraded() {
     let mut bench = bench();
     let mut request = join("g", "");

@@ -41,6 +41,8 @@ final class ServerProperties {
         // A broker that is not Kafka's has none of the versions that Kafka itself calls unstable.
         all.put("unstable.api.versions.enable", Boolean.toString(Settings.KAFKA));
         all.put("unstable.feature.versions.enable", "true");
+        // Chronik assigns at once, as Kafka does with 0: some tests ask which of the two they are to expect.
+        if (!Settings.KAFKA) all.put("group.consumer.assignment.interval.ms", "0");
         boolean sasl = node.broker && config.brokerSecurityProtocol() == SecurityProtocol.SASL_PLAINTEXT
             || controls && config.controllerSecurityProtocol() == SecurityProtocol.SASL_PLAINTEXT;
         if (sasl) {

@@ -145,7 +145,7 @@ final class Standins {
             if (!method.equals("groupMetadataTopicConfigs")) return NONE;
             // With these a test makes the offsets topic.
             Properties properties = new Properties();
-            if (Settings.KAFKA) properties.put("cleanup.policy", "compact");
+            properties.put("cleanup.policy", "compact");
             return properties;
         });
     }
