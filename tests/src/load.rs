@@ -13,10 +13,13 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What the writer knows of one partition.
 #[derive(Debug, Default)]
@@ -41,14 +44,23 @@ impl Ledger {
 }
 
 #[derive(Clone)]
-struct Context(Arc<Ledger>);
+struct Context {
+    ledger: Arc<Ledger>,
+    log: Option<Arc<File>>,
+}
 
 impl ClientContext for Context {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(mut log) = self.log.as_deref() {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            // What is not written is missing there, which nothing rests upon.
+            let _ = writeln!(log, "{:.6} {facility} {message}", since.as_secs_f64());
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fatal)) {
-            *self.0.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error}: {reason}"));
+            *self.ledger.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error}: {reason}"));
         }
     }
 }
@@ -58,7 +70,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, what: Self::DeliveryOpaque) {
         let (number_of_partition, number) = *what;
-        let mut partition = self.0.partition(number_of_partition);
+        let mut partition = self.ledger.partition(number_of_partition);
         partition.settled += 1;
         match result {
             Ok(message) => {
@@ -66,7 +78,7 @@ impl ProducerContext for Context {
                 partition.acknowledged_at.push(Instant::now());
             }
             Err((error, _)) => {
-                let mut failures = self.0.failures.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failures = self.ledger.failures.lock().unwrap_or_else(PoisonError::into_inner);
                 *failures.entry(error.to_string()).or_default() += 1;
             }
         }
@@ -91,17 +103,18 @@ impl Load {
     ///
     /// `writer` tells the records of this writer from those of others in the same topic.
     pub fn start(writer: &str, bootstrap: &str, topic: &str, partitions: usize, rate: u32) -> Result<Self> {
-        Self::start_with(writer, bootstrap, topic, partitions, rate, &[])
+        Self::start_with(writer, bootstrap, topic, (partitions, rate), &[], None)
     }
 
-    /// The same, with other settings of the client too.
+    /// The same, with other settings of the client too, and with its debug log there, each line after the seconds since
+    /// 1970.
     pub fn start_with(
         writer: &str,
         bootstrap: &str,
         topic: &str,
-        partitions: usize,
-        rate: u32,
+        (partitions, rate): (usize, u32),
         settings: &[(&str, &str)],
+        log: Option<&Path>,
     ) -> Result<Self> {
         let ledger = Arc::new(Ledger {
             partitions: std::iter::repeat_with(Mutex::default).take(partitions).collect(),
@@ -113,7 +126,12 @@ impl Load {
         for (name, value) in settings {
             config.set(*name, *value);
         }
-        let producer: ThreadedProducer<Context> = config.create_with_context(Context(Arc::clone(&ledger)))?;
+        if log.is_some() {
+            config.set("debug", "broker,metadata,topic,msg").set_log_level(RDKafkaLogLevel::Debug);
+        }
+        let log = log.map(File::create).transpose()?.map(Arc::new);
+        let producer: ThreadedProducer<Context> =
+            config.create_with_context(Context { ledger: Arc::clone(&ledger), log })?;
         let mut load = Self {
             writer: writer.to_owned(),
             topic: topic.to_owned(),

@@ -109,6 +109,7 @@ pub(super) fn partition_state(image: &Image, partition: TopicPartition) -> Optio
         partition_epoch: state.partition_epoch,
         isr: state.isr.clone(),
         replicas: state.replicas.iter().map(|id| (*id, image.alive(*id).and_then(|b| b.epoch))).collect(),
+        stopping: image.stopping(&state.replicas),
         elr: state.elr.to_vec(),
         removing: state.removing.to_vec(),
         min_insync_replicas: state.min_insync_replicas(topic.min_insync_replicas),

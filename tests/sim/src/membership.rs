@@ -290,6 +290,7 @@ mod tests {
             partition_epoch: PartitionEpoch(5),
             isr: vec![BrokerId(1)],
             replicas: vec![(BrokerId(1), Some(BrokerEpoch(2)))],
+            stopping: Vec::new(),
             elr: Vec::new(),
             removing: Vec::new(),
             min_insync_replicas: 1,

@@ -187,6 +187,7 @@ impl Process {
             partition_epoch: p.partition_epoch,
             isr: p.isr.clone(),
             replicas: p.replicas.iter().map(|id| (*id, self.image.alive(*id).and_then(|b| b.epoch))).collect(),
+            stopping: self.image.stopping(&p.replicas),
             elr: p.elr.to_vec(),
             removing: p.removing.to_vec(),
             min_insync_replicas: p.min_insync_replicas(topic.min_insync_replicas),

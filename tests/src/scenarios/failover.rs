@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const PARTITIONS: usize = 6;
@@ -33,6 +34,9 @@ pub struct Options {
     /// The client's `retry.backoff.ms`: how long it pauses before it tries again what was refused [default: its own, 100]
     #[arg(long)]
     retry_backoff_ms: Option<u32>,
+    /// Where librdkafka's debug log goes
+    #[arg(long)]
+    client_log: Option<PathBuf>,
 }
 
 /// How a leader is lost.
@@ -202,7 +206,8 @@ impl World {
         }
         let pause = options.retry_backoff_ms.map(|ms| ms.to_string());
         let of_client: Vec<_> = pause.iter().map(|ms| ("retry.backoff.ms", ms.as_str())).collect();
-        let load = Load::start_with("a", &cluster.bootstrap(), TOPICS[0], PARTITIONS, RATE, &of_client)?;
+        let log = options.client_log.as_deref();
+        let load = Load::start_with("a", &cluster.bootstrap(), TOPICS[0], (PARTITIONS, RATE), &of_client, log)?;
         let probe = Probe::start(&cluster, TOPICS[1], PARTITIONS)?;
         Ok(Self { cluster, metadata, load, probe })
     }

@@ -170,6 +170,11 @@ impl Image {
         self.alive(id).is_some_and(|b| !b.stopping)
     }
 
+    /// Those of these brokers that are about to stop.
+    pub fn stopping(&self, of: &[BrokerId]) -> Vec<BrokerId> {
+        of.iter().copied().filter(|id| self.alive(*id).is_some_and(|b| b.stopping)).collect()
+    }
+
     /// What is wrong with this image, if anything: rules that no sequence of commands may break.
     pub fn valid(&self) -> Result<(), String> {
         for (tp, _, partition) in self.partitions() {

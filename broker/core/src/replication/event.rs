@@ -64,6 +64,8 @@ pub struct PartitionState {
     pub isr: Vec<BrokerId>,
     /// All replicas, each with the epoch of its broker if that is alive (registered and unfenced).
     pub replicas: Vec<(BrokerId, Option<BrokerEpoch>)>,
+    /// Replicas on brokers that are about to stop: they join no ISR.
+    pub stopping: Vec<BrokerId>,
     /// Replicas outside of the ISR that may be elected, as nothing was committed without them (KIP-966).
     pub elr: Vec<BrokerId>,
     /// Replicas that are to leave as soon as all others are in sync (KIP-455).

@@ -454,7 +454,7 @@ impl Leader {
         let due = cx.log.high_watermark.max(self.epoch_start);
         let reached = progress.durable().is_some_and(|d| d >= due);
         let stays = self.may_stay(cx, id) && !self.is_stalled(cx, id);
-        reached && proven.is_some() && proven == alive(cx.state, id) && stays
+        reached && proven.is_some() && proven == may_come(cx.state, id) && stays
     }
 
     /// Whether a follower's disk stands still.
@@ -470,7 +470,7 @@ impl Leader {
                 progress.has_joined();
                 return None;
             }
-            let proven = progress.broker_epoch().is_some_and(|epoch| alive(cx.state, *id) == Some(epoch));
+            let proven = progress.broker_epoch().is_some_and(|epoch| may_come(cx.state, *id) == Some(epoch));
             let durable = progress.durable().filter(|_| proven)?;
             progress.worth_waiting_for(cx.now).then_some(durable)
         });
@@ -506,6 +506,12 @@ impl Leader {
 /// The broker's epoch, if metadata has it as alive.
 fn alive(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
     state.replicas.iter().find(|(r, _)| *r == id).and_then(|(_, epoch)| *epoch)
+}
+
+/// The broker's epoch, if metadata lets it into an ISR. While one that is about to stop was asked for, it would count for
+/// what is committed, and perhaps still when it has stopped.
+fn may_come(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
+    alive(state, id).filter(|_| !state.stopping.contains(&id))
 }
 
 /// Whether all replicas that no reassignment removes are in this ISR.

@@ -77,6 +77,7 @@ impl Replica {
             partition_epoch: PartitionEpoch(-1),
             isr: Vec::new(),
             replicas: Vec::new(),
+            stopping: Vec::new(),
             elr: Vec::new(),
             removing: Vec::new(),
             min_insync_replicas: 1,

@@ -45,6 +45,7 @@ pub(super) fn state(leader: i32, epochs: (i32, i32), isr: &[i32], dead: &[i32]) 
         replicas: (1..=3)
             .map(|id| (BrokerId(id), Some(BrokerEpoch(i64::from(id) * 10)).filter(|_| !dead.contains(&id))))
             .collect(),
+        stopping: Vec::new(),
         elr: Vec::new(),
         removing: Vec::new(),
         min_insync_replicas: 2,

@@ -61,6 +61,20 @@ fn a_follower_of_another_registration_or_a_fenced_one_does_not_join() {
 }
 
 #[test]
+fn a_follower_that_is_about_to_stop_neither_joins_nor_is_waited_for() {
+    let mut b = with_3_behind();
+    let stopping = vec![BrokerId(3)];
+    b.step(Event::Metadata(PartitionState { stopping, ..state(1, (1, 3), &[1, 2], &[]) }));
+    assert_eq!(b.ack(3, 1, 2, 2), [""; 0], "it has all that is committed");
+    b.produce(3, batch(1));
+    b.durable(3);
+    assert_eq!(b.ack(2, 1, 3, 3), ["wake", "reply 3 at 2"]);
+    assert_eq!(b.ack(3, 1, 3, 3), [""; 0]);
+    b.step(Event::Metadata(state(1, (1, 4), &[1, 2], &[])));
+    assert_eq!(b.replica.isr().unwrap().state(), IsrState::PendingExpand, "it does not stop");
+}
+
+#[test]
 fn a_follower_leaves_when_it_was_not_caught_up_for_too_long() {
     let mut b = Bench::leading();
     b.produce(1, batch(1));
