@@ -4,7 +4,7 @@
 
 use crate::listeners::{Listener, Rack};
 use crate::pod::PodOptions;
-use crate::properties::Shape;
+use crate::properties::{MIGRATION_POLICY, REBALANCE_PROTOCOLS, REPLICA_SELECTOR, Shape};
 use crate::rules;
 use crate::scalar::Scalar;
 use crate::status::ChronikClusterStatus;
@@ -47,7 +47,7 @@ pub struct ChronikClusterSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 
-    /// How many brokers: 1, or 3 and more. From 3 on it can be changed: new brokers join, and surplus ones are emptied
+    /// How many brokers: 1, or 3 and more. Default: 3. From 3 on it can be changed: new brokers join, and surplus ones are emptied
     /// and removed, the highest first, which is refused below the replication factor of a topic.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 99))]
@@ -79,8 +79,9 @@ pub struct ChronikClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<Replication>,
 
-    /// Broker properties by Kafka's names, for example `num.partitions: 3`. Durations and sizes may carry a unit
-    /// (`30s`, `1MiB`); `true` and `false` need quotes. What brokers take up while they run, as `log.retention.ms` and
+    /// Broker properties by Kafka's names, for example `num.partitions: 3`; `docs/configuration.md` explains each, and a
+    /// name that is refused is answered with the names that there are. Durations and sizes may carry a unit (`30s`,
+    /// `1MiB`); `true`, `false` and fractions need quotes. What brokers take up while they run, as `log.retention.ms` and
     /// `message.max.bytes`, restarts nobody, and what somebody else makes of it is put right. For the rest brokers are
     /// restarted one at a time, each when all others serve and every partition is in full sync.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -89,6 +90,7 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_are_not_owned(),
         validation = rules::properties_are_known(),
         validation = rules::properties_have_the_shape(Shape::Integer),
+        validation = rules::properties_have_the_shape(Shape::Count),
         validation = rules::properties_have_the_shape(Shape::Boolean),
         validation = rules::properties_have_the_shape(Shape::Size),
         validation = rules::properties_have_the_shape(Shape::Duration),
@@ -96,6 +98,9 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_have_the_shape(Shape::DurationOrNone),
         validation = rules::properties_have_the_shape(Shape::Ratio),
         validation = rules::properties_have_the_shape(Shape::Words),
+        validation = rules::properties_have_the_shape(REPLICA_SELECTOR),
+        validation = rules::properties_have_the_shape(MIGRATION_POLICY),
+        validation = rules::properties_have_the_shape(REBALANCE_PROTOCOLS),
     )]
     pub config: BTreeMap<String, Scalar>,
 
@@ -121,11 +126,11 @@ fn default_replicas() -> i32 {
     3
 }
 
-/// A Secret of the type `kubernetes.io/dockerconfigjson`.
+/// A Secret of the type `kubernetes.io/dockerconfigjson`, as `kubectl create secret docker-registry` makes it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImagePullSecret {
-    /// Its name.
+    /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -173,13 +178,14 @@ impl DeletionPolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What the scheduler sets aside.
+    /// What the scheduler sets aside for each broker, as in `{cpu: 500m, memory: 1Gi}`. Without any, nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     #[x_kube(validation = rules::amounts_are_quantities())]
     pub requests: BTreeMap<String, Scalar>,
 
-    /// What the broker cannot go beyond.
+    /// What a broker cannot go beyond, as in `{memory: 2Gi}`: it waits for processor time, and is killed and started again
+    /// for memory. Without any, what its node has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     #[x_kube(validation = rules::amounts_are_quantities())]

@@ -25,6 +25,7 @@ pub fn definitions() -> Result<Vec<Definition>, Box<dyn std::error::Error>> {
 fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Box<dyn std::error::Error>> {
     let mut definition = serde_json::to_value(crd)?;
     drop_nullable(&mut definition);
+    unwrap_descriptions(&mut definition);
     // Helm leaves the definition, and with it every resource, in place when the chart is uninstalled.
     definition["metadata"]["annotations"] = serde_json::json!({ "helm.sh/resource-policy": "keep" });
     let body = serde_saphyr::to_string(&definition)?;
@@ -40,6 +41,22 @@ fn drop_nullable(value: &mut Value) {
             fields.values_mut().for_each(drop_nullable);
         }
         Value::Array(items) => items.iter_mut().for_each(drop_nullable),
+        _ => {}
+    }
+}
+
+/// Makes one line of each paragraph: `kubectl explain` breaks lines where the terminal ends, and keeps those that are there.
+fn unwrap_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            // A property of that name is an object.
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+                *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+            }
+            fields.values_mut().for_each(unwrap_descriptions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unwrap_descriptions),
         _ => {}
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::listener_is_not_owned())]
 pub struct Listener {
-    /// Its name. Brokers know it in upper case.
+    /// Its name, as in `public`, of 15 characters at most. Brokers know it in upper case.
     #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
@@ -66,8 +66,7 @@ pub enum ListenerKind {
 pub struct Rack {
     /// The label of a broker's node whose value is its rack (`broker.rack`), as in `topology.kubernetes.io/zone`. New
     /// partitions get replicas in as many racks as there are. It restarts nobody; when this is taken out again, brokers keep
-    /// the rack that they had. The operator may read nodes only where it looks after all
-    /// namespaces.
+    /// the rack that they had. The operator may read nodes only where it looks after all namespaces.
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: String,
 }

@@ -12,22 +12,23 @@ use std::collections::BTreeMap;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodOptions {
-    /// Labels beside those that the operator sets.
+    /// Labels of the pods, beside those that the operator sets: `app.kubernetes.io/` and `chronik.io/` are its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations.
+    /// Annotations of the pods, as agents for logs and metrics look for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
 
-    /// The labels that a node must have for a broker to be placed on it.
+    /// The labels that a node must have for a broker to be placed on it. Without any, brokers go anywhere.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
 
-    /// The taints of nodes that brokers are placed on all the same.
+    /// The taints of nodes that brokers are placed on all the same, as in
+    /// `{key: dedicated, operator: Equal, value: kafka, effect: NoSchedule}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
@@ -44,7 +45,8 @@ pub struct PodOptions {
     #[schemars(length(max = 16))]
     pub topology_spread: Vec<Spread>,
 
-    /// The priority class of the pods.
+    /// The `PriorityClass` of the pods, which says who gives way when a node is full. Without it, the Kubernetes cluster's
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
@@ -54,11 +56,13 @@ pub struct PodOptions {
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
-    /// The users and groups that brokers run as.
+    /// The users and groups that brokers run as. They are never root, whatever is said here, and run with a read-only root
+    /// file system and without capabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<SecurityContext>,
 
-    /// What brokers log beside what they log anyhow, or what not, as in `debug`, `warn` or `chronik_quorum=debug`.
+    /// How much brokers log: `error`, `warn`, `info` (the default), `debug` or `trace`; for a part of the broker alone, as
+    /// in `chronik_quorum=debug`, with commas between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub log_level: Option<String>,

@@ -1,5 +1,6 @@
 //! The broker properties that `spec.config` takes, by Kafka's names.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 /// What a property's value looks like. It is checked here, so that a typing error is refused when it is applied and
@@ -8,6 +9,8 @@ use std::ops::RangeInclusive;
 pub enum Shape {
     /// A whole number above zero.
     Integer,
+    /// A whole number, zero too.
+    Count,
     /// `true` or `false`; YAML needs quotes around it, as in labels and annotations.
     Boolean,
     /// Bytes, with or without a unit: `1048588`, `1MiB`, `1MB`.
@@ -22,13 +25,29 @@ pub enum Shape {
     Ratio,
     /// A word, or some with commas between; which ones there are is the broker's to say.
     Words,
+    /// One of these, and nothing else: with another one a broker would not start.
+    OneOf(&'static [&'static str]),
+    /// One or some of these, with commas between.
+    SomeOf(&'static [&'static str]),
 }
+
+/// Where consumers read that name their rack (KIP-392).
+pub const REPLICA_SELECTOR: Shape = Shape::OneOf(&[
+    "org.apache.kafka.common.replica.LeaderSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+]);
+/// Which way a group with members of both protocols may go.
+pub const MIGRATION_POLICY: Shape = Shape::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]);
+/// The protocols that groups may use.
+pub const REBALANCE_PROTOCOLS: Shape = Shape::SomeOf(&["classic", "consumer"]);
 
 impl Shape {
     /// The regular expression (of the RE2 dialect) that a value must match whole.
-    pub fn pattern(self) -> &'static str {
-        match self {
+    pub fn pattern(self) -> Cow<'static, str> {
+        let words = |all: &[&str]| all.join("|").replace('.', "[.]");
+        Cow::Borrowed(match self {
             Self::Integer => "^0*[1-9][0-9]{0,8}$",
+            Self::Count => "^0*[0-9]{1,9}$",
             Self::Boolean => "^(true|false)$",
             Self::Size => "^[0-9]+ ?(B|[kKMG]B|[KMG]iB)?$",
             Self::Duration => "^[0-9]+ ?(ms|s|m|min|h|d)?$",
@@ -36,13 +55,16 @@ impl Shape {
             Self::DurationOrNone => "^(-1|[0-9]+ ?(ms|s|m|min|h|d)?)$",
             Self::Ratio => "^(0|1|0?[.][0-9]{1,9})$",
             Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
-        }
+            Self::OneOf(all) => return format!("^({})$", words(all)).into(),
+            Self::SomeOf(all) => return format!("^({0})(, ?({0}))*$", words(all)).into(),
+        })
     }
 
     /// What a person is told that the value must be.
-    pub fn describe(self) -> &'static str {
-        match self {
+    pub fn describe(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Integer => "a whole number from 1 to 999999999",
+            Self::Count => "a whole number from 0 to 999999999",
             Self::Boolean => "\"true\" or \"false\", in quotes",
             Self::Size => "a size such as 1048588 or 1MiB",
             Self::Duration => "a duration such as 30000 or 30s",
@@ -50,7 +72,9 @@ impl Shape {
             Self::DurationOrNone => "a duration such as 30000 or 30s, or -1 for none",
             Self::Ratio => "a number from 0 to 1 in quotes, such as \"0.5\"",
             Self::Words => "a word, or words with commas between",
-        }
+            Self::OneOf(all) => return format!("one of {}", all.join(", ")).into(),
+            Self::SomeOf(all) => return format!("some of {}, with commas between", all.join(", ")).into(),
+        })
     }
 
     /// Whether `value` has this shape.
@@ -59,11 +83,14 @@ impl Shape {
         match self {
             Self::Boolean => matches!(value, "true" | "false"),
             Self::Integer => self.amount(value).is_some_and(|amount| COUNT.contains(&amount)),
+            Self::Count => self.amount(value).is_some_and(|amount| amount <= *COUNT.end()),
             Self::Size | Self::Duration => !number.is_empty() && self.factor(unit).is_some(),
             Self::SizeOrNone => value == "-1" || Self::Size.matches(value),
             Self::DurationOrNone => value == "-1" || Self::Duration.matches(value),
             Self::Ratio => value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
-            Self::Words => value.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word)).all(is_word),
+            Self::Words => words(value).all(is_word),
+            Self::OneOf(all) => all.contains(&value),
+            Self::SomeOf(all) => words(value).all(|word| all.contains(&word)),
         }
     }
 
@@ -75,7 +102,7 @@ impl Shape {
 
     fn factor(self, unit: &str) -> Option<u64> {
         Some(match (self, unit.strip_prefix(' ').unwrap_or(unit)) {
-            (Self::Integer, _) if unit.is_empty() => 1,
+            (Self::Integer | Self::Count, _) if unit.is_empty() => 1,
             (Self::Size | Self::SizeOrNone, "" | "B") | (Self::Duration | Self::DurationOrNone, "" | "ms") => 1,
             (Self::Size | Self::SizeOrNone, "kB" | "KB") | (Self::Duration | Self::DurationOrNone, "s") => 1_000,
             (Self::Size | Self::SizeOrNone, "MB") => 1_000_000,
@@ -94,6 +121,11 @@ impl Shape {
     pub fn in_kafkas_form(self, value: &str) -> String {
         self.amount(value).map_or_else(|| value.to_owned(), |amount| amount.to_string())
     }
+}
+
+/// What is between the commas.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word))
 }
 
 fn is_word(word: &str) -> bool {
@@ -115,26 +147,42 @@ pub const AT_START: &[(&str, Shape)] = &[
     ("broker.session.timeout.ms", Shape::Duration),
     ("connections.max.idle.ms", Shape::Duration),
     ("delete.topic.enable", Shape::Boolean),
+    ("disk.stall.timeout", Shape::Duration),
+    ("group.consumer.heartbeat.interval.ms", Shape::Duration),
+    ("group.consumer.max.heartbeat.interval.ms", Shape::Duration),
+    ("group.consumer.max.session.timeout.ms", Shape::Duration),
     ("group.consumer.max.size", Shape::Integer),
+    ("group.consumer.migration.policy", MIGRATION_POLICY),
+    ("group.consumer.min.heartbeat.interval.ms", Shape::Duration),
+    ("group.consumer.min.session.timeout.ms", Shape::Duration),
+    ("group.consumer.session.timeout.ms", Shape::Duration),
+    ("group.coordinator.rebalance.protocols", REBALANCE_PROTOCOLS),
     ("group.initial.rebalance.delay.ms", Shape::Duration),
-    ("group.lag.metrics.max.partitions", Shape::Integer),
+    ("group.lag.metrics.max.partitions", Shape::Count),
+    ("group.max.session.timeout.ms", Shape::Duration),
     ("group.max.size", Shape::Integer),
+    ("group.min.session.timeout.ms", Shape::Duration),
     ("leader.imbalance.check.interval.seconds", Shape::Integer),
-    ("leader.imbalance.per.broker.percentage", Shape::Integer),
+    ("leader.imbalance.per.broker.percentage", Shape::Count),
     ("log.cleaner.backoff.ms", Shape::Duration),
     ("log.cleaner.dedupe.buffer.size", Shape::Size),
     ("log.cleaner.io.max.bytes.per.second", Shape::Size),
+    ("log.disk.reserve", Shape::Size),
     ("log.retention.check.interval.ms", Shape::Duration),
+    ("log.scrub.bytes.per.second", Shape::Size),
     ("max.connections", Shape::Integer),
-    ("max.incremental.fetch.session.cache.slots", Shape::Integer),
+    ("max.incremental.fetch.session.cache.slots", Shape::Count),
     ("num.partitions", Shape::Integer),
+    ("offset.metadata.max.bytes", Shape::Size),
     ("offsets.retention.check.interval.ms", Shape::Duration),
     ("offsets.retention.minutes", Shape::Integer),
     ("offsets.topic.num.partitions", Shape::Integer),
     ("offsets.topic.segment.bytes", Shape::Size),
+    ("producer.id.expiration.ms", Shape::Duration),
     ("producer.state.max.bytes", Shape::Size),
     ("queued.max.request.bytes", Shape::Size),
     ("replica.lag.time.max.ms", Shape::Duration),
+    ("replica.selector.class", REPLICA_SELECTOR),
     ("socket.request.max.bytes", Shape::Size),
 ];
 
@@ -174,9 +222,6 @@ pub fn is_dynamic(name: &str) -> bool {
     DYNAMIC.iter().any(|(known, _)| *known == name)
 }
 
-/// What has limits that depend on other properties, which nobody checks before a broker starts.
-const NOT_YET: &str = "it cannot be set on Kubernetes yet";
-
 /// What belongs to one move of partitions, and is taken away after it.
 const THROTTLE: &str = "kafka-reassign-partitions --throttle sets it for as long as partitions move";
 
@@ -188,29 +233,47 @@ pub const OWNED: &[(&str, &str)] = &[
     ("controller.quorum.voters", "voters are set by the operator"),
     ("default.replication.factor", "use spec.replication.factor"),
     ("follower.replication.throttled.rate", THROTTLE),
-    ("group.consumer.heartbeat.interval.ms", NOT_YET),
-    ("group.consumer.max.heartbeat.interval.ms", NOT_YET),
-    ("group.consumer.max.session.timeout.ms", NOT_YET),
-    ("group.consumer.min.heartbeat.interval.ms", NOT_YET),
-    ("group.consumer.min.session.timeout.ms", NOT_YET),
-    ("group.consumer.migration.policy", NOT_YET),
-    ("group.consumer.session.timeout.ms", NOT_YET),
-    ("group.coordinator.rebalance.protocols", NOT_YET),
-    ("group.max.session.timeout.ms", NOT_YET),
-    ("group.min.session.timeout.ms", NOT_YET),
     ("leader.replication.throttled.rate", THROTTLE),
     ("listeners", "use spec.listeners"),
     ("log.dir", "the data directory is set by the operator"),
     ("log.dirs", "the data directory is set by the operator"),
-    ("log.scrub.bytes.per.second", NOT_YET),
     ("min.insync.replicas", "use spec.replication.minInsync"),
     ("node.id", "broker ids are the ordinals of the pods"),
-    ("offset.metadata.max.bytes", NOT_YET),
     ("offsets.topic.replication.factor", "it follows from the number of brokers: 3, or as many as there are"),
     ("process.roles", "roles are set by the operator"),
-    ("producer.id.expiration.ms", NOT_YET),
-    ("replica.selector.class", NOT_YET),
 ];
+
+/// Kafka's properties that have no meaning here, and are often found in what people bring along; with the reason, and what
+/// to use in their place.
+pub const WITHOUT_MEANING: &[(&str, &str)] = &[
+    ("background.threads", THREADS),
+    ("inter.broker.protocol.version", "in its place a cluster has metadata.version, which kafka-features raises"),
+    ("log.cleaner.enable", "compacted topics are always cleaned"),
+    ("log.cleaner.threads", THREADS),
+    ("log.message.format.version", "there is one format of records"),
+    ("log.retention.hours", "use log.retention.ms, as in 168h"),
+    ("log.retention.minutes", "use log.retention.ms, as in 90min"),
+    ("log.roll.hours", "use log.roll.ms, as in 168h"),
+    ("num.io.threads", THREADS),
+    ("num.network.threads", THREADS),
+    ("num.recovery.threads.per.data.dir", THREADS),
+    ("num.replica.fetchers", THREADS),
+    ("queued.max.requests", "use queued.max.request.bytes"),
+    ("replica.fetch.max.bytes", "it follows from message.max.bytes"),
+    ("transaction.state.log.min.isr", TRANSACTIONS),
+    ("transaction.state.log.num.partitions", TRANSACTIONS),
+    ("transaction.state.log.replication.factor", TRANSACTIONS),
+    ("unclean.leader.election.enable", "a replica that may lack committed records is never elected"),
+    ("zookeeper.connect", "there is no ZooKeeper"),
+];
+
+const THREADS: &str = "a broker uses the processors that it has";
+const TRANSACTIONS: &str = "there are no transactions yet";
+
+/// All properties that are refused, with the reason.
+pub fn refused() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OWNED.iter().chain(WITHOUT_MEANING).copied()
+}
 
 /// The shape of an offered property's value; `None` if there is no such property.
 pub fn shape(name: &str) -> Option<Shape> {
@@ -223,6 +286,14 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
     match (name, shape(name)) {
         // With less, brokers that are alive would be fenced.
         ("broker.session.timeout.ms", _) => 300..=INT_MAX,
+        ("disk.stall.timeout", _) => 300..=i64::MAX as u64,
+        ("producer.id.expiration.ms", _) => 1..=i64::MAX as u64,
+        ("group.consumer.heartbeat.interval.ms", _) => 1..=INT_MAX,
+        (name, Some(Shape::Duration)) if name.starts_with("group.") => 0..=INT_MAX,
+        // None is an amount, too.
+        ("log.disk.reserve" | "log.scrub.bytes.per.second", _) => 0..=i64::MAX as u64,
+        // A record of a committed offset has no room for more.
+        ("offset.metadata.max.bytes", _) => 1..=i16::MAX as u64,
         // A batch has to fit into one frame to a follower.
         ("socket.request.max.bytes", _) => 1..=200 << 20,
         ("offsets.topic.num.partitions", _) => 1..=10_000,
@@ -231,6 +302,7 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
             1..=INT_MAX
         }
         (_, Some(Shape::Integer)) => COUNT,
+        (_, Some(Shape::Count)) => 0..=*COUNT.end(),
         (
             _,
             Some(
@@ -239,7 +311,9 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
                 | Shape::SizeOrNone
                 | Shape::DurationOrNone
                 | Shape::Ratio
-                | Shape::Words,
+                | Shape::Words
+                | Shape::OneOf(_)
+                | Shape::SomeOf(_),
             )
             | None,
         ) => 0..=u64::MAX,
@@ -248,7 +322,7 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
 
 /// Why a property is not the user's to set; `None` if it is, or if there is no such property.
 pub fn owned(name: &str) -> Option<&'static str> {
-    OWNED.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead)
+    refused().find(|(known, _)| *known == name).map(|(_, instead)| instead)
 }
 
 #[cfg(test)]
@@ -284,6 +358,17 @@ mod tests {
             (Shape::Ratio, "1.5", false),
             (Shape::Words, "compact, delete", true),
             (Shape::Words, "compact,", false),
+            (Shape::Count, "0", true),
+            (Shape::Count, "-1", false),
+            (Shape::Count, "1000000000", false),
+            (MIGRATION_POLICY, "upgrade", true),
+            (MIGRATION_POLICY, "upgrade, downgrade", false),
+            (MIGRATION_POLICY, "sideways", false),
+            (REPLICA_SELECTOR, "org.apache.kafka.common.replica.RackAwareReplicaSelector", true),
+            (REPLICA_SELECTOR, "org-apache.kafka.common.replica.RackAwareReplicaSelector", false),
+            (REBALANCE_PROTOCOLS, "classic", true),
+            (REBALANCE_PROTOCOLS, "classic, consumer", true),
+            (REBALANCE_PROTOCOLS, "classic,streams", false),
         ] {
             assert_eq!(shape.matches(value), fits, "{shape:?} {value:?}");
         }

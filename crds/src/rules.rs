@@ -3,7 +3,7 @@
 //! The operator's validation repeats those that it depends on: a resource may have been stored before a rule
 //! existed.
 
-use crate::properties::{OWNED, Shape, offered};
+use crate::properties::{Shape, offered, refused};
 use kube::core::{Message, Rule};
 
 /// Names become those of pods, services and label values.
@@ -65,14 +65,14 @@ pub(crate) fn amounts_are_quantities() -> Rule {
 
 pub(crate) fn properties_are_not_owned() -> Rule {
     let instead =
-        OWNED.iter().map(|(name, instead)| format!("'{name}': '{name}: {instead}'")).collect::<Vec<_>>().join(", ");
-    let owned = OWNED.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        refused().map(|(name, instead)| format!("'{name}': '{name}: {instead}'")).collect::<Vec<_>>().join(", ");
+    let owned = refused().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     Rule::new(format!("self.all(k, !(k in [{owned}]))"))
         .message(Message::Expression(format!("{{{instead}}}[self.filter(k, k in [{owned}])[0]]")))
 }
 
 pub(crate) fn properties_are_known() -> Rule {
-    let known = offered().map(|(name, _)| name).chain(OWNED.iter().map(|(name, _)| *name));
+    let known = offered().map(|(name, _)| name).chain(refused().map(|(name, _)| name));
     let known = known.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let offered = offered().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     Rule::new(format!("self.all(k, k in [{known}])")).message(Message::Expression(format!(

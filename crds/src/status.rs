@@ -194,12 +194,18 @@ pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": { "type": "string" },
-                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
-                "observedGeneration": { "type": "integer", "format": "int64" },
-                "lastTransitionTime": { "type": "string", "format": "date-time" },
-                "reason": { "type": "string" },
-                "message": { "type": "string" }
+                "type": { "type": "string", "description": "What it is about." },
+                "status": {
+                    "type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64", "description": "The generation of the spec that it was found for."
+                },
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time", "description": "Since when the status is what it is."
+                },
+                "reason": { "type": "string", "description": "Why, in one word: docs/kubernetes.md explains each." },
+                "message": { "type": "string", "description": "Why, in a sentence." }
             }
         }
     })

@@ -1,5 +1,6 @@
 //! The definitions in the chart are those that the types give.
 
+use serde_json::Value;
 use std::path::Path;
 
 #[test]
@@ -12,5 +13,30 @@ fn the_charts_definitions_are_the_generated_ones() {
             "{} is out of date: run `cargo run -p chronik-crds charts/chronik/files`",
             definition.file
         );
+    }
+}
+
+#[test]
+fn every_field_is_explained_in_whole_paragraphs() {
+    for definition in chronik_crds::generate::definitions().unwrap() {
+        let definition: Value = serde_saphyr::from_str(&definition.yaml).unwrap();
+        for version in definition["spec"]["versions"].as_array().unwrap() {
+            let schema = &version["schema"]["openAPIV3Schema"];
+            for part in ["spec", "status"] {
+                check(part, &schema["properties"][part]);
+            }
+        }
+    }
+}
+
+/// Fails unless the field, and all in it, have a description that `kubectl explain` shows as it should.
+fn check(path: &str, field: &Value) {
+    let description = field["description"].as_str().unwrap_or_default();
+    assert!(description.ends_with('.'), "{path}: {description:?} is no sentence");
+    assert!(!description.replace("\n\n", "").contains('\n'), "{path}: a paragraph has lines: {description:?}");
+    for inner in [field, &field["items"]] {
+        for (name, field) in inner["properties"].as_object().into_iter().flatten() {
+            check(&format!("{path}.{name}"), field);
+        }
     }
 }

@@ -7,6 +7,38 @@ use crate::wait::{timeout, until};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// What the clients of a scenario saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Records that were read back, each there once and in order; those that were read twice count twice.
+    pub(crate) checked: u64,
+    /// The milliseconds that the slowest write took, of those under a steady load; none if there was no load.
+    pub(crate) slowest_ms: Option<u64>,
+}
+
+impl Figures {
+    /// Adds what a client said.
+    fn add(&mut self, said: &Value) {
+        if said["event"] == "consumed" {
+            self.checked += said["count"].as_u64().unwrap_or_default();
+        }
+        self.slowest_ms = self.slowest_ms.max(said["slowest_ms"].as_u64());
+    }
+}
+
+/// Since they were last taken. Scenarios run one after another.
+static FIGURES: Mutex<Figures> = Mutex::new(Figures { checked: 0, slowest_ms: None });
+
+/// What the clients have seen since this was last asked.
+pub(crate) fn take_figures() -> Figures {
+    std::mem::take(&mut *FIGURES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn note(said: &Value) {
+    FIGURES.lock().unwrap_or_else(PoisonError::into_inner).add(said);
+}
 
 /// Starts a pod that runs the client with these words.
 pub(crate) fn start(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Result<()> {
@@ -35,8 +67,7 @@ spec:
 
 /// Runs a command of the client in a pod that idles, and returns what it said last.
 pub(crate) fn exec(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Result<Value> {
-    let said = kubectl.run(&[&["exec", pod, "--", "/client"], words, &[&timeout()]].concat())?;
-    Ok(serde_json::from_str(said.lines().last().unwrap_or_default())?)
+    last(&kubectl.run(&[&["exec", pod, "--", "/client"], words, &[&timeout()]].concat())?)
 }
 
 /// What the client has said so far, a JSON object a line.
@@ -47,8 +78,13 @@ pub(crate) fn said(kubectl: &Kubectl, pod: &str) -> anyhow::Result<Vec<Value>> {
 
 /// Runs a command of the client on the machine that the kind nodes run on, and returns what it said last.
 pub(crate) fn outside(environment: &Environment, words: &[&str]) -> anyhow::Result<Value> {
-    let said = output(Command::new(environment.client_binary()).args(words).arg(timeout()))?;
-    Ok(serde_json::from_str(said.lines().last().unwrap_or_default())?)
+    last(&output(Command::new(environment.client_binary()).args(words).arg(timeout()))?)
+}
+
+fn last(said: &str) -> anyhow::Result<Value> {
+    let said = serde_json::from_str(said.lines().last().unwrap_or_default())?;
+    note(&said);
+    Ok(said)
 }
 
 /// An idempotent producer that writes to a topic at a steady rate, in a pod of the topic's name.
@@ -71,6 +107,7 @@ impl Load<'_> {
         exec(self.kubectl, self.topic, &["stop"])?;
         self.kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{}", self.topic)])?;
         let said = said(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
+        note(&said);
         ensure!(said["failed"] == 0, "requests failed: {said}");
         let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}: {said}"));
         let (count, slowest) = (number("count")?, number("slowest_ms")?);
@@ -83,5 +120,24 @@ impl Load<'_> {
     pub(crate) fn wait_in_sync(&self, client: &str, brokers: &str) -> anyhow::Result<()> {
         let words = ["in-sync", "--bootstrap", self.bootstrap, "--topic", self.topic, "--brokers", brokers];
         until("the topic in sync", || exec(self.kubectl, client, &words).map(Some)).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_figures_are_the_records_read_back_and_the_slowest_write() {
+        let mut figures = Figures::default();
+        figures.add(&json!({ "event": "consumed", "count": 3 }));
+        figures.add(&json!({ "event": "produced", "count": 5 }));
+        assert_eq!(figures, Figures { checked: 3, slowest_ms: None });
+        for slowest in [20, 7] {
+            figures.add(&json!({ "event": "loaded", "count": 9, "slowest_ms": slowest }));
+            figures.add(&json!({ "event": "consumed", "count": 9 }));
+        }
+        assert_eq!(figures, Figures { checked: 21, slowest_ms: Some(20) });
     }
 }

@@ -12,6 +12,7 @@ mod timeline;
 mod wait;
 
 use clap::Parser;
+use client::Figures;
 use environment::{Environment, StartOrders};
 use scenarios::{SCENARIOS, Scenario};
 use std::process::ExitCode;
@@ -88,14 +89,26 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     passed
 }
 
+/// How a scenario ended.
+struct Outcome {
+    scenario: &'static Scenario,
+    passed: bool,
+    seconds: f64,
+    figures: Figures,
+}
+
 /// Prints how each scenario ended, and returns whether all passed.
-fn summarize(results: &[(&'static Scenario, f64, bool)]) -> bool {
+fn summarize(outcomes: &[Outcome]) -> bool {
     println!();
-    for (scenario, seconds, passed) in results {
-        println!("{:<18} {:<6} {seconds:>6.1} s", scenario.name, if *passed { "passed" } else { "failed" });
+    println!("{:<18} {:<6} {:>9} {:>14} {:>16}", "scenario", "result", "time", "slowest write", "records checked");
+    for Outcome { scenario, passed, seconds, figures } in outcomes {
+        let slowest = figures.slowest_ms.map_or("–".to_owned(), |ms| format!("{ms} ms"));
+        let checked = if figures.checked == 0 { "–".to_owned() } else { figures.checked.to_string() };
+        let result = if *passed { "passed" } else { "failed" };
+        println!("{:<18} {result:<6} {seconds:>7.1} s {slowest:>14} {checked:>16}", scenario.name);
     }
-    let failed = results.iter().filter(|(_, _, passed)| !passed).count();
-    println!("{} passed, {failed} failed", results.len() - failed);
+    let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
+    println!("{} passed, {failed} failed", outcomes.len() - failed);
     failed == 0
 }
 
@@ -128,8 +141,9 @@ fn make(environment: &Environment, args: &Args, timeline: &Timeline) -> anyhow::
     Ok(true)
 }
 
-fn run_all(environment: &Environment, chosen: &[&'static Scenario]) -> Vec<(&'static Scenario, f64, bool)> {
+fn run_all(environment: &Environment, chosen: &[&'static Scenario]) -> Vec<Outcome> {
     let run = |scenario: &&'static Scenario| {
+        client::take_figures();
         let timeline = Timeline::new(scenario.name);
         let passed = match (scenario.run)(environment, &timeline) {
             Ok(()) => true,
@@ -141,7 +155,7 @@ fn run_all(environment: &Environment, chosen: &[&'static Scenario]) -> Vec<(&'st
                 false
             }
         };
-        (*scenario, timeline.seconds(), passed)
+        Outcome { scenario, passed, seconds: timeline.seconds(), figures: client::take_figures() }
     };
     chosen.iter().map(run).collect()
 }

@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use chronik_broker::config::{BROKER_PROPERTIES, Config, KafkaProperties, ServeFile};
-use chronik_crds::properties::{AT_START, DYNAMIC, Shape, offered, owned};
+use chronik_crds::properties::{AT_START, DYNAMIC, Shape, WITHOUT_MEANING, offered, owned};
 use chronik_crds::{ChronikCluster, Scalar};
 use chronik_operator::reconcile::build::{Frame, build};
-use chronik_operator::reconcile::validate::{SIZES, validate};
+use chronik_operator::reconcile::validate::{GROUP_TIMES, SIZES, validate};
 use serde_json::{Value, json};
 
 fn cluster(golden: &str) -> ChronikCluster {
@@ -57,9 +57,13 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
     for (name, shape) in AT_START {
         let values: &[&str] = match shape {
             Shape::Integer => &["7"],
+            Shape::Count => &["7", "0"],
             Shape::Boolean => &["false"],
+            Shape::Size if *name == "offset.metadata.max.bytes" => &["4000", "4kB", "4 KiB"],
             Shape::Size => &["125829120", "120MB", "150 MiB"],
             Shape::Duration => &["20000", "20000ms", "20s", "1 m", "1min", "1h", "1d"],
+            Shape::OneOf(all) => all,
+            Shape::SomeOf(_) => &["classic", "classic,consumer", "classic, consumer"],
             other => panic!("{name} is {other:?}, which no file has"),
         };
         for value in values {
@@ -68,6 +72,9 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
             if *name != "queued.max.request.bytes" {
                 cluster.spec.config.insert("queued.max.request.bytes".to_owned(), Scalar::from("400MiB"));
             }
+            for (bound, value) in room_for(name) {
+                cluster.spec.config.insert(bound.to_owned(), Scalar::from(value));
+            }
             cluster.spec.config.insert((*name).to_owned(), Scalar::from(*value));
             let shown = read_by_broker(&cluster).properties();
             assert!(shown.iter().any(|property| property.name == *name && property.given), "{name}: {value}");
@@ -75,12 +82,35 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
     }
 }
 
+/// What bounds a time of groups, so far away that it may be anything between 20 s and a day.
+fn room_for(name: &str) -> Vec<(&'static str, &'static str)> {
+    if !name.starts_with("group.") {
+        return Vec::new();
+    }
+    vec![
+        ("group.min.session.timeout.ms", "1ms"),
+        ("group.max.session.timeout.ms", "2d"),
+        ("group.consumer.min.session.timeout.ms", "1ms"),
+        ("group.consumer.session.timeout.ms", if name.contains(".max.") { "10s" } else { "2d" }),
+        ("group.consumer.max.session.timeout.ms", "2d"),
+        ("group.consumer.min.heartbeat.interval.ms", "1ms"),
+        ("group.consumer.heartbeat.interval.ms", if name.contains(".min.heartbeat") { "36h" } else { "1ms" }),
+        ("group.consumer.max.heartbeat.interval.ms", "2d"),
+    ]
+}
+
 #[test]
 fn every_property_of_the_broker_is_offered_or_set_by_the_operator() {
-    let known = serde_json::to_value(KafkaProperties::default()).unwrap();
-    for name in known.as_object().unwrap().keys() {
+    for name in BROKER_PROPERTIES.iter().map(|known| known.name) {
         let offered = offered().any(|(offered, _)| offered == name);
         assert!(offered || owned(name).is_some(), "{name} is neither");
+    }
+}
+
+#[test]
+fn what_has_no_meaning_is_no_property_of_the_broker() {
+    for (name, _) in WITHOUT_MEANING {
+        assert!(BROKER_PROPERTIES.iter().all(|known| known.name != *name), "{name}");
     }
 }
 
@@ -113,6 +143,39 @@ fn what_a_broker_would_not_start_with_is_refused_and_nothing_else() {
         (json!({ "broker.session.timeout.ms": 299 }), false),
         (json!({ "broker.session.timeout.ms": "300ms" }), true),
         (json!({ "replica.lag.time.max.ms": "999999999999999999d" }), false),
+        (json!({ "disk.stall.timeout": "299ms" }), false),
+        (json!({ "disk.stall.timeout": "5s" }), true),
+        (json!({ "group.consumer.heartbeat.interval.ms": "4s" }), false),
+        (json!({ "group.consumer.heartbeat.interval.ms": 0, "group.consumer.min.heartbeat.interval.ms": 0 }), false),
+        (
+            json!({ "group.consumer.heartbeat.interval.ms": "4s", "group.consumer.min.heartbeat.interval.ms": "1s" }),
+            true,
+        ),
+        (json!({ "group.consumer.heartbeat.interval.ms": "16s" }), false),
+        (json!({ "group.consumer.session.timeout.ms": "30s" }), false),
+        (json!({ "group.consumer.session.timeout.ms": "30s", "group.consumer.min.session.timeout.ms": "30s" }), true),
+        (json!({ "group.consumer.session.timeout.ms": "61s" }), false),
+        (json!({ "group.consumer.session.timeout.ms": "5s", "group.consumer.min.session.timeout.ms": "5s" }), false),
+        (json!({ "group.consumer.migration.policy": "sideways" }), false),
+        (json!({ "group.consumer.migration.policy": "upgrade" }), true),
+        (json!({ "group.coordinator.rebalance.protocols": "consumer" }), false),
+        (json!({ "group.coordinator.rebalance.protocols": "classic" }), true),
+        (json!({ "group.coordinator.rebalance.protocols": "classic,streams" }), false),
+        (json!({ "group.lag.metrics.max.partitions": 0 }), true),
+        (json!({ "group.max.session.timeout.ms": "5s" }), false),
+        (json!({ "group.min.session.timeout.ms": "31min" }), false),
+        (json!({ "group.min.session.timeout.ms": "1s" }), true),
+        (json!({ "leader.imbalance.per.broker.percentage": 0 }), true),
+        (json!({ "log.disk.reserve": 0 }), true),
+        (json!({ "log.disk.reserve": "5GiB" }), true),
+        (json!({ "log.scrub.bytes.per.second": 0 }), true),
+        (json!({ "max.incremental.fetch.session.cache.slots": 0 }), true),
+        (json!({ "offset.metadata.max.bytes": "32767" }), true),
+        (json!({ "offset.metadata.max.bytes": "32KiB" }), false),
+        (json!({ "producer.id.expiration.ms": 0 }), false),
+        (json!({ "producer.id.expiration.ms": "7d" }), true),
+        (json!({ "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector" }), true),
+        (json!({ "replica.selector.class": "org.example.Nearest" }), false),
     ] {
         let mut cluster = cluster("minimal");
         cluster.spec.config = serde_json::from_value(properties.clone()).unwrap();
@@ -122,9 +185,12 @@ fn what_a_broker_would_not_start_with_is_refused_and_nothing_else() {
 }
 
 #[test]
-fn the_sizes_that_bound_each_other_have_the_brokers_defaults() {
+fn what_bounds_each_other_has_the_brokers_defaults() {
     let defaults = serde_json::to_value(KafkaProperties::default()).unwrap();
     for (name, size) in SIZES {
         assert_eq!(defaults[name], size, "{name}");
+    }
+    for (name, time) in GROUP_TIMES {
+        assert_eq!(defaults[name], format!("{time}ms"), "{name}");
     }
 }

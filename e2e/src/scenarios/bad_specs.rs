@@ -43,6 +43,17 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "{storage: {size: 1Gi}, config: {replica.lag.time.max.ms: 3 moons}}",
         "must be a duration such as 30000 or 30s",
     ),
+    (
+        "demo",
+        "{storage: {size: 1Gi}, config: {replica.selector.class: org.example.Nearest}}",
+        "replica.selector.class must be one of org.apache.kafka.common.replica.LeaderSelector",
+    ),
+    (
+        "demo",
+        "{storage: {size: 1Gi}, config: {group.coordinator.rebalance.protocols: streams}}",
+        "must be some of classic, consumer",
+    ),
+    ("demo", "{storage: {size: 1Gi}, config: {log.retention.hours: 168}}", "use log.retention.ms, as in 168h"),
     ("demo", "{storage: {size: 1Gi}, resources: {limits: {cpu: lots}}}", "resources must be quantities"),
     ("demo", "{storage: {size: 1Gi}, replica: 3}", "unknown field \"spec.replica\""),
 ];
@@ -52,6 +63,10 @@ const NOT_FOLLOWED: &[(&str, &str)] = &[
     ("{storage: {size: 1Gi}, config: {log.segment.bytes: 2GiB}}", "log.segment.bytes: \"2GiB\" is not between"),
     ("{storage: {size: 1Gi}, config: {message.max.bytes: 200MiB}}", "must exceed message.max.bytes"),
     ("{storage: {size: 1Gi}, config: {socket.request.max.bytes: 150MiB}}", "must not be less than socket.request"),
+    (
+        "{storage: {size: 1Gi}, config: {group.consumer.session.timeout.ms: 30s}}",
+        "no more than group.consumer.session.timeout.ms, which is 30000 ms",
+    ),
     ("{storage: {size: 1Gi}, config: {broker.session.timeout.ms: 200ms}}", "\"200ms\" is not between 300 and"),
 ];
 

@@ -22,6 +22,7 @@ mod start_orders;
 mod steady;
 mod topics;
 mod volumes_grow;
+mod webhook;
 mod without_operator;
 
 use crate::environment::Environment;
@@ -86,6 +87,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "two clusters and, beside them, resources that come to nothing",
         full: false,
         run: beside::run,
+    },
+    Scenario {
+        name: "webhook",
+        about: "what admission adds to pods and lists is no change, and a restart goes through",
+        full: false,
+        run: webhook::run,
     },
     Scenario {
         name: "scale",

@@ -6,6 +6,7 @@ use crate::brokers::Brokers;
 use crate::client::{self, Load};
 use crate::command::output;
 use crate::environment::{self, Environment};
+use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{Context, ensure};
@@ -17,14 +18,17 @@ use std::time::{Duration, Instant};
 /// The broker with the slow disk.
 const SLOW: usize = 1;
 /// What it may write in a second, in bytes: less than it has to.
-const RATE: u64 = 40_000;
+const RATE: u64 = 20_000;
 /// How long nothing is restarted for.
 const SHUT: Duration = Duration::from_secs(15);
 /// What the plan may wait for meanwhile.
-const GATES: &[&str] = &["UnderReplicated", "BrokerBehind", "BrokerNotReady", "StopRefused"];
+const GATES: &[&str] =
+    &["UnderReplicated", "BrokerBehind", "BrokerNotReady", "StopRefused", "PartitionsOffline", "BrokersUnknown"];
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("slow-disk"));
+    kubectl.create_namespace()?;
+    let disk = Disk::make(environment, &kubectl)?;
     let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6, replica.lag.time.max.ms: 3s}")?;
     client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
@@ -32,8 +36,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     load.start()?;
     load.wait_in_sync("client", "0,1,2")?;
     let before = brokers.uids()?;
-    let slow = Throttle::of(&brokers)?;
-    slow.limit(RATE)?;
+    let container = disk.container(&brokers)?;
+    disk.limit(&container, RATE)?;
     until("a broker that falls behind", || Ok((brokers.condition("InSync")?.0 == "False").then_some(())))?;
     timeline.say(format!("the disk of broker {SLOW} takes {} kB/s, and it falls behind", RATE / 1_000));
 
@@ -64,44 +68,80 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
             Ok(events["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(()))
         })?;
     }
-    slow.lift()?;
+    disk.lift(&container)?;
     brokers.wait_rolled(&before)?;
     timeline.say("with a disk as fast as before, all were restarted, one away at most");
     let (count, slowest) = load.stop("client")?;
     timeline.say(format!("{count} records, each there once; the slowest took {slowest} ms"));
     brokers.never_restarted()?;
-    environment.discard(&kubectl)
+    environment.discard(&kubectl)?;
+    disk.remove(environment)
 }
 
-/// The bound on what a broker's container writes, in its node's control groups.
-struct Throttle {
+/// A disk of the broker's own, in a file of a node. Bounds on the node's disk would hold up everybody else on it: a file
+/// system's journal waits for whoever is slow.
+struct Disk {
     node: String,
-    container: String,
+    /// Of the file, of the folder that it is mounted at, and of the volume.
+    name: String,
 }
 
-impl Throttle {
-    fn of(brokers: &Brokers<'_>) -> anyhow::Result<Self> {
+impl Disk {
+    /// Makes it, and the volume that the broker will get.
+    fn make(environment: &Environment, kubectl: &Kubectl) -> anyhow::Result<Self> {
+        let nodes = Brokers { kubectl, name: "demo" }.workers()?;
+        let node = nodes.into_iter().next().context("there is no worker")?;
+        let disk = Self { node, name: kubectl.namespace().to_owned() };
+        let Self { node, name } = &disk;
+        disk.run(&format!(
+            "truncate --size 2G /var/{name}.img && mkfs.ext4 -q -F /var/{name}.img && mkdir -p /var/{name} &&
+             mount -o loop /var/{name}.img /var/{name} && mkdir /var/{name}/data"
+        ))?;
+        let class = environment.kubectl.json(&["get", "storageclasses"])?;
+        let class = class["items"][0]["metadata"]["name"].as_str().context("there is no storage class")?.to_owned();
+        environment.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: {name}}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: {class}
+  claimRef: {{namespace: {name}, name: data-demo-{SLOW}}}
+  local: {{path: /var/{name}/data}}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms:
+        - matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]
+"
+        ))?;
+        Ok(disk)
+    }
+
+    /// The container of the broker, which must have got the disk.
+    fn container(&self, brokers: &Brokers) -> anyhow::Result<String> {
         let pod = brokers.pod(SLOW)?;
+        ensure!(pod["spec"]["nodeName"] == *self.node, "the broker is on another node than its disk");
         let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().context("no container")?;
-        let container = container.rsplit('/').next().unwrap_or_default().to_owned();
-        Ok(Self { node: pod["spec"]["nodeName"].as_str().context("on no node")?.to_owned(), container })
+        Ok(container.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
-    fn limit(&self, bytes_per_second: u64) -> anyhow::Result<()> {
-        self.write(&bytes_per_second.to_string(), &format!("wbps={bytes_per_second}"))
+    fn limit(&self, container: &str, bytes_per_second: u64) -> anyhow::Result<()> {
+        self.bound(container, &bytes_per_second.to_string(), &format!("wbps={bytes_per_second}"))
     }
 
-    fn lift(&self) -> anyhow::Result<()> {
-        self.write("0", "wbps=max")
+    fn lift(&self, container: &str) -> anyhow::Result<()> {
+        self.bound(container, "0", "wbps=max")
     }
 
-    /// In the words of the first and of the second version of control groups.
-    fn write(&self, first: &str, second: &str) -> anyhow::Result<()> {
-        let script = format!(
-            "disk=$(mountpoint -d /var)
-             [ ! -e /sys/dev/block/$disk/partition ] || disk=$(cat /sys/dev/block/$disk/../dev)
+    /// Bounds what a container writes to it, in the words of the first and of the second version of control groups.
+    fn bound(&self, container: &str, first: &str, second: &str) -> anyhow::Result<()> {
+        self.run(&format!(
+            "disk=$(mountpoint -d /var/{})
              found=
-             for group in $(find /sys/fs/cgroup -type d -name '*{}*'); do
+             for group in $(find /sys/fs/cgroup -type d -name '*{container}*'); do
                if [ -e $group/blkio.throttle.write_bps_device ]; then
                  echo \"$disk {first}\" > $group/blkio.throttle.write_bps_device && found=1
                elif [ -e $group/io.max ]; then
@@ -109,8 +149,18 @@ impl Throttle {
                fi
              done
              [ \"$found\" ]",
-            self.container
-        );
-        output(Command::new("docker").args(["exec", &self.node, "sh", "-c", &script])).map(|_| ())
+            self.name
+        ))
+    }
+
+    /// The node keeps the mount for as long as a pod has it.
+    fn remove(&self, environment: &Environment) -> anyhow::Result<()> {
+        let name = &self.name;
+        environment.kubectl.run(&["delete", "persistentvolume", name, "--wait=false"])?;
+        self.run(&format!("umount --lazy /var/{name} && rm -r /var/{name} /var/{name}.img"))
+    }
+
+    fn run(&self, script: &str) -> anyhow::Result<()> {
+        output(Command::new("docker").args(["exec", &self.node, "sh", "-c", script])).map(|_| ())
     }
 }

@@ -5,7 +5,7 @@
 use super::build::{self, RESTART};
 use crate::kafka::Configs;
 use crate::quantity;
-use chronik_crds::properties::{self, Shape};
+use chronik_crds::properties::{self, REBALANCE_PROTOCOLS, Shape};
 use chronik_crds::rules::{OWNED_LISTENERS, OWNED_PORTS};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, DeletionPolicy, Listener, PodOptions, Scalar};
 use k8s_openapi::api::core::v1::Affinity;
@@ -84,6 +84,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let limits = quantities("resources.limits", &resources.limits, &mut problems);
     let (properties, dynamic) = broker_properties(spec, &mut problems);
     check_sizes(spec, &mut problems);
+    check_groups(spec, &mut problems);
     let pod = spec.pod.clone().unwrap_or_default();
     let affinity = affinity(&pod, &mut problems);
     check_labels(&pod, &mut problems);
@@ -249,7 +250,7 @@ fn broker_properties(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> (
 }
 
 fn is_amount(shape: Shape) -> bool {
-    matches!(shape, Shape::Integer | Shape::Size | Shape::Duration)
+    matches!(shape, Shape::Integer | Shape::Count | Shape::Size | Shape::Duration)
 }
 
 /// What a property's value comes to, if a broker would take it.
@@ -282,6 +283,50 @@ fn check_sizes(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
             "config: queued.max.request.bytes, which is {queued}, must not be less than socket.request.max.bytes, \
              which is {request}"
         ));
+    }
+}
+
+/// The times of groups that bound each other, and what they are in a broker's file that does not say, in milliseconds.
+pub const GROUP_TIMES: [(&str, u64); 8] = [
+    ("group.min.session.timeout.ms", 6_000),
+    ("group.max.session.timeout.ms", 1_800_000),
+    ("group.consumer.min.session.timeout.ms", 45_000),
+    ("group.consumer.session.timeout.ms", 45_000),
+    ("group.consumer.max.session.timeout.ms", 60_000),
+    ("group.consumer.min.heartbeat.interval.ms", 5_000),
+    ("group.consumer.heartbeat.interval.ms", 5_000),
+    ("group.consumer.max.heartbeat.interval.ms", 15_000),
+];
+/// The places in there of two of which the first must not be greater than the second.
+const IN_ORDER: [(usize, usize); 5] = [(0, 1), (2, 3), (3, 4), (5, 6), (6, 7)];
+/// The places of two of which the first must be less.
+const LESS: (usize, usize) = (6, 3);
+const PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
+
+fn check_groups(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
+    let times = GROUP_TIMES.map(|(name, default)| {
+        let given = spec.config.get(name).and_then(|value| amount(name, Shape::Duration, &value.to_string()));
+        (name, given.unwrap_or(default))
+    });
+    let (heartbeat, session) = (times[LESS.0], times[LESS.1]);
+    let mut wrong = |least: (&str, u64), most: (&str, u64), how: &str| {
+        problems.push(format!(
+            "config: {}, which is {} ms, must be {how} {}, which is {} ms",
+            least.0, least.1, most.0, most.1
+        ));
+    };
+    for (least, most) in IN_ORDER.map(|(least, most)| (times[least], times[most])) {
+        if least.1 > most.1 {
+            wrong(least, most, "no more than");
+        }
+    }
+    if heartbeat.1 >= session.1 {
+        wrong(heartbeat, session, "less than");
+    }
+    let protocols = spec.config.get(PROTOCOLS).map(ToString::to_string);
+    let left_out = |given: &String| REBALANCE_PROTOCOLS.matches(given) && !given.contains("classic");
+    if protocols.as_ref().is_some_and(left_out) {
+        problems.push(format!("config: {PROTOCOLS}: classic cannot be left out"));
     }
 }
 
