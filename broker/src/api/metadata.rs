@@ -23,10 +23,6 @@ const CREATION: Duration = Duration::from_millis(800);
 /// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
 /// client's request timeout.
 const FORMATION: Duration = Duration::from_secs(15);
-/// Brokers that have held questions until a broker was fenced do not answer them at once; see [`turn`].
-const APART: Duration = Duration::from_millis(8);
-/// How many turns there are.
-const TURNS: usize = 3;
 /// Topics that one request creates at the same time.
 const CREATED_TOGETHER: usize = 16;
 /// Topics that one request creates at most: the others come with the client's next request.
@@ -56,10 +52,7 @@ pub(super) async fn handle(
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
         let concerns = |image: &Image, broker| leads(image, broker, asked.as_deref());
-        let settled = wait_for_missing_brokers(handlers, concerns);
-        if let Ok(true) = tokio::time::timeout(handlers.config.settling, settled).await {
-            tokio::time::sleep(APART * turn(&handlers.controller.image(), handlers.config.me)).await;
-        }
+        let _ = tokio::time::timeout(handlers.config.settling, wait_for_missing_brokers(handlers, concerns)).await;
     }
     let image = handlers.controller.image();
     let describe =
@@ -114,9 +107,8 @@ async fn enough_brokers(handlers: &Handlers) {
 
 /// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
 /// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
-/// second later. True if one was missing.
-pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) -> bool {
-    let mut waited = false;
+/// second later.
+pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());
     if images.borrow().brokers.values().any(|broker| !broker.fenced && broker.id != config.me) {
@@ -131,23 +123,13 @@ pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl
             let doubtful = doubtful.filter_map(|(id, at)| Some((*id, recently(at)?)));
             doubtful.filter(|(id, _)| concerns(&image, *id)).map(|(_, left)| left).max()
         };
-        let Some(left) = left else { return waited };
-        waited = true;
+        let Some(left) = left else { return };
         tokio::select! {
-            changed = images.changed() => if changed.is_err() { return waited },
-            changed = missing.changed() => if changed.is_err() { return waited },
+            changed = images.changed() => if changed.is_err() { return },
+            changed = missing.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(left) => {}
         }
     }
-}
-
-/// When this broker answers what it has held. librdkafka (2.10 and later) ends what it has for a broker that is named no
-/// more, and that may take a partition along that the same answer has given to another broker; it then looks for it with
-/// the next answer, or a second later. It has asked several times, and often two brokers: told at the same moment it would
-/// have no answer left.
-fn turn(image: &Image, me: BrokerId) -> u32 {
-    let place = image.brokers.values().filter(|broker| !broker.fenced).position(|broker| broker.id == me);
-    (place.unwrap_or_default() % TURNS) as u32
 }
 
 /// Whether a broker leads a partition of one of these topics, or of any.

@@ -4,12 +4,12 @@ use super::client::Client;
 use super::cluster::{Cluster, ME};
 use super::name;
 use crate::server::ServerConfig;
-use chronik_core::cluster::{Broker, Partition};
+use chronik_core::cluster::Partition;
 use chronik_core::ids::BrokerId;
 use chronik_quorum::peers::Peers;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
 
 const PEER: BrokerId = BrokerId(1);
@@ -99,26 +99,4 @@ async fn who_asks_before_this_broker_has_noticed_waits_too() {
     timeout(Duration::from_millis(2_500), client.receive()).await.expect_err("no answer yet");
     fence(&cluster);
     assert_eq!(brokers(&client.answer::<MetadataRequest>(VERSION, id).await), [ME.0]);
-}
-
-/// A client that has asked two of them needs an answer after it has done what the first one says.
-#[tokio::test]
-async fn brokers_answer_one_after_the_other_what_they_have_held() {
-    let second = BrokerId(2);
-    let (cluster, peers, mut client) = cluster(|config| {
-        config.settling = NEVER;
-        config.me = second;
-    })
-    .await;
-    cluster.image.send_modify(|image| {
-        let peer = image.brokers[&PEER].clone();
-        image.brokers.insert(second, Broker { id: second, ..peer });
-    });
-    peers.lost(PEER);
-    let id = client.send(VERSION, &question("theirs")).await;
-    timeout(Duration::from_millis(50), client.receive()).await.expect_err("no answer yet");
-    let fenced = Instant::now();
-    fence(&cluster);
-    assert_eq!(brokers(&client.answer::<MetadataRequest>(VERSION, id).await), [ME.0, second.0]);
-    assert!(fenced.elapsed() >= Duration::from_millis(8));
 }
