@@ -10,6 +10,7 @@ mod rbac;
 mod topics;
 mod world;
 
+use chronik_operator::reconcile::ReconcileError;
 use serde_json::{Value, json};
 use world::World;
 
@@ -190,6 +191,26 @@ async fn an_item_that_a_webhook_adds_to_every_write_is_no_change() {
     });
     world.settle().await;
     assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
+}
+
+#[tokio::test]
+async fn a_status_that_changed_since_it_was_read_is_not_written_over() {
+    let mut world = World::with_cluster(3);
+    world.bad_image = Some("chronik:1".to_owned());
+    while world.server.get("statefulsets", "demo").is_none() {
+        world.reconcile().await.unwrap();
+    }
+    world.run_kubernetes();
+    world.server.change("pods", "demo-0", |pod| {
+        pod["status"] = json!({ "podIP": "10.0.0.0", "conditions": [{ "type": "Ready", "status": "True" }] });
+    });
+    assert_eq!(world.status()["formed"], false);
+    world.brokers.state.lock().unwrap().formed_meanwhile = true;
+    let outcome = world.reconcile().await;
+    assert!(matches!(outcome, Err(ReconcileError::Status(_))), "{outcome:?}");
+    assert_eq!(world.status()["formed"], true);
+    world.reconcile().await.unwrap();
+    assert_eq!((&world.status()["formed"], &world.status()["replicas"]), (&json!(true), &json!(3)));
 }
 
 #[tokio::test]

@@ -188,6 +188,8 @@ pub(crate) struct BrokersState {
     pub(crate) requests: Vec<String>,
     /// Replaces the pod of a broker that has just been given its permit.
     pub(crate) meddle: bool,
+    /// Somebody else writes, while brokers are asked for facts, that the cluster was complete once.
+    pub(crate) formed_meanwhile: bool,
 }
 
 impl FakeBrokers {
@@ -222,6 +224,10 @@ impl FakeBrokers {
 impl Brokers for FakeBrokers {
     fn facts(&self, _: Contact) -> Answer<Facts> {
         let facts = self.facts_now();
+        if std::mem::take(&mut self.state.lock().unwrap().formed_meanwhile) {
+            let server = self.server.lock().unwrap();
+            server.change("chronikclusters", "demo", |cluster| cluster["status"]["formed"] = json!(true));
+        }
         async { facts }.boxed()
     }
 
