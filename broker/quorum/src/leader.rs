@@ -7,7 +7,6 @@ use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
 use super::raft_network::Acks;
-use super::silence::Silence;
 use super::types::Raft;
 use super::{ControllerConfig, DiskSpace};
 use crate::peers::Peers;
@@ -110,13 +109,11 @@ pub(super) struct Leader {
     balance: Option<LeaderBalanceConfig>,
     interval: Duration,
     session: Duration,
-    lease: Duration,
     /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
     confirmation: Duration,
     raft: Raft,
     proposer: Proposer,
     acks: Acks,
-    silence: Silence,
     peers: Peers,
     losses: broadcast::Receiver<BrokerId>,
     image: watch::Receiver<Image>,
@@ -178,7 +175,7 @@ impl Leader {
         config: &ControllerConfig,
         raft: Raft,
         proposer: Proposer,
-        (acks, silence): (Acks, Silence),
+        acks: Acks,
         image: watch::Receiver<Image>,
         electorate: Electorate,
     ) -> (Self, LeaderHandle) {
@@ -194,12 +191,10 @@ impl Leader {
             balance: config.leader_balance,
             interval: config.timings.heartbeat,
             session: config.timings.session,
-            lease: config.timings.lease,
             confirmation: config.timings.election_max,
             raft,
             proposer,
             acks,
-            silence,
             peers: config.peers.clone(),
             losses: config.peers.losses(),
             image,
@@ -278,13 +273,9 @@ impl Leader {
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             let image = self.image.borrow_and_update().clone();
             if image.cluster_id.is_some() {
-                let now = Instant::now();
-                let liveness = Liveness::new(self.me, now, self.interval, self.session, image);
-                let led_until = self.silence.since(self.me, number, &self.electorate).unwrap_or(now);
-                // A lease is given by a leader that was confirmed not longer ago than that, and lasts from then at most.
-                let leases_end = led_until + self.confirmation + self.lease;
+                let liveness = Liveness::new(self.me, Instant::now(), self.interval, self.session, image);
                 // If this one leads again before another one is known to have led, nobody was found gone.
-                term.liveness = Some(liveness.after(self.predecessor.take(), led_until, leases_end));
+                term.liveness = Some(liveness.after(self.predecessor.take()));
                 self.ready.send_replace(true);
                 self.tick(&mut term);
             } else {
@@ -322,11 +313,7 @@ impl Leader {
         }
         match heard {
             // One that is being fenced gets no lease any more.
-            Heard::Alive
-                if !self.proposed.contains(&Wish::Fence(broker, epoch))
-                    && self.confirmed(number)
-                    && self.silence.allows_lease(number, Instant::now()) =>
-            {
+            Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
                 Verdict::Granted
             }
             Heard::Stalled(others) => {
@@ -344,8 +331,10 @@ impl Leader {
         }
     }
 
-    /// Whether there can be no other leader that has begun to fence. A new leader fences by silence only when a lease has
-    /// ended that was given `confirmation` after any of those that elected it last heard a former leader.
+    /// Whether there can be no other leader that has begun to fence. A voter that accepted this leader votes
+    /// for nobody else for `election_max`, and a new leader fences by silence a session after its election: so
+    /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
+    /// being shorter than it.
     fn confirmed(&self, term: u64) -> bool {
         self.yielding.load(Ordering::SeqCst) != term
             && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.confirmation)

@@ -37,7 +37,6 @@ mod registration;
 mod requests;
 mod restart;
 mod server;
-mod silence;
 mod standing;
 mod state_machine;
 mod summary;
@@ -125,7 +124,6 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), configured, config.cluster_id, images.clone());
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
-    let silence = silence::Silence::new(tokio::time::Instant::now());
     let network = raft_network::Network {
         me,
         electorate: electorate.clone(),
@@ -134,7 +132,6 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         log: log.clone(),
         acks: acks.clone(),
         handed_over: handed_over.clone(),
-        silence: silence.clone(),
     };
     let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -155,7 +152,6 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         images,
         past,
         handed_over,
-        silence,
         electorate,
         changing: admin::Changing::default(),
     };
@@ -188,7 +184,6 @@ struct Parts {
     images: watch::Receiver<Image>,
     past: restart::Past,
     handed_over: handover::HandedOver,
-    silence: silence::Silence,
     electorate: Electorate,
     changing: admin::Changing,
 }
@@ -199,7 +194,7 @@ impl Parts {
             &self.config,
             self.raft.clone(),
             self.proposer.clone(),
-            (self.acks.clone(), self.silence.clone()),
+            self.acks.clone(),
             self.images.clone(),
             self.electorate.clone(),
         );
@@ -294,7 +289,6 @@ impl Parts {
             past: self.past,
             admin,
             handed_over: self.handed_over.clone(),
-            silence: self.silence.clone(),
             lost_leader,
         }
     }

@@ -11,16 +11,12 @@ const LATE_INTERVALS: f64 = 2.5;
 /// Looks at one broker are this far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
-/// One leader's knowledge. A new leader starts anew: every broker but the leader before has a whole session from then on, in
-/// which it can find the new leader.
+/// One leader's knowledge. A new leader starts anew: every broker has a whole session from then on, in which
+/// it can find the new leader.
 pub(super) struct Liveness {
     me: BrokerId,
     /// Who led before.
     predecessor: Option<BrokerId>,
-    /// Nobody has heard it as a leader since.
-    led_until: Instant,
-    /// All leases that former leaders gave have ended by then.
-    leases_end: Instant,
     since: Instant,
     interval: Duration,
     session: Duration,
@@ -69,8 +65,6 @@ impl Liveness {
         Self {
             me,
             predecessor: None,
-            led_until: now,
-            leases_end: now,
             since: now,
             interval,
             session,
@@ -84,9 +78,9 @@ impl Liveness {
         }
     }
 
-    /// The same, of one that succeeds another broker, which led until then at most; leases of former leaders may last longer.
-    pub(super) fn after(self, predecessor: Option<BrokerId>, led_until: Instant, leases_end: Instant) -> Self {
-        Self { predecessor, led_until, leases_end, ..self }
+    /// The same, of one that succeeds another broker.
+    pub(super) fn after(self, predecessor: Option<BrokerId>) -> Self {
+        Self { predecessor, ..self }
     }
 
     /// Whether a broker that has applied all up to `applied` knows of each leadership that it has lost. One that does not
@@ -138,7 +132,8 @@ impl Liveness {
         let mut due = Vec::new();
         for broker in image.brokers.values() {
             let Some(epoch) = unfenced(broker) else { continue };
-            if now > self.session_end(broker.id, epoch) {
+            let silent = self.silent(now, broker.id, epoch);
+            if silent > self.session {
                 due.push(Due::Fence(broker.id, epoch));
             } else if broker.id != self.me && self.is_late(now, broker.id, epoch) {
                 let probed = self.probed.get(&broker.id);
@@ -191,16 +186,9 @@ impl Liveness {
         }
     }
 
-    /// Until when a broker may be silent. The leader before has been so since voters heard it last, which is why this one
-    /// leads; it has a moment to find this one. All others may have been heard by it until then, and have a whole session to
-    /// find this one.
-    fn session_end(&self, id: BrokerId, epoch: BrokerEpoch) -> Instant {
-        let end = match self.heard.get(&id) {
-            Some((e, at)) if *e == epoch => *at + self.session,
-            _ if self.predecessor == Some(id) => (self.led_until + self.session).max(self.since + self.lateness()),
-            _ => self.since + self.session,
-        };
-        end.max(self.leases_end)
+    fn silent(&self, now: Instant, id: BrokerId, epoch: BrokerEpoch) -> Duration {
+        let heard = self.heard.get(&id).filter(|(e, _)| *e == epoch).map(|(_, at)| *at);
+        now.duration_since(heard.unwrap_or(self.since).max(self.since))
     }
 }
 
@@ -283,36 +271,6 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_before_is_silent_since_it_was_last_heard_and_has_a_moment_to_find_its_successor() {
-        let (image, epoch) = cluster();
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let fenced = |liveness: &mut Liveness, ms| {
-            let due = liveness.due(at(ms), &image).into_iter();
-            due.filter_map(|due| if let Due::Fence(id, _) = due { Some(id) } else { None }).collect::<Vec<_>>()
-        };
-        let of = |elected, predecessor, leases_end| {
-            let liveness = Liveness::new(A, at(elected), INTERVAL, SESSION, image.clone());
-            liveness.after(Some(predecessor), start, at(leases_end))
-        };
-        for (elected, leases_end, fenced_at) in [(500, 1000, 1000), (500, 1040, 1040), (900, 1000, 1150)] {
-            let mut liveness = of(elected, B, leases_end);
-            liveness.heartbeat(at(elected), &image, (A, BrokerEpoch(2)), MetadataOffset(9), false);
-            assert_eq!(fenced(&mut liveness, fenced_at), [], "elected after {elected} ms");
-            assert_eq!(fenced(&mut liveness, fenced_at + 1), [B], "elected after {elected} ms");
-        }
-        let mut liveness = of(500, B, 1000);
-        liveness.heartbeat(at(900), &image, (B, epoch), MetadataOffset(9), false);
-        assert_eq!(fenced(&mut liveness, 1499), [], "it was heard by its successor");
-        assert_eq!(fenced(&mut liveness, 1901), [A, B]);
-        let mut liveness = of(500, BrokerId(7), 1000);
-        assert_eq!(fenced(&mut liveness, 1500), [], "neither of them led before");
-        assert_eq!(fenced(&mut liveness, 1501), [A, B]);
-        let mut liveness = of(0, BrokerId(7), 1200);
-        assert_eq!(fenced(&mut liveness, 1200), [], "a leader before may have given a lease");
-    }
-
-    #[test]
     fn a_fenced_broker_is_ready_once_it_has_applied_its_fencing() {
         let (mut image, epoch) = cluster();
         image.apply(MetadataOffset(20), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
@@ -372,9 +330,9 @@ mod tests {
         let start = Instant::now();
         let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image);
         assert!(!liveness.is_gone(start, (B, epoch)), "it has not found this leader yet");
-        liveness = liveness.after(Some(B), start, start);
+        liveness = liveness.after(Some(B));
         assert!(liveness.is_gone(start, (B, epoch)), "that is why this one leads");
-        liveness = liveness.after(Some(A), start, start);
+        liveness = liveness.after(Some(A));
         let now = start + INTERVAL * 3;
         assert!(liveness.is_gone(now, (B, epoch)), "it should have been heard by now");
         assert!(liveness.attached((B, epoch), 1));

@@ -8,7 +8,6 @@ use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
 use super::raft_log::LogStore;
-use super::silence::Silence;
 use super::types::{
     AppendEntriesRequest, AppendEntriesResponse, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig, Vote,
     VoteRequest, VoteResponse,
@@ -47,7 +46,6 @@ pub(super) struct Network {
     pub(super) log: LogStore,
     pub(super) acks: Acks,
     pub(super) handed_over: HandedOver,
-    pub(super) silence: Silence,
 }
 
 /// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
@@ -178,14 +176,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             // openraft asks once an election, and a connection that was not used since the peer's restart is found
             // dead only by this call.
             match link.call(left, |mut client| async move { client.vote(request).await }).await {
-                Ok(response) => {
-                    let vote: VoteResponse = answer(&response)?;
-                    if let (true, Some(ms)) = (vote.vote_granted, response.silence_ms) {
-                        let (term, silence) = (rpc.vote.leader_id().term, Duration::from_millis(ms.into()));
-                        self.network.silence.told(self.target, term, Instant::now(), silence);
-                    }
-                    return Ok(vote);
-                }
+                Ok(response) => return answer(&response),
                 Err(CallError::NotConnected | CallError::Lost(_)) if again < deadline => {
                     tokio::time::sleep_until(again).await;
                 }

@@ -17,7 +17,6 @@ use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing, proposed::State};
 use super::raft_log::LogStore;
 use super::restart::Past;
-use super::silence::Silence;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages;
 use crate::peers::Peers;
@@ -30,7 +29,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
@@ -56,7 +54,6 @@ pub(super) struct Service {
     pub(super) past: Past,
     pub(super) admin: Calls,
     pub(super) handed_over: HandedOver,
-    pub(super) silence: Silence,
     pub(super) lost_leader: LostLeader,
 }
 
@@ -223,7 +220,7 @@ fn encode(message: &impl Serialize) -> Result<Vec<u8>, Status> {
 }
 
 fn raft_answer(message: &impl Serialize) -> Result<Response<proto::RaftResponse>, Status> {
-    Ok(Response::new(proto::RaftResponse { body: encode(message)?, silence_ms: None }))
+    Ok(Response::new(proto::RaftResponse { body: encode(message)? }))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -258,12 +255,7 @@ impl Controller for Service {
         if let Some(term) = request.handed_over {
             handover::forget_leader(&self.raft, term).await;
         }
-        let term = rpc.vote.leader_id().term;
-        let vote = self.raft.vote(rpc).await.map_err(stopped)?;
-        let silence = vote.vote_granted.then(|| self.silence.votes(term, Instant::now()));
-        let mut answer = raft_answer(&vote)?;
-        answer.get_mut().silence_ms = silence.and_then(|silence| u32::try_from(silence.as_millis()).ok());
-        Ok(answer)
+        raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)
     }
 
     async fn take_over(
@@ -307,7 +299,6 @@ impl Controller for Service {
         let request = request.into_inner();
         self.admit(request.caller.as_ref(), from)?;
         self.may_follow(request.followed_by_others)?;
-        self.silence.ends(Instant::now());
         let rpc: AppendEntriesRequest = decode(&request.body)?;
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
