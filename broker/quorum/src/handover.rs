@@ -1,11 +1,11 @@
 //! The quorum's leadership, handed to another voter by a leader that stops.
 //!
 //! openraft has no transfer of leadership, and a voter that follows a leader refuses every candidate for `election_max`
-//! after it heard that leader. A leader that hands over gives no leases any more and proposes nothing, so nothing rests upon
-//! it that it has not given before; it asks the voter that has most of the log to stand for election, and that one's requests
-//! for votes name the term whose leader asked. A voter that gets such a request first raises its own vote above that
-//! leader's, which every voter may do at any time, to nobody's: then there is no leader left to wait for, and the request is
-//! decided by the logs, like any other.
+//! after it heard that leader: the leases of brokers rest upon it (see [`super::leader`]). A leader that hands over
+//! gives no leases any more, so nothing rests upon it that it has not given before; it asks the voter that has most of
+//! the log to stand for election, and that one's requests for votes name the term whose leader asked. A voter that gets
+//! such a request first raises its own vote above that leader's, which every voter may do at any time, to nobody's: then
+//! there is no leader left to wait for, and the request is decided by the logs, like any other.
 
 use super::electorate::Electorate;
 use super::leader::LeaderHandle;
@@ -80,7 +80,7 @@ impl Handover {
             return !self.leads();
         }
         let deadline = Instant::now() + patience;
-        self.leader.yields_in(self.term());
+        self.leader.gives_no_leases_in(self.term());
         while self.leads() && Instant::now() < deadline {
             for voter in self.most_caught_up_first() {
                 if self.asks(voter).await && self.is_succeeded(deadline).await {

@@ -80,8 +80,8 @@ impl LeaderHandle {
         }
     }
 
-    /// From now on no lease is given in that term, and nothing is proposed: this broker gives its leadership away.
-    pub(super) fn yields_in(&self, term: u64) {
+    /// From now on no lease is given in that term: this broker gives its leadership away.
+    pub(super) fn gives_no_leases_in(&self, term: u64) {
         self.yielding.store(term, Ordering::SeqCst);
     }
 
@@ -120,7 +120,7 @@ pub(super) struct Leader {
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
     questions: mpsc::UnboundedReceiver<oneshot::Sender<Observed>>,
     ready: watch::Sender<bool>,
-    /// The term in which no leases are given, as in [`Proposer::yielding`].
+    /// The term in which no leases are given; 0 for none.
     yielding: Arc<AtomicU64>,
     /// Proposals and probes that have come to an end.
     done: mpsc::UnboundedSender<Done>,
@@ -183,7 +183,7 @@ impl Leader {
         let (asking, questions) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(false);
         let (done, ended) = mpsc::unbounded_channel();
-        let yielding = proposer.yielding();
+        let yielding = Arc::new(AtomicU64::new(0));
         let leader = Self {
             me: config.me.id,
             electorate,

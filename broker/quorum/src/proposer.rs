@@ -3,8 +3,6 @@
 use super::types::{Batch, Raft};
 use chronik_core::cluster::{Image, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerId, MetadataOffset};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands of one entry at most.
@@ -15,7 +13,6 @@ const BATCH: usize = 64;
 pub(super) struct Proposer {
     proposals: mpsc::UnboundedSender<Proposal>,
     image: watch::Receiver<Image>,
-    yielding: Arc<AtomicU64>,
 }
 
 type Reply = oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>;
@@ -28,7 +25,7 @@ struct Proposal {
 /// Why a command has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProposeError {
-    /// This broker is not the leader, or gives its leadership away: nothing was proposed.
+    /// This broker is not the leader: nothing was proposed.
     NotLeader,
     /// It may take effect or not: leadership was lost meanwhile, or the broker is stopping.
     Unknown,
@@ -38,15 +35,8 @@ impl Proposer {
     /// Starts the proposing task; it ends with the last handle.
     pub(super) fn start(me: BrokerId, raft: Raft, image: watch::Receiver<Image>) -> Self {
         let (proposals, queue) = mpsc::unbounded_channel();
-        let yielding = Arc::default();
-        tokio::spawn(run(me, raft, queue, Arc::clone(&yielding)));
-        Self { proposals, image, yielding }
-    }
-
-    /// The term whose leader, this broker, gives its leadership away, and proposes nothing any more; 0 for none. What came
-    /// after it has asked a voter to stand for election would be a longer log than that one has.
-    pub(super) fn yielding(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.yielding)
+        tokio::spawn(run(me, raft, queue));
+        Self { proposals, image }
     }
 
     /// Proposes a command, and waits until it is applied here. One that the cluster's metadata version does not allow
@@ -70,7 +60,7 @@ pub(super) fn not_allowed(image: &Image, command: &MetadataCommand) -> Option<(O
     image.allows(command).err().map(|refusal| (Err(refusal), image.offset))
 }
 
-async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>, yielding: Arc<AtomicU64>) {
+async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>) {
     let mut proposals = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut proposals, BATCH).await > 0 {
         // Who gave up while the ones before were on their way asks again: that would be in the log twice.
@@ -86,7 +76,7 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
             let metrics = metrics.borrow();
             (metrics.current_leader == Some(me), metrics.vote.leader_id().term)
         };
-        if !leads || yielding.load(Ordering::SeqCst) == term {
+        if !leads {
             refuse(replies, ProposeError::NotLeader);
             continue;
         }
