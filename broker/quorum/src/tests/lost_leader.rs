@@ -28,22 +28,37 @@ async fn leadership(brokers: &[Broker]) -> (usize, Leadership) {
     (brokers.iter().position(|b| b.id == leader).unwrap(), Leadership { term, leader })
 }
 
+/// Ends the leader of a cluster of that many, and says whether it was replaced much sooner than it is missed.
+async fn is_replaced_at_once(count: usize) -> bool {
+    let (_cluster, mut brokers) = voters(count).await;
+    let (at, Leadership { leader, .. }) = leadership(&brokers).await;
+    brokers.remove(at).stop().await;
+    let replaced = futures::future::join_all(brokers.iter().map(|broker| {
+        eventually("another leader", || async {
+            // One of them has noticed, and looks again where an answer took too long for it.
+            brokers[0].peers.lost(leader);
+            broker.handle().leader().filter(|id| *id != leader)
+        })
+    }));
+    let is_replaced = tokio::time::timeout(DEADLINE / 6, replaced).await.is_ok();
+    if is_replaced {
+        brokers[1].create_topic("after", 2).await.unwrap();
+    }
+    stop_all(brokers).await;
+    is_replaced
+}
+
+/// An election that comes to nothing, as a vote took too long, is repeated only when the leader is missed: then it is tried
+/// with another cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_gone_is_replaced_before_it_is_missed() {
+    const TRIES: usize = 8;
     for count in [3, 5] {
-        let (_cluster, mut brokers) = voters(count).await;
-        let (at, Leadership { leader, .. }) = leadership(&brokers).await;
-        brokers.remove(at).stop().await;
-        for broker in &brokers {
-            eventually("another leader", || async {
-                // One of them has noticed, and looks again where an answer took too long for it.
-                brokers[0].peers.lost(leader);
-                broker.handle().leader().filter(|id| *id != leader)
-            })
-            .await;
+        let mut tries = 0;
+        while !is_replaced_at_once(count).await {
+            tries += 1;
+            assert!(tries < TRIES, "none of {TRIES} leaders of {count} voters was replaced at once");
         }
-        brokers[1].create_topic("after", 2).await.unwrap();
-        stop_all(brokers).await;
     }
 }
 
