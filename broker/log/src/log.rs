@@ -11,7 +11,7 @@ use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::entry::Entry;
 use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
-use crate::{Op, RecoveredPartition, SegmentLimits};
+use crate::{Op, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};

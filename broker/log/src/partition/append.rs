@@ -349,15 +349,14 @@ impl Written {
             partition.epochs.clear();
         }
         partition.epochs.extend(self.epochs);
-        match partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
-            Some(last) => *last = self.segment,
-            None => {
-                if partition.segments.is_empty() {
-                    // Most partitions of a broker with very many never have another one.
-                    partition.segments.reserve_exact(1);
-                }
-                partition.segments.push(self.segment);
+        if let Some(last) = partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
+            *last = self.segment;
+        } else {
+            if partition.segments.is_empty() {
+                // Most partitions of a broker with very many never have another one.
+                partition.segments.reserve_exact(1);
             }
+            partition.segments.push(self.segment);
         }
     }
 }
