@@ -136,7 +136,9 @@ mod tests {
                 prop_assert_eq!(sorted.get(&key), model.get(&key));
             }
             let mut again = Sorted::new();
-            model.iter().for_each(|(key, value)| again.insert(*key, *value));
+            for (key, value) in &model {
+                again.insert(*key, *value);
+            }
             prop_assert!(sorted == again, "however it came to be");
         }
     }
