@@ -181,6 +181,14 @@ impl Environment {
         helm
     }
 
+    /// A line of shell, as somebody types it who works with this kind cluster and has the repository's root before them.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).current_dir(&self.root);
+        shell.env("KUBECONFIG", &self.kubeconfig).env("KIND_CLUSTER_NAME", &self.name);
+        shell
+    }
+
     pub(crate) fn install_operator(&self, timeline: &Timeline) -> anyhow::Result<()> {
         let (repository, tag) = self.image.rsplit_once(':').context("the image has a tag")?;
         let mut helm = self.helm(&["upgrade", "--install", "chronik"]);

@@ -13,6 +13,7 @@ mod many;
 mod node_lost;
 mod pod_comes_back;
 mod produce_consume;
+mod readme;
 mod release;
 mod roll;
 mod roll_bad_image;
@@ -40,6 +41,7 @@ pub(crate) struct Scenario {
 /// In the order in which they run: what the others build on comes first.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "chart", about: "the chart lints, and renders for both scopes", full: false, run: chart::run },
+    Scenario { name: "readme", about: "README's section on Kubernetes, word by word", full: false, run: readme::run },
     Scenario {
         name: "bad-specs",
         about: "bad specs are refused with a readable message",
