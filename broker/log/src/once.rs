@@ -5,7 +5,7 @@
 //! chain before such a block, as before one that is torn.
 //!
 //! * The segment, its name, and the batches before it there are in the checkpoint or in the write-ahead log. So a recovery
-//!   that appends all again in order, and begins segments where the references say, comes to the same places, and finds
+//!   that appends all again in order, and begins segments where they began, comes to the same places, and finds
 //!   the bytes there. For that, nothing may take the partition's end back between a reference and the checkpoint after it:
 //!   such an operation [waits for that checkpoint](Once::waits_for_checkpoint), and after it there is no reference until
 //!   the next checkpoint is finished. A deletion need not wait: nobody asks for the bytes any more.

@@ -17,7 +17,8 @@
 //!    in the end, which may be within a batch.
 //!
 //!    Of a partition with batches that the WAL only refers to (see `once`) all are appended again, those before its start
-//!    too, and segments begin where those batches' segments do: so each of them comes to the place where it is.
+//!    too, and segments begin where those batches' segments do: so each of them comes to the place where it is. The others
+//!    begin where there is a file, so that no more room is taken than before.
 //! 4. Files that nothing refers to are taken out of use, lengths are cut, and a new checkpoint of a new run ends the
 //!    recovery; until it is durable, doing all of this again has the same result.
 //!

@@ -10,7 +10,6 @@
 //! no more than that a retry from before the jump is not recognised.
 
 mod encoding;
-
 mod history;
 mod memory;
 mod sorted;
