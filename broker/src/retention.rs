@@ -11,7 +11,7 @@ use chronik_core::cluster::{Image, Topic};
 use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::retention::{Retention, Segment, log_start};
 use chronik_core::space::Room;
-use chronik_log::{LogReader, RealDisk, Space};
+use chronik_log::{LogReader, RealDisk, SegmentInfo, Space};
 use chronik_quorum::ControllerHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::{sleep, timeout};
@@ -106,8 +106,10 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
     }
     let Ok(found) = config.partitions.offset(partition, None, OffsetSpec::Latest).await else { return };
     let Some(high_watermark) = found.offset else { return };
-    let segments: Vec<Segment> =
-        segments.iter().map(|s| Segment { end: s.end, bytes: s.bytes, max_timestamp: s.max_timestamp }).collect();
+    let by_age = limits.ms.is_some();
+    let reader = config.reader.clone();
+    let described = move || segments.iter().map(|s| describe(&reader, partition, s, by_age)).collect::<Vec<_>>();
+    let Ok(segments) = tokio::task::spawn_blocking(described).await else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let Some(to) = log_start(&segments, high_watermark, now, limits) else { return };
     match timeout(REMOVAL_MAX, config.partitions.advance_start(partition, to)).await {
@@ -116,6 +118,13 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
         Ok(Err(_)) => {}
         Err(_) => warn!(%partition, %to, "Removing what is beyond retention takes long"),
     }
+}
+
+/// Asks the disk where records have no timestamps, and their age matters.
+fn describe(reader: &LogReader<RealDisk>, partition: TopicPartition, segment: &SegmentInfo, by_age: bool) -> Segment {
+    let without_timestamps = segment.max_timestamp.is_some_and(|newest| newest < 0);
+    let modified = if by_age && without_timestamps { reader.modified(partition, segment.base) } else { None };
+    Segment { end: segment.end, bytes: segment.bytes, max_timestamp: segment.max_timestamp, modified }
 }
 
 #[cfg(test)]

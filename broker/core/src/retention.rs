@@ -22,9 +22,12 @@ pub struct Segment {
     pub end: Offset,
     /// Bytes of its batches.
     pub bytes: u64,
-    /// The greatest timestamp in it, in milliseconds since 1970; `None` when it is not known or there is none: then it
-    /// does not go by its age.
+    /// The greatest timestamp in it, in milliseconds since 1970; negative when its records have none; `None` when it is
+    /// not known: then it does not go by its age.
     pub max_timestamp: Option<i64>,
+    /// When its file was last written to, in milliseconds since 1970, if that is known: its age where its records have
+    /// no timestamps, as in Kafka (`LogSegment.largestTimestamp`).
+    pub modified: Option<i64>,
 }
 
 /// Where the log should begin at the time `now`, in milliseconds since 1970; `None` when it may stay as it is. The
@@ -46,7 +49,11 @@ pub fn log_start(segments: &[Segment], high_watermark: Offset, now: i64, limits:
 }
 
 fn too_old(segment: &Segment, now: i64, limits: &Retention) -> bool {
-    let (Some(max), Some(newest)) = (limits.ms, segment.max_timestamp.filter(|t| *t >= 0)) else { return false };
+    let newest = match segment.max_timestamp {
+        Some(0..) | None => segment.max_timestamp,
+        Some(_) => segment.modified,
+    };
+    let (Some(max), Some(newest)) = (limits.ms, newest) else { return false };
     // A timestamp of the future is no age.
     u64::try_from(now.saturating_sub(newest)).is_ok_and(|age| age > max)
 }
@@ -61,6 +68,7 @@ mod tests {
             end: Offset(10 * (n as i64 + 1)),
             bytes: 100,
             max_timestamp: Some(*stamp),
+            modified: None,
         };
         stamps.iter().enumerate().map(segment).collect()
     }
@@ -80,7 +88,7 @@ mod tests {
             (&[100, 200, 950], Some(20)),
             // Nothing was appended for so long that the last one goes too.
             (&[100, 200, 300], Some(30)),
-            // No timestamps, and those of the future.
+            // No timestamps and no time of the file, and timestamps of the future.
             (&[-1, 100, 100], None),
             (&[5000, 100, 100], None),
             (&[100, 5000, 100], Some(10)),
@@ -88,6 +96,17 @@ mod tests {
             (&[i64::MIN, 100, 100], None),
         ] {
             assert_eq!(start(stamps, 1000, Some(100), None), expected, "{stamps:?}");
+        }
+    }
+
+    #[test]
+    fn records_without_timestamps_are_as_old_as_their_file() {
+        for (modified, expected) in [(899, Some(10)), (900, None), (5000, None)] {
+            let mut of_file = segments(&[-1, 950]);
+            of_file[0].modified = Some(modified);
+            of_file[1].modified = Some(0);
+            let limits = Retention { ms: Some(100), bytes: None };
+            assert_eq!(log_start(&of_file, Offset(20), NOW, &limits), expected.map(Offset), "{modified}");
         }
     }
 
@@ -129,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_to_be_old_stays() {
-        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None };
+        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None, modified: Some(0) };
         assert_eq!(log_start(&[unknown], Offset(10), NOW, &Retention { ms: Some(0), bytes: None }), None);
     }
 }

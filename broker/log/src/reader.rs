@@ -122,6 +122,12 @@ impl<D: Disk> LogReader<D> {
         self.store.measure(tp)
     }
 
+    /// When the segment's file was last written to, in milliseconds since 1970; `None` when there is no such segment, or
+    /// nothing can be said. Asks the disk.
+    pub fn modified(&self, tp: TopicPartition, base: Offset) -> Option<i64> {
+        self.store.modified(tp, base)
+    }
+
     /// The partition's idempotent producers, as its batches tell up to what is applied: from the newest snapshot, and what
     /// was appended since.
     pub fn producers(&self, tp: TopicPartition) -> Result<Producers, ReadError> {

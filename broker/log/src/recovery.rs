@@ -169,7 +169,7 @@ fn restore<D: Disk>(
     for (tp, place, batch) in &unsynced {
         write_again(store, *tp, *place, batch)?;
     }
-    chain.settle(&store.disk, wal)?;
+    chain.make_durable(&store.disk, wal)?;
     // Names that came and went again have left no trace to see, but a power cut may bring them back, and after the
     // new checkpoint nothing says any more that they are to go.
     dirty.folders.extend(histories.keys());
@@ -212,7 +212,7 @@ fn restore<D: Disk>(
     let mut kept = false;
     for (tp, history) in &histories {
         if let Some(whole) = &history.whole {
-            settle_start(store, *tp, whole, dirty)?;
+            apply_start(store, *tp, whole, dirty)?;
         }
     }
     for (tp, shared) in store.all() {
@@ -369,7 +369,7 @@ fn redo_reference<D: Disk>(
 }
 
 /// Brings a partition's start, and an empty one as a whole, to what it is after all operations.
-fn settle_start<D: Disk>(
+fn apply_start<D: Disk>(
     store: &Store<D>,
     tp: TopicPartition,
     whole: &Partition,

@@ -66,6 +66,7 @@ mod tests {
             end: Offset(10 * (n as i64 + 1)),
             bytes: 100,
             max_timestamp: Some(*stamp),
+            modified: None,
         };
         stamps.iter().enumerate().map(segment).collect()
     }
@@ -95,7 +96,7 @@ mod tests {
         assert_eq!(of(&[1, 1, 1, 1, 1], lag).until, Offset(40));
         assert_eq!(of(&[1, 9001, 1, 1, 1], lag).until, Offset(10));
         assert_eq!(of(&[1, 1, 1, -1, 1], lag).until, Offset(40));
-        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None };
+        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None, modified: None };
         assert_eq!(plan(&[unknown, unknown], Offset(0), Offset(100), NOW, &lag).until, Offset(0));
         let late = Limits { max_lag_ms: 1000, min_dirty_ratio: 1.0, ..LIMITS };
         assert!(of(&[1, 1, 1, 8999, 1], late).due);

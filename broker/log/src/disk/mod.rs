@@ -13,6 +13,7 @@ pub use simulated::{SimulatedDisk, SimulatedFile, SimulatedLock};
 
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// What [`Disk::list`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// When the file was last written to. A disk that has no clock does not know.
+    fn modified(&self) -> io::Result<SystemTime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

@@ -190,7 +190,7 @@ impl<D: Disk> Store<D> {
             work.report.bytes_after += before;
             return written;
         }
-        self.settle(work.tp, &writing, group)?;
+        self.make_durable(work.tp, &writing, group)?;
         self.swap(work, &writing, group)?;
         work.report.bytes_before += before;
         work.report.bytes_after += writing.segment.len;
@@ -248,7 +248,12 @@ impl<D: Disk> Store<D> {
 
     /// Makes the new segment durable, and the old ones: a checkpoint that was begun before the swap stands for those, and
     /// does not find them any more to sync them.
-    fn settle(&self, tp: TopicPartition, writing: &Writing<D>, group: &[(Segment, Offset)]) -> Result<(), LogError> {
+    fn make_durable(
+        &self,
+        tp: TopicPartition,
+        writing: &Writing<D>,
+        group: &[(Segment, Offset)],
+    ) -> Result<(), LogError> {
         let dir = folder(&self.root, tp);
         writing.file.sync_data().during("sync", &writing.path)?;
         if !writing.index.is_empty() {

@@ -6,10 +6,11 @@
 
 use super::read::{Cursor, Failure, in_range, not_found};
 use super::{Partition, ReadError, Segment};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile as _};
 use crate::store::{Kind, Store};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::BatchHeader;
+use std::time::UNIX_EPOCH;
 
 /// The timestamps of a segment's batches, in milliseconds since 1970; -1 where no batch has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,14 @@ impl<D: Disk> Store<D> {
             }
         }
         Ok(())
+    }
+
+    /// When the segment's file was last written to, in milliseconds since 1970.
+    pub(crate) fn modified(&self, tp: TopicPartition, base: Offset) -> Option<i64> {
+        let shared = self.partition(tp)?;
+        let segment = shared.read().segments.iter().find(|s| s.base == base).copied()?;
+        let since = self.file(tp, &segment, Kind::Log).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
     }
 
     /// Visits the headers of a segment's batches from the one on that holds `from`, until `visit` says that it is enough.

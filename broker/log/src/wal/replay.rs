@@ -113,7 +113,7 @@ impl Chain {
     /// believes that there is nothing left to write, and another sync succeeds without the bytes being on the disk.
     /// Bytes that are durable are replaced by the same ones, in blocks of their own pages, so that a crash meanwhile
     /// changes nothing.
-    pub(crate) fn settle<D: Disk>(&self, disk: &D, dir: &Path) -> Result<(), LogError> {
+    pub(crate) fn make_durable<D: Disk>(&self, disk: &D, dir: &Path) -> Result<(), LogError> {
         for (at, header, payload) in &self.tail {
             let path = segment::path(dir, at.segment);
             let zeroes = vec![0; header.block_len() as usize - HEADER - payload.len()];

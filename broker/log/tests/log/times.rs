@@ -2,8 +2,9 @@
 
 use crate::common::{Random, partition, run, stamped, tiny};
 use chronik_core::ids::Offset;
-use chronik_log::{Log, LogReader, Op, ReadError, RecoveredPartition, SegmentLimit, SimulatedDisk};
+use chronik_log::{Log, LogReader, Op, ReadError, RealDisk, RecoveredPartition, SegmentLimit, SimulatedDisk};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TP: u8 = 0;
 
@@ -149,4 +150,24 @@ fn segments_are_full_by_the_bytes_and_the_age_that_their_topic_says_as_soon_as_i
     log.apply(&ops).unwrap();
     let found: Vec<_> = log.reader().segments(other).unwrap().iter().map(|s| s.base.0).collect();
     assert_eq!(found, [0, 2, 4]);
+}
+
+#[test]
+fn a_segment_tells_when_its_file_was_last_written_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut log, _) = Log::open(RealDisk, dir.path(), tiny()).expect("it opens");
+    // The file system's clock may be a tick behind.
+    let before = SystemTime::now() - Duration::from_secs(1);
+    run(&mut log, append(0, -1, 100));
+    let reader = log.reader();
+    let segments = reader.segments(partition(TP)).expect("it is there");
+    assert_eq!(segments[0].max_timestamp, Some(-1));
+    let modified = reader.modified(partition(TP), segments[0].base).expect("the disk has a clock");
+    let ms = |at: SystemTime| at.duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    assert!((ms(before)..=ms(SystemTime::now())).contains(&modified), "{modified}");
+    assert_eq!(reader.modified(partition(TP), Offset(77)), None);
+    let (disk, dir) = (SimulatedDisk::new(1), Path::new("/d"));
+    let (mut log, _) = Log::open(disk, dir, tiny()).expect("it opens");
+    run(&mut log, append(0, -1, 100));
+    assert_eq!(log.reader().modified(partition(TP), Offset(0)), None, "this one has none");
 }

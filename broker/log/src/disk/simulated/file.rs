@@ -15,14 +15,14 @@ pub struct SimulatedFile {
     inode: usize,
     boot: u64,
     /// The errors of the inode that this file was told of, or that were there before it.
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 impl SimulatedFile {
     /// Opens the file that is there.
     pub(super) fn open(disk: &SimulatedDisk, state: &State, inode: usize) -> Self {
-        let told = AtomicU64::new(state.inodes[inode].errors);
-        Self { disk: disk.clone(), inode, boot: state.boot, told }
+        let reported = AtomicU64::new(state.inodes[inode].errors);
+        Self { disk: disk.clone(), inode, boot: state.boot, reported }
     }
 
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -87,7 +87,7 @@ impl DiskFile for SimulatedFile {
         state.operate(|state| {
             let inode = &mut state.inodes[self.inode];
             let pending = std::mem::take(&mut inode.pending);
-            if fails || self.told.swap(inode.errors, Ordering::Relaxed) < inode.errors {
+            if fails || self.reported.swap(inode.errors, Ordering::Relaxed) < inode.errors {
                 return Err(eio("simulated EIO of a sync"));
             }
             for change in pending {
