@@ -14,7 +14,7 @@ use std::process::Command;
 const SEEDS: u64 = 200;
 
 /// Break the product's rules one at a time, in a copy of the sources, and say which fault survives the tests.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Mutants {
     /// Only the mutants whose name contains this.
     #[arg(long, value_name = "NAME")]

@@ -4,6 +4,7 @@ use crate::build;
 use crate::check::Need;
 use crate::command::{cargo, run};
 use crate::image;
+use crate::mutants::Mutants;
 use clap::Args;
 use std::time::Instant;
 
@@ -41,6 +42,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "kill all brokers", needs: &[], run: |test| outside(test, &["crash-all"]) },
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
+    Suite { name: "disks are damaged", needs: &[], run: |test| outside(test, &["damaged-disks"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
     Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
     Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },
@@ -79,6 +81,9 @@ const SUITES: &[Suite] = &[
     Suite { name: "end to end on kind", needs: &[Need::Kind], run: end_to_end },
 ];
 
+/// Of the long run alone.
+const LONG_SUITES: &[Suite] = &[Suite { name: "deliberate faults", needs: &[], run: |_| Mutants::default().run() }];
+
 fn lints(_: &Test) -> anyhow::Result<()> {
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
@@ -116,7 +121,8 @@ impl Test {
         let chosen = |s: &&Suite| self.only.as_deref().is_none_or(|part| s.name.contains(part));
         let mut summary = Vec::new();
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-        for suite in SUITES.iter().filter(chosen) {
+        let long = if self.full { LONG_SUITES } else { &[] };
+        for suite in SUITES.iter().chain(long).filter(chosen) {
             println!("\n=== {}", suite.name);
             let started = Instant::now();
             let missing = suite.needs.iter().find_map(|need| need.missing());

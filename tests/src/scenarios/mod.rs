@@ -12,6 +12,7 @@ mod committer;
 pub mod compaction;
 pub mod connect;
 pub mod crash_all;
+pub mod damaged_disks;
 pub mod failover;
 mod first_write;
 pub mod full_disks;

@@ -165,7 +165,7 @@ fn verify_all(cluster: &Cluster, load: &Load) -> Result<String> {
 }
 
 /// What is in the partitions' segments on a broker's disk, by partition.
-fn segments(cluster: &Cluster, id: usize) -> Result<BTreeMap<OsString, Vec<u8>>> {
+pub(super) fn segments(cluster: &Cluster, id: usize) -> Result<BTreeMap<OsString, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for folder in logs_of(cluster, id)? {
         let mut segments: Vec<_> = fs::read_dir(&folder)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;

@@ -144,8 +144,9 @@ fn plans(settings: &Settings, options: &Options, python: bool) -> Vec<Plan> {
         (given, _) => given.to_vec(),
     };
     let repetitions = |gap: u64| match (gap, settings.quick, settings.full) {
-        (_, true, _) | (30.., _, false) => 1,
-        (30.., _, true) | (_, _, false) => 3,
+        // Whoever is slow is run again, so once is enough to see that nobody waits for a timeout.
+        (_, true, _) | (_, _, false) => 1,
+        (30.., _, true) => 3,
         (_, _, true) => 10,
     };
     let clients = if python { &[Client::KafkaPython, Client::Librdkafka][..] } else { &[Client::Librdkafka] };
@@ -357,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_run_is_planned_within_five_minutes() {
+    fn a_whole_run_is_planned_within_three_minutes() {
         let plans = all_plans();
         let starts = schedule(&plans, 1.0);
         let length = |p: &Plan| p.gap.as_secs_f64() * (p.order.len() - 1) as f64;
         let end = starts.iter().zip(&plans).map(|(start, plan)| start + length(plan)).fold(0.0, f64::max);
-        assert!(end < 300.0, "the last broker starts after {end} s");
+        assert!(end < 180.0, "the last broker starts after {end} s");
     }
 }
