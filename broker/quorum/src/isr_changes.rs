@@ -249,7 +249,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    type Told = Arc<Mutex<Vec<(i32, Result<(), ControllerError>)>>>;
+    type Outcomes = Arc<Mutex<Vec<(i32, Result<(), ControllerError>)>>>;
 
     const UNKNOWN: Result<(), ControllerError> = Err(ControllerError::Unavailable);
     const DONE: Try = Ok((Ok(Answer::Done), MetadataOffset(1)));
@@ -259,12 +259,12 @@ mod tests {
     struct Trial {
         outbox: Outbox,
         start: Instant,
-        told: Told,
+        outcomes: Outcomes,
     }
 
     impl Trial {
         fn new() -> Self {
-            Self { outbox: Outbox::default(), start: Instant::now(), told: Told::default() }
+            Self { outbox: Outbox::default(), start: Instant::now(), outcomes: Outcomes::default() }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -273,14 +273,14 @@ mod tests {
 
         /// A change of that partition comes, and is waited for for two seconds.
         fn comes(&mut self, ms: u64, partition: i32) {
-            let told = Arc::clone(&self.told);
+            let outcomes = Arc::clone(&self.outcomes);
             let change = AlterPartition {
                 partition: TopicPartition { topic: TopicId::default(), partition: PartitionId(partition) },
                 leader_epoch: LeaderEpoch(1),
                 partition_epoch: PartitionEpoch(ms as i32),
                 isr: Vec::new(),
             };
-            let done = move |outcome| told.lock().unwrap().push((partition, outcome));
+            let done = move |outcome| outcomes.lock().unwrap().push((partition, outcome));
             self.outbox.add(IsrChange::new(change, self.at(ms + 2_000), done));
         }
 
@@ -294,8 +294,8 @@ mod tests {
             self.outbox.answered(now, tries);
         }
 
-        fn told(&self) -> Vec<(i32, Result<(), ControllerError>)> {
-            std::mem::take(&mut self.told.lock().unwrap())
+        fn outcomes(&self) -> Vec<(i32, Result<(), ControllerError>)> {
+            std::mem::take(&mut self.outcomes.lock().unwrap())
         }
     }
 
@@ -309,11 +309,11 @@ mod tests {
             assert_eq!(trial.asks(1), [], "one is under way");
         }
         trial.answered(2, vec![DONE]);
-        assert_eq!(trial.told(), [(1, Ok(()))]);
+        assert_eq!(trial.outcomes(), [(1, Ok(()))]);
         assert_eq!(trial.asks(2), [2, 3, 4]);
         trial.answered(3, vec![DONE, REFUSED, DONE]);
         let refusal = Err(ControllerError::Refused(Refusal::NotLeader.to_string()));
-        assert_eq!(trial.told(), [(2, Ok(())), (3, refusal), (4, Ok(()))]);
+        assert_eq!(trial.outcomes(), [(2, Ok(())), (3, refusal), (4, Ok(()))]);
         assert_eq!((trial.asks(3), trial.outbox.wakes_at(true)), (vec![], None));
     }
 
@@ -330,7 +330,7 @@ mod tests {
             assert_eq!((asked.len(), asked[0]), (AT_ONCE, (request * AT_ONCE) as i32));
             trial.answered(0, vec![DONE; AT_ONCE]);
         }
-        assert_eq!(trial.told().len(), QUEUE);
+        assert_eq!(trial.outcomes().len(), QUEUE);
         assert_eq!(trial.asks(0), []);
     }
 
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(trial.asks(1), [2, 3], "the one that was done shows that the leader is there");
         trial.answered(2, vec![REFUSED, REFUSED]);
         let refusal = Err(ControllerError::Refused(Refusal::NotLeader.to_string()));
-        assert_eq!(trial.told(), [(1, Ok(())), (2, refusal), (3, UNKNOWN)]);
+        assert_eq!(trial.outcomes(), [(1, Ok(())), (2, refusal), (3, UNKNOWN)]);
     }
 
     #[test]
@@ -376,12 +376,12 @@ mod tests {
         trial.comes(1_000, 3);
         let now = trial.at(2_000);
         trial.outbox.expire(now);
-        assert_eq!(trial.told(), [(1, UNKNOWN), (2, NOT_ASKED)]);
+        assert_eq!(trial.outcomes(), [(1, UNKNOWN), (2, NOT_ASKED)]);
         assert_eq!(trial.asks(2_000), [3]);
         trial.outbox.given_up(false);
         let now = trial.at(3_000);
         trial.outbox.expire(now);
-        assert_eq!(trial.told(), [(3, NOT_ASKED)]);
+        assert_eq!(trial.outcomes(), [(3, NOT_ASKED)]);
     }
 
     #[test]
@@ -390,11 +390,11 @@ mod tests {
         trial.comes(0, 1);
         trial.comes(0, 2);
         trial.comes(1, 1);
-        assert_eq!(trial.told(), [(1, UNKNOWN)]);
+        assert_eq!(trial.outcomes(), [(1, UNKNOWN)]);
         assert_eq!(trial.asks(1), [2, 1]);
         trial.comes(2, 1);
         trial.answered(3, vec![DONE, Err(Tried::Something)]);
-        assert_eq!(trial.told(), [(2, Ok(())), (1, UNKNOWN)], "the newer one is asked for instead");
+        assert_eq!(trial.outcomes(), [(2, Ok(())), (1, UNKNOWN)], "the newer one is asked for instead");
         assert_eq!(trial.asks(3), [1]);
         assert_eq!(trial.outbox.asked[0].change.partition_epoch, PartitionEpoch(2));
     }
@@ -407,6 +407,6 @@ mod tests {
         trial.answered(0, vec![DONE]);
         trial.comes(0, 3);
         trial.outbox = Outbox::default();
-        assert_eq!(trial.told(), [(1, Ok(())), (2, UNKNOWN), (3, UNKNOWN)]);
+        assert_eq!(trial.outcomes(), [(1, Ok(())), (2, UNKNOWN), (3, UNKNOWN)]);
     }
 }

@@ -4,7 +4,7 @@
 //! thread of its own, as everything else on this one would wait for it: a few kilobytes can decompress to gigabytes.
 
 use super::errors::Code as _;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_core::record::{
     BatchError, BatchHeader, Compression, Limits, RecordBatch, RecordRules, RecordsError, WalkError,
@@ -70,22 +70,22 @@ impl Admission {
         bytes: Bytes,
         limits: Limits,
         rules: RecordRules,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> Result<RecordBatch, AdmissionError> {
         if bytes.len() > inline(&bytes) && bytes.len() <= limits.max_bytes {
             let work = move || fitting(RecordBatch::validate(bytes, limits)?.admit(&rules)?, limits);
-            return self.elsewhere(hold, work).await;
+            return self.elsewhere(reservation, work).await;
         }
         let batch = RecordBatch::validate(bytes, limits)?;
         // Compressing takes many times as long as reading.
         if rules.compression.is_some() && batch.header().compression() != rules.compression {
-            return self.elsewhere(hold, move || fitting(batch.admit(&rules)?, limits)).await;
+            return self.elsewhere(reservation, move || fitting(batch.admit(&rules)?, limits)).await;
         }
         let short = RecordRules { max_decompressed: rules.max_decompressed.min(INLINE_DECOMPRESSED), ..rules };
         match batch.examine(&short) {
             Ok(examined) => Ok(batch.stamped(&examined)),
             Err(RecordsError::Unreadable(WalkError::TooLong { max })) if max < rules.max_decompressed => {
-                self.elsewhere(hold, move || Ok(batch.admit(&rules)?)).await
+                self.elsewhere(reservation, move || Ok(batch.admit(&rules)?)).await
             }
             Err(error) => Err(error.into()),
         }
@@ -93,14 +93,14 @@ impl Admission {
 
     async fn elsewhere(
         &self,
-        hold: &Hold,
+        reservation: &Reservation,
         work: impl FnOnce() -> Result<RecordBatch, AdmissionError> + Send + 'static,
     ) -> Result<RecordBatch, AdmissionError> {
-        let hold = Arc::clone(hold);
+        let reservation = Arc::clone(reservation);
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| AdmissionError::Stopping)?;
         // Goes on when the connection is closed meanwhile, and takes up room until it is done.
         let work = spawn_blocking(move || {
-            let _held = (room, hold);
+            let _held = (room, reservation);
             work()
         });
         work.await.unwrap_or(Err(AdmissionError::Stopping))

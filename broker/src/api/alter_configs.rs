@@ -1,11 +1,12 @@
 //! AlterConfigs and IncrementalAlterConfigs: configs of topics, of this broker, of all brokers, and of groups (KIP-133,
 //! KIP-226, KIP-339, KIP-848). Each resource is changed as a whole or not at all, and answered on its own.
 
-use super::Handlers;
 use super::errors::Code as _;
 use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
+use super::{Deadline, Handlers};
 use crate::config::broker_property;
-use chronik_core::cluster::config::{ConfigChange, ConfigOp, ConfigResource, topic_config};
+use crate::coordinators::is_internal;
+use chronik_core::cluster::config::{CLEANUP_POLICY, ConfigChange, ConfigOp, ConfigResource, topic_config};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, MetadataCommand};
 use chronik_quorum::TopicError;
@@ -17,10 +18,9 @@ use chronik_wire::messages::{
 use futures::stream::{self, StreamExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long the controller may take: the requests do not say. Less than clients wait.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the controller may take for all of a request, in milliseconds: the requests do not say. Less than clients wait.
+const TIMEOUT_MS: i32 = 20_000;
 /// Resources of one request that are changed at the same time.
 const TOGETHER: usize = 16;
 
@@ -43,6 +43,7 @@ struct How {
     /// Configs that are not named lose their values.
     replace: bool,
     validate_only: bool,
+    deadline: Deadline,
 }
 
 pub(super) async fn incremental(
@@ -54,7 +55,7 @@ pub(super) async fn incremental(
         let changes = resource.configs.into_iter().filter(|config| !removes_nothing(kind, config)).map(change);
         Asked { kind, name: resource.resource_name, changes: changes.collect() }
     });
-    let how = How { replace: false, validate_only: request.validate_only };
+    let how = How { replace: false, validate_only: request.validate_only, deadline: Deadline::after(TIMEOUT_MS) };
     let answers = alter(handlers, asked.collect(), how).await;
     let responses = answers
         .into_iter()
@@ -75,7 +76,7 @@ pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest)
         let changes = resource.configs.into_iter().map(|config| set(&config.name, config.value)).collect();
         Asked { kind: resource.resource_type, name: resource.resource_name, changes }
     });
-    let how = How { replace: true, validate_only: request.validate_only };
+    let how = How { replace: true, validate_only: request.validate_only, deadline: Deadline::after(TIMEOUT_MS) };
     let answers = alter(handlers, asked.collect(), how).await;
     let responses = answers
         .into_iter()
@@ -161,6 +162,9 @@ async fn one(
         return Err((ErrorCode::INVALID_REQUEST, "a config is in the request more than once".into()));
     }
     let resource = resource(handlers, &handlers.controller.image(), kind, name)?;
+    if kind == TOPIC && is_internal(name) {
+        check_internal(&changes)?;
+    }
     if let ConfigResource::Group(group) = &resource {
         check_group(handlers, group, how.replace, &changes)?;
     }
@@ -168,7 +172,8 @@ async fn one(
     if of_brokers {
         check_dynamic(&changes)?;
     }
-    let altered = handlers.controller.alter_configs(resource, how.replace, changes, how.validate_only, TIMEOUT);
+    let altered =
+        handlers.controller.alter_configs(resource, how.replace, changes, how.validate_only, how.deadline.left());
     altered.await.map_err(|error| {
         let code = match &error {
             // Kafka's brokers check their own properties, and have another word for it than the controller.
@@ -177,6 +182,19 @@ async fn one(
         };
         (code, error.to_string())
     })
+}
+
+/// Refuses what would have no effect: internal topics are compacted, or the groups' offsets would go with time.
+fn check_internal(changes: &[ConfigChange]) -> Result<(), Refused> {
+    let compacts = |change: &ConfigChange| match &change.op {
+        ConfigOp::Set(policy) => policy.trim() == "compact",
+        ConfigOp::Append(_) | ConfigOp::Subtract(_) => false,
+        ConfigOp::Delete => true,
+    };
+    if changes.iter().all(|change| change.name != CLEANUP_POLICY || compacts(change)) {
+        return Ok(());
+    }
+    Err((ErrorCode::INVALID_CONFIG, format!("{CLEANUP_POLICY} of an internal topic is compact, and cannot be changed")))
 }
 
 /// Refuses what brokers read at their start alone, in Kafka's words.

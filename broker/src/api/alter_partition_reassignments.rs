@@ -1,7 +1,7 @@
 //! AlterPartitionReassignments: partitions are moved to other replicas, or stay where they were (KIP-455, KIP-860).
 
 use super::errors::Code as _;
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use chronik_core::cluster::{Answer, MetadataCommand, Reassignment, Refusal};
 use chronik_core::ids::{BrokerId, PartitionId, TopicPartition};
 use chronik_wire::ErrorCode;
@@ -40,7 +40,7 @@ pub(super) async fn handle(
     let mut results = Vec::new();
     if !wanted.is_empty() {
         let command = MetadataCommand::AlterPartitionReassignments { partitions: wanted, may_change_factor };
-        match handlers.controller.decide(command, millis(request.timeout_ms)).await {
+        match handlers.controller.decide(command, Deadline::after(request.timeout_ms).left()).await {
             Ok(Answer::Reassigned(done)) => results = done,
             Ok(_) => return refused(ErrorCode::UNKNOWN_SERVER_ERROR, "the controller's answer is another".into()),
             Err(error) => return refused(error.code(), error.to_string()),

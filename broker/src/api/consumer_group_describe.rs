@@ -32,7 +32,7 @@ pub(super) async fn handle(
                 }
                 Ok(group) => {
                     let wanted = Request::ConsumerGroupDescribe(group);
-                    let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.hold);
+                    let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.reservation);
                     answer_of!(asked.await, ConsumerGroupDescribe).map_err(|error| (error, None)).flatten()
                 }
                 Err(error) => Err((error, None)),

@@ -4,7 +4,7 @@ use super::errors::Code as _;
 use super::groups::{answer_of, group_id, optional, wire};
 use super::{Handlers, Reply, RequestContext, answer};
 use crate::coordinators::limited;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::request::ConsumerGroupHeartbeat;
 use chronik_core::groups::{GroupError, Request};
@@ -23,7 +23,7 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &ConsumerGroupHeartbeatRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     if !handlers.config.consumer_groups {
         let code = ErrorCode::UNSUPPORTED_VERSION.0;
@@ -31,7 +31,7 @@ pub(super) fn begin(
     }
     let asked = wanted(header.version, request).map(|wanted| {
         let wanted = Request::ConsumerGroupHeartbeat(wanted);
-        handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold)
+        handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation)
     });
     answer(header, async move {
         let answered = match asked {

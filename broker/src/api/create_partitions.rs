@@ -3,7 +3,7 @@
 use super::create_topics::MAX_PARTITIONS_PER_REQUEST;
 use super::errors::Code as _;
 use super::resources::Refused;
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use chronik_core::cluster::Image;
 use chronik_core::ids::BrokerId;
 use chronik_wire::ErrorCode;
@@ -13,13 +13,12 @@ use chronik_wire::messages::{
 };
 use futures::stream::{self, StreamExt as _};
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// Topics of one request that are changed at the same time.
 const TOGETHER: usize = 16;
 
 pub(super) async fn handle(handlers: &Handlers, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
-    let (timeout, validate_only) = (millis(request.timeout_ms), request.validate_only);
+    let (deadline, validate_only) = (Deadline::after(request.timeout_ms), request.validate_only);
     let too_many = added(&handlers.controller.image(), &request.topics) > MAX_PARTITIONS_PER_REQUEST;
     let mut times = HashMap::new();
     for topic in &request.topics {
@@ -35,7 +34,7 @@ pub(super) async fn handle(handlers: &Handlers, request: CreatePartitionsRequest
             } else if times.get(&name).is_some_and(|n| *n > 1) {
                 Err((ErrorCode::INVALID_REQUEST, "the topic is in the request more than once".into()))
             } else {
-                one(handlers, topic, validate_only, timeout).await
+                one(handlers, topic, validate_only, deadline).await
             };
             let (error, text) = done.map_or_else(|(error, text)| (error, Some(text)), |()| (ErrorCode::NONE, None));
             message!(CreatePartitionsTopicResult {
@@ -60,7 +59,7 @@ async fn one(
     handlers: &Handlers,
     topic: CreatePartitionsTopic,
     validate_only: bool,
-    timeout: Duration,
+    deadline: Deadline,
 ) -> Result<(), Refused> {
     let image = handlers.controller.image();
     let unknown = || (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "no such topic".to_owned());
@@ -78,6 +77,7 @@ async fn one(
         let text = "partitions are added, and none of them has replicas assigned";
         return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, text.into()));
     }
-    let created = handlers.controller.create_partitions(found.id, topic.count, assignments, validate_only, timeout);
+    let created =
+        handlers.controller.create_partitions(found.id, topic.count, assignments, validate_only, deadline.left());
     created.await.map_err(|error| (error.code(), error.to_string()))
 }

@@ -1,7 +1,7 @@
 //! CreateTopics.
 
 use super::errors::Code as _;
-use super::{Handlers, configs, millis};
+use super::{Deadline, Handlers, configs};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::CreateTopic;
 use chronik_wire::messages::{
@@ -11,7 +11,6 @@ use chronik_wire::messages::{
 use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 /// Topics of one request that are created at the same time.
 const TOGETHER: usize = 16;
@@ -26,13 +25,16 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 #[derive(Clone, Copy)]
 struct How {
     version: i16,
-    timeout: Duration,
+    deadline: Deadline,
     validate_only: bool,
 }
 
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let how =
-        How { version: header.version, timeout: millis(request.timeout_ms), validate_only: request.validate_only };
+    let how = How {
+        version: header.version,
+        deadline: Deadline::after(request.timeout_ms),
+        validate_only: request.validate_only,
+    };
     if partitions(&request.topics, handlers.config.default_partitions) > MAX_PARTITIONS_PER_REQUEST {
         let text = format!("more than {MAX_PARTITIONS_PER_REQUEST} partitions in one request");
         let refused = |topic: CreatableTopic| failed(topic.name, ErrorCode::POLICY_VIOLATION, &text);
@@ -77,7 +79,7 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
     };
     let (partitions, factor) = (wanted.partitions, wanted.replication_factor);
     let given = wanted.assignments.clone();
-    let id = match handlers.controller.create_topic(wanted, how.timeout).await {
+    let id = match handlers.controller.create_topic(wanted, how.deadline.left()).await {
         Ok(id) => id,
         Err(error) => return failed(name, error.code(), &error.to_string()),
     };

@@ -12,7 +12,7 @@ pub(super) async fn handle(handlers: &Handlers, sender: &Sender, request: Delete
             let deleted = match group_id(&id) {
                 Ok(group) => {
                     let wanted = Request::DeleteGroup(group);
-                    let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.hold);
+                    let asked = handlers.coordinators.ask(&id, &sender.client, wanted, &sender.reservation);
                     answer_of!(asked.await, DeleteGroup).flatten()
                 }
                 Err(error) => Err(error),

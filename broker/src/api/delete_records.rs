@@ -6,7 +6,7 @@
 
 use super::errors::Code as _;
 use super::leaders::{find_partition, find_topic};
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use crate::coordinators::is_internal;
 use chronik_core::cluster::Topic;
 use chronik_core::ids::Offset;
@@ -16,7 +16,6 @@ use chronik_wire::messages::{
 };
 use chronik_wire::{ErrorCode, TopicRef};
 use futures::stream::{self, StreamExt as _};
-use std::time::Duration;
 
 /// Partitions of one topic in which records are removed at the same time.
 const TOGETHER: usize = 64;
@@ -24,15 +23,15 @@ const TOGETHER: usize = 64;
 const HIGH_WATERMARK: i64 = -1;
 
 pub(super) async fn handle(handlers: &Handlers, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let timeout = millis(request.timeout_ms);
+    let deadline = Deadline::after(request.timeout_ms);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        topics.push(in_topic(handlers, topic, timeout).await);
+        topics.push(in_topic(handlers, topic, deadline).await);
     }
     message!(DeleteRecordsResponse { topics: topics })
 }
 
-async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, timeout: Duration) -> DeleteRecordsTopicResult {
+async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, deadline: Deadline) -> DeleteRecordsTopicResult {
     let image = handlers.controller.image();
     let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
     let found = match found {
@@ -42,7 +41,7 @@ async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, timeout: Durat
     };
     let partitions = stream::iter(topic.partitions)
         .map(|asked| async move {
-            let removed = one(handlers, found, asked.partition_index, asked.offset, timeout).await;
+            let removed = one(handlers, found, asked.partition_index, asked.offset, deadline).await;
             message!(DeleteRecordsPartitionResult {
                 partition_index: asked.partition_index,
                 low_watermark: removed.map_or(-1, |start| start.0),
@@ -60,10 +59,10 @@ async fn one(
     topic: Result<&Topic, ErrorCode>,
     index: i32,
     offset: i64,
-    timeout: Duration,
+    deadline: Deadline,
 ) -> Result<Offset, ErrorCode> {
     let partition = topic.and_then(|topic| find_partition(topic, index))?;
     let before = (offset != HIGH_WATERMARK).then_some(Offset(offset));
-    let removed = tokio::time::timeout(timeout, handlers.partitions.delete_records(partition, before)).await;
+    let removed = tokio::time::timeout(deadline.left(), handlers.partitions.delete_records(partition, before)).await;
     removed.map_err(|_| ErrorCode::REQUEST_TIMED_OUT)?.map_err(|error| error.code())
 }

@@ -2,31 +2,30 @@
 
 use super::errors::Code as _;
 use super::leaders::find_topic;
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use chronik_wire::messages::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, StrBytes, Uuid, message,
     topic_id, wire_id,
 };
 use chronik_wire::{ErrorCode, Header, TopicRef};
 use futures::stream::{self, StreamExt as _};
-use std::time::Duration;
 
 /// Topics of one request that are deleted at the same time.
 const TOGETHER: usize = 16;
 
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let timeout = millis(request.timeout_ms);
+    let deadline = Deadline::after(request.timeout_ms);
     let named = request.topic_names.into_iter().map(|name| message!(DeleteTopicState { name: Some(name) }));
     let all: Vec<_> = named.chain(request.topics).collect();
     let responses = stream::iter(all)
-        .map(|topic| async move { one(handlers, header.version, topic, timeout).await })
+        .map(|topic| async move { one(handlers, header.version, topic, deadline).await })
         .buffered(TOGETHER)
         .collect()
         .await;
     message!(DeleteTopicsResponse { responses: responses })
 }
 
-async fn one(handlers: &Handlers, version: i16, topic: DeleteTopicState, timeout: Duration) -> DeletableTopicResult {
+async fn one(handlers: &Handlers, version: i16, topic: DeleteTopicState, deadline: Deadline) -> DeletableTopicResult {
     let by_id = topic_id(topic.topic_id).is_some();
     let by = match (&topic.name, by_id) {
         (Some(name), false) => Ok(TopicRef::Name(name.clone())),
@@ -40,7 +39,7 @@ async fn one(handlers: &Handlers, version: i16, topic: DeleteTopicState, timeout
         Ok(_) if !handlers.config.delete_topics => {
             (ErrorCode::TOPIC_DELETION_DISABLED, Some(StrBytes::from("delete.topic.enable is false")))
         }
-        Ok(topic) => match handlers.controller.delete_topic(topic.id, timeout).await {
+        Ok(topic) => match handlers.controller.delete_topic(topic.id, deadline.left()).await {
             Ok(()) => (ErrorCode::NONE, None),
             Err(error) => (error.code(), Some(StrBytes::from(error.to_string()))),
         },

@@ -23,8 +23,12 @@ pub(super) async fn handle(
         .map(|id| async move {
             let described = match group_id(&id) {
                 Ok(group) => {
-                    let asked =
-                        handlers.coordinators.ask(&id, &sender.client, Request::DescribeGroup(group), &sender.hold);
+                    let asked = handlers.coordinators.ask(
+                        &id,
+                        &sender.client,
+                        Request::DescribeGroup(group),
+                        &sender.reservation,
+                    );
                     answer_of!(asked.await, DescribeGroup).flatten()
                 }
                 Err(error) => Err(error),

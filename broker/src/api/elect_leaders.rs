@@ -1,7 +1,7 @@
 //! ElectLeaders: of the preferred replicas, or of any replica as the last resort (KIP-460).
 
 use super::errors::Code as _;
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use chronik_core::cluster::{Answer, Elected, Election, MetadataCommand};
 use chronik_core::ids::{PartitionId, TopicPartition};
 use chronik_wire::messages::{
@@ -40,7 +40,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: ElectLe
     }
     if all || !named.is_empty() {
         let command = MetadataCommand::ElectLeaders { partitions: (!all).then(|| named.clone()), election };
-        let results = match handlers.controller.decide(command, millis(request.timeout_ms)).await {
+        let results = match handlers.controller.decide(command, Deadline::after(request.timeout_ms).left()).await {
             Ok(Answer::Elected(results)) => results.into_iter().map(|(tp, elected)| (tp, error_of(elected))).collect(),
             // Version 0 has no other place for it.
             Err(error) if header.version == 0 => named.into_iter().map(|tp| (tp, (error.code(), None))).collect(),

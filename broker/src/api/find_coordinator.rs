@@ -30,14 +30,22 @@ pub(super) async fn handle(
     if request.key_type == GROUP {
         let concerns = |image: &Image, broker| keys.iter().any(|key| Coordinators::leads(image, broker, key));
         // Who asks has often just lost the coordinator: told of it again, it would come back much later.
-        let _ = tokio::time::timeout(handlers.config.settling, wait_for_missing_brokers(handlers, concerns)).await;
+        let _ =
+            tokio::time::timeout(handlers.config.missing_broker_timeout, wait_for_missing_brokers(handlers, concerns))
+                .await;
     }
+    // Once for all keys: each would wait as long for what cannot be created now.
+    let ready = if request.key_type == GROUP { handlers.coordinators.ensure_topic().await } else { Ok(()) };
+    let find = |key: &str| match &ready {
+        Ok(()) => find(handlers, listener, request.key_type, key),
+        Err(error) => Err((error.code(), error.to_string())),
+    };
     if header.version < 4 {
-        return one(header.version, find(handlers, listener, request.key_type, &request.key).await);
+        return one(header.version, find(&request.key));
     }
     let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
     for key in request.coordinator_keys {
-        let found = find(handlers, listener, request.key_type, &key).await;
+        let found = find(&key);
         coordinators.push(match found {
             Ok((id, at)) => message!(Coordinator {
                 key: key,
@@ -58,11 +66,11 @@ pub(super) async fn handle(
     message!(FindCoordinatorResponse { coordinators: coordinators })
 }
 
-async fn find(handlers: &Handlers, listener: &ListenerName, key_type: i8, key: &str) -> Found {
+fn find(handlers: &Handlers, listener: &ListenerName, key_type: i8, key: &str) -> Found {
     match key_type {
         GROUP => {
             let failed = |error: GroupError| (error.code(), error.to_string());
-            let id = handlers.coordinators.find(key).await.map_err(failed)?;
+            let id = handlers.coordinators.find(key).map_err(failed)?;
             let image = handlers.controller.image();
             let at = image.alive(id).and_then(|broker| listener.endpoint(&image, broker));
             Ok((id, at.ok_or_else(|| failed(GroupError::CoordinatorNotAvailable))?))

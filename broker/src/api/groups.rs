@@ -2,7 +2,7 @@
 
 use super::errors::Code as _;
 use crate::coordinators::limited;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::request::MemberRef;
 use chronik_core::groups::{Client, GroupError, Response};
 use chronik_wire::ErrorCode;
@@ -15,7 +15,7 @@ pub(super) const TOGETHER: usize = 64;
 /// Who asks about several groups, and what the request's memory is counted against.
 pub(super) struct Sender {
     pub(super) client: Client,
-    pub(super) hold: Hold,
+    pub(super) reservation: Reservation,
 }
 
 /// What a client may do with a group when nothing is forbidden: a bit for each of Kafka's `AclOperation`s that groups

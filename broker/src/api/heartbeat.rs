@@ -2,7 +2,7 @@
 
 use super::groups::{answer_of, code, group_id, member};
 use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
 use chronik_wire::messages::{HeartbeatRequest, HeartbeatResponse, message};
@@ -12,10 +12,10 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &HeartbeatRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
-    let asked =
-        wanted(request).map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold));
+    let asked = wanted(request)
+        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
     answer(header, async move {
         let alive = match asked {
             Ok(asked) => answer_of!(asked.await, Heartbeat).flatten(),

@@ -3,7 +3,7 @@
 use super::groups::{answer_of, code, group_id, member, nullable, wire};
 use super::{Handlers, Reply, RequestContext, answer};
 use crate::coordinators::limited;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_core::groups::request::JoinGroup;
 use chronik_core::groups::response::JoinedGroup;
@@ -16,11 +16,12 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &JoinGroupRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     let version = header.version;
-    let asked = wanted(version, request)
-        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), Request::JoinGroup(wanted), hold));
+    let asked = wanted(version, request).map(|wanted| {
+        handlers.coordinators.ask(&request.group_id, context.client(), Request::JoinGroup(wanted), reservation)
+    });
     let member_id = StrBytes::from(&*request.member_id);
     answer(header, async move {
         let joined = match asked {

@@ -2,7 +2,7 @@
 
 use super::groups::{answer_of, code, group_id, member};
 use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::request::MemberRef;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
@@ -18,11 +18,11 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &LeaveGroupRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     let version = header.version;
     let asked = wanted(version, request)
-        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold));
+        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
     let members: Vec<_> = request.members.iter().map(named).collect();
     answer(header, async move {
         let left = match asked {

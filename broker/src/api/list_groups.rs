@@ -3,7 +3,7 @@
 use super::errors::Code as _;
 use super::groups::{answer_of, wire};
 use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
 use chronik_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup, StrBytes, message};
@@ -13,11 +13,11 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &ListGroupsRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     let words = |words: &[StrBytes]| words.iter().map(ToString::to_string).collect();
     let wanted = Request::ListGroups { states: words(&request.states_filter), types: words(&request.types_filter) };
-    let asked = handlers.coordinators.ask_all(context.client(), &wanted, hold);
+    let asked = handlers.coordinators.ask_all(context.client(), &wanted, reservation);
     let version = header.version;
     answer(header, async move {
         let mut response = ListGroupsResponse::default();

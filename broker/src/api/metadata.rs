@@ -20,9 +20,13 @@ use std::time::{Duration, Instant};
 
 /// How long Metadata waits for a topic that it creates. A client that is told to ask again loses its own pause.
 const CREATION: Duration = Duration::from_millis(800);
+/// How long it waits for all that it creates: what it was decoded to is held all along.
+const CREATIONS: Duration = Duration::from_secs(3);
 /// How long a cluster that is coming up may take until it is said that a topic is not there. Less than any
 /// client's request timeout.
 const FORMATION: Duration = Duration::from_secs(15);
+/// Topics that a request names at most which waits for that.
+const ASKED_IN_FORMATION: usize = 16;
 /// Topics that one request creates at the same time.
 const CREATED_TOGETHER: usize = 16;
 /// Topics that one request creates at most: the others come with the client's next request.
@@ -52,7 +56,9 @@ pub(super) async fn handle(
     if asked.as_ref().is_none_or(|topics| !topics.is_empty()) {
         // Connections that go on ending may not keep it waiting for longer.
         let concerns = |image: &Image, broker| leads(image, broker, asked.as_deref());
-        let _ = tokio::time::timeout(handlers.config.settling, wait_for_missing_brokers(handlers, concerns)).await;
+        let _ =
+            tokio::time::timeout(handlers.config.missing_broker_timeout, wait_for_missing_brokers(handlers, concerns))
+                .await;
     }
     let image = handlers.controller.image();
     let describe =
@@ -118,7 +124,7 @@ pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl
         let left = {
             let image = images.borrow_and_update();
             let missing = missing.borrow_and_update();
-            let recently = |at: &Instant| config.settling.checked_sub(at.elapsed());
+            let recently = |at: &Instant| config.missing_broker_timeout.checked_sub(at.elapsed());
             let doubtful = missing.iter().filter(|(id, _)| image.alive(**id).is_some());
             let doubtful = doubtful.filter_map(|(id, at)| Some((*id, recently(at)?)));
             doubtful.filter(|(id, _)| concerns(&image, *id)).map(|(_, left)| left).max()
@@ -157,9 +163,10 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
         .filter(|name| !is_internal(name) || handlers.coordinators.internal_topic(name).is_some())
         .take(CREATED_AT_MOST)
         .collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && asked.len() <= ASKED_IN_FORMATION {
         enough_brokers(handlers).await;
     }
+    let until = Instant::now() + CREATIONS;
     stream::iter(missing)
         .map(|name| async move {
             let topic = handlers.coordinators.internal_topic(&name).unwrap_or_else(|| CreateTopic {
@@ -170,7 +177,11 @@ async fn create_missing(handlers: &Handlers, asked: &[MetadataRequestTopic]) -> 
                 configs: BTreeMap::new(),
                 validate_only: false,
             });
-            let error = match handlers.controller.create_topic(topic, CREATION).await {
+            let error = match handlers
+                .controller
+                .create_topic(topic, CREATION.min(until.saturating_duration_since(Instant::now())))
+                .await
+            {
                 Ok(_) => return None,
                 // It is on its way, or may be, or there may be enough brokers soon: ask again. Some clients take
                 // INVALID_REPLICATION_FACTOR for final.

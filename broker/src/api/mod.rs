@@ -56,7 +56,7 @@ pub(crate) use listener::ListenerName;
 use self::admission::Admission;
 use self::fetch_plan::Sessions;
 use crate::coordinators::Coordinators;
-use crate::partitions::{Hold, Partitions};
+use crate::partitions::{Partitions, Reservation};
 use crate::server::ServerConfig;
 use crate::server::budget::{Budget, Share};
 use chronik_quorum::ControllerHandle;
@@ -66,7 +66,7 @@ use groups::Sender;
 use init_producer_id::ProducerIds;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// What comes of a request.
@@ -125,13 +125,13 @@ impl Handlers {
         header: Header,
         context: &RequestContext,
         request: Request,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> Reply {
         let this = Arc::clone(self);
         let via = context.listener().clone();
-        let sender = Sender { client: context.client().clone(), hold: Arc::clone(hold) };
+        let sender = Sender { client: context.client().clone(), reservation: Arc::clone(reservation) };
         match request {
-            Request::Produce(r) => produce::begin(this, header, via, r, hold).await,
+            Request::Produce(r) => produce::begin(this, header, via, r, reservation).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, &via, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, &via, r).await }),
@@ -181,21 +181,23 @@ impl Handlers {
             Request::FindCoordinator(r) => {
                 answer(header, async move { find_coordinator::handle(&this, header, &via, r).await })
             }
-            Request::JoinGroup(r) => join_group::begin(self, header, context, &r, hold),
-            Request::SyncGroup(r) => sync_group::begin(self, header, context, &r, hold),
-            Request::Heartbeat(r) => heartbeat::begin(self, header, context, &r, hold),
-            Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, hold),
-            Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, hold),
+            Request::JoinGroup(r) => join_group::begin(self, header, context, &r, reservation),
+            Request::SyncGroup(r) => sync_group::begin(self, header, context, &r, reservation),
+            Request::Heartbeat(r) => heartbeat::begin(self, header, context, &r, reservation),
+            Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, reservation),
+            Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, reservation),
             Request::OffsetFetch(r) => {
                 answer(header, async move { offset_fetch::handle(&this, header, &sender, r).await })
             }
             Request::DescribeGroups(r) => {
                 answer(header, async move { describe_groups::handle(&this, header, &sender, r).await })
             }
-            Request::ListGroups(r) => list_groups::begin(self, header, context, &r, hold),
+            Request::ListGroups(r) => list_groups::begin(self, header, context, &r, reservation),
             Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &sender, r).await }),
-            Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, hold),
-            Request::ConsumerGroupHeartbeat(r) => consumer_group_heartbeat::begin(self, header, context, &r, hold),
+            Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, reservation),
+            Request::ConsumerGroupHeartbeat(r) => {
+                consumer_group_heartbeat::begin(self, header, context, &r, reservation)
+            }
             Request::ConsumerGroupDescribe(r) => {
                 answer(header, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
             }
@@ -226,6 +228,26 @@ fn encoded(frame: Result<Frame, impl std::fmt::Display>) -> Outcome {
     match frame {
         Ok(frame) => Outcome::Answer(frame, Share::default()),
         Err(e) => Outcome::Close(format!("an answer that cannot be encoded: {e}")),
+    }
+}
+
+/// How long a request about topics or partitions may wait for the controller and for replicas, however much it is about:
+/// as long as it says itself, and not longer than [`LONGEST_WAIT`]. What it was decoded to is held all along.
+#[derive(Clone, Copy, Debug)]
+struct Deadline(Instant);
+
+/// Kafka's default of `request.timeout.ms`: clients have given up by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Deadline {
+    /// `timeout_ms` from now.
+    fn after(timeout_ms: i32) -> Self {
+        Self(Instant::now() + millis(timeout_ms).min(LONGEST_WAIT))
+    }
+
+    /// What is left of it.
+    fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
     }
 }
 

@@ -4,7 +4,7 @@ use super::errors::Code as _;
 use super::groups::{answer_of, group_id, member};
 use super::leaders::{find_partition, find_topic};
 use super::{Handlers, Reply, RequestContext, answer};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::request::{OffsetCommit, OffsetToCommit};
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::messages::{
@@ -31,14 +31,15 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &OffsetCommitRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     let version = header.version;
     let (topics, offsets) = checked(handlers, version, request);
     let asked = wanted(version, request, offsets).map(|wanted| {
         let nothing = wanted.offsets.is_empty();
-        let ask =
-            || handlers.coordinators.ask(&request.group_id, context.client(), Request::OffsetCommit(wanted), hold);
+        let ask = || {
+            handlers.coordinators.ask(&request.group_id, context.client(), Request::OffsetCommit(wanted), reservation)
+        };
         (!nothing).then(ask)
     });
     answer(header, async move {

@@ -3,7 +3,7 @@
 use super::groups::{answer_of, code, group_id};
 use super::{Handlers, Reply, RequestContext, answer};
 use crate::coordinators::limited;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
 use chronik_wire::messages::{
@@ -15,10 +15,10 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: OffsetDeleteRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
-    let asked =
-        wanted(&request).map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, hold));
+    let asked = wanted(&request)
+        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
     answer(header, async move {
         let deleted = match asked {
             Ok(asked) => answer_of!(asked.await, OffsetDelete).flatten(),

@@ -48,7 +48,7 @@ pub(super) async fn handle(
 async fn one(handlers: &Handlers, version: i16, sender: &Sender, request: &OffsetFetchRequest) -> OffsetFetchResponse {
     let fetched = match wanted_of_one(request) {
         Ok(wanted) => {
-            let asked = handlers.coordinators.ask(&request.group_id, &sender.client, wanted, &sender.hold);
+            let asked = handlers.coordinators.ask(&request.group_id, &sender.client, wanted, &sender.reservation);
             answer_of!(asked.await, OffsetFetch).flatten()
         }
         Err(error) => Err(error),
@@ -114,7 +114,7 @@ async fn one_of_several(
     let mut unknown = Vec::new();
     let fetched = match wanted(&handlers.controller.image(), version, asked, require_stable, &mut unknown) {
         Ok(wanted) => {
-            let asked = handlers.coordinators.ask(&asked.group_id, &sender.client, wanted, &sender.hold);
+            let asked = handlers.coordinators.ask(&asked.group_id, &sender.client, wanted, &sender.reservation);
             answer_of!(asked.await, OffsetFetch).flatten()
         }
         Err(error) => Err(error),

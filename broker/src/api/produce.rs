@@ -10,7 +10,7 @@ use super::leaders::{Leaders, find_partition, find_topic};
 use super::listener::ListenerName;
 use super::{Handlers, Outcome, Reply, encoded, millis};
 use crate::coordinators::is_internal;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use crate::server::ServerConfig;
 use bytes::Bytes;
 use chronik_core::cluster::{Image, Topic, config};
@@ -95,7 +95,7 @@ pub(super) async fn begin(
     header: Header,
     listener: ListenerName,
     request: ProduceRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
     let acks = match request.acks {
         0 => Some(Acks::None),
@@ -103,7 +103,7 @@ pub(super) async fn begin(
         -1 => Some(Acks::All),
         _ => None,
     };
-    let begun = start(&handlers, header, request, acks, hold).await;
+    let begun = start(&handlers, header, request, acks, reservation).await;
     if acks == Some(Acks::None) {
         Box::pin(finish_unacknowledged(begun))
     } else {
@@ -115,7 +115,13 @@ pub(super) async fn begin(
 }
 
 /// Hands every batch to its owner.
-async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, acks: Option<Acks>, hold: &Hold) -> Begun {
+async fn start(
+    handlers: &Handlers,
+    header: Header,
+    request: ProduceRequest,
+    acks: Option<Acks>,
+    reservation: &Reservation,
+) -> Begun {
     let transactional = request.transactional_id.is_some();
     let image = handlers.controller.image();
     let deadline = (acks == Some(Acks::All)).then(|| Instant::now() + millis(request.timeout_ms));
@@ -154,9 +160,9 @@ async fn start(handlers: &Handlers, header: Header, request: ProduceRequest, ack
             }
             let topic = writable((*topic)?)?;
             let partition = find_partition(topic, begun.index)?;
-            let batch = admit(handlers, batch, header.version, topic, &image, hold).await?;
+            let batch = admit(handlers, batch, header.version, topic, &image, reservation).await?;
             let log_append_time_ms = log_append_time(&batch);
-            let answer = handlers.partitions.produce(partition, batch, acks, Arc::clone(hold));
+            let answer = handlers.partitions.produce(partition, batch, acks, Arc::clone(reservation));
             Ok(State::Pending { partition, log_append_time_ms, answer })
         };
         begun.state = begin.await.unwrap_or_else(State::Refused);
@@ -200,7 +206,7 @@ async fn admit(
     version: i16,
     topic: &Topic,
     image: &Image,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Result<RecordBatch, Refusal> {
     let records = records.filter(|r| !r.is_empty()).ok_or_else(|| {
         Refusal::because(ErrorCode::INVALID_RECORD, "a partition's records must be exactly one batch; there is none")
@@ -218,7 +224,7 @@ async fn admit(
     }
     let max_bytes = max_bytes(topic, image, handlers);
     let rules = rules(topic, image, &handlers.config, max_bytes);
-    let batch = handlers.admission.admit(records, Limits { max_bytes }, rules, hold).await?;
+    let batch = handlers.admission.admit(records, Limits { max_bytes }, rules, reservation).await?;
     Ok(batch)
 }
 

@@ -1,7 +1,7 @@
 //! AddRaftVoter and RemoveRaftVoter: who votes in the controller quorum, one at a time (KIP-853). A voter is named by its
 //! number and the directory that it has registered: a broker on another disk is another voter.
 
-use super::{Handlers, describe_quorum, millis};
+use super::{Deadline, Handlers, describe_quorum};
 use chronik_admin::{ChangeVotersRequest, FactsResponse};
 use chronik_core::ids::DirectoryId;
 use chronik_wire::ErrorCode;
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 type Refused = (ErrorCode, String);
 
 pub(super) async fn add(handlers: &Handlers, request: &AddRaftVoterRequest) -> AddRaftVoterResponse {
-    let timeout = millis(request.timeout_ms).min(TIMEOUT);
+    let timeout = Deadline::after(request.timeout_ms).left().min(TIMEOUT);
     let who = (request.cluster_id.as_ref(), request.voter_id, request.voter_directory_id);
     let (error, text) = error_of(change(handlers, who, true, timeout).await);
     message!(AddRaftVoterResponse { error_code: error.0, error_message: text })

@@ -3,7 +3,7 @@
 use super::groups::{answer_of, code, group_id, member, nullable, optional};
 use super::{Handlers, Reply, RequestContext, answer};
 use crate::coordinators::limited;
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_core::groups::request::SyncGroup;
 use chronik_core::groups::{GroupError, Request};
@@ -15,10 +15,11 @@ pub(super) fn begin(
     header: Header,
     context: &RequestContext,
     request: &SyncGroupRequest,
-    hold: &Hold,
+    reservation: &Reservation,
 ) -> Reply {
-    let asked = wanted(request)
-        .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), Request::SyncGroup(wanted), hold));
+    let asked = wanted(request).map(|wanted| {
+        handlers.coordinators.ask(&request.group_id, context.client(), Request::SyncGroup(wanted), reservation)
+    });
     answer(header, async move {
         let synced = match asked {
             Ok(asked) => answer_of!(asked.await, SyncGroup).flatten(),

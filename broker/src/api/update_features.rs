@@ -1,7 +1,7 @@
 //! UpdateFeatures: newer formats may be written (KIP-584, KIP-778). There is one feature, `metadata.version`.
 
 use super::errors::Code as _;
-use super::{Handlers, millis};
+use super::{Deadline, Handlers};
 use chronik_core::cluster::{MetadataCommand, MetadataVersion};
 use chronik_quorum::Declined;
 use chronik_wire::messages::{
@@ -28,10 +28,11 @@ pub(super) async fn handle(
     if !request.feature_updates.iter().all(|update| names.insert(update.feature.to_string())) {
         return answer(header, vec![], Err((ErrorCode::INVALID_REQUEST, "a feature is named twice".into())));
     }
+    let deadline = Deadline::after(request.timeout_ms);
     let mut results = Vec::new();
     for update in request.feature_updates {
         let name = update.feature.clone();
-        results.push((name, one(handlers, &update, request.validate_only, millis(request.timeout_ms)).await));
+        results.push((name, one(handlers, &update, request.validate_only, deadline.left()).await));
     }
     let all = results.iter().find_map(|(_, done)| done.clone().err()).map_or(Ok(()), Err);
     answer(header, results, all)

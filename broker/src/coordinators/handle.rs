@@ -2,7 +2,7 @@
 
 use super::partitioner::partition_for;
 use super::topic::{self, OffsetsTopic};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::groups::{Client, GroupError, Request, Response, Ticket};
 use chronik_core::ids::{BrokerId, PartitionId, TopicId};
@@ -34,7 +34,7 @@ pub(super) struct Asked {
     pub(super) client: Client,
     pub(super) request: Request,
     /// What the request's memory is counted against, until it is answered.
-    pub(super) hold: Hold,
+    pub(super) reservation: Reservation,
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
@@ -107,9 +107,9 @@ impl Coordinators {
         group: &str,
         client: &Client,
         request: Request,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> impl Future<Output = Answer> + Send + use<> {
-        let begun = self.route(group).and_then(|route| self.send(&route, client, request, hold));
+        let begun = self.route(group).and_then(|route| self.send(&route, client, request, reservation));
         answered(begun)
     }
 
@@ -118,9 +118,9 @@ impl Coordinators {
         &self,
         client: &Client,
         request: &Request,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> impl Future<Output = Vec<Answer>> + Send + use<> {
-        join_all(self.ask_each(client, request, hold))
+        join_all(self.ask_each(client, request, reservation))
     }
 
     /// Asks every shard of this broker. Each answers for itself: one may wait long for a commit.
@@ -128,10 +128,10 @@ impl Coordinators {
         &self,
         client: &Client,
         request: &Request,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> Vec<impl Future<Output = Answer> + Send + use<>> {
         let routes = self.shared.routes.borrow().clone();
-        let begun = routes.values().map(|route| self.send(route, client, request.clone(), hold));
+        let begun = routes.values().map(|route| self.send(route, client, request.clone(), reservation));
         begun.map(answered).collect()
     }
 
@@ -140,11 +140,11 @@ impl Coordinators {
         route: &Route,
         client: &Client,
         request: Request,
-        hold: &Hold,
+        reservation: &Reservation,
     ) -> Result<(Waiting, oneshot::Receiver<Answer>), GroupError> {
         let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { ticket, client: client.clone(), request, hold: Arc::clone(hold), reply };
+        let asked = Asked { ticket, client: client.clone(), request, reservation: Arc::clone(reservation), reply };
         route.requests.try_send(asked).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => GroupError::CoordinatorNotAvailable,
             mpsc::error::TrySendError::Closed(_) => GroupError::NotCoordinator,
@@ -168,13 +168,18 @@ impl Coordinators {
         })
     }
 
-    /// The group's coordinator. Creates `__consumer_offsets` if it is not there yet.
-    pub(crate) async fn find(&self, group: &str) -> Result<BrokerId, GroupError> {
-        let controller = &self.shared.controller;
-        if controller.image().topic_by_name(topic::NAME).is_none() {
-            self.create_topic().await?;
+    /// Creates `__consumer_offsets` if it is not there yet. Takes [`CREATION`] at most, however many wait for it.
+    pub(crate) async fn ensure_topic(&self) -> Result<(), GroupError> {
+        if self.shared.controller.image().topic_by_name(topic::NAME).is_some() {
+            return Ok(());
         }
-        let image = controller.image();
+        let created = tokio::time::timeout(CREATION, self.create_topic()).await;
+        created.unwrap_or(Err(GroupError::CoordinatorNotAvailable)).map(|_| ())
+    }
+
+    /// The group's coordinator, as far as this broker knows.
+    pub(crate) fn find(&self, group: &str) -> Result<BrokerId, GroupError> {
+        let image = self.shared.controller.image();
         let topic = image.topic_by_name(topic::NAME).ok_or(GroupError::CoordinatorNotAvailable)?;
         leader_of(&image, topic, partition_of(topic, group)).ok_or(GroupError::CoordinatorNotAvailable)
     }

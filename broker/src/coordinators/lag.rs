@@ -6,7 +6,7 @@ use super::ends;
 use super::handle::Coordinators;
 use super::manager::{CoordinatorsConfig, GroupMetricsConfig};
 use super::metrics::CoordinatorMetrics;
-use crate::partitions::{Hold, Partitions};
+use crate::partitions::{Partitions, Reservation};
 use chronik_core::groups::response::FetchedTopic;
 use chronik_core::groups::{Client, Request, Response};
 use chronik_core::ids::BrokerId;
@@ -58,7 +58,7 @@ pub(super) struct LagTask {
     /// As whom it asks.
     client: Client,
     /// Counts against nothing: there is one question of it at a time, or a few.
-    hold: Hold,
+    reservation: Reservation,
 }
 
 impl LagTask {
@@ -72,7 +72,7 @@ impl LagTask {
             metrics: config.metrics.clone(),
             stop: config.stop.clone(),
             client: Client { id: Arc::from(""), host: Arc::from("") },
-            hold: Arc::new(()),
+            reservation: Arc::new(()),
         }
     }
 
@@ -119,7 +119,8 @@ impl LagTask {
             .map(|group| async move {
                 let request =
                     Request::OffsetFetch { group: group.clone(), member: None, topics: None, require_stable: false };
-                let answer = timeout(PATIENCE, self.coordinators.ask(&group, &self.client, request, &self.hold)).await;
+                let answer =
+                    timeout(PATIENCE, self.coordinators.ask(&group, &self.client, request, &self.reservation)).await;
                 (group, answer)
             })
             .buffered(AT_ONCE)
@@ -144,7 +145,7 @@ impl LagTask {
 
     async fn groups(&self) -> Vec<Arc<str>> {
         let request = Request::ListGroups { states: Vec::new(), types: Vec::new() };
-        let asked = self.coordinators.ask_each(&self.client, &request, &self.hold);
+        let asked = self.coordinators.ask_each(&self.client, &request, &self.reservation);
         let answers = join_all(asked.into_iter().map(|answer| timeout(PATIENCE, answer))).await;
         let listed = answers.into_iter().filter_map(|answer| match answer {
             Ok(Ok(Response::ListGroups(Ok(groups)))) => Some(groups),

@@ -5,7 +5,7 @@ use super::handle::{Answer, Asked};
 use super::loading::{self, LoadError};
 use super::manager::CoordinatorsConfig;
 use super::metrics::CoordinatorMetrics;
-use crate::partitions::{Hold, Partitions};
+use crate::partitions::{Partitions, Reservation};
 use chronik_core::cluster::Image;
 use chronik_core::groups::{Command, Config, Event, GroupError, GroupRecord, Now, RecordValue, Shard, Ticket};
 use chronik_core::ids::{BrokerId, LeaderEpoch, TopicPartition};
@@ -37,7 +37,7 @@ enum End {
 /// A waiting request.
 struct WaitingReply {
     reply: oneshot::Sender<Answer>,
-    _hold: Hold,
+    _reservation: Reservation,
 }
 
 pub(super) struct ShardTask {
@@ -289,8 +289,8 @@ impl Serving {
     }
 
     fn request(&mut self, task: &ShardTask, asked: Asked) {
-        let Asked { ticket, client, request, hold, reply } = asked;
-        self.waiting.insert(ticket, WaitingReply { reply, _hold: hold });
+        let Asked { ticket, client, request, reservation, reply } = asked;
+        self.waiting.insert(ticket, WaitingReply { reply, _reservation: reservation });
         self.step(task, Event::Request { ticket, client, request, random: rand::random() });
     }
 

@@ -1,6 +1,6 @@
 //! Carrying out what a replica wants.
 
-use super::handle::Hold;
+use super::handle::Reservation;
 use super::input::Input;
 use super::owner::{Kept, Owner};
 use bytes::Bytes;
@@ -26,12 +26,12 @@ const KEPT_BESIDE: usize = 256;
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
 impl Owner {
-    pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, hold: Option<&Hold>) {
+    pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, reservation: Option<&Reservation>) {
         match command {
-            Command::Append { batch } => self.append(partition, batch, hold.cloned()),
+            Command::Append { batch } => self.append(partition, batch, reservation.cloned()),
             Command::Truncate { to } => self.truncate(partition, to),
             Command::AdvanceStart { to } => self.advance_start(partition, to),
-            Command::BeginAt { at, producers } => self.begin_at(partition, at, producers, hold.cloned()),
+            Command::BeginAt { at, producers } => self.begin_at(partition, at, producers, reservation.cloned()),
             Command::Reply { ticket, result } => {
                 if result == Err(ProduceError::NoRoom) {
                     self.shell.writer.space().refuse();
@@ -66,7 +66,7 @@ impl Owner {
         }
     }
 
-    fn append(&mut self, partition: TopicPartition, batch: RecordBatch, hold: Option<Hold>) {
+    fn append(&mut self, partition: TopicPartition, batch: RecordBatch, reservation: Option<Reservation>) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
         let batch = batch.detached();
         let (base, end) = (batch.header().base_offset, batch.header().end_offset());
@@ -78,7 +78,7 @@ impl Owner {
         self.evict_tails(since);
         let owners = self.shell.owners.clone();
         let done = move || {
-            drop(hold);
+            drop(reservation);
             owners.send(partition, Input::Durable { partition, end });
         };
         self.shell.writer.submit(Op::Append { partition, batch }, Box::new(done));
@@ -118,12 +118,18 @@ impl Owner {
     }
 
     /// Drops all that the log has; what comes of it is as after a truncation.
-    fn begin_at(&mut self, partition: TopicPartition, at: Offset, producers: Option<Bytes>, hold: Option<Hold>) {
+    fn begin_at(
+        &mut self,
+        partition: TopicPartition,
+        at: Offset,
+        producers: Option<Bytes>,
+        reservation: Option<Reservation>,
+    ) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
         hosted.tail.truncate(at);
         let owners = self.shell.owners.clone();
         let done = move || {
-            drop(hold);
+            drop(reservation);
             owners.send(partition, Input::TruncateDone { partition });
         };
         // What cannot be read is as if it had not been said.

@@ -26,7 +26,7 @@ pub trait LogSizes: std::fmt::Debug + Send + Sync {
 
 /// What a batch's memory was counted against. It goes with the batch until that is on the disk: an answer may come
 /// earlier, and would make room for the next batch.
-pub type Hold = Arc<dyn Any + Send + Sync>;
+pub type Reservation = Arc<dyn Any + Send + Sync>;
 
 /// One question, with the way back.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum Request {
         /// When to answer.
         acks: Acks,
         /// Let go of when the batch is on the disk, or not wanted.
-        hold: Hold,
+        reservation: Reservation,
         /// The answer.
         reply: oneshot::Sender<Result<Produced, ProduceError>>,
     },
@@ -186,7 +186,7 @@ pub struct EpochEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// This broker does not hold the partition.
-    #[error("this broker does not hold the partition")]
+    #[error("this broker does not reservation the partition")]
     UnknownPartition,
     /// It holds it and does not lead it.
     #[error("not the leader of the partition")]
@@ -223,7 +223,7 @@ pub enum FetchError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
     /// This broker does not hold the partition.
-    #[error("this broker does not hold the partition")]
+    #[error("this broker does not reservation the partition")]
     UnknownPartition,
     /// It does not lead it, or stopped to while the records were being removed.
     #[error("not the leader of the partition")]
@@ -271,9 +271,9 @@ impl Partitions {
         partition: TopicPartition,
         batch: RecordBatch,
         acks: Acks,
-        hold: Hold,
+        reservation: Reservation,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
-        self.append(partition, None, batch, acks, hold)
+        self.append(partition, None, batch, acks, reservation)
     }
 
     /// As [`Self::produce`], for one leadership alone: what decides by the partition's records must not append in an
@@ -284,9 +284,9 @@ impl Partitions {
         epoch: LeaderEpoch,
         batch: RecordBatch,
         acks: Acks,
-        hold: Hold,
+        reservation: Reservation,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
-        self.append(partition, Some(epoch), batch, acks, hold)
+        self.append(partition, Some(epoch), batch, acks, reservation)
     }
 
     fn append(
@@ -295,10 +295,10 @@ impl Partitions {
         epoch: Option<LeaderEpoch>,
         batch: RecordBatch,
         acks: Acks,
-        hold: Hold,
+        reservation: Reservation,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::Produce { partition, epoch, batch, acks, hold, reply });
+        self.send(partition, Request::Produce { partition, epoch, batch, acks, reservation, reply });
         answer
     }
 

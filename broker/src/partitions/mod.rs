@@ -20,8 +20,8 @@ pub mod waiter;
 
 pub(crate) use commands::log_state;
 pub use handle::{
-    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
-    ReadError,
+    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, LogSizes, OffsetSpec, Partitions, ReadError,
+    Reservation,
 };
 pub use input::{Input, Owners};
 pub use metrics::{DiskMetrics, LogMetrics, PartitionMetrics};

@@ -2,7 +2,7 @@
 //! carries out what those want. It waits for nothing but its queues.
 
 use super::deletions::Deletion;
-use super::handle::{Hold, Partitions, Request};
+use super::handle::{Partitions, Request, Reservation};
 use super::hosted::{Hosted, partition_state};
 use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
@@ -115,7 +115,7 @@ pub(super) struct Owner {
     pub(super) next_ticket: u64,
     lease: Instant,
     /// What replicas were told at the last tick of what holds for all of them.
-    told: Common,
+    at_last_tick: Common,
     /// Replicas that wait for a time.
     ticking: Vec<TopicPartition>,
     /// Events that commands led to; handled before anything else.
@@ -142,7 +142,7 @@ impl Owner {
             producer_bytes: 0,
             next_ticket: 0,
             lease: Instant::default(),
-            told: Common::default(),
+            at_last_tick: Common::default(),
             ticking: Vec::new(),
             pending: VecDeque::new(),
             out: Vec::new(),
@@ -186,8 +186,8 @@ impl Owner {
     /// Thousands of replicas that wait for nothing cost nothing here.
     fn tick(&mut self) {
         let now = Common::at(self);
-        if now != self.told {
-            self.told = now;
+        if now != self.at_last_tick {
+            self.at_last_tick = now;
             self.step_all(|_| Some(Event::Tick));
         }
         for partition in std::mem::take(&mut self.ticking) {
@@ -273,8 +273,8 @@ impl Owner {
                 }
             }
             Input::FromLeader { partition, leader_epoch, stream, message, credit } => {
-                let hold = credit.map(|credit| Arc::new(credit) as Hold);
-                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, hold.as_ref());
+                let reservation = credit.map(|credit| Arc::new(credit) as Reservation);
+                self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, reservation.as_ref());
             }
             Input::Damaged { partition, from } => self.step(partition, Event::Damaged { from }),
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
@@ -285,7 +285,7 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Produce { partition, epoch, batch, acks, hold, reply } => {
+            Request::Produce { partition, epoch, batch, acks, reservation, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 let in_epoch =
@@ -295,7 +295,7 @@ impl Owner {
                     return;
                 };
                 hosted.tickets.insert(ticket, reply);
-                self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&hold));
+                self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&reservation));
             }
             Request::Fetch { partition, spec, reply } => self.fetch(partition, &spec, reply),
             Request::Offset { partition, current_epoch, spec, reply } => {
@@ -337,14 +337,14 @@ impl Owner {
         }
     }
 
-    fn step_with(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
-        self.step_one(partition, event, hold);
+    fn step_with(&mut self, partition: TopicPartition, event: Event, reservation: Option<&Reservation>) {
+        self.step_one(partition, event, reservation);
         while let Some((partition, event)) = self.pending.pop_front() {
             self.step_one(partition, event, None);
         }
     }
 
-    fn step_one(&mut self, partition: TopicPartition, event: Event, hold: Option<&Hold>) {
+    fn step_one(&mut self, partition: TopicPartition, event: Event, reservation: Option<&Reservation>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
         let (mut knows_more, mut removes) = (false, false);
@@ -362,7 +362,7 @@ impl Owner {
             }
         }
         for command in out.drain(..) {
-            self.carry_out(partition, command, hold);
+            self.carry_out(partition, command, reservation);
         }
         self.out = out;
         if let Some(hosted) = self.partitions.get_mut(&partition).filter(|hosted| !hosted.ticks)
@@ -396,10 +396,10 @@ impl Owner {
                 }
             }
         }
-        let mut told = Vec::new();
+        let mut led = Vec::new();
         for partition in changed.iter().copied() {
             if self.owns(partition) && self.hear(image, partition) {
-                told.push(partition);
+                led.push(partition);
             }
         }
         if self.image.is_none() {
@@ -414,7 +414,7 @@ impl Owner {
         for partition in changed.into_iter().chain(deleted) {
             self.count(image, partition);
         }
-        log_leaderships(image, &told);
+        log_leaderships(image, &led);
     }
 
     /// Tells a partition's replica what it is to the cluster; true if it is to lead. Who is no replica any more drops its

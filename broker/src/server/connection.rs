@@ -7,7 +7,7 @@ use super::Shared;
 use super::budget::Share;
 use super::frames::{FrameError, Frames};
 use crate::api::{Handlers, Outcome, Reply, RequestContext};
-use crate::partitions::Hold;
+use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_wire::{Decoded, Request, RequestKind, WireError};
 use futures::FutureExt as _;
@@ -51,7 +51,7 @@ struct Waiting {
     request_len: usize,
     /// Held until the answer is written. What Produce brought is held by its batches alone: once they are on the disk
     /// the request takes little, however long the followers keep its answer waiting.
-    _hold: Option<Hold>,
+    _reservation: Option<Reservation>,
     _pending: Share,
 }
 
@@ -170,7 +170,8 @@ async fn read_requests(
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
                 open.fetch_add(1, Ordering::Relaxed);
-                let waiting = Waiting { reply, api: header.api, started, request_len, _hold: None, _pending: share };
+                let waiting =
+                    Waiting { reply, api: header.api, started, request_len, _reservation: None, _pending: share };
                 room.send(Box::new(waiting));
                 continue;
             }
@@ -184,16 +185,23 @@ async fn read_requests(
         }
         let pending = pending_bytes(&request);
         let pending_share = share.split(pending.unwrap_or(0));
-        let hold: Hold = Arc::new((share, decoded));
+        let reservation: Reservation = Arc::new((share, decoded));
         // The next request is read when this one has appended what it appends. What that takes is in a box, as it would
         // be a part of every idle connection otherwise.
         let reply = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            reply = Box::pin(shared.api.begin(header, &context, request, &hold)) => reply,
+            reply = Box::pin(shared.api.begin(header, &context, request, &reservation)) => reply,
         };
         open.fetch_add(1, Ordering::Relaxed);
-        let hold = pending.is_none().then_some(hold);
-        let waiting = Waiting { reply, api: header.api, started, request_len, _hold: hold, _pending: pending_share };
+        let reservation = pending.is_none().then_some(reservation);
+        let waiting = Waiting {
+            reply,
+            api: header.api,
+            started,
+            request_len,
+            _reservation: reservation,
+            _pending: pending_share,
+        };
         room.send(Box::new(waiting));
     }
 }

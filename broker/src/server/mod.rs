@@ -77,7 +77,7 @@ pub struct ServerConfig {
     pub notice: Duration,
     /// How long Metadata waits at most to hear what has become of a broker that a connection has just ended with. What
     /// else a client has sent on its connection is answered after that.
-    pub settling: Duration,
+    pub missing_broker_timeout: Duration,
     /// What is known of the other brokers' connections.
     pub peers: Peers,
 }
@@ -145,7 +145,7 @@ impl ServerConfig {
             properties: Vec::new(),
             notice: Duration::from_millis(3),
             // Enough to elect another controller.
-            settling: Duration::from_secs(1),
+            missing_broker_timeout: Duration::from_secs(1),
             peers: Peers::default(),
         }
     }

@@ -4,23 +4,82 @@
 //! by which clients find their way, nor can requests that wait for something.
 
 use super::budget::Budget;
+use chronik_wire::RequestKind;
 
 /// Longer requests share the room of the records, whatever their kind.
 const SHORT: usize = 64 << 10;
-/// Produce.
-const PRODUCE: i16 = 0;
-/// Kinds whose answer may have to wait: for records (Fetch); for members of a group (`JoinGroup`, `SyncGroup`); for
-/// replicas (`OffsetCommit`, `LeaveGroup`, `DeleteGroups`, `OffsetDelete`, `ConsumerGroupHeartbeat`); or for the
-/// controller (`CreateTopics`, `DeleteTopics`, `InitProducerId`, `AlterConfigs`, `CreatePartitions`,
-/// `IncrementalAlterConfigs`, `ElectLeaders`, `UpdateFeatures`, `UnregisterBroker`,
-/// `DescribeQuorum`, `AddRaftVoter`, `RemoveRaftVoter`).
-const MAY_WAIT: [i16; 20] = [1, 8, 11, 14, 13, 42, 47, 68, 19, 20, 22, 33, 37, 44, 43, 57, 64, 55, 80, 81];
+/// The smaller rooms are counted in such parts of the whole.
+const PARTS: usize = 16;
+
+/// Where a kind of request holds its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Records, until they are on the disk.
+    Records,
+    /// Readers, who may wait for records, and for those who look one up by its time before them.
+    Reads,
+    /// Members of groups and producers, who may wait for each other, for replicas, or for the controller.
+    Clients,
+    /// What administrators ask for and may have to wait for the controller, or for replicas.
+    Changes,
+    /// What is answered from what the broker knows; Metadata may wait for a topic that it creates, but not for long.
+    Short,
+}
+
+/// Every kind has its place here before it is served: a kind that waits in the wrong room keeps others from finding
+/// their way.
+fn room_of(kind: RequestKind) -> Room {
+    use RequestKind as Kind;
+    match kind {
+        Kind::Produce => Room::Records,
+        Kind::Fetch | Kind::ListOffsets => Room::Reads,
+        Kind::JoinGroup
+        | Kind::SyncGroup
+        | Kind::LeaveGroup
+        | Kind::OffsetCommit
+        | Kind::OffsetFetch
+        | Kind::FindCoordinator
+        | Kind::ConsumerGroupHeartbeat
+        | Kind::InitProducerId => Room::Clients,
+        Kind::CreateTopics
+        | Kind::DeleteTopics
+        | Kind::DeleteRecords
+        | Kind::AlterConfigs
+        | Kind::CreatePartitions
+        | Kind::DeleteGroups
+        | Kind::ElectLeaders
+        | Kind::IncrementalAlterConfigs
+        | Kind::AlterPartitionReassignments
+        | Kind::OffsetDelete
+        | Kind::DescribeQuorum
+        | Kind::UpdateFeatures
+        | Kind::UnregisterBroker
+        | Kind::AddRaftVoter
+        | Kind::RemoveRaftVoter => Room::Changes,
+        Kind::Metadata
+        | Kind::Heartbeat
+        | Kind::DescribeGroups
+        | Kind::ListGroups
+        | Kind::ApiVersions
+        | Kind::OffsetForLeaderEpoch
+        | Kind::DescribeConfigs
+        | Kind::DescribeLogDirs
+        | Kind::ListPartitionReassignments
+        | Kind::DescribeCluster
+        | Kind::DescribeProducers
+        | Kind::ConsumerGroupDescribe
+        | Kind::ListConfigResources
+        | Kind::DescribeTopicPartitions => Room::Short,
+    }
+}
 
 /// The rooms, which are a whole budget together. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Rooms {
     records: Budget,
-    waiting: Budget,
+    reads: Budget,
+    clients: Budget,
+    changes: Budget,
     short: Budget,
     total: usize,
 }
@@ -28,29 +87,34 @@ pub(crate) struct Rooms {
 impl Rooms {
     /// Divides so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        let (waiting, short) = (bytes / 16 * 3, bytes / 16);
+        let part = bytes / PARTS;
         Self {
-            records: Budget::new(bytes - waiting - short),
-            waiting: Budget::new(waiting),
-            short: Budget::new(short),
+            records: Budget::new(bytes - 5 * part),
+            reads: Budget::new(2 * part),
+            clients: Budget::new(part),
+            changes: Budget::new(part),
+            short: Budget::new(part),
             total: bytes,
         }
     }
 
     /// The room of a request of that kind (Kafka's API key) and length.
     pub(crate) fn of(&self, api: i16, len: usize) -> &Budget {
-        if api == PRODUCE || len > SHORT {
-            &self.records
-        } else if MAY_WAIT.contains(&api) {
-            &self.waiting
-        } else {
-            &self.short
+        let kind = RequestKind::of_key(api);
+        match kind.map_or(Room::Short, room_of) {
+            Room::Records => &self.records,
+            _ if len > SHORT => &self.records,
+            Room::Reads => &self.reads,
+            Room::Clients => &self.clients,
+            Room::Changes => &self.changes,
+            Room::Short => &self.short,
         }
     }
 
     /// Bytes that are taken.
     pub(crate) fn used(&self) -> usize {
-        self.records.used() + self.waiting.used() + self.short.used()
+        let small = [&self.reads, &self.clients, &self.changes, &self.short].map(Budget::used);
+        self.records.used() + small.iter().sum::<usize>()
     }
 
     /// All bytes that there are.
@@ -68,8 +132,18 @@ mod tests {
     #[test]
     fn no_kind_of_request_takes_the_room_of_another() {
         let rooms = Rooms::new(1600);
-        let kinds = [(0, 10), (1, SHORT + 1), (1, 10), (8, SHORT), (3, 10), (18, 10), (12, SHORT)];
-        let room_of = [1200, 1200, 300, 300, 100, 100, 100];
+        let kinds = [
+            (0, 10),
+            (1, SHORT + 1),
+            (45, SHORT + 1),
+            (1, 10),
+            (8, SHORT),
+            (45, 10),
+            (19, SHORT),
+            (3, 10),
+            (99, SHORT),
+        ];
+        let room_of = [1100, 1100, 1100, 200, 100, 100, 100, 100, 100];
         for ((api, len), bytes) in kinds.into_iter().zip(room_of) {
             let room = rooms.of(api, len);
             let mut share = Share::default();

@@ -149,6 +149,11 @@ pub enum WireError {
 }
 
 impl RequestKind {
+    /// The kind with Kafka's API key, if it is served.
+    pub fn of_key(key: i16) -> Option<Self> {
+        Self::from_key(key).map(|served| served.api)
+    }
+
     fn from_key(key: i16) -> Option<&'static Served> {
         SERVED.iter().find(|s| s.api as i16 == key)
     }

@@ -241,6 +241,7 @@ async fn replacing_configs_forgets_those_that_are_not_named() {
 #[tokio::test]
 async fn configs_that_cannot_be_are_refused_resource_by_resource() {
     let (cluster, mut client) = cluster(1).await;
+    cluster.topic("__consumer_offsets", 1);
     let max = |op, value| [("max.message.bytes", op, value)];
     for (what, resource, error) in [
         ("no such topic", changes(TOPIC, "none", &max(SET, Some("1"))), 3),
@@ -263,6 +264,11 @@ async fn configs_that_cannot_be_are_refused_resource_by_resource() {
         ("no list", changes(TOPIC, "t", &max(APPEND, Some("1"))), 40),
         ("no operation", changes(TOPIC, "t", &max(9, Some("1"))), 42),
         ("a config twice", changes(TOPIC, "t", &[max(SET, Some("1"))[0], max(SET, Some("2"))[0]]), 42),
+        (
+            "an internal topic that is not compacted",
+            changes(TOPIC, "__consumer_offsets", &[("cleanup.policy", SET, Some("delete"))]),
+            40,
+        ),
         ("what is not done yet", changes(TOPIC, "t", &[("unclean.leader.election.enable", SET, Some("true"))]), 40),
         (
             "one right, one wrong",

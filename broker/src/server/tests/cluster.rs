@@ -4,8 +4,8 @@ use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, GroupMet
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, Hold, LogSizes, OffsetSpec, Partitions,
-    ReadError, Waiter,
+    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, LogSizes, OffsetSpec, Partitions, ReadError,
+    Reservation, Waiter,
 };
 use crate::server::{ClientListener, ServerConfig, serve};
 use chronik_admin::{ChangeVotersResponse, FactsResponse, Quorum, QuorumMember};
@@ -22,6 +22,7 @@ use chronik_quorum::{ControllerHandle, CreateTopic, Registration, TopicError};
 use prometheus_client::registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -44,7 +45,7 @@ pub(super) struct Logs {
     pub(super) hold: bool,
     held: Vec<ProduceReply>,
     /// What batches that are not on the disk yet keep, if they are to be slow to get there.
-    pub(super) on_their_way: Option<Vec<Hold>>,
+    pub(super) on_their_way: Option<Vec<Reservation>>,
     pub(super) refuse_produce: Option<ProduceError>,
     pub(super) refuse_read: Option<ReadError>,
     waiters: HashMap<TopicPartition, Vec<Waiter>>,
@@ -115,9 +116,9 @@ impl Logs {
 
     fn handle(&mut self, request: PartitionRequest) {
         match request {
-            PartitionRequest::Produce { partition, batch, hold, reply, .. } => {
+            PartitionRequest::Produce { partition, batch, reservation, reply, .. } => {
                 if let Some(on_their_way) = &mut self.on_their_way {
-                    on_their_way.push(hold);
+                    on_their_way.push(reservation);
                 }
                 let result = match self.refuse_produce {
                     Some(error) => Err(error),
@@ -200,6 +201,8 @@ pub(super) struct Cluster {
     pub(super) registry: Arc<Registry>,
     pub(super) stop: CancellationToken,
     pub(super) served: tokio::task::JoinHandle<()>,
+    /// The controller answers nothing, as without a majority.
+    pub(super) silent: Arc<AtomicBool>,
     logs: Arc<Mutex<Logs>>,
     _guard: DropGuard,
 }
@@ -228,7 +231,8 @@ impl Cluster {
         let (_, registration) = watch::channel(standing);
         let (_, leader) = watch::channel(Some(ME));
         let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
-        tokio::spawn(control(requests, Arc::clone(&image)));
+        let silent = Arc::new(AtomicBool::new(false));
+        tokio::spawn(control(requests, Arc::clone(&image), Arc::clone(&silent)));
         let mut registry = Registry::with_prefix("chronik");
         let metrics = Metrics::register(&mut registry);
         let mut listeners = Vec::new();
@@ -256,7 +260,7 @@ impl Cluster {
         let served =
             tokio::spawn(serve(listeners, config, partitions, controller, coordinators, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
-        Self { address, external, image, registry: Arc::new(registry), stop, served, logs, _guard: guard }
+        Self { address, external, image, registry: Arc::new(registry), stop, served, silent, logs, _guard: guard }
     }
 
     pub(super) fn logs(&self) -> MutexGuard<'_, Logs> {
@@ -335,10 +339,19 @@ fn add_topic(image: &mut Image, id: TopicId, name: &str, partitions: i32) {
     image.topics.insert(id, topic);
 }
 
-async fn control(mut requests: mpsc::UnboundedReceiver<ControllerRequest>, image: Arc<watch::Sender<Image>>) {
+async fn control(
+    mut requests: mpsc::UnboundedReceiver<ControllerRequest>,
+    image: Arc<watch::Sender<Image>>,
+    silent: Arc<AtomicBool>,
+) {
+    let mut unanswered = Vec::new();
     let mut next_id = 1000;
     let mut voters = vec![1];
     while let Some(request) = requests.recv().await {
+        if silent.load(Ordering::Relaxed) {
+            unanswered.push(request);
+            continue;
+        }
         match request {
             ControllerRequest::CreateTopic { topic, reply } => {
                 let _ = reply.send(create(&image, &topic));

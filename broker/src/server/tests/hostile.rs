@@ -7,6 +7,7 @@ use kafka_protocol::messages as m;
 use prometheus_client::encoding::text::encode;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -15,6 +16,10 @@ fn metric(cluster: &Cluster, name: &str) -> u64 {
     encode(&mut text, &cluster.registry).expect("into a string");
     let line = text.lines().find(|l| l.starts_with(name)).expect("the metric is there");
     line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+}
+
+fn new_topic(number: usize) -> m::TopicName {
+    m::TopicName(format!("new-{number}").into())
 }
 
 const BUDGET_USED: &str = "chronik_kafka_request_budget_used_bytes ";
@@ -250,6 +255,55 @@ async fn long_fetches_that_wait_for_ever_keep_nobody_else_waiting() {
     let mut too_long = Client::connect(cluster.address).await;
     too_long.send(4, &long(700_000)).await;
     too_long.closed().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_the_controller_keeps_no_client_from_its_records() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 4 << 20).await;
+    cluster.topic("t", 1);
+    cluster.silent.store(true, Ordering::Relaxed);
+    let moves = {
+        let partition = m::alter_partition_reassignments_request::ReassignablePartition::default();
+        let topic = m::alter_partition_reassignments_request::ReassignableTopic::default()
+            .with_name(super::name("t"))
+            .with_partitions(vec![partition; 10_000]);
+        m::AlterPartitionReassignmentsRequest::default().with_timeout_ms(i32::MAX).with_topics(vec![topic])
+    };
+    let topics = {
+        let topic = |i: usize| m::create_topics_request::CreatableTopic::default().with_name(new_topic(i));
+        m::CreateTopicsRequest::default().with_timeout_ms(i32::MAX).with_topics((0..1900).map(topic).collect())
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect(cluster.address).await;
+        client.send(0, &moves).await;
+        waiting.push(client);
+        let mut client = Client::connect(cluster.address).await;
+        client.send(5, &topics).await;
+        waiting.push(client);
+    }
+    until(|| metric(&cluster, BUDGET_USED) > 0).await;
+    // More than counts for nothing.
+    let mut client = Client::connect(cluster.address).await;
+    let named = m::metadata_request::MetadataRequestTopic::default().with_name(Some(super::name("t")));
+    let response = client.ask(9, &m::MetadataRequest::default().with_topics(Some(vec![named; 1000]))).await;
+    assert_eq!(response.topics.len(), 1000);
+    let mut request = fetch("t", 0);
+    request.topics[0].partitions = vec![request.topics[0].partitions[0].clone(); 200];
+    client.ask::<m::FetchRequest>(12, &request).await;
+}
+
+#[tokio::test]
+async fn all_topics_of_a_request_share_its_timeout() {
+    let cluster = Cluster::start().await;
+    cluster.silent.store(true, Ordering::Relaxed);
+    let topic = |i: usize| m::create_topics_request::CreatableTopic::default().with_name(new_topic(i));
+    // One after the other they would take minutes, sixteen at a time as well.
+    let request = m::CreateTopicsRequest::default().with_timeout_ms(1000).with_topics((0..1000).map(topic).collect());
+    let mut client = Client::connect(cluster.address).await;
+    let response = client.ask(5, &request).await;
+    assert_eq!(response.topics.len(), 1000);
+    assert!(response.topics.iter().all(|topic| topic.error_code != 0));
 }
 
 #[tokio::test]

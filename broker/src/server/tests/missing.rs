@@ -59,7 +59,7 @@ async fn asked(peers: &Peers, client: &mut Client) -> i32 {
 
 #[tokio::test]
 async fn who_asks_while_a_leader_is_missing_hears_that_it_is_fenced() {
-    let (cluster, peers, mut client) = cluster(|config| config.settling = NEVER).await;
+    let (cluster, peers, mut client) = cluster(|config| config.missing_broker_timeout = NEVER).await;
     let id = asked(&peers, &mut client).await;
     fence(&cluster);
     assert_eq!(brokers(&client.answer::<MetadataRequest>(VERSION, id).await), [ME.0]);
@@ -67,7 +67,7 @@ async fn who_asks_while_a_leader_is_missing_hears_that_it_is_fenced() {
 
 #[tokio::test]
 async fn who_asks_while_a_leader_is_missing_hears_that_it_is_back() {
-    let (_cluster, peers, mut client) = cluster(|config| config.settling = NEVER).await;
+    let (_cluster, peers, mut client) = cluster(|config| config.missing_broker_timeout = NEVER).await;
     let id = asked(&peers, &mut client).await;
     peers.reached(PEER);
     assert_eq!(brokers(&client.answer::<MetadataRequest>(VERSION, id).await), [ME.0, PEER.0]);
@@ -75,7 +75,7 @@ async fn who_asks_while_a_leader_is_missing_hears_that_it_is_back() {
 
 #[tokio::test]
 async fn who_asks_for_what_others_lead_is_not_kept_waiting() {
-    let (_cluster, peers, mut client) = cluster(|config| config.settling = NEVER).await;
+    let (_cluster, peers, mut client) = cluster(|config| config.missing_broker_timeout = NEVER).await;
     peers.lost(PEER);
     assert_eq!(brokers(&client.ask(VERSION, &question("ours")).await), [ME.0, PEER.0]);
 }
@@ -90,7 +90,7 @@ async fn who_asks_is_answered_in_the_end() {
 #[tokio::test]
 async fn who_asks_before_this_broker_has_noticed_waits_too() {
     let (cluster, peers, mut client) = cluster(|config| {
-        config.settling = NEVER;
+        config.missing_broker_timeout = NEVER;
         config.notice = Duration::from_secs(2);
     })
     .await;
