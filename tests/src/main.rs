@@ -8,8 +8,8 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, group_figures, groups,
-    growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, operations, profile, racks, reassign,
-    retention, returning, start_orders, stopped_leader, streams,
+    growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, network, operations, profile, racks,
+    reassign, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -95,6 +95,8 @@ enum Scenario {
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
     Chaos(chaos::Options),
+    /// A network that loses or delays what brokers send, one way and both, under producers and a consumer group
+    Network,
     /// Kafka Connect in distributed mode
     Connect,
     /// Kafka Streams counts words, at least once
@@ -149,6 +151,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Network => network::run(&settings, &mut report),
         Scenario::Connect => connect::run(&settings, &mut report),
         Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
@@ -200,6 +203,7 @@ impl Scenario {
             Self::Racks => "racks",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
+            Self::Network => "network",
             Self::Connect => "connect",
             Self::Streams => "streams",
             Self::Groups => "groups",

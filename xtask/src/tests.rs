@@ -51,6 +51,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "figures of groups", needs: &[], run: |test| outside(test, &["group-figures"]) },
     Suite { name: "figures of the log", needs: &[], run: |test| outside(test, &["log-figures"]) },
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
+    Suite { name: "the network fails", needs: &[Need::Network], run: |test| outside(test, &["network"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
     Suite { name: "a cluster grows and shrinks", needs: &[], run: |test| outside(test, &["growing"]) },
     Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },

@@ -31,6 +31,7 @@ pub mod log_figures;
 pub mod many_topics;
 pub mod memory;
 mod mutate;
+pub mod network;
 pub mod operations;
 pub mod profile;
 pub mod racks;
