@@ -7,9 +7,9 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, full_disks, group_figures, groups,
-    growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, network, operations, profile, racks,
-    reassign, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, failover, far_behind, full_disks,
+    group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, network,
+    operations, profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -71,6 +71,8 @@ enum Scenario {
     StoppedLeader,
     /// A broker that comes back: to a topic deleted meanwhile, with a wiped disk, with flipped bits
     Returning,
+    /// A broker that comes back far behind: how fast it catches up, and what live writes wait meanwhile
+    FarBehind,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
@@ -139,6 +141,7 @@ fn main() -> Result<ExitCode> {
         Scenario::CrashAll => crash_all::run(&settings, &mut report),
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
+        Scenario::FarBehind => far_behind::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
@@ -191,6 +194,7 @@ impl Scenario {
             Self::CrashAll => "crash-all",
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
+            Self::FarBehind => "far-behind",
             Self::Retention => "retention",
             Self::Compaction => "compaction",
             Self::FullDisks => "full-disks",

@@ -41,6 +41,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "kill all brokers", needs: &[], run: |test| outside(test, &["crash-all"]) },
     Suite { name: "stop a leader past its lease", needs: &[], run: |test| outside(test, &["stopped-leader"]) },
     Suite { name: "a broker comes back", needs: &[], run: |test| outside(test, &["returning"]) },
+    Suite { name: "a broker is far behind", needs: &[], run: |test| outside(test, &["far-behind"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
     Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
     Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },

@@ -13,6 +13,7 @@ pub mod compaction;
 pub mod connect;
 pub mod crash_all;
 pub mod failover;
+pub mod far_behind;
 mod first_write;
 pub mod full_disks;
 pub mod group_figures;
