@@ -7,9 +7,9 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, damaged_disks, failover, full_disks,
-    group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory, operations,
-    profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, damaged_disks, failover, far_behind,
+    full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory,
+    network, operations, profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -73,6 +73,8 @@ enum Scenario {
     Returning,
     /// Random damage on one disk after the other, under load: repaired or refused, never served
     DamagedDisks(damaged_disks::Options),
+    /// A broker that comes back far behind: how fast it catches up, and what live writes wait meanwhile
+    FarBehind,
     /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
@@ -97,6 +99,8 @@ enum Scenario {
     Clients(clients::Options),
     /// Random faults under producers and consumer groups: a minute a round
     Chaos(chaos::Options),
+    /// A network that loses or delays what brokers send, one way and both, under producers and a consumer group
+    Network,
     /// Kafka Connect in distributed mode
     Connect,
     /// Kafka Streams counts words, at least once
@@ -140,6 +144,7 @@ fn main() -> Result<ExitCode> {
         Scenario::StoppedLeader => stopped_leader::run(&settings, &mut report),
         Scenario::Returning => returning::run(&settings, &mut report),
         Scenario::DamagedDisks(options) => damaged_disks::run(&settings, options, &mut report),
+        Scenario::FarBehind => far_behind::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
@@ -152,6 +157,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Operations => operations::run(&settings, &mut report),
         Scenario::Clients(options) => clients::run(&settings, options, &mut report),
         Scenario::Chaos(options) => chaos::run(&settings, options, &mut report),
+        Scenario::Network => network::run(&settings, &mut report),
         Scenario::Connect => connect::run(&settings, &mut report),
         Scenario::Streams => streams::run(&settings, &mut report),
         Scenario::Groups => groups::run(&settings, &mut report),
@@ -192,6 +198,7 @@ impl Scenario {
             Self::StoppedLeader => "stopped-leader",
             Self::Returning => "returning",
             Self::DamagedDisks(_) => "damaged-disks",
+            Self::FarBehind => "far-behind",
             Self::Retention => "retention",
             Self::Compaction => "compaction",
             Self::FullDisks => "full-disks",
@@ -204,6 +211,7 @@ impl Scenario {
             Self::Racks => "racks",
             Self::Clients(_) => "clients",
             Self::Chaos(_) => "chaos",
+            Self::Network => "network",
             Self::Connect => "connect",
             Self::Streams => "streams",
             Self::Groups => "groups",

@@ -30,7 +30,7 @@ impl Probe {
         let moments: Arc<Moments> = Arc::new(std::iter::repeat_with(Mutex::default).take(partitions).collect());
         let (ended, batch) = (Arc::new(AtomicBool::new(false)), appender::batch(1)?);
         for id in 0..cluster.size() {
-            let mut asker = Asker::new(cluster.ports(id).kafka, &[topic.to_owned()]);
+            let mut asker = Asker::new(cluster.address(id), &[topic.to_owned()]);
             let places = (0..partitions).map(|partition| (0, partition as i32)).collect();
             let (moments, ended, batch) = (Arc::clone(&moments), Arc::clone(&ended), batch.clone());
             // It ends by itself, a little after the probe; nobody waits for one that a broker does not answer.

@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Compiler,
     /// Mount namespaces of one's own.
     Namespaces,
+    /// Network namespaces of one's own, and a kernel whose packet filter hands packets over; iproute2 and iptables.
+    Network,
     /// Go and a module proxy.
     Go,
     /// Node.js and npm.
@@ -33,6 +35,17 @@ impl Need {
             Self::Namespaces if !succeeds("unshare", &["--mount", "--map-root-user", "true"]) => {
                 Some("unshare --mount is not allowed")
             }
+            Self::Network if !succeeds("unshare", &["--net", "--mount", "--map-root-user", "true"]) => {
+                Some("unshare --net is not allowed")
+            }
+            Self::Network if !own_network("ip link add one type veth peer name other") => {
+                Some("ip (iproute2), or the kernel's veth, is missing")
+            }
+            Self::Network
+                if !own_network("iptables -A FORWARD -j NFQUEUE --queue-num 1 && iptables-restore </dev/null") =>
+            {
+                Some("iptables, or the kernel's NFQUEUE, is missing")
+            }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),
             Self::Go => (!found("go", "version")).then_some("go is missing"),
@@ -42,7 +55,13 @@ impl Need {
             Self::Kind if !succeeds("kubectl", &["version", "--client"]) => Some("kubectl is missing"),
             Self::Kind if !found("helm", "version") => Some("helm is missing"),
             Self::Kind if !found("go", "version") => Some("go is missing"),
-            Self::Java | Self::Kind | Self::Compiler | Self::Namespaces => None,
+            Self::Java | Self::Kind | Self::Compiler | Self::Namespaces | Self::Network => None,
         }
     }
+}
+
+/// Whether a shell can do this in a network namespace of its own.
+fn own_network(script: &str) -> bool {
+    let script = format!("PATH=$PATH:/usr/sbin:/sbin; {script}");
+    succeeds("unshare", &["--net", "--mount", "--map-root-user", "sh", "-c", &script])
 }

@@ -9,6 +9,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestKind, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 
 /// The newest version without tagged fields.
 const PRODUCE: i16 = 8;
@@ -19,16 +20,16 @@ pub type Place = (usize, i32);
 /// A way to one broker, which is connected to when it is needed.
 #[derive(Debug)]
 pub struct Asker {
-    port: u16,
+    address: SocketAddrV4,
     topics: Vec<TopicName>,
     connection: Option<Raw>,
 }
 
 impl Asker {
-    /// Asks the broker at a port, about these topics.
-    pub fn new(port: u16, topics: &[String]) -> Self {
+    /// Asks the broker at an address, about these topics.
+    pub fn new(address: SocketAddrV4, topics: &[String]) -> Self {
         let name = |topic: &String| TopicName(StrBytes::from_string(topic.clone()));
-        Self { port, topics: topics.iter().map(name).collect(), connection: None }
+        Self { address, topics: topics.iter().map(name).collect(), connection: None }
     }
 
     /// Appends a batch to each of these partitions with acks=all, and says which acknowledged it. Whatever was in the way of the
@@ -36,7 +37,7 @@ impl Asker {
     pub fn append(&mut self, places: &BTreeSet<Place>, batch: &Bytes) -> Result<Vec<Place>> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Raw::connect(self.port, PATIENCE)?,
+            None => Raw::connect_to(self.address, PATIENCE)?,
         };
         self.append_over(connection, places, batch)
     }

@@ -1,14 +1,15 @@
 //! A cluster of broker processes on this machine, of Chronik or of Apache Kafka.
 
 use super::kafka::{self, Kafka};
+use super::network::{self, Network};
 use super::process::{Process, Usage};
-use super::{leash, metadata::Metadata, ports, target, wait};
+use super::{metadata::Metadata, ports, target, wait};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -49,6 +50,9 @@ pub struct Ports {
 
 #[derive(Debug)]
 struct Broker {
+    host: Ipv4Addr,
+    /// The network namespace that its processes are in, if it is one of their own.
+    namespace: Option<PathBuf>,
     ports: Ports,
     config: PathBuf,
     log: PathBuf,
@@ -71,6 +75,8 @@ impl Broker {
         let home = folder.join(format!("broker-{id}"));
         fs::create_dir_all(&home)?;
         Ok(Self {
+            host: Ipv4Addr::LOCALHOST,
+            namespace: None,
             ports: Ports {
                 kafka: ports::free()?,
                 replication: ports::free()?,
@@ -93,11 +99,25 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 impl Cluster {
     /// Writes the brokers' files, and starts none. `properties` are broker properties by Kafka's names.
     pub fn new(software: &Software, brokers: usize, properties: &[(&str, &str)]) -> Result<Self> {
+        Self::on(None, software, brokers, properties)
+    }
+
+    /// The same with each broker in a network namespace of its own, as many as the network was made for.
+    pub fn in_network(network: &Network, software: &Software, properties: &[(&str, &str)]) -> Result<Self> {
+        Self::on(Some(network), software, network.brokers(), properties)
+    }
+
+    fn on(network: Option<&Network>, software: &Software, brokers: usize, properties: &[(&str, &str)]) -> Result<Self> {
         let parent = target().join("clusters");
         fs::create_dir_all(&parent)?;
         let folder = tempfile::Builder::new().prefix(software.name()).tempdir_in(parent)?;
         let properties: Vec<_> = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let all = (0..brokers).map(|id| Broker::new(folder.path(), id)).collect::<Result<_>>()?;
+        let mut all = (0..brokers).map(|id| Broker::new(folder.path(), id)).collect::<Result<Vec<_>>>()?;
+        if let Some(network) = network {
+            for (id, broker) in all.iter_mut().enumerate() {
+                (broker.host, broker.namespace) = (network.address(id), Some(network.namespace(id)));
+            }
+        }
         let cluster = Self { brokers: all, software: software.clone(), folder };
         cluster.write_files(&properties)?;
         Ok(cluster)
@@ -131,6 +151,7 @@ impl Cluster {
     fn place(&self, id: usize, broker: &Broker) -> kafka::Place {
         kafka::Place {
             id: id as i32,
+            host: broker.host,
             data: self.data_dir(id),
             kafka_port: broker.ports.kafka,
             controller_port: broker.ports.controller,
@@ -147,10 +168,10 @@ impl Cluster {
     }
 
     fn chronik_config(&self, id: usize, members: &[usize], properties: &[(String, String)]) -> String {
-        let ports = self.brokers[id].ports;
+        let Broker { host, ports, .. } = &self.brokers[id];
         let mut text = format!(
-            "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: 127.0.0.1:{}\n  replication: 127.0.0.1:{}\n  \
-             controller: 127.0.0.1:{}\n  admin: 127.0.0.1:{}\n  http: 127.0.0.1:{}\nmembers:\n",
+            "broker_id: {id}\ndata_dir: {}\nlisten:\n  kafka: {host}:{}\n  replication: {host}:{}\n  \
+             controller: {host}:{}\n  admin: {host}:{}\n  http: {host}:{}\nmembers:\n",
             self.data_dir(id).display(),
             ports.kafka,
             ports.replication,
@@ -159,10 +180,10 @@ impl Cluster {
             ports.http,
         );
         for id in members {
-            let Ports { kafka, replication, controller, .. } = self.brokers[*id].ports;
+            let Broker { host, ports: Ports { kafka, replication, controller, .. }, .. } = &self.brokers[*id];
             let _ = writeln!(
                 text,
-                "  - {{id: {id}, host: 127.0.0.1, kafka_port: {kafka}, replication_port: {replication}, \
+                "  - {{id: {id}, host: {host}, kafka_port: {kafka}, replication_port: {replication}, \
                  controller_port: {controller}}}"
             );
         }
@@ -207,9 +228,14 @@ impl Cluster {
         self.brokers[id].ports
     }
 
+    /// Where clients find a broker.
+    pub fn address(&self, id: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(self.brokers[id].host, self.brokers[id].ports.kafka)
+    }
+
     /// What clients are given: every broker's address, of those too that never start.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<_> = self.brokers.iter().map(|b| format!("127.0.0.1:{}", b.ports.kafka)).collect();
+        let addresses: Vec<_> = self.brokers.iter().map(|b| format!("{}:{}", b.host, b.ports.kafka)).collect();
         addresses.join(",")
     }
 
@@ -217,13 +243,14 @@ impl Cluster {
     pub fn start(&mut self, id: usize) -> Result<Instant> {
         let broker = &mut self.brokers[id];
         ensure!(broker.process.is_none(), "broker {id} runs already");
+        let namespace = broker.namespace.as_deref();
         let mut command = match &self.software {
             Software::Chronik(binary) => {
-                let mut command = leash::command(binary)?;
+                let mut command = network::command_in(namespace, binary)?;
                 command.args(["serve", "--config"]).arg(&broker.config);
                 command
             }
-            Software::Kafka(kafka) => kafka.broker(&broker.config)?,
+            Software::Kafka(kafka) => kafka.broker(&broker.config, namespace)?,
         };
         command.envs(broker.env.iter().cloned());
         let process = Process::start(&format!("broker {id}"), command, &broker.log)?;
@@ -346,7 +373,7 @@ impl Cluster {
 
     /// A broker's answer to `GET path` on its HTTP port: the status code and the body.
     pub fn http(&self, id: usize, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.brokers[id].ports.http))?;
+        let mut stream = TcpStream::connect((self.brokers[id].host, self.brokers[id].ports.http))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

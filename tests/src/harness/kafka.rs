@@ -1,9 +1,10 @@
 //! Apache Kafka from Maven: the peer that Chronik is measured beside, and the Java tools that are its clients.
 
 use super::process::{self, Process};
-use super::{leash, repository, target};
+use super::{leash, network, repository, target};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -55,9 +56,9 @@ impl Kafka {
     }
 
     /// A broker with the flags that Kafka's own start script gives it (`kafka-server-start.sh`,
-    /// `kafka-run-class.sh`), so that it is measured at its best.
-    pub fn broker(&self, properties: &Path) -> Result<Command> {
-        let mut command = leash::command(Path::new("java"))?;
+    /// `kafka-run-class.sh`), so that it is measured at its best. In a network namespace, if one is given.
+    pub fn broker(&self, properties: &Path, namespace: Option<&Path>) -> Result<Command> {
+        let mut command = network::command_in(namespace, Path::new("java"))?;
         command.args(["-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
         command.args(["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]);
         command.args(["-Djava.awt.headless=true", "-cp", &self.class_path]);
@@ -81,6 +82,8 @@ impl Kafka {
 pub struct Place {
     /// The node id.
     pub id: i32,
+    /// Where it listens.
+    pub host: Ipv4Addr,
     /// Where its log goes.
     pub data: PathBuf,
     /// For clients and brokers.
@@ -91,11 +94,11 @@ pub struct Place {
 
 /// The properties of a combined broker and controller among `places`.
 pub fn properties(me: &Place, places: &[Place], extra: &[(String, String)]) -> String {
-    let voters: Vec<_> = places.iter().map(|p| format!("{}@127.0.0.1:{}", p.id, p.controller_port)).collect();
+    let voters: Vec<_> = places.iter().map(|p| format!("{}@{}:{}", p.id, p.host, p.controller_port)).collect();
     let replicas = places.len().min(3);
     let mut text = format!(
         "process.roles=broker,controller\nnode.id={}\ncontroller.quorum.voters={}\ncontroller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}\nlog.dirs={}\n\
+         listeners=PLAINTEXT://{host}:{},CONTROLLER://{host}:{}\nlog.dirs={}\n\
          offsets.topic.replication.factor={replicas}\ntransaction.state.log.replication.factor={replicas}\n\
          default.replication.factor={replicas}\nmin.insync.replicas={}\n",
         me.id,
@@ -104,6 +107,7 @@ pub fn properties(me: &Place, places: &[Place], extra: &[(String, String)]) -> S
         me.controller_port,
         me.data.display(),
         replicas.min(2),
+        host = me.host,
     );
     for (key, value) in extra {
         let _ = writeln!(text, "{key}={value}");

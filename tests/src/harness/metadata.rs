@@ -1,14 +1,17 @@
 //! What a cluster says of itself to a Kafka client: brokers, leaders, in-sync replicas.
 
 use super::cluster::PATIENCE;
+use super::raw::Raw;
 use super::wait;
 use anyhow::{Context, Result, bail, ensure};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, RequestKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 /// How long one metadata request may take. Short, as a stopped broker may be the one that is asked.
@@ -151,4 +154,13 @@ impl Metadata {
             Ok(Some(()))
         })
     }
+}
+
+/// How many partitions lack replicas in their in-sync set by what one broker says, which may not have heard of everything.
+/// A client of the cluster asks whichever it likes.
+pub fn under_replicated(address: SocketAddrV4) -> Result<usize> {
+    let request = RequestKind::Metadata(MetadataRequest::default().with_topics(None));
+    let answer: MetadataResponse = Raw::connect_to(address, REQUEST)?.ask(ApiKey::Metadata, 12, &request)?;
+    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    Ok(partitions.filter(|partition| partition.isr_nodes.len() < partition.replica_nodes.len()).count())
 }

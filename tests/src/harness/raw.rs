@@ -6,10 +6,10 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, StrBytes, encode_request_header_into_buffer};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
-/// One connection to a broker on this machine.
+/// One connection to a broker.
 #[derive(Debug)]
 pub struct Raw {
     stream: TcpStream,
@@ -18,7 +18,12 @@ pub struct Raw {
 impl Raw {
     /// Connects to a broker's port; an answer may take as long as `patience`.
     pub fn connect(port: u16, patience: Duration) -> Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        Self::connect_to(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), patience)
+    }
+
+    /// Connects to a broker's address; an answer may take as long as `patience`.
+    pub fn connect_to(address: SocketAddrV4, patience: Duration) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(patience))?;
         Ok(Self { stream })
     }

@@ -92,10 +92,11 @@ fn all_rounds(cluster: &mut Cluster, rounds: usize, random: &mut StdRng, report:
         if round % BETWEEN_READS == BETWEEN_READS - 1 || round + 1 == rounds {
             load.pause(PATIENCE)?;
             read = verify(&cluster.bootstrap(), &[&load])?;
-            same_everywhere(cluster)?;
             load.resume();
         }
     }
+    load.pause(PATIENCE)?;
+    same_everywhere(cluster, &metadata)?;
     let mut table = Table::new("What damage led to", &["file", "outcome", "times"]);
     for ((kind, outcome), times) in outcomes {
         table.row(vec![format!("{kind:?}"), format!("{outcome:?}"), times.to_string()]);
@@ -215,8 +216,13 @@ fn damage(file: &Path, random: &mut StdRng) -> Result<String> {
     Ok(format!("damage at {at} of {} bytes", bytes.len()))
 }
 
-/// Every disk has the same bytes in its segments.
-fn same_everywhere(cluster: &Cluster) -> Result<()> {
+/// Every disk has the same bytes in its segments. What is cut off from a damaged one goes with the checkpoint of a stop.
+fn same_everywhere(cluster: &mut Cluster, metadata: &Metadata) -> Result<()> {
+    for id in 0..cluster.size() {
+        cluster.stop(id)?;
+        cluster.start(id)?;
+        metadata.wait_for_isr(TOPIC, PARTITIONS, cluster.size())?;
+    }
     wait::until("the same logs on every disk", PATIENCE, || {
         let disks = (0..cluster.size()).map(|id| segments(cluster, id)).collect::<Result<Vec<_>>>()?;
         ensure!(disks[0].len() == PARTITIONS && disks[0].values().all(|bytes| !bytes.is_empty()), "logs are missing");

@@ -22,7 +22,7 @@ const TOPICS: [&str; 2] = ["failover", "failover-probe"];
 /// Records a second of the client.
 const RATE: u32 = 2_000;
 /// Leaderships go back to where they were before each round, at once.
-const BALANCE: [(&str, &str); 2] =
+pub(super) const BALANCE: [(&str, &str); 2] =
     [("leader.imbalance.check.interval.seconds", "1"), ("leader.imbalance.per.broker.percentage", "0")];
 
 /// What to do.
@@ -265,7 +265,7 @@ impl World {
 }
 
 /// Which broker leads the controller quorum: the one that the brokers' logs name with the highest term.
-fn controller_leader(cluster: &Cluster, software: &Software) -> Result<usize> {
+pub(super) fn controller_leader(cluster: &Cluster, software: &Software) -> Result<usize> {
     if let Software::Kafka(_) = software {
         // Kafka names it to its own tools alone; which of its brokers is killed here does not matter.
         return Ok(cluster.size() - 1);

@@ -5,7 +5,7 @@
 use super::Settings;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
-use crate::harness::{leash, wait};
+use crate::harness::{leash, namespaces, wait};
 use crate::load::read_all;
 use crate::report::Report;
 use anyhow::{Context as _, Result, ensure};
@@ -17,9 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,17 +28,10 @@ const RESERVE: &str = "32MiB";
 const RECORD_BYTES: usize = 100_000;
 /// Looks at a disk that find as much room as the one before, until it is believed.
 const STEADY: usize = 15;
-/// Says that this process has mounts of its own.
-const MOUNTS: &str = "CHRONIK_TESTS_MOUNTS";
 
 /// All of it, in a mount namespace that ends with this process.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    if std::env::var_os(MOUNTS).is_none() {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--map-root-user", "--propagation", "private"]).arg(std::env::current_exe()?);
-        let error = command.args(std::env::args_os().skip(1)).env(MOUNTS, "1").exec();
-        return Err(error).context("run unshare");
-    }
+    namespaces::enter(&["--mount"])?;
     let mut cluster =
         Cluster::new(&settings.software, 3, &[("log.disk.reserve", RESERVE), ("log.segment.bytes", "4MiB")])?;
     let disks = (0..3).map(|id| SmallDisk::mount(&cluster.data_dir(id))).collect::<Result<Vec<_>>>()?;

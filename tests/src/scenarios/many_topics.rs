@@ -72,7 +72,7 @@ fn write_to_each(cluster: &Cluster, names: &[String], places: BTreeSet<Place>, b
     let missing = Mutex::new(places);
     thread::scope(|scope| {
         for id in (0..cluster.size()).filter(|id| cluster.is_running(*id)) {
-            let (missing, mut asker) = (&missing, Asker::new(cluster.ports(id).kafka, names));
+            let (missing, mut asker) = (&missing, Asker::new(cluster.address(id), names));
             scope.spawn(move || {
                 while since.elapsed() < PATIENCE {
                     let all: Vec<Place> =
