@@ -61,7 +61,7 @@ impl Produce {
                 format: self.format,
                 key_separator: self.key_separator.map(String::into_bytes),
                 key: self.key.map(Bytes::from),
-                headers: self.headers.into_iter().map(|(k, v)| (k, Some(Bytes::from(v)))).collect(),
+                headers: self.headers.into_iter().map(|(k, v)| (k.into(), Some(Bytes::from(v)))).collect(),
                 empty_is_null: self.empty_is_null,
             };
             let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');

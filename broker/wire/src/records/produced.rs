@@ -12,8 +12,8 @@ pub struct NewRecord {
     pub key: Option<Bytes>,
     /// Its value; none is a tombstone.
     pub value: Option<Bytes>,
-    /// Its headers.
-    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Its headers, in this order. Keys are UTF-8 by Kafka's rule; brokers do not look.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// An idempotent producer, and where in its sequence a batch stands.
@@ -69,7 +69,7 @@ fn put_record(out: &mut BytesMut, offset_delta: i64, record: &NewRecord) {
     put_nullable(&mut body, record.value.as_deref());
     put_varint(&mut body, record.headers.len() as i64);
     for (key, value) in &record.headers {
-        put_nullable(&mut body, Some(key.as_bytes()));
+        put_nullable(&mut body, Some(key));
         put_nullable(&mut body, value.as_deref());
     }
     put_varint(out, body.len() as i64);
