@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
+/// The version that is written, and the only one there has been.
+const VERSION: u32 = 1;
 
 /// The identity in a data directory.
 #[derive(Clone, Debug)]
@@ -30,6 +32,12 @@ struct Content {
     damaged: BTreeSet<TopicPartition>,
 }
 
+/// What all versions have: it is read first, as a newer one may have fields that are unknown here.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
@@ -48,6 +56,18 @@ pub(crate) enum IdentityError {
         path: PathBuf,
         /// How.
         reason: String,
+    },
+    /// It was written by a newer version of this program.
+    #[error(
+        "{path} is in version {found}, and this broker knows version {known}: it was written by a newer broker, which must \
+         go on with it. Nothing was changed",
+        known = VERSION
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
     },
     /// It is another broker's.
     #[error("{path} belongs to broker {found}, but this is broker {me}: check data_dir and broker_id")]
@@ -74,16 +94,20 @@ pub(crate) enum IdentityError {
 }
 
 impl Identity {
+    /// Whether the directory has one.
+    pub(crate) fn is_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Reads the directory's identity, or gives an empty directory one.
     pub(crate) fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
         let path = directory.join(FILE);
         let content = match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map_err(|e| IdentityError::Damaged { path: path.clone(), reason: e.to_string() })?,
+            Ok(text) => parse(&path, &text)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let directory_id = DirectoryId(uuid::Uuid::new_v4());
                 let damaged = BTreeSet::new();
-                let fresh = Content { version: 1, broker_id: me, directory_id, cluster_id: None, damaged };
+                let fresh = Content { version: VERSION, broker_id: me, directory_id, cluster_id: None, damaged };
                 write(&path, &fresh).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
                 fresh
             }
@@ -149,6 +173,16 @@ impl Identity {
     }
 }
 
+fn parse(path: &Path, text: &str) -> Result<Content, IdentityError> {
+    let damaged = |reason: String| IdentityError::Damaged { path: path.to_owned(), reason };
+    let Versioned { version: found } = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+    match found {
+        VERSION => serde_json::from_str(text).map_err(|e| damaged(e.to_string())),
+        0 => Err(damaged("there has been no version 0".to_owned())),
+        _ => Err(IdentityError::NewerFormat { path: path.to_owned(), found }),
+    }
+}
+
 /// Replaces the file as a whole: after a crash it is the old one or the new one.
 fn write(path: &Path, content: &Content) -> io::Result<()> {
     let new = path.with_extension("new");
@@ -199,5 +233,22 @@ mod tests {
         fs::write(dir.path().join(FILE), "{\"version\": 1").unwrap();
         assert!(matches!(Identity::load(dir.path(), BrokerId(1)), Err(IdentityError::Damaged { .. })));
         assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "{\"version\": 1");
+    }
+
+    #[test]
+    fn an_identity_of_a_newer_broker_is_refused_before_anything_is_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        Identity::load(dir.path(), BrokerId(1)).unwrap();
+        let path = dir.path().join(FILE);
+        let written = fs::read_to_string(&path).unwrap();
+        for (from, to) in [("\"version\": 1", "\"version\": 9"), ("\"version\": 1", "\"version\": 9, \"new\": []")] {
+            let newer = written.replace(from, to);
+            fs::write(&path, &newer).unwrap();
+            let refused = Identity::load(dir.path(), BrokerId(1)).unwrap_err();
+            assert!(refused.to_string().contains("version 9, and this broker knows version 1"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+        }
+        fs::write(&path, written.replace("\"version\": 1", "\"version\": 0")).unwrap();
+        assert!(matches!(Identity::load(dir.path(), BrokerId(1)), Err(IdentityError::Damaged { .. })));
     }
 }

@@ -1,6 +1,6 @@
 //! What the commands that talk to a cluster have in common.
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::output::Output;
 use clap::Args;
 
@@ -39,6 +39,15 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// An error in the middle of several things, with what has become of each.
+pub(super) fn done_so_far(error: ClientError, how: &str, done: &[String], left: &[String]) -> anyhow::Error {
+    if done.is_empty() {
+        return error.into();
+    }
+    let text = format!("{how}: {}; not {how}: {}", done.join(", "), left.join(", "));
+    anyhow::Error::from(error).context(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +57,19 @@ mod tests {
         assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(pair("a="), Ok(("a".into(), String::new())));
         assert!(pair("a").is_err() && pair("=b").is_err());
+    }
+
+    #[test]
+    fn an_error_in_the_middle_says_what_was_done_and_keeps_its_exit_code() {
+        let error = || ClientError::Refused {
+            what: "topic b".into(),
+            code: chronik_wire::ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            text: None,
+        };
+        let names = ["a".to_owned(), "b".to_owned()];
+        let told = done_so_far(error(), "deleted", &names[..1], &names[1..]);
+        assert!(format!("{told:#}").starts_with("deleted: a; not deleted: b: topic b: "), "{told:#}");
+        assert_eq!(told.downcast_ref().map(ClientError::exit_code), Some(4));
+        assert!(format!("{:#}", done_so_far(error(), "deleted", &[], &names)).starts_with("topic b: "));
     }
 }

@@ -3,7 +3,11 @@
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, pair};
 use super::output::Table;
+use crate::config::BROKER_PROPERTIES;
 use anyhow::Context as _;
+use chronik_core::cluster::config::TOPIC_CONFIGS;
+use chronik_core::cluster::group_configs::GROUP_CONFIGS;
+use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest, IncrementalConfig, StrBytes,
     incremental_alter_configs_request::AlterConfigsResource, message,
@@ -100,12 +104,14 @@ impl Config {
                 }
                 Action::Set { kind, name, configs } => {
                     let (kind, name) = resource(kind, &name)?;
-                    Ok(set(&mut client, kind, &name, &configs).await?)
+                    Ok(set(&mut client, kind, &name, &configs, false).await?)
                 }
                 Action::Unset { kind, name, keys } => {
                     let (kind, name) = resource(kind, &name)?;
+                    // Brokers take away what does not exist without an error, as Kafka's do.
+                    get(&mut client, kind, &name, &keys).await?;
                     let changes = keys.iter().map(|key| change(key, DELETE, None)).collect();
-                    Ok(alter(&mut client, kind, &name, changes).await?)
+                    Ok(alter(&mut client, kind, &name, changes, false).await?)
                 }
             }
         })
@@ -131,15 +137,16 @@ async fn whom(client: &mut Client, kind: i8, name: &str) -> Result<To, ClientErr
 }
 
 async fn get(client: &mut Client, kind: i8, name: &str, keys: &[String]) -> Result<Table, ClientError> {
-    let keys = (!keys.is_empty()).then(|| keys.iter().map(|key| StrBytes::from(&**key)).collect());
+    let asked_keys = (!keys.is_empty()).then(|| keys.iter().map(|key| StrBytes::from(&**key)).collect());
     let asked = message!(DescribeConfigsResource {
         resource_type: kind,
         resource_name: StrBytes::from(name),
-        configuration_keys: keys,
+        configuration_keys: asked_keys,
     });
     let request = message!(DescribeConfigsRequest { resources: vec![asked] });
     let to = whom(client, kind, name).await?;
     let answer = client.again(async |client| client.ask(to, 1..=4, &request).await).await?;
+    let shown: Vec<&str> = answer.results.iter().flat_map(|r| &r.configs).map(|config| &*config.name).collect();
     let mut table = Table::new(&["config", "value", "source", "read only"]);
     for result in &answer.results {
         refused(what(kind, name), result.error_code, result.error_message.as_ref())?;
@@ -153,7 +160,47 @@ async fn get(client: &mut Client, kind: i8, name: &str, keys: &[String]) -> Resu
             ]);
         }
     }
+    if let Some(unknown) = keys.iter().find(|key| !shown.contains(&key.as_str()) && !known(kind).any(|k| k == *key)) {
+        return Err(ClientError::Refused {
+            what: what(kind, name),
+            code: ErrorCode::INVALID_CONFIG,
+            text: Some(unknown_key(unknown, known(kind))),
+        });
+    }
     Ok(table)
+}
+
+/// The configs of a kind of resource; those of the cluster are the brokers'.
+fn known(kind: i8) -> Box<dyn Iterator<Item = &'static str>> {
+    match kind {
+        TOPIC => Box::new(TOPIC_CONFIGS.iter().map(|config| config.name)),
+        GROUP => Box::new(GROUP_CONFIGS.iter().map(|config| config.name)),
+        _ => Box::new(BROKER_PROPERTIES.iter().map(|property| property.name)),
+    }
+}
+
+fn unknown_key(unknown: &str, known: impl Iterator<Item = &'static str>) -> String {
+    let nearest = known.min_by_key(|name| strsim::damerau_levenshtein(unknown, name));
+    let hint = nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    format!("there is no config '{unknown}'{hint}")
+}
+
+/// The value of one config of a topic, as it is in force.
+pub(super) async fn of_topic(client: &mut Client, topic: &str, key: &str) -> Result<Option<String>, ClientError> {
+    let asked = message!(DescribeConfigsResource {
+        resource_type: TOPIC,
+        resource_name: StrBytes::from(topic),
+        configuration_keys: Some(vec![StrBytes::from(key)]),
+    });
+    let request = message!(DescribeConfigsRequest { resources: vec![asked] });
+    let answer = client.again(async |client| client.ask(To::Any, 1..=4, &request).await).await?;
+    let Some(result) = answer.results.into_iter().next() else { return Ok(None) };
+    refused(what(TOPIC, topic), result.error_code, result.error_message.as_ref())?;
+    Ok(result
+        .configs
+        .into_iter()
+        .find(|config| &*config.name == key)
+        .and_then(|config| Some(config.value?.to_string())))
 }
 
 /// Where a value comes from, by Kafka's number.
@@ -169,14 +216,16 @@ fn source(number: i8) -> &'static str {
     }
 }
 
-/// Sets configs of a resource.
+/// Sets configs of a resource, all or none; or says whether it could.
 pub(super) async fn set(
     client: &mut Client,
     kind: i8,
     name: &str,
     configs: &[(String, String)],
+    validate_only: bool,
 ) -> Result<(), ClientError> {
-    alter(client, kind, name, configs.iter().map(|(key, value)| change(key, SET, Some(value))).collect()).await
+    let changes = configs.iter().map(|(key, value)| change(key, SET, Some(value))).collect();
+    alter(client, kind, name, changes, validate_only).await
 }
 
 fn change(key: &str, operation: i8, value: Option<&str>) -> IncrementalConfig {
@@ -187,10 +236,16 @@ fn change(key: &str, operation: i8, value: Option<&str>) -> IncrementalConfig {
     })
 }
 
-async fn alter(client: &mut Client, kind: i8, name: &str, changes: Vec<IncrementalConfig>) -> Result<(), ClientError> {
+async fn alter(
+    client: &mut Client,
+    kind: i8,
+    name: &str,
+    changes: Vec<IncrementalConfig>,
+    validate_only: bool,
+) -> Result<(), ClientError> {
     let resource =
         message!(AlterConfigsResource { resource_type: kind, resource_name: StrBytes::from(name), configs: changes });
-    let request = message!(IncrementalAlterConfigsRequest { resources: vec![resource] });
+    let request = message!(IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: validate_only });
     let to = whom(client, kind, name).await?;
     let answer = client.again(async |client| client.ask(to, 0..=1, &request).await).await?;
     for result in &answer.responses {
@@ -215,6 +270,19 @@ mod tests {
         ] {
             let found = resource(kind, name).ok();
             assert_eq!(found.as_ref().map(|(kind, name)| (*kind, name.as_str())), expected, "{kind:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_config_that_does_not_exist_is_named_with_the_nearest_one() {
+        for (kind, unknown, nearest) in [
+            (TOPIC, "retenton.ms", "retention.ms"),
+            (BROKER, "log.retention.msec", "log.retention.ms"),
+            (GROUP, "consumer.session.timeout", "consumer.session.timeout.ms"),
+        ] {
+            assert!(known(kind).all(|name| name != unknown) && known(kind).any(|name| name == nearest));
+            let says = format!("there is no config '{unknown}'; did you mean '{nearest}'?");
+            assert_eq!(unknown_key(unknown, known(kind)), says);
         }
     }
 }

@@ -6,6 +6,7 @@ mod common;
 pub mod completions;
 pub mod config;
 pub mod consume;
+mod data_dir;
 pub mod dev;
 pub mod group;
 mod line;

@@ -2,10 +2,13 @@
 
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, pair};
+use super::config;
 use super::line::{LineFormat, Lines};
 use super::partitioner::murmur2;
 use anyhow::Context as _;
 use bytes::Bytes;
+use chronik_core::cluster::config::MAX_MESSAGE_BYTES;
+use chronik_core::record::HEADER_LEN;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
     InitProducerIdRequest, ProduceRequest, StrBytes, message,
@@ -13,17 +16,19 @@ use chronik_wire::messages::{
 };
 use chronik_wire::records::{NewRecord, Producer, produced_batch};
 use clap::Args;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Records of a batch at most.
 const BATCH_RECORDS: usize = 1000;
-/// Bytes of a batch's values at which it is sent.
+/// Bytes of all that waits at which it is sent.
 const BATCH_BYTES: usize = 256 << 10;
 /// How long an incomplete batch waits for the next line.
 const LINGER: Duration = Duration::from_millis(5);
 const TIMEOUT_MS: i32 = 30_000;
+/// Kafka's default of `max.message.bytes`, where a broker does not say what it is.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
 /// Write lines of standard input as records, each acknowledged by all in-sync replicas.
 #[derive(Debug, Args)]
@@ -61,7 +66,7 @@ impl Produce {
                 format: self.format,
                 key_separator: self.key_separator.map(String::into_bytes),
                 key: self.key.map(Bytes::from),
-                headers: self.headers.into_iter().map(|(k, v)| (k, Some(Bytes::from(v)))).collect(),
+                headers: self.headers.into_iter().map(|(k, v)| (k.into(), Some(Bytes::from(v)))).collect(),
                 empty_is_null: self.empty_is_null,
             };
             let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');
@@ -78,12 +83,53 @@ impl Produce {
                 let Some(line) = next else { break };
                 number += 1;
                 let record = lines.record(Bytes::from(line)).with_context(|| format!("line {number}"))?;
-                sender.add(record, self.partition).await?;
+                sender.add(Line { number, record }, self.partition).await?;
             }
             sender.flush().await?;
             Ok(())
         })
     }
+}
+
+/// A record, and which line of the input it was.
+#[derive(Clone, Debug)]
+struct Line {
+    number: u64,
+    record: NewRecord,
+}
+
+impl Line {
+    /// Bytes of a batch with this record alone.
+    fn alone(&self) -> usize {
+        HEADER_LEN + self.record.len_in_batch(0)
+    }
+}
+
+/// How many of these records, of which there is one at least, fit into a batch: one at least, whatever its length.
+fn fitting(records: &VecDeque<Line>, max_bytes: usize) -> usize {
+    let mut bytes = HEADER_LEN;
+    let fits = |(line, delta): &(&Line, i64)| {
+        bytes = bytes.saturating_add(line.record.len_in_batch(*delta));
+        bytes <= max_bytes
+    };
+    records.iter().zip(0..).take(BATCH_RECORDS).take_while(fits).count().max(1)
+}
+
+fn too_large(topic: &str, line: &Line, max_bytes: usize, others: &str) -> ClientError {
+    ClientError::Refused {
+        what: format!("line {}", line.number),
+        code: ErrorCode::MESSAGE_TOO_LARGE,
+        text: Some(format!(
+            "its record takes {} bytes, and {MAX_MESSAGE_BYTES} of topic {topic} is {max_bytes}; {others}",
+            line.alone()
+        )),
+    }
+}
+
+/// How large a batch of the topic may be.
+async fn max_bytes(client: &mut Client, topic: &str) -> Result<usize, ClientError> {
+    let value = config::of_topic(client, topic, MAX_MESSAGE_BYTES).await?;
+    Ok(value.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
 }
 
 /// Collects records, and sends them batch by batch as an idempotent producer.
@@ -92,9 +138,11 @@ struct Sender {
     topic: String,
     partitions: Vec<i32>,
     producer: Producer,
+    /// Bytes of a batch at most: `max.message.bytes` of the topic when it was last asked for.
+    max_bytes: usize,
     /// The next sequence number of each partition.
     sequences: BTreeMap<i32, i32>,
-    waiting: BTreeMap<i32, Vec<NewRecord>>,
+    waiting: BTreeMap<i32, VecDeque<Line>>,
     records: usize,
     bytes: usize,
     next: usize,
@@ -117,31 +165,63 @@ impl Sender {
             })
             .await?;
         let producer = Producer { id: answer.producer_id, epoch: answer.producer_epoch, sequence: 0 };
+        let max_bytes = max_bytes(&mut client, topic).await?;
         let topic = topic.to_owned();
         let (sequences, waiting) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { client, topic, partitions, producer, sequences, waiting, records: 0, bytes: 0, next: 0 })
+        Ok(Self { client, topic, partitions, producer, max_bytes, sequences, waiting, records: 0, bytes: 0, next: 0 })
     }
 
-    async fn add(&mut self, record: NewRecord, partition: Option<i32>) -> Result<(), ClientError> {
+    async fn add(&mut self, line: Line, partition: Option<i32>) -> Result<(), ClientError> {
+        if line.alone() > self.max_bytes {
+            self.max_bytes = max_bytes(&mut self.client, &self.topic).await?;
+            if line.alone() > self.max_bytes {
+                // What came before it is written; what comes after it is not.
+                self.flush().await?;
+                return Err(too_large(
+                    &self.topic,
+                    &line,
+                    self.max_bytes,
+                    "the lines before it are written, no other is",
+                ));
+            }
+        }
         let count = self.partitions.len().max(1);
-        let partition = partition.unwrap_or_else(|| match &record.key {
+        let partition = partition.unwrap_or_else(|| match &line.record.key {
             Some(key) => (murmur2(key) & 0x7fff_ffff) as i32 % count as i32,
             None => self.partitions.get(self.next % count).copied().unwrap_or(0),
         });
         self.records += 1;
-        self.bytes += record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len);
-        self.waiting.entry(partition).or_default().push(record);
+        self.bytes += line.record.len_in_batch(0);
+        self.waiting.entry(partition).or_default().push_back(line);
         if self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Sends what waits, and returns when it is acknowledged.
     async fn flush(&mut self) -> Result<(), ClientError> {
-        for (partition, records) in std::mem::take(&mut self.waiting) {
-            let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
-            let producer = Producer { sequence, ..self.producer };
-            self.send(partition, &records, producer).await?;
-            let next = (i64::from(sequence) + records.len() as i64) % (i64::from(i32::MAX) + 1);
-            self.sequences.insert(partition, next as i32);
+        for (partition, mut lines) in std::mem::take(&mut self.waiting) {
+            while let Some(first) = lines.front() {
+                let count = fitting(&lines, self.max_bytes);
+                let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
+                let producer = Producer { sequence, ..self.producer };
+                let records: Vec<_> = lines.iter().take(count).map(|line| line.record.clone()).collect();
+                match self.send(partition, &records, producer).await {
+                    // The limit has been lowered meanwhile. What is refused takes no sequence number.
+                    Err(ClientError::Refused { code: ErrorCode::MESSAGE_TOO_LARGE, .. }) if count > 1 => {
+                        let half: usize = records[..count / 2].iter().map(|record| record.len_in_batch(0)).sum();
+                        self.max_bytes = max_bytes(&mut self.client, &self.topic).await?.min(HEADER_LEN + half);
+                        continue;
+                    }
+                    Err(ClientError::Refused { code: ErrorCode::MESSAGE_TOO_LARGE, .. }) => {
+                        self.max_bytes = max_bytes(&mut self.client, &self.topic).await?;
+                        let others = "the limit was lowered meanwhile: lines before and after it may be written or not";
+                        return Err(too_large(&self.topic, first, self.max_bytes, others));
+                    }
+                    done => done?,
+                }
+                let next = (i64::from(sequence) + count as i64) % (i64::from(i32::MAX) + 1);
+                self.sequences.insert(partition, next as i32);
+                lines.drain(..count);
+            }
         }
         (self.records, self.bytes) = (0, 0);
         self.next = self.next.wrapping_add(1);
@@ -173,5 +253,48 @@ impl Sender {
                 refused(what.clone(), code, answered.and_then(|p| p.error_message.as_ref()))
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: u64, record: &NewRecord) -> VecDeque<Line> {
+        (1..=count).map(|number| Line { number, record: record.clone() }).collect()
+    }
+
+    fn batch_len(lines: &VecDeque<Line>, count: usize) -> usize {
+        let records: Vec<_> = lines.iter().take(count).map(|line| line.record.clone()).collect();
+        let batch = produced_batch(&records, 0, Producer { id: 1, epoch: 0, sequence: 0 }).unwrap();
+        batch.header().total_len as usize
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_the_topic_allows_with_all_that_is_in_it() {
+        let small = NewRecord { value: Some(vec![b'v'; 100].into()), ..NewRecord::default() };
+        let headers = vec![("a".into(), Some(vec![b'h'; 2000].into()))];
+        let with_headers = NewRecord { value: Some("v".into()), headers, ..NewRecord::default() };
+        let with_key = NewRecord { key: Some(vec![b'k'; 500].into()), ..NewRecord::default() };
+        for (record, max_bytes) in [(&small, 20_000), (&with_headers, 1_048_588), (&with_key, 1 << 17)] {
+            let lines = lines(1000, record);
+            let count = fitting(&lines, max_bytes);
+            assert!(count < 1000 && batch_len(&lines, count) <= max_bytes);
+            assert!(batch_len(&lines, count + 1) > max_bytes, "{count} of {max_bytes} bytes");
+            assert_eq!(fitting(&lines, batch_len(&lines, count)), count);
+        }
+        assert_eq!(fitting(&lines(1000, &NewRecord::default()), usize::MAX), BATCH_RECORDS);
+        assert_eq!(fitting(&lines(2, &small), 10), 1, "the broker says what it takes");
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_is_named_by_its_line() {
+        let record = NewRecord { value: Some(vec![b'v'; 300].into()), ..NewRecord::default() };
+        let line = &lines(17, &record)[16];
+        assert_eq!(line.alone(), batch_len(&lines(1, &record), 1));
+        let says = too_large("t", line, 200, "the others are not").to_string();
+        let start =
+            format!("line 17: its record takes {} bytes, and max.message.bytes of topic t is 200", line.alone());
+        assert!(says.starts_with(&start) && says.contains("chronik config set topic"), "{says}");
     }
 }

@@ -1,5 +1,6 @@
 //! `chronik serve`: one broker, until SIGTERM or SIGINT.
 
+use super::data_dir;
 use crate::config::{Config, LogFormat};
 use crate::node;
 use clap::Args;
@@ -27,7 +28,7 @@ pub struct Serve {
     /// The rack that the broker is in, in place of `broker.rack` in the file, which is the same for all pods.
     #[arg(long, value_name = "RACK")]
     rack: Option<String>,
-    /// Say whether the configuration is right, and end without running anything.
+    /// Say whether the configuration is right and its data_dir can be used, and end without running anything.
     #[arg(long)]
     check: bool,
     /// Stop when standard input ends, as a child of `dev` does when its parent is gone.
@@ -46,6 +47,7 @@ impl Serve {
             config.set_rack(rack)?;
         }
         if self.check {
+            data_dir::check(&config.data_dir, config.id)?;
             let (file, n, voters) = (self.config.display(), config.members.len(), config.voters.len());
             writeln!(std::io::stdout().lock(), "{file} is right: broker {} of {n}, {voters} of which vote", config.id)?;
             return Ok(());

@@ -323,8 +323,7 @@ impl ServeFile {
 fn explain(error: &serde_saphyr::Error) -> String {
     let line = error.location().map(|l| format!("line {}: ", l.line())).unwrap_or_default();
     if let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error {
-        let nearest = expected.iter().min_by_key(|known| strsim::damerau_levenshtein(field, known));
-        let hint = nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default();
+        let hint = super::hints::hint(field, expected);
         return format!("{line}unknown key '{field}'{hint}");
     }
     let text = error.to_string();

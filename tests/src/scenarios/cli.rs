@@ -1,7 +1,7 @@
 //! The command line, as people use it: a topic is made, written by a pipe, read, and looked at; each command is a
 //! process of its own.
 
-use super::Settings;
+use super::{Settings, cli_edges};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::process::Process;
@@ -60,6 +60,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     );
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
+    cli_edges::online(&line, cluster.ports(0).kafka, report);
+    report.check_result("serve --check", cli_edges::serve_check(program));
     report.check_result("the dashboard asks for what a broker shows", dashboard(&cluster));
     report.check_result("the broker lives", cluster.check_alive().map(|()| "yes".into()));
     let dir = cluster.data_dir(0);
@@ -76,6 +78,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for file in ["metadata/journal", "log/checkpoint"] {
         report.check_result(format!("log verify finds a flipped bit in {file}"), flipped_bit(program, &dir, file));
     }
+    report.check_result("log repair reads all", cli_edges::log_repair(program, &dir));
     if report.has_failures() {
         println!("kept: {}", cluster.keep().display());
     }
@@ -105,16 +108,19 @@ fn dashboard(cluster: &Cluster) -> Result<String> {
 }
 
 /// A command on a data directory.
-fn offline(program: &Path, what: &str, dir: &Path) -> Result<Outcome> {
+pub(super) fn offline(program: &Path, what: &str, dir: &Path) -> Result<Outcome> {
     let mut command = leash::command(program)?;
     command.args(["log", what]).arg(dir);
     if what == "dump" {
         command.args(["--records", "--output", "json"]);
     }
+    if what == "repair" {
+        command.args(["--broker", "0"]);
+    }
     clients::run(command, b"", PATIENCE)
 }
 
-fn refused(outcome: &Outcome, says: &str) -> Result<String> {
+pub(super) fn refused(outcome: &Outcome, says: &str) -> Result<String> {
     let all = outcome.text() + &outcome.err;
     ensure!(!outcome.success && all.contains(says), "it says {all:?}");
     Ok(says.to_owned())
@@ -166,20 +172,21 @@ fn dev(program: &Path) -> Result<String> {
     Ok("chronik dev".into())
 }
 
-struct Line<'a> {
+/// Commands to one cluster.
+pub(super) struct Line<'a> {
     program: &'a Path,
     bootstrap: String,
 }
 
 impl Line<'_> {
-    fn run(&self, words: &str, input: &str) -> Result<Outcome> {
+    pub(super) fn run(&self, words: &str, input: &str) -> Result<Outcome> {
         let mut command = leash::command(self.program)?;
         command.args(words.split(' ')).args(["--bootstrap", &self.bootstrap]);
         clients::run(command, input.as_bytes(), PATIENCE)
     }
 
     /// A command that succeeds, and says this.
-    fn ok(&self, words: &str, input: &str, says: &str) -> Result<String> {
+    pub(super) fn ok(&self, words: &str, input: &str, says: &str) -> Result<String> {
         self.run(words, input)?.succeeded()?.says(says)?;
         Ok(format!("chronik {words}"))
     }
@@ -192,7 +199,7 @@ impl Line<'_> {
     }
 
     /// A command that fails, and says this about it.
-    fn fails(&self, words: &str, says: &str) -> Result<String> {
+    pub(super) fn fails(&self, words: &str, says: &str) -> Result<String> {
         let outcome = self.run(words, "")?;
         ensure!(!outcome.success, "it succeeds");
         ensure!(outcome.err.contains(says), "it says {:?}", outcome.err);

@@ -26,6 +26,7 @@ mod tests;
 mod timers;
 
 pub use census::Census;
+pub use consumer_protocol::assigned_partitions;
 pub use event::{Command, Config, ConsumerTimeouts, Event, Now, Ticket};
 pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};

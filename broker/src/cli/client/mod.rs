@@ -62,6 +62,11 @@ impl Client {
         self.brokers.keys().copied().collect()
     }
 
+    /// Where a broker is, as of the last answer about it.
+    pub(super) fn address(&self, broker: i32) -> Option<&str> {
+        self.brokers.get(&broker).map(String::as_str)
+    }
+
     /// Asks in the highest version of these that the broker serves.
     pub(super) async fn ask<R: Call>(
         &mut self,

@@ -1,12 +1,13 @@
 //! `chronik log dump`: what is in the files, batch by batch.
 
 use super::log_dir;
+use crate::cli::line::put_content;
 use crate::cli::output::Output;
 use anyhow::Context as _;
 use chronik_core::record::{Compression, RecordBatch};
 use chronik_log::{LoggedOperation, RealDisk};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -133,13 +134,9 @@ impl Dump {
             let offset = h.base_offset;
             let contents = batch.contents(MAX_DECOMPRESSED).with_context(|| format!("the batch at offset {offset}"))?;
             for record in contents {
-                let shown = json!({
-                    "offset": record.offset.0,
-                    "timestamp": record.timestamp,
-                    "key": record.key.as_deref().map(text),
-                    "value": record.value.as_deref().map(text),
-                    "headers": record.headers.iter().map(|(k, v)| json!([text(k), v.as_deref().map(text)])).collect::<Vec<_>>(),
-                });
+                let mut shown = Map::new();
+                put_content(&mut shown, &record);
+                let shown = Value::Object(shown);
                 lines.push(if self.output == Output::Json {
                     self.line(&shown)
                 } else {
@@ -170,11 +167,6 @@ fn codec(codec: Compression) -> &'static str {
         Compression::Lz4 => "lz4",
         Compression::Zstd => "zstd",
     }
-}
-
-/// Bytes that are no UTF-8 are shown with replacement characters.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn entries(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

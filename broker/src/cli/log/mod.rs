@@ -21,7 +21,7 @@ enum What {
     Dump(dump::Dump),
     /// Check every checksum, and say what a start would do; fails if anything is not as it was written.
     Verify(verify::Verify),
-    /// Do what a start would do to the log, and more only where it is asked for.
+    /// Read all, do what a start would do to the log, and more only where it is asked for; fails if anything is left.
     Repair(repair::Repair),
 }
 

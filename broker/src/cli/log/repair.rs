@@ -1,4 +1,4 @@
-//! `chronik log repair`: a start's recovery, and no more unless it is asked for.
+//! `chronik log repair`: a start's recovery, after all has been read; and no more unless it is asked for.
 
 use super::log_dir;
 use super::progress::ProgressBar;
@@ -6,12 +6,13 @@ use crate::damage;
 use crate::health::Recovery;
 use crate::identity::Identity;
 use chronik_core::ids::BrokerId;
-use chronik_log::{Log, Options, ReadError, RealDisk, RecoveredPartition};
+use chronik_log::{Finding, Log, Options, ReadError, RealDisk, RecoveredPartition, Verified};
 use clap::Args;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Recover a stopped broker's log as its start would, and cut off what is damaged if that is asked for.
+/// Read all of a stopped broker's log, recover it as its start would, and cut off what is damaged if that is asked for;
+/// fails if anything is left that is not as it was written.
 #[derive(Debug, Args)]
 pub(super) struct Repair {
     /// The broker's `data_dir`.
@@ -42,10 +43,11 @@ impl Repair {
             dir.display()
         );
         let mut identity = Identity::load(&self.data_dir, BrokerId(self.broker))?;
+        let before = read_all(&self.data_dir, &dir)?;
         let options = Options { open_with_wal_loss: self.accept_wal_loss, ..Options::default() };
         let (mut log, recovered) = Log::open(RealDisk, &dir, options)?;
-        if self.cut_damaged {
-            read_all(&log, &recovered)?;
+        if !before.findings.is_empty() {
+            mark_damage(&log, &recovered)?;
         }
         let reader = log.reader();
         let recovered = recovered.iter().filter_map(|p| reader.state(p.partition)).collect();
@@ -54,11 +56,15 @@ impl Repair {
         for (partition, from) in &damaged {
             writeln!(out, "{partition} cannot be read from offset {from} on")?;
         }
-        anyhow::ensure!(
-            damaged.is_empty() || self.cut_damaged,
-            "{} partitions are damaged; --cut-damaged cuts them, and keeps what it cuts off",
-            damaged.len()
-        );
+        if !damaged.is_empty() && !self.cut_damaged {
+            // The next start has them filled from peers: it believes what is marked, and reads no whole log itself.
+            log.checkpoint()?;
+            anyhow::bail!(
+                "{} partitions are damaged. They are marked: a start of this broker cuts them, keeps what it cuts off, and \
+                 fills them again from its peers; without peers it does not start. --cut-damaged cuts them now",
+                damaged.len()
+            );
+        }
         anyhow::ensure!(
             !log.wal_lost() || self.accept_wal_loss,
             "the write-ahead log has lost synced operations before; --accept-wal-loss goes on without them"
@@ -69,13 +75,27 @@ impl Repair {
             let kept = dir.join("damaged");
             writeln!(out, "{partition} ends at offset {end} now; what was behind is in {}", kept.display())?;
         }
+        if !before.findings.is_empty() {
+            log.checkpoint()?;
+            drop(reader);
+            drop(log);
+            name_what_is_left(&read_all(&self.data_dir, &dir)?, out)?;
+        }
         writeln!(out, "{} partitions are whole", partitions.len())?;
         Ok(())
     }
 }
 
-/// Reads every batch, as a start does not: what cannot be read is marked in the log.
-fn read_all(log: &Log<RealDisk>, partitions: &[RecoveredPartition]) -> anyhow::Result<()> {
+/// Reads every file of the log and of the metadata, as a start does not.
+fn read_all(data_dir: &Path, log: &Path) -> anyhow::Result<Verified> {
+    let (journal, mut bar) = (data_dir.join(crate::node::METADATA_DIR), ProgressBar::new());
+    let verified = chronik_log::verify(&RealDisk, log, &journal, &mut |done, total| bar.at(done, total));
+    bar.end();
+    Ok(verified?)
+}
+
+/// Reads every batch, and marks in the log what cannot be read.
+fn mark_damage(log: &Log<RealDisk>, partitions: &[RecoveredPartition]) -> anyhow::Result<()> {
     let (reader, mut bar) = (log.reader(), ProgressBar::new());
     let bytes = |p: &RecoveredPartition| reader.bytes(p.partition).unwrap_or(0);
     let (mut done, total) = (0, partitions.iter().map(bytes).sum());
@@ -94,11 +114,36 @@ fn read_all(log: &Log<RealDisk>, partitions: &[RecoveredPartition]) -> anyhow::R
     Ok(())
 }
 
+/// Fails if something is not as it was written, and nothing here may change it.
+fn name_what_is_left(verified: &Verified, out: &mut impl Write) -> anyhow::Result<()> {
+    for finding in &verified.findings {
+        let Finding { path, position, detail } = finding;
+        writeln!(out, "{}: byte {position}: {detail}: {}", path.display(), what_to_do(path))?;
+    }
+    let n = verified.findings.len();
+    anyhow::ensure!(n == 0, "{n} findings are left that are not repaired here");
+    Ok(())
+}
+
+/// What becomes of a file that is no segment of a partition that was cut.
+fn what_to_do(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("index" | "snapshot") => "nothing is lost; it is not used, and goes with its segment",
+        // A checkpoint that is damaged is not opened: what is wrong in a new one is a snapshot.
+        _ if path.ends_with("log/checkpoint") => "nothing is lost; it is not used",
+        _ if path.ends_with("metadata/journal") => {
+            "the broker does not start with it. Restore data_dir from a copy; or, with peers, move all of it away, and let \
+             the broker come back empty to be filled from them"
+        }
+        _ => "restore data_dir from a copy; or, with peers, move all of it away, and let them fill the broker again",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::damage::tests::{append, find, flip_bit, open, segment, tp, written};
-    use std::path::Path;
+    use crate::damage::tests::{append, flip_bit, open, segment, tp, written};
+    use chronik_core::ids::Offset;
 
     /// What it says, or why it refuses.
     fn repair(dir: &Path, cut_damaged: bool, accept_wal_loss: bool) -> Result<String, String> {
@@ -138,13 +183,16 @@ mod tests {
         let directory = identity(dir.path()).directory_id();
         flip_bit(&segment(dir.path(), tp(1)), 25_000);
         assert_eq!(findings(dir.path()), 1);
-        // A start does not read it.
-        assert_eq!(repair(dir.path(), false, false).unwrap(), "2 partitions are whole\n");
-        find(dir.path(), tp(1));
-        let refused = repair(dir.path(), false, false).unwrap_err();
-        assert!(refused.contains("cannot be read from offset 1 on"), "{refused}");
-        assert!(refused.contains("1 partitions are damaged; --cut-damaged"), "{refused}");
+        // A start does not read it, and nobody has met it; the second time it is marked.
+        for _ in 0..2 {
+            let refused = repair(dir.path(), false, false).unwrap_err();
+            assert!(refused.contains("cannot be read from offset 1 on"), "{refused}");
+            assert!(refused.contains("1 partitions are damaged") && refused.contains("--cut-damaged"), "{refused}");
+            assert!(!refused.contains("whole"), "{refused}");
+        }
         assert_eq!((ends(dir.path()), identity(dir.path()).damaged()), (vec![3, 3], Vec::new()));
+        let marks = open(dir.path()).1.iter().map(|p| p.damaged).collect::<Vec<_>>();
+        assert_eq!(marks, [None, Some(Offset(1))], "a start hands it to the peers");
 
         let said = repair(dir.path(), true, false).unwrap();
         assert!(said.contains("ends at offset 1 now"), "{said}");
@@ -165,6 +213,21 @@ mod tests {
         assert!(said.contains("cannot be read from offset 1 on"), "{said}");
         assert_eq!(ends(dir.path()), [1, 3]);
         assert_eq!(repair(dir.path(), true, false).unwrap(), "2 partitions are whole\n", "once is enough");
+    }
+
+    #[test]
+    fn what_cannot_be_repaired_here_is_named_with_what_to_do() {
+        let dir = written();
+        repair(dir.path(), false, false).unwrap();
+        let journal = dir.path().join("metadata/journal");
+        std::fs::create_dir_all(journal.parent().unwrap()).unwrap();
+        std::fs::write(&journal, [7; 4096]).unwrap();
+        for cut_damaged in [false, true] {
+            let refused = repair(dir.path(), cut_damaged, false).unwrap_err();
+            assert!(refused.contains("journal: byte 0: ") && refused.contains("from a copy"), "{refused}");
+            assert!(refused.contains("1 findings are left") && !refused.contains("whole"), "{refused}");
+        }
+        assert_eq!(findings(dir.path()), 1);
     }
 
     #[test]

@@ -12,8 +12,33 @@ pub struct NewRecord {
     pub key: Option<Bytes>,
     /// Its value; none is a tombstone.
     pub value: Option<Bytes>,
-    /// Its headers.
-    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Its headers, in this order. Keys are UTF-8 by Kafka's rule; brokers do not look.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl NewRecord {
+    /// Bytes that it takes in a batch, so many records behind the first one. A batch takes [`HEADER_LEN`] beside its
+    /// records.
+    pub fn len_in_batch(&self, offset_delta: i64) -> usize {
+        let body = self.body_len(offset_delta);
+        varint_len(body as i64) + body
+    }
+
+    fn body_len(&self, offset_delta: i64) -> usize {
+        let nullable = |bytes: Option<&Bytes>| bytes.map_or(varint_len(-1), |b| varint_len(b.len() as i64) + b.len());
+        let headers = self.headers.iter().map(|(key, value)| nullable(Some(key)) + nullable(value.as_ref()));
+        2 + varint_len(offset_delta)
+            + nullable(self.key.as_ref())
+            + nullable(self.value.as_ref())
+            + varint_len(self.headers.len() as i64)
+            + headers.sum::<usize>()
+    }
+}
+
+/// Bytes of a number in zigzag encoding: seven bits each.
+fn varint_len(value: i64) -> usize {
+    let value = ((value << 1) ^ (value >> 63)) as u64;
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// An idempotent producer, and where in its sequence a batch stands.
@@ -69,7 +94,7 @@ fn put_record(out: &mut BytesMut, offset_delta: i64, record: &NewRecord) {
     put_nullable(&mut body, record.value.as_deref());
     put_varint(&mut body, record.headers.len() as i64);
     for (key, value) in &record.headers {
-        put_nullable(&mut body, Some(key.as_bytes()));
+        put_nullable(&mut body, Some(key));
         put_nullable(&mut body, value.as_deref());
     }
     put_varint(out, body.len() as i64);
@@ -102,5 +127,24 @@ mod tests {
         assert_eq!(read[0].headers, [("h".into(), None)]);
         assert_eq!(read.len(), 3);
         assert!(produced_batch(&[], 0, Producer { id: -1, epoch: -1, sequence: -1 }).is_err());
+    }
+
+    #[test]
+    fn a_records_length_is_known_before_it_is_written() {
+        for len in [0, 1, 63, 64, 8191, 8192, 20_000] {
+            let bytes = || Some(Bytes::from(vec![b'x'; len]));
+            let headers = vec![(Bytes::from("h"), bytes()), (Bytes::from("none"), None)];
+            let record = NewRecord { key: None, value: bytes(), headers };
+            let tombstone = NewRecord { key: bytes(), ..NewRecord::default() };
+            for (delta, record) in [(0, &record), (63, &record), (64, &tombstone), (1 << 30, &tombstone)] {
+                let mut out = BytesMut::new();
+                put_record(&mut out, delta, record);
+                assert_eq!(record.len_in_batch(delta), out.len(), "{len} bytes at {delta}");
+            }
+        }
+        let records = vec![NewRecord { value: Some("v".into()), ..NewRecord::default() }; 200];
+        let batch = produced_batch(&records, 0, Producer { id: 1, epoch: 0, sequence: 0 }).unwrap();
+        let len: usize = records.iter().zip(0..).map(|(record, delta)| record.len_in_batch(delta)).sum();
+        assert_eq!(batch.header().total_len as usize, HEADER_LEN + len);
     }
 }

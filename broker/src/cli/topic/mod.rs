@@ -1,12 +1,14 @@
 //! `chronik topic`: topics are made, shown, changed and removed.
 
+mod delete;
+
 use super::client::{Client, ClientError, To, refused};
-use super::common::{Common, block_on, pair};
+use super::common::{Common, block_on, done_so_far, pair};
 use super::config;
-use super::output::Table;
+use super::output::{Output, Table};
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
-    CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, DeleteTopicsRequest, StrBytes,
+    CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, StrBytes,
     create_topics_request::CreatableTopicConfig, message,
 };
 use clap::{Args, Subcommand};
@@ -69,6 +71,9 @@ enum Action {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
+        /// Show what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -89,15 +94,17 @@ impl Topic {
                 Action::List { internal } => list(&mut client, internal).await?.print(self.common.output),
                 Action::Describe { name } => describe(&mut client, &name).await?.print(self.common.output),
                 Action::Alter { name, partitions, config } => {
-                    if let Some(count) = partitions {
-                        grow(&mut client, &name, count).await?;
-                    }
-                    if !config.is_empty() {
-                        config::set(&mut client, config::TOPIC, &name, &config).await?;
-                    }
+                    alter(&mut client, &name, partitions, &config).await?;
                     describe(&mut client, &name).await?.print(self.common.output)
                 }
-                Action::Delete { names } => Ok(delete(&mut client, &names).await?),
+                Action::Delete { names, dry_run: true } => {
+                    delete::plan(&mut client, &names).await?.print(self.common.output)?;
+                    if self.common.output == Output::Text {
+                        eprintln!("Nothing is removed: the same command without --dry-run does it.");
+                    }
+                    Ok(())
+                }
+                Action::Delete { names, dry_run: false } => delete::delete(&mut client, &names).await,
             }
         })
     }
@@ -171,23 +178,36 @@ async fn describe(client: &mut Client, name: &str) -> Result<Table, ClientError>
     Ok(table)
 }
 
-async fn grow(client: &mut Client, name: &str, count: i32) -> Result<(), ClientError> {
-    let topic = message!(CreatePartitionsTopic { name: StrBytes::from(name), count: count, assignments: None });
-    let request = message!(CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS });
-    let answer = client.ask(To::Any, 2..=3, &request).await?;
-    for topic in &answer.results {
-        refused(format!("topic {name}"), topic.error_code, topic.error_message.as_ref())?;
+/// Changes all that is asked for, or nothing: all of it is checked by the cluster first.
+async fn alter(
+    client: &mut Client,
+    name: &str,
+    partitions: Option<i32>,
+    config: &[(String, String)],
+) -> anyhow::Result<()> {
+    if let (Some(count), false) = (partitions, config.is_empty()) {
+        config::set(client, config::TOPIC, name, config, true).await?;
+        grow(client, name, count, true).await?;
+    }
+    let mut done = Vec::new();
+    if !config.is_empty() {
+        config::set(client, config::TOPIC, name, config, false).await?;
+        done.push("configs".to_owned());
+    }
+    if let Some(count) = partitions {
+        let left = [format!("the number of partitions to {count}")];
+        grow(client, name, count, false).await.map_err(|error| done_so_far(error, "changed", &done, &left))?;
     }
     Ok(())
 }
 
-async fn delete(client: &mut Client, names: &[String]) -> Result<(), ClientError> {
-    let topic_names = names.iter().map(|name| StrBytes::from(&**name)).collect();
-    let request = message!(DeleteTopicsRequest { topic_names: topic_names, timeout_ms: TIMEOUT_MS });
-    let answer = client.ask(To::Any, 4..=5, &request).await?;
-    for topic in &answer.responses {
-        let name = topic.name.as_deref().unwrap_or_default();
-        refused(format!("topic {name} cannot be deleted"), topic.error_code, topic.error_message.as_ref())?;
+async fn grow(client: &mut Client, name: &str, count: i32, validate_only: bool) -> Result<(), ClientError> {
+    let topic = message!(CreatePartitionsTopic { name: StrBytes::from(name), count: count, assignments: None });
+    let request =
+        message!(CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: validate_only });
+    let answer = client.ask(To::Any, 2..=3, &request).await?;
+    for topic in &answer.results {
+        refused(format!("topic {name}"), topic.error_code, topic.error_message.as_ref())?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! `chronik group`: consumer groups, what they have committed, and how far they are behind.
 
-use super::client::{Client, ClientError, LATEST, Member, Place, To, refused};
+mod delete;
+mod describe;
+
+use super::client::{Client, ClientError, Member, Place, To, refused};
 use super::common::{Common, block_on};
 use super::output::{Output, Table};
 use super::start::Start;
-use chronik_wire::ErrorCode;
-use chronik_wire::messages::{
-    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, StrBytes, message,
-};
+use chronik_wire::messages::{ListGroupsRequest, ListedGroup};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub struct Group {
 enum Action {
     /// Show all groups.
     List,
-    /// Show a group's offsets, how far it is behind, and who reads what.
+    /// Show a group's state, its members and what each reads, its offsets, and how far it is behind.
     Describe {
         /// Its name.
         group: String,
@@ -50,6 +50,9 @@ enum Action {
         /// Their names.
         #[arg(required = true)]
         groups: Vec<String>,
+        /// Show what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -60,7 +63,7 @@ impl Group {
         block_on(async move {
             match self.action {
                 Action::List => list(&mut client).await?.print(output),
-                Action::Describe { group } => describe(&mut client, &group).await?.print(output),
+                Action::Describe { group } => describe::describe(&mut client, &group).await?.print(output),
                 Action::Reset { group, topic, to, execute } => {
                     let moves = plan(&mut client, &group, topic.as_deref(), to).await?;
                     anyhow::ensure!(
@@ -77,18 +80,23 @@ impl Group {
                     }
                     Ok(())
                 }
-                Action::Delete { groups } => {
-                    for group in &groups {
-                        delete(&mut client, group).await?;
+                Action::Delete { groups, dry_run: true } => {
+                    let found = delete::plan(&mut client, &groups).await?;
+                    delete::table(&found).print(output)?;
+                    delete::check(&found)?;
+                    if output == Output::Text {
+                        eprintln!("Nothing is removed: the same command without --dry-run does it.");
                     }
                     Ok(())
                 }
+                Action::Delete { groups, dry_run: false } => delete::delete(&mut client, &groups).await,
             }
         })
     }
 }
 
-async fn list(client: &mut Client) -> Result<Table, ClientError> {
+/// All groups of the cluster, by name.
+pub(super) async fn all(client: &mut Client) -> Result<BTreeMap<String, ListedGroup>, ClientError> {
     client.topics(Some(&[])).await?;
     let request = ListGroupsRequest::default();
     let mut groups = BTreeMap::new();
@@ -102,6 +110,11 @@ async fn list(client: &mut Client) -> Result<Table, ClientError> {
             .await?;
         groups.extend(answer.groups.into_iter().map(|group| (group.group_id.to_string(), group)));
     }
+    Ok(groups)
+}
+
+async fn list(client: &mut Client) -> Result<Table, ClientError> {
+    let groups = all(client).await?;
     let mut table = Table::new(&["group", "state", "type", "protocol"]);
     for (name, group) in &groups {
         table.row(vec![
@@ -112,83 +125,6 @@ async fn list(client: &mut Client) -> Result<Table, ClientError> {
         ]);
     }
     Ok(table)
-}
-
-/// Who reads a partition: member id and host.
-type Readers = BTreeMap<Place, (String, String)>;
-
-async fn describe(client: &mut Client, group: &str) -> Result<Table, ClientError> {
-    let readers = readers(client, group).await?;
-    let committed = client.committed(group).await?;
-    let mut places: Vec<&Place> = committed.keys().chain(readers.keys()).collect();
-    places.sort();
-    places.dedup();
-    let mut table = Table::new(&["topic", "partition", "committed", "end", "lag", "member", "host"]);
-    for place in places {
-        let end = match client.offset_at(&place.0, place.1, LATEST).await {
-            Err(ClientError::Refused { code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, .. }) => None,
-            found => Some(found?),
-        };
-        let offset = committed.get(place).copied();
-        let reader = readers.get(place);
-        table.row(vec![
-            json!(place.0),
-            json!(place.1),
-            json!(offset),
-            json!(end),
-            json!(offset.zip(end).map(|(offset, end)| (end - offset).max(0))),
-            json!(reader.map(|(member, _)| member)),
-            json!(reader.map(|(_, host)| host)),
-        ]);
-    }
-    Ok(table)
-}
-
-/// Who reads what in a group of the consumer protocol; those of the classic one keep it to themselves.
-async fn readers(client: &mut Client, group: &str) -> Result<Readers, ClientError> {
-    let request = message!(ConsumerGroupDescribeRequest { group_ids: vec![StrBytes::from(group)] });
-    let described = client
-        .again(async |client| {
-            let coordinator = client.coordinator(group).await?;
-            let answer = client.ask(coordinator, 0..=1, &request).await?;
-            let found = answer.groups.into_iter().next().unwrap_or_default();
-            refused(format!("group {group}"), found.error_code, found.error_message.as_ref())?;
-            Ok(found)
-        })
-        .await;
-    let described = match described {
-        Err(ClientError::Refused { code: ErrorCode::GROUP_ID_NOT_FOUND, .. } | ClientError::Unsupported { .. }) => {
-            check_classic(client, group).await?;
-            return Ok(Readers::new());
-        }
-        described => described?,
-    };
-    let mut readers = Readers::new();
-    for member in &described.members {
-        for topic in &member.assignment.topic_partitions {
-            for partition in &topic.partitions {
-                let reader = (member.member_id.to_string(), member.client_host.to_string());
-                readers.insert((topic.topic_name.to_string(), *partition), reader);
-            }
-        }
-    }
-    Ok(readers)
-}
-
-/// Fails if there is no such group of the classic protocol.
-async fn check_classic(client: &mut Client, group: &str) -> Result<(), ClientError> {
-    let request = message!(DescribeGroupsRequest { groups: vec![StrBytes::from(group)] });
-    client
-        .again(async |client| {
-            let coordinator = client.coordinator(group).await?;
-            let answer = client.ask(coordinator, 4..=6, &request).await?;
-            let found = answer.groups.into_iter().next().unwrap_or_default();
-            refused(format!("group {group}"), found.error_code, found.error_message.as_ref())?;
-            // Before version 6, a group that is not there is a dead one.
-            let code = if &*found.group_state == "Dead" { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE };
-            refused(format!("group {group}"), code.0, None)
-        })
-        .await
 }
 
 /// A partition whose committed offset is to be moved.
@@ -229,20 +165,6 @@ fn table_of(moves: &[Move]) -> Table {
         table.row(vec![json!(m.place.0), json!(m.place.1), json!(m.from), json!(m.to), json!(by)]);
     }
     table
-}
-
-async fn delete(client: &mut Client, group: &str) -> Result<(), ClientError> {
-    let request = message!(DeleteGroupsRequest { groups_names: vec![StrBytes::from(group)] });
-    client
-        .again(async |client| {
-            let coordinator = client.coordinator(group).await?;
-            let answer = client.ask(coordinator, 0..=2, &request).await?;
-            for result in &answer.results {
-                refused(format!("group {group} cannot be deleted"), result.error_code, None)?;
-            }
-            Ok(())
-        })
-        .await
 }
 
 #[cfg(test)]
