@@ -155,13 +155,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             let name = format!("round {}: {disturbance}: what was acknowledged is there once and in order", round + 1);
             report.check_result(name, state);
             if failed {
-                println!("kept: {}", world.cluster.keep().display());
                 break 'rounds;
             }
         }
     }
     judge(settings, &seen, report);
-    if !report.has_failures() {
+    if report.has_failures() {
+        println!("kept: {}", world.cluster.keep().display());
+    } else {
         let name = "the group skips nothing and goes back nowhere";
         report.check_result(name, world.group.end(PATIENCE));
     }
