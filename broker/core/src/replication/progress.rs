@@ -188,10 +188,10 @@ impl Progress {
         self.durable.is_none_or(|durable| durable < log_end) || self.stands_since.is_some()
     }
 
-    /// Notes whether the follower's disk moves, while another has all below `furthest`. Of one that was not heard in this
-    /// leadership nothing is known.
+    /// Notes whether the follower's disk moves, while another has all below `furthest`. One that was not heard in this
+    /// leadership holds the high watermark as much: it may not reach this leader.
     pub(super) fn watch_disk(&mut self, now: Instant, furthest: Offset) {
-        let lacks = self.durable.is_some_and(|durable| durable < furthest);
+        let lacks = self.durable.unwrap_or(Offset::ZERO) < furthest;
         let stands = self.stands_since.is_some_and(|(_, durable)| durable == self.durable);
         if !lacks {
             self.stands_since = None;

@@ -99,6 +99,20 @@ fn a_member_whose_disk_stands_still_leaves_long_before_it_lags() {
 }
 
 #[test]
+fn a_member_that_a_new_leader_does_not_hear_leaves_like_one_that_stands_still() {
+    let mut b = Bench::new(log(0, &[]));
+    b.metadata(1, (1, 1), &[1, 2, 3]);
+    b.subscribe(2, 1, 1, 0, None);
+    b.ack(2, 1, 0, 0);
+    b.produce(1, batch(1));
+    b.durable(1);
+    b.ack(2, 1, 1, 1);
+    b.step(Event::Tick);
+    assert_eq!(b.after(5_000).step(Event::Tick), [""; 0]);
+    assert_eq!(b.after(1).step(Event::Tick), ["alter p1 isr 1,2"]);
+}
+
+#[test]
 fn a_slow_disk_that_moves_stays() {
     let mut b = Bench::leading();
     for n in 1..20 {
