@@ -1,14 +1,14 @@
 //! The quorum's leadership, handed to another voter by a leader that stops.
 //!
 //! openraft has no transfer of leadership, and a voter that follows a leader refuses every candidate for `election_max`
-//! after it heard that leader: the leases of brokers rest upon it (see [`super::leader`]). A leader that hands over
-//! gives no leases any more, so nothing rests upon it that it has not given before; it asks the voter that has most of
-//! the log to stand for election, and that one's requests for votes name the term whose leader asked. A voter that gets
-//! such a request first raises its own vote above that leader's, which every voter may do at any time, to nobody's: then
-//! there is no leader left to wait for, and the request is decided by the logs, like any other.
+//! after it heard that leader. A leader that hands over gives no leases and proposes nothing: a log that grows would
+//! never be all in the successor's. It asks the voter that has most of the log to stand for election, and that one's
+//! requests for votes name the term whose leader asked. A voter that gets such a request first raises its own vote
+//! above that leader's, which every voter may do at any time, to nobody's: then there is no leader left to wait for,
+//! and the request is decided by the logs, like any other. The leases that were given before end by what the voters say
+//! with their votes (see [`super::silence`]). A leader that finds no successor goes on.
 
 use super::electorate::Electorate;
-use super::leader::LeaderHandle;
 use super::links::Links;
 use super::proto;
 use super::types::{AppendEntriesRequest, LogId, Raft, Vote};
@@ -43,6 +43,37 @@ impl HandedOver {
     }
 }
 
+/// The term whose leader, which is this broker, is giving its leadership away: it gives no leases meanwhile, and proposes
+/// nothing. 0 for none. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Yielding(Arc<AtomicU64>);
+
+impl Yielding {
+    /// From now on, in that term.
+    fn begins(&self, term: u64) {
+        self.0.store(term, Ordering::SeqCst);
+    }
+
+    /// Whether it does so in that term.
+    pub(super) fn is_in(&self, term: u64) -> bool {
+        self.0.load(Ordering::SeqCst) == term
+    }
+
+    /// Whether it does so now.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.is_in(0)
+    }
+}
+
+/// For as long as somebody waits for a successor. Who still leads after that goes on as the leader.
+struct Trying<'a>(&'a Yielding);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.begins(0);
+    }
+}
+
 /// Ends what this voter owes to the leader of that term, who has asked for an election.
 pub(super) async fn forget_leader(raft: &Raft, term: u64) {
     let follows = {
@@ -70,35 +101,35 @@ pub(super) struct Handover {
     pub(super) electorate: Electorate,
     pub(super) raft: Raft,
     pub(super) links: Links,
-    pub(super) leader: LeaderHandle,
+    pub(super) yielding: Yielding,
 }
 
 impl Handover {
     /// True once this broker does not lead.
     pub(super) async fn run(&self, patience: Duration) -> bool {
         if self.electorate.voters().len() < 2 {
-            return !self.leads();
+            return self.leads_in().is_none();
         }
         let deadline = Instant::now() + patience;
-        self.leader.gives_no_leases_in(self.term());
-        while self.leads() && Instant::now() < deadline {
+        let _trying = Trying(&self.yielding);
+        while let Some(term) = self.leads_in().filter(|_| Instant::now() < deadline) {
+            self.yielding.begins(term);
             for voter in self.most_caught_up_first() {
-                if self.asks(voter).await && self.is_succeeded(deadline).await {
+                if self.asks(voter, term).await && self.is_succeeded(deadline).await {
                     tracing::info!(broker = %voter, "handed the controller quorum over to broker {voter}");
                     return true;
                 }
             }
             sleep(PAUSE).await;
         }
-        !self.leads()
+        self.leads_in().is_none()
     }
 
-    fn term(&self) -> u64 {
-        self.raft.server_metrics().borrow().vote.leader_id().term
-    }
-
-    fn leads(&self) -> bool {
-        self.raft.server_metrics().borrow().current_leader == Some(self.me)
+    /// The term that this broker leads in, if it does.
+    fn leads_in(&self) -> Option<u64> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        (metrics.current_leader == Some(self.me)).then(|| metrics.vote.leader_id().term)
     }
 
     fn most_caught_up_first(&self) -> Vec<BrokerId> {
@@ -111,8 +142,7 @@ impl Handover {
     }
 
     /// Whether the voter stands for election.
-    async fn asks(&self, voter: BrokerId) -> bool {
-        let term = self.term();
+    async fn asks(&self, voter: BrokerId, term: u64) -> bool {
         let last_index = self.raft.data_metrics().borrow().last_log.map_or(0, |id| id.index);
         let request = proto::TakeOverRequest { caller: Some(self.links.caller(voter)), term, last_index };
         let call = |mut client: super::link::Client| async move { client.take_over(request).await };

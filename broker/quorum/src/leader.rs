@@ -3,10 +3,12 @@
 
 use super::connections::Connection;
 use super::electorate::Electorate;
+use super::handover::Yielding;
 use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
 use super::raft_network::Acks;
+use super::silence::{Bounds, Silence};
 use super::types::Raft;
 use super::{ControllerConfig, DiskSpace};
 use crate::peers::Peers;
@@ -15,8 +17,6 @@ use chronik_core::cluster::{
 };
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -64,7 +64,6 @@ pub(super) struct LeaderHandle {
     heartbeats: mpsc::UnboundedSender<(Heartbeat, oneshot::Sender<Verdict>)>,
     questions: mpsc::UnboundedSender<oneshot::Sender<Observed>>,
     ready: watch::Receiver<bool>,
-    yielding: Arc<AtomicU64>,
 }
 
 impl LeaderHandle {
@@ -78,11 +77,6 @@ impl LeaderHandle {
         if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-
-    /// From now on no lease is given in that term: this broker gives its leadership away.
-    pub(super) fn gives_no_leases_in(&self, term: u64) {
-        self.yielding.store(term, Ordering::SeqCst);
     }
 
     pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Verdict {
@@ -109,8 +103,8 @@ pub(super) struct Leader {
     balance: Option<LeaderBalanceConfig>,
     interval: Duration,
     session: Duration,
-    /// An older confirmation by a majority is not enough to extend a lease; see [`Self::confirmed`].
-    confirmation: Duration,
+    /// What the leases that it gives rest upon; see [`super::silence`].
+    bounds: Bounds,
     raft: Raft,
     proposer: Proposer,
     acks: Acks,
@@ -120,12 +114,14 @@ pub(super) struct Leader {
     heartbeats: mpsc::UnboundedReceiver<(Heartbeat, oneshot::Sender<Verdict>)>,
     questions: mpsc::UnboundedReceiver<oneshot::Sender<Observed>>,
     ready: watch::Sender<bool>,
-    /// The term in which no leases are given; 0 for none.
-    yielding: Arc<AtomicU64>,
+    yielding: Yielding,
+    silence: Silence,
     /// Proposals and probes that have come to an end.
     done: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
     proposed: HashSet<Wish>,
+    /// The term that it leads in, or did last.
+    term: u64,
     /// Who else was last known to lead.
     predecessor: Option<BrokerId>,
 }
@@ -161,6 +157,8 @@ enum Done {
 /// One leadership.
 struct Term {
     number: u64,
+    /// When another one last led one of the voters that elected this broker, as far as they know.
+    led_until: Instant,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,
     /// What brokers have said of themselves.
@@ -178,20 +176,21 @@ impl Leader {
         acks: Acks,
         image: watch::Receiver<Image>,
         electorate: Electorate,
+        silence: Silence,
     ) -> (Self, LeaderHandle) {
         let (sender, heartbeats) = mpsc::unbounded_channel();
         let (asking, questions) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(false);
         let (done, ended) = mpsc::unbounded_channel();
-        let yielding = Arc::new(AtomicU64::new(0));
+        let (timings, yielding) = (&config.timings, proposer.yielding.clone());
         let leader = Self {
             me: config.me.id,
             electorate,
             members: config.members.clone(),
             balance: config.leader_balance,
-            interval: config.timings.heartbeat,
-            session: config.timings.session,
-            confirmation: config.timings.election_max,
+            interval: timings.heartbeat,
+            session: timings.session,
+            bounds: Bounds { confirmation: timings.election_max, lease: timings.lease },
             raft,
             proposer,
             acks,
@@ -201,13 +200,15 @@ impl Leader {
             heartbeats,
             questions,
             ready,
-            yielding: Arc::clone(&yielding),
+            yielding,
+            silence,
             done,
             ended,
             proposed: HashSet::new(),
+            term: 0,
             predecessor: None,
         };
-        (leader, LeaderHandle { heartbeats: sender, questions: asking, ready: is_ready, yielding })
+        (leader, LeaderHandle { heartbeats: sender, questions: asking, ready: is_ready })
     }
 
     pub(super) async fn run(mut self) {
@@ -259,10 +260,15 @@ impl Leader {
             }
             return None;
         }
+        self.term = number;
         let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
+            let led_until = self.silence.since(number);
+            // It leads itself from now on.
+            self.silence.ends(Instant::now());
             Term {
                 number,
+                led_until,
                 liveness: None,
                 signs: HashMap::new(),
                 permit: PermitClock::default(),
@@ -273,9 +279,10 @@ impl Leader {
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             let image = self.image.borrow_and_update().clone();
             if image.cluster_id.is_some() {
+                let (led_until, leases_end) = (term.led_until, self.bounds.leases_end(term.led_until));
                 let liveness = Liveness::new(self.me, Instant::now(), self.interval, self.session, image);
                 // If this one leads again before another one is known to have led, nobody was found gone.
-                term.liveness = Some(liveness.after(self.predecessor.take()));
+                term.liveness = Some(liveness.after(self.predecessor.take(), led_until, leases_end));
                 self.ready.send_replace(true);
                 self.tick(&mut term);
             } else {
@@ -301,7 +308,8 @@ impl Leader {
         signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
-        let heard = liveness.heartbeat(Instant::now(), &image, (broker, epoch), applied, stalled);
+        let now = Instant::now();
+        let heard = liveness.heartbeat(now, &image, (broker, epoch), applied, stalled);
         // A process that another one has taken the place of says nothing of that one's connection.
         let connection = connection.filter(|_| !matches!(heard, Heard::Stale));
         if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {
@@ -313,7 +321,11 @@ impl Leader {
         }
         match heard {
             // One that is being fenced gets no lease any more.
-            Heard::Alive if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.confirmed(number) => {
+            Heard::Alive
+                if !self.proposed.contains(&Wish::Fence(broker, epoch)) && self.may_give_leases(number, now) =>
+            {
+                #[cfg(test)]
+                self.peers.caller.gives_lease(number, (broker, epoch), now.into_std());
                 Verdict::Granted
             }
             Heard::Stalled(others) => {
@@ -331,17 +343,20 @@ impl Leader {
         }
     }
 
-    /// Whether there can be no other leader that has begun to fence. A voter that accepted this leader votes
-    /// for nobody else for `election_max`, and a new leader fences by silence a session after its election: so
-    /// with a confirmation not older than `election_max`, a lease given now ends before that session does,
-    /// being shorter than it.
-    fn confirmed(&self, term: u64) -> bool {
-        self.yielding.load(Ordering::SeqCst) != term
-            && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.confirmation)
+    /// Whether no other leader can have begun to fence before a lease ends that is given for a heartbeat from before `now`:
+    /// a majority of the voters has accepted this one lately. See [`super::silence`].
+    fn may_give_leases(&self, term: u64, now: Instant) -> bool {
+        !self.yielding.is_in(term)
+            && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.bounds.confirmation)
+            && self.silence.allows_lease(term, now)
     }
 
     fn tick(&mut self, term: &mut Term) {
         let Term { number, liveness: Some(liveness), permit, .. } = term else { return };
+        // What it would propose now, its successor finds out by itself.
+        if self.yielding.is_in(*number) {
+            return;
+        }
         let image = self.image.borrow().clone();
         if let Some((id, renewed)) = permit.run_out(Instant::now(), image.permit.as_ref()) {
             let command = MetadataCommand::ClosePermit { permit: id, renewed: Some(renewed) };
@@ -351,7 +366,11 @@ impl Leader {
         }
         for due in liveness.due(Instant::now(), &image) {
             match due {
-                Due::Fence(id, epoch) => self.fence(id, epoch, "it was silent for a session"),
+                Due::Fence(id, epoch) => {
+                    #[cfg(test)]
+                    self.peers.caller.finds_silent(*number, (id, epoch));
+                    self.fence(id, epoch, "it was silent for a session");
+                }
                 Due::Probe(id, epoch) => {
                     if let Some(broker) = image.brokers.get(&id) {
                         self.probe(id, epoch, *number, broker.replication.clone(), &[Duration::ZERO]);
@@ -379,6 +398,9 @@ impl Leader {
     }
 
     fn fence(&mut self, id: BrokerId, epoch: BrokerEpoch, why: &'static str) {
+        if self.yielding.is_in(self.term) {
+            return;
+        }
         if self.propose(Wish::Fence(id, epoch), MetadataCommand::Fence { id, epoch }) {
             tracing::warn!(broker = %id, %epoch, "fencing broker {id}: {why}");
         }
@@ -389,9 +411,9 @@ impl Leader {
         if !self.proposed.insert(wish) {
             return false;
         }
-        let (proposer, done) = (self.proposer.clone(), self.done.clone());
+        let (proposer, done, term) = (self.proposer.clone(), self.done.clone(), self.term);
         tokio::spawn(async move {
-            if let Ok((Err(refusal), _)) = proposer.propose(command).await {
+            if let Ok((Err(refusal), _)) = proposer.propose_in(term, command).await {
                 tracing::debug!(%refusal, ?wish, "the leader's own proposal was refused");
             }
             // The task may have ended meanwhile.

@@ -37,6 +37,7 @@ mod registration;
 mod requests;
 mod restart;
 mod server;
+mod silence;
 mod standing;
 mod state_machine;
 mod summary;
@@ -61,6 +62,7 @@ use proposer::Proposer;
 use publisher::Publisher;
 use raft_log::{LogStore, LogThread};
 use raft_network::Acks;
+use silence::Silence;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +126,8 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), configured, config.cluster_id, images.clone());
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
+    let silence = Silence::new(tokio::time::Instant::now());
+    let yielding = handover::Yielding::default();
     let network = raft_network::Network {
         me,
         electorate: electorate.clone(),
@@ -132,6 +136,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         log: log.clone(),
         acks: acks.clone(),
         handed_over: handed_over.clone(),
+        silence: silence.clone(),
     };
     let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -141,7 +146,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
     electorate.follows(&raft);
-    let proposer = Proposer::start(me, raft.clone(), images.clone());
+    let proposer = Proposer::start(me, raft.clone(), images.clone(), yielding.clone());
     let parts = Parts {
         config,
         raft,
@@ -152,6 +157,8 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         images,
         past,
         handed_over,
+        silence,
+        yielding,
         electorate,
         changing: admin::Changing::default(),
     };
@@ -184,6 +191,8 @@ struct Parts {
     images: watch::Receiver<Image>,
     past: restart::Past,
     handed_over: handover::HandedOver,
+    silence: Silence,
+    yielding: handover::Yielding,
     electorate: Electorate,
     changing: admin::Changing,
 }
@@ -197,6 +206,7 @@ impl Parts {
             self.acks.clone(),
             self.images.clone(),
             self.electorate.clone(),
+            self.silence.clone(),
         );
         let (leader_seen, leader) = watch::channel(None);
         let (registering, registration) = watch::channel(Registration::default());
@@ -222,7 +232,7 @@ impl Parts {
         tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
         tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
 
-        let handover = self.handover(leader_handle.clone());
+        let handover = self.handover();
         let calls = self.admin(leader_handle.clone(), handover.clone());
         let admin = admin::AdminHandle::new(calls.clone(), leader.clone());
         tasks.spawn(self.requests(leader.clone(), registration.clone(), admin.clone()).run(asked));
@@ -249,6 +259,7 @@ impl Parts {
             electorate: self.electorate.clone(),
             links: self.links.clone(),
             leader,
+            yielding: self.yielding.clone(),
             changing: self.changing.clone(),
         }
     }
@@ -290,6 +301,8 @@ impl Parts {
             admin,
             handed_over: self.handed_over.clone(),
             lost_leader,
+            silence: self.silence.clone(),
+            yielding: self.yielding.clone(),
         }
     }
 
@@ -305,9 +318,10 @@ impl Parts {
         }
     }
 
-    fn handover(&self, leader: LeaderHandle) -> handover::Handover {
+    fn handover(&self) -> handover::Handover {
         let (raft, links) = (self.raft.clone(), self.links.clone());
-        handover::Handover { me: self.config.me.id, electorate: self.electorate.clone(), raft, links, leader }
+        let (electorate, yielding) = (self.electorate.clone(), self.yielding.clone());
+        handover::Handover { me: self.config.me.id, electorate, raft, links, yielding }
     }
 
     fn restart(&self) -> restart::Restart {

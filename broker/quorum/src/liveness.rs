@@ -8,15 +8,21 @@ use tokio::time::Instant;
 
 /// A broker that is heard this many intervals late is looked at.
 const LATE_INTERVALS: f64 = 2.5;
+/// Who led before, and lives, has come to its successor after as many, though it was busy.
+const PREDECESSOR_INTERVALS: u32 = 5;
 /// Looks at one broker are this far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// One leader's knowledge. A new leader starts anew: every broker has a whole session from then on, in which
-/// it can find the new leader.
+/// it can find the new leader. But its predecessor has the rest of its session: the voters' silence was its own.
 pub(super) struct Liveness {
     me: BrokerId,
     /// Who led before.
     predecessor: Option<BrokerId>,
+    /// When a voter was last led by another one.
+    led_until: Instant,
+    /// When the leases of former terms have ended: nobody is fenced by silence before.
+    leases_end: Instant,
     since: Instant,
     interval: Duration,
     session: Duration,
@@ -65,6 +71,8 @@ impl Liveness {
         Self {
             me,
             predecessor: None,
+            led_until: now,
+            leases_end: now,
             since: now,
             interval,
             session,
@@ -78,9 +86,10 @@ impl Liveness {
         }
     }
 
-    /// The same, of one that succeeds another broker.
-    pub(super) fn after(self, predecessor: Option<BrokerId>) -> Self {
-        Self { predecessor, ..self }
+    /// The same, of one that succeeds another broker, if it is known which. The voters were led until then, and the leases
+    /// that they got meanwhile have an end (see [`super::silence`]).
+    pub(super) fn after(self, predecessor: Option<BrokerId>, led_until: Instant, leases_end: Instant) -> Self {
+        Self { predecessor, led_until, leases_end, ..self }
     }
 
     /// Whether a broker that has applied all up to `applied` knows of each leadership that it has lost. One that does not
@@ -132,8 +141,7 @@ impl Liveness {
         let mut due = Vec::new();
         for broker in image.brokers.values() {
             let Some(epoch) = unfenced(broker) else { continue };
-            let silent = self.silent(now, broker.id, epoch);
-            if silent > self.session {
+            if now > self.session_end(broker.id, epoch) {
                 due.push(Due::Fence(broker.id, epoch));
             } else if broker.id != self.me && self.is_late(now, broker.id, epoch) {
                 let probed = self.probed.get(&broker.id);
@@ -186,9 +194,16 @@ impl Liveness {
         }
     }
 
-    fn silent(&self, now: Instant, id: BrokerId, epoch: BrokerEpoch) -> Duration {
-        let heard = self.heard.get(&id).filter(|(e, _)| *e == epoch).map(|(_, at)| *at);
-        now.duration_since(heard.unwrap_or(self.since).max(self.since))
+    /// When a broker has been silent for too long, unless it is heard before.
+    fn session_end(&self, id: BrokerId, epoch: BrokerEpoch) -> Instant {
+        let end = match self.heard.get(&id) {
+            Some((e, at)) if *e == epoch => *at + self.session,
+            _ if self.predecessor == Some(id) => {
+                (self.led_until + self.session).max(self.since + self.interval * PREDECESSOR_INTERVALS)
+            }
+            _ => self.since + self.session,
+        };
+        end.max(self.leases_end)
     }
 }
 
@@ -271,6 +286,36 @@ mod tests {
     }
 
     #[test]
+    fn a_predecessor_has_the_rest_of_its_session_and_nobody_is_fenced_while_a_lease_may_run() {
+        let (image, epoch) = cluster();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        // Elected at 600; led until then, the last lease ends then; the ends of the sessions of B, which led before, of C,
+        // which did not come, and of A, which was heard at 700.
+        for (led_until, leases_end, b, a_unheard, a) in [
+            (0, 1_050, 1_100, 1_600, 1_700),
+            (200, 1_250, 1_250, 1_600, 1_700),
+            (590, 1_640, 1_640, 1_640, 1_700),
+            (590, 1_800, 1_800, 1_800, 1_800),
+        ] {
+            let new = || Liveness::new(A, at(600), INTERVAL, SESSION, image.clone());
+            let mut liveness = new().after(Some(B), at(led_until), at(leases_end));
+            let own = (A, BrokerEpoch(2));
+            assert_eq!(liveness.session_end(B, epoch), at(b));
+            assert_eq!(liveness.session_end(own.0, own.1), at(a_unheard));
+            liveness.heartbeat(at(700), &image, own, MetadataOffset(9), false);
+            assert_eq!(liveness.session_end(own.0, own.1), at(a));
+            let fenced = |liveness: &mut Liveness, now| liveness.due(now, &image).contains(&Due::Fence(B, epoch));
+            assert!(!fenced(&mut liveness, at(b)));
+            assert!(fenced(&mut liveness, at(b + 1)));
+            liveness.heartbeat(at(b), &image, (B, epoch), MetadataOffset(9), false);
+            assert!(!fenced(&mut liveness, at(b + 1_000)), "it has come, and has a session like any other");
+            let nobody = new().after(None, at(led_until), at(leases_end));
+            assert_eq!(nobody.session_end(B, epoch), at(a_unheard));
+        }
+    }
+
+    #[test]
     fn a_fenced_broker_is_ready_once_it_has_applied_its_fencing() {
         let (mut image, epoch) = cluster();
         image.apply(MetadataOffset(20), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
@@ -330,9 +375,9 @@ mod tests {
         let start = Instant::now();
         let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image);
         assert!(!liveness.is_gone(start, (B, epoch)), "it has not found this leader yet");
-        liveness = liveness.after(Some(B));
+        liveness = liveness.after(Some(B), start, start);
         assert!(liveness.is_gone(start, (B, epoch)), "that is why this one leads");
-        liveness = liveness.after(Some(A));
+        liveness = liveness.after(Some(A), start, start);
         let now = start + INTERVAL * 3;
         assert!(liveness.is_gone(now, (B, epoch)), "it should have been heard by now");
         assert!(liveness.attached((B, epoch), 1));

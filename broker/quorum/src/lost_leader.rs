@@ -7,8 +7,8 @@
 //! voters wait for that leader no longer, as when it hands over (see [`super::handover`]).
 //!
 //! So one voter that is mistaken, or cut off, disturbs nobody. A leader that lives, and whose port refuses a majority
-//! of the voters, could be deposed while its last leases run: they end by the time at which its successor first fences by
-//! silence, a session after its election, as it gives no leases when no majority has confirmed it for `election_max`.
+//! of the voters, could be deposed while its last leases run: its successor fences nobody by silence before they end, which it
+//! knows from the voters (see [`super::silence`]).
 //!
 //! Of several voters that lost their leader the one with the longest log stands, and of these the one with the greatest
 //! id: votes would be split, and repeated after a timeout, if they all did.

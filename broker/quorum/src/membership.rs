@@ -4,6 +4,7 @@
 
 use super::admin::{Changing, unfinished};
 use super::electorate::Electorate;
+use super::handover::Yielding;
 use super::leader::LeaderHandle;
 use super::links::Links;
 use super::types::Raft;
@@ -22,6 +23,7 @@ pub(super) struct Members {
     pub(super) electorate: Electorate,
     pub(super) links: Links,
     pub(super) leader: LeaderHandle,
+    pub(super) yielding: Yielding,
     pub(super) changing: Changing,
 }
 
@@ -41,7 +43,7 @@ impl Members {
     }
 
     async fn end_change(&self) {
-        if self.leader.is_ready() && !self.changing.is_under_way() {
+        if self.leader.is_ready() && !self.yielding.is_under_way() && !self.changing.is_under_way() {
             match self.raft.change_membership(unfinished(), true).await {
                 Ok(_) => tracing::info!("ended a change of the voters that another leader had begun"),
                 Err(error) => tracing::debug!(%error, "cannot end the change of the voters yet"),

@@ -8,6 +8,7 @@ use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
 use super::raft_log::LogStore;
+use super::silence::Silence;
 use super::types::{
     AppendEntriesRequest, AppendEntriesResponse, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig, Vote,
     VoteRequest, VoteResponse,
@@ -46,6 +47,7 @@ pub(super) struct Network {
     pub(super) log: LogStore,
     pub(super) acks: Acks,
     pub(super) handed_over: HandedOver,
+    pub(super) silence: Silence,
 }
 
 /// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
@@ -176,7 +178,16 @@ impl RaftNetwork<TypeConfig> for Peer {
             // openraft asks once an election, and a connection that was not used since the peer's restart is found
             // dead only by this call.
             match link.call(left, |mut client| async move { client.vote(request).await }).await {
-                Ok(response) => return answer(&response),
+                Ok(response) => {
+                    let vote: VoteResponse = answer(&response)?;
+                    // Before raft counts it.
+                    if vote.vote_granted {
+                        let silence = response.silence_ms.map(Duration::from_millis);
+                        let term = rpc.vote.leader_id().term;
+                        self.network.silence.told(self.target, term, Instant::now(), silence);
+                    }
+                    return Ok(vote);
+                }
                 Err(CallError::NotConnected | CallError::Lost(_)) if again < deadline => {
                     tokio::time::sleep_until(again).await;
                 }

@@ -2,9 +2,9 @@
 //! when it stopped stands for election as soon as a majority says that nobody leads, and the others leave it that
 //! chance. When all of them stood at once, votes would be split, and be repeated after a timeout.
 //!
-//! openraft has a voter that follows a leader refuse others for `election_max`, upon which the leases of brokers rest
-//! (see [`super::leader`]): a leader that was heard that lately may still grant them. A voter keeps to it across a
-//! restart, reckoned from its start, but for the leader itself: who asks to be elected leads no more.
+//! openraft has a voter that follows a leader refuse others for `election_max`: a leader that was heard that lately is
+//! there. A voter keeps to it across a restart, reckoned from its start, but for the leader itself: who asks to be elected
+//! leads no more.
 
 use super::bootstrap;
 use super::electorate::Electorate;

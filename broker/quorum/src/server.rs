@@ -7,7 +7,7 @@ use super::bootstrap;
 use super::connections::{self, Connection};
 use super::electorate::Electorate;
 use super::encoding;
-use super::handover::{self, HandedOver};
+use super::handover::{self, HandedOver, Yielding};
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::{MAX_MESSAGE_BYTES, WINDOW_BYTES, wrong_target};
 use super::links::Links;
@@ -17,6 +17,7 @@ use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing, proposed::State};
 use super::raft_log::LogStore;
 use super::restart::Past;
+use super::silence::Silence;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages;
 use crate::peers::Peers;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
@@ -55,6 +57,8 @@ pub(super) struct Service {
     pub(super) admin: Calls,
     pub(super) handed_over: HandedOver,
     pub(super) lost_leader: LostLeader,
+    pub(super) silence: Silence,
+    pub(super) yielding: Yielding,
 }
 
 /// Serves until stopped.
@@ -220,7 +224,7 @@ fn encode(message: &impl Serialize) -> Result<Vec<u8>, Status> {
 }
 
 fn raft_answer(message: &impl Serialize) -> Result<Response<proto::RaftResponse>, Status> {
-    Ok(Response::new(proto::RaftResponse { body: encode(message)? }))
+    Ok(Response::new(proto::RaftResponse { body: encode(message)?, silence_ms: None }))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -255,7 +259,15 @@ impl Controller for Service {
         if let Some(term) = request.handed_over {
             handover::forget_leader(&self.raft, term).await;
         }
-        raft_answer(&self.raft.vote(rpc).await.map_err(stopped)?)
+        let term = rpc.vote.leader_id().term;
+        let vote = self.raft.vote(rpc).await.map_err(stopped)?;
+        let mut answer = raft_answer(&vote)?;
+        if vote.vote_granted {
+            // From now on it accepts nothing of a former leader.
+            let silence = self.silence.votes(term, Instant::now());
+            answer.get_mut().silence_ms = Some(silence.as_millis().try_into().unwrap_or(u64::MAX));
+        }
+        Ok(answer)
     }
 
     async fn take_over(
@@ -301,6 +313,7 @@ impl Controller for Service {
         self.may_follow(request.followed_by_others)?;
         let rpc: AppendEntriesRequest = decode(&request.body)?;
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
+        self.silence.ends(Instant::now());
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
         if response == AppendEntriesResponse::Success {
             self.caught_up(&leader, committed).await?;
@@ -326,6 +339,7 @@ impl Controller for Service {
             data.extend_from_slice(&chunk.data);
         }
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
+        self.silence.ends(Instant::now());
         raft_answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
     }
 
@@ -342,7 +356,8 @@ impl Controller for Service {
         }
         let port = u16::try_from(request.controller_port).map_err(|_| Status::invalid_argument("no port"))?;
         let node = Node(Endpoint { host: request.controller_host.into(), port });
-        if !self.leader.is_ready() {
+        // What is proposed now would not be in the successor's log yet.
+        if !self.leader.is_ready() || self.yielding.is_under_way() {
             return Ok(Response::new(self.not_leader()));
         }
         if self.electorate.place(id).as_ref() != Some(&node.0) {

@@ -176,6 +176,7 @@ impl Cluster {
         let config = self.config(id).await;
         let peers = config.peers.clone();
         let controller = start(config).await.unwrap();
+        self.cuts.runs(BrokerId(id as i32), controller.handle().registration());
         Broker { id: BrokerId(id as i32), updates: controller.subscribe(), controller, peers, replication }
     }
 

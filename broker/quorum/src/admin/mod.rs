@@ -101,7 +101,7 @@ impl Calls {
 /// The admin API on any broker. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminHandle {
-    calls: Calls,
+    pub(super) calls: Calls,
     leader: watch::Receiver<Option<BrokerId>>,
 }
 

@@ -113,7 +113,7 @@ impl Calls {
             VoterChange::Remove(id) if id == self.me => {
                 let term = self.raft.server_metrics().borrow().vote.leader_id().term;
                 if !self.handover.run(HANDOVER).await {
-                    // It has given no leases since, and leads no more: the others elect one.
+                    // It leads no more: the others elect one.
                     handover::forget_leader(&self.raft, term).await;
                 }
                 Err(Failure::NotLeader)

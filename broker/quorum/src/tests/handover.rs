@@ -1,5 +1,6 @@
 use super::*;
-use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
+use crate::proposer::ProposeError;
+use chronik_core::cluster::{Leaving, MetadataCommand, ResignReason, ResignedPartitions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_hands_over_is_succeeded_before_anybody_misses_it() {
@@ -18,10 +19,37 @@ async fn a_leader_that_hands_over_is_succeeded_before_anybody_misses_it() {
         // The old one is a voter like any other, and the new one decides.
         let name = format!("after-{}", Uuid::new_v4());
         brokers[at].create_topic(&name, 3).await.unwrap();
-        // It gives no leases any more; a process that hands over stops.
         brokers.remove(at).stop().await;
         brokers.push(cluster.start(leader.0 as usize).await);
     }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_proposes_nothing_and_gives_no_leases_while_it_hands_over_and_goes_on_if_nobody_succeeds_it() {
+    let cluster = Cluster::patient(3).with_slow_elections();
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let leader = brokers[0].leader().await;
+    let at = brokers.iter().position(|b| b.id == leader).unwrap();
+    let (leads, other) = (&brokers[at], &brokers[(at + 1) % 3]);
+    for broker in brokers.iter().filter(|b| b.id != leader) {
+        cluster.cuts.cut(leader, broker.id);
+    }
+    let (handover, proposer) = (leads.controller.handover.clone(), leads.controller.admin.calls.proposer.clone());
+    let yielding = handover.yielding.clone();
+    let trying = tokio::spawn(async move { handover.run(Duration::from_secs(2)).await });
+    eventually("it hands over", || async { yielding.is_under_way().then_some(()) }).await;
+    let fence = MetadataCommand::Fence { id: other.id, epoch: BrokerEpoch(1) };
+    assert_eq!(proposer.propose(fence).await, Err(ProposeError::NotLeader));
+    assert!(!trying.await.unwrap(), "nobody was asked");
+    assert!(!yielding.is_under_way());
+    cluster.cuts.heal();
+    let now = std::time::Instant::now();
+    other.has("it has a lease that it got since", |r| r.lease_until > Some(now + cluster.timings.lease)).await;
+    other.create_topic("after", 3).await.unwrap();
     stop_all(brokers).await;
 }
 
@@ -57,7 +85,7 @@ async fn a_broker_that_has_resigned_and_leaves_is_fenced_until_it_registers_anew
     let left = leaving.handle().image().offset;
     let heard = || async {
         let leader = [&brokers[0], &brokers[1], &leaving].into_iter().find(|b| b.handle().leader() == Some(b.id))?;
-        let observed = leader.controller.handover.leader.observed().await?;
+        let observed = leader.controller.admin.calls.leader.observed().await?;
         observed.signs.get(&leaving.id).filter(|sign| sign.applied >= left).map(|_| ())
     };
     eventually("it was heard since", heard).await;

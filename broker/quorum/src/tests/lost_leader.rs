@@ -1,4 +1,5 @@
 use super::*;
+use crate::cuts::{What, leases_of_silent};
 use crate::lost_leader::{Candidate, Leadership, ask};
 
 /// Brokers that all vote, with elections that take a minute by themselves: a leader that is replaced sooner was not merely
@@ -77,5 +78,37 @@ async fn nobody_agrees_that_a_leader_is_gone_which_answers_its_port() {
     }
     brokers[mistaken].create_topic("meanwhile", 3).await.unwrap();
     assert_eq!(leadership(&brokers).await, (at, led));
+    stop_all(brokers).await;
+}
+
+/// Its leases go on for a while after its last message: it is cut off, and taken for gone at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_replaced_while_it_lives_is_fenced_when_its_leases_have_ended() {
+    let cluster = Cluster::of(3);
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let (at, Leadership { leader, .. }) = leadership(&brokers).await;
+    for other in brokers.iter().filter(|broker| broker.id != leader) {
+        cluster.cuts.cut(leader, other.id);
+        cluster.cuts.cut(other.id, leader);
+    }
+    cluster.cuts.refuse(cluster.controllers[leader.0 as usize].port());
+    let others: Vec<&Broker> = brokers.iter().filter(|broker| broker.id != leader).collect();
+    eventually("another leader", || async {
+        others.iter().for_each(|broker| broker.peers.lost(leader));
+        others[0].handle().leader().filter(|id| *id != leader)
+    })
+    .await;
+    let silent = || async {
+        let deeds = cluster.cuts.deeds();
+        let found = |what| matches!(what, What::FoundSilent { .. });
+        deeds.iter().any(|deed| deed.broker.0 == leader && found(deed.what)).then_some(deeds)
+    };
+    let deeds = eventually("it is found silent", silent).await;
+    assert_eq!(leases_of_silent(&deeds, cluster.timings.lease), [""; 0]);
+    cluster.cuts.heal();
+    brokers[at].sees_alive(&[0, 1, 2]).await;
     stop_all(brokers).await;
 }

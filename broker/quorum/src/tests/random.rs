@@ -1,9 +1,12 @@
 //! A quorum whose voters come and go while brokers are killed and messages get lost, one way or both: whatever happens,
 //! a term has one leader, what was acknowledged is there on every broker, and when the faults are over all goes on.
 //!
+//! With sessions of a second, nobody is fenced for its silence while a lease of it runs.
+//!
 //! A seed says what is done; what comes of it is as the machine has it.
 
 use super::*;
+use crate::cuts::{What, leases_of_silent};
 use chronik_admin::{self as api, Admin as _};
 use openraft::ServerState;
 use rand::rngs::StdRng;
@@ -154,6 +157,10 @@ async fn ask_for(shared: &Shared, voters: &[i32]) -> bool {
     true
 }
 
+fn others(id: BrokerId) -> impl Iterator<Item = BrokerId> {
+    (0..BROKERS as i32).map(BrokerId).filter(move |other| *other != id)
+}
+
 struct World {
     cluster: Cluster,
     shared: Shared,
@@ -182,12 +189,37 @@ impl World {
         self.shared.with(|known| known.held.insert(id, held));
     }
 
+    /// What the broker sends does not arrive at the others.
+    fn mute(&self, id: BrokerId) {
+        others(id).for_each(|other| self.cluster.cuts.cut(id, other));
+    }
+
+    /// What the others send does not arrive at the broker.
+    fn deafen(&self, id: BrokerId) {
+        others(id).for_each(|other| self.cluster.cuts.cut(other, id));
+    }
+
+    /// What happens to who leads, if anything: it lives, and is taken for gone.
+    fn fault_of_leader(&self, random: &mut StdRng, leader: usize) -> String {
+        let id = BrokerId(leader as i32);
+        let alone = random.random_bool(0.7);
+        if alone {
+            self.mute(id);
+            self.deafen(id);
+        }
+        let seems_gone = random.random_bool(0.7);
+        if seems_gone {
+            self.cluster.cuts.refuse(self.cluster.controllers[leader].port());
+            self.running.values().for_each(|(broker, _)| broker.peers.lost(id));
+        }
+        format!("{leader}, which led last: alone {alone}, seems to be gone {seems_gone}")
+    }
+
     async fn fault(&mut self, random: &mut StdRng) {
         let (one, other) = (random.random_range(0..BROKERS), random.random_range(0..BROKERS));
         let (a, b) = (BrokerId(one as i32), BrokerId(other as i32));
-        let others = || (0..BROKERS as i32).map(BrokerId).filter(move |id| *id != a);
         let leader = self.shared.with(|known| known.leaders.last_key_value().map(|(_, id)| id.0 as usize));
-        let did = match random.random_range(0..12) {
+        let did = match random.random_range(0..13) {
             0..=2 if self.running.len() + AWAY > BROKERS => {
                 self.stop(one).await;
                 format!("stop {one}")
@@ -209,17 +241,20 @@ impl World {
                 format!("cut {one} to {other}")
             }
             7 => {
-                others().for_each(|id| self.cluster.cuts.cut(id, a));
+                self.deafen(a);
                 format!("{one} is deaf")
             }
             8 => {
-                others().for_each(|id| self.cluster.cuts.cut(a, id));
+                self.mute(a);
                 format!("{one} is mute")
             }
             9 => {
-                others().for_each(|id| self.cluster.cuts.cut(a, id));
-                others().for_each(|id| self.cluster.cuts.cut(id, a));
+                self.mute(a);
+                self.deafen(a);
                 format!("{one} is alone")
+            }
+            10 if leader.is_some_and(|id| self.running.contains_key(&id)) => {
+                self.fault_of_leader(random, leader.unwrap_or(one))
             }
             _ => {
                 self.cluster.cuts.heal();
@@ -239,9 +274,9 @@ impl World {
     }
 }
 
-async fn one_run(seed: u64) {
+async fn one_run(seed: u64, timings: Timings) {
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster::growing(1, BROKERS);
+    let cluster = Cluster { timings, ..Cluster::growing(1, BROKERS) };
     let mut world = World { cluster, shared: Shared::default(), running: BTreeMap::new(), did: Vec::new() };
     for id in 0..BROKERS {
         world.start(id).await;
@@ -280,12 +315,19 @@ async fn one_run(seed: u64) {
     let Known { acknowledged, changes, broken, leaders, .. } = shared.with(std::mem::take);
     let context = format!("seed {seed}, after {}", world.did.join(", "));
     assert_eq!(broken, [""; 0], "{context}");
+    let deeds = world.cluster.cuts.deeds();
+    let silent = deeds.iter().filter(|deed| deed.what != What::GaveLease).count();
+    assert_eq!(leases_of_silent(&deeds, timings.lease), [""; 0], "{context}");
     for (id, image) in images.iter().enumerate() {
         assert!(*image == images[0], "{context}: broker {id} has not what the first one has");
         let missing: Vec<_> = acknowledged.iter().filter(|name| image.topic_by_name(name).is_none()).collect();
         assert!(missing.is_empty(), "{context}: broker {id} lacks {missing:?} of {}", acknowledged.len());
     }
-    println!("{context}: {} topics, {} terms, voters {changes:?}", acknowledged.len(), leaders.len());
+    println!(
+        "{context}: {} topics, {} terms, {silent} found silent, voters {changes:?}",
+        acknowledged.len(),
+        leaders.len()
+    );
     assert!(!acknowledged.is_empty(), "nothing was done: {context}");
     for (broker, watcher) in std::mem::take(&mut world.running).into_values() {
         watcher.abort();
@@ -294,11 +336,20 @@ async fn one_run(seed: u64) {
 }
 
 /// Other seeds are run by saying which: `CHRONIK_SEED=7`.
-#[tokio::test(flavor = "multi_thread")]
-async fn voters_come_and_go_while_brokers_are_killed_and_messages_are_lost() {
-    let first: u64 = match std::env::var("CHRONIK_SEED") {
+fn seed() -> u64 {
+    match std::env::var("CHRONIK_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::rng().random_range(0..1_000_000),
-    };
-    one_run(first).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_come_and_go_while_brokers_are_killed_and_messages_are_lost() {
+    one_run(seed(), Cluster::patient(BROKERS).timings).await;
+}
+
+/// Whoever is alone for a second is fenced here, and whoever the machine has no time for.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_fenced_for_its_silence_while_its_lease_runs() {
+    one_run(seed(), Timings::default()).await;
 }

@@ -225,7 +225,10 @@ async fn what_nobody_waits_for_any_more_is_not_proposed() {
     let cluster = Cluster::of(1);
     let broker = cluster.start(0).await;
     broker.is_serving().await;
-    let proposer = proposer::Proposer::start(broker.id, broker.controller.raft.clone(), broker.handle().images());
+    let proposer = {
+        let (raft, images) = (broker.controller.raft.clone(), broker.handle().images());
+        proposer::Proposer::start(broker.id, raft, images, handover::Yielding::default())
+    };
     let create = |name: &str| MetadataCommand::CreateTopic {
         id: TopicId(Uuid::new_v4()),
         name: name.into(),
@@ -240,6 +243,12 @@ async fn what_nobody_waits_for_any_more_is_not_proposed() {
     outcome.unwrap();
     let image = broker.sees("the topic", |i| i.topic_by_name("waited-for").is_some()).await;
     assert!(image.topic_by_name("given-up").is_none());
+    let term = broker.controller.raft.server_metrics().borrow().vote.leader_id().term;
+    for other in [term - 1, term + 1] {
+        let refused = proposer.propose_in(other, create("of-another-term")).await;
+        assert_eq!(refused, Err(proposer::ProposeError::NotLeader));
+    }
+    proposer.propose_in(term, create("of-this-term")).await.unwrap().0.unwrap();
     broker.stop().await;
 }
 
