@@ -268,7 +268,8 @@ impl Follower {
     /// Drops everything, and begins where the leader's log does: all before that was committed and is removed. What is
     /// here from `at` on cannot be of the leader's log, whose first batch ends later, and goes first.
     fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
-        if at < cx.log.high_watermark {
+        // A log without records has nothing to lose before its start.
+        if at < cx.log.high_watermark && cx.log.start < cx.log.end {
             self.phase = Phase::Refusing;
             return;
         }
