@@ -108,6 +108,22 @@ activities! {
     CopyGivenUp,
     /// A process ended because a sync failed.
     DiskFailed,
+    /// A running broker could not read what it had.
+    ReadFailed,
+    /// A disk lost something with its power, which the start found.
+    DiskRotted,
+    /// A disk lost a bit while its broker ran.
+    BitLost,
+    /// Two brokers saw the others, and not each other.
+    Bridge,
+    /// A leader heard nobody.
+    Deaf,
+    /// Nobody heard a leader.
+    Mute,
+    /// Two disks took long for each sync.
+    SlowSyncs,
+    /// When all others were healed, one was not.
+    Outsider,
     /// A broker compacted a log.
     Cleaned,
     /// A reader was given what comes behind a gap that compaction has left.

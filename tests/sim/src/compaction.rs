@@ -131,7 +131,8 @@ impl World {
         let forgets = process.logs.iter().filter_map(|(tp, log)| Some((*tp, log.forgets.clone()?)));
         let forgets: Vec<_> = forgets.collect();
         for (tp, how) in forgets {
-            if self.is_counted(node, tp) {
+            // What a damaged log was cut back to, nobody counts on once its broker has registered.
+            if self.is_counted(node, tp) && !self.nodes[node].wiped {
                 self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             }
             if let Some(log) = self.nodes[node].process.as_mut().and_then(|process| process.logs.get_mut(&tp)) {
@@ -154,7 +155,8 @@ impl World {
         let Some(process) = n.process.as_mut().filter(|_| n.stopped_until_us <= self.now_us) else { return };
         let Some(replica) = process.replicas.get(&tp) else { return };
         let waits = |op: &Op| op.partition() == tp && !matches!(op, Op::Append { .. });
-        if process.queue.iter().chain(&process.syncing).any(waits) || process.deleting.contains(&tp) {
+        let busy = process.queue.iter().chain(&process.syncing).any(waits);
+        if busy || process.deleting.contains(&tp) || process.unreadable.contains_key(&tp) {
             return;
         }
         let status = replica.status();

@@ -134,6 +134,18 @@ impl Controller {
         knows && (!fenced || ready)
     }
 
+    /// A broker says that its disk hangs: it is fenced as long as another one is not, and not unfenced before it says otherwise.
+    pub(crate) fn hangs(&mut self, now_us: u64, id: BrokerId, epoch: BrokerEpoch) {
+        let Some(broker) = self.image.brokers.get(&id).filter(|b| b.epoch == Some(epoch)) else { return };
+        self.heard_us.insert(id, now_us);
+        let others = self.image.brokers.values().filter(|other| other.id != id && !other.fenced);
+        if !broker.fenced && others.count() > 0 {
+            self.counts.note(Activity::Fenced);
+            let fenced = self.apply(MetadataCommand::Fence { id, epoch });
+            debug_assert!(fenced.is_ok(), "its registration was just looked at");
+        }
+    }
+
     /// Registers a broker's process.
     pub(crate) fn register(&mut self, now_us: u64, command: MetadataCommand, id: BrokerId) -> Option<BrokerEpoch> {
         match self.apply(command) {

@@ -138,7 +138,7 @@ impl World {
     pub(crate) fn give_up_copy(&mut self, node: NodeId, tp: TopicPartition) {
         let n = &self.nodes[node];
         let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return };
-        if self.network.without_controller.contains(&node) {
+        if !self.reaches_controller(node) {
             return;
         }
         let partitions = ResignedPartitions::These(vec![tp]);
@@ -177,6 +177,8 @@ impl World {
         self.reset_all_of(node);
         if self.rng.per_mille(150) && may_lose_disk {
             self.lose_disk(node);
+        } else if may_lose_disk {
+            self.rot(node);
         }
         self.within(1_000, 3_000_000, Happening::Resume(node));
     }
@@ -216,11 +218,15 @@ impl World {
         if self.nodes[node].process.is_some() || self.gone == Some(node) {
             return;
         }
+        let rotten = self.nodes[node].rotten;
         if let Err(how) = self.nodes[node].start() {
             self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
         note!(self, "b{node} starts");
+        if rotten && self.nodes[node].wiped {
+            self.counts.note(Activity::DiskRotted);
+        }
         self.check_producers_of(node);
         if !self.nodes[node].durable.is_empty() {
             self.counts.note(Activity::Recovery);
@@ -234,9 +240,9 @@ impl World {
     /// Whether what is committed, and each partition, survives the loss of this broker's disk, even if it is only noticed
     /// when the others are gone for a while: no other loss is unknown to the controller, and in each partition somebody
     /// else is eligible. A leader that is deciding otherwise may have decided so by the time of its death.
-    fn is_dispensable(&self, node: NodeId) -> bool {
+    pub(crate) fn is_dispensable(&self, node: NodeId) -> bool {
         let n = &self.nodes[node];
-        if self.nodes.iter().any(|n| n.wiped) || self.gone.is_some() {
+        if self.is_a_copy_doubtful() || self.gone.is_some() || self.outsider.node.is_some() {
             return false;
         }
         // The topic may be created before anybody misses the broker, with its only replica there.
@@ -258,9 +264,7 @@ impl World {
     fn last_power_cut(&mut self) -> bool {
         let node = self.rng.index(self.nodes.len());
         let empty = self.rng.per_mille(500);
-        let missed = |min: usize, p: &Partition| p.replicas.contains(&self.nodes[node].id) && p.replicas.len() <= min;
-        let needed =
-            self.controller.image.partitions().any(|(_, t, p)| missed(p.min_insync_replicas(t.min_insync_replicas), p));
+        let needed = !self.can_do_without(node);
         if self.controller.image.topics.is_empty() || !self.is_dispensable(node) || (needed && !empty) {
             return false;
         }
@@ -284,18 +288,21 @@ impl World {
         note!(self, "nothing goes wrong any more");
         self.faults.over = true;
         self.delete_passing();
+        self.end_pattern();
         self.network.cut.clear();
         self.network.without_controller.clear();
         self.network.slowest_us = FAST_US;
         for node in 0..self.nodes.len() {
             let node = &mut self.nodes[node];
             (node.slow_until_us, node.full_until_us, node.hung_until_us) = (0, 0, 0);
+            node.slow_syncs_until_us = 0;
         }
         let power_cut = self.rng.per_mille(400) && self.last_power_cut();
         if !power_cut {
             for node in 0..self.nodes.len() {
                 self.resume(node);
             }
+            self.leave_one_out();
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `chronik-sim [--groups] --seeds A..B [--steps N] [--trace] [--expect RULE]`: runs seeds, and says which one breaks a
+//! `chronik-sim [--groups] --seeds A..B [--steps N] [--without FAULT] [--trace] [--expect RULE]`: runs seeds, and says which one breaks a
 //! rule.
 
 use anyhow::{Context, Result, bail};
-use chronik_sim::{GroupOptions, GroupRule, Invariant, Options, Report, run, run_and_explain, run_groups};
+use chronik_sim::{GroupOptions, GroupRule, Invariant, Kind, Options, Report, run, run_and_explain, run_groups};
 use clap::Parser;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -19,6 +19,9 @@ struct Arguments {
     /// Events of each run before the faults stop.
     #[arg(long)]
     steps: Option<u64>,
+    /// Faults to leave out.
+    #[arg(long, value_name = "FAULT")]
+    without: Vec<Kind>,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -51,7 +54,8 @@ fn seeds(text: &str) -> Result<Range<u64>> {
 
 fn options(arguments: &Arguments, seed: u64) -> Options {
     let usual = Options::new(seed);
-    Options { steps: arguments.steps.unwrap_or(usual.steps), trace: arguments.trace, ..usual }
+    let (steps, without) = (arguments.steps.unwrap_or(usual.steps), arguments.without.clone());
+    Options { steps, trace: arguments.trace, without, ..usual }
 }
 
 fn print(report: &Report) {

@@ -18,8 +18,14 @@ const STALL_US: u64 = 1_000_000;
 const ALTER_TIMEOUT_US: u64 = 150_000;
 
 impl World {
-    fn reaches_controller(&self, node: NodeId) -> bool {
-        !self.network.without_controller.contains(&node)
+    /// Whether the controller hears a broker.
+    pub(crate) fn reaches_controller(&self, node: NodeId) -> bool {
+        !self.network.without_controller.contains(&node) && !self.network.mute.contains(&node)
+    }
+
+    /// Whether a broker hears the controller.
+    pub(crate) fn hears_controller(&self, node: NodeId) -> bool {
+        !self.network.without_controller.contains(&node) && !self.network.deaf.contains(&node)
     }
 
     /// A broker's timer: its replicas, its connections, its heartbeat.
@@ -54,13 +60,14 @@ impl World {
             member: member(n.id),
             directory: n.directory,
             incarnation: n.incarnation_id(),
-            damaged: Vec::new(),
+            damaged: n.damaged.clone(),
             versions: SupportedVersions::HERE,
         };
         let Some(epoch) = self.controller.register(self.now_us, command, n.id) else { return };
         n.wiped = false;
+        n.damaged.clear();
         note!(self, "b{node} registers under {epoch}");
-        if !self.rng.per_mille(100) {
+        if !self.rng.per_mille(100) && self.hears_controller(node) {
             self.within(200, 5_000, Happening::Registered(node, incarnation, epoch));
         }
     }
@@ -85,7 +92,13 @@ impl World {
         if hangs {
             self.counts.note(Activity::LeaseGivenUp);
         }
-        if self.controller.heartbeat(self.now_us, id, epoch, applied) && !hangs && !self.rng.per_mille(20) {
+        let given = if hangs && self.fences_hung() {
+            self.controller.hangs(self.now_us, id, epoch);
+            false
+        } else {
+            self.controller.heartbeat(self.now_us, id, epoch, applied)
+        };
+        if given && !hangs && !self.rng.per_mille(20) && self.hears_controller(node) {
             self.within(100, 4_000, Happening::Lease(node, incarnation, sent_us + LEASE_US));
         }
         if self.rng.per_mille(200) {
@@ -115,7 +128,7 @@ impl World {
 
     /// Applies entries of the metadata log that have come, perhaps not all that there are.
     pub(crate) fn metadata(&mut self, node: NodeId, incarnation: u64) {
-        let reached = self.reaches_controller(node);
+        let reached = self.hears_controller(node);
         let id = self.nodes[node].id;
         let Some(process) = self.process(node, incarnation) else { return };
         let next = process.image.offset.0 as usize;
@@ -210,6 +223,8 @@ impl World {
         process.follows.remove(&tp);
         process.beginning.remove(&tp);
         process.ticking.remove(&tp);
+        process.unreadable.remove(&tp);
+        process.repairing.remove(&tp);
         // A replica without a log may have asked the disk for one: it goes after what was queued.
         let had_replica = process.replicas.remove(&tp).is_some();
         let had_log = process.logs.remove(&tp).is_some();
@@ -261,7 +276,7 @@ impl World {
         if incarnation == 0 {
             return;
         }
-        let answer_lost = self.rng.per_mille(100);
+        let answer_lost = self.rng.per_mille(100) || !self.hears_controller(node);
         match outcome {
             Err(_) if !answer_lost => {
                 self.within(100, 5_000, Happening::AlterFailed(node, incarnation, tp, partition_epoch, true));
@@ -318,7 +333,7 @@ mod tests {
         let node = &mut world.nodes[0];
         assert!(node.durable.is_empty(), "{:?}", node.durable);
         assert!(node.process.as_ref().is_some_and(|p| p.logs.is_empty() && p.deleting.is_empty()));
-        assert!(node.disk.open().expect("a log").is_empty());
+        assert!(node.disk.open().expect("a log").logs.is_empty());
     }
 
     #[test]

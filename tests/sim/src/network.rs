@@ -61,6 +61,10 @@ pub(crate) struct Network {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// Brokers that the controller does not hear, and that do not hear it.
     pub(crate) without_controller: BTreeSet<NodeId>,
+    /// Brokers that do not hear the controller, and that it hears.
+    pub(crate) deaf: BTreeSet<NodeId>,
+    /// Brokers that the controller does not hear, and that hear it.
+    pub(crate) mute: BTreeSet<NodeId>,
     /// How long the first frame of a burst takes at most, in microseconds. What is on its way when a connection breaks is
     /// what may arrive late, so some worlds have to have much of it.
     pub(crate) slowest_us: u64,

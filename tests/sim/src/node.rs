@@ -2,7 +2,7 @@
 
 use crate::controller::LEASE_US;
 use crate::network::NodeId;
-use crate::storage::{Bounds, Logs, PartitionLog, Storage};
+use crate::storage::{Bounds, Logs, Opened, PartitionLog, Storage};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, MetadataOffset, Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -29,16 +29,35 @@ pub(crate) struct Node {
     pub(crate) wiped: bool,
     /// What is surely on its disk.
     pub(crate) durable: BTreeMap<TopicPartition, Offset>,
+    /// The disk has lost a bit, and nobody has looked.
+    pub(crate) rotten: bool,
+    /// Partitions whose logs were cut back, as the disk had lost something, and the controller does not know yet.
+    pub(crate) damaged: Vec<TopicPartition>,
     /// Its clock is so far ahead of the world's.
     pub(crate) clock_ahead_us: u64,
+    /// Its clock's rate, in thousandths.
+    pub(crate) clock_per_mille: u64,
     /// It is stopped until then.
     pub(crate) stopped_until_us: u64,
     /// Its disk is slow until then.
     pub(crate) slow_until_us: u64,
+    /// Each of its syncs takes long until then.
+    pub(crate) slow_syncs_until_us: u64,
     /// Its disk is full until then.
     pub(crate) full_until_us: u64,
     /// A round that begins before that ends after it.
     pub(crate) hung_until_us: u64,
+}
+
+/// A batch that cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BadBatch {
+    /// The offset of its first record.
+    pub(crate) base: Offset,
+    /// The first of them that the log still has.
+    pub(crate) from: Offset,
+    /// The disk has lost it. Otherwise it can be read again when all is well.
+    pub(crate) lasts: bool,
 }
 
 /// A broker's process.
@@ -77,6 +96,10 @@ pub(crate) struct Process {
     pub(crate) last_ticket: u64,
     /// What its replicas were told at the last tick of what holds for all of them: that the lease does, and room.
     pub(crate) told: (bool, bool),
+    /// What cannot be read of a partition, until it is cut off.
+    pub(crate) unreadable: BTreeMap<TopicPartition, BadBatch>,
+    /// What is being cut back to there.
+    pub(crate) repairing: BTreeSet<TopicPartition>,
     /// Replicas that wait for a time.
     pub(crate) ticking: BTreeSet<TopicPartition>,
     /// Events for its replicas, in order.
@@ -115,9 +138,13 @@ impl Node {
             directory: directory_id(directory),
             wiped: false,
             durable: BTreeMap::new(),
+            rotten: false,
+            damaged: Vec::new(),
             clock_ahead_us: 0,
+            clock_per_mille: 1_000,
             stopped_until_us: 0,
             slow_until_us: 0,
+            slow_syncs_until_us: 0,
             full_until_us: 0,
             hung_until_us: 0,
         }
@@ -125,7 +152,14 @@ impl Node {
 
     /// Starts a process on what the disk has.
     pub(crate) fn start(&mut self) -> Result<(), String> {
-        let logs = self.disk.open()?;
+        let Opened { logs, damaged, unknown } = self.disk.open()?;
+        if std::mem::take(&mut self.rotten) {
+            self.wiped = unknown || !damaged.is_empty();
+        }
+        if unknown {
+            self.directory = DirectoryId(uuid::Uuid::from_u128(self.directory.0.as_u128().wrapping_add(1)));
+        }
+        self.damaged.extend(damaged);
         self.incarnation += 1;
         self.durable = logs.iter().map(|(tp, log)| (*tp, log.end)).collect();
         self.process = Some(Process {
@@ -146,6 +180,8 @@ impl Node {
             tickets: BTreeMap::new(),
             last_ticket: 0,
             told: (false, true),
+            unreadable: BTreeMap::new(),
+            repairing: BTreeSet::new(),
             ticking: BTreeSet::new(),
             inbox: VecDeque::new(),
         });
@@ -219,9 +255,12 @@ impl Process {
         }
     }
 
-    /// Whole batches from `from` on.
-    pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize) -> Vec<RecordBatch> {
+    /// Whole batches from `from` on, as far as they can be read.
+    /// The disk can read everything again if it is `well`.
+    pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize, well: bool) -> Vec<RecordBatch> {
         let found = self.logs.get(&tp).map_or(&[][..], |log| log.from(from));
+        let bad = self.unreadable.get(&tp).filter(|bad| bad.lasts || !well).map(|bad| bad.base);
+        let found = &found[..found.iter().position(|b| Some(b.header().base_offset) == bad).unwrap_or(found.len())];
         let mut bytes = 0;
         let fits = |batch: &&RecordBatch| {
             bytes += batch.bytes().len();

@@ -17,6 +17,25 @@ pub struct Options {
     pub disks: Disks,
     /// A rule to break on purpose.
     pub plant: Option<Plant>,
+    /// Faults that never happen, whatever the seed says. Without those that are newer than a seed, it means what it meant.
+    pub without: Vec<Kind>,
+}
+
+/// Faults that can be left out. The chances of each are drawn apart from those of the world: without it, or where a seed has
+/// none, the world is the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// What a disk has lost, with the power or while its broker runs, and what it cannot read for a while.
+    Damage,
+    /// Several things that go wrong together: a bridge, a deaf or a mute leader, two slow disks, clocks that go wrong.
+    Patterns,
+    /// One broker that never gets well; the others have to do without it.
+    Outsider,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Damage, Self::Patterns, Self::Outsider];
 }
 
 /// What the brokers keep their logs on.
@@ -31,7 +50,12 @@ pub enum Disks {
 impl Options {
     /// A run of that seed with a usual length.
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: 12_000, trace: false, disks: Disks::Simulated, plant: None }
+        Self { seed, steps: 12_000, trace: false, disks: Disks::Simulated, plant: None, without: Vec::new() }
+    }
+
+    /// Whether there may be such faults. None where a rule is broken on purpose: there it is known which seeds notice.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.plant.is_none() && !self.without.contains(&kind)
     }
 }
 

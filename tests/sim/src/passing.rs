@@ -59,7 +59,7 @@ impl World {
 
     /// Not beside a disk of which the controller believes that it has everything, and which might get the only replica.
     fn create_passing(&mut self) {
-        if self.controller.image.topics.is_empty() || self.nodes.iter().any(|n| n.wiped) {
+        if self.controller.image.topics.is_empty() || self.is_a_copy_doubtful() {
             return;
         }
         self.passing.count += 1;

@@ -53,7 +53,7 @@ impl World {
             (0..wanted.min(others.len())).map(|_| others.swap_remove(rng.index(others.len()))).collect::<Vec<_>>()
         });
         // What would be left is one copy, on a disk that may just have been lost.
-        if replicas.as_ref().is_some_and(|r| r.len() == 1) && self.nodes.iter().any(|n| n.wiped) {
+        if replicas.as_ref().is_some_and(|r| r.len() == 1) && self.is_a_copy_doubtful() {
             return;
         }
         let what = format!("{replicas:?}");

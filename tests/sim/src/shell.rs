@@ -4,6 +4,7 @@ use crate::activity::Activity;
 use crate::checker::Invariant;
 use crate::network::NodeId;
 use crate::node::{Asked, Node, Process, config};
+use crate::patterns::SLOW_SYNC_US;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
@@ -22,7 +23,8 @@ impl World {
 
     /// The time by a broker's clock.
     pub(crate) fn clock(&self, node: NodeId) -> Instant {
-        Instant(self.now_us + self.nodes[node].clock_ahead_us)
+        let n = &self.nodes[node];
+        Instant(self.now_us * n.clock_per_mille / 1_000 + n.clock_ahead_us)
     }
 
     /// An event for one replica.
@@ -49,7 +51,7 @@ impl World {
             let Some(process) = &mut self.nodes[node].process else { return };
             let Some((tp, event)) = process.inbox.pop_front() else { return };
             let Some(replica) = process.replicas.get_mut(&tp) else { continue };
-            let kind = kind(&event);
+            let (kind, truncated) = (kind(&event), matches!(event, Event::Truncated { .. }));
             let mut commands = Vec::new();
             replica.meet(now, process.lease, room, &mut commands);
             replica.step(now, event, &mut commands);
@@ -71,7 +73,13 @@ impl World {
             for command in commands {
                 self.execute(node, tp, command);
             }
+            if truncated && !self.is_counted(node, tp) {
+                self.checker.high_watermarks.remove(&(node, tp));
+            }
             self.check_replica(node, tp);
+            if truncated && let Some(process) = &mut self.nodes[node].process {
+                process.repairing.remove(&tp);
+            }
         }
     }
 
@@ -84,6 +92,9 @@ impl World {
                 self.write(node, Op::Append { partition: tp, batch });
             }
             Command::Truncate { to } => {
+                if process.unreadable.get(&tp).is_some_and(|bad| to <= bad.from) {
+                    process.repairing.insert(tp);
+                }
                 note!(self, "b{node} p{} truncates to {to}", tp.partition);
                 self.counts.note(Activity::Truncation);
                 self.check_truncation(node, tp, to);
@@ -116,7 +127,7 @@ impl World {
                 self.send_down(node, tp, (follower, stream), leader_epoch, message);
             }
             Command::Read { follower, stream, from, max_bytes } => {
-                let batches = process.read(tp, from, max_bytes);
+                let batches = process.read(tp, from, max_bytes, self.faults.over);
                 self.counts.note(Activity::CatchUpRead);
                 let event = Event::ReadDone { follower, stream, from, batches };
                 // A slow one may end after the leadership for which it was made.
@@ -196,13 +207,18 @@ impl World {
 
     fn sync(&mut self, node: NodeId) {
         let incarnation = self.nodes[node].incarnation;
-        let (now_us, Node { slow_until_us, hung_until_us, .. }) = (self.now_us, &self.nodes[node]);
+        let (now_us, Node { slow_until_us, slow_syncs_until_us, hung_until_us, .. }) = (self.now_us, &self.nodes[node]);
+        let slow_syncs = *slow_syncs_until_us > now_us;
         let (slow, hangs_us) = (*slow_until_us > now_us, hung_until_us.saturating_sub(now_us));
         let Some(process) = &mut self.nodes[node].process else { return };
         if process.syncing.is_empty() && !process.queue.is_empty() {
             process.syncing = std::mem::take(&mut process.queue);
             process.syncing_since_us = now_us;
-            let (low, high) = if slow { (50_000, 900_000) } else { (200, 5_000) };
+            let (low, high) = match (slow_syncs, slow) {
+                (true, _) => (SLOW_SYNC_US, SLOW_SYNC_US),
+                (false, true) => (50_000, 900_000),
+                (false, false) => (200, 5_000),
+            };
             self.within(hangs_us + low, hangs_us + high, Happening::Synced(node, incarnation));
         }
     }
@@ -212,7 +228,7 @@ impl World {
         if self.process(node, incarnation).is_none() {
             return;
         }
-        let Node { process: Some(process), disk, durable, .. } = &mut self.nodes[node] else { return };
+        let Node { process: Some(process), disk, durable, rotten, .. } = &mut self.nodes[node] else { return };
         let ops = std::mem::take(&mut process.syncing);
         if let Err(how) = disk.commit(&ops) {
             if disk.has_failed() {
@@ -236,8 +252,18 @@ impl World {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
                     crate::storage::apply(&mut process.logs, op);
-                    process.take_bounds(*tp, disk.bounds(*tp));
+                    let found = disk.bounds(*tp);
+                    if let Some(found) = found.as_ref().filter(|_| process.unreadable.contains_key(tp)) {
+                        // What is lost may have come before where it was to be cut.
+                        let to = found.end;
+                        crate::storage::apply(&mut process.logs, &Op::Truncate { partition: *tp, to });
+                    }
+                    process.take_bounds(*tp, found);
                     process.take_snapshot(*tp, disk.producers(*tp));
+                    let repaired = process.repairing.contains(tp);
+                    if repaired && process.unreadable.remove(tp).is_some_and(|bad| bad.lasts) {
+                        *rotten = process.unreadable.values().any(|bad| bad.lasts);
+                    }
                     let log = process.log_state(*tp);
                     durable.insert(*tp, log.end);
                     process.inbox.push_back((*tp, Event::Truncated { log }));
@@ -256,6 +282,9 @@ impl World {
                         *tp,
                         if begun {
                             process.beginning.remove(tp);
+                            if process.unreadable.remove(tp).is_some_and(|bad| bad.lasts) {
+                                *rotten = process.unreadable.values().any(|bad| bad.lasts);
+                            }
                             Event::Truncated { log }
                         } else {
                             Event::StartAdvanced { start: log.start, first_batch: log.first_batch }

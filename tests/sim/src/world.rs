@@ -5,13 +5,16 @@ use crate::checker::{Checker, Invariant};
 use crate::clients::{Producer, Reader};
 use crate::compaction::Compaction;
 use crate::controller::{Controller, partitions};
+use crate::damage::Damage;
 use crate::disk_errors::DiskErrors;
 use crate::elections::Elections;
 use crate::faults::Faults;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
 use crate::options::{Disks, Options, Report};
+use crate::outsider::Outsider;
 use crate::passing::Passing;
+use crate::patterns::Patterns;
 use crate::reassignments::Reassignments;
 use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
@@ -78,6 +81,12 @@ pub(crate) enum Happening {
     DiskError,
     /// A topic comes or goes.
     Pass,
+    /// A running broker cannot read what it had.
+    Damage,
+    /// Several things go wrong at once, or are over.
+    Pattern,
+    /// A broker that does not stay up dies again.
+    Flap(NodeId),
 }
 
 /// The world.
@@ -110,6 +119,9 @@ pub struct World {
     pub(crate) compaction: Compaction,
     pub(crate) disk_errors: DiskErrors,
     pub(crate) passing: Passing,
+    pub(crate) damage: Damage,
+    pub(crate) patterns: Patterns,
+    pub(crate) outsider: Outsider,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -170,6 +182,9 @@ impl World {
             compaction: Compaction::new(options.seed, options.plant),
             disk_errors: DiskErrors::new(options.seed, options.plant),
             passing: Passing::new(options.seed, options.plant),
+            damage: Damage::new(&options),
+            patterns: Patterns::new(&options),
+            outsider: Outsider::new(&options),
             counts: Counts::default(),
             rng,
             options,
@@ -195,6 +210,8 @@ impl World {
         self.first_cleaning();
         self.first_disk_error();
         self.first_passing();
+        self.first_damage();
+        self.first_pattern();
     }
 
     /// Lets it happen at that time.
@@ -305,6 +322,9 @@ impl World {
             Happening::Clean => self.clean(),
             Happening::DiskError => self.disk_error(),
             Happening::Pass => self.pass(),
+            Happening::Damage => self.damage(),
+            Happening::Pattern => self.pattern(),
+            Happening::Flap(node) => self.flap(node),
         }
     }
 }
@@ -338,7 +358,10 @@ impl World {
             | Happening::Elect
             | Happening::Clean
             | Happening::DiskError
-            | Happening::Pass => None,
+            | Happening::Pass
+            | Happening::Damage
+            | Happening::Pattern
+            | Happening::Flap(_) => None,
         }
     }
 }

@@ -1,6 +1,23 @@
 //! Runs that must keep all rules.
 
-use chronik_sim::{Activity, Counts, Disks, Options, Report, run};
+use chronik_sim::{Activity, Counts, Disks, Kind, Options, Report, run};
+
+/// None of those that can be left out.
+fn with_usual_faults(seed: u64) -> Options {
+    Options { without: Kind::ALL.to_vec(), ..Options::new(seed) }
+}
+
+/// Faults of that kind among the usual ones, each of them often enough.
+fn with(kind: Kind, activities: &[Activity]) {
+    let without: Vec<Kind> = Kind::ALL.into_iter().filter(|other| *other != kind).collect();
+    let reports = all_keep_the_rules((0..200).map(|seed| Options { without: without.clone(), ..Options::new(seed) }));
+    let mut sum = Counts::default();
+    for report in &reports {
+        sum.add(&report.counts);
+    }
+    let rare: Vec<&Activity> = activities.iter().filter(|activity| sum.of(**activity) < 10).collect();
+    assert!(rare.is_empty(), "hardly any {rare:?}: {sum:?}");
+}
 
 fn all_keep_the_rules(options: impl Iterator<Item = Options>) -> Vec<Report> {
     let reports: Vec<Report> = options.map(run).collect();
@@ -29,6 +46,9 @@ fn floor(activity: Activity) -> usize {
         Activity::TopicDeleted => 200,
         // None, as long as no replica lacks an epoch that another has committed something in.
         Activity::CopyGivenUp => 0,
+        // They have tests of their own.
+        Activity::ReadFailed | Activity::DiskRotted | Activity::BitLost => 0,
+        Activity::Bridge | Activity::Deaf | Activity::Mute | Activity::SlowSyncs | Activity::Outsider => 0,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,
@@ -82,7 +102,7 @@ fn most_are_busy(reports: &[Report]) {
 
 #[test]
 fn hundreds_of_seeds_keep_all_rules_on_the_real_log() {
-    let reports = all_keep_the_rules((0..400).map(Options::new));
+    let reports = all_keep_the_rules((0..400).map(with_usual_faults));
     much_has_happened(&reports);
     most_are_busy(&reports);
 }
@@ -91,10 +111,25 @@ fn hundreds_of_seeds_keep_all_rules_on_the_real_log() {
 /// remember.
 #[test]
 fn who_is_behind_is_cleaned_too() {
-    all_keep_the_rules([404, 407, 1_121, 1_590].map(Options::new).into_iter());
+    all_keep_the_rules([404, 407, 1_121, 1_590].map(with_usual_faults).into_iter());
 }
 
 #[test]
 fn a_model_of_the_disk_makes_no_difference_to_the_rules() {
-    all_keep_the_rules((5_000..5_200).map(|seed| Options { disks: Disks::Model, ..Options::new(seed) }));
+    all_keep_the_rules((5_000..5_200).map(|seed| Options { disks: Disks::Model, ..with_usual_faults(seed) }));
+}
+
+#[test]
+fn what_disks_lose_is_repaired() {
+    with(Kind::Damage, &[Activity::ReadFailed, Activity::DiskRotted, Activity::BitLost, Activity::CopyGivenUp]);
+}
+
+#[test]
+fn what_goes_wrong_together_keeps_all_rules() {
+    with(Kind::Patterns, &[Activity::Bridge, Activity::Deaf, Activity::Mute, Activity::SlowSyncs]);
+}
+
+#[test]
+fn all_others_are_well_without_one_that_never_gets_well() {
+    with(Kind::Outsider, &[Activity::Outsider]);
 }

@@ -21,6 +21,8 @@ pub(super) struct Follower {
     subscribed: bool,
     /// Bytes appended since the leader was last told.
     untold_bytes: usize,
+    /// Where the last truncation that was asked for was to end.
+    cut_to: Offset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Follower {
     /// Follows the leader of that epoch.
     pub(super) fn start(cx: &mut Context<'_>, leader: BrokerId, epoch: LeaderEpoch) -> Self {
         cx.out.push(Command::Follow { leader: Some(leader) });
-        Self { leader, epoch, phase: Phase::Disconnected, subscribed: false, untold_bytes: 0 }
+        Self { leader, epoch, phase: Phase::Disconnected, subscribed: false, untold_bytes: 0, cut_to: Offset::ZERO }
     }
 
     pub(super) fn connected(&mut self, cx: &mut Context<'_>, leader: BrokerId, stream: StreamId) {
@@ -186,6 +188,11 @@ impl Follower {
         matches!(self.phase, Phase::Truncating(_))
     }
 
+    /// Where the truncation under way was to end.
+    pub(super) fn cut_to(&self) -> Offset {
+        self.cut_to
+    }
+
     /// Whether the leader knows that this log is damaged.
     pub(super) fn has_claimed(&self) -> bool {
         matches!(self.phase, Phase::Claimed(_))
@@ -219,6 +226,7 @@ impl Follower {
             _ => None,
         };
         self.phase = Phase::Truncating(stream);
+        self.cut_to = from;
         cx.out.push(Command::Truncate { to: from });
     }
 
@@ -252,6 +260,7 @@ impl Follower {
             self.begin_anew(cx);
         } else {
             self.phase = Phase::Truncating(Some(stream));
+            self.cut_to = to;
             cx.out.push(Command::Truncate { to });
         }
     }
@@ -259,11 +268,13 @@ impl Follower {
     /// Drops everything, and begins where the leader's log does: all before that was committed and is removed. What is
     /// here from `at` on cannot be of the leader's log, whose first batch ends later, and goes first.
     fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
-        if at < cx.log.high_watermark {
+        // A log without records has nothing to lose before its start.
+        if at < cx.log.high_watermark && cx.log.start < cx.log.end {
             self.phase = Phase::Refusing;
             return;
         }
         self.phase = Phase::Truncating(Some(stream));
+        self.cut_to = at;
         cx.out.push(if at < cx.log.end { Command::Truncate { to: at } } else { Command::BeginAt { at, producers } });
     }
 

@@ -521,9 +521,11 @@ fn all_that_stay_are_in(state: &PartitionState, isr: &BTreeSet<BrokerId>) -> boo
 }
 
 /// Whether a follower has nothing of this log: all of its own lies before it. What is before a log's start is committed
-/// and removed, so nothing is lost with it; and that it is the same as it was here, nobody can tell any more.
+/// and removed, so nothing is lost with it; and that it is the same as it was here, nobody can tell any more. One without
+/// records may also begin within the first batch of this log, after a leader whose compaction had left nothing of it.
 fn all_before_start(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> bool {
-    log_end < cx.log.first_batch || (log_end <= cx.log.start && last_epoch.is_some())
+    let within_first = cx.log.first_batch < log_end;
+    log_end < cx.log.first_batch || (log_end <= cx.log.start && (last_epoch.is_some() || within_first))
 }
 
 /// Tells a follower to begin where this log does, with what is known of those who wrote what came before.

@@ -289,10 +289,19 @@ impl Replica {
     }
 
     fn truncated(&mut self, now: Instant, log: LogState, out: &mut Vec<Command>) {
-        if !matches!(&self.role, Role::Follower(follower) if follower.is_truncating()) {
+        let Role::Follower(follower) = &self.role else { return };
+        if !follower.is_truncating() {
             return;
         }
+        let asked = follower.cut_to();
         self.log.truncated(log);
+        // Where everything was dropped, there is nothing left that could be damaged.
+        let (start, end) = (self.log.start, self.log.end);
+        self.damage.take_if(|damage| !damage.is_cut() && start == end && damage.from < start);
+        // Damage that was in its way has gone with it, and what came after: nobody may count on what is left.
+        if let Some(damage) = self.damage.as_mut().filter(|d| !d.is_cut() && d.from < asked && self.log.end < asked) {
+            damage.cut(asked);
+        }
         // It may have gone another way than its leader before the damage was cut off.
         self.log.damaged = self.damage.filter(|damage| !damage.is_cut()).map(|damage| damage.from);
         let stays = |f: &Follower| self.state.leader == Some(f.leader) && self.state.leader_epoch == f.epoch;

@@ -71,9 +71,13 @@ impl<D: Disk> Store<D> {
         }
         new.cleaned_to = new.cleaned_to.min(new.end);
         new.damaged = new.damaged.filter(|offset| *offset < cut.end);
-        if cut.damaged && self.recovering() {
-            // Not only what was to go is gone. (A truncation asked for now says so by where it ends.)
-            new.damaged = new.damaged.or(Some(cut.end));
+        if cut.damaged {
+            // Not only what was to go is gone.
+            if self.recovering() {
+                new.damaged = new.damaged.or(Some(cut.end));
+            } else {
+                self.tell_damage(tp, cut.end);
+            }
         }
         new.version += 1;
         let gone = state.segments[new.segments.len()..].to_vec();

@@ -4,6 +4,7 @@ use crate::common::{Model, Workload, batch, content, partition, run, tiny};
 use chronik_core::ids::Offset;
 use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 const DIR: &str = "/broker/data";
 
@@ -203,6 +204,21 @@ fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
     log.apply(&ops).unwrap();
     assert_eq!(reader.state(partition(0)).unwrap().damaged, None);
     assert_eq!(reader.read(partition(0), Offset(12), Offset(20), 1).unwrap().len(), 1);
+}
+
+/// What a truncation cannot read on its way, it cuts off too, and whoever runs on that log hears of it before it is done.
+#[test]
+fn a_truncation_that_damage_makes_longer_says_so() {
+    let (disk, path) = synced_partition();
+    let (mut log, _) = open(&disk).expect("it opens");
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let watcher = Arc::clone(&found);
+    log.reader().watch_damage(move |tp, from| watcher.lock().expect("one at a time").push((tp, from)));
+    // The length of the ninth batch, which is before the one that is to go.
+    assert!(disk.flip_bit(&path, 1609, 3));
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(18) });
+    assert_eq!(log.reader().state(partition(0)).expect("it is there").end, Offset(16));
+    assert_eq!(*found.lock().expect("one at a time"), [(partition(0), Offset(16))]);
 }
 
 #[test]

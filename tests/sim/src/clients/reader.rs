@@ -34,11 +34,11 @@ impl World {
             }
             self.skip_removed(n, leader);
             self.renew(leader, tp);
-            let (now, from) = (self.clock(leader), self.readers[n].position);
+            let (now, from, over) = (self.clock(leader), self.readers[n].position, self.faults.over);
             let answer = self.nodes[leader].process.as_ref().and_then(|process| {
                 let replica = process.replicas.get(&tp)?;
                 let readable = replica.readable(now)?;
-                let mut batches = process.read(tp, from, 1_000);
+                let mut batches = process.read(tp, from, 1_000, over);
                 batches.retain(|batch| batch.header().end_offset() <= readable.end);
                 Some((readable, batches))
             });

@@ -14,19 +14,18 @@ impl World {
         if self.controller.image.topics.is_empty() {
             return Some("the topic does not exist".into());
         }
-        let absent = |node: &Node| self.gone.is_some_and(|gone| self.nodes[gone].id == node.id);
-        for node in self.nodes.iter().filter(|node| !absent(node)) {
+        let absent = |id: &BrokerId| self.node_of(*id).is_some_and(|node| self.is_absent(node));
+        let somebody_is = self.nodes.iter().any(|node| absent(&node.id));
+        for node in self.nodes.iter().filter(|node| !absent(&node.id)) {
             if let Some(tp) = node.durable.keys().find(|tp| self.controller.image.partition(**tp).is_none()) {
                 return Some(format!("broker {} still has a log of {tp}, which was deleted", node.id));
             }
         }
         for (tp, _, partition) in self.controller.image.partitions() {
-            let gone = self.gone.map(|node| self.nodes[node].id);
-            let absent = |id: &BrokerId| gone == Some(*id);
             if partition.replicas.iter().any(|id| !absent(id) && !partition.isr.contains(id)) {
                 return Some(format!("{tp} has only {:?} in sync", partition.isr));
             }
-            if gone.is_none() && partition.is_reassigning() {
+            if !somebody_is && partition.is_reassigning() {
                 return Some(format!("{tp} is still being moved: {partition:?}"));
             }
             let has_left = |n: &&Node| !partition.replicas.contains(&n.id) && !absent(&n.id);
@@ -50,7 +49,7 @@ impl World {
                 }
             }
         }
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !absent(&node.id)) {
             if let Some(owed) = node.process.as_ref().and_then(|p| p.tickets.values().next()) {
                 return Some(format!("broker {} owes {owed:?} an answer", node.id));
             }

@@ -17,11 +17,12 @@ impl World {
             self.checker.high_watermarks.remove(&(node, tp));
         }
         let counted = self.is_counted(node, tp);
+        let damaged = process.unreadable.contains_key(&tp);
         let lost = cut.iter().map(Committed::from).find(|batch| committed.contains(batch));
         if let Some(agreed) = self.checker.agreed.get_mut(&(node, tp)) {
             *agreed = (*agreed).min(cut.first().map_or(to, |batch| batch.header().base_offset));
         }
-        if let Some(batch) = lost.filter(|_| counted || !self.checker.compacts) {
+        if let Some(batch) = lost.filter(|_| counted || !(self.checker.compacts || damaged)) {
             self.checker.fail(
                 Invariant::Truncation,
                 format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"),

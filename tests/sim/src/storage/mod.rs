@@ -94,6 +94,16 @@ pub(crate) struct Bounds {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
 }
 
+/// What is found on a disk.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) logs: Logs,
+    /// Those of them that were cut back, as the disk has lost something.
+    pub(crate) damaged: Vec<TopicPartition>,
+    /// Nobody knows what it has lost beside that.
+    pub(crate) unknown: bool,
+}
+
 /// What came of a cleaning.
 pub(crate) enum Cleaned {
     /// There was nothing to do.
@@ -109,7 +119,7 @@ pub(crate) enum Cleaned {
 /// A broker's durable log on a disk that can be crashed.
 pub(crate) trait Storage {
     /// Recovers what is there.
-    fn open(&mut self) -> Result<Logs, String>;
+    fn open(&mut self) -> Result<Opened, String>;
     /// Makes `ops` durable, in order.
     fn commit(&mut self, ops: &[Op]) -> Result<(), String>;
     /// The process dies, perhaps with the machine, perhaps while it was making `unfinished` durable.
@@ -127,6 +137,11 @@ pub(crate) trait Storage {
     fn fail_sync_after(&mut self, n: u64);
     /// Whether that has happened.
     fn has_failed(&self) -> bool;
+    /// Loses a bit or a sector. What the next start finds of it is repaired.
+    fn rot(&mut self, rng: &mut Rng);
+    /// Loses a bit of the batch that begins there, and says what a check of the partition finds; `None` if it is not where it
+    /// could be lost.
+    fn lose_a_bit(&mut self, tp: TopicPartition, base: Offset, rng: &mut Rng) -> Result<Option<Offset>, String>;
     /// Where a partition's log begins and ends, and its epochs, if that is more than the batches say.
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds>;
     /// What is known of the producers of a partition, if that is more than the batches say.

@@ -1,6 +1,6 @@
 //! A disk that keeps what was committed, and by chance some of what was being committed.
 
-use super::{Bounds, Cleaned, Logs, Storage, apply};
+use super::{Bounds, Cleaned, Logs, Opened, Storage, apply};
 use crate::rng::Rng;
 use chronik_core::compaction::{Filtered, OffsetMap, Rules};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -18,8 +18,8 @@ pub(crate) struct ModelDisk {
 }
 
 impl Storage for ModelDisk {
-    fn open(&mut self) -> Result<Logs, String> {
-        Ok(self.logs.clone())
+    fn open(&mut self) -> Result<Opened, String> {
+        Ok(Opened { logs: self.logs.clone(), ..Opened::default() })
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), String> {
@@ -87,6 +87,13 @@ impl Storage for ModelDisk {
 
     fn has_failed(&self) -> bool {
         false
+    }
+
+    /// It keeps its bits.
+    fn rot(&mut self, _: &mut Rng) {}
+
+    fn lose_a_bit(&mut self, _: TopicPartition, _: Offset, _: &mut Rng) -> Result<Option<Offset>, String> {
+        Ok(None)
     }
 
     fn bounds(&self, _: TopicPartition) -> Option<Bounds> {

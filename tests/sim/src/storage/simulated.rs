@@ -1,14 +1,20 @@
 //! The real log on the simulated disk: what a crash leaves is found by its recovery.
 
-use super::{Bounds, Cleaned, Logs, PartitionLog, Storage};
+use super::{Bounds, Cleaned, Opened, PartitionLog, Storage};
 use crate::node::log_state;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
-use chronik_log::{CleanError, CleanSpec, Log, LogReader, Op, Options, SimulatedDisk};
+use chronik_log::{
+    CleanError, CleanSpec, Disk as _, DiskFile as _, Log, LogError, LogReader, Op, Options, ReadError,
+    RecoveredPartition, SimulatedDisk,
+};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a batch's base offset and length, which come first.
+const HEAD: u64 = 12;
 
 /// Disk operations within which a crash strikes, at most: a round takes fewer.
 const CRASH_WITHIN: u64 = 12;
@@ -28,6 +34,8 @@ pub(crate) struct SimulatedLog {
     /// A sync is going to fail, or has failed.
     fails: bool,
     erred: bool,
+    /// It has lost a bit, which the next start may find.
+    rotten: bool,
 }
 
 impl SimulatedLog {
@@ -42,11 +50,46 @@ impl SimulatedLog {
             once: seed.is_multiple_of(2),
             fails: false,
             erred: false,
+            rotten: false,
         }
     }
 
+    /// A sector somewhere cannot be read any more.
+    fn spoil(&mut self, rng: &mut Rng) {
+        let files = self.disk.files();
+        if let Some((path, len)) = files.get(rng.index(files.len().max(1))) {
+            self.disk.spoil(path, rng.within(0, *len));
+        }
+    }
+
+    /// The segment that the batch is in which begins there, at which byte, and how long it is.
+    fn find(&self, tp: TopicPartition, base: Offset) -> std::io::Result<Option<(PathBuf, u64, u64)>> {
+        let is_segment = |path: &Path| {
+            path.extension().is_some_and(|e| e == "log")
+                && path.parent().is_some_and(|dir| dir.ends_with(tp.to_string()))
+        };
+        for (path, len) in self.disk.files().into_iter().filter(|(path, _)| is_segment(path)) {
+            let (file, mut at) = (self.disk.open(&path)?, 0);
+            while at + HEAD <= len {
+                let mut head = [0; HEAD as usize];
+                file.read_at(&mut head, at)?;
+                let [found, rest] =
+                    [&head[..8], &head[8..]].map(|field| field.iter().fold(0, |n, b| (n << 8) | u64::from(*b)));
+                let size = HEAD + rest;
+                if rest == 0 || at + size > len {
+                    break;
+                }
+                if found == base.0 as u64 {
+                    return Ok(Some((path, at, size)));
+                }
+                at += size;
+            }
+        }
+        Ok(None)
+    }
+
     /// Flips a bit somewhere.
-    fn rot(&mut self, rng: &mut Rng) {
+    fn flip(&mut self, rng: &mut Rng) {
         let files = self.disk.files();
         if let Some((path, len)) = files.get(rng.index(files.len().max(1))) {
             self.disk.flip_bit(path, rng.within(0, *len), 0);
@@ -69,17 +112,31 @@ fn options(compacts: bool) -> Options {
 }
 
 impl Storage for SimulatedLog {
-    fn open(&mut self) -> Result<Logs, String> {
+    fn open(&mut self) -> Result<Opened, String> {
         self.log = None;
         self.disk.restart();
         (self.fails, self.erred) = (false, false);
-        let (log, recovered) = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
-            .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)))
-            .map_err(|e| format!("cannot be opened: {e}"))?;
+        let rotten = std::mem::take(&mut self.rotten);
+        let found = Log::open(self.disk.clone(), Path::new("/data"), options(self.compacts))
+            .and_then(|(mut log, recovered)| log.prepare().map(|()| (log, recovered)));
+        let (mut log, mut recovered) = match found {
+            // It says so, and its operator begins with an empty disk.
+            Err(LogError::Corrupt { .. } | LogError::Io { .. }) if rotten => {
+                let seed = self.disk.random().map_err(|e| e.to_string())?;
+                *self = Self::new(seed, self.plant, self.compacts);
+                return Ok(Opened { unknown: true, ..self.open()? });
+            }
+            found => found.map_err(|e| format!("cannot be opened: {e}"))?,
+        };
+        let mut opened = Opened::default();
+        if rotten {
+            opened.unknown = log.wal_lost();
+            (recovered, opened.damaged) =
+                repair(&mut log, recovered).map_err(|e| format!("cannot be repaired: {e}"))?;
+        }
         log.write_once(self.once);
         let reader = log.reader();
         self.log = Some(log);
-        let mut logs = Logs::new();
         for partition in recovered {
             let tp = partition.partition;
             if let Some(from) = partition.damaged {
@@ -95,9 +152,9 @@ impl Storage for SimulatedLog {
             if self.compacts {
                 log.epochs = partition.epochs;
             }
-            logs.insert(tp, log);
+            opened.logs.insert(tp, log);
         }
-        Ok(logs)
+        Ok(opened)
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), String> {
@@ -125,7 +182,7 @@ impl Storage for SimulatedLog {
         self.log = None;
         self.promised.clear();
         if self.plant == Some(Plant::DiskRots) {
-            self.rot(rng);
+            self.flip(rng);
         }
     }
 
@@ -189,8 +246,29 @@ impl Storage for SimulatedLog {
         self.fails && self.erred
     }
 
+    fn rot(&mut self, rng: &mut Rng) {
+        if rng.per_mille(300) {
+            self.spoil(rng);
+        } else {
+            self.flip(rng);
+        }
+        self.rotten = true;
+    }
+
+    fn lose_a_bit(&mut self, tp: TopicPartition, base: Offset, rng: &mut Rng) -> Result<Option<Offset>, String> {
+        let Some((path, at, len)) = self.find(tp, base).map_err(|e| e.to_string())? else { return Ok(None) };
+        let byte = rng.within(at, at + len - 1);
+        self.disk.flip_bit(&path, byte, rng.within(0, 7) as u8);
+        self.rotten = true;
+        let Some(log) = &self.log else { return Ok(None) };
+        match log.reader().check(tp, |_| {}) {
+            Err(ReadError::Damaged { offset, .. }) => Ok(Some(offset)),
+            other => Err(format!("{other:?} of byte {} of the batch", byte - at)),
+        }
+    }
+
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds> {
-        let state = self.log.as_ref().filter(|_| self.compacts)?.reader().state(tp)?;
+        let state = self.log.as_ref().filter(|_| self.compacts || self.rotten)?.reader().state(tp)?;
         Some(Bounds { start: state.start, end: state.end, epochs: state.epochs })
     }
 
@@ -201,6 +279,30 @@ impl Storage for SimulatedLog {
     fn wipe(&mut self, rng: &mut Rng) {
         *self = Self::new(rng.any(), self.plant, self.compacts);
     }
+}
+
+/// Reads all that there is, as a check in the background does, and cuts off what is lost, as a broker's start does.
+fn repair(
+    log: &mut Log<SimulatedDisk>,
+    recovered: Vec<RecoveredPartition>,
+) -> Result<(Vec<RecoveredPartition>, Vec<TopicPartition>), LogError> {
+    if log.wal_lost() {
+        log.accept_wal_loss()?;
+    }
+    let (reader, mut damaged) = (log.reader(), Vec::new());
+    for RecoveredPartition { partition, damaged: known, .. } in &recovered {
+        let found = match reader.check(*partition, |_| {}) {
+            Err(ReadError::Damaged { offset, .. }) => Some(offset),
+            _ => None,
+        };
+        let Some(from) = found.into_iter().chain(*known).min() else { continue };
+        log.set_aside(*partition, from)?;
+        let cut = [Op::Truncate { partition: *partition, to: from }];
+        log.commit(&cut)?;
+        log.apply(&cut)?;
+        damaged.push(*partition);
+    }
+    Ok((recovered.into_iter().filter_map(|found| reader.state(found.partition)).collect(), damaged))
 }
 
 fn read_all(reader: &LogReader<SimulatedDisk>, tp: TopicPartition, compacts: bool) -> Result<PartitionLog, String> {

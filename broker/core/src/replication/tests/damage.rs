@@ -91,6 +91,35 @@ fn damage_behind_a_truncation_is_gone_with_it() {
     assert_eq!(b.leader_says(3, 1, started(5)), ["to leader 2 s1 e3: ack 5 5"]);
 }
 
+#[test]
+fn what_a_truncation_had_to_cut_beyond_what_was_asked_is_given_up() {
+    let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
+    b.metadata(2, (3, 1), &[1, 2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
+    // The disk cannot read the batch before, on its way to where it is to cut.
+    assert_eq!(damaged(&mut b, 3), [""; 0]);
+    assert_eq!(truncated(&mut b, 3), ["to leader 2 s1 e3: subscribe 3 e1", "give up"]);
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), [""; 0], "it is cut already");
+    b.leader_says(3, 1, started(5));
+    assert_eq!(b.replica.status().log_end, Offset(3));
+}
+
+#[test]
+fn damage_of_what_is_dropped_to_begin_anew_is_gone_with_it() {
+    let mut b = Bench::new(log(8, &[(1, 0)]));
+    b.metadata(2, (3, 1), &[2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    let begin = LeaderMessage::BeginAt { at: Offset(54), producers: None };
+    assert_eq!(b.leader_says(3, 1, begin), ["begin at 54"]);
+    assert_eq!(damaged(&mut b, 4), [""; 0]);
+    let begun = LogState { start: Offset(54), first_batch: Offset(54), end: Offset(54), ..log(54, &[]) };
+    assert_eq!(b.step(Event::Truncated { log: begun }), ["to leader 2 s1 e3: subscribe 54 -"]);
+    b.leader_says(3, 1, started(54));
+    assert_eq!(b.after(11_000).step(Event::Tick), [""; 0]);
+}
+
 /// What a leader does about a follower that says so.
 #[test]
 fn a_leader_does_not_take_a_follower_for_whole_that_has_lost_something() {

@@ -93,6 +93,7 @@ fn a_follower_whose_log_ends_before_the_leaders_begins_there() {
         (2, Some(1), "begin at 2"),
         (3, Some(1), "begin at 2"),
         (2, None, "started hw 4 start 3"),
+        (3, None, "begin at 2"),
         (4, Some(1), "started hw 4 start 3"),
         (4, None, "started hw 4 start 3"),
         (5, None, "diverged e-1 4"),
@@ -230,6 +231,14 @@ fn a_follower_keeps_what_it_knows_to_be_committed_from_a_leader_that_begins_befo
     let mut b = subscribed(log_from(3, 3, 6, &[(2, 3)]));
     assert_eq!(b.leader_says(3, 1, LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(2) }), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
+}
+
+#[test]
+fn a_log_without_records_that_begins_within_a_batch_begins_with_it() {
+    let mut b = subscribed(log_from(3, 3, 3, &[]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(2), producers: None }), ["truncate 2"]);
+    let truncated = Event::Truncated { log: log_from(2, 2, 2, &[]) };
+    assert_eq!(b.step(truncated), ["to leader 2 s1 e3: subscribe 2 -"]);
 }
 
 #[test]
