@@ -126,7 +126,7 @@ pub struct ControllerStatus {
 }
 
 /// One broker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerStatus {
     /// Its id: the ordinal of its pod.
@@ -145,6 +145,19 @@ pub struct BrokerStatus {
     /// Whether the controller keeps it from leading; none while that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced: Option<bool>,
+
+    /// Whether it is in every in-sync set that it belongs to, and has caught up with the metadata; none while that is
+    /// unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_sync: Option<bool>,
+
+    /// How many partitions it leads; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaders: Option<i64>,
+
+    /// How many partitions it has a replica of; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i64>,
 
     /// What keeps it from being ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! A `ChronikCluster` under test, and its pods.
 
+use crate::environment::OPERATOR_NAMESPACE;
 use crate::kubectl::Kubectl;
 use crate::wait::until;
 use anyhow::{Context, ensure};
@@ -51,6 +52,19 @@ impl Brokers<'_> {
     /// The nodes that the three pods are on.
     pub(crate) fn nodes(&self) -> anyhow::Result<BTreeSet<String>> {
         (0..3).map(|id| Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())).collect()
+    }
+
+    /// The broker, if there is one, that shares its node with the operator: who loses this node loses both. Else the last.
+    pub(crate) fn beside_operator(&self) -> anyhow::Result<usize> {
+        let operator = self.kubectl.within(OPERATOR_NAMESPACE);
+        let pods = operator.json(&["get", "pods", "--selector=app.kubernetes.io/name=chronik-operator"])?;
+        let node = &pods["items"][0]["spec"]["nodeName"];
+        for id in 0..3 {
+            if self.pod(id)?["spec"]["nodeName"] == *node {
+                return Ok(id);
+            }
+        }
+        Ok(2)
     }
 
     /// The nodes that pods may be put on.

@@ -16,6 +16,7 @@ use client::Figures;
 use environment::{Environment, StartOrders};
 use scenarios::{SCENARIOS, Scenario};
 use std::process::ExitCode;
+use std::thread;
 use timeline::Timeline;
 
 /// A kind cluster of this name is nobody's but this program's.
@@ -128,16 +129,23 @@ fn make(environment: &Environment, args: &Args, timeline: &Timeline) -> anyhow::
     if args.image.is_none() {
         environment.build_image(timeline)?;
     }
-    environment.build_client(timeline)?;
     if environment.exists()? {
         if args.keep {
+            environment.build_client(timeline)?;
             return Ok(false);
         }
         anyhow::ensure!(args.cluster == CLUSTER, "the kind cluster {} exists already; --keep uses it", args.cluster);
         timeline.say("an earlier run has left its kind cluster behind, which is removed");
         environment.delete()?;
     }
-    environment.create(timeline)?;
+    // The one waits for the kind cluster's parts most of the time, and the other for the compiler.
+    thread::scope(|scope| {
+        let client = scope.spawn(|| environment.build_client(timeline));
+        let created = environment.create(timeline);
+        let built = client.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the client could not be built")));
+        // Whoever made a kind cluster removes it.
+        created.and_then(|()| built.or_else(|error| environment.delete().and(Err(error))))
+    })?;
     Ok(true)
 }
 

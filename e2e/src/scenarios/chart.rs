@@ -57,13 +57,21 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {
         ensure!(render(values).is_err(), "{values} is not refused");
     }
-    let several = render("scope=namespace,namespaces={one,two},crds.install=false,aggregatedRoles=false")?;
+    let several =
+        "scope=namespace,namespaces={one,two},crds.install=false,aggregatedRoles=false,podMonitor.enabled=true";
+    let several = render(several)?;
     let roles = kinds(&several).iter().filter(|kind| *kind == "RoleBinding").count();
     ensure!(roles == 3 && several.contains("--namespace=one,two"), "two namespaces have {roles} bindings");
-    timeline.say("for several namespaces it renders a Role in each");
+    // Of a namespace that is not named, Prometheus asks nobody.
+    ensure!(
+        several.contains("matchNames:\n      - one\n      - two\n"),
+        "brokers of one namespace alone are monitored"
+    );
+    timeline.say("for several namespaces it renders a Role in each, and monitors the brokers of all");
 
     let all =
         render("replicas=2,podMonitor.enabled=true,grafanaDashboard.enabled=true,podSecurityContext.runAsUser=null")?;
+    ensure!(all.matches("tolerationSeconds: 30").count() == 2, "the operator stays on a node that is lost for minutes");
     for kind in ["ConfigMap", "PodDisruptionBudget", "PodMonitor"] {
         ensure!(kinds(&all).iter().any(|rendered| rendered == kind), "no {kind} is rendered");
     }

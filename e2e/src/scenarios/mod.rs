@@ -10,6 +10,7 @@ mod idle_roll;
 mod lost_volume;
 mod made_again;
 mod many;
+mod node_given_up;
 mod node_lost;
 mod pod_comes_back;
 mod produce_consume;
@@ -131,6 +132,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "the API server is away for a minute under load",
         full: true,
         run: api_away::run,
+    },
+    Scenario {
+        name: "node-given-up",
+        about: "a node is declared out of service and its volume given up; then it comes back after all",
+        full: true,
+        run: node_given_up::run,
     },
     Scenario { name: "node-lost", about: "a node stops for six minutes under load", full: true, run: node_lost::run },
     Scenario {

@@ -1,6 +1,7 @@
-//! A node that stops: the cluster goes on, the resource names the node, and says how to declare it out of service. Six
-//! minutes later it is there again, and so is its broker, with its data. A client that had sent something to the broker
-//! hears nothing of it, not even that the connection is over, and waits until its own time is up.
+//! A node that stops, with the operator on it if it can be: the cluster goes on, another node gets the operator, the resource
+//! names the node, and says how to declare it out of service. Six minutes later it is there again, and so is its broker, with
+//! its data. A client that had sent something to the broker hears nothing of it, not even that the connection is over, and
+//! waits until its own time is up.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
@@ -17,7 +18,7 @@ const STOPPED: Duration = Duration::from_mins(6);
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("node-lost"));
     let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
-    let node = brokers.pod(2)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned();
+    let node = brokers.pod(brokers.beside_operator()?)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned();
     let bootstrap = brokers.addresses();
     // Pods without a volume are put elsewhere for as long as the node takes none.
     kubectl.run(&["cordon", &node])?;

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The broker with the slow disk.
 const SLOW: usize = 1;
-/// What it may write in a second, in bytes: less than it has to.
-const RATE: u64 = 20_000;
+/// What it may write in a second, in bytes: far less than it has to, so that it is not in sync again for a moment.
+const RATE: u64 = 10_000;
 /// How long nothing is restarted for.
 const SHUT: Duration = Duration::from_secs(15);
 /// What the plan may wait for meanwhile.

@@ -28,20 +28,24 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
     let leader = status.controller.as_ref().and_then(|controller| controller.leader);
     let broker = |broker: &chronik_crds::BrokerStatus| {
         let controller = if leader == Some(broker.id) { "leader" } else { "" };
-        let fenced = broker.fenced.map_or("unknown", yes);
+        let known = |known: Option<bool>| known.map_or("unknown", yes).to_owned();
+        let count = |count: Option<i64>| count.map_or("?".to_owned(), |count| count.to_string());
         let why = broker.reason.clone().unwrap_or_default();
         vec![
             broker.id.to_string(),
             broker.pod.clone(),
             yes(broker.ready).to_owned(),
-            fenced.to_owned(),
+            known(broker.in_sync),
+            known(broker.fenced),
+            count(broker.leaders),
+            count(broker.replicas),
             controller.to_owned(),
             why,
         ]
     };
     text.push('\n');
     text.push_str(&table(
-        &["BROKER", "POD", "READY", "FENCED", "CONTROLLER", "WHY"],
+        &["BROKER", "POD", "READY", "IN SYNC", "FENCED", "LEADS", "REPLICAS", "CONTROLLER", "WHY"],
         status.brokers.iter().map(broker),
     ));
     text.push('\n');
@@ -112,7 +116,7 @@ mod tests {
                 "controller": { "leader": 0 },
                 "plan": { "action": "restart broker 1", "reason": "UnderReplicated", "message": "3 partitions" },
                 "brokers": [
-                    { "id": 0, "pod": "demo-0", "ready": true, "fenced": false },
+                    { "id": 0, "pod": "demo-0", "ready": true, "fenced": false, "inSync": true, "leaders": 9, "replicas": 12 },
                     { "id": 1, "pod": "demo-1", "ready": false, "reason": "no pod" }
                 ],
                 "dynamicConfig": [{ "name": "log.retention.ms", "value": "5", "inForce": true }]
@@ -123,9 +127,9 @@ mod tests {
 demo: 1 of 2 brokers ready; of 9 partitions 3 are under-replicated, 0 offline
 next: restart broker 1 (UnderReplicated): 3 partitions
 
-BROKER  POD     READY  FENCED   CONTROLLER  WHY
-0       demo-0  yes    no       leader
-1       demo-1  no     unknown              no pod
+BROKER  POD     READY  IN SYNC  FENCED   LEADS  REPLICAS  CONTROLLER  WHY
+0       demo-0  yes    yes      no       9      12        leader
+1       demo-1  no     unknown  unknown  ?      ?                     no pod
 
 CONDITION  STATUS  REASON  MESSAGE
 

@@ -311,36 +311,29 @@ fn broker(
     now: Timestamp,
 ) -> BrokerStatus {
     let name = format!("{}-{id}", cluster.name_any());
-    let fenced = observed
-        .facts
-        .known()
-        .and_then(|facts| facts.brokers.get(&id))
-        .map(|broker| broker.standing == Standing::Fenced);
+    let known = observed.facts.known().and_then(|facts| facts.brokers.get(&id));
+    let as_known = BrokerStatus {
+        id,
+        pod: name,
+        fenced: known.map(|broker| broker.standing == Standing::Fenced),
+        in_sync: known.map(|broker| broker.standing == Standing::InSync),
+        leaders: known.map(|broker| broker.leaders.into()),
+        replicas: known.map(|broker| broker.replicas.into()),
+        ..BrokerStatus::default()
+    };
     let Some(pod) = observed.pods.iter().find(|pod| pod.ordinal == id) else {
         let known = before.brokers.iter().find(|broker| broker.id == id).and_then(|b| b.missing_since.clone());
         return BrokerStatus {
-            id,
-            pod: name,
-            ready: false,
-            revision: None,
-            fenced,
             reason: Some("no pod".to_owned()),
             missing_since: Some(known.unwrap_or_else(|| whole_seconds(now))),
+            ..as_known
         };
     };
     let reason = match &pod.state {
         PodState::Ready => None,
         PodState::Waiting(why) | PodState::Failing(why) => Some(why.clone()),
     };
-    BrokerStatus {
-        id,
-        pod: name,
-        ready: reason.is_none(),
-        revision: pod.revision.clone(),
-        fenced,
-        reason,
-        missing_since: None,
-    }
+    BrokerStatus { ready: reason.is_none(), revision: pod.revision.clone(), reason, ..as_known }
 }
 
 /// Kubernetes keeps whole seconds: with more, what was written would never equal what is read.

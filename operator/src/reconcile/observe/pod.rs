@@ -75,8 +75,10 @@ fn state(pod: &Pod) -> PodState {
     }
     if let Some(scheduled) = condition("PodScheduled").filter(|c| c.status == "False") {
         let why = describe(scheduled.reason.as_deref(), scheduled.message.as_deref());
-        let gated = scheduled.reason.as_deref() == Some("SchedulingGated");
-        return if gated { PodState::Waiting(why) } else { PodState::Failing(why) };
+        // One that fits nowhere is for someone to look at; one that is held back, or that the scheduler has failed with and
+        // tries again at once, as with a volume that is elsewhere, is not.
+        let fits_nowhere = scheduled.reason.as_deref() == Some("Unschedulable");
+        return if fits_nowhere { PodState::Failing(why) } else { PodState::Waiting(why) };
     }
     match status.container_statuses.iter().flatten().find(|c| c.name == CONTAINER) {
         Some(container) => container_state(container),
@@ -162,11 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_fits_nowhere_is_a_failure_but_one_that_is_held_back_is_not() {
+    fn a_pod_that_fits_nowhere_is_a_failure_but_one_that_is_held_back_or_tried_again_is_not() {
         let unscheduled = |reason: &str| {
             pod(&json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": reason }] }))
         };
         assert_eq!(state(&unscheduled("Unschedulable")), PodState::Failing("Unschedulable".to_owned()));
-        assert_eq!(state(&unscheduled("SchedulingGated")), PodState::Waiting("SchedulingGated".to_owned()));
+        for passes in ["SchedulingGated", "SchedulerError"] {
+            assert_eq!(state(&unscheduled(passes)), PodState::Waiting(passes.to_owned()));
+        }
     }
 }
