@@ -41,6 +41,9 @@ pub struct Config {
     pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
+    /// The hosts that clients are told in place of those that brokers register with, once they have run for a while; with
+    /// `{id}` for a broker's number.
+    pub lasting_hosts: Option<String>,
     /// Further listeners for clients: the address that each binds, by its name in upper case.
     pub listeners: BTreeMap<Arc<str>, SocketAddr>,
     /// Every initial broker of the cluster, this one among them; of a broker that joins a cluster, itself and those at
@@ -261,6 +264,7 @@ impl Config {
             replica_selector: replica_selector(&kafka)?,
             data_dir: file.data_dir,
             listen: file.listen.listen().map_err(|why| wrong("listen.admin", why))?,
+            lasting_hosts: None,
             listeners: further_listeners(&file.listeners)?,
             members,
             voters,

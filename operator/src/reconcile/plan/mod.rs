@@ -366,8 +366,11 @@ mod tests {
         set.template_form = Some("of another version".to_owned());
         assert_eq!(template(&cluster, &observed), other);
         // What a person did to it is put right.
-        observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
+        observed.set.as_mut().unwrap().template_form = Some("4".to_owned());
         assert_eq!(template(&cluster, &observed), built);
+        // Form 3, which told clients no hosts, is another version's.
+        observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
+        assert_eq!(template(&cluster, &observed), other);
         // Of form 1 is also what was built of properties that brokers take up while they run.
         let set = observed.set.as_mut().unwrap();
         (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));
