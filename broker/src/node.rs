@@ -1,6 +1,7 @@
 //! One broker from start to stop: opens the log, listens on every port, joins the controller quorum, and serves.
 //! Nothing here waits for a peer but readiness.
 
+use crate::api::LastingHosts;
 use crate::cleaner::{self, CleanerConfig, CleanerMetrics};
 use crate::cluster_metrics::ClusterMetrics;
 use crate::config::{self, Config};
@@ -50,6 +51,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 1 << 20;
 /// What is kept free of a disk at most, if nobody says how much.
 const MAX_DISK_RESERVE: u64 = 1 << 30;
+/// How long a process runs until clients are told the host that outlives it. A node hears of a pod behind a Service within two
+/// seconds, a busy one later.
+const LASTING_AFTER: Duration = Duration::from_secs(10);
 /// Bytes of a log's ballast at most: more than a start takes.
 const MAX_BALLAST: u64 = 64 << 20;
 /// Tasks that own partitions at most.
@@ -382,6 +386,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         default_replication_factor: config.topics.replication_factor,
         default_min_insync_replicas: config.topics.min_insync_replicas,
         advertised: Some(config.me().kafka.clone()),
+        lasting_hosts: config.lasting_hosts.as_deref().map(|hosts| Arc::new(LastingHosts::new(hosts, LASTING_AFTER))),
         max_connections: files.connections,
         fetch_session_slots: config.fetch_session_slots,
         idle_timeout: config.connections_max_idle,

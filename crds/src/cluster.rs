@@ -47,8 +47,9 @@ pub struct ChronikClusterSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 
-    /// How many brokers: 1, or 3 and more. Default: 3. From 3 on it can be changed: new brokers join, and surplus ones are emptied
-    /// and removed, the highest first, which is refused below the replication factor of a topic.
+    /// How many brokers: 1, or 3 and more. Default: 3. From 3 on it can be changed: new brokers join and get their share of the
+    /// partitions (`autoRebalance`), and surplus ones are emptied and removed, the highest first, which is refused below the
+    /// replication factor of a topic.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 99))]
     #[x_kube(validation = rules::replicas_are_not_two(), validation = rules::one_stays_one())]
@@ -117,6 +118,11 @@ pub struct ChronikClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<Rack>,
 
+    /// How brokers that have joined get their share of the partitions that there are. Without it: by themselves, with 50 MiB
+    /// in a second at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_rebalance: Option<AutoRebalance>,
+
     /// How the brokers' pods are placed and labelled, and as whom they run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
@@ -124,6 +130,38 @@ pub struct ChronikClusterSpec {
 
 fn default_replicas() -> i32 {
     3
+}
+
+/// Partitions are moved to brokers that have joined since `replicas` was raised, a few at a time, until all brokers hold about
+/// as many. It restarts nobody; whatever restarts or removes a broker goes first, and the rest is moved after it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::rate_is_a_size())]
+pub struct AutoRebalance {
+    /// Whether it is done. If not, new topics alone are placed on brokers that have joined, until somebody moves what there is
+    /// (`chronik rebalance --run`). Default: true.
+    #[serde(default = "default_enabled")]
+    pub enabled: bool,
+
+    /// What each broker sends, and gets, at most in a second for what is moved, as in `50MiB` (the default). It does not bound
+    /// what is written, nor what in-sync replicas get.
+    #[serde(default = "default_throttle")]
+    #[schemars(length(min = 1, max = 32))]
+    pub throttle: String,
+}
+
+impl Default for AutoRebalance {
+    fn default() -> Self {
+        Self { enabled: default_enabled(), throttle: default_throttle() }
+    }
+}
+
+fn default_enabled() -> bool {
+    true
+}
+
+fn default_throttle() -> String {
+    "50MiB".to_owned()
 }
 
 /// A Secret of the type `kubernetes.io/dockerconfigjson`, as `kubectl create secret docker-registry` makes it.

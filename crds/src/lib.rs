@@ -15,7 +15,7 @@ pub mod topic;
 pub mod user;
 
 pub use cluster::{
-    ChronikCluster, ChronikClusterSpec, DeletionPolicy, ImagePullSecret, Replication, Resources, Storage,
+    AutoRebalance, ChronikCluster, ChronikClusterSpec, DeletionPolicy, ImagePullSecret, Replication, Resources, Storage,
 };
 pub use listeners::{Listener, ListenerKind, Rack};
 pub use pod::{PodOptions, SecurityContext, Spread, Toleration};

@@ -109,6 +109,14 @@ pub(crate) fn listeners_have_ports_of_their_own() -> Rule {
         .message("each listener needs a port of its own")
 }
 
+/// At a rate of 0 nothing would ever be moved.
+pub(crate) fn rate_is_a_size() -> Rule {
+    let pattern = Shape::Size.pattern();
+    Rule::new(format!("!has(self.throttle) || (self.throttle.matches('{pattern}') && self.throttle.matches('[1-9]'))"))
+        .message(Message::Message(format!("autoRebalance.throttle must be {}, above 0", Shape::Size.describe())))
+        .field_path(".throttle")
+}
+
 pub(crate) fn cluster_stays() -> Rule {
     Rule::new("self == oldSelf").message("cluster cannot be changed")
 }

@@ -51,6 +51,11 @@ pub struct ChronikClusterStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub dynamic_config: Vec<DynamicConfigStatus>,
 
+    /// Over how many brokers partitions were spread last: those that have joined since get their share. 0 while it is under
+    /// way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_brokers: Option<i32>,
+
     /// The partitions, as the controller's leader knows them; none while that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionsStatus>,

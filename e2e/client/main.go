@@ -41,12 +41,13 @@ func main() {
 		"produce":       produce,
 		"consume":       consume,
 		"in-sync":       inSync,
+		"told":          told,
 		"load":          load,
 		"follow":        follow,
 		"stop":          stop,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|load|follow|stop [flags]")
+		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|told|load|follow|stop [flags]")
 		os.Exit(2)
 	}
 	var o options
@@ -377,6 +378,28 @@ func inSync(ctx context.Context, o options) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// told says where the brokers are that clients are told of, as host:port by commas.
+func told(ctx context.Context, o options) error {
+	client, err := connect(o)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	request := kmsg.NewPtrMetadataRequest()
+	request.Topics = []kmsg.MetadataRequestTopic{}
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	addresses := []string{}
+	for _, broker := range response.Brokers {
+		addresses = append(addresses, net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))))
+	}
+	slices.Sort(addresses)
+	say(map[string]any{"event": "told", "addresses": strings.Join(addresses, ",")})
+	return nil
 }
 
 func inSyncNow(ctx context.Context, client *kgo.Client, topic string, want []int32) (bool, string, error) {

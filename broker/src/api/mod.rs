@@ -31,6 +31,7 @@ mod groups;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
+mod lasting_hosts;
 mod leaders;
 mod leave_group;
 mod list_config_resources;
@@ -51,6 +52,7 @@ mod unregister_broker;
 mod update_features;
 
 pub(crate) use context::RequestContext;
+pub(crate) use lasting_hosts::LastingHosts;
 pub(crate) use listener::ListenerName;
 
 use self::admission::Admission;

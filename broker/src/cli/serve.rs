@@ -22,7 +22,8 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The host that clients and followers are told for this broker, in place of the one in the file. A pod gives its
-    /// own address, which works as soon as they have heard of it.
+    /// own address, which works as soon as they have heard of it. Clients are told another one ten seconds later where
+    /// `CHRONIK_CLIENT_HOSTS` names one that outlives it, with `{id}` for the broker's number.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
     /// The rack that the broker is in, in place of `broker.rack` in the file, which is the same for all pods.
@@ -46,6 +47,7 @@ impl Serve {
         if let Some(rack) = &self.rack {
             config.set_rack(rack)?;
         }
+        config.lasting_hosts = std::env::var(HOSTS_VARIABLE).ok().filter(|hosts| !hosts.is_empty());
         if self.check {
             data_dir::check(&config.data_dir, config.id)?;
             let (file, n, voters) = (self.config.display(), config.members.len(), config.voters.len());
@@ -72,6 +74,10 @@ impl Serve {
 fn host_name() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
 }
+
+/// The environment variable with the hosts that clients are told for good, as in `demo-broker-{id}.shop.svc`. No argument, as
+/// it comes with a pod's template, and a broker of a version that does not know it must start all the same.
+const HOSTS_VARIABLE: &str = "CHRONIK_CLIENT_HOSTS";
 
 /// The environment variable that says what else to log, or what not to, as in `debug` or `chronik_quorum=debug`.
 const LOG_VARIABLE: &str = "CHRONIK_LOG";

@@ -43,6 +43,9 @@ pub struct Config {
     pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
+    /// The hosts that clients are told in place of those that brokers register with, once they have run for a while; with
+    /// `{id}` for a broker's number.
+    pub lasting_hosts: Option<String>,
     /// Further listeners for clients: the address that each binds, by its name in upper case.
     pub listeners: BTreeMap<Arc<str>, SocketAddr>,
     /// Every initial broker of the cluster, this one among them; of a broker that joins a cluster, itself and those at
@@ -267,6 +270,7 @@ impl Config {
             data_dir: file.data_dir,
             listen,
             listeners,
+            lasting_hosts: None,
             members,
             voters,
             others_alternative_hosts: file.joins_as.map(|joins_as| joins_as.alternative_hosts).unwrap_or_default(),

@@ -40,7 +40,8 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let max_connections = config.max_connections;
+    let (max_connections, lasting) = (config.max_connections, config.lasting_hosts.clone());
+    let images = controller.images();
     let shared = Arc::new(Shared {
         rooms: Rooms::new(config.request_budget_bytes),
         decoded: Rooms::new(config.request_budget_bytes / 2),
@@ -52,10 +53,15 @@ pub async fn serve(
     metrics.watch_budget(shared.rooms.clone());
     let connections = TaskTracker::new();
     let loops = listeners.into_iter().map(|ClientListener { name, socket }| {
-        let name = name.map_or(ListenerName::FIRST, ListenerName::further);
+        let name = name.map_or_else(|| ListenerName::First(lasting.clone()), ListenerName::Further);
         accept(socket, name, max_connections, &shared, &connections, &stop)
     });
-    futures::future::join_all(loops).await;
+    let follow = async {
+        if let Some(lasting) = &lasting {
+            let _ = stop.run_until_cancelled(lasting.follow(images)).await;
+        }
+    };
+    futures::future::join(futures::future::join_all(loops), follow).await;
     connections.close();
     let _ = timeout(STOP, connections.wait()).await;
 }

@@ -13,7 +13,7 @@ mod tests;
 
 pub use listener::{ClientListener, serve};
 
-use crate::api::Handlers;
+use crate::api::{Handlers, LastingHosts};
 use crate::metrics::Metrics;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
@@ -59,6 +59,8 @@ pub struct ServerConfig {
     pub default_min_insync_replicas: usize,
     /// Where clients reach this broker: they are told while the cluster has not said who is in it.
     pub advertised: Option<Endpoint>,
+    /// The hosts that clients of the first listener are told once brokers have run for a while.
+    pub lasting_hosts: Option<Arc<LastingHosts>>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,
     /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`). They take an eighth of
@@ -137,6 +139,7 @@ impl ServerConfig {
             default_replication_factor: 1,
             default_min_insync_replicas: 1,
             advertised: None,
+            lasting_hosts: None,
             max_connections: 20_000,
             fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),

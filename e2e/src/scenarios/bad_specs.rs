@@ -55,6 +55,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("demo", "{storage: {size: 1Gi}, config: {log.retention.hours: 168}}", "use log.retention.ms, as in 168h"),
     ("demo", "{storage: {size: 1Gi}, resources: {limits: {cpu: lots}}}", "resources must be quantities"),
+    (
+        "demo",
+        "{storage: {size: 1Gi}, autoRebalance: {throttle: fast}}",
+        "autoRebalance.throttle must be a size such as",
+    ),
+    (
+        "demo",
+        "{storage: {size: 1Gi}, autoRebalance: {throttle: 0MiB}}",
+        "autoRebalance.throttle must be a size such as",
+    ),
     ("demo", "{storage: {size: 1Gi}, replica: 3}", "unknown field \"spec.replica\""),
 ];
 

@@ -1,12 +1,13 @@
 //! A deleted pod comes back on its volume, with its data, and into the in-sync set; so does the next, and the next: in
 //! the end no broker is left that was not away, and every record is there. Then all of them go at once: what is
-//! consumed after that was on a disk.
+//! consumed after that was on a disk, and by who knows the addresses that brokers told before, and nothing else.
 
 use crate::brokers::Brokers;
 use crate::client;
 use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
+use crate::wait::until;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
@@ -33,8 +34,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     };
     let in_sync =
         || client::exec(&kubectl, "client", &["in-sync", "--bootstrap", &bootstrap, "--brokers", "0,1,2"]).map(|_| ());
-    let consume = |total: usize| -> anyhow::Result<()> {
-        let words = ["consume", "--bootstrap", &bootstrap, "--count", &total.to_string()];
+    let consume = |total: usize, from: &str| -> anyhow::Result<()> {
+        let words = ["consume", "--bootstrap", from, "--count", &total.to_string()];
         let consumed = client::exec(&kubectl, "client", &words)?;
         ensure!(consumed["count"] == total, "{consumed}");
         Ok(())
@@ -52,14 +53,18 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         in_sync()?;
         timeline.say(format!("broker {id} was deleted under writes, and is back in every in-sync set"));
     }
-    consume(total)?;
+    consume(total, &bootstrap)?;
     timeline.say(format!("all {total} records consumed, each once and in order"));
+    let told = until("addresses that outlive the pods", || {
+        let told = client::exec(&kubectl, "client", &["told", "--bootstrap", &bootstrap])?;
+        Ok((told["addresses"] == brokers.addresses()).then(|| brokers.addresses()))
+    })?;
     let before = (0..3).map(|id| Disk::of(&brokers, id)).collect::<anyhow::Result<Vec<_>>>()?;
     brokers.delete_pods(&[0, 1, 2])?;
     before.iter().try_for_each(|disk| disk.found_again(&brokers))?;
     in_sync()?;
-    consume(total)?;
-    timeline.say(format!("all brokers were deleted at once, and all {total} records consumed once more"));
+    consume(total, &told)?;
+    timeline.say(format!("all brokers were deleted at once; {total} records consumed by who was told of them before"));
     brokers.never_restarted()?;
     environment.discard(&kubectl)
 }

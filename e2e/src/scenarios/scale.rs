@@ -1,4 +1,5 @@
-//! Two more brokers come, and go again, under load: emptied first, and their volumes stay. While a topic has more replicas
+//! Two more brokers come, and go again, under load. They get their share of what there is, with a throttle that goes away
+//! when they have; they are emptied before they go, and their volumes stay. While a topic has more replicas
 //! than brokers would be left, none goes. What idempotent producers were told to be written is there once and in order.
 
 use crate::brokers::Brokers;
@@ -29,16 +30,27 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     brokers.watch_while(3, "five brokers", || {
         let ready = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["readyReplicas"] == 5;
         let registered = || Ok::<_, anyhow::Error>(replicas(&brokers)?.keys().copied().eq(0..5));
-        Ok((ready && registered()? && up_to_date(&brokers)?).then_some(()))
+        let spread = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["balancedBrokers"] == 5;
+        Ok((ready && spread && registered()? && up_to_date(&brokers)?).then_some(()))
     })?;
     brokers.wait_ready()?;
-    timeline.say(format!("two more brokers are there and ready, after {:.1} s", timeline.seconds() - begun));
+    timeline
+        .say(format!("two more brokers have joined, and have their share, after {:.1} s", timeline.seconds() - begun));
+    let shares = replicas(&brokers)?;
+    // As evenly as it comes out, and none is on its way: six partitions of the topic, and whatever else there is.
+    let (most, least) = (shares.values().max(), shares.values().min());
+    ensure!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "not spread evenly: {shares:?}");
+    let configs = brokers.chronik(&["config", "get", "topic", "first"])?;
+    let throttled = |row: &&Value| row["config"].as_str().is_some_and(|name| name.ends_with("throttled.replicas"));
+    let mut throttles = configs.as_array().into_iter().flatten().filter(throttled);
+    ensure!(
+        throttles.all(|row| row["value"].as_str().unwrap_or_default().is_empty()),
+        "the throttle is left: {configs}"
+    );
     let second = Load { topic: "second", ..first };
     second.start()?;
-    until("replicas on the new brokers", || {
-        let replicas = replicas(&brokers)?;
-        Ok(NEW.iter().all(|id| replicas.get(id) > Some(&0)).then_some(()))
-    })?;
+    let grown = |id: &u64| Ok::<_, anyhow::Error>(replicas(&brokers)?.get(id) > shares.get(id));
+    until("more replicas on the new brokers", || Ok((grown(&NEW[0])? && grown(&NEW[1])?).then_some(())))?;
     timeline.say("another producer writes to a topic that is on them too");
 
     brokers.chronik(&["topic", "create", "wide", "--partitions", "1", "--replicas", "4"])?;
@@ -61,7 +73,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     })?;
     brokers.wait_ready()?;
     timeline.say(format!("the two are gone, after {:.1} s", timeline.seconds() - begun));
-    for reason in ["DrainBroker", "RemoveBroker"] {
+    for reason in ["SpreadPartitions", "DrainBroker", "RemoveBroker"] {
         until(reason, || {
             let events = kubectl.json(&["get", "events", &format!("--field-selector=reason={reason}")])?;
             Ok(events["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(()))

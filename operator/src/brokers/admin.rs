@@ -1,9 +1,9 @@
 //! The brokers' admin API over gRPC. Any broker will do: one that does not lead the controller passes a request on.
 
-use super::{Answer, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
+use super::{Answer, Balance, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
 use chronik_admin::{
-    AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RecoveredRequest, Refusal,
-    RemoveBrokerRequest, RequestStopRequest, RequestStopResponse,
+    AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RebalanceRequest, RebalanceResponse,
+    RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse,
 };
 use futures::FutureExt;
 use std::net::IpAddr;
@@ -116,6 +116,12 @@ impl Brokers for Admin {
         async { refused(&answer.await?.refusals) }.boxed()
     }
 
+    fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance> {
+        let request = RebalanceRequest { plan_only: false, throttle, cancel: false };
+        let answer = self.ask(contact, "rebalancing", async move |mut client| client.rebalance(request).await);
+        async { answer.await.map(balance) }.boxed()
+    }
+
     fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()> {
         let request = ChangeVotersRequest { voters, seen: Vec::new() };
         let answer =
@@ -127,6 +133,15 @@ impl Brokers for Admin {
         let request = RemoveBrokerRequest { broker };
         let answer = self.ask(contact, "removing brokers", async move |mut client| client.remove_broker(request).await);
         async { refused(&answer.await?.refusals) }.boxed()
+    }
+}
+
+fn balance(answer: RebalanceResponse) -> Balance {
+    let begun = u32::try_from(answer.moves.len()).unwrap_or(u32::MAX);
+    Balance {
+        left: answer.left.saturating_sub(begun),
+        under_way: answer.under_way.saturating_add(begun),
+        waits_for: Some(answer.waits_for).filter(|why| !why.is_empty()),
     }
 }
 
@@ -208,6 +223,22 @@ mod tests {
         let permit = chronik_admin::Permit { id: 7, broker: 2, ..chronik_admin::Permit::default() };
         let granted = RequestStopResponse { permit: Some(permit), ..RequestStopResponse::default() };
         assert_eq!(stop(granted), Stop::Granted(Permit { id: 7, broker: 2, incarnation: String::new() }));
+    }
+
+    #[test]
+    fn what_was_begun_is_on_its_way_and_not_left() {
+        let begun = RebalanceResponse {
+            moves: vec![chronik_admin::Move::default(); 3],
+            under_way: 2,
+            left: 5,
+            ..RebalanceResponse::default()
+        };
+        let found = balance(begun);
+        assert_eq!((found.left, found.under_way, found.is_done()), (2, 5, false));
+        // The last ones have begun: they are not done.
+        let last = RebalanceResponse { moves: vec![chronik_admin::Move::default()], left: 1, ..Default::default() };
+        assert!(!balance(last).is_done());
+        assert!(balance(RebalanceResponse::default()).is_done());
     }
 
     #[test]

@@ -103,6 +103,24 @@ pub enum Stop {
     Refused(String),
 }
 
+/// How far partitions are spread over all brokers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Partitions that are to change still, without those that are on their way.
+    pub left: u32,
+    /// Partitions that are on their way.
+    pub under_way: u32,
+    /// Why nothing more is begun at the moment, if it is not.
+    pub waits_for: Option<String>,
+}
+
+impl Balance {
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.left == 0 && self.under_way == 0
+    }
+}
+
 /// Why brokers gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
@@ -131,6 +149,9 @@ pub trait Brokers: Send + Sync {
     fn recovered(&self, contact: Contact, permit: u64, unused: bool) -> Answer<Option<String>>;
     /// Lets nothing new be placed on the broker, and moves its replicas to others; returns when that has begun.
     fn drain(&self, contact: Contact, broker: i32) -> Answer<()>;
+    /// Moves partitions until all brokers hold about as many, a few at a time and at this many bytes a second; returns how
+    /// far that is, when some more have begun.
+    fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance>;
     /// Has exactly these brokers vote.
     fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()>;
     /// Forgets a broker that holds nothing and does not run.

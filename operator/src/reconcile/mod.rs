@@ -20,7 +20,8 @@ use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use observe::{Observed, PodState};
-use plan::{Plan, PlanError, Refusal, Wait};
+use plan::balance::Progress;
+use plan::{Plan, PlanError, Refusal, Step, Wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,8 @@ pub struct Reconciler {
 struct Applied {
     wrote: bool,
     plan: Option<PlanStatus>,
+    /// How far partitions are spread over brokers that have joined, if that was the step.
+    spread: Option<Progress>,
 }
 
 impl Reconciler {
@@ -101,6 +104,7 @@ impl Reconciler {
                     observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
                 }
                 let endpoints = status.and_then(|status| status.endpoints.as_ref());
+                observed.balanced = status.and_then(|status| status.balanced_brokers);
                 observed.had_listeners = endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
                 let place = (namespace, name);
                 observed.outside = observe::outside::observe(
@@ -167,7 +171,7 @@ impl Reconciler {
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
-        let outcome = |attempt, plan| status::Outcome {
+        let outcome = |attempt, plan, balanced| status::Outcome {
             observed,
             attempt,
             plan,
@@ -175,9 +179,10 @@ impl Reconciler {
             operator: operator.clone(),
             config: Some(config.clone()),
             listeners: Some(listeners.clone()),
+            balanced,
         };
         if cluster.spec.paused {
-            return self.report(cluster, &outcome(Attempt::Paused, None), again).await;
+            return self.report(cluster, &outcome(Attempt::Paused, None, None), again).await;
         }
         // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
         // before anything is made. The same with what is to be reset one day.
@@ -191,12 +196,14 @@ impl Reconciler {
         }
         let applied = self.apply(cluster, &valid, observed, &plan).await;
         let (attempt, next) = match &applied {
-            Ok(Applied { wrote: false, plan }) => (Attempt::Applied, plan.clone()),
+            Ok(Applied { wrote: false, plan, .. }) => (Attempt::Applied, plan.clone()),
             // What was written wakes the next reconcile.
-            Ok(Applied { wrote: true, plan }) => (Attempt::Written, plan.clone()),
+            Ok(Applied { wrote: true, plan, .. }) => (Attempt::Written, plan.clone()),
             Err(error) => (Attempt::Failed(error.to_string()), None),
         };
-        let again = self.report(cluster, &outcome(attempt, next), again).await?;
+        let spread = applied.as_ref().ok().and_then(|applied| applied.spread);
+        let balanced = plan::balance::report(&valid, observed, spread);
+        let again = self.report(cluster, &outcome(attempt, next, Some(balanced)), again).await?;
         applied.map(|_| again)
     }
 
@@ -208,8 +215,16 @@ impl Reconciler {
     ) -> Result<Duration, ReconcileError> {
         let attempt = Attempt::Refused(refusal);
         let operator = self.operator.clone();
-        let outcome =
-            status::Outcome { observed, attempt, plan: None, image: None, operator, config: None, listeners: None };
+        let outcome = status::Outcome {
+            observed,
+            attempt,
+            plan: None,
+            image: None,
+            operator,
+            config: None,
+            listeners: None,
+            balanced: None,
+        };
         self.report(cluster, &outcome, plan::AT_REST).await
     }
 
@@ -251,7 +266,7 @@ impl Reconciler {
         let refused = refused.or(self.tell_brokers(valid, observed, plan).await);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
-            Applied { wrote, plan: status::plan::report(plan, None) }
+            Applied { wrote, plan: status::plan::report(plan, None), spread: None }
         } else {
             self.take_step(cluster, valid, observed, plan).await?
         };
@@ -322,7 +337,7 @@ impl Reconciler {
         plan: &Plan,
     ) -> Result<Applied, ReconcileError> {
         let Some(step) = &plan.step else {
-            return Ok(Applied { wrote: false, plan: status::plan::report(plan, None) });
+            return Ok(Applied { wrote: false, plan: status::plan::report(plan, None), spread: None });
         };
         let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
         let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
@@ -338,7 +353,14 @@ impl Reconciler {
             Done::Waits(wait) => Some(wait),
             Done::Taken | Done::Overtaken => None,
         };
-        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits) })
+        let spread = match (step, &done) {
+            (Step::Balance { .. }, Done::Taken) => Some(Progress::Done),
+            (Step::Balance { .. }, Done::Waits(wait)) if wait.reason == plan::balance::UNDER_WAY => {
+                Some(Progress::UnderWay)
+            }
+            _ => None,
+        };
+        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread })
     }
 
     /// Counts and tells what was done to an object.
@@ -458,6 +480,7 @@ fn unreadable_spec(observed: &Observed) -> ChronikClusterSpec {
         config: BTreeMap::new(),
         listeners: Vec::new(),
         rack: None,
+        auto_rebalance: None,
         pod: None,
     }
 }

@@ -48,6 +48,9 @@ pub struct Cluster {
     pub listeners: Vec<Listener>,
     /// The label of nodes whose value is a broker's rack.
     pub rack_key: Option<String>,
+    /// What each broker may send, and get, in a second for partitions that are moved to brokers that have joined, in bytes;
+    /// `None` if none are.
+    pub rebalance_rate: Option<u64>,
     /// What is said about the pods.
     pub pod: PodOptions,
     /// The scheduler's rules, in place of the operator's own.
@@ -89,6 +92,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     let affinity = affinity(&pod, &mut problems);
     check_labels(&pod, &mut problems);
     check_listeners(spec, &mut problems);
+    let rebalance_rate = rebalance_rate(spec, &mut problems);
     let (Some(namespace), Some(owner)) = (cluster.namespace(), cluster.controller_owner_ref(&())) else {
         return Err(InvalidSpec { problems: vec!["the resource has no namespace or uid".to_owned()] });
     };
@@ -111,6 +115,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         dynamic,
         listeners: spec.listeners.clone(),
         rack_key: spec.rack.as_ref().map(|rack| rack.topology_key.clone()),
+        rebalance_rate,
         pod,
         affinity,
         template_of: template_of(cluster, image, default_min_insync(spec), |name| !properties::is_dynamic(name)),
@@ -152,6 +157,15 @@ fn check_listeners(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
             problems.push(format!("listeners: {name}: {host:?} is no host"));
         }
     }
+}
+
+fn rebalance_rate(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> Option<u64> {
+    let given = spec.auto_rebalance.clone().unwrap_or_default();
+    let rate = Shape::Size.amount(&given.throttle).filter(|rate| *rate > 0);
+    if rate.is_none() {
+        problems.push(format!("autoRebalance.throttle: {:?} is not a size above 0, such as 50MiB", given.throttle));
+    }
+    rate.filter(|_| given.enabled)
 }
 
 fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
@@ -405,6 +419,27 @@ mod tests {
         ];
         assert_eq!(with.dynamic, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert_eq!((&with.properties, &with.template_of), (&without.properties, &without.template_of));
+    }
+
+    #[test]
+    fn how_fast_partitions_are_moved_to_new_brokers_changes_no_pod() {
+        let valid = |rebalance: Value| {
+            validate(&cluster(&json!({ "storage": { "size": "1Gi" }, "autoRebalance": rebalance })), "chronik:1")
+        };
+        let without = valid(Value::Null).unwrap();
+        for (given, rate) in [
+            (Value::Null, Some(50 << 20)),
+            (json!({}), Some(50 << 20)),
+            (json!({ "throttle": "1GiB" }), Some(1 << 30)),
+            (json!({ "enabled": false }), None),
+        ] {
+            let valid = valid(given).unwrap();
+            assert_eq!((valid.rebalance_rate, &valid.template_of), (rate, &without.template_of));
+        }
+        for throttle in ["0", "0MiB", "fast", ""] {
+            let found = valid(json!({ "throttle": throttle })).unwrap_err().problems;
+            assert_eq!(found, [format!("autoRebalance.throttle: {throttle:?} is not a size above 0, such as 50MiB")]);
+        }
     }
 
     #[test]

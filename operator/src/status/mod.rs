@@ -66,6 +66,8 @@ pub struct Outcome<'a> {
     pub config: Option<Vec<DynamicConfigStatus>>,
     /// Where clients from outside connect; `None` where the spec does not say it.
     pub listeners: Option<Vec<ListenerStatus>>,
+    /// Over how many brokers partitions are spread; `None` where that is as it was.
+    pub balanced: Option<i32>,
 }
 
 /// What to report now.
@@ -101,6 +103,7 @@ pub fn report(
         operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
         dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),
+        balanced_brokers: outcome.balanced.or(before.balanced_brokers),
         partitions: facts.map(|facts| PartitionsStatus {
             total: facts.partitions.into(),
             under_replicated: facts.under_replicated.into(),

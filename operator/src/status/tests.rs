@@ -46,6 +46,7 @@ fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, sec
         operator: None,
         config: None,
         listeners: None,
+        balanced: None,
     };
     report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
 }
@@ -205,6 +206,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         operator: None,
         config: None,
         listeners: None,
+        balanced: None,
     };
     let now = Timestamp::from_second(NOW).unwrap();
     let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);

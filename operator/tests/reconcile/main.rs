@@ -243,6 +243,40 @@ async fn what_cannot_be_drained_yet_waits_and_says_so() {
 }
 
 #[tokio::test]
+async fn brokers_that_join_get_their_share_once() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    assert_eq!(world.status()["balancedBrokers"], 3);
+    world.brokers.state.lock().unwrap().unbalanced = 2;
+    world.change_spec(|spec| {
+        spec["replicas"] = json!(5);
+        spec["autoRebalance"] = json!({ "throttle": "1MiB" });
+    });
+    let mut said = Vec::new();
+    for _ in 0..12 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+        let status = world.status();
+        said.push((status["balancedBrokers"].as_i64(), status["plan"]["reason"].as_str().map(str::to_owned)));
+    }
+    said.dedup();
+    let reason = |text: &str| Some(text.to_owned());
+    let expected = [
+        (Some(3), None),
+        (Some(3), reason("SpreadPartitions")),
+        (Some(0), reason("SpreadingPartitions")),
+        (Some(5), reason("SpreadPartitions")),
+        (Some(5), None),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(world.brokers.state.lock().unwrap().requests, ["rebalance 1048576"; 3]);
+    // A new operator that finds them so.
+    world.brokers.state.lock().unwrap().unbalanced = 2;
+    world.settle().await;
+    assert_eq!(world.brokers.state.lock().unwrap().requests.len(), 3, "partitions are moved without a reason");
+}
+
+#[tokio::test]
 async fn a_cluster_that_is_paused_is_left_as_it_is() {
     let world = World::with_cluster(3);
     world.settle().await;

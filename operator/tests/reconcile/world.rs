@@ -3,7 +3,9 @@
 
 use crate::api_server::ApiServer;
 use crate::kafka::FakeKafka;
-use chronik_operator::brokers::{Answer, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
+use chronik_operator::brokers::{
+    Answer, Balance, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered,
+};
 use chronik_operator::events::Events;
 use chronik_operator::metrics::Metrics;
 use chronik_operator::reconcile::{ReconcileError, Reconciler};
@@ -184,6 +186,8 @@ pub(crate) struct BrokersState {
     /// Why nobody may stop.
     pub(crate) refuse: Option<String>,
     pub(crate) permit: Option<Permit>,
+    /// Partitions that have yet to be moved to brokers that have joined: one is at each request.
+    pub(crate) unbalanced: u32,
     /// What was asked for beside facts.
     pub(crate) requests: Vec<String>,
     /// Replaces the pod of a broker that has just been given its permit.
@@ -260,6 +264,14 @@ impl Brokers for FakeBrokers {
     fn drain(&self, _: Contact, broker: i32) -> Answer<()> {
         self.asked(format!("drain {broker}"));
         async { Err(Unanswered::Unsupported("draining")) }.boxed()
+    }
+
+    fn rebalance(&self, _: Contact, throttle: u64) -> Answer<Balance> {
+        self.asked(format!("rebalance {throttle}"));
+        let mut state = self.state.lock().unwrap();
+        let balance = Balance { left: state.unbalanced, ..Balance::default() };
+        state.unbalanced = state.unbalanced.saturating_sub(1);
+        async { Ok(balance) }.boxed()
     }
 
     fn change_voters(&self, _: Contact, voters: Vec<i32>) -> Answer<()> {

@@ -3,12 +3,14 @@
 use super::client::{Client, batch};
 use super::cluster::Cluster;
 use super::{fetch, name, produce, text};
+use crate::api::LastingHosts;
 use chronik_core::cluster::config::Configs;
-use chronik_core::ids::BrokerId;
+use chronik_core::ids::{BrokerId, IncarnationId};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
@@ -54,6 +56,43 @@ async fn metadata_has_the_addresses_of_the_listener_that_the_client_came_through
     assert_eq!(metadata(&mut outside_client, 12).await, (vec![outside(0), outside(1)], 0, 0));
     let registered = [0, 1].map(|id| (id, format!("broker-{id}"), 9092));
     assert_eq!(metadata(&mut inside, 12).await, (registered.to_vec(), 0, 0));
+}
+
+#[tokio::test]
+async fn the_host_that_outlives_a_process_is_told_once_that_process_has_run_for_a_while() {
+    let after = Duration::from_millis(1500);
+    let lasting = Arc::new(LastingHosts::new("lasting-{id}", after));
+    let cluster = Cluster::start_with(|config| config.lasting_hosts = Some(lasting)).await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let mut outside_client = Client::connect(cluster.external).await;
+    let brokers = |first: &str, second: &str| vec![(0, first.to_owned(), 9092), (1, second.to_owned(), 9092)];
+    assert_eq!(metadata(&mut client, 12).await.0, brokers("broker-0", "broker-1"));
+    let lasts = brokers("lasting-0", "lasting-1");
+    until_told(&mut client, &lasts).await;
+    let coordinator = m::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]);
+    assert_eq!(client.ask(4, &coordinator).await.coordinators[0].host.to_string(), "lasting-0");
+    // Another listener has its own addresses.
+    advertise(&cluster, 1);
+    assert_eq!(metadata(&mut outside_client, 12).await.0, vec![outside(1)]);
+    // Another process of broker 1.
+    let restarted = Instant::now();
+    cluster.image.send_modify(|image| {
+        let broker = image.brokers.get_mut(&BrokerId(1)).unwrap();
+        (broker.incarnation, broker.kafka.host) = (Some(IncarnationId(uuid::Uuid::from_u128(7))), "new-1".into());
+    });
+    let at_first = brokers("lasting-0", "new-1");
+    until_told(&mut client, &at_first).await;
+    until_told(&mut client, &lasts).await;
+    assert!(restarted.elapsed() >= after, "told after {:?}", restarted.elapsed());
+}
+
+async fn until_told(client: &mut Client, expected: &[Named]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while metadata(client, 12).await.0 != expected {
+        assert!(Instant::now() < deadline, "never told {expected:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

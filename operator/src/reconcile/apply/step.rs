@@ -1,9 +1,9 @@
 //! The one step of a plan that may disturb somebody.
 
 use super::{ApplyError, delete};
-use crate::brokers::{Answer, Brokers, Contact, Stop, Unanswered};
+use crate::brokers::{Answer, Balance, Brokers, Contact, Stop, Unanswered};
 use crate::reconcile::observe::Seen;
-use crate::reconcile::plan::{Step, Wait};
+use crate::reconcile::plan::{Step, Wait, balance};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
@@ -44,6 +44,7 @@ impl Taker<'_> {
             Step::Restart { broker, incarnation, pod } => self.restart(step, *broker, incarnation, pod).await,
             Step::ClosePermit(permit) => Ok(self.close(step, permit.id).await),
             Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
+            Step::Balance { rate, .. } => Ok(self.balance(step, *rate).await),
             Step::ChangeVoters(voters) => {
                 Ok(self.ask(step, |contact| self.brokers.change_voters(contact, voters.clone())).await)
             }
@@ -89,13 +90,25 @@ impl Taker<'_> {
         }
     }
 
+    /// Taken when nothing is left to move.
+    async fn balance(&self, step: &Step, rate: u64) -> Done {
+        let Some(contact) = self.contact.clone() else { return no_broker(step) };
+        match self.brokers.rebalance(contact, rate).await {
+            Ok(balance) if balance.is_done() => Done::Taken,
+            Ok(Balance { left, under_way, waits_for }) => {
+                let pauses = waits_for.map(|why| format!("; nothing more begins at the moment: {why}"));
+                let message = format!("{under_way} partitions are on their way, {left} have yet to go");
+                waits(step, balance::UNDER_WAY, message + &pauses.unwrap_or_default())
+            }
+            Err(error) => unanswered(step, &error),
+        }
+    }
+
     async fn ask(&self, step: &Step, request: impl FnOnce(Contact) -> Answer<()>) -> Done {
         let Some(contact) = self.contact.clone() else { return no_broker(step) };
         match request(contact).await {
             Ok(()) => Done::Taken,
-            Err(error @ Unanswered::Refused(_)) => waits(step, "BrokersRefuse", error.to_string()),
-            Err(error @ Unanswered::Unsupported(_)) => waits(step, "NotSupported", error.to_string()),
-            Err(error @ Unanswered::Unsure(_)) => waits(step, "BrokersUnknown", error.to_string()),
+            Err(error) => unanswered(step, &error),
         }
     }
 
@@ -108,6 +121,15 @@ impl Done {
     fn of(deleted: bool) -> Self {
         if deleted { Self::Taken } else { Self::Overtaken }
     }
+}
+
+fn unanswered(step: &Step, error: &Unanswered) -> Done {
+    let reason = match error {
+        Unanswered::Refused(_) => "BrokersRefuse",
+        Unanswered::Unsupported(_) => "NotSupported",
+        Unanswered::Unsure(_) => "BrokersUnknown",
+    };
+    waits(step, reason, error.to_string())
 }
 
 fn no_broker(step: &Step) -> Done {

@@ -90,6 +90,8 @@ pub struct Observed {
     pub outside: Outside,
     /// Whether there were listeners before, as the status says.
     pub had_listeners: bool,
+    /// Over how many brokers partitions were spread last, as the status says; 0 while it is under way.
+    pub balanced: Option<i32>,
 }
 
 impl Default for Observed {
@@ -105,6 +107,7 @@ impl Default for Observed {
             managed_config: BTreeSet::new(),
             outside: Outside::default(),
             had_listeners: false,
+            balanced: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What to do, as a pure function of a spec that can be followed and of what was observed: the objects that there should
 //! be, those that should go, what is to change about volumes, at most one disruptive step, and what is waited for.
 
+pub mod balance;
 mod budget;
 pub mod config;
 mod garbage;
@@ -82,6 +83,13 @@ pub enum Step {
     },
     /// The replicas of a broker that is to go are moved to others, and nothing new is placed on it.
     Drain(i32),
+    /// Brokers that have joined get their share of the partitions, at this many bytes a second.
+    Balance {
+        /// Over how many brokers.
+        brokers: i32,
+        /// The bytes that each sends, and gets, in a second at most.
+        rate: u64,
+    },
     /// The brokers that decide about metadata are to be these.
     ChangeVoters(Vec<i32>),
     /// A broker that holds nothing and does not run any more is taken out of the cluster.
@@ -105,6 +113,7 @@ impl fmt::Display for Step {
             Self::ClosePermit(permit) => write!(f, "end the restart of broker {}", permit.broker),
             Self::RecreateSet { .. } => write!(f, "make the StatefulSet again, for volumes of another size"),
             Self::Drain(broker) => write!(f, "drain broker {broker}"),
+            Self::Balance { brokers, .. } => write!(f, "spread partitions over {brokers} brokers"),
             Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
             Self::Remove(broker) => write!(f, "remove broker {broker}"),
             Self::GiveUpVolume { broker, .. } => write!(f, "give up the volume of broker {broker}"),
@@ -121,6 +130,7 @@ impl Step {
             Self::ClosePermit(_) => "EndRestart",
             Self::RecreateSet { .. } => "RecreateStatefulSet",
             Self::Drain(_) => "DrainBroker",
+            Self::Balance { .. } => "SpreadPartitions",
             Self::ChangeVoters(_) => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
             Self::GiveUpVolume { .. } => "GiveUpVolume",
@@ -164,6 +174,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     storage::plan(cluster, observed, &mut plan);
     lost_volume::plan(observed, &mut plan);
     roll::plan(cluster, observed, &mut plan);
+    balance::plan(cluster, observed, &mut plan);
     config::plan(cluster, observed, &mut plan);
     outside::plan(cluster, observed, &mut plan);
     Ok(plan)
@@ -366,8 +377,11 @@ mod tests {
         set.template_form = Some("of another version".to_owned());
         assert_eq!(template(&cluster, &observed), other);
         // What a person did to it is put right.
-        observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
+        observed.set.as_mut().unwrap().template_form = Some("4".to_owned());
         assert_eq!(template(&cluster, &observed), built);
+        // Form 3, which told clients no hosts, is another version's.
+        observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
+        assert_eq!(template(&cluster, &observed), other);
         // Of form 1 is also what was built of properties that brokers take up while they run.
         let set = observed.set.as_mut().unwrap();
         (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));

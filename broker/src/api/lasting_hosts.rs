@@ -1,0 +1,68 @@
+//! The hosts that clients are told for good, where a broker registers with an address that goes away with its process.
+//!
+//! A pod's address works as soon as clients have heard of it, and a name of a Service some time later, as each node hears of
+//! the change in its own time. But a client that knows addresses alone has nobody left to ask when all pods were replaced.
+//! So clients are told the address at first, and the name once everybody has had the time to hear of it.
+
+use chronik_core::cluster::{Broker, Endpoint, Image};
+use chronik_core::ids::{BrokerId, IncarnationId};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// What stands for a broker's number.
+const ID: &str = "{id}";
+
+/// The hosts, and since when each broker runs.
+#[derive(Debug)]
+pub struct LastingHosts {
+    pattern: String,
+    after: Duration,
+    /// The process that is registered, and when this broker first saw it.
+    seen: Mutex<BTreeMap<BrokerId, (Option<IncarnationId>, Instant)>>,
+}
+
+impl LastingHosts {
+    /// Hosts of this form, with `{id}` for a broker's number, told when its process has been registered for so long.
+    pub fn new(pattern: &str, after: Duration) -> Self {
+        Self { pattern: pattern.to_owned(), after, seen: Mutex::default() }
+    }
+
+    /// Goes by the cluster as it changes; ends with it. Processes that ran before this one count from its start.
+    pub(crate) async fn follow(&self, mut images: watch::Receiver<Image>) {
+        loop {
+            let image = images.borrow_and_update().clone();
+            self.note(&image, Instant::now());
+            if images.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn note(&self, image: &Image, now: Instant) {
+        let mut seen = self.lock();
+        seen.retain(|id, _| image.brokers.contains_key(id));
+        for broker in image.brokers.values() {
+            if seen.get(&broker.id).is_none_or(|(process, _)| *process != broker.incarnation) {
+                seen.insert(broker.id, (broker.incarnation, now));
+            }
+        }
+    }
+
+    /// What clients are told of a broker now.
+    pub(super) fn endpoint(&self, broker: &Broker, now: Instant) -> Endpoint {
+        let lasts = self.lock().get(&broker.id).is_some_and(|(process, since)| {
+            *process == broker.incarnation && now.saturating_duration_since(*since) >= self.after
+        });
+        if !lasts {
+            return broker.kafka.clone();
+        }
+        Endpoint { host: self.pattern.replace(ID, &broker.id.0.to_string()).into(), port: broker.kafka.port }
+    }
+
+    /// A panic elsewhere leaves times that are as good as any.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BrokerId, (Option<IncarnationId>, Instant)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
