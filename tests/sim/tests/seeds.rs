@@ -10,7 +10,7 @@ fn with_usual_faults(seed: u64) -> Options {
 /// Faults of that kind among the usual ones, each of them often enough.
 fn with(kind: Kind, activities: &[Activity]) {
     let without: Vec<Kind> = Kind::ALL.into_iter().filter(|other| *other != kind).collect();
-    let reports = all_keep_the_rules((0..200).map(|seed| Options { without: without.clone(), ..Options::new(seed) }));
+    let reports = all_keep_the_rules((0..120).map(|seed| Options { without: without.clone(), ..Options::new(seed) }));
     let mut sum = Counts::default();
     for report in &reports {
         sum.add(&report.counts);
