@@ -29,7 +29,7 @@ pub struct Serve {
     /// The rack that the broker is in, in place of `broker.rack` in the file, which is the same for all pods.
     #[arg(long, value_name = "RACK")]
     rack: Option<String>,
-    /// Say whether the configuration is right and its data_dir can be used, and end without running anything.
+    /// Say whether the configuration is right and its `data_dir` can be used, and end without running anything.
     #[arg(long)]
     check: bool,
     /// Stop when standard input ends, as a child of `dev` does when its parent is gone.

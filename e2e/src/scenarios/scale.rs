@@ -41,8 +41,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let (most, least) = (shares.values().max(), shares.values().min());
     ensure!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "not spread evenly: {shares:?}");
     let configs = brokers.chronik(&["config", "get", "topic", "first"])?;
-    let throttled = |row: &&Value| row["config"].as_str().is_some_and(|name| name.ends_with("throttled.replicas"));
-    let mut throttles = configs.as_array().into_iter().flatten().filter(throttled);
+    let is_throttled = |row: &&Value| row["config"].as_str().is_some_and(|name| name.ends_with("throttled.replicas"));
+    let mut throttles = configs.as_array().into_iter().flatten().filter(is_throttled);
     ensure!(
         throttles.all(|row| row["value"].as_str().unwrap_or_default().is_empty()),
         "the throttle is left: {configs}"

@@ -44,11 +44,17 @@ fn floor(activity: Activity) -> usize {
         | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
         Activity::TopicDeleted => 200,
-        // None, as long as no replica lacks an epoch that another has committed something in.
-        Activity::CopyGivenUp => 0,
-        // They have tests of their own.
-        Activity::ReadFailed | Activity::DiskRotted | Activity::BitLost => 0,
-        Activity::Bridge | Activity::Deaf | Activity::Mute | Activity::SlowSyncs | Activity::Outsider => 0,
+        // None is given up as long as no replica lacks an epoch that another has committed something in. The others have
+        // tests of their own.
+        Activity::CopyGivenUp
+        | Activity::ReadFailed
+        | Activity::DiskRotted
+        | Activity::BitLost
+        | Activity::Bridge
+        | Activity::Deaf
+        | Activity::Mute
+        | Activity::SlowSyncs
+        | Activity::Outsider => 0,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,

@@ -105,7 +105,7 @@ fn unknown_config(line: &Line<'_>) -> Result<String> {
 fn classic_group(line: &Line<'_>, port: u16) -> Result<String> {
     let at = coordinator(port, "old", PATIENCE)?;
     let mut member = Member::connect(at, "old")?;
-    member.join(Duration::from_secs(60))?;
+    member.join(Duration::from_mins(1))?;
     let described = line.run("group describe old --output json", "")?.succeeded()?.text();
     let described: Value = serde_json::from_str(&described)?;
     let member_of = &described["members"][0];

@@ -49,7 +49,7 @@ impl Subscription {
     }
 }
 
-/// The partitions of an assignment of protocol type `consumer` (ConsumerProtocolAssignment, any version), by topic name; no
+/// The partitions of an assignment of protocol type `consumer` (`ConsumerProtocolAssignment`, any version), by topic name; no
 /// bytes at all are none. `None` if the bytes are something else.
 pub fn assigned_partitions(assignment: &[u8]) -> Option<Vec<(Arc<str>, Vec<i32>)>> {
     parse_assignment(assignment)

@@ -97,7 +97,9 @@ async fn a_leader_that_is_replaced_while_it_lives_is_fenced_when_its_leases_have
     cluster.cuts.refuse(cluster.controllers[leader.0 as usize].port());
     let others: Vec<&Broker> = brokers.iter().filter(|broker| broker.id != leader).collect();
     eventually("another leader", || async {
-        others.iter().for_each(|broker| broker.peers.lost(leader));
+        for broker in &others {
+            broker.peers.lost(leader);
+        }
         others[0].handle().leader().filter(|id| *id != leader)
     })
     .await;

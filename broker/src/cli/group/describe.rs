@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    /// ConsumerProtocolAssignment, version 0: partitions 0 and 2 of topic `t`, no user data.
+    /// `ConsumerProtocolAssignment`, version 0: partitions 0 and 2 of topic `t`, no user data.
     const ASSIGNMENT: &[u8] = b"\0\0\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\0\x02\xff\xff\xff\xff";
 
     fn group(protocol_type: &str) -> Described {

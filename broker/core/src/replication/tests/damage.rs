@@ -114,8 +114,8 @@ fn damage_of_what_is_dropped_to_begin_anew_is_gone_with_it() {
     let begin = LeaderMessage::BeginAt { at: Offset(54), producers: None };
     assert_eq!(b.leader_says(3, 1, begin), ["begin at 54"]);
     assert_eq!(damaged(&mut b, 4), [""; 0]);
-    let begun = LogState { start: Offset(54), first_batch: Offset(54), end: Offset(54), ..log(54, &[]) };
-    assert_eq!(b.step(Event::Truncated { log: begun }), ["to leader 2 s1 e3: subscribe 54 -"]);
+    let emptied = LogState { start: Offset(54), first_batch: Offset(54), end: Offset(54), ..log(54, &[]) };
+    assert_eq!(b.step(Event::Truncated { log: emptied }), ["to leader 2 s1 e3: subscribe 54 -"]);
     b.leader_says(3, 1, started(54));
     assert_eq!(b.after(11_000).step(Event::Tick), [""; 0]);
 }
