@@ -47,7 +47,7 @@ impl Serve {
         if let Some(rack) = &self.rack {
             config.set_rack(rack)?;
         }
-        config.lasting_hosts = std::env::var(HOSTS_VARIABLE).ok().filter(|hosts| !hosts.is_empty());
+        config.set_lasting_hosts(&std::env::var(HOSTS_VARIABLE).unwrap_or_default())?;
         if self.check {
             data_dir::check(&config.data_dir, config.id)?;
             let (file, n, voters) = (self.config.display(), config.members.len(), config.voters.len());

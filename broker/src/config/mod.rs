@@ -323,6 +323,16 @@ impl Config {
         Ok(())
     }
 
+    /// Names the hosts that clients are told once brokers have run for a while; "" for none.
+    pub fn set_lasting_hosts(&mut self, hosts: &str) -> Result<(), ConfigError> {
+        if !hosts.is_empty() && !hosts.contains("{id}") {
+            let why = "it needs {id} for a broker's number, as in broker-{id}.shop.svc: no two brokers have one host";
+            return Err(wrong("CHRONIK_CLIENT_HOSTS", why));
+        }
+        self.lasting_hosts = (!hosts.is_empty()).then(|| hosts.to_owned());
+        Ok(())
+    }
+
     /// This broker, as a member.
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")

@@ -140,6 +140,11 @@ fn a_rack_is_the_files_or_the_command_lines_and_an_empty_one_is_none() {
     config.set_rack("").unwrap();
     assert_eq!(config.rack, None);
     assert!(config.set_rack(&"x".repeat(256)).is_err());
+    config.set_lasting_hosts("broker-{id}.shop").unwrap();
+    assert_eq!(config.lasting_hosts.as_deref(), Some("broker-{id}.shop"));
+    assert!(config.set_lasting_hosts("broker.shop").is_err(), "no two brokers have one host");
+    config.set_lasting_hosts("").unwrap();
+    assert_eq!(config.lasting_hosts, None);
 }
 
 #[test]

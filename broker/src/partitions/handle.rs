@@ -186,7 +186,7 @@ pub struct EpochEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// This broker does not hold the partition.
-    #[error("this broker does not reservation the partition")]
+    #[error("this broker does not hold the partition")]
     UnknownPartition,
     /// It holds it and does not lead it.
     #[error("not the leader of the partition")]
@@ -223,7 +223,7 @@ pub enum FetchError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
     /// This broker does not hold the partition.
-    #[error("this broker does not reservation the partition")]
+    #[error("this broker does not hold the partition")]
     UnknownPartition,
     /// It does not lead it, or stopped to while the records were being removed.
     #[error("not the leader of the partition")]

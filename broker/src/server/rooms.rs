@@ -18,11 +18,15 @@ enum Room {
     Records,
     /// Readers, who may wait for records, and for those who look one up by its time before them.
     Reads,
-    /// Members of groups and producers, who may wait for each other, for replicas, or for the controller.
+    /// Members of groups that may wait for each other, for minutes.
+    Members,
+    /// What groups and producers ask for and may have to wait for replicas, or for the controller: whatever is told of a
+    /// group waits until that is committed.
     Clients,
     /// What administrators ask for and may have to wait for the controller, or for replicas.
     Changes,
-    /// What is answered from what the broker knows; Metadata may wait for a topic that it creates, but not for long.
+    /// What is answered from what the broker knows; Metadata and `FindCoordinator` may wait for a topic that
+    /// they create, but not for long.
     Short,
 }
 
@@ -33,13 +37,15 @@ fn room_of(kind: RequestKind) -> Room {
     match kind {
         Kind::Produce => Room::Records,
         Kind::Fetch | Kind::ListOffsets => Room::Reads,
-        Kind::JoinGroup
-        | Kind::SyncGroup
-        | Kind::LeaveGroup
+        Kind::JoinGroup | Kind::SyncGroup => Room::Members,
+        Kind::LeaveGroup
+        | Kind::Heartbeat
         | Kind::OffsetCommit
         | Kind::OffsetFetch
-        | Kind::FindCoordinator
+        | Kind::DescribeGroups
+        | Kind::ListGroups
         | Kind::ConsumerGroupHeartbeat
+        | Kind::ConsumerGroupDescribe
         | Kind::InitProducerId => Room::Clients,
         Kind::CreateTopics
         | Kind::DeleteTopics
@@ -57,9 +63,7 @@ fn room_of(kind: RequestKind) -> Room {
         | Kind::AddRaftVoter
         | Kind::RemoveRaftVoter => Room::Changes,
         Kind::Metadata
-        | Kind::Heartbeat
-        | Kind::DescribeGroups
-        | Kind::ListGroups
+        | Kind::FindCoordinator
         | Kind::ApiVersions
         | Kind::OffsetForLeaderEpoch
         | Kind::DescribeConfigs
@@ -67,7 +71,6 @@ fn room_of(kind: RequestKind) -> Room {
         | Kind::ListPartitionReassignments
         | Kind::DescribeCluster
         | Kind::DescribeProducers
-        | Kind::ConsumerGroupDescribe
         | Kind::ListConfigResources
         | Kind::DescribeTopicPartitions => Room::Short,
     }
@@ -78,6 +81,7 @@ fn room_of(kind: RequestKind) -> Room {
 pub(crate) struct Rooms {
     records: Budget,
     reads: Budget,
+    members: Budget,
     clients: Budget,
     changes: Budget,
     short: Budget,
@@ -89,8 +93,9 @@ impl Rooms {
     pub(crate) fn new(bytes: usize) -> Self {
         let part = bytes / PARTS;
         Self {
-            records: Budget::new(bytes - 5 * part),
+            records: Budget::new(bytes - 7 * part),
             reads: Budget::new(2 * part),
+            members: Budget::new(2 * part),
             clients: Budget::new(part),
             changes: Budget::new(part),
             short: Budget::new(part),
@@ -105,6 +110,7 @@ impl Rooms {
             Room::Records => &self.records,
             _ if len > SHORT => &self.records,
             Room::Reads => &self.reads,
+            Room::Members => &self.members,
             Room::Clients => &self.clients,
             Room::Changes => &self.changes,
             Room::Short => &self.short,
@@ -113,7 +119,7 @@ impl Rooms {
 
     /// Bytes that are taken.
     pub(crate) fn used(&self) -> usize {
-        let small = [&self.reads, &self.clients, &self.changes, &self.short].map(Budget::used);
+        let small = [&self.reads, &self.members, &self.clients, &self.changes, &self.short].map(Budget::used);
         self.records.used() + small.iter().sum::<usize>()
     }
 
@@ -137,13 +143,14 @@ mod tests {
             (1, SHORT + 1),
             (45, SHORT + 1),
             (1, 10),
+            (11, SHORT),
             (8, SHORT),
             (45, 10),
             (19, SHORT),
             (3, 10),
             (99, SHORT),
         ];
-        let room_of = [1100, 1100, 1100, 200, 100, 100, 100, 100, 100];
+        let room_of = [900, 900, 900, 200, 200, 100, 100, 100, 100, 100];
         for ((api, len), bytes) in kinds.into_iter().zip(room_of) {
             let room = rooms.of(api, len);
             let mut share = Share::default();

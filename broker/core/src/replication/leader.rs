@@ -346,7 +346,7 @@ impl Leader {
         let furthest = self.followers.values().filter_map(Progress::durable).fold(cx.log.durable, Offset::max);
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
-            progress.watch_disk(cx.now, furthest);
+            progress.watch_disk(cx.now, high_watermark, furthest);
             let Some(stream) = &mut progress.stream else { continue };
             if stream.told != (high_watermark, log_start) {
                 stream.told = (high_watermark, log_start);

@@ -189,9 +189,9 @@ impl Progress {
     }
 
     /// Notes whether the follower's disk moves, while another has all below `furthest`. One that was not heard in this
-    /// leadership holds the high watermark as much: it may not reach this leader.
-    pub(super) fn watch_disk(&mut self, now: Instant, furthest: Offset) {
-        let lacks = self.durable.unwrap_or(Offset::ZERO) < furthest;
+    /// leadership holds the high watermark as much, where that waits: it may not reach this leader.
+    pub(super) fn watch_disk(&mut self, now: Instant, high_watermark: Offset, furthest: Offset) {
+        let lacks = self.durable.unwrap_or(high_watermark) < furthest;
         let stands = self.stands_since.is_some_and(|(_, durable)| durable == self.durable);
         if !lacks {
             self.stands_since = None;

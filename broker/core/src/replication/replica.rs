@@ -297,9 +297,11 @@ impl Replica {
         self.log.truncated(log);
         // Where everything was dropped, there is nothing left that could be damaged.
         let (start, end) = (self.log.start, self.log.end);
-        self.damage.take_if(|damage| !damage.is_cut() && start == end && damage.from < start);
+        let dropped = start == end && end >= asked;
+        self.damage.take_if(|damage| !damage.is_cut() && dropped && damage.from < start);
         // Damage that was in its way has gone with it, and what came after: nobody may count on what is left.
-        if let Some(damage) = self.damage.as_mut().filter(|d| !d.is_cut() && d.from < asked && self.log.end < asked) {
+        let was_in_its_way = |d: &&mut Damage| !d.is_cut() && (end..asked).contains(&d.from);
+        if let Some(damage) = self.damage.as_mut().filter(was_in_its_way) {
             damage.cut(asked);
         }
         // It may have gone another way than its leader before the damage was cut off.

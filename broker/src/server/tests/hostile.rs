@@ -162,7 +162,7 @@ async fn records_that_are_not_on_the_disk_keep_no_other_kind_of_request_waiting(
         // The later ones are not read to their end.
         clients.push(tokio::spawn(async move { client.stream.write_all(&whole).await }));
     }
-    until(|| metric(&cluster, BUDGET_USED) > 700_000).await;
+    until(|| metric(&cluster, BUDGET_USED) > 500_000).await;
     others_are_served(&cluster).await;
     let mut reader = Client::connect(cluster.address).await;
     let response = reader.ask(12, &fetch("t", 0)).await;
