@@ -13,9 +13,13 @@ use std::time::{Duration, Instant};
 const TOPIC: &str = "crash-all";
 const PARTITIONS: usize = 6;
 
-/// Twenty rounds, or as many as the settings say.
+/// Ten rounds, twenty with `--full`, or as many as the settings say.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    let rounds = settings.rounds.unwrap_or(if settings.quick { 3 } else { 20 });
+    let rounds = settings.rounds.unwrap_or(match (settings.quick, settings.full) {
+        (true, _) => 3,
+        (false, false) => 10,
+        (false, true) => 20,
+    });
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, PARTITIONS as i32, 3, &[])?;
