@@ -52,7 +52,7 @@ impl Heart {
         let mut own = Own::default();
         // The newest registration of this process: one that is lost is asked about until there is another.
         let mut newest = None;
-        let mut given_up = false;
+        let mut given_up = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -72,8 +72,8 @@ impl Heart {
             self.tell(before, own);
             newest = own.epoch.or(newest);
             // Who has given up its lease says so an interval later: whatever went on under it has ended then.
-            let stalled = self.gives_up() && std::mem::replace(&mut given_up, true);
-            given_up &= stalled || self.disks.hang();
+            given_up = if self.gives_up() { given_up.or(Some(Instant::now())) } else { None };
+            let stalled = given_up.is_some_and(|since| since.elapsed() >= self.interval);
             match newest {
                 Some(epoch) if stalled => self.tell_all(epoch).await,
                 Some(epoch) => self.beat(epoch).await,

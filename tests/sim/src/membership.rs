@@ -3,7 +3,6 @@
 use crate::activity::Activity;
 use crate::controller::{LEASE_US, concerned, member};
 use crate::network::NodeId;
-use crate::node::Process;
 use crate::plant;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::{Change, MetadataCommand, SupportedVersions};
@@ -12,10 +11,24 @@ use chronik_core::replication::{Event, PartitionState};
 use chronik_core::time::Instant;
 use chronik_log::Op;
 
-/// A broker whose disk has been at a round for so long takes no lease.
+/// A broker whose disk has been at a round for so long takes no lease, and gives up the one that it has.
 const STALL_US: u64 = 1_000_000;
+/// So long after that it says so.
+const GIVES_UP_US: u64 = 10_000;
 /// Without an answer for so long, an ISR change's outcome is unknown.
 const ALTER_TIMEOUT_US: u64 = 150_000;
+
+/// What a broker says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    /// When, by its clock.
+    sent_us: u64,
+    applied: MetadataOffset,
+    /// Its disk hangs: it takes no lease.
+    hangs: bool,
+    /// It has given up its lease, and says so.
+    stalled: bool,
+}
 
 impl World {
     /// Whether the controller hears a broker.
@@ -40,18 +53,34 @@ impl World {
         let hear = process.replicas.keys().filter(|tp| all || ticking.contains(tp));
         process.inbox.extend(hear.map(|tp| (*tp, Event::Tick)));
         let (epoch, applied) = (process.epoch, process.image.offset);
+        let (hangs, stalled) = self.gives_up(node);
         self.drain(node);
         self.dial(node);
         if self.reaches_controller(node) {
             if epoch.is_some() {
                 let sent_us = self.clock(node).0;
                 let late = if self.rng.per_mille(20) { 400_000 } else { 4_000 };
-                self.within(100, late, Happening::Heartbeat(node, incarnation, sent_us, applied));
+                let beat = Beat { sent_us, applied, hangs, stalled };
+                self.within(100, late, Happening::Heartbeat(node, incarnation, beat));
             } else {
                 self.register(node, incarnation);
             }
         }
         self.within(10_000, 60_000, Happening::Tick(node, incarnation));
+    }
+
+    /// A broker whose disk hangs gives up its lease, and says so when nothing goes on under it. Returns whether it hangs,
+    /// and whether it says so.
+    fn gives_up(&mut self, node: NodeId) -> (bool, bool) {
+        let (now, now_us) = (self.clock(node), self.now_us);
+        let Some(process) = &mut self.nodes[node].process else { return (false, false) };
+        if process.syncing.is_empty() || process.syncing_since_us + STALL_US >= now_us {
+            process.given_up_us = None;
+            return (false, false);
+        }
+        process.lease = process.lease.min(now);
+        let since = *process.given_up_us.get_or_insert(now_us);
+        (true, since + GIVES_UP_US <= now_us)
     }
 
     fn register(&mut self, node: NodeId, incarnation: u64) {
@@ -79,20 +108,18 @@ impl World {
         self.drain(node);
     }
 
-    pub(crate) fn heartbeat(&mut self, node: NodeId, incarnation: u64, sent_us: u64, applied: MetadataOffset) {
+    pub(crate) fn heartbeat(&mut self, node: NodeId, incarnation: u64, beat: Beat) {
+        let Beat { sent_us, applied, hangs, stalled } = beat;
         let id = self.nodes[node].id;
         let Some(epoch) = self.process(node, incarnation).and_then(|p| p.epoch) else { return };
         if !self.reaches_controller(node) {
             return;
         }
         self.controller.fence_silent(self.now_us);
-        let now_us = self.now_us;
-        let at_it = |p: &mut Process| !p.syncing.is_empty() && p.syncing_since_us + STALL_US < now_us;
-        let hangs = self.process(node, incarnation).is_some_and(at_it);
         if hangs {
             self.counts.note(Activity::LeaseGivenUp);
         }
-        let given = if hangs && self.fences_hung() {
+        let given = if stalled && self.fences_hung() {
             self.controller.hangs(self.now_us, id, epoch);
             false
         } else {
@@ -109,7 +136,9 @@ impl World {
 
     pub(crate) fn lease(&mut self, node: NodeId, incarnation: u64, until_us: u64) {
         let Some(process) = self.process(node, incarnation) else { return };
-        process.lease = process.lease.max(Instant(until_us));
+        if process.given_up_us.is_none() {
+            process.lease = process.lease.max(Instant(until_us));
+        }
     }
 
     /// Has a replica know of the lease before it is asked something.

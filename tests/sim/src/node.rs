@@ -72,6 +72,8 @@ pub(crate) struct Process {
     pub(crate) syncing: Vec<Op>,
     /// Since when.
     pub(crate) syncing_since_us: u64,
+    /// Since when it has done without a lease, as its disk hangs.
+    pub(crate) given_up_us: Option<u64>,
     /// The registration.
     pub(crate) epoch: Option<BrokerEpoch>,
     /// What it has applied of the metadata log.
@@ -168,6 +170,7 @@ impl Node {
             queue: Vec::new(),
             syncing: Vec::new(),
             syncing_since_us: 0,
+            given_up_us: None,
             epoch: None,
             image: Image::default(),
             follows: BTreeMap::new(),

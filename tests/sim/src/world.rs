@@ -9,6 +9,7 @@ use crate::damage::Damage;
 use crate::disk_errors::DiskErrors;
 use crate::elections::Elections;
 use crate::faults::Faults;
+use crate::membership::Beat;
 use crate::network::{FAST_US, Frame, Network, NodeId};
 use crate::node::{Asked, Node};
 use crate::options::{Disks, Options, Report};
@@ -20,7 +21,7 @@ use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
 use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
-use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub(crate) enum Happening {
     /// A broker applies what it has heard of the metadata log.
     Metadata(NodeId, u64),
     /// A broker's heartbeat reaches the controller; sent then, by the broker's clock.
-    Heartbeat(NodeId, u64, u64, MetadataOffset),
+    Heartbeat(NodeId, u64, Beat),
     /// A lease reaches a broker.
     Lease(NodeId, u64, u64),
     /// A registration's answer reaches a broker.
@@ -309,7 +310,7 @@ impl World {
             Happening::Tick(node, inc) => self.tick(node, inc),
             Happening::Synced(node, inc) => self.synced(node, inc),
             Happening::Metadata(node, inc) => self.metadata(node, inc),
-            Happening::Heartbeat(node, inc, sent_us, applied) => self.heartbeat(node, inc, sent_us, applied),
+            Happening::Heartbeat(node, inc, beat) => self.heartbeat(node, inc, beat),
             Happening::Lease(node, inc, until_us) => self.lease(node, inc, until_us),
             Happening::Registered(node, inc, epoch) => self.registered(node, inc, epoch),
             Happening::AlterPartition(node, inc, tp, command) => self.alter_partition(node, inc, tp, command),
