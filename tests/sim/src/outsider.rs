@@ -35,10 +35,10 @@ impl World {
         self.gone == Some(node) || self.outsider.node == Some(node)
     }
 
-    /// Whether each partition has as many other replicas as it needs.
+    /// Whether each partition has as many other replicas as it needs, also when it has moved to where it is going.
     pub(crate) fn can_do_without(&self, node: NodeId) -> bool {
         let id = self.nodes[node].id;
-        let missed = |min: usize, p: &Partition| p.replicas.contains(&id) && p.replicas.len() <= min;
+        let missed = |min: usize, p: &Partition| p.replicas.contains(&id) && p.target_replicas().count() <= min;
         let mut all = self.controller.image.partitions();
         !all.any(|(_, t, p)| missed(p.min_insync_replicas(t.min_insync_replicas), p))
     }
