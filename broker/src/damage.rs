@@ -122,7 +122,7 @@ pub(crate) fn repair(
     for (partition, from) in damaged {
         // One bad batch says nothing of those behind it, and a topic may have no other replica.
         log.set_aside(partition, from)?;
-        let cut = [Op::Truncate { partition, to: from }];
+        let cut = [Op::Repair { partition, to: from }];
         log.commit(&cut)?;
         log.apply(&cut)?;
     }

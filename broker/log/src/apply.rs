@@ -12,7 +12,7 @@ use crate::partition::Dirty;
 use crate::store::Store;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Batches that had no room, by partition, in order; never none of one.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Stuck {
         match op {
             Op::Append { .. } | Op::Delete { .. } => false,
             Op::AdvanceStart { to, .. } | Op::BeginAt { at: to, .. } => *to > first.header().base_offset,
-            Op::Truncate { .. } => true,
+            Op::Truncate { .. } | Op::Repair { .. } => true,
         }
     }
 
@@ -84,13 +84,14 @@ impl Stuck {
     }
 }
 
-/// Applies operations; what is appended to one partition is written at once.
+/// Applies operations; what is appended to one partition is written at once. Truncations end where `cuts` says, if it does.
 pub(crate) fn apply_ops<D: Disk>(
     store: &Store<D>,
     ops: &[Op],
     dirty: &mut Dirty,
     stuck: &mut Stuck,
     once: &mut Once<D>,
+    cuts: &mut HashMap<TopicPartition, Offset>,
 ) -> Result<(), LogError> {
     let mut waiting: BTreeMap<TopicPartition, Vec<&RecordBatch>> = BTreeMap::new();
     for op in ops {
@@ -107,7 +108,9 @@ pub(crate) fn apply_ops<D: Disk>(
             stuck.apply(store, dirty)?;
         }
         let done = match op {
-            Op::Truncate { to, .. } => store.truncate(tp, *to, dirty),
+            Op::Truncate { to, .. } | Op::Repair { to, .. } => {
+                store.truncate(tp, cuts.remove(&tp).unwrap_or(*to), dirty)
+            }
             Op::AdvanceStart { to, .. } => store.advance_start(tp, *to, dirty),
             Op::BeginAt { at, producers, .. } => store.begin_at(tp, *at, producers, dirty),
             Op::Delete { .. } => {

@@ -31,6 +31,8 @@ pub struct Log<D: Disk> {
     pub(crate) unapplied: VecDeque<(usize, Position)>,
     /// The ends of partitions that those rounds change; `None` when only applying them can tell.
     pub(crate) pending_ends: HashMap<TopicPartition, Option<Offset>>,
+    /// Where truncations that are committed and not applied end: as the write-ahead log has it.
+    pub(crate) cuts: HashMap<TopicPartition, Offset>,
     /// All before is in the segments, written or synced.
     pub(crate) applied: Position,
     /// Batches of rounds that are applied but for them: their segments had no room for them. They are durable in the
@@ -214,7 +216,7 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck, &mut self.once)?;
+        apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck, &mut self.once, &mut self.cuts)?;
         self.poisoned = false;
         let mut done = ops.len();
         while let Some((left, position)) = self.unapplied.front_mut() {
@@ -328,27 +330,30 @@ impl<D: Disk> Log<D> {
                 }
                 Op::AdvanceStart { to, .. } | Op::BeginAt { at: to, .. } => end.map(|end| end.max(*to)),
                 // Where a truncation ends is known when it is applied, and a deleted partition may begin anywhere.
-                Op::Truncate { .. } | Op::Delete { .. } => None,
+                Op::Truncate { .. } | Op::Repair { .. } | Op::Delete { .. } => None,
             };
             ends.insert(tp, next);
         }
         Ok(ends)
     }
 
-    /// Names in each truncation where exactly it ends, so that a recovery need not ask batches that are gone.
-    fn resolve<'a>(&self, ops: &'a [Op]) -> Result<Cow<'a, [Op]>, LogError> {
+    /// Names in each truncation where exactly it ends, so that a recovery need not ask batches that are gone, and an
+    /// application finds nothing else.
+    fn resolve<'a>(&mut self, ops: &'a [Op]) -> Result<Cow<'a, [Op]>, LogError> {
         let mut ops = Cow::Borrowed(ops);
-        if !ops.iter().any(|op| matches!(op, Op::Truncate { .. })) {
+        if !ops.iter().any(|op| matches!(op, Op::Truncate { .. } | Op::Repair { .. })) {
             return Ok(ops);
         }
         let mut seen = HashSet::new();
         for i in 0..ops.len() {
             let first = seen.insert(ops[i].partition());
-            if let Op::Truncate { partition, to } = ops[i]
+            if let Op::Truncate { partition, to } | Op::Repair { partition, to } = ops[i]
                 && first
                 && !self.pending_ends.contains_key(&partition)
             {
-                let to = self.store.cut_at(partition, to)?;
+                let repairs = matches!(ops[i], Op::Repair { .. });
+                let to = self.store.cut_at(partition, to, repairs)?;
+                self.cuts.insert(partition, to);
                 ops.to_mut()[i] = Op::Truncate { partition, to };
             }
         }

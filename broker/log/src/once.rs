@@ -62,7 +62,7 @@ impl<D: Disk> Once<D> {
         match op {
             Op::Append { .. } | Op::Delete { .. } => false,
             _ if !self.referenced.contains(&tp) && !self.referenced_before.contains(&tp) => false,
-            Op::Truncate { .. } | Op::BeginAt { .. } => true,
+            Op::Truncate { .. } | Op::Repair { .. } | Op::BeginAt { .. } => true,
             Op::AdvanceStart { to, .. } => end().is_some_and(|end| *to >= end),
         }
     }
@@ -152,7 +152,7 @@ fn changes<D: Disk>(store: &Store<D>, op: &Op) -> bool {
     match op {
         Op::Append { .. } => false,
         Op::AdvanceStart { partition, to } => store.partition(*partition).is_none_or(|p| *to >= p.read().end),
-        Op::Truncate { .. } | Op::BeginAt { .. } | Op::Delete { .. } => true,
+        Op::Truncate { .. } | Op::Repair { .. } | Op::BeginAt { .. } | Op::Delete { .. } => true,
     }
 }
 

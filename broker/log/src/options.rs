@@ -82,7 +82,17 @@ pub enum Op {
     /// batch stood across. Below the log's start: removes all, and the log begins and ends at `to`. So it does where
     /// the batch that stands across holds the log's start too: nothing is left, and it begins and ends where that batch
     /// began.
+    ///
+    /// Where damage is in its way, so that it could only end before that, it does nothing but say so to who watches for
+    /// damage: others may count on what it would remove beyond what was asked for.
     Truncate {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset after the last that may stay.
+        to: Offset,
+    },
+    /// As [`Self::Truncate`], for a log that nobody counts on: what is damaged goes too, with what comes behind it.
+    Repair {
         /// The partition.
         partition: TopicPartition,
         /// The offset after the last that may stay.
@@ -120,6 +130,7 @@ impl Op {
         match self {
             Self::Append { partition, .. }
             | Self::Truncate { partition, .. }
+            | Self::Repair { partition, .. }
             | Self::AdvanceStart { partition, .. }
             | Self::BeginAt { partition, .. }
             | Self::Delete { partition } => *partition,

@@ -94,6 +94,7 @@ impl<D: Disk> Log<D> {
             dirty,
             unapplied: VecDeque::new(),
             pending_ends: HashMap::new(),
+            cuts: HashMap::new(),
             stuck: Stuck::default(),
             reached: applied,
             applied,

@@ -29,7 +29,8 @@ impl Owner {
     pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, reservation: Option<&Reservation>) {
         match command {
             Command::Append { batch } => self.append(partition, batch, reservation.cloned()),
-            Command::Truncate { to } => self.truncate(partition, to),
+            Command::Truncate { to } => self.truncate(partition, Op::Truncate { partition, to }),
+            Command::Repair { to } => self.truncate(partition, Op::Repair { partition, to }),
             Command::AdvanceStart { to } => self.advance_start(partition, to),
             Command::BeginAt { at, producers } => self.begin_at(partition, at, producers, reservation.cloned()),
             Command::Reply { ticket, result } => {
@@ -103,12 +104,11 @@ impl Owner {
         }
     }
 
-    fn truncate(&mut self, partition: TopicPartition, to: Offset) {
-        let Some(hosted) = self.partitions.get_mut(&partition) else { return };
-        hosted.tail.truncate(to);
+    /// What was cut off leaves the memory when it is known where the log ends then.
+    fn truncate(&mut self, partition: TopicPartition, op: Op) {
         let owners = self.shell.owners.clone();
         let done = move || owners.send(partition, Input::TruncateDone { partition });
-        self.shell.writer.submit(Op::Truncate { partition, to }, Box::new(done));
+        self.shell.writer.submit(op, Box::new(done));
     }
 
     fn advance_start(&self, partition: TopicPartition, to: Offset) {

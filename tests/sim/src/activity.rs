@@ -114,6 +114,8 @@ activities! {
     DiskRotted,
     /// A disk lost a bit while its broker ran.
     BitLost,
+    /// A truncation was none, as damage was in its way.
+    TruncationRefused,
     /// Two brokers saw the others, and not each other.
     Bridge,
     /// A leader heard nobody.

@@ -12,6 +12,7 @@ use crate::node::BadBatch;
 use crate::options::{Kind, Options};
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
+use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::replication::Event;
 
 /// Between two at most, while brokers run.
@@ -62,8 +63,8 @@ impl World {
         if !self.is_dispensable(node) || self.nodes[node].stopped_until_us > self.now_us {
             return;
         }
-        let n = &mut self.nodes[node];
-        let Some(process) = &mut n.process else { return };
+        let n = &self.nodes[node];
+        let Some(process) = &n.process else { return };
         let Some(replica) = process.replicas.get(&tp) else { return };
         let Some(log) = process.logs.get(&tp).filter(|_| !process.deleting.contains(&tp)) else { return };
         // Of what is not committed yet, this may be the only copy when it is.
@@ -71,25 +72,52 @@ impl World {
         if known == 0 {
             return;
         }
-        let base = log.batches[at % known].header().base_offset;
+        if let Some(from) = self.spoil(node, tp, at % known, lasts) {
+            self.replica_event(node, self.nodes[node].incarnation, tp, Event::Damaged { from });
+        }
+    }
+
+    /// Before a log is cut back to `to`, its disk loses a bit of the batch before, now and then. Nobody has read that yet.
+    pub(crate) fn damage_in_the_way(&mut self, node: NodeId, tp: TopicPartition, to: Offset) {
+        if !self.damage.some || self.faults.over || !self.damage.rng.per_mille(500) || !self.is_dispensable(node) {
+            return;
+        }
+        let Some(process) = &self.nodes[node].process else { return };
+        let (Some(replica), Some(log)) = (process.replicas.get(&tp), process.logs.get(&tp)) else { return };
+        let stay = log.batches.partition_point(|batch| batch.header().end_offset() <= to);
+        let committed = |at: usize| log.batches[at].header().end_offset() <= replica.status().committed;
+        let Some(last) = stay.checked_sub(1).filter(|at| committed(*at)) else { return };
+        if !process.unreadable.contains_key(&tp) {
+            self.spoil(node, tp, last, true);
+        }
+    }
+
+    /// A batch cannot be read, for a while or for good. Returns from where on the log is damaged.
+    fn spoil(&mut self, node: NodeId, tp: TopicPartition, at: usize, lasts: bool) -> Option<Offset> {
+        let n = &mut self.nodes[node];
+        let process = n.process.as_mut()?;
+        let log = process.logs.get(&tp)?;
+        let mut base = log.batches[at].header().base_offset;
         let mut from = base.max(log.start);
         if lasts {
-            // Where compaction has left a gap before it, that cannot be told from the batch.
-            let is_it = |found| log.from(found).first().is_some_and(|batch| batch.header().base_offset == base);
             match n.disk.lose_a_bit(tp, base, &mut self.damage.rng) {
-                Ok(None) => return,
-                Ok(Some(found)) if found <= from && is_it(found) => (n.rotten, from) = (true, found),
+                Ok(None) => return None,
+                // Where there are gaps, it cannot be told from the batch before.
+                Ok(Some(found)) if found <= from && log.from(found).len() <= log.batches.len() - at + 1 => {
+                    (n.rotten, from) = (true, found);
+                    base = log.from(found).first().map_or(base, |batch| batch.header().base_offset);
+                }
                 found => {
                     let how = format!("broker {node} lost a bit of {tp} at {from}, and its check says {found:?}");
                     self.checker.fail(Invariant::LogRecovers, how);
-                    return;
+                    return None;
                 }
             }
         }
         process.unreadable.insert(tp, BadBatch { base, from, lasts });
         note!(self, "b{node} p{} cannot be read at {from} ({})", tp.partition, if lasts { "for good" } else { "now" });
         self.counts.note(if lasts { Activity::BitLost } else { Activity::ReadFailed });
-        self.replica_event(node, self.nodes[node].incarnation, tp, Event::Damaged { from });
+        Some(from)
     }
 
     /// A broker's disk loses a bit or a sector with the power, now and then.

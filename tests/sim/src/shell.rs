@@ -92,14 +92,10 @@ impl World {
                 self.write(node, Op::Append { partition: tp, batch });
             }
             Command::Truncate { to } => {
-                if process.unreadable.get(&tp).is_some_and(|bad| to <= bad.from) {
-                    process.repairing.insert(tp);
-                }
-                note!(self, "b{node} p{} truncates to {to}", tp.partition);
-                self.counts.note(Activity::Truncation);
-                self.check_truncation(node, tp, to);
-                self.write(node, Op::Truncate { partition: tp, to });
+                self.damage_in_the_way(node, tp, to);
+                self.truncate(node, tp, to, Op::Truncate { partition: tp, to });
             }
+            Command::Repair { to } => self.truncate(node, tp, to, Op::Repair { partition: tp, to }),
             Command::AdvanceStart { to } => {
                 note!(self, "b{node} p{} moves its start to {to}", tp.partition);
                 self.counts.note(Activity::StartMoved);
@@ -198,6 +194,29 @@ impl World {
         self.drain(node);
     }
 
+    fn truncate(&mut self, node: NodeId, tp: TopicPartition, to: Offset, op: Op) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.unreadable.get(&tp).is_some_and(|bad| to <= bad.from) {
+            process.repairing.insert(tp);
+        }
+        note!(self, "b{node} p{} truncates to {to}", tp.partition);
+        self.counts.note(Activity::Truncation);
+        self.check_truncation(node, tp, to);
+        self.write(node, op);
+    }
+
+    /// What a disk had to cut off beyond what was asked for is looked at like what was asked for.
+    fn check_cuts(&mut self, node: NodeId, ops: &[Op]) {
+        for op in ops {
+            if let Op::Truncate { partition, to } | Op::Repair { partition, to } = op
+                && let Some(found) = self.nodes[node].disk.bounds(*partition)
+                && found.end < *to
+            {
+                self.check_truncation(node, *partition, found.end);
+            }
+        }
+    }
+
     /// Hands something to the disk: it goes with the next round, which begins at once if none is under way.
     pub(crate) fn write(&mut self, node: NodeId, op: Op) {
         let Some(process) = &mut self.nodes[node].process else { return };
@@ -228,7 +247,7 @@ impl World {
         if self.process(node, incarnation).is_none() {
             return;
         }
-        let Node { process: Some(process), disk, durable, rotten, .. } = &mut self.nodes[node] else { return };
+        let Node { process: Some(process), disk, .. } = &mut self.nodes[node] else { return };
         let ops = std::mem::take(&mut process.syncing);
         if let Err(how) = disk.commit(&ops) {
             if disk.has_failed() {
@@ -239,6 +258,8 @@ impl World {
             self.checker.fail(Invariant::LogRecovers, format!("broker {node}'s log: {how}"));
             return;
         }
+        self.check_cuts(node, &ops);
+        let Node { process: Some(process), disk, durable, rotten, .. } = &mut self.nodes[node] else { return };
         let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
         let mut deleted = Vec::new();
         for op in &ops {
@@ -247,12 +268,21 @@ impl World {
                     ends.insert(*tp, batch.header().end_offset());
                     durable.insert(*tp, batch.header().end_offset());
                 }
-                Op::Truncate { partition: tp, .. } => {
+                Op::Truncate { partition: tp, to } | Op::Repair { partition: tp, to } => {
                     if let Some(end) = ends.remove(tp) {
                         process.inbox.push_back((*tp, Event::Durable { end }));
                     }
-                    crate::storage::apply(&mut process.logs, op);
                     let found = disk.bounds(*tp);
+                    if matches!(op, Op::Truncate { .. }) && found.as_ref().is_some_and(|found| found.end > *to) {
+                        self.counts.note(Activity::TruncationRefused);
+                        let log = process.log_state(*tp);
+                        if let Some(bad) = process.unreadable.get(tp) {
+                            process.inbox.push_back((*tp, Event::Damaged { from: bad.from }));
+                        }
+                        process.inbox.push_back((*tp, Event::Truncated { log }));
+                        continue;
+                    }
+                    crate::storage::apply(&mut process.logs, op);
                     if let Some(found) = found.as_ref().filter(|_| process.unreadable.contains_key(tp)) {
                         // What is lost may have come before where it was to be cut.
                         let to = found.end;
@@ -263,6 +293,9 @@ impl World {
                     let repaired = process.repairing.contains(tp);
                     if repaired && process.unreadable.remove(tp).is_some_and(|bad| bad.lasts) {
                         *rotten = process.unreadable.values().any(|bad| bad.lasts);
+                    }
+                    if let Some(bad) = process.unreadable.get(tp) {
+                        process.inbox.push_back((*tp, Event::Damaged { from: bad.from }));
                     }
                     let log = process.log_state(*tp);
                     durable.insert(*tp, log.end);

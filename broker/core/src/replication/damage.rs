@@ -28,6 +28,8 @@ pub(super) struct Damage {
     ask_at: Instant,
     /// What was known to be committed when it was cut off: with less, nobody may count on it again.
     cut: Option<Offset>,
+    /// The same, of damage that was cut off before and is not made good.
+    cut_before: Offset,
 }
 
 /// What is to be done about it.
@@ -54,7 +56,15 @@ pub(super) struct Standing {
 
 impl Damage {
     pub(super) fn new(from: Offset, now: Instant) -> Self {
-        Self { from, told: None, asked: None, ask_at: now, cut: None }
+        Self { from, told: None, asked: None, ask_at: now, cut: None, cut_before: Offset::ZERO }
+    }
+
+    /// Takes over what is to be done about damage that was found before.
+    pub(super) fn comes_after(&mut self, known: Self) {
+        match known.cut {
+            Some(committed) => self.cut_before = committed,
+            None => (self.from, self.cut_before) = (self.from.min(known.from), known.cut_before),
+        }
     }
 
     /// The leader has answered that it knows.
@@ -66,7 +76,7 @@ impl Damage {
 
     /// What is damaged is cut off.
     pub(super) fn cut(&mut self, high_watermark: Offset) {
-        self.cut = Some(high_watermark);
+        self.cut = Some(high_watermark.max(self.cut_before));
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -75,11 +85,11 @@ impl Damage {
 
     pub(super) fn next(&mut self, now: Instant, standing: Standing) -> Next {
         let told = self.told.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
-        if let Some(committed) = self.cut {
-            if standing.log_end >= committed {
-                return Next::Done;
-            }
-        } else if self.from >= standing.log_end {
+        if self.cut.is_none() && self.from >= standing.log_end {
+            // It has gone with what was cut off.
+            self.cut = Some(self.cut_before);
+        }
+        if self.cut.is_some_and(|committed| standing.log_end >= committed) {
             return Next::Done;
         }
         if standing.counted {

@@ -203,7 +203,8 @@ pub enum Event {
         /// Where the batch begins that holds it; `start` if there is none.
         first_batch: Offset,
     },
-    /// A [`Command::Truncate`] or [`Command::BeginAt`] is done and durable; the log is as `log` says.
+    /// A [`Command::Truncate`], [`Command::Repair`] or [`Command::BeginAt`] is done and durable, or was not possible; the
+    /// log is as `log` says.
     Truncated {
         /// The log's state now.
         log: LogState,
@@ -309,9 +310,15 @@ pub enum Command {
         /// With its offset and epoch assigned.
         batch: RecordBatch,
     },
-    /// Cut the log back, durably, after all appends before. [`Event::Truncated`] follows.
+    /// Cut the log back, durably, after all appends before. [`Event::Truncated`] follows. Where damage is in the way,
+    /// [`Event::Damaged`] comes before it, and the log is as it was.
     Truncate {
         /// The new log end.
+        to: Offset,
+    },
+    /// Cut off what is damaged, and all that comes behind it, durably. [`Event::Truncated`] follows.
+    Repair {
+        /// The new log end, if no more is damaged than is known.
         to: Offset,
     },
     /// Remove all that is before `to`, durably, after all appends before. [`Event::StartAdvanced`] follows.

@@ -171,9 +171,12 @@ impl Follower {
         matches!(self.phase, Phase::Waiting(..) | Phase::Full(_))
     }
 
-    /// The log has been cut back.
+    /// The log has been cut back, or damage was in the way.
     pub(super) fn truncated(&mut self, cx: &mut Context<'_>) {
         match self.phase {
+            Phase::Truncating(Some(stream)) if cx.log.end > self.cut_to => {
+                self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
+            }
             Phase::Truncating(Some(stream)) => self.subscribe(cx, stream),
             _ => self.phase = Phase::Disconnected,
         }
@@ -227,7 +230,7 @@ impl Follower {
         };
         self.phase = Phase::Truncating(stream);
         self.cut_to = from;
-        cx.out.push(Command::Truncate { to: from });
+        cx.out.push(Command::Repair { to: from });
     }
 
     /// Whether the log is known to be a prefix of the leader's.

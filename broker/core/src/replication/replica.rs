@@ -229,8 +229,12 @@ impl Replica {
 
     fn damaged(&mut self, now: Instant, from: Offset, out: &mut Vec<Command>) {
         let from = from.max(self.log.start);
-        let from = self.damage.filter(|damage| !damage.is_cut()).map_or(from, |damage| damage.from.min(from));
-        self.damage = Some(Damage::new(from, now));
+        let mut damage = Damage::new(from, now);
+        if let Some(known) = self.damage {
+            damage.comes_after(known);
+        }
+        let from = damage.from;
+        self.damage = Some(damage);
         self.log.damaged = Some(from);
         let cx = &mut context!(self, now, out);
         if let Role::Follower(follower) = &mut self.role {
@@ -299,12 +303,6 @@ impl Replica {
         let (start, end) = (self.log.start, self.log.end);
         let dropped = start == end && end >= asked;
         self.damage.take_if(|damage| !damage.is_cut() && dropped && damage.from < start);
-        // Damage that was in its way has gone with it, and what came after: nobody may count on what is left.
-        let was_in_its_way = |d: &&mut Damage| !d.is_cut() && (end..asked).contains(&d.from);
-        if let Some(damage) = self.damage.as_mut().filter(was_in_its_way) {
-            damage.cut(asked);
-        }
-        // It may have gone another way than its leader before the damage was cut off.
         self.log.damaged = self.damage.filter(|damage| !damage.is_cut()).map(|damage| damage.from);
         let stays = |f: &Follower| self.state.leader == Some(f.leader) && self.state.leader_epoch == f.epoch;
         let cx = &mut context!(self, now, out);

@@ -36,7 +36,7 @@ impl Cut {
 
 impl<D: Disk> Store<D> {
     /// Removes all batches that hold offsets from `to` on; a batch that begins before `to` goes as a whole.
-    /// If damage is in the way, the log ends before it.
+    /// If a recovery finds damage in the way, the log ends before it, and counts as damaged.
     pub(crate) fn truncate(&self, tp: TopicPartition, to: Offset, dirty: &mut Dirty) -> Result<(), LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(()) };
         let _changing = self.change();
@@ -72,12 +72,13 @@ impl<D: Disk> Store<D> {
         new.cleaned_to = new.cleaned_to.min(new.end);
         new.damaged = new.damaged.filter(|offset| *offset < cut.end);
         if cut.damaged {
-            // Not only what was to go is gone.
-            if self.recovering() {
-                new.damaged = new.damaged.or(Some(cut.end));
-            } else {
-                self.tell_damage(tp, cut.end);
+            if !self.recovering() {
+                // It was whole up to there when it was asked where the truncation ends.
+                let detail = format!("a truncation to {to} found damage at {}", cut.end);
+                return Err(LogError::corrupt(&folder(&self.root, tp), detail));
             }
+            // Not only what was to go is gone.
+            new.damaged = new.damaged.or(Some(cut.end));
         }
         new.version += 1;
         let gone = state.segments[new.segments.len()..].to_vec();
@@ -199,16 +200,26 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Where a truncation to `to` would end: at the beginning of the batch that holds it.
-    pub(crate) fn cut_at(&self, tp: TopicPartition, to: Offset) -> Result<Offset, LogError> {
+    /// Where a truncation to `to` ends: at the beginning of the batch that holds it. Where damage is in its way, it ends
+    /// before that if it `repairs`; otherwise it is none, and who watches for damage is told.
+    pub(crate) fn cut_at(&self, tp: TopicPartition, to: Offset, repairs: bool) -> Result<Offset, LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(to) };
         let state = shared.read().clone();
-        if to < state.start || to >= state.end { Ok(to) } else { Ok(self.find_cut(tp, &state, to)?.end) }
+        if to < state.start || to >= state.end {
+            return Ok(to);
+        }
+        let cut = self.find_cut(tp, &state, to)?;
+        if cut.damaged && !repairs {
+            tracing::warn!(partition = %tp, %to, damaged = %cut.end, "not truncated: damage is in the way");
+            self.tell_damage(tp, cut.end);
+            return Ok(state.end);
+        }
+        Ok(cut.end)
     }
 
     pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
-            tracing::warn!(partition = %tp, %to, %end, detail, "truncated to before the first unreadable batch");
+            tracing::warn!(partition = %tp, %to, %end, detail, "damage where a truncation is to end");
             Ok(Cut { end, segment, position, damaged: true })
         };
         let Some(segment) = segment_of(state, to) else {

@@ -110,7 +110,7 @@ fn op_body(op: &Op) -> &[u8] {
     match op {
         Op::Append { batch, .. } => batch.bytes(),
         Op::BeginAt { producers, .. } => producers,
-        Op::Truncate { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
+        Op::Truncate { .. } | Op::Repair { .. } | Op::AdvanceStart { .. } | Op::Delete { .. } => &[],
     }
 }
 
@@ -155,7 +155,7 @@ impl<'a> Entry<'a> {
         let (kind, tp, value) = match self {
             Self::Whole { op, .. } => match op {
                 Op::Append { partition, batch } => (APPEND, partition, batch.bytes().len() as i64),
-                Op::Truncate { partition, to } => (TRUNCATE, partition, to.0),
+                Op::Truncate { partition, to } | Op::Repair { partition, to } => (TRUNCATE, partition, to.0),
                 Op::AdvanceStart { partition, to } => (ADVANCE_START, partition, to.0),
                 Op::BeginAt { partition, at, .. } => (BEGIN_AT, partition, at.0),
                 Op::Delete { partition } => (DELETE, partition, 0),

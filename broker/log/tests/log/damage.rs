@@ -199,16 +199,16 @@ fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
     assert_eq!(offset, Offset(10));
     let again = batch(10, 1, 10, 700, 99);
     let ops =
-        [Op::Truncate { partition: partition(0), to: offset }, Op::Append { partition: partition(0), batch: again }];
+        [Op::Repair { partition: partition(0), to: offset }, Op::Append { partition: partition(0), batch: again }];
     log.commit(&ops).unwrap();
     log.apply(&ops).unwrap();
     assert_eq!(reader.state(partition(0)).unwrap().damaged, None);
     assert_eq!(reader.read(partition(0), Offset(12), Offset(20), 1).unwrap().len(), 1);
 }
 
-/// What a truncation cannot read on its way, it cuts off too, and whoever runs on that log hears of it before it is done.
+/// Others may count on what a truncation would have to cut off beyond what was asked for: it does nothing, and says so.
 #[test]
-fn a_truncation_that_damage_makes_longer_says_so() {
+fn a_truncation_with_damage_in_its_way_changes_nothing() {
     let (disk, path) = synced_partition();
     let (mut log, _) = open(&disk).expect("it opens");
     let found = Arc::new(Mutex::new(Vec::new()));
@@ -216,9 +216,35 @@ fn a_truncation_that_damage_makes_longer_says_so() {
     log.reader().watch_damage(move |tp, from| watcher.lock().expect("one at a time").push((tp, from)));
     // The length of the ninth batch, which is before the one that is to go.
     assert!(disk.flip_bit(&path, 1609, 3));
+    let end = |log: &Log<SimulatedDisk>| log.reader().state(partition(0)).expect("it is there").end;
     run(&mut log, Op::Truncate { partition: partition(0), to: Offset(18) });
-    assert_eq!(log.reader().state(partition(0)).expect("it is there").end, Offset(16));
+    assert_eq!(end(&log), Offset(20));
     assert_eq!(*found.lock().expect("one at a time"), [(partition(0), Offset(16))]);
+    // Neither does the start after it.
+    drop(log);
+    let (mut log, recovered) = open(&disk).expect("it opens");
+    assert_eq!(recovered[0].end, Offset(20));
+    // When nobody counts on it, it is cut.
+    run(&mut log, Op::Repair { partition: partition(0), to: Offset(18) });
+    assert_eq!(end(&log), Offset(16));
+    drop(log);
+    let (_, recovered) = open(&disk).expect("it opens");
+    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(16), None));
+}
+
+/// A copy that lost a batch between the truncation's record and its application does not count as whole at its next start.
+#[test]
+fn damage_that_comes_between_a_truncations_record_and_the_cut_marks_the_partition() {
+    let (disk, path) = synced_partition();
+    let (mut log, _) = open(&disk).expect("it opens");
+    let cut = [Op::Truncate { partition: partition(0), to: Offset(18) }];
+    log.commit(&cut).expect("nothing is damaged");
+    assert!(disk.flip_bit(&path, 1609, 3));
+    assert!(matches!(log.apply(&cut), Err(LogError::Corrupt { .. })));
+    drop(log);
+    disk.restart();
+    let (_, recovered) = open(&disk).expect("it opens");
+    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(16), Some(Offset(16))));
 }
 
 #[test]
@@ -455,7 +481,7 @@ fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other()
         assert!(damaged && batches.len() as i64 == first_lost, "{byte}: {} are served", batches.len());
         // To cut there, or behind it, is not refused either.
         for (to, end) in [(Offset(19), lost), (lost, lost)] {
-            run(&mut log, Op::Truncate { partition: partition(0), to });
+            run(&mut log, Op::Repair { partition: partition(0), to });
             assert_eq!(log.reader().state(partition(0)).unwrap().end, end, "{byte}, cut to {to}");
         }
         assert_eq!(log.reader().state(partition(0)).unwrap().damaged, None);
@@ -495,7 +521,7 @@ fn what_a_repair_cuts_off_is_kept_aside() {
     let found = log.reader().check(partition(0), |_| {});
     assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
     log.set_aside(partition(0), Offset(1)).unwrap();
-    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
+    run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
     drop(log);
     disk.crash();
     disk.restart();
@@ -521,7 +547,7 @@ fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() 
             stop(point);
             let repair = |log: &mut Log<SimulatedDisk>| {
                 log.set_aside(partition(0), Offset(1))?;
-                let cut = [Op::Truncate { partition: partition(0), to: Offset(1) }];
+                let cut = [Op::Repair { partition: partition(0), to: Offset(1) }];
                 log.commit(&cut)?;
                 log.apply(&cut)
             };
@@ -562,7 +588,7 @@ fn no_more_is_kept_aside_than_may_be() {
         assert_eq!(kept(&disk).len(), 2);
         // And it is cut off all the same.
         disk.set_capacity(None);
-        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(1) });
+        run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
         assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
     }
 }

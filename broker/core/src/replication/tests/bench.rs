@@ -162,6 +162,7 @@ fn describe(command: &Command) -> String {
             format!("append {} e{}", range(std::slice::from_ref(batch)), batch.header().leader_epoch)
         }
         Command::Truncate { to } => format!("truncate {to}"),
+        Command::Repair { to } => format!("repair {to}"),
         Command::AdvanceStart { to } => format!("advance start {to}"),
         Command::BeginAt { at, .. } => format!("begin at {at}"),
         Command::Reply { ticket, result: Ok(p) } => format!("reply {} at {}", ticket.0, p.base_offset),

@@ -39,7 +39,7 @@ fn a_follower_is_out_of_every_set_before_it_cuts_off_what_it_has_lost() {
     assert_eq!(b.durable(8), [""; 0], "nothing is acknowledged");
     assert_eq!(b.after(1_000).step(Event::Tick), [""; 0]);
     assert_eq!(b.after(4_000).step(Event::Tick), GIVE_UP, "the controller may not have heard it");
-    assert_eq!(b.metadata(2, (3, 4), &[2, 3]), ["truncate 4"]);
+    assert_eq!(b.metadata(2, (3, 4), &[2, 3]), ["repair 4"]);
     assert_eq!(truncated(&mut b, 4), ["to leader 2 s1 e3: subscribe 4 e1"], "like any other follower");
     // Nobody may count on it before it has again what was committed.
     assert_eq!(b.metadata(2, (3, 5), &[1, 2, 3]), [""; 0]);
@@ -59,7 +59,7 @@ fn a_leader_cuts_nothing_off_before_another_one_leads() {
     let asked_again = b.after(5_000).step(Event::Tick);
     assert!(asked_again.contains(&"give up".to_owned()), "perhaps somebody else can lead by now: {asked_again:?}");
     let out = b.metadata(2, (2, 2), &[2, 3]);
-    assert_eq!(out.last().map(String::as_str), Some("truncate 2"), "{out:?}");
+    assert_eq!(out.last().map(String::as_str), Some("repair 2"), "{out:?}");
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) });
     assert_eq!(truncated(&mut b, 2), ["to leader 2 s7 e2: subscribe 2 e1"]);
 }
@@ -71,7 +71,7 @@ fn a_follower_that_nobody_counts_on_waits_for_what_its_leader_may_have_asked_for
     damaged(&mut b, 4);
     assert_eq!(b.leader_says(3, 1, started(8)), [""; 0]);
     assert_eq!(b.after(9_000).step(Event::Tick), [""; 0]);
-    assert_eq!(b.after(1_000).step(Event::Tick), ["truncate 4"]);
+    assert_eq!(b.after(1_000).step(Event::Tick), ["repair 4"]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn damage_behind_a_truncation_is_gone_with_it() {
 }
 
 #[test]
-fn what_a_truncation_had_to_cut_beyond_what_was_asked_is_given_up() {
+fn a_truncation_with_damage_in_its_way_waits_until_nobody_counts_on_the_copy() {
     let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
     b.metadata(2, (3, 1), &[1, 2, 3]);
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
@@ -100,10 +100,40 @@ fn what_a_truncation_had_to_cut_beyond_what_was_asked_is_given_up() {
     assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
     // The disk cannot read the batch before, on its way to where it is to cut.
     assert_eq!(damaged(&mut b, 3), [""; 0]);
-    assert_eq!(truncated(&mut b, 3), ["to leader 2 s1 e3: subscribe 3 e1", "give up"]);
-    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), [""; 0], "it is cut already");
-    b.leader_says(3, 1, started(5));
-    assert_eq!(b.replica.status().log_end, Offset(3));
+    let as_it_was = Event::Truncated { log: log(8, &[(1, 0), (2, 5)]) };
+    assert_eq!(b.step(as_it_was), [""; 0]);
+    assert_eq!(b.replica.status().log_end, Offset(8), "all that it has acknowledged is there");
+    assert_eq!(b.after(50).step(Event::Tick), ["to leader 2 s1 e3: subscribe 3 e1"]);
+    assert_eq!(b.leader_says(3, 1, started(5)), GIVE_UP);
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), ["repair 3"]);
+    assert_eq!(truncated(&mut b, 3), ["to leader 2 s1 e3: subscribe 3 e1"]);
+}
+
+#[test]
+fn who_is_elected_while_damage_is_in_the_way_leads_with_all_that_it_has_acknowledged() {
+    let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
+    b.metadata(2, (3, 1), &[1, 2, 3]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
+    damaged(&mut b, 3);
+    b.metadata(1, (4, 2), &[1, 3]);
+    b.step(Event::Truncated { log: log(8, &[(1, 0), (2, 5)]) });
+    assert_eq!(b.replica.status().role, Role::Leader);
+    assert!(b.replica.log_end() >= Offset(8), "{:?}", b.replica.status());
+}
+
+/// What is found of damage while it is repaired does not make the replica forget what it had acknowledged before.
+#[test]
+fn damage_behind_a_repair_does_not_make_a_copy_whole_again() {
+    let mut b = following();
+    damaged(&mut b, 4);
+    b.leader_says(3, 1, started(8));
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), ["repair 4"]);
+    assert_eq!(damaged(&mut b, 2), [""; 0]);
+    assert_eq!(truncated(&mut b, 2), ["to leader 2 s1 e3: subscribe 2 e1"]);
+    // It has less than it has acknowledged: nobody may count on it.
+    assert_eq!(b.metadata(2, (3, 3), &[1, 2, 3]), GIVE_UP);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn it_gets_anew_what_it_has_of_an_epoch_that_compaction_removed() {
     );
     assert_eq!(b.replica.status().role, Role::Follower);
     assert_eq!(b.leader_says(4, 2, started(30)), ["give up"], "nothing is cut off that counts");
-    assert_eq!(b.metadata(3, (4, 3), &[3]), ["truncate 10"]);
+    assert_eq!(b.metadata(3, (4, 3), &[3]), ["repair 10"]);
     let truncated = Event::Truncated { log: log(10, &[(1, 0)]) };
     assert_eq!(b.step(truncated), ["to leader 3 s2 e4: subscribe 10 e1"]);
     b.leader_says(4, 2, started(30));

@@ -158,7 +158,7 @@ impl Model {
                 p.end = batch.header().end_offset().0;
                 p.batches.push(batch.bytes().clone());
             }
-            Op::Truncate { partition, to } => {
+            Op::Truncate { partition, to } | Op::Repair { partition, to } => {
                 let Some(p) = self.0.get_mut(partition) else { return };
                 if to.0 >= p.end {
                     return;
