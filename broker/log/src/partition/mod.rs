@@ -31,6 +31,7 @@ pub use times::SegmentInfo;
 pub(crate) use times::Times;
 
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::BatchHeader;
 use std::path::{Path, PathBuf};
 
 /// What is known of a partition, in memory and in checkpoints. No more than some hundred bytes.
@@ -99,6 +100,13 @@ impl Segment {
     /// Whether a batch may start at `offset` where `expected` comes next.
     pub(crate) fn may_start(&self, offset: Offset, expected: Offset) -> bool {
         offset == expected || self.sparse && offset > expected
+    }
+
+    /// Says why such a batch does not belong where `expected` comes next and nothing ends behind `until`, if it does not.
+    pub(super) fn may_hold(&self, header: &BatchHeader, expected: Offset, until: Offset) -> Result<(), String> {
+        let (base, last) = (header.base_offset, header.last_offset_delta);
+        let fits = self.may_start(base, expected) && last >= 0 && base < until && header.end_offset() <= until;
+        if fits { Ok(()) } else { Err(format!("a batch with offsets from {base} stands there")) }
     }
 }
 

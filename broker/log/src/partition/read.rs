@@ -75,7 +75,11 @@ pub(crate) struct Cursor<'a, F> {
     segment: Segment,
     /// Where the segment's batches end.
     len: u64,
+    /// No batch of it ends behind that.
+    until: Offset,
     pub(crate) offset: Offset,
+    /// What was expected before the last batch.
+    before: Offset,
     pub(crate) position: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -84,8 +88,9 @@ pub(crate) struct Cursor<'a, F> {
 impl<'a, F: DiskFile> Cursor<'a, F> {
     pub(crate) fn new(file: &'a F, state: &'a Partition, segment: &Segment, from: (Offset, u64)) -> Self {
         let window = Vec::new();
-        let (epochs, segment, len) = (&state.epochs, *segment, segment.len);
-        Self { file, epochs, segment, len, offset: from.0, position: from.1, window, window_at: 0 }
+        let (epochs, segment, len, until) = (&state.epochs, *segment, segment.len, until(state, segment));
+        let (offset, position) = from;
+        Self { file, epochs, segment, len, until, offset, before: offset, position, window, window_at: 0 }
     }
 
     /// The header of the batch at the cursor, which stays there; `None` at the segment's end. The CRC is
@@ -116,8 +121,10 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         if header.total_len <= WINDOW && header.total_len > bytes.len() {
             return damaged("the segment's file is too short".into());
         }
-        if !self.segment.may_start(header.base_offset, offset) || header.last_offset_delta < 0 {
-            return damaged(format!("a batch with offsets from {} stands there", header.base_offset));
+        if let Err(why) = self.segment.may_hold(&header, offset, self.until) {
+            // No CRC covers offsets: where there may be gaps, it may be the batch before that has a wrong one.
+            let doubted = self.segment.sparse && header.base_offset < offset;
+            return Err(Failure::Damaged(if doubted { self.before } else { offset }, why));
         }
         if epoch_at(self.epochs, header.base_offset) != Some(header.leader_epoch) {
             return damaged(format!("leader epoch {} is not that of its offset", header.leader_epoch));
@@ -153,6 +160,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
     /// Moves past a batch that was peeked at.
     pub(crate) fn skip(&mut self, header: &BatchHeader) {
         self.position += header.total_len as u64;
+        self.before = self.offset;
         self.offset = header.end_offset();
     }
 
@@ -471,9 +479,7 @@ fn read_tail<F: DiskFile>(
 fn checked(bytes: Bytes, expected: Offset, segment: &Segment, state: &Partition) -> Result<RecordBatch, String> {
     let batch = RecordBatch::check(bytes).map_err(|e| e.to_string())?;
     let header = batch.header();
-    if !segment.may_start(header.base_offset, expected) || header.last_offset_delta < 0 {
-        return Err(format!("a batch with offsets from {} stands there", header.base_offset));
-    }
+    segment.may_hold(header, expected, until(state, segment))?;
     if state.epoch_at(header.base_offset) != Some(header.leader_epoch) {
         return Err(format!("leader epoch {} is not that of its offset", header.leader_epoch));
     }
@@ -488,6 +494,12 @@ pub(super) fn in_range(state: &Partition, offset: Offset) -> Result<(), ReadErro
         return Err(ReadError::OutOfRange { offset, start: state.start, end: state.end });
     }
     Ok(())
+}
+
+/// No batch of the segment ends behind that.
+fn until(state: &Partition, segment: &Segment) -> Offset {
+    let after = state.segments.partition_point(|s| s.base <= segment.base);
+    state.segments.get(after).map_or(state.end, |next| next.base)
 }
 
 pub(super) fn segment_of(state: &Partition, offset: Offset) -> Option<Segment> {
