@@ -10,14 +10,16 @@ use chronik_core::producers::Producers;
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Command, Event, LeaderMessage, LogState, ProduceError, StreamId};
 use chronik_core::time::Instant;
-use chronik_log::{LogReader, Op, RealDisk};
-use chronik_quorum::{AlterPartition, ControllerError, Resignation};
+use chronik_log::{LogReader, Op, ReadError, RealDisk, RecoveredPartition};
+use chronik_quorum::{AlterPartition, ControllerError, ControllerHandle, Resignation};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tracing::{error, warn};
 
 /// How long the controller may take to answer an ISR change.
 const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
+/// From one try to read a log to the next, when the disk refuses.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// What a batch in memory takes beside its bytes: its header, its places in the queues, what the allocator adds. Of
 /// small batches it is most.
 const KEPT_BESIDE: usize = 256;
@@ -57,7 +59,7 @@ impl Owner {
             Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
                 self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
             }
-            Command::GiveUpCopy => self.give_up_copy(partition),
+            Command::GiveUpCopy => give_up_copy(self.shell.controller.clone(), partition, ResignReason::Damage),
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     hosted.wake();
@@ -144,25 +146,39 @@ impl Owner {
     pub(super) fn find_first_batch(&self, partition: TopicPartition, start: Offset) {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
-        tokio::task::spawn_blocking(move || match reader.read(partition, start, Offset(i64::MAX), 1) {
-            Ok(batches) => {
-                let first_batch = batches.first().map_or(start, |batch| batch.header().base_offset);
+        let read = move || match reader.read(partition, start, Offset(i64::MAX), 1) {
+            Ok(batches) => Ok(Some(batches.first().map_or(start, |batch| batch.header().base_offset))),
+            // A later move is done as well, and says where the log starts; or the partition is gone.
+            Err(ReadError::BelowStart { .. } | ReadError::UnknownPartition(_)) => Ok(None),
+            // The damage is told of by itself.
+            Err(ReadError::Damaged { .. }) => Ok(Some(start)),
+            Err(error) => Err(error),
+        };
+        tokio::spawn(async move {
+            if let Some(first_batch) = until_read(partition, read, || {}).await.flatten() {
                 owners.send(partition, Input::StartAdvanced { partition, life, start, first_batch });
             }
-            // A later move is done as well, and says where the log starts; or the partition is gone.
-            Err(chronik_log::ReadError::BelowStart { .. } | chronik_log::ReadError::UnknownPartition(_)) => {}
-            Err(error) => error!(%partition, %start, %error, "Cannot read where the log starts"),
         });
     }
 
-    /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten.
+    /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten. As long as it cannot
+    /// be read, this replica can neither follow nor lead, and nobody should count on it.
     pub(super) fn reload(&mut self, partition: TopicPartition) {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
-        tokio::task::spawn_blocking(move || match log_state(&reader, partition) {
-            Ok(log) => owners.send(partition, Input::Truncated { partition, life, log }),
-            // The replica stays in its truncation, and out of the ISR, which is what a damaged log should do.
-            Err(error) => error!(%partition, %error, "Cannot read the log after its truncation"),
+        let controller = self.shell.controller.clone();
+        let read = move || match log_state(&reader, partition) {
+            // The damage is told of by itself, and nobody counts on this replica before it is repaired.
+            Err(ReadError::Damaged { .. }) => {
+                state(&reader, partition, |found| Ok((found.start, reader.no_producers())))
+            }
+            other => other,
+        };
+        tokio::spawn(async move {
+            let failed = || give_up_copy(controller.clone(), partition, ResignReason::Incapable);
+            if let Some(log) = until_read(partition, read, failed).await {
+                owners.send(partition, Input::Truncated { partition, life, log });
+            }
         });
     }
 
@@ -249,30 +265,6 @@ impl Owner {
         }
     }
 
-    /// What is on this broker's disk is less than what it acknowledged, or not as the leader has it.
-    fn give_up_copy(&self, partition: TopicPartition) {
-        let controller = self.shell.controller.clone();
-        tokio::spawn(async move {
-            let resignation = Resignation {
-                partitions: ResignedPartitions::These(vec![partition]),
-                leaving: Leaving::Copy,
-                reason: ResignReason::Damage,
-            };
-            match controller.resign(resignation, ALTER_PARTITION_MAX).await {
-                Ok(kept) if kept.is_empty() => {
-                    warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
-                }
-                Ok(_) => error!(
-                    %partition,
-                    "The disk has lost records that no other replica has. What can be read is served; the rest is gone \
-                     unless a replica comes back, or the data directory is restored from a copy"
-                ),
-                // It is asked again.
-                Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
-            }
-        });
-    }
-
     fn alter_partition(&self, change: AlterPartition) {
         let owners = self.shell.owners.clone();
         let (partition, partition_epoch) = (change.partition, change.partition_epoch);
@@ -290,18 +282,57 @@ fn is_refusal(event: &Event, by: BrokerId) -> bool {
 }
 
 /// What a partition's log says about itself. Reads a snapshot and what came after it: not for an owner's own task.
-pub(crate) fn log_state(
+/// Reads on a thread that may wait, and again after a while for as long as the disk refuses; `failed` hears of each time.
+/// `None` when the process ends.
+async fn until_read<T: Send + 'static>(
+    partition: TopicPartition,
+    read: impl Fn() -> Result<T, ReadError> + Clone + Send + 'static,
+    failed: impl Fn(),
+) -> Option<T> {
+    loop {
+        match tokio::task::spawn_blocking(read.clone()).await.ok()? {
+            Ok(found) => return Some(found),
+            Err(error) => error!(%partition, %error, "Cannot read the log: it is tried again"),
+        }
+        failed();
+        tokio::time::sleep(READ_AGAIN).await;
+    }
+}
+
+/// Has the controller count no more on what this broker has of the partition. What is on its disk is less than what it
+/// acknowledged, or not as the leader has it, or cannot be read.
+fn give_up_copy(controller: ControllerHandle, partition: TopicPartition, reason: ResignReason) {
+    tokio::spawn(async move {
+        let partitions = ResignedPartitions::These(vec![partition]);
+        let resignation = Resignation { partitions, leaving: Leaving::Copy, reason };
+        match controller.resign(resignation, ALTER_PARTITION_MAX).await {
+            Ok(kept) if kept.is_empty() => {
+                warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
+            }
+            Ok(_) => error!(
+                %partition,
+                "The disk has lost records that no other replica has. What can be read is served; the rest is gone \
+                 unless a replica comes back, or the data directory is restored from a copy"
+            ),
+            // It is asked again.
+            Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
+        }
+    });
+}
+
+pub(crate) fn log_state(reader: &LogReader<RealDisk>, partition: TopicPartition) -> Result<LogState, ReadError> {
+    state(reader, partition, |_| Ok((reader.first_batch(partition)?, reader.producers(partition)?)))
+}
+
+/// A log's state, with where the batch begins that holds its start, and its producers.
+fn state(
     reader: &LogReader<RealDisk>,
     partition: TopicPartition,
-) -> Result<LogState, chronik_log::ReadError> {
+    rest: impl FnOnce(&RecoveredPartition) -> Result<(Offset, Producers), ReadError>,
+) -> Result<LogState, ReadError> {
     let Some(found) = reader.state(partition) else {
         return Ok(LogState { producers: reader.no_producers(), ..LogState::default() });
     };
-    Ok(LogState {
-        start: found.start,
-        first_batch: reader.first_batch(partition)?,
-        end: found.end,
-        epochs: found.epochs,
-        producers: reader.producers(partition)?,
-    })
+    let (first_batch, producers) = rest(&found)?;
+    Ok(LogState { start: found.start, first_batch, end: found.end, epochs: found.epochs, producers })
 }
