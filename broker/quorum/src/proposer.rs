@@ -1,13 +1,19 @@
 //! Proposing commands on the leader: those that come while an entry is on its way share the next one.
 
+use super::encoding;
 use super::handover::Yielding;
 use super::types::{Batch, Raft};
-use chronik_core::cluster::{Image, MetadataCommand, Outcome};
+use chronik_core::cluster::{Image, MetadataCommand, Outcome, Refusal};
 use chronik_core::ids::{BrokerId, MetadataOffset};
+use std::collections::VecDeque;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands of one entry at most.
 const BATCH: usize = 64;
+/// Encoded bytes of one entry at most, a quarter of what a message of raft's may have: one that does not fit is never
+/// replicated, and nothing behind it is. The largest that the product makes itself, a registration after a disk lost
+/// something of 50,000 partitions, has 2 MiB.
+const MAX_ENTRY_BYTES: usize = super::link::MAX_MESSAGE_BYTES / 4;
 
 /// The way to propose something while this broker is the leader. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +27,8 @@ type Reply = oneshot::Sender<Result<(Outcome, MetadataOffset), ProposeError>>;
 
 struct Proposal {
     command: MetadataCommand,
+    /// Encoded.
+    bytes: usize,
     /// The only term in which it may be proposed.
     term: Option<u64>,
     reply: Reply,
@@ -67,8 +75,12 @@ impl Proposer {
         if let Some(refused) = not_allowed(&self.image.borrow(), &command) {
             return Ok(refused);
         }
+        let bytes = match size(&command) {
+            Ok(bytes) => bytes,
+            Err(refusal) => return Ok((Err(refusal), self.image.borrow().offset)),
+        };
         let (reply, answer) = oneshot::channel();
-        if self.proposals.send(Proposal { command, term, reply }).is_err() {
+        if self.proposals.send(Proposal { command, bytes, term, reply }).is_err() {
             return Err(ProposeError::NotLeader);
         }
         answer.await.unwrap_or(Err(ProposeError::Unknown))
@@ -82,11 +94,31 @@ pub(super) fn not_allowed(image: &Image, command: &MetadataCommand) -> Option<(O
     image.allows(command).err().map(|refusal| (Err(refusal), image.offset))
 }
 
+/// Encoded bytes of a command, or its refusal if no entry may have as many.
+fn size(command: &MetadataCommand) -> Result<usize, Refusal> {
+    // What cannot be encoded fails where it is written.
+    let bytes = encoding::encode(command).map_or(0, |bytes| bytes.len());
+    if bytes <= MAX_ENTRY_BYTES {
+        return Ok(bytes);
+    }
+    let text =
+        format!("{bytes} bytes of metadata are changed at once, of {MAX_ENTRY_BYTES} at most: ask for less at once");
+    Err(Refusal::PolicyViolation(text))
+}
+
 async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Proposal>, yielding: Yielding) {
+    let mut waiting = VecDeque::new();
     let mut proposals = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut proposals, BATCH).await > 0 {
+    loop {
+        if waiting.is_empty() {
+            if queue.recv_many(&mut proposals, BATCH).await == 0 {
+                return;
+            }
+            waiting.extend(proposals.drain(..));
+        }
         // Who gave up while the ones before were on their way asks again: that would be in the log twice.
-        proposals.retain(|p| !p.reply.is_closed());
+        waiting.retain(|p| !p.reply.is_closed());
+        let proposals = next_entry(&mut waiting);
         if proposals.is_empty() {
             continue;
         }
@@ -100,7 +132,7 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
         // A log that grows would never be all in the successor's.
         let may_propose = leads && !yielding.is_in(term);
         let (now, not_now): (Vec<_>, Vec<_>) =
-            proposals.drain(..).partition(|p| may_propose && p.term.is_none_or(|t| t == term));
+            proposals.into_iter().partition(|p| may_propose && p.term.is_none_or(|t| t == term));
         refuse(not_now.into_iter().map(|p| p.reply), ProposeError::NotLeader);
         if now.is_empty() {
             continue;
@@ -130,8 +162,56 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
     }
 }
 
+/// The first ones that fit one entry.
+fn next_entry(waiting: &mut VecDeque<Proposal>) -> Vec<Proposal> {
+    let mut bytes = 0;
+    let fits = |p: &&Proposal| {
+        bytes += p.bytes;
+        bytes <= MAX_ENTRY_BYTES
+    };
+    let n = waiting.iter().take_while(fits).count();
+    waiting.drain(..n).collect()
+}
+
 fn refuse(replies: impl IntoIterator<Item = Reply>, why: ProposeError) {
     for reply in replies {
         let _ = reply.send(Err(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::cluster::Election;
+    use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+
+    fn elect(partitions: usize) -> MetadataCommand {
+        let named = (0..partitions).map(|n| TopicPartition {
+            topic: TopicId::default(),
+            partition: PartitionId(i32::try_from(n).expect("few")),
+        });
+        MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred }
+    }
+
+    #[test]
+    fn an_entry_that_no_message_holds_is_refused_before_it_is_written() {
+        assert!(size(&elect(100_000)).is_ok());
+        let refused = size(&elect(400_000));
+        assert!(
+            matches!(&refused, Err(Refusal::PolicyViolation(text)) if text.contains("ask for less")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn commands_share_an_entry_as_far_as_they_fit() {
+        let proposal = |bytes| Proposal { command: elect(0), bytes, term: None, reply: oneshot::channel().0 };
+        let half = MAX_ENTRY_BYTES / 2;
+        let mut waiting: VecDeque<_> = [half, half, 1, MAX_ENTRY_BYTES, 2].map(proposal).into();
+        let mut entries = Vec::new();
+        while !waiting.is_empty() {
+            entries.push(next_entry(&mut waiting).iter().map(|p| p.bytes).collect::<Vec<_>>());
+        }
+        assert_eq!(entries, [vec![half, half], vec![1], vec![MAX_ENTRY_BYTES], vec![2]]);
     }
 }
