@@ -30,9 +30,17 @@ pub(super) async fn handle(
     }
     let deadline = Deadline::after(request.timeout_ms);
     let mut results = Vec::new();
-    for update in request.feature_updates {
-        let name = update.feature.clone();
-        results.push((name, one(handlers, &update, request.validate_only, deadline.left()).await));
+    // All are found possible before the first is changed, where the answer is one for all.
+    let first = if header.version >= ALL_OR_NONE { &[true, false][..] } else { &[false] };
+    for only_validate in first {
+        results.clear();
+        for update in &request.feature_updates {
+            let validate = *only_validate || request.validate_only;
+            results.push((update.feature.clone(), one(handlers, update, validate, deadline.left()).await));
+        }
+        if results.iter().any(|(_, done)| done.is_err()) {
+            break;
+        }
     }
     let all = results.iter().find_map(|(_, done)| done.clone().err()).map_or(Ok(()), Err);
     answer(header, results, all)
