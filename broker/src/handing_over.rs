@@ -26,12 +26,16 @@ const QUORUM: Duration = Duration::from_secs(1);
 /// Hands over everything, as far as there is somebody to take it.
 pub(crate) async fn run(controller: &Controller, me: BrokerId) {
     let handle = controller.handle();
+    let image = handle.image();
     let others = |image: &Image| image.brokers.keys().any(|id| *id != me && image.may_lead(*id));
-    if handle.image().alive(me).is_none() || !others(&handle.image()) {
+    if !others(&image) {
         return;
     }
     let began = Instant::now();
-    if let Some(kept) = resign(&handle, me).await {
+    // One that is fenced leads no partition, and may lead the controller quorum all the same.
+    if image.alive(me).is_some()
+        && let Some(kept) = resign(&handle, me).await
+    {
         let took = began.elapsed();
         info!(kept = kept.len(), ?took, "Handed over what this broker led");
         sleep(CLIENTS).await;
