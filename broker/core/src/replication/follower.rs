@@ -46,8 +46,8 @@ enum Phase {
     /// it there, or an operator has elected a leader without it. What is from the offset on is to be had from the leader
     /// as it is there, once nobody counts on it here.
     Superseded(StreamId, Offset),
-    /// The leader asked to cut back what is committed, and its own log ends before. It cannot have been elected rightly:
-    /// what is here is kept, and nothing is taken from it.
+    /// The leader asked to cut back what is committed, its own log ends before, and this replica counts: it cannot have
+    /// been elected rightly. What is here is kept, and nothing is taken from it.
     Refusing,
 }
 
@@ -257,7 +257,8 @@ impl Follower {
         let to = own.min(end);
         if to < cx.log.high_watermark {
             let comes_further = end >= cx.log.high_watermark;
-            self.phase = if comes_further { Phase::Superseded(stream, to) } else { Phase::Refusing };
+            let counted = cx.state.isr.contains(&cx.me) || cx.state.elr.contains(&cx.me);
+            self.phase = if comes_further || !counted { Phase::Superseded(stream, to) } else { Phase::Refusing };
         } else if to >= cx.log.end {
             // It did not go another way as far as this log knows: begin anew rather than go round in circles.
             self.begin_anew(cx);

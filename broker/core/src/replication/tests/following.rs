@@ -119,12 +119,28 @@ fn a_connection_that_changes_while_cutting_back_is_the_one_to_use() {
 fn it_never_cuts_back_what_it_knows_to_be_committed() {
     let mut b = subscribed(log(9, &[(1, 0)]));
     b.leader_says(3, 1, started(6));
-    b.metadata(2, (4, 2), &[2]);
+    b.metadata(2, (4, 2), &[1, 2]);
     connected(&mut b, 2);
     assert_eq!(b.leader_says(4, 2, diverged(1, 5)), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
     assert_eq!(connected(&mut b, 3), [""; 0]);
     assert_eq!(b.metadata(2, (5, 3), &[2]), ["follow 2"], "the next leadership is another matter");
+}
+
+/// An operator has elected a leader that had less, as this broker was away, and its process went on.
+#[test]
+fn what_nobody_counts_on_any_more_gives_way_to_what_an_operator_chose() {
+    let mut b = subscribed(log(9, &[(1, 0)]));
+    b.leader_says(3, 1, started(6));
+    b.metadata(2, (4, 2), &[2]);
+    connected(&mut b, 2);
+    assert_eq!(b.leader_says(4, 2, diverged(1, 5)), ["to leader 2 s2 e4: subscribe 5 e1"]);
+    assert_eq!(b.leader_says(4, 2, started(5)), [""; 0]);
+    assert_eq!(b.after(9_000).step(Event::Tick), [""; 0], "the leader may have asked for it before it knew");
+    assert_eq!(b.after(1_000).step(Event::Tick), ["repair 5"]);
+    assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["to leader 2 s2 e4: subscribe 5 e1"]);
+    b.leader_says(4, 2, started(5));
+    assert_eq!(b.replica.status().role, Role::Follower);
 }
 
 /// Compaction has left nothing of epoch 2, which lies between 10 and 20, in the log of the leader, which has got it from
