@@ -11,6 +11,7 @@ use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use super::listeners;
 use super::throttles;
+use super::topics::is_internal;
 use crate::ids::BrokerId;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -304,6 +305,11 @@ impl Topic {
         given.and_then(|text| text.parse().ok())
     }
 
+    /// Whether it is the brokers' own.
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
     /// Whether old records go by a newer one with the same key (`cleanup.policy`).
     pub fn is_compacted(&self, image: &Image, broker: BrokerId) -> bool {
         self.has_policy("compact", image, broker)
@@ -314,7 +320,12 @@ impl Topic {
         self.has_policy("delete", image, broker)
     }
 
+    /// An internal topic is compacted, whatever its configs say: it may have been created by hand, or by a version that
+    /// knew no coordinators, and the groups' offsets must not go with time.
     fn has_policy(&self, word: &str, image: &Image, broker: BrokerId) -> bool {
+        if self.is_internal() {
+            return word == "compact";
+        }
         self.config(CLEANUP_POLICY, image, broker).unwrap_or("delete").split(',').any(|policy| policy == word)
     }
 

@@ -66,3 +66,32 @@ fn a_long_way_to_write_a_number_is_not_kept() {
     let error = canonical("max.message.bytes", &zeroes).unwrap_err();
     assert!(error.len() < 500 && error.contains("more than 4096 bytes"), "{error}");
 }
+
+#[test]
+fn a_topic_goes_by_its_policy_or_that_of_all_brokers_and_an_internal_one_is_compacted_whatever_they_say() {
+    let mut image = Image::default();
+    let mut topic = Topic {
+        id: crate::ids::TopicId(uuid::Uuid::from_u128(1)),
+        name: "t".into(),
+        partitions: imbl::Vector::new(),
+        configs: OrdMap::new(),
+        min_insync_replicas: 1,
+        default_min_insync_replicas: 1,
+        older_producers: crate::ids::ProducerId(0),
+    };
+    let goes = |topic: &Topic, image: &Image| {
+        (topic.is_compacted(image, BrokerId(0)), topic.is_deleted_from(image, BrokerId(0)))
+    };
+    assert_eq!(goes(&topic, &image), (false, true));
+    image.cluster_configs.insert("log.cleanup.policy".into(), "compact".into());
+    assert_eq!(goes(&topic, &image), (true, false));
+    topic.configs.insert(CLEANUP_POLICY.into(), "compact,delete".into());
+    assert_eq!(goes(&topic, &image), (true, true));
+    for name in ["__consumer_offsets", "__transaction_state"] {
+        topic.name = name.into();
+        for policy in ["delete", "compact,delete"] {
+            topic.configs.insert(CLEANUP_POLICY.into(), policy.into());
+            assert_eq!(goes(&topic, &image), (true, false), "{name} {policy}");
+        }
+    }
+}
