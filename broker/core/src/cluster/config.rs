@@ -1,5 +1,6 @@
 //! Topic configs by Kafka's names: those whose behaviour there is. A value that would not be honoured is refused with
-//! the reason, and never taken and ignored; so is a name that is not in the table.
+//! the reason, and so is a name that is not in the table. What is accepted although nothing goes by it is marked, and says
+//! why that makes no difference ([`TopicConfig::has_effect`]).
 
 mod table;
 #[cfg(test)]
@@ -31,6 +32,9 @@ pub struct TopicConfig {
     pub kind: ConfigKind,
     /// What it means here, in a sentence.
     pub doc: &'static str,
+    /// Whether anything goes by it. What does not is accepted because tools of Kafka's set it, and because its value makes
+    /// no difference to who does: `doc` says why.
+    pub has_effect: bool,
     accepts: Accepts,
     since: Since,
 }

@@ -18,6 +18,15 @@ fn names_are_unique_and_in_order() {
 }
 
 #[test]
+fn what_is_accepted_without_effect_is_marked_and_says_why() {
+    let without: Vec<_> = TOPIC_CONFIGS.iter().filter(|config| !config.has_effect).collect();
+    let names: Vec<_> = without.iter().map(|config| config.name).collect();
+    assert_eq!(names, ["file.delete.delay.ms", "flush.messages", "flush.ms", "preallocate", "segment.index.bytes"]);
+    assert!(without.iter().all(|config| config.doc.starts_with("Without effect: ")));
+    assert!(TOPIC_CONFIGS.iter().filter(|config| config.has_effect).all(|c| !c.doc.contains("Without effect")));
+}
+
+#[test]
 fn values_that_would_not_be_honoured_are_refused() {
     for (name, value) in [
         ("min.insync.replicas", "0"),
