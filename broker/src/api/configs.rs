@@ -3,9 +3,9 @@
 //! A topic's own value goes before the broker's dynamic one, that before the dynamic one of all brokers, that before
 //! the broker's file, and that before the default. The first three are [`Topic::config`], which is what is in force.
 
+use super::ServerConfig;
 use super::resources::COMPACT;
-use crate::config::{BROKER_PROPERTIES, BrokerProperty, broker_property};
-use crate::server::{Property, ServerConfig};
+use crate::config::{BROKER_PROPERTIES, BrokerProperty, Property, broker_property};
 use chronik_core::cluster::config::{CLEANUP_POLICY, ConfigKind, MIN_INSYNC_REPLICAS, TOPIC_CONFIGS, TopicConfig};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, Topic};
