@@ -5,7 +5,6 @@
 //! owners' tasks. What it asks of an owner is what is committed, and where the last batches of producers are.
 
 use crate::config::CleanerLimits;
-use crate::coordinators::is_internal;
 use crate::partitions::Partitions;
 use chronik_core::cluster::config::{
     DELETE_RETENTION_MS, MAX_COMPACTION_LAG_MS, MIN_CLEANABLE_DIRTY_RATIO, MIN_COMPACTION_LAG_MS,
@@ -159,7 +158,7 @@ impl Cleaner {
     /// Those of compacted topics, with what could be cleaned if all was committed.
     fn candidates(&self, image: &Image) -> Vec<Candidate> {
         let me = self.config.me;
-        let held = image.topics.values().filter(|topic| is_cleaned(topic, image, me)).flat_map(|topic| {
+        let held = image.topics.values().filter(|topic| topic.is_compacted(image, me)).flat_map(|topic| {
             let held = (0..).zip(&topic.partitions).filter(|(_, state)| state.replicas.contains(&me));
             held.map(move |(n, _)| {
                 (TopicPartition { topic: topic.id, partition: chronik_core::ids::PartitionId(n) }, topic)
@@ -242,11 +241,6 @@ impl Pace {
         self.done += bytes;
         Duration::from_secs_f64(self.done as f64 / self.bytes_per_second).saturating_sub(elapsed)
     }
-}
-
-/// Whether the topic is compacted. Internal ones are, whatever their configs say: an older broker created them without.
-fn is_cleaned(topic: &Topic, image: &Image, me: BrokerId) -> bool {
-    topic.is_compacted(image, me) || is_internal(&topic.name)
 }
 
 fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Limits {

@@ -1,6 +1,7 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
 mod api;
+mod budget;
 mod cleaner;
 pub mod cli;
 mod cluster_metrics;
@@ -13,11 +14,14 @@ pub mod health;
 mod identity;
 mod log_metrics;
 pub mod metrics;
+#[cfg(test)]
+mod module_graph;
 pub mod node;
 mod open_files;
 pub mod partitions;
 pub mod replication;
 mod retention;
+mod rooms;
 mod scrub;
 mod segments;
 pub mod server;

@@ -1,6 +1,6 @@
 //! What is counted of the Kafka listener, with the meaning that Kafka's own metrics have.
 
-use crate::server::rooms::Rooms;
+use crate::rooms::Rooms;
 use chronik_wire::{RequestKind, SERVED};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};

@@ -4,7 +4,6 @@
 //! One partition after the other, with a pause between, and off the owners' tasks: what is asked of an owner is the high
 //! watermark, and to remove.
 
-use crate::coordinators::is_internal;
 use crate::partitions::{OffsetSpec, Partitions};
 use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS};
 use chronik_core::cluster::{Image, Topic};
@@ -70,7 +69,7 @@ async fn round(config: &RetentionConfig) {
     let image = config.controller.image();
     let led: Vec<(TopicPartition, Retention)> = image
         .partitions()
-        .filter(|(_, topic, state)| state.leader == Some(config.me) && keeps_for_a_time(topic, &image, config.me))
+        .filter(|(_, topic, state)| state.leader == Some(config.me) && topic.is_deleted_from(&image, config.me))
         .map(|(partition, topic, _)| (partition, limits(topic, &image, config.me)))
         .filter(|(_, limits)| limits.ms.is_some() || limits.bytes.is_some())
         .collect();
@@ -79,11 +78,6 @@ async fn round(config: &RetentionConfig) {
         remove(config, partition, &limits).await;
         sleep(pause).await;
     }
-}
-
-/// Whether the topic's records go by retention at all. Internal topics are compacted, whatever their configs say.
-fn keeps_for_a_time(topic: &Topic, image: &Image, me: BrokerId) -> bool {
-    topic.is_deleted_from(image, me) && !is_internal(&topic.name)
 }
 
 /// What is in force for the topic now.
@@ -153,13 +147,5 @@ mod tests {
         topic.configs.insert(Arc::from(RETENTION_BYTES), Arc::from("-1"));
         topic.configs.insert(Arc::from(RETENTION_MS), Arc::from("0"));
         assert_eq!(of(&topic, &image), Retention { ms: Some(0), bytes: None });
-        let keeps = |topic: &Topic, image: &Image| keeps_for_a_time(topic, image, BrokerId(0));
-        assert!(keeps(&topic, &image));
-        image.cluster_configs.insert(Arc::from("log.cleanup.policy"), Arc::from("compact"));
-        assert!(!keeps(&topic, &image), "compacted alone");
-        topic.configs.insert(Arc::from("cleanup.policy"), Arc::from("compact,delete"));
-        assert!(keeps(&topic, &image));
-        topic.name = "__consumer_offsets".into();
-        assert!(!keeps(&topic, &image));
     }
 }

@@ -9,7 +9,7 @@ use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cli, clients, compaction, connect, crash_all, damaged_disks, failover, far_behind,
     full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory,
-    network, operations, profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
+    network, operations, profile, racks, readme, reassign, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -87,6 +87,8 @@ enum Scenario {
     Hostile(hostile::Options),
     /// Chronik's own command line
     Cli,
+    /// README's first page, word by word
+    Readme,
     /// Permits to stop, cordons, and how the cluster is, by the command line
     Operations,
     /// Three brokers become five and three again, by commands, under load; a voter loses its disk meanwhile
@@ -151,6 +153,7 @@ fn main() -> Result<ExitCode> {
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
+        Scenario::Readme => readme::run(&settings, &mut report),
         Scenario::Growing => growing::run(&settings, &mut report),
         Scenario::Reassign => reassign::run(&settings, &mut report),
         Scenario::Racks => racks::run(&settings, &mut report),
@@ -205,6 +208,7 @@ impl Scenario {
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",
+            Self::Readme => "readme",
             Self::Growing => "growing",
             Self::Operations => "operations",
             Self::Reassign => "reassign",

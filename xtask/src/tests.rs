@@ -56,6 +56,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
     Suite { name: "the network fails", needs: &[Need::Network], run: |test| outside(test, &["network"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
+    Suite { name: "README's first page", needs: &[], run: |test| outside(test, &["readme"]) },
     Suite { name: "a cluster grows and shrinks", needs: &[], run: |test| outside(test, &["growing"]) },
     Suite { name: "operations", needs: &[], run: |test| outside(test, &["operations"]) },
     Suite { name: "consumers read in their rack", needs: &[], run: |test| outside(test, &["racks"]) },

@@ -4,7 +4,7 @@
 
 use super::links::Places;
 use super::proto::controller_client::ControllerClient;
-use super::whole_messages;
+use super::whole_messages::{self, MAX_MESSAGE_BYTES};
 use crate::peers::Peers;
 use chronik_core::ids::BrokerId;
 use hyper_util::rt::TokioIo;
@@ -23,8 +23,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::util::MapResponse;
 
-/// Messages larger than this are refused on both sides.
-pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// A new connection has this long to come about, and as long again as the pause before it: what is dialled may be
 /// somewhere else in a moment, or may take its time.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);

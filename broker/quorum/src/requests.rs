@@ -109,9 +109,8 @@ impl Requests {
         let mut creation = Creation::new(topic, self.defaults, id);
         let command = creation.command();
         // A try on the image here: what can never be accepted does not go into the log.
-        let mut image = self.image.borrow().clone();
-        let (outcome, _) = image.apply(image.offset, &command);
-        let tried = outcome.map(|_| id).map_err(|refusal| topic_error(&name, refusal));
+        let image = self.image.borrow().clone();
+        let tried = image.try_out(&command).map(|_| id).map_err(|refusal| topic_error(&name, refusal));
         match &tried {
             Err(
                 TopicError::InvalidName(_)
@@ -144,8 +143,8 @@ impl Requests {
     /// More partitions, or other configs.
     async fn alter(mut self, command: MetadataCommand, validate_only: bool) -> Result<(), TopicError> {
         // A try on the image here: what can never be accepted does not go into the log.
-        let mut image = self.image.borrow().clone();
-        let tried = image.apply(image.offset, &command).0.map(|_| ()).map_err(|refusal| topic_error("", refusal));
+        let image = self.image.borrow().clone();
+        let tried = image.try_out(&command).map(|_| ()).map_err(|refusal| topic_error("", refusal));
         if validate_only || matches!(&tried, Err(TopicError::InvalidConfig(_) | TopicError::PolicyViolation(_))) {
             return tried;
         }
@@ -160,6 +159,12 @@ impl Requests {
     }
 
     async fn command(mut self, command: MetadataCommand) -> Result<Answer, Declined> {
+        if matches!(command, MetadataCommand::AlterPartitionReassignments { .. }) {
+            let image = self.image.borrow().clone();
+            if let Err(refusal @ Refusal::PolicyViolation(_)) = image.try_out(&command) {
+                return Err(refusal.into());
+            }
+        }
         let decided = self.decide(command).await;
         self.applied(decided.offset).await;
         match decided.outcome {

@@ -3,13 +3,15 @@
 //!
 //! The format of a body is that of gRPC over HTTP/2: a flag, the length (32 bits, big-endian), the message, and so on.
 
-use super::link::MAX_MESSAGE_BYTES;
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tonic::Status;
 use tonic::body::Body;
+
+/// Messages larger than this are refused on both sides.
+pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
 const PREFIX_BYTES: usize = 5;
 

@@ -2,13 +2,12 @@
 //! KIP-226, KIP-339, KIP-848). Each resource is changed as a whole or not at all, and answered on its own.
 
 use super::errors::Code as _;
-use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
+use super::resources::{BROKER, COMPACT, GROUP, NOT_COMPACT, Refused, TOPIC, this_broker, topic_named};
 use super::{Deadline, Handlers};
 use crate::config::broker_property;
-use crate::coordinators::is_internal;
 use chronik_core::cluster::config::{CLEANUP_POLICY, ConfigChange, ConfigOp, ConfigResource, topic_config};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
-use chronik_core::cluster::{Image, MetadataCommand};
+use chronik_core::cluster::{Image, MetadataCommand, is_internal};
 use chronik_quorum::TopicError;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
@@ -187,14 +186,14 @@ async fn one(
 /// Refuses what would have no effect: internal topics are compacted, or the groups' offsets would go with time.
 fn check_internal(changes: &[ConfigChange]) -> Result<(), Refused> {
     let compacts = |change: &ConfigChange| match &change.op {
-        ConfigOp::Set(policy) => policy.trim() == "compact",
+        ConfigOp::Set(policy) => policy.trim() == COMPACT,
         ConfigOp::Append(_) | ConfigOp::Subtract(_) => false,
         ConfigOp::Delete => true,
     };
     if changes.iter().all(|change| change.name != CLEANUP_POLICY || compacts(change)) {
         return Ok(());
     }
-    Err((ErrorCode::INVALID_CONFIG, format!("{CLEANUP_POLICY} of an internal topic is compact, and cannot be changed")))
+    Err((ErrorCode::INVALID_CONFIG, NOT_COMPACT.into()))
 }
 
 /// Refuses what brokers read at their start alone, in Kafka's words.

@@ -3,9 +3,10 @@
 //! A topic's own value goes before the broker's dynamic one, that before the dynamic one of all brokers, that before
 //! the broker's file, and that before the default. The first three are [`Topic::config`], which is what is in force.
 
-use crate::config::{BROKER_PROPERTIES, BrokerProperty, broker_property};
-use crate::server::{Property, ServerConfig};
-use chronik_core::cluster::config::{ConfigKind, MIN_INSYNC_REPLICAS, TOPIC_CONFIGS, TopicConfig};
+use super::ServerConfig;
+use super::resources::COMPACT;
+use crate::config::{BROKER_PROPERTIES, BrokerProperty, Property, broker_property};
+use chronik_core::cluster::config::{CLEANUP_POLICY, ConfigKind, MIN_INSYNC_REPLICAS, TOPIC_CONFIGS, TopicConfig};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, Topic};
 
@@ -82,6 +83,10 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
         None => Vec::new(),
     };
     let mut synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
+    if known.name == CLEANUP_POLICY && topic.is_internal() {
+        synonyms.retain(|s| s.source == Source::Topic && s.value == COMPACT);
+        synonyms.push(Synonym { name: known.name, value: COMPACT.to_owned(), source: Source::Default });
+    }
     if synonyms.iter().all(|s| s.source == Source::Topic) {
         let name = known.broker_property.unwrap_or(known.name);
         synonyms.push(Synonym { name, value: known.default.to_owned(), source: Source::Default });

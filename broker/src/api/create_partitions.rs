@@ -64,6 +64,15 @@ async fn one(
     let image = handlers.controller.image();
     let unknown = || (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "no such topic".to_owned());
     let found = image.topic_by_name(&topic.name).ok_or_else(unknown)?;
+    if found.is_internal() {
+        // Kafka's tools have refused it, too: a coordinator is found by the number of partitions.
+        let text = format!(
+            "the partitions of {} cannot be changed: what is in them would be looked for in others. Delete the topic \
+             while nobody uses it, and it is created anew",
+            found.name
+        );
+        return Err((ErrorCode::INVALID_PARTITIONS, text));
+    }
     // None at all leaves the choice to the controller; an empty list assigns nothing to what is added.
     let by_hand = topic.assignments.is_some();
     let assignments: Vec<Vec<BrokerId>> = topic

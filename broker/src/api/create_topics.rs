@@ -1,7 +1,11 @@
 //! CreateTopics.
 
 use super::errors::Code as _;
+use super::resources::{COMPACT, NOT_COMPACT};
 use super::{Deadline, Handlers, configs};
+use crate::coordinators::Coordinators;
+use chronik_core::cluster::config::CLEANUP_POLICY;
+use chronik_core::cluster::is_internal;
 use chronik_core::ids::BrokerId;
 use chronik_quorum::CreateTopic;
 use chronik_wire::messages::{
@@ -73,7 +77,7 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
     if *name == *METADATA_TOPIC {
         return failed(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED, "the metadata log cannot be created as a topic");
     }
-    let wanted = match wanted(topic, how) {
+    let wanted = match wanted(topic, how).and_then(|wanted| fit(wanted, &handlers.coordinators)) {
         Ok(wanted) => wanted,
         Err((error, text)) => return failed(name, error, text),
     };
@@ -148,6 +152,27 @@ fn wanted(topic: CreatableTopic, how: How) -> Result<CreateTopic, (ErrorCode, &'
         configs,
         validate_only: how.validate_only,
     })
+}
+
+/// An internal topic may be created by hand, as in Kafka: with as many partitions and replicas as are asked for, but not
+/// with another `cleanup.policy`, which would have no effect. What nobody says is as its coordinator would have it.
+fn fit(mut wanted: CreateTopic, coordinators: &Coordinators) -> Result<CreateTopic, (ErrorCode, &'static str)> {
+    if !is_internal(&wanted.name) {
+        return Ok(wanted);
+    }
+    if wanted.configs.get(CLEANUP_POLICY).is_some_and(|policy| policy.trim() != COMPACT) {
+        return Err((ErrorCode::INVALID_CONFIG, NOT_COMPACT));
+    }
+    if let Some(own) = coordinators.internal_topic(&wanted.name) {
+        if wanted.assignments.is_empty() {
+            wanted.partitions = wanted.partitions.or(own.partitions);
+            wanted.replication_factor = wanted.replication_factor.or(own.replication_factor);
+        }
+        for (name, value) in own.configs {
+            wanted.configs.entry(name).or_insert(value);
+        }
+    }
+    Ok(wanted)
 }
 
 fn failed(name: StrBytes, error: ErrorCode, text: &str) -> CreatableTopicResult {

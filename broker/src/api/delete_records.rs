@@ -7,7 +7,6 @@
 use super::errors::Code as _;
 use super::leaders::{find_partition, find_topic};
 use super::{Deadline, Handlers};
-use crate::coordinators::is_internal;
 use chronik_core::cluster::Topic;
 use chronik_core::ids::Offset;
 use chronik_wire::messages::{
@@ -35,7 +34,7 @@ async fn in_topic(handlers: &Handlers, topic: DeleteRecordsTopic, deadline: Dead
     let image = handlers.controller.image();
     let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
     let found = match found {
-        Ok(topic) if is_internal(&topic.name) => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
+        Ok(topic) if topic.is_internal() => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
         Ok(topic) if !topic.is_deleted_from(&image, handlers.config.me) => Err(ErrorCode::POLICY_VIOLATION),
         found => found,
     };

@@ -3,8 +3,7 @@
 use super::Handlers;
 use super::metadata::TOPIC_OPERATIONS;
 use super::resources::is_topic_name;
-use crate::coordinators::is_internal;
-use chronik_core::cluster::{Image, Partition, Topic};
+use chronik_core::cluster::{Image, Partition, Topic, is_internal};
 use chronik_core::ids::BrokerId;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
@@ -81,7 +80,7 @@ impl<'a> Page<'a> {
         self.topics.push(message!(DescribeTopicPartitionsResponseTopic {
             name: Some(StrBytes::from(&*topic.name)),
             topic_id: wire_id(topic.id),
-            is_internal: is_internal(&topic.name),
+            is_internal: topic.is_internal(),
             partitions: described,
             topic_authorized_operations: TOPIC_OPERATIONS,
         }));

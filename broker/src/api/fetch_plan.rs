@@ -2,8 +2,8 @@
 
 use super::Handlers;
 use super::leaders::{epoch, find_partition, find_topic};
+use crate::config::ReplicaSelector;
 use crate::partitions::{FetchSpec, Fetched};
-use crate::server::ReplicaSelector;
 use chronik_core::cluster::{Image, Topic};
 use chronik_core::fetch_sessions::{
     Asked, Context, FINAL_EPOCH, FetchSessions, NO_SESSION, PartitionKey, PartitionState, SessionError,

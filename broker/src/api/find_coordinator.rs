@@ -1,7 +1,7 @@
 //! FindCoordinator: the broker that leads a group's partition of `__consumer_offsets`.
 //!
-//! There are no transactions yet, and a transactional producer that asks again for a minute learns nothing. It gets an
-//! error that all clients take as final.
+//! There are no transactions yet, and a transactional producer that asks again for a minute learns nothing: see
+//! [`no_transactions`].
 
 use super::Handlers;
 use super::errors::Code as _;
@@ -37,6 +37,7 @@ pub(super) async fn handle(
     // Once for all keys: each would wait as long for what cannot be created now.
     let ready = if request.key_type == GROUP { handlers.coordinators.ensure_topic().await } else { Ok(()) };
     let find = |key: &str| match &ready {
+        Ok(()) if request.key_type == TRANSACTION => Err(no_transactions(header.version)),
         Ok(()) => find(handlers, listener, request.key_type, key),
         Err(error) => Err((error.code(), error.to_string())),
     };
@@ -75,9 +76,25 @@ fn find(handlers: &Handlers, listener: &ListenerName, key_type: i8, key: &str) -
             let at = image.alive(id).and_then(|broker| listener.endpoint(&image, broker));
             Ok((id, at.ok_or_else(|| failed(GroupError::CoordinatorNotAvailable))?))
         }
-        TRANSACTION => Err((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported".into())),
         _ => Err((ErrorCode::INVALID_REQUEST, format!("keys of type {key_type} have no coordinator"))),
     }
+}
+
+/// The answer to who looks for a transaction coordinator, which is to end the search at once and to say why.
+///
+/// librdkafka, which speaks versions 0 to 2, takes one error for final, and shows the text with it. Java's producer, which
+/// speaks later ones, does not show the text with that error: "Transactional Id authorization failed" would have somebody
+/// look for ACLs. It takes any other error that it does not know here for final, and shows the text.
+fn no_transactions(version: i16) -> (ErrorCode, String) {
+    const LIBRDKAFKA: i16 = 2;
+    let error = if version <= LIBRDKAFKA {
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    } else {
+        ErrorCode::UNSUPPORTED_VERSION
+    };
+    let text = "transactions are not supported by this cluster yet: leave transactional.id out (an idempotent producer \
+                needs none)";
+    (error, text.into())
 }
 
 /// The answer to versions that ask for one key.

@@ -5,8 +5,7 @@ use super::errors::Code as _;
 use super::leaders::controller_id;
 use super::listener::ListenerName;
 use super::resources::is_topic_name;
-use crate::coordinators::is_internal;
-use chronik_core::cluster::{Endpoint, Image, Partition, Topic};
+use chronik_core::cluster::{Endpoint, Image, Partition, Topic, is_internal};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
 use chronik_wire::messages::{
@@ -235,7 +234,7 @@ impl Describe<'_> {
         let mut described = message!(MetadataResponseTopic {
             name: Some(StrBytes::from(&*topic.name)),
             topic_id: if self.version >= 10 { wire_id(topic.id) } else { Uuid::ZERO },
-            is_internal: is_internal(&topic.name),
+            is_internal: topic.is_internal(),
             partitions: (0..).zip(&topic.partitions).map(|(index, p)| self.partition(index, p)).collect(),
         });
         if self.operations && self.version >= 8 {

@@ -8,10 +8,8 @@ use super::admission::{AdmissionError, max_decompressed};
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::listener::ListenerName;
-use super::{Handlers, Outcome, Reply, encoded, millis};
-use crate::coordinators::is_internal;
+use super::{Handlers, Outcome, Reply, ServerConfig, encoded, millis};
 use crate::partitions::Reservation;
-use crate::server::ServerConfig;
 use bytes::Bytes;
 use chronik_core::cluster::{Image, Topic, config};
 use chronik_core::ids::TopicPartition;
@@ -179,7 +177,7 @@ async fn start(
 
 /// What the broker keeps in topics of its own, it alone writes.
 fn writable(topic: &Topic) -> Result<&Topic, Refusal> {
-    if is_internal(&topic.name) {
+    if topic.is_internal() {
         return Err(Refusal::because(
             ErrorCode::INVALID_TOPIC_EXCEPTION,
             "an internal topic takes no client's records",

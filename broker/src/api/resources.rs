@@ -15,6 +15,11 @@ pub(super) const CLIENT_METRICS: i8 = 16;
 /// A consumer group (KIP-848), by its id.
 pub(super) const GROUP: i8 = 32;
 
+/// The one `cleanup.policy` of internal topics.
+pub(super) const COMPACT: &str = "compact";
+/// Why an internal topic gets no other one.
+pub(super) const NOT_COMPACT: &str = "cleanup.policy of an internal topic is compact, and cannot be changed";
+
 /// An error with what a person is told of it.
 pub(super) type Refused = (ErrorCode, String);
 

@@ -5,7 +5,7 @@ use super::common::{Common, block_on, pair};
 use super::output::Table;
 use crate::config::BROKER_PROPERTIES;
 use anyhow::Context as _;
-use chronik_core::cluster::config::TOPIC_CONFIGS;
+use chronik_core::cluster::config::{TOPIC_CONFIGS, of_broker_property, topic_config};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
@@ -104,7 +104,11 @@ impl Config {
                 }
                 Action::Set { kind, name, configs } => {
                     let (kind, name) = resource(kind, &name)?;
-                    Ok(set(&mut client, kind, &name, &configs, false).await?)
+                    set(&mut client, kind, &name, &configs, false).await?;
+                    for note in without_effect(kind, &configs) {
+                        eprintln!("{note}");
+                    }
+                    Ok(())
                 }
                 Action::Unset { kind, name, keys } => {
                     let (kind, name) = resource(kind, &name)?;
@@ -203,6 +207,20 @@ pub(super) async fn of_topic(client: &mut Client, topic: &str, key: &str) -> Res
         .and_then(|config| Some(config.value?.to_string())))
 }
 
+/// What is to be said of those that are taken and that nothing goes by.
+fn without_effect(kind: i8, configs: &[(String, String)]) -> Vec<String> {
+    let find = match kind {
+        TOPIC => topic_config,
+        BROKER => of_broker_property,
+        _ => return Vec::new(),
+    };
+    let note = |(key, _): &(String, String)| {
+        let config = find(key).filter(|config| !config.has_effect)?;
+        Some(format!("{key} is set. {}", config.doc))
+    };
+    configs.iter().filter_map(note).collect()
+}
+
 /// Where a value comes from, by Kafka's number.
 fn source(number: i8) -> &'static str {
     match number {
@@ -270,6 +288,21 @@ mod tests {
         ] {
             let found = resource(kind, name).ok();
             assert_eq!(found.as_ref().map(|(kind, name)| (*kind, name.as_str())), expected, "{kind:?} {name}");
+        }
+    }
+
+    #[test]
+    fn who_sets_what_has_no_effect_is_told_so() {
+        let set = |key: &str| vec![(key.to_owned(), "true".to_owned()), ("retention.ms".to_owned(), "1".to_owned())];
+        for (kind, key, said) in [
+            (TOPIC, "preallocate", Some("preallocate is set. Without effect: segments grow")),
+            (BROKER, "log.preallocate", Some("log.preallocate is set. Without effect: segments grow")),
+            (TOPIC, "segment.ms", None),
+            (GROUP, "preallocate", None),
+        ] {
+            let notes = without_effect(kind, &set(key));
+            assert_eq!(notes.len(), usize::from(said.is_some()), "{key}");
+            assert!(said.is_none_or(|said| notes[0].starts_with(said)), "{notes:?}");
         }
     }
 

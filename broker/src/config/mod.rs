@@ -2,6 +2,7 @@
 //! the environment (but for the host name, when the file says so).
 
 mod file;
+mod for_requests;
 mod groups;
 mod hints;
 mod listen;
@@ -12,13 +13,13 @@ mod shown;
 mod units;
 
 pub use file::{JoinsAs, KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
+pub use for_requests::{Property, ReplicaSelector, TimestampDefaults};
 pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
 pub use reference::markdown as reference;
 pub use units::{Millis, Size};
 
 use self::members::ClusterSize;
 use crate::coordinators::{GroupMetricsConfig, OffsetsTopic};
-use crate::server::{ReplicaSelector, TimestampDefaults};
 use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, listener_name};
 use chronik_core::ids::BrokerId;
 use std::collections::BTreeMap;

@@ -121,6 +121,7 @@ pub fn markdown() -> String {
         let default = if config.default.is_empty() { "none".to_owned() } else { format!("`{}`", config.default) };
         row(&mut out, &[&format!("`{}`", config.name), kind(config.kind), &default, &values, &property, config.doc]);
     }
+    without_effect(&mut out);
     out.push_str(
         "\n## Configs of groups\n\n\
          Of consumer groups of the consumer protocol (KIP-848), given to one group by name (`kafka-configs --alter \
@@ -134,6 +135,19 @@ pub fn markdown() -> String {
         row(&mut out, &[&format!("`{}`", config.name), kind(config.kind), &default, &property, config.doc]);
     }
     out
+}
+
+fn without_effect(out: &mut String) {
+    out.push_str(
+        "\n### Accepted without effect\n\n\
+         Tools and operators of Kafka's set these configs, and what they are set to makes no difference here. So they are \
+         taken, with the values that Kafka takes, and shown; nothing goes by them.\n\n\
+         | Config | Broker property | Why |\n|---|---|---|\n",
+    );
+    for config in TOPIC_CONFIGS.iter().filter(|config| !config.has_effect) {
+        let property = config.broker_property.map_or_else(|| "—".to_owned(), |name| format!("`{name}`"));
+        row(out, &[&format!("`{}`", config.name), &property, config.doc.trim_start_matches("Without effect: ")]);
+    }
 }
 
 fn kind(kind: ConfigKind) -> &'static str {

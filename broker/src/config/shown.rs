@@ -1,8 +1,7 @@
 //! The broker's properties as clients are shown them (DescribeConfigs).
 
-use super::Config;
 use super::properties::{BROKER_PROPERTIES, BrokerProperty};
-use crate::server::{Property, ReplicaSelector};
+use super::{Config, Property, ReplicaSelector};
 use std::time::Duration;
 
 impl Config {

@@ -22,11 +22,6 @@ const CREATION: Duration = Duration::from_secs(2);
 /// An answer, or why there is none.
 pub(crate) type Answer = Result<Response, GroupError>;
 
-/// Whether a topic is the broker's own: no client writes to it, creates it or deletes it.
-pub(crate) fn is_internal(topic: &str) -> bool {
-    matches!(topic, topic::NAME | "__transaction_state")
-}
-
 /// A request on its way to a shard.
 #[derive(Debug)]
 pub(super) struct Asked {

@@ -48,6 +48,7 @@ pub(super) async fn load(
     let end = partitions.epoch_end(partition, Some(epoch), epoch).await?.end.unwrap_or(start);
     let changed = Arc::new(Changes::default());
     let mut next = start;
+    let mut unread = Unread::default();
     while next < end {
         let spec = FetchSpec {
             offset: next,
@@ -73,22 +74,36 @@ pub(super) async fn load(
         for batch in batches.into_iter().map(split_batches).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
             if batch.header().end_offset() > next {
                 next = batch.header().end_offset();
-                bring(records_of(&batch)?, &mut each)?;
+                bring(records_of(&batch)?, &mut each, &mut unread)?;
             }
         }
         tokio::task::yield_now().await;
     }
+    if let Some(error) = unread.first {
+        let records = unread.records;
+        error!(%partition, records, %error, "Skipped records that cannot be read; the error is that of the first one");
+    }
     Ok(next)
 }
 
-fn bring(records: BatchRecords, each: &mut impl FnMut(GroupRecord)) -> Result<(), RecordError> {
+/// Records that cannot be read. A topic that clients wrote to before it was the coordinators' is full of them.
+#[derive(Default)]
+struct Unread {
+    records: u64,
+    first: Option<RecordError>,
+}
+
+fn bring(records: BatchRecords, each: &mut impl FnMut(GroupRecord), unread: &mut Unread) -> Result<(), RecordError> {
     for record in records {
         let (key, value) = record?;
         match decode(&key.unwrap_or_else(Bytes::new), value.as_ref()) {
             Ok(Decoded::Group(record)) => each(record),
             Ok(Decoded::Unknown(version)) => debug!(version, "Skipping a record of a kind that is not known"),
             // One record that cannot be read must not take all groups of the partition with it.
-            Err(error) => error!(%error, "Skipping a record that cannot be read"),
+            Err(error) => {
+                unread.records += 1;
+                unread.first.get_or_insert(error);
+            }
         }
     }
     Ok(())

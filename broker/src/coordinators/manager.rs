@@ -7,15 +7,16 @@ use super::metrics::CoordinatorMetrics;
 use super::shard::ShardTask;
 use super::topic::{self, OffsetsTopic};
 use crate::partitions::Partitions;
-use chronik_core::cluster::Image;
+use chronik_core::cluster::{Image, Topic};
 use chronik_core::groups;
-use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicPartition};
+use chronik_core::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId, TopicPartition};
 use chronik_quorum::ControllerHandle;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 /// Requests that wait for one shard at most.
 const QUEUE: usize = 4096;
@@ -62,7 +63,7 @@ pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
     let (routes, watched) = watch::channel(Routes::new());
     let handle = Coordinators::new(config.me, config.controller.clone(), config.topic, watched);
     tasks.spawn(LagTask::new(&config, handle.clone()).run());
-    let manager = Manager { config, tasks: tasks.clone(), routes, shards: BTreeMap::new() };
+    let manager = Manager { config, tasks: tasks.clone(), routes, shards: BTreeMap::new(), known: None };
     tasks.spawn(manager.run());
     handle
 }
@@ -73,6 +74,8 @@ struct Manager {
     routes: watch::Sender<Routes>,
     /// The shards that run, by partition and leader epoch.
     shards: BTreeMap<(TopicPartition, LeaderEpoch), CancellationToken>,
+    /// The topic that was looked at last.
+    known: Option<TopicId>,
 }
 
 impl Manager {
@@ -88,7 +91,19 @@ impl Manager {
         }
     }
 
+    /// Says once what is not as it should be with a topic that is new here.
+    fn look_at(&mut self, topic: &Topic) {
+        if self.known.replace(topic.id) != Some(topic.id)
+            && let Some(lacks) = self.config.topic.lacks(topic)
+        {
+            warn!(lacks, "{} was not created as group coordinators need it", topic.name);
+        }
+    }
+
     fn follow(&mut self, image: &Image) {
+        if let Some(topic) = image.topic_by_name(topic::NAME) {
+            self.look_at(topic);
+        }
         let led = led(image, self.config.me);
         let ended: Vec<_> = self.shards.keys().filter(|shard| !led.contains(shard)).copied().collect();
         for shard in ended {

@@ -19,7 +19,6 @@ mod topic;
 
 pub(crate) use client::limited;
 pub use handle::Coordinators;
-pub(crate) use handle::is_internal;
 pub use manager::{CoordinatorsConfig, GroupMetricsConfig, start};
 pub use metrics::CoordinatorMetrics;
 pub use topic::OffsetsTopic;

@@ -8,7 +8,6 @@ use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::producer_memory::ProducerMemory;
 use super::send_queue::{Reads, SendQueue};
-use crate::coordinators::is_internal;
 use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
@@ -435,7 +434,7 @@ impl Owner {
             self.step(partition, Event::Damaged { from });
         }
         if let (Some(hosted), Some(topic)) = (self.partitions.get_mut(&partition), image.topics.get(&partition.topic)) {
-            hosted.internal = is_internal(&topic.name);
+            hosted.internal = topic.is_internal();
         }
         let leads = state.leader == Some(me);
         self.step(partition, Event::Metadata(state));

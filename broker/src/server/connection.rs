@@ -4,9 +4,9 @@
 //! a client that does not read its answers is not read either.
 
 use super::Shared;
-use super::budget::Share;
 use super::frames::{FrameError, Frames};
 use crate::api::{Handlers, Outcome, Reply, RequestContext};
+use crate::budget::Share;
 use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_wire::{Decoded, Request, RequestKind, WireError};

@@ -5,8 +5,8 @@
 //! can go on living in. Until so much of it has come it is in the connection's buffer, of which there are as many as
 //! connections, and counts for nothing; from then on for eight times what has come at most.
 
-use super::budget::Share;
-use super::rooms::Rooms;
+use crate::budget::Share;
+use crate::rooms::Rooms;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::io;
 use std::time::Duration;

@@ -1,12 +1,12 @@
 //! The accept loop.
 
 use super::frames::FrameLimits;
-use super::rooms::Rooms;
-use super::{ServerConfig, Shared, connection};
-use crate::api::{Handlers, ListenerName, RequestContext};
+use super::{Shared, connection};
+use crate::api::{Handlers, ListenerName, RequestContext, ServerConfig};
 use crate::coordinators::Coordinators;
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
+use crate::rooms::Rooms;
 use chronik_quorum::ControllerHandle;
 use std::sync::Arc;
 use std::time::Duration;

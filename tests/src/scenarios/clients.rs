@@ -4,7 +4,7 @@
 use super::Settings;
 use super::{java_groups, java_migration, java_tools};
 use crate::harness::clients::{self as programs, Outcome, run as run_program};
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, Software};
 use crate::harness::kafka::Kafka;
 use crate::harness::metadata::Metadata;
 use crate::harness::{go, javascript, leash};
@@ -12,7 +12,7 @@ use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one client program may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(2);
@@ -50,6 +50,7 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
         ("group.consumer.heartbeat.interval.ms", "1000"),
     ];
     let mut cluster = Cluster::of_three(&settings.software, &properties)?;
+    let is_chronik = matches!(settings.software, Software::Chronik(_));
     let wanted = |client| options.clients.is_empty() || options.clients.contains(&client);
     if wanted(Client::Python) {
         match programs::python() {
@@ -62,7 +63,12 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     }
     if wanted(Client::Kcat) {
         match programs::kcat() {
-            Ok(kcat) => run_kcat(report, &cluster, &kcat)?,
+            Ok(kcat) => {
+                run_kcat(report, &cluster, &kcat)?;
+                if is_chronik {
+                    report.check_result("kcat: no transactions", no_transactions(|| kcat_transaction(&cluster, &kcat)));
+                }
+            }
             Err(e) => report.could_not_run(format!("kcat: {e:#}")),
         }
     }
@@ -87,6 +93,10 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
             Ok(kafka) => {
                 if wanted(Client::Java) {
                     java_tools::run(report, &cluster, &kafka);
+                    if is_chronik {
+                        let outcome = no_transactions(|| java_tools::transaction(&cluster, &kafka));
+                        report.check_result("java: no transactions", outcome);
+                    }
                 }
                 if wanted(Client::JavaGroups) {
                     java_groups::run(report, &cluster, &kafka);
@@ -184,6 +194,25 @@ fn run_kcat(report: &mut Report, cluster: &Cluster, kcat: &Path) -> Result<()> {
         });
     report.check_result("kcat: a topic made by writing to it", made.map(|_| "written and read".into()));
     Ok(())
+}
+
+fn kcat_transaction(cluster: &Cluster, kcat: &Path) -> Result<Outcome> {
+    let mut command = leash::command(kcat)?;
+    command.args(["-b", &cluster.bootstrap(), "-P", "-t", "kcat-transactions", "-X", "transactional.id=kcat"]);
+    run_program(command, b"never written\n", PATIENCE)
+}
+
+/// A transactional producer fails at once, and shows its user why: none of them is to ask for a coordinator for a minute,
+/// or to speak of a missing authorization alone.
+fn no_transactions(produce: impl FnOnce() -> Result<Outcome>) -> Result<String> {
+    const AT_ONCE: Duration = Duration::from_secs(20);
+    let begin = Instant::now();
+    let outcome = produce()?;
+    let (took, said) = (begin.elapsed(), outcome.text() + &outcome.err);
+    ensure!(!outcome.success, "it succeeds: {said}");
+    ensure!(said.contains("transactions are not supported by this cluster yet"), "it says {said}");
+    ensure!(took < AT_ONCE, "it takes {took:?}");
+    Ok(format!("said after {:.1} s", took.as_secs_f64()))
 }
 
 /// Lines that compress, each different.

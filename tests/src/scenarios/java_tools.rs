@@ -98,6 +98,14 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     report.check_result("java: a deleted topic is gone", goes(tools, &with(&["--describe", "--topic", "java-topic"])));
 }
 
+/// A producer that wants transactions.
+pub(super) fn transaction(cluster: &Cluster, kafka: &Kafka) -> Result<Outcome> {
+    let tools = Tools { kafka, bootstrap: cluster.bootstrap() };
+    let perf = ["--topic", "java-transactions", "--num-records", "1", "--record-size", "10", "--throughput", "-1"];
+    let more = ["--transactional-id", "java", "--producer-props", "bootstrap.servers=BOOTSTRAP"];
+    tools.call(PRODUCER_PERF, &[&perf[..], &more].concat(), b"")
+}
+
 /// Every broker answers for itself: the tool prints what it was told by each.
 fn api_versions(tools: &Tools<'_>, cluster: &Cluster) -> Result<String> {
     let text = tools.call(API_VERSIONS, &["--bootstrap-server", "BOOTSTRAP"], b"")?.succeeded()?.text();

@@ -38,6 +38,7 @@ pub mod network;
 pub mod operations;
 pub mod profile;
 pub mod racks;
+pub mod readme;
 pub mod reassign;
 pub mod retention;
 pub mod returning;

@@ -1,5 +1,6 @@
 //! Topic configs by Kafka's names: those whose behaviour there is. A value that would not be honoured is refused with
-//! the reason, and never taken and ignored; so is a name that is not in the table.
+//! the reason, and so is a name that is not in the table. What is accepted although nothing goes by it is marked, and says
+//! why that makes no difference ([`TopicConfig::has_effect`]).
 
 mod table;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use super::listeners;
 use super::throttles;
+use super::topics::is_internal;
 use crate::ids::BrokerId;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,9 @@ pub struct TopicConfig {
     pub kind: ConfigKind,
     /// What it means here, in a sentence.
     pub doc: &'static str,
+    /// Whether anything goes by it. What does not is accepted because tools of Kafka's set it, and because its value makes
+    /// no difference to who does: `doc` says why.
+    pub has_effect: bool,
     accepts: Accepts,
     since: Since,
 }
@@ -304,6 +309,11 @@ impl Topic {
         given.and_then(|text| text.parse().ok())
     }
 
+    /// Whether it is the brokers' own.
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
     /// Whether old records go by a newer one with the same key (`cleanup.policy`).
     pub fn is_compacted(&self, image: &Image, broker: BrokerId) -> bool {
         self.has_policy("compact", image, broker)
@@ -314,7 +324,12 @@ impl Topic {
         self.has_policy("delete", image, broker)
     }
 
+    /// An internal topic is compacted, whatever its configs say: it may have been created by hand, or by a version that
+    /// knew no coordinators, and the groups' offsets must not go with time.
     fn has_policy(&self, word: &str, image: &Image, broker: BrokerId) -> bool {
+        if self.is_internal() {
+            return word == "compact";
+        }
         self.config(CLEANUP_POLICY, image, broker).unwrap_or("delete").split(',').any(|policy| policy == word)
     }
 

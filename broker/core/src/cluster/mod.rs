@@ -52,5 +52,5 @@ pub use permits::{Objection, Permit, Recovery};
 pub use rebalance::{DiskUse, NotNow, Rebalance, Spread};
 pub use rebalance_rates::OtherRate;
 pub use throttles::{Throttle, ThrottledRates};
-pub use topics::MAX_PARTITIONS;
+pub use topics::{MAX_PARTITIONS, OFFSETS_TOPIC, is_internal};
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

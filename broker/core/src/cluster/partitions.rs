@@ -1,12 +1,14 @@
 //! Partitions that are added to a topic, and how many there may be.
 
 use super::assignment::place;
-use super::command::{Answer, Change, Outcome, Refusal};
+use super::command::{Answer, Change, MetadataCommand, Outcome, Refusal};
 use super::image::Image;
 use super::topics::MAX_PARTITIONS;
 use crate::ids::{BrokerId, PartitionId, TopicId, TopicPartition};
+use std::collections::BTreeMap;
 
-/// Replicas in the whole cluster for each of its brokers at most: more would be refused by none, and served by none.
+/// Replicas on one broker at most, and in the whole cluster for each of its brokers: more would be refused by none, and
+/// served by none.
 pub(super) const MAX_REPLICAS_PER_BROKER: usize = 50_000;
 
 impl Image {
@@ -64,10 +66,50 @@ impl Image {
         let more: usize = more.map(<[BrokerId]>::len).sum();
         if now + more > most {
             return Err(Refusal::PolicyViolation(format!(
-                "the cluster has {now} replicas of partitions; {more} more would be above its limit of {most}"
+                "the cluster has {now} replicas of partitions; {more} more would be above its limit of {most}. Delete \
+                 topics, or add brokers"
             )));
         }
         Ok(())
+    }
+
+    /// What a command would come to, and whether it may be asked for at all: brokers have a limit of their own. That is
+    /// looked at here and not where entries are applied, as brokers of several versions must apply them alike.
+    pub fn try_out(&self, command: &MetadataCommand) -> Outcome {
+        let mut after = self.clone();
+        let answer = after.apply(after.offset, command).0?;
+        after.room_on_brokers(self)?;
+        Ok(answer)
+    }
+
+    /// Whether no broker has got more replicas since `before` than it may have.
+    fn room_on_brokers(&self, before: &Self) -> Result<(), Refusal> {
+        // Nobody has more than all of them together.
+        if self.topics.values().map(|t| t.partitions.len() * replication_factor(t)).sum::<usize>()
+            <= MAX_REPLICAS_PER_BROKER
+        {
+            return Ok(());
+        }
+        let had = before.replicas_of_brokers();
+        for (id, has) in self.replicas_of_brokers() {
+            let had = had.get(&id).copied().unwrap_or(0);
+            if has > MAX_REPLICAS_PER_BROKER.max(had) {
+                return Err(Refusal::PolicyViolation(format!(
+                    "broker {id} has {had} replicas of partitions; {} more would be above its limit of \
+                     {MAX_REPLICAS_PER_BROKER}. Delete topics, or move partitions to other brokers",
+                    has - had
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn replicas_of_brokers(&self) -> BTreeMap<BrokerId, usize> {
+        let mut found = BTreeMap::new();
+        for id in self.partitions().flat_map(|(_, _, partition)| &partition.replicas) {
+            *found.entry(*id).or_insert(0) += 1;
+        }
+        found
     }
 }
 

@@ -14,8 +14,19 @@ pub const MAX_PARTITIONS: i32 = 10_000;
 /// Kafka's name for the metadata log, which no topic may have.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
+/// The topic of the group coordinators, by Kafka's name.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The topic of the transaction coordinators, by Kafka's name.
+const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
 /// Kafka's limit for a topic's name, in bytes.
 const MAX_NAME: usize = 249;
+
+/// Whether a topic of that name is the brokers' own, whoever created it: no client writes to it, and it is compacted.
+pub fn is_internal(topic: &str) -> bool {
+    matches!(topic, OFFSETS_TOPIC | TRANSACTIONS_TOPIC)
+}
 
 /// What `CreateTopic` asks for.
 pub(super) struct NewTopic<'a> {

@@ -237,8 +237,33 @@ async fn topics_that_cannot_be_created() {
 async fn a_transactional_producer_is_told_for_good() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
-    let request = m::FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("tx")]);
-    assert_eq!(client.ask(4, &request).await.coordinators[0].error_code, 53);
+    let request = m::FindCoordinatorRequest::default().with_key_type(1);
+    // The only error that librdkafka, which asks in these versions, does not repeat its question after.
+    for version in 1..=2 {
+        let found = client.ask(version, &request.clone().with_key(text("tx"))).await;
+        assert_eq!((found.error_code, found.node_id.0), (53, -1), "{version}");
+        assert!(found.error_message.is_some_and(|said| said.contains("leave transactional.id out")));
+    }
+    // Java's producer shows its user the text, unless the error is that one.
+    let found = client.ask(3, &request.clone().with_key(text("tx"))).await;
+    assert_eq!((found.error_code, found.node_id.0), (35, -1));
+    for version in 4..=6 {
+        let found = client.ask(version, &request.clone().with_coordinator_keys(vec![text("tx")])).await;
+        let found = &found.coordinators[0];
+        assert_eq!((found.error_code, found.node_id.0), (35, -1), "{version}");
+        assert!(found.error_message.as_ref().is_some_and(|said| said.contains("leave transactional.id out")));
+    }
+}
+
+#[tokio::test]
+async fn keys_without_a_coordinator_are_refused() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    for key_type in [2, 3, -1] {
+        let request = m::FindCoordinatorRequest::default().with_key_type(key_type);
+        let found = client.ask(6, &request.with_coordinator_keys(vec![text("k")])).await;
+        assert_eq!(found.coordinators[0].error_code, 42, "{key_type}");
+    }
 }
 
 /// A frame by hand, of versions that the client's codec does not know.
@@ -252,6 +277,27 @@ fn frame(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
     frame.put_u8(0);
     frame.put_slice(body);
     frame
+}
+
+/// A client that finds them not listed says so itself, and one that does not look is disconnected, as by Kafka.
+#[tokio::test]
+async fn requests_of_transactions_are_neither_listed_nor_answered() {
+    let cluster = Cluster::start().await;
+    for (name, key) in [
+        ("AddPartitionsToTxn", 24),
+        ("AddOffsetsToTxn", 25),
+        ("EndTxn", 26),
+        ("WriteTxnMarkers", 27),
+        ("TxnOffsetCommit", 28),
+        ("DescribeTransactions", 65),
+        ("ListTransactions", 66),
+    ] {
+        let mut client = Client::connect(cluster.address).await;
+        let listed = client.ask(3, &m::ApiVersionsRequest::default()).await;
+        assert!(listed.api_keys.iter().all(|served| served.api_key != key), "{name}");
+        client.stream.write_all(&frame(key, 0, b"a transaction")).await.expect("it is read");
+        client.closed().await;
+    }
 }
 
 #[tokio::test]

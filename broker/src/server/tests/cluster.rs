@@ -449,7 +449,11 @@ fn create(image: &watch::Sender<Image>, topic: &CreateTopic) -> Result<TopicId, 
     }
     let id = TopicId(uuid::Uuid::new_v4());
     if !topic.validate_only {
-        image.send_modify(|image| add_topic(image, id, &topic.name, topic.partitions.unwrap_or(1)));
+        image.send_modify(|image| {
+            add_topic(image, id, &topic.name, topic.partitions.unwrap_or(1));
+            let configs = topic.configs.iter().map(|(name, value)| (Arc::from(&**name), Arc::from(&**value)));
+            image.topics[&id].configs = configs.collect();
+        });
     }
     Ok(id)
 }

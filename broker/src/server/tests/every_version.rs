@@ -247,7 +247,7 @@ async fn describe_cluster() {
 
 #[tokio::test]
 async fn describe_configs() {
-    let property = crate::server::Property { name: "message.max.bytes".into(), value: "5000".into(), given: true };
+    let property = crate::config::Property { name: "message.max.bytes".into(), value: "5000".into(), given: true };
     let cluster = Cluster::start_with(|c| c.properties = vec![property]).await;
     cluster.topic("t", 1);
     let mut client = Client::connect(cluster.address).await;

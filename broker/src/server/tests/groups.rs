@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chronik_core::replication::ProduceError;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::GroupId;
+use kafka_protocol::protocol::StrBytes;
 
 fn group() -> GroupId {
     GroupId(text("group"))
@@ -155,6 +156,78 @@ async fn internal_topics_take_no_records_and_can_be_created_and_deleted_by_hand(
     // It is made again when it is needed.
     let found = client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
     assert_eq!((found.error_code, found.node_id.0), (0, 0));
+}
+
+fn offsets_topic(configs: &[(&str, &str)]) -> m::CreateTopicsRequest {
+    let config = |(name, value): &(&str, &str)| {
+        m::create_topics_request::CreatableTopicConfig::default()
+            .with_name(StrBytes::from_string((*name).to_owned()))
+            .with_value(Some(StrBytes::from_string((*value).to_owned())))
+    };
+    let topic = m::create_topics_request::CreatableTopic::default()
+        .with_name(name("__consumer_offsets"))
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+        .with_configs(configs.iter().map(config).collect());
+    m::CreateTopicsRequest::default().with_topics(vec![topic])
+}
+
+#[tokio::test]
+async fn an_internal_topic_that_is_created_by_hand_is_compacted_and_else_as_its_coordinator_would_have_it() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    for policy in ["delete", "compact,delete"] {
+        let refused = client.ask(5, &offsets_topic(&[("cleanup.policy", policy)])).await;
+        assert_eq!(refused.topics[0].error_code, 40, "{policy}");
+    }
+    assert_eq!(client.ask(5, &offsets_topic(&[("segment.bytes", "1000")])).await.topics[0].error_code, 0);
+    let image = cluster.image.borrow().clone();
+    let topic = image.topic_by_name("__consumer_offsets").expect("it was created");
+    assert_eq!(topic.partitions.len(), 3, "offsets.topic.num.partitions");
+    let value = |name| topic.configs.get(name).map(|value| &**value);
+    assert_eq!((value("cleanup.policy"), value("segment.bytes")), (Some("compact"), Some("1000")));
+}
+
+#[tokio::test]
+async fn partitions_of_an_internal_topic_are_not_changed_as_groups_would_lose_their_offsets() {
+    let (cluster, mut client) = with_coordinator().await;
+    let topic = m::create_partitions_request::CreatePartitionsTopic::default()
+        .with_name(name("__consumer_offsets"))
+        .with_count(60);
+    let request = m::CreatePartitionsRequest::default().with_topics(vec![topic]);
+    let result = client.ask(3, &request).await.results.remove(0);
+    assert_eq!(result.error_code, 37, "INVALID_PARTITIONS");
+    assert!(result.error_message.is_some_and(|text| text.contains("cannot be changed")));
+    assert_eq!(cluster.image.borrow().topic_by_name("__consumer_offsets").map(|t| t.partitions.len()), Some(3));
+}
+
+#[tokio::test]
+async fn a_topic_that_was_an_ordinary_one_serves_groups_and_is_shown_as_the_compacted_one_that_it_is() {
+    let cluster = Cluster::start().await;
+    let id = cluster.topic("__consumer_offsets", 2);
+    cluster.topic("t", 2);
+    cluster.image.send_modify(|image| {
+        image.topics[&id].configs.insert("cleanup.policy".into(), "delete".into());
+    });
+    // What clients wrote to it before it was the coordinators'.
+    let mut client = Client::connect(cluster.address).await;
+    for index in 0..2 {
+        let partition = super::cluster::partition(id, index);
+        let foreign = chronik_core::record::split_batches(batch(3, 100).freeze()).expect("a batch");
+        cluster.logs().batches.insert(partition, foreign);
+    }
+    let found = client.ask(3, &m::FindCoordinatorRequest::default().with_key(text("group"))).await;
+    assert_eq!((found.error_code, found.node_id.0), (0, 0));
+    while fetch(&mut client).await.0 != 0 {}
+    assert_eq!(committed(&mut client, 5).await, 0);
+    assert_eq!(fetch(&mut client).await, (0, 5));
+    let resource = m::describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("__consumer_offsets"))
+        .with_configuration_keys(Some(vec![text("cleanup.policy")]));
+    let request = m::DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let config = client.ask(4, &request).await.results.remove(0).configs.remove(0);
+    assert_eq!((config.value.as_deref(), config.config_source), (Some("compact"), 5));
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn so_do_answers_that_name_another_leader() {
 async fn addresses_are_a_config_of_one_broker_that_is_checked_and_shown() {
     let cluster = Cluster::start_with(|config| {
         let name = "advertised.listeners".to_owned();
-        config.properties = vec![crate::server::Property { name, value: String::new(), given: false }];
+        config.properties = vec![crate::config::Property { name, value: String::new(), given: false }];
     })
     .await;
     let mut client = Client::connect(cluster.address).await;

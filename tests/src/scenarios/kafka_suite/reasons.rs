@@ -145,6 +145,10 @@ fn features(outcome: &Outcome) -> BTreeSet<&'static str> {
     found.extend(ERRORS.iter().find(|(pattern, _)| matches(pattern, &outcome.error)).map(|(_, feature)| feature));
     for (api, error) in outcome.refusals.iter().filter_map(|refusal| refusal.split_once(':')) {
         match error {
+            // Of groups a coordinator is found in every version.
+            "UNSUPPORTED_VERSION" if api == "FIND_COORDINATOR" => {
+                found.insert(TRANSACTIONS);
+            }
             "UNSUPPORTED" | "UNSUPPORTED_VERSION" => found.extend(asks_for(api)),
             "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" => {
                 found.insert(TRANSACTIONS);
@@ -214,6 +218,7 @@ mod tests {
             ("o.a.FooTest#testBar", "x", &["ElectLeaders:UNSUPPORTED"][..], "ElectLeaders"),
             ("o.a.FooTest#testBar", "The node does not support ELECT_LEADERS", &[], "ElectLeaders"),
             ("o.a.ShareConsumerTest#testBar", "x", &["FIND_COORDINATOR:COORDINATOR_NOT_AVAILABLE"], "share groups"),
+            ("o.a.FooTest#testBar", "x", &["FIND_COORDINATOR:UNSUPPORTED_VERSION"], "transactions"),
             ("o.a.FooTest#testBar", "cleanup.policy: compact is not supported yet", &[], "compaction"),
             ("o.a.FooTest#testBar", "x", &["DescribeTopicPartitions:UNSUPPORTED"], "behaviour: x"),
         ] {

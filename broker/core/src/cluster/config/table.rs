@@ -70,32 +70,39 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         Accepts::Between(0, i64::MAX),
         "How long a record without a value stays in a compacted topic after it was first cleaned, in milliseconds.",
     ),
-    of(
-        "file.delete.delay.ms",
-        ConfigKind::Long,
-        ("60000", Some("log.segment.delete.delay.ms")),
-        Accepts::Between(0, i64::MAX),
-        "Means nothing here: files that are out of use are renamed at once, and removed slowly from then on.",
-    ),
+    TopicConfig {
+        has_effect: false,
+        ..of(
+            "file.delete.delay.ms",
+            ConfigKind::Long,
+            ("60000", Some("log.segment.delete.delay.ms")),
+            Accepts::Between(0, i64::MAX),
+            "Without effect: files that are out of use are renamed at once, and removed slowly from then on.",
+        )
+    },
     TopicConfig {
         since: Since::DefaultBefore2,
+        has_effect: false,
         ..of(
             "flush.messages",
             ConfigKind::Long,
             ("1", Some("log.flush.interval.messages")),
             Accepts::Between(1, i64::MAX),
-            "Every record is on the disk before it is acknowledged, as 1 says; that is no later than what any other \
-             value asks for.",
+            "Without effect: every record is on the disk before it is acknowledged, which is no later than what any value \
+             asks for.",
         )
     },
-    of(
-        "flush.ms",
-        ConfigKind::Long,
-        ("0", Some("log.flush.interval.ms")),
-        Accepts::Between(0, i64::MAX),
-        "Every record is on the disk before it is acknowledged, as 0 says; that is no later than what any other value \
-         asks for.",
-    ),
+    TopicConfig {
+        has_effect: false,
+        ..of(
+            "flush.ms",
+            ConfigKind::Long,
+            ("0", Some("log.flush.interval.ms")),
+            Accepts::Between(0, i64::MAX),
+            "Without effect: every record is on the disk before it is acknowledged, which is no later than what any value \
+             asks for.",
+        )
+    },
     throttles::FOLLOWER_REPLICAS,
     of(
         INDEX_INTERVAL_BYTES,
@@ -161,13 +168,16 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         Accepts::Between(1, i32::MAX as i64),
         "In-sync replicas without which nothing is committed; a topic with fewer replicas needs all of them.",
     ),
-    of(
-        "preallocate",
-        ConfigKind::Boolean,
-        ("false", Some("log.preallocate")),
-        Accepts::OneOf(&["false", "true"]),
-        "Means nothing here: segments grow as they are written, and are not what a record waits for.",
-    ),
+    TopicConfig {
+        has_effect: false,
+        ..of(
+            "preallocate",
+            ConfigKind::Boolean,
+            ("false", Some("log.preallocate")),
+            Accepts::OneOf(&["false", "true"]),
+            "Without effect: segments grow as they are written, and are not what a record waits for.",
+        )
+    },
     TopicConfig {
         since: Since::Fourth,
         ..of(
@@ -199,13 +209,16 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         Accepts::Between(14, i32::MAX as i64),
         "The length at which a partition's segment file is full, and the next one is begun.",
     ),
-    of(
-        "segment.index.bytes",
-        ConfigKind::Int,
-        ("10485760", Some("log.index.size.max.bytes")),
-        Accepts::Between(4, i32::MAX as i64),
-        "Means nothing here: an index grows with its segment.",
-    ),
+    TopicConfig {
+        has_effect: false,
+        ..of(
+            "segment.index.bytes",
+            ConfigKind::Int,
+            ("10485760", Some("log.index.size.max.bytes")),
+            Accepts::Between(4, i32::MAX as i64),
+            "Without effect: an index grows with its segment.",
+        )
+    },
     of(
         SEGMENT_JITTER_MS,
         ConfigKind::Long,
@@ -251,7 +264,7 @@ const fn of(
     accepts: Accepts,
     doc: &'static str,
 ) -> TopicConfig {
-    TopicConfig { name, default, broker_property, kind, doc, accepts, since: Since::Second }
+    TopicConfig { name, default, broker_property, kind, doc, has_effect: true, accepts, since: Since::Second }
 }
 
 /// The same, of the first metadata version.

@@ -18,6 +18,15 @@ fn names_are_unique_and_in_order() {
 }
 
 #[test]
+fn what_is_accepted_without_effect_is_marked_and_says_why() {
+    let without: Vec<_> = TOPIC_CONFIGS.iter().filter(|config| !config.has_effect).collect();
+    let names: Vec<_> = without.iter().map(|config| config.name).collect();
+    assert_eq!(names, ["file.delete.delay.ms", "flush.messages", "flush.ms", "preallocate", "segment.index.bytes"]);
+    assert!(without.iter().all(|config| config.doc.starts_with("Without effect: ")));
+    assert!(TOPIC_CONFIGS.iter().filter(|config| config.has_effect).all(|c| !c.doc.contains("Without effect")));
+}
+
+#[test]
 fn values_that_would_not_be_honoured_are_refused() {
     for (name, value) in [
         ("min.insync.replicas", "0"),
@@ -65,4 +74,33 @@ fn a_long_way_to_write_a_number_is_not_kept() {
     let zeroes = format!("{}1", "0".repeat(1 << 20));
     let error = canonical("max.message.bytes", &zeroes).unwrap_err();
     assert!(error.len() < 500 && error.contains("more than 4096 bytes"), "{error}");
+}
+
+#[test]
+fn a_topic_goes_by_its_policy_or_that_of_all_brokers_and_an_internal_one_is_compacted_whatever_they_say() {
+    let mut image = Image::default();
+    let mut topic = Topic {
+        id: crate::ids::TopicId(uuid::Uuid::from_u128(1)),
+        name: "t".into(),
+        partitions: imbl::Vector::new(),
+        configs: OrdMap::new(),
+        min_insync_replicas: 1,
+        default_min_insync_replicas: 1,
+        older_producers: crate::ids::ProducerId(0),
+    };
+    let goes = |topic: &Topic, image: &Image| {
+        (topic.is_compacted(image, BrokerId(0)), topic.is_deleted_from(image, BrokerId(0)))
+    };
+    assert_eq!(goes(&topic, &image), (false, true));
+    image.cluster_configs.insert("log.cleanup.policy".into(), "compact".into());
+    assert_eq!(goes(&topic, &image), (true, false));
+    topic.configs.insert(CLEANUP_POLICY.into(), "compact,delete".into());
+    assert_eq!(goes(&topic, &image), (true, true));
+    for name in ["__consumer_offsets", "__transaction_state"] {
+        topic.name = name.into();
+        for policy in ["delete", "compact,delete"] {
+            topic.configs.insert(CLEANUP_POLICY.into(), policy.into());
+            assert_eq!(goes(&topic, &image), (true, false), "{name} {policy}");
+        }
+    }
 }

@@ -92,6 +92,59 @@ fn impossible_numbers_of_partitions_are_refused() {
     }
 }
 
+/// A topic with all partitions that one may have, each with these replicas.
+fn full(id: u128, replicas: &[i32]) -> MetadataCommand {
+    let mut command = create(id, &format!("full-{id}"), 1, 1);
+    if let MetadataCommand::CreateTopic { assignments, .. } = &mut command {
+        *assignments = (0..MAX_PARTITIONS).map(|i| (i, ids(replicas))).collect();
+    }
+    command
+}
+
+#[test]
+fn a_broker_and_a_cluster_have_so_many_replicas_and_who_wants_more_is_told_what_to_do() {
+    let mut cluster = Cluster::alive(2);
+    for id in 1..=5 {
+        cluster.image.try_out(&full(id, &[0])).unwrap();
+        cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &full(id, &[0])).0.unwrap();
+    }
+    let refused = |cluster: &Cluster, command: &MetadataCommand| match cluster.image.try_out(command) {
+        Err(Refusal::PolicyViolation(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let one_more = |replica| {
+        let mut command = create(9, "more", 1, 1);
+        if let MetadataCommand::CreateTopic { assignments, .. } = &mut command {
+            *assignments = BTreeMap::from([(0, ids(&[replica]))]);
+        }
+        command
+    };
+    let why = refused(&cluster, &one_more(0));
+    assert!(why.starts_with("broker 0 has 50000 replicas") && why.contains("move partitions"), "{why}");
+    cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &one_more(1)).0.unwrap();
+    let more = |assignments| {
+        let topic = TopicId(uuid(9));
+        MetadataCommand::CreatePartitions { topic, total: 2, assignments }
+    };
+    let why = refused(&cluster, &more(vec![ids(&[0])]));
+    assert!(why.starts_with("broker 0 has 50000 replicas"), "{why}");
+    cluster.image.try_out(&more(vec![ids(&[1])])).unwrap();
+    let to = |replica| Reassignment { partition: tp(9, 0), replicas: Some(ids(&[replica])) };
+    let moved = |replica| MetadataCommand::AlterPartitionReassignments {
+        partitions: vec![to(replica)],
+        may_change_factor: false,
+    };
+    let why = refused(&cluster, &moved(0));
+    assert!(why.starts_with("broker 0 has 50000 replicas"), "{why}");
+    // What is not about more replicas is not held up by those that there are.
+    cluster.image.try_out(&MetadataCommand::DeleteTopic { id: TopicId(uuid(1)) }).unwrap();
+    for id in 10..=13 {
+        cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &full(id, &[1])).0.unwrap();
+    }
+    let why = refused(&cluster, &full(14, &[1]));
+    assert!(why.starts_with("the cluster has 90001 replicas") && why.contains("add brokers"), "{why}");
+}
+
 #[test]
 fn names_follow_kafkas_rules() {
     let mut cluster = Cluster::alive(1);

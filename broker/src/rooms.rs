@@ -3,7 +3,7 @@
 //! Whatever fills one room, requests of the other kinds find theirs: neither records nor long requests can stop those
 //! by which clients find their way, nor can requests that wait for something.
 
-use super::budget::Budget;
+use crate::budget::Budget;
 use chronik_wire::RequestKind;
 
 /// Longer requests share the room of the records, whatever their kind.
@@ -131,8 +131,8 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::Share;
     use super::*;
+    use crate::budget::Share;
     use futures::FutureExt as _;
 
     #[test]
