@@ -16,7 +16,7 @@ pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
 use crate::MANAGER;
-use crate::brokers::{Brokers, Contact, Facts};
+use crate::brokers::{Answer, Brokers, Contact, Facts};
 use crate::kafka::{Configs, Kafka};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -26,6 +26,10 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long brokers are given for an answer that is not about how they are.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// What may be unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +196,15 @@ pub async fn observe_config(kafka: &dyn Kafka, namespace: &str, name: &str, pods
     let Some(contact) = Contact::of(namespace, name, &ready) else {
         return Known::Unknown("no broker is ready".to_owned());
     };
-    kafka.cluster_configs(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
+    in_time(kafka.cluster_configs(contact)).await
+}
+
+/// What brokers answer to one question, which is not worth more time than this: what else there is to say waits for it.
+async fn in_time<T>(answer: Answer<T>) -> Known<T> {
+    match tokio::time::timeout(QUESTION, answer).await {
+        Ok(answer) => answer.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
+        Err(_) => Known::Unknown(format!("no broker answers within {} s", QUESTION.as_secs())),
+    }
 }
 
 /// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.
