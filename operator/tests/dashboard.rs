@@ -72,6 +72,35 @@ fn every_alert_asks_for_metrics_that_exist_and_is_explained() {
     }
 }
 
+/// The chart's template, for which a line of it and the file that it takes in are enough.
+#[test]
+fn the_alerts_come_whole_into_what_prometheus_reads() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/chronik");
+    let template = std::fs::read_to_string(chart.join("templates/prometheusrule.yaml")).unwrap();
+    let alerts = std::fs::read_to_string(chart.join("files/alerts.yaml")).unwrap();
+    let render = |line: &str| {
+        let depth =
+            line.strip_prefix("{{ .Files.Get \"files/alerts.yaml\" | indent ").map(|rest| rest.trim_end_matches(" }}"));
+        match depth {
+            Some(depth) => {
+                let margin = " ".repeat(depth.parse().unwrap());
+                alerts.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n") + "\n"
+            }
+            // What else is filled in is a name, or labels.
+            None if line.trim_start().starts_with("{{") => String::new(),
+            None => format!("{}\n", line.replace("{{ include \"chronik.name\" . }}", "chronik-operator")),
+        }
+    };
+    let rendered: Value = serde_saphyr::from_str(&template.lines().map(render).collect::<String>()).unwrap();
+    assert_eq!(
+        (&rendered["kind"], &rendered["metadata"]["name"]),
+        (&"PrometheusRule".into(), &"chronik-operator".into())
+    );
+    let alerts: Value = serde_saphyr::from_str(&alerts).unwrap();
+    assert!(alerts.as_array().unwrap().len() > 9);
+    assert_eq!(rendered["spec"]["groups"][0]["rules"], alerts);
+}
+
 #[test]
 fn every_panel_asks_for_metrics_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -178,4 +178,23 @@ mod tests {
     fn a_single_broker_has_no_disruption_budget() {
         assert_golden("single");
     }
+    /// The form of templates, and the hash of those that it makes of the clusters in `golden/`. A template that changes
+    /// needs another form: without it, every release that changes one restarts every broker of every cluster.
+    const FORM_MAKES: (&str, &str) = ("4", "f54f40e5bf313300");
+
+    #[test]
+    fn another_template_has_another_form() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let mut templates = String::new();
+        for name in ["minimal", "full", "single"] {
+            let resource = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+            let cluster: ChronikCluster = serde_saphyr::from_str(&resource).unwrap();
+            let valid = validate(&cluster, "chronik:default").unwrap();
+            let objects = build(&valid, &Frame::of(&valid)).unwrap();
+            let set = objects.iter().find(|desired| desired.resource.kind == "StatefulSet").unwrap();
+            templates += &set.object.data["spec"]["template"].to_string();
+        }
+        let made = (stateful_set::FORM, hash(&templates));
+        assert_eq!((made.0, made.1.as_str()), FORM_MAKES, "raise FORM, keep_template's test, and this pair");
+    }
 }
