@@ -239,6 +239,13 @@ fn degraded(
         Finding { holds: Known::Is(true), reason, message }
     } else if !failing.is_empty() {
         Finding { holds: Known::Is(true), reason: "BrokerFailing", message: failing }
+    } else if let Some(volume) = observed.leaving_volume() {
+        let (claim, pod) = (&volume.seen.name, format!("{}-{}", cluster.name_any(), volume.ordinal));
+        let message = format!(
+            "{claim} is being deleted, and goes with its pod: no broker is restarted and no node drained. While all others are \
+             in sync, end that with: kubectl delete pod {pod}; the broker begins with an empty volume, and catches up"
+        );
+        Finding { holds: Known::Is(true), reason: "VolumeLeaving", message }
     } else if formed && !waiting.is_empty() {
         Finding { holds: Known::Is(true), reason: "BrokerDown", message: waiting }
     } else {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::brokers::{BrokerFacts, Facts, Permit};
-use crate::reconcile::observe::{ObservedSet, Seen};
+use crate::reconcile::observe::{ObservedSet, ObservedVolume, Seen};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -304,4 +304,16 @@ fn nothing_new_gives_the_same_report_and_a_change_gives_only_its_own_condition_a
     assert_eq!(changed, [READY, PROGRESSING]);
     let times = after.conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect::<Vec<_>>();
     assert_eq!(times, [NOW + 60, NOW + 60, NOW, NOW]);
+}
+
+#[test]
+fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let seen = Seen { name: "data-demo-1".to_owned(), ..Seen::default() };
+    observed.volumes = vec![ObservedVolume { ordinal: 1, seen, leaving: true, ..ObservedVolume::default() }];
+    let degraded = &first(&observed, &Attempt::Applied).conditions[2];
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "VolumeLeaving"));
+    assert!(degraded.message.contains("kubectl delete pod demo-1;"), "{}", degraded.message);
+    observed.pods[1].state = waiting("terminating");
+    assert_ne!(first(&observed, &Attempt::Applied).conditions[2].reason, "VolumeLeaving");
 }

@@ -121,6 +121,14 @@ impl Observed {
     pub fn update_revision(&self) -> Option<&str> {
         self.set.as_ref()?.update_revision.as_deref()
     }
+
+    /// A volume whose claim is being deleted, and is kept by nothing but a pod that is to stay.
+    pub fn leaving_volume(&self) -> Option<&ObservedVolume> {
+        let kept = |volume: &&ObservedVolume| {
+            self.pods.iter().any(|pod| pod.ordinal == volume.ordinal && !pod.is_terminating())
+        };
+        self.volumes.iter().filter(|volume| volume.leaving).find(kept)
+    }
 }
 
 /// A StatefulSet.

@@ -17,13 +17,19 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     if outdated.is_empty() {
         return;
     }
+    let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
+    // Who is asked first when it cannot be told who leads.
+    let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
+    if let Some(volume) = observed.leaving_volume() {
+        let message =
+            format!("{} is being deleted, and goes with the pod of broker {}", volume.seen.name, volume.ordinal);
+        plan.wait(anyone, "VolumeLeaving", message);
+        return;
+    }
     if let Some(step) = stuck(observed, &outdated) {
         plan.take(step);
         return;
     }
-    let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
-    // Who is asked first when it cannot be told who leads.
-    let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
     if let Some((reason, message)) = down(cluster, observed) {
         plan.wait(anyone, reason, message);
         return;
@@ -174,10 +180,14 @@ mod tests {
                 "restart broker 2: BrokerBehind",
             ),
             (
-                "another broker has the permit",
-                |o| facts(o).permit = Some(permit(0, "i0")),
+                "another broker has the permit, and is not outdated",
+                |o| {
+                    facts(o).permit = Some(permit(0, "i0"));
+                    o.pods[0].revision = Some("r2".to_owned());
+                },
                 "restart broker 2: PermitOutstanding",
             ),
+            ("a volume would go with its pod", |o| o.volumes[0].leaving = true, "restart broker 2: VolumeLeaving"),
             (
                 "the operator was killed between the permit and the deletion",
                 |o| facts(o).permit = Some(permit(2, "i2")),
