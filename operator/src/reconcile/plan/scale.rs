@@ -8,23 +8,34 @@ use crate::reconcile::observe::{Known, Observed};
 use crate::reconcile::validate::Cluster;
 use std::fmt::Write as _;
 
+/// How many pods there are to be by what runs: those of the StatefulSet; while it is made again, those that it left.
+pub(super) fn running(observed: &Observed) -> Option<i32> {
+    let left = || observed.pods.iter().map(|pod| pod.ordinal + 1).max();
+    observed.set.as_ref().map(|set| set.replicas).or_else(left)
+}
+
 /// What cannot be followed: fewer brokers than have data, or than topics have replicas.
 pub(super) fn refuse(cluster: &Cluster, observed: &Observed) -> Result<(), Refusal> {
-    let running = observed.set.as_ref().map_or(cluster.replicas, |set| set.replicas).max(cluster.replicas);
+    let running = running(observed).unwrap_or(0).max(cluster.replicas);
     let beyond = |ordinal: i32| ordinal >= running;
     let left = observed.volumes.iter().filter(|volume| beyond(volume.ordinal) && !volume.removed && !volume.leaving);
     let left = left.map(|volume| volume.seen.name.as_str()).collect::<Vec<_>>();
     if !left.is_empty() {
         let most = observed.volumes.iter().map(|volume| volume.ordinal + 1).max().unwrap_or_default();
+        let members = observed.facts.known().is_some_and(|facts| facts.brokers.keys().any(|id| beyond(*id)));
+        let otherwise = if members {
+            ": their brokers are members of it"
+        } else {
+            ", which an earlier cluster of this name wrote, or delete these volume claims if nobody misses what is on them"
+        };
         let message = format!(
-            "replicas: {} brokers would leave the data on {} behind, which an earlier cluster of this name wrote: set \
-             replicas to {most}, or delete these volume claims if nobody misses what is on them",
+            "replicas: {} brokers would leave the data on {} behind; set replicas to {most}{otherwise}",
             cluster.replicas,
             left.join(", ")
         );
         return Err(Refusal { reason: "VolumesLeftBehind", message });
     }
-    let shrinks = observed.set.as_ref().is_some_and(|set| set.replicas > cluster.replicas);
+    let shrinks = running > cluster.replicas;
     match observed.facts.known().and_then(|facts| facts.greatest_factor.as_ref()) {
         Some((factor, topics)) if shrinks && i64::from(*factor) > i64::from(cluster.replicas) => Err(Refusal {
             reason: "ReplicationFactorInUse",
@@ -51,33 +62,33 @@ fn some_of(names: &[String]) -> String {
 pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i32 {
     unmark(cluster, observed, plan);
     forget(cluster, observed, plan);
-    let Some(set) = observed.set.as_ref().filter(|set| set.replicas > cluster.replicas) else {
+    let Some(running) = running(observed).filter(|running| *running > cluster.replicas) else {
         return cluster.replicas;
     };
     // The highest one, as a StatefulSet can give up no other.
-    let last = set.replicas - 1;
+    let last = running - 1;
     let action = || format!("remove broker {last}");
     let facts = match &observed.facts {
         Known::Is(facts) => facts,
         Known::Unknown(why) => {
             let message = format!("what the brokers would say is not known: {why}");
             plan.wait(action(), "BrokersUnknown", message);
-            return set.replicas;
+            return running;
         }
     };
     if let Some(broker) = facts.brokers.get(&last) {
         if facts.reassignments > 0 && broker.replicas > 0 {
             let message = format!("{} replicas are still on broker {last}", broker.replicas);
             plan.wait(action(), "Draining", message);
-            return set.replicas;
+            return running;
         }
         if !broker.cordoned || broker.replicas > 0 || broker.leaders > 0 {
             plan.take(Step::Drain(last));
-            return set.replicas;
+            return running;
         }
         if broker.voter {
             plan.take(Step::ChangeVoters(voters_within(facts, cluster.replicas)));
-            return set.replicas;
+            return running;
         }
     }
     match observed.volumes.iter().find(|volume| volume.ordinal == last && !volume.removed) {
@@ -85,7 +96,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
             let change = VolumeChange { removed: Some(true), ..VolumeChange::of(&volume.seen) };
             plan.volumes.push(change);
             plan.wait(action(), "MarkingVolume", format!("the volume of broker {last} is marked as not missed"));
-            set.replicas
+            running
         }
         None => last,
     }
@@ -134,19 +145,33 @@ mod tests {
     fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused() {
         let mut observed = observed_of(5);
         observed.set = None;
+        observed.pods.clear();
+        observed.facts = Known::Unknown("no broker runs".to_owned());
         let refusal = refuse(&cluster(), &observed).unwrap_err();
         assert_eq!(refusal.reason, "VolumesLeftBehind");
         assert!(refusal.message.contains("data-demo-3, data-demo-4"), "{}", refusal.message);
         assert!(refusal.message.contains("set replicas to 5"), "{}", refusal.message);
         // The StatefulSet of an operator that did not look.
-        observed.set = observed_of(3).set;
-        assert!(refuse(&cluster(), &observed).is_err());
+        (observed.set, observed.facts) = (observed_of(3).set, observed_of(5).facts);
+        let refusal = refuse(&cluster(), &observed).unwrap_err();
+        assert!(!refusal.message.contains("delete"), "of members of the cluster: {}", refusal.message);
+    }
+
+    #[test]
+    fn while_the_stateful_set_is_made_again_the_pods_that_it_left_count() {
+        let mut observed = observed_of(5);
+        observed.set = None;
+        assert_eq!(refuse(&cluster(), &observed), Ok(()));
+        assert_eq!(planned(&observed), (5, "drain broker 4".to_owned()));
+        facts(&mut observed).greatest_factor = Some((5, vec!["a".to_owned()]));
+        assert_eq!(refuse(&cluster(), &observed).unwrap_err().reason, "ReplicationFactorInUse");
     }
 
     #[test]
     fn volumes_of_brokers_that_were_removed_are_missed_by_nobody() {
         let mut observed = observed_of(5);
         observed.set = None;
+        observed.pods.truncate(3);
         observed.volumes[3].removed = true;
         observed.volumes[4].removed = true;
         assert_eq!(refuse(&cluster(), &observed), Ok(()));
