@@ -146,7 +146,7 @@ impl Reconciler {
             self.operator.as_deref().unwrap_or_default()
         );
         let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
-        self.events.publish(&stored.object_ref(&resource()), news).await;
+        self.events.publish_once(&stored.object_ref(&resource()), news).await;
     }
 
     async fn follow(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Duration, ReconcileError> {

@@ -12,7 +12,7 @@ use chronik_operator::reconcile::{ReconcileError, Reconciler};
 use futures::FutureExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) operator: String,
     /// Pods with this image do not start.
     pub(crate) bad_image: Option<String>,
+    /// Those of the one operator that acts.
+    events: OnceLock<Events>,
 }
 
 impl World {
@@ -57,7 +59,7 @@ impl World {
             client: client.clone(),
             brokers: Arc::new(self.brokers.clone()),
             kafka: Arc::new(self.kafka.clone()),
-            events: Events::new(client, "test"),
+            events: self.events.get_or_init(|| Events::new(client, "test")).clone(),
             default_image: self.default_image.clone(),
             operator: Some(self.operator.clone()),
             metrics: Metrics::default(),
