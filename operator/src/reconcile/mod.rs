@@ -10,7 +10,7 @@ use crate::MANAGER;
 use crate::brokers::{Brokers, Contact, Unanswered};
 use crate::events::{Events, News};
 use crate::kafka::{Kafka, in_words};
-use crate::metrics::Metrics;
+use crate::metrics::{Looks, Metrics};
 use crate::status::{self, Attempt};
 use apply::{ApplyError, Done, Outcome, Taker};
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, PlanStatus, Storage};
@@ -398,7 +398,11 @@ impl Reconciler {
         // A step that nothing speaks against does not wait.
         let waits = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
         let waits = waits.map(|plan| plan.reason.as_str());
-        self.metrics.cluster(&namespace, &name, waits, degraded.map(|condition| condition.reason.as_str()));
+        let degraded = degraded.map(|condition| condition.reason.as_str());
+        // Of one that does not run there is nothing to know.
+        let runs = !outcome.observed.pods.is_empty();
+        let unknown = (runs && outcome.observed.facts.known().is_none()).then_some("BrokersUnknown");
+        self.metrics.cluster(&namespace, &name, Looks { waiting: waits, degraded, unknown });
         let again = status::changes_after(&after).map_or(again, |soon| soon.min(again));
         if after == before {
             return Ok(again);
