@@ -42,8 +42,8 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::factor_fits_replicas(), validation = rules::min_insync_fits_factor())]
 pub struct ChronikClusterSpec {
-    /// Leaves everything as it is while it is true: nothing is written, and no broker is restarted. What becomes of the
-    /// cluster meanwhile is still reported.
+    /// Leaves everything as it is while it is true: nothing is written but how many brokers a drain of nodes may take away
+    /// (the `PodDisruptionBudget`), and no broker is restarted. What becomes of the cluster meanwhile is still reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 

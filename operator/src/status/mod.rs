@@ -70,6 +70,22 @@ pub struct Outcome<'a> {
     pub balanced: Option<i32>,
 }
 
+impl<'a> Outcome<'a> {
+    /// What came to nothing beyond this: the rest is as it was.
+    pub fn new(observed: &'a Observed, attempt: Attempt) -> Self {
+        Self {
+            observed,
+            attempt,
+            plan: None,
+            image: None,
+            operator: None,
+            config: None,
+            listeners: None,
+            balanced: None,
+        }
+    }
+}
+
 /// What to report now.
 pub fn report(
     cluster: &ChronikCluster,
@@ -121,6 +137,27 @@ pub fn report(
             }),
         }),
     }
+}
+
+/// What to report where the cluster's objects could not be read: of what was reported before, nothing is known to be so
+/// still.
+pub fn unobserved(
+    before: &ChronikClusterStatus,
+    why: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ChronikClusterStatus {
+    let mut after = before.clone();
+    for kind in [READY, IN_SYNC, DEGRADED] {
+        let holds = if kind == DEGRADED { Known::Is(true) } else { Known::Unknown(why.to_owned()) };
+        let finding = Finding { holds, reason: "ObserveFailed", message: why.to_owned() };
+        let condition = condition(before, kind, finding, generation, now);
+        match after.conditions.iter_mut().find(|old| old.type_ == kind) {
+            Some(old) => *old = condition,
+            None => after.conditions.push(condition),
+        }
+    }
+    after
 }
 
 /// The conditions that are not what they were: those that a person is told of. What a new cluster is not yet is no news.

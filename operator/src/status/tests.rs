@@ -38,16 +38,7 @@ fn observed(states: &[PodState]) -> Observed {
 }
 
 fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
-    let outcome = Outcome {
-        observed,
-        attempt: attempt.clone(),
-        plan: None,
-        image: None,
-        operator: None,
-        config: None,
-        listeners: None,
-        balanced: None,
-    };
+    let outcome = Outcome::new(observed, attempt.clone());
     report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
 }
 
@@ -198,16 +189,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         reason: "UnderReplicated".to_owned(),
         message: "3 partitions are under-replicated".to_owned(),
     };
-    let outcome = Outcome {
-        observed: &observed,
-        attempt: Attempt::Applied,
-        plan: Some(plan.clone()),
-        image: None,
-        operator: None,
-        config: None,
-        listeners: None,
-        balanced: None,
-    };
+    let outcome = Outcome { plan: Some(plan.clone()), ..Outcome::new(&observed, Attempt::Applied) };
     let now = Timestamp::from_second(NOW).unwrap();
     let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);
     let expected = ["Ready=True AllBrokersReady", "Progressing=True Restarting", "Degraded=False AsExpected"];
@@ -316,4 +298,20 @@ fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
     assert!(degraded.message.contains("kubectl delete pod demo-1;"), "{}", degraded.message);
     observed.pods[1].state = waiting("terminating");
     assert_ne!(first(&observed, &Attempt::Applied).conditions[2].reason, "VolumeLeaving");
+}
+
+#[test]
+fn of_what_could_not_be_read_nothing_is_said_to_be_well() {
+    let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let before = first(&all, &Attempt::Applied);
+    let now = Timestamp::from_second(NOW + 1).unwrap();
+    let blind = unobserved(&before, "pods cannot be listed", Some(5), now);
+    let expected = ["Ready=Unknown ObserveFailed", "Progressing=False UpToDate", "Degraded=True ObserveFailed"];
+    assert_eq!(conditions(&blind), expected);
+    assert_eq!(blind.conditions.iter().find(|c| c.type_ == IN_SYNC).unwrap().status, "Unknown");
+    assert_eq!((blind.observed_generation, &blind.brokers), (before.observed_generation, &before.brokers));
+    assert_eq!(unobserved(&blind, "pods cannot be listed", Some(5), now), blind);
+    assert_eq!(unobserved(&ChronikClusterStatus::default(), "no", None, now).conditions.len(), 3);
+    let again = at(&blind, &all, &Attempt::Applied, NOW + 2);
+    assert_eq!(conditions(&again), conditions(&before));
 }

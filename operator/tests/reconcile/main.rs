@@ -106,6 +106,8 @@ async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_
     world.brokers.state.lock().unwrap().meddle = true;
     world.reconcile().await.unwrap();
     world.run_kubernetes();
+    // The budget of disruptions is closed, and then the step is taken.
+    world.reconcile().await.unwrap();
     world.reconcile().await.unwrap();
     let requests = world.brokers.state.lock().unwrap().requests.clone();
     assert_eq!(requests, ["stop 2", "recovered unused"]);
@@ -167,14 +169,95 @@ async fn the_image_outlives_the_stateful_set_and_the_operator() {
 async fn a_drain_is_let_through_only_while_all_is_in_sync() {
     let world = World::with_cluster(3);
     world.settle().await;
-    let allowed = || world.server.get("poddisruptionbudgets", "demo").unwrap()["spec"]["maxUnavailable"].clone();
-    assert_eq!(allowed(), 1);
-    world.brokers.state.lock().unwrap().under_replicated = 1;
+    assert_eq!(allowed(&world), 1);
+    behind(&world, 1);
     world.reconcile().await.unwrap();
-    assert_eq!(allowed(), 0);
-    world.brokers.state.lock().unwrap().under_replicated = 0;
+    assert_eq!(allowed(&world), 0);
+    behind(&world, 0);
     world.reconcile().await.unwrap();
-    assert_eq!(allowed(), 1);
+    assert_eq!(allowed(&world), 1);
+}
+
+/// How many brokers a drain of nodes may take away.
+fn allowed(world: &World) -> Value {
+    world.server.get("poddisruptionbudgets", "demo").unwrap()["spec"]["maxUnavailable"].clone()
+}
+
+fn behind(world: &World, partitions: u32) {
+    world.brokers.state.lock().unwrap().under_replicated = partitions;
+}
+
+#[tokio::test]
+async fn a_drain_takes_no_broker_too_many_while_the_operator_does_nothing_else() {
+    type Hold = fn(&World);
+    let cases: [(&str, Hold); 5] = [
+        ("paused", |world| world.change_spec(|spec| spec["paused"] = json!(true))),
+        ("of a spec that cannot be followed", |world| world.change_spec(|spec| spec["config"] = json!({ "no": 1 }))),
+        ("of a spec that cannot be read", |world| world.change_spec(|spec| spec["replicas"] = json!("many"))),
+        ("with brokers that lack their volumes", |world| {
+            world.change_spec(|spec| spec["storage"]["size"] = json!("1Mi"));
+        }),
+        ("while an object cannot be written", |world| {
+            world.change_spec(|spec| spec["listeners"] = json!([{ "name": "outside", "type": "NodePort" }]));
+            world.server.set_policy(Some(|resource, verb, _| {
+                (resource == "services" && verb == "patch").then_some("no services today")
+            }));
+        }),
+    ];
+    for (what, hold) in cases {
+        let world = World::with_cluster(3);
+        world.settle().await;
+        hold(&world);
+        // Some of it fails, and is to.
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 1, "{what}");
+        behind(&world, 1);
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 0, "{what}");
+        behind(&world, 0);
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_is_restarted_only_when_no_drain_can_take_another() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    let before = world.pods();
+    for _ in 0..10 {
+        world.reconcile().await.unwrap();
+        if world.pods() != before {
+            break;
+        }
+        world.run_kubernetes();
+    }
+    assert_ne!(world.pods(), before, "nobody was restarted");
+    assert_eq!(allowed(&world), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_to_be_unknown_and_no_drain_takes_a_broker_meanwhile() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world
+        .server
+        .set_policy(Some(|resource, verb, _| (resource == "pods" && verb == "list").then_some("no pods today")));
+    for _ in 0..2 {
+        let outcome = world.reconcile().await;
+        assert!(matches!(outcome, Err(ReconcileError::Observe(_))), "{outcome:?}");
+    }
+    let degraded = world.condition("Degraded");
+    assert_eq!((&degraded["status"], &degraded["reason"]), (&json!("True"), &json!("ObserveFailed")));
+    assert!(degraded["message"].as_str().unwrap().contains("no pods today"), "{degraded}");
+    assert_eq!(world.condition("Ready")["status"], "Unknown");
+    assert_eq!(allowed(&world), 0);
+    let told = world.server.all("events").iter().filter(|event| event["type"] == "Warning").count();
+    assert_eq!(told, 1, "it is told once");
+    world.server.set_policy(None);
+    world.settle().await;
+    assert_eq!((&world.condition("Degraded")["status"], allowed(&world)), (&json!("False"), json!(1)));
 }
 
 #[tokio::test]
@@ -288,6 +371,8 @@ async fn a_cluster_that_is_paused_is_left_as_it_is() {
     world.reconcile().await.unwrap();
     assert_eq!(world.server.writes(), ["status chronikclusters/demo"]);
     assert_eq!(world.condition("Progressing")["reason"], "Paused");
+    world.reconcile().await.unwrap();
+    assert_eq!(world.server.writes(), Vec::<String>::new());
     world.change_spec(|spec| spec["paused"] = json!(false));
     assert_eq!(rolled(&world).await.len(), 3);
 }

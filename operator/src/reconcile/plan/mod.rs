@@ -2,7 +2,7 @@
 //! be, those that should go, what is to change about volumes, at most one disruptive step, and what is waited for.
 
 pub mod balance;
-mod budget;
+pub mod budget;
 pub mod config;
 mod garbage;
 mod lost_volume;
@@ -30,7 +30,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// The same while nothing can be done about what is not as it should be.
 const LATER: Duration = Duration::from_secs(5);
 /// How often brokers are asked when nothing is under way.
-pub(crate) const AT_REST: Duration = Duration::from_secs(15);
+const AT_REST: Duration = Duration::from_secs(15);
 
 /// What to do about a cluster.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +136,20 @@ impl Step {
             Self::GiveUpVolume { .. } => "GiveUpVolume",
         }
     }
+
+    /// Whether it takes a pod away, or what would make one anew.
+    fn takes_a_pod(&self) -> bool {
+        match self {
+            Self::Restart { .. } | Self::ReplaceStuck { .. } | Self::RecreateSet { .. } | Self::GiveUpVolume { .. } => {
+                true
+            }
+            Self::ClosePermit(_)
+            | Self::Drain(_)
+            | Self::Balance { .. }
+            | Self::ChangeVoters(_)
+            | Self::Remove(_) => false,
+        }
+    }
 }
 
 /// Something that is to be done, and not yet.
@@ -163,20 +177,31 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     scale::refuse(cluster, observed).map_err(PlanError::Refused)?;
     storage::refuse(cluster, observed).map_err(PlanError::Refused)?;
     let mut plan = Plan::default();
-    let frame = Frame {
-        replicas: scale::plan(cluster, observed, &mut plan),
-        volume_size: storage::size_in_set(cluster, observed),
-        max_unavailable: budget::max_unavailable(cluster, observed),
-    };
-    plan.objects = build::build(cluster, &frame)?;
-    keep_template(cluster, observed, &mut plan.objects);
-    plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
+    let replicas = scale::plan(cluster, observed, &mut plan);
     storage::plan(cluster, observed, &mut plan);
     lost_volume::plan(observed, &mut plan);
     roll::plan(cluster, observed, &mut plan);
     balance::plan(cluster, observed, &mut plan);
     config::plan(cluster, observed, &mut plan);
     outside::plan(cluster, observed, &mut plan);
+    if cluster.paused {
+        // Nothing of it is done.
+        plan = Plan::default();
+    }
+    let frame = Frame {
+        replicas,
+        volume_size: storage::size_in_set(cluster, observed),
+        // Of all that is planned: whoever takes a broker away takes the only one.
+        max_unavailable: budget::max_unavailable(cluster, observed, &plan),
+    };
+    plan.objects = build::build(cluster, &frame)?;
+    if cluster.paused {
+        // A drain of nodes does not pause, and what it may take follows what there is.
+        plan.objects.retain(|desired| desired.is_budget() && !observed.pods.is_empty());
+        return Ok(plan);
+    }
+    keep_template(cluster, observed, &mut plan.objects);
+    plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
     Ok(plan)
 }
 
@@ -276,7 +301,7 @@ mod tests {
     use crate::reconcile::validate::validate;
     use chronik_crds::ChronikCluster;
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Three brokers with 1Gi each.
     pub(super) fn cluster() -> Cluster {
@@ -359,6 +384,47 @@ mod tests {
         observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
         let made = plan(&cluster, &observed).unwrap();
         assert_eq!(made.step, Some(Step::Drain(4)));
+    }
+
+    /// What a drain of nodes may take away.
+    fn budget(made: &Plan) -> Value {
+        let budget = made.objects.iter().find(|desired| desired.is_budget()).unwrap();
+        budget.object.data["spec"]["maxUnavailable"].clone()
+    }
+
+    #[test]
+    fn no_drain_of_nodes_takes_a_broker_while_a_step_takes_one() {
+        let (mut cluster, mut observed) = (cluster(), observed());
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        let made = plan(&cluster, &observed).unwrap();
+        assert!(matches!(made.step, Some(Step::Restart { .. })), "{:?}", made.step);
+        assert_eq!(budget(&made), 0);
+        // Paused, nothing else takes one.
+        cluster.paused = true;
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
+    }
+
+    #[test]
+    fn of_a_cluster_that_is_paused_only_the_budget_follows_what_there_is() {
+        let (mut cluster, mut observed) = (cluster(), observed_of(5));
+        cluster.paused = true;
+        cluster.storage_size = Quantity("2Gi".to_owned());
+        cluster.dynamic = [("log.retention.ms".to_owned(), "5".to_owned())].into();
+        observed.config = Known::Is(crate::kafka::Configs::new());
+        facts(&mut observed).under_replicated = 1;
+        let made = plan(&cluster, &observed).unwrap();
+        assert_eq!(
+            made.objects.iter().map(|one| one.resource.kind.as_str()).collect::<Vec<_>>(),
+            ["PodDisruptionBudget"]
+        );
+        assert_eq!(budget(&made), 0);
+        assert_eq!((made.step.clone(), made.waits.len(), made.volumes.len(), made.config.len()), (None, 0, 0, 0));
+        assert_eq!(made.again(&observed), LATER);
+        facts(&mut observed).under_replicated = 0;
+        assert_eq!(plan(&cluster, &observed).unwrap().again(&observed), AT_REST);
+        observed.pods.clear();
+        assert_eq!(plan(&cluster, &observed).unwrap().objects.len(), 0, "of one that was never made, nothing");
     }
 
     #[test]
