@@ -179,9 +179,10 @@ pub struct ImagePullSecret {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::storage_class_stays())]
 pub struct Storage {
-    /// How large, for example `10Gi`. It may grow, if the storage class allows that, without a restart; it never shrinks.
+    /// How large, for example `10Gi`. It may grow, if the storage class allows that, without a restart; less than the volumes
+    /// have is not followed.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = rules::size_is_a_quantity(), validation = rules::size_does_not_shrink())]
+    #[x_kube(validation = rules::size_is_a_quantity())]
     pub size: String,
 
     /// The storage class; without it, the Kubernetes cluster's default class. It cannot be changed.

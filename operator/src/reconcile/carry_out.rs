@@ -1,6 +1,6 @@
 //! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
 
-use super::apply::{self, Done, Outcome, Taker};
+use super::apply::{self, Changed, Done, Outcome, Taker};
 use super::build::Desired;
 use super::observe::{Observed, PodState};
 use super::plan::balance::Progress;
@@ -40,12 +40,8 @@ impl Reconciler {
             wrote |= self.write(cluster, &valid.namespace, budget).await?;
         }
         // Before the objects: a pod that is not wanted any more goes when its volume is marked.
-        for change in &plan.volumes {
-            apply::change(&self.client, &valid.namespace, change).await?;
-            wrote = true;
-            let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
-            self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
-        }
+        let (changed, does_not_grow) = self.change_volumes(cluster, valid, plan).await?;
+        wrote |= changed;
         for desired in plan.objects.iter().filter(|desired| !desired.is_budget()) {
             wrote |= self.write(cluster, &valid.namespace, desired).await?;
         }
@@ -62,7 +58,7 @@ impl Reconciler {
             }
         }
         let refused = self.configure(cluster, valid, observed, plan).await;
-        let refused = refused.or(self.tell_brokers(valid, observed, plan).await);
+        let refused = refused.or(self.tell_brokers(valid, observed, plan).await).or(does_not_grow);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
             Applied { wrote, plan: status::plan::report(plan, None), spread: None }
@@ -88,6 +84,31 @@ impl Reconciler {
         }
         self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
         Ok(true)
+    }
+
+    /// Changes volumes' claims. Returns whether any was changed, or is another by now, and whether one does not grow.
+    async fn change_volumes(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        plan: &Plan,
+    ) -> Result<(bool, Option<Wait>), ReconcileError> {
+        let (mut changed, mut does_not_grow) = (false, None);
+        for change in &plan.volumes {
+            match apply::change(&self.client, &valid.namespace, change).await? {
+                Changed::Done => {
+                    changed = true;
+                    let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
+                    self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
+                }
+                Changed::Overtaken => changed = true,
+                Changed::DoesNotGrow(message) => {
+                    let action = format!("grow the volume {}", change.claim.name);
+                    does_not_grow.get_or_insert(Wait { action, reason: plan::DOES_NOT_GROW, message });
+                }
+            }
+        }
+        Ok((changed, does_not_grow))
     }
 
     /// Gives all brokers what they take up while they run. Returns what speaks against it.

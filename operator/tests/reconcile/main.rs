@@ -261,6 +261,36 @@ async fn what_cannot_be_read_is_said_to_be_unknown_and_no_drain_takes_a_broker_m
 }
 
 #[tokio::test]
+async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.server.set_policy(Some(|resource, verb, body| {
+        let grows = resource == "persistentvolumeclaims" && verb == "patch" && !body["spec"].is_null();
+        grows.then_some("the storage class must support resize")
+    }));
+    world.change_spec(|spec| {
+        spec["storage"] = json!({ "size": "2Gi", "deletionPolicy": "Delete" });
+        spec["config"] = json!({ "num.partitions": 4 });
+    });
+    assert_eq!(rolled(&world).await.len(), 3, "a restart waits for it");
+    let plan = &world.status()["plan"];
+    assert_eq!(
+        (&plan["reason"], &plan["message"]),
+        (&json!("VolumeDoesNotGrow"), &json!("the storage class must support resize"))
+    );
+    assert!(world.server.all("events").iter().any(|event| event["reason"] == "VolumeDoesNotGrow"));
+    let claim = world.server.get("persistentvolumeclaims", "data-demo-0").unwrap();
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["name"], "demo", "what else the claim was to get waits for it");
+    // There is a way back.
+    world.change_spec(|spec| spec["storage"]["size"] = json!("1Gi"));
+    world.settle().await;
+    assert_eq!(
+        (world.status()["plan"].clone(), &world.condition("Degraded")["status"]),
+        (Value::Null, &json!("False"))
+    );
+}
+
+#[tokio::test]
 async fn an_item_that_a_webhook_adds_to_every_write_is_no_change() {
     let world = World::with_cluster(3);
     world.server.set_webhook(|plural, object| {

@@ -172,6 +172,9 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// What is said where a volume's claim may not ask for more.
+pub const DOES_NOT_GROW: &str = "VolumeDoesNotGrow";
+
 /// Decides what to do.
 pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     scale::refuse(cluster, observed).map_err(PlanError::Refused)?;
