@@ -23,6 +23,8 @@ pub(super) struct Applied {
     pub(super) plan: Option<PlanStatus>,
     /// How far partitions are spread over brokers that have joined, if that was the step.
     pub(super) spread: Option<Progress>,
+    /// Whether some of it could not be done, and may not be for long.
+    pub(super) refused: bool,
 }
 
 impl Reconciler {
@@ -61,10 +63,11 @@ impl Reconciler {
         let refused = refused.or(self.tell_brokers(valid, observed, plan).await).or(does_not_grow);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
-            Applied { wrote, plan: status::plan::report(plan, None), spread: None }
+            Applied { wrote, plan: status::plan::report(plan, None), spread: None, refused: false }
         } else {
             self.take_step(cluster, valid, observed, plan).await?
         };
+        applied.refused |= refused.is_some();
         if applied.plan.is_none() {
             applied.plan = refused.as_ref().map(status::plan::of_wait);
         }
@@ -173,7 +176,7 @@ impl Reconciler {
     ) -> Result<Applied, ReconcileError> {
         let Some(step) = &plan.step else {
             let plan = status::plan::report(plan, None);
-            return Ok(Applied { wrote: false, plan, spread: None });
+            return Ok(Applied { wrote: false, plan, spread: None, refused: false });
         };
         let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
         let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
@@ -196,7 +199,7 @@ impl Reconciler {
             }
             _ => None,
         };
-        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread })
+        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread, refused: waits.is_some() })
     }
 
     /// Counts and tells what was done to an object.

@@ -216,7 +216,7 @@ impl Reconciler {
         if cluster.spec.paused {
             let applied = self.apply(cluster, &valid, observed, &plan).await;
             let attempt = applied.as_ref().err().map_or(Attempt::Paused, |error| Attempt::Failed(error.to_string()));
-            let again = self.report(cluster, &outcome(attempt, None, None), plan.again(observed)).await?;
+            let again = self.report(cluster, &outcome(attempt, None, None), plan.again(observed, false)).await?;
             return applied.map(|_| again);
         }
         // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
@@ -238,7 +238,7 @@ impl Reconciler {
         };
         let spread = applied.as_ref().ok().and_then(|applied| applied.spread);
         let balanced = plan::balance::report(&valid, observed, spread);
-        let again = plan.again(observed);
+        let again = plan.again(observed, applied.as_ref().is_ok_and(|applied| applied.refused));
         let again = self.report(cluster, &outcome(attempt, next, Some(balanced)), again).await?;
         applied.map(|_| again)
     }
@@ -254,7 +254,7 @@ impl Reconciler {
         let written = self.write_budget(cluster, brokers, max_unavailable).await;
         let operator = self.operator.clone();
         let outcome = status::Outcome { operator, ..status::Outcome::new(observed, Attempt::Refused(refusal)) };
-        let again = self.report(cluster, &outcome, Plan::default().again(observed)).await?;
+        let again = self.report(cluster, &outcome, Plan::default().again(observed, false)).await?;
         written.map(|()| again)
     }
 

@@ -281,6 +281,8 @@ async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
     assert!(world.server.all("events").iter().any(|event| event["reason"] == "VolumeDoesNotGrow"));
     let claim = world.server.get("persistentvolumeclaims", "data-demo-0").unwrap();
     assert_eq!(claim["metadata"]["ownerReferences"][0]["name"], "demo", "what else the claim was to get waits for it");
+    let again = world.reconcile().await.unwrap().unwrap();
+    assert!(again >= std::time::Duration::from_secs(5), "{again:?}");
     // There is a way back.
     world.change_spec(|spec| spec["storage"]["size"] = json!("1Gi"));
     world.settle().await;

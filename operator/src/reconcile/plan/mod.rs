@@ -251,15 +251,18 @@ impl Plan {
         self.waits.push(Wait { action: action.into(), reason, message: message.into() });
     }
 
-    /// How soon to look again although nothing changes.
-    pub fn again(&self, observed: &Observed) -> Duration {
-        if matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty() {
+    /// How soon to look again although nothing changes. `refused` says that some of it could not be done, and may not be
+    /// for long.
+    pub fn again(&self, observed: &Observed, refused: bool) -> Duration {
+        let done_at_once =
+            matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty();
+        if done_at_once && !refused {
             return AT_ONCE;
         }
         // A load balancer may be waited for for ever, and its address wakes the next look.
         let soon = |wait: &Wait| wait.reason != "NoAddress";
         let next = self.step.is_some() || self.waits.iter().any(soon);
-        if !next && is_well(observed) {
+        if !next && !refused && is_well(observed) {
             AT_REST
         } else if next && observed.facts.known().is_some() {
             SOON
@@ -374,7 +377,7 @@ mod tests {
         let observed = observed();
         let made = plan(&cluster(), &observed).unwrap();
         assert_eq!((made.step.clone(), made.waits.clone(), made.volumes.clone()), (None, vec![], vec![]));
-        assert_eq!(made.again(&observed), AT_REST);
+        assert_eq!(made.again(&observed, false), AT_REST);
     }
 
     #[test]
@@ -423,11 +426,24 @@ mod tests {
         );
         assert_eq!(budget(&made), 0);
         assert_eq!((made.step.clone(), made.waits.len(), made.volumes.len(), made.config.len()), (None, 0, 0, 0));
-        assert_eq!(made.again(&observed), LATER);
+        assert_eq!(made.again(&observed, false), LATER);
         facts(&mut observed).under_replicated = 0;
-        assert_eq!(plan(&cluster, &observed).unwrap().again(&observed), AT_REST);
+        assert_eq!(plan(&cluster, &observed).unwrap().again(&observed, false), AT_REST);
         observed.pods.clear();
         assert_eq!(plan(&cluster, &observed).unwrap().objects.len(), 0, "of one that was never made, nothing");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_tried_again_at_once() {
+        let (mut cluster, mut observed) = (cluster(), observed());
+        cluster.dynamic = [("log.retention.ms".to_owned(), "5".to_owned())].into();
+        observed.config = Known::Is(crate::kafka::Configs::new());
+        let made = plan(&cluster, &observed).unwrap();
+        assert_eq!((made.again(&observed, false), made.again(&observed, true)), (AT_ONCE, LATER));
+        let told = Plan { told: [(0, made.config)].into(), ..Plan::default() };
+        assert_eq!((told.again(&observed, false), told.again(&observed, true)), (AT_ONCE, LATER));
+        let close = Plan { step: Some(Step::ClosePermit(Permit::default())), ..Plan::default() };
+        assert_eq!((close.again(&observed, false), close.again(&observed, true)), (AT_ONCE, SOON));
     }
 
     #[test]
