@@ -3,7 +3,7 @@
 use super::{Answer, Balance, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
 use chronik_admin::{
     AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RebalanceRequest, RebalanceResponse,
-    RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse,
+    RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse, UncordonRequest,
 };
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -154,6 +154,12 @@ impl Brokers for Admin {
         let request = DrainRequest { broker, plan_only: false };
         let answer = self.ask(contact, "draining", async move |mut client| client.drain(request).await);
         async { refused(&answer.await?.refusals) }.boxed()
+    }
+
+    fn uncordon(&self, contact: Contact, broker: i32) -> Answer<()> {
+        let request = UncordonRequest { broker };
+        let answer = self.ask(contact, "uncordoning", async move |mut client| client.uncordon(request).await);
+        async { answer.await.map(|_| ()) }.boxed()
     }
 
     fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance> {

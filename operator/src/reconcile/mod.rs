@@ -125,6 +125,7 @@ impl Reconciler {
             observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
         }
         observed.balanced = status.balanced_brokers;
+        observed.drained = status.drained_brokers;
         observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
         let (place, had) = ((namespace, name), observed.had_listeners);
         let outside =
@@ -204,6 +205,7 @@ impl Reconciler {
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
+        let drained = plan::scale::drained(&valid, observed, plan.step.as_ref());
         let outcome = |attempt, plan, balanced| status::Outcome {
             plan,
             image: Some(image.clone()),
@@ -211,6 +213,7 @@ impl Reconciler {
             config: Some(config.clone()),
             listeners: Some(listeners.clone()),
             balanced,
+            drained: Some(drained.clone()),
             ..status::Outcome::new(observed, attempt)
         };
         if cluster.spec.paused {
@@ -220,12 +223,13 @@ impl Reconciler {
             return applied.map(|_| again);
         }
         // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
-        // before anything is made. The same with what is to be reset one day.
+        // before anything is made. The same with what is to be reset, or uncordoned, one day.
         let before = cluster.status.clone().unwrap_or_default();
         let managed = valid.dynamic.keys().all(|name| observed.managed_config.contains(name));
-        if before.image.is_none() || before.operator != self.operator || !managed {
-            let (image, operator) = (Some(image.clone()), self.operator.clone());
-            let status = ChronikClusterStatus { image, operator, dynamic_config: config, ..before };
+        let remembered = drained.iter().all(|broker| before.drained_brokers.contains(broker));
+        if before.image.is_none() || before.operator != self.operator || !managed || !remembered {
+            let (image, operator, drained_brokers) = (Some(image.clone()), self.operator.clone(), drained.clone());
+            let status = ChronikClusterStatus { image, operator, drained_brokers, dynamic_config: config, ..before };
             self.write_status(cluster, &status).await?;
             return Ok(Duration::ZERO);
         }

@@ -68,6 +68,8 @@ pub struct Outcome<'a> {
     pub listeners: Option<Vec<ListenerStatus>>,
     /// Over how many brokers partitions are spread; `None` where that is as it was.
     pub balanced: Option<i32>,
+    /// The brokers that the operator has cordoned; `None` where they are as they were.
+    pub drained: Option<Vec<i32>>,
 }
 
 impl<'a> Outcome<'a> {
@@ -82,6 +84,7 @@ impl<'a> Outcome<'a> {
             config: None,
             listeners: None,
             balanced: None,
+            drained: None,
         }
     }
 }
@@ -95,7 +98,7 @@ pub fn report(
 ) -> ChronikClusterStatus {
     let (observed, attempt) = (outcome.observed, &outcome.attempt);
     let desired = cluster.spec.replicas;
-    let brokers = (0..desired).map(|id| broker(cluster, before, observed, id, now)).collect::<Vec<_>>();
+    let mut brokers = (0..desired).map(|id| broker(cluster, before, observed, id, now)).collect::<Vec<_>>();
     let ready_replicas = brokers.iter().filter(|broker| broker.ready).count();
     let findings = [
         (READY, ready(&brokers)),
@@ -107,6 +110,9 @@ pub fn report(
     let followed = !matches!(attempt, Attempt::Refused(_));
     let complete =
         followed && findings.iter().any(|(kind, finding)| *kind == READY && finding.holds == Known::Is(true));
+    // Those that are to go count for nothing of this.
+    let surplus = observed.pods.iter().map(|pod| pod.ordinal).filter(|id| *id >= desired);
+    brokers.extend(surplus.map(|id| broker(cluster, before, observed, id, now)));
     let generation = cluster.metadata.generation;
     let facts = observed.facts.known();
     ChronikClusterStatus {
@@ -120,6 +126,7 @@ pub fn report(
         image: outcome.image.clone().or_else(|| before.image.clone()),
         dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),
         balanced_brokers: outcome.balanced.or(before.balanced_brokers),
+        drained_brokers: outcome.drained.clone().unwrap_or_else(|| before.drained_brokers.clone()),
         partitions: facts.map(|facts| PartitionsStatus {
             total: facts.partitions.into(),
             under_replicated: facts.under_replicated.into(),
@@ -364,6 +371,7 @@ fn broker(
         pod: name,
         fenced: known.map(|broker| broker.standing == Standing::Fenced),
         in_sync: known.map(|broker| broker.standing == Standing::InSync),
+        cordoned: known.map(|broker| broker.cordoned),
         leaders: known.map(|broker| broker.leaders.into()),
         replicas: known.map(|broker| broker.replicas.into()),
         ..BrokerStatus::default()

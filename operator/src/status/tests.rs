@@ -301,6 +301,20 @@ fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
 }
 
 #[test]
+fn who_is_to_go_is_told_as_long_as_its_pod_is_there_and_counts_for_nothing_else() {
+    let four = [PodState::Ready, PodState::Ready, PodState::Ready, waiting("running, but not ready")];
+    let mut observed = observed(&four);
+    observed.facts = Known::Is(Facts { brokers: joined(4), ..Facts::default() });
+    if let Known::Is(facts) = &mut observed.facts {
+        facts.brokers.get_mut(&3).unwrap().cordoned = true;
+    }
+    let status = first(&observed, &Attempt::Applied);
+    let cordoned = status.brokers.iter().map(|broker| (broker.id, broker.cordoned)).collect::<Vec<_>>();
+    assert_eq!(cordoned, [(0, Some(false)), (1, Some(false)), (2, Some(false)), (3, Some(true))]);
+    assert_eq!((status.ready_replicas, conditions(&status)[0].as_str()), (3, "Ready=True AllBrokersReady"));
+}
+
+#[test]
 fn of_what_could_not_be_read_nothing_is_said_to_be_well() {
     let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
     let before = first(&all, &Attempt::Applied);

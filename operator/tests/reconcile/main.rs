@@ -293,6 +293,38 @@ async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_broker_that_was_to_go_and_stays_is_given_replicas_again() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    {
+        let mut state = world.brokers.state.lock().unwrap();
+        state.draining = Some(9);
+        state.cordoned.insert(0);
+    }
+    world.change_spec(|spec| spec["replicas"] = json!(3));
+    for _ in 0..4 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    assert_eq!(world.status()["drainedBrokers"], json!([4]));
+    let shown = world.status()["brokers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|broker| broker["cordoned"] == true)
+        .collect::<Vec<_>>();
+    assert_eq!(shown, [true, false, false, false, true]);
+    world.change_spec(|spec| spec["replicas"] = json!(5));
+    for _ in 0..4 {
+        world.reconcile().await.unwrap();
+    }
+    let state = world.brokers.state.lock().unwrap();
+    assert_eq!(state.cordoned, [0].into(), "what somebody else has cordoned is theirs");
+    assert_eq!(state.requests.iter().filter(|request| *request == "uncordon 4").count(), 1);
+    assert_eq!(world.status()["drainedBrokers"], Value::Null);
+}
+
+#[tokio::test]
 async fn an_item_that_a_webhook_adds_to_every_write_is_no_change() {
     let world = World::with_cluster(3);
     world.server.set_webhook(|plural, object| {

@@ -96,6 +96,8 @@ pub struct Observed {
     pub had_listeners: bool,
     /// Over how many brokers partitions were spread last, as the status says; 0 while it is under way.
     pub balanced: Option<i32>,
+    /// The brokers that the operator itself has cordoned, for them to go, as the status says.
+    pub drained: Vec<i32>,
 }
 
 impl Default for Observed {
@@ -112,6 +114,7 @@ impl Default for Observed {
             outside: Outside::default(),
             had_listeners: false,
             balanced: None,
+            drained: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ mod garbage;
 mod lost_volume;
 pub mod outside;
 mod roll;
-mod scale;
+pub mod scale;
 mod storage;
 
 pub use storage::VolumeChange;
@@ -83,6 +83,8 @@ pub enum Step {
     },
     /// The replicas of a broker that is to go are moved to others, and nothing new is placed on it.
     Drain(i32),
+    /// A broker that was to go and stays is given replicas again.
+    Uncordon(i32),
     /// Brokers that have joined get their share of the partitions, at this many bytes a second.
     Balance {
         /// Over how many brokers.
@@ -113,6 +115,7 @@ impl fmt::Display for Step {
             Self::ClosePermit(permit) => write!(f, "end the restart of broker {}", permit.broker),
             Self::RecreateSet { .. } => write!(f, "make the StatefulSet again, for volumes of another size"),
             Self::Drain(broker) => write!(f, "drain broker {broker}"),
+            Self::Uncordon(broker) => write!(f, "place replicas on broker {broker} again"),
             Self::Balance { brokers, .. } => write!(f, "spread partitions over {brokers} brokers"),
             Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
             Self::Remove(broker) => write!(f, "remove broker {broker}"),
@@ -130,6 +133,7 @@ impl Step {
             Self::ClosePermit(_) => "EndRestart",
             Self::RecreateSet { .. } => "RecreateStatefulSet",
             Self::Drain(_) => "DrainBroker",
+            Self::Uncordon(_) => "UncordonBroker",
             Self::Balance { .. } => "SpreadPartitions",
             Self::ChangeVoters(_) => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
@@ -145,6 +149,7 @@ impl Step {
             }
             Self::ClosePermit(_)
             | Self::Drain(_)
+            | Self::Uncordon(_)
             | Self::Balance { .. }
             | Self::ChangeVoters(_)
             | Self::Remove(_) => false,

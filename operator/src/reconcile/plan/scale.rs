@@ -3,7 +3,7 @@
 //! what is on them.
 
 use super::{Plan, Refusal, Step, VolumeChange};
-use crate::brokers::Facts;
+use crate::brokers::{Facts, Standing};
 use crate::reconcile::observe::{Known, Observed};
 use crate::reconcile::validate::Cluster;
 use std::fmt::Write as _;
@@ -61,6 +61,7 @@ fn some_of(names: &[String]) -> String {
 /// Decides how many pods the StatefulSet is to have now, and takes the next step towards fewer.
 pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i32 {
     unmark(cluster, observed, plan);
+    uncordon(cluster, observed, plan);
     forget(cluster, observed, plan);
     let Some(running) = running(observed).filter(|running| *running > cluster.replicas) else {
         return cluster.replicas;
@@ -102,14 +103,46 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
     }
 }
 
-/// Those of today's voters who stay, and an odd number of them.
+/// With fewer voters, the first of them that stops takes the majority away.
+const VOTERS_MIN: usize = 3;
+
+/// Those of today's voters who stay, with others in place of those who go where too few would be left, and an odd number.
 fn voters_within(facts: &Facts, replicas: i32) -> Vec<i32> {
-    let staying = facts.brokers.iter().filter(|(id, broker)| **id < replicas && broker.voter).map(|(id, _)| *id);
-    let mut staying = staying.collect::<Vec<_>>();
-    if staying.len() % 2 == 0 {
-        staying.pop();
+    let staying = facts.brokers.iter().filter(|(id, broker)| **id < replicas && broker.incarnation.is_some());
+    let (mut voters, mut others): (Vec<_>, Vec<_>) = staying.partition(|(_, broker)| broker.voter);
+    others.sort_by_key(|(_, broker)| broker.standing != Standing::InSync);
+    let lacking = VOTERS_MIN.saturating_sub(voters.len());
+    voters.extend(others.into_iter().take(lacking));
+    let mut voters = voters.into_iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    voters.sort_unstable();
+    if voters.len() % 2 == 0 {
+        voters.pop();
     }
-    staying
+    voters
+}
+
+/// A broker that this operator has cordoned for it to go, and that is to stay after all. What somebody else has cordoned
+/// is theirs.
+fn uncordon(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    let Some(facts) = observed.facts.known() else { return };
+    let cordoned = |id: &i32| facts.brokers.get(id).is_some_and(|broker| broker.cordoned);
+    if let Some(id) = observed.drained.iter().copied().find(|id| *id < cluster.replicas && cordoned(id)) {
+        plan.take(Step::Uncordon(id));
+    }
+}
+
+/// The brokers that this operator has cordoned, or is about to: to be in the status before that is done.
+pub fn drained(cluster: &Cluster, observed: &Observed, step: Option<&Step>) -> Vec<i32> {
+    let mut drained = observed.drained.clone();
+    if let Some(facts) = observed.facts.known() {
+        let is_cordoned = |id: i32| facts.brokers.get(&id).map(|broker| broker.cordoned);
+        // One that stays, and is cordoned no more, is like any other; so is one that is gone.
+        drained.retain(|id| is_cordoned(*id).is_some_and(|cordoned| cordoned || *id >= cluster.replicas));
+        let begun = step.and_then(|step| if let Step::Drain(id) = step { Some(*id) } else { None });
+        drained.extend(begun.filter(|id| !drained.contains(id) && is_cordoned(*id) == Some(false)));
+    }
+    drained.sort_unstable();
+    drained
 }
 
 /// A broker that comes back to its volume counts again.
@@ -165,6 +198,59 @@ mod tests {
         assert_eq!(planned(&observed), (5, "drain broker 4".to_owned()));
         facts(&mut observed).greatest_factor = Some((5, vec!["a".to_owned()]));
         assert_eq!(refuse(&cluster(), &observed).unwrap_err().reason, "ReplicationFactorInUse");
+    }
+
+    #[test]
+    fn a_broker_that_stays_after_all_is_given_replicas_again_unless_somebody_else_has_cordoned_it() {
+        let mut cluster = cluster();
+        cluster.replicas = 5;
+        let mut observed = observed_of(5);
+        let step = |cluster: &Cluster, observed: &Observed| {
+            let mut made = Plan::default();
+            plan(cluster, observed, &mut made);
+            (made.step.clone(), drained(cluster, observed, made.step.as_ref()))
+        };
+        for id in [0, 4] {
+            facts(&mut observed).brokers.get_mut(&id).unwrap().cordoned = true;
+        }
+        assert_eq!(step(&cluster, &observed), (None, vec![]));
+        observed.drained = vec![4];
+        assert_eq!(step(&cluster, &observed), (Some(Step::Uncordon(4)), vec![4]));
+        facts(&mut observed).brokers.get_mut(&4).unwrap().cordoned = false;
+        assert_eq!(step(&cluster, &observed), (None, vec![]));
+        // One that goes is remembered before it is cordoned, and not if somebody else has done that.
+        cluster.replicas = 4;
+        assert_eq!(step(&cluster, &observed), (Some(Step::Drain(4)), vec![4]));
+        observed.drained = vec![];
+        let last = facts(&mut observed).brokers.get_mut(&4).unwrap();
+        (last.cordoned, last.replicas) = (true, 9);
+        assert_eq!(step(&cluster, &observed), (Some(Step::Drain(4)), vec![]));
+        // What is not known is not forgotten.
+        observed.drained = vec![4];
+        observed.facts = Known::Unknown("no".to_owned());
+        assert_eq!(step(&cluster, &observed).1, [4]);
+    }
+
+    #[test]
+    fn three_vote_whoever_goes() {
+        for (voters, replicas, expected) in [
+            (&[0, 1, 2][..], 4, &[0, 1, 2][..]),
+            (&[2, 3, 4], 4, &[0, 2, 3]),
+            (&[3, 4], 3, &[0, 1, 2]),
+            (&[0, 1, 2, 3, 4], 4, &[0, 1, 2]),
+        ] {
+            let mut observed = observed_of(5);
+            for (id, broker) in &mut facts(&mut observed).brokers {
+                broker.voter = voters.contains(id);
+            }
+            assert_eq!(voters_within(facts(&mut observed), replicas), expected, "{voters:?} of {replicas}");
+        }
+        let mut observed = observed_of(5);
+        for id in 2..5 {
+            facts(&mut observed).brokers.get_mut(&id).unwrap().voter = true;
+        }
+        facts(&mut observed).brokers.get_mut(&0).unwrap().standing = Standing::Recovering;
+        assert_eq!(voters_within(facts(&mut observed), 4), [1, 2, 3], "who is in sync goes first");
     }
 
     #[test]
