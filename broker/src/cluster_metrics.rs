@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use std::time::Instant;
 
 /// Worked out of the image whenever somebody looks.
 #[derive(Debug)]
@@ -48,7 +49,9 @@ impl ClusterMetrics {
 
 impl Collector for ClusterMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let leads = self.controller.leader() == Some(self.me);
+        // A leader without a majority takes itself for one still; it gives nobody a lease, itself neither.
+        let lease = self.controller.registration().borrow().lease_until;
+        let leads = leads(self.me, self.controller.leader(), lease, Instant::now());
         let counts = if leads { counts(&self.controller.image()) } else { [0; 10] };
         for ((name, help), count) in GAUGES.iter().zip(counts) {
             let gauge = ConstGauge::new(count);
@@ -56,6 +59,11 @@ impl Collector for ClusterMetrics {
         }
         Ok(())
     }
+}
+
+/// Whether this broker leads, and a majority has said so lately.
+fn leads(me: BrokerId, leader: Option<BrokerId>, lease_until: Option<Instant>, now: Instant) -> bool {
+    leader == Some(me) && lease_until.is_some_and(|until| now < until)
 }
 
 fn counts(image: &Image) -> [i64; 10] {
@@ -95,6 +103,21 @@ mod tests {
 
     fn apply(image: &mut Image, command: &MetadataCommand) -> Answer {
         image.apply(MetadataOffset(image.offset.0 + 1), command).0.expect("accepted")
+    }
+
+    #[test]
+    fn a_leader_counts_while_a_majority_has_it_lead() {
+        let (me, now) = (BrokerId(1), Instant::now());
+        let later = now + std::time::Duration::from_secs(1);
+        for (leader, lease, expected) in [
+            (Some(me), Some(later), true),
+            (Some(me), Some(now), false),
+            (Some(me), None, false),
+            (Some(BrokerId(2)), Some(later), false),
+            (None, Some(later), false),
+        ] {
+            assert_eq!(leads(me, leader, lease, now), expected, "{leader:?} {lease:?}");
+        }
     }
 
     /// The last two.

@@ -42,8 +42,8 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::factor_fits_replicas(), validation = rules::min_insync_fits_factor())]
 pub struct ChronikClusterSpec {
-    /// Leaves everything as it is while it is true: nothing is written, and no broker is restarted. What becomes of the
-    /// cluster meanwhile is still reported.
+    /// Leaves everything as it is while it is true: nothing is written but how many brokers a drain of nodes may take away
+    /// (the `PodDisruptionBudget`), and no broker is restarted. What becomes of the cluster meanwhile is still reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 
@@ -179,9 +179,10 @@ pub struct ImagePullSecret {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::storage_class_stays())]
 pub struct Storage {
-    /// How large, for example `10Gi`. It may grow, if the storage class allows that, without a restart; it never shrinks.
+    /// How large, for example `10Gi`. It may grow, if the storage class allows that, without a restart; less than the volumes
+    /// have is not followed.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = rules::size_is_a_quantity(), validation = rules::size_does_not_shrink())]
+    #[x_kube(validation = rules::size_is_a_quantity())]
     pub size: String,
 
     /// The storage class; without it, the Kubernetes cluster's default class. It cannot be changed.

@@ -43,13 +43,6 @@ pub(crate) fn size_is_a_quantity() -> Rule {
         .message("storage.size must be a quantity above zero, such as 10Gi")
 }
 
-/// Not evaluated further for what is no quantity, so that this rule does not hide the one above with an error.
-pub(crate) fn size_does_not_shrink() -> Rule {
-    let both = "!isQuantity(self) || !isQuantity(oldSelf)";
-    Rule::new(format!("{both} || quantity(self).compareTo(quantity(oldSelf)) >= 0"))
-        .message("storage.size must not shrink")
-}
-
 pub(crate) fn storage_class_stays() -> Rule {
     Rule::new(
         "has(self.storageClass) == has(oldSelf.storageClass) && \

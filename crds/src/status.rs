@@ -56,6 +56,11 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balanced_brokers: Option<i32>,
 
+    /// The brokers that the operator has cordoned for them to go, or is about to. One that stays after all is given replicas
+    /// again; what somebody else has cordoned is left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained_brokers: Vec<i32>,
+
     /// The partitions, as the controller's leader knows them; none while that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionsStatus>,
@@ -64,7 +69,7 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<ControllerStatus>,
 
-    /// Each broker, by its id.
+    /// Each broker, by its id; also those that are to go, for as long as they have a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub brokers: Vec<BrokerStatus>,
@@ -155,6 +160,10 @@ pub struct BrokerStatus {
     /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_sync: Option<bool>,
+
+    /// Whether nothing new is placed on it; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<bool>,
 
     /// How many partitions it leads; none while that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]

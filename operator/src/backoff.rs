@@ -49,6 +49,11 @@ impl<K: Eq + Hash> Backoff<K> {
         self.failures.remove(key);
     }
 
+    /// How many objects failed last.
+    pub fn failing(&self) -> usize {
+        self.failures.len()
+    }
+
     /// Forgets the objects that are gone.
     pub fn retain(&mut self, exists: impl Fn(&K) -> bool) {
         self.failures.retain(|key, _| exists(key));
@@ -91,7 +96,9 @@ mod tests {
         for key in ["a", "b"] {
             backoff.failed(key, None, Instant::now(), &mut random);
         }
+        assert_eq!(backoff.failing(), 2);
         backoff.retain(|key| *key == "b");
+        assert_eq!(backoff.failing(), 1);
         assert_eq!(backoff.failures.into_keys().collect::<Vec<_>>(), ["b"]);
     }
 

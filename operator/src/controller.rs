@@ -89,7 +89,12 @@ async fn tidy(context: &Context) {
         context.reconciler.metrics.forget(namespace, |namespace, name| {
             context.clusters.get(&ObjectRef::new(name).within(namespace)).is_some()
         });
-        lock(&context.backoff).retain(|cluster| context.clusters.get(cluster).is_some());
+        let failing = {
+            let mut backoff = lock(&context.backoff);
+            backoff.retain(|cluster| context.clusters.get(cluster).is_some());
+            backoff.failing()
+        };
+        context.reconciler.metrics.failing(&format!("clusters of {}", context.name), failing);
         tokio::time::sleep(TIDY).await;
     }
 }

@@ -9,6 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::warn;
 
@@ -37,12 +39,23 @@ pub struct News {
 pub struct Events {
     client: Client,
     instance: String,
+    /// What was told once of each object, by namespace and name.
+    once: Arc<Mutex<BTreeMap<(String, String), News>>>,
 }
 
 impl Events {
     /// `instance` is the name of this process.
     pub fn new(client: Client, instance: &str) -> Self {
-        Self { client, instance: instance.to_owned() }
+        Self { client, instance: instance.to_owned(), once: Arc::default() }
+    }
+
+    /// Tells it, unless it was what was told last in this way of that object: of what lasts, and is found again and again.
+    pub async fn publish_once(&self, about: &ObjectReference, news: News) {
+        let key = (about.namespace.clone().unwrap_or_default(), about.name.clone().unwrap_or_default());
+        let before = self.once.lock().unwrap_or_else(PoisonError::into_inner).insert(key, news.clone());
+        if before.as_ref() != Some(&news) {
+            self.publish(about, news).await;
+        }
     }
 
     /// Tells it. An event that cannot be published changes nothing else.

@@ -21,8 +21,11 @@ pub struct Metrics {
     clusters: Gauge,
     clusters_of: Arc<Mutex<BTreeMap<String, usize>>>,
     leading: Gauge,
+    failing: Gauge,
+    failing_of: Arc<Mutex<BTreeMap<String, usize>>>,
     waiting: Family<OfCluster, Gauge>,
     degraded: Family<OfCluster, Gauge>,
+    unknown: Family<OfCluster, Gauge>,
     shown: Arc<Mutex<BTreeMap<(String, String), Shown>>>,
 }
 
@@ -31,6 +34,18 @@ pub struct Metrics {
 struct Shown {
     waiting: Option<OfCluster>,
     degraded: Option<OfCluster>,
+    unknown: Option<OfCluster>,
+}
+
+/// How a cluster looks, in a word each; none where there is nothing to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looks<'a> {
+    /// What its plan waits for.
+    pub waiting: Option<&'a str>,
+    /// In what way it is degraded.
+    pub degraded: Option<&'a str>,
+    /// Why it is not known how it is.
+    pub unknown: Option<&'a str>,
 }
 
 /// A cluster and something about it. Prometheus adds a `namespace` of its own, which is the operator's, and renames this
@@ -50,18 +65,21 @@ struct Outcome {
 impl Default for Metrics {
     fn default() -> Self {
         let (reconciles, writes) = (Family::<Outcome, Counter>::default(), Counter::default());
-        let (clusters, leading) = (Gauge::default(), Gauge::default());
+        let (clusters, leading, failing) = (Gauge::default(), Gauge::default(), Gauge::default());
         let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]);
         let mut registry = Registry::with_prefix("chronik_operator");
         registry.register("reconciles", "Reconciles, by how they ended", reconciles.clone());
         registry.register("reconcile_duration_seconds", "How long reconciles took", duration.clone());
         registry.register("writes", "Objects and statuses written", writes.clone());
         registry.register("clusters", "ChronikClusters that exist", clusters.clone());
-        let (waiting, degraded) = (Family::<OfCluster, Gauge>::default(), Family::<OfCluster, Gauge>::default());
+        registry.register("failing", "Objects whose last reconcile failed", failing.clone());
+        let [waiting, degraded, unknown] = [(); 3].map(|()| Family::<OfCluster, Gauge>::default());
         let help = "1 for each ChronikCluster whose plan waits, with what it waits for";
         registry.register("cluster_waiting", help, waiting.clone());
         let help = "1 for each ChronikCluster that is degraded, with the condition's reason";
         registry.register("cluster_degraded", help, degraded.clone());
+        let help = "1 for each ChronikCluster of which it is not known how it is, with why";
+        registry.register("cluster_unknown", help, unknown.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
         Self {
@@ -72,8 +90,11 @@ impl Default for Metrics {
             clusters,
             clusters_of: Arc::default(),
             leading,
+            failing,
+            failing_of: Arc::default(),
             waiting,
             degraded,
+            unknown,
             shown: Arc::default(),
         }
     }
@@ -94,13 +115,16 @@ impl Metrics {
 
     /// So many clusters exist where a loop looks, by the loop's name.
     pub fn clusters(&self, name: &str, count: usize) {
-        let mut counts = self.clusters_of.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.insert(name.to_owned(), count);
-        self.clusters.set(i64::try_from(counts.values().sum::<usize>()).unwrap_or(i64::MAX));
+        self.clusters.set(sum(&self.clusters_of, name, count));
     }
 
-    /// What a cluster's plan waits for, and in what way it is degraded, in a word each.
-    pub fn cluster(&self, namespace: &str, name: &str, waiting: Option<&str>, degraded: Option<&str>) {
+    /// The last reconcile of so many objects failed, by the name of their loop.
+    pub fn failing(&self, name: &str, count: usize) {
+        self.failing.set(sum(&self.failing_of, name, count));
+    }
+
+    /// How a cluster looks.
+    pub fn cluster(&self, namespace: &str, name: &str, looks: Looks<'_>) {
         let of = |reason: &str| OfCluster {
             namespace: namespace.to_owned(),
             cluster: name.to_owned(),
@@ -108,7 +132,7 @@ impl Metrics {
         };
         self.show(
             (namespace.to_owned(), name.to_owned()),
-            Shown { waiting: waiting.map(of), degraded: degraded.map(of) },
+            Shown { waiting: looks.waiting.map(of), degraded: looks.degraded.map(of), unknown: looks.unknown.map(of) },
         );
     }
 
@@ -124,9 +148,11 @@ impl Metrics {
     fn show(&self, cluster: (String, String), now: Shown) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let before = shown.remove(&cluster).unwrap_or_default();
-        for (family, before, now) in
-            [(&self.waiting, &before.waiting, &now.waiting), (&self.degraded, &before.degraded, &now.degraded)]
-        {
+        for (family, before, now) in [
+            (&self.waiting, &before.waiting, &now.waiting),
+            (&self.degraded, &before.degraded, &now.degraded),
+            (&self.unknown, &before.unknown, &now.unknown),
+        ] {
             if let Some(before) = before.as_ref().filter(|before| Some(*before) != now.as_ref()) {
                 family.remove(before);
             }
@@ -152,6 +178,13 @@ impl Metrics {
     }
 }
 
+/// What all loops count, with what one of them counts now.
+fn sum(counts: &Mutex<BTreeMap<String, usize>>, name: &str, count: usize) -> i64 {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    counts.insert(name.to_owned(), count);
+    i64::try_from(counts.values().sum::<usize>()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,11 +196,13 @@ mod tests {
         metrics.wrote();
         for (name, count) in [("a", 1), ("b", 2), ("a", 3)] {
             metrics.clusters(name, count);
+            metrics.failing(name, 2 * count);
         }
         let text = metrics.encode().unwrap();
         assert!(text.contains("chronik_operator_reconciles_total{result=\"success\"} 1\n"), "{text}");
         assert!(text.contains("chronik_operator_writes_total 1\n"), "{text}");
         assert!(text.contains("chronik_operator_clusters 5\n"), "{text}");
+        assert!(text.contains("chronik_operator_failing 10\n"), "{text}");
     }
 
     #[test]
@@ -178,12 +213,18 @@ mod tests {
             let lines = text.lines().filter(|line| line.contains("cluster=")).map(str::to_owned);
             lines.collect::<Vec<_>>().join("; ")
         };
-        metrics.cluster("shop", "orders", Some("NotRecovered"), Some("BrokerDown"));
+        let down = Looks { degraded: Some("BrokerDown"), ..Looks::default() };
+        metrics.cluster(
+            "shop",
+            "orders",
+            Looks { waiting: Some("NotRecovered"), unknown: Some("ObserveFailed"), ..down },
+        );
         let labels = |reason| format!("{{namespace=\"shop\",cluster=\"orders\",reason=\"{reason}\"}} 1");
         let waiting = format!("chronik_operator_cluster_waiting{}", labels("NotRecovered"));
         let degraded = format!("chronik_operator_cluster_degraded{}", labels("BrokerDown"));
-        assert_eq!(shown(), format!("{waiting}; {degraded}"));
-        metrics.cluster("shop", "orders", None, Some("BrokerDown"));
+        let unknown = format!("chronik_operator_cluster_unknown{}", labels("ObserveFailed"));
+        assert_eq!(shown(), format!("{waiting}; {degraded}; {unknown}"));
+        metrics.cluster("shop", "orders", down);
         assert_eq!(shown(), degraded);
         metrics.forget(Some("other"), |_, _| false);
         assert_eq!(shown(), degraded);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use chronik_operator::metrics::Metrics;
+use chronik_operator::metrics::{Looks, Metrics};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,11 +47,13 @@ fn missing<'a>(expressions: impl Iterator<Item = &'a str>) -> (usize, BTreeSet<S
     let source = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
     let operator = Metrics::default();
     operator.reconciled(true, std::time::Duration::ZERO);
-    operator.cluster("default", "demo", Some("NotRecovered"), Some("BrokerDown"));
+    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c") };
+    operator.cluster("default", "demo", looks);
     let operator = operator.encode().unwrap();
     assert!(!is_brokers("chronik_kafka_of_no_kind_total", &source), "the check takes every name");
     let found = expressions.flat_map(names).map(str::to_owned).collect::<BTreeSet<_>>();
-    let known = |name: &&String| operator.contains(&format!("{name}{{")) || is_brokers(name, &source);
+    let is_operators = |name: &str| [' ', '{'].iter().any(|next| operator.contains(&format!("\n{name}{next}")));
+    let known = |name: &&String| is_operators(name) || is_brokers(name, &source);
     (found.len(), found.iter().filter(|name| !known(name)).cloned().collect())
 }
 
@@ -70,6 +72,35 @@ fn every_alert_asks_for_metrics_that_exist_and_is_explained() {
         assert!(alert["annotations"]["summary"].is_string() && alert["for"].is_string(), "{name}");
         assert!(["warning", "critical"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
     }
+}
+
+/// The chart's template, for which a line of it and the file that it takes in are enough.
+#[test]
+fn the_alerts_come_whole_into_what_prometheus_reads() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/chronik");
+    let template = std::fs::read_to_string(chart.join("templates/prometheusrule.yaml")).unwrap();
+    let alerts = std::fs::read_to_string(chart.join("files/alerts.yaml")).unwrap();
+    let render = |line: &str| {
+        let depth =
+            line.strip_prefix("{{ .Files.Get \"files/alerts.yaml\" | indent ").map(|rest| rest.trim_end_matches(" }}"));
+        match depth {
+            Some(depth) => {
+                let margin = " ".repeat(depth.parse().unwrap());
+                alerts.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n") + "\n"
+            }
+            // What else is filled in is a name, or labels.
+            None if line.trim_start().starts_with("{{") => String::new(),
+            None => format!("{}\n", line.replace("{{ include \"chronik.name\" . }}", "chronik-operator")),
+        }
+    };
+    let rendered: Value = serde_saphyr::from_str(&template.lines().map(render).collect::<String>()).unwrap();
+    assert_eq!(
+        (&rendered["kind"], &rendered["metadata"]["name"]),
+        (&"PrometheusRule".into(), &"chronik-operator".into())
+    );
+    let alerts: Value = serde_saphyr::from_str(&alerts).unwrap();
+    assert!(alerts.as_array().unwrap().len() > 10);
+    assert_eq!(rendered["spec"]["groups"][0]["rules"], alerts);
 }
 
 #[test]

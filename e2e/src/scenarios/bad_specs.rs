@@ -83,7 +83,6 @@ const NOT_FOLLOWED: &[(&str, &str)] = &[
 /// Changes to a cluster of three brokers with 2Gi each.
 const UNCHANGEABLE: &[(&str, &str)] = &[
     (r#"{"spec": {"replicas": 1}}"#, "replicas cannot be changed from or to 1"),
-    (r#"{"spec": {"storage": {"size": "1Gi"}}}"#, "storage.size must not shrink"),
     (r#"{"spec": {"storage": {"storageClass": "other"}}}"#, "storage.storageClass cannot be changed"),
 ];
 
@@ -91,6 +90,7 @@ const UNCHANGEABLE: &[(&str, &str)] = &[
 const CHANGEABLE: &[&str] = &[
     r#"{"spec": {"storage": {"size": "2048Mi"}}}"#,
     r#"{"spec": {"storage": {"size": "3Gi"}}}"#,
+    r#"{"spec": {"storage": {"size": "2Gi"}}}"#,
     r#"{"spec": {"paused": true, "pod": {"tolerations": [{"key": "dedicated", "operator": "Exists"}]}}}"#,
     r#"{"spec": {"config": {"num.partitions": 4}}}"#,
     r#"{"spec": {"replication": {"minInsync": 1}}}"#,

@@ -6,7 +6,7 @@ use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::until;
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
@@ -16,11 +16,17 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let set = || kubectl.json(&["get", "statefulset", "demo"]);
     let first = set()?["metadata"]["uid"].clone();
     set_size(&kubectl, "2Gi")?;
-    let message = until("the condition ApplyFailed", || {
-        let (status, reason, message) = brokers.condition("Degraded")?;
-        Ok((status == "True" && reason == "ApplyFailed").then_some(message))
+    let message = until("a plan that says VolumeDoesNotGrow", || {
+        let plan = kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["plan"].clone();
+        Ok((plan["reason"] == "VolumeDoesNotGrow").then(|| plan["message"].as_str().unwrap_or_default().to_owned()))
     })?;
     timeline.say(format!("refused by the storage class, and said: {message}"));
+    set_size(&kubectl, "1Gi")?;
+    until("no fault, with the size as it was", || {
+        let (progress, degraded) = (brokers.condition("Progressing")?.1, brokers.condition("Degraded")?.0);
+        Ok((progress == "UpToDate" && degraded == "False").then_some(()))
+    })?;
+    set_size(&kubectl, "2Gi")?;
     ensure!(message.contains("must support resize") && !message.contains("Status {"), "not in the API server's words");
     let grown = allow_growth(&kubectl, true).and_then(|()| {
         until("claims and a StatefulSet of the new size", || {
@@ -35,10 +41,15 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     until("UpToDate", || Ok((brokers.condition("Progressing")?.1 == "UpToDate").then_some(())))?;
     ensure!(brokers.uids()? == before, "pods were replaced");
     timeline.say("every claim and the StatefulSet say 2Gi, around the same pods");
-    let refused = set_size(&kubectl, "1Gi").err().context("a smaller size is taken")?.to_string();
-    ensure!(refused.contains("must not shrink"), "refused for another reason: {refused}");
+    set_size(&kubectl, "1Gi")?;
+    let message = until("the condition VolumesDoNotShrink", || {
+        let (status, reason, message) = brokers.condition("Degraded")?;
+        Ok((status == "True" && reason == "VolumesDoNotShrink").then_some(message))
+    })?;
     ensure!(claims(&kubectl)? == ["2Gi", "2Gi", "2Gi"], "claims were changed");
-    timeline.say("a smaller size is refused");
+    timeline.say(format!("a smaller size is not followed: {message}"));
+    set_size(&kubectl, "2Gi")?;
+    until("UpToDate", || Ok((brokers.condition("Progressing")?.1 == "UpToDate").then_some(())))?;
     brokers.never_restarted()?;
     environment.discard(&kubectl)
 }

@@ -3,11 +3,13 @@
 use super::{Answer, Balance, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
 use chronik_admin::{
     AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RebalanceRequest, RebalanceResponse,
-    RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse,
+    RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse, UncordonRequest,
 };
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -15,6 +17,10 @@ use tonic::{Code, Response, Status};
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long one broker is given for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long all of them are given: what there is to say about the cluster waits for it.
+const IN_ALL: Duration = Duration::from_secs(10);
+/// After this, another one is asked for facts beside one that has not answered: that changes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a permit holds: a pod that takes longer is found not to serve, and nothing else is stopped then either.
 const PERMIT: Duration = Duration::from_mins(10);
 /// More than any facts of a cluster of ten thousand partitions take.
@@ -38,24 +44,58 @@ impl Admin {
     where
         F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
     {
-        let mut why = String::new();
-        for (id, address) in &contact.addresses {
-            let asked = async {
-                let channel = self.endpoint(address)?.connect().await.map_err(|error| describe(&error))?;
-                let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_MAX);
-                Ok::<_, String>(request(client).await)
-            };
-            match tokio::time::timeout(CONNECT + DEADLINE, asked).await {
-                Ok(Ok(Ok(answer))) => return Ok(answer.into_inner()),
-                Ok(Ok(Err(status))) => match answered(&status, what) {
+        self.ask_each(CONNECT + DEADLINE, contact, what, request).await
+    }
+
+    /// The same, and another one beside one that has not answered in `patience`.
+    async fn ask_each<T, F>(
+        self,
+        patience: Duration,
+        contact: Contact,
+        what: &'static str,
+        request: F,
+    ) -> Result<T, Unanswered>
+    where
+        F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
+    {
+        let mut others = contact.addresses.iter();
+        let mut asked = FuturesUnordered::new();
+        let mut why = "no broker answers in time".to_owned();
+        let deadline = Instant::now() + IN_ALL;
+        loop {
+            asked.extend(others.next().map(|(id, address)| self.ask_one(*id, address, &request)));
+            if asked.is_empty() || Instant::now() >= deadline {
+                return Err(Unanswered::Unsure(why));
+            }
+            match tokio::time::timeout(patience, asked.next()).await {
+                Ok(Some((_, Ok(Ok(answer))))) => return Ok(answer.into_inner()),
+                Ok(Some((id, Ok(Err(status))))) => match answered(&status, what) {
                     Some(error) => return Err(error),
                     None => why = format!("broker {id}: {}", status.message()),
                 },
-                Ok(Err(error)) => why = format!("broker {id}: {error}"),
-                Err(_) => why = format!("broker {id} does not answer"),
+                Ok(Some((id, Err(error)))) => why = format!("broker {id}: {error}"),
+                Ok(None) | Err(_) => {}
             }
         }
-        Err(Unanswered::Unsure(why))
+    }
+
+    /// One broker's answer, or why there is none.
+    async fn ask_one<T, F>(
+        self,
+        id: i32,
+        address: &str,
+        request: &F,
+    ) -> (i32, Result<Result<Response<T>, Status>, String>)
+    where
+        F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
+    {
+        let asked = async {
+            let channel = self.endpoint(address)?.connect().await.map_err(|error| describe(&error))?;
+            let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_MAX);
+            Ok::<_, String>(request(client).await)
+        };
+        let answer = tokio::time::timeout(CONNECT + DEADLINE, asked).await;
+        (id, answer.unwrap_or_else(|_| Err("it does not answer".to_owned())))
     }
 
     fn endpoint(self, address: &str) -> Result<Endpoint, String> {
@@ -92,7 +132,7 @@ impl Brokers for Admin {
     fn facts(&self, contact: Contact) -> Answer<Facts> {
         // Which partitions are not well is the controller's to weigh.
         let request = FactsRequest { max_partitions: 1 };
-        let answer = self.ask(contact, "facts", async move |mut client| client.facts(request).await);
+        let answer = self.ask_each(PATIENCE, contact, "facts", async move |mut client| client.facts(request).await);
         async { answer.await.map(facts) }.boxed()
     }
 
@@ -114,6 +154,12 @@ impl Brokers for Admin {
         let request = DrainRequest { broker, plan_only: false };
         let answer = self.ask(contact, "draining", async move |mut client| client.drain(request).await);
         async { refused(&answer.await?.refusals) }.boxed()
+    }
+
+    fn uncordon(&self, contact: Contact, broker: i32) -> Answer<()> {
+        let request = UncordonRequest { broker };
+        let answer = self.ask(contact, "uncordoning", async move |mut client| client.uncordon(request).await);
+        async { answer.await.map(|_| ()) }.boxed()
     }
 
     fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance> {
@@ -239,6 +285,24 @@ mod tests {
         let last = RebalanceResponse { moves: vec![chronik_admin::Move::default()], left: 1, ..Default::default() };
         assert!(!balance(last).is_done());
         assert!(balance(RebalanceResponse::default()).is_done());
+    }
+
+    /// Takes connections and never answers.
+    async fn silent() -> (tokio::net::TcpListener, u16) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    #[tokio::test]
+    async fn however_many_brokers_do_not_answer_that_is_known_in_time() {
+        let (_kept, port) = silent().await;
+        let addresses = (0..20).map(|id| (id, "127.0.0.1".to_owned())).collect();
+        let contact = Contact { namespace: "default".to_owned(), name: "demo".to_owned(), addresses };
+        let asked = Instant::now();
+        let answer = Admin { port }.facts(contact).await;
+        assert!(matches!(answer, Err(Unanswered::Unsure(_))), "{answer:?}");
+        assert!(asked.elapsed() <= IN_ALL + PATIENCE, "{:?}", asked.elapsed());
     }
 
     #[test]

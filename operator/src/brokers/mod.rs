@@ -149,6 +149,8 @@ pub trait Brokers: Send + Sync {
     fn recovered(&self, contact: Contact, permit: u64, unused: bool) -> Answer<Option<String>>;
     /// Lets nothing new be placed on the broker, and moves its replicas to others; returns when that has begun.
     fn drain(&self, contact: Contact, broker: i32) -> Answer<()>;
+    /// Lets replicas be placed on the broker again.
+    fn uncordon(&self, contact: Contact, broker: i32) -> Answer<()>;
     /// Moves partitions until all brokers hold about as many, a few at a time and at this many bytes a second; returns how
     /// far that is, when some more have begun.
     fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance>;

@@ -1,5 +1,6 @@
 //! Resources as text for a person.
 
+use crate::status::DEGRADED;
 use chronik_crds::{ChronikCluster, ChronikTopic};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -20,11 +21,20 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
         let (total, under, offline) = (partitions.total, partitions.under_replicated, partitions.offline);
         let _ = write!(text, "; of {total} partitions {under} are under-replicated, {offline} offline");
     }
-    let _ = match &status.plan {
-        Some(plan) => writeln!(text, "\nnext: {} ({}): {}", plan.action, plan.reason, plan.message),
-        None if cluster.spec.paused => writeln!(text, "\nnext: nothing, as spec.paused is true"),
-        None => writeln!(text, "\nnext: nothing"),
+    let held = status.conditions.iter().find(|c| c.type_ == DEGRADED && c.status == "True" && holds_up(c));
+    let _ = match (&status.plan, held) {
+        (_, Some(held)) => writeln!(text, "\nnext: nothing ({}): {}", held.reason, held.message),
+        (Some(plan), None) => writeln!(text, "\nnext: {} ({}): {}", plan.action, plan.reason, plan.message),
+        (None, None) if cluster.spec.paused => writeln!(text, "\nnext: nothing, as spec.paused is true"),
+        (None, None) => writeln!(text, "\nnext: nothing"),
     };
+    if !status.drained_brokers.is_empty() {
+        let drained = status.drained_brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "drained: {drained}");
+    }
+    if status.observed_generation != cluster.metadata.generation {
+        text.push_str("this is old: the operator has not looked at the spec as it is now\n");
+    }
     let leader = status.controller.as_ref().and_then(|controller| controller.leader);
     let broker = |broker: &chronik_crds::BrokerStatus| {
         let controller = if leader == Some(broker.id) { "leader" } else { "" };
@@ -60,6 +70,13 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
         text.push_str(&table(&["CONFIG", "VALUE", "AS SPECIFIED"], config));
     }
     text
+}
+
+/// Whether a fault keeps the spec from being followed, and is none of a broker's.
+fn holds_up(condition: &Condition) -> bool {
+    !condition.reason.starts_with("Broker")
+        && !condition.reason.starts_with("Node")
+        && condition.reason != "VolumeLeaving"
 }
 
 /// Topics, and whether they are as specified.
@@ -138,5 +155,34 @@ log.retention.ms  5      yes
 ";
         assert_eq!(cluster(&shown), expected);
         assert_eq!(ready_pod(&shown), Some("demo-0".to_owned()));
+    }
+    #[test]
+    fn what_keeps_the_spec_from_being_followed_is_shown_first_and_so_is_a_status_that_is_old() {
+        let mut shown: ChronikCluster = serde_json::from_value(json!({
+            "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster",
+            "metadata": { "name": "demo", "generation": 2 },
+            "spec": { "replicas": 3, "storage": { "size": "1Gi" } },
+            "status": {
+                "observedGeneration": 2, "readyReplicas": 3, "drainedBrokers": [3, 4],
+                "plan": { "action": "restart broker 1", "reason": "UnderReplicated", "message": "3 partitions" },
+                "conditions": [{ "type": "Degraded", "status": "True", "reason": "ReplicationFactorInUse",
+                                 "message": "replicas: 3 is less", "lastTransitionTime": "2026-01-01T00:00:00Z" }]
+            }
+        }))
+        .unwrap();
+        let head = |shown: &ChronikCluster| cluster(shown).lines().take(4).collect::<Vec<_>>().join("|");
+        let first = "demo: 3 of 3 brokers ready|";
+        let refused = "next: nothing (ReplicationFactorInUse): replicas: 3 is less|drained: 3, 4|";
+        assert_eq!(head(&shown), format!("{first}{refused}"));
+        shown.status.as_mut().unwrap().conditions[0].reason = "ApplyFailed".to_owned();
+        assert!(head(&shown).contains("next: nothing (ApplyFailed): replicas"), "{}", head(&shown));
+        shown.status.as_mut().unwrap().conditions[0].reason = "BrokerDown".to_owned();
+        assert!(head(&shown).contains("next: restart broker 1"), "{}", head(&shown));
+        shown.metadata.generation = Some(3);
+        assert!(
+            head(&shown).ends_with("this is old: the operator has not looked at the spec as it is now"),
+            "{}",
+            head(&shown)
+        );
     }
 }

@@ -2,34 +2,37 @@
 
 pub mod apply;
 pub mod build;
+mod carry_out;
 pub mod observe;
 pub mod plan;
 pub mod validate;
 
 use crate::MANAGER;
-use crate::brokers::{Brokers, Contact, Unanswered};
+use crate::brokers::Brokers;
 use crate::events::{Events, News};
-use crate::kafka::{Kafka, in_words};
-use crate::metrics::Metrics;
+use crate::kafka::Kafka;
+use crate::metrics::{Looks, Metrics};
 use crate::status::{self, Attempt};
-use apply::{ApplyError, Done, Outcome, Taker};
-use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, PlanStatus, Storage};
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
+use apply::ApplyError;
+use build::Place;
+use carry_out::Applied;
+use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, Storage};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
-use observe::{Observed, PodState};
-use plan::balance::Progress;
-use plan::{Plan, PlanError, Refusal, Step, Wait};
+use observe::Observed;
+use plan::{Plan, PlanError, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
-use validate::Cluster;
 
 /// The annotation that says which operator looks after a cluster, whichever did before.
 pub const OPERATOR: &str = "chronik.io/operator";
+
+/// What reading what there is may take: some of a reconcile's time is left then to say that it was not done.
+const OBSERVE_MAX: Duration = Duration::from_secs(22);
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -70,14 +73,6 @@ pub struct Reconciler {
     pub metrics: Metrics,
 }
 
-/// What applying a plan came to.
-struct Applied {
-    wrote: bool,
-    plan: Option<PlanStatus>,
-    /// How far partitions are spread over brokers that have joined, if that was the step.
-    spread: Option<Progress>,
-}
-
 impl Reconciler {
     /// Makes the cluster of that name what its spec says, as far as that can be done now. Returns how soon to look again
     /// although nothing changes; `None` if it is gone.
@@ -93,40 +88,80 @@ impl Reconciler {
             self.stand_off(&stored, &other).await;
             return Ok(None);
         }
-        let mut observed =
-            observe::observe(&self.client, &*self.brokers, namespace, name).await.map_err(ReconcileError::Observe)?;
-        match readable(&stored) {
-            Ok(cluster) => {
-                let status = cluster.status.as_ref();
-                let managed = status.into_iter().flat_map(|status| status.dynamic_config.iter());
-                observed.managed_config = managed.map(|property| property.name.clone()).collect();
-                if !observed.managed_config.is_empty() {
-                    observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
-                }
-                let endpoints = status.and_then(|status| status.endpoints.as_ref());
-                observed.balanced = status.and_then(|status| status.balanced_brokers);
-                observed.had_listeners = endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
-                let place = (namespace, name);
-                observed.outside = observe::outside::observe(
-                    &self.client,
-                    &*self.kafka,
-                    place,
-                    &cluster.spec,
-                    &observed.pods,
-                    observed.had_listeners,
-                )
-                .await
-                .map_err(ReconcileError::Observe)?;
-                self.follow(&cluster, &observed).await.map(Some)
-            }
+        let read = readable(&stored);
+        let observing = self.observe(namespace, name, read.as_ref().ok());
+        let observed = tokio::time::timeout(OBSERVE_MAX, observing).await;
+        let observed = match observed.unwrap_or(Err(ReconcileError::Deadline(OBSERVE_MAX))) {
+            Ok(observed) => observed,
             Err(error) => {
-                let mut cluster = ChronikCluster::new(name, unreadable_spec(&observed));
-                cluster.metadata = stored.metadata;
-                cluster.status = serde_json::from_value(stored.data["status"].clone()).ok();
+                self.report_unobserved(&read.unwrap_or_else(|_| stand_in(stored, 0)), &error).await;
+                return Err(error);
+            }
+        };
+        match read {
+            Ok(cluster) => self.follow(&cluster, &observed).await.map(Some),
+            Err(error) => {
+                let brokers = observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0);
                 let message = format!("the resource cannot be read: {error}");
-                self.refuse(&cluster, &observed, Refusal { reason: "InvalidSpec", message }).await.map(Some)
+                let refusal = Refusal { reason: "InvalidSpec", message };
+                self.refuse(&stand_in(stored, brokers), &observed, refusal).await.map(Some)
             }
         }
+    }
+
+    /// Reads what there is; of a resource that cannot be read, what does not depend on it.
+    async fn observe(
+        &self,
+        namespace: &str,
+        name: &str,
+        cluster: Option<&ChronikCluster>,
+    ) -> Result<Observed, ReconcileError> {
+        let observed = observe::observe(&self.client, &*self.brokers, namespace, name).await;
+        let mut observed = observed.map_err(ReconcileError::Observe)?;
+        let Some(cluster) = cluster else { return Ok(observed) };
+        let status = cluster.status.clone().unwrap_or_default();
+        observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
+        if !observed.managed_config.is_empty() {
+            observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
+        }
+        observed.balanced = status.balanced_brokers;
+        observed.drained = status.drained_brokers;
+        observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
+        let (place, had) = ((namespace, name), observed.had_listeners);
+        let outside =
+            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, &observed.pods, had).await;
+        observed.outside = outside.map_err(ReconcileError::Observe)?;
+        Ok(observed)
+    }
+
+    /// Says that nothing is known, and lets no drain of nodes take a broker meanwhile, as far as that can be written. That
+    /// it is tried again is the caller's to say.
+    async fn report_unobserved(&self, cluster: &ChronikCluster, error: &ReconcileError) {
+        let before = cluster.status.clone().unwrap_or_default();
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        if let Err(error) = self.write_budget(cluster, before.replicas, 0).await {
+            warn!(cluster = %name, %namespace, %error, "cannot close the budget of disruptions");
+        }
+        let after = status::unobserved(&before, &error.to_string(), cluster.metadata.generation, Timestamp::now());
+        if let Err(error) = self.publish(cluster, &before, &after, Some("ObserveFailed")).await {
+            warn!(cluster = %name, %namespace, %error, "cannot report that nothing is known");
+        }
+    }
+
+    /// Of so many brokers, of a cluster whose spec is not followed.
+    async fn write_budget(
+        &self,
+        cluster: &ChronikCluster,
+        brokers: i32,
+        max_unavailable: i32,
+    ) -> Result<(), ReconcileError> {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let Some(owner) = cluster.controller_owner_ref(&()) else { return Ok(()) };
+        let place = Place { name: &name, namespace: &namespace, owner: &owner };
+        if let Some(budget) = build::budget(&place, brokers, max_unavailable)? {
+            self.write(cluster, &namespace, &budget).await?;
+        }
+        Ok(())
     }
 
     /// The operator whose cluster it is, if that is not this one. Two of them, of two versions, would undo each other's
@@ -146,7 +181,7 @@ impl Reconciler {
             self.operator.as_deref().unwrap_or_default()
         );
         let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
-        self.events.publish(&stored.object_ref(&resource()), news).await;
+        self.events.publish_once(&stored.object_ref(&resource()), news).await;
     }
 
     async fn follow(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Duration, ReconcileError> {
@@ -166,31 +201,35 @@ impl Reconciler {
             Err(PlanError::Refused(refusal)) => return self.refuse(cluster, observed, refusal).await,
             Err(PlanError::Encode(error)) => return Err(error.into()),
         };
-        let again = plan.again(observed);
         let image = valid.image.clone();
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
+        let drained = plan::scale::drained(&valid, observed, plan.step.as_ref());
         let outcome = |attempt, plan, balanced| status::Outcome {
-            observed,
-            attempt,
             plan,
             image: Some(image.clone()),
             operator: operator.clone(),
             config: Some(config.clone()),
             listeners: Some(listeners.clone()),
             balanced,
+            drained: Some(drained.clone()),
+            ..status::Outcome::new(observed, attempt)
         };
         if cluster.spec.paused {
-            return self.report(cluster, &outcome(Attempt::Paused, None, None), again).await;
+            let applied = self.apply(cluster, &valid, observed, &plan).await;
+            let attempt = applied.as_ref().err().map_or(Attempt::Paused, |error| Attempt::Failed(error.to_string()));
+            let again = self.report(cluster, &outcome(attempt, None, None), plan.again(observed, false)).await?;
+            return applied.map(|_| again);
         }
         // What the image is goes into the status before it goes into an object that may be lost, and whose cluster it is
-        // before anything is made. The same with what is to be reset one day.
+        // before anything is made. The same with what is to be reset, or uncordoned, one day.
         let before = cluster.status.clone().unwrap_or_default();
         let managed = valid.dynamic.keys().all(|name| observed.managed_config.contains(name));
-        if before.image.is_none() || before.operator != self.operator || !managed {
-            let (image, operator) = (Some(image.clone()), self.operator.clone());
-            let status = ChronikClusterStatus { image, operator, dynamic_config: config, ..before };
+        let remembered = drained.iter().all(|broker| before.drained_brokers.contains(broker));
+        if before.image.is_none() || before.operator != self.operator || !managed || !remembered {
+            let (image, operator, drained_brokers) = (Some(image.clone()), self.operator.clone(), drained.clone());
+            let status = ChronikClusterStatus { image, operator, drained_brokers, dynamic_config: config, ..before };
             self.write_status(cluster, &status).await?;
             return Ok(Duration::ZERO);
         }
@@ -203,6 +242,7 @@ impl Reconciler {
         };
         let spread = applied.as_ref().ok().and_then(|applied| applied.spread);
         let balanced = plan::balance::report(&valid, observed, spread);
+        let again = plan.again(observed, applied.as_ref().is_ok_and(|applied| applied.refused));
         let again = self.report(cluster, &outcome(attempt, next, Some(balanced)), again).await?;
         applied.map(|_| again)
     }
@@ -213,175 +253,13 @@ impl Reconciler {
         observed: &Observed,
         refusal: Refusal,
     ) -> Result<Duration, ReconcileError> {
-        let attempt = Attempt::Refused(refusal);
+        // What runs goes on running, and is protected by what is known of it.
+        let (brokers, max_unavailable) = plan::budget::of_what_runs(observed);
+        let written = self.write_budget(cluster, brokers, max_unavailable).await;
         let operator = self.operator.clone();
-        let outcome = status::Outcome {
-            observed,
-            attempt,
-            plan: None,
-            image: None,
-            operator,
-            config: None,
-            listeners: None,
-            balanced: None,
-        };
-        self.report(cluster, &outcome, plan::AT_REST).await
-    }
-
-    async fn apply(
-        &self,
-        cluster: &ChronikCluster,
-        valid: &Cluster,
-        observed: &Observed,
-        plan: &Plan,
-    ) -> Result<Applied, ReconcileError> {
-        let mut wrote = false;
-        // Before the objects: a pod that is not wanted any more goes when its volume is marked.
-        for change in &plan.volumes {
-            apply::change(&self.client, &valid.namespace, change).await?;
-            wrote = true;
-            let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
-            self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
-        }
-        for desired in &plan.objects {
-            let outcome = apply::apply(&self.client, &valid.namespace, desired).await?;
-            if outcome != Outcome::Unchanged {
-                wrote = true;
-                self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
-            }
-        }
-        for map in &plan.deletions {
-            if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
-                let resource = ApiResource::erase::<ConfigMap>(&());
-                self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
-            }
-        }
-        for service in &plan.services {
-            if apply::delete::<Service>(&self.client, &valid.namespace, service, None).await? {
-                let resource = ApiResource::erase::<Service>(&());
-                self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
-            }
-        }
-        let refused = self.configure(cluster, valid, observed, plan).await;
-        let refused = refused.or(self.tell_brokers(valid, observed, plan).await);
-        // A step is decided on what was observed: it is not taken on what has just been changed.
-        let mut applied = if wrote {
-            Applied { wrote, plan: status::plan::report(plan, None), spread: None }
-        } else {
-            self.take_step(cluster, valid, observed, plan).await?
-        };
-        if applied.plan.is_none() {
-            applied.plan = refused.as_ref().map(status::plan::of_wait);
-        }
-        Ok(applied)
-    }
-
-    /// Gives all brokers what they take up while they run. Returns what speaks against it.
-    async fn configure(
-        &self,
-        cluster: &ChronikCluster,
-        valid: &Cluster,
-        observed: &Observed,
-        plan: &Plan,
-    ) -> Option<Wait> {
-        if plan.config.is_empty() {
-            return None;
-        }
-        let wait = |reason, message: String| Wait { action: plan::config::ACTION.to_owned(), reason, message };
-        let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
-        let Some(contact) = Contact::of(&valid.namespace, &valid.name, &ready) else {
-            return Some(wait("BrokersUnknown", "no broker is ready".to_owned()));
-        };
-        let words = in_words(&plan.config);
-        match self.kafka.alter_cluster_configs(contact, plan.config.clone()).await {
-            Ok(()) => {
-                self.metrics.wrote();
-                info!(cluster = %valid.name, namespace = %valid.namespace, changes = %words, "configured brokers");
-                let news =
-                    News { reason: "ConfigChanged".to_owned(), note: words, action: "Configure", ..News::default() };
-                self.events.publish(&cluster.object_ref(&()), news).await;
-                None
-            }
-            Err(Unanswered::Refused(why)) => Some(wait("ConfigRefused", format!("{words}: {why}"))),
-            Err(error) => Some(wait("BrokersUnknown", error.to_string())),
-        }
-    }
-
-    /// Tells single brokers where they are. Returns what speaks against it.
-    async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
-        let mut refused = None;
-        for (broker, changes) in &plan.told {
-            let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
-            let Some(contact) = Contact::of(&valid.namespace, &valid.name, &pods) else { continue };
-            let words = in_words(changes);
-            let reason = match self.kafka.alter_broker_configs(contact, *broker, changes.clone()).await {
-                Ok(()) => {
-                    self.metrics.wrote();
-                    info!(cluster = %valid.name, namespace = %valid.namespace, broker, changes = %words, "told a broker");
-                    continue;
-                }
-                Err(Unanswered::Refused(why)) => ("ConfigRefused", format!("broker {broker}: {words}: {why}")),
-                Err(error) => ("BrokersUnknown", format!("broker {broker}: {error}")),
-            };
-            let (reason, message) = reason;
-            refused.get_or_insert(Wait { action: plan::outside::ACTION.to_owned(), reason, message });
-        }
-        refused
-    }
-
-    async fn take_step(
-        &self,
-        cluster: &ChronikCluster,
-        valid: &Cluster,
-        observed: &Observed,
-        plan: &Plan,
-    ) -> Result<Applied, ReconcileError> {
-        let Some(step) = &plan.step else {
-            return Ok(Applied { wrote: false, plan: status::plan::report(plan, None), spread: None });
-        };
-        let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
-        let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
-        let done = taker.take(step).await?;
-        if done == Done::Taken {
-            self.metrics.wrote();
-            info!(cluster = %valid.name, namespace = %valid.namespace, %step, "took a step");
-            let news =
-                News { reason: step.reason().to_owned(), note: step.to_string(), action: "Step", ..News::default() };
-            self.events.publish(&cluster.object_ref(&()), news).await;
-        }
-        let waits = match &done {
-            Done::Waits(wait) => Some(wait),
-            Done::Taken | Done::Overtaken => None,
-        };
-        let spread = match (step, &done) {
-            (Step::Balance { .. }, Done::Taken) => Some(Progress::Done),
-            (Step::Balance { .. }, Done::Waits(wait)) if wait.reason == plan::balance::UNDER_WAY => {
-                Some(Progress::UnderWay)
-            }
-            _ => None,
-        };
-        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread })
-    }
-
-    /// Counts and tells what was done to an object.
-    async fn tell(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
-        let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
-        self.metrics.wrote();
-        info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
-        let news = News {
-            warning: false,
-            reason: format!("{outcome:?}"),
-            note: format!("{outcome:?} {kind} {name}"),
-            action: "Apply",
-            related: Some(ObjectReference {
-                api_version: Some(resource.api_version.clone()),
-                kind: Some(kind.clone()),
-                namespace: Some(namespace),
-                name: Some(name),
-                ..ObjectReference::default()
-            }),
-        };
-        self.events.publish(&cluster.object_ref(&()), news).await;
+        let outcome = status::Outcome { operator, ..status::Outcome::new(observed, Attempt::Refused(refusal)) };
+        let again = self.report(cluster, &outcome, Plan::default().again(observed, false)).await?;
+        written.map(|()| again)
     }
 
     /// Writes the status if it is another one, and tells what is news about it.
@@ -393,19 +271,34 @@ impl Reconciler {
     ) -> Result<Duration, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
         let after = status::report(cluster, &before, outcome, Timestamp::now());
-        let degraded = after.conditions.iter().find(|condition| status::is_trouble(condition));
-        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-        // A step that nothing speaks against does not wait.
-        let waits = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
-        let waits = waits.map(|plan| plan.reason.as_str());
-        self.metrics.cluster(&namespace, &name, waits, degraded.map(|condition| condition.reason.as_str()));
+        // Of one that does not run there is nothing to know.
+        let runs = !outcome.observed.pods.is_empty();
+        let unknown = (runs && outcome.observed.facts.known().is_none()).then_some("BrokersUnknown");
         let again = status::changes_after(&after).map_or(again, |soon| soon.min(again));
+        self.publish(cluster, &before, &after, unknown).await?;
+        Ok(again)
+    }
+
+    /// Shows a status, writes it if it is another one, and tells what is news about it.
+    async fn publish(
+        &self,
+        cluster: &ChronikCluster,
+        before: &ChronikClusterStatus,
+        after: &ChronikClusterStatus,
+        unknown: Option<&str>,
+    ) -> Result<(), ReconcileError> {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let degraded = after.conditions.iter().find(|condition| status::is_trouble(condition));
+        // A step that nothing speaks against does not wait.
+        let waiting = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
+        let waiting = waiting.map(|plan| plan.reason.as_str());
+        let degraded = degraded.map(|condition| condition.reason.as_str());
+        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown });
         if after == before {
-            return Ok(again);
+            return Ok(());
         }
-        self.write_status(cluster, &after).await?;
-        for news in news(&before, &after) {
-            let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        self.write_status(cluster, after).await?;
+        for news in news(before, after) {
             let (reason, message) = (&news.reason, &news.note);
             if news.warning {
                 warn!(cluster = %name, %namespace, %reason, %message, "state changed");
@@ -414,7 +307,7 @@ impl Reconciler {
             }
             self.events.publish(&cluster.object_ref(&()), news).await;
         }
-        Ok(again)
+        Ok(())
     }
 
     /// Of the resource as it was read alone: what was decided on another version of it is decided again.
@@ -467,11 +360,18 @@ fn news(before: &ChronikClusterStatus, after: &ChronikClusterStatus) -> Vec<News
     conditions.chain(plan).collect()
 }
 
-/// Stands for a spec that cannot be read, in a report: it asks for the brokers that there are.
-fn unreadable_spec(observed: &Observed) -> ChronikClusterSpec {
+/// Stands for a resource whose spec cannot be read, in a report: it asks for the brokers that there are.
+fn stand_in(stored: DynamicObject, replicas: i32) -> ChronikCluster {
+    let mut cluster = ChronikCluster::new(&stored.name_any(), unreadable_spec(replicas));
+    cluster.status = serde_json::from_value(stored.data["status"].clone()).ok();
+    cluster.metadata = stored.metadata;
+    cluster
+}
+
+fn unreadable_spec(replicas: i32) -> ChronikClusterSpec {
     ChronikClusterSpec {
         paused: false,
-        replicas: observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0),
+        replicas,
         image: None,
         image_pull_secrets: Vec::new(),
         storage: Storage { size: String::new(), storage_class: None, deletion_policy: DeletionPolicy::Retain },

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub namespace: String,
     /// What every object of it, but for its volumes, is owned by.
     pub owner: OwnerReference,
+    /// Whether everything is to stay as it is.
+    pub paused: bool,
     /// How many brokers.
     pub replicas: i32,
     /// The image that they run.
@@ -103,6 +105,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         name: cluster.name_any(),
         namespace,
         owner,
+        paused: spec.paused,
         replicas: spec.replicas,
         image: spec.image.clone().unwrap_or_else(|| image.to_owned()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),

@@ -68,6 +68,25 @@ pub struct Outcome<'a> {
     pub listeners: Option<Vec<ListenerStatus>>,
     /// Over how many brokers partitions are spread; `None` where that is as it was.
     pub balanced: Option<i32>,
+    /// The brokers that the operator has cordoned; `None` where they are as they were.
+    pub drained: Option<Vec<i32>>,
+}
+
+impl<'a> Outcome<'a> {
+    /// What came to nothing beyond this: the rest is as it was.
+    pub fn new(observed: &'a Observed, attempt: Attempt) -> Self {
+        Self {
+            observed,
+            attempt,
+            plan: None,
+            image: None,
+            operator: None,
+            config: None,
+            listeners: None,
+            balanced: None,
+            drained: None,
+        }
+    }
 }
 
 /// What to report now.
@@ -79,7 +98,7 @@ pub fn report(
 ) -> ChronikClusterStatus {
     let (observed, attempt) = (outcome.observed, &outcome.attempt);
     let desired = cluster.spec.replicas;
-    let brokers = (0..desired).map(|id| broker(cluster, before, observed, id, now)).collect::<Vec<_>>();
+    let mut brokers = (0..desired).map(|id| broker(cluster, before, observed, id, now)).collect::<Vec<_>>();
     let ready_replicas = brokers.iter().filter(|broker| broker.ready).count();
     let findings = [
         (READY, ready(&brokers)),
@@ -91,6 +110,9 @@ pub fn report(
     let followed = !matches!(attempt, Attempt::Refused(_));
     let complete =
         followed && findings.iter().any(|(kind, finding)| *kind == READY && finding.holds == Known::Is(true));
+    // Those that are to go count for nothing of this.
+    let surplus = observed.pods.iter().map(|pod| pod.ordinal).filter(|id| *id >= desired);
+    brokers.extend(surplus.map(|id| broker(cluster, before, observed, id, now)));
     let generation = cluster.metadata.generation;
     let facts = observed.facts.known();
     ChronikClusterStatus {
@@ -104,6 +126,7 @@ pub fn report(
         image: outcome.image.clone().or_else(|| before.image.clone()),
         dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),
         balanced_brokers: outcome.balanced.or(before.balanced_brokers),
+        drained_brokers: outcome.drained.clone().unwrap_or_else(|| before.drained_brokers.clone()),
         partitions: facts.map(|facts| PartitionsStatus {
             total: facts.partitions.into(),
             under_replicated: facts.under_replicated.into(),
@@ -121,6 +144,27 @@ pub fn report(
             }),
         }),
     }
+}
+
+/// What to report where the cluster's objects could not be read: of what was reported before, nothing is known to be so
+/// still.
+pub fn unobserved(
+    before: &ChronikClusterStatus,
+    why: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ChronikClusterStatus {
+    let mut after = before.clone();
+    for kind in [READY, IN_SYNC, DEGRADED] {
+        let holds = if kind == DEGRADED { Known::Is(true) } else { Known::Unknown(why.to_owned()) };
+        let finding = Finding { holds, reason: "ObserveFailed", message: why.to_owned() };
+        let condition = condition(before, kind, finding, generation, now);
+        match after.conditions.iter_mut().find(|old| old.type_ == kind) {
+            Some(old) => *old = condition,
+            None => after.conditions.push(condition),
+        }
+    }
+    after
 }
 
 /// The conditions that are not what they were: those that a person is told of. What a new cluster is not yet is no news.
@@ -239,6 +283,13 @@ fn degraded(
         Finding { holds: Known::Is(true), reason, message }
     } else if !failing.is_empty() {
         Finding { holds: Known::Is(true), reason: "BrokerFailing", message: failing }
+    } else if let Some(volume) = observed.leaving_volume() {
+        let (claim, pod) = (&volume.seen.name, format!("{}-{}", cluster.name_any(), volume.ordinal));
+        let message = format!(
+            "{claim} is being deleted, and goes with its pod: no broker is restarted and no node drained. While all others are \
+             in sync, end that with: kubectl delete pod {pod}; the broker begins with an empty volume, and catches up"
+        );
+        Finding { holds: Known::Is(true), reason: "VolumeLeaving", message }
     } else if formed && !waiting.is_empty() {
         Finding { holds: Known::Is(true), reason: "BrokerDown", message: waiting }
     } else {
@@ -320,6 +371,7 @@ fn broker(
         pod: name,
         fenced: known.map(|broker| broker.standing == Standing::Fenced),
         in_sync: known.map(|broker| broker.standing == Standing::InSync),
+        cordoned: known.map(|broker| broker.cordoned),
         leaders: known.map(|broker| broker.leaders.into()),
         replicas: known.map(|broker| broker.replicas.into()),
         ..BrokerStatus::default()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::brokers::{BrokerFacts, Facts, Permit};
-use crate::reconcile::observe::{ObservedSet, Seen};
+use crate::reconcile::observe::{ObservedSet, ObservedVolume, Seen};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -38,16 +38,7 @@ fn observed(states: &[PodState]) -> Observed {
 }
 
 fn at(before: &ChronikClusterStatus, observed: &Observed, attempt: &Attempt, second: i64) -> ChronikClusterStatus {
-    let outcome = Outcome {
-        observed,
-        attempt: attempt.clone(),
-        plan: None,
-        image: None,
-        operator: None,
-        config: None,
-        listeners: None,
-        balanced: None,
-    };
+    let outcome = Outcome::new(observed, attempt.clone());
     report(&cluster(), before, &outcome, Timestamp::from_second(second).unwrap())
 }
 
@@ -198,16 +189,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         reason: "UnderReplicated".to_owned(),
         message: "3 partitions are under-replicated".to_owned(),
     };
-    let outcome = Outcome {
-        observed: &observed,
-        attempt: Attempt::Applied,
-        plan: Some(plan.clone()),
-        image: None,
-        operator: None,
-        config: None,
-        listeners: None,
-        balanced: None,
-    };
+    let outcome = Outcome { plan: Some(plan.clone()), ..Outcome::new(&observed, Attempt::Applied) };
     let now = Timestamp::from_second(NOW).unwrap();
     let status = report(&cluster(), &ChronikClusterStatus::default(), &outcome, now);
     let expected = ["Ready=True AllBrokersReady", "Progressing=True Restarting", "Degraded=False AsExpected"];
@@ -304,4 +286,46 @@ fn nothing_new_gives_the_same_report_and_a_change_gives_only_its_own_condition_a
     assert_eq!(changed, [READY, PROGRESSING]);
     let times = after.conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect::<Vec<_>>();
     assert_eq!(times, [NOW + 60, NOW + 60, NOW, NOW]);
+}
+
+#[test]
+fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let seen = Seen { name: "data-demo-1".to_owned(), ..Seen::default() };
+    observed.volumes = vec![ObservedVolume { ordinal: 1, seen, leaving: true, ..ObservedVolume::default() }];
+    let degraded = &first(&observed, &Attempt::Applied).conditions[2];
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "VolumeLeaving"));
+    assert!(degraded.message.contains("kubectl delete pod demo-1;"), "{}", degraded.message);
+    observed.pods[1].state = waiting("terminating");
+    assert_ne!(first(&observed, &Attempt::Applied).conditions[2].reason, "VolumeLeaving");
+}
+
+#[test]
+fn who_is_to_go_is_told_as_long_as_its_pod_is_there_and_counts_for_nothing_else() {
+    let four = [PodState::Ready, PodState::Ready, PodState::Ready, waiting("running, but not ready")];
+    let mut observed = observed(&four);
+    observed.facts = Known::Is(Facts { brokers: joined(4), ..Facts::default() });
+    if let Known::Is(facts) = &mut observed.facts {
+        facts.brokers.get_mut(&3).unwrap().cordoned = true;
+    }
+    let status = first(&observed, &Attempt::Applied);
+    let cordoned = status.brokers.iter().map(|broker| (broker.id, broker.cordoned)).collect::<Vec<_>>();
+    assert_eq!(cordoned, [(0, Some(false)), (1, Some(false)), (2, Some(false)), (3, Some(true))]);
+    assert_eq!((status.ready_replicas, conditions(&status)[0].as_str()), (3, "Ready=True AllBrokersReady"));
+}
+
+#[test]
+fn of_what_could_not_be_read_nothing_is_said_to_be_well() {
+    let all = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let before = first(&all, &Attempt::Applied);
+    let now = Timestamp::from_second(NOW + 1).unwrap();
+    let blind = unobserved(&before, "pods cannot be listed", Some(5), now);
+    let expected = ["Ready=Unknown ObserveFailed", "Progressing=False UpToDate", "Degraded=True ObserveFailed"];
+    assert_eq!(conditions(&blind), expected);
+    assert_eq!(blind.conditions.iter().find(|c| c.type_ == IN_SYNC).unwrap().status, "Unknown");
+    assert_eq!((blind.observed_generation, &blind.brokers), (before.observed_generation, &before.brokers));
+    assert_eq!(unobserved(&blind, "pods cannot be listed", Some(5), now), blind);
+    assert_eq!(unobserved(&ChronikClusterStatus::default(), "no", None, now).conditions.len(), 3);
+    let again = at(&blind, &all, &Attempt::Applied, NOW + 2);
+    assert_eq!(conditions(&again), conditions(&before));
 }

@@ -18,6 +18,8 @@ use tracing::{debug, warn};
 const CONCURRENCY: u16 = 8;
 /// Several changes at once are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How often those that fail are counted.
+const TIDY: Duration = Duration::from_secs(5);
 /// What one reconcile may take.
 const DEADLINE: Duration = Duration::from_mins(1);
 /// A topic that is gone, or another operator's, is not looked at again before this.
@@ -40,19 +42,40 @@ pub async fn run(
     let controller = Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE));
     let topics = controller.store();
+    let known = topics.clone();
     let of_cluster = move |cluster: DeserializeGuard<ChronikCluster>| topics_of(&topics, &cluster);
     let controller = controller
         .watches(api::<DeserializeGuard<ChronikCluster>>(&client, namespace), watcher::Config::default(), of_cluster)
         .graceful_shutdown_on(stop);
     let context = Arc::new(Context { reconciler, backoff: Mutex::default() });
     let retry = |topic: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>| retry(&topic, error, &context);
-    let mut results = std::pin::pin!(controller.run(reconcile, retry, context));
-    while let Some(result) = results.next().await {
-        match result {
-            Err(Error::QueueError(error)) => warn!(%error, "a watch was interrupted"),
-            Err(error) => debug!(%error, "reconcile ended with an error"),
-            Ok(_) => {}
+    let mut results = std::pin::pin!(controller.run(reconcile, retry, Arc::clone(&context)));
+    let drain = async {
+        while let Some(result) = results.next().await {
+            match result {
+                Err(Error::QueueError(error)) => warn!(%error, "a watch was interrupted"),
+                Err(error) => debug!(%error, "reconcile ended with an error"),
+                Ok(_) => {}
+            }
         }
+    };
+    let name = format!("topics of {}", namespace.unwrap_or("all"));
+    tokio::select! {
+        () = drain => {}
+        () = tidy(&context, &known, &name) => {}
+    }
+}
+
+/// Counts those that fail, and forgets those that are gone.
+async fn tidy(context: &Context, topics: &Store<Guarded>, name: &str) {
+    loop {
+        let failing = {
+            let mut backoff = lock(&context.backoff);
+            backoff.retain(|topic| topics.get(topic).is_some());
+            backoff.failing()
+        };
+        context.reconciler.metrics.failing(name, failing);
+        tokio::time::sleep(TIDY).await;
     }
 }
 

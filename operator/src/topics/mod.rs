@@ -17,7 +17,7 @@ use crate::reconcile::observe::ready_contact;
 use chronik_crds::{ChronikTopic, ChronikTopicStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use plan::{Finding, Observed, Plan, Step, kafka_name, wanted_configs};
 use serde_json::{Value, json};
@@ -58,6 +58,13 @@ impl TopicReconciler {
         let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
         let topic = match readable(&stored) {
             Ok(topic) => topic,
+            // Which topic is to go with it cannot be told: it stays, and the resource need not.
+            Err(_) if stored.metadata.deletion_timestamp.is_some() => {
+                if has_finalizer(&stored.metadata) {
+                    self.set_finalizer(&stored.metadata, false).await?;
+                }
+                return Ok(None);
+            }
             Err(error) => {
                 let finding = Finding::not("InvalidSpec", format!("the resource cannot be read: {error}"));
                 self.report_unreadable(&stored, &finding).await?;
@@ -77,9 +84,8 @@ impl TopicReconciler {
 
     async fn follow(&self, topic: &ChronikTopic, observed: &Observed, plan: Plan) -> Result<Duration, ReconcileError> {
         let leaving = topic.metadata.deletion_timestamp.is_some();
-        if topic.finalizers().iter().any(|known| known == FINALIZER) != plan.finalizer && (!leaving || !plan.finalizer)
-        {
-            self.set_finalizer(topic, plan.finalizer).await?;
+        if has_finalizer(&topic.metadata) != plan.finalizer && (!leaving || !plan.finalizer) {
+            self.set_finalizer(&topic.metadata, plan.finalizer).await?;
             return Ok(AT_ONCE);
         }
         if leaving && !plan.finalizer {
@@ -187,7 +193,7 @@ impl TopicReconciler {
     }
 
     /// Of the resource as it was read alone.
-    async fn patch_status(&self, metadata: &kube::core::ObjectMeta, status: &Value) -> Result<(), ReconcileError> {
+    async fn patch_status(&self, metadata: &ObjectMeta, status: &Value) -> Result<(), ReconcileError> {
         let body = json!({
             "apiVersion": ChronikTopic::api_version(&()),
             "kind": ChronikTopic::kind(&()),
@@ -203,18 +209,17 @@ impl TopicReconciler {
             .map_err(ReconcileError::Status)
     }
 
-    async fn set_finalizer(&self, topic: &ChronikTopic, wanted: bool) -> Result<(), ReconcileError> {
-        let mut finalizers = topic.finalizers().to_vec();
+    async fn set_finalizer(&self, of: &ObjectMeta, wanted: bool) -> Result<(), ReconcileError> {
+        let mut finalizers = of.finalizers.clone().unwrap_or_default();
         finalizers.retain(|known| known != FINALIZER);
         if wanted {
             finalizers.push(FINALIZER.to_owned());
         }
-        let metadata = json!({ "uid": topic.metadata.uid, "resourceVersion": topic.metadata.resource_version,
-                               "finalizers": finalizers });
+        let metadata = json!({ "uid": of.uid, "resourceVersion": of.resource_version, "finalizers": finalizers });
         self.metrics.wrote();
-        let namespace = topic.namespace().unwrap_or_default();
-        Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &resource())
-            .patch(&topic.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "metadata": metadata })))
+        let (namespace, name) = (of.namespace.as_deref().unwrap_or_default(), of.name.as_deref());
+        Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource())
+            .patch(name.unwrap_or_default(), &PatchParams::default(), &Patch::Merge(json!({ "metadata": metadata })))
             .await
             .map(|_| ())
             .map_err(ReconcileError::Status)
@@ -223,6 +228,10 @@ impl TopicReconciler {
 
 fn resource() -> ApiResource {
     ApiResource::erase::<ChronikTopic>(&())
+}
+
+fn has_finalizer(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.iter().flatten().any(|known| known == FINALIZER)
 }
 
 fn readable(stored: &DynamicObject) -> Result<ChronikTopic, serde_json::Error> {

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 type Key = (String, String);
 /// What an admission webhook makes of an object.
 type Webhook = fn(&str, &mut Value);
+/// Why a request is forbidden, by resource, verb and body.
+type Policy = fn(&str, &str, &Value) -> Option<&'static str>;
 
 #[derive(Default)]
 struct State {
@@ -21,6 +23,7 @@ struct State {
     versions: u64,
     writes: Vec<String>,
     webhook: Option<Webhook>,
+    policy: Option<Policy>,
 }
 
 /// Cheap to clone; all clones are one.
@@ -66,10 +69,15 @@ impl ApiServer {
             _ => "delete",
         };
         let resource = if asked.status { format!("{}/status", asked.plural) } else { asked.plural.clone() };
-        if !granted().contains(&(resource, verb.to_owned())) {
+        if !granted().contains(&(resource.clone(), verb.to_owned())) {
             return status(StatusCode::FORBIDDEN);
         }
         let state = &mut *self.state.lock().unwrap();
+        if let Some(why) = state.policy.and_then(|policy| policy(&resource, verb, body)) {
+            let (code, mut answer) = status(StatusCode::FORBIDDEN);
+            answer["message"] = json!(why);
+            return (code, answer);
+        }
         let key = (asked.plural.clone(), asked.name.clone().unwrap_or_default());
         match (method.as_str(), &asked.name) {
             ("GET", Some(_)) => {
@@ -94,6 +102,10 @@ impl ApiServer {
 
     pub(crate) fn set_webhook(&self, webhook: Webhook) {
         self.state.lock().unwrap().webhook = Some(webhook);
+    }
+
+    pub(crate) fn set_policy(&self, policy: Option<Policy>) {
+        self.state.lock().unwrap().policy = policy;
     }
 
     pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {

@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 async fn configured(config: &Value) -> World {
     let world = World::with_cluster(3);
@@ -77,4 +78,20 @@ async fn a_value_that_brokers_refuse_is_said_in_their_words_and_nothing_else_wai
         world.server.all("pods").into_iter().map(|pod| pod["metadata"]["labels"]["controller-revision-hash"].clone());
     assert_eq!(revisions.collect::<std::collections::HashSet<_>>().len(), 1, "the restart waited for it");
     assert!(world.brokers.state.lock().unwrap().requests.contains(&"stop 1".to_owned()));
+    let again = world.reconcile().await.unwrap().unwrap();
+    assert!(again >= Duration::from_secs(5), "tried again after {again:?}");
+}
+
+#[tokio::test]
+async fn what_a_paused_cluster_does_not_get_is_not_looked_at_all_the_time() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| {
+        spec["paused"] = json!(true);
+        spec["config"] = json!({ "log.retention.ms": 5 });
+    });
+    world.kafka.state().cluster.insert("log.retention.ms".to_owned(), "9".to_owned());
+    let again = world.reconcile().await.unwrap().unwrap();
+    assert!(again >= Duration::from_secs(5), "looked at again after {again:?}");
+    assert_eq!(changes(&world), Vec::<String>::new());
 }

@@ -106,6 +106,8 @@ async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_
     world.brokers.state.lock().unwrap().meddle = true;
     world.reconcile().await.unwrap();
     world.run_kubernetes();
+    // The budget of disruptions is closed, and then the step is taken.
+    world.reconcile().await.unwrap();
     world.reconcile().await.unwrap();
     let requests = world.brokers.state.lock().unwrap().requests.clone();
     assert_eq!(requests, ["stop 2", "recovered unused"]);
@@ -167,14 +169,159 @@ async fn the_image_outlives_the_stateful_set_and_the_operator() {
 async fn a_drain_is_let_through_only_while_all_is_in_sync() {
     let world = World::with_cluster(3);
     world.settle().await;
-    let allowed = || world.server.get("poddisruptionbudgets", "demo").unwrap()["spec"]["maxUnavailable"].clone();
-    assert_eq!(allowed(), 1);
-    world.brokers.state.lock().unwrap().under_replicated = 1;
+    assert_eq!(allowed(&world), 1);
+    behind(&world, 1);
     world.reconcile().await.unwrap();
-    assert_eq!(allowed(), 0);
-    world.brokers.state.lock().unwrap().under_replicated = 0;
+    assert_eq!(allowed(&world), 0);
+    behind(&world, 0);
     world.reconcile().await.unwrap();
-    assert_eq!(allowed(), 1);
+    assert_eq!(allowed(&world), 1);
+}
+
+/// How many brokers a drain of nodes may take away.
+fn allowed(world: &World) -> Value {
+    world.server.get("poddisruptionbudgets", "demo").unwrap()["spec"]["maxUnavailable"].clone()
+}
+
+fn behind(world: &World, partitions: u32) {
+    world.brokers.state.lock().unwrap().under_replicated = partitions;
+}
+
+#[tokio::test]
+async fn a_drain_takes_no_broker_too_many_while_the_operator_does_nothing_else() {
+    type Hold = fn(&World);
+    let cases: [(&str, Hold); 5] = [
+        ("paused", |world| world.change_spec(|spec| spec["paused"] = json!(true))),
+        ("of a spec that cannot be followed", |world| world.change_spec(|spec| spec["config"] = json!({ "no": 1 }))),
+        ("of a spec that cannot be read", |world| world.change_spec(|spec| spec["replicas"] = json!("many"))),
+        ("with brokers that lack their volumes", |world| {
+            world.change_spec(|spec| spec["storage"]["size"] = json!("1Mi"));
+        }),
+        ("while an object cannot be written", |world| {
+            world.change_spec(|spec| spec["listeners"] = json!([{ "name": "outside", "type": "NodePort" }]));
+            world.server.set_policy(Some(|resource, verb, _| {
+                (resource == "services" && verb == "patch").then_some("no services today")
+            }));
+        }),
+    ];
+    for (what, hold) in cases {
+        let world = World::with_cluster(3);
+        world.settle().await;
+        hold(&world);
+        // Some of it fails, and is to.
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 1, "{what}");
+        behind(&world, 1);
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 0, "{what}");
+        behind(&world, 0);
+        let _ = world.reconcile().await;
+        assert_eq!(allowed(&world), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_is_restarted_only_when_no_drain_can_take_another() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    let before = world.pods();
+    for _ in 0..10 {
+        world.reconcile().await.unwrap();
+        if world.pods() != before {
+            break;
+        }
+        world.run_kubernetes();
+    }
+    assert_ne!(world.pods(), before, "nobody was restarted");
+    assert_eq!(allowed(&world), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_to_be_unknown_and_no_drain_takes_a_broker_meanwhile() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world
+        .server
+        .set_policy(Some(|resource, verb, _| (resource == "pods" && verb == "list").then_some("no pods today")));
+    for _ in 0..2 {
+        let outcome = world.reconcile().await;
+        assert!(matches!(outcome, Err(ReconcileError::Observe(_))), "{outcome:?}");
+    }
+    let degraded = world.condition("Degraded");
+    assert_eq!((&degraded["status"], &degraded["reason"]), (&json!("True"), &json!("ObserveFailed")));
+    assert!(degraded["message"].as_str().unwrap().contains("no pods today"), "{degraded}");
+    assert_eq!(world.condition("Ready")["status"], "Unknown");
+    assert_eq!(allowed(&world), 0);
+    let told = world.server.all("events").iter().filter(|event| event["type"] == "Warning").count();
+    assert_eq!(told, 1, "it is told once");
+    world.server.set_policy(None);
+    world.settle().await;
+    assert_eq!((&world.condition("Degraded")["status"], allowed(&world)), (&json!("False"), json!(1)));
+}
+
+#[tokio::test]
+async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.server.set_policy(Some(|resource, verb, body| {
+        let grows = resource == "persistentvolumeclaims" && verb == "patch" && !body["spec"].is_null();
+        grows.then_some("the storage class must support resize")
+    }));
+    world.change_spec(|spec| {
+        spec["storage"] = json!({ "size": "2Gi", "deletionPolicy": "Delete" });
+        spec["config"] = json!({ "num.partitions": 4 });
+    });
+    assert_eq!(rolled(&world).await.len(), 3, "a restart waits for it");
+    let plan = &world.status()["plan"];
+    assert_eq!(
+        (&plan["reason"], &plan["message"]),
+        (&json!("VolumeDoesNotGrow"), &json!("the storage class must support resize"))
+    );
+    assert!(world.server.all("events").iter().any(|event| event["reason"] == "VolumeDoesNotGrow"));
+    let claim = world.server.get("persistentvolumeclaims", "data-demo-0").unwrap();
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["name"], "demo", "what else the claim was to get waits for it");
+    let again = world.reconcile().await.unwrap().unwrap();
+    assert!(again >= std::time::Duration::from_secs(5), "{again:?}");
+    // There is a way back.
+    world.change_spec(|spec| spec["storage"]["size"] = json!("1Gi"));
+    world.settle().await;
+    assert_eq!(
+        (world.status()["plan"].clone(), &world.condition("Degraded")["status"]),
+        (Value::Null, &json!("False"))
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_was_to_go_and_stays_is_given_replicas_again() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    {
+        let mut state = world.brokers.state.lock().unwrap();
+        state.draining = Some(9);
+        state.cordoned.insert(0);
+    }
+    world.change_spec(|spec| spec["replicas"] = json!(3));
+    for _ in 0..4 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    assert_eq!(world.status()["drainedBrokers"], json!([4]));
+    let shown = world.status()["brokers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|broker| broker["cordoned"] == true)
+        .collect::<Vec<_>>();
+    assert_eq!(shown, [true, false, false, false, true]);
+    world.change_spec(|spec| spec["replicas"] = json!(5));
+    for _ in 0..4 {
+        world.reconcile().await.unwrap();
+    }
+    let state = world.brokers.state.lock().unwrap();
+    assert_eq!(state.cordoned, [0].into(), "what somebody else has cordoned is theirs");
+    assert_eq!(state.requests.iter().filter(|request| *request == "uncordon 4").count(), 1);
+    assert_eq!(world.status()["drainedBrokers"], Value::Null);
 }
 
 #[tokio::test]
@@ -288,6 +435,8 @@ async fn a_cluster_that_is_paused_is_left_as_it_is() {
     world.reconcile().await.unwrap();
     assert_eq!(world.server.writes(), ["status chronikclusters/demo"]);
     assert_eq!(world.condition("Progressing")["reason"], "Paused");
+    world.reconcile().await.unwrap();
+    assert_eq!(world.server.writes(), Vec::<String>::new());
     world.change_spec(|spec| spec["paused"] = json!(false));
     assert_eq!(rolled(&world).await.len(), 3);
 }
@@ -323,7 +472,9 @@ async fn a_cluster_of_another_operator_is_left_alone_until_somebody_says_otherwi
     world.server.writes();
     world.reconcile().await.unwrap();
     assert_eq!(world.server.writes(), Vec::<String>::new());
-    assert!(world.server.all("events").iter().any(|event| event["reason"] == "OtherOperator"));
+    world.reconcile().await.unwrap();
+    let told = world.server.all("events").iter().filter(|event| event["reason"] == "OtherOperator").count();
+    assert_eq!(told, 1, "what lasts is told once");
     world.server.change("chronikclusters", "demo", |cluster| {
         cluster["metadata"]["annotations"] = json!({ "chronik.io/operator": "second/operator" });
     });

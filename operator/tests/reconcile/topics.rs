@@ -152,6 +152,19 @@ async fn a_topic_stays_when_its_resource_goes_unless_its_policy_says_otherwise()
 }
 
 #[tokio::test]
+async fn a_resource_that_cannot_be_read_goes_when_it_is_deleted_and_its_topic_stays() {
+    let topics = Topics::new().await;
+    topics.apply("orders", &json!({ "deletionPolicy": "Delete" }));
+    topics.settle("orders").await;
+    topics.apply("orders", &json!({ "deletionPolicy": "Delete", "partitions": "many" }));
+    topics.settle("orders").await;
+    topics.world.server.delete_as_somebody("chroniktopics", "orders");
+    topics.settle("orders").await;
+    assert_eq!(topics.world.server.get("chroniktopics", "orders"), None);
+    assert_eq!(topics.changes(), ["create orders"]);
+}
+
+#[tokio::test]
 async fn a_topic_is_not_taken_for_deleted_while_no_broker_answers_and_goes_with_its_cluster() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "deletionPolicy": "Delete" }));

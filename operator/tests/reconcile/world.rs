@@ -11,8 +11,8 @@ use chronik_operator::metrics::Metrics;
 use chronik_operator::reconcile::{ReconcileError, Reconciler};
 use futures::FutureExt;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) operator: String,
     /// Pods with this image do not start.
     pub(crate) bad_image: Option<String>,
+    /// Those of the one operator that acts.
+    events: OnceLock<Events>,
 }
 
 impl World {
@@ -57,7 +59,7 @@ impl World {
             client: client.clone(),
             brokers: Arc::new(self.brokers.clone()),
             kafka: Arc::new(self.kafka.clone()),
-            events: Events::new(client, "test"),
+            events: self.events.get_or_init(|| Events::new(client, "test")).clone(),
             default_image: self.default_image.clone(),
             operator: Some(self.operator.clone()),
             metrics: Metrics::default(),
@@ -188,6 +190,9 @@ pub(crate) struct BrokersState {
     pub(crate) permit: Option<Permit>,
     /// Partitions that have yet to be moved to brokers that have joined: one is at each request.
     pub(crate) unbalanced: u32,
+    /// Replicas on each broker that is being drained; without a word, brokers cannot be drained.
+    pub(crate) draining: Option<u32>,
+    pub(crate) cordoned: BTreeSet<i32>,
     /// What was asked for beside facts.
     pub(crate) requests: Vec<String>,
     /// Replaces the pod of a broker that has just been given its permit.
@@ -208,7 +213,12 @@ impl FakeBrokers {
             let incarnation = pod["metadata"]["uid"].as_str().map(str::to_owned);
             let fenced = pod["status"]["podIP"].is_null();
             let standing = if fenced { Standing::Fenced } else { Standing::InSync };
-            Some((id, BrokerFacts { incarnation, standing, voter: id < 3, ..BrokerFacts::default() }))
+            let cordoned = state.cordoned.contains(&id);
+            let replicas = state.draining.unwrap_or_default();
+            Some((
+                id,
+                BrokerFacts { incarnation, standing, cordoned, voter: id < 3, replicas, ..BrokerFacts::default() },
+            ))
         };
         Ok(Facts {
             offset: 1,
@@ -263,7 +273,21 @@ impl Brokers for FakeBrokers {
 
     fn drain(&self, _: Contact, broker: i32) -> Answer<()> {
         self.asked(format!("drain {broker}"));
-        async { Err(Unanswered::Unsupported("draining")) }.boxed()
+        let mut state = self.state.lock().unwrap();
+        let answer = match state.draining {
+            Some(_) => {
+                state.cordoned.insert(broker);
+                Ok(())
+            }
+            None => Err(Unanswered::Unsupported("draining")),
+        };
+        async { answer }.boxed()
+    }
+
+    fn uncordon(&self, _: Contact, broker: i32) -> Answer<()> {
+        self.asked(format!("uncordon {broker}"));
+        self.state.lock().unwrap().cordoned.remove(&broker);
+        async { Ok(()) }.boxed()
     }
 
     fn rebalance(&self, _: Contact, throttle: u64) -> Answer<Balance> {

@@ -8,7 +8,7 @@ mod volumes;
 pub(crate) use objects::apply;
 pub use objects::{ApplyError, Outcome};
 pub(crate) use step::{Done, Taker};
-pub(crate) use volumes::change;
+pub(crate) use volumes::{Changed, change};
 
 use super::observe::Seen;
 use k8s_openapi::NamespaceResourceScope;

@@ -44,6 +44,7 @@ impl Taker<'_> {
             Step::Restart { broker, incarnation, pod } => self.restart(step, *broker, incarnation, pod).await,
             Step::ClosePermit(permit) => Ok(self.close(step, permit.id).await),
             Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
+            Step::Uncordon(broker) => Ok(self.ask(step, |contact| self.brokers.uncordon(contact, *broker)).await),
             Step::Balance { rate, .. } => Ok(self.balance(step, *rate).await),
             Step::ChangeVoters(voters) => {
                 Ok(self.ask(step, |contact| self.brokers.change_voters(contact, voters.clone())).await)

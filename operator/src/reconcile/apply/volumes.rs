@@ -2,6 +2,7 @@
 
 use super::ApplyError;
 use crate::MANAGER;
+use crate::api_error;
 use crate::reconcile::observe::REMOVED;
 use crate::reconcile::plan::VolumeChange;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -10,15 +11,46 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// It was made.
+    Done,
+    /// The claim is another one by now, or gone: the next plan is another one.
+    Overtaken,
+    /// The volume does not grow, in the API server's words. What else there was to change is changed.
+    DoesNotGrow(String),
+}
+
 /// Changes a claim as it was seen.
-pub(crate) async fn change(client: &Client, namespace: &str, change: &VolumeChange) -> Result<(), ApplyError> {
-    let name = &change.claim.name;
+pub(crate) async fn change(client: &Client, namespace: &str, change: &VolumeChange) -> Result<Changed, ApplyError> {
+    let refused = match write(client, namespace, change).await {
+        Ok(()) => return Ok(Changed::Done),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(Changed::Overtaken),
+        Err(error @ kube::Error::Api(_)) if change.size.is_some() && is_refusal(&error) => api_error::words(&error),
+        Err(source) => return Err(failed(change, source)),
+    };
+    let rest = VolumeChange { size: None, ..change.clone() };
+    if rest.owners.is_some() || rest.removed.is_some() {
+        write(client, namespace, &rest).await.map_err(|source| failed(change, source))?;
+    }
+    Ok(Changed::DoesNotGrow(refused))
+}
+
+/// Whether the same would be answered with the same words again.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+}
+
+fn failed(change: &VolumeChange, source: kube::Error) -> ApplyError {
+    ApplyError::Api { kind: "PersistentVolumeClaim".to_owned(), name: change.claim.name.clone(), source }
+}
+
+async fn write(client: &Client, namespace: &str, change: &VolumeChange) -> Result<(), kube::Error> {
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace)
-        .patch(name, &parameters, &Patch::Merge(patch(change, Timestamp::now())))
-        .await;
-    let failed = |source| ApplyError::Api { kind: "PersistentVolumeClaim".to_owned(), name: name.clone(), source };
-    patched.map(|_| ()).map_err(failed)
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let body = Patch::Merge(patch(change, Timestamp::now()));
+    claims.patch(&change.claim.name, &parameters, &body).await.map(|_| ())
 }
 
 fn patch(change: &VolumeChange, now: Timestamp) -> Value {

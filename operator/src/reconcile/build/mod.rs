@@ -12,6 +12,7 @@ mod stateful_set;
 
 use super::validate::Cluster;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde::Serialize;
@@ -54,6 +55,13 @@ pub struct Desired {
     pub object: DynamicObject,
 }
 
+impl Desired {
+    /// Whether it says how many brokers a drain of nodes may take away.
+    pub fn is_budget(&self) -> bool {
+        self.resource.kind == "PodDisruptionBudget"
+    }
+}
+
 /// What of the objects depends on what there is, and not on the spec alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
@@ -75,7 +83,9 @@ impl Frame {
 /// All objects of a cluster, in the order in which they are needed: what pods refer to comes before the pods.
 pub fn build(cluster: &Cluster, frame: &Frame) -> Result<Vec<Desired>, serde_json::Error> {
     let broker_config = broker_config::render(cluster)?;
-    let mut objects = Vec::new();
+    // First what protects those that run: nothing that fails is to keep it from being written.
+    let budget = budget(&Place::of(cluster), cluster.replicas, frame.max_unavailable)?;
+    let mut objects = budget.into_iter().collect::<Vec<_>>();
     if cluster.pod.service_account_name.is_none() {
         objects.push(desired(&service_account::build(cluster))?);
     }
@@ -91,11 +101,13 @@ pub fn build(cluster: &Cluster, frame: &Frame) -> Result<Vec<Desired>, serde_jso
             objects.push(desired(&services::external(cluster, listener, id))?);
         }
     }
-    if let Some(budget) = disruption_budget::build(cluster, frame) {
-        objects.push(desired(&budget)?);
-    }
     objects.push(desired(&stateful_set::build(cluster, frame, &broker_config))?);
     Ok(objects)
+}
+
+/// What a drain of nodes may take of so many brokers; a single one has none.
+pub fn budget(place: &Place<'_>, brokers: i32, max_unavailable: i32) -> Result<Option<Desired>, serde_json::Error> {
+    disruption_budget::build(place, brokers, max_unavailable).as_ref().map(desired).transpose()
 }
 
 fn desired<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Desired, serde_json::Error> {
@@ -105,24 +117,49 @@ fn desired<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Desi
     })
 }
 
+/// Whose an object is: what is known of a cluster also when its spec cannot be followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The cluster's name.
+    pub name: &'a str,
+    /// Where it lives.
+    pub namespace: &'a str,
+    /// What its objects are owned by.
+    pub owner: &'a OwnerReference,
+}
+
+impl<'a> Place<'a> {
+    fn of(cluster: &'a Cluster) -> Self {
+        Self { name: &cluster.name, namespace: &cluster.namespace, owner: &cluster.owner }
+    }
+}
+
 /// The metadata of an object of the cluster; `suffix` is added to the cluster's name.
 fn metadata(cluster: &Cluster, suffix: &str) -> ObjectMeta {
+    metadata_at(&Place::of(cluster), suffix)
+}
+
+fn metadata_at(place: &Place<'_>, suffix: &str) -> ObjectMeta {
     ObjectMeta {
-        name: Some(format!("{}{suffix}", cluster.name)),
-        namespace: Some(cluster.namespace.clone()),
-        labels: Some(labels(cluster)),
-        owner_references: Some(vec![cluster.owner.clone()]),
+        name: Some(format!("{}{suffix}", place.name)),
+        namespace: Some(place.namespace.to_owned()),
+        labels: Some(labels_of(place.name)),
+        owner_references: Some(vec![place.owner.clone()]),
         ..ObjectMeta::default()
     }
 }
 
 fn labels(cluster: &Cluster) -> BTreeMap<String, String> {
+    labels_of(&cluster.name)
+}
+
+fn labels_of(cluster: &str) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", "chronik"),
-        ("app.kubernetes.io/instance", cluster.name.as_str()),
+        ("app.kubernetes.io/instance", cluster),
         ("app.kubernetes.io/component", "broker"),
         ("app.kubernetes.io/managed-by", crate::MANAGER),
-        (CLUSTER_LABEL, cluster.name.as_str()),
+        (CLUSTER_LABEL, cluster),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
@@ -177,5 +214,24 @@ mod tests {
     #[test]
     fn a_single_broker_has_no_disruption_budget() {
         assert_golden("single");
+    }
+    /// The form of templates, and the hash of those that it makes of the clusters in `golden/`. A template that changes
+    /// needs another form: without it, every release that changes one restarts every broker of every cluster.
+    const FORM_MAKES: (&str, &str) = ("4", "f54f40e5bf313300");
+
+    #[test]
+    fn another_template_has_another_form() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let mut templates = String::new();
+        for name in ["minimal", "full", "single"] {
+            let resource = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+            let cluster: ChronikCluster = serde_saphyr::from_str(&resource).unwrap();
+            let valid = validate(&cluster, "chronik:default").unwrap();
+            let objects = build(&valid, &Frame::of(&valid)).unwrap();
+            let set = objects.iter().find(|desired| desired.resource.kind == "StatefulSet").unwrap();
+            templates += &set.object.data["spec"]["template"].to_string();
+        }
+        let made = (stateful_set::FORM, hash(&templates));
+        assert_eq!((made.0, made.1.as_str()), FORM_MAKES, "raise FORM, keep_template's test, and this pair");
     }
 }

@@ -16,7 +16,7 @@ pub const TEMPLATE_OF: &str = "chronik.io/template-of";
 pub const TEMPLATE_FORM: &str = "chronik.io/template-form";
 /// To be raised whenever the same spec gives another template than before: clusters that run keep the one that they have
 /// until their spec changes.
-const FORM: &str = "4";
+pub(super) const FORM: &str = "4";
 
 /// All pods start at once, in any order (`Parallel`). None is replaced because its template changed (`OnDelete`):
 /// Kubernetes' own rollout knows nothing of in-sync replicas.

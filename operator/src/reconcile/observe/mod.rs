@@ -16,7 +16,7 @@ pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
 use crate::MANAGER;
-use crate::brokers::{Brokers, Contact, Facts};
+use crate::brokers::{Answer, Brokers, Contact, Facts};
 use crate::kafka::{Configs, Kafka};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -26,6 +26,10 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long brokers are given for an answer that is not about how they are.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// What may be unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +96,8 @@ pub struct Observed {
     pub had_listeners: bool,
     /// Over how many brokers partitions were spread last, as the status says; 0 while it is under way.
     pub balanced: Option<i32>,
+    /// The brokers that the operator itself has cordoned, for them to go, as the status says.
+    pub drained: Vec<i32>,
 }
 
 impl Default for Observed {
@@ -108,6 +114,7 @@ impl Default for Observed {
             outside: Outside::default(),
             had_listeners: false,
             balanced: None,
+            drained: Vec::new(),
         }
     }
 }
@@ -116,6 +123,14 @@ impl Observed {
     /// The revision that new pods get, once Kubernetes has computed it for the template as it is.
     pub fn update_revision(&self) -> Option<&str> {
         self.set.as_ref()?.update_revision.as_deref()
+    }
+
+    /// A volume whose claim is being deleted, and is kept by nothing but a pod that is to stay.
+    pub fn leaving_volume(&self) -> Option<&ObservedVolume> {
+        let kept = |volume: &&ObservedVolume| {
+            self.pods.iter().any(|pod| pod.ordinal == volume.ordinal && !pod.is_terminating())
+        };
+        self.volumes.iter().filter(|volume| volume.leaving).find(kept)
     }
 }
 
@@ -192,7 +207,15 @@ pub async fn observe_config(kafka: &dyn Kafka, namespace: &str, name: &str, pods
     let Some(contact) = Contact::of(namespace, name, &ready) else {
         return Known::Unknown("no broker is ready".to_owned());
     };
-    kafka.cluster_configs(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
+    in_time(kafka.cluster_configs(contact)).await
+}
+
+/// What brokers answer to one question, which is not worth more time than this: what else there is to say waits for it.
+async fn in_time<T>(answer: Answer<T>) -> Known<T> {
+    match tokio::time::timeout(QUESTION, answer).await {
+        Ok(answer) => answer.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
+        Err(_) => Known::Unknown(format!("no broker answers within {} s", QUESTION.as_secs())),
+    }
 }
 
 /// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.

@@ -74,13 +74,15 @@ pub async fn observe(
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let inside = spec.rack.iter().map(|_| (None, port::KAFKA));
     let listeners = spec.listeners.iter().map(|listener| (Some(listener.name.clone()), listener.port));
-    for (listener, port) in inside.chain(listeners) {
-        let told = match Contact::of(namespace, name, &ready) {
-            Some(contact) => kafka.told(contact, port).await.map_or_else(|e| Known::Unknown(e.to_string()), Known::Is),
+    let contact = Contact::of(namespace, name, &ready);
+    let told = inside.chain(listeners).map(async |(listener, port)| {
+        let told = match contact.clone() {
+            Some(contact) => super::in_time(kafka.told(contact, port)).await,
             None => Known::Unknown("no broker is ready".to_owned()),
         };
-        outside.told.insert(listener, told);
-    }
+        (listener, told)
+    });
+    outside.told = futures::future::join_all(told).await.into_iter().collect();
     Ok(outside)
 }
 

@@ -1,15 +1,28 @@
 //! How many brokers a drain of nodes may take away now.
 
-use super::is_well;
+use super::{Plan, Step, is_well, scale};
 use crate::reconcile::observe::Observed;
 use crate::reconcile::validate::Cluster;
 
 /// One, while every broker serves and every partition is known to be in full sync with nothing under way; else none, so
-/// that a drain waits for the last broker to catch up.
-pub(super) fn max_unavailable(cluster: &Cluster, observed: &Observed) -> i32 {
-    let complete = i32::try_from(observed.pods.len()).is_ok_and(|pods| pods >= cluster.replicas);
+/// that a drain waits for the last broker to catch up. None also while a step of the plan takes one.
+pub(super) fn max_unavailable(cluster: &Cluster, observed: &Observed, plan: &Plan) -> i32 {
+    let taken = plan.step.as_ref().is_some_and(Step::takes_a_pod);
+    i32::from(!taken && may_go(observed, cluster.replicas))
+}
+
+/// The same where nothing is planned, as the spec cannot be followed: of how many brokers, and how many.
+pub fn of_what_runs(observed: &Observed) -> (i32, i32) {
+    let brokers = scale::running(observed).unwrap_or(0);
+    (brokers, i32::from(may_go(observed, brokers)))
+}
+
+fn may_go(observed: &Observed, brokers: i32) -> bool {
+    let complete = i32::try_from(observed.pods.len()).is_ok_and(|pods| pods >= brokers);
     let permitted = observed.facts.known().is_some_and(|facts| facts.permit.is_none());
-    i32::from(complete && permitted && is_well(observed))
+    // Whose pod goes loses such a volume.
+    let kept = observed.leaving_volume().is_none();
+    complete && permitted && kept && is_well(observed)
 }
 
 #[cfg(test)]
@@ -22,7 +35,7 @@ mod tests {
     #[test]
     fn a_drain_takes_a_broker_only_when_all_is_known_to_be_well() {
         type Change = fn(&mut Observed);
-        let cases: [(&str, Change, i32); 8] = [
+        let cases: [(&str, Change, i32); 9] = [
             ("all is well", |_| {}, 1),
             ("a broker is not ready", |o| o.pods[1].state = PodState::Waiting("running".to_owned()), 0),
             ("a broker has no pod", |o| drop(o.pods.pop()), 0),
@@ -31,11 +44,13 @@ mod tests {
             ("a partition is being moved", |o| set(o, |f| f.reassignments = 1), 0),
             ("a broker may be restarted", |o| set(o, |f| f.permit = Some(Permit::default())), 0),
             ("a broker is fenced", |o| set(o, |f| f.brokers.get_mut(&1).unwrap().standing = Standing::Fenced), 0),
+            ("a broker would lose its volume", |o| o.volumes[1].leaving = true, 0),
         ];
         for (what, change, allowed) in cases {
             let mut observed = observed();
             change(&mut observed);
-            assert_eq!(max_unavailable(&cluster(), &observed), allowed, "{what}");
+            assert_eq!(max_unavailable(&cluster(), &observed, &Plan::default()), allowed, "{what}");
+            assert_eq!(of_what_runs(&observed), (3, allowed), "{what}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Plan, Step};
 use crate::brokers::Standing;
-use crate::reconcile::observe::{Known, Observed, ObservedPod, ObservedVolume, PodState};
+use crate::reconcile::observe::{Known, NodeState, Observed, ObservedPod, ObservedVolume, PodState};
 
 pub(super) fn plan(observed: &Observed, plan: &mut Plan) {
     for volume in observed.volumes.iter().filter(|volume| volume.given_up) {
@@ -27,8 +27,8 @@ pub(super) fn plan(observed: &Observed, plan: &mut Plan) {
 /// What speaks against it, in a word and in a sentence.
 fn against(observed: &Observed, volume: &ObservedVolume, pod: Option<&ObservedPod>) -> Option<(&'static str, String)> {
     let broker = volume.ordinal;
-    if pod.is_some_and(|pod| pod.state == PodState::Ready) {
-        return Some(("VolumeInUse", format!("broker {broker} serves with it")));
+    if let Some(why) = not_lost(pod) {
+        return Some(("VolumeInUse", format!("nothing shows that it is lost: {why}")));
     }
     let facts = match &observed.facts {
         Known::Is(facts) => facts,
@@ -46,8 +46,25 @@ fn against(observed: &Observed, volume: &ObservedVolume, pod: Option<&ObservedPo
     if let Some((id, _)) = behind {
         return Some(("BrokerBehind", format!("broker {id} is not in sync: one copy less is one too few")));
     }
-    let permit = facts.permit.as_ref().filter(|permit| permit.broker != broker);
-    permit.map(|permit| ("PermitOutstanding", format!("broker {} has the one permit to stop", permit.broker)))
+    // Its own as well: who was let go comes back.
+    let permit = facts.permit.as_ref()?;
+    if permit.broker == broker {
+        return Some(("VolumeInUse", format!("broker {broker} has a permit to stop: it is restarted")));
+    }
+    Some(("PermitOutstanding", format!("broker {} has the one permit to stop", permit.broker)))
+}
+
+/// Why a pod that does not serve may serve again with its volume. The annotation may be an old one: without a sign that
+/// the volume is lost, any pod that is just replaced would lose it.
+fn not_lost(pod: Option<&ObservedPod>) -> Option<String> {
+    let Some(pod) = pod else { return Some("its pod is being made".to_owned()) };
+    match (&pod.state, pod.node_state) {
+        (PodState::Ready, _) => Some("its broker serves".to_owned()),
+        (_, NodeState::Gone | NodeState::NotReady | NodeState::OutOfService) | (PodState::Failing(_), _) => None,
+        // Kept there by a node that cannot be looked at.
+        (PodState::Waiting(_), NodeState::Unknown) if pod.is_terminating() => None,
+        (PodState::Waiting(why), NodeState::Ready | NodeState::Unknown) => Some(format!("its pod is {why}")),
+    }
 }
 
 #[cfg(test)]
@@ -62,8 +79,14 @@ mod tests {
         let mut observed = observed();
         observed.volumes[2].given_up = true;
         observed.pods[2].state = PodState::Waiting("running, but not ready".to_owned());
+        observed.pods[2].node_state = NodeState::NotReady;
         facts(&mut observed).brokers.get_mut(&2).unwrap().standing = Standing::Fenced;
         observed
+    }
+
+    fn terminating(observed: &mut Observed, node: NodeState) {
+        observed.pods[2].state = PodState::Waiting("terminating".to_owned());
+        observed.pods[2].node_state = node;
     }
 
     fn planned(observed: &Observed) -> String {
@@ -84,10 +107,24 @@ mod tests {
     #[test]
     fn a_volume_is_given_up_when_somebody_says_so_and_nothing_is_lost_by_it() {
         type Change = fn(&mut Observed);
-        let cases: [(&str, Change, &str); 10] = [
+        let cases: [(&str, Change, &str); 17] = [
             ("all is as it should be", |_| {}, "2: data-demo-2 demo-2"),
             ("nobody says so", |o| o.volumes[2].given_up = false, "nothing"),
-            ("its pod is gone", |o| drop(o.pods.pop()), "2: data-demo-2 -"),
+            ("its pod is being made", |o| drop(o.pods.pop()), "VolumeInUse"),
+            ("its node is gone", |o| o.pods[2].node_state = NodeState::Gone, "2: data-demo-2 demo-2"),
+            ("its pod just starts", |o| o.pods[2].node_state = NodeState::Ready, "VolumeInUse"),
+            ("its pod is replaced", |o| terminating(o, NodeState::Ready), "VolumeInUse"),
+            ("its pod cannot end", |o| terminating(o, NodeState::NotReady), "2: data-demo-2 -"),
+            ("nor can its node be looked at", |o| terminating(o, NodeState::Unknown), "2: data-demo-2 -"),
+            (
+                "its pod fits nowhere",
+                |o| {
+                    o.pods[2].state = PodState::Failing("Unschedulable".to_owned());
+                    o.pods[2].node_state = NodeState::Unknown;
+                },
+                "2: data-demo-2 demo-2",
+            ),
+            ("it is restarted", |o| facts(o).permit = Some(Permit { broker: 2, ..Permit::default() }), "VolumeInUse"),
             ("the claim goes already", |o| o.volumes[2].leaving = true, "2: - demo-2"),
             ("the broker serves", |o| o.pods[2].state = PodState::Ready, "VolumeInUse"),
             (

@@ -2,13 +2,13 @@
 //! be, those that should go, what is to change about volumes, at most one disruptive step, and what is waited for.
 
 pub mod balance;
-mod budget;
+pub mod budget;
 pub mod config;
 mod garbage;
 mod lost_volume;
 pub mod outside;
 mod roll;
-mod scale;
+pub mod scale;
 mod storage;
 
 pub use storage::VolumeChange;
@@ -30,7 +30,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// The same while nothing can be done about what is not as it should be.
 const LATER: Duration = Duration::from_secs(5);
 /// How often brokers are asked when nothing is under way.
-pub(crate) const AT_REST: Duration = Duration::from_secs(15);
+const AT_REST: Duration = Duration::from_secs(15);
 
 /// What to do about a cluster.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,8 @@ pub enum Step {
     },
     /// The replicas of a broker that is to go are moved to others, and nothing new is placed on it.
     Drain(i32),
+    /// A broker that was to go and stays is given replicas again.
+    Uncordon(i32),
     /// Brokers that have joined get their share of the partitions, at this many bytes a second.
     Balance {
         /// Over how many brokers.
@@ -113,6 +115,7 @@ impl fmt::Display for Step {
             Self::ClosePermit(permit) => write!(f, "end the restart of broker {}", permit.broker),
             Self::RecreateSet { .. } => write!(f, "make the StatefulSet again, for volumes of another size"),
             Self::Drain(broker) => write!(f, "drain broker {broker}"),
+            Self::Uncordon(broker) => write!(f, "place replicas on broker {broker} again"),
             Self::Balance { brokers, .. } => write!(f, "spread partitions over {brokers} brokers"),
             Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
             Self::Remove(broker) => write!(f, "remove broker {broker}"),
@@ -130,10 +133,26 @@ impl Step {
             Self::ClosePermit(_) => "EndRestart",
             Self::RecreateSet { .. } => "RecreateStatefulSet",
             Self::Drain(_) => "DrainBroker",
+            Self::Uncordon(_) => "UncordonBroker",
             Self::Balance { .. } => "SpreadPartitions",
             Self::ChangeVoters(_) => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
             Self::GiveUpVolume { .. } => "GiveUpVolume",
+        }
+    }
+
+    /// Whether it takes a pod away, or what would make one anew.
+    fn takes_a_pod(&self) -> bool {
+        match self {
+            Self::Restart { .. } | Self::ReplaceStuck { .. } | Self::RecreateSet { .. } | Self::GiveUpVolume { .. } => {
+                true
+            }
+            Self::ClosePermit(_)
+            | Self::Drain(_)
+            | Self::Uncordon(_)
+            | Self::Balance { .. }
+            | Self::ChangeVoters(_)
+            | Self::Remove(_) => false,
         }
     }
 }
@@ -158,25 +177,39 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// What is said where a volume's claim may not ask for more.
+pub const DOES_NOT_GROW: &str = "VolumeDoesNotGrow";
+
 /// Decides what to do.
 pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     scale::refuse(cluster, observed).map_err(PlanError::Refused)?;
     storage::refuse(cluster, observed).map_err(PlanError::Refused)?;
     let mut plan = Plan::default();
-    let frame = Frame {
-        replicas: scale::plan(cluster, observed, &mut plan),
-        volume_size: storage::size_in_set(cluster, observed),
-        max_unavailable: budget::max_unavailable(cluster, observed),
-    };
-    plan.objects = build::build(cluster, &frame)?;
-    keep_template(cluster, observed, &mut plan.objects);
-    plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
+    let replicas = scale::plan(cluster, observed, &mut plan);
     storage::plan(cluster, observed, &mut plan);
     lost_volume::plan(observed, &mut plan);
     roll::plan(cluster, observed, &mut plan);
     balance::plan(cluster, observed, &mut plan);
     config::plan(cluster, observed, &mut plan);
     outside::plan(cluster, observed, &mut plan);
+    if cluster.paused {
+        // Nothing of it is done.
+        plan = Plan::default();
+    }
+    let frame = Frame {
+        replicas,
+        volume_size: storage::size_in_set(cluster, observed),
+        // Of all that is planned: whoever takes a broker away takes the only one.
+        max_unavailable: budget::max_unavailable(cluster, observed, &plan),
+    };
+    plan.objects = build::build(cluster, &frame)?;
+    if cluster.paused {
+        // A drain of nodes does not pause, and what it may take follows what there is.
+        plan.objects.retain(|desired| desired.is_budget() && !observed.pods.is_empty());
+        return Ok(plan);
+    }
+    keep_template(cluster, observed, &mut plan.objects);
+    plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
     Ok(plan)
 }
 
@@ -223,15 +256,18 @@ impl Plan {
         self.waits.push(Wait { action: action.into(), reason, message: message.into() });
     }
 
-    /// How soon to look again although nothing changes.
-    pub fn again(&self, observed: &Observed) -> Duration {
-        if matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty() {
+    /// How soon to look again although nothing changes. `refused` says that some of it could not be done, and may not be
+    /// for long.
+    pub fn again(&self, observed: &Observed, refused: bool) -> Duration {
+        let done_at_once =
+            matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty();
+        if done_at_once && !refused {
             return AT_ONCE;
         }
         // A load balancer may be waited for for ever, and its address wakes the next look.
         let soon = |wait: &Wait| wait.reason != "NoAddress";
         let next = self.step.is_some() || self.waits.iter().any(soon);
-        if !next && is_well(observed) {
+        if !next && !refused && is_well(observed) {
             AT_REST
         } else if next && observed.facts.known().is_some() {
             SOON
@@ -276,7 +312,7 @@ mod tests {
     use crate::reconcile::validate::validate;
     use chronik_crds::ChronikCluster;
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Three brokers with 1Gi each.
     pub(super) fn cluster() -> Cluster {
@@ -346,7 +382,7 @@ mod tests {
         let observed = observed();
         let made = plan(&cluster(), &observed).unwrap();
         assert_eq!((made.step.clone(), made.waits.clone(), made.volumes.clone()), (None, vec![], vec![]));
-        assert_eq!(made.again(&observed), AT_REST);
+        assert_eq!(made.again(&observed, false), AT_REST);
     }
 
     #[test]
@@ -359,6 +395,60 @@ mod tests {
         observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
         let made = plan(&cluster, &observed).unwrap();
         assert_eq!(made.step, Some(Step::Drain(4)));
+    }
+
+    /// What a drain of nodes may take away.
+    fn budget(made: &Plan) -> Value {
+        let budget = made.objects.iter().find(|desired| desired.is_budget()).unwrap();
+        budget.object.data["spec"]["maxUnavailable"].clone()
+    }
+
+    #[test]
+    fn no_drain_of_nodes_takes_a_broker_while_a_step_takes_one() {
+        let (mut cluster, mut observed) = (cluster(), observed());
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        let made = plan(&cluster, &observed).unwrap();
+        assert!(matches!(made.step, Some(Step::Restart { .. })), "{:?}", made.step);
+        assert_eq!(budget(&made), 0);
+        // Paused, nothing else takes one.
+        cluster.paused = true;
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
+    }
+
+    #[test]
+    fn of_a_cluster_that_is_paused_only_the_budget_follows_what_there_is() {
+        let (mut cluster, mut observed) = (cluster(), observed_of(5));
+        cluster.paused = true;
+        cluster.storage_size = Quantity("2Gi".to_owned());
+        cluster.dynamic = [("log.retention.ms".to_owned(), "5".to_owned())].into();
+        observed.config = Known::Is(crate::kafka::Configs::new());
+        facts(&mut observed).under_replicated = 1;
+        let made = plan(&cluster, &observed).unwrap();
+        assert_eq!(
+            made.objects.iter().map(|one| one.resource.kind.as_str()).collect::<Vec<_>>(),
+            ["PodDisruptionBudget"]
+        );
+        assert_eq!(budget(&made), 0);
+        assert_eq!((made.step.clone(), made.waits.len(), made.volumes.len(), made.config.len()), (None, 0, 0, 0));
+        assert_eq!(made.again(&observed, false), LATER);
+        facts(&mut observed).under_replicated = 0;
+        assert_eq!(plan(&cluster, &observed).unwrap().again(&observed, false), AT_REST);
+        observed.pods.clear();
+        assert_eq!(plan(&cluster, &observed).unwrap().objects.len(), 0, "of one that was never made, nothing");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_tried_again_at_once() {
+        let (mut cluster, mut observed) = (cluster(), observed());
+        cluster.dynamic = [("log.retention.ms".to_owned(), "5".to_owned())].into();
+        observed.config = Known::Is(crate::kafka::Configs::new());
+        let made = plan(&cluster, &observed).unwrap();
+        assert_eq!((made.again(&observed, false), made.again(&observed, true)), (AT_ONCE, LATER));
+        let told = Plan { told: [(0, made.config)].into(), ..Plan::default() };
+        assert_eq!((told.again(&observed, false), told.again(&observed, true)), (AT_ONCE, LATER));
+        let close = Plan { step: Some(Step::ClosePermit(Permit::default())), ..Plan::default() };
+        assert_eq!((close.again(&observed, false), close.again(&observed, true)), (AT_ONCE, SOON));
     }
 
     #[test]

@@ -17,13 +17,19 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     if outdated.is_empty() {
         return;
     }
-    if let Some(step) = stuck(observed, &outdated) {
-        plan.take(step);
-        return;
-    }
     let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
     // Who is asked first when it cannot be told who leads.
     let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
+    if let Some(volume) = observed.leaving_volume() {
+        let message =
+            format!("{} is being deleted, and goes with the pod of broker {}", volume.seen.name, volume.ordinal);
+        plan.wait(anyone, "VolumeLeaving", message);
+        return;
+    }
+    if let Some(step) = stuck(observed, &outdated).or_else(|| useless(cluster, observed, &outdated)) {
+        plan.take(step);
+        return;
+    }
     if let Some((reason, message)) = down(cluster, observed) {
         plan.wait(anyone, reason, message);
         return;
@@ -52,10 +58,12 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     plan.take(Step::Restart { broker: pod.ordinal, incarnation, pod: pod.seen.clone() });
 }
 
-/// The controller's leader after all others, brokers that lead more after those that lead less, and the highest id first.
-fn order(pod: &ObservedPod, facts: &Facts) -> (bool, u32, i32) {
+/// Who may stop already before all others, the controller's leader after them, brokers that lead more after those that lead
+/// less, and the highest id first.
+fn order(pod: &ObservedPod, facts: &Facts) -> (bool, bool, u32, i32) {
     let leads = facts.brokers.get(&pod.ordinal).map_or(0, |broker| broker.leaders);
-    (facts.controller == Some(pod.ordinal), leads, -pod.ordinal)
+    let may_stop = facts.permit.as_ref().is_some_and(|permit| permit.broker == pod.ordinal);
+    (!may_stop, facts.controller == Some(pod.ordinal), leads, -pod.ordinal)
 }
 
 /// A permit whose broker runs as another process since, and is in sync.
@@ -81,6 +89,30 @@ fn stuck(observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
             Some(Step::ReplaceStuck { broker: pod.ordinal, pod: pod.seen.clone(), why })
         }
         PodState::Ready | PodState::Waiting(_) => None,
+    })
+}
+
+/// A pod of an older template that may yet become ready, and may never: the only one that does not serve. Its deletion takes
+/// nothing away while the controller counts on its broker for nothing.
+fn useless(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
+    let mut unready = observed.pods.iter().filter(|pod| pod.state != PodState::Ready);
+    let (pod, None) = (unready.next()?, unready.next()) else { return None };
+    let PodState::Waiting(why) = &pod.state else { return None };
+    let all_there = (0..cluster.replicas).all(|id| observed.pods.iter().any(|pod| pod.ordinal == id));
+    let is_outdated = outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal);
+    let counts = match &observed.facts {
+        Known::Is(facts) => {
+            let registered = facts.brokers.get(&pod.ordinal).filter(|broker| broker.incarnation.is_some());
+            let of_another = facts.permit.as_ref().is_some_and(|permit| permit.broker != pod.ordinal);
+            of_another || registered.is_some_and(|broker| broker.standing != Standing::Fenced)
+        }
+        // The only broker answers for itself, or nobody does.
+        Known::Unknown(_) => cluster.replicas > 1,
+    };
+    (all_there && is_outdated && !pod.is_terminating() && !counts).then(|| Step::ReplaceStuck {
+        broker: pod.ordinal,
+        pod: pod.seen.clone(),
+        why: why.clone(),
     })
 }
 
@@ -174,10 +206,15 @@ mod tests {
                 "restart broker 2: BrokerBehind",
             ),
             (
-                "another broker has the permit",
-                |o| facts(o).permit = Some(permit(0, "i0")),
+                "another broker has the permit, and is not outdated",
+                |o| {
+                    facts(o).permit = Some(permit(0, "i0"));
+                    o.pods[0].revision = Some("r2".to_owned());
+                },
                 "restart broker 2: PermitOutstanding",
             ),
+            ("who has the permit goes first", |o| facts(o).permit = Some(permit(1, "i1")), "restart broker 1"),
+            ("a volume would go with its pod", |o| o.volumes[0].leaving = true, "restart broker 2: VolumeLeaving"),
             (
                 "the operator was killed between the permit and the deletion",
                 |o| facts(o).permit = Some(permit(2, "i2")),
@@ -231,6 +268,60 @@ mod tests {
             }
             assert_eq!(planned(&observed), expected, "{states:?}");
         }
+    }
+
+    #[test]
+    fn a_pod_of_an_older_template_that_never_becomes_ready_is_replaced_when_nobody_counts_on_its_broker() {
+        type Change = fn(&mut Observed);
+        const REPLACED: &str = "replace the pod of broker 2, stuck in running, but not ready";
+        let cases: &[(&str, Change, &str)] = &[
+            ("fenced", |_| {}, REPLACED),
+            ("never registered", |o| facts(o).brokers.get_mut(&2).unwrap().incarnation = None, REPLACED),
+            ("no member", |o| drop(facts(o).brokers.remove(&2)), REPLACED),
+            ("with the permit that it stopped by", |o| facts(o).permit = Some(permit(2, "before")), REPLACED),
+            (
+                "it counts",
+                |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Recovering,
+                "restart broker 2: BrokerNotReady",
+            ),
+            ("nobody is sure", |o| o.facts = Known::Unknown("no".to_owned()), "restart broker 2: BrokerNotReady"),
+            (
+                "of the present template",
+                |o| o.pods[2].revision = Some("r2".to_owned()),
+                "restart broker 1: BrokerNotReady",
+            ),
+            (
+                "another one does not serve",
+                |o| o.pods[0].state = PodState::Waiting("pending".to_owned()),
+                "restart broker 2: BrokerNotReady",
+            ),
+            ("another one has no pod", |o| drop(o.pods.remove(0)), "restart broker 2: BrokerNotReady"),
+            ("another one may stop", |o| facts(o).permit = Some(permit(0, "i0")), "restart broker 2: BrokerNotReady"),
+            (
+                "it goes already",
+                |o| o.pods[2].state = PodState::Waiting("terminating".to_owned()),
+                "restart broker 2: BrokerNotReady",
+            ),
+        ];
+        for (what, change, expected) in cases {
+            let mut observed = outdated();
+            observed.pods[2].state = PodState::Waiting("running, but not ready".to_owned());
+            facts(&mut observed).brokers.get_mut(&2).unwrap().standing = Standing::Fenced;
+            change(&mut observed);
+            assert_eq!(planned(&observed), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_single_broker_that_never_becomes_ready_is_replaced_though_nobody_answers_for_it() {
+        let mut observed = outdated();
+        observed.pods.truncate(1);
+        observed.pods[0].state = PodState::Waiting("running, but not ready".to_owned());
+        observed.facts = Known::Unknown("no leader".to_owned());
+        let (mut cluster, mut made) = (cluster(), Plan::default());
+        cluster.replicas = 1;
+        plan(&cluster, &observed, &mut made);
+        assert!(matches!(made.step, Some(Step::ReplaceStuck { broker: 0, .. })), "{:?}", made.step);
     }
 
     #[test]

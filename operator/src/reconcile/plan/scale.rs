@@ -3,28 +3,39 @@
 //! what is on them.
 
 use super::{Plan, Refusal, Step, VolumeChange};
-use crate::brokers::Facts;
+use crate::brokers::{Facts, Standing};
 use crate::reconcile::observe::{Known, Observed};
 use crate::reconcile::validate::Cluster;
 use std::fmt::Write as _;
 
+/// How many pods there are to be by what runs: those of the StatefulSet; while it is made again, those that it left.
+pub(super) fn running(observed: &Observed) -> Option<i32> {
+    let left = || observed.pods.iter().map(|pod| pod.ordinal + 1).max();
+    observed.set.as_ref().map(|set| set.replicas).or_else(left)
+}
+
 /// What cannot be followed: fewer brokers than have data, or than topics have replicas.
 pub(super) fn refuse(cluster: &Cluster, observed: &Observed) -> Result<(), Refusal> {
-    let running = observed.set.as_ref().map_or(cluster.replicas, |set| set.replicas).max(cluster.replicas);
+    let running = running(observed).unwrap_or(0).max(cluster.replicas);
     let beyond = |ordinal: i32| ordinal >= running;
     let left = observed.volumes.iter().filter(|volume| beyond(volume.ordinal) && !volume.removed && !volume.leaving);
     let left = left.map(|volume| volume.seen.name.as_str()).collect::<Vec<_>>();
     if !left.is_empty() {
         let most = observed.volumes.iter().map(|volume| volume.ordinal + 1).max().unwrap_or_default();
+        let members = observed.facts.known().is_some_and(|facts| facts.brokers.keys().any(|id| beyond(*id)));
+        let otherwise = if members {
+            ": their brokers are members of it"
+        } else {
+            ", which an earlier cluster of this name wrote, or delete these volume claims if nobody misses what is on them"
+        };
         let message = format!(
-            "replicas: {} brokers would leave the data on {} behind, which an earlier cluster of this name wrote: set \
-             replicas to {most}, or delete these volume claims if nobody misses what is on them",
+            "replicas: {} brokers would leave the data on {} behind; set replicas to {most}{otherwise}",
             cluster.replicas,
             left.join(", ")
         );
         return Err(Refusal { reason: "VolumesLeftBehind", message });
     }
-    let shrinks = observed.set.as_ref().is_some_and(|set| set.replicas > cluster.replicas);
+    let shrinks = running > cluster.replicas;
     match observed.facts.known().and_then(|facts| facts.greatest_factor.as_ref()) {
         Some((factor, topics)) if shrinks && i64::from(*factor) > i64::from(cluster.replicas) => Err(Refusal {
             reason: "ReplicationFactorInUse",
@@ -50,34 +61,35 @@ fn some_of(names: &[String]) -> String {
 /// Decides how many pods the StatefulSet is to have now, and takes the next step towards fewer.
 pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i32 {
     unmark(cluster, observed, plan);
+    uncordon(cluster, observed, plan);
     forget(cluster, observed, plan);
-    let Some(set) = observed.set.as_ref().filter(|set| set.replicas > cluster.replicas) else {
+    let Some(running) = running(observed).filter(|running| *running > cluster.replicas) else {
         return cluster.replicas;
     };
     // The highest one, as a StatefulSet can give up no other.
-    let last = set.replicas - 1;
+    let last = running - 1;
     let action = || format!("remove broker {last}");
     let facts = match &observed.facts {
         Known::Is(facts) => facts,
         Known::Unknown(why) => {
             let message = format!("what the brokers would say is not known: {why}");
             plan.wait(action(), "BrokersUnknown", message);
-            return set.replicas;
+            return running;
         }
     };
     if let Some(broker) = facts.brokers.get(&last) {
         if facts.reassignments > 0 && broker.replicas > 0 {
             let message = format!("{} replicas are still on broker {last}", broker.replicas);
             plan.wait(action(), "Draining", message);
-            return set.replicas;
+            return running;
         }
         if !broker.cordoned || broker.replicas > 0 || broker.leaders > 0 {
             plan.take(Step::Drain(last));
-            return set.replicas;
+            return running;
         }
         if broker.voter {
             plan.take(Step::ChangeVoters(voters_within(facts, cluster.replicas)));
-            return set.replicas;
+            return running;
         }
     }
     match observed.volumes.iter().find(|volume| volume.ordinal == last && !volume.removed) {
@@ -85,20 +97,52 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
             let change = VolumeChange { removed: Some(true), ..VolumeChange::of(&volume.seen) };
             plan.volumes.push(change);
             plan.wait(action(), "MarkingVolume", format!("the volume of broker {last} is marked as not missed"));
-            set.replicas
+            running
         }
         None => last,
     }
 }
 
-/// Those of today's voters who stay, and an odd number of them.
+/// With fewer voters, the first of them that stops takes the majority away.
+const VOTERS_MIN: usize = 3;
+
+/// Those of today's voters who stay, with others in place of those who go where too few would be left, and an odd number.
 fn voters_within(facts: &Facts, replicas: i32) -> Vec<i32> {
-    let staying = facts.brokers.iter().filter(|(id, broker)| **id < replicas && broker.voter).map(|(id, _)| *id);
-    let mut staying = staying.collect::<Vec<_>>();
-    if staying.len() % 2 == 0 {
-        staying.pop();
+    let staying = facts.brokers.iter().filter(|(id, broker)| **id < replicas && broker.incarnation.is_some());
+    let (mut voters, mut others): (Vec<_>, Vec<_>) = staying.partition(|(_, broker)| broker.voter);
+    others.sort_by_key(|(_, broker)| broker.standing != Standing::InSync);
+    let lacking = VOTERS_MIN.saturating_sub(voters.len());
+    voters.extend(others.into_iter().take(lacking));
+    let mut voters = voters.into_iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    voters.sort_unstable();
+    if voters.len() % 2 == 0 {
+        voters.pop();
     }
-    staying
+    voters
+}
+
+/// A broker that this operator has cordoned for it to go, and that is to stay after all. What somebody else has cordoned
+/// is theirs.
+fn uncordon(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    let Some(facts) = observed.facts.known() else { return };
+    let cordoned = |id: &i32| facts.brokers.get(id).is_some_and(|broker| broker.cordoned);
+    if let Some(id) = observed.drained.iter().copied().find(|id| *id < cluster.replicas && cordoned(id)) {
+        plan.take(Step::Uncordon(id));
+    }
+}
+
+/// The brokers that this operator has cordoned, or is about to: to be in the status before that is done.
+pub fn drained(cluster: &Cluster, observed: &Observed, step: Option<&Step>) -> Vec<i32> {
+    let mut drained = observed.drained.clone();
+    if let Some(facts) = observed.facts.known() {
+        let is_cordoned = |id: i32| facts.brokers.get(&id).map(|broker| broker.cordoned);
+        // One that stays, and is cordoned no more, is like any other; so is one that is gone.
+        drained.retain(|id| is_cordoned(*id).is_some_and(|cordoned| cordoned || *id >= cluster.replicas));
+        let begun = step.and_then(|step| if let Step::Drain(id) = step { Some(*id) } else { None });
+        drained.extend(begun.filter(|id| !drained.contains(id) && is_cordoned(*id) == Some(false)));
+    }
+    drained.sort_unstable();
+    drained
 }
 
 /// A broker that comes back to its volume counts again.
@@ -134,19 +178,86 @@ mod tests {
     fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused() {
         let mut observed = observed_of(5);
         observed.set = None;
+        observed.pods.clear();
+        observed.facts = Known::Unknown("no broker runs".to_owned());
         let refusal = refuse(&cluster(), &observed).unwrap_err();
         assert_eq!(refusal.reason, "VolumesLeftBehind");
         assert!(refusal.message.contains("data-demo-3, data-demo-4"), "{}", refusal.message);
         assert!(refusal.message.contains("set replicas to 5"), "{}", refusal.message);
         // The StatefulSet of an operator that did not look.
-        observed.set = observed_of(3).set;
-        assert!(refuse(&cluster(), &observed).is_err());
+        (observed.set, observed.facts) = (observed_of(3).set, observed_of(5).facts);
+        let refusal = refuse(&cluster(), &observed).unwrap_err();
+        assert!(!refusal.message.contains("delete"), "of members of the cluster: {}", refusal.message);
+    }
+
+    #[test]
+    fn while_the_stateful_set_is_made_again_the_pods_that_it_left_count() {
+        let mut observed = observed_of(5);
+        observed.set = None;
+        assert_eq!(refuse(&cluster(), &observed), Ok(()));
+        assert_eq!(planned(&observed), (5, "drain broker 4".to_owned()));
+        facts(&mut observed).greatest_factor = Some((5, vec!["a".to_owned()]));
+        assert_eq!(refuse(&cluster(), &observed).unwrap_err().reason, "ReplicationFactorInUse");
+    }
+
+    #[test]
+    fn a_broker_that_stays_after_all_is_given_replicas_again_unless_somebody_else_has_cordoned_it() {
+        let mut cluster = cluster();
+        cluster.replicas = 5;
+        let mut observed = observed_of(5);
+        let step = |cluster: &Cluster, observed: &Observed| {
+            let mut made = Plan::default();
+            plan(cluster, observed, &mut made);
+            (made.step.clone(), drained(cluster, observed, made.step.as_ref()))
+        };
+        for id in [0, 4] {
+            facts(&mut observed).brokers.get_mut(&id).unwrap().cordoned = true;
+        }
+        assert_eq!(step(&cluster, &observed), (None, vec![]));
+        observed.drained = vec![4];
+        assert_eq!(step(&cluster, &observed), (Some(Step::Uncordon(4)), vec![4]));
+        facts(&mut observed).brokers.get_mut(&4).unwrap().cordoned = false;
+        assert_eq!(step(&cluster, &observed), (None, vec![]));
+        // One that goes is remembered before it is cordoned, and not if somebody else has done that.
+        cluster.replicas = 4;
+        assert_eq!(step(&cluster, &observed), (Some(Step::Drain(4)), vec![4]));
+        observed.drained = vec![];
+        let last = facts(&mut observed).brokers.get_mut(&4).unwrap();
+        (last.cordoned, last.replicas) = (true, 9);
+        assert_eq!(step(&cluster, &observed), (Some(Step::Drain(4)), vec![]));
+        // What is not known is not forgotten.
+        observed.drained = vec![4];
+        observed.facts = Known::Unknown("no".to_owned());
+        assert_eq!(step(&cluster, &observed).1, [4]);
+    }
+
+    #[test]
+    fn three_vote_whoever_goes() {
+        for (voters, replicas, expected) in [
+            (&[0, 1, 2][..], 4, &[0, 1, 2][..]),
+            (&[2, 3, 4], 4, &[0, 2, 3]),
+            (&[3, 4], 3, &[0, 1, 2]),
+            (&[0, 1, 2, 3, 4], 4, &[0, 1, 2]),
+        ] {
+            let mut observed = observed_of(5);
+            for (id, broker) in &mut facts(&mut observed).brokers {
+                broker.voter = voters.contains(id);
+            }
+            assert_eq!(voters_within(facts(&mut observed), replicas), expected, "{voters:?} of {replicas}");
+        }
+        let mut observed = observed_of(5);
+        for id in 2..5 {
+            facts(&mut observed).brokers.get_mut(&id).unwrap().voter = true;
+        }
+        facts(&mut observed).brokers.get_mut(&0).unwrap().standing = Standing::Recovering;
+        assert_eq!(voters_within(facts(&mut observed), 4), [1, 2, 3], "who is in sync goes first");
     }
 
     #[test]
     fn volumes_of_brokers_that_were_removed_are_missed_by_nobody() {
         let mut observed = observed_of(5);
         observed.set = None;
+        observed.pods.truncate(3);
         observed.volumes[3].removed = true;
         observed.volumes[4].removed = true;
         assert_eq!(refuse(&cluster(), &observed), Ok(()));

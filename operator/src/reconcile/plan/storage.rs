@@ -55,7 +55,9 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     plan.volumes.extend(changes);
     let Some(set) = observed.set.as_ref().filter(|set| !set.leaving) else { return };
     let grows = set.volume_size.as_ref().is_some_and(|size| is_less(size, &cluster.storage_size));
-    if grows && plan.volumes.iter().all(|change| change.size.is_none()) {
+    // The new one has as many pods as the spec says: none that is to be emptied first may be left out of it.
+    let stay = set.replicas == cluster.replicas && observed.pods.iter().all(|pod| pod.ordinal < cluster.replicas);
+    if grows && stay && plan.volumes.iter().all(|change| change.size.is_none()) {
         // The claims have been grown; new ones are to be as large.
         plan.take(Step::RecreateSet { set: set.seen.clone() });
     }
@@ -81,7 +83,7 @@ fn is_less(a: &Quantity, b: &Quantity) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{cluster, observed};
+    use super::super::tests::{cluster, observed, observed_of};
     use super::*;
 
     fn planned(cluster: &Cluster, observed: &Observed) -> Plan {
@@ -109,6 +111,32 @@ mod tests {
         assert_eq!(size_in_set(&cluster, &observed), quantity("1Gi"));
         observed.set = None;
         assert_eq!((planned(&cluster, &observed).step, size_in_set(&cluster, &observed)), (None, quantity("2Gi")));
+    }
+
+    #[test]
+    fn the_stateful_set_is_not_made_again_before_brokers_that_are_to_go_are_gone() {
+        type Change = fn(&mut Observed);
+        let cases: [(&str, Change, bool); 3] = [
+            ("two are to go", |_| {}, false),
+            ("the pod of one is there still", |o| o.set.as_mut().unwrap().replicas = 3, false),
+            (
+                "they are gone",
+                |o| {
+                    o.set.as_mut().unwrap().replicas = 3;
+                    o.pods.truncate(3);
+                },
+                true,
+            ),
+        ];
+        for (what, change, again) in cases {
+            let (mut cluster, mut observed) = (cluster(), observed_of(5));
+            cluster.storage_size = quantity("2Gi");
+            for volume in &mut observed.volumes {
+                volume.requested = Some(quantity("2Gi"));
+            }
+            change(&mut observed);
+            assert_eq!(planned(&cluster, &observed).step.is_some(), again, "{what}");
+        }
     }
 
     #[test]

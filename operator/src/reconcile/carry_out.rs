@@ -1,0 +1,225 @@
+//! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
+
+use super::apply::{self, Changed, Done, Outcome, Taker};
+use super::build::Desired;
+use super::observe::{Observed, PodState};
+use super::plan::balance::Progress;
+use super::plan::{self, Plan, Step, Wait};
+use super::validate::Cluster;
+use super::{ReconcileError, Reconciler};
+use crate::brokers::{Contact, Unanswered};
+use crate::events::News;
+use crate::kafka::in_words;
+use crate::status;
+use chronik_crds::{ChronikCluster, PlanStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
+use kube::core::ApiResource;
+use kube::{Resource, ResourceExt};
+use tracing::info;
+
+/// What applying a plan came to.
+pub(super) struct Applied {
+    pub(super) wrote: bool,
+    pub(super) plan: Option<PlanStatus>,
+    /// How far partitions are spread over brokers that have joined, if that was the step.
+    pub(super) spread: Option<Progress>,
+    /// Whether some of it could not be done, and may not be for long.
+    pub(super) refused: bool,
+}
+
+impl Reconciler {
+    /// Makes what there is into what the plan says, and takes its step if nothing else was to be done.
+    pub(super) async fn apply(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<Applied, ReconcileError> {
+        // Before anything that may fail: a drain of nodes waits for nothing else.
+        let mut wrote = false;
+        for budget in plan.objects.iter().filter(|desired| desired.is_budget()) {
+            wrote |= self.write(cluster, &valid.namespace, budget).await?;
+        }
+        // Before the objects: a pod that is not wanted any more goes when its volume is marked.
+        let (changed, does_not_grow) = self.change_volumes(cluster, valid, plan).await?;
+        wrote |= changed;
+        for desired in plan.objects.iter().filter(|desired| !desired.is_budget()) {
+            wrote |= self.write(cluster, &valid.namespace, desired).await?;
+        }
+        for map in &plan.deletions {
+            if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
+                let resource = ApiResource::erase::<ConfigMap>(&());
+                self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
+            }
+        }
+        for service in &plan.services {
+            if apply::delete::<Service>(&self.client, &valid.namespace, service, None).await? {
+                let resource = ApiResource::erase::<Service>(&());
+                self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
+            }
+        }
+        let refused = self.configure(cluster, valid, observed, plan).await;
+        let refused = refused.or(self.tell_brokers(valid, observed, plan).await).or(does_not_grow);
+        // A step is decided on what was observed: it is not taken on what has just been changed.
+        let mut applied = if wrote {
+            Applied { wrote, plan: status::plan::report(plan, None), spread: None, refused: false }
+        } else {
+            self.take_step(cluster, valid, observed, plan).await?
+        };
+        applied.refused |= refused.is_some();
+        if applied.plan.is_none() {
+            applied.plan = refused.as_ref().map(status::plan::of_wait);
+        }
+        Ok(applied)
+    }
+
+    /// Makes one object as it should be; returns whether it was another.
+    pub(super) async fn write(
+        &self,
+        cluster: &ChronikCluster,
+        namespace: &str,
+        desired: &Desired,
+    ) -> Result<bool, ReconcileError> {
+        let outcome = apply::apply(&self.client, namespace, desired).await?;
+        if outcome == Outcome::Unchanged {
+            return Ok(false);
+        }
+        self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
+        Ok(true)
+    }
+
+    /// Changes volumes' claims. Returns whether any was changed, or is another by now, and whether one does not grow.
+    async fn change_volumes(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        plan: &Plan,
+    ) -> Result<(bool, Option<Wait>), ReconcileError> {
+        let (mut changed, mut does_not_grow) = (false, None);
+        for change in &plan.volumes {
+            match apply::change(&self.client, &valid.namespace, change).await? {
+                Changed::Done => {
+                    changed = true;
+                    let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
+                    self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
+                }
+                Changed::Overtaken => changed = true,
+                Changed::DoesNotGrow(message) => {
+                    let action = format!("grow the volume {}", change.claim.name);
+                    does_not_grow.get_or_insert(Wait { action, reason: plan::DOES_NOT_GROW, message });
+                }
+            }
+        }
+        Ok((changed, does_not_grow))
+    }
+
+    /// Gives all brokers what they take up while they run. Returns what speaks against it.
+    async fn configure(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Option<Wait> {
+        if plan.config.is_empty() {
+            return None;
+        }
+        let wait = |reason, message: String| Wait { action: plan::config::ACTION.to_owned(), reason, message };
+        let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
+        let Some(contact) = Contact::of(&valid.namespace, &valid.name, &ready) else {
+            return Some(wait("BrokersUnknown", "no broker is ready".to_owned()));
+        };
+        let words = in_words(&plan.config);
+        match self.kafka.alter_cluster_configs(contact, plan.config.clone()).await {
+            Ok(()) => {
+                self.metrics.wrote();
+                info!(cluster = %valid.name, namespace = %valid.namespace, changes = %words, "configured brokers");
+                let news =
+                    News { reason: "ConfigChanged".to_owned(), note: words, action: "Configure", ..News::default() };
+                self.events.publish(&cluster.object_ref(&()), news).await;
+                None
+            }
+            Err(Unanswered::Refused(why)) => Some(wait("ConfigRefused", format!("{words}: {why}"))),
+            Err(error) => Some(wait("BrokersUnknown", error.to_string())),
+        }
+    }
+
+    /// Tells single brokers where they are. Returns what speaks against it.
+    async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
+        let mut refused = None;
+        for (broker, changes) in &plan.told {
+            let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
+            let Some(contact) = Contact::of(&valid.namespace, &valid.name, &pods) else { continue };
+            let words = in_words(changes);
+            let reason = match self.kafka.alter_broker_configs(contact, *broker, changes.clone()).await {
+                Ok(()) => {
+                    self.metrics.wrote();
+                    info!(cluster = %valid.name, namespace = %valid.namespace, broker, changes = %words, "told a broker");
+                    continue;
+                }
+                Err(Unanswered::Refused(why)) => ("ConfigRefused", format!("broker {broker}: {words}: {why}")),
+                Err(error) => ("BrokersUnknown", format!("broker {broker}: {error}")),
+            };
+            let (reason, message) = reason;
+            refused.get_or_insert(Wait { action: plan::outside::ACTION.to_owned(), reason, message });
+        }
+        refused
+    }
+
+    async fn take_step(
+        &self,
+        cluster: &ChronikCluster,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<Applied, ReconcileError> {
+        let Some(step) = &plan.step else {
+            let plan = status::plan::report(plan, None);
+            return Ok(Applied { wrote: false, plan, spread: None, refused: false });
+        };
+        let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
+        let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
+        let done = taker.take(step).await?;
+        if done == Done::Taken {
+            self.metrics.wrote();
+            info!(cluster = %valid.name, namespace = %valid.namespace, %step, "took a step");
+            let news =
+                News { reason: step.reason().to_owned(), note: step.to_string(), action: "Step", ..News::default() };
+            self.events.publish(&cluster.object_ref(&()), news).await;
+        }
+        let waits = match &done {
+            Done::Waits(wait) => Some(wait),
+            Done::Taken | Done::Overtaken => None,
+        };
+        let spread = match (step, &done) {
+            (Step::Balance { .. }, Done::Taken) => Some(Progress::Done),
+            (Step::Balance { .. }, Done::Waits(wait)) if wait.reason == plan::balance::UNDER_WAY => {
+                Some(Progress::UnderWay)
+            }
+            _ => None,
+        };
+        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread, refused: waits.is_some() })
+    }
+
+    /// Counts and tells what was done to an object.
+    async fn tell(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+        let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
+        self.metrics.wrote();
+        info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
+        let news = News {
+            warning: false,
+            reason: format!("{outcome:?}"),
+            note: format!("{outcome:?} {kind} {name}"),
+            action: "Apply",
+            related: Some(ObjectReference {
+                api_version: Some(resource.api_version.clone()),
+                kind: Some(kind.clone()),
+                namespace: Some(namespace),
+                name: Some(name),
+                ..ObjectReference::default()
+            }),
+        };
+        self.events.publish(&cluster.object_ref(&()), news).await;
+    }
+}
