@@ -257,8 +257,8 @@ impl Follower {
         let to = own.min(end);
         if to < cx.log.high_watermark {
             let comes_further = end >= cx.log.high_watermark;
-            let counted = cx.state.isr.contains(&cx.me) || cx.state.elr.contains(&cx.me);
-            self.phase = if comes_further || !counted { Phase::Superseded(stream, to) } else { Phase::Refusing };
+            let gives_way = comes_further || !is_counted(cx);
+            self.phase = if gives_way { Phase::Superseded(stream, to) } else { Phase::Refusing };
         } else if to >= cx.log.end {
             // It did not go another way as far as this log knows: begin anew rather than go round in circles.
             self.begin_anew(cx);
@@ -274,7 +274,7 @@ impl Follower {
     fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
         // A log without records has nothing to lose before its start.
         if at < cx.log.high_watermark && cx.log.start < cx.log.end {
-            self.phase = Phase::Refusing;
+            self.phase = if is_counted(cx) { Phase::Refusing } else { Phase::Superseded(stream, at) };
             return;
         }
         self.phase = Phase::Truncating(Some(stream));
@@ -325,6 +325,11 @@ impl Follower {
         let (leader, leader_epoch) = (self.leader, self.epoch);
         cx.out.push(Command::ToLeader { leader, leader_epoch, stream, message });
     }
+}
+
+/// Whether this replica is in sync, or may be elected.
+fn is_counted(cx: &Context<'_>) -> bool {
+    cx.state.isr.contains(&cx.me) || cx.state.elr.contains(&cx.me)
 }
 
 /// Takes over what the leader says of its log. The start follows as far as it is known here that what is before it is

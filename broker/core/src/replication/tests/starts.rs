@@ -224,11 +224,13 @@ fn a_replica_that_begins_behind_a_producers_last_batch_knows_it_for_the_duplicat
 #[test]
 fn a_follower_keeps_what_it_knows_to_be_committed_from_a_leader_that_begins_before_it() {
     let mut b = subscribed(log(4, &[(1, 0)]));
+    b.metadata(2, (3, 2), &[1, 2]);
     b.leader_says(3, 1, LeaderMessage::Started { high_watermark: Offset(3), log_start: Offset(0) });
     assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(2), producers: None }), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
     // Nor does it go back before its own start.
     let mut b = subscribed(log_from(3, 3, 6, &[(2, 3)]));
+    b.metadata(2, (3, 2), &[1, 2]);
     assert_eq!(b.leader_says(3, 1, LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(2) }), [""; 0]);
     assert_eq!(b.replica.status().role, Role::RefusingToTruncate);
 }
