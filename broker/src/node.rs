@@ -49,6 +49,8 @@ pub(crate) const METADATA_DIR: &str = "metadata";
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
 const READ_BYTES: usize = 1 << 20;
+/// Nor fewer, however many owners read at the same time: what comes in smaller pieces a follower writes twice.
+const READ_BYTES_LEAST: usize = 256 << 10;
 /// What is kept free of a disk at most, if nobody says how much.
 const MAX_DISK_RESERVE: u64 = 1 << 30;
 /// How long a process runs until clients are told the host that outlives it. A node hears of a pod behind a Service within two
@@ -303,7 +305,7 @@ fn replication_config(config: &Config, owners: usize) -> replication::Config {
         // By then the controller should have fenced it, which also moves what it leads.
         stall_time_max: (config.disk_stall_timeout * 3 / 2).clamp(lease, lag_time_max),
         window_bytes: WINDOW_BYTES,
-        read_bytes: READ_BYTES.min(CATCH_UP_BYTES / owners),
+        read_bytes: (CATCH_UP_BYTES / owners).clamp(READ_BYTES_LEAST, READ_BYTES),
     }
 }
 

@@ -23,6 +23,9 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// What a batch in memory takes beside its bytes: its header, its places in the queues, what the allocator adds. Of
 /// small batches it is most.
 const KEPT_BESIDE: usize = 256;
+/// What a follower that is not in sync gets of batches in memory without waiting for its turn among those that it catches up
+/// with. It is what came while it got the one before, and the partition's next writes wait for it.
+const LITTLE: usize = 64 << 10;
 /// For so long batches are kept in memory. Whoever wants an older one is behind, and reads the disk, or what the kernel has
 /// of it; an idle broker takes no memory for them.
 const KEPT_FOR: Duration = Duration::from_secs(10);
@@ -222,11 +225,18 @@ impl Owner {
             return;
         };
         let max_bytes = grant.bytes;
-        if let Some(batches) = hosted.tail.read(from, hosted.replica.log_end(), max_bytes) {
+        let kept = hosted.tail.read(from, hosted.replica.log_end(), max_bytes);
+        let in_sync = hosted.replica.isr().is_some_and(|isr| isr.committed().contains(&follower));
+        let (kept, much) = match kept {
+            Some(batches) if in_sync || bytes_of(&batches) <= LITTLE => (Some(batches), None),
+            other => (None, other),
+        };
+        if let Some(batches) = kept {
             grant.used(&batches);
             self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
             return;
         }
+        let up_to = hosted.replica.log_end();
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return grant.used(&[]) };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
         let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
@@ -235,8 +245,14 @@ impl Owner {
             self.not_now(partition, follower, stream, from);
             return;
         }
+        if let Some(batches) = much {
+            grant.used(&batches);
+            self.has_read((follower, stream), &batches);
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
+            return;
+        }
         // Not to where the batches in memory begin: where the log was compacted, the next one on the disk may end later.
-        let (reader, owners, up_to) = (self.shell.reader.clone(), self.shell.owners.clone(), hosted.replica.log_end());
+        let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::task::spawn_blocking(move || {
             let batches = reader.read(partition, from, up_to, max_bytes).unwrap_or_else(|error| {
                 // What was removed meanwhile, the replica finds out by itself.
@@ -248,6 +264,15 @@ impl Owner {
             grant.used(&batches);
             owners.send(partition, Input::ReadDone { partition, follower, stream, from, batches });
         });
+    }
+
+    /// A read for a follower that catches up has ended, and brought this, which is sent next.
+    pub(super) fn has_read(&mut self, (follower, stream): (BrokerId, StreamId), batches: &[RecordBatch]) {
+        self.send_queues.entry(follower).or_default().has_read();
+        let link = self.followers.get(&follower).filter(|link| link.stream == stream);
+        if link.is_some_and(|link| link.has_read(self.shell.reads().bytes, bytes_of(batches))) {
+            self.shell.owners.broadcast(|| Input::Writable { follower });
+        }
     }
 
     /// Nothing is read for the follower before it is told that it may go on.
@@ -275,6 +300,10 @@ impl Owner {
             }
         });
     }
+}
+
+fn bytes_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(|batch| batch.bytes().len()).sum()
 }
 
 fn is_refusal(event: &Event, by: BrokerId) -> bool {

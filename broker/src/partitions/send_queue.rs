@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub(super) struct SendQueue {
     /// The connection had no credit for what they had to send.
     refused: VecDeque<TopicPartition>,
-    /// The follower lacks what is no longer in memory.
+    /// The follower catches up: it lacks what is no longer in memory, or much, and is not in sync.
     behind: VecDeque<TopicPartition>,
     /// The follower is catching up in these, and is to do so slowly.
     throttled: VecDeque<TopicPartition>,
@@ -31,10 +31,10 @@ impl SendQueue {
         self.refused.push_back(partition);
     }
 
-    /// Whether a partition may read what the follower lacks from the disk now. If so a call to [`Self::has_read`] must
-    /// follow; if not, it waits for its turn.
+    /// Whether a partition may read what the follower catches up with now. If so calls to [`Self::has_read`] and
+    /// [`FollowerLink::has_read`] must follow; if not, it waits for its turn.
     pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink, reads: Reads) -> bool {
-        let may = self.has_room(link, reads);
+        let may = self.reading < reads.at_once && link.begin_to_read(reads.bytes, self.reading);
         if may {
             self.reading += 1;
         } else {
@@ -62,13 +62,10 @@ impl SendQueue {
     pub(super) fn next(&mut self, link: &FollowerLink, reads: Reads) -> Option<TopicPartition> {
         let refused = if link.refuses() { None } else { self.refused.pop_front() };
         refused.or_else(|| {
-            let may = !self.behind.is_empty() && self.has_room(link, reads);
+            let has_room = || self.reading < reads.at_once && link.may_catch_up(reads.bytes, self.reading);
+            let may = !self.behind.is_empty() && has_room();
             if may { self.behind.pop_front() } else { None }
         })
-    }
-
-    fn has_room(&self, link: &FollowerLink, reads: Reads) -> bool {
-        self.reading < reads.at_once && link.may_catch_up(reads.bytes, self.reading)
     }
 
     /// The connection is gone, and with it all who waited for it; what is being read will still end.

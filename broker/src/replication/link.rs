@@ -4,9 +4,10 @@ use super::frame::Frame;
 use bytes::{Bytes, BytesMut};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicPartition};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
@@ -14,9 +15,10 @@ use tokio::sync::{Notify, mpsc};
 /// Record bytes on their way to one follower at most: in the queue, in the sockets, and at the follower
 /// before its disk has them.
 const CREDIT_BYTES: u64 = 8 << 20;
-/// Record bytes that may be read from the disk for one follower at a time. Reads begin while they fit into the credit
-/// beside what is on its way, so that what was read can be sent.
-pub const CATCH_UP_BYTES: usize = 4 << 20;
+/// Of those, what was read for partitions in which the follower catches up, from the read's begin on. What is just being
+/// written goes the same way and waits behind it, on the connection and for the follower's disk: so it is no more than keeps
+/// both of them busy.
+pub const CATCH_UP_BYTES: usize = 2 << 20;
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.
@@ -56,6 +58,29 @@ pub(super) struct Credit {
     refused: AtomicBool,
     /// Somebody was told not to catch up now.
     behind: AtomicBool,
+    catching_up: Mutex<CatchingUp>,
+}
+
+/// What is read for a follower that catches up, until it is on the follower's disk.
+#[derive(Debug, Default)]
+struct CatchingUp {
+    /// Bytes that reads under way may bring.
+    reading: u64,
+    /// Bytes of reads that were sent, and how much was sent in all by then: what is done with is taken to be the first of it.
+    sent: VecDeque<(u64, u64)>,
+}
+
+impl CatchingUp {
+    fn bytes(&self) -> u64 {
+        self.reading + self.sent.iter().map(|(bytes, _)| bytes).sum::<u64>()
+    }
+
+    /// Whether one more may be read for an owner that reads for so many `others`. The first read of each owner takes what
+    /// there is: no owner must hold up another one for ever. More only take what that leaves.
+    fn has_room(&self, bytes: u64, others: usize) -> bool {
+        const ALL: u64 = CATCH_UP_BYTES as u64;
+        self.bytes() <= if others == 0 { ALL.saturating_sub(bytes) } else { ALL / 2 }
+    }
 }
 
 impl FollowerLink {
@@ -77,11 +102,25 @@ impl FollowerLink {
         self.credit.refused.load(Ordering::SeqCst)
     }
 
-    /// Whether `bytes` may be read from the disk for the follower, for whom so many `others` are being read for the same
-    /// owner. The first read takes what credit there is: what is just being written must not hold it up for ever. More
-    /// only take what that leaves. If not, [`Credit::returned`] will tell.
+    /// Whether `bytes` may be read for the follower to catch up with, for whom so many `others` are being read for the same
+    /// owner. If not, [`Credit::returned`] will tell.
     pub fn may_catch_up(&self, bytes: usize, others: usize) -> bool {
-        self.credit.may_catch_up(bytes as u64, others)
+        self.credit.may_catch_up(|all| all.has_room(bytes as u64, others))
+    }
+
+    /// The same, and counts them as being read if they may: [`Self::has_read`] must follow.
+    pub fn begin_to_read(&self, bytes: usize, others: usize) -> bool {
+        self.credit.may_catch_up(|all| {
+            let may = all.has_room(bytes as u64, others);
+            all.reading += if may { bytes as u64 } else { 0 };
+            may
+        })
+    }
+
+    /// A read of at most `wanted` bytes has brought so many, which are sent next. True if it leaves room for which others may
+    /// wait, of other owners too.
+    pub fn has_read(&self, wanted: usize, bytes: usize) -> bool {
+        self.credit.has_read(wanted as u64, bytes as u64)
     }
 }
 
@@ -108,15 +147,35 @@ impl Credit {
         true
     }
 
-    fn may_catch_up(&self, bytes: u64, others: usize) -> bool {
-        let limit = if others == 0 { CREDIT_BYTES - bytes.min(CREDIT_BYTES) } else { CREDIT_BYTES / 2 };
-        let has_room = || self.on_their_way() <= limit && !self.refused.load(Ordering::SeqCst);
+    fn may_catch_up(&self, room: impl Fn(&mut CatchingUp) -> bool) -> bool {
+        let has_room = || !self.refused.load(Ordering::SeqCst) && room(&mut self.catching_up());
         if has_room() {
             return true;
         }
         self.behind.store(true, Ordering::SeqCst);
         // What came back meanwhile may have been the last of it: then nobody else would say so.
         has_room()
+    }
+
+    fn has_read(&self, wanted: u64, bytes: u64) -> bool {
+        let sent = self.sent.load(Ordering::SeqCst) + bytes;
+        {
+            let mut all = self.catching_up();
+            all.reading = all.reading.saturating_sub(wanted);
+            all.sent.push_back((bytes, sent));
+        }
+        bytes < wanted && self.behind.swap(false, Ordering::SeqCst)
+    }
+
+    /// Without what the follower is done with.
+    fn catching_up(&self) -> MutexGuard<'_, CatchingUp> {
+        // Plain sums: a panic leaves nothing half done in them.
+        let mut all = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.done.load(Ordering::SeqCst);
+        while all.sent.front().is_some_and(|(_, sent)| *sent <= done) {
+            all.sent.pop_front();
+        }
+        all
     }
 
     fn on_their_way(&self) -> u64 {
@@ -129,7 +188,7 @@ impl Credit {
         self.done.fetch_max(done.min(self.sent.load(Ordering::SeqCst)), Ordering::SeqCst);
         let half_free = self.on_their_way() <= CREDIT_BYTES / 2;
         let refused = half_free && self.refused.swap(false, Ordering::SeqCst);
-        // Those who are behind look at the credit themselves: a first read needs less than half of it.
+        // Those who are behind look for themselves whether there is room for them.
         self.behind.swap(false, Ordering::SeqCst) || refused
     }
 }
@@ -249,27 +308,47 @@ mod tests {
         assert!(!credit.take(1), "and no more than was sent");
     }
 
+    fn catches_up(credit: &Credit, bytes: u64, others: usize) -> bool {
+        let room = |all: &mut CatchingUp| {
+            let may = all.has_room(bytes, others);
+            all.reading += if may { bytes } else { 0 };
+            may
+        };
+        credit.may_catch_up(room)
+    }
+
     #[test]
     fn who_catches_up_leaves_room_for_others_and_is_told_when_there_is_some() {
-        const READ: u64 = 1 << 20;
+        const ALL: u64 = CATCH_UP_BYTES as u64;
+        const READ: u64 = ALL / 4;
         let credit = Credit::default();
-        assert!(credit.take(CREDIT_BYTES / 2));
-        assert!(credit.may_catch_up(READ, 1));
+        assert!(credit.take(CREDIT_BYTES / 2), "what is being written");
+        for _ in 0..3 {
+            assert!(catches_up(&credit, READ, 0), "does not hold up who catches up");
+        }
         assert!(!credit.returned(0), "nobody was told to wait");
-        assert!(credit.take(2));
-        assert!(!credit.may_catch_up(READ, 1));
-        assert!(credit.may_catch_up(READ, 0), "a first read takes what there is");
-        assert!(credit.take(1), "what was just written is not held up");
-        assert!(credit.returned(1), "the one that waits is told");
-        assert!(!credit.returned(1), "once");
-        assert!(credit.take(CREDIT_BYTES / 2 - 2));
-        assert!(!credit.may_catch_up(READ, 0));
-        assert!(!credit.take(2));
-        assert!(credit.returned(READ));
-        assert!(!credit.may_catch_up(READ, 0), "those who were refused go first");
-        assert!(credit.returned(CREDIT_BYTES + 1));
-        assert!(credit.may_catch_up(READ, 0));
-        assert!(credit.may_catch_up(CREDIT_BYTES * 2, 0), "a first read may be of any length");
+        assert!(!catches_up(&credit, READ, 1), "a second read leaves some");
+        assert!(catches_up(&credit, READ, 0), "a first read takes what there is");
+        assert!(!catches_up(&credit, READ, 0));
+        assert!(credit.take(CREDIT_BYTES / 4), "what is just written is not held up");
+        assert!(!credit.has_read(READ, READ), "there is no more room than before");
+        assert!(credit.take(READ));
+        assert!(credit.returned(CREDIT_BYTES * 3 / 4), "the ones that wait are told");
+        assert!(!catches_up(&credit, READ, 0), "it is not on the follower's disk yet");
+        assert!(credit.returned(CREDIT_BYTES * 3 / 4 + READ));
+        assert!(!credit.returned(CREDIT_BYTES * 3 / 4 + READ), "once");
+        assert!(catches_up(&credit, READ, 0));
+        assert!(credit.take(CREDIT_BYTES));
+        assert!(!credit.take(1));
+        assert!(!credit.has_read(READ, 0), "nobody was told to wait since");
+        assert!(!catches_up(&credit, READ * 2, 0));
+        assert!(credit.has_read(READ, 0), "nothing is on its way that would say so later");
+        for _ in 0..2 {
+            credit.has_read(READ, 0);
+        }
+        assert!(!catches_up(&credit, READ, 0), "those who were refused go first");
+        assert!(credit.returned(u64::MAX));
+        assert!(catches_up(&credit, ALL * 2, 0), "a first read may be of any length");
     }
 
     #[tokio::test]

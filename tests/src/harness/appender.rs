@@ -32,6 +32,11 @@ impl Appender {
         Ok(Self { topic, connection: Raw::connect(port, patience)? })
     }
 
+    /// The same connection once more, so that one thread sends and another one is told.
+    pub fn share(&self) -> Result<Self> {
+        Ok(Self { topic: self.topic.clone(), connection: self.connection.share()? })
+    }
+
     /// Sends one batch to each of these partitions in one request, and does not wait for the answer.
     pub fn send(&mut self, partitions: Range<i32>, batch: &Bytes) -> Result<()> {
         let data = |index| PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));

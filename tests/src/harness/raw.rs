@@ -28,6 +28,11 @@ impl Raw {
         Ok(Self { stream })
     }
 
+    /// The same connection once more, so that one thread sends and another one reads.
+    pub fn share(&self) -> Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()? })
+    }
+
     /// Sends a request, and does not wait for its answer.
     pub fn send(&mut self, api: ApiKey, version: i16, request: &RequestKind) -> Result<()> {
         Ok(self.stream.write_all(&frame(api, version, request)?)?)

@@ -325,7 +325,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
 
 /// Has the next reader of these files read the disk, and says how many bytes they are. Only what is synced can go.
 /// Folders stay in memory: it would take root, and all that the machine has in its cache, to be rid of them.
-fn drop_from_page_cache(folder: &Path) -> Result<u64> {
+pub(super) fn drop_from_page_cache(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for (path, length) in files(folder) {
         let file = File::open(&path)?;
