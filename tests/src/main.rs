@@ -109,7 +109,7 @@ enum Scenario {
     Groups,
     /// Thousands of idle members, commits a second, and many members that join and leave
     GroupFigures,
-    /// Ten thousand partitions, a start with much on the disk, and writes beside a deletion of thousands
+    /// Ten thousand partitions, starts with much on the disk, and writes beside thousands that are deleted and cut back
     LogFigures,
     /// Apache Kafka's own integration tests
     KafkaSuite(kafka_suite::Options),

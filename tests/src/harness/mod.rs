@@ -5,6 +5,7 @@ pub mod asker;
 pub mod clients;
 pub mod cluster;
 pub mod counters;
+pub mod files;
 pub mod go;
 pub mod javascript;
 pub mod kafka;

@@ -150,7 +150,7 @@ fn write(cluster: &Cluster, metadata: &Metadata, bytes: usize) -> Result<()> {
                 appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
             }
             if round < each {
-                appender.send(partition..partition + 1, &record)?;
+                appender.send([partition], &record)?;
             }
         }
     }
@@ -231,7 +231,7 @@ impl Live {
                 let partition = partition as i32;
                 while !ended.load(Ordering::Relaxed) {
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    if let Err(error) = appender.append(partition..partition + 1, &record) {
+                    if let Err(error) = appender.append([partition], &record) {
                         return Some(format!("{error:#}"));
                     }
                     // One that comes late because the one before took long has waited since it was due.
