@@ -75,7 +75,7 @@ enum Scenario {
     DamagedDisks(damaged_disks::Options),
     /// A broker that comes back far behind: how fast it catches up, and what live writes wait meanwhile
     FarBehind,
-    /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
+    /// Records leave by size, by age and by DeleteRecords, a follower that was away comes back, and what a day takes of the disk
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
     Compaction,

@@ -1,5 +1,6 @@
 //! One question to a running cluster a file.
 
+mod a_day;
 pub mod bench;
 mod bench_chart;
 mod bench_client;
