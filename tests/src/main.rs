@@ -7,9 +7,9 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, damaged_disks, failover, far_behind,
-    full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory,
-    network, operations, profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cleaning, cli, clients, compaction, connect, crash_all, damaged_disks, failover,
+    far_behind, full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics,
+    memory, network, operations, profile, racks, reassign, retention, returning, start_orders, stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -79,6 +79,8 @@ enum Scenario {
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
     Compaction,
+    /// A large compacted log is cleaned: memory, waits of writes, and what readers see
+    Cleaning,
     /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
     FullDisks,
     /// Syncs that do not return, and syncs that are slow
@@ -147,6 +149,7 @@ fn main() -> Result<ExitCode> {
         Scenario::FarBehind => far_behind::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Compaction => compaction::run(&settings, &mut report),
+        Scenario::Cleaning => cleaning::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
@@ -201,6 +204,7 @@ impl Scenario {
             Self::FarBehind => "far-behind",
             Self::Retention => "retention",
             Self::Compaction => "compaction",
+            Self::Cleaning => "cleaning",
             Self::FullDisks => "full-disks",
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",

@@ -9,6 +9,7 @@ pub mod files;
 pub mod go;
 pub mod javascript;
 pub mod kafka;
+pub mod keyed;
 pub mod leash;
 pub mod member;
 pub mod metadata;

@@ -7,6 +7,7 @@ mod bench_client;
 mod bench_parts;
 mod catching_up;
 pub mod chaos;
+pub mod cleaning;
 pub mod cli;
 mod cli_edges;
 pub mod clients;
