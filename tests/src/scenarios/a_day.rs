@@ -27,6 +27,8 @@ const STEP: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// What is written at once, at most.
 const BATCH_BYTES: u64 = 500_000;
+/// So often a broker that no longer leads is written to at most: on a busy machine leases end now and then.
+const REFUSED_MAX: usize = 50;
 /// What is on the disk beside the records: an index, and the last block of each file.
 const BESIDE: u64 = 100_000;
 
@@ -135,16 +137,13 @@ impl Topic {
         }
     }
 
-    /// Writes a day, each record with the time that `timestamp_ms` says.
-    fn write(
-        &self,
-        cluster: &Cluster,
-        leader: usize,
-        hour: Duration,
-        timestamp_ms: impl Fn(Duration) -> i64,
-    ) -> Result<()> {
-        let mut appender = Appender::connect(cluster.ports(leader).kafka, self.name, PATIENCE)?;
-        let (begin, mut last) = (Instant::now(), Duration::ZERO);
+    /// Writes a day, each record with the time that `timestamp_ms` says. What is refused, as another broker leads by then, is
+    /// left out.
+    fn write(&self, cluster: &Cluster, hour: Duration, timestamp_ms: impl Fn(Duration) -> i64) -> Result<()> {
+        let metadata = Metadata::new(&cluster.bootstrap())?;
+        let connect = || Appender::connect(cluster.ports(metadata.leader(self.name, 0)?).kafka, self.name, PATIENCE);
+        let mut appender = connect()?;
+        let (begin, mut last, mut refused) = (Instant::now(), Duration::ZERO, 0);
         while begin.elapsed() < hour * DAY.len() as u32 {
             thread::sleep(STEP);
             let now = begin.elapsed();
@@ -155,7 +154,11 @@ impl Topic {
             if bytes > 0 {
                 let batch = appender::batch_at(bytes as usize, timestamp_ms(now))?;
                 self.history.note(batch.len() as u64);
-                appender.append([0], &batch)?;
+                if let Err(error) = appender.append([0], &batch) {
+                    refused += 1;
+                    ensure!(refused <= REFUSED_MAX, "refused {refused} times: {error:#}");
+                    appender = connect()?;
+                }
             }
         }
         Ok(())
@@ -176,7 +179,6 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
     let by_age = [("retention.ms", age.as_str()), ("segment.ms", segment.as_str())];
     let by_age = Topic::create(cluster, &metadata, "a-day-by-age", &by_age)?;
     let topics = [&by_size, &by_age];
-    let leaders = [metadata.leader(by_size.name, 0)?, metadata.leader(by_age.name, 0)?];
 
     let (yesterday, speed) =
         (now_ms()? - AN_HOUR.as_millis() as i64 * DAY.len() as i64, AN_HOUR.div_duration_f64(pace.hour));
@@ -186,8 +188,8 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let writers = [
-            scope.spawn(|| by_size.write(cluster, leaders[0], pace.hour, past)),
-            scope.spawn(|| by_age.write(cluster, leaders[1], pace.hour, present)),
+            scope.spawn(|| by_size.write(cluster, pace.hour, past)),
+            scope.spawn(|| by_age.write(cluster, pace.hour, present)),
         ];
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
