@@ -28,7 +28,17 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Metadata)> {
 
 /// Bytes that the files below a folder take on the disk.
 pub fn on_disk(folder: &Path) -> u64 {
-    files(folder).iter().map(|(_, metadata)| metadata.blocks() * BLOCK).sum()
+    on_disk_by_use(folder).iter().sum()
+}
+
+/// Bytes of those that are in use, and of those that are about to be unlinked.
+pub fn on_disk_by_use(folder: &Path) -> [u64; 2] {
+    let mut bytes = [0; 2];
+    for (path, metadata) in files(folder) {
+        let out_of_use = path.extension().is_some_and(|extension| extension == "deleted");
+        bytes[usize::from(out_of_use)] += metadata.blocks() * BLOCK;
+    }
+    bytes
 }
 
 /// Has the next reader of the files below a folder read the disk, and says how many bytes they are. Only what is synced
