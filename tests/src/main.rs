@@ -7,9 +7,10 @@ use chronik_tests::harness::kafka::Kafka;
 use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
-    Settings, bench, chaos, cli, clients, compaction, connect, crash_all, damaged_disks, failover, far_behind,
-    full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics, memory,
-    network, operations, profile, racks, readme, reassign, retention, returning, start_orders, stopped_leader, streams,
+    Settings, bench, chaos, cleaning, cli, clients, compaction, connect, crash_all, damaged_disks, failover,
+    far_behind, full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics,
+    memory, network, operations, profile, racks, readme, reassign, retention, returning, start_orders, stopped_leader,
+    streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -75,10 +76,12 @@ enum Scenario {
     DamagedDisks(damaged_disks::Options),
     /// A broker that comes back far behind: how fast it catches up, and what live writes wait meanwhile
     FarBehind,
-    /// Records leave by size, by age and by DeleteRecords, and a follower that was away comes back
+    /// Records leave by size, by age and by DeleteRecords, a follower that was away comes back, and what a day takes of the disk
     Retention,
     /// Of each key the last record stays, on every replica, and clients get over the gaps
     Compaction,
+    /// A large compacted log is cleaned: memory, waits of writes, and what readers see
+    Cleaning,
     /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
     FullDisks,
     /// Syncs that do not return, and syncs that are slow
@@ -111,7 +114,7 @@ enum Scenario {
     Groups,
     /// Thousands of idle members, commits a second, and many members that join and leave
     GroupFigures,
-    /// Ten thousand partitions, a start with much on the disk, and writes beside a deletion of thousands
+    /// Ten thousand partitions, starts with much on the disk, and writes beside thousands that are deleted and cut back
     LogFigures,
     /// Apache Kafka's own integration tests
     KafkaSuite(kafka_suite::Options),
@@ -149,6 +152,7 @@ fn main() -> Result<ExitCode> {
         Scenario::FarBehind => far_behind::run(&settings, &mut report),
         Scenario::Retention => retention::run(&settings, &mut report),
         Scenario::Compaction => compaction::run(&settings, &mut report),
+        Scenario::Cleaning => cleaning::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
@@ -204,6 +208,7 @@ impl Scenario {
             Self::FarBehind => "far-behind",
             Self::Retention => "retention",
             Self::Compaction => "compaction",
+            Self::Cleaning => "cleaning",
             Self::FullDisks => "full-disks",
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",

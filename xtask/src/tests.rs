@@ -46,6 +46,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "a broker is far behind", needs: &[], run: |test| outside(test, &["far-behind"]) },
     Suite { name: "records leave", needs: &[], run: |test| outside(test, &["retention"]) },
     Suite { name: "compaction", needs: &[Need::Python], run: |test| outside(test, &["compaction"]) },
+    Suite { name: "a large log is cleaned", needs: &[], run: |test| outside(test, &["cleaning"]) },
     Suite { name: "disks fill", needs: &[Need::Namespaces], run: |test| outside(test, &["full-disks"]) },
     Suite { name: "a disk hangs", needs: &[Need::Compiler], run: |test| outside(test, &["hung-disk"]) },
     Suite { name: "hostile frames", needs: &[], run: |test| outside(test, &["hostile"]) },

@@ -9,7 +9,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestKind, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
-use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,15 @@ const PRODUCE: i16 = 8;
 /// Between two tries of a first append.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// One connection to the broker that leads whatever is appended to. All with acks=all, and not idempotent.
+/// When a batch of which nothing else is said was written, in milliseconds since 1970.
+const LONG_AGO_MS: i64 = 1_700_000_000_000;
+
+/// One connection to the broker that leads whatever is appended to. With acks=all if nothing else is said, and not
+/// idempotent.
 #[derive(Debug)]
 pub struct Appender {
     topic: TopicName,
+    acks: i16,
     connection: Raw,
 }
 
@@ -29,7 +36,13 @@ impl Appender {
     /// Connects to a broker's port; an answer may take as long as `patience`.
     pub fn connect(port: u16, topic: &str, patience: Duration) -> Result<Self> {
         let topic = TopicName(StrBytes::from_string(topic.to_owned()));
-        Ok(Self { topic, connection: Raw::connect(port, patience)? })
+        Ok(Self { topic, acks: -1, connection: Raw::connect(port, patience)? })
+    }
+
+    /// The same with other acks.
+    #[must_use]
+    pub fn with_acks(self, acks: i16) -> Self {
+        Self { acks, ..self }
     }
 
     /// The same connection once more, so that one thread sends and another one is told.
@@ -38,12 +51,13 @@ impl Appender {
     }
 
     /// Sends one batch to each of these partitions in one request, and does not wait for the answer.
-    pub fn send(&mut self, partitions: Range<i32>, batch: &Bytes) -> Result<()> {
+    pub fn send(&mut self, partitions: impl IntoIterator<Item = i32>, batch: &Bytes) -> Result<()> {
         let data = |index| PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));
         let topic = TopicProduceData::default()
             .with_name(self.topic.clone())
-            .with_partition_data(partitions.map(data).collect());
-        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+            .with_partition_data(partitions.into_iter().map(data).collect());
+        let request =
+            ProduceRequest::default().with_acks(self.acks).with_timeout_ms(30_000).with_topic_data(vec![topic]);
         self.connection.send(ApiKey::Produce, PRODUCE, &RequestKind::Produce(request))
     }
 
@@ -58,7 +72,7 @@ impl Appender {
     }
 
     /// Sends one batch to each of these partitions, and waits until all are acknowledged.
-    pub fn append(&mut self, partitions: Range<i32>, batch: &Bytes) -> Result<Vec<i64>> {
+    pub fn append(&mut self, partitions: impl IntoIterator<Item = i32>, batch: &Bytes) -> Result<Vec<i64>> {
         self.send(partitions, batch)?;
         self.told()?.map_err(|error| anyhow::anyhow!("an append is refused: {error:?}"))
     }
@@ -73,9 +87,53 @@ pub fn first_append(
     batch: &Bytes,
     patience: Duration,
 ) -> Result<(Instant, i64)> {
+    first_append_unless(&AtomicBool::new(false), port, topic, partition, batch, patience)
+}
+
+/// The same where any of these brokers may come to lead the partition.
+pub fn first_append_to_any(
+    ports: &[u16],
+    topic: &str,
+    partition: i32,
+    batch: &Bytes,
+    patience: Duration,
+) -> Result<(Instant, i64)> {
+    let (tell, told) = mpsc::channel();
+    let over = Arc::new(AtomicBool::new(false));
+    for port in ports.iter().copied() {
+        let (tell, over, topic, batch) = (tell.clone(), Arc::clone(&over), topic.to_owned(), batch.clone());
+        // It ends by itself, a little after the first; nobody waits for one that a broker does not answer.
+        thread::spawn(move || {
+            // Who asked is gone by the time that a second one has an answer.
+            let _ = tell.send(first_append_unless(&over, port, &topic, partition, &batch, patience));
+        });
+    }
+    drop(tell);
+    let mut failure = None;
+    for outcome in told {
+        match outcome {
+            Ok(first) => {
+                over.store(true, Ordering::Relaxed);
+                return Ok(first);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.context("no broker was asked")?)
+}
+
+fn first_append_unless(
+    over: &AtomicBool,
+    port: u16,
+    topic: &str,
+    partition: i32,
+    batch: &Bytes,
+    patience: Duration,
+) -> Result<(Instant, i64)> {
     let deadline = Instant::now() + patience;
     let mut connection = None;
     loop {
+        ensure!(!over.load(Ordering::Relaxed), "another broker took the first append");
         let appended = append_or_not(&mut connection, port, topic, partition, batch, patience);
         match appended {
             Ok(Ok(offset)) => return Ok((Instant::now(), offset)),
@@ -100,7 +158,7 @@ fn append_or_not(
         Some(appender) => appender,
         None => connection.insert(Appender::connect(port, topic, patience)?),
     };
-    appender.send(partition..partition + 1, batch)?;
+    appender.send([partition], batch)?;
     match appender.told()? {
         Ok(offsets) => Ok(Ok(*offsets.first().context("an offset")?)),
         Err(error) => Ok(Err(error)),
@@ -109,6 +167,11 @@ fn append_or_not(
 
 /// A batch of one record with a value of so many bytes.
 pub fn batch(bytes: usize) -> Result<Bytes> {
+    batch_at(bytes, LONG_AGO_MS)
+}
+
+/// The same with a timestamp, in milliseconds since 1970.
+pub fn batch_at(bytes: usize, timestamp_ms: i64) -> Result<Bytes> {
     let record = Record {
         transactional: false,
         control: false,
@@ -119,7 +182,7 @@ pub fn batch(bytes: usize) -> Result<Bytes> {
         timestamp_type: TimestampType::Creation,
         offset: 0,
         sequence: -1,
-        timestamp: 1_700_000_000_000,
+        timestamp: timestamp_ms,
         key: None,
         value: Some(Bytes::from(vec![b'x'; bytes])),
         headers: std::iter::empty().collect(),

@@ -6,6 +6,7 @@ use super::process::{Process, Usage};
 use super::{metadata::Metadata, ports, target, wait};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -216,6 +217,12 @@ impl Cluster {
     /// Where a broker keeps its data.
     pub fn data_dir(&self, id: usize) -> PathBuf {
         self.folder.path().join(format!("broker-{id}/data"))
+    }
+
+    /// The folders of the partitions that a broker has, and of those that it is about to remove.
+    pub fn partition_folders(&self, id: usize) -> BTreeSet<PathBuf> {
+        let entries = fs::read_dir(self.data_dir(id).join("log/partitions")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 
     /// Where a broker's output goes.

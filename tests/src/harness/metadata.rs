@@ -6,7 +6,7 @@ use super::wait;
 use anyhow::{Context, Result, bail, ensure};
 use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, RequestKind};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -84,14 +84,26 @@ impl Metadata {
 
     /// Creates a topic and waits until every partition has a leader and `replicas` in sync.
     pub fn create_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) -> Result<()> {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(replicas)), config)?;
+        self.wait_for_isr(name, partitions as usize, replicas as usize)
+    }
+
+    /// Creates a topic of so many partitions that are all on the same brokers, the preferred leader first, and waits until
+    /// they are in sync.
+    pub fn create_topic_on(&self, name: &str, partitions: usize, replicas: &[i32]) -> Result<()> {
+        let places = vec![replicas; partitions];
+        self.create(NewTopic::new(name, partitions as i32, TopicReplication::Variable(&places)), &[])?;
+        self.wait_for_isr(name, partitions, replicas.len())
+    }
+
+    fn create<'a>(&self, mut topic: NewTopic<'a>, config: &[(&'a str, &'a str)]) -> Result<()> {
         for (key, value) in config {
             topic = topic.set(key, value);
         }
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
         // A try that failed may have been carried out: then the next one finds the topic there.
         let mut tried = false;
-        wait::until(&format!("topic {name} to be created"), PATIENCE, || {
+        wait::until(&format!("topic {} to be created", topic.name), PATIENCE, || {
             let results = futures::executor::block_on(self.admin.create_topics([&topic], &options));
             match results.map(|results| results.into_iter().next()) {
                 Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => ensure!(tried, "it exists already"),
@@ -102,8 +114,18 @@ impl Metadata {
                 }
             }
             Ok(Some(()))
-        })?;
-        self.wait_for_isr(name, partitions as usize, replicas as usize)
+        })
+    }
+
+    /// Sets all configs that a topic has of its own.
+    pub fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<()> {
+        let resource = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let resource = configs.iter().fold(resource, |resource, (key, value)| resource.set(key, value));
+        let results = futures::executor::block_on(self.admin.alter_configs([&resource], &AdminOptions::new()))?;
+        for result in results {
+            result.map_err(|(_, code)| anyhow::anyhow!("set configs of {topic}: {code}"))?;
+        }
+        Ok(())
     }
 
     /// Creates topics of so many partitions and replicas with one request, and waits for nothing but its answer.

@@ -264,7 +264,7 @@ fn write(cluster: &Cluster, metadata: &Metadata, bytes: usize) -> Result<()> {
                 appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
             }
             if round < each {
-                appender.send(partition..partition + 1, &record)?;
+                appender.send([partition], &record)?;
             }
         }
     }

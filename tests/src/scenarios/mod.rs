@@ -1,11 +1,13 @@
 //! One question to a running cluster a file.
 
+mod a_day;
 pub mod bench;
 mod bench_chart;
 mod bench_client;
 mod bench_parts;
 mod catching_up;
 pub mod chaos;
+pub mod cleaning;
 pub mod cli;
 mod cli_edges;
 pub mod clients;
@@ -14,6 +16,7 @@ pub mod compaction;
 pub mod connect;
 pub mod crash_all;
 pub mod damaged_disks;
+mod elsewhere;
 pub mod failover;
 pub mod far_behind;
 mod first_write;
@@ -33,6 +36,7 @@ pub mod kafka_suite;
 pub mod log_figures;
 pub mod many_topics;
 pub mod memory;
+mod much_on_disk;
 mod mutate;
 pub mod network;
 pub mod operations;
@@ -47,6 +51,7 @@ pub mod start_orders;
 mod stopped_coordinator;
 pub mod stopped_leader;
 pub mod streams;
+mod waits;
 
 use crate::harness::cluster::Software;
 use crate::report::Report;

@@ -1,7 +1,7 @@
 //! Records leave: by size, by age, and because somebody asks; what is gone stays gone over a restart, and a follower that
-//! was away for all of it comes back.
+//! was away for all of it comes back. And what the disk takes through a whole day.
 
-use super::Settings;
+use super::{Settings, a_day};
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
@@ -34,7 +34,9 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     if outcome.is_err() || report.has_failures() {
         println!("{}\nkept: {}", cluster.tails(), cluster.keep().display());
     }
-    outcome
+    outcome?;
+    drop(cluster);
+    a_day::run(settings, report)
 }
 
 fn remove(cluster: &mut Cluster, report: &mut Report) -> Result<()> {
