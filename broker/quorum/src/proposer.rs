@@ -13,7 +13,7 @@ const BATCH: usize = 64;
 /// Encoded bytes of one entry at most, a quarter of what a message of raft's may have: one that does not fit is never
 /// replicated, and nothing behind it is. The largest that the product makes itself, a registration after a disk lost
 /// something of 50,000 partitions, has 2 MiB.
-const MAX_ENTRY_BYTES: usize = super::link::MAX_MESSAGE_BYTES / 4;
+const MAX_ENTRY_BYTES: usize = super::whole_messages::MAX_MESSAGE_BYTES / 4;
 
 /// The way to propose something while this broker is the leader. Cheap to clone.
 #[derive(Clone)]

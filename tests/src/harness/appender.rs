@@ -47,7 +47,7 @@ impl Appender {
 
     /// The same connection once more, so that one thread sends and another one is told.
     pub fn share(&self) -> Result<Self> {
-        Ok(Self { topic: self.topic.clone(), connection: self.connection.share()? })
+        Ok(Self { topic: self.topic.clone(), connection: self.connection.share()?, acks: self.acks })
     }
 
     /// Sends one batch to each of these partitions in one request, and does not wait for the answer.

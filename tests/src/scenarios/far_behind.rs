@@ -3,10 +3,10 @@
 //! with `--full`. A round has its own time before to be compared with: the machine may be another one a minute later.
 
 use super::Settings;
-use super::log_figures::drop_from_page_cache;
 use crate::harness::appender::{self, Appender};
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::fetcher;
+use crate::harness::files::drop_from_page_cache;
 use crate::harness::live::{self, Live, Waited};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
