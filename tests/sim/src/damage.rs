@@ -77,9 +77,9 @@ impl World {
         }
     }
 
-    /// Before a log is cut back to `to`, its disk loses a bit of the batch before, now and then. Nobody has read that yet.
+    /// Before a log is cut back to `to`, its disk loses a bit of the batch before. Nobody has read that yet.
     pub(crate) fn damage_in_the_way(&mut self, node: NodeId, tp: TopicPartition, to: Offset) {
-        if !self.damage.some || self.faults.over || !self.damage.rng.per_mille(500) || !self.is_dispensable(node) {
+        if !self.damage.some || self.faults.over || !self.is_dispensable(node) {
             return;
         }
         let Some(process) = &self.nodes[node].process else { return };

@@ -61,9 +61,9 @@ impl Damage {
 
     /// Takes over what is to be done about damage that was found before.
     pub(super) fn comes_after(&mut self, known: Self) {
-        match known.cut {
-            Some(committed) => self.cut_before = committed,
-            None => (self.from, self.cut_before) = (self.from.min(known.from), known.cut_before),
+        self.cut_before = known.cut.unwrap_or(known.cut_before);
+        if !known.is_cut() {
+            self.from = self.from.min(known.from);
         }
     }
 
