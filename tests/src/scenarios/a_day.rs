@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes a second in each hour of the day, in tenths of the rate of the rushes.
-const DAY: [u32; 24] = [2, 1, 1, 0, 1, 2, 4, 8, 10, 10, 7, 5, 5, 4, 4, 5, 6, 8, 10, 9, 7, 5, 4, 3];
+const DAY: [u32; 24] = [2, 1, 1, 1, 1, 2, 4, 8, 10, 10, 7, 5, 5, 4, 4, 5, 6, 8, 10, 9, 7, 5, 4, 3];
 const AN_HOUR: Duration = Duration::from_hours(1);
 /// Bytes a second in a rush.
 const RUSH: u64 = 5_000_000;
@@ -29,8 +29,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const BATCH_BYTES: u64 = 500_000;
 /// So often a broker that no longer leads is written to at most: on a busy machine leases end now and then.
 const REFUSED_MAX: usize = 50;
-/// What is on the disk beside the records: an index, and the last block of each file.
+/// What is on the disk beside the records, of itself and with each of them: indexes, and the last block of each file.
 const BESIDE: u64 = 100_000;
+const BESIDE_PERCENT: u64 = 1;
 
 /// How long a day takes, how often it is looked for what leaves, and what is kept by size.
 struct Pace {
@@ -137,7 +138,8 @@ impl Topic {
             let [in_use, out_of_use] = on_disk_by_use(folder);
             let (at, history) = (Instant::now(), self.history.so_far());
             let kept = if self.by_size { pace.retention_bytes + pace.segment_bytes } else { 0 };
-            let within = |bytes: u64| written_within(&history, at, bytes.saturating_sub(kept + BESIDE));
+            let beyond = |bytes: u64| bytes.saturating_sub(kept + BESIDE + bytes / 100 * BESIDE_PERCENT);
+            let within = |bytes: u64| written_within(&history, at, beyond(bytes));
             let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
             *most = Most {
                 bytes: most.bytes.max(in_use + out_of_use),
