@@ -53,7 +53,7 @@ impl Live {
             live.threads.push(thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    sends.send(partition..partition + 1, &record)?;
+                    sends.send([partition], &record)?;
                     if sent.send(due).is_err() {
                         break;
                     }

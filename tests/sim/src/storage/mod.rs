@@ -155,7 +155,7 @@ pub(crate) fn apply(logs: &mut Logs, op: &Op) {
     match op {
         Op::Append { partition, batch } => logs.entry(*partition).or_default().push(batch.clone()),
         Op::Truncate { partition, to } | Op::Repair { partition, to } => {
-            logs.entry(*partition).or_default().truncate(*to)
+            logs.entry(*partition).or_default().truncate(*to);
         }
         Op::AdvanceStart { partition, to } => logs.entry(*partition).or_default().advance_start(*to),
         Op::BeginAt { partition, at, producers } => {
