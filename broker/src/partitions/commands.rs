@@ -198,7 +198,9 @@ impl Owner {
             LeaderMessage::Batches { from, .. } => Some(*from),
             _ => None,
         };
-        if link.send(partition, leader_epoch, message) {
+        let catches_up = matches!(&message, LeaderMessage::Batches { batches, .. } if bytes_of(batches) > LITTLE)
+            && !self.is_in_sync(partition, follower);
+        if link.send(partition, leader_epoch, message, catches_up) {
             return;
         }
         if let Some(from) = first {
@@ -206,7 +208,7 @@ impl Owner {
             self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));
         } else {
             // There is no room for what is known of producers: the follower asks again in a moment.
-            link.send(partition, leader_epoch, LeaderMessage::NotLeader { leader_epoch });
+            link.send(partition, leader_epoch, LeaderMessage::NotLeader { leader_epoch }, false);
         }
     }
 
@@ -226,7 +228,7 @@ impl Owner {
         };
         let max_bytes = grant.bytes;
         let kept = hosted.tail.read(from, hosted.replica.log_end(), max_bytes);
-        let in_sync = hosted.replica.isr().is_some_and(|isr| isr.committed().contains(&follower));
+        let in_sync = self.is_in_sync(partition, follower);
         let (kept, much) = match kept {
             Some(batches) if in_sync || bytes_of(&batches) <= LITTLE => (Some(batches), None),
             other => (None, other),
@@ -247,7 +249,8 @@ impl Owner {
         }
         if let Some(batches) = much {
             grant.used(&batches);
-            self.has_read((follower, stream), &batches);
+            self.send_queues.entry(follower).or_default().has_read();
+            self.has_read(follower, stream);
             self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
             return;
         }
@@ -266,11 +269,15 @@ impl Owner {
         });
     }
 
-    /// A read for a follower that catches up has ended, and brought this, which is sent next.
-    pub(super) fn has_read(&mut self, (follower, stream): (BrokerId, StreamId), batches: &[RecordBatch]) {
-        self.send_queues.entry(follower).or_default().has_read();
+    fn is_in_sync(&self, partition: TopicPartition, follower: BrokerId) -> bool {
+        let isr = self.partitions.get(&partition).and_then(|hosted| hosted.replica.isr());
+        isr.is_some_and(|isr| isr.committed().contains(&follower))
+    }
+
+    /// A read for a follower that catches up has ended, and what it brought was sent, or was not.
+    pub(super) fn has_read(&self, follower: BrokerId, stream: StreamId) {
         let link = self.followers.get(&follower).filter(|link| link.stream == stream);
-        if link.is_some_and(|link| link.has_read(self.shell.reads().bytes, bytes_of(batches))) {
+        if link.is_some_and(|link| link.has_read(self.shell.reads().bytes)) {
             self.shell.owners.broadcast(|| Input::Writable { follower });
         }
     }

@@ -256,9 +256,10 @@ impl Owner {
             Input::Writable { follower } => self.send_what_waited(follower),
             Input::ReadDone { partition, follower, stream, from, batches } => {
                 // Others first, or this one would take its place again for as long as the follower lacks something.
-                self.has_read((follower, stream), &batches);
+                self.send_queues.entry(follower).or_default().has_read();
                 self.send_what_waited(follower);
                 self.step(partition, Event::ReadDone { follower, stream, from, batches });
+                self.has_read(follower, stream);
             }
             Input::LeaderConnected(link) => {
                 let (leader, stream) = (link.leader, link.stream);

@@ -85,12 +85,22 @@ impl CatchingUp {
 
 impl FollowerLink {
     /// Queues a message; false if the follower has as much on its way as it may have. What carries no batches
-    /// is always taken: it is small, and bounded by the subscriptions.
-    pub fn send(&self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: LeaderMessage) -> bool {
+    /// is always taken: it is small, and bounded by the subscriptions. `catches_up` says that it counts among what the
+    /// follower catches up with.
+    pub fn send(
+        &self,
+        partition: TopicPartition,
+        leader_epoch: LeaderEpoch,
+        message: LeaderMessage,
+        catches_up: bool,
+    ) -> bool {
         let frame = Frame::FromLeader { partition, leader_epoch, message };
         let bytes = frame.credit_bytes() as u64;
         if bytes > 0 && !self.credit.take(bytes) {
             return false;
+        }
+        if catches_up {
+            self.credit.has_sent(bytes);
         }
         // A closed queue is a closed connection, of which the owner hears by another way.
         let _ = self.frames.send(frame);
@@ -117,10 +127,10 @@ impl FollowerLink {
         })
     }
 
-    /// A read of at most `wanted` bytes has brought so many, which are sent next. True if it leaves room for which others may
-    /// wait, of other owners too.
-    pub fn has_read(&self, wanted: usize, bytes: usize) -> bool {
-        self.credit.has_read(wanted as u64, bytes as u64)
+    /// A read of at most `wanted` bytes has ended, and what it brought was sent, or was not. True if others may have waited
+    /// for that, of other owners too.
+    pub fn has_read(&self, wanted: usize) -> bool {
+        self.credit.has_read(wanted as u64)
     }
 }
 
@@ -157,14 +167,18 @@ impl Credit {
         has_room()
     }
 
-    fn has_read(&self, wanted: u64, bytes: u64) -> bool {
-        let sent = self.sent.load(Ordering::SeqCst) + bytes;
+    /// So many bytes for which credit was taken are what the follower catches up with.
+    fn has_sent(&self, bytes: u64) {
+        let sent = self.sent.load(Ordering::SeqCst);
+        self.catching_up().sent.push_back((bytes, sent));
+    }
+
+    fn has_read(&self, wanted: u64) -> bool {
         {
             let mut all = self.catching_up();
             all.reading = all.reading.saturating_sub(wanted);
-            all.sent.push_back((bytes, sent));
         }
-        bytes < wanted && self.behind.swap(false, Ordering::SeqCst)
+        self.behind.swap(false, Ordering::SeqCst)
     }
 
     /// Without what the follower is done with.
@@ -331,8 +345,10 @@ mod tests {
         assert!(catches_up(&credit, READ, 0), "a first read takes what there is");
         assert!(!catches_up(&credit, READ, 0));
         assert!(credit.take(CREDIT_BYTES / 4), "what is just written is not held up");
-        assert!(!credit.has_read(READ, READ), "there is no more room than before");
         assert!(credit.take(READ));
+        credit.has_sent(READ);
+        assert!(credit.has_read(READ), "others look whether there is room");
+        assert!(!catches_up(&credit, READ, 0), "there is no more than before");
         assert!(credit.returned(CREDIT_BYTES * 3 / 4), "the ones that wait are told");
         assert!(!catches_up(&credit, READ, 0), "it is not on the follower's disk yet");
         assert!(credit.returned(CREDIT_BYTES * 3 / 4 + READ));
@@ -340,15 +356,28 @@ mod tests {
         assert!(catches_up(&credit, READ, 0));
         assert!(credit.take(CREDIT_BYTES));
         assert!(!credit.take(1));
-        assert!(!credit.has_read(READ, 0), "nobody was told to wait since");
+        assert!(!credit.has_read(READ), "nobody was told to wait since");
         assert!(!catches_up(&credit, READ * 2, 0));
-        assert!(credit.has_read(READ, 0), "nothing is on its way that would say so later");
+        assert!(credit.has_read(READ), "nothing is on its way that would say so later");
         for _ in 0..2 {
-            credit.has_read(READ, 0);
+            credit.has_read(READ);
         }
         assert!(!catches_up(&credit, READ, 0), "those who were refused go first");
         assert!(credit.returned(u64::MAX));
         assert!(catches_up(&credit, ALL * 2, 0), "a first read may be of any length");
+    }
+
+    /// It is refused as the credit is used up, or the partition is gone by then: nothing is on its way that would give it
+    /// back.
+    #[test]
+    fn what_was_read_and_never_sent_takes_no_room() {
+        const ALL: u64 = CATCH_UP_BYTES as u64;
+        let credit = Credit::default();
+        for _ in 0..3 {
+            assert!(catches_up(&credit, ALL, 0));
+            credit.has_read(ALL);
+        }
+        assert!(catches_up(&credit, CREDIT_BYTES, 0), "of whatever length it is");
     }
 
     #[tokio::test]
