@@ -62,7 +62,11 @@ impl Owner {
             Command::AlterPartition { leader_epoch, partition_epoch, isr } => {
                 self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
             }
-            Command::GiveUpCopy => give_up_copy(self.shell.controller.clone(), partition, ResignReason::Damage),
+            Command::GiveUpCopy => {
+                let controller = self.shell.controller.clone();
+                // It is asked again.
+                tokio::spawn(async move { give_up_copy(&controller, partition, ResignReason::Damage).await });
+            }
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
                     hosted.wake();
@@ -151,36 +155,48 @@ impl Owner {
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         let read = move || match reader.read(partition, start, Offset(i64::MAX), 1) {
             Ok(batches) => Ok(Some(batches.first().map_or(start, |batch| batch.header().base_offset))),
-            // A later move is done as well, and says where the log starts; or the partition is gone.
-            Err(ReadError::BelowStart { .. } | ReadError::UnknownPartition(_)) => Ok(None),
+            // A later change is done as well, and says where the log starts; or the partition is gone.
+            Err(ReadError::BelowStart { .. } | ReadError::OutOfRange { .. } | ReadError::UnknownPartition(_)) => {
+                Ok(None)
+            }
             // The damage is told of by itself.
             Err(ReadError::Damaged { .. }) => Ok(Some(start)),
             Err(error) => Err(error),
         };
         tokio::spawn(async move {
-            if let Some(first_batch) = until_read(partition, read, || {}).await.flatten() {
+            if let Some(first_batch) = until_read(partition, read).await.flatten() {
                 owners.send(partition, Input::StartAdvanced { partition, life, start, first_batch });
             }
         });
     }
 
     /// Looks up a truncated log's state: producers' last batches may be ones that had been forgotten. As long as it cannot
-    /// be read, this replica can neither follow nor lead, and nobody should count on it.
+    /// be read, this replica can neither follow nor lead, and nobody should count on it. One that is damaged goes on when
+    /// nobody does, without its producers.
     pub(super) fn reload(&mut self, partition: TopicPartition) {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         let controller = self.shell.controller.clone();
-        let read = move || match log_state(&reader, partition) {
-            // The damage is told of by itself, and nobody counts on this replica before it is repaired.
-            Err(ReadError::Damaged { .. }) => {
-                state(&reader, partition, |found| Ok((found.start, reader.no_producers())))
-            }
-            other => other,
-        };
         tokio::spawn(async move {
-            let failed = || give_up_copy(controller.clone(), partition, ResignReason::Incapable);
-            if let Some(log) = until_read(partition, read, failed).await {
-                owners.send(partition, Input::Truncated { partition, life, log });
+            loop {
+                let again = reader.clone();
+                let read = tokio::task::spawn_blocking(move || log_state(&again, partition)).await;
+                let log = match read {
+                    Ok(Ok(log)) => Some(log),
+                    Ok(Err(error)) => {
+                        error!(%partition, %error, "Cannot read the log after its truncation");
+                        let given_up = give_up_copy(&controller, partition, ResignReason::Incapable).await;
+                        let goes_on = given_up && matches!(error, ReadError::Damaged { .. });
+                        let without = || state(&reader, partition, |found| Ok((found.start, reader.no_producers())));
+                        goes_on.then(without).and_then(Result::ok)
+                    }
+                    // The process ends.
+                    Err(_) => return,
+                };
+                if let Some(log) = log {
+                    return owners.send(partition, Input::Truncated { partition, life, log });
+                }
+                tokio::time::sleep(READ_AGAIN).await;
             }
         });
     }
@@ -318,42 +334,38 @@ fn is_refusal(event: &Event, by: BrokerId) -> bool {
 }
 
 /// What a partition's log says about itself. Reads a snapshot and what came after it: not for an owner's own task.
-/// Reads on a thread that may wait, and again after a while for as long as the disk refuses; `failed` hears of each time.
-/// `None` when the process ends.
+/// Reads on a thread that may wait, and again after a while for as long as the disk refuses; `None` when the process ends.
 async fn until_read<T: Send + 'static>(
     partition: TopicPartition,
     read: impl Fn() -> Result<T, ReadError> + Clone + Send + 'static,
-    failed: impl Fn(),
 ) -> Option<T> {
     loop {
         match tokio::task::spawn_blocking(read.clone()).await.ok()? {
             Ok(found) => return Some(found),
             Err(error) => error!(%partition, %error, "Cannot read the log: it is tried again"),
         }
-        failed();
         tokio::time::sleep(READ_AGAIN).await;
     }
 }
 
 /// Has the controller count no more on what this broker has of the partition. What is on its disk is less than what it
-/// acknowledged, or not as the leader has it, or cannot be read.
-fn give_up_copy(controller: ControllerHandle, partition: TopicPartition, reason: ResignReason) {
-    tokio::spawn(async move {
-        let partitions = ResignedPartitions::These(vec![partition]);
-        let resignation = Resignation { partitions, leaving: Leaving::Copy, reason };
-        match controller.resign(resignation, ALTER_PARTITION_MAX).await {
-            Ok(kept) if kept.is_empty() => {
-                warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
-            }
-            Ok(_) => error!(
-                %partition,
-                "The disk has lost records that no other replica has. What can be read is served; the rest is gone \
-                 unless a replica comes back, or the data directory is restored from a copy"
-            ),
-            // It is asked again.
-            Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
+/// acknowledged, or not as the leader has it, or cannot be read. Returns whether the controller has decided.
+async fn give_up_copy(controller: &ControllerHandle, partition: TopicPartition, reason: ResignReason) -> bool {
+    let partitions = ResignedPartitions::These(vec![partition]);
+    let resignation = Resignation { partitions, leaving: Leaving::Copy, reason };
+    let decided = controller.resign(resignation, ALTER_PARTITION_MAX).await;
+    match &decided {
+        Ok(kept) if kept.is_empty() => {
+            warn!(%partition, "Nobody counts on this replica until it has from its leader what its disk has lost");
         }
-    });
+        Ok(_) => error!(
+            %partition,
+            "The disk has lost records that no other replica has. What can be read is served; the rest is gone unless a \
+             replica comes back, or the data directory is restored from a copy"
+        ),
+        Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
+    }
+    decided.is_ok()
 }
 
 pub(crate) fn log_state(reader: &LogReader<RealDisk>, partition: TopicPartition) -> Result<LogState, ReadError> {
