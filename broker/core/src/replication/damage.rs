@@ -30,6 +30,8 @@ pub(super) struct Damage {
     cut: Option<Offset>,
     /// The same, of damage that was cut off before and is not made good.
     cut_before: Offset,
+    /// What was committed is not to be had again.
+    gives_way: bool,
 }
 
 /// What is to be done about it.
@@ -56,12 +58,13 @@ pub(super) struct Standing {
 
 impl Damage {
     pub(super) fn new(from: Offset, now: Instant) -> Self {
-        Self { from, told: None, asked: None, ask_at: now, cut: None, cut_before: Offset::ZERO }
+        Self { from, told: None, asked: None, ask_at: now, cut: None, cut_before: Offset::ZERO, gives_way: false }
     }
 
     /// Takes over what is to be done about damage that was found before.
     pub(super) fn comes_after(&mut self, known: Self) {
         self.cut_before = known.cut.unwrap_or(known.cut_before);
+        self.gives_way = known.gives_way;
         if !known.is_cut() {
             self.from = self.from.min(known.from);
         }
@@ -74,9 +77,14 @@ impl Damage {
         }
     }
 
+    /// It is no damage: an operator has elected a leader that has less.
+    pub(super) fn gives_way(&mut self) {
+        self.gives_way = true;
+    }
+
     /// What is damaged is cut off.
     pub(super) fn cut(&mut self, high_watermark: Offset) {
-        self.cut = Some(high_watermark.max(self.cut_before));
+        self.cut = Some(if self.gives_way { Offset::ZERO } else { high_watermark.max(self.cut_before) });
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -87,7 +95,7 @@ impl Damage {
         let told = self.told.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
         if self.cut.is_none() && self.from >= standing.log_end {
             // It has gone with what was cut off.
-            self.cut = Some(self.cut_before);
+            self.cut = Some(if self.gives_way { Offset::ZERO } else { self.cut_before });
         }
         if self.cut.is_some_and(|committed| standing.log_end >= committed) {
             return Next::Done;

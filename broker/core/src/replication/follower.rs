@@ -45,10 +45,18 @@ enum Phase {
     /// The leader has not got an epoch that is committed here, and its log comes further: compaction has left nothing of
     /// it there, or an operator has elected a leader without it. What is from the offset on is to be had from the leader
     /// as it is there, once nobody counts on it here.
-    Superseded(StreamId, Offset),
+    Superseded(StreamId, Superseded),
     /// The leader asked to cut back what is committed, its own log ends before, and this replica counts: it cannot have
     /// been elected rightly. What is here is kept, and nothing is taken from it.
     Refusing,
+}
+
+/// From where on a log is not as its leader's, though it was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Superseded {
+    pub(super) from: Offset,
+    /// The leader has not got as much: what was committed is given up.
+    pub(super) gives_way: bool,
 }
 
 impl Follower {
@@ -215,9 +223,9 @@ impl Follower {
 
     /// From where on this log is not as its leader's, though it was committed: like damage, it must not be counted on
     /// any more before it is cut off.
-    pub(super) fn superseded(&self) -> Option<Offset> {
+    pub(super) fn superseded(&self) -> Option<Superseded> {
         match self.phase {
-            Phase::Superseded(_, from) => Some(from),
+            Phase::Superseded(_, superseded) => Some(superseded),
             _ => None,
         }
     }
@@ -255,10 +263,15 @@ impl Follower {
     fn truncate(&mut self, cx: &mut Context<'_>, stream: StreamId, epoch: LeaderEpoch, end: Offset) {
         let own = cx.log.epochs.end_of(epoch, cx.log.end).map_or(cx.log.end, |(_, end)| end);
         let to = own.min(end);
-        if to < cx.log.high_watermark {
+        // A log without records that nobody counts on has nothing to lose.
+        let has_nothing = cx.log.start == cx.log.end && !is_counted(cx);
+        if to < cx.log.high_watermark && !has_nothing {
             let comes_further = end >= cx.log.high_watermark;
-            let gives_way = comes_further || !is_counted(cx);
-            self.phase = if gives_way { Phase::Superseded(stream, to) } else { Phase::Refusing };
+            self.phase = if comes_further || !is_counted(cx) {
+                Phase::Superseded(stream, Superseded { from: to, gives_way: !comes_further })
+            } else {
+                Phase::Refusing
+            };
         } else if to >= cx.log.end {
             // It did not go another way as far as this log knows: begin anew rather than go round in circles.
             self.begin_anew(cx);
@@ -274,7 +287,11 @@ impl Follower {
     fn begin_at(&mut self, cx: &mut Context<'_>, stream: StreamId, at: Offset, producers: Option<Bytes>) {
         // A log without records has nothing to lose before its start.
         if at < cx.log.high_watermark && cx.log.start < cx.log.end {
-            self.phase = if is_counted(cx) { Phase::Refusing } else { Phase::Superseded(stream, at) };
+            self.phase = if is_counted(cx) {
+                Phase::Refusing
+            } else {
+                Phase::Superseded(stream, Superseded { from: at, gives_way: true })
+            };
             return;
         }
         self.phase = Phase::Truncating(Some(stream));

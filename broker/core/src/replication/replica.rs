@@ -178,9 +178,12 @@ impl Replica {
             Role::Idle => {}
         }
         if let Role::Follower(follower) = &self.role
-            && let Some(from) = follower.superseded()
+            && let Some(superseded) = follower.superseded()
         {
-            self.damaged(now, from, out);
+            self.damaged(now, superseded.from, out);
+            if let Some(damage) = self.damage.as_mut().filter(|_| superseded.gives_way) {
+                damage.gives_way();
+            }
         }
     }
 
@@ -263,7 +266,12 @@ impl Replica {
             unheard: follower.is_none_or(|f| !f.has_subscribed()),
         };
         let from = damage.from;
-        match damage.next(now, standing) {
+        let next = damage.next(now, standing);
+        if damage.is_cut() {
+            // What is left can be read.
+            self.log.damaged = None;
+        }
+        match next {
             Next::Wait => {}
             Next::GiveUpCopy => out.push(Command::GiveUpCopy),
             Next::Done => {
@@ -298,7 +306,12 @@ impl Replica {
             return;
         }
         let asked = follower.cut_to();
-        self.log.truncated(log);
+        if log.end > asked {
+            // Damage was in the way: all is as it was, and on the disk.
+            self.log.durable = self.log.end;
+        } else {
+            self.log.truncated(log);
+        }
         // Where everything was dropped, there is nothing left that could be damaged.
         let (start, end) = (self.log.start, self.log.end);
         let dropped = start == end && end >= asked;

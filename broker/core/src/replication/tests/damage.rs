@@ -134,6 +134,7 @@ fn damage_behind_a_repair_does_not_make_a_copy_whole_again() {
     assert_eq!(truncated(&mut b, 2), ["to leader 2 s1 e3: subscribe 2 e1"]);
     // It has less than it has acknowledged: nobody may count on it.
     assert_eq!(b.metadata(2, (3, 3), &[1, 2, 3]), GIVE_UP);
+    assert_eq!(b.leader_says(3, 1, started(8)), ["to leader 2 s1 e3: ack 2 2"], "it catches up like any other");
 }
 
 #[test]

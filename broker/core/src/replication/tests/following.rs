@@ -141,6 +141,30 @@ fn what_nobody_counts_on_any_more_gives_way_to_what_an_operator_chose() {
     assert_eq!(b.step(Event::Truncated { log: log(5, &[(1, 0)]) }), ["to leader 2 s2 e4: subscribe 5 e1"]);
     b.leader_says(4, 2, started(5));
     assert_eq!(b.replica.status().role, Role::Follower);
+    // What was committed before is lost, and not waited for.
+    assert_eq!(b.metadata(2, (4, 3), &[1, 2]), [""; 0]);
+    assert_eq!(b.after(5_000).step(Event::Tick), [""; 0]);
+}
+
+/// The same where its log begins behind the end of what the leader has.
+#[test]
+fn a_log_that_lost_all_to_an_operators_choice_begins_where_its_leader_ends() {
+    let beginning = |start: i64, end: i64, epochs: &[(i32, i64)]| LogState {
+        start: Offset(start),
+        first_batch: Offset(start),
+        ..log(end, epochs)
+    };
+    let mut b = subscribed(beginning(3, 9, &[(1, 3)]));
+    b.leader_says(3, 1, LeaderMessage::Started { high_watermark: Offset(6), log_start: Offset(3) });
+    b.metadata(2, (4, 2), &[2]);
+    connected(&mut b, 2);
+    assert_eq!(b.leader_says(4, 2, diverged(1, 2)), ["to leader 2 s2 e4: subscribe 3 -"]);
+    b.leader_says(4, 2, diverged(-1, 2));
+    assert_eq!(b.after(10_000).step(Event::Tick), ["repair 3"]);
+    assert_eq!(b.step(Event::Truncated { log: beginning(3, 3, &[]) }), ["to leader 2 s2 e4: subscribe 3 -"]);
+    assert_eq!(b.leader_says(4, 2, diverged(-1, 2)), ["truncate 2"]);
+    assert_eq!(b.step(Event::Truncated { log: beginning(2, 2, &[]) }), ["to leader 2 s2 e4: subscribe 2 -"]);
+    assert_eq!(b.leader_says(4, 2, started(2)), ["to leader 2 s2 e4: ack 2 2"]);
 }
 
 /// Compaction has left nothing of epoch 2, which lies between 10 and 20, in the log of the leader, which has got it from
