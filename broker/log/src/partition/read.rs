@@ -78,8 +78,8 @@ pub(crate) struct Cursor<'a, F> {
     /// No batch of it ends behind that.
     until: Offset,
     pub(crate) offset: Offset,
-    /// What was expected before the last batch.
-    before: Offset,
+    /// What was expected before the last batch, and where that begins.
+    before: (Offset, u64),
     pub(crate) position: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -90,7 +90,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         let window = Vec::new();
         let (epochs, segment, len, until) = (&state.epochs, *segment, segment.len, until(state, segment));
         let (offset, position) = from;
-        Self { file, epochs, segment, len, until, offset, before: offset, position, window, window_at: 0 }
+        Self { file, epochs, segment, len, until, offset, before: from, position, window, window_at: 0 }
     }
 
     /// The header of the batch at the cursor, which stays there; `None` at the segment's end. The CRC is
@@ -124,7 +124,7 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
         if let Err(why) = self.segment.may_hold(&header, offset, self.until) {
             // No CRC covers offsets: where there may be gaps, it may be the batch before that has a wrong one.
             let doubted = self.segment.sparse && header.base_offset < offset;
-            return Err(Failure::Damaged(if doubted { self.before } else { offset }, why));
+            return Err(Failure::Damaged(if doubted { self.before.0 } else { offset }, why));
         }
         if epoch_at(self.epochs, header.base_offset) != Some(header.leader_epoch) {
             return damaged(format!("leader epoch {} is not that of its offset", header.leader_epoch));
@@ -159,9 +159,14 @@ impl<'a, F: DiskFile> Cursor<'a, F> {
 
     /// Moves past a batch that was peeked at.
     pub(crate) fn skip(&mut self, header: &BatchHeader) {
+        self.before = (self.offset, self.position);
         self.position += header.total_len as u64;
-        self.before = self.offset;
         self.offset = header.end_offset();
+    }
+
+    /// Where what is damaged from that offset on begins, as this cursor has found it.
+    pub(super) fn damaged_at(&self, offset: Offset) -> u64 {
+        if offset < self.offset { self.before.1 } else { self.position }
     }
 
     /// Moves to the first batch that ends after `offset`.
@@ -376,9 +381,12 @@ impl<D: Disk> Store<D> {
             read = read_exact_at(&*file, &mut bytes, cursor.position);
         }
         read.map_err(|e| unread(e, first.base_offset))?;
+        let mut position = cursor.position;
         let mut bytes = Bytes::from(bytes);
         let mut batches = Vec::new();
         let mut next = first.base_offset;
+        // What was expected where the last batch begins, and what is behind it.
+        let (mut before, mut expected) = (cursor.offset, cursor.offset);
         while let Ok(header) = BatchHeader::read(&bytes) {
             if header.total_len > bytes.len() || (!batches.is_empty() && header.end_offset() > up_to) {
                 break;
@@ -386,11 +394,20 @@ impl<D: Disk> Store<D> {
             match checked(bytes.split_to(header.total_len), next, &segment, state) {
                 Ok(batch) => {
                     next = header.end_offset();
+                    (before, expected) = (expected, next);
+                    position += header.total_len as u64;
                     batches.push(batch);
                 }
                 // What is good is served; the next read finds the damage first.
                 Err(_) if !batches.is_empty() => break,
                 Err(detail) => return Err(Failure::Damaged(next, detail)),
+            }
+        }
+        if segment.sparse && !batches.is_empty() && is_doubted(&*file, &segment, position, next) {
+            // See `Cursor::peek`.
+            batches.pop();
+            if batches.is_empty() {
+                return Err(Failure::Damaged(before, "the batch behind it begins before its end".into()));
             }
         }
         if batches.is_empty() {
@@ -428,6 +445,13 @@ impl<D: Disk> Store<D> {
         }
         if headers.is_empty() { Err(gone(from)) } else { Ok(()) }
     }
+}
+
+/// Whether the batch that ends there, and ends with `next`, may have a wrong offset, as the one behind it begins before that.
+fn is_doubted(file: &impl DiskFile, segment: &Segment, position: u64, next: Offset) -> bool {
+    let mut header = [0; HEADER_LEN];
+    let is_there = position + HEADER_LEN as u64 <= segment.len && read_exact_at(file, &mut header, position).is_ok();
+    is_there && BatchHeader::read(&header).is_ok_and(|header| header.base_offset < next)
 }
 
 /// The batches at `position` that are whole, right, and continue the partition.

@@ -249,7 +249,7 @@ impl<D: Disk> Store<D> {
         }
         match sought {
             Ok(()) => Ok(Cut { end: cursor.offset, segment: n, position: cursor.position, damaged: false }),
-            Err(Failure::Damaged(offset, detail)) => damaged(n, offset, cursor.position, detail),
+            Err(Failure::Damaged(offset, detail)) => damaged(n, offset, cursor.damaged_at(offset), detail),
             Err(Failure::Io(source)) => Err(LogError::Io { action: "read", path, source }),
         }
     }

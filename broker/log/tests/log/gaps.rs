@@ -3,8 +3,8 @@
 
 use crate::common::{batch, partition, run, tiny};
 use chronik_core::ids::{LeaderEpoch, Offset};
-use chronik_log::{Log, Op, ReadError, RecoveredPartition, SimulatedDisk};
-use std::path::Path;
+use chronik_log::{Disk, DiskFile, Log, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use std::path::{Path, PathBuf};
 
 const TP: u8 = 0;
 
@@ -184,4 +184,53 @@ fn a_gap_where_there_was_none_is_damage() {
     let (log, _) = open(&disk);
     let read = log.reader().read(partition(TP), Offset(2), Offset(i64::MAX), 1);
     assert!(matches!(read, Err(ReadError::Damaged { offset: Offset(2), .. })), "{read:?}");
+}
+
+/// No CRC covers a batch's offset. One that is too great by a bit lies in the gap that comes next, or reaches into the batch
+/// behind it; one that reaches behind its segment is wrong by itself.
+#[test]
+fn a_batch_with_a_wrong_offset_is_damage_from_the_batch_before_on_where_the_next_one_shows_it() {
+    // 10 becomes 14, and 12 comes next; 302 becomes 302 and 2^40.
+    for (base, byte, bit, served, damaged) in [(10, 7, 2, &[0, 2][..], 4), (302, 2, 0, &[0, 2, 10, 12, 300][..], 302)] {
+        let disk = SimulatedDisk::new(1);
+        let mut log = written(&disk);
+        log.checkpoint().unwrap();
+        let (path, at) = find(&disk, base);
+        assert!(disk.flip_bit(&path, at + byte, bit));
+        let (reader, mut next, mut found) = (log.reader(), Offset(0), Vec::new());
+        let error = loop {
+            match reader.read(partition(TP), next, Offset(400_002), 700) {
+                Ok(batches) => {
+                    found.extend(batches.iter().map(|batch| batch.header().base_offset.0));
+                    next = batches.last().expect("there is more").header().end_offset();
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(found, served);
+        assert!(matches!(error, ReadError::Damaged { offset, .. } if offset == Offset(damaged)), "{base}: {error}");
+        let checked = reader.check(partition(TP), |_| {});
+        assert!(matches!(checked, Err(ReadError::Damaged { offset, .. }) if offset == Offset(damaged)), "{checked:?}");
+        run(&mut log, Op::Repair { partition: partition(TP), to: Offset(damaged) });
+        assert_eq!(bases(&log, 0), served);
+        drop(log);
+        assert_eq!(bases(&open(&disk).0, 0), served);
+    }
+}
+
+/// The file that has the batch with that base, and where in it.
+fn find(disk: &SimulatedDisk, base: i64) -> (PathBuf, u64) {
+    for (path, len) in disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")) {
+        let (file, mut at) = (disk.open(&path).expect("it is there"), 0);
+        while at + 12 <= len {
+            let mut head = [0; 12];
+            file.read_at(&mut head, at).expect("it can be read");
+            let (found, rest) = head.split_at(8);
+            if found == base.to_be_bytes() {
+                return (path, at);
+            }
+            at += 12 + rest.iter().fold(0, |n, b| (n << 8) | u64::from(*b));
+        }
+    }
+    panic!("no batch begins with {base}")
 }
