@@ -71,9 +71,10 @@ impl Heart {
             own = self.own();
             self.tell(before, own);
             newest = own.epoch.or(newest);
-            // Who has given up its lease says so an interval later: whatever went on under it has ended then.
+            // Who has given up its lease says so with the next heartbeat but not at once: whatever went on under it has ended
+            // then.
             given_up = if self.gives_up() { given_up.or(Some(Instant::now())) } else { None };
-            let stalled = given_up.is_some_and(|since| since.elapsed() >= self.interval);
+            let stalled = given_up.is_some_and(|since| since.elapsed() >= self.interval / 2);
             match newest {
                 Some(epoch) if stalled => self.tell_all(epoch).await,
                 Some(epoch) => self.beat(epoch).await,
