@@ -39,7 +39,7 @@ enum Record {
 }
 
 /// What the journal's records add up to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     vote: Option<Vote>,
     /// The vote whose leader openraft is not to know of; see [`LogStore::forget_leadership`].
@@ -63,7 +63,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 enum Write {
     Append(Vec<Vec<u8>>, Done),
-    Rewrite(Vec<Vec<u8>>, Done),
+    /// All that the journal is to hold. What it comes to is seen by who writes next.
+    Rewrite(Box<State>),
 }
 
 type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -269,8 +270,10 @@ fn write_all(
                 }
                 (attempt(broken.as_ref(), || journal.append(&slices(&records))), all_done)
             }
-            Write::Rewrite(records, done) => {
-                (attempt(broken.as_ref(), || journal.rewrite(&slices(&records))), vec![done])
+            Write::Rewrite(state) => {
+                let rewritten = state.records().map_err(|e| e.to_string());
+                let write = |records: Vec<_>| attempt(broken.as_ref(), || journal.rewrite(&slices(&records)));
+                (rewritten.and_then(write), Vec::new())
             }
         };
         pulse.end();
@@ -361,15 +364,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.save(vec![Record::Truncate(log_id.index)]).await.map_err(|e| write_failed(&e))
     }
 
+    /// Does not wait for the disk, as raft would wait with it, and its heartbeats: what is purged may be there again after a
+    /// crash, and is purged again.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let (done, durable) = oneshot::channel();
-        {
-            let mut state = self.state();
-            state.purge(log_id);
-            let records = state.records().map_err(|e| write_failed(&e))?;
-            let _ = self.writes.send(Write::Rewrite(records, answer(done)));
-        }
-        durable.await.unwrap_or_else(|_| Err(ended())).map_err(|e| write_failed(&e))
+        let mut state = self.state();
+        state.purge(log_id);
+        let _ = self.writes.send(Write::Rewrite(Box::new(state.clone())));
+        Ok(())
     }
 }
 
