@@ -115,9 +115,9 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to do, and nothing keeps it from being done.
     pub fn is_done(&self) -> bool {
-        self.left == 0 && self.under_way == 0
+        self.left == 0 && self.under_way == 0 && self.waits_for.is_none()
     }
 }
 

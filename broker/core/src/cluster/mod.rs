@@ -49,7 +49,7 @@ pub use image::{Broker, Endpoint, Image, Partition, Topic};
 pub use leadership::Elected;
 pub use listeners::{ADVERTISED_LISTENERS, listener_name};
 pub use permits::{Objection, Permit, Recovery};
-pub use rebalance::{DiskUse, NotNow, Rebalance, Spread};
+pub use rebalance::{DiskUse, FULL_PERCENT, NotNow, Rebalance, Spread};
 pub use rebalance_rates::OtherRate;
 pub use throttles::{Throttle, ThrottledRates};
 pub use topics::{MAX_PARTITIONS, OFFSETS_TOPIC, is_internal};

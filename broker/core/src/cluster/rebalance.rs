@@ -14,7 +14,7 @@ use crate::ids::{BrokerId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of a disk that is fuller than this, in percent, nothing more is asked.
-const FULL_PERCENT: u128 = 85;
+pub const FULL_PERCENT: u8 = 85;
 /// Partitions that get another preferred leader at a time, which moves no bytes.
 const REORDERED_AT_ONCE: usize = 500;
 /// How often it is looked for partitions that could have another preferred leader.
@@ -49,6 +49,8 @@ pub struct Rebalance {
     pub under_way: Vec<TopicPartition>,
     /// Partitions that are to change, with those that are not among `moves` yet.
     pub left: usize,
+    /// Brokers that will hold less than their share, as their disks are nearly full.
+    pub full: Vec<BrokerId>,
     /// How it is now, and how it will be.
     pub now: Spread,
     /// After the plan.
@@ -80,6 +82,9 @@ impl Image {
         plan.replicas();
         plan.preferred();
         let planned = plan.spread();
+        let share = plan.share();
+        let is_full = |(_, taker): &(&BrokerId, &Taker<'_>)| taker.full && taker.replicas < share;
+        let full = plan.takers.iter().filter(is_full).map(|(id, _)| *id).collect();
         let under_way: Vec<TopicPartition> =
             self.partitions().filter(|(_, _, p)| p.is_reassigning()).map(|(tp, ..)| tp).collect();
         let changed: Vec<&Planned> = plan.partitions.iter().filter(|p| p.before != p.replicas).collect();
@@ -88,7 +93,7 @@ impl Image {
         let begun = to_move.into_iter().take(at_once.saturating_sub(under_way.len()));
         let begun = begun.chain(reordered.into_iter().take(REORDERED_AT_ONCE.min(at_once.saturating_mul(32))));
         let moves = begun.map(|p| Reassignment { partition: p.id, replicas: Some(p.replicas.clone()) }).collect();
-        Rebalance { moves, left: changed.len(), under_way, now, planned }
+        Rebalance { moves, left: changed.len(), full, under_way, now, planned }
     }
 }
 
@@ -128,7 +133,7 @@ impl<'a> Plan<'a> {
                 u64::try_from(u128::from(disk.total.saturating_sub(disk.free)) * 1000 / u128::from(disk.total))
                     .unwrap_or(0)
             });
-            let full = u128::from(used) > FULL_PERCENT * 10;
+            let full = used > u64::from(FULL_PERCENT) * 10;
             (b.id, Taker { rack: b.rack.as_deref(), replicas: 0, preferred: 0, used, full })
         };
         let takers = image.brokers.values().filter(|b| !b.cordoned && image.may_lead(b.id)).map(taker).collect();
@@ -193,11 +198,16 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// What every broker should hold at least.
+    fn share(&self) -> usize {
+        self.takers.values().map(|taker| taker.replicas).sum::<usize>() / self.takers.len().max(1)
+    }
+
     /// Replicas go from brokers that hold more than their share to those that hold less; and where racks leave that uneven,
     /// from those that hold more to those that hold fewer.
     fn replicas(&mut self) {
         let all: usize = self.takers.values().map(|taker| taker.replicas).sum();
-        let (least, most) = (all / self.takers.len().max(1), all.div_ceil(self.takers.len().max(1)));
+        let (least, most) = (self.share(), all.div_ceil(self.takers.len().max(1)));
         self.give(|from, to| (from > most && to < most) || (from > least && to < least));
         self.give(|from, to| from >= to + 2);
     }

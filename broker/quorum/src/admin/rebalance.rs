@@ -6,7 +6,7 @@ use super::drain::{planned, precondition, under_way};
 use super::facts::count;
 use super::{Calls, Failure};
 use chronik_admin as api;
-use chronik_core::cluster::{DiskUse, Image, MetadataCommand, NotNow, Reassignment, Rebalance, Spread};
+use chronik_core::cluster::{DiskUse, FULL_PERCENT, Image, MetadataCommand, NotNow, Reassignment, Rebalance, Spread};
 use chronik_core::ids::BrokerId;
 use std::collections::BTreeMap;
 use tonic::Status;
@@ -42,7 +42,7 @@ impl Calls {
             moves: begun.iter().filter_map(|m| planned(&view.image, m)).collect(),
             under_way: count(plan.under_way.len()),
             left: count(plan.left),
-            waits_for: not_now.map_or_else(String::new, said),
+            waits_for: not_now.map(said).or_else(|| full(&plan)).unwrap_or_default(),
             now: Some(spread(plan.now)),
             planned: Some(spread(plan.planned)),
         })
@@ -90,6 +90,13 @@ async fn plan_of(view: &View, at_once: usize) -> Result<Rebalance, Status> {
     let image = view.image.clone();
     let plan = tokio::task::spawn_blocking(move || image.rebalance(&disks, at_once)).await;
     plan.map_err(|_| Status::internal("the plan could not be made"))
+}
+
+/// What keeps brokers from their share when nothing is left to move.
+fn full(plan: &Rebalance) -> Option<String> {
+    let ids: Vec<_> = plan.full.iter().map(ToString::to_string).collect();
+    let keeps = plan.left == 0 && plan.under_way.is_empty() && !ids.is_empty();
+    keeps.then(|| format!("the disks of brokers {} are more than {FULL_PERCENT} % full", ids.join(", ")))
 }
 
 fn said(not_now: NotNow) -> String {

@@ -149,6 +149,9 @@ async fn run(client: &Admin, request: RebalanceRequest, output: Output) -> anyho
     let held = loop {
         let answer = ask(client, request).await?;
         if answer.left == 0 && answer.under_way == 0 {
+            if output == Output::Text && !answer.waits_for.is_empty() {
+                eprintln!("Nothing more is begun: {}.", answer.waits_for);
+            }
             break answer.now.unwrap_or_default();
         }
         let mut line = format!("{} partitions are left to change, {} under way.", answer.left, answer.under_way);

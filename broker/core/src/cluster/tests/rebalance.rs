@@ -113,6 +113,8 @@ fn who_is_cordoned_gone_or_full_gets_nothing() {
     assert!(!gets(&plan, 2) && !gets(&plan, 3) && gets(&plan, 4));
     let plan = cluster.image.rebalance(&BTreeMap::from([(BrokerId(4), full)]), PLENTY);
     assert!(!gets(&plan, 4));
+    assert_eq!(plan.full, ids(&[4]), "it would hold more otherwise");
+    assert_eq!(cluster.plan(PLENTY).full, []);
 }
 
 #[test]
