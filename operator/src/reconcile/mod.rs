@@ -82,9 +82,11 @@ impl Reconciler {
         let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
         if stored.metadata.deletion_timestamp.is_some() {
             // Its objects go with it; its volumes stay, unless they were given to it.
+            self.metrics.cluster(namespace, name, Looks::default());
             return Ok(None);
         }
         if let Some(other) = self.other_operator(&stored) {
+            self.metrics.cluster(namespace, name, Looks::default());
             self.stand_off(&stored, &other).await;
             return Ok(None);
         }

@@ -285,10 +285,18 @@ fn degraded(
         Finding { holds: Known::Is(true), reason: "BrokerFailing", message: failing }
     } else if let Some(volume) = observed.leaving_volume() {
         let (claim, pod) = (&volume.seen.name, format!("{}-{}", cluster.name_any(), volume.ordinal));
-        let message = format!(
-            "{claim} is being deleted, and goes with its pod: no broker is restarted and no node drained. While all others are \
-             in sync, end that with: kubectl delete pod {pod}; the broker begins with an empty volume, and catches up"
-        );
+        let message = if observed.pods.len() == 1 {
+            format!(
+                "{claim} is being deleted, and goes with its pod: it is the only copy of everything. No broker is restarted; \
+                 copy the data away before the pod goes"
+            )
+        } else {
+            format!(
+                "{claim} is being deleted, and goes with its pod: no broker is restarted and no node drained. While all \
+                 others are in sync, end that with: kubectl delete pod {pod}; the broker begins with an empty volume, and \
+                 catches up, but for partitions of which it has the only replica: these are lost"
+            )
+        };
         Finding { holds: Known::Is(true), reason: "VolumeLeaving", message }
     } else if formed && !waiting.is_empty() {
         Finding { holds: Known::Is(true), reason: "BrokerDown", message: waiting }

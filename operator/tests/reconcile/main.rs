@@ -52,7 +52,9 @@ async fn a_changed_config_restarts_one_broker_at_a_time_and_the_controllers_lead
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     assert_eq!(rolled(&world).await, ["demo-2", "demo-0", "demo-1"]);
     let requests = world.brokers.state.lock().unwrap().requests.clone();
-    assert_eq!(requests, ["stop 2", "recovered", "stop 0", "recovered", "stop 1", "recovered"]);
+    // The permit is asked for, and once more when the budget of disruptions is closed.
+    let each = |id: i32| [format!("stop {id}"), format!("stop {id}"), "recovered".to_owned()];
+    assert_eq!(requests, [2, 0, 1].map(each).concat());
     assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
     assert_eq!(world.status()["plan"], Value::Null);
     assert_eq!(world.server.all("configmaps").len(), 1, "the former configuration is gone");
@@ -103,14 +105,15 @@ async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_
     let world = World::with_cluster(3);
     world.settle().await;
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
-    world.brokers.state.lock().unwrap().meddle = true;
     world.reconcile().await.unwrap();
     world.run_kubernetes();
-    // The budget of disruptions is closed, and then the step is taken.
+    // The permit is asked for, the budget of disruptions is closed, and then the step is taken.
     world.reconcile().await.unwrap();
+    world.reconcile().await.unwrap();
+    world.brokers.state.lock().unwrap().meddle = true;
     world.reconcile().await.unwrap();
     let requests = world.brokers.state.lock().unwrap().requests.clone();
-    assert_eq!(requests, ["stop 2", "recovered unused"]);
+    assert_eq!(requests, ["stop 2", "stop 2", "recovered unused"]);
     assert!(world.pods().contains_key("demo-2"), "another pod than the one that was seen was deleted");
 }
 

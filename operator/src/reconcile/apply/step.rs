@@ -41,7 +41,9 @@ impl Taker<'_> {
                 let orphan = Some(PropagationPolicy::Orphan);
                 Ok(Done::of(delete::<StatefulSet>(self.client, self.namespace, set, orphan).await?))
             }
-            Step::Restart { broker, incarnation, pod } => self.restart(step, *broker, incarnation, pod).await,
+            Step::Restart { broker, incarnation, pod, permitted } => {
+                self.restart(step, *broker, incarnation, pod, *permitted).await
+            }
             Step::ClosePermit(permit) => Ok(self.close(step, permit.id).await),
             Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
             Step::Uncordon(broker) => Ok(self.ask(step, |contact| self.brokers.uncordon(contact, *broker)).await),
@@ -64,10 +66,19 @@ impl Taker<'_> {
         }
     }
 
-    /// With the brokers' permit alone.
-    async fn restart(&self, step: &Step, broker: i32, incarnation: &str, pod: &Seen) -> Result<Done, ApplyError> {
+    /// With the brokers' permit alone. The pod goes when the permit has been seen: from then on no drain of nodes takes
+    /// another one, and as long as it is refused drains go on.
+    async fn restart(
+        &self,
+        step: &Step,
+        broker: i32,
+        incarnation: &str,
+        pod: &Seen,
+        permitted: bool,
+    ) -> Result<Done, ApplyError> {
         let Some(contact) = self.contact.clone() else { return Ok(no_broker(step)) };
         match self.brokers.request_stop(contact.clone(), broker, incarnation.to_owned()).await {
+            Ok(Stop::Granted(_)) if !permitted => Ok(Done::Overtaken),
             Ok(Stop::Granted(permit)) => {
                 let done = self.delete_pod(pod).await;
                 if !matches!(done, Ok(Done::Taken)) {

@@ -3,7 +3,7 @@
 use super::ApplyError;
 use crate::MANAGER;
 use crate::api_error;
-use crate::reconcile::observe::REMOVED;
+use crate::reconcile::observe::{GIVE_UP, REMOVED};
 use crate::reconcile::plan::VolumeChange;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::Timestamp;
@@ -31,7 +31,7 @@ pub(crate) async fn change(client: &Client, namespace: &str, change: &VolumeChan
         Err(source) => return Err(failed(change, source)),
     };
     let rest = VolumeChange { size: None, ..change.clone() };
-    if rest.owners.is_some() || rest.removed.is_some() {
+    if rest.owners.is_some() || rest.removed.is_some() || rest.kept {
         write(client, namespace, &rest).await.map_err(|source| failed(change, source))?;
     }
     Ok(Changed::DoesNotGrow(refused))
@@ -64,7 +64,10 @@ fn patch(change: &VolumeChange, now: Timestamp) -> Value {
     }
     if let Some(removed) = change.removed {
         let since = removed.then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        body["metadata"]["annotations"] = json!({ REMOVED: since });
+        body["metadata"]["annotations"][REMOVED] = json!(since);
+    }
+    if change.kept {
+        body["metadata"]["annotations"][GIVE_UP] = Value::Null;
     }
     body
 }
@@ -78,14 +81,16 @@ mod tests {
     #[test]
     fn a_patch_names_what_was_seen_and_says_what_changes_alone() {
         let claim = Seen { name: "data-demo-0".to_owned(), uid: "u".to_owned(), resource_version: "7".to_owned() };
-        let none = VolumeChange { claim, size: None, owners: None, removed: None };
+        let none = VolumeChange { claim, size: None, owners: None, removed: None, kept: false };
         let grown = VolumeChange { size: Some(Quantity("2Gi".to_owned())), ..none.clone() };
         let metadata = json!({ "uid": "u", "resourceVersion": "7" });
         let spec = json!({ "resources": { "requests": { "storage": "2Gi" } } });
         assert_eq!(patch(&grown, Timestamp::UNIX_EPOCH), json!({ "metadata": metadata, "spec": spec }));
         let marked = patch(&VolumeChange { removed: Some(true), ..none.clone() }, Timestamp::UNIX_EPOCH);
         assert_eq!(marked["metadata"]["annotations"][REMOVED], "1970-01-01T00:00:00Z");
-        let unmarked = patch(&VolumeChange { removed: Some(false), ..none }, Timestamp::UNIX_EPOCH);
+        let unmarked = patch(&VolumeChange { removed: Some(false), ..none.clone() }, Timestamp::UNIX_EPOCH);
         assert_eq!(unmarked["metadata"]["annotations"], json!({ REMOVED: null }));
+        let kept = patch(&VolumeChange { kept: true, ..none }, Timestamp::UNIX_EPOCH);
+        assert_eq!(kept["metadata"]["annotations"], json!({ GIVE_UP: null }));
     }
 }

@@ -2,6 +2,7 @@
 //! says so by an annotation on the claim, and every partition is led by somebody else. The broker then gets an empty one,
 //! and catches up.
 
+use super::storage::VolumeChange;
 use super::{Plan, Step};
 use crate::brokers::Standing;
 use crate::reconcile::observe::{Known, NodeState, Observed, ObservedPod, ObservedVolume, PodState};
@@ -10,6 +11,11 @@ pub(super) fn plan(observed: &Observed, plan: &mut Plan) {
     for volume in observed.volumes.iter().filter(|volume| volume.given_up) {
         let broker = volume.ordinal;
         let pod = observed.pods.iter().find(|pod| pod.ordinal == broker);
+        if serves(observed, pod) {
+            // Said of a volume that is not lost, it would be believed when its pod is away for another reason.
+            plan.volumes.push(VolumeChange { kept: true, ..VolumeChange::of(&volume.seen) });
+            continue;
+        }
         let claim = (!volume.leaving).then(|| volume.seen.clone());
         // A claim stays for as long as a pod has it.
         let stays = pod.filter(|pod| !pod.is_terminating()).map(|pod| pod.seen.clone());
@@ -22,6 +28,13 @@ pub(super) fn plan(observed: &Observed, plan: &mut Plan) {
             None => plan.take(step),
         }
     }
+}
+
+/// Whether the broker is there with its volume, and in sync.
+fn serves(observed: &Observed, pod: Option<&ObservedPod>) -> bool {
+    let ready = pod.filter(|pod| pod.state == PodState::Ready);
+    let broker = ready.and_then(|pod| observed.facts.known()?.brokers.get(&pod.ordinal));
+    broker.is_some_and(|broker| broker.standing == Standing::InSync)
 }
 
 /// What speaks against it, in a word and in a sentence.
@@ -92,6 +105,9 @@ mod tests {
     fn planned(observed: &Observed) -> String {
         let mut made = Plan::default();
         plan(observed, &mut made);
+        if let Some(change) = made.volumes.first().filter(|change| change.kept) {
+            return format!("kept {}", change.claim.name);
+        }
         match (made.step, made.waits.first()) {
             (Some(Step::GiveUpVolume { broker, claim, pod }), None) => {
                 let name =
@@ -107,7 +123,7 @@ mod tests {
     #[test]
     fn a_volume_is_given_up_when_somebody_says_so_and_nothing_is_lost_by_it() {
         type Change = fn(&mut Observed);
-        let cases: [(&str, Change, &str); 17] = [
+        let cases: [(&str, Change, &str); 18] = [
             ("all is as it should be", |_| {}, "2: data-demo-2 demo-2"),
             ("nobody says so", |o| o.volumes[2].given_up = false, "nothing"),
             ("its pod is being made", |o| drop(o.pods.pop()), "VolumeInUse"),
@@ -127,6 +143,14 @@ mod tests {
             ("it is restarted", |o| facts(o).permit = Some(Permit { broker: 2, ..Permit::default() }), "VolumeInUse"),
             ("the claim goes already", |o| o.volumes[2].leaving = true, "2: - demo-2"),
             ("the broker serves", |o| o.pods[2].state = PodState::Ready, "VolumeInUse"),
+            (
+                "it is in sync: the mark goes",
+                |o| {
+                    o.pods[2].state = PodState::Ready;
+                    facts(o).brokers.get_mut(&2).unwrap().standing = Standing::InSync;
+                },
+                "kept data-demo-2",
+            ),
             (
                 "it is not fenced",
                 |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Recovering,

@@ -64,6 +64,8 @@ pub enum Step {
         incarnation: String,
         /// Its pod.
         pod: Seen,
+        /// Whether it has the permit already. Without it, this is asked for, and the pod stays until the next look.
+        permitted: bool,
     },
     /// A pod that does not run, and cannot, is deleted, for a new one to take up the present template.
     ReplaceStuck {
@@ -144,9 +146,9 @@ impl Step {
     /// Whether it takes a pod away, or what would make one anew.
     fn takes_a_pod(&self) -> bool {
         match self {
-            Self::Restart { .. } | Self::ReplaceStuck { .. } | Self::RecreateSet { .. } | Self::GiveUpVolume { .. } => {
-                true
-            }
+            // While it is refused, drains go on.
+            Self::Restart { permitted, .. } => *permitted,
+            Self::ReplaceStuck { .. } | Self::RecreateSet { .. } | Self::GiveUpVolume { .. } => true,
             Self::ClosePermit(_)
             | Self::Drain(_)
             | Self::Uncordon(_)
@@ -200,7 +202,11 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
         replicas,
         volume_size: storage::size_in_set(cluster, observed),
         // Of all that is planned: whoever takes a broker away takes the only one.
-        max_unavailable: budget::max_unavailable(cluster, observed, &plan),
+        max_unavailable: if cluster.paused {
+            budget::of_what_runs(observed).1
+        } else {
+            budget::max_unavailable(cluster, observed, &plan)
+        },
     };
     plan.objects = build::build(cluster, &frame)?;
     if cluster.paused {
@@ -259,8 +265,9 @@ impl Plan {
     /// How soon to look again although nothing changes. `refused` says that some of it could not be done, and may not be
     /// for long.
     pub fn again(&self, observed: &Observed, refused: bool) -> Duration {
-        let done_at_once =
-            matches!(self.step, Some(Step::ClosePermit(_))) || !self.config.is_empty() || !self.told.is_empty();
+        let done_at_once = matches!(self.step, Some(Step::ClosePermit(_) | Step::Restart { permitted: false, .. }))
+            || !self.config.is_empty()
+            || !self.told.is_empty();
         if done_at_once && !refused {
             return AT_ONCE;
         }
@@ -409,10 +416,16 @@ mod tests {
         assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
         observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
         let made = plan(&cluster, &observed).unwrap();
-        assert!(matches!(made.step, Some(Step::Restart { .. })), "{:?}", made.step);
+        let Some(Step::Restart { broker, permitted: false, .. }) = made.step else { panic!("{:?}", made.step) };
+        assert_eq!(budget(&made), 1, "it may be refused for ever");
+        let incarnation = facts(&mut observed).brokers[&broker].incarnation.clone().unwrap();
+        facts(&mut observed).permit = Some(crate::brokers::Permit { id: 1, broker, incarnation });
+        let made = plan(&cluster, &observed).unwrap();
+        assert!(matches!(made.step, Some(Step::Restart { permitted: true, .. })), "{:?}", made.step);
         assert_eq!(budget(&made), 0);
-        // Paused, nothing else takes one.
-        cluster.paused = true;
+        // Paused, nothing else takes one, and more brokers than there are do not count.
+        facts(&mut observed).permit = None;
+        (cluster.paused, cluster.replicas) = (true, 5);
         assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 1);
     }
 

@@ -55,7 +55,8 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
         plan.wait(next(pod), "PermitOutstanding", message);
         return;
     }
-    plan.take(Step::Restart { broker: pod.ordinal, incarnation, pod: pod.seen.clone() });
+    let permitted = facts.permit.is_some();
+    plan.take(Step::Restart { broker: pod.ordinal, incarnation, pod: pod.seen.clone(), permitted });
 }
 
 /// Who may stop already before all others, the controller's leader after them, brokers that lead more after those that lead

@@ -20,12 +20,14 @@ pub struct VolumeChange {
     pub owners: Option<Vec<OwnerReference>>,
     /// Whether it is to be marked as missed by nobody, if that changes.
     pub removed: Option<bool>,
+    /// Whether it is not to be given up any more.
+    pub kept: bool,
 }
 
 impl VolumeChange {
     /// No change.
     pub(super) fn of(claim: &Seen) -> Self {
-        Self { claim: claim.clone(), size: None, owners: None, removed: None }
+        Self { claim: claim.clone(), size: None, owners: None, removed: None, kept: false }
     }
 }
 
