@@ -62,14 +62,14 @@ impl SimulatedLog {
         }
     }
 
-    /// The segment that the batch is in which begins there, at which byte, and how long it is.
-    fn find(&self, tp: TopicPartition, base: Offset) -> std::io::Result<Option<(PathBuf, u64, u64)>> {
+    /// The files that have the batch which begins there, at which byte, and how long it is: also those from which it was cut
+    /// off, or that were replaced, and are there still.
+    fn find(&self, tp: TopicPartition, base: Offset) -> std::io::Result<Vec<(PathBuf, u64, u64)>> {
         let is_segment = |path: &Path| {
             path.extension().is_some_and(|e| e == "log")
                 && path.parent().is_some_and(|dir| dir.ends_with(tp.to_string()))
         };
-        // The last one: what was cut off stays in its file until the next checkpoint.
-        let mut last = None;
+        let mut all = Vec::new();
         for (path, len) in self.disk.files().into_iter().filter(|(path, _)| is_segment(path)) {
             let (file, mut at) = (self.disk.open(&path)?, 0);
             while at + HEAD <= len {
@@ -82,12 +82,12 @@ impl SimulatedLog {
                     break;
                 }
                 if found == base.0 as u64 {
-                    last = Some((path.clone(), at, size));
+                    all.push((path.clone(), at, size));
                 }
                 at += size;
             }
         }
-        Ok(last)
+        Ok(all)
     }
 
     /// Flips a bit somewhere.
@@ -259,16 +259,19 @@ impl Storage for SimulatedLog {
     }
 
     fn lose_a_bit(&mut self, tp: TopicPartition, base: Offset, rng: &mut Rng) -> Result<Option<Offset>, String> {
-        let Some((path, at, len)) = self.find(tp, base).map_err(|e| e.to_string())? else { return Ok(None) };
-        let byte = rng.within(at, at + len - 1);
+        let found = self.find(tp, base).map_err(|e| e.to_string())?;
+        let Some(shortest) = found.iter().map(|(_, _, len)| *len).min() else { return Ok(None) };
+        let (byte, bit) = (rng.within(0, shortest - 1), rng.within(0, 7) as u8);
         // No CRC covers a batch's offset. Where there are gaps, a wrong one within them is taken for right.
-        let byte = if self.compacts && (5..8).contains(&(byte - at)) { byte + 8 } else { byte };
-        self.disk.flip_bit(&path, byte, rng.within(0, 7) as u8);
+        let byte = if self.compacts && (5..8).contains(&byte) { byte + 8 } else { byte };
+        for (path, at, _) in found {
+            self.disk.flip_bit(&path, at + byte, bit);
+        }
         self.rotten = true;
         let Some(log) = &self.log else { return Ok(None) };
         match log.reader().check(tp, |_| {}) {
             Err(ReadError::Damaged { offset, .. }) => Ok(Some(offset)),
-            other => Err(format!("{other:?} of byte {} of the batch", byte - at)),
+            other => Err(format!("{other:?} of byte {byte} of the batch")),
         }
     }
 
