@@ -1,7 +1,7 @@
 //! A cluster that grows from three brokers to five and shrinks again, by commands alone and under load: brokers join by
 //! pointing at one that is there, voters come and go one at a time, and one loses its disk meanwhile.
 
-use super::Settings;
+use super::{Settings, TimeLimit};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::Metadata;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const TOPIC: &str = "kept";
 const PARTITIONS: usize = 6;
@@ -21,6 +21,11 @@ const PARTITIONS: usize = 6;
 const WIDE: &str = "wide";
 /// Whose disk is lost.
 const WIPED: usize = 2;
+
+/// The one step in which nobody can be written to for a while.
+const RESTART: &str = "all come back together, whatever their files say";
+/// From one acknowledgement of a partition to the next, in all other steps.
+const WAIT: TimeLimit = TimeLimit { target: Duration::from_secs(1), always: Duration::from_secs(20) };
 
 /// One thing that an operator does.
 type Step = fn(&mut World) -> Result<String>;
@@ -42,24 +47,31 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         }),
         ("those that joined get their share of what there was", rebalance),
         ("a voter whose disk is lost is replaced", replace),
-        ("all come back together, whatever their files say", restart),
+        (RESTART, restart),
         ("three vote again", |w| {
             // Whoever of them leads hands over.
             w.voters(&["remove-voter 4", "remove-voter 3"], &[0, 1, 2])
         }),
         ("two brokers are emptied and removed", shrink),
     ];
+    let mut longest = Duration::ZERO;
     for (name, step) in steps {
+        let begun = Instant::now();
         let outcome = step(&mut world).and_then(|said| {
             world.load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
             Ok(said)
         });
+        if name != RESTART {
+            longest = world.load.longest_gaps(begun, Instant::now()).into_iter().fold(longest, Duration::max);
+        }
         let failed = outcome.is_err();
         report.check_result(name, outcome.with_context(|| world.cluster.tails()));
         if failed {
             break;
         }
     }
+    let waited = longest.as_secs_f64() * 1e3;
+    WAIT.check(settings, report, "no write waits longer while brokers and voters come and go", waited, "");
     if !report.has_failures() {
         let outcome = world.load.pause(PATIENCE).and_then(|()| verify(&world.cluster.bootstrap(), &[&world.load]));
         report.check_result("every acknowledged record is there once and in order", outcome);

@@ -15,7 +15,7 @@ pub(super) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsum
 const PRODUCER_PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
 pub(super) const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 pub(super) const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
-const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+pub(super) const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 

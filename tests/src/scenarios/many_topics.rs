@@ -57,7 +57,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let of = |percent| ms(Duration::from_secs_f64(percentile(&again, percent) / 1e3));
     table.row(vec![count.to_string(), ms(created), ms(written), of(50.0), of(100.0)]);
     report.table(table);
-    AGAIN.check(settings, report, "each is written to again after kill -9", percentile(&again, 50.0), " as the median");
+    AGAIN.check(settings, report, "each is written to again after kill -9", percentile(&again, 100.0), " at worst");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
 //! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
 
-use super::java_tools::{CLUSTER, Tools};
+use super::java_tools::{CLUSTER, QUORUM, Tools};
 use super::{Settings, Step, carry_out};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
@@ -47,12 +47,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plan = folder.path().join("plan.json");
     let mut world = World { program: program.clone(), admin: admin.join(","), kafka, cluster, metadata, load, plan };
-    let steps: [(&str, Step<World>); 8] = [
+    let steps: [(&str, Step<World>); 10] = [
         ("kafka-reassign-partitions --execute and --verify", there),
         ("kafka-reassign-partitions --throttle", throttled),
         ("a broker that gets a partition is killed in the middle, and comes back", killed),
         ("kafka-reassign-partitions --list and --cancel", cancelled),
         ("kafka-leader-election", preferred),
+        ("kafka-leader-election of whoever is there", unclean),
+        ("kafka-metadata-quorum remove-controller", votes_no_more),
         ("every acknowledged record is there once and in order", |w| {
             w.load.pause(PATIENCE)?;
             let state = verify(&w.cluster.bootstrap(), &[&w.load])?;
@@ -91,7 +93,7 @@ impl World {
     fn chronik(&self, words: &str) -> Result<Outcome> {
         let mut command = leash::command(&self.program)?;
         command.args(words.split(' '));
-        if words.starts_with("broker") {
+        if words.starts_with("broker") || words.starts_with("quorum") {
             command.args(["--admin", &self.admin]);
         } else {
             command.args(["--bootstrap", &self.cluster.bootstrap()]);
@@ -264,6 +266,55 @@ fn preferred(w: &mut World) -> Result<String> {
         Ok(partitions.iter().all(|p| p.leader == Some(order[0])).then_some(()))
     })?;
     Ok(format!("{} leads", order[0]))
+}
+
+/// An operator's last resort: a replica leads that lacks what only a broker has that is gone.
+fn unclean(w: &mut World) -> Result<String> {
+    const LOST: &str = "lost";
+    w.metadata.create_topic_on(LOST, 1, &[2, 3])?;
+    w.cluster.kill(3)?;
+    // Acknowledged when broker 3 does not count any more.
+    fill(&w.cluster.bootstrap(), LOST, 1)?;
+    w.cluster.kill(2)?;
+    w.cluster.start(3)?;
+    w.cluster.wait_for_brokers(3)?;
+    let partition = ["--topic", LOST, "--partition", "0"];
+    let tools = Tools { kafka: &w.kafka, bootstrap: w.cluster.bootstrap() };
+    let preferred = [&["--bootstrap-server", "BOOTSTRAP", "--election-type", "preferred"][..], &partition].concat();
+    let refused = tools.call(ELECTION, &preferred, b"")?;
+    ensure!(!refused.success, "a replica leads that lacks something, and nobody has said that it may");
+    let whoever = [&["--election-type", "unclean"][..], &partition].concat();
+    w.tool(ELECTION, &whoever, "Successfully completed leader election (UNCLEAN)")?;
+    ensure!(w.metadata.leader(LOST, 0)? == 3, "broker 2 is gone");
+    w.cluster.start(2)?;
+    w.metadata.wait_for_isr(LOST, 1, 2)?;
+    w.metadata.delete_topic(LOST)?;
+    w.load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    Ok("broker 3 leads, and broker 2 gives way".into())
+}
+
+/// A voter is named by its directory too; it votes again when it is asked to.
+fn votes_no_more(w: &mut World) -> Result<String> {
+    let tools = Tools { kafka: &w.kafka, bootstrap: w.cluster.bootstrap() };
+    let describe = |what| {
+        let arguments = ["--bootstrap-server", "BOOTSTRAP", "describe", what];
+        Ok::<_, anyhow::Error>(tools.call(QUORUM, &arguments, b"")?.succeeded()?.text())
+    };
+    let rows = describe("--replication")?;
+    let mut rows = rows.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let voter = rows.find(|row| row.last() == Some(&"Follower")).context("a voter that does not lead")?;
+    let (id, directory) = (voter[0].to_owned(), voter[1].to_owned());
+    let named = ["--controller-id", &id, "--controller-directory-id", &directory];
+    let remove = [&["--bootstrap-server", "BOOTSTRAP", "remove-controller"][..], &named].concat();
+    tools.call(QUORUM, &remove, b"")?.succeeded()?;
+    let is_one = |rows: String| {
+        let is_it = |line: &str| line.split_whitespace().next() == Some(&id) && !line.ends_with("Observer");
+        rows.lines().any(|line| is_it(line.trim_end()))
+    };
+    ensure!(!is_one(describe("--replication")?), "broker {id} votes");
+    w.chronik(&format!("quorum add-voter {id}"))?;
+    ensure!(is_one(describe("--replication")?), "broker {id} does not vote");
+    Ok(format!("broker {id}, and again"))
 }
 
 fn drained(w: &mut World) -> Result<String> {
