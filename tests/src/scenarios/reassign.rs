@@ -272,6 +272,7 @@ fn preferred(w: &mut World) -> Result<String> {
 fn unclean(w: &mut World) -> Result<String> {
     const LOST: &str = "lost";
     w.metadata.create_topic_on(LOST, 1, &[2, 3])?;
+    w.metadata.set_configs(LOST, &[("min.insync.replicas", "1")])?;
     w.cluster.kill(3)?;
     // Acknowledged when broker 3 does not count any more.
     fill(&w.cluster.bootstrap(), LOST, 1)?;
