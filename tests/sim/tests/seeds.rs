@@ -121,11 +121,12 @@ fn who_is_behind_is_cleaned_too() {
     all_keep_the_rules([404, 407, 1_121, 1_590].map(with_usual_faults).into_iter());
 }
 
-/// Seeds that have found something: a batch with a wrong offset behind a gap (322, 423), a bit lost of what was cut off
-/// already (470), a lease that was not given up (626), and one to do without where all are needed (783).
+/// Seeds that have found something: a batch with a wrong offset behind a gap (322, 423), a bit lost of what was cut off or
+/// cleaned already (383, 470), a cut before the start (1,982), a lease that was not given up (626), and one to do without
+/// where all are needed (783).
 #[test]
 fn what_went_wrong_once_goes_well() {
-    all_keep_the_rules([322, 423, 470, 626, 783].map(Options::new).into_iter());
+    all_keep_the_rules([322, 383, 423, 470, 626, 783, 1_982].map(Options::new).into_iter());
 }
 
 #[test]

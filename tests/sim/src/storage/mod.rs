@@ -60,6 +60,10 @@ impl PartitionLog {
         if to >= self.end {
             return;
         }
+        if to < self.start {
+            *self = Self { start: to, end: to, ..Self::default() };
+            return;
+        }
         let kept = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
         self.end = self.batches.get(kept).map_or(to, |cut| cut.header().base_offset.min(to));
         self.batches.truncate(kept);
