@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// Commands of one entry at most.
 const BATCH: usize = 64;
 /// Encoded bytes of one entry at most, a quarter of what a message of raft's may have: one that does not fit is never
-/// replicated, and nothing behind it is. The largest that the product makes itself, a registration after a disk lost
-/// something of 50,000 partitions, has 2 MiB.
+/// replicated, and nothing behind it is. The largest that the product makes itself stays below it: a registration after a
+/// disk lost something of every partition that a broker may have.
 const MAX_ENTRY_BYTES: usize = super::whole_messages::MAX_MESSAGE_BYTES / 4;
 
 /// The way to propose something while this broker is the leader. Cheap to clone.
@@ -182,8 +182,8 @@ fn refuse(replies: impl IntoIterator<Item = Reply>, why: ProposeError) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::cluster::Election;
-    use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+    use chronik_core::cluster::{Election, Endpoint, Member, SupportedVersions};
+    use chronik_core::ids::{DirectoryId, IncarnationId, PartitionId, TopicId, TopicPartition};
 
     fn elect(partitions: usize) -> MetadataCommand {
         let named = (0..partitions).map(|n| TopicPartition {
@@ -196,6 +196,16 @@ mod tests {
     #[test]
     fn an_entry_that_no_message_holds_is_refused_before_it_is_written() {
         assert!(size(&elect(100_000)).is_ok());
+        let of_all = |n| TopicPartition { topic: TopicId(uuid::Uuid::max()), partition: PartitionId(n) };
+        let endpoint = Endpoint { host: "here".into(), port: 1 };
+        let registers = MetadataCommand::RegisterBroker {
+            member: Member { id: BrokerId(0), kafka: endpoint.clone(), replication: endpoint, rack: None },
+            directory: DirectoryId(uuid::Uuid::max()),
+            incarnation: IncarnationId(uuid::Uuid::max()),
+            damaged: (0..50_000).map(of_all).collect(),
+            versions: SupportedVersions::HERE,
+        };
+        assert!(size(&registers).is_ok(), "it could never register again");
         let refused = size(&elect(400_000));
         assert!(
             matches!(&refused, Err(Refusal::PolicyViolation(text)) if text.contains("ask for less")),

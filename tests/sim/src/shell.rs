@@ -334,9 +334,11 @@ impl World {
                 }
             }
         }
-        for (tp, end) in ends {
-            process.inbox.push_back((tp, Event::Durable { end }));
-        }
+        process.inbox.extend(ends.into_iter().map(|(tp, end)| (tp, Event::Durable { end })));
+        self.round_ended(node, deleted);
+    }
+
+    fn round_ended(&mut self, node: NodeId, deleted: Vec<TopicPartition>) {
         self.sync(node);
         self.drain(node);
         // Whoever was given the partition again meanwhile begins with nothing.
