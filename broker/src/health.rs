@@ -1,6 +1,7 @@
 //! The HTTP listener for whoever runs the broker: probes and metrics. It is up before the log is read, and says how far
 //! that is: a long start and a hung one look different.
 
+use crate::brief_connections::BriefConnections;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Connections at once: a kubelet has one a probe, whoever scrapes one of its own.
+const MAX_CONNECTIONS: usize = 64;
+/// As long as a connection may last. Kubelets and Prometheus open another when one has ended between two requests.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
 
 /// Whether clients should be sent here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +151,7 @@ pub async fn serve(listener: TcpListener, shown: Shown, stop: CancellationToken)
         .route("/insync", get(in_sync))
         .route("/metrics", get(metrics))
         .with_state(shown);
+    let listener = BriefConnections::new(listener, MAX_CONNECTIONS, LONGEST_CONNECTION);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -1,6 +1,7 @@
 //! The Chronik broker: the shell around [`chronik_core`] and [`chronik_log`].
 
 mod api;
+mod brief_connections;
 mod budget;
 mod cleaner;
 pub mod cli;

@@ -27,10 +27,23 @@ const DECOMPRESSED: u64 = 256 << 20;
 /// A topic with a great `max.message.bytes` may have batches that decompress to this many times as much.
 const DECOMPRESSED_FACTOR: u64 = 4;
 
+/// The same for a batch that is compressed in another way: that takes three times as much memory, and not a piece at a time.
+const RECOMPRESSED: u64 = 64 << 20;
+/// How many of those there are at the same time.
+const RECOMPRESSED_AT_ONCE: usize = 2;
+
 /// Bytes that a batch may decompress to.
 pub(super) fn max_decompressed(max_message_bytes: usize) -> u64 {
     DECOMPRESSED.max((max_message_bytes as u64).saturating_mul(DECOMPRESSED_FACTOR))
 }
+
+fn max_recompressed(max_message_bytes: usize) -> u64 {
+    RECOMPRESSED.max((max_message_bytes as u64).saturating_mul(DECOMPRESSED_FACTOR))
+}
+
+/// Batches that are checked elsewhere at the same time, whatever the number of processors: reads of the disk want some of
+/// those threads too.
+const AT_ONCE: usize = 8;
 
 /// Why a batch is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +70,19 @@ impl AdmissionError {
 #[derive(Debug)]
 pub(super) struct Admission {
     room: Arc<Semaphore>,
+    /// For those that are compressed in another way.
+    recompressing: Arc<Semaphore>,
 }
 
 impl Admission {
     pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))) }
+        let processors = available_parallelism().map_or(1, usize::from);
+        let room = |most: usize| Arc::new(Semaphore::new(processors.min(most)));
+        Self { room: room(AT_ONCE), recompressing: room(RECOMPRESSED_AT_ONCE) }
     }
 
-    /// Checks a batch and each of its records, and puts its header right. `hold` is kept as long as its bytes are.
+    /// Checks a batch and each of its records, and puts its header right. `reservation` is kept as long as
+    /// its bytes are.
     pub(super) async fn admit(
         &self,
         bytes: Bytes,
@@ -72,39 +90,40 @@ impl Admission {
         rules: RecordRules,
         reservation: &Reservation,
     ) -> Result<RecordBatch, AdmissionError> {
-        if bytes.len() > inline(&bytes) && bytes.len() <= limits.max_bytes {
+        // Compressing takes many times as long as reading, and wants all of the batch in memory.
+        let recompressed = rules.compression.is_some() && compression(&bytes) != rules.compression;
+        if bytes.len() <= limits.max_bytes && (recompressed || bytes.len() > inline(&bytes)) {
+            let max = if recompressed { max_recompressed(limits.max_bytes) } else { rules.max_decompressed };
+            let rules = RecordRules { max_decompressed: rules.max_decompressed.min(max), ..rules };
             let work = move || fitting(RecordBatch::validate(bytes, limits)?.admit(&rules)?, limits);
-            return self.elsewhere(reservation, work).await;
+            let room = if recompressed { &self.recompressing } else { &self.room };
+            return elsewhere(room, reservation, work).await;
         }
         let batch = RecordBatch::validate(bytes, limits)?;
-        // Compressing takes many times as long as reading.
-        if rules.compression.is_some() && batch.header().compression() != rules.compression {
-            return self.elsewhere(reservation, move || fitting(batch.admit(&rules)?, limits)).await;
-        }
         let short = RecordRules { max_decompressed: rules.max_decompressed.min(INLINE_DECOMPRESSED), ..rules };
         match batch.examine(&short) {
             Ok(examined) => Ok(batch.stamped(&examined)),
             Err(RecordsError::Unreadable(WalkError::TooLong { max })) if max < rules.max_decompressed => {
-                self.elsewhere(reservation, move || Ok(batch.admit(&rules)?)).await
+                elsewhere(&self.room, reservation, move || Ok(batch.admit(&rules)?)).await
             }
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    async fn elsewhere(
-        &self,
-        reservation: &Reservation,
-        work: impl FnOnce() -> Result<RecordBatch, AdmissionError> + Send + 'static,
-    ) -> Result<RecordBatch, AdmissionError> {
-        let reservation = Arc::clone(reservation);
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| AdmissionError::Stopping)?;
-        // Goes on when the connection is closed meanwhile, and takes up room until it is done.
-        let work = spawn_blocking(move || {
-            let _held = (room, reservation);
-            work()
-        });
-        work.await.unwrap_or(Err(AdmissionError::Stopping))
-    }
+async fn elsewhere(
+    room: &Arc<Semaphore>,
+    reservation: &Reservation,
+    work: impl FnOnce() -> Result<RecordBatch, AdmissionError> + Send + 'static,
+) -> Result<RecordBatch, AdmissionError> {
+    let reservation = Arc::clone(reservation);
+    let room = Arc::clone(room).acquire_owned().await.map_err(|_| AdmissionError::Stopping)?;
+    // Goes on when the connection is closed meanwhile, and takes up room until it is done.
+    let work = spawn_blocking(move || {
+        let _held = (room, reservation);
+        work()
+    });
+    work.await.unwrap_or(Err(AdmissionError::Stopping))
 }
 
 /// Refuses a batch that is too long now that it is compressed in another way.
@@ -118,8 +137,12 @@ fn fitting(batch: RecordBatch, limits: Limits) -> Result<RecordBatch, AdmissionE
 
 /// How long a batch may be to be checked in place.
 fn inline(bytes: &Bytes) -> usize {
-    match BatchHeader::read(bytes).map(|h| h.compression()) {
-        Ok(Some(Compression::Gzip | Compression::Snappy | Compression::Lz4 | Compression::Zstd)) => INLINE_COMPRESSED,
+    match compression(bytes) {
+        Some(Compression::Gzip | Compression::Snappy | Compression::Lz4 | Compression::Zstd) => INLINE_COMPRESSED,
         _ => INLINE,
     }
+}
+
+fn compression(bytes: &Bytes) -> Option<Compression> {
+    BatchHeader::read(bytes).ok()?.compression()
 }

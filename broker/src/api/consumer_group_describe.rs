@@ -1,8 +1,8 @@
 //! ConsumerGroupDescribe (KIP-848): consumer groups.
 
-use super::Handlers;
 use super::errors::Code as _;
 use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, refusal, wire};
+use super::{Handlers, each_once};
 use chronik_core::cluster::Image;
 use chronik_core::groups::record::TopicPartitions;
 use chronik_core::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
@@ -21,7 +21,7 @@ pub(super) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
-    let groups = stream::iter(request.group_ids)
+    let groups = stream::iter(each_once(request.group_ids, Clone::clone))
         .map(|id| async move {
             let described = match group_id(&id) {
                 Ok(_) if !handlers.config.consumer_groups => {

@@ -1,9 +1,9 @@
 //! DescribeConfigs: the configs of topics, of this broker, those of all brokers, and of groups (KIP-133, KIP-226, KIP-569,
 //! KIP-848).
 
-use super::Handlers;
 use super::configs::{self, Value};
 use super::resources::{BROKER, GROUP, Refused, TOPIC, this_broker, topic_named};
+use super::{Handlers, each_once};
 use chronik_core::cluster::Image;
 use chronik_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -11,15 +11,18 @@ use chronik_wire::messages::{
 };
 use chronik_wire::{ErrorCode, Header};
 
-/// Configs of one answer at most: a few bytes of a request make kilobytes of an answer.
-const MOST: usize = 500_000;
+/// Bytes of one answer at most: a few bytes of a request make kilobytes of an answer.
+const MOST: usize = 64 << 20;
+/// What a resource takes of that at least, as its configs are looked up whatever is asked for of them.
+const LEAST: usize = 1 << 10;
+/// About what a config takes beside its texts.
+const CONFIG: usize = 32;
 
 pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let (synonyms, docs) = (request.include_synonyms, request.include_documentation && header.version >= 3);
     let image = handlers.controller.image();
     let mut left = MOST;
-    let results = request
-        .resources
+    let results = each_once(request.resources, |r| (r.resource_type, r.resource_name.clone()))
         .into_iter()
         .map(|resource| match find(handlers, &image, &resource, left) {
             Ok(values) => {
@@ -27,7 +30,7 @@ pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfi
                 let asked = |v: &Value| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *v.name));
                 let configs: Vec<_> =
                     values.into_iter().filter(asked).map(|value| describe(value, synonyms, docs)).collect();
-                left = left.saturating_sub(configs.len());
+                left = left.saturating_sub(configs.iter().map(len).sum::<usize>().max(LEAST));
                 message!(DescribeConfigsResult {
                     resource_type: resource.resource_type,
                     resource_name: resource.resource_name,
@@ -66,6 +69,13 @@ fn find(
         GROUP => Ok(configs::of_group(name, image, &handlers.config)),
         other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configs here"))),
     }
+}
+
+/// About how many bytes a config takes in the answer.
+fn len(config: &DescribeConfigsResourceResult) -> usize {
+    let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+    let synonyms = config.synonyms.iter().map(|s| CONFIG + s.name.len() + text(&s.value)).sum::<usize>();
+    CONFIG + config.name.len() + text(&config.value) + text(&config.documentation) + synonyms
 }
 
 fn describe(value: Value, synonyms: bool, docs: bool) -> DescribeConfigsResourceResult {

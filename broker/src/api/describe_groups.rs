@@ -1,8 +1,8 @@
 //! DescribeGroups: classic groups.
 
-use super::Handlers;
 use super::errors::Code as _;
 use super::groups::{GROUP_OPERATIONS, NOT_ASKED, Sender, TOGETHER, answer_of, group_id, nullable, refusal, wire};
+use super::{Handlers, each_once};
 use chronik_core::groups::response::DescribedGroup as Described;
 use chronik_core::groups::{GroupError, Request};
 use chronik_wire::Header;
@@ -19,7 +19,7 @@ pub(super) async fn handle(
 ) -> DescribeGroupsResponse {
     let version = header.version;
     let operations = if version >= 3 && request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
-    let groups = stream::iter(request.groups)
+    let groups = stream::iter(each_once(request.groups, Clone::clone))
         .map(|id| async move {
             let described = match group_id(&id) {
                 Ok(group) => {

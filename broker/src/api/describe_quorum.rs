@@ -1,7 +1,7 @@
 //! DescribeQuorum: who votes in the controller quorum, and how far each has the metadata log (KIP-595, KIP-836,
 //! KIP-853).
 
-use super::Handlers;
+use super::{Handlers, each_once};
 use chronik_admin::{Broker, FactsResponse, Quorum, QuorumMember};
 use chronik_core::ids::DirectoryId;
 use chronik_wire::messages::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData};
@@ -19,7 +19,7 @@ const LISTENER: &str = "CONTROLLER";
 pub(super) async fn handle(
     handlers: &Handlers,
     header: Header,
-    request: &DescribeQuorumRequest,
+    request: DescribeQuorumRequest,
 ) -> DescribeQuorumResponse {
     let facts = match handlers.controller.facts(TIMEOUT).await {
         Ok(facts) => facts,
@@ -28,15 +28,16 @@ pub(super) async fn handle(
     let Some(quorum) = &facts.quorum else {
         return refused(header, ErrorCode::REQUEST_TIMED_OUT, "the quorum is not known");
     };
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|p| p.partition_index);
+    let topics = each_once(request.topics, |topic| topic.topic_name.clone()).into_iter().map(|topic| {
+        let partitions = each_once(topic.partitions, |p| p.partition_index).into_iter().map(|p| p.partition_index);
         let partitions = partitions.map(|index| match (&*topic.topic_name, index) {
             (TOPIC, 0) => partition(header, &facts, quorum),
             _ => {
                 message!(PartitionData { partition_index: index, error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0 })
             }
         });
-        message!(TopicData { topic_name: topic.topic_name.clone(), partitions: partitions.collect() })
+        let partitions = partitions.collect();
+        message!(TopicData { topic_name: topic.topic_name, partitions: partitions })
     });
     let nodes = if header.version < 2 { Vec::new() } else { quorum.voters.iter().map(node).collect() };
     message!(DescribeQuorumResponse { topics: topics.collect(), nodes: nodes })

@@ -1,7 +1,8 @@
 //! ElectLeaders: of the preferred replicas, or of any replica as the last resort (KIP-460).
 
 use super::errors::Code as _;
-use super::{Deadline, Handlers};
+use super::leaders::find_partition;
+use super::{Deadline, Handlers, each_once};
 use chronik_core::cluster::{Answer, Elected, Election, MetadataCommand};
 use chronik_core::ids::{PartitionId, TopicPartition};
 use chronik_wire::messages::{
@@ -29,15 +30,17 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: ElectLe
     let mut named = Vec::new();
     let all = request.topic_partitions.is_none();
     for topic in request.topic_partitions.unwrap_or_default() {
-        let id = image.topic_by_name(&topic.topic).map(|t| t.id);
+        let found = image.topic_by_name(&topic.topic);
         let of_topic = answers.entry(topic.topic.to_string()).or_default();
         for partition in topic.partitions {
-            match id {
-                Some(topic) => named.push(TopicPartition { topic, partition: PartitionId(partition) }),
+            match found.filter(|topic| find_partition(topic, partition).is_ok()) {
+                Some(topic) => named.push(TopicPartition { topic: topic.id, partition: PartitionId(partition) }),
                 None => of_topic.push((partition, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
             }
         }
     }
+    // What is asked for is an entry of the metadata log, which every broker keeps.
+    let named = each_once(named, Clone::clone);
     if all || !named.is_empty() {
         let command = MetadataCommand::ElectLeaders { partitions: (!all).then(|| named.clone()), election };
         let results = match handlers.controller.decide(command, Deadline::after(request.timeout_ms).left()).await {

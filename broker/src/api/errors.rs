@@ -144,6 +144,7 @@ impl Code for GroupError {
             GroupError::UnknownMemberId => ErrorCode::UNKNOWN_MEMBER_ID,
             GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
             GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
+            GroupError::OffsetsTooLarge => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             GroupError::MemberIdRequired => ErrorCode::MEMBER_ID_REQUIRED,
             GroupError::GroupMaxSizeReached => ErrorCode::GROUP_MAX_SIZE_REACHED,

@@ -130,7 +130,8 @@ impl Round {
                 .iter()
                 .take_while(|place| {
                     // Of each there may come a whole batch, however little is asked for; of most there comes nothing.
-                    sum += wanted[**place].spec.max_bytes.max(handlers.config.max_message_bytes.min(left / 16));
+                    let whole = handlers.config.max_message_bytes.min(left / 16).max(1);
+                    sum += wanted[**place].spec.max_bytes.max(whole);
                     sum <= left
                 })
                 .count()

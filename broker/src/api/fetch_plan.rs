@@ -13,6 +13,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
 use chronik_wire::messages::{FetchPartition, FetchRequest, FetchTopic, StrBytes, Uuid};
 use chronik_wire::{ErrorCode, FetchedTopic, TopicRef};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// From this version on topics are named by their ids.
@@ -75,7 +76,8 @@ enum Session {
 impl Plan {
     /// Plans a request, whose partitions are taken out of it.
     pub(super) fn new(handlers: &Handlers, version: i16, request: &mut FetchRequest) -> Result<Self, ErrorCode> {
-        let topics = std::mem::take(&mut request.topics);
+        let mut topics = std::mem::take(&mut request.topics);
+        each_partition_once(&mut topics);
         let forgotten = std::mem::take(&mut request.forgotten_topics_data);
         let rack_aware = handlers.config.replica_selector == ReplicaSelector::RackAware;
         let rack = Some(std::mem::take(&mut request.rack_id)).filter(|_| rack_aware);
@@ -213,6 +215,14 @@ impl Plan {
                 (id, Some(sessions.lock().answer(id, &states)))
             }
         }
+    }
+}
+
+/// A partition that is named a thousand times would be read a thousand times.
+fn each_partition_once(topics: &mut [FetchTopic]) {
+    let mut seen = HashSet::new();
+    for FetchTopic { topic, topic_id, partitions, .. } in topics {
+        partitions.retain(|p| seen.insert((topic.clone(), *topic_id, p.partition)));
     }
 }
 

@@ -2,11 +2,14 @@
 
 use super::errors::Code as _;
 use super::groups::{answer_of, wire};
-use super::{Handlers, Reply, RequestContext, answer};
+use super::{Handlers, Reply, RequestContext, answer, each_once};
 use crate::partitions::Reservation;
 use chronik_core::groups::{GroupError, Request};
-use chronik_wire::Header;
 use chronik_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup, StrBytes, message};
+use chronik_wire::{ErrorCode, Header};
+
+/// Words of a filter at most: more than there are states and types, and each group of each shard is compared with them.
+const MOST: usize = 64;
 
 pub(super) fn begin(
     handlers: &Handlers,
@@ -15,8 +18,13 @@ pub(super) fn begin(
     request: &ListGroupsRequest,
     reservation: &Reservation,
 ) -> Reply {
-    let words = |words: &[StrBytes]| words.iter().map(ToString::to_string).collect();
-    let wanted = Request::ListGroups { states: words(&request.states_filter), types: words(&request.types_filter) };
+    let words = |words: &[StrBytes]| each_once(words.iter().map(ToString::to_string).collect(), String::clone);
+    let (states, types) = (words(&request.states_filter), words(&request.types_filter));
+    if states.len().max(types.len()) > MOST {
+        let refused = message!(ListGroupsResponse { error_code: ErrorCode::INVALID_REQUEST.0 });
+        return answer(header, std::future::ready(refused));
+    }
+    let wanted = Request::ListGroups { states, types };
     let asked = handlers.coordinators.ask_all(context.client(), &wanted, reservation);
     let version = header.version;
     answer(header, async move {

@@ -1,6 +1,6 @@
 //! ListPartitionReassignments: the partitions that are being moved (KIP-455).
 
-use super::Handlers;
+use super::{Handlers, each_once};
 use chronik_core::cluster::{Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_wire::messages::{
@@ -16,7 +16,7 @@ pub(super) fn handle(
     let image = handlers.controller.image();
     let topics = match request.topics {
         None => image.topic_ids.values().filter_map(|id| ongoing(image.topics.get(id)?, None)).collect(),
-        Some(named) => named
+        Some(named) => each_once(named, |topic| topic.name.clone())
             .into_iter()
             .filter_map(|topic| {
                 let wanted: BTreeSet<i32> = topic.partition_indexes.into_iter().collect();

@@ -1,10 +1,10 @@
 //! Metadata: the brokers that are alive, and the partitions of topics with their leaders.
 
-use super::Handlers;
 use super::errors::Code as _;
 use super::leaders::controller_id;
 use super::listener::ListenerName;
 use super::resources::is_topic_name;
+use super::{Handlers, each_once};
 use chronik_core::cluster::{Endpoint, Image, Partition, Topic, is_internal};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::{CreateTopic, TopicError};
@@ -45,6 +45,7 @@ pub(super) async fn handle(
 ) -> MetadataResponse {
     let version = header.version;
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let asked = asked.map(|topics| each_once(topics, |topic| (topic.name.clone(), topic.topic_id)));
     let refused = match &asked {
         // Versions before 4 cannot say no.
         Some(topics) if handlers.config.auto_create_topics && (version < 4 || request.allow_auto_topic_creation) => {

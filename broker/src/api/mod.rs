@@ -67,7 +67,9 @@ use chronik_wire::{Encode, Frame, Header, Request};
 use futures::future::BoxFuture;
 use groups::Sender;
 use init_producer_id::ProducerIds;
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -121,7 +123,7 @@ impl Handlers {
     /// coordinator, when this is done; so the order of calls that wait for each other is the order in which they see it.
     /// All else is done when the reply is polled.
     ///
-    /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk, and
+    /// `reservation` is what the request's memory is counted against: batches keep it until they are on the disk, and
     /// coordinators until they have answered.
     pub(crate) async fn begin(
         self: &Arc<Self>,
@@ -177,7 +179,7 @@ impl Handlers {
             }
             Request::UnregisterBroker(r) => answer(header, async move { unregister_broker::handle(&this, &r).await }),
             Request::DescribeQuorum(r) => {
-                answer(header, async move { describe_quorum::handle(&this, header, &r).await })
+                answer(header, async move { describe_quorum::handle(&this, header, r).await })
             }
             Request::AddRaftVoter(r) => answer(header, async move { raft_voters::add(&this, &r).await }),
             Request::RemoveRaftVoter(r) => answer(header, async move { raft_voters::remove(&this, &r).await }),
@@ -252,6 +254,13 @@ impl Deadline {
     fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
+}
+
+/// What a request names, each once: a name takes a few bytes of it, and may take megabytes of the answer.
+fn each_once<T, K: Eq + Hash>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::new();
+    named.retain(|n| seen.insert(key(n)));
+    named
 }
 
 /// A timeout from the wire; negative ones are none at all.

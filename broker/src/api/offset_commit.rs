@@ -19,6 +19,9 @@ const BY_ID: i16 = 10;
 /// The first version that knows the errors of consumer groups (KIP-848).
 const CONSUMER_GROUPS: i16 = 9;
 
+/// Bytes of one request's records at most: a few bytes of it name a partition, and its record names the group once more.
+const MAX_BYTES: usize = 8 << 20;
+
 /// The answer as far as it is known: partitions without an error wait for the group's.
 struct Topic {
     name: StrBytes,
@@ -35,7 +38,7 @@ pub(super) fn begin(
 ) -> Reply {
     let version = header.version;
     let (topics, offsets) = checked(handlers, version, request);
-    let asked = wanted(version, request, offsets).map(|wanted| {
+    let asked = wanted(version, request, offsets).and_then(fitting).map(|wanted| {
         let nothing = wanted.offsets.is_empty();
         let ask = || {
             handlers.coordinators.ask(&request.group_id, context.client(), Request::OffsetCommit(wanted), reservation)
@@ -76,6 +79,15 @@ fn checked(handlers: &Handlers, version: i16, request: &OffsetCommitRequest) -> 
         Topic { name: StrBytes::from(&*asked.name), id: asked.topic_id, partitions: partitions.collect() }
     });
     (topics.collect(), offsets)
+}
+
+/// Refuses what is too much for the log at once: each record has the group's and the topic's name in it.
+fn fitting(wanted: OffsetCommit) -> Result<OffsetCommit, GroupError> {
+    let texts = |o: &OffsetToCommit| wanted.group.len() + o.topic.len() + o.metadata.len();
+    if wanted.offsets.iter().map(texts).sum::<usize>() > MAX_BYTES {
+        return Err(GroupError::OffsetsTooLarge);
+    }
+    Ok(wanted)
 }
 
 fn wanted(

@@ -1,9 +1,9 @@
 //! OffsetFetch: of one group, or of several (version 8 and later).
 
-use super::Handlers;
 use super::errors::Code as _;
 use super::groups::{Sender, TOGETHER, answer_of, code, group_id, optional, wire};
 use super::leaders::find_topic;
+use super::{Handlers, each_once};
 use crate::coordinators::limited;
 use chronik_core::cluster::Image;
 use chronik_core::groups::response::FetchedOffset;
@@ -36,7 +36,7 @@ pub(super) async fn handle(
         return one(handlers, version, sender, &request).await;
     }
     let require_stable = request.require_stable;
-    let groups = stream::iter(request.groups)
+    let groups = stream::iter(each_once(request.groups, |group| group.group_id.clone()))
         .map(|group| async move { one_of_several(handlers, version, sender, &group, require_stable).await })
         .buffered(TOGETHER)
         .collect()

@@ -191,10 +191,12 @@ fn on_its_own(batch: Bytes, frame_len: usize) -> Bytes {
     if batch.len() * 2 < frame_len { Bytes::copy_from_slice(&batch) } else { batch }
 }
 
-/// `max.message.bytes` of the topic, or the broker's `message.max.bytes`.
+/// `max.message.bytes` of the topic, or the broker's `message.max.bytes`. No more than a request, whatever the topic says:
+/// what is compressed less than it was sent must still fit into a frame to a follower.
 fn max_bytes(topic: &Topic, image: &Image, handlers: &Handlers) -> usize {
     let value = topic.config(config::MAX_MESSAGE_BYTES, image, handlers.config.me);
-    value.and_then(|v| v.parse().ok()).unwrap_or(handlers.config.max_message_bytes)
+    let value = value.and_then(|v| v.parse().ok()).unwrap_or(handlers.config.max_message_bytes);
+    value.min(handlers.config.max_request_bytes)
 }
 
 /// Checks what Kafka asks of a batch that a client sends.

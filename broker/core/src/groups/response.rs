@@ -28,6 +28,8 @@ pub enum GroupError {
     RebalanceInProgress,
     #[error("the metadata of an offset is too large")]
     OffsetMetadataTooLarge,
+    #[error("the offsets are too much for one commit")]
+    OffsetsTooLarge,
     #[error("the member must join again with the id it was given")]
     MemberIdRequired,
     #[error("the group has its largest size")]

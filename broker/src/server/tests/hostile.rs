@@ -4,6 +4,7 @@ use super::client::{Client, batch, frame};
 use super::cluster::{Cluster, partition};
 use super::{fetch, produce, until};
 use kafka_protocol::messages as m;
+use kafka_protocol::protocol::StrBytes;
 use prometheus_client::encoding::text::encode;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
@@ -287,7 +288,7 @@ async fn what_waits_for_the_controller_keeps_no_client_from_its_records() {
     let mut client = Client::connect(cluster.address).await;
     let named = m::metadata_request::MetadataRequestTopic::default().with_name(Some(super::name("t")));
     let response = client.ask(9, &m::MetadataRequest::default().with_topics(Some(vec![named; 1000]))).await;
-    assert_eq!(response.topics.len(), 1000);
+    assert_eq!(response.topics.len(), 1);
     let mut request = fetch("t", 0);
     request.topics[0].partitions = vec![request.topics[0].partitions[0].clone(); 200];
     client.ask::<m::FetchRequest>(12, &request).await;
@@ -345,4 +346,77 @@ async fn there_are_no_more_connections_than_allowed() {
     drop(first);
     until(|| metric(&cluster, CONNECTIONS) == 1).await;
     others_are_served(&cluster).await;
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from(text.to_owned())
+}
+
+#[tokio::test]
+async fn what_is_named_again_and_again_is_answered_once() {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let groups = vec![m::GroupId(text("g")); 3000];
+    let described = client.ask(5, &m::DescribeGroupsRequest::default().with_groups(groups.clone())).await;
+    assert_eq!(described.groups.len(), 1);
+    let group = m::offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(groups[0].clone());
+    let fetched = client.ask(8, &m::OffsetFetchRequest::default().with_groups(vec![group; 3000])).await;
+    assert_eq!(fetched.groups.len(), 1);
+    let resource = m::describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"))
+        .with_configuration_keys(None);
+    let configs = client.ask(4, &m::DescribeConfigsRequest::default().with_resources(vec![resource; 3000])).await;
+    assert_eq!(configs.results.len(), 1);
+    let partitions = m::elect_leaders_request::TopicPartitions::default()
+        .with_topic(super::name("t"))
+        .with_partitions([vec![0; 3000], vec![7]].concat());
+    let request =
+        m::ElectLeadersRequest::default().with_topic_partitions(Some(vec![partitions])).with_timeout_ms(10_000);
+    let elected = client.ask(2, &request).await;
+    let of_topic = &elected.replica_election_results[0].partition_result;
+    assert_eq!(of_topic.len(), 2, "{of_topic:?}");
+    assert_eq!(of_topic.iter().find(|p| p.partition_id == 7).expect("answered").error_code, 3);
+    let topic = m::list_partition_reassignments_request::ListPartitionReassignmentsTopics::default()
+        .with_name(super::name("t"))
+        .with_partition_indexes(vec![0]);
+    let request = m::ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic; 3000]));
+    assert_eq!(client.ask(0, &request).await.error_code, 0);
+    let mut request = fetch("t", 0);
+    request.max_wait_ms = 0;
+    request.topics[0].partitions = vec![request.topics[0].partitions[0].clone(); 3000];
+    let fetched = client.ask::<m::FetchRequest>(12, &request).await;
+    assert_eq!(fetched.responses[0].partitions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_filter_of_more_words_than_there_are_is_refused() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    let words = |n: usize| (0..n).map(|i| text(&i.to_string())).collect();
+    let list = |words| m::ListGroupsRequest::default().with_states_filter(words);
+    assert_eq!(client.ask(4, &list(words(65))).await.error_code, 42);
+    assert_eq!(client.ask(4, &list(vec![text("Stable"); 10_000])).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_names_its_group_in_too_many_records_is_refused() {
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 300);
+    let mut client = Client::connect(cluster.address).await;
+    let partition = |index| {
+        m::offset_commit_request::OffsetCommitRequestPartition::default()
+            .with_partition_index(index)
+            .with_committed_offset(1)
+    };
+    let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
+        .with_name(super::name("t"))
+        .with_partitions((0..300).map(partition).collect());
+    let request = m::OffsetCommitRequest::default()
+        .with_group_id(m::GroupId(text(&"g".repeat(32_000))))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let answer = client.ask(8, &request).await;
+    assert!(answer.topics[0].partitions.iter().all(|p| p.error_code == 28), "{:?}", answer.topics[0].partitions[0]);
 }
