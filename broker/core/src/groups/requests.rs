@@ -77,7 +77,7 @@ impl Group {
             (GroupKind::Consumer(consumer), request) if is_classic(&request) => {
                 consumer.classic_request(&request, client, random, ticket, step);
             }
-            (GroupKind::Consumer(_), request) => step.reply_settled(ticket, absent(&request)),
+            (GroupKind::Consumer(_), request) => step.reply_settled(ticket, of_other_kind(&request)),
         }
     }
 }
@@ -101,7 +101,7 @@ impl ClassicGroup {
                 let answer = self.describe();
                 step.reply_settled(ticket, Response::DescribeGroup(Ok(answer)));
             }
-            request => step.reply_settled(ticket, absent(&request)),
+            request => step.reply_settled(ticket, of_other_kind(&request)),
         }
     }
 }
@@ -129,7 +129,20 @@ pub(super) fn needs_group_id(request: &Request) -> bool {
     )
 }
 
-/// The answer if there is no such group, or it has another protocol.
+/// The answer if the group has another protocol: as if there were none, but for what people read.
+fn of_other_kind(request: &Request) -> Response {
+    let refusal = |kind: &str, group: &str| {
+        let text = format!("Group {group} is not a {kind} group.");
+        (GroupError::GroupIdNotFound, Some(text))
+    };
+    match request {
+        Request::DescribeGroup(group) => Response::DescribeGroup(Err(refusal("classic", group))),
+        Request::ConsumerGroupDescribe(group) => Response::ConsumerGroupDescribe(Err(refusal("consumer", group))),
+        request => absent(request),
+    }
+}
+
+/// The answer if there is no such group.
 pub(super) fn absent(request: &Request) -> Response {
     match request {
         Request::LeaveGroup { members, .. } => {
