@@ -64,7 +64,7 @@ impl Admission {
         Self { room: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))) }
     }
 
-    /// Checks a batch and each of its records, and puts its header right. `hold` is kept as long as its bytes are.
+    /// Checks a batch and each of its records, and puts its header right. `reservation` is kept as long as its bytes are.
     pub(super) async fn admit(
         &self,
         bytes: Bytes,

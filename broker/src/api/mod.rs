@@ -121,7 +121,7 @@ impl Handlers {
     /// coordinator, when this is done; so the order of calls that wait for each other is the order in which they see it.
     /// All else is done when the reply is polled.
     ///
-    /// `hold` is what the request's memory is counted against: batches keep it until they are on the disk, and
+    /// `reservation` is what the request's memory is counted against: batches keep it until they are on the disk, and
     /// coordinators until they have answered.
     pub(crate) async fn begin(
         self: &Arc<Self>,
