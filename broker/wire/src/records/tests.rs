@@ -201,6 +201,19 @@ fn what_a_schema_cannot_say_is_refused() {
     assert!(matches!(encode(&record), Err(RecordError::TooLong(40_000))));
 }
 
+/// Of a log that Kafka wrote, say, whose group goes from the consumer protocol to the classic one.
+#[test]
+fn a_classic_group_with_a_string_that_is_too_long_for_the_usual_version_is_written_in_a_later_one() {
+    let mut record = classic_group();
+    let (_, usual) = encode(&record).unwrap();
+    assert_eq!(usual.unwrap()[..2], [0, 3]);
+    let Some(RecordValue::GroupMetadata(group)) = &mut record.value else { panic!("another record") };
+    group.members[0].client_id = "x".repeat(40_000).into();
+    let (key, value) = encode(&record).unwrap();
+    assert_eq!(value.as_ref().unwrap()[..2], [0, 4]);
+    assert_eq!(decode(&key, value.as_ref()).unwrap(), Decoded::Group(record));
+}
+
 #[test]
 fn no_mutation_does_harm() {
     let mut rng = StdRng::seed_from_u64(5);

@@ -168,8 +168,8 @@ fn is_repetition(rest: Peekable<Chars<'_>>) -> Result<bool, String> {
     if !numbers || !inner.starts_with(|c: char| c.is_ascii_digit()) || inner.matches(',').count() > 1 {
         return Ok(false);
     }
-    let counts = inner.split(',').filter(|count| !count.is_empty());
-    if counts.into_iter().any(|count| count.parse::<u32>().map_or(true, |count| count > MAX_REPETITIONS)) {
+    let mut counts = inner.split(',').filter(|count| !count.is_empty());
+    if counts.any(|count| count.parse::<u32>().map_or(true, |count| count > MAX_REPETITIONS)) {
         return Err(format!("invalid repetition count: {{{inner}}}"));
     }
     Ok(true)
