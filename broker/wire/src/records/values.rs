@@ -175,8 +175,8 @@ fn current_assignment(mut r: Reader) -> Result<CurrentMemberAssignmentValue, Dec
         member_epoch: r.i32()?,
         previous_member_epoch: r.i32()?,
         state: r.i8()?,
-        assigned: r.partitions()?,
-        pending_revocation: r.partitions()?,
+        assigned: r.held()?,
+        pending_revocation: r.held()?,
     };
     r.no_tags()?;
     Ok(value)
@@ -220,8 +220,8 @@ pub(super) fn encode(key: &RecordKey, value: &RecordValue) -> Result<Bytes, Reco
             w.i32(value.member_epoch);
             w.i32(value.previous_member_epoch);
             w.i8(value.state);
-            w.partitions(&value.assigned)?;
-            w.partitions(&value.pending_revocation)?;
+            w.held(&value.assigned)?;
+            w.held(&value.pending_revocation)?;
             w.tags(&[])?;
             Ok(w.finish())
         }

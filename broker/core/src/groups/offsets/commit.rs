@@ -47,7 +47,8 @@ impl Group {
                 Ok(())
             }
             GroupKind::Consumer(consumer) => {
-                consumer.may_commit(&member.member_id, generation, request.knows_member_epochs)
+                let partitions = request.offsets.iter().map(|offset| (offset.topic_id, offset.partition));
+                consumer.may_commit(&member.member_id, generation, request.knows_member_epochs, partitions)
             }
         }
     }
