@@ -59,7 +59,7 @@ fn appended(cluster: &Cluster) -> usize {
 async fn an_offset_is_told_as_committed_when_it_is_and_not_before() {
     let (cluster, mut client) = with_coordinator().await;
     assert_eq!(committed(&mut client, 5).await, 0);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let before = appended(&cluster);
     let id = client.send(8, &commit(7)).await;
     until(|| appended(&cluster) > before).await;
@@ -126,7 +126,7 @@ async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_read
 #[tokio::test]
 async fn what_a_client_asked_before_it_closed_its_connection_is_done() {
     let (cluster, mut client) = with_coordinator().await;
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     client.send(8, &commit(9)).await;
     drop(client);
     until(|| appended(&cluster) > 0).await;

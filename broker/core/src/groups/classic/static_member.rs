@@ -96,6 +96,6 @@ impl ClassicGroup {
                 ..self.joined(id, false)
             }
         };
-        step.reply_settled(ticket, Response::JoinGroup(answer));
+        step.reply_when_committed(ticket, Response::JoinGroup(answer));
     }
 }

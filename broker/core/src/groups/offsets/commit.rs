@@ -35,7 +35,7 @@ impl Group {
             }
             answers.push(answer);
         }
-        step.reply_settled(ticket, Response::OffsetCommit(answers));
+        step.reply_when_committed(ticket, Response::OffsetCommit(answers));
     }
 
     fn may_commit(&self, request: &OffsetCommit, step: &mut Step<'_>) -> Result<(), GroupError> {
