@@ -4,10 +4,16 @@ use super::client::{Client, batch};
 use super::cluster::Cluster;
 use super::{name, produce, text, until};
 use bytes::Bytes;
+use chronik_core::ids::TopicId;
 use chronik_core::replication::ProduceError;
+use chronik_wire::client::{decode_response, encode_request};
+use chronik_wire::messages::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, message, wire_id,
+};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
+use tokio::io::AsyncWriteExt as _;
 
 fn group() -> GroupId {
     GroupId(text("group"))
@@ -246,6 +252,26 @@ async fn offsets_of_what_does_not_exist_are_refused_one_by_one() {
     let response = client.ask(8, &request).await;
     let errors: Vec<_> = response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
     assert_eq!(errors, [3, 0, 3]);
+}
+
+/// By its id a topic is the one that it was, whatever its name stands for now. In a version that the client's codec does not
+/// know.
+#[tokio::test]
+async fn a_commit_by_the_id_of_a_topic_that_is_gone_is_told_that_the_id_is_not_known() {
+    let (_cluster, mut client) = with_coordinator().await;
+    let partition = message!(OffsetCommitRequestPartition { committed_offset: 3 });
+    let gone = TopicId(uuid::Uuid::from_u128(9));
+    let topic = message!(OffsetCommitRequestTopic { topic_id: wire_id(gone), partitions: vec![partition] });
+    let request = message!(OffsetCommitRequest {
+        group_id: chronik_wire::messages::StrBytes::from("group"),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+    });
+    let frame = encode_request(&request, 10, 99, "test").expect("a frame");
+    client.stream.write_all(&frame).await.expect("it is read");
+    let answer = client.receive().await.expect("an answer");
+    let answer = decode_response::<OffsetCommitRequest>(answer, 10, 99).expect("an answer of that kind");
+    assert_eq!(answer.topics[0].partitions[0].error_code, 100, "UNKNOWN_TOPIC_ID");
 }
 
 #[tokio::test]
