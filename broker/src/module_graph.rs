@@ -1,17 +1,78 @@
-//! Which of the shell's modules uses which: no circles, so that each can be read without those that use it.
+//! Which modules use which: no circles, so that each can be read without those that use it. Looked at here for the shell and
+//! for the crates that hold to it too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Owners hold the links of replication, which brings them what comes through these: one circle that there is, in two
-/// folders.
-const TOGETHER: [&str; 2] = ["partitions", "replication"];
+/// A crate's folder, and its modules that are read together, each group with the reason.
+struct Sources {
+    folder: &'static str,
+    together: &'static [(&'static [&'static str], &'static str)],
+}
+
+const SOURCES: [Sources; 8] = [
+    Sources {
+        folder: "",
+        together: &[(
+            &["partitions", "replication"],
+            "owners hold the links of replication, which brings them what comes through these",
+        )],
+    },
+    Sources { folder: "core", together: &[] },
+    Sources { folder: "wire", together: &[] },
+    Sources {
+        folder: "log",
+        together: &[(&["partition", "store"], "what a store does with its partitions, a file each, and the store")],
+    },
+    Sources {
+        folder: "quorum",
+        together: &[
+            (&["link", "links"], "a connection, and all of them"),
+            (&["bootstrap", "raft_log", "restart", "standing"], "what a start finds, and what raft may do after it"),
+            (
+                &["handover", "leader", "liveness", "proposer", "raft_network", "silence"],
+                "the tasks of a leader, and raft's network, from which they hear who is there",
+            ),
+            (&["isr_changes", "requests"], "requests, and those of them that are gathered"),
+        ],
+    },
+    Sources { folder: "../crds", together: &[] },
+    Sources { folder: "../e2e", together: &[] },
+    Sources { folder: "../xtask", together: &[] },
+];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-fn node(module: &str) -> String {
-    if TOGETHER.contains(&module) { TOGETHER.join(" and ") } else { module.to_owned() }
+impl Sources {
+    fn node(&self, module: &str) -> String {
+        let group = self.together.iter().find(|(modules, _)| modules.contains(&module));
+        group.map_or_else(|| module.to_owned(), |(modules, _)| modules.join(" and "))
+    }
+
+    fn graph(&self) -> Graph {
+        let mut graph = Graph::new();
+        self.read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(self.folder).join("src"), None, &mut graph);
+        graph
+    }
+
+    fn read(&self, folder: &Path, module: Option<&str>, graph: &mut Graph) {
+        for entry in fs::read_dir(folder).expect("the sources") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+            if matches!(name.as_str(), "tests" | "lib" | "main" | "module_graph") {
+                continue;
+            }
+            let of = module.unwrap_or(&name);
+            if path.is_dir() {
+                self.read(&path, Some(of), graph);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                let names = named(&text, module.is_none());
+                graph.entry(self.node(of)).or_default().extend(names.iter().map(|name| self.node(name)));
+            }
+        }
+    }
 }
 
 /// The modules that a text names, but for its tests. In a file of the crate's root `super` is the crate.
@@ -25,23 +86,6 @@ fn named(text: &str, in_root: bool) -> BTreeSet<String> {
         }
     }
     found
-}
-
-fn read(folder: &Path, module: Option<&str>, graph: &mut Graph) {
-    for entry in fs::read_dir(folder).expect("the sources") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
-        if matches!(name.as_str(), "tests" | "lib" | "main" | "module_graph") {
-            continue;
-        }
-        let of = module.unwrap_or(&name);
-        if path.is_dir() {
-            read(&path, Some(of), graph);
-        } else {
-            let text = fs::read_to_string(&path).expect("a source");
-            graph.entry(node(of)).or_default().extend(named(&text, module.is_none()).iter().map(|name| node(name)));
-        }
-    }
 }
 
 /// What uses itself, by however many steps, and what uses that.
@@ -58,11 +102,23 @@ fn circles(mut graph: Graph) -> Graph {
 
 #[test]
 fn no_module_uses_one_that_uses_it() {
-    let mut graph = Graph::new();
-    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut graph);
-    assert!(graph["server"].contains("api") && graph["api"].contains("config"), "{graph:?}");
-    let circles = circles(graph);
-    assert!(circles.is_empty(), "{circles:#?}");
+    for sources in &SOURCES {
+        let circles = circles(sources.graph());
+        assert!(circles.is_empty(), "{}: {circles:#?}", sources.folder);
+    }
+    let shell = SOURCES[0].graph();
+    assert!(shell["server"].contains("api") && shell["api"].contains("config"), "{shell:?}");
+}
+
+#[test]
+fn modules_are_read_together_only_as_long_as_they_use_each_other() {
+    for sources in &SOURCES {
+        let apart = Sources { folder: sources.folder, together: &[] };
+        let circles = circles(apart.graph());
+        for (modules, why) in sources.together {
+            assert!(modules.iter().all(|module| circles.contains_key(*module)), "{modules:?}: {why}");
+        }
+    }
 }
 
 #[test]

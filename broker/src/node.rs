@@ -182,6 +182,7 @@ impl Node {
             partitions: partitions.clone(),
             controller: handle.clone(),
             groups: config.groups.clone(),
+            member_bytes: config.request_budget_bytes.saturating_mul(2),
             topic: config.offsets_topic,
             shown: config.group_metrics,
             metrics: CoordinatorMetrics::register(&mut registry),

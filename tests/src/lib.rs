@@ -12,3 +12,6 @@ pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod scenarios;
+
+#[cfg(test)]
+mod documented;

@@ -81,8 +81,7 @@ impl Admission {
         Self { room: room(AT_ONCE), recompressing: room(RECOMPRESSED_AT_ONCE) }
     }
 
-    /// Checks a batch and each of its records, and puts its header right. `reservation` is kept as long as
-    /// its bytes are.
+    /// Checks a batch and each of its records, and puts its header right. `reservation` is kept as long as its bytes are.
     pub(super) async fn admit(
         &self,
         bytes: Bytes,

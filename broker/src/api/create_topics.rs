@@ -2,11 +2,11 @@
 
 use super::errors::Code as _;
 use super::resources::{COMPACT, NOT_COMPACT};
-use super::{Deadline, Handlers, configs};
+use super::{Deadline, Handlers, ServerConfig, configs};
 use crate::coordinators::Coordinators;
-use chronik_core::cluster::config::CLEANUP_POLICY;
-use chronik_core::cluster::is_internal;
-use chronik_core::ids::BrokerId;
+use chronik_core::cluster::config::{CLEANUP_POLICY, canonical};
+use chronik_core::cluster::{Image, Topic, is_internal};
+use chronik_core::ids::{BrokerId, ProducerId, TopicId};
 use chronik_quorum::CreateTopic;
 use chronik_wire::messages::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse, StrBytes,
@@ -15,6 +15,7 @@ use chronik_wire::messages::{
 use chronik_wire::{ErrorCode, Header};
 use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Topics of one request that are created at the same time.
 const TOGETHER: usize = 16;
@@ -81,8 +82,7 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
         Ok(wanted) => wanted,
         Err((error, text)) => return failed(name, error, text),
     };
-    let (partitions, factor) = (wanted.partitions, wanted.replication_factor);
-    let given = wanted.assignments.clone();
+    let asked = wanted.clone();
     let id = match handlers.controller.create_topic(wanted, how.deadline.left()).await {
         Ok(id) => id,
         Err(error) => return failed(name, error.code(), &error.to_string()),
@@ -95,32 +95,53 @@ async fn create(handlers: &Handlers, topic: CreatableTopic, how: How) -> Creatab
     if let Some(topic) = image.topics.get(&id) {
         result.num_partitions = topic.partitions.len() as i32;
         result.replication_factor = topic.partitions.front().map_or(0, |p| p.replicas.len()) as i16;
-        result.configs = Some(
-            configs::of_topic(topic, &image, &handlers.config)
-                .into_iter()
-                .map(|value| {
-                    message!(CreatableTopicConfigs {
-                        name: StrBytes::from(value.name),
-                        value: Some(StrBytes::from(value.text)),
-                        read_only: value.read_only,
-                        config_source: value.source as i8,
-                    })
-                })
-                .collect(),
-        );
+        result.configs = Some(shown(topic, &image, &handlers.config));
         if how.version >= 7 {
             result.topic_id = wire_id(id);
         }
     } else {
         // Only checked: what it would have got.
         let config = &handlers.config;
-        let first = given.values().next();
-        result.num_partitions =
-            if first.is_some() { given.len() as i32 } else { partitions.unwrap_or(config.default_partitions) };
-        result.replication_factor =
-            first.map(|replicas| replicas.len() as i16).or(factor).unwrap_or(config.default_replication_factor);
+        let first = asked.assignments.values().next();
+        result.num_partitions = match first {
+            Some(_) => asked.assignments.len() as i32,
+            None => asked.partitions.unwrap_or(config.default_partitions),
+        };
+        let factor = first.map(|replicas| replicas.len() as i16).or(asked.replication_factor);
+        result.replication_factor = factor.unwrap_or(config.default_replication_factor);
+        result.configs = Some(shown(&unmade(&asked, &image, config), &image, config));
     }
     result
+}
+
+/// The configs of a topic, as the answer has them.
+fn shown(topic: &Topic, image: &Image, config: &ServerConfig) -> Vec<CreatableTopicConfigs> {
+    let shown = configs::of_topic(topic, image, config).into_iter().map(|value| {
+        message!(CreatableTopicConfigs {
+            name: StrBytes::from(value.name),
+            value: Some(StrBytes::from(value.text)),
+            read_only: value.read_only,
+            config_source: value.source as i8,
+        })
+    });
+    shown.collect()
+}
+
+/// What a topic that was only checked would be, as far as its configs go.
+fn unmade(asked: &CreateTopic, image: &Image, config: &ServerConfig) -> Topic {
+    let kept = |(name, value): (&String, &String)| {
+        let value = canonical(name, value, image.metadata_version).ok()?;
+        Some((Arc::<str>::from(name.as_str()), Arc::<str>::from(value)))
+    };
+    Topic {
+        id: TopicId::default(),
+        name: asked.name.as_str().into(),
+        partitions: imbl::Vector::new(),
+        configs: asked.configs.iter().filter_map(kept).collect(),
+        min_insync_replicas: config.default_min_insync_replicas,
+        default_min_insync_replicas: config.default_min_insync_replicas,
+        older_producers: ProducerId(0),
+    }
 }
 
 /// What the controller is to be asked for.

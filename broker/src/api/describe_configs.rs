@@ -27,6 +27,8 @@ pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfi
         .map(|resource| match find(handlers, &image, &resource, left) {
             Ok(values) => {
                 let keys = resource.configuration_keys;
+                // As in Kafka, no keys at all ask for all of them.
+                let keys = keys.filter(|keys| !keys.is_empty());
                 let asked = |v: &Value| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *v.name));
                 let configs: Vec<_> =
                     values.into_iter().filter(asked).map(|value| describe(value, synonyms, docs)).collect();

@@ -29,9 +29,9 @@ pub(super) async fn handle(
                         Request::DescribeGroup(group),
                         &sender.reservation,
                     );
-                    answer_of!(asked.await, DescribeGroup).flatten()
+                    answer_of!(asked.await, DescribeGroup).map_err(|error| (error, None)).flatten()
                 }
-                Err(error) => Err(error),
+                Err(error) => Err((error, None)),
             };
             let mut described = respond(version, id, described);
             if version >= 3 {
@@ -45,14 +45,14 @@ pub(super) async fn handle(
     message!(DescribeGroupsResponse { groups: groups })
 }
 
-fn respond(version: i16, id: StrBytes, described: Result<Described, GroupError>) -> DescribedGroup {
+fn respond(version: i16, id: StrBytes, described: Result<Described, (GroupError, Option<String>)>) -> DescribedGroup {
     let group = match described {
         Ok(group) => group,
-        Err(GroupError::GroupIdNotFound) if version < 6 => {
+        Err((GroupError::GroupIdNotFound, _)) if version < 6 => {
             return message!(DescribedGroup { group_id: id, group_state: StrBytes::from("Dead") });
         }
-        Err(error) => {
-            let text = refusal(error, &id);
+        Err((error, text)) => {
+            let text = text.unwrap_or_else(|| refusal(error, &id));
             let mut refused = message!(DescribedGroup { group_id: id, error_code: error.code().0 });
             if version >= 6 {
                 refused.error_message = Some(StrBytes::from(text));

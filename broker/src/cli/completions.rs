@@ -14,8 +14,12 @@ pub struct Completions {
 impl Completions {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "chronik", &mut std::io::stdout().lock());
+        self.write(&mut std::io::stdout().lock());
         Ok(())
+    }
+
+    fn write(&self, to: &mut impl std::io::Write) {
+        clap_complete::generate(self.shell, &mut Cli::command(), "chronik", to);
     }
 }
 
@@ -38,10 +42,23 @@ impl Man {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum as _;
 
     #[test]
     fn the_commands_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_completes_commands_and_options() {
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            Completions { shell: *shell }.write(&mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["consume", "describe", "dry-run", "bootstrap"] {
+                assert!(script.contains(word), "{word} for {shell}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, pair};
-use super::output::Table;
+use super::output::{Table, say_done};
 use crate::config::BROKER_PROPERTIES;
 use anyhow::Context as _;
 use chronik_core::cluster::config::{TOPIC_CONFIGS, of_broker_property, topic_config};
@@ -13,7 +13,7 @@ use chronik_wire::messages::{
     incremental_alter_configs_request::AlterConfigsResource, message,
 };
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Kafka's number of a topic as a resource.
 pub(super) const TOPIC: i8 = 2;
@@ -21,6 +21,8 @@ const BROKER: i8 = 4;
 const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+/// What is said of changed configs.
+const DONE: [&str; 3] = ["config", "value", "result"];
 
 /// Show and change configs.
 #[derive(Debug, Args)]
@@ -108,14 +110,17 @@ impl Config {
                     for note in without_effect(kind, &configs) {
                         eprintln!("{note}");
                     }
-                    Ok(())
+                    let rows = configs.iter().map(|(key, value)| vec![json!(key), json!(value), json!("set")]);
+                    say_done(self.common.output, &DONE, rows)
                 }
                 Action::Unset { kind, name, keys } => {
                     let (kind, name) = resource(kind, &name)?;
                     // Brokers take away what does not exist without an error, as Kafka's do.
                     get(&mut client, kind, &name, &keys).await?;
                     let changes = keys.iter().map(|key| change(key, DELETE, None)).collect();
-                    Ok(alter(&mut client, kind, &name, changes, false).await?)
+                    alter(&mut client, kind, &name, changes, false).await?;
+                    let rows = keys.iter().map(|key| vec![json!(key), Value::Null, json!("unset")]);
+                    say_done(self.common.output, &DONE, rows)
                 }
             }
         })

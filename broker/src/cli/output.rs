@@ -13,6 +13,18 @@ pub(super) enum Output {
     Json,
 }
 
+/// Says what was done to a program; people hear of what was not.
+pub(super) fn say_done(
+    output: Output,
+    columns: &'static [&'static str],
+    rows: impl Iterator<Item = Vec<Value>>,
+) -> anyhow::Result<()> {
+    if output == Output::Text {
+        return Ok(());
+    }
+    Table { columns, rows: rows.collect() }.print(output)
+}
+
 /// Rows under column names.
 #[derive(Debug)]
 pub(super) struct Table {

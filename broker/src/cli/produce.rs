@@ -5,7 +5,6 @@ use super::common::{Common, block_on, pair};
 use super::config;
 use super::line::{LineFormat, Lines};
 use super::partitioner::murmur2;
-use anyhow::Context as _;
 use bytes::Bytes;
 use chronik_core::cluster::config::MAX_MESSAGE_BYTES;
 use chronik_core::record::HEADER_LEN;
@@ -27,6 +26,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How long an incomplete batch waits for the next line.
 const LINGER: Duration = Duration::from_millis(5);
 const TIMEOUT_MS: i32 = 30_000;
+/// What has become of a run that ends with an error of one line.
+const WRITTEN_BEFORE: &str = "the lines before it are written, no other is";
 /// Kafka's default of `max.message.bytes`, where a broker does not say what it is.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -82,7 +83,13 @@ impl Produce {
                 };
                 let Some(line) = next else { break };
                 number += 1;
-                let record = lines.record(Bytes::from(line)).with_context(|| format!("line {number}"))?;
+                let record = match lines.record(Bytes::from(line)) {
+                    Ok(record) => record,
+                    Err(error) => {
+                        sender.flush().await?;
+                        return Err(error.context(format!("line {number} ({WRITTEN_BEFORE})")));
+                    }
+                };
                 sender.add(Line { number, record }, self.partition).await?;
             }
             sender.flush().await?;
@@ -175,14 +182,8 @@ impl Sender {
         if line.alone() > self.max_bytes {
             self.max_bytes = max_bytes(&mut self.client, &self.topic).await?;
             if line.alone() > self.max_bytes {
-                // What came before it is written; what comes after it is not.
                 self.flush().await?;
-                return Err(too_large(
-                    &self.topic,
-                    &line,
-                    self.max_bytes,
-                    "the lines before it are written, no other is",
-                ));
+                return Err(too_large(&self.topic, &line, self.max_bytes, WRITTEN_BEFORE));
             }
         }
         let count = self.partitions.len().max(1);

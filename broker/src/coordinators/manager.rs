@@ -3,6 +3,7 @@
 
 use super::handle::{Coordinators, Route, Routes};
 use super::lag::LagTask;
+use super::memory::Memory;
 use super::metrics::CoordinatorMetrics;
 use super::shard::ShardTask;
 use super::topic::{self, OffsetsTopic};
@@ -32,6 +33,8 @@ pub struct CoordinatorsConfig {
     pub controller: ControllerHandle,
     /// What groups go by.
     pub groups: groups::Config,
+    /// Bytes of what the members of all groups say that are kept at most.
+    pub member_bytes: usize,
     /// How `__consumer_offsets` is created.
     pub topic: OffsetsTopic,
     /// What is shown of groups.
@@ -63,13 +66,15 @@ pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
     let (routes, watched) = watch::channel(Routes::new());
     let handle = Coordinators::new(config.me, config.controller.clone(), config.topic, watched);
     tasks.spawn(LagTask::new(&config, handle.clone()).run());
-    let manager = Manager { config, tasks: tasks.clone(), routes, shards: BTreeMap::new(), known: None };
+    let memory = Memory::new(config.member_bytes);
+    let manager = Manager { config, memory, tasks: tasks.clone(), routes, shards: BTreeMap::new(), known: None };
     tasks.spawn(manager.run());
     handle
 }
 
 struct Manager {
     config: CoordinatorsConfig,
+    memory: Memory,
     tasks: TaskTracker,
     routes: watch::Sender<Routes>,
     /// The shards that run, by partition and leader epoch.
@@ -125,7 +130,14 @@ impl Manager {
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (abandoned, abandoned_queue) = mpsc::unbounded_channel();
         let stop = self.config.stop.child_token();
-        let task = ShardTask::new(&self.config, partition, epoch, request_queue, abandoned_queue, stop.clone());
+        let task = ShardTask::new(
+            &self.config,
+            &self.memory,
+            (partition, epoch),
+            request_queue,
+            abandoned_queue,
+            stop.clone(),
+        );
         self.tasks.spawn(task.run());
         self.shards.insert((partition, epoch), stop);
         self.routes.send_modify(|routes| {

@@ -12,6 +12,7 @@ mod handle;
 mod lag;
 mod loading;
 mod manager;
+mod memory;
 mod metrics;
 mod partitioner;
 mod shard;

@@ -4,6 +4,7 @@ use super::appends::{AppendError, Appends};
 use super::handle::{Answer, Asked};
 use super::loading::{self, LoadError};
 use super::manager::CoordinatorsConfig;
+use super::memory::{Memory, Share};
 use super::metrics::CoordinatorMetrics;
 use crate::partitions::{Partitions, Reservation};
 use chronik_core::cluster::Image;
@@ -51,6 +52,8 @@ pub(super) struct ShardTask {
     requests: mpsc::Receiver<Asked>,
     abandoned: mpsc::UnboundedReceiver<Ticket>,
     metrics: CoordinatorMetrics,
+    /// Room for what members say, which all shards share.
+    memory: Memory,
     /// Groups are counted this often.
     counted_each: Duration,
     stop: CancellationToken,
@@ -61,6 +64,8 @@ pub(super) struct ShardTask {
 /// A shard that is loaded.
 struct Serving {
     shard: Shard,
+    /// What its groups keep of what members said.
+    share: Share,
     appends: Appends,
     waiting: HashMap<Ticket, WaitingReply>,
     replies: Vec<(Ticket, Answer)>,
@@ -71,8 +76,8 @@ struct Serving {
 impl ShardTask {
     pub(super) fn new(
         config: &CoordinatorsConfig,
-        partition: TopicPartition,
-        epoch: LeaderEpoch,
+        memory: &Memory,
+        (partition, epoch): (TopicPartition, LeaderEpoch),
         requests: mpsc::Receiver<Asked>,
         abandoned: mpsc::UnboundedReceiver<Ticket>,
         stop: CancellationToken,
@@ -89,6 +94,7 @@ impl ShardTask {
             requests,
             abandoned,
             metrics: config.metrics.clone(),
+            memory: memory.clone(),
             counted_each: config.shown.every,
             stop,
             origin: Instant::now(),
@@ -182,6 +188,7 @@ impl ShardTask {
         }
         let mut serving = Serving {
             shard,
+            share: self.memory.share(),
             appends: Appends::new(self.partitions.clone(), self.partition, self.epoch),
             waiting: HashMap::new(),
             replies: Vec::new(),
@@ -190,8 +197,7 @@ impl ShardTask {
         };
         // What it wanted before it was loaded.
         serving.out.clear();
-        let image = self.images.borrow_and_update().clone();
-        serving.step(self, Event::Metadata(image));
+        serving.metadata(self);
         serving.step(self, Event::Loaded);
         Some(Ok(serving))
     }
@@ -244,6 +250,10 @@ impl ShardTask {
                     if count == 0 {
                         return End::Stopped;
                     }
+                    // Whoever asks may know a topic that has just been created: what it asks is to find it here too.
+                    if self.images.has_changed().unwrap_or(false) {
+                        serving.metadata(self);
+                    }
                     for asked in asked.drain(..) {
                         serving.request(self, asked);
                     }
@@ -257,7 +267,8 @@ impl ShardTask {
                     if changed.is_err() {
                         return End::Stopped;
                     }
-                    Event::Metadata(self.images.borrow_and_update().clone())
+                    serving.metadata(self);
+                    continue;
                 }
                 _ = counts.tick() => {
                     counted.update(serving.shard.census());
@@ -286,12 +297,20 @@ impl ShardTask {
 impl Serving {
     fn step(&mut self, task: &ShardTask, event: Event) {
         self.shard.step(task.now(), event, &mut self.out);
+        self.share.set(self.shard.kept());
+    }
+
+    /// Takes the newest metadata.
+    fn metadata(&mut self, task: &mut ShardTask) {
+        let image = task.images.borrow_and_update().clone();
+        self.step(task, Event::Metadata(image));
     }
 
     fn request(&mut self, task: &ShardTask, asked: Asked) {
         let Asked { ticket, client, request, reservation, reply } = asked;
         self.waiting.insert(ticket, WaitingReply { reply, _reservation: reservation });
-        self.step(task, Event::Request { ticket, client, request, random: rand::random() });
+        let room = self.share.room();
+        self.step(task, Event::Request { ticket, client, request, random: rand::random(), room });
     }
 
     /// Does what the shard wants. All that it wants appended now goes into as few batches as it fits.

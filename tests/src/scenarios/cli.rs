@@ -60,6 +60,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     );
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
+    report.check_result("completions", completions(program));
     cli_edges::online(&line, cluster.ports(0).kafka, report);
     report.check_result("serve --check", cli_edges::serve_check(program));
     report.check_result("the dashboard asks for what a broker shows", dashboard(&cluster));
@@ -83,6 +84,15 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         println!("kept: {}", cluster.keep().display());
     }
     Ok(())
+}
+
+/// A script for a shell.
+fn completions(program: &Path) -> Result<String> {
+    let mut command = leash::command(program)?;
+    command.args(["completions", "bash"]);
+    let outcome = clients::run(command, b"", PATIENCE)?.succeeded()?;
+    outcome.says("_chronik()")?.says("--dry-run")?;
+    Ok("for bash".into())
 }
 
 /// A broker's metrics have all names of the dashboard for Grafana, but for those of the operator.

@@ -17,6 +17,7 @@ pub(super) fn online(line: &Line<'_>, port: u16, report: &mut Report) {
     report.check_result("batches are sized with headers", large_headers(line));
     report.check_result("batches are sized by the topic's limit", small_limit(line));
     report.check_result("a record that is too large is named", too_large(line));
+    report.check_result("a line that is no record is named", bad_line(line));
     report.check_result("consume as JSON and produce it again", round_trip(line));
     report.check_result("topic alter changes all or nothing", alter(line));
     report.check_result("an unknown config is an error", unknown_config(line));
@@ -59,6 +60,15 @@ fn too_large(line: &Line<'_>) -> Result<String> {
         refused(&outcome, says)?;
     }
     has_records(line, "narrow", 1001)
+}
+
+/// What stands before it is written, as with a record that is too large.
+fn bad_line(line: &Line<'_>) -> Result<String> {
+    create(line, "torn", "")?;
+    let input = "{\"value\": \"first\"}\n{\"value\": \"second\"}\nno JSON\n{\"value\": \"after\"}\n";
+    let outcome = line.run("produce torn --format json", input)?;
+    refused(&outcome, "line 3 (the lines before it are written, no other is)")?;
+    has_records(line, "torn", 2)
 }
 
 fn round_trip(line: &Line<'_>) -> Result<String> {
@@ -134,7 +144,10 @@ fn dry_runs(line: &Line<'_>) -> Result<String> {
     line.fails("topic delete odd nowhere", "nowhere")?;
     line.ok("topic describe odd", "", "odd")?;
     line.fails("group delete counted nobody", "nobody")?;
-    line.ok("group delete counted", "", "")
+    line.ok("group delete counted --output json", "", "\"result\": \"deleted\"")?;
+    line.ok("topic delete torn --output json", "", "\"topic\": \"torn\"")?;
+    line.ok("config set topic odd retention.ms=78 --output json", "", "\"value\": \"78\"")?;
+    line.ok("config unset topic odd retention.ms --output json", "", "\"result\": \"unset\"")
 }
 
 /// A configuration that is right, and several that are not.

@@ -102,7 +102,10 @@ const MAX_VALUE: usize = 4096;
 /// it.
 pub fn canonical(name: &str, value: &str, version: MetadataVersion) -> Result<String, String> {
     let Some(config) = topic_config(name) else {
-        return Err(format!("topic config '{}' is not known or not supported yet", shortened(name)));
+        return Err(match not_here(name) {
+            Some(why) => format!("topic config '{name}' cannot be set: {why}"),
+            None => format!("topic config '{}' is not known or not supported yet", shortened(name)),
+        });
     };
     config.canonical(value, version).map_err(|why| format!("{name}={} {why}", shortened(value)))
 }
@@ -188,6 +191,23 @@ pub(super) fn shortened(text: &str) -> String {
     if text.len() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("…".chars()).collect() }
 }
 
+/// Why one of Kafka's topic configs means nothing here.
+fn not_here(name: &str) -> Option<&'static str> {
+    match name {
+        "compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level" => {
+            Some("a leader that compresses does so with each codec's default level")
+        }
+        "local.retention.bytes"
+        | "local.retention.ms"
+        | "remote.copy.disable"
+        | "remote.log.copy.disable"
+        | "remote.log.delete.on.disable" => {
+            Some("there is no tiered storage here: everything is on the brokers' disks")
+        }
+        _ => None,
+    }
+}
+
 /// Whose configs are changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigResource {
@@ -242,7 +262,10 @@ pub(super) fn changed(
             return Err(format!("config '{}' is changed twice", shortened(&change.name)));
         }
         let Some(known) = config(&change.name) else {
-            return Err(format!("config '{}' is not known, or cannot be changed", shortened(&change.name)));
+            return Err(match not_here(&change.name) {
+                Some(why) => format!("config '{}' cannot be set: {why}", change.name),
+                None => format!("config '{}' is not known, or cannot be changed", shortened(&change.name)),
+            });
         };
         let own = || after.get(&*change.name).map_or_else(|| current(known), ToString::to_string);
         let list = |text: &str| text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();

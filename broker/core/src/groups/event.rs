@@ -23,8 +23,7 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
-/// What a shard goes by; Kafka's broker properties. Each may change while the shard lives
-/// ([`Event::Config`]).
+/// What a shard goes by; Kafka's broker properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `group.min.session.timeout.ms`.
@@ -146,6 +145,9 @@ pub enum Event {
         request: Request,
         /// A random number, for member ids.
         random: u128,
+        /// Bytes of what members say that this broker has room for, beside those it keeps. A request that needs more is
+        /// refused with an error that clients try again after.
+        room: usize,
     },
     /// A client that waited is gone; its answer would not be read.
     Abandoned(Ticket),
@@ -154,8 +156,6 @@ pub enum Event {
     Committed(u64),
     /// The cluster's metadata changed: topics, partitions.
     Metadata(Image),
-    /// The configuration changed.
-    Config(Config),
     /// The moment that [`Command::WakeAt`] asked for has come (or an earlier one).
     Tick,
 }

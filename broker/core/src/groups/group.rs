@@ -5,6 +5,7 @@ use super::consumer::ConsumerGroup;
 use super::event::ConsumerTimeouts;
 use super::offsets::Offsets;
 use super::record::{RecordKey, RecordValue};
+use super::request::Request;
 use super::response::ListedGroup;
 use super::step::Step;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) struct Group {
     pub(super) offsets: Offsets,
     /// The last append with a record of this group. What is told of the group waits for it.
     pub(super) written: Option<u64>,
+    /// Bytes that it keeps of what its members said, as last counted.
+    pub(super) kept: usize,
 }
 
 /// By which protocol a group's members work.
@@ -33,7 +36,8 @@ pub(super) enum GroupKind {
 impl Group {
     /// A group without members and offsets.
     pub(super) fn empty(id: &Arc<str>) -> Self {
-        Self { kind: GroupKind::Classic(Box::new(ClassicGroup::new(id))), offsets: Offsets::default(), written: None }
+        let kind = GroupKind::Classic(Box::new(ClassicGroup::new(id)));
+        Self { kind, offsets: Offsets::default(), written: None, kept: 0 }
     }
 }
 
@@ -68,6 +72,32 @@ impl Group {
                     }
                 }
             }
+        }
+    }
+
+    /// Counts the bytes that it keeps of what its members said, if they may have changed.
+    pub(super) fn recount(&mut self, changed: bool) -> usize {
+        if changed {
+            self.kept = match &self.kind {
+                GroupKind::Classic(classic) => classic.kept(),
+                GroupKind::Consumer(consumer) => consumer.kept(),
+            };
+        }
+        self.kept
+    }
+
+    /// Of these bytes, those that a request may take the place of.
+    pub(super) fn kept_of(&self, request: &Request) -> usize {
+        match (&self.kind, request) {
+            (GroupKind::Classic(classic), Request::JoinGroup(join)) => classic.kept_of(&join.member),
+            (GroupKind::Classic(classic), Request::SyncGroup(_)) => classic.assigned(),
+            (GroupKind::Consumer(consumer), Request::JoinGroup(join)) => {
+                consumer.kept_of_place(&join.member.member_id, join.member.instance_id.as_ref())
+            }
+            (GroupKind::Consumer(consumer), Request::ConsumerGroupHeartbeat(beat)) => {
+                consumer.kept_of_place(&beat.member_id, beat.instance_id.as_ref())
+            }
+            _ => 0,
         }
     }
 

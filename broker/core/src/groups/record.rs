@@ -203,7 +203,19 @@ pub struct CurrentMemberAssignmentValue {
     /// Kafka's `MemberState`: 0 stable, 1 unrevoked partitions, 2 unreleased partitions.
     pub state: i8,
     /// What it owns.
-    pub assigned: Vec<TopicPartitions>,
+    pub assigned: Vec<HeldPartitions>,
     /// What it was asked to give back.
-    pub pending_revocation: Vec<TopicPartitions>,
+    pub pending_revocation: Vec<HeldPartitions>,
+}
+
+/// Partitions of one topic that a member of a consumer group holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPartitions {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// Partitions, ascending.
+    pub partitions: Vec<i32>,
+    /// The epochs that the member had when it was given each of them (KIP-1251): as many as partitions. None, as Kafka wrote
+    /// it before 4.3, stands for the member's epoch.
+    pub since: Vec<i32>,
 }

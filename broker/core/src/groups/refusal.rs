@@ -13,7 +13,7 @@ pub(super) fn refuse(request: &Request, error: GroupError) -> Response {
         Request::LeaveGroup { .. } => Response::LeaveGroup(Err(error)),
         Request::OffsetCommit(commit) => Response::OffsetCommit(vec![Err(error); commit.offsets.len()]),
         Request::OffsetFetch { .. } => Response::OffsetFetch(Err(error)),
-        Request::DescribeGroup(_) => Response::DescribeGroup(Err(error)),
+        Request::DescribeGroup(_) => Response::DescribeGroup(Err((error, None))),
         Request::ListGroups { .. } => Response::ListGroups(Err(error)),
         Request::DeleteGroup(_) => Response::DeleteGroup(Err(error)),
         Request::OffsetDelete { .. } => Response::OffsetDelete(Err(error)),

@@ -26,15 +26,15 @@ impl Group {
             Request::OffsetCommit(commit) => self.commit(commit, ticket, step),
             Request::OffsetFetch { member, topics, .. } => {
                 let answer = self.fetch(member.as_ref().map(|(id, epoch)| (&**id, *epoch)), topics.as_deref());
-                step.reply_settled(ticket, Response::OffsetFetch(answer));
+                step.reply_when_committed(ticket, Response::OffsetFetch(answer));
             }
             Request::OffsetDelete { topics, .. } => {
                 let answer = self.delete_requested(id, &topics, step);
-                step.reply_settled(ticket, Response::OffsetDelete(answer));
+                step.reply_when_committed(ticket, Response::OffsetDelete(answer));
             }
             Request::DeleteGroup(_) if self.is_empty() => {
                 self.delete(id, step);
-                step.reply_settled(ticket, Response::DeleteGroup(Ok(())));
+                step.reply_when_committed(ticket, Response::DeleteGroup(Ok(())));
             }
             Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
             Request::JoinGroup(ref join) => {
@@ -48,7 +48,7 @@ impl Group {
                 }
                 self.become_consumer(id, step);
                 if let Err(refused) = self.upgrade(id, step) {
-                    return step.reply_settled(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
+                    return step.reply_when_committed(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
                 }
                 self.protocol_request(request, client, random, ticket, step);
             }
@@ -72,12 +72,12 @@ impl Group {
                 consumer.answer_heartbeat(&heartbeat, client, random, ticket, step);
             }
             (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
-                step.reply_settled(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
+                step.reply_when_committed(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
             }
             (GroupKind::Consumer(consumer), request) if is_classic(&request) => {
                 consumer.classic_request(&request, client, random, ticket, step);
             }
-            (GroupKind::Consumer(_), request) => step.reply_settled(ticket, absent(&request)),
+            (GroupKind::Consumer(_), request) => step.reply_when_committed(ticket, of_other_kind(&request)),
         }
     }
 }
@@ -99,9 +99,9 @@ impl ClassicGroup {
             Request::LeaveGroup { members, .. } => self.leave(&members, ticket, step),
             Request::DescribeGroup(_) => {
                 let answer = self.describe();
-                step.reply_settled(ticket, Response::DescribeGroup(Ok(answer)));
+                step.reply_when_committed(ticket, Response::DescribeGroup(Ok(answer)));
             }
-            request => step.reply_settled(ticket, absent(&request)),
+            request => step.reply_when_committed(ticket, of_other_kind(&request)),
         }
     }
 }
@@ -129,7 +129,20 @@ pub(super) fn needs_group_id(request: &Request) -> bool {
     )
 }
 
-/// The answer if there is no such group, or it has another protocol.
+/// The answer if the group has another protocol: as if there were none, but for what people read.
+fn of_other_kind(request: &Request) -> Response {
+    let refusal = |kind: &str, group: &str| {
+        let text = format!("Group {group} is not a {kind} group.");
+        (GroupError::GroupIdNotFound, Some(text))
+    };
+    match request {
+        Request::DescribeGroup(group) => Response::DescribeGroup(Err(refusal("classic", group))),
+        Request::ConsumerGroupDescribe(group) => Response::ConsumerGroupDescribe(Err(refusal("consumer", group))),
+        request => absent(request),
+    }
+}
+
+/// The answer if there is no such group.
 pub(super) fn absent(request: &Request) -> Response {
     match request {
         Request::LeaveGroup { members, .. } => {

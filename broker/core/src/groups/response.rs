@@ -78,8 +78,9 @@ pub enum Response {
     OffsetCommit(Vec<Result<(), GroupError>>),
     /// To OffsetFetch.
     OffsetFetch(Result<Vec<FetchedTopic>, GroupError>),
-    /// To DescribeGroup. A group that does not exist is an error from version 6 on, and dead before.
-    DescribeGroup(Result<DescribedGroup, GroupError>),
+    /// To DescribeGroup. A group that does not exist is an error from version 6 on, and dead before; the text says more, if
+    /// there is more to say.
+    DescribeGroup(Result<DescribedGroup, (GroupError, Option<String>)>),
     /// To ListGroups.
     ListGroups(Result<Vec<ListedGroup>, GroupError>),
     /// To DeleteGroup.

@@ -27,6 +27,8 @@ pub struct Shard {
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) timers: Timers,
     pub(super) replies: Replies,
+    /// Bytes that the groups keep of what their members said.
+    kept: usize,
     loaded: bool,
 }
 
@@ -40,6 +42,7 @@ impl Shard {
             groups: BTreeMap::new(),
             timers: Timers::default(),
             replies: Replies::default(),
+            kept: 0,
             loaded: false,
         }
     }
@@ -50,13 +53,13 @@ impl Shard {
         match event {
             Event::Load(record) => self.load(record),
             Event::Loaded => self.finish_loading(now, out),
-            Event::Request { ticket, client, request, random } => {
+            Event::Request { ticket, client, request, random, room } => {
                 let error = if !self.loaded {
                     Some(GroupError::CoordinatorLoadInProgress)
                 } else if self.replies.len() >= MAX_WAITING {
                     Some(GroupError::CoordinatorNotAvailable)
                 } else {
-                    None
+                    request.check_lengths(&client).err().or_else(|| self.check_room(&request, &client, room).err())
                 };
                 match error {
                     Some(error) => out.push(Command::Reply { ticket, response: refuse(&request, error) }),
@@ -65,7 +68,6 @@ impl Shard {
             }
             Event::Committed(number) => self.replies.committed(number, out),
             Event::Metadata(image) => self.metadata(now, image, out),
-            Event::Config(config) => self.config = config,
             // The shell drops the answer to who is gone; a member that is gone ends with its session.
             Event::Tick | Event::Abandoned(_) => {}
         }
@@ -107,6 +109,7 @@ impl Shard {
             }
             group.forget_deleted_topics(id, step);
         });
+        self.kept = self.groups.values_mut().map(|group| group.recount(true)).sum();
     }
 
     /// Takes a step with each group; what is nothing any more is dropped.
@@ -117,14 +120,36 @@ impl Shard {
         mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
     ) {
         let (groups, mut step) = self.parts(now, out);
+        let mut gone = 0;
         groups.retain(|id, group| {
             step.enter(group.written);
             with(id, group, &mut step);
             group.written = step.written();
             step.cut();
-            !group.is_nothing()
+            let nothing = group.is_nothing();
+            gone += if nothing { group.kept } else { 0 };
+            !nothing
         });
         step.finish();
+        self.kept -= gone;
+    }
+}
+
+/// What members say.
+impl Shard {
+    /// About the bytes that the groups keep of what their members said.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Whether there is room for what would be kept of a request. A member that says no more than before always has it.
+    fn check_room(&self, request: &Request, client: &Client, room: usize) -> Result<(), GroupError> {
+        let asks = request.kept(client);
+        if asks <= room {
+            return Ok(());
+        }
+        let kept = request.group().and_then(|id| self.groups.get(id)).map_or(0, |group| group.kept_of(request));
+        if asks <= kept { Ok(()) } else { Err(GroupError::CoordinatorNotAvailable) }
     }
 }
 
@@ -161,12 +186,16 @@ impl Shard {
         let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
         step.enter(group.written);
         let deleted = matches!(request, Request::DeleteGroup(_)) && group.is_empty();
+        let (before, changes) = (group.kept, may_change_members(&request));
         group.request(&id, request, client, random, ticket, &mut step);
         group.written = step.written();
-        if deleted || group.is_nothing() {
+        let gone = deleted || group.is_nothing();
+        let after = if gone { 0 } else { group.recount(changes) };
+        if gone {
             groups.remove(&id);
         }
         step.finish();
+        self.kept = self.kept - before + after;
     }
 }
 
@@ -217,12 +246,16 @@ impl Shard {
             let (groups, mut step) = self.parts(now, out);
             let Some(group) = groups.get_mut(&id) else { continue };
             step.enter(group.written);
+            let before = group.kept;
             group.timer(&id, &timer, &mut step);
             group.written = step.written();
-            if group.is_nothing() {
+            let gone = group.is_nothing();
+            let after = if gone { 0 } else { group.recount(true) };
+            if gone {
                 groups.remove(&id);
             }
             step.finish();
+            self.kept = self.kept - before + after;
         }
     }
 
@@ -237,6 +270,15 @@ impl Shard {
         self.groups.iter().flat_map(|(id, group)| {
             group.offsets.iter().map(move |(topic, partition, value)| (id, topic, partition, value.offset))
         })
+    }
+}
+
+/// Whether a group may keep more or less of what its members said after it.
+fn may_change_members(request: &Request) -> bool {
+    match request {
+        Request::JoinGroup(_) | Request::LeaveGroup { .. } | Request::ConsumerGroupHeartbeat(_) => true,
+        Request::SyncGroup(sync) => !sync.assignments.is_empty(),
+        _ => false,
     }
 }
 

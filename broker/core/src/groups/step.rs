@@ -78,7 +78,7 @@ impl<'a> Step<'a> {
     }
 
     /// Answers when all that has been written of this group is committed; at once if it is.
-    pub(super) fn reply_settled(&mut self, ticket: Ticket, response: Response) {
+    pub(super) fn reply_when_committed(&mut self, ticket: Ticket, response: Response) {
         self.reply_after(self.written, ticket, response);
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod classic;
 mod consumer;
+mod limits;
 mod migration;
 mod offsets;
 mod random;
@@ -27,6 +28,8 @@ pub(super) struct Bench {
     pub(super) micros: u64,
     tickets: u64,
     random: u128,
+    /// What the broker has room for.
+    pub(super) room: usize,
     /// Appends that are not committed yet.
     pub(super) uncommitted: Vec<(u64, Vec<GroupRecord>)>,
     /// What is committed, in the order of the log.
@@ -47,6 +50,7 @@ impl Bench {
             micros: 1_000_000,
             tickets: 0,
             random: 0,
+            room: usize::MAX,
             uncommitted: Vec::new(),
             log: Vec::new(),
             answers: BTreeMap::new(),
@@ -121,11 +125,16 @@ impl Bench {
     }
 
     pub(super) fn send(&mut self, request: Request) -> Ticket {
+        self.send_as("client", request)
+    }
+
+    /// As a client that calls itself that.
+    pub(super) fn send_as(&mut self, client: &str, request: Request) -> Ticket {
         self.tickets += 1;
         self.random += 1;
         let ticket = Ticket(self.tickets);
-        let client = Client { id: "client".into(), host: "/127.0.0.1".into() };
-        self.event(Event::Request { ticket, client, request, random: self.random });
+        let client = Client { id: client.into(), host: "/127.0.0.1".into() };
+        self.event(Event::Request { ticket, client, request, random: self.random, room: self.room });
         ticket
     }
 

@@ -66,16 +66,24 @@ pub(super) async fn delete(client: &mut Client, groups: &[String]) -> anyhow::Re
 
 async fn one(client: &mut Client, group: &str) -> Result<(), ClientError> {
     let request = message!(DeleteGroupsRequest { groups_names: vec![StrBytes::from(group)] });
+    let mut asked_before = false;
     client
         .again(async |client| {
             let coordinator = client.coordinator(group).await?;
+            let again = std::mem::replace(&mut asked_before, true);
             let answer = client.ask(coordinator, 0..=2, &request).await?;
-            for result in &answer.results {
-                refused(format!("group {group} cannot be deleted"), result.error_code, None)?;
-            }
-            Ok(())
+            answer.results.iter().try_for_each(|result| gone(group, result.error_code, again))
         })
         .await
+}
+
+/// Whether a group is gone by an answer. It was there before the first try, whose answer may have been lost: when it is not
+/// there at a later one, that try has removed it.
+fn gone(group: &str, code: i16, again: bool) -> Result<(), ClientError> {
+    if again && code == ErrorCode::GROUP_ID_NOT_FOUND.0 {
+        return Ok(());
+    }
+    refused(format!("group {group} cannot be deleted"), code, None)
 }
 
 #[cfg(test)]
@@ -92,6 +100,13 @@ mod tests {
         let shown = table(&[found(0, &[("t", 0, 5), ("t", 1, 7)]), found(0, &[])]).json();
         let offsets: Vec<_> = shown.as_array().unwrap().iter().map(|row| row["committed"].as_i64()).collect();
         assert_eq!(offsets, [Some(5), Some(7), None]);
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_when_it_is_asked_again_was_removed_by_the_try_before() {
+        let not_found = ErrorCode::GROUP_ID_NOT_FOUND.0;
+        assert!(gone("g", not_found, true).is_ok() && gone("g", 0, false).is_ok());
+        assert!(gone("g", not_found, false).is_err() && gone("g", ErrorCode::NON_EMPTY_GROUP.0, true).is_err());
     }
 
     #[test]

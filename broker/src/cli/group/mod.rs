@@ -5,7 +5,7 @@ mod describe;
 
 use super::client::{Client, ClientError, Member, Place, To, refused};
 use super::common::{Common, block_on};
-use super::output::{Output, Table};
+use super::output::{Output, Table, say_done};
 use super::start::Start;
 use chronik_wire::messages::{ListGroupsRequest, ListedGroup};
 use clap::{Args, Subcommand};
@@ -89,7 +89,14 @@ impl Group {
                     }
                     Ok(())
                 }
-                Action::Delete { groups, dry_run: false } => delete::delete(&mut client, &groups).await,
+                Action::Delete { groups, dry_run: false } => {
+                    delete::delete(&mut client, &groups).await?;
+                    say_done(
+                        output,
+                        &["group", "result"],
+                        groups.iter().map(|group| vec![json!(group), json!("deleted")]),
+                    )
+                }
             }
         })
     }

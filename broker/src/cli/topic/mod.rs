@@ -5,7 +5,7 @@ mod delete;
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, done_so_far, pair};
 use super::config;
-use super::output::{Output, Table};
+use super::output::{Output, Table, say_done};
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
     CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, StrBytes,
@@ -104,7 +104,11 @@ impl Topic {
                     }
                     Ok(())
                 }
-                Action::Delete { names, dry_run: false } => delete::delete(&mut client, &names).await,
+                Action::Delete { names, dry_run: false } => {
+                    delete::delete(&mut client, &names).await?;
+                    let rows = names.iter().map(|name| vec![json!(name), json!("deleted")]);
+                    say_done(self.common.output, &["topic", "result"], rows)
+                }
             }
         })
     }

@@ -231,6 +231,18 @@ async fn topics_that_cannot_be_created() {
     let response = client.ask(5, &checked).await;
     assert_eq!((response.topics[0].error_code, response.topics[0].num_partitions), (0, 3));
     assert!(cluster.image.borrow().topics.is_empty());
+    // It says what configs the topic would have: those that are asked for, and all others.
+    let retention = m::create_topics_request::CreatableTopicConfig::default()
+        .with_name(text("retention.ms"))
+        .with_value(Some(text("77")));
+    let checked = m::CreateTopicsRequest::default()
+        .with_topics(vec![topic("e").with_configs(vec![retention])])
+        .with_timeout_ms(1000)
+        .with_validate_only(true);
+    let configs = client.ask(5, &checked).await.topics.remove(0).configs.expect("all of them");
+    let value = |name: &str| configs.iter().find(|c| *c.name == *name).map(|c| (c.value.as_deref(), c.config_source));
+    assert_eq!(value("retention.ms"), Some((Some("77"), 1)));
+    assert_eq!(value("cleanup.policy"), Some((Some("delete"), 5)));
 }
 
 #[tokio::test]

@@ -34,6 +34,31 @@ impl Client {
         id
     }
 
+    /// The same as a client that calls itself that, in whatever encoding.
+    pub(super) async fn send_as<R: Request>(&mut self, client_id: &[u8], version: i16, request: &R) -> i32 {
+        let id = self.next;
+        self.next += 1;
+        let mut body = BytesMut::new();
+        body.put_i16(R::KEY);
+        body.put_i16(version);
+        body.put_i32(id);
+        body.put_i16(i16::try_from(client_id.len()).expect("short"));
+        body.put_slice(client_id);
+        if R::header_version(version) >= 2 {
+            body.put_u8(0);
+        }
+        request.encode(&mut body, version).expect("a request of that version");
+        self.stream.write_i32(i32::try_from(body.len()).expect("short")).await.expect("the listener reads");
+        self.stream.write_all(&body).await.expect("the listener reads");
+        id
+    }
+
+    /// Asks as a client that calls itself that, and waits for the answer.
+    pub(super) async fn ask_as<R: Request>(&mut self, client_id: &[u8], version: i16, request: &R) -> R::Response {
+        let id = self.send_as(client_id, version, request).await;
+        self.answer::<R>(version, id).await
+    }
+
     /// The next answer's bytes, without their length; `None` if the connection is closed.
     pub(super) async fn receive(&mut self) -> Option<Bytes> {
         let read = async {

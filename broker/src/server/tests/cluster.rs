@@ -42,7 +42,7 @@ type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<Foun
 pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
-    pub(super) hold: bool,
+    pub(super) acknowledges_late: bool,
     held: Vec<ProduceReply>,
     /// What batches that are not on the disk yet keep, if they are to be slow to get there.
     pub(super) on_their_way: Option<Vec<Reservation>>,
@@ -52,7 +52,7 @@ pub(super) struct Logs {
     /// How often partitions were read.
     pub(super) reads: HashMap<TopicPartition, usize>,
     /// Searches by timestamp are kept back until they are answered one by one.
-    pub(super) hold_searches: bool,
+    pub(super) searches_wait: bool,
     pub(super) searches: VecDeque<OffsetReply>,
     /// How many of them there were at once at most.
     pub(super) most_searches: usize,
@@ -62,7 +62,7 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn release(&mut self) {
-        self.hold = false;
+        self.acknowledges_late = false;
         for (reply, result) in self.held.drain(..) {
             let _ = reply.send(result);
         }
@@ -124,7 +124,7 @@ impl Logs {
                     Some(error) => Err(error),
                     None => Ok(self.append(partition, batch)),
                 };
-                if self.hold {
+                if self.acknowledges_late {
                     self.held.push((reply, result));
                 } else {
                     let _ = reply.send(result);
@@ -157,7 +157,7 @@ impl Logs {
                 let found = FoundOffset { offset: found.0, timestamp: found.1, leader_epoch: Some(EPOCH) };
                 let result = self.refuse_read.map_or(Ok(found), Err);
                 let is_search = matches!(spec, OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp);
-                if is_search && self.hold_searches {
+                if is_search && self.searches_wait {
                     self.searches.push_back((reply, result));
                     self.most_searches = self.most_searches.max(self.searches.len());
                 } else {
@@ -251,6 +251,7 @@ impl Cluster {
                 initial_rebalance_delay: Duration::ZERO,
                 ..chronik_core::groups::Config::default()
             },
+            member_bytes: 64 << 20,
             topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
             shown: GroupMetricsConfig { every: Duration::from_millis(20), ..GroupMetricsConfig::default() },
             metrics: CoordinatorMetrics::register(&mut registry),

@@ -273,6 +273,10 @@ async fn describe_configs() {
             assert!(max.documentation.is_some());
         }
         assert_eq!(response.results[1].configs[0].value.as_deref(), Some("5000"));
+        // No names at all ask for all, as in Kafka.
+        let all = m::DescribeConfigsRequest::default()
+            .with_resources(vec![resource(2, "t").with_configuration_keys(Some(Vec::new()))]);
+        assert_eq!(client.ask(version, &all).await.results[0].configs.len(), response.results[0].configs.len());
     }
 }
 

@@ -4,10 +4,16 @@ use super::client::{Client, batch};
 use super::cluster::Cluster;
 use super::{name, produce, text, until};
 use bytes::Bytes;
+use chronik_core::ids::TopicId;
 use chronik_core::replication::ProduceError;
+use chronik_wire::client::{decode_response, encode_request};
+use chronik_wire::messages::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, message, wire_id,
+};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
+use tokio::io::AsyncWriteExt as _;
 
 fn group() -> GroupId {
     GroupId(text("group"))
@@ -59,7 +65,7 @@ fn appended(cluster: &Cluster) -> usize {
 async fn an_offset_is_told_as_committed_when_it_is_and_not_before() {
     let (cluster, mut client) = with_coordinator().await;
     assert_eq!(committed(&mut client, 5).await, 0);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let before = appended(&cluster);
     let id = client.send(8, &commit(7)).await;
     until(|| appended(&cluster) > before).await;
@@ -126,7 +132,7 @@ async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_read
 #[tokio::test]
 async fn what_a_client_asked_before_it_closed_its_connection_is_done() {
     let (cluster, mut client) = with_coordinator().await;
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     client.send(8, &commit(9)).await;
     drop(client);
     until(|| appended(&cluster) > 0).await;
@@ -248,6 +254,26 @@ async fn offsets_of_what_does_not_exist_are_refused_one_by_one() {
     assert_eq!(errors, [3, 0, 3]);
 }
 
+/// By its id a topic is the one that it was, whatever its name stands for now. In a version that the client's codec does not
+/// know.
+#[tokio::test]
+async fn a_commit_by_the_id_of_a_topic_that_is_gone_is_told_that_the_id_is_not_known() {
+    let (_cluster, mut client) = with_coordinator().await;
+    let partition = message!(OffsetCommitRequestPartition { committed_offset: 3 });
+    let gone = TopicId(uuid::Uuid::from_u128(9));
+    let topic = message!(OffsetCommitRequestTopic { topic_id: wire_id(gone), partitions: vec![partition] });
+    let request = message!(OffsetCommitRequest {
+        group_id: chronik_wire::messages::StrBytes::from("group"),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+    });
+    let frame = encode_request(&request, 10, 99, "test").expect("a frame");
+    client.stream.write_all(&frame).await.expect("it is read");
+    let answer = client.receive().await.expect("an answer");
+    let answer = decode_response::<OffsetCommitRequest>(answer, 10, 99).expect("an answer of that kind");
+    assert_eq!(answer.topics[0].partitions[0].error_code, 100, "UNKNOWN_TOPIC_ID");
+}
+
 #[tokio::test]
 async fn a_member_joins_syncs_and_leaves() {
     let (_cluster, mut client) = with_coordinator().await;
@@ -294,4 +320,146 @@ async fn a_member_joins_syncs_and_leaves() {
     let deleted = client.ask(1, &m::DeleteGroupsRequest::default().with_groups_names(vec![group()])).await;
     assert_eq!(deleted.results[0].error_code, 0);
     assert!(client.ask(4, &m::ListGroupsRequest::default()).await.groups.is_empty());
+}
+
+fn joining(instance: Option<&str>) -> m::JoinGroupRequest {
+    let protocol = m::join_group_request::JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(b"metadata"));
+    m::JoinGroupRequest::default()
+        .with_group_id(group())
+        .with_group_instance_id(instance.map(|instance| StrBytes::from_string(instance.to_owned())))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol])
+}
+
+fn heartbeat() -> m::ConsumerGroupHeartbeatRequest {
+    m::ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("member"))
+        .with_rebalance_timeout_ms(60_000)
+        .with_subscribed_topic_names(Some(vec![name("t")]))
+        .with_topic_partitions(Some(Vec::new()))
+}
+
+/// A byte that is no UTF-8 becomes three, so that what has come within its bounds is beyond those of a record.
+#[tokio::test]
+async fn names_that_no_record_can_hold_are_refused_and_nobody_else_notices() {
+    let (cluster, mut client) = with_coordinator().await;
+    let joined = client.ask(5, &joining(Some("first"))).await;
+    assert_eq!(joined.error_code, 0);
+    let odd = vec![0xff; 11_000];
+    for request in [joining(Some("x")), joining(None)] {
+        assert_eq!(client.ask_as(&odd, 5, &request).await.error_code, 42, "INVALID_REQUEST");
+    }
+    assert_eq!(client.ask_as(&odd, 1, &heartbeat()).await.error_code, 42);
+    let long = "i".repeat(32_740);
+    assert_eq!(client.ask(5, &joining(Some(&long))).await.error_code, 42);
+    // The first member's generation is written and committed by the shard that it joined.
+    let assignment = m::sync_group_request::SyncGroupRequestAssignment::default()
+        .with_member_id(joined.member_id.clone())
+        .with_assignment(Bytes::from_static(b"all"));
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("first")))
+        .with_assignments(vec![assignment]);
+    let synced = client.ask(3, &sync).await;
+    assert_eq!((synced.error_code, synced.assignment), (0, Bytes::from_static(b"all")));
+    assert!(appended(&cluster) > 0);
+}
+
+#[tokio::test]
+async fn the_longest_client_id_is_written_and_read_again() {
+    let (cluster, mut client) = with_coordinator().await;
+    let longest = vec![b'c'; 32_730];
+    let joined = client.ask_as(&longest, 5, &joining(Some("x"))).await;
+    assert_eq!(joined.error_code, 0);
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    assert_eq!(client.ask(3, &sync).await.error_code, 0);
+    cluster.logs().refuse_produce = Some(ProduceError::NotEnoughReplicas);
+    // A shard whose append failed is loaded again.
+    let leave = m::leave_group_request::MemberIdentity::default()
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    let leave = m::LeaveGroupRequest::default().with_group_id(group()).with_members(vec![leave]);
+    assert_ne!(client.ask(3, &leave).await.error_code, 0);
+    cluster.logs().refuse_produce = None;
+    while fetch(&mut client).await.0 != 0 {}
+    let described = client.ask(4, &m::DescribeGroupsRequest::default().with_groups(vec![group()])).await;
+    assert_eq!(described.groups[0].members.iter().map(|m| m.client_id.len()).collect::<Vec<_>>(), [32_730]);
+}
+
+/// Whoever was told of a topic commits offsets there at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_finds_a_topic_that_has_just_been_created() {
+    let (cluster, mut client) = with_coordinator().await;
+    for n in 0..200 {
+        let topic = format!("t{n}");
+        let of_topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(m::TopicName(StrBytes::from_string(topic.clone())))
+            .with_partitions(vec![m::offset_commit_request::OffsetCommitRequestPartition::default()]);
+        cluster.topic(&topic, 1);
+        let answer = client.ask(8, &commit(0).with_topics(vec![of_topic])).await;
+        assert_eq!(answer.topics[0].partitions[0].error_code, 0, "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_of_the_other_protocol_is_said_to_be_one() {
+    let (_cluster, mut client) = with_coordinator().await;
+    let described = async |client: &mut Client, id: &'static str| {
+        let asked = m::DescribeGroupsRequest::default().with_groups(vec![GroupId(text(id))]);
+        let group = client.ask(6, &asked).await.groups.remove(0);
+        (group.error_code, group.error_message.unwrap_or_default().to_string())
+    };
+    let consumer_described = async |client: &mut Client| {
+        let asked = m::ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
+        let group = client.ask(0, &asked).await.groups.remove(0);
+        (group.error_code, group.error_message.unwrap_or_default().to_string())
+    };
+    assert_eq!(described(&mut client, "group").await, (69, "Group group not found.".to_owned()));
+    assert_eq!(committed(&mut client, 5).await, 0);
+    assert_eq!(consumer_described(&mut client).await, (69, "Group group is not a consumer group.".to_owned()));
+    assert_eq!(client.ask(1, &heartbeat()).await.error_code, 0);
+    assert_eq!(described(&mut client, "group").await, (69, "Group group is not a classic group.".to_owned()));
+    assert_eq!(consumer_described(&mut client).await.0, 0);
+}
+
+/// As consumers do that are closed: they commit and leave on the connection to the coordinator, while a fetch for which
+/// there is nothing still waits on the other one to the same broker.
+#[tokio::test]
+async fn a_member_commits_and_leaves_while_its_fetch_waits() {
+    let (cluster, mut client) = with_coordinator().await;
+    let joined = client.ask(5, &joining(Some("x"))).await;
+    let mut reader = Client::connect(cluster.address).await;
+    let waits = reader.send(12, &super::fetch("t", 0).with_max_wait_ms(60_000)).await;
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    assert_eq!(client.ask(3, &sync).await.error_code, 0);
+    let of_member = commit(1)
+        .with_generation_id_or_member_epoch(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    let answer = client.ask(8, &of_member).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    let leave = m::leave_group_request::MemberIdentity::default().with_group_instance_id(Some(text("x")));
+    let leave = m::LeaveGroupRequest::default().with_group_id(group()).with_members(vec![leave]);
+    let left = client.ask(3, &leave).await;
+    assert_eq!((left.error_code, left.members[0].error_code), (0, 0));
+    let written = client.ask(9, &produce("t", -1, batch(1, 100).freeze())).await;
+    assert_eq!(written.responses[0].partition_responses[0].error_code, 0);
+    let read = reader.answer::<m::FetchRequest>(12, waits).await;
+    let records = read.responses[0].partitions[0].records.as_ref().map(Bytes::len);
+    assert!(records.is_some_and(|bytes| bytes > 100), "it was still waiting: {records:?}");
 }

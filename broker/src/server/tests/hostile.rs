@@ -177,7 +177,7 @@ async fn records_that_are_not_on_the_disk_keep_no_other_kind_of_request_waiting(
 async fn what_is_on_the_disk_keeps_no_room_until_the_followers_have_it() {
     let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
     let topic = cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut client = Client::connect(cluster.address).await;

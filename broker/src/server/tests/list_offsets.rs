@@ -36,7 +36,7 @@ async fn partitions_that_are_named_twice_are_refused() {
 async fn a_request_has_one_search_at_a_time() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 4);
-    cluster.logs().hold_searches = true;
+    cluster.logs().searches_wait = true;
     let mut client = Client::connect(cluster.address).await;
     let id = client.send(7, &request(&[(0, 5), (1, -3), (2, 6), (3, -1)])).await;
     for _ in 0..3 {
@@ -53,7 +53,7 @@ async fn a_request_has_one_search_at_a_time() {
 async fn all_clients_together_have_two_searches_at_a_time() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 4);
-    cluster.logs().hold_searches = true;
+    cluster.logs().searches_wait = true;
     // The search of a client that has gone away goes on, and counts.
     let mut gone = Client::connect(cluster.address).await;
     gone.send(7, &request(&[(0, 5)])).await;

@@ -9,7 +9,7 @@ use kafka_protocol::messages as m;
 async fn a_produce_that_waits_does_not_stop_the_next_append() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut client = Client::connect(cluster.address).await;
     let mut ids = Vec::new();
     for records in 1..=5 {
@@ -29,7 +29,7 @@ async fn a_produce_that_waits_does_not_stop_the_next_append() {
 async fn answers_come_in_the_order_of_the_requests() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut client = Client::connect(cluster.address).await;
     let first = client.send(9, &produce("t", -1, batch(1, 10).freeze())).await;
     let second = client.send(1, &m::MetadataRequest::default()).await;
@@ -62,7 +62,7 @@ async fn acks_0_that_fails_closes_the_connection() {
 async fn a_produce_that_times_out_leaves_its_batch_in_the_log() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut client = Client::connect(cluster.address).await;
     let request = produce("t", -1, batch(1, 10).freeze()).with_timeout_ms(10);
     let response = client.ask(9, &request).await;
@@ -74,7 +74,7 @@ async fn a_produce_that_times_out_leaves_its_batch_in_the_log() {
 async fn what_only_the_leader_has_to_acknowledge_does_not_time_out() {
     let cluster = Cluster::start().await;
     cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut client = Client::connect(cluster.address).await;
     let id = client.send(9, &produce("t", 1, batch(1, 10).freeze()).with_timeout_ms(1)).await;
     tokio::time::timeout(std::time::Duration::from_millis(50), client.receive()).await.expect_err("no answer yet");
@@ -151,7 +151,7 @@ async fn a_batch_of_its_own_request_is_written_into_in_place() {
 async fn a_stop_lets_requests_that_have_begun_be_answered() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("t", 1);
-    cluster.logs().hold = true;
+    cluster.logs().acknowledges_late = true;
     let mut client = Client::connect(cluster.address).await;
     let id = client.send(9, &produce("t", -1, batch(1, 10).freeze())).await;
     until(|| cluster.logs().batches.contains_key(&partition(topic, 0))).await;

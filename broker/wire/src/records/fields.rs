@@ -2,10 +2,13 @@
 
 use super::RecordError;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use chronik_core::groups::record::TopicPartitions;
+use chronik_core::groups::record::{HeldPartitions, TopicPartitions};
 use chronik_core::ids::TopicId;
 use kafka_wire_core::{DecodeError, DecodeLimits, Decoder, StrBytes, TagOutcome, Uuid};
 use std::sync::Arc;
+
+/// The tag of `AssignmentEpochs` (KIP-1251).
+const SINCE: u32 = 0;
 
 /// Reads the fields of a key or a value. Nothing that it returns holds on to the bytes.
 pub(super) struct Reader {
@@ -85,6 +88,24 @@ impl Reader {
             let partitions = r.array(Self::i32)?;
             r.no_tags()?;
             Ok(TopicPartitions { topic_id, partitions })
+        })
+    }
+
+    /// Partitions with the epochs since which they are held, which are in a tagged field.
+    pub(super) fn held(&mut self) -> Result<Vec<HeldPartitions>, DecodeError> {
+        self.array(|r| {
+            let topic_id = topic_id(r.d.read_uuid()?);
+            let partitions = r.array(Self::i32)?;
+            let mut since = Vec::new();
+            r.tags(|tag, d| {
+                if tag == SINCE
+                    && let Some(count) = d.read_compact_nullable_array_len()?
+                {
+                    since = d.read_vec(count, Decoder::read_i32)?;
+                }
+                Ok(tag == SINCE)
+            })?;
+            Ok(HeldPartitions { topic_id, partitions, since })
         })
     }
 
@@ -192,6 +213,23 @@ impl Writer {
                 Ok(())
             })?;
             w.tags(&[])
+        })
+    }
+
+    pub(super) fn held(&mut self, topics: &[HeldPartitions]) -> Result<(), RecordError> {
+        let number = |w: &mut Self, n: &i32| {
+            w.i32(*n);
+            Ok(())
+        };
+        self.array(topics, |w, topic| {
+            w.uuid(topic.topic_id);
+            w.array(&topic.partitions, number)?;
+            if topic.since.is_empty() {
+                return w.tags(&[]);
+            }
+            let mut since = Self::tagged();
+            since.array(&topic.since, number)?;
+            w.tags(&[(SINCE, since.finish())])
         })
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use chronik_core::groups::record::{
     ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue,
-    GroupMetadataValue, OffsetCommitValue, TopicPartitions,
+    GroupMetadataValue, HeldPartitions, OffsetCommitValue, TopicPartitions,
 };
 use chronik_core::groups::{RecordKey, RecordValue};
 use chronik_core::ids::TopicId;
@@ -31,6 +31,12 @@ fn commit(expire_timestamp: i64, topic_id: u128) -> GroupRecord {
             topic_id: TopicId(uuid::Uuid::from_u128(topic_id)),
         })),
     }
+}
+
+/// Two partitions, held since these epochs.
+fn held(since: &[i32]) -> Vec<HeldPartitions> {
+    let topic_id = TopicId(uuid::Uuid::from_u128(9));
+    vec![HeldPartitions { topic_id, partitions: vec![0, 7], since: since.to_vec() }]
 }
 
 fn classic_group() -> GroupRecord {
@@ -109,8 +115,8 @@ fn all() -> Vec<GroupRecord> {
                 member_epoch: 5,
                 previous_member_epoch: 4,
                 state: 1,
-                assigned: topics(),
-                pending_revocation: topics(),
+                assigned: held(&[3, 5]),
+                pending_revocation: held(&[]),
             })),
         ),
         of(
@@ -199,6 +205,19 @@ fn what_a_schema_cannot_say_is_refused() {
     let long: Arc<str> = "x".repeat(40_000).into();
     let record = GroupRecord { key: RecordKey::GroupMetadata(long), value: None };
     assert!(matches!(encode(&record), Err(RecordError::TooLong(40_000))));
+}
+
+/// Of a log that Kafka wrote, say, whose group goes from the consumer protocol to the classic one.
+#[test]
+fn a_classic_group_with_a_string_that_is_too_long_for_the_usual_version_is_written_in_a_later_one() {
+    let mut record = classic_group();
+    let (_, usual) = encode(&record).unwrap();
+    assert_eq!(usual.unwrap()[..2], [0, 3]);
+    let Some(RecordValue::GroupMetadata(group)) = &mut record.value else { panic!("another record") };
+    group.members[0].client_id = "x".repeat(40_000).into();
+    let (key, value) = encode(&record).unwrap();
+    assert_eq!(value.as_ref().unwrap()[..2], [0, 4]);
+    assert_eq!(decode(&key, value.as_ref()).unwrap(), Decoded::Group(record));
 }
 
 #[test]

@@ -18,7 +18,8 @@ const OFFSET_FLEXIBLE: i16 = 4;
 const OFFSET_EXPIRES: i16 = 1;
 /// The first version of a classic group with compact lengths.
 const GROUP_FLEXIBLE: i16 = 4;
-/// The version of a classic group that is written: the newest without compact lengths, as by Kafka.
+/// The version of a classic group that is written: the newest without compact lengths, as by Kafka. One with a string that
+/// is too long for it is written in the first version that can hold it.
 const GROUP_WRITTEN: i16 = 3;
 
 pub(super) fn decode(key: &RecordKey, bytes: &Bytes) -> Result<RecordValue, RecordError> {
@@ -174,8 +175,8 @@ fn current_assignment(mut r: Reader) -> Result<CurrentMemberAssignmentValue, Dec
         member_epoch: r.i32()?,
         previous_member_epoch: r.i32()?,
         state: r.i8()?,
-        assigned: r.partitions()?,
-        pending_revocation: r.partitions()?,
+        assigned: r.held()?,
+        pending_revocation: r.held()?,
     };
     r.no_tags()?;
     Ok(value)
@@ -219,8 +220,8 @@ pub(super) fn encode(key: &RecordKey, value: &RecordValue) -> Result<Bytes, Reco
             w.i32(value.member_epoch);
             w.i32(value.previous_member_epoch);
             w.i8(value.state);
-            w.partitions(&value.assigned)?;
-            w.partitions(&value.pending_revocation)?;
+            w.held(&value.assigned)?;
+            w.held(&value.pending_revocation)?;
             w.tags(&[])?;
             Ok(w.finish())
         }
@@ -257,7 +258,14 @@ fn encode_offset(value: &OffsetCommitValue) -> Result<Bytes, RecordError> {
 }
 
 fn encode_group(value: &GroupMetadataValue) -> Result<Bytes, RecordError> {
-    let mut w = Writer::new(GROUP_WRITTEN, false);
+    match encode_group_in(GROUP_WRITTEN, value) {
+        Err(RecordError::TooLong(_)) => encode_group_in(GROUP_FLEXIBLE, value),
+        encoded => encoded,
+    }
+}
+
+fn encode_group_in(version: i16, value: &GroupMetadataValue) -> Result<Bytes, RecordError> {
+    let mut w = Writer::new(version, version >= GROUP_FLEXIBLE);
     w.string(&value.protocol_type)?;
     w.i32(value.generation);
     w.nullable_string(value.protocol.as_deref())?;
@@ -271,8 +279,10 @@ fn encode_group(value: &GroupMetadataValue) -> Result<Bytes, RecordError> {
         w.i32(member.rebalance_timeout_ms);
         w.i32(member.session_timeout_ms);
         w.bytes(&member.subscription)?;
-        w.bytes(&member.assignment)
+        w.bytes(&member.assignment)?;
+        w.tags(&[])
     })?;
+    w.tags(&[])?;
     Ok(w.finish())
 }
 

@@ -447,7 +447,7 @@ impl World {
         let ticket = coordinator.ticket(Asked { client: n, sequence, request: request.clone(), since });
         let client = Client { id: format!("client-{n}").into(), host: Arc::from("/10.0.0.1") };
         let random = (u128::from(self.rng.any()) << 64) | u128::from(self.rng.any());
-        self.coordinate(Event::Request { ticket, client, request, random })
+        self.coordinate(Event::Request { ticket, client, request, random, room: usize::MAX })
     }
 
     fn answered(&mut self, n: usize, sequence: u64, answer: Option<Response>) -> Result<(), GroupViolation> {

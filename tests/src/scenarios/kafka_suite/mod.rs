@@ -26,6 +26,15 @@ use std::time::Duration;
 /// More of them are one fault.
 const A_FEW: (usize, usize) = (10, 25);
 
+/// A run of at least so many tests is one of all of them, and not of what a filter chose.
+const ALL: usize = 1000;
+
+/// Of all tests, so many pass at least.
+const LEAST_PASSED: usize = 520;
+
+/// Of the tests that need nothing of what is left aside, so many in a thousand pass at least.
+const LEAST_PER_MILLE: usize = 900;
+
 /// How much longer a test may take that is tried again. Some wait for minutes by themselves; a fault stays one.
 const PATIENCE: u32 = 4;
 
@@ -190,8 +199,9 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
     for outcome in outcomes.iter().filter(|o| o.ending == Ending::Passed && o.millis > LONG) {
         println!("passed after {} s: {}", outcome.millis / 1000, outcome.test);
     }
-    if let Some(others) = without_what_is_aside(manifest, outcomes) {
-        println!("{others}");
+    let others = without_what_is_aside(manifest, outcomes);
+    if let Some(others) = &others {
+        println!("{}", others.text);
     }
     for test in unsteady {
         println!("failed, and passed when it ran alone: {test}");
@@ -205,6 +215,14 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
         report.check("nothing fails and passes in turn", unsteady.is_empty(), format!("{} do", unsteady.len()));
     }
     let Judgement { passed, failed_as_known, needs_internals, skipped, unexpected, .. } = &judgement;
+    // Known failures are no excuse for fewer than these, which the tests as a whole have to show.
+    if settings.full && outcomes.len() >= ALL {
+        report.check(format!("{LEAST_PASSED} pass"), *passed >= LEAST_PASSED, format!("{passed} do"));
+        if let Some(others) = others {
+            let enough = others.per_mille >= LEAST_PER_MILLE;
+            report.check("nine of ten that need nothing of what is left aside pass", enough, others.text);
+        }
+    }
     let mut counts = format!("{passed} passed, {failed_as_known} failed as known, {needs_internals} need internals");
     for (number, what) in [(unexpected.len(), "failed unexpectedly"), (*skipped, "skipped")] {
         if number > 0 {
@@ -215,7 +233,12 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
 }
 
 /// How many tests pass of those that need nothing of what is left aside.
-fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<String> {
+struct Others {
+    per_mille: usize,
+    text: String,
+}
+
+fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<Others> {
     let good = |o: &&Outcome| o.ending == Ending::Passed;
     let counts = outcomes.iter().filter(|o| {
         // A reason is no longer true of a test that passes, unless it passes and fails in turn.
@@ -224,10 +247,11 @@ fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<St
     });
     let (passed, failed): (Vec<_>, Vec<_>) = counts.partition(good);
     let all = passed.len() + failed.len();
-    let percent = (passed.len() * 1000).checked_div(all)?;
+    let per_mille = (passed.len() * 1000).checked_div(all)?;
     let aside = reasons::ASIDE.join(", ");
-    let (whole, tenth) = (percent / 10, percent % 10);
-    Some(format!("{} of {all} ({whole}.{tenth} %) pass of the tests that need none of {aside}", passed.len()))
+    let (whole, tenth) = (per_mille / 10, per_mille % 10);
+    let text = format!("{} of {all} ({whole}.{tenth} %) pass of the tests that need none of {aside}", passed.len());
+    Some(Others { per_mille, text })
 }
 
 /// How many of the known failures wait for what.

@@ -48,6 +48,23 @@ fn values_that_would_not_be_honoured_are_refused() {
 }
 
 #[test]
+fn configs_of_kafka_that_mean_nothing_here_are_refused_with_the_reason() {
+    for (name, why) in [
+        ("compression.zstd.level", "default level"),
+        ("local.retention.ms", "tiered storage"),
+        ("remote.copy.disable", "tiered storage"),
+    ] {
+        let refused = canonical(name, "1", MetadataVersion::LATEST).unwrap_err();
+        assert!(refused.contains(name) && refused.contains(why), "{refused}");
+        let set = ConfigChange { name: name.into(), op: ConfigOp::Set("1".into()) };
+        let default = |known: &TopicConfig| known.default.to_owned();
+        let refused =
+            changed(&Configs::new(), false, &[set], MetadataVersion::LATEST, topic_config, default).unwrap_err();
+        assert!(refused.contains(name) && refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
 fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
     let takes = |name, value| canonical(name, value, MetadataVersion::FIRST).is_ok();
     for (name, value, taken) in [

@@ -179,12 +179,12 @@ impl ClassicGroup {
             // The leader may know of changes that its metadata does not show, such as new partitions.
             State::Stable if same && !self.is_leader(id) => {
                 let answer = self.joined(id, false);
-                step.reply_settled(ticket, Response::JoinGroup(answer));
+                step.reply_when_committed(ticket, Response::JoinGroup(answer));
                 Ok(())
             }
             State::CompletingRebalance if same => {
                 let answer = self.joined(id, false);
-                step.reply_settled(ticket, Response::JoinGroup(answer));
+                step.reply_when_committed(ticket, Response::JoinGroup(answer));
                 Ok(())
             }
             _ => {

@@ -40,7 +40,7 @@ impl ClassicGroup {
         if answers.iter().any(Result::is_ok) {
             self.rebalance_without(step);
         }
-        step.reply_settled(ticket, Response::LeaveGroup(Ok(answers)));
+        step.reply_when_committed(ticket, Response::LeaveGroup(Ok(answers)));
     }
 
     fn leave_one(&mut self, member: &MemberRef, step: &mut Step<'_>) -> Result<(), GroupError> {

@@ -1,6 +1,7 @@
 //! A member of a classic group.
 
 use crate::groups::event::Ticket;
+use crate::groups::limits;
 use crate::groups::record::GroupMemberValue;
 use crate::groups::request::{Client, JoinGroup};
 use bytes::Bytes;
@@ -92,6 +93,11 @@ impl Member {
     /// What the member costs.
     pub(super) fn size(&self) -> Size {
         Size::of(self.instance_id.as_ref(), &self.client, &self.protocols)
+    }
+
+    /// What it takes in memory, as all that members say is counted.
+    pub(super) fn kept(&self) -> usize {
+        limits::classic_member(self.instance_id.as_ref(), &self.client, &self.protocols)
     }
 
     /// What a member costs that joins.

@@ -12,7 +12,9 @@ mod static_member;
 mod sync;
 
 use super::consumer_protocol::Subscription;
+use super::limits;
 use super::record::{GroupMemberValue, GroupMetadataValue, RecordKey, RecordValue};
+use super::request::MemberRef;
 use super::response::GroupError;
 use super::step::Step;
 use super::timers::Timer;
@@ -248,6 +250,26 @@ impl ClassicGroup {
     /// The longest that a member allows.
     fn rebalance_timeout(&self) -> Duration {
         milliseconds(self.members.values().map(|m| m.rebalance_timeout_ms).max().unwrap_or(0))
+    }
+
+    /// About the bytes that are kept of what its members said and were assigned.
+    pub(super) fn kept(&self) -> usize {
+        let members: usize = self.members.values().map(Member::kept).sum();
+        let pending: usize = self.pending.iter().map(limits::string).sum();
+        let subscribed: usize = self.subscribed.iter().flatten().map(limits::string).sum();
+        members + self.assigned() + pending + subscribed
+    }
+
+    /// Of these, those of a member, as it is named when it joins.
+    pub(super) fn kept_of(&self, member: &MemberRef) -> usize {
+        let by_instance = member.instance_id.as_ref().and_then(|instance| self.statics.get(instance));
+        let member = self.members.get(by_instance.unwrap_or(&member.member_id));
+        member.map_or(0, Member::kept)
+    }
+
+    /// Bytes that its members are assigned.
+    pub(super) fn assigned(&self) -> usize {
+        self.members.values().map(|m| m.assignment.len()).sum()
     }
 
     fn usable_as_consumer(&self) -> bool {

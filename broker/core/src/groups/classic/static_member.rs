@@ -31,7 +31,7 @@ impl ClassicGroup {
         self.start_session(new, step);
         match self.state {
             State::Stable => {
-                let assigned = self.members.values().map(|m| m.assignment.len()).sum();
+                let assigned = self.assigned();
                 let same = self.select_protocol() == self.protocol && before == self.topics_of(new);
                 if same && self.can_be_written(assigned) {
                     self.welcome_back(new, leader_before, request, ticket, step);
@@ -96,6 +96,6 @@ impl ClassicGroup {
                 ..self.joined(id, false)
             }
         };
-        step.reply_settled(ticket, Response::JoinGroup(answer));
+        step.reply_when_committed(ticket, Response::JoinGroup(answer));
     }
 }

@@ -50,7 +50,7 @@ impl ClassicGroup {
                 self.has_synced(&id, step);
                 let assignment = self.members.get(&id).map(|m| m.assignment.clone()).unwrap_or_default();
                 let answer = self.synced(assignment);
-                step.reply_settled(ticket, Response::SyncGroup(Ok(answer)));
+                step.reply_when_committed(ticket, Response::SyncGroup(Ok(answer)));
                 Ok(())
             }
         }
@@ -95,7 +95,7 @@ impl ClassicGroup {
         }
         for (id, ticket, assignment) in told {
             match with {
-                Ok(()) => step.reply_settled(ticket, Response::SyncGroup(Ok(self.synced(assignment)))),
+                Ok(()) => step.reply_when_committed(ticket, Response::SyncGroup(Ok(self.synced(assignment)))),
                 Err(error) => step.reply(ticket, Response::SyncGroup(Err(error))),
             }
             self.start_session(&id, step);

@@ -49,6 +49,7 @@ impl ConsumerGroup {
     }
 
     fn apply_member(&mut self, id: &Arc<str>, value: Option<&RecordValue>) {
+        let kept_before = self.kept_of(id);
         let before = self.members.get(id).and_then(|m| m.about.instance_id.clone());
         if let Some(instance) = before
             && self.static_members.get(&instance) == Some(id)
@@ -65,10 +66,12 @@ impl ConsumerGroup {
             self.release(id);
             self.members.remove(id);
         }
+        self.kept = self.kept - kept_before + self.kept_of(id);
     }
 
     fn apply_current(&mut self, id: &Arc<str>, value: Option<&RecordValue>) {
         self.release(id);
+        let known = self.members.contains_key(id);
         if let Some(RecordValue::ConsumerGroupCurrentMemberAssignment(value)) = value {
             let member = self.members.entry(id.clone()).or_insert_with(Member::new);
             member.set_current(value);
@@ -78,6 +81,9 @@ impl ConsumerGroup {
         } else if let Some(member) = self.members.get_mut(id) {
             let about = std::mem::replace(member, Member::new()).about;
             member.about = about;
+        }
+        if !known {
+            self.kept += self.kept_of(id);
         }
     }
 

@@ -56,10 +56,9 @@ impl ConsumerGroup {
         if !owned.is_empty() && !self.members.get(&id).is_some_and(|member| member.holds(&owned)) {
             return Err(GroupError::UnknownMemberId);
         }
-        if let Some(before) = self.predecessor(&request.member, unknown)? {
-            self.replace(&before, &id, context);
-        }
-        let before = self.members.get(&id).map_or_else(|| Member::new().about, |m| m.about.clone());
+        let predecessor = self.predecessor(&request.member, unknown)?;
+        let place = predecessor.as_ref().unwrap_or(&id);
+        let before = self.members.get(place).map_or_else(|| Member::new().about, |m| m.about.clone());
         let about = ConsumerGroupMemberValue {
             instance_id: request.member.instance_id.clone(),
             rack_id: subscription.rack.clone().or(before.rack_id),
@@ -71,6 +70,12 @@ impl ConsumerGroup {
             server_assignor: None,
             classic: Some(classic),
         };
+        if !self.has_room_for(place, &about) {
+            return Err(GroupError::GroupMaxSizeReached);
+        }
+        if let Some(before) = predecessor {
+            self.replace(&before, &id, context);
+        }
         let changed = self.update_member(&id, about, context);
         self.update_epochs(changed, context);
         self.reconcile(&id, Some(&owned), context);

@@ -25,6 +25,16 @@ enum Sender {
     },
 }
 
+impl Sender {
+    /// The member whose place it has or takes.
+    fn place(&self) -> &Arc<str> {
+        match self {
+            Self::New(id) | Self::Known(id) => id,
+            Self::Returned { before, .. } => before,
+        }
+    }
+}
+
 impl ConsumerGroup {
     /// Takes in a heartbeat. `random` makes the id of a member that has none.
     pub(in crate::groups) fn heartbeat(
@@ -46,6 +56,7 @@ impl ConsumerGroup {
         self.check_regex(request)?;
 
         let late = matches!(&sender, Sender::Known(id) if request.member_epoch < self.members[id].epoch);
+        let about = self.about(sender.place(), request, client)?;
         let id = match sender {
             Sender::New(id) | Sender::Known(id) => id,
             Sender::Returned { before, id } => {
@@ -54,8 +65,7 @@ impl ConsumerGroup {
             }
         };
         let had = self.members.get(&id).map(|m| m.assigned.clone()).unwrap_or_default();
-        let before = self.members.get(&id).map_or_else(|| Member::new().about, |m| m.about.clone());
-        let changed = self.update_member(&id, merged(before, request, client), context);
+        let changed = self.update_member(&id, about, context);
         self.update_epochs(changed, context);
         // What a late heartbeat owned, it may have owned before it was given more, or asked to give back.
         let believed = if late && request.member_epoch != JOIN { None } else { owned.as_ref() };
@@ -70,6 +80,22 @@ impl ConsumerGroup {
             assignment: tell.then(|| member.assigned.to_topics()),
             member_id: id,
         })
+    }
+
+    /// What the member says of itself with what it said before, if the group has room for it.
+    fn about(
+        &self,
+        place: &Arc<str>,
+        request: &Heartbeat,
+        client: &Client,
+    ) -> Result<ConsumerGroupMemberValue, Refusal> {
+        let before = self.members.get(place).map_or_else(|| Member::new().about, |m| m.about.clone());
+        let about = merged(before, request, client);
+        if self.has_room_for(place, &about) {
+            return Ok(about);
+        }
+        let text = "The members of the consumer group have subscribed to as many topic names as it has room for.";
+        Err((GroupError::GroupMaxSizeReached, Some(text.to_owned())))
     }
 
     /// Finds out whose heartbeat it is, and whether it may come at this epoch.

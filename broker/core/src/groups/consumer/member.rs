@@ -1,7 +1,9 @@
 //! A member of a consumer group.
 
 use super::assignment::Assignment;
-use crate::groups::record::{ConsumerGroupMemberValue, CurrentMemberAssignmentValue};
+use crate::groups::record::{ConsumerGroupMemberValue, CurrentMemberAssignmentValue, HeldPartitions, TopicPartitions};
+use crate::ids::TopicId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +62,8 @@ pub(super) struct Member {
     pub(super) assigned: Assignment,
     /// What it was asked to give back, and must be taken to use still.
     pub(super) revoking: Assignment,
+    /// The epoch at which it was given each partition of these two: who commits at an older one did not have it then.
+    pub(super) since: BTreeMap<(TopicId, i32), i32>,
 }
 
 impl Member {
@@ -82,6 +86,7 @@ impl Member {
             state: State::Stable,
             assigned: Assignment::default(),
             revoking: Assignment::default(),
+            since: BTreeMap::new(),
         }
     }
 
@@ -124,8 +129,8 @@ impl Member {
             member_epoch: self.epoch,
             previous_member_epoch: self.previous_epoch,
             state: self.state.code(),
-            assigned: self.assigned.to_topics(),
-            pending_revocation: self.revoking.to_topics(),
+            assigned: self.held(&self.assigned),
+            pending_revocation: self.held(&self.revoking),
         }
     }
 
@@ -134,7 +139,41 @@ impl Member {
         self.epoch = value.member_epoch;
         self.previous_epoch = value.previous_member_epoch;
         self.state = State::from_code(value.state);
-        self.assigned = Assignment::from(value.assigned.as_slice());
-        self.revoking = Assignment::from(value.pending_revocation.as_slice());
+        (self.assigned, self.revoking) = (Assignment::default(), Assignment::default());
+        self.since.clear();
+        for (held, to) in [(&value.assigned, &mut self.assigned), (&value.pending_revocation, &mut self.revoking)] {
+            for topic in held {
+                let since = topic.since.iter().copied().chain(std::iter::repeat(value.member_epoch));
+                for (partition, since) in topic.partitions.iter().zip(since) {
+                    to.insert(topic.topic_id, *partition);
+                    self.since.insert((topic.topic_id, *partition), since);
+                }
+            }
+        }
+    }
+
+    /// What it holds has changed: what is new it holds from that epoch on.
+    pub(super) fn holds_since(&mut self, epoch: i32) {
+        let before = std::mem::take(&mut self.since);
+        let held = self.assigned.iter().chain(self.revoking.iter());
+        self.since = held.map(|at| (at, before.get(&at).copied().unwrap_or(epoch))).collect();
+    }
+
+    /// Whether it held all of these at that epoch, and holds them still.
+    pub(super) fn held_at(&self, epoch: i32, mut partitions: impl Iterator<Item = (TopicId, i32)>) -> bool {
+        partitions.all(|at| self.since.get(&at).is_some_and(|since| epoch >= *since))
+    }
+
+    fn held(&self, partitions: &Assignment) -> Vec<HeldPartitions> {
+        let of = |topic: TopicPartitions| HeldPartitions {
+            since: topic.partitions.iter().map(|p| self.since_of(topic.topic_id, *p)).collect(),
+            topic_id: topic.topic_id,
+            partitions: topic.partitions,
+        };
+        partitions.to_topics().into_iter().map(of).collect()
+    }
+
+    fn since_of(&self, topic: TopicId, partition: i32) -> i32 {
+        self.since.get(&(topic, partition)).copied().unwrap_or(self.epoch)
     }
 }

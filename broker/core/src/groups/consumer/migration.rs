@@ -7,8 +7,8 @@ use crate::groups::classic::{MigratingMember, fit_a_record};
 use crate::groups::consumer_protocol::{self, ByTopic, Subscription};
 use crate::groups::event::Config;
 use crate::groups::record::{
-    ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue, RecordKey,
-    RecordValue,
+    ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue, HeldPartitions,
+    RecordKey, RecordValue, TopicPartitions,
 };
 use crate::ids::TopicId;
 use bytes::Bytes;
@@ -35,13 +35,19 @@ impl ConsumerGroup {
             let session = milliseconds(value.session_timeout_ms);
             context.deadlines.push((super::Deadline::Session(id.clone()), Some(session)));
             let assigned = owned.remove(&id).unwrap_or_default().to_topics();
+            let held = |topic: &TopicPartitions| HeldPartitions {
+                topic_id: topic.topic_id,
+                partitions: topic.partitions.clone(),
+                since: vec![generation; topic.partitions.len()],
+            };
+            let held = assigned.iter().map(held).collect();
             let about = about(value, classic, &subscription);
             let key = |key: fn(Arc<str>, Arc<str>) -> RecordKey| key(self.id.clone(), id.clone());
             let records = [
                 (key(RecordKey::ConsumerGroupMember), RecordValue::ConsumerGroupMember(about)),
                 (
                     key(RecordKey::ConsumerGroupTargetAssignmentMember),
-                    RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions: assigned.clone() },
+                    RecordValue::ConsumerGroupTargetAssignmentMember { topic_partitions: assigned },
                 ),
                 (
                     key(RecordKey::ConsumerGroupCurrentMemberAssignment),
@@ -49,7 +55,7 @@ impl ConsumerGroup {
                         member_epoch: generation,
                         previous_member_epoch: generation,
                         state: 0,
-                        assigned,
+                        assigned: held,
                         pending_revocation: Vec::new(),
                     }),
                 ),

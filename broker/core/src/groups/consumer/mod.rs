@@ -29,7 +29,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::groups::record::{GroupRecord, RecordKey, RecordValue};
+use crate::groups::limits::MAX_GROUP_BYTES;
+use crate::groups::record::{ConsumerGroupMemberValue, GroupRecord, RecordKey, RecordValue};
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
@@ -50,6 +51,8 @@ pub(in crate::groups) struct ConsumerGroup {
     /// The epoch that the target assignment was computed for.
     assignment_epoch: i32,
     members: BTreeMap<Arc<str>, Member>,
+    /// Bytes that are kept of what they said.
+    kept: usize,
     /// Member ids by `group.instance.id`.
     static_members: BTreeMap<Arc<str>, Arc<str>>,
     /// The target assignment by member id.
@@ -94,6 +97,7 @@ impl ConsumerGroup {
             metadata_hash: 0,
             assignment_epoch: 0,
             members: BTreeMap::new(),
+            kept: 0,
             static_members: BTreeMap::new(),
             targets: BTreeMap::new(),
             regexes: BTreeMap::new(),
@@ -110,6 +114,28 @@ impl ConsumerGroup {
     /// How many members it has.
     pub(in crate::groups) fn member_count(&self) -> usize {
         self.members.len()
+    }
+
+    /// About the bytes that are kept of what its members said.
+    pub(in crate::groups) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Of these, those of the member that has the id or the instance id of one that comes.
+    pub(in crate::groups) fn kept_of_place(&self, member: &str, instance: Option<&Arc<str>>) -> usize {
+        let by_instance = instance.and_then(|instance| self.static_members.get(instance));
+        self.kept_of(by_instance.map_or(member, |id| id))
+    }
+
+    /// Of these, those of a member.
+    fn kept_of(&self, member: &str) -> usize {
+        self.members.get(member).map_or(0, |member| member.about.kept())
+    }
+
+    /// Whether a member may say that, in the place of another one or of what it said before.
+    fn has_room_for(&self, replaced: &str, about: &ConsumerGroupMemberValue) -> bool {
+        let (before, after) = (self.kept_of(replaced), about.kept());
+        after <= before || self.kept - before + after <= MAX_GROUP_BYTES
     }
 
     /// Whether there is nothing of it in the log. (While loading, there may be its targets before its epoch.)

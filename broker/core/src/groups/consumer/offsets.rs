@@ -2,16 +2,28 @@
 
 use super::ConsumerGroup;
 use crate::groups::response::GroupError;
+use crate::ids::TopicId;
 
 impl ConsumerGroup {
-    /// Whether that member may commit offsets with that epoch. Without members, whoever names no epoch may. A member of
-    /// the consumer protocol uses a version of the request that knows its errors.
-    pub(in crate::groups) fn may_commit(&self, member: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupError> {
+    /// Whether that member may commit offsets of these partitions with that epoch. Without members, whoever names no epoch
+    /// may. A member of the consumer protocol uses a version of the request that knows its errors. It may have sent the
+    /// request before it heard of its epoch: an older one counts for what it has held since then (KIP-1251).
+    pub(in crate::groups) fn may_commit(
+        &self,
+        member: &str,
+        epoch: i32,
+        knows_epochs: bool,
+        partitions: impl Iterator<Item = (TopicId, i32)>,
+    ) -> Result<(), GroupError> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
-        if !knows_epochs && self.members.get(member).is_some_and(|m| m.about.classic.is_none()) {
+        let known = self.members.get(member);
+        if !knows_epochs && known.is_some_and(|m| m.about.classic.is_none()) {
             return Err(GroupError::UnsupportedVersion);
+        }
+        if known.is_some_and(|m| epoch < m.epoch && m.held_at(epoch, partitions)) {
+            return Ok(());
         }
         self.has_epoch(member, epoch)
     }

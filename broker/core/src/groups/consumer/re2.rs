@@ -10,6 +10,9 @@ use std::str::Chars;
 /// What a compiled expression may take, in bytes, and again as much for the cache of its automaton.
 const SIZE_LIMIT: usize = 1 << 20;
 
+/// How often something may be repeated at most, in RE2/J too.
+const MAX_REPETITIONS: u32 = 1000;
+
 /// An expression that whole names are matched with.
 pub(super) struct Compiled(Regex);
 
@@ -38,12 +41,12 @@ fn rewrite(pattern: &str) -> Result<String, String> {
     while let Some(c) = rest.next() {
         match c {
             '\\' => escape(&mut rest, &mut out)?,
-            '[' => class(&mut rest, &mut out),
+            '[' => class(&mut rest, &mut out)?,
             '(' => {
                 out.push('(');
                 flags(rest.clone())?;
             }
-            '{' if !is_repetition(rest.clone()) => out.push_str(r"\{"),
+            '{' if !is_repetition(rest.clone())? => out.push_str(r"\{"),
             c => out.push(c),
         }
     }
@@ -63,17 +66,46 @@ fn escape(rest: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), String
                 rest.next();
             }
         }
-        // Any byte.
-        Some('C') => out.push_str("(?s:.)"),
+        // Any byte, which RE2/J does not have.
+        Some('C') => return Err(r"invalid escape sequence: \C".into()),
         // Edges of words for the `regex` crate.
         Some(c @ ('<' | '>')) => out.push(c),
-        Some(c) => out.extend(['\\', c]),
+        Some(c) => escaped(c, rest, out),
     }
     Ok(())
 }
 
+/// A character after a backslash, in a class or outside of it.
+fn escaped(c: char, rest: &mut Peekable<Chars<'_>>, out: &mut String) {
+    let digit = |rest: &mut Peekable<Chars<'_>>| rest.next_if(|c| c.is_digit(8)).and_then(|c| c.to_digit(8));
+    match c {
+        // A number of three octal digits at most; one alone, but for zero, would refer back.
+        '0'..='7' if c == '0' || rest.peek().is_some_and(|next| next.is_digit(8)) => {
+            let mut code = c.to_digit(8).unwrap_or(0);
+            for _ in 0..2 {
+                let Some(next) = digit(rest) else { break };
+                code = code * 8 + next;
+            }
+            let literal = char::from_u32(code).unwrap_or_default();
+            out.push_str(&regex::escape(&literal.to_string()));
+        }
+        'p' | 'P' if rest.clone().take(2).eq(['{', '^']) => {
+            rest.next();
+            rest.next();
+            out.push_str(if c == 'p' { r"\P{" } else { r"\p{" });
+        }
+        c => out.extend(['\\', c]),
+    }
+}
+
+/// The names that a class may have within it.
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
+    "xdigit",
+];
+
 /// A class, after its bracket: no set operations, no classes in it but `[:name:]`.
-fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
+fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), String> {
     out.push('[');
     if let Some(not) = rest.next_if_eq(&'^') {
         out.push(not);
@@ -83,12 +115,19 @@ fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
     }
     while let Some(c) = rest.next() {
         match c {
-            ']' => return out.push(']'),
-            '\\' => {
-                out.push('\\');
-                out.extend(rest.next());
+            ']' => {
+                out.push(']');
+                return Ok(());
             }
+            '\\' => match rest.next() {
+                Some(c) => escaped(c, rest, out),
+                None => out.push('\\'),
+            },
             '[' if rest.peek() == Some(&':') => {
+                let name: String = rest.clone().skip(1).take_while(|c| *c != ':').collect();
+                if !POSIX.contains(&name.trim_start_matches('^')) {
+                    return Err(format!("invalid character class range: [:{name}:]"));
+                }
                 out.push('[');
                 for c in rest.by_ref() {
                     out.push(c);
@@ -102,6 +141,8 @@ fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
             c => out.push(c),
         }
     }
+    // It is not closed, which the `regex` crate says.
+    Ok(())
 }
 
 /// After a parenthesis: refuses flags that RE2/J does not have.
@@ -117,10 +158,21 @@ fn flags(mut rest: Peekable<Chars<'_>>) -> Result<(), String> {
 }
 
 /// Whether what follows a brace makes it a repetition: `{2}`, `{2,}`, `{2,3}`. It stands for itself otherwise.
-fn is_repetition(rest: Peekable<Chars<'_>>) -> bool {
+/// RE2/J repeats nothing more than a thousand times.
+fn is_repetition(rest: Peekable<Chars<'_>>) -> Result<bool, String> {
+    if rest.clone().all(|c| c != '}') {
+        return Ok(false);
+    }
     let inner: String = rest.take_while(|c| *c != '}').collect();
-    let closed = inner.chars().all(|c| c.is_ascii_digit() || c == ',');
-    closed && inner.starts_with(|c: char| c.is_ascii_digit()) && inner.matches(',').count() <= 1
+    let numbers = inner.chars().all(|c| c.is_ascii_digit() || c == ',');
+    if !numbers || !inner.starts_with(|c: char| c.is_ascii_digit()) || inner.matches(',').count() > 1 {
+        return Ok(false);
+    }
+    let mut counts = inner.split(',').filter(|count| !count.is_empty());
+    if counts.any(|count| count.parse::<u32>().map_or(true, |count| count > MAX_REPETITIONS)) {
+        return Err(format!("invalid repetition count: {{{inner}}}"));
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -144,6 +196,10 @@ mod tests {
             ("(?P<n>a)b", vec!["ab"], vec!["a"]),
             ("a$", vec!["a"], vec!["ab"]),
             (r"\pL+", vec!["ab"], vec!["1"]),
+            (r"\p{^L}+", vec!["1", "."], vec!["a", "1a"]),
+            (r"[\P{^L}]+", vec!["ab"], vec!["1"]),
+            (r"a\056[\141\0602]", vec!["a.a", "a.0", "a.2"], vec!["aba", "a.1"]),
+            (r"[[:^alpha:]]{1,1000}", vec!["12"], vec!["a"]),
         ] {
             let compiled = compile(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
             for name in matching {
@@ -153,13 +209,17 @@ mod tests {
                 assert!(!compiled.is_match(name), "{pattern} should not match {name}");
             }
         }
-        assert!(compile("x{").is_ok_and(|c| c.is_match("x{")), "a brace that repeats nothing stands for itself");
+        for brace in ["x{", "x{12"] {
+            assert!(compile(brace).is_ok_and(|c| c.is_match(brace)), "a brace that repeats nothing stands for itself");
+        }
     }
 
     #[test]
     fn what_is_not_valid_or_too_large_is_refused() {
         let large = "(((a{100}){100}){100}){100}";
-        for pattern in ["[", "(", "a)(b", "*", r"\", r"(a)\1", "(?=a)", "(?x)a # b", "(?<!a)b", large] {
+        let others = [r"\C", "a{1001}", "a{1,1001}", "a{99999999999}", "[[:foo:]]", r"[\8]", "[a"];
+        let valid_nowhere = ["[", "(", "a)(b", "*", r"\", r"(a)\1", "(?=a)", "(?x)a # b", "(?<!a)b", large];
+        for pattern in valid_nowhere.into_iter().chain(others) {
             assert!(compile(pattern).is_err(), "{pattern} should be refused");
         }
     }

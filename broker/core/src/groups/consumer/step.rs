@@ -63,7 +63,7 @@ impl ConsumerGroup {
         } else {
             Err((GroupError::CoordinatorLoadInProgress, None))
         };
-        step.reply_settled(ticket, Response::ConsumerGroupHeartbeat(answer));
+        step.reply_when_committed(ticket, Response::ConsumerGroupHeartbeat(answer));
     }
 
     /// A request of a member that uses the classic protocol.
@@ -90,7 +90,7 @@ impl ConsumerGroup {
         });
         match answer {
             Ok(answer @ Response::Heartbeat(_)) => step.reply(ticket, answer),
-            Ok(answer) => step.reply_settled(ticket, answer),
+            Ok(answer) => step.reply_when_committed(ticket, answer),
             // As Kafka, without the member's id: there is no such member here.
             Err(error) if matches!(request, Request::JoinGroup(_)) => {
                 step.reply(ticket, Response::JoinGroup(JoinedGroup::refused(error, &Arc::from(""))));

@@ -18,7 +18,14 @@ impl ConsumerGroup {
     pub(super) fn topics<'a>(&self, image: &'a Image) -> BTreeMap<&'a str, &'a Topic> {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for member in self.members.values() {
-            names.extend(member.about.subscribed_topic_names.iter().map(|name| &**name));
+            let subscribed = &member.about.subscribed_topic_names;
+            if subscribed.len() <= image.topics.len() {
+                names.extend(subscribed.iter().map(|name| &**name));
+            } else {
+                // Members may name what is not there, as much as they like: it costs no more than what is there.
+                let known = image.topic_ids.keys().filter(|name| subscribed.binary_search(name).is_ok());
+                names.extend(known.map(|name| &**name));
+            }
         }
         for resolved in self.regexes.values() {
             names.extend(resolved.topics.iter().map(|name| &**name));

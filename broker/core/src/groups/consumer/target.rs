@@ -47,10 +47,10 @@ impl ConsumerGroup {
         // Most members subscribe alike; each subscription is resolved once.
         let mut resolved: BTreeMap<Subscription<'_>, Rc<[usize]>> = BTreeMap::new();
         let subscribed = |member: &'_ Member| -> Rc<[usize]> {
-            let names = member.about.subscribed_topic_names.iter();
             let by_regex = member.regex().and_then(|regex| self.regexes.get(regex));
-            let names = names.chain(by_regex.iter().flat_map(|r| &r.topics));
-            places(names, &by_name, &topics)
+            let named = named(&member.about.subscribed_topic_names, &by_name);
+            let resolved = by_regex.iter().flat_map(|r| &r.topics).filter_map(|name| by_name.get(&**name).copied());
+            places(named.into_iter().chain(resolved), &topics)
         };
         let members = self.members.iter().map(|(id, member)| {
             let key = (member.about.subscribed_topic_names.as_slice(), member.regex());
@@ -66,13 +66,17 @@ impl ConsumerGroup {
 /// Names of topics, and a regular expression.
 type Subscription<'a> = (&'a [Arc<str>], Option<&'a Arc<str>>);
 
-/// The places of those names that exist, ascending.
-fn places<'n>(
-    names: impl Iterator<Item = &'n Arc<str>>,
-    by_name: &BTreeMap<&str, &Topic>,
-    topics: &[(TopicId, usize)],
-) -> Rc<[usize]> {
-    let ids = names.filter_map(|name| by_name.get(&**name)).map(|topic| topic.id);
+/// The topics of those names, which ascend, in as many steps as there are topics at most.
+fn named<'t>(names: &[Arc<str>], by_name: &BTreeMap<&str, &'t Topic>) -> Vec<&'t Topic> {
+    if names.len() <= by_name.len() {
+        return names.iter().filter_map(|name| by_name.get(&**name).copied()).collect();
+    }
+    by_name.values().copied().filter(|topic| names.binary_search(&topic.name).is_ok()).collect()
+}
+
+/// The places of those topics, ascending.
+fn places<'t>(found: impl Iterator<Item = &'t Topic>, topics: &[(TopicId, usize)]) -> Rc<[usize]> {
+    let ids = found.map(|topic| topic.id);
     let mut places: Vec<usize> = ids.filter_map(|id| topics.binary_search_by_key(&id, |(id, _)| *id).ok()).collect();
     places.sort_unstable();
     places.dedup();

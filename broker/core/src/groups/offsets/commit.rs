@@ -35,7 +35,7 @@ impl Group {
             }
             answers.push(answer);
         }
-        step.reply_settled(ticket, Response::OffsetCommit(answers));
+        step.reply_when_committed(ticket, Response::OffsetCommit(answers));
     }
 
     fn may_commit(&self, request: &OffsetCommit, step: &mut Step<'_>) -> Result<(), GroupError> {
@@ -47,7 +47,8 @@ impl Group {
                 Ok(())
             }
             GroupKind::Consumer(consumer) => {
-                consumer.may_commit(&member.member_id, generation, request.knows_member_epochs)
+                let partitions = request.offsets.iter().map(|offset| (offset.topic_id, offset.partition));
+                consumer.may_commit(&member.member_id, generation, request.knows_member_epochs, partitions)
             }
         }
     }

@@ -169,7 +169,7 @@ fn a_lost_sync_of_the_leader_ends_with_the_rebalance_timeout() {
 fn members_killed_while_joining_leave_the_group_empty() {
     let mut bench = Bench::new();
     bench.config.initial_rebalance_delay = Duration::from_secs(3);
-    bench.event(Event::Config(bench.config.clone()));
+    bench.shard.config = bench.config.clone();
     for _ in 0..3 {
         let required = bench.join_group(join("g", ""));
         bench.send(Request::JoinGroup(join("g", &required.member_id)));
@@ -182,7 +182,7 @@ fn members_killed_while_joining_leave_the_group_empty() {
 fn first_members_are_gathered_into_one_generation() {
     let mut bench = Bench::new();
     bench.config.initial_rebalance_delay = Duration::from_secs(3);
-    bench.event(Event::Config(bench.config.clone()));
+    bench.shard.config = bench.config.clone();
     let mut tickets = Vec::new();
     for _ in 0..3 {
         let mut request = join("g", "");
@@ -200,7 +200,7 @@ fn first_members_are_gathered_into_one_generation() {
 fn the_protocol_that_most_prefer_is_chosen_of_those_that_all_support() {
     let mut bench = Bench::new();
     bench.config.initial_rebalance_delay = Duration::from_secs(3);
-    bench.event(Event::Config(bench.config.clone()));
+    bench.shard.config = bench.config.clone();
     let ask = |bench: &mut Bench, protocols: &[&str]| {
         let mut request = join("g", "");
         request.requires_known_member_id = false;

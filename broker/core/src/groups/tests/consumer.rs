@@ -80,7 +80,7 @@ fn configure(bench: &mut Bench, configs: &[(&str, &str)]) {
 fn a_groups_own_timeouts_are_in_force_from_the_next_heartbeat_on() {
     let mut bench = bench();
     bench.config.consumer_session_timeouts = (Duration::from_secs(10), Duration::from_mins(1));
-    bench.event(Event::Config(bench.config.clone()));
+    bench.shard.config = bench.config.clone();
     assert_eq!(told(&mut bench, beat(0, &[])).map(|t| t.heartbeat_interval_ms), Ok(5000));
     configure(&mut bench, &[("consumer.session.timeout.ms", "20000"), ("consumer.heartbeat.interval.ms", "7000")]);
     assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.heartbeat_interval_ms), Ok(7000));

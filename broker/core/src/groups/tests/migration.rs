@@ -164,15 +164,15 @@ fn the_policy_says_which_way_groups_go() {
         let mut bench = bench();
         let old = classic_owner(&mut bench);
         bench.config.migration_policy = policy;
-        bench.event(Event::Config(bench.config.clone()));
+        bench.shard.config = bench.config.clone();
         assert_eq!(told(&mut bench, beat(0, &[])).is_ok(), up, "{policy:?}");
         if !up {
             assert_eq!(bench.heartbeat("g", &old, 1), Ok(()), "a refusal changes nothing");
             bench.config.migration_policy = Upgrade;
-            bench.event(Event::Config(bench.config.clone()));
+            bench.shard.config = bench.config.clone();
             told(&mut bench, beat(0, &[])).expect("joined");
             bench.config.migration_policy = policy;
-            bench.event(Event::Config(bench.config.clone()));
+            bench.shard.config = bench.config.clone();
         }
         told(&mut bench, beat(-1, &[])).expect("left");
         let classic = bench.written().contains_key(&RecordKey::GroupMetadata("g".into()));
@@ -185,7 +185,7 @@ fn a_classic_member_joins_no_consumer_group_when_groups_do_not_migrate() {
     for policy in MigrationPolicy::ALL {
         let mut bench = bench();
         bench.config.migration_policy = policy;
-        bench.event(Event::Config(bench.config.clone()));
+        bench.shard.config = bench.config.clone();
         told(&mut bench, beat(0, &[])).expect("joined");
         let joined = bench.join_group(join("g", ""));
         let (error, has_id) = match policy {

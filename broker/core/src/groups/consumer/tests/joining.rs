@@ -121,7 +121,8 @@ fn a_member_that_leaves_is_gone_with_all_its_records() {
 #[test]
 fn offsets_are_committed_and_fetched_at_the_members_epoch() {
     let mut harness = Harness::new(&[("t", 2)]);
-    assert_eq!(harness.group.may_commit("", -1, true), Ok(()), "without members, tools may");
+    let all = || [(topic_id("t"), 0), (topic_id("t"), 1)].into_iter();
+    assert_eq!(harness.group.may_commit("", -1, true, all()), Ok(()), "without members, tools may");
     harness.ok(&join("a", &["t"]));
     for (member, epoch, expected) in [
         ("a", 2, Ok(())),
@@ -130,10 +131,41 @@ fn offsets_are_committed_and_fetched_at_the_members_epoch() {
         ("b", 1, Err(GroupError::UnknownMemberId)),
         ("", -1, Err(GroupError::UnknownMemberId)),
     ] {
-        assert_eq!(harness.group.may_commit(member, epoch, true), expected, "{member} at {epoch}");
+        assert_eq!(harness.group.may_commit(member, epoch, true, all()), expected, "{member} at {epoch}");
         assert_eq!(harness.group.may_fetch(Some((member, epoch))), expected, "{member} at {epoch}");
     }
-    assert_eq!(harness.group.may_commit("a", 2, false), Err(GroupError::UnsupportedVersion), "it knows no epochs");
+    let unknowing = harness.group.may_commit("a", 2, false, all());
+    assert_eq!(unknowing, Err(GroupError::UnsupportedVersion), "it knows no epochs");
     assert_eq!(harness.group.may_fetch(None), Ok(()));
     assert!(harness.group.subscribes("t") && !harness.group.subscribes("u"));
+}
+
+/// KIP-1251.
+#[test]
+fn a_commit_at_an_older_epoch_counts_for_what_has_been_held_since_then() {
+    let mut harness = Harness::new(&[("t", 2)]);
+    harness.ok(&join("a", &["t"]));
+    harness.ok(&join("b", &["t"]));
+    // One is to be given back, and the other stays; the epoch goes up with either.
+    let (epoch, told) = harness.ok(&beat("a", 2));
+    assert_eq!(epoch, 2);
+    let kept = told.expect("told what it keeps")[0].partitions[0];
+    let given_back = 1 - kept;
+    let may = |harness: &Harness, epoch, partition: i32| {
+        harness.group.may_commit("a", epoch, true, [(topic_id("t"), partition)].into_iter())
+    };
+    assert_eq!(may(&harness, 2, given_back), Ok(()), "it is still in its hands");
+    assert_eq!(harness.ok(&owns("a", 2, &[("t", &[kept])])).0, 3);
+    assert_eq!(may(&harness, 3, given_back), Ok(()), "at its epoch it may commit whatever it says");
+    assert_eq!(may(&harness, 2, kept), Ok(()), "it has had that since then");
+    assert_eq!(may(&harness, 2, given_back), Err(GroupError::StaleMemberEpoch));
+    assert_eq!(may(&harness, 1, kept), Err(GroupError::StaleMemberEpoch), "not yet");
+    assert_eq!(may(&harness, 4, kept), Err(GroupError::StaleMemberEpoch));
+    harness.fail_over();
+    assert_eq!(may(&harness, 2, kept), Ok(()), "as the record says");
+    // What comes back is held from then on alone.
+    harness.ok(&beat("b", -1));
+    let (epoch, _) = harness.ok(&beat("a", 3));
+    assert_eq!((epoch, may(&harness, 3, given_back)), (4, Err(GroupError::StaleMemberEpoch)));
+    assert_eq!(may(&harness, 2, kept), Ok(()));
 }

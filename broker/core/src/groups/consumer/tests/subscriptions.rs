@@ -20,6 +20,16 @@ fn new_partitions_and_topics_are_assigned_at_the_next_heartbeat() {
 }
 
 #[test]
+fn names_of_topics_that_are_not_there_hide_none_that_are() {
+    let mut harness = Harness::new(&[("b", 1), ("q", 2), ("z", 1)]);
+    let names: Vec<String> = (b'a'..=b'y').map(|c| char::from(c).to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).rev().collect();
+    assert_eq!(harness.ok(&join("a", &names)), (2, Some(partitions(&[("b", &[0]), ("q", &[0, 1])]))));
+    harness.set_topics(&[("b", 1), ("q", 2), ("y", 1), ("z", 1)]);
+    assert_eq!(harness.ok(&beat("a", 2)), (3, Some(partitions(&[("b", &[0]), ("q", &[0, 1]), ("y", &[0])]))));
+}
+
+#[test]
 fn what_changed_while_nobody_led_is_seen_after_the_load() {
     let mut harness = Harness::new(&[("t", 1), ("t1", 1)]);
     harness.ok(&join("a", &["t"]));
