@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 /// A batch is ended when it has this many bytes of keys and values.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// While so many bytes are not committed yet, no request is taken.
+const OUTSTANDING_BYTES: usize = 8 << 20;
+
 /// Why an append did not succeed; the shard's memory may differ from the log from then on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
@@ -32,12 +35,37 @@ pub(super) struct Appends {
     records: Vec<(Bytes, Option<Bytes>)>,
     bytes: usize,
     last: u64,
-    outstanding: VecDeque<(u64, oneshot::Receiver<Result<Produced, ProduceError>>)>,
+    outstanding: VecDeque<Outstanding>,
+    outstanding_bytes: usize,
+}
+
+/// A batch that is not committed yet.
+#[derive(Debug)]
+struct Outstanding {
+    /// The number of the last append in it.
+    last: u64,
+    bytes: usize,
+    answer: oneshot::Receiver<Result<Produced, ProduceError>>,
 }
 
 impl Appends {
     pub(super) fn new(partitions: Partitions, partition: TopicPartition, epoch: LeaderEpoch) -> Self {
-        Self { partitions, partition, epoch, records: Vec::new(), bytes: 0, last: 0, outstanding: VecDeque::new() }
+        Self {
+            partitions,
+            partition,
+            epoch,
+            records: Vec::new(),
+            bytes: 0,
+            last: 0,
+            outstanding: VecDeque::new(),
+            outstanding_bytes: 0,
+        }
+    }
+
+    /// Whether so much is under way that no more should be asked for: a small request may write the record of a large
+    /// group.
+    pub(super) fn are_full(&self) -> bool {
+        self.outstanding_bytes >= OUTSTANDING_BYTES
     }
 
     /// Adds an append to the next batch, in which all of its records will be.
@@ -57,21 +85,23 @@ impl Appends {
             return Ok(());
         }
         let batch = build_batch(&self.records, wall_ms)?;
+        let bytes = std::mem::take(&mut self.bytes);
         self.records.clear();
-        self.bytes = 0;
-        // The memory of what is being appended is held by the requests that wait for it.
+        // What is being appended is bounded by its bytes here, whatever the requests take that it comes of.
         let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::All, Arc::new(()));
-        self.outstanding.push_back((self.last, answer));
+        self.outstanding.push_back(Outstanding { last: self.last, bytes, answer });
+        self.outstanding_bytes += bytes;
         Ok(())
     }
 
     /// Waits until the oldest batch is committed, and returns the number of the last append in it. Waits for ever
     /// while there is none. Nothing is lost when it is not polled to its end.
     pub(super) async fn committed(&mut self) -> Result<u64, AppendError> {
-        let Some((number, answer)) = self.outstanding.front_mut() else { return std::future::pending().await };
-        let number = *number;
-        let result = answer.await.unwrap_or(Err(ProduceError::NotLeader));
+        let Some(oldest) = self.outstanding.front_mut() else { return std::future::pending().await };
+        let (number, bytes) = (oldest.last, oldest.bytes);
+        let result = (&mut oldest.answer).await.unwrap_or(Err(ProduceError::NotLeader));
         self.outstanding.pop_front();
+        self.outstanding_bytes -= bytes;
         result?;
         Ok(number)
     }

@@ -246,7 +246,7 @@ impl ShardTask {
                     Ok(number) => Event::Committed(number),
                     Err(error) => return End::Failed(error),
                 },
-                count = self.requests.recv_many(&mut asked, AT_ONCE) => {
+                count = self.requests.recv_many(&mut asked, AT_ONCE), if !serving.appends.are_full() => {
                     if count == 0 {
                         return End::Stopped;
                     }

@@ -16,6 +16,9 @@ pub const MAX_STRING: usize = i16::MAX as usize;
 /// The longest string that a member id can begin with: a UUID follows it.
 const MAX_ID: usize = MAX_STRING - "-00000000-0000-0000-0000-000000000000".len();
 
+/// Protocols that a member may offer. Each is looked for among those of all others.
+const MAX_PROTOCOLS: usize = 100;
+
 /// Bytes that what the members of one consumer group said may take in memory. That of a classic group is bounded by its
 /// one record.
 pub(super) const MAX_GROUP_BYTES: usize = 32 << 20;
@@ -35,7 +38,8 @@ impl Request {
         let fits = match self {
             Self::JoinGroup(join) => {
                 let names = join.protocols.iter().all(|(name, _)| name.len() <= MAX_STRING);
-                names && join.protocol_type.len() <= MAX_STRING && join.member.fits() && client.fits()
+                let few = join.protocols.len() <= MAX_PROTOCOLS;
+                few && names && join.protocol_type.len() <= MAX_STRING && join.member.fits() && client.fits()
             }
             Self::SyncGroup(sync) => sync.member.fits(),
             Self::Heartbeat { member, .. } => member.fits(),
