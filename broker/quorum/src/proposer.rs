@@ -15,6 +15,10 @@ const BATCH: usize = 64;
 /// disk lost something of every partition that a broker may have.
 const MAX_ENTRY_BYTES: usize = super::whole_messages::MAX_MESSAGE_BYTES / 4;
 
+/// Bytes of an entry that several commands share: they gain nothing by more, and each goes to all members at once within
+/// one of raft's heartbeats.
+const SHARED_ENTRY_BYTES: usize = 256 << 10;
+
 /// The way to propose something while this broker is the leader. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Proposer {
@@ -162,14 +166,14 @@ async fn run(me: BrokerId, raft: Raft, mut queue: mpsc::UnboundedReceiver<Propos
     }
 }
 
-/// The first ones that fit one entry.
+/// The first ones that fit one entry, and one at least.
 fn next_entry(waiting: &mut VecDeque<Proposal>) -> Vec<Proposal> {
     let mut bytes = 0;
     let fits = |p: &&Proposal| {
         bytes += p.bytes;
-        bytes <= MAX_ENTRY_BYTES
+        bytes <= SHARED_ENTRY_BYTES
     };
-    let n = waiting.iter().take_while(fits).count();
+    let n = waiting.iter().take_while(fits).count().max(1).min(waiting.len());
     waiting.drain(..n).collect()
 }
 
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn commands_share_an_entry_as_far_as_they_fit() {
         let proposal = |bytes| Proposal { command: elect(0), bytes, term: None, reply: oneshot::channel().0 };
-        let half = MAX_ENTRY_BYTES / 2;
+        let half = SHARED_ENTRY_BYTES / 2;
         let mut waiting: VecDeque<_> = [half, half, 1, MAX_ENTRY_BYTES, 2].map(proposal).into();
         let mut entries = Vec::new();
         while !waiting.is_empty() {

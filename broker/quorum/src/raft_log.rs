@@ -100,6 +100,7 @@ impl LogStore {
             let record = encoding::decode(bytes).map_err(|e| OpenError::Unknown(i, e))?;
             state.replay(record, bytes.len());
         }
+        let incomplete = state.drop_incomplete();
         let (writes, queue) = mpsc::channel();
         let (failing, failed) = watch::channel(None);
         let pulse = Pulse::default();
@@ -108,6 +109,11 @@ impl LogStore {
             .name("metadata-log".into())
             .spawn(move || write_all(journal, &queue, &failing, &beating))
             .map_err(OpenError::Thread)?;
+        if incomplete {
+            tracing::warn!("the metadata log's snapshot is missing: this voter votes when it has caught up again");
+            // Whatever is written from now on is behind it.
+            let _ = writes.send(Write::Rewrite(Box::new(state.clone())));
+        }
         Ok((Self { state: Arc::new(Mutex::new(state)), writes }, LogThread { thread, pulse, failed }))
     }
 
@@ -165,7 +171,18 @@ impl LogStore {
         Some(Snapshot { meta, snapshot: Box::new(data.as_ref().clone()) })
     }
 
-    /// Saves a snapshot in place of the one before, durably.
+    /// Bytes of the entries after the newest snapshot, and of those that are kept before its end; and that end.
+    pub(super) fn sizes(&self) -> (usize, usize, Option<u64>) {
+        let state = self.state();
+        let end = state.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index);
+        let (mut after, mut before) = (0, 0);
+        for (index, (_, bytes)) in &state.entries {
+            *if Some(*index) > end { &mut after } else { &mut before } += bytes;
+        }
+        (after, before, end)
+    }
+
+    /// Saves a snapshot in place of an older one, durably.
     pub(super) async fn save_snapshot(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
         self.save(vec![Record::Snapshot(meta, data)]).await.map_err(|e| write_failed(&e))
     }
@@ -221,9 +238,26 @@ impl State {
             }
             Record::Truncate(from) => drop(self.entries.split_off(&from)),
             Record::Purge(upto) => self.purge(upto),
-            Record::Snapshot(meta, data) => self.snapshot = Some((meta, Arc::new(data))),
+            // One that was being made while a newer one was installed is written after it, and is no news.
+            Record::Snapshot(meta, data) => {
+                if self.snapshot.as_ref().is_none_or(|(newest, _)| newest.last_log_id <= meta.last_log_id) {
+                    self.snapshot = Some((meta, Arc::new(data)));
+                }
+            }
             Record::Standing(standing) => self.standing = Some(standing),
         }
+    }
+
+    /// Drops a log whose entries are purged beyond its snapshot, which a crash may leave between the two: it begins with
+    /// what nothing stands for. Its voter is like one on a new disk, but for its vote.
+    fn drop_incomplete(&mut self) -> bool {
+        let stands_for = self.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id);
+        if self.purged <= stands_for {
+            return false;
+        }
+        (self.entries, self.purged, self.snapshot) = Default::default();
+        self.standing = Some(Standing::default());
+        true
     }
 
     fn purge(&mut self, upto: LogId) {
@@ -460,6 +494,53 @@ mod tests {
         let mut open = reopen(dir.path(), open);
         let state = open.0.get_log_state().await.unwrap();
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(9)), Some(id(9))));
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_comes_after_a_newer_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        open.0.blocking_append(entries(0..10)).await.unwrap();
+        let meta = |index| SnapshotMeta { last_log_id: Some(id(index)), ..Default::default() };
+        open.0.save_snapshot(meta(20), vec![20]).await.unwrap();
+        open.0.purge(id(20)).await.unwrap();
+        open.0.save_snapshot(meta(9), vec![9]).await.unwrap();
+        assert_eq!(*open.0.snapshot().unwrap().snapshot, vec![20]);
+        let open = reopen(dir.path(), open);
+        assert_eq!(*open.0.snapshot().unwrap().snapshot, vec![20]);
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_lost_its_snapshot_begins_anew_and_keeps_its_vote() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        let vote = Vote::new(3, BrokerId(1));
+        open.0.save_vote(&vote).await.unwrap();
+        open.0.save_standing(Standing { proven: true, founders: Vec::new() }).await.unwrap();
+        open.0.blocking_append(entries(0..10)).await.unwrap();
+        // What a crash leaves before the snapshot up to 20 is on the disk.
+        open.0.purge(id(20)).await.unwrap();
+        for _ in 0..2 {
+            open = reopen(dir.path(), open);
+            assert_eq!(open.0.read_vote().await.unwrap(), Some(vote));
+            assert_eq!((open.0.standing(), open.0.last_log_id()), (Standing::default(), None));
+            assert!(open.0.snapshot().is_none() && indexes(&mut open.0).await.is_empty());
+        }
+        close(open);
+    }
+
+    #[tokio::test]
+    async fn the_log_says_what_it_takes_before_and_after_its_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = LogStore::open(dir.path()).unwrap();
+        open.0.blocking_append(entries(0..10)).await.unwrap();
+        let (all, none, end) = open.0.sizes();
+        assert!(all > 0 && none == 0 && end.is_none());
+        let meta = SnapshotMeta { last_log_id: Some(id(4)), ..Default::default() };
+        open.0.save_snapshot(meta, vec![1]).await.unwrap();
+        assert_eq!(open.0.sizes(), (all / 2, all / 2, Some(4)));
         close(open);
     }
 

@@ -10,8 +10,8 @@ use super::proto;
 use super::raft_log::LogStore;
 use super::silence::Silence;
 use super::types::{
-    AppendEntriesRequest, AppendEntriesResponse, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig, Vote,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, LogId, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig,
+    Vote, VoteRequest, VoteResponse,
 };
 use chronik_core::ids::BrokerId;
 use openraft::error::{
@@ -24,6 +24,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -33,6 +34,12 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(20);
 const VOTE_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes of a snapshot in one message.
 const CHUNK_BYTES: usize = 128 * 1024;
+
+/// Encoded bytes from which on a single entry is a large one: it may take longer on its way than openraft waits, which is
+/// one heartbeat.
+const LARGE_BYTES: usize = 64 * 1024;
+/// How long such an entry may take.
+const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
 
@@ -89,7 +96,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: BrokerId, node: &Node) -> Peer {
         self.links.learn(target, node.0.clone());
-        Peer { target, link: self.links.to(target), network: self.clone() }
+        Peer { target, link: self.links.to(target), network: self.clone(), large: None }
     }
 }
 
@@ -98,6 +105,22 @@ pub(super) struct Peer {
     target: BrokerId,
     link: Option<Link>,
     network: Network,
+    large: Option<Large>,
+}
+
+/// A large entry on its way. openraft gives up waiting and asks for the same again; sent anew each time it would never
+/// arrive, and nothing behind it.
+struct Large {
+    vote: Vote,
+    entry: LogId,
+    sent: Instant,
+    answer: JoinHandle<Result<proto::RaftResponse, CallError>>,
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 impl Peer {
@@ -107,6 +130,22 @@ impl Peer {
 
     fn caller(&self) -> proto::Caller {
         self.network.links.caller(self.target)
+    }
+
+    /// Whether that is on its way already.
+    fn is_sending(&self, rpc: &AppendEntriesRequest) -> bool {
+        let [entry] = &*rpc.entries else { return false };
+        self.large.as_ref().is_some_and(|large| large.vote == rpc.vote && large.entry == entry.log_id)
+    }
+
+    /// Waits for the answer to the entry that is on its way, however often it is asked for.
+    async fn large_answer(&mut self) -> Result<(proto::RaftResponse, Instant), CallError> {
+        let Some(large) = &mut self.large else { return Err(CallError::NotConnected) };
+        let sent = large.sent;
+        let answer = (&mut large.answer).await;
+        self.large = None;
+        let lost = |_| CallError::Lost(Status::internal("the call was given up"));
+        Ok((answer.map_err(lost).flatten()?, sent))
     }
 
     fn followed_by_others(&self, vote: &Vote) -> bool {
@@ -140,15 +179,35 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse, RpcError> {
-        let followed_by_others = self.followed_by_others(&rpc.vote);
-        let request = proto::RaftRequest { caller: Some(self.caller()), body: Self::body(&rpc)?, followed_by_others };
-        let mut sent = Instant::now();
-        let call = |mut client: super::link::Client| {
-            sent = Instant::now();
-            async move { client.append_entries(request).await }
+        let result = if self.is_sending(&rpc) {
+            self.large_answer().await
+        } else {
+            let followed_by_others = self.followed_by_others(&rpc.vote);
+            let body = Self::body(&rpc)?;
+            let large = (rpc.entries.len() == 1 && body.len() > LARGE_BYTES).then(|| rpc.entries[0].log_id);
+            let request = proto::RaftRequest { caller: Some(self.caller()), body, followed_by_others };
+            match large {
+                Some(entry) => {
+                    let (link, sent) = (self.link()?.clone(), Instant::now());
+                    let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
+                    let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
+                    self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
+                    self.large_answer().await
+                }
+                None => {
+                    let mut sent = Instant::now();
+                    let call = |mut client: super::link::Client| {
+                        sent = Instant::now();
+                        async move { client.append_entries(request).await }
+                    };
+                    // Before openraft gives up by itself, which would not make the message smaller.
+                    let response = self.link()?.call(option.hard_ttl() * 9 / 10, call).await;
+                    response.map(|response| (response, sent))
+                }
+            }
         };
-        let response = match self.link()?.call(option.soft_ttl().max(option.hard_ttl()), call).await {
-            Ok(response) => answer(&response)?,
+        let (response, sent) = match result {
+            Ok((response, sent)) => (answer(&response)?, sent),
             // Sent again as it was it would take as long again.
             Err(CallError::Lost(_)) if rpc.entries.len() > 1 => {
                 return Err(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2).into());

@@ -10,6 +10,11 @@ const DELAY: Duration = Duration::from_millis(30);
 
 /// What goes to the relay arrives at the controller port `DELAY` later, and answers take as long.
 async fn relay(to: SocketAddr) -> SocketAddr {
+    relay_at(None, to).await
+}
+
+/// The same over a way that takes so many bytes a second, and no others meanwhile.
+async fn relay_at(rate: Option<u32>, to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -18,15 +23,15 @@ async fn relay(to: SocketAddr) -> SocketAddr {
                 tokio::time::sleep(2 * DELAY).await;
                 let Ok(to) = TcpStream::connect(to).await else { return };
                 let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
-                tokio::spawn(delayed(from_read, to_write));
-                tokio::spawn(delayed(to_read, from_write));
+                tokio::spawn(delayed(rate, from_read, to_write));
+                tokio::spawn(delayed(rate, to_read, from_write));
             });
         }
     });
     address
 }
 
-async fn delayed(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf) {
+async fn delayed(rate: Option<u32>, mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf) {
     let (sender, mut on_its_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tokio::spawn(async move {
         while let Some((at, bytes)) = on_its_way.recv().await {
@@ -38,6 +43,9 @@ async fn delayed(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::t
     });
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if let Some(rate) = rate {
+            tokio::time::sleep(Duration::from_secs(read as u64) / rate).await;
+        }
         if sender.send((Instant::now() + DELAY, buffer[..read].to_vec())).is_err() {
             return;
         }
@@ -73,4 +81,22 @@ async fn a_voter_far_away_catches_up_with_more_than_one_window() {
     back.is_serving().await;
     brokers.push(back);
     stop_all(brokers).await;
+}
+
+/// A second for each megabyte, where a heartbeat is due after a tenth of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_takes_many_heartbeats_on_its_way_arrives() {
+    let mut cluster = Cluster::of(3);
+    cluster.timings = Timings::with_session(Duration::from_secs(4));
+    let relays = cluster.controllers.iter().map(|address| relay_at(Some(1 << 20), *address));
+    cluster.reached_at = futures::future::join_all(relays).await;
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    // Of partitions that there are not: it is in the log all the same.
+    let named = (0..12_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
+    let command = MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred };
+    let decided = brokers[0].handle().decide(command, DEADLINE).await;
+    assert!(matches!(decided, Ok(Answer::Elected(_))), "{decided:?}");
+    brokers[0].handle().create_topic(topic("after", 1), DEADLINE).await.unwrap();
+    stop_all(std::mem::take(&mut brokers)).await;
 }
