@@ -2,7 +2,8 @@
 //! broker that comes back with another one has lost its disk, and is not believed to have what the old one held.
 //! If it has lost something of some partitions only, these are noted here until the controller knows.
 
-use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, TopicPartition};
+use crate::incarnations::Incarnations;
+use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ const VERSION: u32 = 1;
 pub(crate) struct Identity {
     path: PathBuf,
     content: Content,
+    incarnations: Incarnations,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,21 +109,40 @@ impl Identity {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let directory_id = DirectoryId(uuid::Uuid::new_v4());
                 let damaged = BTreeSet::new();
-                let fresh = Content { version: VERSION, broker_id: me, directory_id, cluster_id: None, damaged };
-                write(&path, &fresh).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
-                fresh
+                let content = Content { version: VERSION, broker_id: me, directory_id, cluster_id: None, damaged };
+                write(&path, &content).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+                content
             }
             Err(source) => return Err(IdentityError::Io { path, source }),
         };
         if content.broker_id != me {
             return Err(IdentityError::OtherBroker { path, found: content.broker_id, me });
         }
-        Ok(Self { path, content })
+        Ok(Self { path, content, incarnations: Incarnations::unknown(directory) })
+    }
+
+    /// The same for a process that will register.
+    pub(crate) fn begin(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
+        let fresh = !Self::is_in(directory);
+        let mut identity = Self::load(directory, me)?;
+        let begun = Incarnations::begin(directory, fresh);
+        identity.incarnations = begun.map_err(|source| IdentityError::Io { path: directory.to_owned(), source })?;
+        Ok(identity)
     }
 
     /// The data directory's id.
     pub(crate) fn directory_id(&self) -> DirectoryId {
         self.content.directory_id
+    }
+
+    /// This process.
+    pub(crate) fn incarnation(&self) -> IncarnationId {
+        self.incarnations.current()
+    }
+
+    /// The processes of which one was the last to register with this directory; none where that is not known.
+    pub(crate) fn known_incarnations(&self) -> Vec<IncarnationId> {
+        self.incarnations.known().to_vec()
     }
 
     /// The cluster that this directory belongs to, if it has ever been in one.
@@ -148,7 +169,9 @@ impl Identity {
     }
 
     /// The controller has registered this process, and knows what was damaged.
-    pub(crate) fn damage_is_known(&mut self) -> Result<(), IdentityError> {
+    pub(crate) fn is_registered(&mut self) -> Result<(), IdentityError> {
+        let confirmed = self.incarnations.confirm();
+        confirmed.map_err(|source| IdentityError::Io { path: self.path.clone(), source })?;
         if self.content.damaged.is_empty() {
             return Ok(());
         }
@@ -183,11 +206,15 @@ fn parse(path: &Path, text: &str) -> Result<Content, IdentityError> {
     }
 }
 
-/// Replaces the file as a whole: after a crash it is the old one or the new one.
 fn write(path: &Path, content: &Content) -> io::Result<()> {
+    replace(path, &serde_json::to_vec_pretty(content)?)
+}
+
+/// Replaces a file as a whole: after a crash it is the old one or the new one.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(content)?)?;
+    file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
@@ -222,7 +249,7 @@ mod tests {
         load().add_damaged(&[tp(0), tp(1)]).unwrap();
         let mut identity = load();
         assert_eq!(identity.damaged(), [tp(0), tp(1)]);
-        identity.damage_is_known().unwrap();
+        identity.is_registered().unwrap();
         assert_eq!(load().damaged(), []);
         assert_eq!(load().directory_id(), directory);
     }

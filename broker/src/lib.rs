@@ -13,6 +13,7 @@ mod disk_space;
 mod handing_over;
 pub mod health;
 mod identity;
+mod incarnations;
 mod log_metrics;
 pub mod metrics;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::segments;
 use crate::server::{self, ClientListener, ServerConfig};
 use anyhow::Context;
 use chronik_core::cluster::Member;
-use chronik_core::ids::{BrokerId, IncarnationId};
+use chronik_core::ids::BrokerId;
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
@@ -123,7 +123,7 @@ impl Node {
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
-        let mut identity = Identity::load(dir, config.id)?;
+        let mut identity = Identity::begin(dir, config.id)?;
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
@@ -215,7 +215,7 @@ impl Node {
         loop {
             let standing = *registration.borrow_and_update();
             if standing.epoch.is_some() {
-                identity.damage_is_known()?;
+                identity.is_registered()?;
             }
             let serves_now = standing.unfenced;
             match (was_serving, serves_now) {
@@ -436,7 +436,8 @@ fn controller_config(
         dir: config.data_dir.join(METADATA_DIR),
         cluster_id: identity.cluster_id(),
         directory: identity.directory_id(),
-        incarnation: IncarnationId(uuid::Uuid::new_v4()),
+        incarnation: identity.incarnation(),
+        known_incarnations: identity.known_incarnations(),
         damaged: identity.damaged(),
         timings: Timings::with_session(config.session_timeout),
         defaults: chronik_quorum::TopicDefaults {

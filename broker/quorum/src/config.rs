@@ -35,6 +35,9 @@ pub struct ControllerConfig {
     pub directory: DirectoryId,
     /// This process.
     pub incarnation: IncarnationId,
+    /// The processes of which one was the last to register with that directory, this one among them. None where that is
+    /// not known. A directory that knows others only is an old copy, and is not believed to hold what was written since.
+    pub known_incarnations: Vec<IncarnationId>,
     /// Partitions of which the data directory has lost something: told with the registration, so that this broker
     /// is not believed to hold them.
     pub damaged: Vec<TopicPartition>,

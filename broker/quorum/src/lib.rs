@@ -358,6 +358,7 @@ impl Parts {
             member: self.config.me.clone(),
             directory: self.config.directory,
             incarnation: self.config.incarnation,
+            known: self.config.known_incarnations.clone(),
             damaged: self.config.damaged.clone(),
             controller: self.config.endpoint.clone(),
             electorate: self.electorate.clone(),

@@ -55,6 +55,11 @@ impl Proposer {
         Self { proposals, image, yielding }
     }
 
+    /// The image as it is here.
+    pub(super) fn image(&self) -> Image {
+        self.image.borrow().clone()
+    }
+
     /// Proposes a command, and waits until it is applied here. One that the cluster's metadata version does not allow
     /// is refused, and not written: a broker that cannot read it would stop at it.
     pub(super) async fn propose(&self, command: MetadataCommand) -> Result<(Outcome, MetadataOffset), ProposeError> {

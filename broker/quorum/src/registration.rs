@@ -25,6 +25,8 @@ pub(super) struct Registrar {
     pub(super) member: Member,
     pub(super) directory: DirectoryId,
     pub(super) incarnation: IncarnationId,
+    /// Those of which one registered last, if that is known.
+    pub(super) known: Vec<IncarnationId>,
     /// Told with the first registration.
     pub(super) damaged: Vec<TopicPartition>,
     /// Where this broker's controller port is.
@@ -132,6 +134,7 @@ impl Registrar {
             if !self.leading.is_ready() {
                 return Answer::NotLeader(None);
             }
+            let command = believed(command, &self.known, &self.image.borrow().clone());
             return match self.proposer.propose(command).await {
                 Ok((outcome, _)) => registered(&outcome),
                 Err(_) => Answer::Unknown,
@@ -143,6 +146,7 @@ impl Registrar {
             body,
             controller_host: self.controller.host.to_string(),
             controller_port: self.controller.port.into(),
+            known_incarnations: self.known.iter().map(|id| id.0.as_bytes().to_vec()).collect(),
         };
         let call = |mut client: super::link::Client| async move { client.register(request).await };
         match self.links.call(target, TIMEOUT, call).await {
@@ -165,6 +169,26 @@ impl Registrar {
     }
 }
 
+/// A registration as the leader proposes it, by its own image. A data directory that does not know the process that
+/// registered last is an old copy: it has lost something of each partition, for all that anybody knows.
+pub(super) fn believed(command: MetadataCommand, known: &[IncarnationId], image: &Image) -> MetadataCommand {
+    let MetadataCommand::RegisterBroker { member, directory, incarnation, mut damaged, versions } = command else {
+        return command;
+    };
+    let last = image.brokers.get(&member.id).filter(|broker| broker.directory == Some(directory));
+    let last = last.and_then(|broker| broker.incarnation);
+    if let Some(last) = last.filter(|last| !known.is_empty() && !known.contains(last)) {
+        tracing::warn!(
+            broker = %member.id, %last,
+            "broker {}'s data directory is an old copy: it is not believed to hold what was written since",
+            member.id
+        );
+        let held = image.partitions().filter(|(_, _, p)| p.replicas.contains(&member.id)).map(|(tp, _, _)| tp);
+        damaged = held.collect();
+    }
+    MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions }
+}
+
 /// What the outcome of a registration means. It is asked for again in any case: a refusal may be of an older leader.
 fn registered(outcome: &Outcome) -> Answer {
     match outcome {
@@ -184,4 +208,57 @@ enum Answer {
 
 fn has(image: &Image, me: BrokerId, incarnation: IncarnationId) -> bool {
     image.brokers.get(&me).is_some_and(|b| b.incarnation == Some(incarnation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::cluster::{MetadataCommand as Command, MetadataVersion};
+    use chronik_core::ids::{ClusterId, MetadataOffset, TopicId};
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_directory_that_does_not_know_the_last_process_is_an_old_copy() {
+        let endpoint = Endpoint { host: "here".into(), port: 1 };
+        let member = Member { id: BrokerId(0), kafka: endpoint.clone(), replication: endpoint, rack: None };
+        let process = |n| IncarnationId(Uuid::from_u128(n));
+        let registers = |n, directory| Command::RegisterBroker {
+            member: member.clone(),
+            directory: DirectoryId(Uuid::from_u128(directory)),
+            incarnation: process(n),
+            damaged: Vec::new(),
+            versions: SupportedVersions::HERE,
+        };
+        let mut image = Image::default();
+        let create = Command::CreateCluster {
+            cluster_id: ClusterId(Uuid::from_u128(1)),
+            members: vec![member.clone()],
+            metadata_version: MetadataVersion::LATEST,
+        };
+        let topic = Command::CreateTopic {
+            id: TopicId(Uuid::from_u128(2)),
+            name: "t".into(),
+            partitions: 2,
+            replication_factor: 1,
+            assignments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: 1,
+        };
+        for (at, command) in (1..).zip([create, registers(1, 7), topic]) {
+            image.apply(MetadataOffset(at), &command).0.unwrap();
+        }
+        let damaged = |command, known: &[u128]| {
+            let known: Vec<_> = known.iter().copied().map(process).collect();
+            match believed(command, &known, &image) {
+                Command::RegisterBroker { damaged, .. } => damaged.len(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(damaged(registers(2, 7), &[1, 2]), 0, "the next process");
+        assert_eq!(damaged(registers(1, 7), &[1]), 0, "the same one again");
+        assert_eq!(damaged(registers(2, 7), &[]), 0, "of a directory that does not say");
+        assert_eq!(damaged(registers(2, 8), &[2]), 0, "another disk, which the registration says itself");
+        assert_eq!(damaged(registers(3, 7), &[0, 3]), 2, "restored from before process 1");
+    }
 }

@@ -16,13 +16,14 @@ use super::proposer::{ProposeError, Proposer};
 use super::proto::controller_server::{Controller, ControllerServer};
 use super::proto::{self, heartbeat_response::Standing, proposed::State};
 use super::raft_log::LogStore;
+use super::registration;
 use super::restart::Past;
 use super::silence::Silence;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages::{self, MAX_MESSAGE_BYTES};
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, MetadataCommand, Outcome};
-use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, MetadataOffset};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, IncarnationId, MetadataOffset};
 use openraft::ChangeMembers;
 use openraft::raft::AppendEntriesResponse;
 use serde::{Serialize, de::DeserializeOwned};
@@ -369,6 +370,10 @@ impl Controller for Service {
                 Err(e) => return Err(stopped(e)),
             }
         }
+        let known = request.known_incarnations.iter().map(|id| Uuid::from_slice(id).map(IncarnationId));
+        let known: Vec<_> =
+            known.collect::<Result<_, _>>().map_err(|_| Status::invalid_argument("an incarnation has 16 bytes"))?;
+        let command = registration::believed(command, &known, &self.proposer.image());
         self.propose(command).await
     }
 

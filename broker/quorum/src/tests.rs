@@ -157,6 +157,7 @@ impl Cluster {
             cluster_id: self.known,
             directory: self.directories[id],
             incarnation: IncarnationId(Uuid::new_v4()),
+            known_incarnations: Vec::new(),
             damaged: Vec::new(),
             timings: self.timings,
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },

@@ -1,5 +1,6 @@
 //! A broker that comes back to a cluster which went on without it: after a topic was deleted, with a disk that
-//! was wiped as a whole or in part, and with one that has changed what was written to it.
+//! was wiped as a whole or in part, with one that was restored from a copy, and with one that has changed what was written
+//! to it.
 
 use super::Settings;
 use crate::harness::cluster::{Cluster, PATIENCE};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 const KEPT: &str = "kept";
@@ -30,6 +31,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("what was deleted meanwhile goes from its disk, and nothing else", deleted_meanwhile as Check),
         ("a wiped disk is filled again", wiped),
         ("an emptied log folder is filled again", emptied),
+        ("a disk that was restored from a copy is not believed", restored),
         ("flipped bits are found while it runs and repaired from the others", flipped_bits),
     ] {
         let outcome = check(&mut cluster, &metadata, &load).with_context(|| cluster.tails());
@@ -88,8 +90,48 @@ fn emptied(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<St
     fs::remove_dir_all(cluster.data_dir(AWAY).join("log"))?;
     let said_before = fs::read(cluster.log(AWAY))?.len();
     come_back(cluster, metadata, load)?;
-    says_since(cluster, said_before, "holds no log")?;
+    says_since(cluster, AWAY, said_before, "holds no log")?;
     verify_all(cluster, load)
+}
+
+/// Its data directory is an old copy of itself after a crash of all. It was in sync everywhere, and by its identity it still
+/// is; if it led, the others would cut off what was acknowledged since.
+fn restored(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
+    const COMPANION: usize = 1;
+    cluster.stop(AWAY)?;
+    let (disk, copy) = (cluster.data_dir(AWAY), cluster.data_dir(AWAY).with_extension("copy"));
+    copy_folder(&disk, &copy)?;
+    come_back(cluster, metadata, load)?;
+    load.pause(PATIENCE)?;
+    cluster.kill_all()?;
+    fs::remove_dir_all(&disk)?;
+    fs::rename(&copy, &disk)?;
+    let said_before = fs::read(cluster.log(OTHER))?.len();
+    // Two are a quorum, and either may lead by what it says of itself.
+    cluster.start(AWAY)?;
+    cluster.start(OTHER)?;
+    wait::until("the old copy to be found", PATIENCE, || {
+        Ok(says_since(cluster, OTHER, said_before, "is an old copy").ok())
+    })?;
+    cluster.start(COMPANION)?;
+    metadata.wait_for_isr(KEPT, PARTITIONS, 3)?;
+    load.resume();
+    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    verify_all(cluster, load)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&from, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }
 
 fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Result<String> {
@@ -105,7 +147,7 @@ fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Resu
     come_back(cluster, metadata, load)?;
     // It does not read all at its start: whoever comes to it first finds it, or the check in the background does.
     wait::until("the damage to be found", PATIENCE, || {
-        Ok(says_since(cluster, said_before, "partition is damaged").ok())
+        Ok(says_since(cluster, AWAY, said_before, "partition is damaged").ok())
     })?;
     load.pause(PATIENCE)?;
     let partition = damaged.file_name().context("a folder's name")?;
@@ -127,9 +169,9 @@ fn flipped_bits(cluster: &mut Cluster, metadata: &Metadata, load: &Load) -> Resu
     Ok(verified)
 }
 
-/// Whether the broker that was away has said this since its log was so long: the checks before had it say things too.
-fn says_since(cluster: &Cluster, said_before: usize, what: &str) -> Result<()> {
-    let said = fs::read(cluster.log(AWAY))?;
+/// Whether a broker has said this since its log was so long: the checks before had it say things too.
+fn says_since(cluster: &Cluster, id: usize, said_before: usize, what: &str) -> Result<()> {
+    let said = fs::read(cluster.log(id))?;
     let text = String::from_utf8_lossy(said.get(said_before..).context("a log that only grows")?);
     ensure!(text.contains(what), "it did not say: {what}");
     Ok(())

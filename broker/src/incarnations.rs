@@ -1,0 +1,115 @@
+//! Which processes a data directory has registered as. One that does not know the process which registered last is a copy
+//! from before it, such as a volume that was restored: the controller must not believe it to have what that process had.
+//!
+//! A file of its own, which a broker that knows nothing of it leaves alone.
+
+use crate::identity::replace;
+use chronik_core::ids::IncarnationId;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "incarnations.json";
+/// Processes that are remembered at most of which it is not known whether they registered.
+const MOST: usize = 64;
+
+/// A data directory's processes.
+#[derive(Clone, Debug)]
+pub(crate) struct Incarnations {
+    path: PathBuf,
+    current: IncarnationId,
+    /// Those of which one has registered last, with this one; `None` where that is not known.
+    known: Option<Vec<IncarnationId>>,
+    confirmed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    incarnations: Vec<IncarnationId>,
+}
+
+impl Incarnations {
+    /// A process that does not register.
+    pub(crate) fn unknown(directory: &Path) -> Self {
+        let current = IncarnationId(uuid::Uuid::new_v4());
+        Self { path: directory.join(FILE), current, known: None, confirmed: false }
+    }
+
+    /// Begins another process, which is on the disk before it registers. In a directory that is `fresh` none has
+    /// registered; in one of a broker that did not keep this file, nobody knows which.
+    pub(crate) fn begin(directory: &Path, fresh: bool) -> io::Result<Self> {
+        let mut begun = Self::unknown(directory);
+        let before = match fs::read(&begun.path) {
+            Ok(bytes) => serde_json::from_slice::<Content>(&bytes).map(|content| content.incarnations).ok(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fresh.then(Vec::new),
+            Err(e) => return Err(e),
+        };
+        begun.known = before.filter(|before| before.len() < MOST).map(|mut all| {
+            all.push(begun.current);
+            all
+        });
+        if let Some(known) = &begun.known {
+            begun.write(known)?;
+        }
+        Ok(begun)
+    }
+
+    /// This process.
+    pub(crate) fn current(&self) -> IncarnationId {
+        self.current
+    }
+
+    /// Those of which the last to register is one, unless this directory is an old copy; none where that is not known.
+    pub(crate) fn known(&self) -> &[IncarnationId] {
+        self.known.as_deref().unwrap_or_default()
+    }
+
+    /// This process has registered.
+    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+        if !self.confirmed {
+            self.write(&[self.current])?;
+            self.confirmed = true;
+        }
+        Ok(())
+    }
+
+    fn write(&self, incarnations: &[IncarnationId]) -> io::Result<()> {
+        let content = Content { incarnations: incarnations.to_vec() };
+        replace(&self.path, &serde_json::to_vec_pretty(&content)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_have_registered_last_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Incarnations::begin(dir.path(), true).unwrap();
+        assert_eq!(first.known(), [first.current()]);
+        // Whether the first one registered before it ended is not known.
+        let mut second = Incarnations::begin(dir.path(), false).unwrap();
+        assert_eq!(second.known(), [first.current(), second.current()]);
+        second.confirm().unwrap();
+        second.confirm().unwrap();
+        let third = Incarnations::begin(dir.path(), false).unwrap();
+        assert_eq!(third.known(), [second.current(), third.current()]);
+    }
+
+    #[test]
+    fn nothing_is_said_where_nothing_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut of_before = Incarnations::begin(dir.path(), false).unwrap();
+        assert_eq!(of_before.known(), []);
+        assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known(), []);
+        of_before.confirm().unwrap();
+        for tried in 1..MOST {
+            assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known().len(), 1 + tried);
+        }
+        assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known(), []);
+        fs::write(dir.path().join(FILE), "no JSON").unwrap();
+        assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known(), []);
+    }
+}
