@@ -166,7 +166,9 @@ fn holds(
     let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
     log.values_since(&key, since).into_iter().any(|value| match value {
         Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) => {
-            current.member_epoch == epoch && told.is_none_or(|told| told == current.assigned)
+            let assigned = || current.assigned.iter().map(|held| (held.topic_id, &held.partitions));
+            let same = |told: &[TopicPartitions]| told.iter().map(|t| (t.topic_id, &t.partitions)).eq(assigned());
+            current.member_epoch == epoch && told.is_none_or(same)
         }
         _ => epoch == -1,
     })
