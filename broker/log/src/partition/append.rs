@@ -241,7 +241,7 @@ impl<D: Disk> Store<D> {
             if header.base_offset < end {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
-            if segment.len >= segment.last_indexed.saturating_add(interval) && segment.len > 0 {
+            if index::is_due(&segment, interval, self.options.index_from_bytes) {
                 let relative = (header.base_offset.0 - segment.base.0) as u32;
                 index::encode(&mut entries, relative, segment.len as u32);
                 segment.index_entries += 1;
