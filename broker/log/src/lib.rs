@@ -12,6 +12,7 @@
 //! ([`Space`]). Nothing here knows of leaders, requests or clocks.
 
 mod apply;
+mod at_once;
 mod checkpoint;
 mod disk;
 mod error;

@@ -1,6 +1,7 @@
 //! The log of a broker: commit, then apply, then now and then a checkpoint.
 
 use crate::apply::{Stuck, apply_ops};
+use crate::at_once::{several_at_once, syncs_at_once};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
@@ -14,12 +15,11 @@ use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
 use crate::{Op, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 
 /// Everything that a broker's partitions hold. One owner; [`LogReader`]s may be many.
 pub struct Log<D: Disk> {
@@ -370,13 +370,14 @@ impl<D: Disk> CheckpointJob<D> {
             store.cut_file(*tp, *uid)?;
         }
         self.sync_segments()?;
-        for tp in &self.dirty.folders {
+        let folders: Vec<_> = self.dirty.folders.iter().copied().collect();
+        several_at_once(syncs_at_once::<D>(folders.len()), &folders, |tp| {
             let dir = folder(&store.root, *tp);
             match store.disk.sync_dir(&dir) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.during(SYNC, &dir)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other.during(SYNC, &dir),
             }
-        }
+        })?;
         if self.dirty.root {
             store.disk.sync_dir(&store.root).during(SYNC, &store.root)?;
         }
@@ -395,26 +396,14 @@ impl<D: Disk> CheckpointJob<D> {
         Ok(self.wal)
     }
 
-    /// Several at once, as far as the disk gains by that.
     fn sync_segments(&self) -> Result<(), LogError> {
-        let logs = self.dirty.segments.union(&self.dirty.cuts).map(|segment| (*segment, Kind::Log));
+        let files = &self.store.files;
+        // What was synced meanwhile, as too many were not, was not written to since.
+        let written = self.dirty.segments.iter().filter(|(_, _, uid)| files.unsynced(*uid).is_some());
+        let logs: BTreeSet<_> = written.chain(&self.dirty.cuts).collect();
+        let logs = logs.into_iter().map(|segment| (*segment, Kind::Log));
         let all: Vec<_> = logs.chain(self.dirty.indexes.iter().map(|segment| (*segment, Kind::Index))).collect();
-        let threads = D::SYNCS_AT_ONCE.min(all.len());
-        if threads <= 1 {
-            return all.iter().try_for_each(|(segment, kind)| self.sync_segment(*segment, *kind));
-        }
-        let next = AtomicUsize::new(0);
-        let sync = || {
-            while let Some((segment, kind)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.sync_segment(*segment, *kind)?;
-            }
-            Ok(())
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(sync)).collect();
-            // They do not panic: a release build would end if they did.
-            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(LogError::Poisoned)))
-        })
+        several_at_once(syncs_at_once::<D>(all.len()), &all, |(segment, kind)| self.sync_segment(*segment, *kind))
     }
 
     fn sync_segment(&self, (tp, _, uid): (TopicPartition, Offset, u64), kind: Kind) -> Result<(), LogError> {

@@ -15,6 +15,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of batches between two entries of a segment's index.
     pub index_interval_bytes: u64,
+    /// Bytes of a segment before its first entry.
+    pub index_from_bytes: u64,
     /// A checkpoint is begun after this many bytes of the write-ahead log. A [`crate::Writer`] goes on meanwhile, up to
     /// four times as many since the last one that was finished: a start replays no more, but for one round.
     pub checkpoint_bytes: u64,
@@ -45,6 +47,7 @@ impl Default for Options {
             wal_segment_bytes: 16 * 1024 * 1024,
             segment_bytes: 1024 * 1024 * 1024,
             index_interval_bytes: 4096,
+            index_from_bytes: 64 * 1024,
             checkpoint_bytes: 32 * 1024 * 1024,
             max_open_files: 512,
             write_once_bytes: 256 * 1024,

@@ -538,7 +538,7 @@ fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), 
             let file = store.file(tp, &segment, Kind::Log).during("open", &path)?;
             if file.len().during("measure", &path)? > segment.len {
                 file.set_len(segment.len).during("cut", &path)?;
-                dirty.segments.insert((tp, segment.base, segment.uid));
+                dirty.cuts.insert((tp, segment.base, segment.uid));
             }
         }
     }

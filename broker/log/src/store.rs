@@ -1,6 +1,7 @@
 //! The partitions of a log, shared between the thread that writes them and those that read.
 
 use crate::Pulse;
+use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
 use crate::partition::{Partition, Segment, Soft, folder, log_name};
@@ -204,34 +205,39 @@ impl<D: Disk> Store<D> {
         Ok(self.files.insert(segment.uid, kind, file))
     }
 
-    /// To be called before a segment's file is written to: keeps it open until it is synced. Others are synced, if too many
-    /// are kept by this: on the thread of [`Self::sync_early`] if there is one, which is waited for only at the limit.
-    pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) -> Result<(), LogError> {
-        let unsynced = self.files.written(uid, file);
+    /// To be called before a segment's file is written to. Where too many are not synced, others are: on the thread of
+    /// [`Self::sync_early`] if there is one, which is waited for only at the limit.
+    pub(crate) fn make_room_to_write(&self) -> Result<(), LogError> {
         // Its file is there, and its folder: a round may make thousands.
         self.files.pulse.beat();
         if self.files.is_synced_early() {
             self.files.wait_below(self.files.limit / 2);
-        } else if unsynced > self.files.limit / 2 {
-            self.sync_oldest(uid)?;
+        } else if self.files.count_unsynced() >= self.files.limit / 2 {
+            self.sync_oldest()?;
         }
         Ok(())
     }
 
-    /// Syncs half of what is not synced, but for that segment.
-    fn sync_oldest(&self, but: u64) -> Result<(), LogError> {
-        for (uid, written, file) in self.files.oldest_unsynced(but) {
+    /// To be called when a segment's file was written to: keeps it open until it is synced.
+    pub(crate) fn keep_until_synced(&self, uid: u64, file: &Arc<D::File>) {
+        self.files.written(uid, file);
+    }
+
+    /// Syncs half of what is not synced.
+    fn sync_oldest(&self) -> Result<(), LogError> {
+        let oldest = self.files.oldest_unsynced();
+        several_at_once(syncs_at_once::<D>(oldest.len()), &oldest, |(uid, written, file)| {
             file.sync_data().during(SYNC, &self.root)?;
-            self.files.synced(uid, written);
+            self.files.synced(*uid, *written);
             self.files.pulse.beat();
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Syncs segments before there are too many that are not, until [`Files::close`].
     pub(crate) fn sync_early(&self) -> Result<(), LogError> {
-        while self.files.wait_above(self.files.limit / 4) {
-            self.sync_oldest(u64::MAX)?;
+        while self.files.wait_above(self.files.early()) {
+            self.sync_oldest()?;
         }
         Ok(())
     }
@@ -326,8 +332,24 @@ impl<D: Disk> Files<D> {
         file
     }
 
-    /// Notes that a segment's file is about to be written to. Returns how many there are that are not synced.
-    fn written(&self, uid: u64, file: &Arc<D::File>) -> usize {
+    /// From how many on that are not synced they are synced early.
+    fn early(&self) -> usize {
+        self.limit / 4
+    }
+
+    fn count_unsynced(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).unsynced
+    }
+
+    /// A segment's file that was written to and not synced since.
+    pub(crate) fn unsynced(&self, uid: u64) -> Option<Arc<D::File>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = open.files.get(&(uid, Kind::Log)).filter(|file| file.written.is_some())?;
+        Some(Arc::clone(&file.file))
+    }
+
+    /// Notes that a segment's file was written to.
+    fn written(&self, uid: u64, file: &Arc<D::File>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = &mut *open;
         open.make_room(self.limit);
@@ -335,19 +357,22 @@ impl<D: Disk> Files<D> {
         let entry = open.files.entry((uid, Kind::Log));
         let entry = entry.or_insert_with(|| OpenFile { used: now, written: None, file: Arc::clone(file) });
         if entry.written.replace(now).is_none() {
+            // Another one may have been opened meanwhile, and learns of no failure to write this back.
+            entry.file = Arc::clone(file);
             open.unsynced += 1;
-            self.changed.notify_all();
+            // Nobody waits for fewer.
+            if open.unsynced == self.early() + 1 {
+                self.changed.notify_all();
+            }
         }
-        open.unsynced
     }
 
     /// The half of those that are not synced that were written to longest ago, and when: they are to be synced, and
     /// [`Self::synced`] called.
-    fn oldest_unsynced(&self, but: u64) -> Vec<(u64, u64, Arc<D::File>)> {
+    fn oldest_unsynced(&self) -> Vec<(u64, u64, Arc<D::File>)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = open.files.iter().filter(|((other, _), _)| *other != but);
-        let mut unsynced: Vec<_> =
-            others.filter_map(|((uid, _), f)| Some((*uid, f.written?, Arc::clone(&f.file)))).collect();
+        let written = |((uid, _), f): (&(u64, Kind), &OpenFile<D>)| Some((*uid, f.written?, Arc::clone(&f.file)));
+        let mut unsynced: Vec<_> = open.files.iter().filter_map(written).collect();
         unsynced.sort_unstable_by_key(|(_, written, _)| *written);
         unsynced.truncate(unsynced.len().div_ceil(2));
         unsynced
@@ -423,6 +448,31 @@ mod tests {
     use crate::SimulatedDisk;
     use std::path::Path;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_is_written_while_a_file_is_synced_is_not_taken_for_synced() {
+        let disk = SimulatedDisk::new(1);
+        let file = Arc::new(disk.create(Path::new("/a.log")).unwrap());
+        let files = Files::<SimulatedDisk>::new(4);
+        files.written(7, &file);
+        let [(uid, until, _)] = &files.oldest_unsynced()[..] else { panic!("one file is not synced") };
+        files.written(7, &file);
+        files.synced(*uid, *until);
+        assert!(files.unsynced(7).is_some());
+        files.synced(7, files.now());
+        assert!(files.unsynced(7).is_none() && files.get(7, Kind::Log).is_some());
+    }
+
+    #[test]
+    fn the_file_that_was_written_to_is_the_one_that_is_synced() {
+        let disk = SimulatedDisk::new(1);
+        let path = Path::new("/a.log");
+        let (wrote, reads) = (Arc::new(disk.create(path).unwrap()), disk.open(path).unwrap());
+        let files = Files::<SimulatedDisk>::new(4);
+        files.insert(7, Kind::Log, reads);
+        files.written(7, &wrote);
+        assert!(files.unsynced(7).is_some_and(|kept| Arc::ptr_eq(&kept, &wrote)));
+    }
 
     #[test]
     fn a_round_that_waits_for_one_sync_after_the_other_makes_progress() {

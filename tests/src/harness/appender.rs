@@ -172,7 +172,13 @@ pub fn batch(bytes: usize) -> Result<Bytes> {
 
 /// The same with a timestamp, in milliseconds since 1970.
 pub fn batch_at(bytes: usize, timestamp_ms: i64) -> Result<Bytes> {
-    let record = Record {
+    batch_of(1, bytes, timestamp_ms)
+}
+
+/// A batch of so many records, each with a value of so many bytes and that timestamp, in milliseconds since 1970.
+pub fn batch_of(records: usize, bytes: usize, timestamp_ms: i64) -> Result<Bytes> {
+    let value = Bytes::from(vec![b'x'; bytes]);
+    let record = |offset| Record {
         transactional: false,
         control: false,
         delete_horizon: false,
@@ -180,15 +186,17 @@ pub fn batch_at(bytes: usize, timestamp_ms: i64) -> Result<Bytes> {
         producer_id: -1,
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
-        offset: 0,
-        sequence: -1,
+        offset,
+        // An encoder begins another batch where these do not follow each other.
+        sequence: offset as i32 - 1,
         timestamp: timestamp_ms,
         key: None,
-        value: Some(Bytes::from(vec![b'x'; bytes])),
+        value: Some(value.clone()),
         headers: std::iter::empty().collect(),
     };
+    let records: Vec<_> = (0..records as i64).map(record).collect();
     let mut out = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    RecordBatchEncoder::encode(&mut out, &[record], &options)?;
+    RecordBatchEncoder::encode(&mut out, &records, &options)?;
     Ok(out.freeze())
 }

@@ -1,6 +1,7 @@
 //! What is measured of one cluster after the other.
 
 use super::bench_client as client;
+use super::bench_spread as spread;
 use super::first_write::{Client, Writer};
 use crate::harness::cluster::{Cluster, Software};
 use crate::harness::counters::disk_bytes;
@@ -115,7 +116,25 @@ const OVER: [(i32, &str); 4] = [
     (1_000, "1 KiB over 1,000 partitions, MB/s"),
     (10_000, "1 KiB over 10,000 partitions, MB/s"),
 ];
-const OVER_PARTITIONS: [Metric; 4] = [more(OVER[0].1), more(OVER[1].1), more(OVER[2].1), more(OVER[3].1)];
+/// The same of a client that puts many partitions into a request: partitions, what the throughput is called, and what the
+/// time is called until each has had its first batch.
+const SPREAD: [(i32, &str, &str); 3] = [
+    (6, "the same over 6, many in a request, MB/s", "first batch in each of 6, ms"),
+    (1_000, "the same over 1,000, many in a request, MB/s", "first batch in each of 1,000, ms"),
+    (10_000, "the same over 10,000, many in a request, MB/s", "first batch in each of 10,000, ms"),
+];
+const OVER_PARTITIONS: [Metric; 10] = [
+    more(OVER[0].1),
+    more(OVER[1].1),
+    more(OVER[2].1),
+    more(OVER[3].1),
+    more(SPREAD[0].1),
+    more(SPREAD[1].1),
+    more(SPREAD[2].1),
+    less(SPREAD[0].2),
+    less(SPREAD[1].2),
+    less(SPREAD[2].2),
+];
 
 impl Part {
     /// For files and checks.
@@ -133,7 +152,9 @@ impl Part {
         match self {
             Self::Three => format!("Three brokers, RF 3, min.insync.replicas 2, {PARTITIONS} partitions, {client}"),
             Self::One => format!("One broker, RF 1, {PARTITIONS} partitions, {client}"),
-            Self::Partitions => format!("One broker, RF 1, {client}"),
+            Self::Partitions => {
+                format!("One broker, RF 1, {client}; many in a request: from a client of the tests' own")
+            }
         }
     }
 
@@ -219,6 +240,13 @@ fn partitions(contestant: &Contestant, length: Duration) -> Result<Figures> {
         Metadata::new(&bootstrap)?.create_topic(&name, partitions, 1, &[])?;
         let seen = client::throughput(&bootstrap, &name, partitions, 1024, length)?;
         figures.insert(metric, seen.records_per_second * 1024.0 / 1e6);
+    }
+    for (partitions, metric, first) in SPREAD {
+        let name = format!("spread-{partitions}");
+        Metadata::new(&bootstrap)?.create_topic(&name, partitions, 1, &[])?;
+        let seen = spread::write(cluster.ports(0).kafka, &name, partitions, 1024, length)?;
+        figures.insert(metric, seen.bytes_per_second / 1e6);
+        figures.insert(first, seen.first.as_secs_f64() * 1e3);
     }
     cluster.check_alive()?;
     Ok(figures)

@@ -5,6 +5,7 @@ pub mod bench;
 mod bench_chart;
 mod bench_client;
 mod bench_parts;
+mod bench_spread;
 mod catching_up;
 pub mod chaos;
 pub mod cleaning;

@@ -4,7 +4,7 @@
 //! What slows the brokers down most, probes on functions, comes last.
 
 use super::Settings;
-use super::bench_client as client;
+use super::{bench_client as client, bench_spread as spread};
 use crate::harness::cluster::{Cluster, Software};
 use crate::harness::counters::Counters;
 use crate::harness::metadata::Metadata;
@@ -30,6 +30,10 @@ pub struct Options {
     /// Records a second, each sent at once [default: as many as go]
     #[arg(long)]
     rate: Option<u32>,
+    /// From a client that puts many partitions into a request, and costs little: without it thousands of partitions keep
+    /// librdkafka busy, and not the broker
+    #[arg(long, conflicts_with_all = ["rate", "brokers"])]
+    spread: bool,
     /// How long each part takes [default: 10; with --quick 3]
     #[arg(long)]
     seconds: Option<u64>,
@@ -93,15 +97,17 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
 
 impl Load {
     fn title(&self) -> String {
-        let Options { brokers, size, partitions, rate, .. } = &self.options;
+        let Options { brokers, size, partitions, rate, spread, .. } = &self.options;
         let rate = rate.map_or("as many as go".to_owned(), |rate| format!("{rate} a second"));
-        format!("{brokers} broker(s), RF {brokers}, {partitions} partitions, records of {size} B, {rate}")
+        let client = if *spread { ", many partitions in a request" } else { "" };
+        format!("{brokers} broker(s), RF {brokers}, {partitions} partitions, records of {size} B, {rate}{client}")
     }
 
     fn svg(&self, folder: &Path) -> PathBuf {
-        let Options { brokers, size, partitions, rate, .. } = &self.options;
+        let Options { brokers, size, partitions, rate, spread, .. } = &self.options;
         let rate = rate.map_or(String::new(), |rate| format!("-{rate}-a-second"));
-        folder.join(format!("{brokers}-brokers-{partitions}-partitions-{size}-bytes{rate}.svg"))
+        let spread = if *spread { "-spread" } else { "" };
+        folder.join(format!("{brokers}-brokers-{partitions}-partitions-{size}-bytes{rate}{spread}.svg"))
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
@@ -111,7 +117,7 @@ impl Load {
     /// Writes for a while to a topic of its own; `watch` begins to watch when that is there.
     fn run<W>(&mut self, part: &str, watch: impl FnOnce() -> Result<W>) -> Result<(Seen, W)> {
         println!("{part}: {} s", self.length.as_secs());
-        let Options { brokers, size, partitions, rate, .. } = self.options;
+        let Options { brokers, size, partitions, rate, spread, .. } = self.options;
         let bootstrap = self.cluster.bootstrap();
         self.topics += 1;
         let topic = format!("profile-{}", self.topics);
@@ -120,6 +126,10 @@ impl Load {
         let watching = watch()?;
         let before = Counters::of(&self.cluster)?;
         let records = match rate {
+            None if spread => {
+                let port = self.cluster.ports(0).kafka;
+                spread::write(port, &topic, partitions, size, self.length)?.bytes as f64 / size as f64
+            }
             None => client::throughput(&bootstrap, &topic, partitions, size, self.length)?.records as f64,
             Some(rate) => {
                 client::paced(&bootstrap, &topic, partitions, size, rate, self.length)?;

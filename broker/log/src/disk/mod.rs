@@ -30,7 +30,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type File: DiskFile;
     /// Keeps a directory locked until dropped.
     type Lock: Send + Sync + 'static;
-    /// How many files are best synced at once: a file system's journal takes them together.
+    /// How many files are synced at once at most, where there are very many: a file system's journal takes them together.
     const SYNCS_AT_ONCE: usize;
 
     /// Opens an existing file for reading and writing.

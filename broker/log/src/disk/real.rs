@@ -27,7 +27,7 @@ pub struct RealLock {
 impl Disk for RealDisk {
     type File = RealFile;
     type Lock = RealLock;
-    const SYNCS_AT_ONCE: usize = 8;
+    const SYNCS_AT_ONCE: usize = 64;
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
         OpenOptions::new().read(true).write(true).open(path).map(RealFile)

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// What was written since the last checkpoint, and must be synced by the next.
 #[derive(Default)]
 pub(crate) struct Dirty {
-    /// Segments' contents, by partition, base offset and uid.
+    /// Segments' contents, by partition, base offset and uid. Those that the open files do not know to be unsynced are
+    /// synced already.
     pub(crate) segments: BTreeSet<(TopicPartition, Offset, u64)>,
     /// Segments that were cut, and whose files have bytes beyond their length.
     pub(crate) cuts: BTreeSet<(TopicPartition, Offset, u64)>,
@@ -217,8 +218,11 @@ impl<D: Disk> Store<D> {
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
         let path = folder(&self.root, tp).join(segment.log_name());
         let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
-        self.keep_until_synced(segment.uid, &file)?;
-        file.write_at(&parts, segment.len).during("write", &path)?;
+        self.make_room_to_write()?;
+        let wrote = file.write_at(&parts, segment.len);
+        // Not before: a sync meanwhile may have come too early. What failed may have written some.
+        self.keep_until_synced(segment.uid, &file);
+        wrote.during("write", &path)?;
         if !entries.is_empty() {
             self.write_index(tp, &segment, segment.index_entries, &entries)?;
         }
@@ -241,7 +245,7 @@ impl<D: Disk> Store<D> {
             if header.base_offset < end {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
-            if segment.len >= segment.last_indexed.saturating_add(interval) && segment.len > 0 {
+            if index::is_due(&segment, interval, self.options.index_from_bytes) {
                 let relative = (header.base_offset.0 - segment.base.0) as u32;
                 index::encode(&mut entries, relative, segment.len as u32);
                 segment.index_entries += 1;

@@ -1,5 +1,7 @@
 //! The sparse offset index of a segment: entries of 8 bytes, big endian as Kafka's: the offset of a batch
-//! relative to the segment's base, and the byte where it begins. One about every `index_interval_bytes`.
+//! relative to the segment's base, and the byte where it begins. One about every `index_interval_bytes`, from
+//! `index_from_bytes` on: what is before is read over at once, and most segments of a broker with very many partitions never
+//! have the file.
 //!
 //! An index is a hint. It is not synced while its segment grows, and it may be missing, or hold anything
 //! after a power cut: an entry counts only if the batch that it points at has the offset that it says;
@@ -14,6 +16,11 @@ use chronik_core::record::{BatchHeader, HEADER_LEN};
 use std::io::{self, IoSlice};
 
 const ENTRY: u64 = 8;
+/// Whether the batch that comes next in a segment is to have an entry. The first one has to wait for `from` bytes.
+pub(super) fn is_due(segment: &Segment, interval: u64, from: u64) -> bool {
+    let next = segment.last_indexed.saturating_add(interval);
+    segment.len > 0 && segment.len >= if segment.index_entries == 0 { next.max(from) } else { next }
+}
 
 pub(super) fn encode(out: &mut Vec<u8>, relative: u32, position: u32) {
     out.extend_from_slice(&relative.to_be_bytes());

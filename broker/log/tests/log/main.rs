@@ -9,6 +9,7 @@ mod formats;
 mod full;
 mod gaps;
 mod journal;
+mod many;
 mod offline;
 mod once;
 mod random;

@@ -106,6 +106,7 @@ fn options(compacts: bool) -> Options {
         // Only closed segments are compacted.
         segment_bytes: if compacts { 1024 } else { 8 * 1024 },
         index_interval_bytes: 256,
+        index_from_bytes: 512,
         checkpoint_bytes: 12 * 1024,
         max_open_files: 8,
         write_once_bytes: 150,

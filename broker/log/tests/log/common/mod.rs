@@ -90,6 +90,7 @@ pub(crate) fn tiny() -> Options {
         wal_segment_bytes: 16 * 1024,
         segment_bytes: 3000,
         index_interval_bytes: 300,
+        index_from_bytes: 500,
         checkpoint_bytes: 40 * 1024,
         max_open_files: 4,
         write_once_bytes: 200,
