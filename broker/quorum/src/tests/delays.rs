@@ -1,6 +1,7 @@
 //! Quorums over a network with a long way: each connection goes through a relay that keeps what it carries for a while.
 
 use super::*;
+use chronik_core::cluster::{Answer, Election, MetadataCommand};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;

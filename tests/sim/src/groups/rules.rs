@@ -166,8 +166,11 @@ fn holds(
     let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
     log.values_since(&key, since).into_iter().any(|value| match value {
         Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) => {
-            let assigned = || current.assigned.iter().map(|held| (held.topic_id, &held.partitions));
-            let same = |told: &[TopicPartitions]| told.iter().map(|t| (t.topic_id, &t.partitions)).eq(assigned());
+            let same = |told: &[TopicPartitions]| {
+                let pairs = || told.iter().zip(&current.assigned);
+                told.len() == current.assigned.len()
+                    && pairs().all(|(t, held)| t.topic_id == held.topic_id && t.partitions == held.partitions)
+            };
             current.member_epoch == epoch && told.is_none_or(same)
         }
         _ => epoch == -1,
