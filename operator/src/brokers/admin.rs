@@ -214,7 +214,6 @@ fn facts(answer: FactsResponse) -> Facts {
     let partitions = answer.partitions.unwrap_or_default();
     let greatest = answer.topics.into_iter().max_by_key(|topics| topics.replication_factor);
     Facts {
-        offset: answer.offset,
         controller: answer.quorum.map(|quorum| quorum.leader),
         brokers: answer.brokers.into_iter().map(|broker| (broker.id, broker_facts(broker))).collect(),
         partitions: partitions.total,

@@ -34,8 +34,6 @@ impl Contact {
 /// What the controller's leader says, after it has confirmed that it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The metadata offset at which this was so.
-    pub offset: u64,
     /// The broker that leads the controller.
     pub controller: Option<i32>,
     /// The registered brokers, by id.

@@ -221,7 +221,6 @@ impl FakeBrokers {
             ))
         };
         Ok(Facts {
-            offset: 1,
             controller: Some(1),
             brokers: pods.iter().filter_map(broker).collect(),
             under_replicated: state.under_replicated,

@@ -223,13 +223,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
 /// it is taken up with the next change, and restarts no broker by itself.
 fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]) {
     let Some(set) = &observed.set else { return };
-    // What else stood in the file of an earlier form.
-    let of_its_form = match set.template_form.as_deref() {
-        Some("1") => &cluster.template_of_form_1,
-        Some("2") => &cluster.template_of_form_2,
-        _ => &cluster.template_of,
-    };
-    if ![of_its_form, &cluster.template_of].contains(&set.template_of.as_ref().unwrap_or(&String::new())) {
+    if set.template_of.as_ref() != Some(&cluster.template_of) {
         return;
     }
     let Some(form) = &set.template_form else { return };
@@ -353,7 +347,6 @@ mod tests {
             ordinal,
             seen: seen(format!("data-demo-{ordinal}")),
             requested: size.clone(),
-            capacity: size.clone(),
             ..ObservedVolume::default()
         };
         let broker = |id| (id, BrokerFacts { incarnation: Some(format!("i{id}")), ..BrokerFacts::default() });
@@ -484,18 +477,6 @@ mod tests {
         assert_eq!(template(&cluster, &observed), built);
         // Form 3, which told clients no hosts, is another version's.
         observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
-        assert_eq!(template(&cluster, &observed), other);
-        // Of form 1 is also what was built of properties that brokers take up while they run.
-        let set = observed.set.as_mut().unwrap();
-        (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));
-        assert_eq!(template(&cluster, &observed), built);
-        cluster.template_of_form_1 = "with more".to_owned();
-        assert_eq!(template(&cluster, &observed), other);
-        // And of form 2 what was built of another `min.insync.replicas`.
-        let set = observed.set.as_mut().unwrap();
-        (set.template_form, set.template_of) = (Some("2".to_owned()), Some("with another minimum".to_owned()));
-        assert_eq!(template(&cluster, &observed), built);
-        cluster.template_of_form_2 = "with another minimum".to_owned();
         assert_eq!(template(&cluster, &observed), other);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
         cluster.template_of = "of a spec that was changed".to_owned();
