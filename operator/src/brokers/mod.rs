@@ -3,9 +3,11 @@
 //! Facts come from the controller's leader or not at all: who cannot be sure answers with an error, and an error is never
 //! taken for "nothing is wrong".
 
-mod admin;
+pub(crate) mod admin;
+mod asking;
 
 pub use admin::Admin;
+pub(crate) use asking::{Bounds, Failure, ask_each};
 
 use crate::reconcile::observe::ObservedPod;
 use futures::future::BoxFuture;
