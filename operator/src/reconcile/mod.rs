@@ -128,6 +128,7 @@ impl Reconciler {
         }
         observed.balanced = status.balanced_brokers;
         observed.drained = status.drained_brokers;
+        observed.formed = status.formed;
         observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
         let (place, had) = ((namespace, name), observed.had_listeners);
         let outside =

@@ -98,6 +98,8 @@ pub struct Observed {
     pub balanced: Option<i32>,
     /// The brokers that the operator itself has cordoned, for them to go, as the status says.
     pub drained: Vec<i32>,
+    /// Whether all brokers were ready once, as the status says.
+    pub formed: bool,
 }
 
 impl Default for Observed {
@@ -115,6 +117,7 @@ impl Default for Observed {
             had_listeners: false,
             balanced: None,
             drained: Vec::new(),
+            formed: true,
         }
     }
 }
