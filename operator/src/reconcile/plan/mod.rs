@@ -49,6 +49,8 @@ pub struct Plan {
     pub services: Vec<Seen>,
     /// The one step that may disturb somebody.
     pub step: Option<Step>,
+    /// What is done in its place where the brokers' version does not know how: it may be what brings another version.
+    pub otherwise: Option<Step>,
     /// What comes next, and what it waits for.
     pub waits: Vec<Wait>,
 }
@@ -140,6 +142,19 @@ impl Step {
             Self::ChangeVoters(_) => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
             Self::GiveUpVolume { .. } => "GiveUpVolume",
+        }
+    }
+
+    /// Whether it asks brokers for what those of an earlier version do not know.
+    fn may_be_unknown(&self) -> bool {
+        match self {
+            Self::Drain(_) | Self::Uncordon(_) | Self::Balance { .. } | Self::ChangeVoters(_) | Self::Remove(_) => true,
+            // Without permits nothing is restarted at all.
+            Self::Restart { .. }
+            | Self::ClosePermit(_)
+            | Self::ReplaceStuck { .. }
+            | Self::RecreateSet { .. }
+            | Self::GiveUpVolume { .. } => false,
         }
     }
 
@@ -249,7 +264,13 @@ pub enum PlanError {
 impl Plan {
     /// Takes a step, if none has been taken yet; what comes later is looked at again when it is done.
     fn take(&mut self, step: Step) {
-        self.step.get_or_insert(step);
+        match &self.step {
+            None => self.step = Some(step),
+            Some(first) if first.may_be_unknown() && !step.may_be_unknown() => {
+                self.otherwise.get_or_insert(step);
+            }
+            Some(_) => {}
+        }
     }
 
     fn wait(&mut self, action: impl Into<String>, reason: &'static str, message: impl Into<String>) {
@@ -383,6 +404,30 @@ mod tests {
         let made = plan(&cluster(), &observed).unwrap();
         assert_eq!((made.step.clone(), made.waits.clone(), made.volumes.clone()), (None, vec![], vec![]));
         assert_eq!(made.again(&observed, false), AT_REST);
+    }
+
+    #[test]
+    fn a_roll_waits_for_nothing_that_brokers_may_only_know_after_it() {
+        let (mut cluster, mut observed) = (cluster(), observed_of(5));
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        let steps = |cluster: &Cluster, observed: &Observed| {
+            let made = plan(cluster, observed).unwrap();
+            [made.step, made.otherwise].map(|step| step.map(|step| step.to_string()).unwrap_or_default())
+        };
+        assert_eq!(steps(&cluster, &observed), ["drain broker 4", "restart broker 4"]);
+        cluster.replicas = 5;
+        observed.drained = vec![3];
+        facts(&mut observed).brokers.get_mut(&3).unwrap().cordoned = true;
+        assert_eq!(steps(&cluster, &observed), ["place replicas on broker 3 again", "restart broker 4"]);
+        // What is done in its place closes the budget as well.
+        let incarnation = "i4".to_owned();
+        facts(&mut observed).permit = Some(Permit { id: 1, broker: 4, incarnation });
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 0);
+        // Of two that disturb somebody there is no other way.
+        let mut made = Plan::default();
+        made.take(Step::ReplaceStuck { broker: 1, pod: Seen::default(), why: String::new() });
+        made.take(Step::Drain(4));
+        assert_eq!(made.otherwise, None);
     }
 
     #[test]
