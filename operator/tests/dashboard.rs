@@ -109,7 +109,7 @@ fn prometheus_raises_the_alerts_where_it_should_and_nowhere_else() {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alerts");
     std::fs::create_dir_all(&folder).unwrap();
-    let rules = alerts.lines().map(|line| format!("  {line}\n")).collect::<String>();
+    let rules = alerts.lines().map(|line| format!("  {line}\n")).collect::<Vec<_>>().concat();
     std::fs::write(folder.join("rules.yaml"), format!("groups:\n- name: chronik\n  rules:\n{rules}")).unwrap();
     std::fs::write(folder.join("alerts.yaml"), tests).unwrap();
     for words in [["check", "rules", "rules.yaml"], ["test", "rules", "alerts.yaml"]] {

@@ -107,7 +107,7 @@ async fn the_loop_closes_the_budget_of_a_cluster_whose_reconciles_fail() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let looped = controller::run(world.reconciler(), None, Pulse::default(), std::future::pending());
+    let looped = Box::pin(controller::run(world.reconciler(), None, Pulse::default(), std::future::pending()));
     tokio::select! {
         () = looped => panic!("the loop ended"),
         closed = tokio::time::timeout(Duration::from_mins(1), closed) => closed.unwrap(),
