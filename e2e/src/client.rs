@@ -42,6 +42,11 @@ fn note(said: &Value) {
 
 /// Starts a pod that runs the client with these words.
 pub(crate) fn start(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Result<()> {
+    start_image(kubectl, pod, CLIENT_IMAGE, words)
+}
+
+/// The same of another client.
+pub(crate) fn start_image(kubectl: &Kubectl, pod: &str, image: &str, words: &[&str]) -> anyhow::Result<()> {
     let words = serde_json::to_string(words)?;
     kubectl.apply(&format!(
         "
@@ -55,7 +60,7 @@ spec:
   securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
   containers:
     - name: client
-      image: {CLIENT_IMAGE}
+      image: {image}
       imagePullPolicy: Never
       args: {words}
       securityContext:
@@ -87,6 +92,13 @@ fn last(said: &str) -> anyhow::Result<Value> {
     Ok(said)
 }
 
+/// The milliseconds that a write may take.
+const WRITE_MAX_MS: u64 = 1_000;
+
+fn is_in_time(slowest_ms: u64, strict: bool) -> bool {
+    slowest_ms <= WRITE_MAX_MS || !strict
+}
+
 /// An idempotent producer that writes to a topic at a steady rate, in a pod of the topic's name.
 #[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
@@ -116,6 +128,14 @@ impl Load<'_> {
         Ok((count, slowest))
     }
 
+    /// The same where no write may take longer than a second: while brokers are replaced one at a time, or are not touched.
+    /// It fails of that only on a machine that does nothing else.
+    pub(crate) fn stop_in_time(&self, client: &str, environment: &Environment) -> anyhow::Result<(u64, u64)> {
+        let (count, slowest) = self.stop(client)?;
+        ensure!(is_in_time(slowest, environment.start_orders.strict), "a record took {slowest} ms");
+        Ok((count, slowest))
+    }
+
     /// Waits until every partition of the topic has these brokers, by commas, in sync and no others.
     pub(crate) fn wait_in_sync(&self, client: &str, brokers: &str) -> anyhow::Result<()> {
         let words = ["in-sync", "--bootstrap", self.bootstrap, "--topic", self.topic, "--brokers", brokers];
@@ -127,6 +147,12 @@ impl Load<'_> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_write_of_more_than_a_second_is_too_slow_on_a_machine_that_does_nothing_else() {
+        let cases = [(1_000, true), (1_001, true), (1_001, false)].map(|(slowest, strict)| is_in_time(slowest, strict));
+        assert_eq!(cases, [true, false, true]);
+    }
 
     #[test]
     fn the_figures_are_the_records_read_back_and_the_slowest_write() {

@@ -33,7 +33,8 @@ pub(crate) fn namespace(scenario: &str) -> String {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct StartOrders {
     /// Fail where the median of an order of starts is longer than a second, or one in twenty starts at once longer than
-    /// two, and not only where most take longer than ten: for a machine that does nothing else
+    /// two, and not only where most take longer than ten; and where a write under load takes longer than a second while
+    /// brokers are replaced one at a time: for a machine that does nothing else
     #[arg(long)]
     pub(crate) strict: bool,
 

@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod environment;
 mod evidence;
+mod java;
 mod kubectl;
 mod scenarios;
 mod timeline;

@@ -44,6 +44,11 @@ impl<K: Eq + Hash> Backoff<K> {
         Some(failure.until.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
     }
 
+    /// Whether it failed when it was tried last.
+    pub fn failed_last(&self, key: &K) -> bool {
+        self.failures.contains_key(key)
+    }
+
     /// A success: the next failure is a first one.
     pub fn forget(&mut self, key: &K) {
         self.failures.remove(key);

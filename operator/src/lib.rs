@@ -7,6 +7,7 @@
 //! the writes that do it ([`reconcile::apply`]). What is then reported is decided in [`status`].
 
 mod api_error;
+mod attempts;
 pub mod backoff;
 pub mod brokers;
 pub mod controller;

@@ -5,7 +5,9 @@
 use chronik_operator::metrics::{Looks, Metrics};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What Prometheus' format adds to a metric's registered name.
 const SUFFIXES: &[&str] = &["_total", "_bucket", "_sum", "_count", "_seconds_bucket", ""];
@@ -40,16 +42,21 @@ fn is_brokers(name: &str, source: &str) -> bool {
     })
 }
 
+/// What the operator shows, with something of everything.
+fn operators() -> String {
+    let operator = Metrics::default();
+    operator.reconciled(true, std::time::Duration::ZERO);
+    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c") };
+    operator.cluster("default", "demo", looks);
+    operator.encode().unwrap()
+}
+
 /// The names of metrics in these expressions that nobody has, and how many there are in all.
 fn missing<'a>(expressions: impl Iterator<Item = &'a str>) -> (usize, BTreeSet<String>) {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/src"), &mut files);
     let source = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
-    let operator = Metrics::default();
-    operator.reconciled(true, std::time::Duration::ZERO);
-    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c") };
-    operator.cluster("default", "demo", looks);
-    let operator = operator.encode().unwrap();
+    let operator = operators();
     assert!(!is_brokers("chronik_kafka_of_no_kind_total", &source), "the check takes every name");
     let found = expressions.flat_map(names).map(str::to_owned).collect::<BTreeSet<_>>();
     let is_operators = |name: &str| [' ', '{'].iter().any(|next| operator.contains(&format!("\n{name}{next}")));
@@ -71,6 +78,51 @@ fn every_alert_asks_for_metrics_that_exist_and_is_explained() {
         assert!(page.contains(&format!("| `{name}` |")), "{name} is not explained in docs/kubernetes.md");
         assert!(alert["annotations"]["summary"].is_string() && alert["for"].is_string(), "{name}");
         assert!(["warning", "critical"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
+    }
+}
+
+/// The names of a series' labels.
+fn labels(series: &str) -> BTreeSet<&str> {
+    let inside = series.split_once('{').map_or("", |(_, rest)| rest.trim_end_matches('}'));
+    inside.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect()
+}
+
+/// Prometheus' own program, which is not everywhere: `.ci/run` gets it.
+#[test]
+fn prometheus_raises_the_alerts_where_it_should_and_nowhere_else() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = std::fs::read_to_string(root.join("tests/alerts.yaml")).unwrap();
+    // The series of the operator are as it shows them, and as Prometheus then labels them.
+    let shown = operators();
+    for series in tests.split('\'').filter(|text| text.starts_with("chronik_operator_")) {
+        let name = series.split('{').next().unwrap();
+        let own =
+            shown.lines().find(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+        let own = labels(own.unwrap_or_else(|| panic!("no {name}")).split(' ').next().unwrap());
+        let renamed = own.into_iter().map(|label| if label == "namespace" { "exported_namespace" } else { label });
+        assert_eq!(labels(series), renamed.chain(["namespace", "pod"]).collect(), "{series}");
+    }
+    let alerts = std::fs::read_to_string(root.join("../charts/chronik/files/alerts.yaml")).unwrap();
+    for name in alerts.lines().filter_map(|line| line.strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {name}\n")), "{name} is raised by no series");
+        assert!(tests.contains(&format!("alertname: {name}, ")), "{name} is raised by every series");
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alerts");
+    std::fs::create_dir_all(&folder).unwrap();
+    let rules = alerts.lines().map(|line| format!("  {line}\n")).collect::<Vec<_>>().concat();
+    std::fs::write(folder.join("rules.yaml"), format!("groups:\n- name: chronik\n  rules:\n{rules}")).unwrap();
+    std::fs::write(folder.join("alerts.yaml"), tests).unwrap();
+    for words in [["check", "rules", "rules.yaml"], ["test", "rules", "alerts.yaml"]] {
+        let output = match Command::new("promtool").args(words).current_dir(&folder).output() {
+            Ok(output) => output,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                eprintln!("promtool is not there: nothing is evaluated");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        assert!(output.status.success(), "{words:?}: {said}");
     }
 }
 

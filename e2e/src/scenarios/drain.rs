@@ -22,7 +22,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         kubectl.run(&["uncordon", &node])?;
     }
     drained?;
-    let (count, slowest) = load.stop("client")?;
+    let (count, slowest) = load.stop_in_time("client", environment)?;
     timeline.say(format!("{count} records, each there once; the slowest took {slowest} ms"));
     brokers.never_restarted()?;
     environment.discard(&kubectl)

@@ -7,6 +7,7 @@ mod chart;
 mod drain;
 mod external;
 mod idle_roll;
+mod java;
 mod lost_volume;
 mod made_again;
 mod many;
@@ -157,6 +158,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "a restart waits, and says so, while one broker's disk is too slow",
         full: true,
         run: slow_disk::run,
+    },
+    Scenario {
+        name: "java",
+        about: "a Java client that never asks bootstrap.servers again survives the replacement of all pods",
+        full: true,
+        run: java::run,
     },
     Scenario {
         name: "lost-volume",

@@ -31,7 +31,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     take_up_a_change(&brokers, "log.retention.ms", "86400000")?;
     ensure!(brokers.uids()? == before, "pods were replaced");
     ensure!(image(&kubectl, "demo")? == environment.image(), "the brokers are to run another image");
-    let (count, slowest) = load.stop("client")?;
+    let (count, slowest) = load.stop_in_time("client", environment)?;
     timeline.say(format!("installed again; {count} records, each there once; the slowest took {slowest} ms"));
     brokers.never_restarted()?;
     environment.discard(&kubectl)

@@ -34,8 +34,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let took = timeline.seconds() - begun;
     timeline.say(format!("three brokers were restarted in {took:.1} s, one away at most"));
 
-    let (count, slowest) = load.stop("client")?;
-    ensure!(slowest <= 1_000 || !environment.start_orders.strict, "a record took {slowest} ms");
+    let (count, slowest) = load.stop_in_time("client", environment)?;
     timeline.say(format!("{count} records, each there once; the slowest was acknowledged after {slowest} ms"));
     until("a group that has seen all", || Ok((seen(&kubectl, "follow")? == count).then_some(())))?;
     timeline.say("the consumer group has seen every one");

@@ -88,7 +88,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     ensure!(brokers.uids()? == uids, "one of the first three was replaced");
 
     for load in [first, second] {
-        let (count, slowest) = load.stop("client")?;
+        let (count, slowest) = load.stop_in_time("client", environment)?;
         load.wait_in_sync("client", "0,1,2")?;
         timeline.say(format!(
             "{count} records of topic {}, each there once and in order; the slowest was acknowledged after {slowest} ms",

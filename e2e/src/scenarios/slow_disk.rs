@@ -71,6 +71,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     disk.lift(&container)?;
     brokers.wait_rolled(&before)?;
     timeline.say("with a disk as fast as before, all were restarted, one away at most");
+    // How long is not bounded here: what the slow broker leads waits for its disk, and the rest until it is out of the
+    // in-sync sets, for as long as `replica.lag.time.max.ms` says.
     let (count, slowest) = load.stop("client")?;
     timeline.say(format!("{count} records, each there once; the slowest took {slowest} ms"));
     brokers.never_restarted()?;

@@ -1,15 +1,16 @@
 //! The brokers' admin API over gRPC. Any broker will do: one that does not lead the controller passes a request on.
 
-use super::{Answer, Balance, BrokerFacts, Brokers, Contact, Facts, Permit, Standing, Stop, Unanswered};
+use super::{
+    Answer, Balance, Bounds, BrokerFacts, Brokers, Contact, Facts, Failure, Permit, Standing, Stop, Unanswered,
+    ask_each,
+};
 use chronik_admin::{
     AdminClient, ChangeVotersRequest, DrainRequest, FactsRequest, FactsResponse, RebalanceRequest, RebalanceResponse,
     RecoveredRequest, Refusal, RemoveBrokerRequest, RequestStopRequest, RequestStopResponse, UncordonRequest,
 };
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -18,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// How long one broker is given for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long all of them are given: what there is to say about the cluster waits for it.
-const IN_ALL: Duration = Duration::from_secs(10);
+pub(crate) const IN_ALL: Duration = Duration::from_secs(10);
 /// After this, another one is asked for facts beside one that has not answered: that changes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a permit holds: a pod that takes longer is found not to serve, and nothing else is stopped then either.
@@ -58,34 +59,13 @@ impl Admin {
     where
         F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
     {
-        let mut others = contact.addresses.iter();
-        let mut asked = FuturesUnordered::new();
-        let mut why = "no broker answers in time".to_owned();
-        let deadline = Instant::now() + IN_ALL;
-        loop {
-            asked.extend(others.next().map(|(id, address)| self.ask_one(*id, address, &request)));
-            if asked.is_empty() || Instant::now() >= deadline {
-                return Err(Unanswered::Unsure(why));
-            }
-            match tokio::time::timeout(patience, asked.next()).await {
-                Ok(Some((_, Ok(Ok(answer))))) => return Ok(answer.into_inner()),
-                Ok(Some((id, Ok(Err(status))))) => match answered(&status, what) {
-                    Some(error) => return Err(error),
-                    None => why = format!("broker {id}: {}", status.message()),
-                },
-                Ok(Some((id, Err(error)))) => why = format!("broker {id}: {error}"),
-                Ok(None) | Err(_) => {}
-            }
-        }
+        let bounds = Bounds { patience, in_all: IN_ALL };
+        let brokers = contact.addresses.iter().map(|(id, address)| (*id, self.ask_one(address, what, &request)));
+        ask_each(brokers.collect(), bounds).await
     }
 
     /// One broker's answer, or why there is none.
-    async fn ask_one<T, F>(
-        self,
-        id: i32,
-        address: &str,
-        request: &F,
-    ) -> (i32, Result<Result<Response<T>, Status>, String>)
+    async fn ask_one<T, F>(self, address: &str, what: &'static str, request: &F) -> Result<T, Failure>
     where
         F: AsyncFn(AdminClient<Channel>) -> Result<Response<T>, Status>,
     {
@@ -94,8 +74,12 @@ impl Admin {
             let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_MAX);
             Ok::<_, String>(request(client).await)
         };
-        let answer = tokio::time::timeout(CONNECT + DEADLINE, asked).await;
-        (id, answer.unwrap_or_else(|_| Err("it does not answer".to_owned())))
+        match tokio::time::timeout(CONNECT + DEADLINE, asked).await {
+            Ok(Ok(Ok(answer))) => Ok(answer.into_inner()),
+            Ok(Ok(Err(status))) => Err(failure(&status, what)),
+            Ok(Err(reason)) => Err(Failure::Broken(reason)),
+            Err(_) => Err(Failure::Broken("it does not answer".to_owned())),
+        }
     }
 
     fn endpoint(self, address: &str) -> Result<Endpoint, String> {
@@ -108,14 +92,15 @@ impl Admin {
     }
 }
 
-/// The answer that a status is; `None` if another broker may know better.
-fn answered(status: &Status, what: &'static str) -> Option<Unanswered> {
+/// What a status that is no answer means: another broker may know better, or not.
+fn failure(status: &Status, what: &'static str) -> Failure {
+    let said = || status.message().to_owned();
     match status.code() {
-        Code::Unimplemented => Some(Unanswered::Unsupported(what)),
+        Code::Unimplemented => Failure::Final(Unanswered::Unsupported(what)),
         Code::FailedPrecondition | Code::InvalidArgument | Code::NotFound => {
-            Some(Unanswered::Refused(status.message().to_owned()))
+            Failure::Final(Unanswered::Refused(said()))
         }
-        _ => None,
+        _ => Failure::Broken(said()),
     }
 }
 
@@ -214,7 +199,6 @@ fn facts(answer: FactsResponse) -> Facts {
     let partitions = answer.partitions.unwrap_or_default();
     let greatest = answer.topics.into_iter().max_by_key(|topics| topics.replication_factor);
     Facts {
-        offset: answer.offset,
         controller: answer.quorum.map(|quorum| quorum.leader),
         brokers: answer.brokers.into_iter().map(|broker| (broker.id, broker_facts(broker))).collect(),
         partitions: partitions.total,
@@ -254,7 +238,11 @@ mod tests {
             (Code::DeadlineExceeded, None),
             (Code::Internal, None),
         ] {
-            assert_eq!(answered(&Status::new(code, "why"), "draining"), expected, "{code:?}");
+            let found = match failure(&Status::new(code, "why"), "draining") {
+                Failure::Final(answer) => Some(answer),
+                Failure::Broken(_) => None,
+            };
+            assert_eq!(found, expected, "{code:?}");
         }
     }
 
@@ -299,7 +287,7 @@ mod tests {
         let (_kept, port) = silent().await;
         let addresses = (0..20).map(|id| (id, "127.0.0.1".to_owned())).collect();
         let contact = Contact { namespace: "default".to_owned(), name: "demo".to_owned(), addresses };
-        let asked = Instant::now();
+        let asked = std::time::Instant::now();
         let answer = Admin { port }.facts(contact).await;
         assert!(matches!(answer, Err(Unanswered::Unsure(_))), "{answer:?}");
         assert!(asked.elapsed() <= IN_ALL + PATIENCE, "{:?}", asked.elapsed());

@@ -3,9 +3,11 @@
 //! Facts come from the controller's leader or not at all: who cannot be sure answers with an error, and an error is never
 //! taken for "nothing is wrong".
 
-mod admin;
+pub(crate) mod admin;
+mod asking;
 
 pub use admin::Admin;
+pub(crate) use asking::{Bounds, Failure, ask_each};
 
 use crate::reconcile::observe::ObservedPod;
 use futures::future::BoxFuture;
@@ -34,8 +36,6 @@ impl Contact {
 /// What the controller's leader says, after it has confirmed that it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The metadata offset at which this was so.
-    pub offset: u64,
     /// The broker that leads the controller.
     pub controller: Option<i32>,
     /// The registered brokers, by id.

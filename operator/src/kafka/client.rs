@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic, Told};
-use crate::brokers::{Answer, Contact, Unanswered};
+use crate::brokers::{Answer, Bounds, Contact, Failure, Unanswered, ask_each};
 use crate::reconcile::build::port;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::create_topics_request::CreatableTopicConfig;
@@ -22,6 +22,10 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long one broker is given for an answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Of a question, and of what may be asked of two brokers at once, as both do the same.
+const QUESTION: Bounds = Bounds { patience: Duration::from_secs(1), in_all: Duration::from_secs(10) };
+/// Of what is asked of another broker only when the first has not done it: two of them, and some time.
+const CHANGE: Bounds = Bounds { patience: Duration::from_secs(11), in_all: Duration::from_secs(25) };
 /// How long the controller is given: less than the answer is waited for.
 const TIMEOUT_MS: i32 = 8_000;
 
@@ -46,14 +50,6 @@ impl Default for Client {
     }
 }
 
-/// Why one broker gave no answer.
-enum Failure {
-    /// Another one may.
-    Broken(String),
-    /// No other one would say anything else.
-    Refused(String),
-}
-
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Broken(error.to_string())
@@ -65,41 +61,35 @@ impl Client {
     /// been done: every request is one that may be repeated.
     async fn ask<T>(
         self,
+        bounds: Bounds,
         contact: Contact,
         request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Unanswered> {
-        self.ask_at(self.port, contact, request).await
+        self.ask_at(self.port, bounds, contact, request).await
     }
 
     async fn ask_at<T>(
         self,
         port: u16,
+        bounds: Bounds,
         contact: Contact,
         request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Unanswered> {
-        let mut why = String::new();
-        for (id, address) in &contact.addresses {
-            let opened = tokio::time::timeout(CONNECT, Connection::open(address, port)).await;
-            let mut connection = match opened {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => {
-                    why = format!("broker {id}: {error}");
-                    continue;
-                }
-                Err(_) => {
-                    why = format!("broker {id} accepts no connection");
-                    continue;
-                }
-            };
-            match tokio::time::timeout(DEADLINE, request(&mut connection)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Failure::Refused(reason))) => return Err(Unanswered::Refused(reason)),
-                Ok(Err(Failure::Broken(reason))) => why = format!("broker {id}: {reason}"),
-                Err(_) => why = format!("broker {id} does not answer"),
-            }
-        }
-        Err(Unanswered::Unsure(why))
+        let brokers = contact.addresses.iter().map(|(id, address)| (*id, ask_one(address, port, &request)));
+        ask_each(brokers.collect(), bounds).await
     }
+}
+
+/// One broker's answer, or why there is none.
+async fn ask_one<T>(
+    address: &str,
+    port: u16,
+    request: &impl AsyncFn(&mut Connection) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let opened = tokio::time::timeout(CONNECT, Connection::open(address, port)).await;
+    let mut connection = opened.map_err(|_| Failure::Broken("it accepts no connection".to_owned()))??;
+    let answer = tokio::time::timeout(DEADLINE, request(&mut connection)).await;
+    answer.unwrap_or_else(|_| Err(Failure::Broken("it does not answer".to_owned())))
 }
 
 /// An error code as a failure, if it is one.
@@ -113,7 +103,7 @@ fn refused(code: i16, text: Option<&StrBytes>) -> Result<(), Failure> {
         | ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::LEADER_NOT_AVAILABLE
         | ErrorCode::BROKER_NOT_AVAILABLE => Err(Failure::Broken(text)),
-        _ => Err(Failure::Refused(text)),
+        _ => Err(Failure::Final(Unanswered::Refused(text))),
     }
 }
 
@@ -229,49 +219,56 @@ async fn delete(connection: &mut Connection, id: Uuid) -> Result<(), Failure> {
 
 impl Kafka for Client {
     fn cluster_configs(&self, contact: Contact) -> Answer<Configs> {
-        self.ask(contact, async |connection: &mut Connection| {
+        self.ask(QUESTION, contact, async |connection: &mut Connection| {
             Ok(values(&describe(connection, BROKER, "").await?, None))
         })
         .boxed()
     }
 
     fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| alter(connection, BROKER, "", &changes).await)
-            .boxed()
+        self.ask(QUESTION, contact, async move |connection: &mut Connection| {
+            alter(connection, BROKER, "", &changes).await
+        })
+        .boxed()
     }
 
     fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>> {
         let client = *self;
         let port = u16::try_from(port).unwrap_or(client.port);
-        async move { client.ask_at(port, contact, async |connection: &mut Connection| told(connection).await).await }
-            .boxed()
+        async move {
+            client.ask_at(port, QUESTION, contact, async |connection: &mut Connection| told(connection).await).await
+        }
+        .boxed()
     }
 
     fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| {
+        self.ask(QUESTION, contact, async move |connection: &mut Connection| {
             alter(connection, BROKER, &broker.to_string(), &changes).await
         })
         .boxed()
     }
 
     fn topic(&self, contact: Contact, name: String) -> Answer<Option<KafkaTopic>> {
-        self.ask(contact, async move |connection: &mut Connection| topic(connection, &name).await).boxed()
+        self.ask(QUESTION, contact, async move |connection: &mut Connection| topic(connection, &name).await).boxed()
     }
 
     fn create_topic(&self, contact: Contact, topic: NewTopic) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| create(connection, &topic).await).boxed()
+        self.ask(CHANGE, contact, async move |connection: &mut Connection| create(connection, &topic).await).boxed()
     }
 
     fn grow_topic(&self, contact: Contact, name: String, partitions: i32) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| grow(connection, &name, partitions).await).boxed()
-    }
-
-    fn alter_topic_configs(&self, contact: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| alter(connection, TOPIC, &name, &changes).await)
+        self.ask(CHANGE, contact, async move |connection: &mut Connection| grow(connection, &name, partitions).await)
             .boxed()
     }
 
+    fn alter_topic_configs(&self, contact: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
+        self.ask(QUESTION, contact, async move |connection: &mut Connection| {
+            alter(connection, TOPIC, &name, &changes).await
+        })
+        .boxed()
+    }
+
     fn delete_topic(&self, contact: Contact, id: Uuid) -> Answer<()> {
-        self.ask(contact, async move |connection: &mut Connection| delete(connection, id).await).boxed()
+        self.ask(CHANGE, contact, async move |connection: &mut Connection| delete(connection, id).await).boxed()
     }
 }

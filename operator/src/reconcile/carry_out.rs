@@ -1,8 +1,8 @@
 //! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
 
-use super::apply::{self, Changed, Done, Outcome, Taker};
+use super::apply::{self, Changed, Done, NOT_SUPPORTED, Outcome, Taker};
 use super::build::Desired;
-use super::observe::{Observed, PodState};
+use super::observe::{Observed, PodState, in_time};
 use super::plan::balance::Progress;
 use super::plan::{self, Plan, Step, Wait};
 use super::validate::Cluster;
@@ -59,11 +59,12 @@ impl Reconciler {
                 self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
             }
         }
-        let refused = self.configure(cluster, valid, observed, plan).await;
-        let refused = refused.or(self.tell_brokers(valid, observed, plan).await).or(does_not_grow);
+        let told =
+            futures::join!(self.configure(cluster, valid, observed, plan), self.tell_brokers(valid, observed, plan));
+        let refused = told.0.or(told.1).or(does_not_grow);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
-            Applied { wrote, plan: status::plan::report(plan, None), spread: None, refused: false }
+            Applied { wrote, plan: status::plan::report(plan), spread: None, refused: false }
         } else {
             self.take_step(cluster, valid, observed, plan).await?
         };
@@ -131,7 +132,7 @@ impl Reconciler {
             return Some(wait("BrokersUnknown", "no broker is ready".to_owned()));
         };
         let words = in_words(&plan.config);
-        match self.kafka.alter_cluster_configs(contact, plan.config.clone()).await {
+        match in_time(self.kafka.alter_cluster_configs(contact, plan.config.clone())).await {
             Ok(()) => {
                 self.metrics.wrote();
                 info!(cluster = %valid.name, namespace = %valid.namespace, changes = %words, "configured brokers");
@@ -145,26 +146,26 @@ impl Reconciler {
         }
     }
 
-    /// Tells single brokers where they are. Returns what speaks against it.
+    /// Tells single brokers where they are, all at once. Returns what speaks against it.
     async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
-        let mut refused = None;
-        for (broker, changes) in &plan.told {
+        let told = plan.told.iter().map(async |(broker, changes)| {
             let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
-            let Some(contact) = Contact::of(&valid.namespace, &valid.name, &pods) else { continue };
+            let contact = Contact::of(&valid.namespace, &valid.name, &pods)?;
             let words = in_words(changes);
-            let reason = match self.kafka.alter_broker_configs(contact, *broker, changes.clone()).await {
-                Ok(()) => {
-                    self.metrics.wrote();
-                    info!(cluster = %valid.name, namespace = %valid.namespace, broker, changes = %words, "told a broker");
-                    continue;
-                }
-                Err(Unanswered::Refused(why)) => ("ConfigRefused", format!("broker {broker}: {words}: {why}")),
-                Err(error) => ("BrokersUnknown", format!("broker {broker}: {error}")),
-            };
-            let (reason, message) = reason;
-            refused.get_or_insert(Wait { action: plan::outside::ACTION.to_owned(), reason, message });
-        }
-        refused
+            let (reason, message) =
+                match in_time(self.kafka.alter_broker_configs(contact, *broker, changes.clone())).await {
+                    Ok(()) => {
+                        self.metrics.wrote();
+                        let (cluster, namespace) = (&valid.name, &valid.namespace);
+                        info!(%cluster, %namespace, broker, changes = %words, "told a broker");
+                        return None;
+                    }
+                    Err(Unanswered::Refused(why)) => ("ConfigRefused", format!("broker {broker}: {words}: {why}")),
+                    Err(error) => ("BrokersUnknown", format!("broker {broker}: {error}")),
+                };
+            Some(Wait { action: plan::outside::ACTION.to_owned(), reason, message })
+        });
+        futures::future::join_all(told).await.into_iter().flatten().next()
     }
 
     async fn take_step(
@@ -174,13 +175,19 @@ impl Reconciler {
         observed: &Observed,
         plan: &Plan,
     ) -> Result<Applied, ReconcileError> {
-        let Some(step) = &plan.step else {
-            let plan = status::plan::report(plan, None);
-            return Ok(Applied { wrote: false, plan, spread: None, refused: false });
-        };
         let contact = Contact::of(&valid.namespace, &valid.name, &observed.pods);
         let taker = Taker { client: &self.client, brokers: &*self.brokers, namespace: &valid.namespace, contact };
-        let done = taker.take(step).await?;
+        let mut steps = plan.step.iter().chain(&plan.otherwise);
+        let Some(mut step) = steps.next() else {
+            let plan = status::plan::report(plan);
+            return Ok(Applied { wrote: false, plan, spread: None, refused: false });
+        };
+        let mut done = taker.take(step).await?;
+        if let (Done::Waits(Wait { reason: NOT_SUPPORTED, .. }), Some(otherwise)) = (&done, steps.next()) {
+            // Nothing was begun, and what brokers do not know yet may be what a restart brings them.
+            step = otherwise;
+            done = taker.take(step).await?;
+        }
         if done == Done::Taken {
             self.metrics.wrote();
             info!(cluster = %valid.name, namespace = %valid.namespace, %step, "took a step");
@@ -188,10 +195,6 @@ impl Reconciler {
                 News { reason: step.reason().to_owned(), note: step.to_string(), action: "Step", ..News::default() };
             self.events.publish(&cluster.object_ref(&()), news).await;
         }
-        let waits = match &done {
-            Done::Waits(wait) => Some(wait),
-            Done::Taken | Done::Overtaken => None,
-        };
         let spread = match (step, &done) {
             (Step::Balance { .. }, Done::Taken) => Some(Progress::Done),
             (Step::Balance { .. }, Done::Waits(wait)) if wait.reason == plan::balance::UNDER_WAY => {
@@ -199,7 +202,11 @@ impl Reconciler {
             }
             _ => None,
         };
-        Ok(Applied { wrote: false, plan: status::plan::report(plan, waits), spread, refused: waits.is_some() })
+        let (plan, refused) = match &done {
+            Done::Waits(wait) => (Some(status::plan::of_wait(wait)), true),
+            Done::Taken | Done::Overtaken => (Some(status::plan::of_step(step)), false),
+        };
+        Ok(Applied { wrote: false, plan, spread, refused })
     }
 
     /// Counts and tells what was done to an object.

@@ -3,36 +3,44 @@
 pub mod apply;
 pub mod build;
 mod carry_out;
+mod guard;
 pub mod observe;
 pub mod plan;
 pub mod validate;
 
 use crate::MANAGER;
-use crate::brokers::Brokers;
+use crate::brokers::{Brokers, admin};
 use crate::events::{Events, News};
 use crate::kafka::Kafka;
 use crate::metrics::{Looks, Metrics};
 use crate::status::{self, Attempt};
 use apply::ApplyError;
-use build::Place;
 use carry_out::Applied;
 use chronik_crds::{ChronikCluster, ChronikClusterSpec, ChronikClusterStatus, DeletionPolicy, Storage};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
-use observe::Observed;
+use observe::{Observed, Outside};
 use plan::{Plan, PlanError, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
+use validate::{Cluster, InvalidSpec};
 
 /// The annotation that says which operator looks after a cluster, whichever did before.
 pub const OPERATOR: &str = "chronik.io/operator";
 
-/// What reading what there is may take: some of a reconcile's time is left then to say that it was not done.
-const OBSERVE_MAX: Duration = Duration::from_secs(22);
+/// What one reconcile may take: a connection that is half open answers never.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What reading what there is may take: the API server's answers, and then what brokers are given for theirs.
+const OBSERVE_MAX: Duration = Duration::from_secs(15);
+
+// What is done beside writing objects is done in time too: what brokers are configured with, and the step.
+const _: () =
+    assert!(OBSERVE_MAX.as_secs() + observe::QUESTION.as_secs() + admin::IN_ALL.as_secs() <= DEADLINE.as_secs());
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +100,7 @@ impl Reconciler {
         }
         let read = readable(&stored);
         let observing = self.observe(namespace, name, read.as_ref().ok());
-        let observed = tokio::time::timeout(OBSERVE_MAX, observing).await;
-        let observed = match observed.unwrap_or(Err(ReconcileError::Deadline(OBSERVE_MAX))) {
+        let observed = match in_time(Box::pin(observing)).await {
             Ok(observed) => observed,
             Err(error) => {
                 self.report_unobserved(&read.unwrap_or_else(|_| stand_in(stored, 0)), &error).await;
@@ -118,20 +125,32 @@ impl Reconciler {
         name: &str,
         cluster: Option<&ChronikCluster>,
     ) -> Result<Observed, ReconcileError> {
-        let observed = observe::observe(&self.client, &*self.brokers, namespace, name).await;
-        let mut observed = observed.map_err(ReconcileError::Observe)?;
-        let Some(cluster) = cluster else { return Ok(observed) };
-        let status = cluster.status.clone().unwrap_or_default();
-        observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
-        if !observed.managed_config.is_empty() {
-            observed.config = observe::observe_config(&*self.kafka, namespace, name, &observed.pods).await;
+        let mut observed = observe::objects(&self.client, namespace, name).await.map_err(ReconcileError::Observe)?;
+        let status = cluster.and_then(|cluster| cluster.status.clone()).unwrap_or_default();
+        if cluster.is_some() {
+            observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
+            observed.balanced = status.balanced_brokers;
+            observed.drained = status.drained_brokers;
+            observed.formed = status.formed;
+            observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
         }
-        observed.balanced = status.balanced_brokers;
-        observed.drained = status.drained_brokers;
-        observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
-        let (place, had) = ((namespace, name), observed.had_listeners);
-        let outside =
-            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, &observed.pods, had).await;
+        // Beside each other: brokers that do not answer take the time of one question, and not of all.
+        let pods = &observed.pods;
+        let facts = observe::facts(&*self.brokers, namespace, name, pods);
+        let config = async {
+            if observed.managed_config.is_empty() {
+                return Observed::default().config;
+            }
+            observe::config(&*self.kafka, namespace, name, pods).await
+        };
+        let outside = async {
+            let Some(cluster) = cluster else { return Ok(Outside::default()) };
+            let place = (namespace, name);
+            let had = observed.had_listeners;
+            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods, had).await
+        };
+        let (facts, config, outside) = futures::join!(facts, config, outside);
+        (observed.facts, observed.config) = (facts, config);
         observed.outside = outside.map_err(ReconcileError::Observe)?;
         Ok(observed)
     }
@@ -141,29 +160,13 @@ impl Reconciler {
     async fn report_unobserved(&self, cluster: &ChronikCluster, error: &ReconcileError) {
         let before = cluster.status.clone().unwrap_or_default();
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-        if let Err(error) = self.write_budget(cluster, before.replicas, 0).await {
+        if let Err(error) = self.close_budget(cluster).await {
             warn!(cluster = %name, %namespace, %error, "cannot close the budget of disruptions");
         }
         let after = status::unobserved(&before, &error.to_string(), cluster.metadata.generation, Timestamp::now());
         if let Err(error) = self.publish(cluster, &before, &after, Some("ObserveFailed")).await {
             warn!(cluster = %name, %namespace, %error, "cannot report that nothing is known");
         }
-    }
-
-    /// Of so many brokers, of a cluster whose spec is not followed.
-    async fn write_budget(
-        &self,
-        cluster: &ChronikCluster,
-        brokers: i32,
-        max_unavailable: i32,
-    ) -> Result<(), ReconcileError> {
-        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-        let Some(owner) = cluster.controller_owner_ref(&()) else { return Ok(()) };
-        let place = Place { name: &name, namespace: &namespace, owner: &owner };
-        if let Some(budget) = build::budget(&place, brokers, max_unavailable)? {
-            self.write(cluster, &namespace, &budget).await?;
-        }
-        Ok(())
     }
 
     /// The operator whose cluster it is, if that is not this one. Two of them, of two versions, would undo each other's
@@ -187,11 +190,7 @@ impl Reconciler {
     }
 
     async fn follow(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Duration, ReconcileError> {
-        // A cluster keeps the image that it was created with until its spec names one. The status outlives a StatefulSet.
-        let known = cluster.status.as_ref().and_then(|status| status.image.clone());
-        let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
-        let image = known.unwrap_or_else(|| self.default_image.clone());
-        let valid = match validate::validate(cluster, &image) {
+        let valid = match self.validate(cluster, observed) {
             Ok(valid) => valid,
             Err(invalid) => {
                 let refusal = Refusal { reason: "InvalidSpec", message: invalid.to_string() };
@@ -201,7 +200,10 @@ impl Reconciler {
         let plan = match plan::plan(&valid, observed) {
             Ok(plan) => plan,
             Err(PlanError::Refused(refusal)) => return self.refuse(cluster, observed, refusal).await,
-            Err(PlanError::Encode(error)) => return Err(error.into()),
+            Err(PlanError::Encode(error)) => {
+                self.guard_what_runs(cluster, observed).await?;
+                return Err(error.into());
+            }
         };
         let image = valid.image.clone();
         let operator = self.operator.clone();
@@ -232,8 +234,10 @@ impl Reconciler {
         if before.image.is_none() || before.operator != self.operator || !managed || !remembered {
             let (image, operator, drained_brokers) = (Some(image.clone()), self.operator.clone(), drained.clone());
             let status = ChronikClusterStatus { image, operator, drained_brokers, dynamic_config: config, ..before };
+            // Those that run are protected first: the status may be refused.
+            let guarded = self.guard_pods(cluster, observed, &plan).await;
             self.write_status(cluster, &status).await?;
-            return Ok(Duration::ZERO);
+            return guarded.map(|_| Duration::ZERO);
         }
         let applied = self.apply(cluster, &valid, observed, &plan).await;
         let (attempt, next) = match &applied {
@@ -249,6 +253,13 @@ impl Reconciler {
         applied.map(|_| again)
     }
 
+    /// A cluster keeps the image that it was created with until its spec names one. The status outlives a StatefulSet.
+    fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
+        let known = cluster.status.as_ref().and_then(|status| status.image.clone());
+        let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
+        validate::validate(cluster, &known.unwrap_or_else(|| self.default_image.clone()))
+    }
+
     async fn refuse(
         &self,
         cluster: &ChronikCluster,
@@ -256,8 +267,7 @@ impl Reconciler {
         refusal: Refusal,
     ) -> Result<Duration, ReconcileError> {
         // What runs goes on running, and is protected by what is known of it.
-        let (brokers, max_unavailable) = plan::budget::of_what_runs(observed);
-        let written = self.write_budget(cluster, brokers, max_unavailable).await;
+        let written = self.guard_what_runs(cluster, observed).await;
         let operator = self.operator.clone();
         let outcome = status::Outcome { operator, ..status::Outcome::new(observed, Attempt::Refused(refusal)) };
         let again = self.report(cluster, &outcome, Plan::default().again(observed, false)).await?;
@@ -338,6 +348,11 @@ impl Reconciler {
 
 fn resource() -> ApiResource {
     ApiResource::erase::<ChronikCluster>(&())
+}
+
+/// What is observed, if that does not take too long.
+async fn in_time<T>(observing: impl Future<Output = Result<T, ReconcileError>>) -> Result<T, ReconcileError> {
+    tokio::time::timeout(OBSERVE_MAX, observing).await.unwrap_or(Err(ReconcileError::Deadline(OBSERVE_MAX)))
 }
 
 fn readable(stored: &DynamicObject) -> Result<ChronikCluster, serde_json::Error> {

@@ -59,10 +59,6 @@ pub struct Cluster {
     pub affinity: Option<Affinity>,
     /// A hash of all of the spec that pods are made from.
     pub template_of: String,
-    /// The same as templates of form 2 have it, whose pods read `min.insync.replicas` from their file.
-    pub template_of_form_2: String,
-    /// The same as templates of form 1 have it, whose pods read every property from their file.
-    pub template_of_form_1: String,
     /// The value of the annotation by which somebody asked for a restart.
     pub restart: Option<String>,
 }
@@ -121,22 +117,18 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         rebalance_rate,
         pod,
         affinity,
-        template_of: template_of(cluster, image, default_min_insync(spec), |name| !properties::is_dynamic(name)),
-        template_of_form_2: template_of(cluster, image, spec.min_insync_replicas(), |name| {
-            !properties::is_dynamic(name)
-        }),
-        template_of_form_1: template_of(cluster, image, spec.min_insync_replicas(), |_| true),
+        template_of: template_of(cluster, image),
         restart: cluster.annotations().get(RESTART).cloned(),
     })
 }
 
 /// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them. What brokers
 /// take up while they run is none of their pods' business.
-fn template_of(cluster: &ChronikCluster, image: &str, min_insync: i32, in_file: impl Fn(&str) -> bool) -> String {
+fn template_of(cluster: &ChronikCluster, image: &str) -> String {
     let (spec, restart) = (&cluster.spec, cluster.annotations().get(RESTART));
-    let counts = (spec.replication_factor(), min_insync);
+    let counts = (spec.replication_factor(), default_min_insync(spec));
     let image = spec.image.as_deref().unwrap_or(image);
-    let config = spec.config.iter().filter(|(name, _)| in_file(name)).collect::<BTreeMap<_, _>>();
+    let config = spec.config.iter().filter(|(name, _)| !properties::is_dynamic(name)).collect::<BTreeMap<_, _>>();
     let mut of = json!([image, spec.image_pull_secrets, spec.resources, counts, config, spec.pod, restart]);
     // Added only where there are any: the hash of a spec without stays what it was.
     if let (false, Some(of)) = (spec.listeners.is_empty(), of.as_array_mut()) {

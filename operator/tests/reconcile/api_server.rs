@@ -2,13 +2,17 @@
 //! as a merge, preconditions, and a log of what was written.
 
 use crate::rbac::granted;
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 /// Plural and name. There is one namespace.
 type Key = (String, String);
@@ -32,6 +36,25 @@ pub(crate) struct ApiServer {
     state: Arc<Mutex<State>>,
 }
 
+/// The body of an answer.
+enum Answer {
+    Whole(Option<Bytes>),
+    /// That of a watch, of which nothing ever comes: what is to be seen must be looked for.
+    Watch,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Watch => Poll::Pending,
+        }
+    }
+}
+
 /// A request, taken apart.
 struct Asked {
     plural: String,
@@ -48,12 +71,16 @@ impl ApiServer {
             let server = server.clone();
             async move {
                 let (head, body) = request.into_parts();
+                if head.uri.query().is_some_and(|query| query.contains("watch=")) {
+                    return Ok(Response::new(Answer::Watch));
+                }
                 let body = body.collect_bytes().await.unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let kind = head.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
                 let (code, answer) = server.answer(&head.method, &head.uri, kind, &body);
                 let response = Response::builder().status(code).header("content-type", "application/json");
-                Ok::<_, Infallible>(response.body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap())
+                let answer = Answer::Whole(Some(serde_json::to_vec(&answer).unwrap().into()));
+                Ok::<_, Infallible>(response.body(answer).unwrap())
             }
         });
         Client::new(service, "default")

@@ -95,3 +95,17 @@ async fn what_a_paused_cluster_does_not_get_is_not_looked_at_all_the_time() {
     assert!(again >= Duration::from_secs(5), "looked at again after {again:?}");
     assert_eq!(changes(&world), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn brokers_that_take_a_change_and_never_answer_are_waited_for_no_longer_than_it_is_worth() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.kafka.state().hangs = true;
+    world.change_spec(|spec| spec["config"] = json!({ "log.retention.ms": 5 }));
+    // The first look remembers what is to be set.
+    world.reconcile().await.unwrap();
+    let looked = tokio::time::timeout(Duration::from_mins(1), world.reconcile()).await;
+    looked.unwrap().unwrap();
+    let plan = &world.status()["plan"];
+    assert_eq!((&plan["action"], &plan["reason"]), (&json!("configure brokers"), &json!("BrokersUnknown")));
+}

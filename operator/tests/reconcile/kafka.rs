@@ -6,6 +6,7 @@ use chronik_wire::messages::Uuid;
 use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Barrier, oneshot};
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
@@ -23,6 +24,12 @@ pub(crate) struct KafkaState {
     pub(crate) refuse: Option<String>,
     /// Why no broker answers.
     pub(crate) silent: Option<String>,
+    /// Brokers take changes, and never answer.
+    pub(crate) hangs: bool,
+    /// Single brokers answer when so many of them have been told.
+    pub(crate) together: Option<Arc<Barrier>>,
+    /// Told when somebody asks what all brokers were given.
+    pub(crate) asked: Option<oneshot::Sender<()>>,
     /// What was asked for beside questions.
     pub(crate) changes: Vec<String>,
     created: u8,
@@ -44,6 +51,9 @@ impl FakeKafka {
 
     fn change(&self, what: String, change: impl FnOnce(&mut KafkaState)) -> Answer<()> {
         let mut state = self.state();
+        if state.hangs {
+            return std::future::pending().boxed();
+        }
         let answer = match (&state.silent, &state.refuse) {
             (Some(why), _) => Err(Unanswered::Unsure(why.clone())),
             (None, Some(why)) => Err(Unanswered::Refused(why.clone())),
@@ -77,6 +87,9 @@ fn alter(configs: &mut Configs, changes: ConfigChanges) {
 
 impl Kafka for FakeKafka {
     fn cluster_configs(&self, _: Contact) -> Answer<Configs> {
+        if let Some(asked) = self.state().asked.take() {
+            asked.send(()).unwrap();
+        }
         self.answer(|state| state.cluster.clone())
     }
 
@@ -108,7 +121,14 @@ impl Kafka for FakeKafka {
     fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()> {
         assert_eq!(contact.addresses.keys().collect::<Vec<_>>(), [&broker], "it is that broker's to take");
         let what = format!("broker {broker}: {}", chronik_operator::kafka::in_words(&changes));
-        self.change(what, |state| alter(state.brokers.entry(broker).or_default(), changes))
+        let (kafka, together) = (self.clone(), self.state().together.clone());
+        async move {
+            if let Some(together) = together {
+                together.wait().await;
+            }
+            kafka.change(what, |state| alter(state.brokers.entry(broker).or_default(), changes)).await
+        }
+        .boxed()
     }
 
     fn topic(&self, _: Contact, name: String) -> Answer<Option<KafkaTopic>> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod api_server;
+mod budget;
 mod config;
 mod kafka;
 mod outside;
@@ -325,6 +326,68 @@ async fn a_broker_that_was_to_go_and_stays_is_given_replicas_again() {
     assert_eq!(state.cordoned, [0].into(), "what somebody else has cordoned is theirs");
     assert_eq!(state.requests.iter().filter(|request| *request == "uncordon 4").count(), 1);
     assert_eq!(world.status()["drainedBrokers"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_cordon_that_brokers_cannot_take_back_yet_does_not_hold_up_the_roll_that_brings_a_version_that_can() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    world.brokers.state.lock().unwrap().draining = Some(9);
+    world.change_spec(|spec| spec["replicas"] = json!(4));
+    for _ in 0..4 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    assert_eq!(world.status()["drainedBrokers"], json!([4]));
+    world.brokers.state.lock().unwrap().old = true;
+    world.change_spec(|spec| {
+        spec["replicas"] = json!(5);
+        spec["image"] = json!("chronik:2");
+    });
+    assert_eq!(rolled(&world).await.len(), 5);
+    assert_eq!(world.status()["plan"]["reason"], "NotSupported");
+    world.brokers.state.lock().unwrap().old = false;
+    world.settle().await;
+    assert_eq!(world.status()["drainedBrokers"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_cluster_that_never_formed_takes_up_a_corrected_spec() {
+    let mut world = World::with_cluster(3);
+    world.unready = true;
+    world.brokers.state.lock().unwrap().unsure = Some("no leader".to_owned());
+    for _ in 0..6 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    let before = world.pods();
+    assert_eq!((before.len(), &world.status()["formed"]), (3, &json!(false)));
+    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
+    for _ in 0..8 {
+        world.reconcile().await.unwrap();
+        world.run_kubernetes();
+    }
+    assert!(world.pods().iter().all(|(name, uid)| before[name] != *uid), "{}", world.status()["plan"]);
+    world.brokers.state.lock().unwrap().unsure = None;
+    for name in world.pods().keys() {
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        world.server.change("pods", name, |pod| pod["status"]["conditions"] = ready);
+    }
+    world.settle().await;
+    assert_eq!((&world.status()["formed"], &world.condition("Ready")["status"]), (&json!(true), &json!("True")));
+}
+
+#[tokio::test]
+async fn brokers_are_asked_for_one_thing_beside_another() {
+    let world = World::with_cluster(3);
+    world.settle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "log.retention.ms": 5 }));
+    world.settle().await;
+    let (asked, receiver) = tokio::sync::oneshot::channel();
+    world.brokers.state.lock().unwrap().facts_after = Some(receiver);
+    world.kafka.state().asked = Some(asked);
+    world.reconcile().await.unwrap();
+    assert_eq!(world.condition("InSync")["status"], "True");
 }
 
 #[tokio::test]

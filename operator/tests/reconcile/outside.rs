@@ -2,6 +2,8 @@
 
 use crate::world::World;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Barrier;
 
 fn node(name: &str, address: &str, zone: &str) -> Value {
     json!({ "metadata": { "name": name, "labels": { "topology.kubernetes.io/zone": zone } },
@@ -44,6 +46,16 @@ async fn each_broker_is_told_the_port_of_the_nodes_and_the_address_of_its_own() 
     let map = world.server.all("configmaps").pop().unwrap();
     assert!(map["data"]["broker.yaml"].as_str().unwrap().contains("EXTERNAL: "), "{map}");
     assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
+}
+
+#[tokio::test]
+async fn brokers_are_told_at_the_same_time() {
+    let world = settled(|_| {}).await;
+    world.kafka.state().together = Some(Arc::new(Barrier::new(3)));
+    world.change_spec(|spec| spec["rack"] = json!({ "topologyKey": "topology.kubernetes.io/zone" }));
+    world.settle().await;
+    let racks = [0, 1, 2].map(|id| told(&world, id, "broker.rack").unwrap());
+    assert_eq!(racks, ["a", "b", "a"]);
 }
 
 #[tokio::test]

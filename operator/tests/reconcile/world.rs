@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 #[derive(Default)]
 pub(crate) struct World {
@@ -24,6 +25,8 @@ pub(crate) struct World {
     pub(crate) operator: String,
     /// Pods with this image do not start.
     pub(crate) bad_image: Option<String>,
+    /// Pods run, and do not become ready.
+    pub(crate) unready: bool,
     /// Those of the one operator that acts.
     events: OnceLock<Events>,
 }
@@ -54,8 +57,18 @@ impl World {
     }
 
     pub(crate) async fn reconcile(&self) -> Result<Option<Duration>, ReconcileError> {
+        Box::pin(self.reconciler().reconcile("default", "demo")).await
+    }
+
+    /// Brings the budget of disruptions to what is so, as is done while reconciles fail.
+    pub(crate) async fn guard(&self) -> Result<(), ReconcileError> {
+        let watched = self.server.get("chronikclusters", "demo").unwrap()["metadata"].clone();
+        Box::pin(self.reconciler().guard(&serde_json::from_value(watched).unwrap())).await
+    }
+
+    pub(crate) fn reconciler(&self) -> Reconciler {
         let client = self.server.client();
-        let reconciler = Reconciler {
+        Reconciler {
             client: client.clone(),
             brokers: Arc::new(self.brokers.clone()),
             kafka: Arc::new(self.kafka.clone()),
@@ -63,8 +76,7 @@ impl World {
             default_image: self.default_image.clone(),
             operator: Some(self.operator.clone()),
             metrics: Metrics::default(),
-        };
-        Box::pin(reconciler.reconcile("default", "demo")).await
+        }
     }
 
     /// Reconciles, and lets Kubernetes do its part, until neither writes anything.
@@ -147,6 +159,10 @@ impl World {
             let state = json!({ "waiting": { "reason": "ErrImagePull" } });
             json!({ "containerStatuses": [{ "name": "chronik", "image": "", "imageID": "", "ready": false,
                                             "restartCount": 0, "state": state }] })
+        } else if self.unready {
+            let container = json!({ "name": "chronik", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                                    "state": { "running": {} } });
+            json!({ "podIP": format!("10.0.0.{id}"), "containerStatuses": [container] })
         } else {
             json!({ "podIP": format!("10.0.0.{id}"), "conditions": [{ "type": "Ready", "status": "True" }] })
         };
@@ -197,6 +213,10 @@ pub(crate) struct BrokersState {
     pub(crate) requests: Vec<String>,
     /// Replaces the pod of a broker that has just been given its permit.
     pub(crate) meddle: bool,
+    /// Brokers of a version that does not know how to take a cordon back.
+    pub(crate) old: bool,
+    /// Brokers say how they are when something else has come to pass.
+    pub(crate) facts_after: Option<oneshot::Receiver<()>>,
     /// Somebody else writes, while brokers are asked for facts, that the cluster was complete once.
     pub(crate) formed_meanwhile: bool,
 }
@@ -221,7 +241,6 @@ impl FakeBrokers {
             ))
         };
         Ok(Facts {
-            offset: 1,
             controller: Some(1),
             brokers: pods.iter().filter_map(broker).collect(),
             under_replicated: state.under_replicated,
@@ -242,7 +261,14 @@ impl Brokers for FakeBrokers {
             let server = self.server.lock().unwrap();
             server.change("chronikclusters", "demo", |cluster| cluster["status"]["formed"] = json!(true));
         }
-        async { facts }.boxed()
+        let after = self.state.lock().unwrap().facts_after.take();
+        async move {
+            if let Some(after) = after {
+                after.await.unwrap();
+            }
+            facts
+        }
+        .boxed()
     }
 
     fn request_stop(&self, _: Contact, broker: i32, incarnation: String) -> Answer<Stop> {
@@ -286,8 +312,14 @@ impl Brokers for FakeBrokers {
 
     fn uncordon(&self, _: Contact, broker: i32) -> Answer<()> {
         self.asked(format!("uncordon {broker}"));
-        self.state.lock().unwrap().cordoned.remove(&broker);
-        async { Ok(()) }.boxed()
+        let mut state = self.state.lock().unwrap();
+        let answer = if state.old {
+            Err(Unanswered::Unsupported("uncordoning"))
+        } else {
+            state.cordoned.remove(&broker);
+            Ok(())
+        };
+        async { answer }.boxed()
     }
 
     fn rebalance(&self, _: Contact, throttle: u64) -> Answer<Balance> {

@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
 use kube::api::PropagationPolicy;
 
+/// What is said of a step that the brokers' version does not know: nothing of it was begun.
+pub(crate) const NOT_SUPPORTED: &str = "NotSupported";
+
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -138,7 +141,7 @@ impl Done {
 fn unanswered(step: &Step, error: &Unanswered) -> Done {
     let reason = match error {
         Unanswered::Refused(_) => "BrokersRefuse",
-        Unanswered::Unsupported(_) => "NotSupported",
+        Unanswered::Unsupported(_) => NOT_SUPPORTED,
         Unanswered::Unsure(_) => "BrokersUnknown",
     };
     waits(step, reason, error.to_string())

@@ -16,7 +16,7 @@ pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
 use crate::MANAGER;
-use crate::brokers::{Answer, Brokers, Contact, Facts};
+use crate::brokers::{Answer, Brokers, Contact, Facts, Unanswered};
 use crate::kafka::{Configs, Kafka};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long brokers are given for an answer that is not about how they are.
-const QUESTION: Duration = Duration::from_secs(5);
+pub(super) const QUESTION: Duration = Duration::from_secs(5);
 
 /// What may be unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub struct Observed {
     pub balanced: Option<i32>,
     /// The brokers that the operator itself has cordoned, for them to go, as the status says.
     pub drained: Vec<i32>,
+    /// Whether all brokers were ready once, as the status says.
+    pub formed: bool,
 }
 
 impl Default for Observed {
@@ -115,6 +117,7 @@ impl Default for Observed {
             had_listeners: false,
             balanced: None,
             drained: Vec::new(),
+            formed: true,
         }
     }
 }
@@ -168,13 +171,9 @@ pub struct ObservedConfigMap {
     pub leaving: bool,
 }
 
-/// Reads the cluster of that name.
-pub async fn observe(
-    client: &Client,
-    brokers: &dyn Brokers,
-    namespace: &str,
-    name: &str,
-) -> Result<Observed, kube::Error> {
+/// Reads the objects of the cluster of that name. What brokers say, and what lies around them, is asked for beside each other
+/// when it is known which pods there are.
+pub async fn objects(client: &Client, namespace: &str, name: &str) -> Result<Observed, kube::Error> {
     let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
     let managed =
         ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},app.kubernetes.io/managed-by={MANAGER}"));
@@ -189,33 +188,39 @@ pub async fn observe(
         config_maps.list(&managed)
     )?;
     let mut observed = assemble(set.as_ref(), &pods.items, &volumes.items, &config_maps.items, name);
-    for pod in observed.pods.iter_mut().filter(|pod| pod.state != PodState::Ready) {
-        if let Some(node) = &pod.node {
+    let looked_at = observed.pods.iter_mut().map(async |pod| {
+        if pod.state != PodState::Ready
+            && let Some(node) = &pod.node
+        {
             pod.node_state = node::observe(client, node).await;
         }
-    }
-    observed.facts = match Contact::of(namespace, name, &observed.pods) {
-        Some(contact) => brokers.facts(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
-        None => Known::Unknown("no broker runs".to_owned()),
-    };
+    });
+    futures::future::join_all(looked_at).await;
     Ok(observed)
 }
 
+/// What the brokers of these pods say.
+pub async fn facts(brokers: &dyn Brokers, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Facts> {
+    match Contact::of(namespace, name, pods) {
+        Some(contact) => brokers.facts(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
+        None => Known::Unknown("no broker runs".to_owned()),
+    }
+}
+
 /// What all brokers were given while they ran, as one that is ready says.
-pub async fn observe_config(kafka: &dyn Kafka, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Configs> {
+pub async fn config(kafka: &dyn Kafka, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Configs> {
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let Some(contact) = Contact::of(namespace, name, &ready) else {
         return Known::Unknown("no broker is ready".to_owned());
     };
-    in_time(kafka.cluster_configs(contact)).await
+    in_time(kafka.cluster_configs(contact)).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
 }
 
-/// What brokers answer to one question, which is not worth more time than this: what else there is to say waits for it.
-async fn in_time<T>(answer: Answer<T>) -> Known<T> {
-    match tokio::time::timeout(QUESTION, answer).await {
-        Ok(answer) => answer.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
-        Err(_) => Known::Unknown(format!("no broker answers within {} s", QUESTION.as_secs())),
-    }
+/// What brokers answer that are not asked how they are: it is not worth more time than this, as what else there is to say,
+/// and to do, waits for it.
+pub(super) async fn in_time<T>(answer: Answer<T>) -> Result<T, Unanswered> {
+    let late = |_| Unanswered::Unsure(format!("no broker answers within {} s", QUESTION.as_secs()));
+    tokio::time::timeout(QUESTION, answer).await.map_err(late)?
 }
 
 /// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.

@@ -9,7 +9,7 @@ use chronik_crds::{ChronikClusterSpec, ListenerKind};
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What lies around the brokers of a cluster whose spec asks for listeners or racks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,11 +65,9 @@ pub async fn observe(
     }
     let by_node = |kind, host: &Option<String>| kind == ListenerKind::NodePort && host.is_none();
     if spec.rack.is_some() || spec.listeners.iter().any(|listener| by_node(listener.kind, &listener.host)) {
-        for node in pods.iter().filter_map(|pod| pod.node.as_ref()) {
-            if !outside.nodes.contains_key(node) {
-                outside.nodes.insert(node.clone(), read_node(client, node).await);
-            }
-        }
+        let nodes = pods.iter().filter_map(|pod| pod.node.as_ref()).collect::<BTreeSet<_>>();
+        let read = nodes.into_iter().map(async |node| (node.clone(), read_node(client, node).await));
+        outside.nodes = futures::future::join_all(read).await.into_iter().collect();
     }
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let inside = spec.rack.iter().map(|_| (None, port::KAFKA));
@@ -77,7 +75,10 @@ pub async fn observe(
     let contact = Contact::of(namespace, name, &ready);
     let told = inside.chain(listeners).map(async |(listener, port)| {
         let told = match contact.clone() {
-            Some(contact) => super::in_time(kafka.told(contact, port)).await,
+            Some(contact) => match super::in_time(kafka.told(contact, port)).await {
+                Ok(told) => Known::Is(told),
+                Err(error) => Known::Unknown(error.to_string()),
+            },
             None => Known::Unknown("no broker is ready".to_owned()),
         };
         (listener, told)

@@ -29,7 +29,23 @@ impl ObservedPod {
     pub fn is_terminating(&self) -> bool {
         self.state == PodState::Waiting(TERMINATING.to_owned())
     }
+
+    /// Whether what keeps it from running may be that its volume is lost: no node has it, or its process cannot read it. An
+    /// image that cannot be pulled says nothing of it, nor does a configuration that is refused, or a node that is full.
+    pub fn may_lack_its_volume(&self) -> bool {
+        let PodState::Failing(why) = &self.state else { return false };
+        match why.strip_prefix(UNSCHEDULABLE) {
+            Some(message) => message.is_empty() || message.to_lowercase().contains("volume"),
+            None => DISK_ERRORS.iter().any(|error| why.contains(error)),
+        }
+    }
 }
+
+/// The scheduler's word for a pod that fits on no node. It says why of each node.
+const UNSCHEDULABLE: &str = "Unschedulable";
+
+/// As a process writes what the kernel says of a disk: EIO, ENXIO, ENODEV, EROFS and EUCLEAN.
+const DISK_ERRORS: [&str; 5] = ["(os error 5)", "(os error 6)", "(os error 19)", "(os error 30)", "(os error 117)"];
 
 /// What is said of a pod that is on its way out.
 const TERMINATING: &str = "terminating";
@@ -77,7 +93,7 @@ fn state(pod: &Pod) -> PodState {
         let why = describe(scheduled.reason.as_deref(), scheduled.message.as_deref());
         // One that fits nowhere is for someone to look at; one that is held back, or that the scheduler has failed with and
         // tries again at once, as with a volume that is elsewhere, is not.
-        let fits_nowhere = scheduled.reason.as_deref() == Some("Unschedulable");
+        let fits_nowhere = scheduled.reason.as_deref() == Some(UNSCHEDULABLE);
         return if fits_nowhere { PodState::Failing(why) } else { PodState::Waiting(why) };
     }
     match status.container_statuses.iter().flatten().find(|c| c.name == CONTAINER) {
@@ -161,6 +177,28 @@ mod tests {
         let last = json!({ "terminated": { "exitCode": 1, "message": "starting\nunknown key 'x'\n\n" } });
         let looping = with_container(&json!({ "waiting": { "reason": "CrashLoopBackOff" } }), &last);
         assert_eq!(state(&looping), PodState::Failing("CrashLoopBackOff: unknown key 'x'".to_owned()));
+    }
+
+    #[test]
+    fn only_what_speaks_of_the_volume_is_a_sign_that_it_is_lost() {
+        for (why, expected) in [
+            ("Unschedulable", true),
+            ("Unschedulable: 0/3 nodes are available: 3 node(s) had volume node affinity conflict", true),
+            ("Unschedulable: 0/3 nodes are available: 3 node(s) didn't match PersistentVolume's node affinity", true),
+            ("Unschedulable: 0/3 nodes are available: 3 Insufficient cpu", false),
+            ("CrashLoopBackOff: chronik: cannot open /data: Input/output error (os error 5)", true),
+            ("exited with 1: chronik: cannot write /data/id: Read-only file system (os error 30)", true),
+            ("CrashLoopBackOff: chronik: unknown key \"x\"", false),
+            ("CrashLoopBackOff", false),
+            ("ErrImagePull: no such image", false),
+            ("CreateContainerConfigError: secret \"x\" not found", false),
+        ] {
+            let mut pod = observe(&pod(&json!({})), "demo").unwrap();
+            pod.state = PodState::Failing(why.to_owned());
+            assert_eq!(pod.may_lack_its_volume(), expected, "{why}");
+            pod.state = PodState::Waiting(why.to_owned());
+            assert!(!pod.may_lack_its_volume(), "{why}");
+        }
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub struct ObservedVolume {
     pub seen: Seen,
     /// The size that is asked for.
     pub requested: Option<Quantity>,
-    /// The size that there is.
-    pub capacity: Option<Quantity>,
     /// Whether its broker was removed from the cluster, with nothing left on it that anybody misses.
     pub removed: bool,
     /// Whether somebody has given it up.
@@ -37,14 +35,11 @@ pub struct ObservedVolume {
 pub(super) fn observe(claim: &PersistentVolumeClaim, cluster: &str) -> Option<ObservedVolume> {
     let name = claim.name_any();
     let ordinal = name.strip_prefix("data-")?.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
-    let storage = |amounts: Option<&std::collections::BTreeMap<String, Quantity>>| amounts?.get("storage").cloned();
     let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
     Some(ObservedVolume {
         ordinal,
         seen: Seen::of(&claim.metadata),
-        requested: storage(requests),
-        capacity: storage(capacity),
+        requested: requests.and_then(|amounts| amounts.get("storage").cloned()),
         removed: claim.annotations().contains_key(REMOVED),
         given_up: claim.annotations().get(GIVE_UP).is_some_and(|value| value == "true"),
         owners: claim.owner_references().to_vec(),

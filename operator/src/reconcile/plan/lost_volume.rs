@@ -73,7 +73,10 @@ fn not_lost(pod: Option<&ObservedPod>) -> Option<String> {
     let Some(pod) = pod else { return Some("its pod is being made".to_owned()) };
     match (&pod.state, pod.node_state) {
         (PodState::Ready, _) => Some("its broker serves".to_owned()),
-        (_, NodeState::Gone | NodeState::NotReady | NodeState::OutOfService) | (PodState::Failing(_), _) => None,
+        (_, NodeState::Gone | NodeState::NotReady | NodeState::OutOfService) => None,
+        (PodState::Failing(_), _) if pod.may_lack_its_volume() => None,
+        // What somebody has to correct elsewhere: the volume may be well.
+        (PodState::Failing(why), _) => Some(format!("its pod cannot run for another reason: {why}")),
         // Kept there by a node that cannot be looked at.
         (PodState::Waiting(_), NodeState::Unknown) if pod.is_terminating() => None,
         (PodState::Waiting(why), NodeState::Ready | NodeState::Unknown) => Some(format!("its pod is {why}")),
@@ -102,6 +105,11 @@ mod tests {
         observed.pods[2].node_state = node;
     }
 
+    fn failing(observed: &mut Observed, why: &str) {
+        observed.pods[2].state = PodState::Failing(why.to_owned());
+        observed.pods[2].node_state = NodeState::Ready;
+    }
+
     fn planned(observed: &Observed) -> String {
         let mut made = Plan::default();
         plan(observed, &mut made);
@@ -123,7 +131,7 @@ mod tests {
     #[test]
     fn a_volume_is_given_up_when_somebody_says_so_and_nothing_is_lost_by_it() {
         type Change = fn(&mut Observed);
-        let cases: [(&str, Change, &str); 18] = [
+        let cases: [(&str, Change, &str); 21] = [
             ("all is as it should be", |_| {}, "2: data-demo-2 demo-2"),
             ("nobody says so", |o| o.volumes[2].given_up = false, "nothing"),
             ("its pod is being made", |o| drop(o.pods.pop()), "VolumeInUse"),
@@ -135,11 +143,18 @@ mod tests {
             (
                 "its pod fits nowhere",
                 |o| {
-                    o.pods[2].state = PodState::Failing("Unschedulable".to_owned());
+                    failing(o, "Unschedulable");
                     o.pods[2].node_state = NodeState::Unknown;
                 },
                 "2: data-demo-2 demo-2",
             ),
+            (
+                "its process cannot read it",
+                |o| failing(o, "exited with 1: /data: (os error 5)"),
+                "2: data-demo-2 demo-2",
+            ),
+            ("its image cannot be pulled", |o| failing(o, "ErrImagePull: no such image"), "VolumeInUse"),
+            ("its configuration is refused", |o| failing(o, "CrashLoopBackOff: unknown key"), "VolumeInUse"),
             ("it is restarted", |o| facts(o).permit = Some(Permit { broker: 2, ..Permit::default() }), "VolumeInUse"),
             ("the claim goes already", |o| o.volumes[2].leaving = true, "2: - demo-2"),
             ("the broker serves", |o| o.pods[2].state = PodState::Ready, "VolumeInUse"),

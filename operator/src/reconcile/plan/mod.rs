@@ -49,6 +49,8 @@ pub struct Plan {
     pub services: Vec<Seen>,
     /// The one step that may disturb somebody.
     pub step: Option<Step>,
+    /// What is done in its place where the brokers' version does not know how: it may be what brings another version.
+    pub otherwise: Option<Step>,
     /// What comes next, and what it waits for.
     pub waits: Vec<Wait>,
 }
@@ -143,6 +145,19 @@ impl Step {
         }
     }
 
+    /// Whether it asks brokers for what those of an earlier version do not know.
+    fn may_be_unknown(&self) -> bool {
+        match self {
+            Self::Drain(_) | Self::Uncordon(_) | Self::Balance { .. } | Self::ChangeVoters(_) | Self::Remove(_) => true,
+            // Without permits nothing is restarted at all.
+            Self::Restart { .. }
+            | Self::ClosePermit(_)
+            | Self::ReplaceStuck { .. }
+            | Self::RecreateSet { .. }
+            | Self::GiveUpVolume { .. } => false,
+        }
+    }
+
     /// Whether it takes a pod away, or what would make one anew.
     fn takes_a_pod(&self) -> bool {
         match self {
@@ -223,13 +238,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
 /// it is taken up with the next change, and restarts no broker by itself.
 fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]) {
     let Some(set) = &observed.set else { return };
-    // What else stood in the file of an earlier form.
-    let of_its_form = match set.template_form.as_deref() {
-        Some("1") => &cluster.template_of_form_1,
-        Some("2") => &cluster.template_of_form_2,
-        _ => &cluster.template_of,
-    };
-    if ![of_its_form, &cluster.template_of].contains(&set.template_of.as_ref().unwrap_or(&String::new())) {
+    if set.template_of.as_ref() != Some(&cluster.template_of) {
         return;
     }
     let Some(form) = &set.template_form else { return };
@@ -255,7 +264,13 @@ pub enum PlanError {
 impl Plan {
     /// Takes a step, if none has been taken yet; what comes later is looked at again when it is done.
     fn take(&mut self, step: Step) {
-        self.step.get_or_insert(step);
+        match &self.step {
+            None => self.step = Some(step),
+            Some(first) if first.may_be_unknown() && !step.may_be_unknown() => {
+                self.otherwise.get_or_insert(step);
+            }
+            Some(_) => {}
+        }
     }
 
     fn wait(&mut self, action: impl Into<String>, reason: &'static str, message: impl Into<String>) {
@@ -353,7 +368,6 @@ mod tests {
             ordinal,
             seen: seen(format!("data-demo-{ordinal}")),
             requested: size.clone(),
-            capacity: size.clone(),
             ..ObservedVolume::default()
         };
         let broker = |id| (id, BrokerFacts { incarnation: Some(format!("i{id}")), ..BrokerFacts::default() });
@@ -390,6 +404,30 @@ mod tests {
         let made = plan(&cluster(), &observed).unwrap();
         assert_eq!((made.step.clone(), made.waits.clone(), made.volumes.clone()), (None, vec![], vec![]));
         assert_eq!(made.again(&observed, false), AT_REST);
+    }
+
+    #[test]
+    fn a_roll_waits_for_nothing_that_brokers_may_only_know_after_it() {
+        let (mut cluster, mut observed) = (cluster(), observed_of(5));
+        observed.set.as_mut().unwrap().update_revision = Some("r2".to_owned());
+        let steps = |cluster: &Cluster, observed: &Observed| {
+            let made = plan(cluster, observed).unwrap();
+            [made.step, made.otherwise].map(|step| step.map(|step| step.to_string()).unwrap_or_default())
+        };
+        assert_eq!(steps(&cluster, &observed), ["drain broker 4", "restart broker 4"]);
+        cluster.replicas = 5;
+        observed.drained = vec![3];
+        facts(&mut observed).brokers.get_mut(&3).unwrap().cordoned = true;
+        assert_eq!(steps(&cluster, &observed), ["place replicas on broker 3 again", "restart broker 4"]);
+        // What is done in its place closes the budget as well.
+        let incarnation = "i4".to_owned();
+        facts(&mut observed).permit = Some(Permit { id: 1, broker: 4, incarnation });
+        assert_eq!(budget(&plan(&cluster, &observed).unwrap()), 0);
+        // Of two that disturb somebody there is no other way.
+        let mut made = Plan::default();
+        made.take(Step::ReplaceStuck { broker: 1, pod: Seen::default(), why: String::new() });
+        made.take(Step::Drain(4));
+        assert_eq!(made.otherwise, None);
     }
 
     #[test]
@@ -484,18 +522,6 @@ mod tests {
         assert_eq!(template(&cluster, &observed), built);
         // Form 3, which told clients no hosts, is another version's.
         observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
-        assert_eq!(template(&cluster, &observed), other);
-        // Of form 1 is also what was built of properties that brokers take up while they run.
-        let set = observed.set.as_mut().unwrap();
-        (set.template_form, set.template_of) = (Some("1".to_owned()), Some("with more".to_owned()));
-        assert_eq!(template(&cluster, &observed), built);
-        cluster.template_of_form_1 = "with more".to_owned();
-        assert_eq!(template(&cluster, &observed), other);
-        // And of form 2 what was built of another `min.insync.replicas`.
-        let set = observed.set.as_mut().unwrap();
-        (set.template_form, set.template_of) = (Some("2".to_owned()), Some("with another minimum".to_owned()));
-        assert_eq!(template(&cluster, &observed), built);
-        cluster.template_of_form_2 = "with another minimum".to_owned();
         assert_eq!(template(&cluster, &observed), other);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());
         cluster.template_of = "of a spec that was changed".to_owned();

@@ -26,7 +26,8 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
         plan.wait(anyone, "VolumeLeaving", message);
         return;
     }
-    if let Some(step) = stuck(observed, &outdated).or_else(|| useless(cluster, observed, &outdated)) {
+    let step = stuck(observed, &outdated).or_else(|| useless(cluster, observed, &outdated));
+    if let Some(step) = step.or_else(|| unformed(observed, &outdated)) {
         plan.take(step);
         return;
     }
@@ -114,6 +115,27 @@ fn useless(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) ->
         broker: pod.ordinal,
         pod: pod.seen.clone(),
         why: why.clone(),
+    })
+}
+
+/// A pod of an older template that does not serve, of a cluster that was never complete and that nobody uses: what keeps it
+/// from forming may be what the spec was corrected for. Nothing is taken away by its deletion, and none of them may ever be
+/// ready before all are replaced.
+fn unformed(observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
+    let used = match &observed.facts {
+        Known::Is(facts) => facts.partitions > 0 || facts.permit.is_some(),
+        // Without a controller's leader nobody has been ready for long, if ever.
+        Known::Unknown(_) => observed.pods.iter().any(|pod| pod.state == PodState::Ready),
+    };
+    if observed.formed || used {
+        return None;
+    }
+    outdated.iter().rev().find_map(|pod| match &pod.state {
+        PodState::Waiting(why) | PodState::Failing(why) if !pod.is_terminating() => {
+            let why = why.split_once(": ").map_or(why.as_str(), |(gist, _)| gist).to_owned();
+            Some(Step::ReplaceStuck { broker: pod.ordinal, pod: pod.seen.clone(), why })
+        }
+        PodState::Ready | PodState::Waiting(_) | PodState::Failing(_) => None,
     })
 }
 
@@ -323,6 +345,76 @@ mod tests {
         cluster.replicas = 1;
         plan(&cluster, &observed, &mut made);
         assert!(matches!(made.step, Some(Step::ReplaceStuck { broker: 0, .. })), "{:?}", made.step);
+    }
+
+    #[test]
+    fn a_cluster_that_was_never_complete_and_is_used_by_nobody_takes_up_a_corrected_spec() {
+        type Change = fn(&mut Observed);
+        const WAITS: &str = "restart broker 2: BrokerNotReady";
+        const REPLACED: &str = "replace the pod of broker 2, stuck in running, but not ready";
+        fn known(observed: &mut Observed, partitions: u32) {
+            observed.facts = super::super::tests::observed().facts;
+            facts(observed).partitions = partitions;
+        }
+        let cases: &[(&str, Change, &str)] = &[
+            ("no broker serves, and nobody is sure", |_| {}, REPLACED),
+            ("it was complete once", |o| o.formed = true, WAITS),
+            ("a broker serves, and nobody is sure", |o| o.pods[0].state = PodState::Ready, WAITS),
+            ("it has no partition", |o| known(o, 0), REPLACED),
+            (
+                "it has no partition, and a broker serves",
+                |o| {
+                    known(o, 0);
+                    o.pods[0].state = PodState::Ready;
+                },
+                REPLACED,
+            ),
+            ("it has partitions", |o| known(o, 1), WAITS),
+            (
+                "a broker may stop",
+                |o| {
+                    known(o, 0);
+                    facts(o).permit = Some(permit(0, "i0"));
+                },
+                WAITS,
+            ),
+            (
+                "one was replaced, and is not ready",
+                |o| {
+                    o.pods[2].revision = Some("r2".to_owned());
+                    o.pods[2].state = PodState::Waiting("ContainerCreating".to_owned());
+                },
+                "replace the pod of broker 1, stuck in running, but not ready",
+            ),
+            (
+                "one goes already",
+                |o| o.pods[2].state = PodState::Waiting("terminating".to_owned()),
+                "replace the pod of broker 1, stuck in running, but not ready",
+            ),
+            (
+                "one cannot run, and another one is on its way",
+                |o| {
+                    o.pods[2].state = failing("CrashLoopBackOff: unknown key");
+                    o.pods[1].state = PodState::Waiting("ContainerCreating".to_owned());
+                },
+                "replace the pod of broker 2, stuck in CrashLoopBackOff",
+            ),
+            (
+                "all run as the spec says",
+                |o| o.set.as_mut().unwrap().update_revision = Some("r1".to_owned()),
+                "nothing",
+            ),
+        ];
+        for (what, change, expected) in cases {
+            let mut observed = outdated();
+            observed.formed = false;
+            observed.facts = Known::Unknown("no leader".to_owned());
+            for pod in &mut observed.pods {
+                pod.state = PodState::Waiting("running, but not ready".to_owned());
+            }
+            change(&mut observed);
+            assert_eq!(planned(&observed), *expected, "{what}");
+        }
     }
 
     #[test]
