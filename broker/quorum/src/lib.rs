@@ -146,7 +146,7 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
     electorate.follows(&raft);
-    let proposer = Proposer::start(me, raft.clone(), images.clone(), yielding.clone());
+    let proposer = Proposer::start(me, raft.clone(), images.clone(), electorate.clone(), yielding.clone());
     let parts = Parts {
         config,
         raft,

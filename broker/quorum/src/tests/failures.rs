@@ -138,7 +138,9 @@ async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
     let outcome = eventually("the one that leads has it fenced", || async {
         let leader = brokers.iter().find(|b| b.handle().leader() == Some(b.id))?;
         let (raft, images) = (leader.controller.raft.clone(), leader.handle().images());
-        let proposer = proposer::Proposer::start(leader.id, raft, images, crate::handover::Yielding::default());
+        let (electorate, yielding) =
+            (leader.controller.handover.electorate.clone(), crate::handover::Yielding::default());
+        let proposer = proposer::Proposer::start(leader.id, raft, images, electorate, yielding);
         proposer.propose(fence.clone()).await.ok()
     });
     outcome.await.0.unwrap();
