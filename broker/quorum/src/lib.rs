@@ -56,6 +56,7 @@ use chronik_core::ids::{BrokerEpoch, BrokerId};
 use disks::Disks;
 use electorate::Electorate;
 use events::Updates;
+use heartbeats::Lease;
 use leader::{Leader, LeaderHandle};
 use links::Links;
 use proposer::Proposer;
@@ -126,7 +127,8 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
     let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();
     let links = Links::new(me, config.peers.clone(), configured, config.cluster_id, images.clone());
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
-    let silence = Silence::new(tokio::time::Instant::now());
+    let bounds = silence::Bounds { confirmation: config.timings.election_max, lease: config.timings.lease };
+    let silence = Silence::new(tokio::time::Instant::now(), bounds);
     let yielding = handover::Yielding::default();
     let network = raft_network::Network {
         me,
@@ -383,7 +385,8 @@ impl Parts {
             me: self.config.me.id,
             incarnation: self.config.incarnation,
             interval: self.config.timings.heartbeat,
-            lease: self.config.timings.lease,
+            lease: Lease::of(&self.config.timings),
+            silence: self.silence.clone(),
             links: self.links.apart("heartbeats"),
             leader,
             leading,

@@ -495,3 +495,25 @@ async fn nobody_is_fenced_where_all_disks_hang() {
     assert!(registration.borrow().unfenced);
     stop_all(brokers).await;
 }
+
+/// While a cluster is restarted with a shorter session, its leader may have that already, and others not yet: the leader
+/// would fence them while they take their leases for valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_is_longer_than_its_leader_grants() {
+    let mut cluster = Cluster::of(3);
+    let short = cluster.timings;
+    let mut brokers = vec![cluster.start(0).await, cluster.start(1).await];
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1]).await;
+    }
+    cluster.timings = Timings { session: DEADLINE * 2, lease: DEADLINE, ..short };
+    brokers.push(cluster.start(2).await);
+    brokers[2].sees_alive(&[0, 1, 2]).await;
+    let registration = brokers[2].handle().registration();
+    let is_short = |until: &std::time::Instant| *until <= std::time::Instant::now() + short.lease;
+    eventually("a lease that is as short as the leader's", || async {
+        registration.borrow().lease_until.filter(is_short)
+    })
+    .await;
+    stop_all(brokers).await;
+}
