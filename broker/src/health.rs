@@ -24,13 +24,17 @@ const MAX_CONNECTIONS: usize = 64;
 /// As long as a connection may last. Kubelets and Prometheus open another when one has ended between two requests.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
 
+/// A broker without a lease for so long says that it is not ready. Many elections, and the restart of a controller quorum,
+/// fit into that: all brokers are without a lease then, and clients that are sent nowhere would come back later than it.
+const FORSAKEN: Duration = Duration::from_secs(30);
+
 /// Whether clients should be sent here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// The log is being opened and read.
     Recovering,
-    /// Registered, unfenced and serving.
-    Ready,
+    /// Registered, unfenced and serving, since then.
+    Ready(Instant),
     /// Not yet, or not any more, for that reason.
     NotReady(String),
 }
@@ -159,7 +163,10 @@ impl Shown {
     /// Why clients should not be sent here, if so.
     fn not_ready(&self) -> Option<String> {
         match &*self.readiness.borrow() {
-            Readiness::Ready => None,
+            Readiness::Ready(since) => {
+                let lease_until = self.opened.get().and_then(|o| o.controller.registration().borrow().lease_until);
+                forsaken(*since, lease_until, Instant::now())
+            }
             Readiness::Recovering => Some(self.recovery.text()),
             Readiness::NotReady(reason) => Some(reason.clone()),
         }
@@ -178,6 +185,14 @@ impl Shown {
         let held = controller.image().holdings().get(me).copied().unwrap_or_default();
         (held.out_of_sync > 0).then(|| format!("not in sync in {} of {} partitions", held.out_of_sync, held.replicas))
     }
+}
+
+/// What a broker says that the controller took for alive when it was heard last, and that has had no lease for long: it may
+/// have been fenced since, and whatever it leads it serves no more. Whether only it has lost the controller, or all have, it
+/// cannot tell.
+fn forsaken(ready_since: Instant, lease_until: Option<Instant>, now: Instant) -> Option<String> {
+    let without = now.saturating_duration_since(lease_until.map_or(ready_since, |until| until.max(ready_since)));
+    (without > FORSAKEN).then(|| format!("the controller has given no lease for {} s", without.as_secs()))
 }
 
 fn verdict(well: &'static str, reason: Option<String>) -> Response {
@@ -252,7 +267,7 @@ mod tests {
         probes.opened(registry, BrokerId(0), handle);
         assert!(unavailable(&get("/readyz").await, "not registered"));
         assert!(get("/metrics").await.contains("chronik_kafka_connections 0"));
-        probes.set(Readiness::Ready);
+        probes.set(Readiness::Ready(Instant::now()));
         assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(unavailable(&get("/insync").await, "the controller does not answer"));
         lease.send_modify(|r| r.lease_until = Some(Instant::now() + Duration::from_mins(1)));
@@ -262,6 +277,45 @@ mod tests {
         assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
         stop.cancel();
         served.await.expect("no panic").expect("a clean end");
+    }
+
+    #[tokio::test]
+    async fn who_has_lost_the_controller_for_long_is_not_ready_and_is_again_with_the_next_lease() {
+        let (probes, shown) = Probes::new(Arc::new(Recovery::begin()));
+        let (lease, registration) = watch::channel(Registration::default());
+        let (_image, images) = watch::channel(Image::default());
+        let (requests, _asked) = mpsc::unbounded_channel();
+        let handle = ControllerHandle::new(requests, images, registration, watch::channel(None).1);
+        probes.opened(Registry::default(), BrokerId(0), handle);
+        let long_ago = Instant::now().checked_sub(Duration::from_mins(2)).expect("the machine has been up for longer");
+        probes.set(Readiness::Ready(long_ago));
+        let leased = |until| lease.send_modify(|r| r.lease_until = Some(until));
+        leased(Instant::now() + Duration::from_mins(1));
+        assert_eq!(shown.not_ready(), None);
+        leased(long_ago);
+        let reason = shown.not_ready().expect("it has had no lease for two minutes");
+        assert!(reason.contains("no lease for 12"), "{reason}");
+        leased(Instant::now() + Duration::from_mins(1));
+        assert_eq!(shown.not_ready(), None);
+    }
+
+    #[test]
+    fn a_controller_that_is_gone_for_a_moment_makes_nobody_unready() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (ready_since, lease_until, now, ready) in [
+            (0, None, 30, true),
+            (0, None, 31, false),
+            (0, Some(100), 90, true),
+            (0, Some(100), 130, true),
+            (0, Some(100), 131, false),
+            // It was fenced, and is back: the lease of before says nothing.
+            (200, Some(100), 230, true),
+            (200, Some(100), 231, false),
+        ] {
+            let found = forsaken(at(ready_since), lease_until.map(at), at(now));
+            assert_eq!(found.is_none(), ready, "{ready_since} {lease_until:?} {now}: {found:?}");
+        }
     }
 
     #[test]

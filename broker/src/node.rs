@@ -221,7 +221,7 @@ impl Node {
             match (was_serving, serves_now) {
                 (false, true) => {
                     info!("Broker {me} is registered and serves");
-                    self.probes.set(Readiness::Ready);
+                    self.probes.set(Readiness::Ready(Instant::now()));
                 }
                 (true, false) => {
                     info!("Broker {me} is fenced by the controller");

@@ -1,29 +1,34 @@
 //! This broker's signs of life to the controller leader, and the lease that it gets for them. On a task and a
 //! connection of their own, so that neither data nor metadata holds them back.
 
-use super::DiskSpace;
 use super::disks::Disks;
 use super::handle::Registration;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::Client;
 use super::links::Links;
 use super::proto::{self, heartbeat_response::Standing};
+use super::silence::Silence;
 use super::types::Raft;
+use super::{DiskSpace, Timings};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 /// Told to the leader, for people.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// However short the leader's leases are.
+const LEAST_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Whose heart beats.
 pub(super) struct Heart {
     pub(super) me: BrokerId,
     pub(super) incarnation: IncarnationId,
     pub(super) interval: Duration,
-    pub(super) lease: Duration,
+    pub(super) lease: Lease,
+    pub(super) silence: Silence,
     /// Connections for heartbeats alone.
     pub(super) links: Links,
     pub(super) leader: watch::Receiver<Option<BrokerId>>,
@@ -45,10 +50,54 @@ struct Own {
     fenced_at: MetadataOffset,
 }
 
+/// How long a lease this broker takes: as it is configured, and never longer than the leader grants, which fences by a
+/// session of its own. The two differ while a cluster is restarted with another `broker.session.timeout.ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// As this broker is configured.
+    own: Duration,
+    /// From one heartbeat to the next, as configured.
+    interval: Duration,
+    /// What the leader grants; `None` if it does not say.
+    granted: Option<Duration>,
+}
+
+impl Lease {
+    pub(super) fn of(timings: &Timings) -> Self {
+        Self { own: timings.lease, interval: timings.heartbeat, granted: None }
+    }
+
+    /// How long it lasts.
+    fn length(self) -> Duration {
+        self.granted.map_or(self.own, |granted| granted.min(self.own))
+    }
+
+    /// From one heartbeat to the next: as many a lease as are configured.
+    fn interval(self) -> Duration {
+        let part = self.length().as_secs_f64() / self.own.as_secs_f64();
+        self.interval.mul_f64(part).max(LEAST_INTERVAL).min(self.interval)
+    }
+}
+
+/// What a leader answers.
+struct Answered {
+    standing: Standing,
+    /// The lease that it grants; `None` if it does not say.
+    lease: Option<Duration>,
+    /// When it was asked.
+    sent: Instant,
+}
+
+fn beats(interval: Duration) -> Interval {
+    let mut beats = interval_at(tokio::time::Instant::now() + interval, interval);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
 impl Heart {
     pub(super) async fn run(mut self) {
-        let mut tick = tokio::time::interval(self.interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = beats(self.interval);
+        tick.reset_immediately();
         let mut own = Own::default();
         // The newest registration of this process: one that is lost is asked about until there is another.
         let mut newest = None;
@@ -79,6 +128,9 @@ impl Heart {
                 Some(epoch) if stalled => self.tell_all(epoch).await,
                 Some(epoch) => self.beat(epoch).await,
                 None => {}
+            }
+            if tick.period() != self.lease.interval() {
+                tick = beats(self.lease.interval());
             }
         }
     }
@@ -139,7 +191,7 @@ impl Heart {
     /// leader comes up meanwhile the old one is not waited for.
     async fn beat(&mut self, epoch: BrokerEpoch) {
         let mut leader_seen = self.leader.clone();
-        let (standing, sent) = loop {
+        let Answered { standing, lease, sent } = loop {
             let Some(leader) = *leader_seen.borrow_and_update() else { return };
             tokio::select! {
                 answer = self.ask(leader, epoch) => match answer {
@@ -150,11 +202,15 @@ impl Heart {
             }
         };
         match standing {
-            Standing::Granted if !self.disks.hang() => self.registration.send_modify(|r| {
-                if r.epoch == Some(epoch) {
-                    r.lease_until = r.lease_until.max(Some(sent + self.lease));
-                }
-            }),
+            Standing::Granted if !self.disks.hang() => {
+                self.lease.granted = lease;
+                let until = sent + self.lease.length();
+                self.registration.send_modify(|r| {
+                    if r.epoch == Some(epoch) {
+                        r.lease_until = r.lease_until.max(Some(until));
+                    }
+                });
+            }
             Standing::Stale => {
                 // One notice is as good as many.
                 let _ = self.displaced.try_send(epoch);
@@ -184,8 +240,7 @@ impl Heart {
         }
     }
 
-    /// The leader's answer, and when it was asked.
-    async fn ask(&self, leader: BrokerId, epoch: BrokerEpoch) -> Option<(Standing, Instant)> {
+    async fn ask(&self, leader: BrokerId, epoch: BrokerEpoch) -> Option<Answered> {
         if leader == self.me {
             let sent = Instant::now();
             let standing = match self.leading.heartbeat(self.sign(epoch, false)).await {
@@ -194,7 +249,7 @@ impl Heart {
                 Verdict::NotLeader => Standing::NotLeader,
                 Verdict::Stale => Standing::Stale,
             };
-            return Some((standing, sent));
+            return Some(Answered { standing, lease: None, sent });
         }
         self.links.keep_only(|id| id == leader);
         let request = self.request(leader, epoch, false);
@@ -204,11 +259,35 @@ impl Heart {
             async move { client.heartbeat(request).await }
         };
         match self.links.call(leader, self.interval * 2, call).await {
-            Ok(answer) => Some((answer.standing(), sent)),
+            Ok(answer) => {
+                self.silence.leases_run(tokio::time::Instant::now(), Duration::from_millis(answer.leases_run_ms));
+                let lease = (answer.lease_ms > 0).then(|| Duration::from_millis(answer.lease_ms));
+                Some(Answered { standing: answer.standing(), lease, sent })
+            }
             Err(error) => {
                 tracing::debug!(?error, "no answer to a heartbeat");
                 None
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_no_longer_than_the_leader_grants_and_as_many_heartbeats_go_into_it() {
+        let ms = Duration::from_millis;
+        for (session, granted, length, interval) in [
+            (9_000, None, 6_300, 900),
+            (9_000, Some(700), 700, 100),
+            (9_000, Some(70), 70, 20),
+            (1_000, Some(700), 700, 100),
+            (1_000, Some(6_300), 700, 100),
+        ] {
+            let lease = Lease { granted: granted.map(ms), ..Lease::of(&Timings::with_session(ms(session))) };
+            assert_eq!((lease.length(), lease.interval()), (ms(length), ms(interval)), "{session} {granted:?}");
         }
     }
 }

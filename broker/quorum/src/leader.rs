@@ -8,7 +8,7 @@ use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
 use super::raft_network::Acks;
-use super::silence::{Bounds, Silence};
+use super::silence::{Before, Silence};
 use super::types::Raft;
 use super::{ControllerConfig, DiskSpace};
 use crate::peers::Peers;
@@ -103,8 +103,6 @@ pub(super) struct Leader {
     balance: Option<LeaderBalanceConfig>,
     interval: Duration,
     session: Duration,
-    /// What the leases that it gives rest upon; see [`super::silence`].
-    bounds: Bounds,
     raft: Raft,
     proposer: Proposer,
     acks: Acks,
@@ -157,8 +155,8 @@ enum Done {
 /// One leadership.
 struct Term {
     number: u64,
-    /// When another one last led one of the voters that elected this broker, as far as they know.
-    led_until: Instant,
+    /// What the voters that elected this broker know of who led them.
+    before: Before,
     /// Set once all that was decided in former terms is applied here.
     liveness: Option<Liveness>,
     /// What brokers have said of themselves.
@@ -190,7 +188,6 @@ impl Leader {
             balance: config.leader_balance,
             interval: timings.heartbeat,
             session: timings.session,
-            bounds: Bounds { confirmation: timings.election_max, lease: timings.lease },
             raft,
             proposer,
             acks,
@@ -263,12 +260,12 @@ impl Leader {
         self.term = number;
         let mut term = before.filter(|t| t.number == number).unwrap_or_else(|| {
             self.ready.send_replace(false);
-            let led_until = self.silence.since(number);
+            let before = self.silence.before(number, Instant::now());
             // It leads itself from now on.
             self.silence.ends(Instant::now());
             Term {
                 number,
-                led_until,
+                before,
                 liveness: None,
                 signs: HashMap::new(),
                 permit: PermitClock::default(),
@@ -279,7 +276,7 @@ impl Leader {
         if term.liveness.is_none() && self.is_up_to_date(&term) {
             let image = self.image.borrow_and_update().clone();
             if image.cluster_id.is_some() {
-                let (led_until, leases_end) = (term.led_until, self.bounds.leases_end(term.led_until));
+                let Before { led_until, leases_end } = term.before;
                 let liveness = Liveness::new(self.me, Instant::now(), self.interval, self.session, image);
                 // If this one leads again before another one is known to have led, nobody was found gone.
                 term.liveness = Some(liveness.after(self.predecessor.take(), led_until, leases_end));
@@ -347,7 +344,7 @@ impl Leader {
     /// a majority of the voters has accepted this one lately. See [`super::silence`].
     fn may_give_leases(&self, term: u64, now: Instant) -> bool {
         !self.yielding.is_in(term)
-            && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.bounds.confirmation)
+            && self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.silence.own().confirmation)
             && self.silence.allows_lease(term, now)
     }
 

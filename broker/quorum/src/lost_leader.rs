@@ -13,6 +13,7 @@
 //! Of several voters that lost their leader the one with the longest log stands, and of these the one with the greatest
 //! id: votes would be split, and repeated after a timeout, if they all did.
 
+use super::electorate::is_majority;
 use super::links::Links;
 use super::proto;
 use super::raft_log::LogStore;
@@ -21,6 +22,7 @@ use crate::handover::HandedOver;
 use crate::peers::Peers;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -171,19 +173,21 @@ impl LostLeader {
     }
 
     async fn majority_agrees(&self, lost: Leadership) -> bool {
-        let voters: Vec<BrokerId> = {
+        let configs: Vec<BTreeSet<BrokerId>> = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow();
-            metrics.membership_config.membership().voter_ids().collect()
+            metrics.membership_config.membership().get_joint_config().clone()
         };
+        let voters: BTreeSet<BrokerId> = configs.iter().flatten().copied().collect();
         let mut asked = JoinSet::new();
-        for voter in voters.iter().copied().filter(|id| *id != self.me && *id != lost.leader) {
-            asked.spawn(ask(self.links.clone(), voter, lost, self.candidate()));
+        for voter in voters.into_iter().filter(|id| *id != self.me && *id != lost.leader) {
+            let (links, candidate) = (self.links.clone(), self.candidate());
+            asked.spawn(async move { ask(links, voter, lost, candidate).await.then_some(voter) });
         }
-        let mut agree = 1;
-        while agree <= voters.len() / 2 {
+        let mut agree = BTreeSet::from([self.me]);
+        while !is_majority(&configs, |id| agree.contains(&id)) {
             match asked.join_next().await {
-                Some(answer) => agree += usize::from(answer.unwrap_or(false)),
+                Some(answer) => agree.extend(answer.ok().flatten()),
                 None => return false,
             }
         }

@@ -1,5 +1,6 @@
 //! Proposing commands on the leader: those that come while an entry is on its way share the next one.
 
+use super::electorate::Electorate;
 use super::encoding;
 use super::handover::Yielding;
 use super::types::{Batch, Raft};
@@ -24,6 +25,7 @@ const SHARED_ENTRY_BYTES: usize = 256 << 10;
 pub(super) struct Proposer {
     proposals: mpsc::UnboundedSender<Proposal>,
     image: watch::Receiver<Image>,
+    electorate: Electorate,
     pub(super) yielding: Yielding,
 }
 
@@ -49,10 +51,16 @@ pub(super) enum ProposeError {
 
 impl Proposer {
     /// Starts the proposing task; it ends with the last handle.
-    pub(super) fn start(me: BrokerId, raft: Raft, image: watch::Receiver<Image>, yielding: Yielding) -> Self {
+    pub(super) fn start(
+        me: BrokerId,
+        raft: Raft,
+        image: watch::Receiver<Image>,
+        electorate: Electorate,
+        yielding: Yielding,
+    ) -> Self {
         let (proposals, queue) = mpsc::unbounded_channel();
         tokio::spawn(run(me, raft, queue, yielding.clone()));
-        Self { proposals, image, yielding }
+        Self { proposals, image, electorate, yielding }
     }
 
     /// The image as it is here.
@@ -84,7 +92,7 @@ impl Proposer {
         if let Some(refused) = not_allowed(&self.image.borrow(), &command) {
             return Ok(refused);
         }
-        let bytes = match size(&command) {
+        let bytes = match keeps_voters(&command, |id| self.electorate.is_voter(id)).and_then(|()| size(&command)) {
             Ok(bytes) => bytes,
             Err(refusal) => return Ok((Err(refusal), self.image.borrow().offset)),
         };
@@ -101,6 +109,18 @@ impl Proposer {
 pub(super) fn not_allowed(image: &Image, command: &MetadataCommand) -> Option<(Outcome, MetadataOffset)> {
     image.cluster_id?;
     image.allows(command).err().map(|refusal| (Err(refusal), image.offset))
+}
+
+/// Refuses to forget a broker that votes: it would go on counting to the majority that everything needs, and nobody would
+/// see that it is missing. Who votes is not in the image, so that is asked here, where the membership of the leader decides.
+fn keeps_voters(command: &MetadataCommand, votes: impl Fn(BrokerId) -> bool) -> Result<(), Refusal> {
+    match command {
+        MetadataCommand::UnregisterBroker { id } if votes(*id) => Err(Refusal::BrokerInUse(format!(
+            "broker {id} votes in the controller quorum: remove its vote first (chronik quorum remove-voter {id}, or \
+             kafka-metadata-quorum remove-controller)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Encoded bytes of a command, or its refusal if no entry may have as many.
@@ -218,6 +238,18 @@ mod tests {
         let refused = size(&elect(400_000));
         assert!(
             matches!(&refused, Err(Refusal::PolicyViolation(text)) if text.contains("ask for less")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_voter_is_not_forgotten() {
+        let forgets =
+            |id| keeps_voters(&MetadataCommand::UnregisterBroker { id: BrokerId(id) }, |id| id == BrokerId(1));
+        assert_eq!(forgets(2), Ok(()));
+        let refused = forgets(1);
+        assert!(
+            matches!(&refused, Err(Refusal::BrokerInUse(text)) if text.contains("chronik quorum remove-voter 1")),
             "{refused:?}"
         );
     }

@@ -8,7 +8,7 @@ use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
 use super::raft_log::LogStore;
-use super::silence::Silence;
+use super::silence::{Said, Silence};
 use super::types::{
     AppendEntriesRequest, AppendEntriesResponse, LogId, Node, Snapshot, SnapshotMeta, SnapshotResponse, TypeConfig,
     Vote, VoteRequest, VoteResponse,
@@ -241,9 +241,11 @@ impl RaftNetwork<TypeConfig> for Peer {
                     let vote: VoteResponse = answer(&response)?;
                     // Before raft counts it.
                     if vote.vote_granted {
-                        let silence = response.silence_ms.map(Duration::from_millis);
+                        // Who does not say may have heard a leader just now.
+                        let silence = Duration::from_millis(response.silence_ms.unwrap_or_default());
+                        let leases_run = Duration::from_millis(response.leases_run_ms);
                         let term = rpc.vote.leader_id().term;
-                        self.network.silence.told(self.target, term, Instant::now(), silence);
+                        self.network.silence.told(self.target, term, Instant::now(), Said { silence, leases_run });
                     }
                     return Ok(vote);
                 }

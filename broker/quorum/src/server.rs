@@ -225,7 +225,11 @@ fn encode(message: &impl Serialize) -> Result<Vec<u8>, Status> {
 }
 
 fn raft_answer(message: &impl Serialize) -> Result<Response<proto::RaftResponse>, Status> {
-    Ok(Response::new(proto::RaftResponse { body: encode(message)?, silence_ms: None }))
+    Ok(Response::new(proto::RaftResponse { body: encode(message)?, silence_ms: None, leases_run_ms: 0 }))
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -265,8 +269,9 @@ impl Controller for Service {
         let mut answer = raft_answer(&vote)?;
         if vote.vote_granted {
             // From now on it accepts nothing of a former leader.
-            let silence = self.silence.votes(term, Instant::now());
-            answer.get_mut().silence_ms = Some(silence.as_millis().try_into().unwrap_or(u64::MAX));
+            let said = self.silence.votes(term, Instant::now());
+            answer.get_mut().silence_ms = Some(millis(said.silence));
+            answer.get_mut().leases_run_ms = millis(said.leases_run);
         }
         Ok(answer)
     }
@@ -415,7 +420,13 @@ impl Controller for Service {
             Verdict::NotLeader => Standing::NotLeader,
             Verdict::Stale => Standing::Stale,
         };
-        Ok(Response::new(proto::HeartbeatResponse { standing: standing.into(), leader: self.known_leader() }))
+        let bounds = self.silence.own();
+        Ok(Response::new(proto::HeartbeatResponse {
+            standing: standing.into(),
+            leader: self.known_leader(),
+            lease_ms: millis(bounds.lease),
+            leases_run_ms: millis(bounds.longest()),
+        }))
     }
 
     async fn admin(&self, request: Request<proto::AdminRequest>) -> Result<Response<proto::AdminResponse>, Status> {

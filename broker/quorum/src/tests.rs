@@ -4,7 +4,9 @@ use super::*;
 use crate::events::MetadataUpdate;
 use crate::peers::Peers;
 use chronik_core::cluster::{Change, Image, LeaderBalanceConfig, Member};
-use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition};
+use chronik_core::ids::{
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
+};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +14,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod admin;

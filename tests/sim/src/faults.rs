@@ -7,8 +7,11 @@ use crate::node::directory_id;
 use crate::rng::Rng;
 use crate::world::{Happening, World, note};
 use chronik_core::cluster::{Answer, Leaving, MetadataCommand, Partition, ResignReason, ResignedPartitions};
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{MetadataOffset, TopicPartition};
 use chronik_core::replication::{IsrState, Replica};
+
+/// How often a broker looks whether it has heard of its successor.
+const HEARD_US: u64 = 5_000;
 
 /// How much goes wrong in a run.
 #[derive(Debug)]
@@ -134,12 +137,45 @@ impl World {
         }
     }
 
-    /// A broker has less of a partition than it acknowledged, or not what its leader has: nobody is to count on it.
+    /// A broker has less of a partition than it acknowledged, or not what its leader has: nobody is to count on it. Where
+    /// it leads it asks to be succeeded first, and once more when it has heard of that, as brokers do.
     pub(crate) fn give_up_copy(&mut self, node: NodeId, tp: TopicPartition) {
+        let led = self.leads(node, tp);
+        if self.resign_copy(node, tp) && led && !self.leads(node, tp) {
+            let heard = self.controller.image.offset;
+            self.at(self.now_us + HEARD_US, Happening::GiveUpCopy(node, self.nodes[node].incarnation, tp, heard, 40));
+        }
+    }
+
+    /// It asks once more when it has heard of its successor, if that is not too late.
+    pub(crate) fn give_up_copy_again(
+        &mut self,
+        (node, incarnation): (NodeId, u64),
+        tp: TopicPartition,
+        heard: MetadataOffset,
+        tries: u8,
+    ) {
+        match self.process(node, incarnation).map(|process| process.image.offset) {
+            Some(applied) if applied >= heard => {
+                self.resign_copy(node, tp);
+            }
+            Some(_) if tries > 0 => {
+                self.at(self.now_us + HEARD_US, Happening::GiveUpCopy(node, incarnation, tp, heard, tries - 1));
+            }
+            _ => {}
+        }
+    }
+
+    fn leads(&self, node: NodeId, tp: TopicPartition) -> bool {
+        self.controller.image.partition(tp).is_some_and(|p| p.leader == Some(self.nodes[node].id))
+    }
+
+    /// False if the controller does not hear it.
+    fn resign_copy(&mut self, node: NodeId, tp: TopicPartition) -> bool {
         let n = &self.nodes[node];
-        let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return };
+        let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return false };
         if !self.reaches_controller(node) {
-            return;
+            return false;
         }
         let partitions = ResignedPartitions::These(vec![tp]);
         let (broker, leaving, reason) = (n.id, Leaving::Copy, ResignReason::Damage);
@@ -147,6 +183,7 @@ impl World {
             self.controller.apply(MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason });
         note!(self, "b{node} p{} gives its copy up: {outcome:?}", tp.partition);
         self.counts.note(Activity::CopyGivenUp);
+        true
     }
 
     /// Whether the cluster counts on a broker's copy of a partition.

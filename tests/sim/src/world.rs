@@ -21,7 +21,7 @@ use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
 use crate::trace::Trace;
 use chronik_core::cluster::MetadataCommand;
-use chronik_core::ids::{BrokerEpoch, PartitionEpoch, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{Acks, Event, ProduceError, Produced, StreamId};
 use std::collections::BTreeMap;
@@ -70,6 +70,9 @@ pub(crate) enum Happening {
     Resume(NodeId),
     /// A broker gives up what it leads, or its place in the ISR; perhaps as it stops.
     Resign(NodeId, u64, bool),
+    /// A broker that has asked to be succeeded in a partition asks for its copy to be given up, once it has applied that
+    /// entry; so many times it looks whether it has.
+    GiveUpCopy(NodeId, u64, TopicPartition, MetadataOffset, u8),
     /// The next fault.
     Fault,
     /// Somebody moves a partition.
@@ -324,6 +327,9 @@ impl World {
             Happening::Reader(n) => self.reader(n),
             Happening::Resume(node) => self.resume(node),
             Happening::Resign(node, inc, stops) => self.resign(node, inc, stops),
+            Happening::GiveUpCopy(node, inc, tp, heard, tries) => {
+                self.give_up_copy_again((node, inc), tp, heard, tries);
+            }
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),
             Happening::Elect => self.elect(),
@@ -352,6 +358,7 @@ impl World {
             | Happening::Registered(node, ..)
             | Happening::AlterFailed(node, ..)
             | Happening::Resign(node, ..)
+            | Happening::GiveUpCopy(node, ..)
             | Happening::Request(node, ..) => Some(*node),
             Happening::Arrive((follower, leader), _, up) => Some(if *up { *leader } else { *follower }),
             Happening::Writable((_, leader), _) => Some(*leader),

@@ -122,11 +122,12 @@ fn who_is_behind_is_cleaned_too() {
 }
 
 /// Seeds that have found something: a batch with a wrong offset behind a gap (322, 423), a bit lost of what was cut off or
-/// cleaned already (383, 470), a cut before the start (1,982), a lease that was not given up (626), and one to do without
-/// where all are needed (783).
+/// cleaned already (383, 470), a cut before the start (1,982), a lease that was not given up (626), one to do without
+/// where all are needed (783), a start that is committed before it is looked at (3,684), and a copy that is damaged: of a
+/// leader that is not yet succeeded (2,830), and of the only one that a reassignment leaves (2,900).
 #[test]
 fn what_went_wrong_once_goes_well() {
-    all_keep_the_rules([322, 383, 423, 470, 626, 783, 1_982].map(Options::new).into_iter());
+    all_keep_the_rules([322, 383, 423, 470, 626, 783, 1_982, 2_830, 2_900, 3_684].map(Options::new).into_iter());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::command::Reassignment;
 use super::image::{Broker, Image, Partition};
+use super::partitions::MAX_REPLICAS_PER_BROKER;
 use crate::ids::{BrokerId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ pub struct Drain {
 
 impl Image {
     /// How to empty a broker, with `at_once` partitions under way at most. New replicas come on brokers that are alive
-    /// and not cordoned: in a rack that the partition is not in yet if there is one, and then where the fewest replicas
+    /// and not cordoned, and that may hold more: in a rack that the partition is not in yet if there is one, and then where the fewest replicas
     /// are.
     pub fn drain(&self, broker: BrokerId, at_once: usize) -> Drain {
         let mut load: BTreeMap<BrokerId, usize> = self
@@ -41,6 +42,10 @@ impl Image {
                 held.push((tp, partition));
             }
         }
+        // By what each holds by now: what is on its way from it counts until it is gone.
+        let now = self.replicas_of_brokers();
+        let room = |id: &BrokerId| MAX_REPLICAS_PER_BROKER.saturating_sub(now.get(id).copied().unwrap_or(0));
+        let mut room: BTreeMap<BrokerId, usize> = load.keys().map(|id| (*id, room(id))).collect();
         let mut drain = Drain { left: held.len(), ..Drain::default() };
         let mut waiting = Vec::new();
         for (tp, partition) in held {
@@ -54,11 +59,12 @@ impl Image {
             }
         }
         for (tp, partition) in waiting {
-            match self.without_broker(partition, broker, &load) {
+            match self.without_broker(partition, broker, &load, &room) {
                 None => drain.nowhere.push(tp),
                 Some(replicas) if drain.under_way.len() + drain.moves.len() < at_once => {
                     for id in replicas.iter().filter(|id| !partition.replicas.contains(id)) {
                         load.entry(*id).and_modify(|count| *count += 1);
+                        room.entry(*id).and_modify(|left| *left = left.saturating_sub(1));
                     }
                     drain.moves.push(Reassignment { partition: tp, replicas: Some(replicas) });
                 }
@@ -74,12 +80,14 @@ impl Image {
         partition: &Partition,
         broker: BrokerId,
         load: &BTreeMap<BrokerId, usize>,
+        room: &BTreeMap<BrokerId, usize>,
     ) -> Option<Vec<BrokerId>> {
         let original: Vec<BrokerId> = partition.original_replicas().collect();
         let others = original.iter().filter(|id| **id != broker);
         let rack = |id: &BrokerId| self.brokers.get(id).and_then(|b: &Broker| b.rack.as_deref());
         let racks: BTreeSet<&str> = others.clone().filter_map(rack).collect();
-        let free = load.iter().filter(|(id, _)| !original.contains(id));
+        let has_room = |id: &BrokerId| room.get(id).is_some_and(|left| *left > 0);
+        let free = load.iter().filter(|(id, _)| !original.contains(id) && has_room(id));
         let same_rack = |id: &BrokerId| rack(id).is_some_and(|rack| racks.contains(rack));
         let (chosen, _) = free.min_by_key(|(id, count)| (same_rack(id), **count, **id))?;
         Some(original.iter().map(|id| if *id == broker { *chosen } else { *id }).collect())

@@ -104,7 +104,7 @@ impl Image {
         Ok(())
     }
 
-    fn replicas_of_brokers(&self) -> BTreeMap<BrokerId, usize> {
+    pub(super) fn replicas_of_brokers(&self) -> BTreeMap<BrokerId, usize> {
         let mut found = BTreeMap::new();
         for id in self.partitions().flat_map(|(_, _, partition)| &partition.replicas) {
             *found.entry(*id).or_insert(0) += 1;

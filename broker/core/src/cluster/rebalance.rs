@@ -10,6 +10,7 @@
 
 use super::command::Reassignment;
 use super::image::Image;
+use super::partitions::MAX_REPLICAS_PER_BROKER;
 use crate::ids::{BrokerId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,6 +121,12 @@ struct Taker<'a> {
     full: bool,
 }
 
+impl Taker<'_> {
+    fn may_take(&self) -> bool {
+        !self.full && self.replicas < MAX_REPLICAS_PER_BROKER
+    }
+}
+
 struct Plan<'a> {
     takers: BTreeMap<BrokerId, Taker<'a>>,
     partitions: Vec<Planned>,
@@ -188,7 +195,7 @@ impl<'a> Plan<'a> {
                     break;
                 }
                 let twice = (0..used.len()).rev().find(|at| used[..*at].contains(&used[*at]));
-                let free = self.takers.iter().filter(|(_, taker)| !taker.full && !used.contains(&taker.rack));
+                let free = self.takers.iter().filter(|(_, taker)| taker.may_take() && !used.contains(&taker.rack));
                 let to = free.min_by_key(|(id, taker)| (taker.replicas, taker.used, **id)).map(|(id, _)| *id);
                 let (Some(twice), Some(to)) = (twice, to) else { break };
                 let mut replicas = replicas.clone();
@@ -237,7 +244,7 @@ impl<'a> Plan<'a> {
         let replicas = &self.partitions[partition].replicas;
         let holds = self.takers.get(&donor)?.replicas;
         let takes = |(id, taker): &(&BrokerId, &Taker<'_>)| {
-            should(holds, taker.replicas) && !taker.full && !replicas.contains(id)
+            should(holds, taker.replicas) && taker.may_take() && !replicas.contains(id)
         };
         let mut able: Vec<_> = self.takers.iter().filter(takes).collect();
         able.sort_unstable_by_key(|(id, taker)| (taker.replicas, taker.used, **id));

@@ -403,6 +403,11 @@ impl Leader {
 
     /// The ISR that should be proposed; `None` if the committed one is as it should be.
     fn wanted_isr(&self, cx: &Context<'_>) -> Option<BTreeSet<BrokerId>> {
+        // What this broker's disk has lost, one of those that would go may have.
+        self.due_isr(cx).filter(|isr| cx.log.damaged.is_none() || !ends_a_move(cx.state, isr))
+    }
+
+    fn due_isr(&self, cx: &Context<'_>) -> Option<BTreeSet<BrokerId>> {
         let committed = self.isr.committed();
         let leaves = |id: &BrokerId| *id != cx.me && !self.may_stay(cx, *id);
         let joins = |id: &BrokerId| !committed.contains(id) && self.may_join(cx, *id);
@@ -418,8 +423,11 @@ impl Leader {
         }
         // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
-        // One that was handed the leadership by the last of those that stay: the controller gives it back.
-        let to_end = cx.state.removing.contains(&cx.me) && all_that_stay_are_in(cx.state, committed);
+        // One that was handed the leadership by the last of those that stay: the controller gives it back. Not before they
+        // have shown that they have what is committed: it may have been handed over because they have not.
+        let to_end = cx.state.removing.contains(&cx.me)
+            && all_that_stay_are_in(cx.state, committed)
+            && self.all_that_stay_have_come(cx);
         if to_confirm || to_end || self.isr.unsure() || self.followers.keys().any(joins) {
             return Some(committed.iter().chain(self.followers.keys().filter(|id| joins(id))).copied().collect());
         }
@@ -438,6 +446,14 @@ impl Leader {
             && going.peek().is_some()
             && going.all(|id| durable(id).is_some_and(|end| end >= self.epoch_start))
             && all_that_stay_are_in(cx.state, committed)
+    }
+
+    /// Whether each replica that stays has shown in this leadership that it has all that is committed.
+    fn all_that_stay_have_come(&self, cx: &Context<'_>) -> bool {
+        let due = cx.log.high_watermark.max(self.epoch_start);
+        let has_come = |id: &BrokerId| self.followers.get(id).and_then(Progress::durable).is_some_and(|end| end >= due);
+        let mut stay = cx.state.replicas.iter().filter(|(id, _)| *id != cx.me && !cx.state.removing.contains(id));
+        stay.all(|(id, _)| has_come(id))
     }
 
     /// Whether a member of the ISR may go on being one: it is alive, and was caught up not long ago.
@@ -518,6 +534,11 @@ fn may_come(state: &PartitionState, id: BrokerId) -> Option<BrokerEpoch> {
 fn all_that_stay_are_in(state: &PartitionState, isr: &BTreeSet<BrokerId>) -> bool {
     let mut stay = state.replicas.iter().filter(|(id, _)| !state.removing.contains(id));
     stay.all(|(id, _)| isr.contains(id))
+}
+
+/// Whether with this ISR a reassignment may be at its end: those that it removes drop their logs.
+fn ends_a_move(state: &PartitionState, isr: &BTreeSet<BrokerId>) -> bool {
+    !state.removing.is_empty() && all_that_stay_are_in(state, isr) && !state.removing.iter().any(|id| isr.contains(id))
 }
 
 /// Whether a follower has nothing of this log: all of its own lies before it. What is before a log's start is committed

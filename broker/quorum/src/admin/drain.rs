@@ -51,6 +51,11 @@ impl Calls {
             return Ok(());
         }
         let command = MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor: false };
+        // Brokers have a limit, which whoever applies the entry does not look at.
+        let image = self.image.borrow().clone();
+        if let Err(refusal @ Refusal::PolicyViolation(_)) = image.try_out(&command) {
+            return Err(precondition(&refusal).into());
+        }
         let (outcome, _) = self.propose(command).await?;
         if let Answer::Reassigned(results) = outcome.map_err(|refusal| precondition(&refusal))? {
             for (partition, refusal) in results.into_iter().filter_map(|(tp, done)| Some((tp, done.err()?))) {

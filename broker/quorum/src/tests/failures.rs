@@ -138,7 +138,9 @@ async fn a_fenced_process_that_is_heard_again_is_unfenced_under_its_epoch() {
     let outcome = eventually("the one that leads has it fenced", || async {
         let leader = brokers.iter().find(|b| b.handle().leader() == Some(b.id))?;
         let (raft, images) = (leader.controller.raft.clone(), leader.handle().images());
-        let proposer = proposer::Proposer::start(leader.id, raft, images, crate::handover::Yielding::default());
+        let (electorate, yielding) =
+            (leader.controller.handover.electorate.clone(), crate::handover::Yielding::default());
+        let proposer = proposer::Proposer::start(leader.id, raft, images, electorate, yielding);
         proposer.propose(fence.clone()).await.ok()
     });
     outcome.await.0.unwrap();
@@ -491,5 +493,27 @@ async fn nobody_is_fenced_where_all_disks_hang() {
     cluster.disks[0].end();
     registration.wait_for(|r| r.lease_until.is_some_and(|until| until > std::time::Instant::now())).await.unwrap();
     assert!(registration.borrow().unfenced);
+    stop_all(brokers).await;
+}
+
+/// While a cluster is restarted with a shorter session, its leader may have that already, and others not yet: the leader
+/// would fence them while they take their leases for valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_is_longer_than_its_leader_grants() {
+    let mut cluster = Cluster::of(3);
+    let short = cluster.timings;
+    let mut brokers = vec![cluster.start(0).await, cluster.start(1).await];
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1]).await;
+    }
+    cluster.timings = Timings { session: DEADLINE * 2, lease: DEADLINE, ..short };
+    brokers.push(cluster.start(2).await);
+    brokers[2].sees_alive(&[0, 1, 2]).await;
+    let registration = brokers[2].handle().registration();
+    let is_short = |until: &std::time::Instant| *until <= std::time::Instant::now() + short.lease;
+    eventually("a lease that is as short as the leader's", || async {
+        registration.borrow().lease_until.filter(is_short)
+    })
+    .await;
     stop_all(brokers).await;
 }

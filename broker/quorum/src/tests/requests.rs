@@ -227,7 +227,9 @@ async fn what_nobody_waits_for_any_more_is_not_proposed() {
     broker.is_serving().await;
     let proposer = {
         let (raft, images) = (broker.controller.raft.clone(), broker.handle().images());
-        proposer::Proposer::start(broker.id, raft, images, crate::handover::Yielding::default())
+        let (electorate, yielding) =
+            (broker.controller.handover.electorate.clone(), crate::handover::Yielding::default());
+        proposer::Proposer::start(broker.id, raft, images, electorate, yielding)
     };
     let create = |name: &str| MetadataCommand::CreateTopic {
         id: TopicId(Uuid::new_v4()),

@@ -79,3 +79,37 @@ fn a_move_to_a_broker_that_is_gone_goes_elsewhere() {
     cluster.carry_out(0, 9);
     assert_eq!(cluster.partition(1).replicas, ids(&[1, 3, 0]));
 }
+
+#[test]
+fn nothing_goes_to_a_broker_that_may_hold_no_more() {
+    let mut cluster = Cluster::alive(3);
+    for id in 1..=5 {
+        let assignments = (0..MAX_PARTITIONS).map(|i| (i, ids(&[1]))).collect();
+        let command = MetadataCommand::CreateTopic {
+            id: TopicId(uuid(100 + id)),
+            name: format!("full-{id}"),
+            partitions: 1,
+            replication_factor: 1,
+            assignments,
+            configs: BTreeMap::new(),
+            default_min_insync_replicas: 1,
+        };
+        cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &command).0.unwrap();
+    }
+    let topic = |id, replica| MetadataCommand::CreateTopic {
+        id: TopicId(uuid(id)),
+        name: format!("t{id}"),
+        partitions: 1,
+        replication_factor: 1,
+        assignments: BTreeMap::from([(0, ids(&[replica]))]),
+        configs: BTreeMap::new(),
+        default_min_insync_replicas: 1,
+    };
+    cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &topic(1, 0)).0.unwrap();
+    cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &topic(2, 2)).0.unwrap();
+    assert_eq!(cluster.drained(0, 9), [(1, ids(&[2]))]);
+    let command = MetadataCommand::Cordon { broker: BrokerId(2), cordoned: true };
+    cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &command).0.unwrap();
+    let drain = cluster.image.drain(BrokerId(0), 9);
+    assert_eq!((drain.moves, drain.nowhere), (vec![], vec![tp(1, 0)]));
+}

@@ -1,6 +1,6 @@
 //! Partitions that move to other replicas: who goes, and when.
 
-use super::bench::{Bench, log, state};
+use super::bench::{Bench, batch, log, state};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
@@ -56,6 +56,29 @@ fn a_leader_that_is_removed_waits_for_those_that_stay_and_then_asks_for_another_
     assert_eq!(b.step(removing(&[1], (1, 2), &[1, 2])), ["alter p2 isr 1,2,3"], "those that stay join");
     assert_eq!(b.step(removing(&[1], (1, 3), &[1, 2, 3])), ["alter p3 isr 1,2,3"]);
     assert_eq!(b.step(Event::Tick), [""; 0], "once");
+}
+
+#[test]
+fn a_leader_that_is_removed_asks_for_another_one_only_when_those_that_stay_have_what_is_committed() {
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    let led = b.step(removing(&[1], (2, 2), &[1, 2, 3]));
+    assert!(!led.iter().any(|command| command.starts_with("alter")), "who led before may have lost something: {led:?}");
+    let ack = || FollowerMessage::Ack { appended: Offset(5), durable: Offset(5), log_start: None };
+    b.subscribe(2, 2, 1, 5, Some(1));
+    assert_eq!(b.follower_says(2, 2, 1, ack()), [""; 0]);
+    b.subscribe(3, 2, 1, 5, Some(1));
+    assert_eq!(b.follower_says(3, 2, 1, ack()), ["wake", "alter p2 isr 1,2,3"]);
+}
+
+#[test]
+fn a_leader_that_has_lost_something_lets_nobody_go() {
+    let mut b = Bench::leading();
+    b.produce(1, batch(4));
+    b.durable(4);
+    b.both_ack(4);
+    b.step(Event::Damaged { from: Offset(2) });
+    let asked = b.step(removing(&[3], (1, 3), &[1, 2, 3]));
+    assert!(!asked.iter().any(|command| command.starts_with("alter")), "{asked:?}");
 }
 
 #[test]
