@@ -3,7 +3,7 @@
 use super::consumer_protocol;
 use super::coordinator::Asked;
 use super::log::OffsetsLog;
-use chronik_core::groups::record::TopicPartitions;
+use chronik_core::groups::record::{HeldPartitions, TopicPartitions};
 use chronik_core::groups::{GroupRecord, RecordKey, RecordValue, Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -166,12 +166,7 @@ fn holds(
     let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
     log.values_since(&key, since).into_iter().any(|value| match value {
         Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) => {
-            let same = |told: &[TopicPartitions]| {
-                let pairs = || told.iter().zip(&current.assigned);
-                told.len() == current.assigned.len()
-                    && pairs().all(|(t, held)| t.topic_id == held.topic_id && t.partitions == held.partitions)
-            };
-            current.member_epoch == epoch && told.is_none_or(same)
+            current.member_epoch == epoch && told.is_none_or(|told| is_held(told, &current.assigned))
         }
         _ => epoch == -1,
     })
@@ -235,4 +230,10 @@ fn epoch(value: &RecordValue) -> Option<i32> {
         RecordValue::ConsumerGroupCurrentMemberAssignment(value) => Some(value.member_epoch),
         _ => None,
     }
+}
+
+/// Whether these are the same partitions.
+fn is_held(told: &[TopicPartitions], held: &[HeldPartitions]) -> bool {
+    let told = told.iter().map(|topic| (topic.topic_id, &topic.partitions));
+    told.eq(held.iter().map(|topic| (topic.topic_id, &topic.partitions)))
 }

@@ -112,10 +112,12 @@ fn a_classic_group_is_upgraded_and_nothing_is_given_away_before_it_is_given_back
     assert_eq!(bench.heartbeat("g", &old, 2), Ok(()));
     assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), vec![given]);
     assert_eq!(bench.ask(commit("g", &old, 2, "t", 1, 5)), Response::OffsetCommit(vec![Ok(())]));
-    assert_eq!(
-        bench.ask(commit("g", &old, 1, "t", 1, 6)),
-        Response::OffsetCommit(vec![Err(GroupError::IllegalGeneration)])
-    );
+    // What it had in the generation before counts while it has it, and not what it gave back (KIP-1251).
+    for (partition, taken) in [(1 - given, Ok(())), (given, Err(GroupError::IllegalGeneration))] {
+        let Request::OffsetCommit(mut older) = commit("g", &old, 1, "t", 1, 6) else { panic!("another request") };
+        older.offsets[0].partition = partition;
+        assert_eq!(bench.ask(Request::OffsetCommit(older)), Response::OffsetCommit(vec![taken]), "{partition}");
+    }
 }
 
 #[test]
