@@ -90,10 +90,17 @@ impl<D: Disk> Log<D> {
     /// A truncation into the middle of a batch should come when all before it is applied: otherwise a crash
     /// before the next checkpoint can make its partition look damaged from there on.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), LogError> {
-        self.commit_when_possible(ops, || false)
+        self.commit_when_possible(ops, || false)?;
+        self.seal();
+        Ok(())
     }
 
-    /// As [`Self::commit`]; asks `again` whether to go on each time that the disk has no room.
+    /// Lets a recovery see that the last round was synced, as the next one would.
+    pub(crate) fn seal(&self) {
+        self.wal.seal();
+    }
+
+    /// As [`Self::commit`], without the seal; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);

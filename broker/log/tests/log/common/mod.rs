@@ -4,9 +4,10 @@ use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
 use chronik_core::producers::{ProducerState, Producers};
 use chronik_core::record::{BatchHeader, RecordBatch};
-use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition};
+use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition, SimulatedDisk};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
 
 /// A small deterministic generator (xorshift).
 pub(crate) struct Random(u64);
@@ -74,6 +75,19 @@ pub(crate) fn stamped(base: i64, timestamp: i64, bytes: usize) -> RecordBatch {
 pub(crate) fn seal(bytes: &mut [u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Takes away what says that the last block of the write-ahead log was synced, as a power cut may.
+pub(crate) fn unseal(disk: &SimulatedDisk, dir: &str) {
+    let is_wal = |path: &PathBuf| path.starts_with(dir) && path.extension().is_some_and(|e| e == "wal");
+    for path in disk.files().into_iter().map(|(path, _)| path).filter(is_wal) {
+        for (n, page) in content(disk, &path).chunks(4096).enumerate() {
+            if page[..3] == *b"CWB" && page[16..24] == [0xff; 8] {
+                let file = disk.open(&path).expect("it is there");
+                file.write_at(&[IoSlice::new(&[0; 4096])], n as u64 * 4096).expect("the disk is whole");
+            }
+        }
+    }
 }
 
 /// All of a file.
