@@ -70,7 +70,7 @@ fn crash_and_go_on(seed: u64, point: u64, how: How, referenced: &mut usize) -> b
     let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
     stop(point);
     let mut model = Model::default();
-    let mut workload = Workload::with_checkpoints_beside(seed);
+    let mut workload = Workload::with_all(seed);
     let mut unknown = match open(&disk) {
         Ok((mut log, _)) => {
             log.write_once(once);
