@@ -151,7 +151,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn open(dir: &Path) -> (Log<RealDisk>, Vec<RecoveredPartition>) {
-        Log::open(RealDisk, &dir.join("log"), Options::default()).unwrap()
+        // As a broker with peers does.
+        let options = Options { open_with_wal_loss: true, ..Options::default() };
+        Log::open(RealDisk, &dir.join("log"), options).unwrap()
     }
 
     pub(crate) fn append(log: &mut Log<RealDisk>, partition: TopicPartition, base: i64, bytes: usize) {
@@ -286,7 +288,7 @@ pub(crate) mod tests {
         append(&mut log, tp(0), 0, 100);
         append(&mut log, tp(0), 1, 100);
         drop(log);
-        // The second of two blocks in the run's segment: it looks as if it was never written as a whole.
+        // The second of two blocks in the run's segment.
         let segments = std::fs::read_dir(dir.path().join("log/wal")).unwrap().map(|entry| entry.unwrap().path());
         flip_bit(&segments.max().unwrap(), 4096 + 80);
         let mut identity = Identity::load(dir.path(), BrokerId(1)).unwrap();

@@ -90,10 +90,17 @@ impl<D: Disk> Log<D> {
     /// A truncation into the middle of a batch should come when all before it is applied: otherwise a crash
     /// before the next checkpoint can make its partition look damaged from there on.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), LogError> {
-        self.commit_when_possible(ops, || false)
+        self.commit_when_possible(ops, || false)?;
+        self.seal();
+        Ok(())
     }
 
-    /// As [`Self::commit`]; asks `again` whether to go on each time that the disk has no room.
+    /// Lets a recovery see that the last round was synced, as the next one would.
+    pub(crate) fn seal(&self) {
+        self.wal.seal();
+    }
+
+    /// As [`Self::commit`], without the seal; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
@@ -136,6 +143,24 @@ impl<D: Disk> Log<D> {
         self.store.trash.remove_all(&self.store.disk);
         if self.beside.is_none() && self.checkpoint_due() {
             self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the next segment of the write-ahead log before it is needed, as a [`crate::Writer`] does beside its rounds, if
+    /// the disk has room for it. May be left out; an error is final, as that of [`Self::commit`] is.
+    pub fn prepare_segment(&mut self) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        let Some(job) = self.next_segment() else { return Ok(()) };
+        match job.run() {
+            Err(e) if e.is_full() => {}
+            Err(e) => {
+                self.poisoned = true;
+                return Err(e);
+            }
+            Ok(next) => self.has_next_segment(next),
         }
         Ok(())
     }

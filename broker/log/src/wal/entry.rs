@@ -1,5 +1,6 @@
 //! Blocks and operations as bytes; the layout is in the module above.
 
+use super::Mark;
 use crate::Op;
 use crate::format::Format;
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use chronik_core::record::{HEADER_LEN, RecordBatch};
 pub(crate) const ALIGN: usize = 4096;
 pub(crate) const HEADER: usize = 64;
 const OP_HEADER: usize = 32;
+/// The LSN in the header of a seal. No block has it, so that a seal is never a part of the chain.
+const SEAL: Lsn = Lsn(u64::MAX);
 
 pub(crate) const FORMAT: Format = Format { name: "write-ahead log", family: *b"CWB", oldest: 2, newest: 5 };
 
@@ -87,6 +90,22 @@ impl BlockHeader {
             ops: u32_at(h, 48),
             nonce: u64_at(h, 56),
         })
+    }
+
+    /// That of a seal, which is written at `lsn` when all before it is synced.
+    pub(crate) fn seal(lsn: Lsn, segment: u64, mark: Mark) -> Self {
+        Self {
+            // So that all versions take its CRC for right, and its word for it.
+            version: 3,
+            payload_len: 0,
+            payload_crc: crc32c::crc32c(&[]),
+            lsn: SEAL,
+            synced: lsn,
+            segment,
+            run: mark.run,
+            ops: 0,
+            nonce: mark.nonce,
+        }
     }
 
     /// Bytes of the whole block.

@@ -2,7 +2,7 @@
 //!
 //! The log is a sequence of blocks, one a round (more only where a round does not fit its segment), in
 //! segment files `wal/<number as 16 hex digits>.wal`. A position in it is an LSN: bytes of blocks since the
-//! log was created. Blocks start at multiples of 4096 bytes, so that no write ever touches a page that an
+//! log was created. Blocks start at multiples of 4096 bytes, so that no write ever touches a page of a block that an
 //! earlier sync made durable, but for a recovery's, which writes the last blocks again as they are. The next segment is
 //! made before it is needed, at its full length: a new file of zeroes, or one that a checkpoint has made superfluous,
 //! renamed to its new number, to be written over. So rounds find its space there, and syncs change no metadata. The first
@@ -47,8 +47,17 @@
 //! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
 //! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). Otherwise nothing behind the end
 //! was ever acknowledged. A block that nothing says to have been synced also ends the chain if it refers to a batch that is
-//! not in its segment. What cannot be told is damage to the very last block that was synced: it looks
-//! like a torn one. (A partition's segment may still hold its batches, see `recovery`.)
+//! not in its segment.
+//!
+//! So that the last block has such a header behind it too, a seal is written there once it is synced, unless another
+//! block follows at once: a page with a header that has all ones for its LSN, and no payload. With that LSN it is no
+//! block of the chain: LSNs go on as if it were not there, whether the next block is written over it or begins the
+//! next segment. A crash in the middle of that leaves the seal, a torn block or a whole one, and either of the first
+//! two ends the chain where the seal was. (An empty block that is a part of the chain would move it on: of a round in
+//! two segments, of which a crash left only the second block, that one could be the next.) A seal is not synced;
+//! blocks leave a page for it at their segment's end. So what cannot be told is damage to the very last block where a
+//! power cut took the seal, or the process ended before it was written: that looks like a torn one. (A partition's
+//! segment may still hold its batches, see `recovery`.)
 
 pub(crate) mod entry;
 pub(crate) mod replay;

@@ -67,6 +67,11 @@ pub(crate) fn replay<D: Disk>(
         }
         at = next;
     }
+    if is_sealed(disk, dir, at, mark)? {
+        for block in tail.drain(..) {
+            operations(dir, &block, true)?.into_iter().try_for_each(&mut visit)?;
+        }
+    }
     at = end_of_tail(dir, at, &mut tail, is_whole, visit)?;
     let mut lost = None;
     for number in segments.iter().copied().filter(|n| *n >= at.segment) {
@@ -159,6 +164,16 @@ fn read_block(
         return Ok(None);
     }
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
+}
+
+/// Whether there is a seal that says of all before that position that it was synced.
+fn is_sealed<D: Disk>(disk: &D, dir: &Path, at: Position, mark: Mark) -> Result<bool, LogError> {
+    let path = segment::path(dir, at.segment);
+    let file = disk.open(&path).during("open", &path)?;
+    let mut header = [0; HEADER];
+    Ok(at.offset + HEADER as u64 <= file.len().during("measure", &path)?
+        && readable(read_exact_at(&file, &mut header, at.offset)).during("read", &path)?
+        && BlockHeader::decode(&header) == Some(BlockHeader::seal(at.lsn, at.segment, mark)))
 }
 
 /// Where a block of this run begins at the end of the chain, or at the beginning of the next segment, that is not whole: it

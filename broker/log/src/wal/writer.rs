@@ -1,6 +1,6 @@
 //! Writing blocks, rolling to the next segment, and using old segments again.
 
-use super::entry::{BlockHeader, Entry, HEADER, block_len, block_version};
+use super::entry::{ALIGN, BlockHeader, Entry, HEADER, block_len, block_version};
 use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
@@ -155,14 +155,19 @@ impl<D: Disk> WalWriter<D> {
 
     /// Whether a round of so many bytes may not fit the rest of the segment.
     pub(crate) fn is_short_of(&self, bytes: usize) -> bool {
-        self.next.is_none() && self.at.offset + block_len(bytes) as u64 > self.segment_bytes
+        self.next.is_none() && block_len(bytes) as u64 > self.room()
+    }
+
+    /// What blocks may take of the rest of the segment: behind the last one is room for a seal.
+    fn room(&self) -> u64 {
+        self.segment_bytes.saturating_sub(self.at.offset + ALIGN as u64)
     }
 
     /// Writes operations without syncing them, and takes them off `ops`. What is left there after an error for want of
     /// room can be written later.
     pub(crate) fn write(&mut self, ops: &mut &[Entry<'_>]) -> Result<(), LogError> {
         while !ops.is_empty() {
-            let room = self.segment_bytes.saturating_sub(self.at.offset) as usize;
+            let room = self.room() as usize;
             let mut payload = 0;
             let fits = |op: &&Entry<'_>| {
                 payload += op.len();
@@ -189,6 +194,18 @@ impl<D: Disk> WalWriter<D> {
         self.file.sync_data().during(SYNC, &segment::path(&self.dir, self.at.segment))?;
         self.synced = self.at.lsn;
         Ok(())
+    }
+
+    /// Lets it be seen that the last block was synced: if it is not whole later, it is damaged and not torn. Nobody waits
+    /// until that is durable, and the next block is written over it, or begins the next segment.
+    pub(crate) fn seal(&self) {
+        let header = BlockHeader::seal(self.synced, self.at.segment, self.mark).encode();
+        // A whole page, as the rest of it would have to be read from the disk otherwise.
+        let parts = [IoSlice::new(&header), IoSlice::new(&ZEROES[..ALIGN - HEADER])];
+        if let Err(error) = self.file.write_at(&parts, self.at.offset) {
+            // Then it cannot be told, and nothing else depends on it.
+            tracing::debug!(segment = self.at.segment, %error, "cannot write behind the last block");
+        }
     }
 
     /// Segments before `number` hold nothing that a recovery needs any more.
@@ -231,10 +248,11 @@ impl<D: Disk> WalWriter<D> {
         let bytes = header.encode();
         parts[0] = IoSlice::new(&bytes);
         let end = self.at.offset + header.block_len();
+        let with_seal = end + ALIGN as u64;
         let mut zeroes = block_len(payload_len) - HEADER - payload_len;
         let mut allocated = self.allocated;
-        if end > allocated {
-            allocated = end.next_multiple_of(STEP).min(self.segment_bytes).max(end);
+        if with_seal > allocated {
+            allocated = with_seal.next_multiple_of(STEP).min(self.segment_bytes).max(with_seal);
             zeroes += (allocated - end) as usize;
         }
         while zeroes > 0 {

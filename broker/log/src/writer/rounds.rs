@@ -148,6 +148,10 @@ impl<D: Disk> Rounds<'_, D> {
                 applied.push(done);
             }
         }
+        // A round that follows at once says the same.
+        if self.checkpointing.is_some() || self.queue.lock().ops.is_empty() {
+            self.log.seal();
+        }
         let was_stuck = !self.log.stuck.is_empty();
         self.log.apply_only(&ops)?;
         self.space.applied(appended);

@@ -70,7 +70,7 @@ fn crash_and_go_on(seed: u64, point: u64, how: How, referenced: &mut usize) -> b
     let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
     stop(point);
     let mut model = Model::default();
-    let mut workload = Workload::with_checkpoints_beside(seed);
+    let mut workload = Workload::with_all(seed);
     let mut unknown = match open(&disk) {
         Ok((mut log, _)) => {
             log.write_once(once);
@@ -229,4 +229,49 @@ fn what_was_deleted_does_not_come_back_into_a_partition_that_begins_again() {
         assert!(!log.wal_lost(), "seed {seed}");
         assert_eq!(recovered[0].end, Offset(10), "seed {seed}");
     }
+}
+
+/// A round is written over the seal behind the one before, and may go on in the next segment. Whatever of it a crash leaves,
+/// nothing before it is taken for lost, and nothing of it comes without what it follows.
+#[test]
+fn a_round_that_is_torn_over_a_seal_is_a_torn_round() {
+    let small = |base| Op::Append { partition: partition(0), batch: batch(base, 1, 1, 3900, base as u64) };
+    let mut found = [0; 3];
+    for (seed, before, kill) in (0..40).flat_map(|seed| (1..=4).flat_map(move |n| [(seed, n, false), (seed, n, true)]))
+    {
+        for point in 0.. {
+            let disk = SimulatedDisk::new(seed);
+            let (mut log, _) = open(&disk).unwrap();
+            log.prepare().unwrap();
+            (0..before).for_each(|base| run(&mut log, small(base)));
+            if kill {
+                disk.kill_after(point)
+            } else {
+                disk.crash_after(point)
+            }
+            // Three blocks and a seal fill a segment, so that one batch of the round may come to the next one.
+            let committed = log.commit(&[small(before), small(before + 1)]).is_ok();
+            let done = !disk.is_down();
+            drop(log);
+            if done {
+                disk.crash();
+            }
+            disk.restart();
+            let (log, recovered) = open(&disk).unwrap();
+            let when = format!("seed {seed}, {before} rounds before, point {point}, killed: {kill}");
+            assert!(!log.wal_lost(), "{when}");
+            assert_eq!(recovered[0].damaged, None, "{when}");
+            let end = recovered[0].end.0;
+            assert!((before..=before + 2).contains(&end), "{when}: {end}");
+            found[(end - before) as usize] += 1;
+            let mut bases = Vec::new();
+            log.reader().check(partition(0), |h| bases.push(h.base_offset.0)).unwrap();
+            assert_eq!(bases, (0..end).collect::<Vec<_>>(), "{when}");
+            assert!(!committed || end == before + 2, "{when}: {end}");
+            if done {
+                break;
+            }
+        }
+    }
+    assert!(found.iter().all(|n| *n > 10), "{found:?} times none, half and all of the round");
 }

@@ -1,6 +1,6 @@
 //! Large batches are written once, to their segment, and are as safe there as in the write-ahead log.
 
-use crate::common::{batch, partition, run, tiny};
+use crate::common::{batch, partition, run, tiny, unseal};
 use chronik_core::ids::Offset;
 use chronik_log::{Disk, DiskFile, Log, LoggedOperation, Op, Options, ReadError, SimulatedDisk, Verified};
 use std::io::IoSlice;
@@ -94,6 +94,8 @@ fn a_round_whose_batch_never_reached_its_segment_never_was() {
     drop(log);
     disk.restart();
     spoil(&disk, 3);
+    // Nothing says that it was synced.
+    unseal(&disk, DIR);
     let verified = verify(&disk);
     assert_eq!(verified.findings.len(), 1, "{:?}", verified.findings);
     assert!(verified.findings[0].detail.contains("not whole"), "{:?}", verified.findings);
@@ -105,19 +107,24 @@ fn a_round_whose_batch_never_reached_its_segment_never_was() {
 }
 
 #[test]
-fn what_a_later_round_knew_to_be_synced_is_damaged() {
-    let (disk, log) = written();
-    drop(log);
-    disk.restart();
-    spoil(&disk, 2);
-    let findings = verify(&disk).findings;
-    assert_eq!(findings.len(), 1, "{findings:?}");
-    assert_eq!((&findings[0].path, findings[0].position), (&segment(), 2 * (61 + BYTES as u64)));
-    let log = open(&disk);
-    let state = log.reader().state(partition(0)).unwrap();
-    assert_eq!(state.end, Offset(40));
-    let found = log.reader().check(partition(0), |_| {});
-    assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(20), .. })), "{found:?}");
+fn what_is_known_to_have_been_synced_is_damaged() {
+    // A later round says so of one, and the seal behind it of the other.
+    for lost in [2, 3] {
+        let (disk, log) = written();
+        drop(log);
+        disk.restart();
+        spoil(&disk, lost);
+        let findings = verify(&disk).findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!((&findings[0].path, findings[0].position), (&segment(), lost * (61 + BYTES as u64)));
+        let log = open(&disk);
+        assert!(!log.wal_lost());
+        let state = log.reader().state(partition(0)).unwrap();
+        assert_eq!(state.end, Offset(40));
+        let found = log.reader().check(partition(0), |_| {});
+        let at = Offset(lost as i64 * 10);
+        assert!(matches!(found, Err(ReadError::Damaged { offset, .. }) if offset == at), "{found:?}");
+    }
 }
 
 #[test]
@@ -126,7 +133,7 @@ fn a_segment_that_is_too_short_for_them_is_damaged() {
     drop(log);
     disk.restart();
     disk.open(&segment()).unwrap().set_len(2 * (61 + BYTES as u64) + 5).unwrap();
-    // The last round is taken for one that was not finished; the one before was.
+    // What there was of the last round was behind it.
     let state = open(&disk).reader().state(partition(0)).unwrap();
     assert_eq!((state.end, state.damaged), (Offset(20), Some(Offset(20))));
 }

@@ -36,7 +36,7 @@ proptest! {
             ..Options::default()
         };
         let disk = SimulatedDisk::new(seed);
-        let mut workload = Workload::with_checkpoints_beside(seed);
+        let mut workload = Workload::with_all(seed);
         let (mut model, mut unknown) = (Model::default(), Vec::new());
         for (after, end) in ends.into_iter().chain([(u64::MAX / 2, POWER_CUT)]) {
             match end {

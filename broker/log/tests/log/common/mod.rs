@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
-use chronik_core::producers::{ProducerState, Producers};
+use chronik_core::producers::{DEFAULT_EXPIRATION_MS, ProducerState, Producers};
 use chronik_core::record::{BatchHeader, RecordBatch};
-use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition};
+use chronik_log::{Disk, DiskFile, Log, LogReader, Op, Options, RecoveredPartition, SimulatedDisk};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
 
 /// A small deterministic generator (xorshift).
 pub(crate) struct Random(u64);
@@ -74,6 +75,19 @@ pub(crate) fn stamped(base: i64, timestamp: i64, bytes: usize) -> RecordBatch {
 pub(crate) fn seal(bytes: &mut [u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Takes away what says that the last block of the write-ahead log was synced, as a power cut may.
+pub(crate) fn unseal(disk: &SimulatedDisk, dir: &str) {
+    let is_wal = |path: &PathBuf| path.starts_with(dir) && path.extension().is_some_and(|e| e == "wal");
+    for path in disk.files().into_iter().map(|(path, _)| path).filter(is_wal) {
+        for (n, page) in content(disk, &path).chunks(4096).enumerate() {
+            if page[..3] == *b"CWB" && page[16..24] == [0xff; 8] {
+                let file = disk.open(&path).expect("it is there");
+                file.write_at(&[IoSlice::new(&[0; 4096])], n as u64 * 4096).expect("the disk is whole");
+            }
+        }
+    }
 }
 
 /// All of a file.
@@ -182,7 +196,12 @@ impl Model {
                     p.removed.0.observe(&BatchHeader::read(&gone).expect("a valid batch"));
                 }
             }
-            Op::BeginAt { .. } => unreachable!("no workload has it"),
+            Op::BeginAt { partition, at, producers } => {
+                let told = Producers::decode(producers, DEFAULT_EXPIRATION_MS).expect("the workload has encoded them");
+                let p = self.0.entry(*partition).or_insert(PartitionModel::new(at.0));
+                assert!(at.0 >= p.end, "the workload begins behind the end");
+                *p = PartitionModel { removed: Removed(told), ..PartitionModel::new(at.0) };
+            }
             Op::Delete { partition } => {
                 self.0.remove(partition);
             }
@@ -244,18 +263,19 @@ pub(crate) struct Workload {
     random: Random,
     epoch: i32,
     tag: u64,
-    /// Whether checkpoints take some rounds now and then, as beside a writer.
-    checkpoints_beside: bool,
+    /// Whether there is more than appends and what takes some of them back: see [`Self::with_all`].
+    all: bool,
 }
 
 impl Workload {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), epoch: 0, tag: seed << 32, checkpoints_beside: false }
+        Self { random: Random::new(seed), epoch: 0, tag: seed << 32, all: false }
     }
 
-    /// The same, with checkpoints that take some rounds.
-    pub(crate) fn with_checkpoints_beside(seed: u64) -> Self {
-        Self { checkpoints_beside: true, ..Self::new(seed) }
+    /// The same, with checkpoints that take some rounds and segments of the write-ahead log that are made ahead, as beside a
+    /// writer, and with logs that begin anew after what they are told of producers.
+    pub(crate) fn with_all(seed: u64) -> Self {
+        Self { all: true, ..Self::new(seed) }
     }
 
     /// A round of operations that fit `model`, which is the log as it is now.
@@ -281,6 +301,7 @@ impl Workload {
                     Op::AdvanceStart { partition: tp, to: Offset(to) }
                 }
                 None if choice == 4 => Op::AdvanceStart { partition: tp, to: Offset(self.random.below(50) as i64) },
+                known if choice == 5 && self.all => self.begin_at(tp, known.map_or(0, |p| p.end)),
                 known => {
                     self.tag += 1;
                     let base = known.map_or(self.random.below(3) as i64 * 10, |p| p.end);
@@ -306,6 +327,21 @@ impl Workload {
         ops
     }
 
+    /// Begins a log anew at its end or a little behind it, after batches of up to two producers.
+    fn begin_at(&mut self, tp: TopicPartition, end: i64) -> Op {
+        let at = end + self.random.below(8) as i64;
+        let (told, first) = (self.random.below(3) as i64, self.random.below(20) as i64);
+        let mut producers = Producers::default();
+        for n in (0..told.min(at)).rev() {
+            self.tag += 1;
+            let last = batch(at - n - 1, self.epoch, 1, 10, self.tag);
+            producers.observe(produced(&last, first + n, self.tag as i32 & 0xffff).header());
+        }
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        Op::BeginAt { partition: tp, at: Offset(at), producers: bytes.into() }
+    }
+
     /// Commits and applies rounds until the disk fails. `model` is what is durable then; returned is the round
     /// of which nobody knows.
     pub(crate) fn run<D: Disk>(&mut self, log: &mut Log<D>, model: &mut Model, rounds: usize) -> Result<(), Vec<Op>> {
@@ -317,10 +353,11 @@ impl Workload {
                 model.apply(op);
             }
             log.apply(&ops).map_err(|_| Vec::new())?;
-            let choice = if self.checkpoints_beside { self.random.below(12) } else { 0 };
+            let choice = if self.all { self.random.below(12) } else { 0 };
             let beside = match choice {
                 1 => log.begin_checkpoint_beside(),
                 2 | 3 => log.end_checkpoint_beside(),
+                4..=6 => log.prepare_segment(),
                 _ => Ok(()),
             };
             beside.map_err(|_| Vec::new())?;
