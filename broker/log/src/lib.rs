@@ -34,7 +34,8 @@ mod wal;
 mod writer;
 
 pub use disk::{
-    Disk, DiskFile, Entry, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock, create_dir_all,
+    Call, Disk, DiskFile, Entry, Fault, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock,
+    create_dir_all,
 };
 pub use error::LogError;
 pub use journal::Journal;
