@@ -217,7 +217,16 @@ impl<D: Disk> Store<D> {
         Ok(cut.end)
     }
 
+    /// Where a truncation to `to` cuts. What fails is tried once more, as with all reads: what can be read in the end is no
+    /// damage.
     pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
+        match self.look_for_cut(tp, state, to) {
+            Ok(cut) if !cut.damaged => Ok(cut),
+            _ => self.look_for_cut(tp, state, to),
+        }
+    }
+
+    fn look_for_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
             tracing::warn!(partition = %tp, %to, %end, detail, "damage where a truncation is to end");
             Ok(Cut { end, segment, position, damaged: true })
