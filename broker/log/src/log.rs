@@ -10,7 +10,7 @@ use crate::reader::LogReader;
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::entry::Entry;
-use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
+use crate::wal::writer::{MadeSegment, NextSegmentJob, WalWriter};
 use crate::{Op, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use std::borrow::Cow;
@@ -259,8 +259,8 @@ impl<D: Disk> Log<D> {
         self.wal.next_job()
     }
 
-    pub(crate) fn has_next_segment(&mut self, next: NextSegment<D>) {
-        self.wal.has_next(next);
+    pub(crate) fn has_next_segment(&mut self, made: MadeSegment<D>) -> Result<(), LogError> {
+        self.wal.has_next(made)
     }
 
     /// Whether a round of so many bytes may need the next segment of the write-ahead log, which is not ready.
