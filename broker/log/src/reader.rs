@@ -151,6 +151,21 @@ impl<D: Disk> LogReader<D> {
         self.store.all().iter().map(|(_, shared)| shared.soft().memory()).sum()
     }
 
+    /// The partition's first offset that is known to be unreadable. Waits for no disk.
+    pub fn damaged(&self, tp: TopicPartition) -> Option<Offset> {
+        self.store.partition(tp)?.read().damaged
+    }
+
+    /// How many files of segments are open, and how many of these were written to and are not synced.
+    pub fn open_files(&self) -> (usize, usize) {
+        self.store.files.count()
+    }
+
+    /// Bytes of memory that a partition's segments and leader epochs take.
+    pub fn segments_memory(&self, tp: TopicPartition) -> usize {
+        self.store.partition(tp).map_or(0, |shared| shared.read().memory())
+    }
+
     /// Checks every CRC from the batch on that holds `from`, or the first one, for about `max_bytes`. Returns how many bytes
     /// it were, and where to go on; `None` when it came to the end.
     pub fn check_some(

@@ -387,6 +387,12 @@ impl<D: Disk> Files<D> {
         open.unwrap_or_else(PoisonError::into_inner).synced_early
     }
 
+    /// How many are open, and how many of them are not synced.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        (open.files.len(), open.unsynced)
+    }
+
     /// The time by this clock: whatever is written from now on is written later.
     pub(crate) fn now(&self) -> u64 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clock

@@ -134,6 +134,11 @@ impl Partition {
         visible
     }
 
+    /// Bytes of memory beside this.
+    pub(crate) fn memory(&self) -> usize {
+        self.segments.capacity() * size_of::<Segment>() + self.epochs.capacity() * size_of::<(LeaderEpoch, Offset)>()
+    }
+
     /// The leader epoch that the batch at `offset` must carry.
     pub(crate) fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         epoch_at(&self.epochs, offset)
