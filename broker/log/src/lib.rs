@@ -29,6 +29,7 @@ mod reader;
 mod recovery;
 mod space;
 mod store;
+mod syncs;
 mod trash;
 mod wal;
 mod writer;

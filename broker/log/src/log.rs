@@ -3,7 +3,7 @@
 use crate::apply::{Stuck, apply_ops};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError, SYNC};
+use crate::error::LogError;
 use crate::once::Once;
 use crate::partition::{Dirty, Segment, folder};
 use crate::reader::LogReader;
@@ -72,9 +72,7 @@ impl<D: Disk> Log<D> {
     /// Makes room for the first operations, so that making them durable takes less, if the disk has it. May be left out; an
     /// error is final, as that of [`Self::commit`] is.
     pub fn prepare(&mut self) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         match self.wal.prepare() {
             Err(e) if e.is_full() => {}
@@ -95,9 +93,7 @@ impl<D: Disk> Log<D> {
 
     /// As [`Self::commit`]; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         let ends = self.check_order(ops)?;
         if ops.iter().any(|op| self.waits_for_checkpoint(op)) {
             self.checkpoint()?;
@@ -152,9 +148,7 @@ impl<D: Disk> Log<D> {
     /// Finishes it, if it was begun.
     pub fn end_checkpoint_beside(&mut self) -> Result<(), LogError> {
         let Some(job) = self.beside.take() else { return Ok(()) };
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         let done = job.run()?;
         self.finish_checkpoint(done)?;
@@ -164,9 +158,7 @@ impl<D: Disk> Log<D> {
 
     /// Syncs the segments and lets go of the write-ahead log up to what is applied.
     pub fn checkpoint(&mut self) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.begin_checkpoint_beside()?;
         self.end_checkpoint_beside()
     }
@@ -212,9 +204,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn apply_only(&mut self, ops: &[Op]) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck, &mut self.once, &mut self.cuts)?;
         self.poisoned = false;
@@ -311,6 +301,11 @@ impl<D: Disk> Log<D> {
         self.once.write_ahead(&self.store, ops, |tp| applied && stuck.end(tp).is_none())
     }
 
+    /// Fails if what is durable is not known any more.
+    fn goes_on(&self) -> Result<(), LogError> {
+        if self.poisoned { Err(LogError::Poisoned) } else { self.store.syncs.check() }
+    }
+
     /// Refuses a batch that does not continue its partition, before anything is written.
     fn check_order(&self, ops: &[Op]) -> Result<HashMap<TopicPartition, Option<Offset>>, LogError> {
         let mut ends = HashMap::new();
@@ -372,13 +367,13 @@ impl<D: Disk> CheckpointJob<D> {
         self.sync_segments()?;
         for tp in &self.dirty.folders {
             let dir = folder(&store.root, *tp);
-            match store.disk.sync_dir(&dir) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.during(SYNC, &dir)?,
+            match store.syncs.run(&dir, || store.disk.sync_dir(&dir)) {
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
         if self.dirty.root {
-            store.disk.sync_dir(&store.root).during(SYNC, &store.root)?;
+            store.syncs.run(&store.root, || store.disk.sync_dir(&store.root))?;
         }
         let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
         for (tp, shared) in &self.partitions {
@@ -387,6 +382,8 @@ impl<D: Disk> CheckpointJob<D> {
             checkpoint::encode_snapshots(&mut bytes, soft.snapshots());
             unneeded.push(soft.obsolete().to_vec());
         }
+        // What failed beside this one is not seen by its own syncs.
+        store.syncs.settle()?;
         checkpoint::write(&store.disk, &self.dir, bytes)?;
         for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
             store.drop_snapshots(*tp, shared, unneeded)?;
@@ -425,7 +422,7 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
-                file.sync_data().during(SYNC, &path)?;
+                store.syncs.run(&path, || file.sync_data())?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);
                 }

@@ -2,8 +2,9 @@
 
 use crate::Pulse;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError, SYNC};
+use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment, Soft, folder, log_name};
+use crate::syncs::Syncs;
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -43,6 +44,7 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) files: Files<D>,
     pub(crate) trash: Trash,
     pub(crate) limits: SegmentLimits,
+    pub(crate) syncs: Syncs,
     /// Held by whoever replaces a partition's segments by others: the thread that writes, or a cleaning for a moment.
     changing: Mutex<()>,
     /// Segments that compaction has replaced, whose files are there until a checkpoint says so too.
@@ -70,6 +72,7 @@ impl<D: Disk> Store<D> {
             files,
             trash: Trash::default(),
             limits: SegmentLimits::default(),
+            syncs: Syncs::default(),
             changing: Mutex::default(),
             replaced: Mutex::default(),
             partitions: RwLock::default(),
@@ -221,7 +224,7 @@ impl<D: Disk> Store<D> {
     /// Syncs half of what is not synced, but for that segment.
     fn sync_oldest(&self, but: u64) -> Result<(), LogError> {
         for (uid, written, file) in self.files.oldest_unsynced(but) {
-            file.sync_data().during(SYNC, &self.root)?;
+            self.syncs.run(&self.root, || file.sync_data())?;
             self.files.synced(uid, written);
             self.files.pulse.beat();
         }
