@@ -44,7 +44,7 @@ pub use limits::{SegmentLimit, SegmentLimits};
 pub use log::Log;
 pub use offline::{Finding, LoggedOperation, Progress, Verified, VerifiedPartition, batches, operations, verify};
 pub use options::{Op, Options, RecoveredPartition};
-pub use partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
+pub use partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 pub use pulse::Pulse;
 pub use reader::{Cleaning, LogReader};
 pub use space::Space;

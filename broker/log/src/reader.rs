@@ -2,7 +2,7 @@
 
 use crate::RecoveredPartition;
 use crate::disk::Disk;
-use crate::partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
+use crate::partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 use crate::store::Store;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -199,14 +199,14 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Compacts a partition's closed segments up to `spec.until`: takes as long as reading and writing them does. `go_on`
-    /// is told of bytes that were read and written, may wait, and says whether to go on.
+    /// is told of each step, may wait, and says whether to go on.
     ///
     /// The old files leave with the next checkpoint. Only one cleaning of a partition at a time makes sense.
     pub fn clean(
         &self,
         tp: TopicPartition,
         spec: &CleanSpec,
-        mut go_on: impl FnMut(u64) -> bool,
+        mut go_on: impl FnMut(CleanStep) -> bool,
     ) -> Result<CleanReport, CleanError> {
         self.store.clean(tp, spec, &mut go_on)
     }

@@ -81,6 +81,7 @@ impl<D: Disk> Store<D> {
             new.damaged = new.damaged.or(Some(cut.end));
         }
         new.version += 1;
+        new.cuts += 1;
         let gone = state.segments[new.segments.len()..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
         if cut.end < state.start {
@@ -117,6 +118,7 @@ impl<D: Disk> Store<D> {
         new.epochs.drain(..before);
         new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
         new.version += 1;
+        new.cuts += u64::from(to > state.end);
         // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).
         if to > state.end && !self.recovering() {
             shared.soft().begin_at(to, None);
@@ -189,6 +191,7 @@ impl<D: Disk> Store<D> {
         let segments = {
             let mut state = shared.write();
             state.version += 1;
+            state.cuts += 1;
             std::mem::take(&mut state.segments)
         };
         for segment in segments {
