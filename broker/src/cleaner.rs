@@ -3,6 +3,9 @@
 //!
 //! It keeps out of everybody's way: it reads and writes at a bounded rate, off the thread that writes the log and off the
 //! owners' tasks. What it asks of an owner is what is committed, and where the last batches of producers are.
+//!
+//! What it writes stands beside what it replaces until the next checkpoint. So it asks for one now and then, and writes
+//! nothing that the disk's floor has no room for: it would take it from what must go on, and that may need it first.
 
 use crate::config::CleanerLimits;
 use crate::partitions::Partitions;
@@ -10,10 +13,11 @@ use chronik_core::cluster::config::{
     DELETE_RETENTION_MS, MAX_COMPACTION_LAG_MS, MIN_CLEANABLE_DIRTY_RATIO, MIN_COMPACTION_LAG_MS,
 };
 use chronik_core::cluster::{Image, MetadataVersion, Topic};
-use chronik_core::compaction::{Limits, Plan, plan};
+use chronik_core::compaction::{Footprint, Limits, Plan, plan};
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::retention::Segment;
-use chronik_log::{CleanError, CleanReport, CleanSpec, Cleaning, Disk, LogReader, RealDisk, Writer};
+use chronik_core::space::Room;
+use chronik_log::{CleanError, CleanReport, CleanSpec, CleanStep, Cleaning, Disk, LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,12 +30,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// The version from which on every broker gets over gaps in logs.
 const COMPACTION: MetadataVersion = MetadataVersion(2);
 /// A partition that could not be cleaned is left alone for so long.
 const AGAIN: Duration = Duration::from_mins(10);
+/// The same, of one for which there is no room.
+const AGAIN_WITH_ROOM: Duration = Duration::from_mins(1);
+/// How long what was replaced may take to leave, where room is needed, and how often it is asked.
+const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Bytes that a batch may decompress to: as much as is ever taken, and more.
 const MAX_DECOMPRESSED: u64 = 1 << 30;
 
@@ -99,7 +108,8 @@ impl CleanerMetrics {
 /// Starts the thread, which ends when it is told to stop. To be called within the runtime.
 pub(crate) fn start(config: CleanerConfig, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
     let runtime = Handle::current();
-    let mut cleaner = Cleaner { config, stop, runtime, left_alone: HashMap::new() };
+    let footprint = Footprint::default();
+    let mut cleaner = Cleaner { config, stop, runtime, left_alone: HashMap::new(), footprint };
     thread::Builder::new().name("cleaner".into()).spawn(move || {
         while !cleaner.wait(cleaner.config.limits.backoff) {
             cleaner.round();
@@ -113,6 +123,7 @@ struct Cleaner {
     runtime: Handle,
     /// Partitions that could not be cleaned, and until when that is not tried again.
     left_alone: HashMap<TopicPartition, Instant>,
+    footprint: Footprint,
 }
 
 /// A partition that can be cleaned.
@@ -142,15 +153,13 @@ impl Cleaner {
         self.config.metrics.max_dirty_ratio.set(greatest);
         candidates.retain(|c| c.plan.due && !self.left_alone.contains_key(&c.partition));
         candidates.sort_by(|a, b| b.plan.dirty_ratio.total_cmp(&a.plan.dirty_ratio));
-        let mut cleaned = false;
         for candidate in candidates {
             if self.stop.is_cancelled() {
                 break;
             }
-            cleaned |= self.clean(&candidate);
+            self.clean(&candidate);
         }
-        if cleaned {
-            // The old segments take space until it is done.
+        if self.footprint.leaves() {
             self.config.writer.checkpoint();
         }
     }
@@ -180,16 +189,15 @@ impl Cleaner {
         held.filter_map(candidate).collect()
     }
 
-    /// Says whether anything was cleaned.
-    fn clean(&mut self, candidate: &Candidate) -> bool {
+    fn clean(&mut self, candidate: &Candidate) {
         let partition = candidate.partition;
-        let Ok(state) = self.runtime.block_on(self.config.partitions.cleanable(partition)) else { return false };
-        let Some(cleaning) = self.config.reader.cleaning(partition) else { return false };
+        let Ok(state) = self.runtime.block_on(self.config.partitions.cleanable(partition)) else { return };
+        let Some(cleaning) = self.config.reader.cleaning(partition) else { return };
         let plan = planned(&cleaning, state.high_watermark, &candidate.limits);
         if !plan.due {
-            return false;
+            return;
         }
-        let (Ok(a), Ok(b)) = (RealDisk.random(), RealDisk.random()) else { return false };
+        let (Ok(a), Ok(b)) = (RealDisk.random(), RealDisk.random()) else { return };
         let spec = CleanSpec {
             until: plan.until,
             producers: state.last_batches,
@@ -201,25 +209,63 @@ impl Cleaner {
         };
         let begin = Instant::now();
         let mut pace = Pace::new(self.config.limits.io_bytes_per_second);
-        let cleaned =
-            self.config.reader.clean(partition, &spec, |bytes| !self.wait(pace.after(bytes, begin.elapsed())));
+        let (mut footprint, mut leaving, mut no_room) = (self.footprint, false, false);
+        let go_on = |step| match step {
+            CleanStep::Moved(bytes) => {
+                no_room = self.config.writer.space().room() == Room::None;
+                !no_room && !self.wait(pace.after(bytes, begin.elapsed()))
+            }
+            CleanStep::Begins(bytes) => {
+                if !self.fits(bytes, Duration::ZERO) && footprint.leaves() {
+                    self.config.writer.checkpoint();
+                    leaving = true;
+                }
+                no_room = !self.fits(bytes, if leaving { LEAVES_WITHIN } else { Duration::ZERO });
+                !no_room
+            }
+            CleanStep::Replaced(bytes) => {
+                if footprint.replaced(bytes, self.config.writer.space().room()) {
+                    self.config.writer.checkpoint();
+                    leaving = true;
+                }
+                true
+            }
+        };
+        let cleaned = self.config.reader.clean(partition, &spec, go_on);
+        self.footprint = footprint;
         match cleaned {
             Ok(report) => {
                 self.config.metrics.observe(&report, begin.elapsed());
                 let CleanReport { cleaned_to, keys, bytes_before, bytes_after } = report;
                 info!(%partition, %cleaned_to, keys, bytes_before, bytes_after, took = ?begin.elapsed(), "Cleaned");
-                true
+            }
+            Err(CleanError::Stopped) if no_room => {
+                debug!(%partition, "Not cleaned: the disk has no room for it");
+                self.left_alone.insert(partition, Instant::now() + AGAIN_WITH_ROOM);
             }
             // It is tried again, with the log as it is then.
             Err(error @ (CleanError::Changed | CleanError::Stopped)) => {
                 debug!(%partition, %error, "Not cleaned");
-                false
             }
+            // The process ends.
+            Err(error @ CleanError::Sync(_)) => error!(%partition, %error, "Cannot sync what was to be cleaned"),
             Err(error) => {
                 warn!(%partition, %error, "Cannot clean; the partition is left as it is for ten minutes");
                 self.config.metrics.failures.inc();
                 self.left_alone.insert(partition, Instant::now() + AGAIN);
-                false
+            }
+        }
+    }
+
+    /// Whether the disk has room for so many bytes, or has it before that time is over.
+    fn fits(&self, bytes: u64, within: Duration) -> bool {
+        let (space, begin) = (self.config.writer.space(), Instant::now());
+        loop {
+            if Footprint::fits(space.room(), space.available(), space.floor(), bytes) {
+                return true;
+            }
+            if begin.elapsed() >= within || self.wait(ASK_EVERY) {
+                return false;
             }
         }
     }

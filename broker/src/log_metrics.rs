@@ -29,17 +29,22 @@ impl std::fmt::Debug for LogStateMetrics {
 
 impl Collector for LogStateMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (mut segments, mut bytes, mut damaged) = (0, 0, 0);
+        let (mut segments, mut bytes, mut damaged, mut memory) = (0, 0, 0, 0);
         for partition in self.0.partitions() {
             segments += self.0.segments(partition).map_or(0, |segments| segments.len());
             bytes += self.0.bytes(partition).unwrap_or(0);
+            memory += self.0.segments_memory(partition) as u64;
             damaged += usize::from(self.0.state(partition).is_some_and(|state| state.damaged.is_some()));
         }
         let producers = self.0.producers_memory() as u64;
+        let (open, unsynced) = self.0.open_files();
         for (name, help, value) in [
             ("log_segments", "Segments of all partitions", segments as u64),
             ("log_segment_bytes", "Bytes of batches in them", bytes),
             ("log_damaged_partitions", "Partitions with a range that cannot be read", damaged as u64),
+            ("log_segments_memory_bytes", "Bytes of memory for what is known of segments", memory),
+            ("log_open_segment_files", "Files of segments (batches and indexes) that are open", open as u64),
+            ("log_unsynced_segment_files", "Those of them that were written to and are not synced", unsynced as u64),
             ("log_producers_bytes", "Bytes of memory for producers that wrote since the last snapshots", producers),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
@@ -55,7 +60,8 @@ mod tests {
     use crate::cleaner::CleanerMetrics;
     use crate::metrics::ScrubMetrics;
     use crate::partitions::{DiskMetrics, LogMetrics};
-    use chronik_core::ids::{Offset, PartitionId, TopicId, TopicPartition};
+    use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+    use chronik_core::record::testing::BatchBuilder;
     use chronik_log::{Log, Op, Options, Writer};
 
     #[test]
@@ -63,7 +69,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(RealDisk, dir.path(), Options::default()).unwrap();
         let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-        let op = [Op::AdvanceStart { partition, to: Offset(5) }];
+        let batch = BatchBuilder::new(1).payload(10).build().assign(Offset(5), LeaderEpoch(1));
+        let bytes = batch.bytes().len();
+        let op = [Op::Append { partition, batch }];
         log.commit(&op).unwrap();
         log.apply(&op).unwrap();
         let mut registry = Registry::with_prefix("chronik");
@@ -74,11 +82,19 @@ mod tests {
         DiskMetrics::register(&mut registry, writer.clone());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for line in ["log_start_seconds 1.5", "log_segments 0", "log_segment_bytes 0", "log_damaged_partitions 0"] {
+        for line in [
+            "log_start_seconds 1.5",
+            "log_segments 1",
+            &format!("log_segment_bytes {bytes}"),
+            "log_open_segment_files 1",
+            "log_unsynced_segment_files 1",
+            "log_damaged_partitions 0",
+        ] {
             assert!(text.contains(&format!("chronik_{line}\n")), "{line} is not in {text}");
         }
         for name in [
             "log_producers_bytes",
+            "log_segments_memory_bytes",
             "cleaner_max_dirty_ratio",
             "cleaner_bytes_before_total",
             "cleaner_bytes_after_total",

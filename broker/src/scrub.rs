@@ -113,13 +113,16 @@ async fn pass(config: &ScrubConfig, progress: &mut Progress) {
 
 /// Checks some batches, and says how many bytes it were and where to go on.
 async fn piece(reader: &LogReader<RealDisk>, partition: TopicPartition, from: Offset) -> (u64, Option<Offset>) {
-    let reader = reader.clone();
+    let (reader, again) = (reader.clone(), reader);
     match tokio::task::spawn_blocking(move || reader.check_some(partition, from, PIECE)).await {
         Ok(Ok(checked)) => checked,
-        // Damage is marked by the reader. What was deleted or cut meanwhile needs no check. A stop ends the task.
-        Ok(Err(ReadError::Damaged { .. } | ReadError::UnknownPartition(_) | ReadError::OutOfRange { .. })) | Err(_) => {
-            (0, None)
+        // Damage is marked by the reader. Behind it the next thing that is surely a batch is the next segment's first.
+        Ok(Err(ReadError::Damaged { offset, .. })) => {
+            let segments = again.segments(partition).unwrap_or_default();
+            (0, segments.iter().map(|segment| segment.base).find(|base| *base > offset.max(from)))
         }
+        // What was deleted or cut meanwhile needs no check. A stop ends the task.
+        Ok(Err(ReadError::UnknownPartition(_) | ReadError::OutOfRange { .. })) | Err(_) => (0, None),
         Ok(Err(error)) => {
             warn!(%partition, %from, %error, "Cannot check the log");
             (0, None)
@@ -144,7 +147,11 @@ mod tests {
     }
 
     fn written(dir: &Path) -> Log<RealDisk> {
-        let (mut log, _) = Log::open(RealDisk, &dir.join("log"), Options::default()).expect("it opens");
+        written_with(dir, Options::default())
+    }
+
+    fn written_with(dir: &Path, options: Options) -> Log<RealDisk> {
+        let (mut log, _) = Log::open(RealDisk, &dir.join("log"), options).expect("it opens");
         for (partition, base) in (0..2).flat_map(|p| (0..20).map(move |base| (tp(p), base))) {
             let batch = BatchBuilder::new(1).payload(50_000).build().assign(Offset(base), LeaderEpoch(1));
             let op = [Op::Append { partition, batch }];
@@ -175,6 +182,29 @@ mod tests {
         assert_eq!(told.try_recv().ok(), Some((tp(1), Offset(9))));
         assert!(told.try_recv().is_err(), "nothing else is damaged, and it is said once");
         assert_eq!(Progress::load(dir.path()).expect("it is noted").next, None);
+    }
+
+    #[tokio::test]
+    async fn a_pass_goes_on_behind_what_is_damaged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { segment_bytes: 300_000, ..Options::default() };
+        let log = written_with(dir.path(), options);
+        let bytes = |damaged: &[i64]| {
+            for base in damaged {
+                let path = dir.path().join("log/partitions").join(tp(0).to_string()).join(format!("{base:020}.log"));
+                let mut bytes = std::fs::read(&path).expect("a segment");
+                bytes[100_200] ^= 1;
+                std::fs::write(&path, bytes).expect("it is written");
+            }
+            config(&log, dir.path(), u64::MAX)
+        };
+        let whole = bytes(&[]);
+        pass(&whole, &mut Progress::begin()).await;
+        let rest = bytes(&[5, 10]);
+        pass(&rest, &mut Progress::begin()).await;
+        // Four segments of five batches, two of which are damaged, and another partition.
+        assert_eq!(rest.metrics.bytes() * 8, whole.metrics.bytes() * 6);
+        assert_eq!(log.reader().state(tp(0)).expect("it is there").damaged, Some(Offset(7)));
     }
 
     #[tokio::test]

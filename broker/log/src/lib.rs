@@ -30,12 +30,14 @@ mod reader;
 mod recovery;
 mod space;
 mod store;
+mod syncs;
 mod trash;
 mod wal;
 mod writer;
 
 pub use disk::{
-    Disk, DiskFile, Entry, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock, create_dir_all,
+    Call, Disk, DiskFile, Entry, Fault, RealDisk, RealFile, RealLock, SimulatedDisk, SimulatedFile, SimulatedLock,
+    create_dir_all,
 };
 pub use error::LogError;
 pub use journal::Journal;
@@ -43,7 +45,7 @@ pub use limits::{SegmentLimit, SegmentLimits};
 pub use log::Log;
 pub use offline::{Finding, LoggedOperation, Progress, Verified, VerifiedPartition, batches, operations, verify};
 pub use options::{Op, Options, RecoveredPartition};
-pub use partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
+pub use partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 pub use pulse::Pulse;
 pub use reader::{Cleaning, LogReader};
 pub use space::Space;

@@ -4,14 +4,14 @@ use crate::apply::{Stuck, apply_ops};
 use crate::at_once::{several_at_once, syncs_at_once};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError, SYNC};
+use crate::error::LogError;
 use crate::once::Once;
 use crate::partition::{Dirty, Segment, folder};
 use crate::reader::LogReader;
 use crate::store::{Kind, Shared, Store};
 use crate::wal::Position;
 use crate::wal::entry::Entry;
-use crate::wal::writer::{NextSegment, NextSegmentJob, WalWriter};
+use crate::wal::writer::{MadeSegment, NextSegmentJob, WalWriter};
 use crate::{Op, SegmentLimits};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use std::borrow::Cow;
@@ -72,9 +72,7 @@ impl<D: Disk> Log<D> {
     /// Makes room for the first operations, so that making them durable takes less, if the disk has it. May be left out; an
     /// error is final, as that of [`Self::commit`] is.
     pub fn prepare(&mut self) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         match self.wal.prepare() {
             Err(e) if e.is_full() => {}
@@ -102,9 +100,7 @@ impl<D: Disk> Log<D> {
 
     /// As [`Self::commit`], without the seal; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         let ends = self.check_order(ops)?;
         if ops.iter().any(|op| self.waits_for_checkpoint(op)) {
             self.checkpoint()?;
@@ -177,9 +173,7 @@ impl<D: Disk> Log<D> {
     /// Finishes it, if it was begun.
     pub fn end_checkpoint_beside(&mut self) -> Result<(), LogError> {
         let Some(job) = self.beside.take() else { return Ok(()) };
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         let done = job.run()?;
         self.finish_checkpoint(done)?;
@@ -189,9 +183,7 @@ impl<D: Disk> Log<D> {
 
     /// Syncs the segments and lets go of the write-ahead log up to what is applied.
     pub fn checkpoint(&mut self) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.begin_checkpoint_beside()?;
         self.end_checkpoint_beside()
     }
@@ -237,9 +229,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn apply_only(&mut self, ops: &[Op]) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         self.poisoned = true;
         apply_ops(&self.store, ops, &mut self.dirty, &mut self.stuck, &mut self.once, &mut self.cuts)?;
         self.poisoned = false;
@@ -284,8 +274,8 @@ impl<D: Disk> Log<D> {
         self.wal.next_job()
     }
 
-    pub(crate) fn has_next_segment(&mut self, next: NextSegment<D>) {
-        self.wal.has_next(next);
+    pub(crate) fn has_next_segment(&mut self, made: MadeSegment<D>) -> Result<(), LogError> {
+        self.wal.has_next(made)
     }
 
     /// Whether a round of so many bytes may need the next segment of the write-ahead log, which is not ready.
@@ -334,6 +324,11 @@ impl<D: Disk> Log<D> {
     fn write_ahead<'a>(&mut self, ops: &'a [Op]) -> Result<Vec<Entry<'a>>, LogError> {
         let (stuck, applied) = (&self.stuck, self.unapplied.is_empty());
         self.once.write_ahead(&self.store, ops, |tp| applied && stuck.end(tp).is_none())
+    }
+
+    /// Fails if what is durable is not known any more.
+    fn goes_on(&self) -> Result<(), LogError> {
+        if self.poisoned { Err(LogError::Poisoned) } else { self.store.syncs.check() }
     }
 
     /// Refuses a batch that does not continue its partition, before anything is written.
@@ -398,13 +393,13 @@ impl<D: Disk> CheckpointJob<D> {
         let folders: Vec<_> = self.dirty.folders.iter().copied().collect();
         several_at_once(syncs_at_once::<D>(folders.len()), &folders, |tp| {
             let dir = folder(&store.root, *tp);
-            match store.disk.sync_dir(&dir) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other.during(SYNC, &dir),
+            match store.syncs.run(&dir, || store.disk.sync_dir(&dir)) {
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
             }
         })?;
         if self.dirty.root {
-            store.disk.sync_dir(&store.root).during(SYNC, &store.root)?;
+            store.syncs.run(&store.root, || store.disk.sync_dir(&store.root))?;
         }
         let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
         for (tp, shared) in &self.partitions {
@@ -413,6 +408,8 @@ impl<D: Disk> CheckpointJob<D> {
             checkpoint::encode_snapshots(&mut bytes, soft.snapshots());
             unneeded.push(soft.obsolete().to_vec());
         }
+        // What failed beside this one is not seen by its own syncs.
+        store.syncs.settle()?;
         checkpoint::write(&store.disk, &self.dir, bytes)?;
         for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
             store.drop_snapshots(*tp, shared, unneeded)?;
@@ -439,7 +436,7 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
-                file.sync_data().during(SYNC, &path)?;
+                store.syncs.run(&path, || file.sync_data())?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);
                 }

@@ -2,7 +2,7 @@
 
 use crate::RecoveredPartition;
 use crate::disk::Disk;
-use crate::partition::{CleanError, CleanReport, CleanSpec, ReadError, SegmentInfo};
+use crate::partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 use crate::store::Store;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -151,6 +151,21 @@ impl<D: Disk> LogReader<D> {
         self.store.all().iter().map(|(_, shared)| shared.soft().memory()).sum()
     }
 
+    /// The partition's first offset that is known to be unreadable. Waits for no disk.
+    pub fn damaged(&self, tp: TopicPartition) -> Option<Offset> {
+        self.store.partition(tp)?.read().damaged
+    }
+
+    /// How many files of segments are open, and how many of these were written to and are not synced.
+    pub fn open_files(&self) -> (usize, usize) {
+        self.store.files.count()
+    }
+
+    /// Bytes of memory that a partition's segments and leader epochs take.
+    pub fn segments_memory(&self, tp: TopicPartition) -> usize {
+        self.store.partition(tp).map_or(0, |shared| shared.read().memory())
+    }
+
     /// Checks every CRC from the batch on that holds `from`, or the first one, for about `max_bytes`. Returns how many bytes
     /// it were, and where to go on; `None` when it came to the end.
     pub fn check_some(
@@ -184,14 +199,14 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Compacts a partition's closed segments up to `spec.until`: takes as long as reading and writing them does. `go_on`
-    /// is told of bytes that were read and written, may wait, and says whether to go on.
+    /// is told of each step, may wait, and says whether to go on.
     ///
     /// The old files leave with the next checkpoint. Only one cleaning of a partition at a time makes sense.
     pub fn clean(
         &self,
         tp: TopicPartition,
         spec: &CleanSpec,
-        mut go_on: impl FnMut(u64) -> bool,
+        mut go_on: impl FnMut(CleanStep) -> bool,
     ) -> Result<CleanReport, CleanError> {
         self.store.clean(tp, spec, &mut go_on)
     }

@@ -59,9 +59,10 @@ impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or creates it, and says what it holds.
     pub fn open(disk: D, dir: &Path, options: Options) -> Result<(Self, Vec<RecoveredPartition>), LogError> {
         let options = options.bounded();
-        Ballast::new(disk.clone(), dir, options.ballast_bytes).release_if_needed();
         create_dir_all(&disk, dir).during("create", dir)?;
         let lock = lock(&disk, dir)?;
+        // Not that of a broker which runs.
+        Ballast::new(disk.clone(), dir, options.ballast_bytes).release_if_needed();
         // What is seen here may be a rename that only memory knows of yet.
         disk.sync_dir(dir).during("sync", dir)?;
         let (wal, root) = (wal_dir(dir), partitions_dir(dir));

@@ -3,8 +3,9 @@
 use crate::Pulse;
 use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile};
-use crate::error::{IoContext, LogError, SYNC};
+use crate::error::{IoContext, LogError};
 use crate::partition::{Partition, Segment, Soft, folder, log_name};
+use crate::syncs::Syncs;
 use crate::trash::Trash;
 use crate::{Options, SegmentLimits};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -44,6 +45,7 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) files: Files<D>,
     pub(crate) trash: Trash,
     pub(crate) limits: SegmentLimits,
+    pub(crate) syncs: Syncs,
     /// Held by whoever replaces a partition's segments by others: the thread that writes, or a cleaning for a moment.
     changing: Mutex<()>,
     /// Segments that compaction has replaced, whose files are there until a checkpoint says so too.
@@ -71,6 +73,7 @@ impl<D: Disk> Store<D> {
             files,
             trash: Trash::default(),
             limits: SegmentLimits::default(),
+            syncs: Syncs::default(),
             changing: Mutex::default(),
             replaced: Mutex::default(),
             partitions: RwLock::default(),
@@ -227,7 +230,7 @@ impl<D: Disk> Store<D> {
     fn sync_oldest(&self) -> Result<(), LogError> {
         let oldest = self.files.oldest_unsynced();
         several_at_once(syncs_at_once::<D>(oldest.len()), &oldest, |(uid, written, file)| {
-            file.sync_data().during(SYNC, &self.root)?;
+            self.syncs.run(&self.root, || file.sync_data())?;
             self.files.synced(*uid, *written);
             self.files.pulse.beat();
             Ok(())
@@ -410,6 +413,12 @@ impl<D: Disk> Files<D> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.changed.wait_while(open, |open| open.synced_early && open.unsynced <= limit);
         open.unwrap_or_else(PoisonError::into_inner).synced_early
+    }
+
+    /// How many are open, and how many of them are not synced.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        (open.files.len(), open.unsynced)
     }
 
     /// The time by this clock: whatever is written from now on is written later.

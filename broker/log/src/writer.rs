@@ -215,6 +215,11 @@ impl<D: Disk> Beside<D> {
             let (store, space) = (Arc::clone(store), space.clone());
             thread::spawn(move || store.trash.remove_slowly(&store.disk, || space.room() != Room::Ample))
         };
+        let watching = Arc::clone(queue);
+        store.syncs.watch(move |error| {
+            watching.lock().failed.get_or_insert(error);
+            watching.wake.notify_one();
+        });
         store.files.begin_syncing_early();
         let syncing = {
             let (store, queue) = (Arc::clone(store), Arc::clone(queue));

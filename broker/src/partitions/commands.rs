@@ -254,6 +254,12 @@ impl Owner {
             self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches }));
             return;
         }
+        if much.is_none() && self.is_hopeless(partition, from) {
+            grant.used(&[]);
+            self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches: Vec::new() }));
+            return;
+        }
+        let Some(hosted) = self.partitions.get(&partition) else { return grant.used(&[]) };
         let up_to = hosted.replica.log_end();
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return grant.used(&[]) };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
@@ -283,6 +289,14 @@ impl Owner {
             grant.used(&batches);
             owners.send(partition, Input::ReadDone { partition, follower, stream, from, batches });
         });
+    }
+
+    /// Whether what begins there is known to be damaged, and was tried a little while ago: each tick asks for it again.
+    fn is_hopeless(&mut self, partition: TopicPartition, from: Offset) -> bool {
+        let damaged = self.shell.reader.damaged(partition) == Some(from);
+        let now = self.now();
+        let Some(hosted) = self.partitions.get_mut(&partition).filter(|_| damaged) else { return false };
+        !hosted.damage.is_due(now)
     }
 
     fn is_in_sync(&self, partition: TopicPartition, follower: BrokerId) -> bool {

@@ -8,10 +8,30 @@ use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
 use chronik_core::time::Instant;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Producers that wait in one partition; with more, it is seen whether they still do.
 const MANY_TICKETS: usize = 256;
+
+/// What is known to be damaged may be read in the end, but is not tried more often than this: a follower that needs it asks at
+/// each tick.
+const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
+
+/// When it was last tried to read what is known to be damaged.
+#[derive(Debug, Default)]
+pub(super) struct DamageTry(Option<Instant>);
+
+impl DamageTry {
+    /// Whether to try again. If so it is noted.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.0.is_none_or(|at| now >= at + READ_DAMAGED_AGAIN);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
 
 /// A replica, and what the shell keeps for it.
 pub(super) struct Hosted {
@@ -33,6 +53,8 @@ pub(super) struct Hosted {
     pub(super) ticks: bool,
     /// What the replica remembers of producers, as its owner has counted it.
     pub(super) producer_bytes: usize,
+    /// When a follower was last read for what is known to be damaged.
+    pub(super) damage: DamageTry,
     /// Tells it from a former replica of the same partition here, whose log was dropped.
     pub(super) life: u64,
 }
@@ -51,6 +73,7 @@ impl Hosted {
             internal: false,
             ticks: false,
             producer_bytes: 0,
+            damage: DamageTry::default(),
             life,
         }
     }
@@ -115,4 +138,16 @@ pub(super) fn partition_state(image: &Image, partition: TopicPartition) -> Optio
         min_insync_replicas: state.min_insync_replicas(topic.min_insync_replicas),
         older_producers: topic.older_producers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_is_tried_at_once_and_then_now_and_then() {
+        let (mut damage, begin) = (DamageTry::default(), Instant::default());
+        let due = [0, 100, 59_999, 60_000, 60_100, 130_000].map(|ms| damage.is_due(begin + Duration::from_millis(ms)));
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
 }

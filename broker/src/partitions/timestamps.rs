@@ -25,7 +25,22 @@ pub(super) struct Search {
 
 impl Search {
     /// `newest` are the batches in memory; what comes before them is on the disk.
-    pub(super) fn run(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, ReadError> {
+    pub(super) fn run(self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, ReadError> {
+        let mut search = self;
+        loop {
+            match search.once(reader, newest) {
+                // Records have left meanwhile. The start only moves up, by segments or as somebody asks for it.
+                Err(LogReadError::BelowStart { start, .. }) if start > search.from => search.from = start,
+                Err(error) => {
+                    error!(partition = %self.partition, %error, "Cannot look for a timestamp");
+                    return Err(ReadError::Storage);
+                }
+                Ok(found) => return Ok(found),
+            }
+        }
+    }
+
+    fn once(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, LogReadError> {
         let mut passed_over = None;
         for _ in 0..MOST_PASSED_OVER {
             let Some(batch) = self.best(reader, newest, passed_over.as_ref())? else { break };
@@ -47,12 +62,12 @@ impl Search {
         reader: &LogReader<RealDisk>,
         newest: &[RecordBatch],
         passed_over: Option<&BatchHeader>,
-    ) -> Result<Option<RecordBatch>, ReadError> {
+    ) -> Result<Option<RecordBatch>, LogReadError> {
         let on_disk_end = newest.first().map_or(self.up_to, |b| b.header().base_offset.min(self.up_to));
         let on_disk = match (self.spec, passed_over) {
             // The log knows the greatest timestamp of each segment, and reads one of them.
             (OffsetSpec::Timestamp(at), _) => {
-                let from = passed_over.map_or(self.from, BatchHeader::end_offset);
+                let from = passed_over.map_or(self.from, |passed| passed.end_offset().max(self.from));
                 if from < on_disk_end {
                     reader.first_at_or_after(self.partition, at, from, on_disk_end)
                 } else {
@@ -61,17 +76,21 @@ impl Search {
             }
             (_, None) => reader.greatest_timestamp(self.partition, self.from, on_disk_end),
             (_, Some(passed)) => {
-                return match self.scan(reader, newest, on_disk_end, passed)? {
-                    Some(header) => self.batch(&header, reader, newest).map(Some),
-                    None => Ok(None),
-                };
+                while let Some(header) = self.scan(reader, newest, on_disk_end, passed)? {
+                    let batch = self.batch(&header, reader, newest)?;
+                    // Compaction may have removed it meanwhile, and there may be another one.
+                    if batch.is_some() {
+                        return Ok(batch);
+                    }
+                }
+                return Ok(None);
             }
         };
         let on_disk = match on_disk {
             Ok(batch) => batch,
             // The log begins with the first batch that is on the disk.
             Err(LogReadError::UnknownPartition(_)) => None,
-            Err(error) => return Err(self.failed(&error)),
+            Err(error) => return Err(error),
         };
         let is_left =
             |b: &&RecordBatch| self.may_hold(b.header()) && passed_over.is_none_or(|p| self.is_before(p, b.header()));
@@ -87,7 +106,7 @@ impl Search {
         newest: &[RecordBatch],
         on_disk_end: Offset,
         passed: &BatchHeader,
-    ) -> Result<Option<BatchHeader>, ReadError> {
+    ) -> Result<Option<BatchHeader>, LogReadError> {
         let mut best: Option<BatchHeader> = None;
         let mut consider = |header: &BatchHeader| {
             if self.is_before(passed, header) && best.as_ref().is_none_or(|b| self.is_before(header, b)) {
@@ -101,7 +120,7 @@ impl Search {
         });
         match scanned {
             Ok(()) | Err(LogReadError::UnknownPartition(_)) => {}
-            Err(error) => return Err(self.failed(&error)),
+            Err(error) => return Err(error),
         }
         for batch in newest.iter().filter(|b| b.header().end_offset() <= self.up_to) {
             consider(batch.header());
@@ -114,12 +133,12 @@ impl Search {
         header: &BatchHeader,
         reader: &LogReader<RealDisk>,
         newest: &[RecordBatch],
-    ) -> Result<RecordBatch, ReadError> {
+    ) -> Result<Option<RecordBatch>, LogReadError> {
         if let Some(batch) = newest.iter().find(|b| b.header().base_offset == header.base_offset) {
-            return Ok(batch.clone());
+            return Ok(Some(batch.clone()));
         }
-        let read = reader.read(self.partition, header.base_offset, header.end_offset(), 1);
-        read.map_err(|e| self.failed(&e))?.into_iter().next().ok_or(ReadError::Storage)
+        let from = header.base_offset.max(self.from);
+        Ok(reader.read(self.partition, from, header.end_offset(), 1)?.into_iter().next())
     }
 
     fn may_hold(&self, header: &BatchHeader) -> bool {
@@ -150,11 +169,6 @@ impl Search {
             warn!(partition = %self.partition, %offset, %error, "Looking for a timestamp, passed over a batch");
             None
         })
-    }
-
-    fn failed(&self, error: &dyn std::error::Error) -> ReadError {
-        error!(partition = %self.partition, %error, "Cannot look for a timestamp");
-        ReadError::Storage
     }
 }
 
@@ -205,6 +219,28 @@ mod tests {
             assert_eq!(find(OffsetSpec::Timestamp(400)), None);
             assert_eq!(find(OffsetSpec::MaxTimestamp), Some((14, 352)));
         }
+    }
+
+    #[test]
+    fn records_that_leave_while_it_looks_are_not_found_and_the_others_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let batches = [good(100), broken(900), good(300), good(200)];
+        let append = |(n, batch): (i64, BatchBuilder)| Op::Append {
+            partition: TP,
+            batch: batch.build().assign(Offset(n * 3), LeaderEpoch(1)),
+        };
+        let ops: Vec<_> = (0..).zip(batches).map(append).collect();
+        let moved = Op::AdvanceStart { partition: TP, to: Offset(3) };
+        for round in [ops, vec![moved]] {
+            log.commit(&round).and_then(|()| log.apply(&round)).expect("the disk is whole");
+        }
+        // It began before that.
+        let search = |spec| Search { partition: TP, spec, from: Offset(0), up_to: Offset(12) };
+        let found = |spec| search(spec).run(&log.reader(), &[]).expect("an answer").offset.map(|offset| offset.0);
+        assert_eq!(found(OffsetSpec::Timestamp(50)), Some(6));
+        assert_eq!(found(OffsetSpec::MaxTimestamp), Some(8));
+        assert_eq!(found(OffsetSpec::Timestamp(1000)), None);
     }
 
     #[test]

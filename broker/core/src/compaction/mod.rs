@@ -10,9 +10,11 @@
 //! noted in its batch (KIP-534).
 
 mod filter;
+mod footprint;
 mod offset_map;
 mod plan;
 
 pub use filter::{Filtered, Rules};
+pub use footprint::Footprint;
 pub use offset_map::{Full, OffsetMap};
 pub use plan::{Limits, Plan, plan};

@@ -9,7 +9,7 @@ mod real;
 mod simulated;
 
 pub use real::{RealDisk, RealFile, RealLock};
-pub use simulated::{SimulatedDisk, SimulatedFile, SimulatedLock};
+pub use simulated::{Call, Fault, SimulatedDisk, SimulatedFile, SimulatedLock};
 
 use std::io::{self, IoSlice};
 use std::path::Path;

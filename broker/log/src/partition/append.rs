@@ -2,7 +2,7 @@
 
 use super::{Partition, Segment, Soft, folder, index, log_name};
 use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
-use crate::error::{IoContext, LogError, SYNC};
+use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::entry::Place;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ impl<D: Disk> Store<D> {
     /// Makes the names durable that lead to a partition's segments.
     pub(crate) fn sync_names(&self, tp: TopicPartition) -> Result<(), LogError> {
         for dir in [&folder(&self.root, tp), &self.root] {
-            self.disk.sync_dir(dir).during(SYNC, dir)?;
+            self.syncs.run(dir, || self.disk.sync_dir(dir))?;
         }
         Ok(())
     }
@@ -308,7 +308,7 @@ impl<D: Disk> Ahead<D> {
     /// Makes them durable.
     pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
         let begun = store.files.now();
-        self.file.sync_data().during(SYNC, &store.root)?;
+        store.syncs.run(&store.root, || self.file.sync_data())?;
         store.files.synced(self.written.segment.uid, begun);
         Ok(())
     }

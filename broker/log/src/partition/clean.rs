@@ -12,16 +12,18 @@ use crate::Cleaning;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::ReadError;
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Shared, Store};
 use chronik_core::compaction::{Filtered, OffsetMap, Rules};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::{RecordBatch, WalkError};
 use std::collections::BTreeSet;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
 /// Bytes that are read, or gathered to be written, at once.
 const PIECE: usize = 1024 * 1024;
+/// How often a group is cleaned again because the log's start has moved into it.
+const ATTEMPTS: usize = 16;
 
 /// Why a partition was not cleaned.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,9 @@ pub enum CleanError {
     /// It cannot be written.
     #[error(transparent)]
     Write(#[from] LogError),
+    /// What is in use cannot be synced: the log does not go on.
+    #[error(transparent)]
+    Sync(LogError),
 }
 
 /// What to clean, and by what rules.
@@ -80,11 +85,23 @@ pub struct CleanReport {
     pub bytes_after: u64,
 }
 
-/// Asks whether to go on after so many bytes more of reading and writing; may take its time.
-pub(crate) type GoOn<'a> = &'a mut dyn FnMut(u64) -> bool;
+/// What a cleaning does, before or after it does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanStep {
+    /// So many bytes more were read and written.
+    Moved(u64),
+    /// What is left of segments that have so many bytes is to be written: it has no more.
+    Begins(u64),
+    /// Segments that have so many bytes are replaced. Their files leave with the next checkpoint.
+    Replaced(u64),
+}
+
+/// Asks whether to go on; may take its time.
+pub(crate) type GoOn<'a> = &'a mut dyn FnMut(CleanStep) -> bool;
 
 impl<D: Disk> Store<D> {
-    /// Cleans a partition.
+    /// Cleans a partition, from its first segment on: so a tombstone goes only when all that it deletes is gone. What was
+    /// done counts, also if it ends early.
     pub(crate) fn clean(
         &self,
         tp: TopicPartition,
@@ -101,18 +118,30 @@ impl<D: Disk> Store<D> {
         if state.damaged.is_some() {
             return Err(CleanError::Changed);
         }
-        let (latest, cleaned_to) = self.map_keys(tp, &state, until, spec, go_on)?;
-        let mut work = Work { tp, spec, latest, version: state.version, report: CleanReport::default() };
-        for group in self.groups(tp, &state, cleaned_to) {
-            self.clean_group(&mut work, &state, &group, go_on)?;
+        let (latest, to) = self.map_keys(tp, &state, until, spec, go_on)?;
+        let mut work = Work { tp, spec, latest, to, cuts: state.cuts, report: CleanReport::default() };
+        let (mut next, mut attempts) = (Offset(0), 0);
+        loop {
+            let state = shared.read().clone();
+            if state.cuts != work.cuts {
+                return Err(CleanError::Changed);
+            }
+            let group = self.next_group(tp, &state, next, to);
+            let Some((_, end)) = group.last().copied() else { break };
+            match self.clean_group(&mut work, &shared, &state, &group, go_on) {
+                // The log's start has moved into the group, or past some of it.
+                Err(CleanError::Changed) if attempts < ATTEMPTS => attempts += 1,
+                done => {
+                    done?;
+                    (next, attempts) = (end, 0);
+                }
+            }
         }
-        let _changing = self.change();
-        let mut now = shared.write();
-        if now.version != work.version {
-            return Err(CleanError::Changed);
+        {
+            let _changing = self.change();
+            work.note_cleaned(&mut shared.write(), to)?;
         }
-        now.cleaned_to = cleaned_to;
-        Ok(CleanReport { cleaned_to, keys: work.latest.len(), ..work.report })
+        Ok(CleanReport { cleaned_to: to, keys: work.latest.len(), ..work.report })
     }
 
     /// The last offset of each key in what was not cleaned before, and how far the keys fit.
@@ -129,8 +158,15 @@ impl<D: Disk> Store<D> {
         let mut latest = OffsetMap::new(spec.buffer_bytes, keys, spec.secret);
         let mut next = begin;
         while next < until {
-            let batches = self.read(tp, next, until, PIECE)?;
-            if !go_on(batches.iter().map(|b| b.bytes().len() as u64).sum()) {
+            let batches = match self.read(tp, next, until, PIECE) {
+                // What was before it is gone, and replaces nothing.
+                Err(ReadError::BelowStart { start, .. }) => {
+                    next = start;
+                    continue;
+                }
+                other => other.map_err(unless_changed)?,
+            };
+            if !go_on(CleanStep::Moved(batches.iter().map(|b| b.bytes().len() as u64).sum())) {
                 return Err(CleanError::Stopped);
             }
             let Some(last) = batches.last() else { break };
@@ -147,54 +183,60 @@ impl<D: Disk> Store<D> {
         Ok((latest, until))
     }
 
-    /// The segments that begin before `to`, in groups that fit one segment each.
-    fn groups(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Vec<Vec<(Segment, Offset)>> {
+    /// The first of the segments that begin at `from` or behind it and before `to`, as many as fit one.
+    fn next_group(&self, tp: TopicPartition, state: &Partition, from: Offset, to: Offset) -> Vec<(Segment, Offset)> {
         let max_bytes = self.segment_bytes(tp);
-        let mut groups: Vec<Vec<(Segment, Offset)>> = Vec::new();
-        let (mut bytes, mut base) = (0, Offset(0));
-        for (segment, end) in state.segments_with_ends().filter(|(segment, _)| segment.base < to) {
-            let fits = bytes + segment.len <= max_bytes && end.0 - base.0 <= i64::from(i32::MAX);
-            if let Some(group) = groups.last_mut().filter(|_| fits) {
-                group.push((*segment, end));
-            } else {
-                groups.push(vec![(*segment, end)]);
-                (bytes, base) = (0, segment.base);
-            }
+        let (mut bytes, mut base) = (0, None);
+        let segments = state.segments_with_ends().filter(|(segment, _)| (from..to).contains(&segment.base));
+        let fits = |(segment, end): &(&Segment, Offset)| {
             bytes += segment.len;
-        }
-        groups
+            let base = base.get_or_insert(segment.base);
+            *base == segment.base || bytes <= max_bytes && end.0 - base.0 <= i64::from(i32::MAX)
+        };
+        segments.take_while(fits).map(|(segment, end)| (*segment, end)).collect()
     }
 
     /// Writes what is left of some segments that follow each other, and puts it in their place.
     fn clean_group(
         &self,
         work: &mut Work<'_>,
+        shared: &Shared,
         state: &Partition,
         group: &[(Segment, Offset)],
         go_on: GoOn<'_>,
     ) -> Result<(), CleanError> {
         let (Some((first, _)), Some((_, end))) = (group.first(), group.last()) else { return Ok(()) };
+        let before: u64 = group.iter().map(|(segment, _)| segment.len).sum();
+        if !go_on(CleanStep::Begins(before)) {
+            return Err(CleanError::Stopped);
+        }
         let segment =
             Segment { sealed: true, cleaned: true, sparse: true, ..Segment::new(self.next_uid(), first.base) };
         let dir = folder(&self.root, work.tp);
         let path = dir.join(segment.log_name());
-        let file = self.disk.create(&path).during("create", &path)?;
+        let file = self.disk.create(&path).during("create", &path).map_err(unless_gone)?;
         let mut writing = Writing { file, path, segment, buffer: Vec::new(), index: Vec::new(), changed: false };
         let written = self.write_group(work, &mut writing, state, *end, go_on);
-        let before: u64 = group.iter().map(|(segment, _)| segment.len).sum();
         let same = group.len() == 1 && !writing.changed && writing.segment.len == before;
-        if written.is_err() || same {
-            // Nobody refers to it; if it cannot be removed, the next start does.
+        let done = match written {
+            Ok(()) if same => {
+                let _changing = self.change();
+                work.note_cleaned(&mut shared.write(), *end)
+            }
+            Ok(()) => self
+                .make_durable(work.tp, &writing, group)
+                .and_then(|()| self.swap(work, shared, state, &writing, group)),
+            Err(error) => Err(error),
+        };
+        if same || done.is_err() {
+            // Nobody refers to them; if they cannot be removed, the next start does.
             let _ = self.disk.remove(&writing.path);
-            work.report.bytes_before += before;
-            work.report.bytes_after += before;
-            return written;
+            let _ = self.disk.remove(&dir.join(segment.index_name()));
         }
-        self.make_durable(work.tp, &writing, group)?;
-        self.swap(work, &writing, group)?;
+        done?;
         work.report.bytes_before += before;
         work.report.bytes_after += writing.segment.len;
-        Ok(())
+        if same || go_on(CleanStep::Replaced(before)) { Ok(()) } else { Err(CleanError::Stopped) }
     }
 
     fn write_group(
@@ -216,7 +258,7 @@ impl<D: Disk> Store<D> {
         // So does the log: the epoch of its first record may have begun before its start.
         let mut begins_log = state.segments.first().is_some_and(|first| first.base == writing.segment.base);
         while next < end {
-            let batches = self.read(work.tp, next, end, PIECE)?;
+            let batches = self.read(work.tp, next, end, PIECE).map_err(unless_changed)?;
             let mut bytes = 0;
             for batch in &batches {
                 let header = batch.header();
@@ -236,7 +278,7 @@ impl<D: Disk> Store<D> {
                     Filtered::Nothing => {}
                 }
             }
-            if !go_on(bytes) {
+            if !go_on(CleanStep::Moved(bytes)) {
                 return Err(CleanError::Stopped);
             }
             if batches.is_empty() {
@@ -247,43 +289,59 @@ impl<D: Disk> Store<D> {
     }
 
     /// Makes the new segment durable, and the old ones: a checkpoint that was begun before the swap stands for those, and
-    /// does not find them any more to sync them.
+    /// does not find them any more to sync them. That one of those cannot be synced is not the cleaning's failure but the
+    /// log's, as no later sync tells of it.
     fn make_durable(
         &self,
         tp: TopicPartition,
         writing: &Writing<D>,
         group: &[(Segment, Offset)],
-    ) -> Result<(), LogError> {
+    ) -> Result<(), CleanError> {
         let dir = folder(&self.root, tp);
         writing.file.sync_data().during("sync", &writing.path)?;
         if !writing.index.is_empty() {
             let path = dir.join(writing.segment.index_name());
-            let file = self.disk.create(&path).during("create", &path)?;
+            let file = self.disk.create(&path).during("create", &path).map_err(unless_gone)?;
             file.write_at(&[IoSlice::new(&writing.index)], 0).during("write", &path)?;
             file.sync_data().during("sync", &path)?;
         }
         for (segment, _) in group {
             let path = dir.join(segment.log_name());
-            let file = self.file(tp, segment, Kind::Log).during("open", &path)?;
-            file.sync_data().during("sync", &path)?;
+            let file = self.file(tp, segment, Kind::Log).during("open", &path).map_err(unless_gone)?;
+            self.syncs.run(&path, || file.sync_data()).map_err(CleanError::Sync)?;
         }
-        self.disk.sync_dir(&dir).during("sync", &dir)
+        match self.syncs.run(&dir, || self.disk.sync_dir(&dir)) {
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(CleanError::Changed),
+            other => other.map_err(CleanError::Sync),
+        }
     }
 
     /// Puts the new segment in the place of the old ones, if all is as it was.
-    fn swap(&self, work: &mut Work<'_>, writing: &Writing<D>, group: &[(Segment, Offset)]) -> Result<(), CleanError> {
-        let shared = self.partition(work.tp).ok_or(CleanError::Changed)?;
+    fn swap(
+        &self,
+        work: &Work<'_>,
+        shared: &Shared,
+        state: &Partition,
+        writing: &Writing<D>,
+        group: &[(Segment, Offset)],
+    ) -> Result<(), CleanError> {
+        let (Some((first, _)), Some((_, end))) = (group.first(), group.last()) else { return Ok(()) };
         let _changing = self.change();
         let mut now = shared.write();
-        let at = now.segments.iter().position(|s| s.uid == group[0].0.uid);
-        let Some(at) = at.filter(|_| now.version == work.version) else {
-            drop(now);
-            let _ = self.disk.remove(&writing.path);
+        let at = now.segments.iter().position(|s| s.uid == first.uid).ok_or(CleanError::Changed)?;
+        let range = at..at + group.len();
+        let are_there = now.segments.get(range.clone()).is_some_and(|found| {
+            found.iter().zip(group).all(|(found, (known, _))| (found.uid, found.len) == (known.uid, known.len))
+        });
+        // A start that is within it by now would have let another batch begin the log.
+        let begins_as_it_did = now.start == state.start || now.start <= first.base;
+        let is_closed = now.segments.get(range.end).is_some_and(|next| next.base == *end);
+        if !are_there || !begins_as_it_did || !is_closed {
             return Err(CleanError::Changed);
-        };
-        now.segments.splice(at..at + group.len(), [writing.segment]);
+        }
+        work.note_cleaned(&mut now, *end)?;
+        now.segments.splice(range, [writing.segment]);
         now.version += 1;
-        work.version = now.version;
         drop(now);
         for (segment, _) in group {
             self.files.forget(segment.uid);
@@ -322,9 +380,40 @@ struct Work<'a> {
     tp: TopicPartition,
     spec: &'a CleanSpec,
     latest: OffsetMap,
-    /// The partition's version as this cleaning has left it.
-    version: u64,
+    /// What is before it can be cleaned by that.
+    to: Offset,
+    /// The partition's, when this began.
+    cuts: u64,
     report: CleanReport,
+}
+
+impl Work<'_> {
+    /// Notes that all before `end` is cleaned, unless the partition was cut meanwhile.
+    fn note_cleaned(&self, now: &mut Partition, end: Offset) -> Result<(), CleanError> {
+        if now.cuts != self.cuts {
+            return Err(CleanError::Changed);
+        }
+        now.cleaned_to = now.cleaned_to.max(end.min(self.to));
+        Ok(())
+    }
+}
+
+/// A log that is cut or deleted, or whose start moves, while it is read has not failed.
+fn unless_changed(error: ReadError) -> CleanError {
+    match error {
+        ReadError::UnknownPartition(_) | ReadError::BelowStart { .. } | ReadError::OutOfRange { .. } => {
+            CleanError::Changed
+        }
+        other => other.into(),
+    }
+}
+
+/// Nor has one whose files are removed.
+fn unless_gone(error: LogError) -> CleanError {
+    match error {
+        LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => CleanError::Changed,
+        other => other.into(),
+    }
 }
 
 /// The segment that is being written.

@@ -23,7 +23,7 @@ mod times;
 mod truncate;
 
 pub(crate) use append::{Ahead, Dirty, Written, batch_at};
-pub use clean::{CleanError, CleanReport, CleanSpec};
+pub use clean::{CleanError, CleanReport, CleanSpec, CleanStep};
 pub use read::ReadError;
 pub(crate) use read::{Cursor as SegmentCursor, Failure, tail_batches};
 pub(crate) use soft::{Content, Snapshot, Soft, verify_snapshot};
@@ -50,6 +50,8 @@ pub(crate) struct Partition {
     pub(crate) cleaned_to: Offset,
     /// Counts the changes that make what a reader saw before meaningless: truncations, moves of the start, the deletion.
     pub(crate) version: u64,
+    /// Counts those of them that are more than moves of the start within the log.
+    pub(crate) cuts: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,7 @@ impl Partition {
             damaged: None,
             cleaned_to: Offset(0),
             version: 0,
+            cuts: 0,
         }
     }
 
@@ -132,6 +135,11 @@ impl Partition {
             *first = self.start;
         }
         visible
+    }
+
+    /// Bytes of memory beside this.
+    pub(crate) fn memory(&self) -> usize {
+        self.segments.capacity() * size_of::<Segment>() + self.epochs.capacity() * size_of::<(LeaderEpoch, Offset)>()
     }
 
     /// The leader epoch that the batch at `offset` must carry.

@@ -371,7 +371,7 @@ impl<D: Disk> Store<D> {
             let file = self.disk.create(&path).during("create", &path)?;
             file.write_at(&[IoSlice::new(&bytes)], 0).during("write", &path)?;
             file.sync_data().during("sync", &path)?;
-            self.disk.sync_dir(&dir).during("sync", &dir)
+            self.syncs.run(&dir, || self.disk.sync_dir(&dir))
         };
         match write() {
             Ok(()) => Ok(Some(Content::File(bytes.len() as u64))),

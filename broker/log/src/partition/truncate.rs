@@ -81,6 +81,7 @@ impl<D: Disk> Store<D> {
             new.damaged = new.damaged.or(Some(cut.end));
         }
         new.version += 1;
+        new.cuts += 1;
         let gone = state.segments[new.segments.len()..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
         if cut.end < state.start {
@@ -117,6 +118,7 @@ impl<D: Disk> Store<D> {
         new.epochs.drain(..before);
         new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
         new.version += 1;
+        new.cuts += u64::from(to > state.end);
         // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).
         if to > state.end && !self.recovering() {
             shared.soft().begin_at(to, None);
@@ -189,6 +191,7 @@ impl<D: Disk> Store<D> {
         let segments = {
             let mut state = shared.write();
             state.version += 1;
+            state.cuts += 1;
             std::mem::take(&mut state.segments)
         };
         for segment in segments {
@@ -217,7 +220,16 @@ impl<D: Disk> Store<D> {
         Ok(cut.end)
     }
 
+    /// Where a truncation to `to` cuts. What fails is tried once more, as with all reads: what can be read in the end is no
+    /// damage.
     pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
+        match self.look_for_cut(tp, state, to) {
+            Ok(cut) if !cut.damaged => Ok(cut),
+            _ => self.look_for_cut(tp, state, to),
+        }
+    }
+
+    fn look_for_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         let damaged = |segment, end, position, detail: String| {
             tracing::warn!(partition = %tp, %to, %end, detail, "damage where a truncation is to end");
             Ok(Cut { end, segment, position, damaged: true })

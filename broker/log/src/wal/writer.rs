@@ -41,6 +41,13 @@ pub(crate) struct NextSegment<D: Disk> {
     len: u64,
 }
 
+/// What came of a [`NextSegmentJob`].
+pub(crate) struct MadeSegment<D: Disk> {
+    result: Result<NextSegment<D>, LogError>,
+    /// The superfluous segment that it was given and has no use for.
+    left: Option<u64>,
+}
+
 /// The making of the next segment, for another thread than the one that writes.
 pub(crate) struct NextSegmentJob<D: Disk> {
     disk: D,
@@ -53,12 +60,17 @@ pub(crate) struct NextSegmentJob<D: Disk> {
 
 impl<D: Disk> NextSegmentJob<D> {
     /// Makes it. What failed for want of room may be tried again.
-    pub(crate) fn run(&self) -> Result<NextSegment<D>, LogError> {
+    pub(crate) fn run(mut self) -> MadeSegment<D> {
+        let result = self.make();
+        MadeSegment { result, left: self.old }
+    }
+
+    fn make(&mut self) -> Result<NextSegment<D>, LogError> {
         let path = segment::path(&self.dir, self.number);
         let file = if self.disk.exists(&path).during("look for", &path)? {
             self.disk.open(&path).during("open", &path)?
         } else {
-            take_over(&self.disk, &self.dir, self.old, self.number)?
+            take_over(&self.disk, &self.dir, &mut self.old, self.number)?
         };
         let mut len = file.len().during("measure", &path)?;
         while len < self.bytes {
@@ -72,11 +84,12 @@ impl<D: Disk> NextSegmentJob<D> {
     }
 }
 
-/// The file of a new segment: a superfluous one's, or an empty one.
-fn take_over<D: Disk>(disk: &D, dir: &Path, old: Option<u64>, number: u64) -> Result<D::File, LogError> {
+/// The file of a new segment: a superfluous one's, which is used up then, or an empty one.
+fn take_over<D: Disk>(disk: &D, dir: &Path, old: &mut Option<u64>, number: u64) -> Result<D::File, LogError> {
     let path = segment::path(dir, number);
-    let Some(old) = old.map(|old| segment::path(dir, old)) else { return disk.create(&path).during("create", &path) };
-    disk.rename(&old, &path).during("rename", &old)?;
+    let Some(from) = old.map(|old| segment::path(dir, old)) else { return disk.create(&path).during("create", &path) };
+    disk.rename(&from, &path).during("rename", &from)?;
+    *old = None;
     disk.open(&path).during("open", &path)
 }
 
@@ -149,8 +162,10 @@ impl<D: Disk> WalWriter<D> {
         })
     }
 
-    pub(crate) fn has_next(&mut self, next: NextSegment<D>) {
-        self.next = Some(next);
+    pub(crate) fn has_next(&mut self, made: MadeSegment<D>) -> Result<(), LogError> {
+        self.free.extend(made.left);
+        self.next = Some(made.result?);
+        Ok(())
     }
 
     /// Whether a round of so many bytes may not fit the rest of the segment.
@@ -283,10 +298,44 @@ impl<D: Disk> WalWriter<D> {
     /// The next segment in haste: as it is, to be extended as it is written.
     fn make_next(&mut self, number: u64) -> Result<NextSegment<D>, LogError> {
         let path = segment::path(&self.dir, number);
-        let file = take_over(&self.disk, &self.dir, self.free.last().copied(), number)?;
-        self.free.pop();
+        let mut old = self.free.pop();
+        let taken = take_over(&self.disk, &self.dir, &mut old, number);
+        self.free.extend(old);
+        let file = taken?;
         self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
         let len = file.len().during("measure", &path)?;
         Ok(NextSegment { file, len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Op, SimulatedDisk};
+    use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+
+    #[test]
+    fn a_superfluous_segment_that_the_next_one_does_not_need_is_used_later() {
+        let (disk, dir) = (SimulatedDisk::new(1), Path::new("/wal"));
+        disk.create_dir(dir).unwrap();
+        for number in 0..2 {
+            disk.create(&segment::path(dir, number)).unwrap();
+        }
+        let mark = Mark { nonce: 1, run: 1 };
+        let mut wal = WalWriter::start(disk.clone(), dir.into(), 16 * 1024, mark, Lsn(0), vec![0, 1]).unwrap();
+        wal.recycle(2).unwrap();
+        assert_eq!(wal.free, [0, 1]);
+        let op = Op::Delete { partition: TopicPartition { topic: TopicId::default(), partition: PartitionId(0) } };
+        wal.write(&mut &[Entry::Whole { op: &op, announces: false }][..]).unwrap();
+        // It is renamed, and has no room to be extended.
+        disk.set_capacity(Some(0));
+        let made = wal.next_job().unwrap().run();
+        assert!(wal.has_next(made).unwrap_err().is_full());
+        assert_eq!(wal.free, [0]);
+        disk.set_capacity(None);
+        let made = wal.next_job().unwrap().run();
+        wal.has_next(made).unwrap();
+        assert_eq!(wal.free, [0], "the next one was there already");
+        assert!(disk.exists(&segment::path(dir, 0)).unwrap());
     }
 }

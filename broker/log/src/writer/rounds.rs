@@ -8,7 +8,7 @@ use crate::error::LogError;
 use crate::log::Log;
 use crate::space::{Ballast, Need, TRY_AGAIN};
 use crate::wal::Position;
-use crate::wal::writer::NextSegment;
+use crate::wal::writer::MadeSegment;
 use crate::{Op, Pulse, Space};
 use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
@@ -25,7 +25,7 @@ pub(super) struct Rounds<'a, D: Disk> {
     pub(super) checkpointing: Option<JoinHandle<()>>,
     /// A checkpoint found no room and was not waited for.
     pub(super) gave_up: bool,
-    pub(super) preparing: Option<JoinHandle<Result<NextSegment<D>, LogError>>>,
+    pub(super) preparing: Option<JoinHandle<MadeSegment<D>>>,
 }
 
 /// What the thread does next.
@@ -245,15 +245,16 @@ impl<D: Disk> Rounds<'_, D> {
     fn take_segment(&mut self) -> Result<(), LogError> {
         let Some(thread) = self.preparing.take() else { return Ok(()) };
         // It does not panic: a release build would end if it did.
-        match thread.join().unwrap_or(Err(LogError::Poisoned)) {
+        let Ok(made) = thread.join() else { return Err(LogError::Poisoned) };
+        match self.log.has_next_segment(made) {
             // It is tried again, in haste once it is needed.
             Err(e) if e.is_full() => {
                 self.space.exhausted();
                 self.ballast.release();
+                Ok(())
             }
-            other => self.log.has_next_segment(other?),
+            other => other,
         }
-        Ok(())
     }
 
     fn end(&mut self) -> Result<(), LogError> {

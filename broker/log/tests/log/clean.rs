@@ -4,9 +4,14 @@ use crate::common::{Random, partition, run, tiny};
 use chronik_core::ids::{LeaderEpoch, Offset};
 use chronik_core::record::samples::{Sample, batch_of, encoded};
 use chronik_core::record::{Compression, RecordBatch};
-use chronik_log::{CleanError, CleanReport, CleanSpec, Log, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use chronik_log::{
+    Call, CleanError, CleanReport, CleanSpec, CleanStep, Fault, Log, Op, Options, ReadError, RecoveredPartition,
+    SimulatedDisk, Writer,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 const TP: u8 = 0;
 /// Keys that there are.
@@ -34,7 +39,16 @@ fn append(base: i64, random: &mut Random) -> Op {
 }
 
 fn written(disk: &SimulatedDisk, batches: i64) -> Log<SimulatedDisk> {
-    let (mut log, _) = open(disk);
+    written_with(disk, tiny(), batches)
+}
+
+/// Nothing of it is synced before that is asked for.
+fn written_and_not_synced(disk: &SimulatedDisk, batches: i64) -> Log<SimulatedDisk> {
+    written_with(disk, Options { checkpoint_bytes: 1 << 30, max_open_files: 256, ..tiny() }, batches)
+}
+
+fn written_with(disk: &SimulatedDisk, options: Options, batches: i64) -> Log<SimulatedDisk> {
+    let (mut log, _) = Log::open(disk.clone(), Path::new("/broker/data"), options).expect("it opens");
     let mut random = Random::new(7);
     (0..batches).for_each(|n| run(&mut log, append(3 * n, &mut random)));
     log
@@ -78,6 +92,34 @@ fn records(log: &Log<SimulatedDisk>) -> Records {
 
 fn last_of_each_key(records: &Records) -> BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> {
     records.iter().map(|(offset, key, value)| (key.clone(), (*offset, value.clone()))).collect()
+}
+
+/// What a power cut leaves.
+fn after_a_crash(disk: &SimulatedDisk, log: Log<SimulatedDisk>, when: &str) -> (Log<SimulatedDisk>, Records) {
+    drop(log);
+    disk.crash();
+    disk.restart();
+    let (log, recovered) = open(disk);
+    assert!(!log.wal_lost() && recovered.iter().all(|r| r.damaged.is_none()), "{when}");
+    let found = if recovered.is_empty() { Records::new() } else { records(&log) };
+    (log, found)
+}
+
+/// A segment's file for each segment, and an index at most.
+fn check_files(disk: &SimulatedDisk, log: &mut Log<SimulatedDisk>, when: &str) {
+    log.checkpoint().expect("the disk is whole");
+    // What is out of use is removed with the next round.
+    log.apply(&[]).expect("the disk is whole");
+    let folder = Path::new("/broker/data/partitions").join(partition(TP).to_string());
+    let files: Vec<_> =
+        disk.files().into_iter().map(|(path, _)| path).filter(|path| path.starts_with(&folder)).collect();
+    let stems = |extension: &str| -> BTreeSet<_> {
+        let of = files.iter().filter(|path| path.extension().is_some_and(|e| e == extension));
+        of.map(|path| path.with_extension("")).collect()
+    };
+    let (logs, indexes) = (stems("log"), stems("index"));
+    assert_eq!(logs.len(), log.reader().segments(partition(TP)).unwrap().len(), "{when}: {logs:?}");
+    assert!(indexes.is_subset(&logs), "{when}: {indexes:?} of {logs:?}");
 }
 
 /// What is left is some of what there was, in order, with the last record of each key.
@@ -268,19 +310,12 @@ fn each_epoch_still_begins_with_a_batch_so_that_a_copy_of_the_log_knows_where() 
 #[test]
 fn a_log_that_is_cut_or_moved_meanwhile_is_left_alone() {
     let cut = |to| Op::Truncate { partition: partition(TP), to: Offset(to) };
-    let moved = Op::AdvanceStart { partition: partition(TP), to: Offset(20) };
-    for op in [cut(50), cut(1), moved, Op::Delete { partition: partition(TP) }] {
+    let gone = Op::AdvanceStart { partition: partition(TP), to: Offset(1000) };
+    for op in [cut(50), cut(1), gone, Op::Delete { partition: partition(TP) }] {
         let disk = SimulatedDisk::new(1);
         let mut log = written(&disk, 60);
-        let reader = log.reader();
-        let mut todo = Some(op.clone());
-        let cleaned = reader.clean(partition(TP), &spec(i64::MAX), |_| {
-            if let Some(op) = todo.take() {
-                run(&mut log, op);
-            }
-            true
-        });
-        assert!(cleaned.is_err(), "{op:?}: {cleaned:?}");
+        let (cleaned, _) = while_cleaning(&mut log, 0, op.clone());
+        assert!(matches!(cleaned, Err(CleanError::Changed)), "{op:?}: {cleaned:?}");
         let known = log.reader().cleaning(partition(TP)).map(|c| c.cleaned_to);
         assert!(known.is_none_or(|to| to == Offset(0)), "{op:?}");
         drop(log);
@@ -290,6 +325,152 @@ fn a_log_that_is_cut_or_moved_meanwhile_is_left_alone() {
             batches(&log).unwrap();
         }
     }
+}
+
+/// Cleans a log, and does something else before the `at`-th step. Says whether it came to that.
+fn while_cleaning(log: &mut Log<SimulatedDisk>, at: usize, op: Op) -> (Result<CleanReport, CleanError>, bool) {
+    let (reader, mut steps, mut todo) = (log.reader(), 0, Some(op));
+    let cleaned = reader.clean(partition(TP), &spec(i64::MAX), |_| {
+        if steps == at
+            && let Some(op) = todo.take()
+        {
+            run(log, op);
+        }
+        steps += 1;
+        true
+    });
+    (cleaned, todo.is_none())
+}
+
+#[test]
+fn a_log_whose_start_moves_meanwhile_is_cleaned_all_the_same() {
+    for to in [1, 30, 31, 100, 150] {
+        for at in 0.. {
+            let when = format!("to {to} at step {at}");
+            let disk = SimulatedDisk::new(at as u64);
+            let mut log = written(&disk, 60);
+            let mut before = records(&log);
+            before.retain(|(offset, ..)| *offset >= to);
+            let closed = log.reader().segments(partition(TP)).unwrap().last().unwrap().base;
+            let moved = Op::AdvanceStart { partition: partition(TP), to: Offset(to) };
+            let (cleaned, has_moved) = while_cleaning(&mut log, at, moved);
+            if !has_moved {
+                break;
+            }
+            let report = cleaned.unwrap_or_else(|e| panic!("{when}: {e}"));
+            assert_eq!(report.cleaned_to, closed, "{when}");
+            let from_start = |mut records: Records| {
+                records.retain(|(offset, ..)| *offset >= to);
+                records
+            };
+            check(&before, &from_start(records(&log)), &when);
+            let left = from_start(records(&log)).into_iter().filter(|r| r.0 < closed.0).count();
+            assert!(left <= KEYS as usize, "{when}: {left}");
+            check_files(&disk, &mut log, &when);
+            let (log, found) = after_a_crash(&disk, log, &when);
+            assert_eq!(log.reader().state(partition(TP)).unwrap().start, Offset(to), "{when}");
+            check(&before, &from_start(found), &when);
+        }
+    }
+}
+
+#[test]
+fn what_was_done_counts_when_a_cleaning_is_stopped() {
+    let disk = SimulatedDisk::new(1);
+    let log = written(&disk, 60);
+    let before = records(&log);
+    let (reader, mut known) = (log.reader(), Offset(0));
+    let closed = reader.segments(partition(TP)).unwrap().last().unwrap().base;
+    let mut passes = 0;
+    while known < closed {
+        let stopped = reader.clean(partition(TP), &spec(i64::MAX), |step| !matches!(step, CleanStep::Replaced(_)));
+        check(&before, &records(&log), "stopped");
+        let cleaned_to = reader.cleaning(partition(TP)).unwrap().cleaned_to;
+        assert!(cleaned_to > known, "{stopped:?} after {known}");
+        (known, passes) = (cleaned_to, passes + 1);
+    }
+    assert!(passes > 1, "it was not stopped");
+    assert_eq!(records(&log).iter().filter(|r| r.0 < closed.0).count(), KEYS as usize);
+}
+
+#[test]
+fn a_cleaning_that_fails_leaves_no_files() {
+    let mut failed = 0;
+    for call in [Call::Create, Call::Write] {
+        for n in 0.. {
+            let disk = SimulatedDisk::new(n);
+            let mut log = written(&disk, 60);
+            let (before, calls) = (records(&log), disk.calls(call));
+            disk.fail_after(call, n, Fault::Full);
+            match clean(&log, &spec(i64::MAX)) {
+                Ok(_) if disk.calls(call) <= calls + n => break,
+                Ok(report) => panic!("{call:?} {n}: {report:?}"),
+                Err(CleanError::Write(_)) => failed += 1,
+                Err(other) => panic!("{call:?} {n}: {other}"),
+            }
+            check(&before, &records(&log), "failed");
+            check_files(&disk, &mut log, &format!("{call:?} {n}"));
+        }
+    }
+    assert!(failed > 5, "{failed}");
+    for at in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let mut log = written(&disk, 60);
+        let (_, cut) = while_cleaning(&mut log, at, Op::Truncate { partition: partition(TP), to: Offset(170) });
+        check_files(&disk, &mut log, &format!("cut at step {at}"));
+        if !cut {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_sync_that_fails_while_segments_are_cleaned_is_not_made_good_by_a_checkpoint() {
+    let (mut ended, mut went_on) = (0, 0);
+    for n in 0.. {
+        let when = format!("sync {n} fails");
+        let disk = SimulatedDisk::new(n);
+        let mut log = written_and_not_synced(&disk, 60);
+        let before = records(&log);
+        disk.fail_sync_after(n);
+        let cleaned = clean(&log, &spec(i64::MAX));
+        match &cleaned {
+            Ok(_) => {}
+            // Nobody counts on what was written anew.
+            Err(CleanError::Write(_)) => {
+                log.checkpoint().unwrap_or_else(|e| panic!("{when}: {e}"));
+                went_on += 1;
+            }
+            // Now nobody knows what of the old segments is on the disk.
+            Err(CleanError::Sync(_)) => {
+                for gone in [log.checkpoint(), log.commit(&[append(180, &mut Random::new(1))]), log.apply(&[])] {
+                    assert!(gone.unwrap_err().to_string().contains("EIO"), "{when}");
+                }
+                ended += 1;
+            }
+            Err(other) => panic!("{when}: {other}"),
+        }
+        check(&before, &after_a_crash(&disk, log, &when).1, &when);
+        if cleaned.is_ok() {
+            break;
+        }
+    }
+    assert!(ended > 1 && went_on > 1, "{ended} {went_on}");
+}
+
+#[test]
+fn a_writer_ends_when_a_cleaning_has_met_a_sync_that_failed() {
+    let disk = SimulatedDisk::new(1);
+    let log = written_and_not_synced(&disk, 60);
+    let (reader, (told, fatal)) = (log.reader(), mpsc::channel());
+    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    let folder = Path::new("/broker/data/partitions").join(partition(TP).to_string());
+    assert!(disk.fail_writeback(&folder.join(format!("{:020}.log", 0))));
+    let failed = reader.clean(partition(TP), &spec(i64::MAX), |_| true);
+    assert!(matches!(failed, Err(CleanError::Sync(_))), "{failed:?}");
+    assert!(fatal.recv_timeout(Duration::from_mins(1)).unwrap().contains("EIO"));
+    thread.join().unwrap();
+    drop(writer);
 }
 
 #[test]
@@ -329,9 +510,9 @@ fn work(
             next = batch.header().end_offset().0;
             log.apply(&[op]).map_err(|_| LogGone)?;
         }
-        match clean(log, &spec(i64::MAX)) {
-            Ok(_) | Err(CleanError::Changed) => {}
-            Err(_) => return Err(LogGone),
+        // A broker goes on when a cleaning has failed, but for a sync.
+        if let Err(CleanError::Sync(_)) = clean(log, &spec(i64::MAX)) {
+            return Err(LogGone);
         }
         if round % 4 == 3 {
             log.checkpoint().map_err(|_| LogGone)?;
@@ -346,7 +527,7 @@ struct LogGone;
 #[test]
 fn a_crash_at_any_point_leaves_the_last_record_of_each_key() {
     for kill in [false, true] {
-        for point in (0..).step_by(3) {
+        for point in 0.. {
             let disk = SimulatedDisk::new(point);
             if kill {
                 disk.kill_after(point);
@@ -378,6 +559,38 @@ fn a_crash_at_any_point_leaves_the_last_record_of_each_key() {
             }
             if done {
                 break;
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_call_fails_once_nothing_is_lost() {
+    for call in [Call::Open, Call::Create, Call::Read, Call::Write, Call::SetLen, Call::Rename] {
+        for fault in [Fault::Broken, Fault::Full] {
+            for point in 0.. {
+                let when = format!("{call:?} {point} fails: {fault:?}");
+                let disk = SimulatedDisk::new(point);
+                let (mut log, _) = open(&disk);
+                let calls = disk.calls(call);
+                disk.fail_after(call, point, fault);
+                let (mut random, mut model, mut unsure) = (Random::new(3), Records::new(), false);
+                let done = work(&mut log, &mut random, &mut model, &mut unsure).is_ok();
+                let has_failed = disk.calls(call) > calls + point;
+                if let Some(state) = log.reader().state(partition(TP)).filter(|_| done) {
+                    assert_eq!(state.damaged, None, "{when}");
+                    check(&model, &records(&log), &when);
+                }
+                let (_, mut found) = after_a_crash(&disk, log, &when);
+                if unsure {
+                    let known = model.last().map_or(-1, |r| r.0);
+                    found.retain(|r| r.0 <= known);
+                }
+                check(&model, &found, &when);
+                if !has_failed {
+                    assert!(done, "{when}");
+                    break;
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::common::{Model, Workload, batch, content, partition, run, tiny, unseal};
 use chronik_core::ids::Offset;
-use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer};
+use chronik_log::{
+    Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -661,5 +663,30 @@ fn no_more_is_kept_aside_than_may_be() {
         disk.set_capacity(None);
         run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
         assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
+    }
+}
+
+#[test]
+fn a_truncation_that_meets_what_cannot_be_read_once_is_a_truncation() {
+    for point in 0.. {
+        let disk = SimulatedDisk::new(point);
+        let (mut log, _) = open(&disk).unwrap();
+        for base in 0..20 {
+            run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 40, base as u64) });
+        }
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        log.reader().watch_damage(move |tp, offset| tells.lock().unwrap().push((tp, offset)));
+        let calls = disk.calls(Call::Read);
+        // What is read ahead is read again by itself, without that; so two have to fail.
+        disk.fail_after(Call::Read, point, Fault::Broken);
+        disk.fail_after(Call::Read, point + 1, Fault::Broken);
+        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(13) });
+        let state = log.reader().state(partition(0)).unwrap();
+        assert_eq!((state.end, state.damaged), (Offset(13), None), "read {point} fails");
+        assert!(told.lock().unwrap().is_empty(), "read {point} fails");
+        if disk.calls(Call::Read) <= calls + point {
+            break;
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! A disk that is full: nothing that was acknowledged is lost, what frees space goes on, and so does all the rest once
 //! there is room.
 
+use crate::clean::spec;
 use crate::common::{Model, Workload, batch, partition, tiny};
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::compaction::Footprint;
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use chronik_core::record::Compression;
+use chronik_core::record::samples::{Sample, batch_of, encoded};
 use chronik_core::space::Room;
-use chronik_log::{Disk as _, Log, LogError, Op, Options, SimulatedDisk, Writer};
+use chronik_log::{CleanError, CleanStep, Disk as _, DiskFile as _, Log, LogError, Op, Options, SimulatedDisk, Writer};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -240,9 +244,7 @@ fn a_start_finds_room_on_a_full_disk() {
         answered.recv_timeout(DEADLINE).unwrap();
     }
     wait_for("the ballast is there", || {
-        disk.open(&Path::new(DIR).join("ballast"))
-            .and_then(|f| chronik_log::DiskFile::len(&f))
-            .is_ok_and(|n| n == 1 << 20)
+        disk.open(&Path::new(DIR).join("ballast")).and_then(|f| f.len()).is_ok_and(|n| n == 1 << 20)
     });
     disk.kill_after(0);
     writer.close();
@@ -256,4 +258,88 @@ fn a_start_finds_room_on_a_full_disk() {
     let (log, recovered) = Log::open(disk.clone(), Path::new(DIR), ballast).unwrap();
     assert_eq!(recovered[0].end, Offset(5));
     drop(log);
+}
+
+#[test]
+fn who_is_refused_the_directory_leaves_the_ballast_to_whoever_has_it() {
+    let ballast = Options { ballast_bytes: 1 << 20, ..tiny() };
+    let disk = SimulatedDisk::new(1);
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), ballast).unwrap();
+    let path = Path::new(DIR).join("ballast");
+    disk.create(&path).unwrap().allocate(1 << 20).unwrap();
+    disk.set_capacity(Some(disk.files().iter().map(|(_, len)| len).sum()));
+    let refused = Log::open(disk.clone(), Path::new(DIR), ballast);
+    assert!(matches!(refused, Err(LogError::Locked { .. })));
+    assert_eq!(disk.open(&path).unwrap().len().unwrap(), 1 << 20);
+    drop(log);
+}
+
+/// A batch of one record with a key of its own, which compaction leaves as it is, and one that it takes.
+fn hardly_compactable(base: i64) -> Op {
+    let mine = Sample { key: Some(base.to_string().into()), value: Some(vec![b'x'; 20_000]), ..Sample::default() };
+    let shared = Sample { offset_delta: 1, key: Some("same".into()), value: Some(vec![1]), ..Sample::default() };
+    let batch = batch_of(Compression::None, 2, &encoded(&[mine, shared])).timestamps(0, 0).build();
+    Op::Append { partition: partition(0), batch: batch.assign(Offset(2 * base), LeaderEpoch(1)) }
+}
+
+/// Cleans far more than the disk has room for, with or without checkpoints on the way. Returns how it ended, and the least
+/// that the disk had left.
+fn clean_what_fills_the_disk(checkpoints: bool) -> (Result<(), CleanError>, u64) {
+    const FLOOR: u64 = 200_000;
+    let disk = SimulatedDisk::new(1);
+    let options = Options {
+        segment_bytes: 100_000,
+        wal_segment_bytes: 256 * 1024,
+        checkpoint_bytes: 1 << 30,
+        reserve_bytes: FLOOR,
+        ..tiny()
+    };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    let reader = log.reader();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (answers, answered) = mpsc::channel();
+    for base in 0..60 {
+        submit(&writer, &answers, 0, hardly_compactable(base));
+        answered.recv_timeout(DEADLINE).unwrap();
+    }
+    wait_for("all is applied", || reader.applied_end(partition(0)) == Some(Offset(120)));
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    // Below the floor: only compaction makes room.
+    disk.set_capacity(Some(used + FLOOR - 1));
+    let (space, mut least, mut footprint) = (writer.space(), u64::MAX, Footprint::default());
+    wait_for("it is below its floor", || space.room() == Room::Internal);
+    let fits = |bytes| Footprint::fits(space.room(), disk.available(Path::new(DIR)).unwrap(), space.floor(), bytes);
+    let cleaned = reader.clean(partition(0), &spec(i64::MAX), |step| {
+        least = least.min(disk.available(Path::new(DIR)).unwrap());
+        match step {
+            CleanStep::Moved(_) => space.room() != Room::None,
+            CleanStep::Begins(bytes) if checkpoints => {
+                wait_for("what was replaced leaves", || fits(bytes));
+                true
+            }
+            CleanStep::Begins(bytes) => fits(bytes),
+            CleanStep::Replaced(bytes) => {
+                if footprint.replaced(bytes, space.room()) && checkpoints {
+                    writer.checkpoint();
+                }
+                true
+            }
+        }
+    });
+    let cleaned = cleaned.map(|report| assert!(report.bytes_before > 4 * FLOOR, "{report:?}"));
+    // Producers go on.
+    disk.set_capacity(None);
+    submit(&writer, &answers, 1, hardly_compactable(60));
+    answered.recv_timeout(DEADLINE).unwrap();
+    writer.close();
+    thread.join().unwrap();
+    (cleaned, least)
+}
+
+#[test]
+fn compaction_takes_no_more_room_than_it_may_and_what_it_replaced_leaves_on_the_way() {
+    let (cleaned, least) = clean_what_fills_the_disk(true);
+    assert!(cleaned.is_ok() && least >= 100_000, "{cleaned:?}, {least} bytes were left");
+    let (stopped, least) = clean_what_fills_the_disk(false);
+    assert!(matches!(stopped, Err(CleanError::Stopped)) && least >= 100_000, "{stopped:?}, {least} bytes were left");
 }

@@ -44,7 +44,10 @@ impl Repair {
         );
         let mut identity = Identity::load(&self.data_dir, BrokerId(self.broker))?;
         let before = read_all(&self.data_dir, &dir)?;
-        let options = Options { open_with_wal_loss: self.accept_wal_loss, ..Options::default() };
+        // What a broker is told of forgetting producers is not known here, and the next one forgets by itself.
+        let producer_expiration_ms = i64::MAX;
+        let options =
+            Options { open_with_wal_loss: self.accept_wal_loss, producer_expiration_ms, ..Options::default() };
         let (mut log, recovered) = Log::open(RealDisk, &dir, options)?;
         if !before.findings.is_empty() {
             mark_damage(&log, &recovered)?;
@@ -143,7 +146,9 @@ fn what_to_do(path: &Path) -> &'static str {
 mod tests {
     use super::*;
     use crate::damage::tests::{append, flip_bit, open, segment, tp, written};
-    use chronik_core::ids::Offset;
+    use chronik_core::ids::{LeaderEpoch, Offset};
+    use chronik_core::record::testing::BatchBuilder;
+    use chronik_log::Op;
 
     /// What it says, or why it refuses.
     fn repair(dir: &Path, cut_damaged: bool, accept_wal_loss: bool) -> Result<String, String> {
@@ -213,6 +218,27 @@ mod tests {
         assert!(said.contains("cannot be read from offset 1 on"), "{said}");
         assert_eq!(ends(dir.path()), [1, 3]);
         assert_eq!(repair(dir.path(), true, false).unwrap(), "2 partitions are whole\n", "once is enough");
+    }
+
+    #[test]
+    fn producers_are_remembered_for_as_long_as_the_broker_remembers_them() {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        let dir = written();
+        let week = Options { producer_expiration_ms: 7 * DAY, ..Options::default() };
+        let open = || Log::open(RealDisk, &dir.path().join("log"), week).unwrap().0;
+        let known =
+            |log: &Log<RealDisk>| log.reader().producers(tp(0)).unwrap().iter().map(|p| p.id.0).collect::<Vec<_>>();
+        let mut log = open();
+        for (base, day) in [(3, 1), (4, 4)] {
+            let batch = BatchBuilder::new(1).producer(base, 0, 0).timestamps(day * DAY, day * DAY).build();
+            let op = [Op::Append { partition: tp(0), batch: batch.assign(Offset(base), LeaderEpoch(1)) }];
+            log.commit(&op).and_then(|()| log.apply(&op)).unwrap();
+        }
+        assert_eq!(known(&log), [3, 4]);
+        // Killed: what it appended is for the next start to append again.
+        drop(log);
+        repair(dir.path(), false, false).unwrap();
+        assert_eq!(known(&open()), [3, 4]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can be done by name.
 
+use super::fault::Call;
 use super::inode::{Change, Inode};
 use super::names::{NameChange, Node, apply_name};
 use super::{SimulatedDisk, SimulatedFile};
@@ -22,10 +23,13 @@ impl Disk for SimulatedDisk {
     const SYNCS_AT_ONCE: usize = 1;
 
     fn open(&self, path: &Path) -> io::Result<SimulatedFile> {
-        let state = self.state();
+        let mut state = self.state();
         state.alive()?;
-        match state.names.get(path) {
-            Some(Node::File(inode)) => Ok(SimulatedFile::open(self, &state, *inode)),
+        match state.names.get(path).copied() {
+            Some(Node::File(inode)) => {
+                state.faults.check(Call::Open)?;
+                Ok(SimulatedFile::open(self, &state, inode))
+            }
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -41,6 +45,8 @@ impl Disk for SimulatedDisk {
         if state.names.get(parent) != Some(&Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        state.alive()?;
+        state.faults.check(Call::Create)?;
         let inode = state.operate(|state| {
             if let Some(inode) = existing {
                 state.inodes[inode].change(Change::SetLen(0));
@@ -102,6 +108,10 @@ impl Disk for SimulatedDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        if state.names.contains_key(from) {
+            state.alive()?;
+            state.faults.check(Call::Rename)?;
+        }
         match state.names.get(from).copied() {
             Some(node @ Node::File(_)) => state.operate(|s| {
                 s.change_name(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), node));

@@ -1,6 +1,7 @@
 //! What can be done with an open file.
 
 use super::SimulatedDisk;
+use super::fault::Call;
 use super::inode::{Change, Inode, overlaps};
 use super::state::{State, eio};
 use crate::disk::DiskFile;
@@ -34,7 +35,8 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.state()?;
+        let mut state = self.state()?;
+        state.faults.check(Call::Read)?;
         let Inode { data, bad, .. } = &state.inodes[self.inode];
         if bad.iter().any(|sector| overlaps(*sector, offset, buffer.len())) {
             return Err(rustix::io::Errno::IO.into());
@@ -52,14 +54,21 @@ impl DiskFile for SimulatedFile {
             bytes.extend_from_slice(part);
         }
         state.has_room(self.inode, offset + bytes.len() as u64)?;
+        let failed = state.faults.check(Call::Write);
+        if failed.is_err() {
+            let written = state.below(bytes.len() + 1);
+            bytes.truncate(written);
+        }
         state.operate(|state| {
             state.inodes[self.inode].change(Change::Write(offset, bytes));
-            Ok(())
+            failed
         })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.state()?.operate(|state| {
+        let mut state = self.state()?;
+        state.faults.check(Call::SetLen)?;
+        state.operate(|state| {
             state.inodes[self.inode].change(Change::SetLen(len));
             Ok(())
         })

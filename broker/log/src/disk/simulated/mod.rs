@@ -9,12 +9,14 @@
 
 mod crash;
 mod disk;
+mod fault;
 mod file;
 mod inode;
 mod names;
 mod state;
 
 pub use disk::SimulatedLock;
+pub use fault::{Call, Fault};
 pub use file::SimulatedFile;
 
 use inode::SECTOR;
@@ -53,6 +55,7 @@ impl SimulatedDisk {
         state.boot += 1;
         state.stop_at = None;
         state.fail_sync_at = None;
+        state.faults.planned.clear();
         state.fill_at = None;
         state.locks.clear();
     }
@@ -86,6 +89,17 @@ impl SimulatedDisk {
     pub fn fail_sync_after(&self, n: u64) {
         let mut state = self.state();
         state.fail_sync_at = Some(state.syncs + n);
+    }
+
+    /// Fails the `n`-th call of that kind from now (0 is the next), and no other. Of a write, some of its bytes are
+    /// written.
+    pub fn fail_after(&self, call: Call, n: u64, fault: Fault) {
+        self.state().faults.plan(call, n, fault);
+    }
+
+    /// Calls of that kind so far.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().faults.calls(call)
     }
 
     /// Fails to write a file back, as the kernel does in the background: what is not synced never will be durable, and

@@ -1,5 +1,6 @@
 //! All that a disk is, and how an operation changes it.
 
+use super::fault::Faults;
 use super::inode::Inode;
 use super::names::{NameChange, Node, apply_name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ pub(super) struct State {
     pub(super) syncs: u64,
     pub(super) stop_at: Option<(u64, Stop)>,
     pub(super) fail_sync_at: Option<u64>,
+    pub(super) faults: Faults,
     pub(super) capacity: Option<u64>,
     /// Writes so far that made a file longer.
     pub(super) growths: u64,
@@ -46,6 +48,7 @@ impl State {
             syncs: 0,
             stop_at: None,
             fail_sync_at: None,
+            faults: Faults::default(),
             capacity: None,
             growths: 0,
             fill_at: None,

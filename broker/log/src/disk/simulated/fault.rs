@@ -1,0 +1,64 @@
+//! Single calls that fail, while the disk goes on.
+
+use std::collections::BTreeMap;
+use std::io;
+
+/// What can be made to fail by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// Opening a file that is there.
+    Open,
+    /// Creating one, or emptying it.
+    Create,
+    /// Reading.
+    Read,
+    /// Writing, of which some is done.
+    Write,
+    /// Changing a file's length.
+    SetLen,
+    /// Renaming a file or a directory.
+    Rename,
+}
+
+/// What it fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// EIO.
+    Broken,
+    /// ENOSPC.
+    Full,
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Broken => rustix::io::Errno::IO.into(),
+            Self::Full => rustix::io::Errno::NOSPC.into(),
+        }
+    }
+}
+
+/// Which calls are to fail.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    calls: BTreeMap<Call, u64>,
+    pub(super) planned: BTreeMap<(Call, u64), Fault>,
+}
+
+impl Faults {
+    pub(super) fn calls(&self, call: Call) -> u64 {
+        self.calls.get(&call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn plan(&mut self, call: Call, n: u64, fault: Fault) {
+        self.planned.insert((call, self.calls(call) + n), fault);
+    }
+
+    /// Counts a call, and says whether it fails.
+    pub(super) fn check(&mut self, call: Call) -> io::Result<()> {
+        let calls = self.calls.entry(call).or_default();
+        let fault = self.planned.remove(&(call, *calls));
+        *calls += 1;
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
+    }
+}

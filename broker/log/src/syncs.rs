@@ -1,0 +1,146 @@
+//! Syncs of files and folders that are in use, of whichever thread.
+//!
+//! When the kernel cannot write something back it says so once, to one of those who sync, and takes it for written from
+//! then on: another sync succeeds, and nothing is on the disk. So the first failure, whoever met it, is the log's end:
+//! nobody may vouch for anything after it. A checkpoint that has synced everything asks here before it is written, and
+//! waits for what was being synced beside it.
+
+use crate::error::{IoContext, LogError, SYNC};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Is told of the failure.
+type Watcher = Box<dyn Fn(LogError) + Send + Sync>;
+
+/// Which syncs of what is in use are under way, and whether one has failed.
+#[derive(Default)]
+pub(crate) struct Syncs {
+    state: Mutex<State>,
+    ended: Condvar,
+    watcher: OnceLock<Watcher>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many have begun.
+    begun: u64,
+    under_way: BTreeSet<u64>,
+    failed: Option<Failed>,
+}
+
+/// What can be said of the failure more than once.
+struct Failed {
+    path: PathBuf,
+    kind: io::ErrorKind,
+    code: Option<i32>,
+    text: String,
+}
+
+impl Failed {
+    fn error(&self) -> LogError {
+        let source =
+            self.code.map_or_else(|| io::Error::new(self.kind, self.text.clone()), io::Error::from_raw_os_error);
+        LogError::Io { action: SYNC, path: self.path.clone(), source }
+    }
+}
+
+impl Syncs {
+    /// Has `watcher` called when one has failed. Only the first watcher is.
+    pub(crate) fn watch(&self, watcher: impl Fn(LogError) + Send + Sync + 'static) {
+        let _ = self.watcher.set(Box::new(watcher));
+    }
+
+    /// Syncs what is in use. That it is not there any more is no failure.
+    pub(crate) fn run(&self, path: &Path, sync: impl FnOnce() -> io::Result<()>) -> Result<(), LogError> {
+        let number = {
+            let mut state = self.lock();
+            state.begun += 1;
+            let number = state.begun;
+            state.under_way.insert(number);
+            number
+        };
+        let done = sync();
+        let mut state = self.lock();
+        state.under_way.remove(&number);
+        let failed = match &done {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                let (kind, code) = (e.kind(), e.raw_os_error());
+                let failed = Failed { path: path.to_path_buf(), kind, code, text: e.to_string() };
+                Some(state.failed.get_or_insert(failed).error())
+            }
+            _ => None,
+        };
+        drop(state);
+        self.ended.notify_all();
+        if let (Some(error), Some(tell)) = (failed, self.watcher.get()) {
+            tell(error);
+        }
+        done.during(SYNC, path)
+    }
+
+    /// Fails if one has failed.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        self.lock().failed.as_ref().map_or(Ok(()), |failed| Err(failed.error()))
+    }
+
+    /// The same, when those have ended that are under way.
+    pub(crate) fn settle(&self) -> Result<(), LogError> {
+        let state = self.lock();
+        let until = state.begun;
+        let waits = |state: &mut State| state.under_way.first().is_some_and(|first| *first <= until);
+        drop(self.ended.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner));
+        self.check()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const EIO: fn() -> io::Result<()> = || Err(rustix::io::Errno::IO.into());
+
+    #[test]
+    fn after_one_has_failed_nothing_is_vouched_for() {
+        let (syncs, path) = (Syncs::default(), Path::new("a"));
+        let (told, tells) = mpsc::channel();
+        syncs.watch(move |error| told.send(error.to_string()).unwrap_or_default());
+        assert!(syncs.run(path, || Ok(())).is_ok());
+        let gone = syncs.run(path, || Err(io::ErrorKind::NotFound.into()));
+        assert!(gone.is_err() && syncs.settle().is_ok(), "a file that was removed meanwhile has lost nothing");
+        let failed = syncs.run(path, EIO).unwrap_err();
+        assert!(!failed.is_full() && failed.to_string().contains("os error 5"), "{failed}");
+        assert_eq!(tells.try_iter().collect::<Vec<_>>(), [failed.to_string()]);
+        assert!(syncs.run(path, || Ok(())).is_ok());
+        for later in [syncs.check(), syncs.settle()] {
+            assert_eq!(later.unwrap_err().to_string(), failed.to_string());
+        }
+    }
+
+    #[test]
+    fn one_that_is_under_way_is_waited_for() {
+        let (syncs, path) = (&Syncs::default(), Path::new("a"));
+        let ((begun, begins), (ends, end)) = (mpsc::channel(), mpsc::channel::<()>());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let sync = || {
+                    begun.send(()).unwrap();
+                    end.recv().unwrap();
+                    EIO()
+                };
+                assert!(syncs.run(path, sync).is_err());
+            });
+            begins.recv().unwrap();
+            assert!(syncs.check().is_ok(), "nothing has failed yet");
+            let settled = scope.spawn(|| syncs.settle());
+            ends.send(()).unwrap();
+            assert!(settled.join().unwrap().is_err());
+        });
+    }
+}
