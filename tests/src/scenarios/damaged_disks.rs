@@ -1,6 +1,9 @@
 //! Flipped bits and lost ends in each kind of file of one broker, one after the other, under load; then that broker leads
 //! what it has. It repairs that from the others or refuses to start and says so: nothing that was acknowledged is lost,
 //! nothing damaged is served, and none of it gets to another disk.
+//!
+//! In between all brokers are killed at once, and one of them loses a bit of the last that it has acknowledged: it is in
+//! every in-sync set and may lead.
 
 use super::Settings;
 use super::returning::segments;
@@ -14,13 +17,19 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 const TOPIC: &str = "damaged";
 /// Each broker is the preferred leader of one.
 const PARTITIONS: usize = 3;
-const RATE: u32 = 400;
+/// Of one writer.
+const RATE: u32 = 100;
+/// So many that what is known of them does not fit a checkpoint.
+const WRITERS: usize = 4;
+/// Of the one that writes so much at a time that it is written to its segment only.
+const BURST: u32 = 30_000;
 /// What was written is read back after so many damages, and after the last.
 const BETWEEN_READS: usize = 4;
 
@@ -38,12 +47,25 @@ enum Kind {
     Segment,
     Index,
     Wal,
+    /// The last block of the write-ahead log, of which all was acknowledged, when all brokers are killed.
+    LastBlock,
+    Snapshot,
     Checkpoint,
     Journal,
     Identity,
 }
 
-const KINDS: [Kind; 6] = [Kind::Segment, Kind::Wal, Kind::Index, Kind::Segment, Kind::Checkpoint, Kind::Journal];
+const KINDS: [Kind; 9] = [
+    Kind::Segment,
+    Kind::LastBlock,
+    Kind::Wal,
+    Kind::Snapshot,
+    Kind::Index,
+    Kind::LastBlock,
+    Kind::Checkpoint,
+    Kind::Segment,
+    Kind::Journal,
+];
 /// Often enough: it has one content.
 const IDENTITY_EACH: usize = 10;
 
@@ -77,25 +99,34 @@ fn all_rounds(cluster: &mut Cluster, rounds: usize, random: &mut StdRng, report:
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, PARTITIONS as i32, 3, &[("segment.bytes", "262144")])?;
     let preferred = (0..PARTITIONS).map(|p| metadata.leader(TOPIC, p)).collect::<Result<Vec<_>>>()?;
-    let load = Load::start("w", &cluster.bootstrap(), TOPIC, PARTITIONS, RATE)?;
-    load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    let mut loads = (0..WRITERS)
+        .map(|n| Load::start(&format!("w{n}"), &cluster.bootstrap(), TOPIC, PARTITIONS, RATE))
+        .collect::<Result<Vec<_>>>()?;
+    let rate = (PARTITIONS, BURST);
+    loads.push(Load::start_with("burst", &cluster.bootstrap(), TOPIC, rate, &[("linger.ms", "300")], None)?);
+    for load in &loads {
+        load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    }
+    loads[WRITERS].pause(PATIENCE)?;
     let mut outcomes: BTreeMap<(Kind, Outcome), usize> = BTreeMap::new();
     let mut read = String::new();
     for round in 0..rounds {
         let victim = random.random_range(0..cluster.size());
         let kind = if round % IDENTITY_EACH == IDENTITY_EACH - 1 { Kind::Identity } else { KINDS[round % KINDS.len()] };
         let led = preferred.iter().position(|leader| *leader == victim);
-        let (what, outcome) = one_round(cluster, &metadata, &load, (victim, led), kind, random)
-            .with_context(|| format!("damage {round}, of {kind:?} of broker {victim}"))?;
+        let done = if kind == Kind::LastBlock {
+            all_at_once(cluster, &metadata, &loads, victim, random).map(|what| (what, Outcome::InSync))
+        } else {
+            one_round(cluster, &metadata, &loads[0], (victim, led), kind, random)
+        };
+        let (what, outcome) = done.with_context(|| format!("damage {round}, of {kind:?} of broker {victim}"))?;
         println!("{round}: broker {victim}, {what}: {outcome:?}");
         *outcomes.entry((kind, outcome)).or_default() += 1;
         if round % BETWEEN_READS == BETWEEN_READS - 1 || round + 1 == rounds {
-            load.pause(PATIENCE)?;
-            read = verify(&cluster.bootstrap(), &[&load])?;
-            load.resume();
+            read = check(cluster, &loads)?;
         }
     }
-    load.pause(PATIENCE)?;
+    pause(&loads)?;
     same_everywhere(cluster, &metadata)?;
     let mut table = Table::new("What damage led to", &["file", "outcome", "times"]);
     for ((kind, outcome), times) in outcomes {
@@ -103,6 +134,71 @@ fn all_rounds(cluster: &mut Cluster, rounds: usize, random: &mut StdRng, report:
     }
     report.table(table);
     Ok(format!("{rounds} damages; {read}"))
+}
+
+/// Reads back what was written.
+fn check(cluster: &Cluster, loads: &[Load]) -> Result<String> {
+    pause(loads)?;
+    let read = verify(&cluster.bootstrap(), &loads.iter().collect::<Vec<_>>())?;
+    loads[..WRITERS].iter().for_each(Load::resume);
+    Ok(read)
+}
+
+fn pause(loads: &[Load]) -> Result<()> {
+    loads.iter().try_for_each(|load| load.pause(PATIENCE))
+}
+
+/// Kills all brokers when everything is acknowledged, and starts one of them first, without a bit of its last block. Says
+/// what was damaged.
+fn all_at_once(
+    cluster: &mut Cluster,
+    metadata: &Metadata,
+    loads: &[Load],
+    victim: usize,
+    random: &mut StdRng,
+) -> Result<String> {
+    metadata.wait_for_isr(TOPIC, PARTITIONS, cluster.size())?;
+    // What is behind the ends of such partitions in their segments is no proof of a loss.
+    loads[WRITERS].resume();
+    loads[WRITERS].wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    loads[WRITERS].pause(PATIENCE)?;
+    loads[0].wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    pause(loads)?;
+    cluster.kill_all()?;
+    let (file, block) = last_block(&cluster.data_dir(victim).join("log/wal"))?;
+    let mut bytes = fs::read(&file)?;
+    let at = random.random_range(block);
+    bytes[at] ^= 1 << random.random_range(0..8);
+    fs::write(&file, &bytes)?;
+    cluster.start(victim)?;
+    wait::until("the damaged broker to answer", PATIENCE, || Ok(cluster.http(victim, "/livez").is_ok().then_some(())))?;
+    cluster.start_all()?;
+    metadata.wait_for_isr(TOPIC, PARTITIONS, cluster.size())?;
+    check(cluster, loads)?;
+    cluster.check_alive()?;
+    let name = file.strip_prefix(cluster.data_dir(victim)).unwrap_or(&file).display().to_string();
+    Ok(format!("damage at {at} of {name}, when all were killed"))
+}
+
+/// The last block of a write-ahead log, and its bytes. What they mean is said in the log's module `wal`.
+fn last_block(folder: &Path) -> Result<(PathBuf, Range<usize>)> {
+    const PAGE: usize = 4096;
+    let mut last = None;
+    for path in listed(folder)? {
+        let name = path.file_stem().context("a name")?.to_string_lossy().into_owned();
+        let number = u64::from_str_radix(&name, 16)?.to_le_bytes();
+        let bytes = fs::read(&path)?;
+        for (n, page) in bytes.chunks_exact(PAGE).enumerate() {
+            let field = |at: usize| page[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or_default();
+            let (len, lsn, run) = (field(8) as u32 as usize, field(16), field(40));
+            let is_block = page[..3] == *b"CWB" && page[32..40] == number && lsn != u64::MAX;
+            if is_block && last.as_ref().is_none_or(|(known, _, _)| (run, lsn) > *known) {
+                last = Some(((run, lsn), path.clone(), n * PAGE..n * PAGE + 64 + len));
+            }
+        }
+    }
+    let (_, path, bytes) = last.context("the write-ahead log has a block")?;
+    Ok((path, bytes))
 }
 
 /// Says what was damaged, and what became of it.
@@ -114,7 +210,8 @@ fn one_round(
     kind: Kind,
     random: &mut StdRng,
 ) -> Result<(String, Outcome)> {
-    if random.random_bool(0.5) {
+    // A checkpoint writes snapshots.
+    if random.random_bool(0.5) && kind != Kind::Snapshot {
         cluster.kill(victim)?;
     } else {
         cluster.stop(victim)?;
@@ -176,7 +273,8 @@ fn files(data: &Path, kind: Kind, partition: Option<usize>) -> Result<Vec<PathBu
     let mut found = match kind {
         Kind::Segment => in_partitions("log")?,
         Kind::Index => in_partitions("index")?,
-        Kind::Wal => listed(&data.join("log/wal"))?,
+        Kind::Snapshot => in_partitions("snapshot")?,
+        Kind::Wal | Kind::LastBlock => listed(&data.join("log/wal"))?,
         Kind::Checkpoint => vec![data.join("log/checkpoint")],
         Kind::Journal => vec![data.join("metadata/journal")],
         Kind::Identity => vec![data.join("identity.json")],
