@@ -3,11 +3,12 @@
 //! If it has lost something of some partitions only, these are noted here until the controller knows.
 
 use crate::incarnations::Incarnations;
+use crate::whole_file::replace;
 use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
@@ -208,16 +209,6 @@ fn parse(path: &Path, text: &str) -> Result<Content, IdentityError> {
 
 fn write(path: &Path, content: &Content) -> io::Result<()> {
     replace(path, &serde_json::to_vec_pretty(content)?)
-}
-
-/// Replaces a file as a whole: after a crash it is the old one or the new one.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

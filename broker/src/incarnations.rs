@@ -3,7 +3,7 @@
 //!
 //! A file of its own, which a broker that knows nothing of it leaves alone.
 
-use crate::identity::replace;
+use crate::whole_file::replace;
 use chronik_core::ids::IncarnationId;
 use serde::{Deserialize, Serialize};
 use std::fs;

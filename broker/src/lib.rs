@@ -27,3 +27,4 @@ mod rooms;
 mod scrub;
 mod segments;
 pub mod server;
+mod whole_file;

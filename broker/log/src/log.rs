@@ -146,19 +146,16 @@ impl<D: Disk> Log<D> {
     /// Makes the next segment of the write-ahead log before it is needed, as a [`crate::Writer`] does beside its rounds, if
     /// the disk has room for it. May be left out; an error is final, as that of [`Self::commit`] is.
     pub fn prepare_segment(&mut self) -> Result<(), LogError> {
-        if self.poisoned {
-            return Err(LogError::Poisoned);
-        }
+        self.goes_on()?;
         let Some(job) = self.next_segment() else { return Ok(()) };
-        match job.run() {
-            Err(e) if e.is_full() => {}
+        match self.has_next_segment(job.run()) {
+            Err(e) if e.is_full() => Ok(()),
             Err(e) => {
                 self.poisoned = true;
-                return Err(e);
+                Err(e)
             }
-            Ok(next) => self.has_next_segment(next),
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     /// Begins a checkpoint of what is applied, to be finished after rounds that follow, as a [`crate::Writer`] does it. Until

@@ -186,24 +186,21 @@ impl RaftNetwork<TypeConfig> for Peer {
             let body = Self::body(&rpc)?;
             let large = (rpc.entries.len() == 1 && body.len() > LARGE_BYTES).then(|| rpc.entries[0].log_id);
             let request = proto::RaftRequest { caller: Some(self.caller()), body, followed_by_others };
-            match large {
-                Some(entry) => {
-                    let (link, sent) = (self.link()?.clone(), Instant::now());
-                    let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
-                    let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
-                    self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
-                    self.large_answer().await
-                }
-                None => {
-                    let mut sent = Instant::now();
-                    let call = |mut client: super::link::Client| {
-                        sent = Instant::now();
-                        async move { client.append_entries(request).await }
-                    };
-                    // Before openraft gives up by itself, which would not make the message smaller.
-                    let response = self.link()?.call(option.hard_ttl() * 9 / 10, call).await;
-                    response.map(|response| (response, sent))
-                }
+            if let Some(entry) = large {
+                let (link, sent) = (self.link()?.clone(), Instant::now());
+                let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
+                let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
+                self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
+                self.large_answer().await
+            } else {
+                let mut sent = Instant::now();
+                let call = |mut client: super::link::Client| {
+                    sent = Instant::now();
+                    async move { client.append_entries(request).await }
+                };
+                // Before openraft gives up by itself, which would not make the message smaller.
+                let response = self.link()?.call(option.hard_ttl() * 9 / 10, call).await;
+                response.map(|response| (response, sent))
             }
         };
         let (response, sent) = match result {

@@ -213,7 +213,7 @@ fn has(image: &Image, me: BrokerId, incarnation: IncarnationId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::cluster::{MetadataCommand as Command, MetadataVersion};
+    use chronik_core::cluster::{Answer, MetadataCommand as Command, MetadataVersion};
     use chronik_core::ids::{ClusterId, MetadataOffset, TopicId};
     use std::collections::BTreeMap;
     use uuid::Uuid;
@@ -245,7 +245,11 @@ mod tests {
             configs: BTreeMap::new(),
             default_min_insync_replicas: 1,
         };
-        for (at, command) in (1..).zip([create, registers(1, 7), topic]) {
+        image.apply(MetadataOffset(1), &create).0.unwrap();
+        let Ok(Answer::Registered(epoch)) = image.apply(MetadataOffset(2), &registers(1, 7)).0 else {
+            panic!("no epoch")
+        };
+        for (at, command) in (3..).zip([Command::Unfence { id: member.id, epoch }, topic]) {
             image.apply(MetadataOffset(at), &command).0.unwrap();
         }
         let damaged = |command, known: &[u128]| {

@@ -1,13 +1,13 @@
 //! ListPartitionReassignments: the partitions that are being moved (KIP-455).
 
-use super::{Handlers, each_once};
+use super::Handlers;
 use chronik_core::cluster::{Partition, Topic};
 use chronik_core::ids::BrokerId;
 use chronik_wire::messages::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, OngoingPartitionReassignment,
     OngoingTopicReassignment, StrBytes, message,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn handle(
     handlers: &Handlers,
@@ -16,13 +16,13 @@ pub(super) fn handle(
     let image = handlers.controller.image();
     let topics = match request.topics {
         None => image.topic_ids.values().filter_map(|id| ongoing(image.topics.get(id)?, None)).collect(),
-        Some(named) => each_once(named, |topic| topic.name.clone())
-            .into_iter()
-            .filter_map(|topic| {
-                let wanted: BTreeSet<i32> = topic.partition_indexes.into_iter().collect();
-                ongoing(image.topic_by_name(&topic.name)?, Some(&wanted))
-            })
-            .collect(),
+        Some(named) => {
+            let mut wanted: BTreeMap<StrBytes, BTreeSet<i32>> = BTreeMap::new();
+            for topic in named {
+                wanted.entry(StrBytes::from(&*topic.name)).or_default().extend(topic.partition_indexes);
+            }
+            wanted.iter().filter_map(|(name, wanted)| ongoing(image.topic_by_name(name)?, Some(wanted))).collect()
+        }
     };
     message!(ListPartitionReassignmentsResponse { topics: topics })
 }

@@ -127,8 +127,8 @@ impl Load {
         let before = Counters::of(&self.cluster)?;
         let records = match rate {
             None if spread => {
-                let port = self.cluster.ports(0).kafka;
-                spread::write(port, &topic, partitions, size, self.length)?.bytes as f64 / size as f64
+                let address = self.cluster.ports(0).kafka;
+                spread::write(address, &topic, partitions, size, self.length)?.bytes as f64 / size as f64
             }
             None => client::throughput(&bootstrap, &topic, partitions, size, self.length)?.records as f64,
             Some(rate) => {

@@ -386,7 +386,8 @@ fn what_was_done_counts_when_a_cleaning_is_stopped() {
         let stopped = reader.clean(partition(TP), &spec(i64::MAX), |step| !matches!(step, CleanStep::Replaced(_)));
         check(&before, &records(&log), "stopped");
         let cleaned_to = reader.cleaning(partition(TP)).unwrap().cleaned_to;
-        assert!(cleaned_to > known, "{stopped:?} after {known}");
+        // A pass may do no more than put what is clean into fewer segments.
+        assert!(cleaned_to >= known && passes < 100, "{stopped:?} after {known}");
         (known, passes) = (cleaned_to, passes + 1);
     }
     assert!(passes > 1, "it was not stopped");

@@ -84,17 +84,17 @@ async fn a_voter_far_away_catches_up_with_more_than_one_window() {
     stop_all(brokers).await;
 }
 
-/// A second for each megabyte, where a heartbeat is due after a tenth of that.
+/// A fifth of a second, in which two heartbeats are due.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_takes_many_heartbeats_on_its_way_arrives() {
     let mut cluster = Cluster::of(3);
-    cluster.timings = Timings::with_session(Duration::from_secs(4));
-    let relays = cluster.controllers.iter().map(|address| relay_at(Some(1 << 20), *address));
+    cluster.timings = Timings::with_session(Duration::from_secs(2));
+    let relays = cluster.controllers.iter().map(|address| relay_at(Some(4 << 20), *address));
     cluster.reached_at = futures::future::join_all(relays).await;
     let mut brokers = cluster.start_all().await;
     brokers[0].sees_alive(&[0, 1, 2]).await;
     // Of partitions that there are not: it is in the log all the same.
-    let named = (0..12_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
+    let named = (0..20_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
     let command = MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred };
     let decided = brokers[0].handle().decide(command, DEADLINE).await;
     assert!(matches!(decided, Ok(Answer::Elected(_))), "{decided:?}");
