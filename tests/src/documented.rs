@@ -11,7 +11,7 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() && name != "target" {
             functions(&path, found);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source");
             let after = text.split("#[test]").skip(1).chain(text.split("#[tokio::test").skip(1));
             let names = after.filter_map(|after| after.split_once("fn ")?.1.split(['(', '<']).next());

@@ -75,7 +75,7 @@ fn find(
 
 /// About how many bytes a config takes in the answer.
 fn len(config: &DescribeConfigsResourceResult) -> usize {
-    let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+    let text = |text: &Option<StrBytes>| text.as_deref().map_or(0, str::len);
     let synonyms = config.synonyms.iter().map(|s| CONFIG + s.name.len() + text(&s.value)).sum::<usize>();
     CONFIG + config.name.len() + text(&config.value) + text(&config.documentation) + synonyms
 }

@@ -118,7 +118,7 @@ fn check_files(disk: &SimulatedDisk, log: &mut Log<SimulatedDisk>, when: &str) {
         of.map(|path| path.with_extension("")).collect()
     };
     let (logs, indexes) = (stems("log"), stems("index"));
-    assert_eq!(logs.len(), log.reader().segments(partition(TP)).unwrap().len(), "{when}: {logs:?}");
+    assert_eq!(logs.len(), log.reader().segments(partition(TP)).expect("it is there").len(), "{when}: {logs:?}");
     assert!(indexes.is_subset(&logs), "{when}: {indexes:?} of {logs:?}");
 }
 

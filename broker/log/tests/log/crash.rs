@@ -245,9 +245,9 @@ fn a_round_that_is_torn_over_a_seal_is_a_torn_round() {
             log.prepare().unwrap();
             (0..before).for_each(|base| run(&mut log, small(base)));
             if kill {
-                disk.kill_after(point)
+                disk.kill_after(point);
             } else {
-                disk.crash_after(point)
+                disk.crash_after(point);
             }
             // Three blocks and a seal fill a segment, so that one batch of the round may come to the next one.
             let committed = log.commit(&[small(before), small(before + 1)]).is_ok();

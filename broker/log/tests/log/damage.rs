@@ -351,7 +351,9 @@ fn a_writer_with_nothing_left_to_write_seals_what_it_wrote_last() {
 fn last_block(disk: &SimulatedDisk) -> (PathBuf, u64) {
     let mut found = None;
     for (path, _) in disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "wal")) {
-        let number = u64::from_str_radix(path.file_stem().unwrap().to_str().unwrap(), 16).unwrap().to_le_bytes();
+        let number = u64::from_str_radix(path.file_stem().expect("a name").to_str().expect("a name"), 16)
+            .expect("a name")
+            .to_le_bytes();
         for (n, page) in content(disk, &path).chunks(4096).enumerate() {
             if page[..3] == *b"CWB" && page[32..40] == number && page[16..24] != [0xff; 8] {
                 found = Some((path.clone(), n as u64 * 4096));

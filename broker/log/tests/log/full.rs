@@ -294,13 +294,13 @@ fn clean_what_fills_the_disk(checkpoints: bool) -> (Result<(), CleanError>, u64)
         reserve_bytes: FLOOR,
         ..tiny()
     };
-    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).unwrap();
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).expect("the disk is whole");
     let reader = log.reader();
     let (writer, thread) = Writer::spawn(log, NEVER);
     let (answers, answered) = mpsc::channel();
     for base in 0..60 {
         submit(&writer, &answers, 0, hardly_compactable(base));
-        answered.recv_timeout(DEADLINE).unwrap();
+        answered.recv_timeout(DEADLINE).expect("the disk is whole");
     }
     wait_for("all is applied", || reader.applied_end(partition(0)) == Some(Offset(120)));
     let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
@@ -308,9 +308,11 @@ fn clean_what_fills_the_disk(checkpoints: bool) -> (Result<(), CleanError>, u64)
     disk.set_capacity(Some(used + FLOOR - 1));
     let (space, mut least, mut footprint) = (writer.space(), u64::MAX, Footprint::default());
     wait_for("it is below its floor", || space.room() == Room::Internal);
-    let fits = |bytes| Footprint::fits(space.room(), disk.available(Path::new(DIR)).unwrap(), space.floor(), bytes);
+    let fits = |bytes| {
+        Footprint::fits(space.room(), disk.available(Path::new(DIR)).expect("the disk is whole"), space.floor(), bytes)
+    };
     let cleaned = reader.clean(partition(0), &spec(i64::MAX), |step| {
-        least = least.min(disk.available(Path::new(DIR)).unwrap());
+        least = least.min(disk.available(Path::new(DIR)).expect("the disk is whole"));
         match step {
             CleanStep::Moved(_) => space.room() != Room::None,
             CleanStep::Begins(bytes) if checkpoints => {
@@ -330,9 +332,9 @@ fn clean_what_fills_the_disk(checkpoints: bool) -> (Result<(), CleanError>, u64)
     // Producers go on.
     disk.set_capacity(None);
     submit(&writer, &answers, 1, hardly_compactable(60));
-    answered.recv_timeout(DEADLINE).unwrap();
+    answered.recv_timeout(DEADLINE).expect("the disk is whole");
     writer.close();
-    thread.join().unwrap();
+    thread.join().expect("the disk is whole");
     (cleaned, least)
 }
 
