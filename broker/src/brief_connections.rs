@@ -4,29 +4,31 @@
 //! otherwise take the descriptors that the log and clients need.
 
 use axum::serve::Listener;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// A listener with a limit on connections, and one on how long each may last.
 #[derive(Debug)]
 pub(crate) struct BriefConnections {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    most: usize,
     longest: Duration,
+    /// Those that are open, oldest first. Each ends when it is cancelled, and is cancelled when it has ended.
+    open: VecDeque<CancellationToken>,
 }
 
 impl BriefConnections {
-    /// `most` at once; others wait to be accepted. After `longest` a connection ends, whatever it is at.
+    /// `most` at once: for one more the oldest ends. After `longest` a connection ends, whatever it is at.
     pub(crate) fn new(listener: TcpListener, most: usize, longest: Duration) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(most)), longest }
+        Self { listener, most, longest, open: VecDeque::new() }
     }
 }
 
@@ -35,13 +37,18 @@ impl Listener for BriefConnections {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Brief, SocketAddr) {
-        let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
-            // The semaphore is never closed.
-            return std::future::pending().await;
-        };
         // Axum's own, which tries again when it fails.
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Brief { stream, until: Box::pin(sleep(self.longest)), _place: place }, address)
+        self.open.retain(|connection| !connection.is_cancelled());
+        if self.open.len() >= self.most
+            && let Some(oldest) = self.open.pop_front()
+        {
+            oldest.cancel();
+        }
+        let end = CancellationToken::new();
+        self.open.push_back(end.clone());
+        let ended = Box::pin(end.clone().cancelled_owned());
+        (Brief { stream, until: Box::pin(sleep(self.longest)), ended, _end: end.drop_guard() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -54,16 +61,17 @@ impl Listener for BriefConnections {
 pub(crate) struct Brief {
     stream: TcpStream,
     until: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _end: DropGuard,
 }
 
 impl Brief {
     /// Fails from its end on, and wakes whoever waits then.
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.until.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+        if self.until.as_mut().poll(cx).is_ready() || self.ended.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
         }
+        Ok(())
     }
 }
 
@@ -109,30 +117,48 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    #[tokio::test]
-    async fn who_holds_connections_keeps_others_waiting_for_a_moment_only() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let brief = BriefConnections::new(listener, 2, Duration::from_millis(100));
-        let served = tokio::spawn(async move {
-            axum::serve(brief, Router::new().route("/", get(async || "here\n"))).await.unwrap();
-        });
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(TcpStream::connect(address).await.unwrap());
-        }
-        // The last of them begins a request, and never ends it.
-        held[3].write_all(b"GET / HT").await.unwrap();
-        let mut asking = TcpStream::connect(address).await.unwrap();
-        asking.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    async fn served(most: usize, longest: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+        let address = listener.local_addr().expect("bound");
+        let brief = BriefConnections::new(listener, most, longest);
+        let routes = Router::new().route("/", get(async || "here\n"));
+        tokio::spawn(async move { axum::serve(brief, routes).await });
+        address
+    }
+
+    async fn ask(address: SocketAddr) -> String {
+        let mut asking = TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        asking.write_all(request).await.expect("it reads");
         let mut answer = String::new();
-        asking.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("here\n"), "{answer}");
-        for mut stream in held {
-            // The end, or a reset for what was not read.
-            let ended = stream.read(&mut [0; 8]).await;
-            assert!(matches!(ended, Ok(0) | Err(_)));
+        asking.read_to_string(&mut answer).await.expect("it answers");
+        answer
+    }
+
+    /// The end, or a reset for what was not read.
+    async fn ends(mut stream: TcpStream) {
+        assert!(matches!(stream.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn who_holds_connections_keeps_nobody_waiting() {
+        let address = served(2, Duration::from_mins(5)).await;
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // A request that never ends.
+            stream.write_all(b"GET / HT").await.unwrap();
+            held.push(stream);
         }
-        served.abort();
+        assert!(ask(address).await.ends_with("here\n"));
+        for stream in held.drain(..8) {
+            ends(stream).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_in_time() {
+        let address = served(2, Duration::from_millis(50)).await;
+        ends(TcpStream::connect(address).await.unwrap()).await;
     }
 }

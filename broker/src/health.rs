@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections at once: a kubelet has one a probe, whoever scrapes one of its own.
 const MAX_CONNECTIONS: usize = 64;
-/// As long as a connection may last. Kubelets and Prometheus open another when one has ended between two requests.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
+/// As long as a connection may last. Kubelets and Prometheus open another when one has ended between two requests; it is
+/// no multiple of the intervals at which they come.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(37);
 
 /// A broker without a lease for so long says that it is not ready. Many elections, and the restart of a controller quorum,
 /// fit into that: all brokers are without a lease then, and clients that are sent nowhere would come back later than it.

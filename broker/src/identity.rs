@@ -20,6 +20,8 @@ const VERSION: u32 = 1;
 pub(crate) struct Identity {
     path: PathBuf,
     content: Content,
+    /// It was made just now.
+    fresh: bool,
     incarnations: Incarnations,
 }
 
@@ -105,6 +107,7 @@ impl Identity {
     /// Reads the directory's identity, or gives an empty directory one.
     pub(crate) fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
         let path = directory.join(FILE);
+        let mut fresh = false;
         let content = match fs::read_to_string(&path) {
             Ok(text) => parse(&path, &text)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -112,6 +115,7 @@ impl Identity {
                 let damaged = BTreeSet::new();
                 let content = Content { version: VERSION, broker_id: me, directory_id, cluster_id: None, damaged };
                 write(&path, &content).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+                fresh = true;
                 content
             }
             Err(source) => return Err(IdentityError::Io { path, source }),
@@ -119,16 +123,14 @@ impl Identity {
         if content.broker_id != me {
             return Err(IdentityError::OtherBroker { path, found: content.broker_id, me });
         }
-        Ok(Self { path, content, incarnations: Incarnations::unknown(directory) })
+        Ok(Self { path, content, fresh, incarnations: Incarnations::unknown(directory) })
     }
 
-    /// The same for a process that will register.
-    pub(crate) fn begin(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
-        let fresh = !Self::is_in(directory);
-        let mut identity = Self::load(directory, me)?;
-        let begun = Incarnations::begin(directory, fresh);
-        identity.incarnations = begun.map_err(|source| IdentityError::Io { path: directory.to_owned(), source })?;
-        Ok(identity)
+    /// Begins a process that will register. Its directory's log is open, so that no other process has it.
+    pub(crate) fn begin_process(&mut self, directory: &Path) -> Result<(), IdentityError> {
+        let begun = Incarnations::begin(directory, self.fresh);
+        self.incarnations = begun.map_err(|source| IdentityError::Io { path: directory.to_owned(), source })?;
+        Ok(())
     }
 
     /// The data directory's id.
@@ -171,8 +173,7 @@ impl Identity {
 
     /// The controller has registered this process, and knows what was damaged.
     pub(crate) fn is_registered(&mut self) -> Result<(), IdentityError> {
-        let confirmed = self.incarnations.confirm();
-        confirmed.map_err(|source| IdentityError::Io { path: self.path.clone(), source })?;
+        self.incarnations.confirm();
         if self.content.damaged.is_empty() {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 const FILE: &str = "incarnations.json";
 /// Processes that are remembered at most of which it is not known whether they registered.
@@ -43,14 +44,20 @@ impl Incarnations {
         let before = match fs::read(&begun.path) {
             Ok(bytes) => serde_json::from_slice::<Content>(&bytes).map(|content| content.incarnations).ok(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => fresh.then(Vec::new),
-            Err(e) => return Err(e),
+            // What cannot be read says nothing.
+            Err(_) => None,
         };
         begun.known = before.filter(|before| before.len() < MOST).map(|mut all| {
             all.push(begun.current);
             all
         });
-        if let Some(known) = &begun.known {
-            begun.write(known)?;
+        if let Some(Err(error)) = begun.known.as_deref().map(|known| begun.write(known)) {
+            // A full disk keeps no broker from starting. What it does not know of may not stay there.
+            warn!(%error, "cannot write {FILE}: whether this directory is an old copy is not looked at");
+            match fs::remove_file(&begun.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => begun.known = None,
+            }
         }
         Ok(begun)
     }
@@ -65,13 +72,14 @@ impl Incarnations {
         self.known.as_deref().unwrap_or_default()
     }
 
-    /// This process has registered.
-    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+    /// This process has registered. As long as that cannot be written, the file says more than is so, which is no harm.
+    pub(crate) fn confirm(&mut self) {
         if !self.confirmed {
-            self.write(&[self.current])?;
-            self.confirmed = true;
+            match self.write(&[self.current]) {
+                Ok(()) => self.confirmed = true,
+                Err(error) => warn!(%error, "cannot write {FILE}"),
+            }
         }
-        Ok(())
     }
 
     fn write(&self, incarnations: &[IncarnationId]) -> io::Result<()> {
@@ -92,8 +100,8 @@ mod tests {
         // Whether the first one registered before it ended is not known.
         let mut second = Incarnations::begin(dir.path(), false).unwrap();
         assert_eq!(second.known(), [first.current(), second.current()]);
-        second.confirm().unwrap();
-        second.confirm().unwrap();
+        second.confirm();
+        second.confirm();
         let third = Incarnations::begin(dir.path(), false).unwrap();
         assert_eq!(third.known(), [second.current(), third.current()]);
     }
@@ -104,7 +112,7 @@ mod tests {
         let mut of_before = Incarnations::begin(dir.path(), false).unwrap();
         assert_eq!(of_before.known(), []);
         assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known(), []);
-        of_before.confirm().unwrap();
+        of_before.confirm();
         for tried in 1..MOST {
             assert_eq!(Incarnations::begin(dir.path(), false).unwrap().known().len(), 1 + tried);
         }

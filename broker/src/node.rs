@@ -123,10 +123,11 @@ impl Node {
         let dir = &config.data_dir;
         create_dir_all(&RealDisk, dir).with_context(|| format!("cannot make data_dir {}", dir.display()))?;
         let mut registry = Registry::with_prefix("chronik");
-        let mut identity = Identity::begin(dir, config.id)?;
+        let mut identity = Identity::load(dir, config.id)?;
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
         let (mut log, recovered) = open_log(dir, config, files)?;
+        identity.begin_process(dir)?;
         let found = damage::inspect(&log, recovered, &recovery, config.producer_state_bytes)?;
         let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
         info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");

@@ -258,7 +258,7 @@ impl Heart {
             sent = Instant::now();
             async move { client.heartbeat(request).await }
         };
-        match self.links.call(leader, self.interval * 2, call).await {
+        match self.links.call(leader, self.lease.interval() * 2, call).await {
             Ok(answer) => {
                 self.silence.leases_run(tokio::time::Instant::now(), Duration::from_millis(answer.leases_run_ms));
                 let lease = (answer.lease_ms > 0).then(|| Duration::from_millis(answer.lease_ms));

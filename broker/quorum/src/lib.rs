@@ -111,7 +111,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts to take part: opens the log, listens, finds the others, founds a cluster if there is none, and
 /// registers this broker.
-pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
+pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartError> {
     let dir = config.dir.clone();
     let opened = tokio::task::spawn_blocking(move || LogStore::open(&dir)).await;
     let (log, thread) = opened.map_err(|e| StartError::State(e.to_string()))??;
@@ -121,6 +121,13 @@ pub async fn start(config: ControllerConfig) -> Result<Controller, StartError> {
         state_machine::StateMachine::open(&log, publisher.clone()).map_err(|e| StartError::State(e.to_string()))?;
 
     let me = config.me.id;
+    if !config.known_incarnations.is_empty() {
+        // A build that does not keep them may have registered in between. An old copy has an old log too.
+        config.known_incarnations.extend(log.registrations(me, config.directory));
+        let images = images.borrow();
+        let last = images.brokers.get(&me).filter(|broker| broker.directory == Some(config.directory));
+        config.known_incarnations.extend(last.and_then(|broker| broker.incarnation));
+    }
     let electorate = Electorate::new(log.membership());
     compare_voters(&electorate.voters(), &config.voters);
     let configured = config.seeds.iter().chain(&config.voters).filter(|(id, _)| *id != me).cloned().collect();

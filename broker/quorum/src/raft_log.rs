@@ -6,8 +6,9 @@
 
 use super::encoding;
 use super::standing::Standing;
-use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig, Vote};
-use chronik_core::ids::BrokerId;
+use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig, Vote};
+use chronik_core::cluster::MetadataCommand;
+use chronik_core::ids::{BrokerId, DirectoryId, IncarnationId};
 use chronik_log::{Journal, LogError, Pulse, RealDisk};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, EntryPayload, LogState, RaftLogReader, StorageIOError};
@@ -152,6 +153,22 @@ impl LogStore {
     pub(super) fn last_log_id(&self) -> Option<LogId> {
         let state = self.state();
         state.entries.last_key_value().map(|(_, (e, _))| e.log_id).or(state.purged)
+    }
+
+    /// The processes that have registered as that broker with that directory, by the entries that are here.
+    pub(super) fn registrations(&self, id: BrokerId, of: DirectoryId) -> Vec<IncarnationId> {
+        let state = self.state();
+        let commands = state.entries.values().filter_map(|(entry, _)| match &entry.payload {
+            EntryPayload::Normal(Batch(commands)) => Some(commands),
+            _ => None,
+        });
+        let registered = commands.flatten().filter_map(|command| match command {
+            MetadataCommand::RegisterBroker { member, directory, incarnation, .. } => {
+                (member.id == id && *directory == of).then_some(*incarnation)
+            }
+            _ => None,
+        });
+        registered.collect()
     }
 
     /// The newest membership, committed or not.

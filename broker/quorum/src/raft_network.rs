@@ -132,9 +132,9 @@ impl Peer {
         self.network.links.caller(self.target)
     }
 
-    /// Whether that is on its way already.
+    /// Whether what it begins with is on its way already.
     fn is_sending(&self, rpc: &AppendEntriesRequest) -> bool {
-        let [entry] = &*rpc.entries else { return false };
+        let Some(entry) = rpc.entries.first() else { return false };
         self.large.as_ref().is_some_and(|large| large.vote == rpc.vote && large.entry == entry.log_id)
     }
 
@@ -179,12 +179,21 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse, RpcError> {
+        if self.is_sending(&rpc) && rpc.entries.len() > 1 {
+            // Something was appended meanwhile. Asked for alone it is waited for, and not sent again.
+            return Err(PayloadTooLarge::new_entries_hint(1).into());
+        }
+        let mut large_message = false;
         let result = if self.is_sending(&rpc) {
             self.large_answer().await
         } else {
+            if !rpc.entries.is_empty() {
+                self.large = None;
+            }
             let followed_by_others = self.followed_by_others(&rpc.vote);
             let body = Self::body(&rpc)?;
-            let large = (rpc.entries.len() == 1 && body.len() > LARGE_BYTES).then(|| rpc.entries[0].log_id);
+            large_message = body.len() > LARGE_BYTES;
+            let large = (rpc.entries.len() == 1 && large_message).then(|| rpc.entries[0].log_id);
             let request = proto::RaftRequest { caller: Some(self.caller()), body, followed_by_others };
             if let Some(entry) = large {
                 let (link, sent) = (self.link()?.clone(), Instant::now());
@@ -198,15 +207,16 @@ impl RaftNetwork<TypeConfig> for Peer {
                     sent = Instant::now();
                     async move { client.append_entries(request).await }
                 };
-                // Before openraft gives up by itself, which would not make the message smaller.
-                let response = self.link()?.call(option.hard_ttl() * 9 / 10, call).await;
+                // Before openraft gives up by itself, which would not make a message smaller.
+                let patience = if large_message { option.hard_ttl() * 9 / 10 } else { option.hard_ttl() };
+                let response = self.link()?.call(patience, call).await;
                 response.map(|response| (response, sent))
             }
         };
         let (response, sent) = match result {
             Ok((response, sent)) => (answer(&response)?, sent),
             // Sent again as it was it would take as long again.
-            Err(CallError::Lost(_)) if rpc.entries.len() > 1 => {
+            Err(CallError::Lost(_)) if rpc.entries.len() > 1 && large_message => {
                 return Err(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2).into());
             }
             Err(error) => return Err(rpc_error(error)),

@@ -7,7 +7,7 @@ use super::leader::LeaderHandle;
 use super::links::Links;
 use super::proposer::Proposer;
 use super::proto;
-use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome, SupportedVersions};
+use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, Outcome, Partition, SupportedVersions};
 use chronik_core::ids::{BrokerEpoch, BrokerId, DirectoryId, IncarnationId, TopicPartition};
 use rand::seq::IteratorRandom;
 use std::time::Duration;
@@ -183,8 +183,9 @@ pub(super) fn believed(command: MetadataCommand, known: &[IncarnationId], image:
             "broker {}'s data directory is an old copy: it is not believed to hold what was written since",
             member.id
         );
-        let held = image.partitions().filter(|(_, _, p)| p.replicas.contains(&member.id)).map(|(tp, _, _)| tp);
-        damaged = held.collect();
+        // What nobody else has is all that there is, however old it is.
+        let has_more = |p: &Partition| p.replicas.contains(&member.id) && p.replicas.len() > 1;
+        damaged = image.partitions().filter(|(_, _, p)| has_more(p)).map(|(tp, _, _)| tp).collect();
     }
     MetadataCommand::RegisterBroker { member, directory, incarnation, damaged, versions }
 }
@@ -233,15 +234,15 @@ mod tests {
         let mut image = Image::default();
         let create = Command::CreateCluster {
             cluster_id: ClusterId(Uuid::from_u128(1)),
-            members: vec![member.clone()],
+            members: vec![member.clone(), Member { id: BrokerId(1), ..member.clone() }],
             metadata_version: MetadataVersion::LATEST,
         };
-        let topic = Command::CreateTopic {
-            id: TopicId(Uuid::from_u128(2)),
-            name: "t".into(),
+        let topic = |id, replication_factor, assignments: BTreeMap<_, _>| Command::CreateTopic {
+            id: TopicId(Uuid::from_u128(id)),
+            name: format!("t-{id}"),
             partitions: 2,
-            replication_factor: 1,
-            assignments: BTreeMap::new(),
+            replication_factor,
+            assignments,
             configs: BTreeMap::new(),
             default_min_insync_replicas: 1,
         };
@@ -249,7 +250,10 @@ mod tests {
         let Ok(Answer::Registered(epoch)) = image.apply(MetadataOffset(2), &registers(1, 7)).0 else {
             panic!("no epoch")
         };
-        for (at, command) in (3..).zip([Command::Unfence { id: member.id, epoch }, topic]) {
+        // Of the second one nobody else has anything.
+        let alone = [0, 1].map(|n| (n, vec![member.id])).into();
+        let topics = [topic(2, 2, BTreeMap::new()), topic(3, 1, alone)];
+        for (at, command) in (3..).zip([Command::Unfence { id: member.id, epoch }].into_iter().chain(topics)) {
             image.apply(MetadataOffset(at), &command).0.unwrap();
         }
         let damaged = |command, known: &[u128]| {

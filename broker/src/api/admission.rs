@@ -30,7 +30,7 @@ const DECOMPRESSED_FACTOR: u64 = 4;
 /// The same for a batch that is compressed in another way: that takes three times as much memory, and not a piece at a time.
 const RECOMPRESSED: u64 = 64 << 20;
 /// How many of those there are at the same time.
-const RECOMPRESSED_AT_ONCE: usize = 2;
+const RECOMPRESSED_AT_ONCE: usize = 4;
 
 /// Bytes that a batch may decompress to.
 pub(super) fn max_decompressed(max_message_bytes: usize) -> u64 {

@@ -30,6 +30,8 @@ pub(super) fn handle(handlers: &Handlers, header: Header, request: DescribeConfi
                 // As in Kafka, no keys at all ask for all of them.
                 let keys = keys.filter(|keys| !keys.is_empty());
                 let asked = |v: &Value| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *v.name));
+                // Documentation is what an answer about very many topics can do without.
+                let docs = docs && left > MOST / 2;
                 let configs: Vec<_> =
                     values.into_iter().filter(asked).map(|value| describe(value, synonyms, docs)).collect();
                 left = left.saturating_sub(configs.iter().map(len).sum::<usize>().max(LEAST));

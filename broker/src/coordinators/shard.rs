@@ -274,7 +274,8 @@ impl ShardTask {
                     counted.update(serving.shard.census());
                     continue;
                 }
-                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
+                // Nor does time pass for members whose heartbeats wait: a tick that comes late lets sessions go on.
+                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() && !serving.appends.are_full() => {
                     serving.wake = None;
                     Event::Tick
                 }

@@ -21,7 +21,7 @@ const MAX_PROTOCOLS: usize = 100;
 
 /// Bytes that what the members of one consumer group said may take in memory. That of a classic group is bounded by its
 /// one record.
-pub(super) const MAX_GROUP_BYTES: usize = 32 << 20;
+pub(super) const MAX_GROUP_BYTES: usize = 128 << 20;
 
 /// What a string takes beside its bytes: a pointer, the counts in front of it, and what the allocator adds.
 pub(super) const STRING: usize = 48;
