@@ -35,9 +35,13 @@ pub(crate) fn several_at_once<T: Sync>(
         Ok(())
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // Where there may be no more threads, those do it that there are, and this one.
+        let spawned = (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
+        let spawned: Vec<_> = spawned.collect();
+        let done = work();
         // They do not panic: a release build would end if they did.
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(LogError::Poisoned)))
+        let others = spawned.into_iter().map(|thread| thread.join().unwrap_or(Err(LogError::Poisoned)));
+        others.fold(done, Result::and)
     })
 }
 

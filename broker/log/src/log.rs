@@ -116,6 +116,7 @@ impl<D: Disk> Log<D> {
         }
         self.once.sync(&self.store)?;
         self.wal.sync()?;
+        self.once.settle(&self.store)?;
         self.once.committed();
         self.poisoned = false;
         self.pending_ends.extend(ends);
@@ -433,7 +434,7 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
-                store.syncs.run(&path, || file.sync_data())?;
+                store.syncs.run_of(uid, &path, || file.sync_data())?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);
                 }

@@ -114,6 +114,15 @@ impl<D: Disk> Once<D> {
         Ok(ops.iter().map(entry).collect())
     }
 
+    /// Fails if what was written ahead may not be durable, as a sync of the same file failed that was somebody else's: its
+    /// own succeeds then. Waits for those that are under way.
+    pub(crate) fn settle(&self, store: &Store<D>) -> Result<(), LogError> {
+        if self.ahead.is_empty() {
+            return Ok(());
+        }
+        store.syncs.settle_of(&self.ahead.values().map(|ahead| ahead.uid()).collect())
+    }
+
     /// Makes durable what was written ahead.
     pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
         self.ahead.values().try_for_each(|ahead| {

@@ -141,7 +141,7 @@ impl Op {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        crate::wal::entry::op_len(self)
+        crate::wal::entry::longest(self)
     }
 }
 

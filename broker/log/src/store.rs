@@ -230,7 +230,7 @@ impl<D: Disk> Store<D> {
     fn sync_oldest(&self) -> Result<(), LogError> {
         let oldest = self.files.oldest_unsynced();
         several_at_once(syncs_at_once::<D>(oldest.len()), &oldest, |(uid, written, file)| {
-            self.syncs.run(&self.root, || file.sync_data())?;
+            self.syncs.run_of(*uid, &self.root, || file.sync_data())?;
             self.files.synced(*uid, *written);
             self.files.pulse.beat();
             Ok(())

@@ -6,7 +6,7 @@
 //! waits for what was being synced beside it.
 
 use crate::error::{IoContext, LogError, SYNC};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,7 +26,8 @@ pub(crate) struct Syncs {
 struct State {
     /// How many have begun.
     begun: u64,
-    under_way: BTreeSet<u64>,
+    /// With the segment whose file it is.
+    under_way: BTreeMap<u64, Option<u64>>,
     failed: Option<Failed>,
 }
 
@@ -54,11 +55,20 @@ impl Syncs {
 
     /// Syncs what is in use. That it is not there any more is no failure.
     pub(crate) fn run(&self, path: &Path, sync: impl FnOnce() -> io::Result<()>) -> Result<(), LogError> {
+        self.run_for(None, path, sync)
+    }
+
+    /// The same of a segment's file.
+    pub(crate) fn run_of(&self, uid: u64, path: &Path, sync: impl FnOnce() -> io::Result<()>) -> Result<(), LogError> {
+        self.run_for(Some(uid), path, sync)
+    }
+
+    fn run_for(&self, uid: Option<u64>, path: &Path, sync: impl FnOnce() -> io::Result<()>) -> Result<(), LogError> {
         let number = {
             let mut state = self.lock();
             state.begun += 1;
             let number = state.begun;
-            state.under_way.insert(number);
+            state.under_way.insert(number, uid);
             number
         };
         let done = sync();
@@ -87,9 +97,18 @@ impl Syncs {
 
     /// The same, when those have ended that are under way.
     pub(crate) fn settle(&self) -> Result<(), LogError> {
+        self.settle_where(|_| true)
+    }
+
+    /// The same for those of these segments' files alone.
+    pub(crate) fn settle_of(&self, uids: &BTreeSet<u64>) -> Result<(), LogError> {
+        self.settle_where(|uid| uid.is_some_and(|uid| uids.contains(&uid)))
+    }
+
+    fn settle_where(&self, concerns: impl Fn(Option<u64>) -> bool) -> Result<(), LogError> {
         let state = self.lock();
         let until = state.begun;
-        let waits = |state: &mut State| state.under_way.first().is_some_and(|first| *first <= until);
+        let waits = |state: &mut State| state.under_way.range(..=until).any(|(_, uid)| concerns(*uid));
         drop(self.ended.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner));
         self.check()
     }
@@ -134,13 +153,14 @@ mod tests {
                     end.recv().unwrap();
                     EIO()
                 };
-                assert!(syncs.run(path, sync).is_err());
+                assert!(syncs.run_of(7, path, sync).is_err());
             });
             begins.recv().unwrap();
             assert!(syncs.check().is_ok(), "nothing has failed yet");
-            let settled = scope.spawn(|| syncs.settle());
+            assert!(syncs.settle_of(&[8].into()).is_ok(), "another file's is not waited for");
+            let settled = scope.spawn(|| (syncs.settle_of(&[7].into()), syncs.settle()));
             ends.send(()).unwrap();
-            assert!(settled.join().unwrap().is_err());
+            assert!(matches!(settled.join().unwrap(), (Err(_), Err(_))));
         });
     }
 }

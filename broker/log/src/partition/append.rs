@@ -305,11 +305,16 @@ pub(crate) struct Ahead<D: Disk> {
 }
 
 impl<D: Disk> Ahead<D> {
+    /// Of the segment that they are in.
+    pub(crate) fn uid(&self) -> u64 {
+        self.written.segment.uid
+    }
+
     /// Makes them durable.
     pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
-        let begun = store.files.now();
-        store.syncs.run(&store.root, || self.file.sync_data())?;
-        store.files.synced(self.written.segment.uid, begun);
+        let (uid, begun) = (self.uid(), store.files.now());
+        store.syncs.run_of(uid, &store.root, || self.file.sync_data())?;
+        store.files.synced(uid, begun);
         Ok(())
     }
 }

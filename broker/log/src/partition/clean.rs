@@ -308,7 +308,7 @@ impl<D: Disk> Store<D> {
         for (segment, _) in group {
             let path = dir.join(segment.log_name());
             let file = self.file(tp, segment, Kind::Log).during("open", &path).map_err(unless_gone)?;
-            self.syncs.run(&path, || file.sync_data()).map_err(CleanError::Sync)?;
+            self.syncs.run_of(segment.uid, &path, || file.sync_data()).map_err(CleanError::Sync)?;
         }
         match self.syncs.run(&dir, || self.disk.sync_dir(&dir)) {
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(CleanError::Changed),

@@ -116,10 +116,7 @@ impl<D: Disk> Store<D> {
         let first = new.segments.first().map_or(to, |s| s.base);
         let before = new.epochs.partition_point(|(_, start)| *start <= first).saturating_sub(1);
         new.epochs.drain(..before);
-        // What is damaged before `to` is gone, and the rest is looked at by who reads it, as ever. But a recovery may have
-        // lost more than it has marked, and looks at it itself.
-        let stays = |offset: &Offset| to < state.end && (*offset >= to || self.recovering());
-        new.damaged = state.damaged.filter(stays).map(|offset| offset.max(to));
+        new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
         new.version += 1;
         new.cuts += u64::from(to > state.end);
         // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).

@@ -124,6 +124,12 @@ pub(crate) fn op_len(op: &Op) -> usize {
     OP_HEADER + op_body(op).len()
 }
 
+/// The same, if a reference may stand for all that it has: that of a short batch is longer.
+pub(crate) fn longest(op: &Op) -> usize {
+    let reference = if matches!(op, Op::Append { .. }) { OP_HEADER + REFERENCE_LEN } else { 0 };
+    op_len(op).max(reference)
+}
+
 /// What follows an operation's fixed part.
 fn op_body(op: &Op) -> &[u8] {
     match op {

@@ -43,6 +43,7 @@ pub(crate) struct NextSegment<D: Disk> {
 
 /// What came of a [`NextSegmentJob`].
 pub(crate) struct MadeSegment<D: Disk> {
+    number: u64,
     result: Result<NextSegment<D>, LogError>,
     /// The superfluous segment that it was given and has no use for.
     left: Option<u64>,
@@ -62,7 +63,7 @@ impl<D: Disk> NextSegmentJob<D> {
     /// Makes it. What failed for want of room may be tried again.
     pub(crate) fn run(mut self) -> MadeSegment<D> {
         let result = self.make();
-        MadeSegment { result, left: self.old }
+        MadeSegment { number: self.number, result, left: self.old }
     }
 
     fn make(&mut self) -> Result<NextSegment<D>, LogError> {
@@ -164,7 +165,12 @@ impl<D: Disk> WalWriter<D> {
 
     pub(crate) fn has_next(&mut self, made: MadeSegment<D>) -> Result<(), LogError> {
         self.free.extend(made.left);
-        self.next = Some(made.result?);
+        let next = made.result?;
+        if made.number != self.at.segment + 1 {
+            // Another one is written by that name: two files would be one, or one that nobody finds again.
+            return Err(LogError::Poisoned);
+        }
+        self.next = Some(next);
         Ok(())
     }
 

@@ -172,7 +172,10 @@ impl<D: Disk> Rounds<'_, D> {
         let again = || {
             space.lack(Need::Wal, true);
             ballast.release();
-            space.wait_for_room() && !queue.lock().closing
+            space.wait_for_room() && {
+                let state = queue.lock();
+                !state.closing && state.failed.is_none()
+            }
         };
         self.log.commit_when_possible(ops, again)?;
         self.space.lack(Need::Wal, false);

@@ -246,31 +246,6 @@ fn damage_that_comes_between_a_truncations_record_and_the_cut_marks_the_partitio
 }
 
 #[test]
-fn damage_is_over_when_the_start_has_moved_past_it() {
-    let (disk, path) = synced_partition();
-    let (mut log, _) = open(&disk).expect("it opens");
-    let reader = log.reader();
-    let mark = |reader: &LogReader<SimulatedDisk>| reader.state(partition(0)).expect("it is there").damaged;
-    // Bytes of the fourth batch, which begins at offset 6, and of the eighth.
-    assert!(disk.flip_bit(&path, 700, 3) && disk.flip_bit(&path, 1500, 3));
-    assert!(reader.check(partition(0), |_| {}).is_err());
-    assert_eq!(mark(&reader), Some(Offset(6)));
-    log.checkpoint().expect("the disk is whole");
-    // The start may come into the batch that is damaged, or behind it where only that leads: who reads there finds that it
-    // still is. The index leads to offsets 12 and 18.
-    for (to, found) in [(5, 6), (7, 7), (8, 8), (12, 14), (18, -1)] {
-        run(&mut log, Op::AdvanceStart { partition: partition(0), to: Offset(to) });
-        assert_eq!(mark(&reader), Some(Offset(6)).filter(|_| to < 6), "start {to}");
-        let again = reader.check(partition(0), |_| {});
-        assert_eq!(again.is_err(), found >= 0, "start {to}: {again:?}");
-        assert_eq!(mark(&reader), Some(Offset(found)).filter(|_| found >= 0), "start {to}");
-    }
-    drop(log);
-    let (_, recovered) = open(&disk).expect("it opens");
-    assert_eq!((recovered[0].start, recovered[0].end, recovered[0].damaged), (Offset(18), Offset(20), None));
-}
-
-#[test]
 fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
     // Batches of 200 bytes and two records.
     for (cut, lost) in [(0, 0), (1, 0), (199, 0), (200, 2), (999, 8), (1000, 10), (1999, 18)] {

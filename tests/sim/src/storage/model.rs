@@ -96,10 +96,6 @@ impl Storage for ModelDisk {
         Ok(None)
     }
 
-    fn lost_from(&self, _: TopicPartition) -> Option<Offset> {
-        None
-    }
-
     fn bounds(&self, _: TopicPartition) -> Option<Bounds> {
         None
     }
