@@ -136,6 +136,8 @@ fn lead_again(cluster: &mut Cluster, metadata: &Metadata, id: usize) -> Result<(
 }
 
 fn slow(metadata: &Metadata, load: &Load, switches: &Switches) -> Result<String> {
+    // The last round may have stopped one for a moment.
+    metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
     let before = metadata.partitions(TOPIC)?;
     fs::write(&switches.slow, "")?;
     let written = load.wait_for_acknowledgements_after(Instant::now() + SLOW, PATIENCE);
