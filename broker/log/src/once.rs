@@ -120,7 +120,7 @@ impl<D: Disk> Once<D> {
         if self.ahead.is_empty() {
             return Ok(());
         }
-        store.syncs.settle_of(&self.ahead.values().map(|ahead| ahead.uid()).collect())
+        store.syncs.settle_of(&self.ahead.values().map(Ahead::uid).collect())
     }
 
     /// Makes durable what was written ahead.
