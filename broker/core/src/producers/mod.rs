@@ -111,9 +111,16 @@ impl Producers {
         self.bound(MAX_PRODUCERS);
     }
 
+    /// What is known of a part of a log, to [extend](Self::extend) what is known of all before it: nobody expires, as the
+    /// log's clock is not known that far.
+    pub fn of_part() -> Self {
+        Self::new(i64::MAX)
+    }
+
     /// Takes over what is known of the batches that follow those which this is known of. Batches that are known to both
     /// are passed over.
     pub fn extend(&mut self, later: &Self) {
+        let clock = self.clock;
         for id in later.by_end.values() {
             let Some(newer) = later.by_id.get(id) else { continue };
             let mut history = self.remove(*id);
@@ -121,6 +128,8 @@ impl Producers {
                 Some(history) => history.extend(newer),
                 None => history = Some(newer.clone()),
             }
+            // What came later may have older timestamps, and its own clock knows of no others.
+            let history = history.map(|history| History { clock: history.clock.max(clock), ..history });
             self.insert(*id, history);
         }
         self.clock = self.clock.max(later.clock);

@@ -267,6 +267,32 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_and_what_came_after_it_forget_the_same_producers_as_the_whole(
+        batches in prop::collection::vec((0..5_i64, 0..4_000_i64), 1..60),
+        snapshot in 0..60_usize,
+    ) {
+        const EXPIRATION_MS: i64 = 1_000;
+        let (mut whole, mut taken, mut later) =
+            (Producers::new(EXPIRATION_MS), Producers::new(EXPIRATION_MS), Producers::of_part());
+        let mut next = [0; 5];
+        for (n, (id, timestamp)) in batches.iter().enumerate() {
+            // Timestamps go back: they are what the client says.
+            let mut batch = stamped(*id, next[*id as usize], *timestamp);
+            next[*id as usize] += 1;
+            batch.base_offset = Offset(n as i64);
+            whole.observe(&batch);
+            if n < snapshot { &mut taken } else { &mut later }.observe(&batch);
+        }
+        taken.extend(&later);
+        let states = |p: &Producers| p.iter().map(|p| (p.id, p.last_sequence)).collect::<Vec<_>>();
+        prop_assert_eq!(states(&taken), states(&whole));
+        for (id, sequence) in (0..).zip(next) {
+            let batch = stamped(id, sequence, 0);
+            prop_assert_eq!(taken.check(&batch, NONE_OLDER), whole.check(&batch, NONE_OLDER));
+        }
+    }
+
+    #[test]
     fn what_was_known_before_an_offset_becomes_the_whole_by_what_follows(
         ids in prop::collection::vec(0..4_i64, 1..40),
         at in 0..40_i64,

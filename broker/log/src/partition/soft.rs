@@ -97,7 +97,7 @@ impl Soft {
     pub(crate) fn recovered(snapshots: Vec<Snapshot>, end: Offset, expiration_ms: i64) -> Self {
         // A checkpoint may be overtaken by the snapshots in it: what lies between is in the write-ahead log.
         let end = snapshots.last().map_or(end, |newest| newest.at.max(end));
-        let (recent, obsolete) = (Producers::new(expiration_ms), Vec::new());
+        let (recent, obsolete) = (Producers::of_part(), Vec::new());
         Self {
             snapshots,
             known_from: end,
@@ -130,7 +130,7 @@ impl Soft {
         let gone = self.snapshots.split_off(kept);
         self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
         // A producer's last batches before the cut may have been forgotten for those that go.
-        self.recent = Producers::new(self.expiration_ms);
+        self.recent = Producers::of_part();
         (self.known_from, self.end) = (to, to);
         self.forgotten = self.forgotten.min(to);
         self.generation += 1;
@@ -232,7 +232,7 @@ impl<D: Disk> Store<D> {
             let known_at = base.as_ref().map(|(at, _)| *at);
             let from = known_at.unwrap_or(start);
             let mut known = base.map_or_else(|| Producers::new(expiration_ms), |(_, known)| known);
-            let mut between = Producers::new(expiration_ms);
+            let mut between = Producers::of_part();
             let (mut scanned, mut bytes) = (Ok(()), 0);
             if from < known_from {
                 scanned = self.scan_range(tp, from, known_from, |header| {
