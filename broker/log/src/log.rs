@@ -391,17 +391,19 @@ impl<D: Disk> CheckpointJob<D> {
         let folders: Vec<_> = self.dirty.folders.iter().copied().collect();
         several_at_once(syncs_at_once::<D>(folders.len()), &folders, |tp| {
             let dir = folder(&store.root, *tp);
-            match store.syncs.run(&dir, || store.disk.sync_dir(&dir)) {
+            let synced = store.syncs.run(&dir, || store.disk.sync_dir(&dir));
+            store.files.pulse.beat();
+            match synced {
                 Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
                 other => other,
             }
         })?;
         if self.dirty.root {
             store.syncs.run(&store.root, || store.disk.sync_dir(&store.root))?;
+        store.take_snapshots(&self.partitions)?;
         }
         let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
-        for (tp, shared) in &self.partitions {
-            store.take_snapshot(*tp, shared)?;
+        for (_, shared) in &self.partitions {
             let soft = shared.soft();
             checkpoint::encode_snapshots(&mut bytes, soft.snapshots());
             unneeded.push(soft.obsolete().to_vec());
@@ -434,6 +436,8 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
+                // A round that waits for this waits for many syncs, and not for a disk that hangs.
+                store.files.pulse.beat();
                 store.syncs.run_of(uid, &path, || file.sync_data())?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);

@@ -38,8 +38,10 @@ impl Pulse {
 
     /// The disk has done a part of the round, and is not at the same thing any more: a disk that is slow does not hang.
     pub(crate) fn beat(&self) {
-        if self.since.load(Ordering::Relaxed) != 0 {
-            self.since.store(self.now(), Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if since != 0 {
+            // The round may end meanwhile: threads beside the writer's beat as well.
+            let _ = self.since.compare_exchange(since, self.now(), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 

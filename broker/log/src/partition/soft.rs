@@ -10,6 +10,7 @@
 //! memory. A snapshot that cannot be read costs more reading, and nothing else.
 
 use super::{ReadError, folder};
+use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
@@ -55,6 +56,11 @@ impl Snapshot {
     /// The name of its file, if it is one.
     pub(crate) fn file_name(&self) -> String {
         snapshot_name(self.at)
+    }
+
+    /// Whether it is larger than what a checkpoint has of a partition.
+    fn belongs_in_a_file(&self) -> bool {
+        matches!(&self.content, Content::Inline(bytes) if bytes.len() > INLINE)
     }
 
     /// Before its first batch a log knows nobody.
@@ -155,6 +161,11 @@ impl Soft {
     /// Whether there is a file that a snapshot is in.
     pub(crate) fn has_file(&self, name: &str) -> bool {
         self.snapshots.iter().any(|s| s.is_file() && snapshot_name(s.at) == name)
+    }
+
+    /// Whether there is anything that a checkpoint may have to write.
+    fn has_changed(&self) -> bool {
+        self.bytes > 0 || self.snapshots.iter().any(Snapshot::belongs_in_a_file)
     }
 
     pub(crate) fn snapshots(&self) -> &[Snapshot] {
@@ -274,8 +285,18 @@ impl<D: Disk> Store<D> {
         Ok(first)
     }
 
+    /// Takes a snapshot of each partition of which one is due. Each that is a file costs two syncs: many are taken at once.
+    pub(crate) fn take_snapshots(&self, partitions: &[(TopicPartition, Arc<Shared>)]) -> Result<(), LogError> {
+        let due: Vec<_> = partitions.iter().filter(|(_, shared)| shared.soft().has_changed()).collect();
+        several_at_once(syncs_at_once::<D>(due.len()), &due, |(tp, shared)| {
+            self.take_snapshot(*tp, shared)?;
+            self.files.pulse.beat();
+            Ok(())
+        })
+    }
+
     /// Takes a snapshot of a partition, if one is due. Runs beside the thread that writes.
-    pub(crate) fn take_snapshot(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
+    fn take_snapshot(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
         self.move_to_file(tp, shared)?;
         let Some(due) = due(shared) else { return Ok(()) };
         // What cannot be read now is found to be so by whoever needs it.
@@ -336,7 +357,7 @@ impl<D: Disk> Store<D> {
     /// Puts what another broker has told where a large snapshot belongs: it would be in every checkpoint.
     fn move_to_file(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
         let large = |s: &Snapshot| match &s.content {
-            Content::Inline(bytes) if bytes.len() > INLINE => Some((s.at, Arc::clone(bytes))),
+            Content::Inline(bytes) if s.belongs_in_a_file() => Some((s.at, Arc::clone(bytes))),
             _ => None,
         };
         let (found, generation) = {
