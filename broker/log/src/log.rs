@@ -114,8 +114,7 @@ impl<D: Disk> Log<D> {
                 return Err(e);
             }
         }
-        self.once.sync(&self.store)?;
-        self.wal.sync()?;
+        self.once.sync(&self.store, || self.wal.sync())?;
         self.once.settle(&self.store)?;
         self.once.committed();
         self.poisoned = false;
@@ -400,8 +399,8 @@ impl<D: Disk> CheckpointJob<D> {
         })?;
         if self.dirty.root {
             store.syncs.run(&store.root, || store.disk.sync_dir(&store.root))?;
-        store.take_snapshots(&self.partitions)?;
         }
+        store.take_snapshots(&self.partitions)?;
         let (mut bytes, mut unneeded) = (self.bytes.clone(), Vec::new());
         for (_, shared) in &self.partitions {
             let soft = shared.soft();
@@ -436,9 +435,9 @@ impl<D: Disk> CheckpointJob<D> {
         let path = folder(&store.root, tp).join(name);
         match store.file(tp, &segment, kind) {
             Ok(file) => {
+                store.syncs.run_of(uid, &path, || file.sync_data())?;
                 // A round that waits for this waits for many syncs, and not for a disk that hangs.
                 store.files.pulse.beat();
-                store.syncs.run_of(uid, &path, || file.sync_data())?;
                 if kind == Kind::Log {
                     store.files.synced(uid, self.begun);
                 }

@@ -1,6 +1,6 @@
 //! Writing large appends once: to their segment, with a reference in the write-ahead log in place of the bytes.
 //!
-//! A round writes such a batch behind its partition's end, syncs the segment, and then the write-ahead log. A crash before
+//! A round writes such a batch behind its partition's end, and syncs the segment and the write-ahead log. A crash before
 //! both are durable leaves bytes that nothing refers to, or a reference to bytes that are not there: the recovery ends the
 //! chain before such a block, as before one that is torn.
 //!
@@ -14,6 +14,7 @@
 //!   write-ahead log as a whole, once for each segment and checkpoint.
 
 use crate::Op;
+use crate::at_once::several_at_once;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::partition::{Ahead, Written};
@@ -24,6 +25,10 @@ use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// Segments of one round that are synced at the same time.
+const AHEAD_AT_ONCE: usize = 8;
 
 /// What there is to know of partitions whose batches are written once.
 pub(crate) struct Once<D: Disk> {
@@ -123,12 +128,35 @@ impl<D: Disk> Once<D> {
         store.syncs.settle_of(&self.ahead.values().map(Ahead::uid).collect())
     }
 
-    /// Makes durable what was written ahead.
-    pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
-        self.ahead.values().try_for_each(|ahead| {
-            ahead.sync(store)?;
-            store.files.pulse.beat();
-            Ok(())
+    /// Makes durable what was written ahead, and the write-ahead log, by `sync_wal`. All at once, as neither has to be
+    /// durable before the other: a journal takes syncs together that come at the same time, and small appends of the round
+    /// wait for one sync and not for one of each segment.
+    pub(crate) fn sync(
+        &self,
+        store: &Store<D>,
+        sync_wal: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let ahead: Vec<_> = self.ahead.values().collect();
+        let sync_ahead = || {
+            several_at_once(D::SYNCS_AT_ONCE.min(AHEAD_AT_ONCE), &ahead, |ahead| {
+                ahead.sync(store)?;
+                store.files.pulse.beat();
+                Ok(())
+            })
+        };
+        if ahead.is_empty() || D::SYNCS_AT_ONCE == 1 {
+            sync_ahead()?;
+            return sync_wal();
+        }
+        thread::scope(|scope| {
+            let Ok(beside) = thread::Builder::new().spawn_scoped(scope, sync_ahead) else {
+                // There may be no more threads.
+                sync_ahead()?;
+                return sync_wal();
+            };
+            let done = sync_wal();
+            // It does not panic: a release build would end if it did.
+            done.and(beside.join().unwrap_or(Err(LogError::Poisoned)))
         })
     }
 

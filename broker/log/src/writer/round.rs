@@ -9,6 +9,17 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// next round wait for that.
 const MAX_ROUND_CHANGES: usize = 64;
 
+/// Bytes of a partition in a round from which on it is a large one.
+const LARGE: usize = 64 << 10;
+
+/// What all large partitions have beyond that in a round, while there is a small one that waits for it. It is written and
+/// synced in little more than the time of a sync. A follower that catches up is sent megabytes at a time; without a bound
+/// writes of a few bytes would wait for all of them, twice over.
+const MAX_LARGE_BYTES: usize = 1 << 20;
+
+/// Operations that are looked at behind the first one that was left for its size: a queue may have tens of thousands.
+const MAX_LOOKED_AT: usize = 1_024;
+
 /// What is committed together.
 #[derive(Default)]
 pub(super) struct Round {
@@ -17,47 +28,100 @@ pub(super) struct Round {
     pub(super) bytes: usize,
     /// Operations that are no appends.
     changes: usize,
-    /// The partitions in it, and whether by more than appends.
-    partitions: HashMap<TopicPartition, bool>,
+    /// Bytes of appends of large partitions, beyond what makes them large.
+    large: usize,
+    /// The partitions in it, and what of each.
+    partitions: HashMap<TopicPartition, Taken>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    /// More than appends.
+    changed: bool,
+    /// Of appends.
+    bytes: usize,
+}
+
+impl Taken {
+    /// Bytes beyond what makes it large, with so many more.
+    fn large(self, more: usize) -> usize {
+        (self.bytes + more).saturating_sub(LARGE)
+    }
 }
 
 impl Round {
     /// Takes what makes up the next round off the queue, in order. In a round a partition has either appends, or one
     /// operation of another kind: where a truncation ends is known when all before it is applied, and what comes next
     /// counts on it. What does not fit stays in the queue, and what comes behind it for other partitions goes before
-    /// it: thousands of deletions hold back no append but those to their own partitions.
+    /// it: thousands of deletions hold back no append but those to their own partitions, and megabytes to one partition
+    /// no small append to another.
     ///
     /// `held_back` says what has to wait for something else. There are no more than `max_bytes`, but for an operation that
     /// is larger by itself.
     pub(super) fn take(queue: &mut VecDeque<(Op, Done)>, max_bytes: usize, held_back: impl Fn(&Op) -> bool) -> Self {
-        let (mut round, mut left) = (Self::default(), VecDeque::new());
-        let mut waiting = HashSet::new();
-        while let Some((op, done)) = queue.pop_front() {
+        let mut round = Self::default();
+        if round.fill(queue, max_bytes, MAX_LARGE_BYTES, &held_back) && round.all_are_large() {
+            // Nobody is to be spared: the larger the round, the fewer syncs.
+            round.fill(queue, max_bytes, usize::MAX, &held_back);
+        }
+        round
+    }
+
+    /// Takes what fits. Returns whether something was left as large partitions had `max_large` already.
+    fn fill(
+        &mut self,
+        queue: &mut VecDeque<(Op, Done)>,
+        max_bytes: usize,
+        max_large: usize,
+        held_back: impl Fn(&Op) -> bool,
+    ) -> bool {
+        let (mut left, mut waiting, mut looked_at) = (VecDeque::new(), HashSet::new(), 0);
+        let mut spared = false;
+        while looked_at < MAX_LOOKED_AT
+            && let Some((op, done)) = queue.pop_front()
+        {
             let tp = op.partition();
-            if waiting.contains(&tp) || held_back(&op) || !round.may_take(&op) {
+            looked_at += usize::from(spared);
+            if waiting.contains(&tp) || held_back(&op) || !self.may_take(&op) {
                 waiting.insert(tp);
                 left.push_back((op, done));
-            } else if round.ops.is_empty() || round.bytes + op.bytes() <= max_bytes {
-                round.push(op, done);
-            } else {
+            } else if !self.ops.is_empty() && self.bytes + op.bytes() > max_bytes {
                 queue.push_front((op, done));
                 break;
+            } else if !self.ops.is_empty() && self.large_with(&op) > max_large {
+                spared = true;
+                waiting.insert(tp);
+                left.push_back((op, done));
+            } else {
+                self.push(op, done);
             }
         }
         while let Some(entry) = left.pop_back() {
             queue.push_front(entry);
         }
-        round
+        spared
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
+    fn all_are_large(&self) -> bool {
+        self.partitions.values().all(|taken| taken.large(0) > 0)
+    }
+
+    /// Bytes of large partitions beyond what makes them large, with an operation more. Only an append adds any.
+    fn large_with(&self, op: &Op) -> usize {
+        let Op::Append { .. } = op else { return 0 };
+        let taken = self.partitions.get(&op.partition()).copied().unwrap_or_default();
+        let more = taken.large(op.bytes()) - taken.large(0);
+        if more == 0 { 0 } else { self.large + more }
+    }
+
     fn may_take(&self, op: &Op) -> bool {
         let taken = self.partitions.get(&op.partition());
         match op {
-            Op::Append { .. } => taken.is_none_or(|changed| !changed),
+            Op::Append { .. } => taken.is_none_or(|taken| !taken.changed),
             _ => taken.is_none() && self.changes < MAX_ROUND_CHANGES,
         }
     }
@@ -66,8 +130,64 @@ impl Round {
         let changes = !matches!(op, Op::Append { .. });
         self.bytes += op.bytes();
         self.changes += usize::from(changes);
-        self.partitions.insert(op.partition(), changes);
+        let taken = self.partitions.entry(op.partition()).or_default();
+        if changes {
+            taken.changed = true;
+        } else {
+            self.large += taken.large(op.bytes()) - taken.large(0);
+            taken.bytes += op.bytes();
+        }
         self.ops.push(op);
         self.dones.push(done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
+    use chronik_core::record::testing::BatchBuilder;
+
+    const NOTHING_IS_HELD_BACK: fn(&Op) -> bool = |_| false;
+
+    fn queue(sizes: &[(i32, usize)]) -> VecDeque<(Op, Done)> {
+        let mut queue: VecDeque<(Op, Done)> = VecDeque::new();
+        for (n, (partition, bytes)) in (0..).zip(sizes) {
+            let partition = TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(*partition) };
+            let batch = BatchBuilder::new(1).payload(*bytes).build().assign(Offset(n), LeaderEpoch(0));
+            queue.push_back((Op::Append { partition, batch }, Box::new(|| {})));
+        }
+        queue
+    }
+
+    /// The partitions and base offsets in a round, in order.
+    fn taken(round: &Round) -> Vec<(i32, Offset)> {
+        let of = |op: &Op| match op {
+            Op::Append { partition, batch } => (partition.partition.0, batch.header().base_offset),
+            _ => unreachable!("all are appends"),
+        };
+        round.ops.iter().map(of).collect()
+    }
+
+    #[test]
+    fn small_appends_wait_for_a_megabyte_of_large_ones_at_most() {
+        let large = 300_000;
+        let mut queue =
+            queue(&[(0, large), (1, large), (2, large), (3, large), (4, large), (4, large), (5, 10), (4, 10)]);
+        let round = Round::take(&mut queue, usize::MAX, NOTHING_IS_HELD_BACK);
+        let at = |partition, base| (partition, Offset(base));
+        assert_eq!(taken(&round), [at(0, 0), at(1, 1), at(2, 2), at(3, 3), at(5, 6)]);
+        let rest = Round::take(&mut queue, usize::MAX, NOTHING_IS_HELD_BACK);
+        assert_eq!(taken(&rest), [at(4, 4), at(4, 5), at(4, 7)], "a partition's order stays");
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn large_appends_that_nobody_waits_for_make_a_large_round() {
+        let sizes: Vec<_> = (0..20).map(|n| (n % 4, 500_000)).collect();
+        let mut queue = queue(&sizes);
+        let round = Round::take(&mut queue, 8 << 20, NOTHING_IS_HELD_BACK);
+        assert_eq!((round.ops.len(), queue.len()), (16, 4), "as many as fit in eight megabytes");
+        assert_eq!(taken(&round).iter().map(|(_, base)| base.0).collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
     }
 }
