@@ -214,6 +214,10 @@ impl Shard {
             (Some(former), Some(image)) if !topics_changed(former, image) => None,
             (_, image) => image.as_ref().map(|image| image.offset),
         };
+        if !deleted && changed_at.is_none() {
+            // Most of what changes are ISRs, thousands of times where a broker goes.
+            return;
+        }
         self.each_group(now, out, |id, group, step| {
             if deleted {
                 group.forget_deleted_topics(id, step);
