@@ -6,6 +6,7 @@ use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpo
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{FollowerMessage, LeaderMessage, LogState, StreamId};
 use chronik_quorum::events::MetadataUpdate;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -78,6 +79,33 @@ pub enum Input {
     AlterPartitionFailed { partition: TopicPartition, partition_epoch: PartitionEpoch, refused: bool },
 }
 
+impl Input {
+    /// Drops each that a later one says as well: a round makes many batches of a partition durable, one by one, and what
+    /// counts, for the replica and for whom it acknowledges them to, is where the last one ends.
+    pub(super) fn drop_superseded(inputs: &mut Vec<Self>) {
+        let is_durable = |input: &&Self| matches!(input, Self::Durable { .. });
+        if inputs.iter().filter(is_durable).nth(1).is_none() {
+            return;
+        }
+        let mut later = HashSet::new();
+        let mut kept: Vec<bool> = inputs.iter().rev().map(|input| input.is_needed(&mut later)).collect();
+        inputs.retain(|_| kept.pop() == Some(true));
+    }
+
+    /// `later` are the partitions of which the next input is that more is durable.
+    fn is_needed(&self, later: &mut HashSet<TopicPartition>) -> bool {
+        match self {
+            Self::Durable { partition, .. } => return later.insert(*partition),
+            Self::FromFollower { partition, .. } | Self::FromLeader { partition, .. } => {
+                later.remove(partition);
+            }
+            // Rarer, and some of them concern every partition.
+            _ => later.clear(),
+        }
+        true
+    }
+}
+
 impl Owners {
     /// The owners behind these channels. The channels are unbounded: what is in them is bounded by the credits
     /// of replication connections, the budget of client requests, and the rate of metadata changes.
@@ -101,5 +129,29 @@ impl Owners {
         for owner in self.inputs.iter() {
             let _ = owner.send(input());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::{PartitionId, TopicId};
+
+    #[test]
+    fn of_what_is_durable_the_last_end_is_left_of_each_partition_between_other_events() {
+        let partition = |index| TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(index) };
+        let durable = |index, end| Input::Durable { partition: partition(index), end: Offset(end) };
+        let cut = |index| Input::TruncateDone { partition: partition(index) };
+        let mut inputs =
+            vec![durable(0, 1), durable(1, 5), durable(0, 2), cut(0), durable(0, 1), durable(1, 6), durable(0, 3)];
+        Input::drop_superseded(&mut inputs);
+        let ends: Vec<_> = inputs
+            .iter()
+            .map(|input| match input {
+                Input::Durable { partition, end } => Some((partition.partition.0, end.0)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ends, [Some((1, 5)), Some((0, 2)), None, Some((1, 6)), Some((0, 3))]);
     }
 }

@@ -163,6 +163,7 @@ impl Owner {
         loop {
             tokio::select! {
                 _ = inputs.recv_many(&mut input_batch, AT_ONCE) => {
+                    Input::drop_superseded(&mut input_batch);
                     for input in input_batch.drain(..) {
                         self.input(input);
                     }
