@@ -49,8 +49,9 @@ pub(crate) const METADATA_DIR: &str = "metadata";
 const WINDOW_BYTES: usize = 4 << 20;
 /// Record bytes of one catch-up read at most.
 const READ_BYTES: usize = 1 << 20;
-/// Nor fewer, however many owners read at the same time: what comes in smaller pieces a follower writes twice.
-const READ_BYTES_LEAST: usize = 256 << 10;
+/// Nor fewer, however many owners read at the same time: what comes in pieces of less than 256 KiB (`write_once_bytes`) a
+/// follower writes twice, and a read ends with a whole batch.
+const READ_BYTES_LEAST: usize = 512 << 10;
 /// What is kept free of a disk at most, if nobody says how much.
 const MAX_DISK_RESERVE: u64 = 1 << 30;
 /// How long a process runs until clients are told the host that outlives it. A node hears of a pod behind a Service within two

@@ -264,7 +264,9 @@ impl Owner {
         let Some(link) = self.followers.get(&follower).filter(|l| l.stream == stream) else { return grant.used(&[]) };
         // What was sent just before may have been refused, which the replica does not know yet: it waits already.
         let waits = self.pending.iter().any(|(p, e)| *p == partition && is_refusal(e, follower));
-        if waits || !self.send_queues.entry(follower).or_default().may_read(partition, link, self.shell.reads()) {
+        let reads = self.shell.reads();
+        let queue = self.send_queues.entry(follower).or_default();
+        if waits || !queue.may_read(partition, much.is_some(), link, reads) {
             grant.used(&[]);
             self.not_now(partition, follower, stream, from);
             return;

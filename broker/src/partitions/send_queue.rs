@@ -2,7 +2,13 @@
 
 use crate::replication::FollowerLink;
 use chronik_core::ids::TopicPartition;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+
+/// Reads that a partition has one after the other while others wait, a megabyte each. After the first one since a checkpoint
+/// the follower writes what comes once, in its segment: with one read at a time and many partitions all would be first ones.
+const READS_AT_A_TIME: u32 = 8;
+/// Partitions whose reads are counted.
+const MAX_COUNTED: usize = 64;
 
 /// An owner's partitions that wait to send to one follower. Without it, a follower that comes back and lacks something
 /// of thousands of partitions would have the leader read all of them at once, for a connection that takes few.
@@ -15,6 +21,8 @@ pub(super) struct SendQueue {
     /// The follower is catching up in these, and is to do so slowly.
     throttled: VecDeque<TopicPartition>,
     reading: usize,
+    /// Reads of those that go on before others.
+    in_a_row: HashMap<TopicPartition, u32>,
 }
 
 /// How much may be read from the disk for one follower.
@@ -32,15 +40,35 @@ impl SendQueue {
     }
 
     /// Whether a partition may read what the follower catches up with now. If so calls to [`Self::has_read`] and
-    /// [`FollowerLink::has_read`] must follow; if not, it waits for its turn.
-    pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink, reads: Reads) -> bool {
+    /// [`FollowerLink::has_read`] must follow; if not, it waits. It first waits before all others if what it lacks is in memory:
+    /// then the follower has caught up with it but for the newest, and producers may wait for that.
+    pub(super) fn may_read(
+        &mut self,
+        partition: TopicPartition,
+        in_memory: bool,
+        link: &FollowerLink,
+        reads: Reads,
+    ) -> bool {
         let may = self.reading < reads.at_once && link.begin_to_read(reads.bytes, self.reading);
         if may {
             self.reading += 1;
+        }
+        self.ask(partition, in_memory, may);
+        may
+    }
+
+    fn ask(&mut self, partition: TopicPartition, in_memory: bool, may: bool) {
+        if may {
+            if self.in_a_row.len() >= MAX_COUNTED {
+                self.in_a_row.clear();
+            }
+            *self.in_a_row.entry(partition).or_default() += 1;
+        } else if self.in_a_row.get(&partition).map_or(in_memory, |reads| *reads < READS_AT_A_TIME) {
+            self.behind.push_front(partition);
         } else {
+            self.in_a_row.remove(&partition);
             self.behind.push_back(partition);
         }
-        may
     }
 
     /// It is too early to read more for it.
@@ -73,5 +101,40 @@ impl SendQueue {
         self.refused.clear();
         self.behind.clear();
         self.throttled.clear();
+        self.in_a_row.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::{PartitionId, TopicId};
+
+    fn partition(index: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(index) }
+    }
+
+    #[test]
+    fn a_partition_reads_several_times_before_it_waits_behind_others() {
+        let mut queue = SendQueue { behind: (1..100).map(partition).collect(), ..SendQueue::default() };
+        for read in 1..READS_AT_A_TIME {
+            queue.ask(partition(0), false, true);
+            queue.ask(partition(0), false, false);
+            assert_eq!(queue.behind.pop_front(), Some(partition(0)), "after {read}");
+        }
+        queue.ask(partition(0), false, true);
+        queue.ask(partition(0), false, false);
+        assert_eq!(queue.behind.back(), Some(&partition(0)));
+        for other in 1..=100 {
+            queue.ask(partition(other), false, true);
+        }
+        assert!(queue.in_a_row.len() <= MAX_COUNTED);
+    }
+
+    #[test]
+    fn what_is_in_memory_goes_before_what_has_to_be_read() {
+        let mut queue = SendQueue { behind: (1..100).map(partition).collect(), ..SendQueue::default() };
+        queue.ask(partition(0), true, false);
+        assert_eq!(queue.behind.front(), Some(&partition(0)));
     }
 }
