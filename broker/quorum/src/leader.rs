@@ -361,6 +361,7 @@ impl Leader {
                 tracing::warn!(permit = id.0, "the time of a permit to stop a broker has run out");
             }
         }
+        liveness.looks(Instant::now());
         for due in liveness.due(Instant::now(), &image) {
             match due {
                 Due::Fence(id, epoch) => {

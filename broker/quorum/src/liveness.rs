@@ -10,6 +10,8 @@ use tokio::time::Instant;
 const LATE_INTERVALS: f64 = 2.5;
 /// Who led before, and lives, has come to its successor after as many, though it was busy.
 const PREDECESSOR_INTERVALS: u32 = 5;
+/// A leader that has not looked at its brokers for this long, and half a session, was paused.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Looks at one broker are this far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -24,6 +26,10 @@ pub(super) struct Liveness {
     /// When the leases of former terms have ended: nobody is fenced by silence before.
     leases_end: Instant,
     since: Instant,
+    /// When this leader looked last.
+    looked: Instant,
+    /// When it went on after a pause: everybody has a session from then on.
+    resumed: Option<Instant>,
     interval: Duration,
     session: Duration,
     heard: HashMap<BrokerId, (BrokerEpoch, Instant)>,
@@ -74,6 +80,8 @@ impl Liveness {
             led_until: now,
             leases_end: now,
             since: now,
+            looked: now,
+            resumed: None,
             interval,
             session,
             heard: HashMap::new(),
@@ -134,6 +142,15 @@ impl Liveness {
         } else {
             Heard::Behind
         }
+    }
+
+    /// The leader looks at its brokers, again and again. If it has not for long, its process was paused (or its machine,
+    /// with all brokers), and what was sent to it meanwhile may still wait to be read: that is nobody's silence.
+    pub(super) fn looks(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.looked) > PAUSE.max(self.session / 2) {
+            self.resumed = Some(now);
+        }
+        self.looked = now;
     }
 
     /// Who has been silent for too long. Names a broker to be probed once per pause.
@@ -203,7 +220,7 @@ impl Liveness {
             }
             _ => self.since + self.session,
         };
-        end.max(self.leases_end)
+        end.max(self.leases_end).max(self.resumed.map_or(end, |at| at + self.session))
     }
 }
 
@@ -313,6 +330,26 @@ mod tests {
             let nobody = new().after(None, at(led_until), at(leases_end));
             assert_eq!(nobody.session_end(B, epoch), at(a_unheard));
         }
+    }
+
+    #[test]
+    fn after_a_pause_of_the_leader_everybody_has_a_session() {
+        let (image, epoch) = cluster();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let fence = Due::Fence(B, epoch);
+        // When the leader looks, and whether B, which was heard at the beginning, is found silent then.
+        let fenced = |looks: &[(u64, bool)]| {
+            let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image.clone());
+            liveness.heartbeat(start, &image, (B, epoch), MetadataOffset(9), false);
+            for (ms, expected) in looks {
+                liveness.looks(at(*ms));
+                assert_eq!(liveness.due(at(*ms), &image).contains(&fence), *expected, "{ms} of {looks:?}");
+            }
+        };
+        fenced(&[(400, false), (800, false), (1_000, false), (1_001, true)]);
+        fenced(&[(400, false), (800, false), (1_300, true)]);
+        fenced(&[(400, false), (60_000, false), (60_500, false), (61_000, false), (61_001, true)]);
     }
 
     #[test]
