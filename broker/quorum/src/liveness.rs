@@ -38,6 +38,8 @@ pub(super) struct Liveness {
     attached: HashMap<BrokerId, (BrokerEpoch, u64)>,
     /// Those that said last that their disk hangs.
     stalled: HashSet<BrokerId>,
+    /// The number of each broker's last heartbeat.
+    numbers: HashMap<BrokerId, (BrokerEpoch, u64)>,
     /// What the leader knew when it last looked for leaderships that were lost.
     known: Image,
     /// Whoever has not applied that entry may not know of a leadership that it lost before this leader's term.
@@ -88,6 +90,7 @@ impl Liveness {
             probed: HashMap::new(),
             attached: HashMap::new(),
             stalled: HashSet::new(),
+            numbers: HashMap::new(),
             from: image.offset,
             known: image,
             lost: HashMap::new(),
@@ -109,6 +112,21 @@ impl Liveness {
             self.known = image.clone();
         }
         applied >= self.lost.get(&id).copied().unwrap_or(self.from)
+    }
+
+    /// Whether a broker's heartbeat comes after a later one of the same process. It may have been on another connection, and
+    /// say that a disk hangs which has come back since: the broker may have a lease again.
+    pub(super) fn is_overtaken(&mut self, (id, epoch): (BrokerId, BrokerEpoch), number: u64) -> bool {
+        let last = self.numbers.entry(id).or_insert((epoch, number));
+        if epoch > last.0 {
+            *last = (epoch, number);
+        }
+        // Another registration is judged as such. Who does not count is never late.
+        let overtaken = epoch == last.0 && number > 0 && number < last.1;
+        if epoch == last.0 {
+            last.1 = last.1.max(number);
+        }
+        overtaken
     }
 
     /// A broker was heard.
@@ -428,6 +446,29 @@ mod tests {
         let next = BrokerEpoch(epoch.0 + 1);
         assert!(liveness.attached((B, next), 3));
         assert!(liveness.is_gone(now, (B, epoch)), "that is its next process");
+    }
+
+    #[test]
+    fn a_heartbeat_that_comes_after_a_later_one_says_nothing() {
+        let (image, epoch) = cluster();
+        let mut liveness = Liveness::new(A, Instant::now(), INTERVAL, SESSION, image);
+        let next = BrokerEpoch(epoch.0 + 1);
+        for (epoch, number, overtaken) in [
+            (epoch, 1, false),
+            (epoch, 3, false),
+            (epoch, 2, true),
+            (epoch, 3, false),
+            (epoch, 4, false),
+            (epoch, 0, false),
+            (epoch, 3, true),
+            (next, 1, false),
+            (epoch, 2, false),
+            (next, 2, false),
+            (next, 1, true),
+        ] {
+            assert_eq!(liveness.is_overtaken((B, epoch), number), overtaken, "{epoch} {number}");
+        }
+        assert!(!liveness.is_overtaken((A, epoch), 1), "each broker counts for itself");
     }
 
     #[test]

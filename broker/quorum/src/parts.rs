@@ -20,6 +20,7 @@ use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -259,6 +260,7 @@ impl Parts {
             disks,
             raft: self.raft.clone(),
             displaced,
+            number: AtomicU64::new(0),
         }
     }
 

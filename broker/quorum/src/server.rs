@@ -427,8 +427,8 @@ impl Controller for Service {
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
-        let (version, stalled) = (request.version, request.stalled);
-        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, connection };
+        let (version, stalled, number) = (request.version, request.stalled, request.number);
+        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, number, connection };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,
