@@ -1,25 +1,26 @@
 //! When a voter stands for election, and when a leader gives up: raft's pre-vote, and its check of the quorum.
 //!
-//! openraft has neither. With its own election timer a voter that hears nobody stands for election again and again, each
-//! time in a higher term; when it is heard again a leader that lives gives way to that term, as raft has it. So openraft's
-//! timer is off, and this one asks first. A voter that has heard no leader for as long as openraft would have waited asks
-//! the others whether they would vote for it (`Probe`), which changes nothing anywhere. Those that hear a leader say no,
-//! and so do those whose log is longer. Only with a majority, its own word counted, it stands. Who answers without saying
-//! so is of a version that does not know the question, and is taken to agree: its vote is decided as before.
+//! openraft has neither. With its own election timer a voter that hears nobody stands for election again and again,
+//! each time in a higher term; when it is heard again a leader that lives gives way to that term, as raft has it. So
+//! openraft's timer is off, and this one asks first. A voter that has heard no leader for as long as openraft would
+//! have waited asks the others whether they would vote for it (`Probe`), which changes nothing anywhere. Those that
+//! hear a leader say no, and so do those whose log is longer. Only with a majority, its own word counted, it stands.
+//! Who answers without saying so is of a version that does not know the question, and is taken to agree: its vote is
+//! decided as before.
 //!
 //! Elections for a known reason go past this: the leader asked for it ([`super::handover`]), it is gone for a majority
 //! ([`super::lost_leader`]), a majority knows of none after a restart ([`super::restart`]), or there never was one
 //! ([`super::bootstrap`]).
 //!
-//! * A follower refuses a vote for `election_max` after it has heard its leader: openraft does that. A leader does it here,
-//!   as long as a majority has accepted it within that time.
+//! * A follower refuses a vote for `election_max` after it has heard its leader: openraft does that. A leader does it
+//!   here, as long as a majority has accepted it within that time.
 //! * A leader that no majority answers may still be heard by all (it is deaf), and with that keep everybody from an
 //!   election. So it gives up, after the time that the others would need to replace it if they missed it.
-//! * Silence is counted in time that this process has seen pass. One that was paused, with all others or alone, waits for
-//!   what has been sent meanwhile before it draws conclusions.
+//! * Silence is counted in time that this process has seen pass. One that was paused, with all others or alone, waits
+//!   for what has been sent meanwhile before it draws conclusions.
 //!
-//! There is an election whenever a majority of the voters is up and connected and follows nobody: of those, nobody hears
-//! a leader after `election_max`, and the one with the longest log has all their answers.
+//! There is an election whenever a majority of the voters is up and connected and follows nobody: of those, nobody
+//! hears a leader after `election_max`, and the one with the longest log has all their answers.
 
 use super::bootstrap;
 use super::electorate::Electorate;
@@ -41,7 +42,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How often it is looked whether it is time, in the shortest election timeout.
 const LOOKS: u32 = 6;
-/// A leader without a majority gives up after this many `election_max`: a voter that misses it stands after two at most.
+/// A leader without a majority gives up after this many `election_max`: a voter that misses it stands after two at
+/// most.
 const GIVES_UP_AFTER: u32 = 3;
 
 /// Term and index of a log's last entry.
@@ -74,8 +76,8 @@ fn would_vote(led: Led, election_max: Duration, own: LogEnd, candidate: LogEnd) 
     !led.is_heard(election_max) && candidate >= own
 }
 
-/// Whether a voter asks the others by now, with a random part of what it waits. The only voter asks nobody, and does not
-/// wait, unless it stands already.
+/// Whether a voter asks the others by now, with a random part of what it waits. The only voter asks nobody, and does
+/// not wait, unless it stands already.
 fn is_time(led: Led, quiet: Duration, (election_max, random): (Duration, Duration), alone: bool, stands: bool) -> bool {
     match led {
         Led::ByNobody => (alone && !stands) || quiet >= random,
@@ -153,9 +155,9 @@ impl Hearing {
         }
     }
 
-    /// This voter would stand for election, as it does not hear the leader with that vote.
-    fn misses(&self, leader: Vote) {
-        self.missed.send_if_modified(|missed| missed.replace(leader) != Some(leader));
+    /// This voter would stand for election, as it does not hear the leader with that vote. False if it was so before.
+    fn misses(&self, leader: Vote) -> bool {
+        self.missed.send_if_modified(|missed| missed.replace(leader) != Some(leader))
     }
 
     /// Who leads, as far as this voter knows: nobody, if it misses who led.
@@ -280,8 +282,8 @@ impl Elections {
 
     /// Stands for election, if a majority would vote for this one and nothing changes while it is asked.
     async fn stand(&self, vote: Vote) {
-        if vote.is_committed() {
-            self.hearing.misses(vote);
+        if vote.is_committed() && self.hearing.misses(vote) {
+            tracing::info!("the leader of the controller quorum is not heard: asking for votes");
         }
         if self.majority_would_vote().await
             && self.is_unchanged(vote)

@@ -114,8 +114,8 @@ impl Liveness {
         applied >= self.lost.get(&id).copied().unwrap_or(self.from)
     }
 
-    /// Whether a broker's heartbeat comes after a later one of the same process. It may have been on another connection, and
-    /// say that a disk hangs which has come back since: the broker may have a lease again.
+    /// Whether a broker's heartbeat comes after a later one of the same process. It may have been on another
+    /// connection, and say that a disk hangs which has come back since: the broker may have a lease again.
     pub(super) fn is_overtaken(&mut self, (id, epoch): (BrokerId, BrokerEpoch), number: u64) -> bool {
         let last = self.numbers.entry(id).or_insert((epoch, number));
         if epoch > last.0 {
