@@ -107,7 +107,6 @@ impl Bootstrap {
             // It has voted for another founder meanwhile, whose cluster it is then.
             Err(error) => tracing::debug!(%error, "did not found the cluster"),
         }
-        self.raft.runtime_config().elect(true);
     }
 }
 
@@ -123,11 +122,23 @@ pub(super) struct Probed {
 /// Asks one voter, after a pause.
 pub(super) async fn probe(links: Links, id: BrokerId, pause: Duration) -> (BrokerId, Option<Probed>) {
     tokio::time::sleep(pause).await;
-    let request = proto::ProbeRequest { caller: Some(links.caller(id)) };
+    let request = proto::ProbeRequest { caller: Some(links.caller(id)), candidacy: None };
     let answer = links.call(id, PROBE_TIMEOUT, |mut client| async move { client.probe(request).await }).await;
     let answer = answer.ok().and_then(|answer| {
         let directory = DirectoryId(Uuid::from_slice(&answer.directory_id).ok()?);
         Some(Probed { state: answer.state(), directory, leaderless: answer.leaderless })
     });
     (id, answer)
+}
+
+/// Asks one voter whether it would vote for this one. Who does not know the question does not object.
+pub(super) async fn asks(
+    links: Links,
+    id: BrokerId,
+    candidacy: proto::Candidacy,
+    patience: Duration,
+) -> (BrokerId, bool) {
+    let request = proto::ProbeRequest { caller: Some(links.caller(id)), candidacy: Some(candidacy) };
+    let answer = links.call(id, patience, |mut client| async move { client.probe(request).await }).await;
+    (id, answer.is_ok_and(|answer| answer.would_vote.unwrap_or(true)))
 }

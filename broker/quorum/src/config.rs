@@ -73,9 +73,9 @@ pub struct DiskSpace {
 pub struct Timings {
     /// Between the raft leader's heartbeats.
     pub raft_heartbeat: Duration,
-    /// A voter that has not heard the raft leader for `election_max` plus a random time between the two stands
-    /// for election: with 150 and 300 ms a leader may be silent for 450 ms, so that a loaded machine keeps its
-    /// leader, and a dead one is replaced within 600 ms, before the brokers' leases end.
+    /// A voter that has not heard the raft leader for `election_max` plus a random time between the two asks the
+    /// others whether they would elect it: with 150 and 300 ms a leader may be silent for 450 ms, so that a loaded
+    /// machine keeps its leader, and a dead one is replaced within 600 ms, before the brokers' leases end.
     pub election_min: Duration,
     /// See `election_min`. Voters refuse other candidates for this long after they heard the leader.
     pub election_max: Duration,

@@ -21,6 +21,8 @@ struct State {
     refusing: BTreeSet<u16>,
     registrations: BTreeMap<BrokerId, watch::Receiver<Registration>>,
     deeds: Vec<Deed>,
+    /// How often each has asked whether it would be voted for.
+    asked: BTreeMap<BrokerId, usize>,
 }
 
 /// What the leader of a term did to a broker.
@@ -94,6 +96,11 @@ impl Cuts {
         self.with(|state| state.deeds.clone())
     }
 
+    /// How often that one has asked the others whether they would vote for it.
+    pub(crate) fn asked(&self, broker: BrokerId) -> usize {
+        self.with(|state| state.asked.get(&broker).copied().unwrap_or_default())
+    }
+
     fn loses(&self, from: BrokerId, to: BrokerId) -> bool {
         self.with(|state| state.ways.contains(&(from, to)))
     }
@@ -106,6 +113,12 @@ pub(crate) struct Caller(pub(crate) Option<(BrokerId, Cuts)>);
 impl Caller {
     pub(crate) fn refuses(&self, port: u16) -> bool {
         self.0.as_ref().is_some_and(|(_, cuts)| cuts.with(|state| state.refusing.contains(&port)))
+    }
+
+    /// It asks the others whether they would vote for it.
+    pub(crate) fn asks_for_votes(&self) {
+        let Some((me, cuts)) = &self.0 else { return };
+        cuts.with(|state| *state.asked.entry(*me).or_default() += 1);
     }
 
     /// The leader of that term gives a lease.

@@ -12,6 +12,7 @@ use super::types::Raft;
 use super::{DiskSpace, Timings};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
@@ -40,6 +41,8 @@ pub(super) struct Heart {
     pub(super) raft: Raft,
     /// Told which registration the leader knows no more.
     pub(super) displaced: mpsc::Sender<BrokerEpoch>,
+    /// The number of the last heartbeat.
+    pub(super) number: AtomicU64,
 }
 
 /// What the image says of this process.
@@ -219,15 +222,16 @@ impl Heart {
         }
     }
 
-    /// What this broker says of itself.
+    /// What this broker says of itself. What it says later has a greater number.
     fn sign(&self, epoch: BrokerEpoch, stalled: bool) -> Heartbeat {
         let (applied, disk) = (self.image.borrow().offset, *self.disk.borrow());
-        Heartbeat { broker: self.me, epoch, applied, version: VERSION.to_owned(), disk, stalled, connection: None }
+        let (version, number) = (VERSION.to_owned(), self.number.fetch_add(1, Ordering::Relaxed) + 1);
+        Heartbeat { broker: self.me, epoch, applied, version, disk, stalled, number, connection: None }
     }
 
     /// The same, to another broker.
     fn request(&self, to: BrokerId, epoch: BrokerEpoch, stalled: bool) -> proto::HeartbeatRequest {
-        let Heartbeat { applied, version, disk, .. } = self.sign(epoch, stalled);
+        let Heartbeat { applied, version, disk, number, .. } = self.sign(epoch, stalled);
         let (disk_total, disk_free) = disk.map_or((0, 0), |disk| (disk.total, disk.free));
         proto::HeartbeatRequest {
             caller: Some(self.links.caller(to)),
@@ -237,6 +241,7 @@ impl Heart {
             disk_total,
             disk_free,
             stalled,
+            number,
         }
     }
 

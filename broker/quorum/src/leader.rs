@@ -41,6 +41,8 @@ pub(super) struct Heartbeat {
     pub(super) disk: Option<DiskSpace>,
     /// Its disk hangs, and it has no lease any more.
     pub(super) stalled: bool,
+    /// Which of its process's it is, in the order of time; 0 if that is not known.
+    pub(super) number: u64,
     /// Where it came from, if not from this process.
     pub(super) connection: Option<Connection>,
 }
@@ -301,7 +303,10 @@ impl Leader {
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied, version, disk, stalled, connection } = heartbeat;
+        let Heartbeat { broker, epoch, applied, version, disk, stalled, number: heartbeat, connection } = heartbeat;
+        if liveness.is_overtaken((broker, epoch), heartbeat) {
+            return Verdict::Heard;
+        }
         signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
         let image = self.image.borrow().clone();
         let number = *number;
@@ -361,6 +366,7 @@ impl Leader {
                 tracing::warn!(permit = id.0, "the time of a permit to stop a broker has run out");
             }
         }
+        liveness.looks(Instant::now());
         for due in liveness.due(Instant::now(), &image) {
             match due {
                 Due::Fence(id, epoch) => {

@@ -13,6 +13,7 @@ mod creation;
 #[cfg(test)]
 mod cuts;
 mod disks;
+mod elections;
 mod electorate;
 mod encoding;
 pub mod events;
@@ -148,12 +149,14 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
     };
     let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
-    let may_stand = log.standing().proven && !past.waits();
-    let raft = Raft::new(me, raft_config(&config, may_stand)?, network, log.clone(), machine)
+    let raft = Raft::new(me, raft_config(&config)?, network, log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
 
     electorate.follows(&raft);
+    let timeouts = (config.timings.election_min, config.timings.election_max);
+    let knows = (raft.clone(), log.clone(), acks.clone(), electorate.clone());
+    let hearing = elections::Hearing::new(me, timeouts, knows);
     let proposer = Proposer::start(me, raft.clone(), images.clone(), electorate.clone(), yielding.clone());
     let parts = Parts {
         config,
@@ -169,6 +172,7 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
         yielding,
         electorate,
         changing: admin::Changing::default(),
+        hearing,
     };
     Ok(parts.run(publisher, thread))
 }
@@ -188,7 +192,7 @@ fn compare_voters(voters: &BTreeSet<BrokerId>, named: &[(BrokerId, Endpoint)]) {
     );
 }
 
-fn raft_config(config: &ControllerConfig, may_stand: bool) -> Result<Arc<openraft::Config>, StartError> {
+fn raft_config(config: &ControllerConfig) -> Result<Arc<openraft::Config>, StartError> {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let timings = &config.timings;
     if timings.lease >= timings.session || timings.heartbeat * 3 > timings.lease {
@@ -206,7 +210,8 @@ fn raft_config(config: &ControllerConfig, may_stand: bool) -> Result<Arc<openraf
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
         replication_lag_threshold: SNAPSHOT_ENTRIES + KEPT_ENTRIES,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
-        enable_elect: may_stand,
+        // A voter asks before it stands: see `elections`.
+        enable_elect: false,
         ..Default::default()
     };
     raft.validate().map(Arc::new).map_err(|e| StartError::Timings(e.to_string()))

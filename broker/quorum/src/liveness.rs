@@ -10,6 +10,8 @@ use tokio::time::Instant;
 const LATE_INTERVALS: f64 = 2.5;
 /// Who led before, and lives, has come to its successor after as many, though it was busy.
 const PREDECESSOR_INTERVALS: u32 = 5;
+/// A leader that has not looked at its brokers for this long, and half a session, was paused.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Looks at one broker are this far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -24,6 +26,10 @@ pub(super) struct Liveness {
     /// When the leases of former terms have ended: nobody is fenced by silence before.
     leases_end: Instant,
     since: Instant,
+    /// When this leader looked last.
+    looked: Instant,
+    /// When it went on after a pause: everybody has a session from then on.
+    resumed: Option<Instant>,
     interval: Duration,
     session: Duration,
     heard: HashMap<BrokerId, (BrokerEpoch, Instant)>,
@@ -32,6 +38,8 @@ pub(super) struct Liveness {
     attached: HashMap<BrokerId, (BrokerEpoch, u64)>,
     /// Those that said last that their disk hangs.
     stalled: HashSet<BrokerId>,
+    /// The number of each broker's last heartbeat.
+    numbers: HashMap<BrokerId, (BrokerEpoch, u64)>,
     /// What the leader knew when it last looked for leaderships that were lost.
     known: Image,
     /// Whoever has not applied that entry may not know of a leadership that it lost before this leader's term.
@@ -74,12 +82,15 @@ impl Liveness {
             led_until: now,
             leases_end: now,
             since: now,
+            looked: now,
+            resumed: None,
             interval,
             session,
             heard: HashMap::new(),
             probed: HashMap::new(),
             attached: HashMap::new(),
             stalled: HashSet::new(),
+            numbers: HashMap::new(),
             from: image.offset,
             known: image,
             lost: HashMap::new(),
@@ -101,6 +112,21 @@ impl Liveness {
             self.known = image.clone();
         }
         applied >= self.lost.get(&id).copied().unwrap_or(self.from)
+    }
+
+    /// Whether a broker's heartbeat comes after a later one of the same process. It may have been on another
+    /// connection, and say that a disk hangs which has come back since: the broker may have a lease again.
+    pub(super) fn is_overtaken(&mut self, (id, epoch): (BrokerId, BrokerEpoch), number: u64) -> bool {
+        let last = self.numbers.entry(id).or_insert((epoch, number));
+        if epoch > last.0 {
+            *last = (epoch, number);
+        }
+        // Another registration is judged as such. Who does not count is never late.
+        let overtaken = epoch == last.0 && number > 0 && number < last.1;
+        if epoch == last.0 {
+            last.1 = last.1.max(number);
+        }
+        overtaken
     }
 
     /// A broker was heard.
@@ -134,6 +160,15 @@ impl Liveness {
         } else {
             Heard::Behind
         }
+    }
+
+    /// The leader looks at its brokers, again and again. If it has not for long, its process was paused (or its machine,
+    /// with all brokers), and what was sent to it meanwhile may still wait to be read: that is nobody's silence.
+    pub(super) fn looks(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.looked) > PAUSE.max(self.session / 2) {
+            self.resumed = Some(now);
+        }
+        self.looked = now;
     }
 
     /// Who has been silent for too long. Names a broker to be probed once per pause.
@@ -203,7 +238,7 @@ impl Liveness {
             }
             _ => self.since + self.session,
         };
-        end.max(self.leases_end)
+        end.max(self.leases_end).max(self.resumed.map_or(end, |at| at + self.session))
     }
 }
 
@@ -316,6 +351,26 @@ mod tests {
     }
 
     #[test]
+    fn after_a_pause_of_the_leader_everybody_has_a_session() {
+        let (image, epoch) = cluster();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let fence = Due::Fence(B, epoch);
+        // When the leader looks, and whether B, which was heard at the beginning, is found silent then.
+        let fenced = |looks: &[(u64, bool)]| {
+            let mut liveness = Liveness::new(A, start, INTERVAL, SESSION, image.clone());
+            liveness.heartbeat(start, &image, (B, epoch), MetadataOffset(9), false);
+            for (ms, expected) in looks {
+                liveness.looks(at(*ms));
+                assert_eq!(liveness.due(at(*ms), &image).contains(&fence), *expected, "{ms} of {looks:?}");
+            }
+        };
+        fenced(&[(400, false), (800, false), (1_000, false), (1_001, true)]);
+        fenced(&[(400, false), (800, false), (1_300, true)]);
+        fenced(&[(400, false), (60_000, false), (60_500, false), (61_000, false), (61_001, true)]);
+    }
+
+    #[test]
     fn a_fenced_broker_is_ready_once_it_has_applied_its_fencing() {
         let (mut image, epoch) = cluster();
         image.apply(MetadataOffset(20), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
@@ -391,6 +446,29 @@ mod tests {
         let next = BrokerEpoch(epoch.0 + 1);
         assert!(liveness.attached((B, next), 3));
         assert!(liveness.is_gone(now, (B, epoch)), "that is its next process");
+    }
+
+    #[test]
+    fn a_heartbeat_that_comes_after_a_later_one_says_nothing() {
+        let (image, epoch) = cluster();
+        let mut liveness = Liveness::new(A, Instant::now(), INTERVAL, SESSION, image);
+        let next = BrokerEpoch(epoch.0 + 1);
+        for (epoch, number, overtaken) in [
+            (epoch, 1, false),
+            (epoch, 3, false),
+            (epoch, 2, true),
+            (epoch, 3, false),
+            (epoch, 4, false),
+            (epoch, 0, false),
+            (epoch, 3, true),
+            (next, 1, false),
+            (epoch, 2, false),
+            (next, 2, false),
+            (next, 1, true),
+        ] {
+            assert_eq!(liveness.is_overtaken((B, epoch), number), overtaken, "{epoch} {number}");
+        }
+        assert!(!liveness.is_overtaken((A, epoch), 1), "each broker counts for itself");
     }
 
     #[test]

@@ -13,13 +13,14 @@ use super::raft_network::Acks;
 use super::silence::Silence;
 use super::types::Raft;
 use super::{
-    Controller, ControllerConfig, admin, bootstrap, handover, heartbeats, log_size, lost_leader, membership,
+    Controller, ControllerConfig, admin, bootstrap, elections, handover, heartbeats, log_size, lost_leader, membership,
     registration, requests, restart, server,
 };
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) yielding: handover::Yielding,
     pub(super) electorate: Electorate,
     pub(super) changing: admin::Changing,
+    pub(super) hearing: elections::Hearing,
 }
 
 impl Parts {
@@ -65,6 +67,7 @@ impl Parts {
             tasks.spawn(self.bootstrap().run());
         }
         tasks.spawn(self.restart().run());
+        tasks.spawn(self.elections().run());
         tasks.spawn(lost_leader.clone().run());
         tasks.spawn(self.members(leader_handle.clone()).run());
         tasks.spawn(leading.run());
@@ -75,7 +78,7 @@ impl Parts {
             timeout: self.config.disk_stall_timeout,
         };
         tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
-        tasks.spawn(follow_leader(self.raft.clone(), leader_seen));
+        tasks.spawn(self.hearing.clone().tell(leader_seen));
         tasks.spawn(log_size::keep_small(self.raft.clone(), self.log.clone()));
 
         let handover = self.handover();
@@ -147,6 +150,7 @@ impl Parts {
             admin,
             handed_over: self.handed_over.clone(),
             lost_leader,
+            hearing: self.hearing.clone(),
             silence: self.silence.clone(),
             yielding: self.yielding.clone(),
         }
@@ -174,11 +178,26 @@ impl Parts {
         restart::Restart {
             me: self.config.me.id,
             past: self.past,
-            timeouts: self.config.timings.election_min..self.config.timings.election_max,
+            election_min: self.config.timings.election_min,
+            electorate: self.electorate.clone(),
+            raft: self.raft.clone(),
+            links: self.links.clone(),
+        }
+    }
+
+    fn elections(&self) -> elections::Elections {
+        elections::Elections {
+            me: self.config.me.id,
+            past: self.past,
+            election_min: self.config.timings.election_min,
+            election_max: self.config.timings.election_max,
             electorate: self.electorate.clone(),
             raft: self.raft.clone(),
             log: self.log.clone(),
             links: self.links.clone(),
+            hearing: self.hearing.clone(),
+            #[cfg(test)]
+            caller: self.config.peers.caller.clone(),
         }
     }
 
@@ -241,6 +260,7 @@ impl Parts {
             disks,
             raft: self.raft.clone(),
             displaced,
+            number: AtomicU64::new(0),
         }
     }
 
@@ -276,27 +296,5 @@ impl Tasks {
         self.set.spawn(async move {
             stop.run_until_cancelled(task).await;
         });
-    }
-}
-
-/// Tells who leads, and logs it.
-async fn follow_leader(raft: Raft, leader: watch::Sender<Option<BrokerId>>) {
-    let mut metrics = raft.server_metrics();
-    loop {
-        let (now, term) = {
-            let metrics = metrics.borrow_and_update();
-            (metrics.current_leader, metrics.vote.leader_id().term)
-        };
-        let changed = leader.send_if_modified(|known| {
-            let changed = *known != now;
-            *known = now;
-            changed
-        });
-        if let (true, Some(id)) = (changed, now) {
-            tracing::info!(broker = %id, term, "broker {id} leads the controller quorum");
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
     }
 }

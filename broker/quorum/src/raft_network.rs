@@ -1,6 +1,7 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
+use super::elections;
 use super::electorate::Electorate;
 use super::encoding;
 use super::handover::HandedOver;
@@ -229,11 +230,7 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
         let (caller, body) = (Some(self.caller()), Self::body(&rpc)?);
-        let founders = self.network.log.standing().founders;
-        let founders = founders
-            .into_iter()
-            .map(|(id, directory)| proto::Founder { broker: id.0, directory_id: directory.0.as_bytes().to_vec() })
-            .collect();
+        let founders = elections::founders(&self.network.log);
         let handed_over = self.network.handed_over.for_election(rpc.vote.leader_id().term);
         let request = proto::VoteRequest { caller, body, founders, handed_over };
         let link = self.link()?;

@@ -9,15 +9,12 @@
 use super::bootstrap;
 use super::electorate::Electorate;
 use super::links::Links;
-use super::raft_log::LogStore;
 use super::types::Raft;
 use chronik_core::ids::BrokerId;
-use rand::Rng as _;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Between probes of one voter.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -38,18 +35,18 @@ impl Past {
     }
 
     /// Whether this voter was led by another one, which may come back.
-    pub(super) fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         self.led_by.is_some_and(|leader| leader != self.me)
     }
 
-    /// Whether that one is still waited for.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waits() && Instant::now() < self.until
+    /// Until when, if it was.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.waits().then_some(self.until)
     }
 
     /// Whether that one is still waited for, and is not the candidate.
     pub(super) fn waits_for_another_than(&self, candidate: BrokerId) -> bool {
-        self.led_by != Some(candidate) && self.is_waiting()
+        self.led_by != Some(candidate) && self.waits() && Instant::now() < self.until
     }
 
     /// Whether nobody else than this one led when this voter stopped, as far as it knows.
@@ -62,33 +59,26 @@ impl Past {
 pub(super) struct Restart {
     pub(super) me: BrokerId,
     pub(super) past: Past,
-    /// Election timeouts, from the shortest to the longest.
-    pub(super) timeouts: Range<Duration>,
+    /// The shortest election timeout.
+    pub(super) election_min: Duration,
     pub(super) electorate: Electorate,
     pub(super) raft: Raft,
-    pub(super) log: LogStore,
     pub(super) links: Links,
 }
 
 impl Restart {
-    /// Ends when this voter stands for election like any other.
+    /// Stands for election if this one led and nobody does now. After that it is a voter like any other.
     pub(super) async fn run(self) {
-        if self.past.waits() {
-            let timeout = rand::rng().random_range(self.timeouts.clone());
-            sleep_until(self.past.until + timeout).await;
-            if self.log.standing().proven {
-                self.raft.runtime_config().elect(true);
-            }
-        } else if self.past.led_by == Some(self.me) && self.electorate.is_voter(self.me) && self.nobody_leads().await {
+        if self.past.led_by == Some(self.me) && self.electorate.is_voter(self.me) && self.nobody_leads().await {
             // It fails only when raft has stopped.
             let _ = self.raft.trigger().elect().await;
         }
     }
 
-    /// Whether a majority of the voters knows of no leader, and of none after this one. Asks for as long as openraft
-    /// would wait by itself.
+    /// Whether a majority of the voters knows of no leader, and of none after this one. Asks for as long as a voter waits
+    /// that nobody led.
     async fn nobody_leads(&self) -> bool {
-        let deadline = Instant::now() + self.timeouts.start;
+        let deadline = Instant::now() + self.election_min;
         let mut probes = JoinSet::new();
         for id in self.electorate.voters().into_iter().filter(|id| *id != self.me) {
             probes.spawn(bootstrap::probe(self.links.clone(), id, Duration::ZERO));

@@ -5,6 +5,7 @@ use super::DiskSpace;
 use super::admin::Calls;
 use super::bootstrap;
 use super::connections::{self, Connection};
+use super::elections::Hearing;
 use super::electorate::Electorate;
 use super::encoding;
 use super::handover::{self, HandedOver, Yielding};
@@ -58,6 +59,7 @@ pub(super) struct Service {
     pub(super) admin: Calls,
     pub(super) handed_over: HandedOver,
     pub(super) lost_leader: LostLeader,
+    pub(super) hearing: Hearing,
     pub(super) silence: Silence,
     pub(super) yielding: Yielding,
 }
@@ -109,21 +111,30 @@ impl Service {
     async fn may_vote(&self, founders: &[proto::Founder]) -> Result<(), Status> {
         let mut standing = self.log.standing();
         if standing.proven {
-            // Again, since the call that proved it may have been given up by its caller.
-            if !self.past.is_waiting() {
-                self.raft.runtime_config().elect(true);
-            }
             return Ok(());
         }
-        let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
-        // Who has been in a cluster is no founder of it: if its log is gone, so is what it voted for.
-        if self.links.cluster_id().is_some() || self.log.last_index().is_some() || !founders.iter().any(mine) {
+        if !self.is_among(founders) {
             return Err(Status::failed_precondition(
                 "this voter's disk is new: it does not vote before it has caught up",
             ));
         }
         standing.proven = true;
         self.prove(standing).await
+    }
+
+    /// Whether this voter was empty when the cluster was founded, and still is.
+    fn is_among(&self, founders: &[proto::Founder]) -> bool {
+        let mine = |f: &proto::Founder| f.broker == self.me.0 && f.directory_id == self.directory.0.as_bytes();
+        // Who has been in a cluster is no founder of it: if its log is gone, so is what it voted for.
+        self.links.cluster_id().is_none() && self.log.last_index().is_none() && founders.iter().any(mine)
+    }
+
+    /// Whether this voter would vote for the candidate; see [`super::elections`].
+    fn would_vote(&self, candidate: BrokerId, candidacy: &proto::Candidacy) -> bool {
+        let log = candidacy.last_log.map(|end| (end.term, end.index));
+        !self.past.waits_for_another_than(candidate)
+            && (self.log.standing().proven || self.is_among(&candidacy.founders))
+            && self.hearing.would_vote(log)
     }
 
     /// Whether this broker may follow the leader that calls; see [`super::standing`].
@@ -137,16 +148,13 @@ impl Service {
     }
 
     async fn prove(&self, standing: super::standing::Standing) -> Result<(), Status> {
-        self.log.save_standing(standing).await.map_err(|e| Status::internal(e.to_string()))?;
-        self.raft.runtime_config().elect(true);
-        Ok(())
+        self.log.save_standing(standing).await.map_err(|e| Status::internal(e.to_string()))
     }
 
     /// A voter on a new disk is as good as any other once it has all that was committed when it came.
     async fn caught_up(&self, leader: &Vote, committed: Option<super::types::LogId>) -> Result<(), Status> {
         let mut standing = self.log.standing();
         if standing.proven {
-            self.raft.runtime_config().elect(true);
             return Ok(());
         }
         let Some(committed) = committed else { return Ok(()) };
@@ -168,7 +176,7 @@ impl Service {
     }
 
     fn known_leader(&self) -> Option<i32> {
-        self.raft.server_metrics().borrow().current_leader.map(|id| id.0)
+        self.hearing.leader().map(|id| id.0)
     }
 
     async fn propose(&self, command: MetadataCommand) -> Result<Response<proto::ProposeResponse>, Status> {
@@ -248,7 +256,8 @@ impl Controller for Service {
         let state = bootstrap::own_state(&self.log, self.links.cluster_id());
         let directory_id = self.directory.0.as_bytes().to_vec();
         let leaderless = self.known_leader().is_none() && self.past.was_led_by_none_but(caller);
-        Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id, leaderless }))
+        let would_vote = request.get_ref().candidacy.as_ref().map(|candidacy| self.would_vote(caller, candidacy));
+        Ok(Response::new(proto::ProbeResponse { state: state.into(), directory_id, leaderless, would_vote }))
     }
 
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::RaftResponse>, Status> {
@@ -258,6 +267,10 @@ impl Controller for Service {
         if self.past.waits_for_another_than(candidate) {
             let reason = "this voter has just come back: it waits for who led when it stopped";
             return Err(Status::failed_precondition(reason));
+        }
+        // Before raft sees the term, which it would give way to.
+        if self.hearing.keeps_leading(request.handed_over) {
+            return Err(Status::failed_precondition("this broker leads, and a majority of the voters follows it"));
         }
         let rpc: VoteRequest = decode(&request.body)?;
         self.may_vote(&request.founders).await?;
@@ -320,6 +333,7 @@ impl Controller for Service {
         let rpc: AppendEntriesRequest = decode(&request.body)?;
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
         self.silence.ends(Instant::now());
+        self.hearing.hears(&leader);
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
         if response == AppendEntriesResponse::Success {
             self.caught_up(&leader, committed).await?;
@@ -346,6 +360,7 @@ impl Controller for Service {
         }
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
         self.silence.ends(Instant::now());
+        self.hearing.hears(&vote);
         raft_answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
     }
 
@@ -412,8 +427,8 @@ impl Controller for Service {
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
-        let (version, stalled) = (request.version, request.stalled);
-        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, connection };
+        let (version, stalled, number) = (request.version, request.stalled, request.number);
+        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, number, connection };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,

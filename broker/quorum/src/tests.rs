@@ -21,6 +21,7 @@ use uuid::Uuid;
 mod admin;
 mod balance;
 mod delays;
+mod elections;
 mod failures;
 mod handover;
 mod lost_leader;

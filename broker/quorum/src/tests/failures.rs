@@ -164,7 +164,7 @@ async fn a_wiped_voter_is_filled_again_and_only_then_votes() {
     // With one more down the wiped voter makes no majority: it neither founds a cluster nor votes.
     let former = stop_leader(&mut brokers).await;
     let wiped = cluster.start(2).await;
-    makes_no_quorum(&brokers[0], &wiped).await;
+    makes_no_quorum(&cluster, &brokers[0], &wiped).await;
 
     brokers.push(cluster.start(former).await);
     let image = wiped.sees_alive(&[0, 1, 2]).await;
@@ -190,11 +190,11 @@ async fn stop_leader(brokers: &mut Vec<Broker>) -> usize {
     id
 }
 
-/// The one stands for election again and again, and the other does not follow.
-async fn makes_no_quorum(candidate: &Broker, wiped: &Broker) {
-    let term = || candidate.controller.raft.server_metrics().borrow().vote.leader_id().term;
-    let tried = term();
-    eventually("the one that is left stands for election", || async { (term() > tried + 2).then_some(()) }).await;
+/// The one would stand for election, asks again and again, and the other neither agrees nor follows.
+async fn makes_no_quorum(cluster: &Cluster, candidate: &Broker, wiped: &Broker) {
+    let asked = cluster.cuts.asked(candidate.id);
+    let asks_on = || async { (cluster.cuts.asked(candidate.id) > asked + 2).then_some(()) };
+    eventually("the one that is left asks for votes", asks_on).await;
     assert_eq!(wiped.handle().image().offset, MetadataOffset::default());
     assert_eq!((candidate.handle().leader(), wiped.handle().leader()), (None, None));
 }
@@ -209,7 +209,7 @@ async fn a_voter_whose_metadata_alone_is_gone_is_believed_no_more_than_a_wiped_o
     cluster.empty(2);
     let former = stop_leader(&mut brokers).await;
     let emptied = cluster.start(2).await;
-    makes_no_quorum(&brokers[0], &emptied).await;
+    makes_no_quorum(&cluster, &brokers[0], &emptied).await;
     brokers.push(cluster.start(former).await);
     emptied.sees_alive(&[0, 1, 2]).await;
     brokers.push(emptied);
@@ -233,7 +233,7 @@ async fn a_former_leader_and_a_wiped_voter_are_no_quorum() {
 
     let wiped = cluster.start(wiped).await;
     let former = cluster.start(former.0 as usize).await;
-    makes_no_quorum(&former, &wiped).await;
+    makes_no_quorum(&cluster, &former, &wiped).await;
     let third = cluster.start(third).await;
     for broker in [&third, &wiped, &former] {
         let image = broker.sees_alive(&[0, 1, 2]).await;
@@ -340,7 +340,7 @@ async fn a_call_that_means_somebody_else_or_comes_from_another_cluster_is_refuse
         (vec![1, 2, 3], 7, 0, false),
     ] {
         let caller = proto::Caller { cluster_id: cluster_id.clone(), from, to };
-        let request = proto::ProbeRequest { caller: Some(caller) };
+        let request = proto::ProbeRequest { caller: Some(caller), candidacy: None };
         let answer = link.call(DEADLINE, |mut client| async move { client.probe(request).await }).await;
         match answer {
             Ok(_) => assert!(accepted, "{cluster_id:?} {from} {to}"),

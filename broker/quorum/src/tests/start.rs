@@ -158,7 +158,7 @@ async fn a_voter_that_comes_back_votes_for_nobody_but_who_led_it_for_a_while() {
     let (term, last) = (100, types::LogId::new(openraft::CommittedLeaderId::new(99, leader), 10_000));
     for candidate in [other, leader.0] {
         let caller = Some(proto::Caller { cluster_id: Vec::new(), from: candidate, to: me });
-        let probe = proto::ProbeRequest { caller: caller.clone() };
+        let probe = proto::ProbeRequest { caller: caller.clone(), candidacy: None };
         let probed = link.call(DEADLINE, |mut client| async move { client.probe(probe).await }).await.unwrap();
         assert_eq!(probed.leaderless, candidate == leader.0, "another one may not depose {leader}");
         let vote = types::VoteRequest::new(types::Vote::new(term, BrokerId(candidate)), Some(last));

@@ -268,8 +268,9 @@ async fn an_observer_neither_votes_nor_stands_for_election() {
     let left = take(&mut brokers, &[left]).pop().unwrap();
     let before = term(&observer);
     stop_all(brokers).await;
-    let tried = term(&left);
-    eventually("the one that is left stands for election", || async { (term(&left) > tried + 2).then_some(()) }).await;
+    let asked = cluster.cuts.asked(left.id);
+    let asks_on = || async { (cluster.cuts.asked(left.id) > asked + 2).then_some(()) };
+    eventually("the one that is left asks for votes", asks_on).await;
     assert_eq!(left.handle().leader(), None);
     assert_eq!(
         (term(&observer), &observer.controller.raft.server_metrics().borrow().state),
@@ -316,8 +317,9 @@ async fn a_wiped_voter_that_had_joined_is_believed_no_more_than_a_first_one() {
     stop_all(brokers).await;
     cluster.wipe(2);
     let (first, wiped) = (cluster.start(0).await, cluster.start(2).await);
-    let tried = term(&first);
-    eventually("the first one stands for election", || async { (term(&first) > tried + 2).then_some(()) }).await;
+    let asked = cluster.cuts.asked(first.id);
+    let asks_on = || async { (cluster.cuts.asked(first.id) > asked + 2).then_some(()) };
+    eventually("the first one asks for votes", asks_on).await;
     assert_eq!(wiped.handle().image().offset, MetadataOffset::default());
     assert_eq!((first.handle().leader(), wiped.handle().leader()), (None, None));
     let second = cluster.start(1).await;

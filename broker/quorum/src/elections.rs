@@ -1,0 +1,408 @@
+//! When a voter stands for election, and when a leader gives up: raft's pre-vote, and its check of the quorum.
+//!
+//! openraft has neither. With its own election timer a voter that hears nobody stands for election again and again,
+//! each time in a higher term; when it is heard again a leader that lives gives way to that term, as raft has it. So
+//! openraft's timer is off, and this one asks first. A voter that has heard no leader for as long as openraft would
+//! have waited asks the others whether they would vote for it (`Probe`), which changes nothing anywhere. Those that
+//! hear a leader say no, and so do those whose log is longer. Only with a majority, its own word counted, it stands.
+//! Who answers without saying so is of a version that does not know the question, and is taken to agree: its vote is
+//! decided as before.
+//!
+//! Elections for a known reason go past this: the leader asked for it ([`super::handover`]), it is gone for a majority
+//! ([`super::lost_leader`]), a majority knows of none after a restart ([`super::restart`]), or there never was one
+//! ([`super::bootstrap`]).
+//!
+//! * A follower refuses a vote for `election_max` after it has heard its leader: openraft does that. A leader does it
+//!   here, as long as a majority has accepted it within that time.
+//! * A leader that no majority answers may still be heard by all (it is deaf), and with that keep everybody from an
+//!   election. So it gives up, after the time that the others would need to replace it if they missed it.
+//! * Silence is counted in time that this process has seen pass. One that was paused, with all others or alone, waits
+//!   for what has been sent meanwhile before it draws conclusions.
+//!
+//! There is an election whenever a majority of the voters is up and connected and follows nobody: of those, nobody
+//! hears a leader after `election_max`, and the one with the longest log has all their answers.
+
+use super::bootstrap;
+use super::electorate::Electorate;
+use super::handover::forget_leader;
+use super::links::Links;
+use super::proto;
+use super::raft_log::LogStore;
+use super::raft_network::Acks;
+use super::restart::Past;
+use super::types::{Raft, Vote};
+use chronik_core::ids::BrokerId;
+use rand::Rng as _;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+/// How often it is looked whether it is time, in the shortest election timeout.
+const LOOKS: u32 = 6;
+/// A leader without a majority gives up after this many `election_max`: a voter that misses it stands after two at
+/// most.
+const GIVES_UP_AFTER: u32 = 3;
+
+/// Term and index of a log's last entry.
+pub(super) type LogEnd = Option<(u64, u64)>;
+
+/// A leadership of the quorum as a voter sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Led {
+    /// It follows nobody.
+    ByNobody,
+    /// It follows another one, which it has not heard for so long.
+    ByAnother(Duration),
+    /// It leads itself, and a majority has accepted that lately or has not.
+    ByItself(bool),
+}
+
+impl Led {
+    /// Whether there is a leader, as far as a voter can tell that has waited for `election_max`.
+    fn is_heard(self, election_max: Duration) -> bool {
+        match self {
+            Self::ByNobody => false,
+            Self::ByAnother(silence) => silence <= election_max,
+            Self::ByItself(followed) => followed,
+        }
+    }
+}
+
+/// Whether a voter would vote for a candidate with that log.
+fn would_vote(led: Led, election_max: Duration, own: LogEnd, candidate: LogEnd) -> bool {
+    !led.is_heard(election_max) && candidate >= own
+}
+
+/// Whether a voter asks the others by now, with a random part of what it waits. The only voter asks nobody, and does
+/// not wait, unless it stands already.
+fn is_time(led: Led, quiet: Duration, (election_max, random): (Duration, Duration), alone: bool, stands: bool) -> bool {
+    match led {
+        Led::ByNobody => (alone && !stands) || quiet >= random,
+        Led::ByAnother(silence) => silence >= election_max + random,
+        Led::ByItself(_) => false,
+    }
+}
+
+/// How long something has not happened, in time that this process has seen pass.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
+    counted: Duration,
+    at: Instant,
+    /// A longer time between two looks is a pause of the process.
+    step: Duration,
+}
+
+impl Quiet {
+    fn new(now: Instant, step: Duration) -> Self {
+        Self { counted: Duration::ZERO, at: now, step }
+    }
+
+    /// It happens.
+    fn ends(&mut self, now: Instant) {
+        (self.counted, self.at) = (Duration::ZERO, now);
+    }
+
+    fn is(&self, now: Instant) -> Duration {
+        self.counted + now.saturating_duration_since(self.at).min(self.step)
+    }
+
+    /// Counts what has passed since it was looked at last.
+    fn passes(&mut self, now: Instant) -> Duration {
+        (self.counted, self.at) = (self.is(now), now);
+        self.counted
+    }
+}
+
+/// What this voter has heard of leaders, and what it says to those who would stand for election. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Hearing {
+    me: BrokerId,
+    election_max: Duration,
+    raft: Raft,
+    log: LogStore,
+    acks: Acks,
+    electorate: Electorate,
+    /// Since a leader was heard, or this voter's vote changed.
+    quiet: Arc<Mutex<Quiet>>,
+    /// The vote whose leader this voter has missed for so long that it would stand for election.
+    missed: Arc<watch::Sender<Option<Vote>>>,
+}
+
+impl Hearing {
+    /// A process that is not looked after for two thirds of `election_min` is taken for paused.
+    pub(super) fn new(
+        me: BrokerId,
+        (election_min, election_max): (Duration, Duration),
+        (raft, log, acks, electorate): (Raft, LogStore, Acks, Electorate),
+    ) -> Self {
+        let quiet = Arc::new(Mutex::new(Quiet::new(Instant::now(), election_min * 2 / 3)));
+        Self { me, election_max, raft, log, acks, electorate, quiet, missed: Arc::new(watch::Sender::new(None)) }
+    }
+
+    fn quiet<T>(&self, what: impl FnOnce(&mut Quiet) -> T) -> T {
+        what(&mut self.quiet.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A message of the leader with that vote arrives. One that was deposed, as far as this voter knows, is no leader.
+    pub(super) fn hears(&self, leader: &Vote) {
+        let current = self.raft.server_metrics().borrow().vote;
+        if *leader >= current {
+            self.quiet(|quiet| quiet.ends(Instant::now()));
+            self.missed.send_if_modified(|missed| missed.take_if(|vote| *vote == *leader).is_some());
+        }
+    }
+
+    /// This voter would stand for election, as it does not hear the leader with that vote. False if it was so before.
+    fn misses(&self, leader: Vote) -> bool {
+        self.missed.send_if_modified(|missed| missed.replace(leader) != Some(leader))
+    }
+
+    /// Who leads, as far as this voter knows: nobody, if it misses who led.
+    pub(super) fn leader(&self) -> Option<BrokerId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        metrics.current_leader.filter(|_| *self.missed.borrow() != Some(metrics.vote))
+    }
+
+    /// Tells who leads, and logs it.
+    pub(super) async fn tell(self, leader: watch::Sender<Option<BrokerId>>) {
+        let (mut metrics, mut missed) = (self.raft.server_metrics(), self.missed.subscribe());
+        loop {
+            let term = metrics.borrow_and_update().vote.leader_id().term;
+            missed.mark_unchanged();
+            let now = self.leader();
+            let changed = leader.send_if_modified(|known| {
+                let changed = *known != now;
+                *known = now;
+                changed
+            });
+            if let (true, Some(id)) = (changed, now) {
+                tracing::info!(broker = %id, term, "broker {id} leads the controller quorum");
+            }
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() { return },
+                // It lasts as long as this.
+                _ = missed.changed() => {}
+            }
+        }
+    }
+
+    /// The vote by now, and who leads by it.
+    fn led(&self) -> (Vote, Led) {
+        let metrics = self.raft.server_metrics();
+        let (vote, leader) = {
+            let metrics = metrics.borrow();
+            (metrics.vote, metrics.current_leader)
+        };
+        let led = match leader {
+            None => Led::ByNobody,
+            Some(id) if id == self.me => Led::ByItself(self.is_followed(vote.leader_id().term)),
+            Some(_) => Led::ByAnother(self.quiet(|quiet| quiet.is(Instant::now()))),
+        };
+        (vote, led)
+    }
+
+    fn is_followed(&self, term: u64) -> bool {
+        self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.election_max)
+    }
+
+    /// Whether this voter leads in a term that it was not asked to end, and a majority follows it.
+    pub(super) fn keeps_leading(&self, handed_over: Option<u64>) -> bool {
+        let (vote, led) = self.led();
+        led == Led::ByItself(true) && handed_over != Some(vote.leader_id().term)
+    }
+
+    fn own_log(&self) -> LogEnd {
+        self.log.last_log_id().map(|id| (id.leader_id.term, id.index))
+    }
+
+    /// Whether this voter would vote for who has that log, if its vote is believed.
+    pub(super) fn would_vote(&self, candidate: LogEnd) -> bool {
+        would_vote(self.led().1, self.election_max, self.own_log(), candidate)
+    }
+}
+
+/// The task that stands for election, and gives up leading.
+pub(super) struct Elections {
+    pub(super) me: BrokerId,
+    pub(super) past: Past,
+    pub(super) election_min: Duration,
+    pub(super) election_max: Duration,
+    pub(super) electorate: Electorate,
+    pub(super) raft: Raft,
+    pub(super) log: LogStore,
+    pub(super) links: Links,
+    pub(super) hearing: Hearing,
+    #[cfg(test)]
+    pub(super) caller: crate::cuts::Caller,
+}
+
+impl Elections {
+    /// Runs until it is stopped.
+    pub(super) async fn run(self) {
+        if let Some(until) = self.past.waits_until() {
+            sleep_until(until).await;
+            self.hearing.quiet(|quiet| quiet.ends(Instant::now()));
+        }
+        let look = self.election_min / LOOKS;
+        let mut looks = interval(look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.hearing.led().0;
+        let mut random = self.random();
+        let mut unfollowed = Quiet::new(Instant::now(), self.hearing.quiet(|quiet| quiet.step));
+        loop {
+            looks.tick().await;
+            let (vote, led) = self.hearing.led();
+            let now = Instant::now();
+            if vote != seen {
+                // As openraft counts: from the last vote on, whoever it was for.
+                (seen, random) = (vote, self.random());
+                self.hearing.quiet(|quiet| quiet.ends(now));
+            }
+            let quiet = self.hearing.quiet(|quiet| quiet.passes(now));
+            if led != Led::ByItself(false) {
+                unfollowed.ends(now);
+            } else if unfollowed.passes(now) >= self.election_max * GIVES_UP_AFTER {
+                tracing::warn!(
+                    "no majority of the voters answers: this broker does not lead the controller quorum any more"
+                );
+                forget_leader(&self.raft, vote.leader_id().term).await;
+                unfollowed.ends(now);
+            }
+            let alone = self.electorate.is_majority(|id| id == self.me);
+            let stands = vote.leader_id().voted_for() == Some(self.me);
+            if self.may_stand() && is_time(led, quiet, (self.election_max, random), alone, stands) {
+                self.stand(vote).await;
+            }
+        }
+    }
+
+    /// Stands for election, if a majority would vote for this one and nothing changes while it is asked.
+    async fn stand(&self, vote: Vote) {
+        if vote.is_committed() && self.hearing.misses(vote) {
+            tracing::info!("the leader of the controller quorum is not heard: asking for votes");
+        }
+        if self.majority_would_vote().await
+            && self.is_unchanged(vote)
+            && let Err(error) = self.raft.trigger().elect().await
+        {
+            tracing::debug!(%error, "raft has stopped");
+        }
+    }
+
+    fn random(&self) -> Duration {
+        rand::rng().random_range(self.election_min..self.election_max)
+    }
+
+    fn may_stand(&self) -> bool {
+        self.electorate.is_voter(self.me) && self.log.standing().proven
+    }
+
+    /// Whether nobody was voted for, and no leader heard, while the others were asked.
+    fn is_unchanged(&self, before: Vote) -> bool {
+        let (vote, led) = self.hearing.led();
+        vote == before && !led.is_heard(self.election_max)
+    }
+
+    /// Whether a majority of the voters, this one included, would vote for this one.
+    async fn majority_would_vote(&self) -> bool {
+        #[cfg(test)]
+        self.caller.asks_for_votes();
+        let mut agree = BTreeSet::from([self.me]);
+        let mut asked = JoinSet::new();
+        let candidacy = self.candidacy();
+        for id in self.electorate.voters().into_iter().filter(|id| *id != self.me) {
+            asked.spawn(bootstrap::asks(self.links.clone(), id, candidacy.clone(), self.election_min));
+        }
+        let majority = async {
+            while !self.electorate.is_majority(|id| agree.contains(&id)) {
+                match asked.join_next().await {
+                    Some(Ok((id, true))) => {
+                        agree.insert(id);
+                    }
+                    Some(_) => {}
+                    None => return false,
+                }
+            }
+            true
+        };
+        // Each of them has that long, too.
+        timeout(self.election_min, majority).await.unwrap_or(false)
+    }
+
+    fn candidacy(&self) -> proto::Candidacy {
+        let last_log = self.hearing.own_log().map(|(term, index)| proto::LogEnd { term, index });
+        proto::Candidacy { last_log, founders: founders(&self.log) }
+    }
+}
+
+/// The voters that were empty when this one founded the cluster, if it did.
+pub(super) fn founders(log: &LogStore) -> Vec<proto::Founder> {
+    let founders = log.standing().founders.into_iter();
+    founders.map(|(id, at)| proto::Founder { broker: id.0, directory_id: at.0.as_bytes().to_vec() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = ms(300);
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_voter_would_vote_for_a_log_that_is_not_behind_its_own_while_it_hears_no_leader() {
+        let own = Some((5, 10));
+        for (what, led, candidate, expected) in [
+            ("nobody leads", Led::ByNobody, own, true),
+            ("a longer log", Led::ByNobody, Some((5, 11)), true),
+            ("a newer log", Led::ByNobody, Some((6, 1)), true),
+            ("a shorter log", Led::ByNobody, Some((5, 9)), false),
+            ("an older log", Led::ByNobody, Some((4, 90)), false),
+            ("no log", Led::ByNobody, None, false),
+            ("a leader that was heard", Led::ByAnother(MAX), Some((6, 1)), false),
+            ("a leader that is missed", Led::ByAnother(MAX + ms(1)), own, true),
+            ("a leader that is missed, and a shorter log", Led::ByAnother(MAX * 9), Some((5, 9)), false),
+            ("it leads", Led::ByItself(true), Some((6, 1)), false),
+            ("it leads and nobody follows", Led::ByItself(false), own, true),
+        ] {
+            assert_eq!(would_vote(led, MAX, own, candidate), expected, "{what}");
+        }
+        assert!(would_vote(Led::ByNobody, MAX, None, None), "nobody has anything");
+    }
+
+    #[test]
+    fn a_voter_asks_after_as_long_as_openraft_waits() {
+        let random = ms(200);
+        for (what, led, quiet, alone, stands, expected) in [
+            ("just voted", Led::ByNobody, ms(199), false, false, false),
+            ("nothing came of it", Led::ByNobody, random, false, true, true),
+            ("a leader that was heard", Led::ByAnother(ms(499)), ms(499), false, false, false),
+            ("a leader that is missed", Led::ByAnother(ms(500)), ms(500), false, false, true),
+            ("the only voter", Led::ByNobody, ms(0), true, false, true),
+            ("the only voter, which stands", Led::ByNobody, ms(0), true, true, false),
+            ("the only voter, led by one that goes", Led::ByAnother(ms(0)), ms(0), true, false, false),
+            ("a leader", Led::ByItself(false), MAX * 9, false, false, false),
+        ] {
+            assert_eq!(is_time(led, quiet, (MAX, random), alone, stands), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_pause_of_the_process_is_no_silence_of_the_leader() {
+        let start = Instant::now();
+        let mut quiet = Quiet::new(start, ms(100));
+        assert_eq!(quiet.passes(start + ms(40)), ms(40));
+        assert_eq!(quiet.is(start + ms(90)), ms(90), "between two looks");
+        assert_eq!(quiet.passes(start + ms(90)), ms(90));
+        assert_eq!(quiet.passes(start + ms(60_000)), ms(190), "it was not there");
+        quiet.ends(start + ms(60_010));
+        assert_eq!(quiet.passes(start + ms(60_030)), ms(20));
+        assert_eq!(quiet.is(start), ms(20), "clocks of two threads");
+    }
+}

@@ -1,0 +1,149 @@
+//! Voters that are cut off and come back, and leaders that nobody answers.
+
+use super::*;
+use crate::link::{CallError, Link};
+use crate::proto;
+use types::{LogId, Vote, VoteRequest, VoteResponse};
+
+fn vote(broker: &Broker) -> Vote {
+    broker.controller.raft.server_metrics().borrow().vote
+}
+
+/// Three voters, the first of which leads.
+async fn led() -> (Cluster, Vec<Broker>) {
+    let cluster = Cluster::patient(3);
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    eventually("all follow the same one", || async {
+        let leader = brokers[0].handle().leader()?;
+        brokers.iter().all(|b| b.handle().leader() == Some(leader) && vote(b) == vote(&brokers[0])).then_some(())
+    })
+    .await;
+    let leader = brokers[0].leader().await;
+    brokers.sort_by_key(|broker| broker.id != leader);
+    (cluster, brokers)
+}
+
+fn cut_both_ways(cluster: &Cluster, one: BrokerId, other: BrokerId) {
+    cluster.cuts.cut(one, other);
+    cluster.cuts.cut(other, one);
+}
+
+/// Until the voter has tried that often to be elected.
+async fn asks_often(cluster: &Cluster, voter: BrokerId) {
+    let before = cluster.cuts.asked(voter);
+    eventually("it asks for votes", || async { (cluster.cuts.asked(voter) >= before + 8).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_was_cut_off_deposes_nobody_when_it_comes_back() {
+    let (cluster, brokers) = led().await;
+    let (led_by, away) = (vote(&brokers[0]), &brokers[2]);
+    for other in [brokers[0].id, brokers[1].id] {
+        cut_both_ways(&cluster, away.id, other);
+    }
+    asks_often(&cluster, away.id).await;
+    assert_eq!(vote(away), led_by, "it has not stood for election");
+    assert_eq!(away.handle().leader(), None, "it knows that it does not hear the leader");
+    brokers[1].create_topic("meanwhile", 2).await.unwrap();
+    cluster.cuts.heal();
+    away.sees("what was decided meanwhile", |i| i.topic_by_name("meanwhile").is_some()).await;
+    away.create_topic("after", 3).await.unwrap();
+    for broker in &brokers {
+        assert_eq!(vote(broker), led_by, "broker {}", broker.id);
+    }
+    stop_all(brokers).await;
+}
+
+/// It misses the leader, which it does not hear, and reaches all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_is_deaf_for_the_leader_alone_finds_no_majority() {
+    let (cluster, brokers) = led().await;
+    let (led_by, deaf) = (vote(&brokers[0]), &brokers[2]);
+    cluster.cuts.cut(brokers[0].id, deaf.id);
+    asks_often(&cluster, deaf.id).await;
+    cluster.cuts.heal();
+    deaf.create_topic("after", 3).await.unwrap();
+    for broker in &brokers {
+        assert_eq!(vote(broker), led_by, "broker {}", broker.id);
+    }
+    stop_all(brokers).await;
+}
+
+/// Its heartbeats go on, and with them nobody else would ever be elected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_heard_and_hears_nobody_is_replaced() {
+    let (cluster, brokers) = led().await;
+    let former = brokers[0].id;
+    for other in [brokers[1].id, brokers[2].id] {
+        cluster.cuts.cut(other, former);
+    }
+    for broker in &brokers[1..] {
+        eventually("another leader", || async { broker.handle().leader().filter(|id| *id != former) }).await;
+    }
+    brokers[1].create_topic("meanwhile", 2).await.unwrap();
+    cluster.cuts.heal();
+    brokers[0].sees("what was decided meanwhile", |i| i.topic_by_name("meanwhile").is_some()).await;
+    brokers[0].create_topic("after", 3).await.unwrap();
+    stop_all(brokers).await;
+}
+
+/// Of three that hear nobody none is elected, and one is as soon as they hear each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_that_were_all_alone_elect_one_when_they_are_not() {
+    let (cluster, brokers) = led().await;
+    for one in &brokers {
+        for other in brokers.iter().filter(|other| other.id != one.id) {
+            cluster.cuts.cut(one.id, other.id);
+        }
+    }
+    for broker in &brokers {
+        eventually("it follows nobody", || async { broker.handle().leader().is_none().then_some(()) }).await;
+        asks_often(&cluster, broker.id).await;
+    }
+    cluster.cuts.heal();
+    for broker in &brokers {
+        broker.create_topic(&format!("after-{}", broker.id), 3).await.unwrap();
+    }
+    stop_all(brokers).await;
+}
+
+/// As a voter of a former version asks, which does not ask whether it may, and with a log that is ahead of all.
+async fn ask_for_vote(voter: &Broker, cluster: &Cluster, term: u64, handed_over: Option<u64>) -> Option<VoteResponse> {
+    let candidate = BrokerId(2);
+    let places = crate::links::Places::one(voter.id, endpoint(cluster.controllers[voter.id.0 as usize]));
+    let link = Link::open(voter.id, places, Peers::default(), "test");
+    let caller = Some(proto::Caller { cluster_id: Vec::new(), from: candidate.0, to: voter.id.0 });
+    let last = LogId::new(openraft::CommittedLeaderId::new(term, candidate), 10_000);
+    let vote = VoteRequest::new(Vote::new(term, candidate), Some(last));
+    let body = crate::encoding::encode(&vote).unwrap();
+    let request = proto::VoteRequest { caller, body, founders: Vec::new(), handed_over };
+    match link.call(DEADLINE, |mut client| async move { client.vote(request).await }).await {
+        Ok(answer) => Some(crate::encoding::decode(&answer.body).unwrap()),
+        Err(CallError::Refused(_)) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_followed_does_not_give_way_to_a_higher_term_unless_it_hands_over() {
+    let cluster = Cluster { voters: 2, ..Cluster::patient(2).with_slow_elections() };
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1]).await;
+    }
+    let leader = brokers[0].leader().await;
+    let [leads, follows] = if brokers[0].id == leader { [0, 1] } else { [1, 0] }.map(|at: usize| &brokers[at]);
+    let led_by = vote(leads);
+    let term = led_by.leader_id().term;
+    assert_eq!(ask_for_vote(leads, &cluster, term + 7, None).await, None);
+    assert_eq!(ask_for_vote(leads, &cluster, term + 7, Some(term + 6)).await, None, "another one's");
+    let refused = ask_for_vote(follows, &cluster, term + 7, None).await;
+    assert!(refused.is_some_and(|answer| !answer.vote_granted));
+    assert_eq!((vote(leads), vote(follows)), (led_by, led_by));
+    let granted = ask_for_vote(leads, &cluster, term + 1, Some(term)).await;
+    assert!(granted.is_some_and(|answer| answer.vote_granted));
+    stop_all(brokers).await;
+}
