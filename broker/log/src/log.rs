@@ -98,6 +98,11 @@ impl<D: Disk> Log<D> {
         self.wal.seal();
     }
 
+    /// Whether applying so many operations may wait for syncs of segments.
+    pub(crate) fn may_wait_to_apply(&self, ops: usize) -> bool {
+        self.store.files.may_wait_to_write(ops)
+    }
+
     /// As [`Self::commit`], without the seal; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
         self.goes_on()?;
@@ -110,7 +115,11 @@ impl<D: Disk> Log<D> {
         let entries = self.write_ahead(&resolved)?;
         let mut rest = &entries[..];
         while let Err(e) = self.wal.write(&mut rest) {
-            if !e.is_full() || !again() {
+            if !e.is_full() {
+                return Err(e);
+            }
+            self.seal();
+            if !again() {
                 return Err(e);
             }
         }

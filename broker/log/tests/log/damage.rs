@@ -322,6 +322,42 @@ fn a_writer_with_nothing_left_to_write_seals_what_it_wrote_last() {
     assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
 }
 
+/// What comes next waits for room, and may wait for long.
+#[test]
+fn a_writer_seals_what_it_wrote_last_before_it_waits_with_the_rest() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options { wal_segment_bytes: 64 * 1024, max_open_files: 1000, ..tiny() };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).expect("it opens");
+    let (writer, thread) = Writer::spawn(log, |_| {});
+    let append = Op::Append { partition: partition(0), batch: batch(0, 1, 1, 10, 0) };
+    let (done, answered) = mpsc::channel();
+    let (full, later) = (disk.clone(), writer.clone());
+    let next = Op::Truncate { partition: partition(0), to: Offset(0) };
+    writer.submit(
+        append,
+        Box::new(move || {
+            // Its segment has no room, and what takes it back waits for that.
+            full.set_capacity(Some(0));
+            later.submit(next, Box::new(|| {}));
+            done.send(()).expect("it is waited for");
+        }),
+    );
+    answered.recv().expect("the disk is whole");
+    let (wal, at) = last_block(&disk);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while content(&disk, &wal)[at as usize + 4096 + 16..][..8] != [0xff; 8] {
+        assert!(Instant::now() < deadline, "it is not sealed");
+        thread::sleep(Duration::from_millis(1));
+    }
+    disk.kill_after(0);
+    writer.close();
+    assert!(thread.join().is_ok());
+    disk.set_capacity(None);
+    disk.restart();
+    assert!(disk.flip_bit(&wal, at + 100, 1));
+    assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
+}
+
 /// The segment of the write-ahead log that was written last, and where its last block begins.
 fn last_block(disk: &SimulatedDisk) -> (PathBuf, u64) {
     let mut found = None;
