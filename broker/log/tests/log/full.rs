@@ -319,12 +319,16 @@ fn clean_what_fills_the_disk(checkpoints: bool) -> (Result<(), CleanError>, u64)
         match step {
             CleanStep::Moved(_) => space.room() != Room::None,
             CleanStep::Begins(bytes) if checkpoints => {
+                if !fits(bytes) && footprint.leaves() {
+                    writer.checkpoint();
+                }
                 wait_for("what was replaced leaves", || fits(bytes));
                 true
             }
             CleanStep::Begins(bytes) => fits(bytes),
             CleanStep::Replaced(bytes) => {
-                if footprint.replaced(bytes, space.room()) && checkpoints {
+                let available = disk.available(Path::new(DIR)).expect("the disk is whole");
+                if footprint.replaced(bytes, space.room(), available, space.floor()) && checkpoints {
                     writer.checkpoint();
                 }
                 true
