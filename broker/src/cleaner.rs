@@ -224,7 +224,8 @@ impl Cleaner {
                 !no_room
             }
             CleanStep::Replaced(bytes) => {
-                if footprint.replaced(bytes, self.config.writer.space().room()) {
+                let space = self.config.writer.space();
+                if footprint.replaced(bytes, space.room(), space.available(), space.floor()) {
                     self.config.writer.checkpoint();
                     leaving = true;
                 }

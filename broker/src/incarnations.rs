@@ -106,6 +106,32 @@ mod tests {
         assert_eq!(third.known(), [second.current(), third.current()]);
     }
 
+    /// As on a full disk, where a start goes on.
+    #[test]
+    fn where_a_process_cannot_be_noted_nothing_is_known_and_nothing_older_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let begin = |fresh| Incarnations::begin(dir.path(), fresh).expect("a full disk keeps nobody from starting");
+        let blocked = dir.path().join(FILE).with_extension("new");
+        // There is no file yet, whether the directory is new or of a broker that did not keep it.
+        fs::create_dir(&blocked).expect("a directory");
+        for fresh in [true, false] {
+            let mut begun = begin(fresh);
+            assert_eq!(begun.known(), []);
+            begun.confirm();
+            assert!(!dir.path().join(FILE).exists());
+        }
+        fs::remove_dir(&blocked).expect("a directory");
+        let mut noted = begin(false);
+        noted.confirm();
+        assert_eq!(begin(false).known().len(), 2);
+        // Who registers now is not in what is there: it would pass for an old copy.
+        fs::create_dir(&blocked).expect("a directory");
+        assert_eq!(begin(false).known(), []);
+        assert!(!dir.path().join(FILE).exists());
+        fs::remove_dir(&blocked).expect("a directory");
+        assert_eq!(begin(false).known(), [], "nor is it known later who that was");
+    }
+
     #[test]
     fn nothing_is_said_where_nothing_is_known() {
         let dir = tempfile::tempdir().unwrap();

@@ -98,6 +98,11 @@ impl<D: Disk> Log<D> {
         self.wal.seal();
     }
 
+    /// Whether applying so many operations may wait for syncs of segments.
+    pub(crate) fn may_wait_to_apply(&self, ops: usize) -> bool {
+        self.store.files.may_wait_to_write(ops)
+    }
+
     /// As [`Self::commit`], without the seal; asks `again` whether to go on each time that the disk has no room.
     pub(crate) fn commit_when_possible(&mut self, ops: &[Op], mut again: impl FnMut() -> bool) -> Result<(), LogError> {
         self.goes_on()?;
@@ -110,7 +115,11 @@ impl<D: Disk> Log<D> {
         let entries = self.write_ahead(&resolved)?;
         let mut rest = &entries[..];
         while let Err(e) = self.wal.write(&mut rest) {
-            if !e.is_full() || !again() {
+            if !e.is_full() {
+                return Err(e);
+            }
+            self.seal();
+            if !again() {
                 return Err(e);
             }
         }
@@ -455,4 +464,56 @@ pub(crate) fn wal_dir(dir: &Path) -> PathBuf {
 
 pub(crate) fn partitions_dir(dir: &Path) -> PathBuf {
     dir.join("partitions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, SimulatedDisk};
+    use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
+    use chronik_core::record::testing::BatchBuilder;
+    use std::sync::mpsc;
+    use std::thread;
+
+    /// Its own sync succeeds, as the failure is told to who syncs first.
+    #[test]
+    fn a_round_fails_by_the_failure_of_somebody_elses_sync_of_its_segment() {
+        let disk = SimulatedDisk::new(1);
+        let options = Options { write_once_bytes: 100, ..Options::default() };
+        let (mut log, _) = Log::open(disk.clone(), Path::new("/d"), options).expect("it opens");
+        log.write_once(true);
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        let append = |base| {
+            let batch = BatchBuilder::new(1).payload(1000).build().assign(Offset(base), LeaderEpoch(1));
+            [Op::Append { partition, batch }]
+        };
+        let mut syncs = 0;
+        for base in 0..3 {
+            let before = disk.syncs();
+            log.commit(&append(base)).and_then(|()| log.apply(&append(base))).expect("the disk is whole");
+            syncs = disk.syncs() - before;
+        }
+        assert_eq!(syncs, 2, "it is written once");
+        let store = Arc::clone(&log.store);
+        let uid = store.partition(partition).expect("it is there").read().segments[0].uid;
+        let (begun, begins) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let sync = || {
+                    let before = disk.syncs();
+                    begun.send(()).expect("it is waited for");
+                    // The round has done its own by then: of the segment, and of the write-ahead log.
+                    while disk.syncs() < before + 2 {
+                        thread::yield_now();
+                    }
+                    Err(rustix::io::Errno::IO.into())
+                };
+                store.syncs.run_of(uid, Path::new("a"), sync).expect_err("it fails");
+            });
+            begins.recv().expect("it begins");
+            let committed = log.commit(&append(3));
+            assert!(matches!(committed, Err(LogError::Io { action: crate::error::SYNC, .. })), "{committed:?}");
+        });
+        assert!(matches!(log.commit(&append(3)), Err(LogError::Poisoned)));
+    }
 }

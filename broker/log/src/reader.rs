@@ -156,6 +156,13 @@ impl<D: Disk> LogReader<D> {
         self.store.partition(tp)?.read().damaged
     }
 
+    /// To be called when a partition's start has moved: it is not damaged any more if all that is known to be is before the
+    /// start, and what is left of a segment that had some of it can be read. Otherwise the mark stays. Reads no more than
+    /// that segment, and nothing where nothing is damaged.
+    pub fn look_behind_damage(&self, tp: TopicPartition) -> Result<(), ReadError> {
+        self.store.look_behind_damage(tp)
+    }
+
     /// How many files of segments are open, and how many of these were written to and are not synced.
     pub fn open_files(&self) -> (usize, usize) {
         self.store.files.count()

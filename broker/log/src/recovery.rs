@@ -185,18 +185,20 @@ fn restore<D: Disk>(
         let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
         let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
         store.insert(tp, partition, soft);
+        let limits = history.and_then(History::limits);
+        let to_start = limits.map_or(Offset(i64::MIN), |(_, start)| start);
         if let Some(from) = doubted {
-            believe_again(store, tp, from)?;
+            // What the start has moved past is gone.
+            believe_again(store, tp, from.max(to_start))?;
         }
         let referenced = history.is_some_and(|h| !h.referenced.is_empty());
-        if let Some((end, start)) = history.and_then(History::limits).filter(|_| !referenced) {
+        if let Some((end, start)) = limits.filter(|_| !referenced) {
             // When nothing is left between them, nothing of it may be on the disk either.
             let start = if start < end { start } else { start.max(checkpoint_end) };
             store.advance_start(tp, start, dirty)?;
             store.truncate(tp, end, dirty)?;
         }
-        let start = history.and_then(History::limits).map_or(Offset(i64::MIN), |(_, start)| start);
-        find_damage(store, tp, start, dirty)?;
+        find_damage(store, tp, to_start, dirty)?;
     }
     for (tp, history) in &histories {
         if !history.referenced.is_empty() {

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often the file system is asked.
 const EVERY: Duration = Duration::from_millis(200);
+/// How often it is asked at once, at most, when much is written meanwhile.
+const MEASURES: u32 = 3;
 /// From one attempt to write to a full disk to the next.
 pub(crate) const TRY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -215,15 +217,26 @@ impl<D: Disk> Ballast<D> {
 
 /// Asks the file system how much is left.
 pub(crate) fn measure<D: Disk>(space: &Space, disk: &D, dir: &Path) -> Option<u64> {
-    let applied = space.lock().applied;
-    match disk.available(dir) {
-        Ok(available) => {
-            space.measured(available, applied);
-            Some(available)
-        }
+    match measure_by(space, || disk.available(dir)) {
+        Ok(available) => Some(available),
         Err(error) => {
             tracing::warn!(dir = %dir.display(), %error, "Cannot tell how much room the disk has");
             None
+        }
+    }
+}
+
+/// What is applied while the disk is asked may be in its answer, and counts as if it were not. Where that is much, as this
+/// thread or the disk had to wait, it is asked again: a disk with room would close.
+fn measure_by(space: &Space, mut ask: impl FnMut() -> io::Result<u64>) -> io::Result<u64> {
+    let mut tries = 1..MEASURES;
+    loop {
+        let applied = space.lock().applied;
+        let available = ask()?;
+        let meanwhile = space.lock().applied - applied;
+        if meanwhile <= space.floor() / 16 || tries.next().is_none() {
+            space.measured(available, applied);
+            return Ok(available);
         }
     }
 }
@@ -251,6 +264,26 @@ pub(crate) fn watch<D: Disk>(space: &Space, ballast: &Ballast<D>, dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_while_the_disk_is_asked_does_not_close_it() {
+        let space = Space::new(100);
+        let mut left = 1000;
+        let mut write = |bytes| {
+            space.accept(bytes);
+            space.applied(bytes);
+            left -= 2 * bytes as u64;
+            left
+        };
+        let mut slow = [200, 0].into_iter();
+        let available = measure_by(&space, || Ok(write(slow.next().unwrap_or_default())));
+        assert_eq!((available.unwrap(), space.room()), (600, Room::Ample));
+        // What counts twice is taken off twice, and the disk seems to be full.
+        let available = measure_by(&space, || Ok(write(50)));
+        assert_eq!((available.unwrap(), space.room()), (300, Room::Ample));
+        let available = measure_by(&space, || Ok(write(45)));
+        assert_eq!((available.unwrap(), space.room()), (30, Room::None), "it is not asked for ever");
+    }
 
     #[test]
     fn after_a_write_found_no_room_the_disk_is_asked_before_anybody_writes() {

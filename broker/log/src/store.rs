@@ -340,6 +340,11 @@ impl<D: Disk> Files<D> {
         self.limit / 4
     }
 
+    /// Whether who writes to so many more may have to wait until others are synced.
+    pub(crate) fn may_wait_to_write(&self, more: usize) -> bool {
+        self.count_unsynced() + more >= self.limit / 2
+    }
+
     fn count_unsynced(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).unsynced
     }

@@ -100,6 +100,7 @@ impl Writer {
                     checkpointing: None,
                     gave_up: false,
                     preparing: None,
+                    unsealed: false,
                     log,
                 };
                 if let Err(e) = rounds.run(&observe) {

@@ -239,7 +239,7 @@ impl ShardTask {
             if let Err(error) = serving.carry_out(self) {
                 return End::Failed(error);
             }
-            let wake = serving.wake;
+            let wake = serving.tick_at();
             let event = tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
                 committed = serving.appends.committed() => match committed {
@@ -274,8 +274,7 @@ impl ShardTask {
                     counted.update(serving.shard.census());
                     continue;
                 }
-                // Nor does time pass for members whose heartbeats wait: a tick that comes late lets sessions go on.
-                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() && !serving.appends.are_full() => {
+                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
                     serving.wake = None;
                     Event::Tick
                 }
@@ -299,6 +298,12 @@ impl Serving {
     fn step(&mut self, task: &ShardTask, event: Event) {
         self.shard.step(task.now(), event, &mut self.out);
         self.share.set(self.shard.kept());
+    }
+
+    /// When to let the shard see what time it is. For members whose heartbeats wait, as no request is taken, none passes: a
+    /// tick that comes late lets sessions go on.
+    fn tick_at(&self) -> Option<Instant> {
+        self.wake.filter(|_| !self.appends.are_full())
     }
 
     /// Takes the newest metadata.
@@ -350,4 +355,41 @@ fn count(metrics: &CoordinatorMetrics, records: &[GroupRecord]) {
     metrics.rebalances.inc_by(records.iter().filter(rebalance).count() as u64);
     metrics.commits.inc_by(commits);
     metrics.group_records.inc_by(records.len() as u64 - commits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partitions::handle::Request;
+    use chronik_core::groups::RecordKey;
+    use chronik_core::ids::{Offset, PartitionId, TopicId};
+    use chronik_core::replication::Produced;
+
+    #[tokio::test]
+    async fn no_time_passes_for_members_while_their_heartbeats_wait_for_appends() {
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        let (owner, mut asked) = mpsc::unbounded_channel();
+        let due = Instant::now();
+        let mut serving = Serving {
+            shard: Shard::new(Config::default()),
+            share: Memory::new(0).share(),
+            appends: Appends::new(Partitions::new(vec![owner]), partition, LeaderEpoch(1)),
+            waiting: HashMap::new(),
+            replies: Vec::new(),
+            wake: Some(due),
+            out: Vec::new(),
+        };
+        assert_eq!(serving.tick_at(), Some(due));
+        let record = GroupRecord { key: RecordKey::GroupMetadata("g".repeat(30_000).into()), value: None };
+        let mut number = 0;
+        while !serving.appends.are_full() {
+            number += 1;
+            serving.appends.add(number, std::slice::from_ref(&record), 0).expect("it can be written");
+        }
+        assert_eq!(serving.tick_at(), None);
+        let Ok(Request::Produce { reply, .. }) = asked.try_recv() else { panic!("nothing is appended") };
+        reply.send(Ok(Produced { base_offset: Offset(0), log_start: Offset(0) })).expect("it is waited for");
+        serving.appends.committed().await.expect("it is committed");
+        assert_eq!(serving.tick_at(), Some(due), "there is room again");
+    }
 }

@@ -153,15 +153,20 @@ impl Owner {
     pub(super) fn find_first_batch(&self, partition: TopicPartition, start: Offset) {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
-        let read = move || match reader.read(partition, start, Offset(i64::MAX), 1) {
-            Ok(batches) => Ok(Some(batches.first().map_or(start, |batch| batch.header().base_offset))),
-            // A later change is done as well, and says where the log starts; or the partition is gone.
-            Err(ReadError::BelowStart { .. } | ReadError::OutOfRange { .. } | ReadError::UnknownPartition(_)) => {
-                Ok(None)
-            }
-            // The damage is told of by itself.
-            Err(ReadError::Damaged { .. }) => Ok(Some(start)),
-            Err(error) => Err(error),
+        let read = move || {
+            let first = match reader.read(partition, start, Offset(i64::MAX), 1) {
+                Ok(batches) => batches.first().map_or(start, |batch| batch.header().base_offset),
+                // A later change is done as well, and says where the log starts; or the partition is gone.
+                Err(ReadError::BelowStart { .. } | ReadError::OutOfRange { .. } | ReadError::UnknownPartition(_)) => {
+                    return Ok(None);
+                }
+                // The damage is told of by itself.
+                Err(ReadError::Damaged { .. }) => start,
+                Err(error) => return Err(error),
+            };
+            // What cannot be read now is looked at when the start moves again.
+            let _ = reader.look_behind_damage(partition);
+            Ok(Some(first))
         };
         tokio::spawn(async move {
             if let Some(first_batch) = until_read(partition, read).await.flatten() {

@@ -215,7 +215,8 @@ impl Owner {
             Input::TruncateDone { partition } => self.reload(partition),
             Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
             Input::StartAdvanced { partition, life, start, first_batch } if self.lives(partition, life) => {
-                self.step(partition, Event::StartAdvanced { start, first_batch });
+                let damaged = self.shell.reader.state(partition).and_then(|found| found.damaged);
+                self.step(partition, Event::StartAdvanced { start, first_batch, damaged });
                 self.answer_deletions(partition);
             }
             Input::Truncated { partition, life, log } if self.lives(partition, life) => {

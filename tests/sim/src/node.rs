@@ -258,6 +258,21 @@ impl Process {
         }
     }
 
+    /// What cannot be read of a partition may be before its start now.
+    pub(crate) fn start_moved(&mut self, tp: TopicPartition, disk: &dyn Storage) {
+        let (Some(bad), Some(log)) = (self.unreadable.get_mut(&tp), self.logs.get(&tp)) else { return };
+        let is_there = log.batches.iter().any(|batch| batch.header().base_offset == bad.base);
+        let found = if bad.lasts { disk.lost_from(tp) } else { is_there.then_some(bad.from) };
+        let Some(from) = found else {
+            self.unreadable.remove(&tp);
+            return;
+        };
+        bad.from = from.max(log.start);
+        if bad.lasts {
+            bad.base = log.from(bad.from).first().map_or(bad.base, |batch| batch.header().base_offset);
+        }
+    }
+
     /// Whole batches from `from` on, as far as they can be read.
     /// The disk can read everything again if it is `well`.
     pub(crate) fn read(&self, tp: TopicPartition, from: Offset, max_bytes: usize, well: bool) -> Vec<RecordBatch> {

@@ -310,6 +310,9 @@ impl World {
                     let end = durable.entry(*tp).or_default();
                     *end = (*end).max(*to);
                     let log = process.log_state(*tp);
+                    process.start_moved(*tp, &**disk);
+                    *rotten &= process.unreadable.values().any(|bad| bad.lasts);
+                    let damaged = process.unreadable.get(tp).map(|bad| bad.from);
                     let begun = process.beginning.get(tp) == Some(to);
                     process.inbox.push_back((
                         *tp,
@@ -320,7 +323,7 @@ impl World {
                             }
                             Event::Truncated { log }
                         } else {
-                            Event::StartAdvanced { start: log.start, first_batch: log.first_batch }
+                            Event::StartAdvanced { start: log.start, first_batch: log.first_batch, damaged }
                         },
                     ));
                 }

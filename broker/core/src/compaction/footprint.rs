@@ -19,10 +19,13 @@ impl Footprint {
         room != Room::None && available.saturating_sub(floor / 2) >= bytes
     }
 
-    /// Notes that segments were replaced. Says whether a checkpoint is due.
-    pub fn replaced(&mut self, bytes: u64, room: Room) -> bool {
+    /// Notes that segments were replaced. Says whether a checkpoint is due: there is much to leave, or with it the disk comes
+    /// back to its `floor`, with `available` bytes of it now. One for each group of segments would hold back whoever writes
+    /// there, and where little goes free nothing for it.
+    pub fn replaced(&mut self, bytes: u64, room: Room, available: u64, floor: u64) -> bool {
         self.replaced += bytes;
-        (self.replaced >= CHECKPOINT_AFTER || room != Room::Ample) && self.leaves()
+        let opens = || room != Room::Ample && room.with(available.saturating_add(self.replaced), floor) > room;
+        (self.replaced >= CHECKPOINT_AFTER || opens()) && self.leaves()
     }
 
     /// Says whether a checkpoint is due when nothing follows.
@@ -54,11 +57,22 @@ mod tests {
     fn what_was_replaced_leaves_before_it_is_much_and_at_the_end() {
         let mut footprint = Footprint::default();
         assert!(!footprint.leaves(), "nothing was replaced");
-        assert!(!footprint.replaced(CHECKPOINT_AFTER - 1, Ample));
-        assert!(footprint.replaced(1, Ample));
+        assert!(!footprint.replaced(CHECKPOINT_AFTER - 1, Ample, u64::MAX, 0));
+        assert!(footprint.replaced(1, Ample, u64::MAX, 0));
         assert!(!footprint.leaves(), "it has left");
-        assert!(!footprint.replaced(1, Ample));
+        assert!(!footprint.replaced(1, Ample, u64::MAX, 0));
         assert!(footprint.leaves());
-        assert!(footprint.replaced(1, Internal), "a disk that is nearly full needs it at once");
+    }
+
+    #[test]
+    fn below_the_floor_it_leaves_when_that_opens_the_disk() {
+        let mut footprint = Footprint::default();
+        // It opens a quarter of the floor above it.
+        assert!(!footprint.replaced(20, Internal, 90, 100));
+        assert!(!footprint.replaced(14, Internal, 90, 100));
+        assert!(footprint.replaced(1, Internal, 90, 100));
+        assert!(!footprint.replaced(34, Internal, 90, 100), "what has left does not count again");
+        assert!(footprint.replaced(1, None, 40, 100), "to what the cluster itself writes");
+        assert!(footprint.replaced(CHECKPOINT_AFTER, Internal, 0, u64::MAX), "it is much");
     }
 }

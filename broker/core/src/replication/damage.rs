@@ -5,7 +5,7 @@
 //! leader does not take it for caught up, and asks for it to join no more. Then it has the controller take it out, in an
 //! entry after which a request that the leader made before is refused by its partition epoch. Only when metadata says so
 //! is anything cut off. A leader does not cut off anything before another one leads. When nobody else can, it stays the
-//! leader, serves what can be read, and asks again.
+//! leader, serves what can be read, and asks again, until what is damaged has left with the log's start.
 
 use crate::ids::{LeaderEpoch, Offset};
 use crate::time::Instant;
@@ -87,6 +87,12 @@ impl Damage {
         self.cut = Some(if self.gives_way { Offset::ZERO } else { high_watermark.max(self.cut_before) });
     }
 
+    /// What is damaged is gone, and not from the end that others count on: the rest can be read.
+    pub(super) fn removed(&mut self) {
+        // What was cut off before may still be missing at the end.
+        self.cut = Some(if self.gives_way { Offset::ZERO } else { self.cut_before });
+    }
+
     pub(super) fn is_cut(&self) -> bool {
         self.cut.is_some()
     }
@@ -95,7 +101,7 @@ impl Damage {
         let told = self.told.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
         if self.cut.is_none() && self.from >= standing.log_end {
             // It has gone with what was cut off.
-            self.cut = Some(if self.gives_way { Offset::ZERO } else { self.cut_before });
+            self.removed();
         }
         if self.cut.is_some_and(|committed| standing.log_end >= committed) {
             return Next::Done;

@@ -202,6 +202,8 @@ pub enum Event {
         start: Offset,
         /// Where the batch begins that holds it; `start` if there is none.
         first_batch: Offset,
+        /// From where on what is still there is known to be unreadable.
+        damaged: Option<Offset>,
     },
     /// A [`Command::Truncate`], [`Command::Repair`] or [`Command::BeginAt`] is done and durable, or was not possible; the
     /// log is as `log` says.

@@ -99,7 +99,13 @@ impl Follower {
             (
                 Phase::Claiming(on),
                 LeaderMessage::Started { .. } | LeaderMessage::Diverged { .. } | LeaderMessage::BeginAt { .. },
-            ) if on == stream => self.phase = Phase::Claimed(stream),
+            ) if on == stream => {
+                self.phase = Phase::Claimed(stream);
+                if cx.log.damaged.is_none() {
+                    // What was damaged has left with the log's start meanwhile.
+                    self.subscribe(cx, stream);
+                }
+            }
             (Phase::Subscribing(on), LeaderMessage::Started { high_watermark, log_start }) if on == stream => {
                 self.phase = Phase::Streaming(stream);
                 learn(cx, high_watermark, log_start);
@@ -214,7 +220,8 @@ impl Follower {
         self.subscribed
     }
 
-    /// The disk has lost something: the leader must not go on taking this log for a whole one.
+    /// The disk has lost something, so that the leader must not go on taking this log for a whole one; or what it has lost is
+    /// before the log's start now, and the leader may do so again.
     pub(super) fn damaged(&mut self, cx: &mut Context<'_>) {
         if let Phase::Streaming(stream) | Phase::Claimed(stream) | Phase::Superseded(stream, _) = self.phase {
             self.subscribe(cx, stream);

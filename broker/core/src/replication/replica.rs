@@ -106,12 +106,8 @@ impl Replica {
             Event::Lease(until) => self.lease = until,
             Event::Room(room) => self.room(now, room, out),
             Event::Durable { end } => self.durable(now, end, out),
-            Event::StartAdvanced { start, first_batch } => {
-                self.log.start_advanced(start, first_batch);
-                let cx = &mut context!(self, now, out);
-                if let Role::Follower(follower) = &mut self.role {
-                    follower.durable(cx);
-                }
+            Event::StartAdvanced { start, first_batch, damaged } => {
+                self.start_advanced(now, (start, first_batch), damaged, out);
             }
             Event::Truncated { log } => self.truncated(now, log, out),
             Event::Damaged { from } => self.damaged(now, from, out),
@@ -242,6 +238,34 @@ impl Replica {
         let cx = &mut context!(self, now, out);
         if let Role::Follower(follower) = &mut self.role {
             follower.damaged(cx);
+        }
+    }
+
+    fn start_advanced(
+        &mut self,
+        now: Instant,
+        (start, first_batch): (Offset, Offset),
+        damaged: Option<Offset>,
+        out: &mut Vec<Command>,
+    ) {
+        self.log.start_advanced(start, first_batch);
+        let removed = match &mut self.damage {
+            Some(damage) if !damage.is_cut() && damage.from < self.log.start => {
+                match damaged {
+                    Some(from) => damage.from = from.max(self.log.start),
+                    None => damage.removed(),
+                }
+                self.log.damaged = damaged.map(|_| damage.from);
+                true
+            }
+            _ => false,
+        };
+        let cx = &mut context!(self, now, out);
+        if let Role::Follower(follower) = &mut self.role {
+            if removed {
+                follower.damaged(cx);
+            }
+            follower.durable(cx);
         }
     }
 

@@ -1,11 +1,13 @@
 //! The machine's file system.
 
 use super::{Disk, DiskFile, Entry};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 /// Buffers that one `pwritev` takes at most (`IOV_MAX` on Linux).
 const MAX_PARTS: usize = 1024;
@@ -24,22 +26,48 @@ pub struct RealLock {
     _file: File,
 }
 
+/// How often what finds no file descriptor is tried, and how long is left in between: ten seconds together. Others close
+/// theirs, and a log that ended for it would take its broker away for what is over in a moment. For who writes it is a disk
+/// that hangs meanwhile, which others are told of.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens something, again while this process or the machine has no file descriptor left for it.
+fn with_descriptor<T>(open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    tried(TRIES, PAUSE, open)
+}
+
+fn tried<T>(tries: u32, pause: Duration, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..tries {
+        match open() {
+            Err(e) if lacks_descriptors(&e) => thread::sleep(pause),
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
     type Lock = RealLock;
     const SYNCS_AT_ONCE: usize = 64;
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new().read(true).write(true).open(path).map(RealFile)
+        with_descriptor(|| OpenOptions::new().read(true).write(true).open(path)).map(RealFile)
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).map(RealFile)
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        with_descriptor(open).map(RealFile)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
+        for entry in with_descriptor(|| fs::read_dir(dir))? {
             let entry = entry?;
             // A name that is not UTF-8 is none of ours.
             if let Ok(name) = entry.file_name().into_string() {
@@ -74,12 +102,14 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        // A sync that fails is not tried again.
+        with_descriptor(|| File::open(dir))?.sync_all()
     }
 
     fn lock(&self, dir: &Path) -> io::Result<RealLock> {
         let path = dir.join("LOCK");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = with_descriptor(open)?;
         match file.try_lock() {
             Ok(()) => Ok(RealLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -165,5 +195,30 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_descriptor_is_tried_until_there_is_one_and_nothing_else_is() {
+        for (failures, errno, calls, opens) in [
+            (0, Errno::MFILE, 1, true),
+            (3, Errno::MFILE, 4, true),
+            (3, Errno::NFILE, 4, true),
+            (9, Errno::MFILE, 5, false),
+            (1, Errno::IO, 1, false),
+            (1, Errno::NOSPC, 1, false),
+        ] {
+            let mut called = 0;
+            let open = || {
+                called += 1;
+                if called > failures { Ok(()) } else { Err(errno.into()) }
+            };
+            let opened = tried(5, Duration::ZERO, open);
+            assert_eq!((called, opened.is_ok()), (calls, opens), "{failures} times {errno}");
+        }
     }
 }

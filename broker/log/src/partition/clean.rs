@@ -90,7 +90,8 @@ pub struct CleanReport {
 pub enum CleanStep {
     /// So many bytes more were read and written.
     Moved(u64),
-    /// What is left of segments that have so many bytes is to be written: it has no more.
+    /// What is left of segments that have so many bytes is to be written: it has no more. Said of the first ones before their
+    /// keys are read, too.
     Begins(u64),
     /// Segments that have so many bytes are replaced. Their files leave with the next checkpoint.
     Replaced(u64),
@@ -117,6 +118,11 @@ impl<D: Disk> Store<D> {
         };
         if state.damaged.is_some() {
             return Err(CleanError::Changed);
+        }
+        // Where there is no room for the first of it, all keys would be read for nothing, and again with the next attempt.
+        let first: u64 = self.next_group(tp, &state, Offset(0), until).iter().map(|(segment, _)| segment.len).sum();
+        if !go_on(CleanStep::Begins(first)) {
+            return Err(CleanError::Stopped);
         }
         let (latest, to) = self.map_keys(tp, &state, until, spec, go_on)?;
         let mut work = Work { tp, spec, latest, to, cuts: state.cuts, report: CleanReport::default() };

@@ -46,6 +46,9 @@ pub(crate) struct Partition {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     /// The first offset that is known to be unreadable.
     pub(crate) damaged: Option<Offset>,
+    /// The last one, if all that is known was found by this process since it recovered the log: nobody has looked for what
+    /// there is behind the first one that a recovery or a former process found.
+    pub(crate) damaged_to: Option<Offset>,
     /// Compaction has been over all that is before it.
     pub(crate) cleaned_to: Offset,
     /// Counts the changes that make what a reader saw before meaningless: truncations, moves of the start, the deletion.
@@ -120,6 +123,7 @@ impl Partition {
             segments: Vec::new(),
             epochs: Vec::new(),
             damaged: None,
+            damaged_to: None,
             cleaned_to: Offset(0),
             version: 0,
             cuts: 0,
@@ -140,6 +144,20 @@ impl Partition {
     /// Bytes of memory beside this.
     pub(crate) fn memory(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>() + self.epochs.capacity() * size_of::<(LeaderEpoch, Offset)>()
+    }
+
+    /// Marks it as damaged where a read has found that it is. Says whether that is the first such offset.
+    fn found_damage(&mut self, offset: Offset, recovering: bool) -> bool {
+        self.damaged_to = match (self.damaged, self.damaged_to) {
+            _ if recovering => None,
+            (None, _) => Some(offset),
+            (Some(_), last) => last.map(|last| last.max(offset)),
+        };
+        let first = self.damaged.is_none_or(|known| known > offset);
+        if first {
+            self.damaged = Some(offset);
+        }
+        first
     }
 
     /// The leader epoch that the batch at `offset` must carry.

@@ -293,6 +293,30 @@ impl<D: Disk> Store<D> {
         Ok((bytes, headers.last().map(BatchHeader::end_offset).filter(|next| *next < end)))
     }
 
+    /// Takes the mark off a partition of which all that is known to be damaged is before the start by now. Where that is in a
+    /// segment of which some is left, this is read first: behind damage nothing was found there but by the index.
+    pub(crate) fn look_behind_damage(&self, tp: TopicPartition) -> Result<(), ReadError> {
+        let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
+        let (last, start, until) = {
+            let state = shared.read();
+            let Some(last) = state.damaged.and(state.damaged_to).filter(|last| *last < state.start) else {
+                return Ok(());
+            };
+            let mut left = state.segments_with_ends().take_while(|(segment, _)| segment.base <= last);
+            (last, state.start, left.next().map(|(_, end)| end))
+        };
+        if let Some(until) = until.filter(|until| *until > start) {
+            self.walk(tp, start, until, true, |_| {})?;
+        }
+        let mut now = shared.write();
+        // Nothing else was found meanwhile.
+        if now.damaged_to == Some(last) {
+            tracing::info!(partition = %tp, %start, "what was damaged is before the log's start: the rest counts as whole");
+            (now.damaged, now.damaged_to) = (None, None);
+        }
+        Ok(())
+    }
+
     fn walk(
         &self,
         tp: TopicPartition,
@@ -343,9 +367,8 @@ impl<D: Disk> Store<D> {
                 Failure::Damaged(offset, detail) => {
                     let offset = offset.max(state.start);
                     let mut now = shared.write();
-                    if now.version == state.version && now.damaged.is_none_or(|d| d > offset) {
+                    if now.version == state.version && now.found_damage(offset, self.recovering()) {
                         tracing::error!(partition = %tp, %offset, detail, "partition is damaged");
-                        now.damaged = Some(offset);
                         drop(now);
                         self.tell_damage(tp, offset);
                     }

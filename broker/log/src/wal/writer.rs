@@ -218,8 +218,13 @@ impl<D: Disk> WalWriter<D> {
     }
 
     /// Lets it be seen that the last block was synced: if it is not whole later, it is damaged and not torn. Nobody waits
-    /// until that is durable, and the next block is written over it, or begins the next segment.
+    /// until that is durable, and the next block is written over it, or begins the next segment. Does nothing behind a block that
+    /// is not synced.
     pub(crate) fn seal(&self) {
+        if self.synced != self.at.lsn {
+            // Some of a round that has no room for the rest, which says it itself.
+            return;
+        }
         let header = BlockHeader::seal(self.synced, self.at.segment, self.mark).encode();
         // A whole page, as the rest of it would have to be read from the disk otherwise.
         let parts = [IoSlice::new(&header), IoSlice::new(&ZEROES[..ALIGN - HEADER])];
@@ -319,6 +324,56 @@ mod tests {
     use super::*;
     use crate::{Op, SimulatedDisk};
     use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
+
+    fn written(segment_bytes: u64) -> WalWriter<SimulatedDisk> {
+        let (disk, dir) = (SimulatedDisk::new(1), Path::new("/wal"));
+        disk.create_dir(dir).unwrap();
+        let mark = Mark { nonce: 1, run: 1 };
+        let mut wal = WalWriter::start(disk, dir.into(), segment_bytes, mark, Lsn(0), Vec::new()).unwrap();
+        write(&mut wal);
+        wal
+    }
+
+    /// A block of a page.
+    fn write<D: Disk>(wal: &mut WalWriter<D>) {
+        let op = Op::Delete { partition: TopicPartition { topic: TopicId::default(), partition: PartitionId(0) } };
+        wal.write(&mut &[Entry::Whole { op: &op, announces: false }][..]).unwrap();
+    }
+
+    /// Two files of one name would be written, and one of them found by nobody.
+    #[test]
+    fn a_segment_that_was_needed_before_it_was_ready_is_not_taken_for_the_next_one() {
+        let mut wal = written(16 * 1024);
+        let job = wal.next_job().unwrap();
+        let number = job.number;
+        // It is made in haste.
+        while wal.position().segment < number {
+            write(&mut wal);
+        }
+        assert!(matches!(wal.has_next(job.run()), Err(LogError::Poisoned)));
+        assert!(wal.next.is_none());
+        // One that is made in time is.
+        let made = wal.next_job().unwrap().run();
+        assert_eq!(made.number, number + 1);
+        wal.has_next(made).unwrap();
+        assert!(wal.next.is_some() && wal.next_job().is_none());
+    }
+
+    #[test]
+    fn no_seal_is_written_behind_what_is_not_synced() {
+        let mut wal = written(16 * 1024);
+        let at = wal.position();
+        let page = |wal: &WalWriter<SimulatedDisk>| {
+            let mut page = [0; ALIGN];
+            wal.file.read_at(&mut page, at.offset).unwrap();
+            page
+        };
+        wal.seal();
+        assert_eq!(page(&wal), [0; ALIGN]);
+        wal.sync().unwrap();
+        wal.seal();
+        assert_eq!(page(&wal)[..HEADER], BlockHeader::seal(at.lsn, at.segment, wal.mark()).encode());
+    }
 
     #[test]
     fn a_superfluous_segment_that_the_next_one_does_not_need_is_used_later() {

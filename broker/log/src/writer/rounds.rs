@@ -26,6 +26,8 @@ pub(super) struct Rounds<'a, D: Disk> {
     /// A checkpoint found no room and was not waited for.
     pub(super) gave_up: bool,
     pub(super) preparing: Option<JoinHandle<MadeSegment<D>>>,
+    /// Nothing says yet that the last round was synced: another one is to follow it at once.
+    pub(super) unsealed: bool,
 }
 
 /// What the thread does next.
@@ -43,7 +45,11 @@ impl<D: Disk> Rounds<'_, D> {
     pub(super) fn run(&mut self, observe: &impl Fn(CommitStats)) -> Result<(), LogError> {
         self.log.prepare()?;
         loop {
-            match self.next() {
+            let next = self.next();
+            if !matches!(next, Next::Commit(_) | Next::Failed(_)) {
+                self.seal();
+            }
+            match next {
                 Next::Commit(round) => {
                     self.pulse.begin();
                     let before = self.log.wal_bytes();
@@ -54,7 +60,11 @@ impl<D: Disk> Rounds<'_, D> {
                         self.begin_checkpoint();
                     }
                     self.prepare_segment();
-                    thread::sleep(self.pace.pause(bytes, self.log.unreplayed()));
+                    let pause = self.pace.pause(bytes, self.log.unreplayed());
+                    if !pause.is_zero() {
+                        self.seal();
+                        thread::sleep(pause);
+                    }
                 }
                 Next::Checkpointed(result) => {
                     self.pulse.begin();
@@ -71,12 +81,13 @@ impl<D: Disk> Rounds<'_, D> {
         }
     }
 
-    fn next(&self) -> Next {
+    fn next(&mut self) -> Next {
         // On a full disk deletions must go on, whatever a checkpoint waits for.
         let overdue = self.checkpointing.is_some() && self.pace.is_overdue(self.log.unreplayed());
         let held = overdue && !self.space.lacks(Need::Checkpoint);
         let max_bytes = self.pace.max_round_bytes(self.log.unreplayed());
-        let mut state = self.queue.lock();
+        let queue = self.queue;
+        let mut state = queue.lock();
         loop {
             if let Some(error) = state.failed.take() {
                 return Next::Failed(error);
@@ -115,12 +126,19 @@ impl<D: Disk> Rounds<'_, D> {
             } else if !state.ops.is_empty() {
                 self.pulse.begin();
             }
+            if self.unsealed {
+                // The round that was to follow waits for something. Nobody waits for the seal to submit another one.
+                drop(state);
+                self.seal();
+                state = queue.lock();
+                continue;
+            }
             state.always_wake = held || waits.get() || !self.log.stuck.is_empty();
             if self.log.stuck.is_empty() {
-                state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             } else {
                 let (locked, waited) =
-                    self.queue.wake.wait_timeout(state, TRY_AGAIN).unwrap_or_else(PoisonError::into_inner);
+                    queue.wake.wait_timeout(state, TRY_AGAIN).unwrap_or_else(PoisonError::into_inner);
                 if waited.timed_out() {
                     return Next::Retry;
                 }
@@ -136,6 +154,7 @@ impl<D: Disk> Rounds<'_, D> {
             self.take_segment()?;
         }
         self.commit(&ops)?;
+        self.unsealed = true;
         self.pulse.beat();
         observe(CommitStats { ops: ops.len(), bytes, took: begin.elapsed() });
         // An append is done when it is durable, everything else when it is applied.
@@ -148,9 +167,9 @@ impl<D: Disk> Rounds<'_, D> {
                 applied.push(done);
             }
         }
-        // A round that follows at once says the same.
-        if self.checkpointing.is_some() || self.queue.lock().ops.is_empty() {
-            self.log.seal();
+        // A round that follows at once says the same. If none does after all, this is made up for before anything is waited for.
+        if self.checkpointing.is_some() || self.log.may_wait_to_apply(ops.len()) || self.queue.lock().ops.is_empty() {
+            self.seal();
         }
         let was_stuck = !self.log.stuck.is_empty();
         self.log.apply_only(&ops)?;
@@ -164,6 +183,13 @@ impl<D: Disk> Rounds<'_, D> {
             self.retry()?;
         }
         Ok(())
+    }
+
+    /// Lets a recovery see that the last round was synced, unless that is so already.
+    fn seal(&mut self) {
+        if std::mem::take(&mut self.unsealed) {
+            self.log.seal();
+        }
     }
 
     /// Waits for room if there is none: what was accepted cannot be refused any more.
@@ -247,6 +273,9 @@ impl<D: Disk> Rounds<'_, D> {
     /// Takes the next segment over, waiting for it if it has to.
     fn take_segment(&mut self) -> Result<(), LogError> {
         let Some(thread) = self.preparing.take() else { return Ok(()) };
+        if !thread.is_finished() {
+            self.seal();
+        }
         // It does not panic: a release build would end if it did.
         let Ok(made) = thread.join() else { return Err(LogError::Poisoned) };
         match self.log.has_next_segment(made) {

@@ -66,6 +66,21 @@ pub(crate) fn spec(until: i64) -> CleanSpec {
     }
 }
 
+/// All keys would be read, and nothing come of it, with each attempt until there is room.
+#[test]
+fn no_key_is_read_where_there_is_no_room_for_what_is_left() {
+    let disk = SimulatedDisk::new(1);
+    let log = written(&disk, 60);
+    let (reads, mut steps) = (disk.calls(Call::Read), Vec::new());
+    let stopped = log.reader().clean(partition(TP), &spec(i64::MAX), |step| {
+        steps.push(step);
+        !matches!(step, CleanStep::Begins(_))
+    });
+    assert!(matches!(stopped, Err(CleanError::Stopped)), "{stopped:?}");
+    assert!(matches!(steps[..], [CleanStep::Begins(bytes)] if bytes > 0), "{steps:?}");
+    assert_eq!(disk.calls(Call::Read), reads);
+}
+
 fn clean(log: &Log<SimulatedDisk>, spec: &CleanSpec) -> Result<CleanReport, CleanError> {
     log.reader().clean(partition(TP), spec, |_| true)
 }

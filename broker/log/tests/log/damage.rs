@@ -245,6 +245,81 @@ fn damage_that_comes_between_a_truncations_record_and_the_cut_marks_the_partitio
     assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(16), Some(Offset(16))));
 }
 
+fn mark(reader: &LogReader<SimulatedDisk>) -> Option<i64> {
+    reader.state(partition(0)).expect("it is there").damaged.map(|offset| offset.0)
+}
+
+fn advance(log: &mut Log<SimulatedDisk>, to: i64) {
+    run(log, Op::AdvanceStart { partition: partition(0), to: Offset(to) });
+}
+
+#[test]
+fn damage_is_over_when_the_start_has_moved_past_all_of_it() {
+    let (disk, path) = synced_partition();
+    let (mut log, _) = open(&disk).expect("it opens");
+    let reader = log.reader();
+    // Bytes of the fourth batch, which begins at offset 6, and of the eighth. The index leads to offsets 12 and 18 behind them.
+    assert!(disk.flip_bit(&path, 700, 3) && disk.flip_bit(&path, 1500, 3));
+    assert!(reader.check(partition(0), |_| {}).is_err());
+    assert_eq!(mark(&reader), Some(6));
+    // Until somebody reads there, nobody knows of the second; and what only a damaged batch leads to is not known to be whole.
+    for (to, marked) in [5, 7, 8, 12, 14, 16, 18].map(|to| (to, Some(to.max(6)).filter(|to| *to < 18))) {
+        advance(&mut log, to);
+        let looked = reader.look_behind_damage(partition(0));
+        assert_eq!(looked.is_err(), [7, 8, 12, 16].contains(&to), "start {to}: {looked:?}");
+        assert_eq!(mark(&reader), marked, "start {to}");
+    }
+    reader.check(partition(0), |_| {}).expect("the rest is whole");
+    drop(log);
+    let (_, recovered) = open(&disk).expect("it opens");
+    assert_eq!((recovered[0].start, recovered[0].end, recovered[0].damaged), (Offset(18), Offset(20), None));
+}
+
+#[test]
+fn damage_that_is_known_behind_the_start_is_not_forgotten_with_what_was_before_it() {
+    let disk = SimulatedDisk::new(1);
+    // Five batches in a segment.
+    let open =
+        || Log::open(disk.clone(), Path::new(DIR), Options { segment_bytes: 1000, ..tiny() }).expect("it opens").0;
+    let mut log = open();
+    for i in 0..15 {
+        run(&mut log, Op::Append { partition: partition(0), batch: batch(i * 2, 1, 2, 139, i as u64) });
+    }
+    log.checkpoint().expect("the disk is whole");
+    let folder = Path::new(DIR).join("partitions").join(partition(0).to_string());
+    for base in [0, 10] {
+        assert!(disk.flip_bit(&folder.join(format!("{base:020}.log")), 500, 3));
+    }
+    let reader = log.reader();
+    for from in [0, 10] {
+        assert!(reader.read(partition(0), Offset(from), Offset(30), 10_000).is_ok_and(|found| found.len() < 5));
+        assert!(reader.read(partition(0), Offset(from + 4), Offset(30), 10_000).is_err());
+    }
+    assert_eq!(mark(&reader), Some(4));
+    // The segment that was damaged first is gone as a whole, and the other is not.
+    advance(&mut log, 10);
+    reader.look_behind_damage(partition(0)).expect("there is nothing to look at");
+    assert_eq!(mark(&reader), Some(10), "there is more of it");
+    advance(&mut log, 20);
+    reader.look_behind_damage(partition(0)).expect("there is nothing to look at");
+    assert_eq!(mark(&reader), None);
+}
+
+#[test]
+fn a_start_looks_at_what_is_behind_the_start_that_the_write_ahead_log_says() {
+    let (disk, path) = synced_partition();
+    let (mut log, _) = open(&disk).expect("it opens");
+    assert!(disk.flip_bit(&path, 700, 3));
+    assert!(log.reader().check(partition(0), |_| {}).is_err());
+    log.checkpoint().expect("the disk is whole");
+    // Nobody has looked behind it when the process ends.
+    advance(&mut log, 12);
+    assert_eq!(mark(&log.reader()), Some(12));
+    drop(log);
+    let (log, _) = open(&disk).expect("it opens");
+    assert_eq!(mark(&log.reader()), None);
+}
+
 #[test]
 fn a_segment_that_is_short_or_gone_marks_its_partition_and_no_other() {
     // Batches of 200 bytes and two records.
@@ -317,6 +392,42 @@ fn a_writer_with_nothing_left_to_write_seals_what_it_wrote_last() {
     disk.kill_after(0);
     writer.close();
     assert!(thread.join().is_ok());
+    disk.restart();
+    assert!(disk.flip_bit(&wal, at + 100, 1));
+    assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
+}
+
+/// What comes next waits for room, and may wait for long.
+#[test]
+fn a_writer_seals_what_it_wrote_last_before_it_waits_with_the_rest() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options { wal_segment_bytes: 64 * 1024, max_open_files: 1000, ..tiny() };
+    let (log, _) = Log::open(disk.clone(), Path::new(DIR), options).expect("it opens");
+    let (writer, thread) = Writer::spawn(log, |_| {});
+    let append = Op::Append { partition: partition(0), batch: batch(0, 1, 1, 10, 0) };
+    let (done, answered) = mpsc::channel();
+    let (full, later) = (disk.clone(), writer.clone());
+    let next = Op::Truncate { partition: partition(0), to: Offset(0) };
+    writer.submit(
+        append,
+        Box::new(move || {
+            // Its segment has no room, and what takes it back waits for that.
+            full.set_capacity(Some(0));
+            later.submit(next, Box::new(|| {}));
+            done.send(()).expect("it is waited for");
+        }),
+    );
+    answered.recv().expect("the disk is whole");
+    let (wal, at) = last_block(&disk);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while content(&disk, &wal)[at as usize + 4096 + 16..][..8] != [0xff; 8] {
+        assert!(Instant::now() < deadline, "it is not sealed");
+        thread::sleep(Duration::from_millis(1));
+    }
+    disk.kill_after(0);
+    writer.close();
+    assert!(thread.join().is_ok());
+    disk.set_capacity(None);
     disk.restart();
     assert!(disk.flip_bit(&wal, at + 100, 1));
     assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));

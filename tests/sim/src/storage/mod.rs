@@ -146,6 +146,8 @@ pub(crate) trait Storage {
     /// Loses a bit of the batch that begins there, and says what a check of the partition finds; `None` if it is not where it
     /// could be lost.
     fn lose_a_bit(&mut self, tp: TopicPartition, base: Offset, rng: &mut Rng) -> Result<Option<Offset>, String>;
+    /// From where on a check of a partition finds that it cannot be read.
+    fn lost_from(&self, tp: TopicPartition) -> Option<Offset>;
     /// Where a partition's log begins and ends, and its epochs, if that is more than the batches say.
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds>;
     /// What is known of the producers of a partition, if that is more than the batches say.

@@ -96,6 +96,10 @@ impl Storage for ModelDisk {
         Ok(None)
     }
 
+    fn lost_from(&self, _: TopicPartition) -> Option<Offset> {
+        None
+    }
+
     fn bounds(&self, _: TopicPartition) -> Option<Bounds> {
         None
     }

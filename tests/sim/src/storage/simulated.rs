@@ -284,6 +284,13 @@ impl Storage for SimulatedLog {
         }
     }
 
+    fn lost_from(&self, tp: TopicPartition) -> Option<Offset> {
+        match self.log.as_ref()?.reader().check(tp, |_| {}) {
+            Err(ReadError::Damaged { offset, .. }) => Some(offset),
+            _ => None,
+        }
+    }
+
     fn bounds(&self, tp: TopicPartition) -> Option<Bounds> {
         let state = self.log.as_ref().filter(|_| self.compacts || self.rotten)?.reader().state(tp)?;
         Some(Bounds { start: state.start, end: state.end, epochs: state.epochs })

@@ -151,6 +151,72 @@ fn damage_of_what_is_dropped_to_begin_anew_is_gone_with_it() {
     assert_eq!(b.after(11_000).step(Event::Tick), [""; 0]);
 }
 
+fn start_advanced(b: &mut Bench, start: i64, damaged: Option<i64>) -> Vec<String> {
+    let start = Offset(start);
+    b.step(Event::StartAdvanced { start, first_batch: start, damaged: damaged.map(Offset) })
+}
+
+#[test]
+fn damage_before_the_start_is_over_also_where_there_is_no_other_copy() {
+    let leading = || {
+        let mut b = Bench::leading();
+        for n in 0..2 {
+            b.produce(n, batch(2));
+        }
+        b.durable(4);
+        b.both_ack(4);
+        assert_eq!(damaged(&mut b, 1), GIVE_UP);
+        b
+    };
+    let asks = |b: &mut Bench| b.after(5_000).step(Event::Tick).contains(&"give up".to_owned());
+    let mut b = leading();
+    start_advanced(&mut b, 1, Some(1));
+    assert!(asks(&mut b), "it is behind the start");
+    start_advanced(&mut b, 2, Some(3));
+    assert!(asks(&mut b), "there is more of it");
+    start_advanced(&mut b, 4, None);
+    assert!(!asks(&mut b));
+    let mut b = leading();
+    start_advanced(&mut b, 2, None);
+    assert!(!asks(&mut b));
+    // It is a copy like any other: when others lead, nothing is cut off.
+    let out = b.metadata(2, (2, 2), &[2, 3]);
+    assert!(!out.iter().any(|command| command.starts_with("repair")), "{out:?}");
+}
+
+#[test]
+fn a_follower_whose_damage_has_left_with_the_start_is_as_long_as_ever() {
+    let whole = ["to leader 2 s1 e3: subscribe 8 e1"];
+    let mut b = following();
+    damaged(&mut b, 4);
+    // Before the leader has answered, and after.
+    assert_eq!(start_advanced(&mut b, 5, None), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, started(8)), whole);
+    assert_eq!(b.leader_says(3, 1, started(8)), ["to leader 2 s1 e3: ack 8 8"]);
+    let mut b = following();
+    damaged(&mut b, 4);
+    assert_eq!(b.leader_says(3, 1, started(8)), GIVE_UP);
+    assert_eq!(start_advanced(&mut b, 5, Some(6)), ["to leader 2 s1 e3: subscribe 6 e1"]);
+    assert_eq!(b.leader_says(3, 1, started(8)), [""; 0]);
+    assert_eq!(start_advanced(&mut b, 7, None), whole);
+    assert_eq!(b.leader_says(3, 1, started(8)), ["to leader 2 s1 e3: ack 8 8"]);
+    assert_eq!(b.after(11_000).step(Event::Tick), [""; 0]);
+}
+
+/// What leaves with the start does not bring back what was cut off at the end.
+#[test]
+fn a_copy_that_was_cut_back_is_not_whole_because_later_damage_has_left() {
+    let mut b = following();
+    damaged(&mut b, 4);
+    b.leader_says(3, 1, started(8));
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), ["repair 4"]);
+    truncated(&mut b, 4);
+    b.leader_says(3, 1, started(8));
+    damaged(&mut b, 1);
+    start_advanced(&mut b, 2, None);
+    assert_eq!(b.after(5_000).metadata(2, (3, 3), &[1, 2, 3]), GIVE_UP);
+}
+
 /// What a leader does about a follower that says so.
 #[test]
 fn a_leader_does_not_take_a_follower_for_whole_that_has_lost_something() {

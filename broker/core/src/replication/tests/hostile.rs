@@ -77,8 +77,8 @@ fn event() -> impl Strategy<Value = Event> {
         ),
         4 => offset().prop_map(|end| Event::Durable { end }),
         1 => offset().prop_map(|to| Event::AdvanceStart { to }),
-        1 => (offset(), offset())
-            .prop_map(|(start, first_batch)| Event::StartAdvanced { start, first_batch }),
+        1 => (offset(), offset(), prop::option::of(offset()))
+            .prop_map(|(start, first_batch, damaged)| Event::StartAdvanced { start, first_batch, damaged }),
         1 => (0..6_i64).prop_map(|end| Event::Truncated { log: log(end, &[]) }),
         8 => (follower(), 0..40_i64, epoch(), stream(), follower_message()).prop_map(
             |(follower, broker_epoch, leader_epoch, stream, message)| Event::FromFollower {

@@ -30,7 +30,7 @@ fn it_is_the_least_start_of_all_that_are_alive() {
     says(&mut b, 2, Some(0));
     says(&mut b, 3, Some(0));
     assert_eq!(b.step(Event::AdvanceStart { to: Offset(4) }), ["advance start 4"]);
-    b.step(Event::StartAdvanced { start: Offset(4), first_batch: Offset(0) });
+    b.step(Event::StartAdvanced { start: Offset(4), first_batch: Offset(0), damaged: None });
     assert_eq!(low(&b), Some(0), "the leader's own disk is not enough");
     says(&mut b, 2, Some(4));
     assert_eq!(low(&b), Some(0));
@@ -46,7 +46,7 @@ fn it_is_the_least_start_of_all_that_are_alive() {
 fn one_that_has_not_said_where_its_log_begins_may_have_everything() {
     let mut b = bench();
     b.step(Event::AdvanceStart { to: Offset(5) });
-    b.step(Event::StartAdvanced { start: Offset(5), first_batch: Offset(0) });
+    b.step(Event::StartAdvanced { start: Offset(5), first_batch: Offset(0), damaged: None });
     says(&mut b, 2, Some(5));
     assert_eq!(low(&b), Some(5), "the other is of a former release, which never says");
     b.subscribe(3, 1, 2, 10, Some(1));
@@ -65,7 +65,7 @@ fn a_follower_tells_when_its_start_has_moved() {
     };
     assert!(b.step(says(10, 6)).contains(&"advance start 6".to_owned()));
     let mut out = Vec::new();
-    b.replica.step(b.now, Event::StartAdvanced { start: Offset(6), first_batch: Offset(0) }, &mut out);
+    b.replica.step(b.now, Event::StartAdvanced { start: Offset(6), first_batch: Offset(0), damaged: None }, &mut out);
     let told = out.iter().find_map(|command| match command {
         Command::ToLeader { message: FollowerMessage::Ack { log_start, .. }, .. } => Some(*log_start),
         _ => None,

@@ -12,7 +12,7 @@ fn advance(b: &mut Bench, to: i64) -> Vec<String> {
 }
 
 fn advanced(b: &mut Bench, start: i64, first_batch: i64) {
-    let event = Event::StartAdvanced { start: Offset(start), first_batch: Offset(first_batch) };
+    let event = Event::StartAdvanced { start: Offset(start), first_batch: Offset(first_batch), damaged: None };
     // A follower tells its leader.
     let told = b.step(event);
     assert!(told.iter().all(|command| command.starts_with("to leader") && command.contains(": ack ")), "{told:?}");
