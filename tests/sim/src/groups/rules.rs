@@ -3,7 +3,7 @@
 use super::consumer_protocol;
 use super::coordinator::Asked;
 use super::log::OffsetsLog;
-use chronik_core::groups::record::{HeldPartitions, TopicPartitions};
+use chronik_core::groups::record::{OwnedPartitions, TopicPartitions};
 use chronik_core::groups::{GroupRecord, RecordKey, RecordValue, Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -233,7 +233,7 @@ fn epoch(value: &RecordValue) -> Option<i32> {
 }
 
 /// Whether these are the same partitions.
-fn is_held(told: &[TopicPartitions], held: &[HeldPartitions]) -> bool {
+fn is_held(told: &[TopicPartitions], held: &[OwnedPartitions]) -> bool {
     let told = told.iter().map(|topic| (topic.topic_id, &topic.partitions));
     told.eq(held.iter().map(|topic| (topic.topic_id, &topic.partitions)))
 }
