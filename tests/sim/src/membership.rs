@@ -46,9 +46,9 @@ impl World {
         self.controller.fence_silent(self.now_us);
         let (now, room) = (self.clock(node), self.has_room(node));
         let Some(process) = self.process(node, incarnation) else { return };
-        let told = (now < process.lease, room);
-        // As the broker's shell has it: those that wait for nothing hear of the time only when a lease or room begins or ends.
-        let all = std::mem::replace(&mut process.told, told) != told;
+        let lease_and_room = (now < process.lease, room);
+        // As in the broker: replicas that wait for no time get a tick only when a lease or room begins or ends.
+        let all = std::mem::replace(&mut process.lease_and_room, lease_and_room) != lease_and_room;
         let ticking = std::mem::take(&mut process.ticking);
         let hear = process.replicas.keys().filter(|tp| all || ticking.contains(tp));
         process.inbox.extend(hear.map(|tp| (*tp, Event::Tick)));
@@ -238,7 +238,7 @@ impl World {
         self.drop_log(node, tp);
     }
 
-    /// Nobody is told how it ended what was asked of a topic that is gone.
+    /// Requests for a topic that was deleted get no answer.
     fn forget_waiting(&mut self, node: NodeId, tp: TopicPartition) {
         let Self { nodes, producers, .. } = self;
         if let Some(process) = &mut nodes[node].process {
