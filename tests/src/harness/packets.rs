@@ -102,7 +102,7 @@ fn receive(mut queue: &Socket, came: &Sender<(Instant, u32)>) -> Result<()> {
     }
 }
 
-/// The kernel's error number in its answer to what it was told; 0 for none.
+/// The error number in the kernel's answer to a command; 0 for none.
 fn refusal(mut queue: &Socket) -> Result<i32> {
     let mut buffer = [0; 256];
     let bytes = queue.read(&mut buffer)?;

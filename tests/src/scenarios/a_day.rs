@@ -194,7 +194,7 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
 
     let (yesterday, speed) =
         (now_ms()? - AN_HOUR.as_millis() as i64 * DAY.len() as i64, AN_HOUR.div_duration_f64(pace.hour));
-    // The records of the one are of the day that has passed; the other's age is held against the clock.
+    // The records of the one are of the day that has passed; those of the other are of the present.
     let past = |now: Duration| yesterday + now.mul_f64(speed).as_millis() as i64;
     let present = |_| now_ms().unwrap_or_default();
     let over = AtomicBool::new(false);

@@ -261,7 +261,7 @@ fn write(cluster: &Cluster, metadata: &Metadata, bytes: usize) -> Result<()> {
     for round in 0..each + AT_ONCE {
         for (partition, appender) in (0..).zip(&mut appenders) {
             if round >= AT_ONCE {
-                appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
+                appender.next_answer()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
             }
             if round < each {
                 appender.send([partition], &record)?;

@@ -106,7 +106,7 @@ pub(super) fn transaction(cluster: &Cluster, kafka: &Kafka) -> Result<Outcome> {
     tools.call(PRODUCER_PERF, &[&perf[..], &more].concat(), b"")
 }
 
-/// Every broker answers for itself: the tool prints what it was told by each.
+/// Every broker answers for itself: the tool prints the answer of each.
 fn api_versions(tools: &Tools<'_>, cluster: &Cluster) -> Result<String> {
     let text = tools.call(API_VERSIONS, &["--bootstrap-server", "BOOTSTRAP"], b"")?.succeeded()?.text();
     for id in 0..cluster.size() {

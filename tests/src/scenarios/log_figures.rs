@@ -94,7 +94,10 @@ pub(super) fn write_to_each(topics: &[(String, i32)], cluster: &Cluster, report:
         let offsets = wait::until("a write to each partition", PATIENCE, || {
             let sent = Instant::now();
             appender.send(0..*partitions, &record)?;
-            Ok(appender.told()?.map_err(|error| refused.push(format!("{error:?} after {}", ms(sent.elapsed())))).ok())
+            Ok(appender
+                .next_answer()?
+                .map_err(|error| refused.push(format!("{error:?} after {}", ms(sent.elapsed()))))
+                .ok())
         });
         last = *offsets.with_context(|| cluster.tails())?.last().context("an offset")?;
     }

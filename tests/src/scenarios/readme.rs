@@ -42,7 +42,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         Err(error) => report.could_not_run(format!("kcat: {error:#}")),
     }
     let status = dev.stop(PATIENCE)?;
-    report.check("dev ends when it is told to", status.success(), status);
+    report.check("dev ends on a signal", status.success(), status);
     report.check("the data is in chronik-data", folder.path().join("chronik-data").is_dir(), "as README says");
     Ok(())
 }

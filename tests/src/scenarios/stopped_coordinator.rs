@@ -60,7 +60,7 @@ fn one_round(cluster: &Cluster, round: i64) -> Result<String> {
     member.send_heartbeat()?;
     ensure!(member.heard()?, "the group rebalances");
     let found = member.committed(TOPIC)?;
-    ensure!(found == 100, "100 was told as committed, and {found} is");
+    ensure!(found == 100, "the commit of 100 was answered, and {found} is committed");
     let metadata = Metadata::new(&cluster.bootstrap())?;
     let partitions = metadata.partitions(OFFSETS)?.len();
     metadata.wait_for_isr(OFFSETS, partitions, cluster.size())?;

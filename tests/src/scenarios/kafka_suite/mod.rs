@@ -212,7 +212,7 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
             judgement.mended.is_empty(),
             format!("{} pass", judgement.mended.len()),
         );
-        report.check("nothing fails and passes in turn", unsteady.is_empty(), format!("{} do", unsteady.len()));
+        report.check("no test both fails and passes", unsteady.is_empty(), format!("{} do", unsteady.len()));
     }
     let Judgement { passed, failed_as_known, needs_internals, skipped, unexpected, .. } = &judgement;
     // Known failures are no excuse for fewer than these, which the tests as a whole have to show.
@@ -241,7 +241,7 @@ struct Others {
 fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<Others> {
     let good = |o: &&Outcome| o.ending == Ending::Passed;
     let counts = outcomes.iter().filter(|o| {
-        // A reason is no longer true of a test that passes, unless it passes and fails in turn.
+        // A reason is no longer true of a test that passes, unless that test is flaky.
         let reason = manifest.reason(&o.test).filter(|reason| !good(o) || reasons::is_unsteady(reason));
         o.ending != Ending::Skipped && !reasons::is_aside(o.method(), reason)
     });
