@@ -1,5 +1,5 @@
 //! Nodes are drained under load. The budget lets one broker go; the drain of a second node waits until the first broker
-//! is back, and goes through then. What an idempotent producer was told to be written is there once and in order.
+//! is back, and goes through then. What was acknowledged to an idempotent producer is there once and in order.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};

@@ -1,5 +1,5 @@
 //! A Java client that never goes back to `bootstrap.servers` survives that every pod is replaced, one after another and then
-//! all at once: what it was told of brokers outlives their pods.
+//! all at once: the addresses that it got outlive their pods.
 
 use crate::brokers::Brokers;
 use crate::client;

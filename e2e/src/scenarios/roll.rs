@@ -1,5 +1,5 @@
 //! A changed config is taken up under load: one broker is away at most, whatever becomes of the operator meanwhile. What
-//! an idempotent producer was told to be written is there once, and a consumer group has seen it.
+//! was acknowledged to an idempotent producer is there once, and a consumer group has seen it.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};

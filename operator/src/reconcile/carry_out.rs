@@ -1,4 +1,4 @@
-//! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
+//! What carries out a plan: in which order, which Events it publishes, and what keeps it from being done.
 
 use super::apply::{self, Changed, Done, NOT_SUPPORTED, Outcome, Taker};
 use super::build::Desired;
@@ -59,9 +59,11 @@ impl Reconciler {
                 self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
             }
         }
-        let told =
-            futures::join!(self.configure(cluster, valid, observed, plan), self.tell_brokers(valid, observed, plan));
-        let refused = told.0.or(told.1).or(does_not_grow);
+        let (all, single) = futures::join!(
+            self.configure(cluster, valid, observed, plan),
+            self.configure_single_brokers(valid, observed, plan)
+        );
+        let refused = all.or(single).or(does_not_grow);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
             Applied { wrote, plan: status::plan::report(plan), spread: None, refused: false }
@@ -146,9 +148,9 @@ impl Reconciler {
         }
     }
 
-    /// Tells single brokers where they are, all at once. Returns what speaks against it.
-    async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
-        let told = plan.told.iter().map(async |(broker, changes)| {
+    /// Changes the configs of single brokers, of all of them at once. Returns what speaks against it.
+    async fn configure_single_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
+        let changed = plan.broker_configs.iter().map(async |(broker, changes)| {
             let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
             let contact = Contact::of(&valid.namespace, &valid.name, &pods)?;
             let words = in_words(changes);
@@ -165,7 +167,7 @@ impl Reconciler {
                 };
             Some(Wait { action: plan::outside::ACTION.to_owned(), reason, message })
         });
-        futures::future::join_all(told).await.into_iter().flatten().next()
+        futures::future::join_all(changed).await.into_iter().flatten().next()
     }
 
     async fn take_step(

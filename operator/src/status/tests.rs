@@ -65,19 +65,19 @@ fn a_cluster_is_ready_when_every_broker_is() {
 }
 
 #[test]
-fn each_broker_is_told_with_whether_it_is_in_sync_and_what_it_holds() {
+fn the_status_has_of_each_broker_whether_it_is_in_sync_and_its_replicas() {
     let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
     if let Known::Is(facts) = &mut observed.facts {
         let behind = facts.brokers.get_mut(&1).unwrap();
         (behind.standing, behind.leaders, behind.replicas) = (Standing::Recovering, 2, 9);
     }
-    let told = |status: &ChronikClusterStatus| {
+    let reported = |status: &ChronikClusterStatus| {
         let broker = &status.brokers[1];
         (broker.fenced, broker.in_sync, broker.leaders, broker.replicas)
     };
-    assert_eq!(told(&first(&observed, &Attempt::Applied)), (Some(false), Some(false), Some(2), Some(9)));
+    assert_eq!(reported(&first(&observed, &Attempt::Applied)), (Some(false), Some(false), Some(2), Some(9)));
     observed.facts = Known::Unknown("no leader".to_owned());
-    assert_eq!(told(&first(&observed, &Attempt::Applied)), (None, None, None, None));
+    assert_eq!(reported(&first(&observed, &Attempt::Applied)), (None, None, None, None));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl TopicReconciler {
         let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
         let topic = match readable(&stored) {
             Ok(topic) => topic,
-            // Which topic is to go with it cannot be told: it stays, and the resource need not.
+            // It is not known which topic is to be deleted with it: the topic stays, and the resource need not.
             Err(_) if stored.metadata.deletion_timestamp.is_some() => {
                 if has_finalizer(&stored.metadata) {
                     self.set_finalizer(&stored.metadata, false).await?;
