@@ -116,7 +116,7 @@ impl<D: Disk> Log<D> {
         }
         self.once.sync(&self.store)?;
         self.wal.sync()?;
-        self.once.settle(&self.store)?;
+        self.once.wait_for_syncs(&self.store)?;
         self.once.committed();
         self.poisoned = false;
         self.pending_ends.extend(ends);
@@ -407,7 +407,7 @@ impl<D: Disk> CheckpointJob<D> {
             unneeded.push(soft.obsolete().to_vec());
         }
         // What failed beside this one is not seen by its own syncs.
-        store.syncs.settle()?;
+        store.syncs.wait_for_all()?;
         checkpoint::write(&store.disk, &self.dir, bytes)?;
         for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
             store.drop_snapshots(*tp, shared, unneeded)?;
