@@ -1,8 +1,9 @@
 //! What the members of a consumer group must not be given, as they see it. Pure: no cluster, no clock.
 //!
 //! A member commits what it has processed. Whoever is assigned a partition begins at what is committed: not below a
-//! commit that was answered before the assignment, as records would be processed again beyond what at-least-once allows,
-//! and not above what the group has processed, as something would be skipped. From there on no offset is missing.
+//! commit that was answered before the assignment, as records would be processed again beyond what at-least-once
+//! allows, and not above what the group has processed, as something would be skipped. From there on no offset is
+//! missing.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

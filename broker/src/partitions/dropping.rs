@@ -38,8 +38,8 @@ impl Owner {
         if image.cluster_id.is_none() || image.cluster_id != self.shell.cluster {
             return;
         }
-        let held = |tp: &TopicPartition| image.partition(*tp).is_some_and(|p| p.replicas.contains(&self.shell.me));
-        let forgotten: Vec<_> = self.recovered.keys().filter(|tp| !held(tp)).copied().collect();
+        let assigned = |tp: &TopicPartition| image.partition(*tp).is_some_and(|p| p.replicas.contains(&self.shell.me));
+        let forgotten: Vec<_> = self.recovered.keys().filter(|tp| !assigned(tp)).copied().collect();
         for partition in forgotten {
             info!(%partition, "Dropping a log whose topic was deleted, or which was moved, while this broker was away");
             self.recovered.remove(&partition);

@@ -28,11 +28,11 @@ fn places(context: &Context) -> Vec<(i32, i64, u64)> {
 }
 
 /// An incremental request without changes, and its answer to all of its partitions.
-fn fetch(sessions: &mut FetchSessions, epoch: i32, states: &[PartitionState]) -> (Vec<i32>, Vec<bool>) {
+fn turn(sessions: &mut FetchSessions, epoch: i32, told: &[PartitionState]) -> (Vec<i32>, Vec<bool>) {
     let context = sessions.begin(Instant(0), request(7, epoch)).expect("the session is there");
     let places = places(&context);
-    let answers: Vec<_> = places.iter().zip(states).map(|((_, _, place), state)| (*place, *state)).collect();
-    (places.iter().map(|(index, ..)| *index).collect(), sessions.answer(7, &answers))
+    let told: Vec<_> = places.iter().zip(told).map(|((_, _, place), told)| (*place, *told)).collect();
+    (places.iter().map(|(index, ..)| *index).collect(), sessions.answer(7, &told))
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn epochs_count_up_and_begin_at_one_again() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 1);
     for epoch in 1..4 {
-        sessions.begin(Instant(0), request(7, epoch)).expect("the expected epoch");
+        sessions.begin(Instant(0), request(7, epoch)).expect("its turn");
         assert_eq!(sessions.begin(Instant(0), request(7, epoch)), Err(SessionError::InvalidEpoch));
     }
     assert_eq!([0, 1, i32::MAX].map(next_epoch), [1, 2, 1]);
@@ -76,8 +76,7 @@ fn a_request_adds_changes_and_forgets_partitions() {
     create(&mut sessions, 0, 7, 3);
     let asked = vec![(key(1, 1), asked(9)), (key(2, 5), asked(1))];
     let forgotten = vec![key(1, 0), key(3, 0)];
-    let context =
-        sessions.begin(Instant(0), SessionRequest { asked, forgotten, ..request(7, 1) }).expect("the expected epoch");
+    let context = sessions.begin(Instant(0), SessionRequest { asked, forgotten, ..request(7, 1) }).expect("its turn");
     assert_eq!(places(&context), [(1, 9, 1), (2, 0, 2), (5, 1, 3)]);
     // A session that has nothing left is over.
     let forgotten = vec![key(1, 1), key(1, 2), key(2, 5)];
@@ -96,15 +95,15 @@ fn an_answer_says_only_what_the_client_does_not_know() {
         ("an error", failed, true),
         ("a truncation", PartitionState { failed: true, ..QUIET }, true),
     ];
-    for (name, state, included) in table {
+    for (name, told, said) in table {
         let mut sessions = FetchSessions::new(10, ROOM);
         create(&mut sessions, 0, 7, 2);
-        assert_eq!(fetch(&mut sessions, 1, &[QUIET, state]).1, [false, included], "{name}");
+        assert_eq!(turn(&mut sessions, 1, &[QUIET, told]).1, [false, said], "{name}");
         // Once it is known it is not said again, but errors are, and their end.
-        let (again, end) = if state.failed { (true, true) } else { (state.records, state != QUIET && !state.records) };
-        let order = fetch(&mut sessions, 2, &[QUIET, state]);
+        let (again, end) = if told.failed { (true, true) } else { (told.records, told != QUIET && !told.records) };
+        let order = turn(&mut sessions, 2, &[QUIET, told]);
         assert_eq!(order.1[1], again, "{name}");
-        assert_eq!(fetch(&mut sessions, 3, &[QUIET, QUIET]).1[1], end, "{name}");
+        assert_eq!(turn(&mut sessions, 3, &[QUIET, QUIET]).1[1], end, "{name}");
     }
 }
 
@@ -113,9 +112,9 @@ fn a_partition_that_is_new_to_the_session_is_answered() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 1);
     let more = SessionRequest { asked: vec![(key(2, 0), asked(0))], ..request(7, 1) };
-    let context = sessions.begin(Instant(0), more).expect("the expected epoch");
-    let answers: Vec<_> = places(&context).iter().map(|(_, _, place)| (*place, QUIET)).collect();
-    assert_eq!(sessions.answer(7, &answers), [false, true]);
+    let context = sessions.begin(Instant(0), more).expect("its turn");
+    let told: Vec<_> = places(&context).iter().map(|(_, _, place)| (*place, QUIET)).collect();
+    assert_eq!(sessions.answer(7, &told), [false, true]);
 }
 
 #[test]
@@ -123,9 +122,9 @@ fn a_partition_that_had_records_is_read_last_the_next_time() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 3);
     let records = PartitionState { records: true, ..QUIET };
-    assert_eq!(fetch(&mut sessions, 1, &[records, QUIET, QUIET]).0, [0, 1, 2]);
-    assert_eq!(fetch(&mut sessions, 2, &[records, QUIET, QUIET]).0, [1, 2, 0]);
-    assert_eq!(fetch(&mut sessions, 3, &[QUIET, QUIET, QUIET]).0, [2, 0, 1]);
+    assert_eq!(turn(&mut sessions, 1, &[records, QUIET, QUIET]).0, [0, 1, 2]);
+    assert_eq!(turn(&mut sessions, 2, &[records, QUIET, QUIET]).0, [1, 2, 0]);
+    assert_eq!(turn(&mut sessions, 3, &[QUIET, QUIET, QUIET]).0, [2, 0, 1]);
 }
 
 #[test]
@@ -148,7 +147,7 @@ fn a_session_gives_way_only_to_what_is_worth_more() {
     for (name, (partitions, made, used), (new, minute), gives_way) in table {
         let mut sessions = FetchSessions::new(1, ROOM);
         create(&mut sessions, made, 7, partitions);
-        sessions.begin(Instant(used * MINUTE), request(7, 1)).expect("the expected epoch");
+        sessions.begin(Instant(used * MINUTE), request(7, 1)).expect("its turn");
         let expected = if gives_way { 8 } else { NO_SESSION };
         assert_eq!(create(&mut sessions, minute, 8, new), expected, "{name}");
         assert_eq!(sessions.len(), 1, "{name}");

@@ -60,8 +60,8 @@ fn bytes_left(broker: i32, placed: &Placed, moves: &[Move]) -> u64 {
         let on = placed.get(&(topic.clone(), *partition))?;
         m.to.iter().filter(|id| !m.from.contains(id)).filter_map(|id| on.get(id)).min().copied()
     };
-    let held = placed.iter().filter_map(|(partition, on)| Some((partition, *on.get(&broker)?)));
-    held.map(|(partition, size)| size.saturating_sub(arrived(partition).unwrap_or(0))).sum()
+    let on_broker = placed.iter().filter_map(|(partition, on)| Some((partition, *on.get(&broker)?)));
+    on_broker.map(|(partition, size)| size.saturating_sub(arrived(partition).unwrap_or(0))).sum()
 }
 
 /// How fast something grows less.

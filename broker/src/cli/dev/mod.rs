@@ -52,12 +52,12 @@ impl Dev {
 async fn run(layout: Layout, verbose: bool) -> anyhow::Result<()> {
     let dir = layout.dir.clone();
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let (told, mut heard) = watch::channel(Heard::default());
+    let (reports, mut heard) = watch::channel(Heard::default());
     let brokers = layout.brokers.clone();
     let mut cluster = Cluster::new(layout, events, Screen::open()?, verbose)?;
     let lived = tokio::select! {
         lived = live(&mut cluster, &mut happened, &mut heard) => lived,
-        never = probe::look(&brokers, &told) => match never {},
+        never = probe::look(&brokers, &reports) => match never {},
     };
     // Whatever it was that ended it, the terminal is as before when it is said.
     cluster.leave_screen();

@@ -12,9 +12,9 @@ pub(super) enum Phase {
         /// It has served already.
         served: bool,
     },
-    /// It was told to stop.
+    /// It is being stopped.
     Stopping,
-    /// It has stopped by itself, or when it was told to.
+    /// It has ended with success, by itself or as it was stopped.
     Stopped,
     /// A signal ended it.
     Killed,
