@@ -60,7 +60,7 @@ impl Owner {
         let Some(image) = self.image.clone() else { return };
         if image.partition(partition).is_some_and(|p| p.replicas.contains(&self.shell.me)) {
             self.forget_tail(partition);
-            self.hear(&image, partition);
+            self.update_replica(&image, partition);
             self.count(&image, partition);
         }
     }

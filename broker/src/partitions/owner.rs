@@ -398,7 +398,7 @@ impl Owner {
         }
         let mut led = Vec::new();
         for partition in changed.iter().copied() {
-            if self.owns(partition) && self.hear(image, partition) {
+            if self.owns(partition) && self.update_replica(image, partition) {
                 led.push(partition);
             }
         }
@@ -417,9 +417,9 @@ impl Owner {
         log_leaderships(image, &led);
     }
 
-    /// Tells a partition's replica what it is to the cluster; true if it is to lead. Who is no replica any more drops its
-    /// log.
-    pub(super) fn hear(&mut self, image: &Image, partition: TopicPartition) -> bool {
+    /// Passes to a partition's replica its state in the metadata; true if it is to lead. A broker that is no replica
+    /// any more drops its log.
+    pub(super) fn update_replica(&mut self, image: &Image, partition: TopicPartition) -> bool {
         let me = self.shell.me;
         let Some(state) = partition_state(image, partition).filter(|_| !self.deleting.contains(&partition)) else {
             return false;
@@ -430,7 +430,7 @@ impl Owner {
         }
         let new = !self.partitions.contains_key(&partition);
         self.host(partition);
-        // It may have been found before there was somebody to tell.
+        // Damage may have been found before the replica was there.
         if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
             self.step(partition, Event::Damaged { from });
         }

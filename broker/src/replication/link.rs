@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_up_leaves_room_for_others_and_is_told_when_there_is_some() {
+    fn who_catches_up_leaves_room_for_others_and_goes_on_when_there_is_some() {
         const ALL: u64 = CATCH_UP_BYTES as u64;
         const READ: u64 = ALL / 4;
         let credit = Credit::default();

@@ -46,6 +46,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 
 /// How many records the group has seen by now.
 fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {
-    let said = client::said(kubectl, pod)?;
+    let said = client::printed(kubectl, pod)?;
     Ok(said.iter().rev().find_map(|line: &Value| line["seen"].as_u64()).unwrap_or(0))
 }

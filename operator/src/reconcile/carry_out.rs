@@ -50,13 +50,13 @@ impl Reconciler {
         for map in &plan.deletions {
             if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
                 let resource = ApiResource::erase::<ConfigMap>(&());
-                self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
+                self.publish_change(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
             }
         }
         for service in &plan.services {
             if apply::delete::<Service>(&self.client, &valid.namespace, service, None).await? {
                 let resource = ApiResource::erase::<Service>(&());
-                self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
+                self.publish_change(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
             }
         }
         let (all, single) = futures::join!(
@@ -88,7 +88,7 @@ impl Reconciler {
         if outcome == Outcome::Unchanged {
             return Ok(false);
         }
-        self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
+        self.publish_change(cluster, &desired.resource, desired.object.name_any(), outcome).await;
         Ok(true)
     }
 
@@ -105,7 +105,7 @@ impl Reconciler {
                 Changed::Done => {
                     changed = true;
                     let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
-                    self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
+                    self.publish_change(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
                 }
                 Changed::Overtaken => changed = true,
                 Changed::DoesNotGrow(message) => {
@@ -211,8 +211,8 @@ impl Reconciler {
         Ok(Applied { wrote: false, plan, spread, refused })
     }
 
-    /// Counts and tells what was done to an object.
-    async fn tell(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+    /// Counts, logs and publishes a change of an object.
+    async fn publish_change(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
         let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         self.metrics.wrote();
         info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");

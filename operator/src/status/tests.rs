@@ -301,7 +301,7 @@ fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
 }
 
 #[test]
-fn who_is_to_go_is_told_as_long_as_its_pod_is_there_and_counts_for_nothing_else() {
+fn a_broker_to_be_removed_is_reported_while_its_pod_is_there_and_counts_for_nothing_else() {
     let four = [PodState::Ready, PodState::Ready, PodState::Ready, waiting("running, but not ready")];
     let mut observed = observed(&four);
     observed.facts = Known::Is(Facts { brokers: joined(4), ..Facts::default() });

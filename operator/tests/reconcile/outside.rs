@@ -60,7 +60,7 @@ async fn brokers_are_configured_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn an_address_that_changes_is_told_and_restarts_nobody() {
+async fn an_address_that_changes_is_configured_and_restarts_nobody() {
     let world = idle_world(|spec| spec["listeners"] = json!([{ "name": "external", "type": "NodePort" }])).await;
     let before = world.pods();
     world.kafka.state().changes.clear();

@@ -104,7 +104,7 @@ async fn a_topic_that_exists_is_adopted_and_what_its_resource_never_named_is_lef
 }
 
 #[tokio::test]
-async fn what_somebody_else_changes_is_put_right_and_told_and_what_is_taken_out_of_the_spec_is_reset() {
+async fn what_somebody_else_changes_is_corrected_and_reported_and_what_is_taken_out_of_the_spec_is_reset() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "config": { "retention.ms": 5 } }));
     topics.run_until_idle("orders").await;

@@ -188,7 +188,7 @@ impl World {
                 }
                 let Some(process) = &self.nodes[node].process else { return };
                 for tp in concerned(&process.image, change) {
-                    self.tell(node, tp, id);
+                    self.update_replica(node, tp, id);
                 }
             }
         }
@@ -209,14 +209,15 @@ impl World {
         let deleted = |tp: &&TopicPartition| process.image.partition(**tp).is_none();
         let forgotten: Vec<_> = process.logs.keys().filter(deleted).copied().collect();
         for tp in tps {
-            self.tell(node, tp, id);
+            self.update_replica(node, tp, id);
         }
         for tp in forgotten {
             self.drop_log(node, tp);
         }
     }
 
-    pub(crate) fn tell(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
+    /// Passes to a partition's replica its state in the metadata.
+    pub(crate) fn update_replica(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
         let Some(process) = &self.nodes[node].process else { return };
         let Some(state) = process.state(tp).filter(|_| !process.deleting.contains(&tp)) else { return };
         if !state.replicas.iter().any(|(r, _)| *r == id) {

@@ -132,8 +132,8 @@ impl Topic {
         Ok(Self { name, folders, history, most, by_size })
     }
 
-    /// Asks the disks.
-    fn look(&self, pace: &Pace) {
+    /// Measures what is on the disks.
+    fn measure(&self, pace: &Pace) {
         for folder in &self.folders {
             let [in_use, out_of_use] = on_disk_by_use(folder);
             let (at, history) = (Instant::now(), self.history.so_far());
@@ -206,7 +206,7 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 for topic in topics {
-                    topic.look(pace);
+                    topic.measure(pace);
                 }
                 thread::sleep(LOOK);
             }

@@ -71,7 +71,7 @@ fn idle(settings: &Settings, cluster: &Cluster, report: &mut Report) -> Result<(
     // They are all there still.
     members.iter_mut().try_for_each(Member::send_heartbeat)?;
     for member in &mut members {
-        ensure!(member.heard()?, "a group rebalances that nobody joins");
+        ensure!(member.heartbeat_answer()?, "a group rebalances that nobody joins");
     }
     let (count, mb) = (members.len(), |bytes: u64| format!("{:.1}", bytes as f64 / 1e6));
     let each = format!("{:.1}", after.saturating_sub(before) as f64 / 1e3 / count as f64);
@@ -148,7 +148,7 @@ impl Storming {
                 while !leave.load(Ordering::Relaxed) {
                     thread::sleep(BEAT);
                     member.send_heartbeat()?;
-                    if !member.heard()? {
+                    if !member.heartbeat_answer()? {
                         member.join(SESSION)?;
                         generation.store(member.generation(), Ordering::Relaxed);
                     }

@@ -93,7 +93,7 @@ fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, re
     report.check_result("the frames that will be spoiled are good ones", frames.is_understood(port));
     let load = Load::start("neighbour", &cluster.bootstrap(), NEIGHBOUR, 3, 500)?;
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let before = Watch::look(cluster)?;
+    let before = Watch::measure(cluster)?;
     let begin = Instant::now();
 
     let attack = Attack { port, wanted, seed, ..Attack::default() };
@@ -124,7 +124,7 @@ fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, re
         report.check("a fetch that asks to wait for ever is answered", stand == Stand::Done, format!("{stand:?}"));
     }
     attack.judge(report, is_chronik(settings));
-    let under_attack = Watch::look(cluster)?;
+    let under_attack = Watch::measure(cluster)?;
     // Those that the noise was for have to find each other still.
     metadata.wait_for_isr(TARGET, 1, 3)?;
     metadata.wait_for_isr(NEIGHBOUR, 3, 3)?;
@@ -200,7 +200,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(cluster: &Cluster) -> Result<Vec<Self>> {
+    fn measure(cluster: &Cluster) -> Result<Vec<Self>> {
         let look = |id| {
             let (usage, log) = (cluster.usage(id)?, log(cluster, id)?);
             Ok(Self {

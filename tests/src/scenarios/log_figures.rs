@@ -51,7 +51,7 @@ impl End {
         }
     }
 
-    pub(super) fn come(self, cluster: &mut Cluster) -> Result<()> {
+    pub(super) fn carry_out(self, cluster: &mut Cluster) -> Result<()> {
         match self {
             Self::Stop => (0..cluster.size()).try_for_each(|id| cluster.stop(id)),
             Self::Kill => cluster.kill_all(),
@@ -155,7 +155,7 @@ fn many_partitions(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut starts = Table::new("Starts of a broker with many partitions", &["partitions", "after", "first write"]);
     let mut took = Vec::new();
     for (end, offset) in [(End::Stop, at + 1), (End::Kill, at + 2)] {
-        end.come(&mut cluster)?;
+        end.carry_out(&mut cluster)?;
         let (first, at) = start(&mut cluster, last, partitions - 1)?;
         ensure!(at == offset, "the write after {} is at offset {at}, not at {offset}", end.name());
         starts.row(vec![count.to_string(), end.name().to_owned(), ms(first)]);

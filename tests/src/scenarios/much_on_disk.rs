@@ -43,7 +43,7 @@ pub(super) fn start(settings: &Settings, brokers: usize, report: &mut Report) ->
         if matches!(end, End::Stop) {
             writes.finish()?;
         }
-        end.come(&mut cluster)?;
+        end.carry_out(&mut cluster)?;
         let on_disk: u64 = (0..brokers).map(|id| drop_from_page_cache(&cluster.data_dir(id))).sum::<Result<_>>()?;
         let (first, offset) = start_brokers(&mut cluster, TOPIC, 0)?;
         let (least, most) = (records + writes.acknowledged, records + writes.acknowledged + writes.on_their_way);
@@ -117,7 +117,7 @@ impl Writes {
                 }
                 self.on_their_way += 1;
             }
-            self.hear()?;
+            self.read_answers()?;
         }
         Ok(())
     }
@@ -125,12 +125,12 @@ impl Writes {
     /// Waits for what is on its way.
     fn finish(&mut self) -> Result<()> {
         while self.on_their_way > 0 {
-            self.hear()?;
+            self.read_answers()?;
         }
         Ok(())
     }
 
-    fn hear(&mut self) -> Result<()> {
+    fn read_answers(&mut self) -> Result<()> {
         for (appender, _) in &mut self.leaders {
             appender.next_answer()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
         }

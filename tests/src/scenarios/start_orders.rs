@@ -227,7 +227,7 @@ fn run_plan(settings: &Settings, plan: &Plan, python: Option<&Path>, start: Inst
 fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<Run> {
     let mut writer = Writer::prepare(plan.client, &cluster.bootstrap(), python)?;
     let first = cluster.start(plan.order[0])?;
-    writer.go()?;
+    writer.write()?;
     // The gaps are the stimulus.
     thread::sleep(plan.gap);
     let second = cluster.start(plan.order[1])?;

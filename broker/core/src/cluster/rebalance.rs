@@ -215,12 +215,12 @@ impl<'a> Plan<'a> {
     fn replicas(&mut self) {
         let all: usize = self.takers.values().map(|taker| taker.replicas).sum();
         let (least, most) = (self.share(), all.div_ceil(self.takers.len().max(1)));
-        self.give(|from, to| (from > most && to < most) || (from > least && to < least));
-        self.give(|from, to| from >= to + 2);
+        self.move_replicas(|from, to| (from > most && to < most) || (from > least && to < least));
+        self.move_replicas(|from, to| from >= to + 2);
     }
 
     /// Moves replicas between brokers of which one should give and the other should take, by how many they hold.
-    fn give(&mut self, should: impl Fn(usize, usize) -> bool) {
+    fn move_replicas(&mut self, should: impl Fn(usize, usize) -> bool) {
         let mut replicas_on: BTreeMap<BrokerId, Vec<usize>> = BTreeMap::new();
         for (i, partition) in self.partitions.iter().enumerate() {
             for id in partition.replicas.iter().filter(|id| self.takers.contains_key(id)) {

@@ -95,7 +95,14 @@ impl Follower {
         }
     }
 
-    pub(super) fn heard(&mut self, cx: &mut Context<'_>, epoch: LeaderEpoch, stream: StreamId, message: LeaderMessage) {
+    /// Handles a message of the leader.
+    pub(super) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        epoch: LeaderEpoch,
+        stream: StreamId,
+        message: LeaderMessage,
+    ) {
         if epoch != self.epoch {
             return;
         }
@@ -262,7 +269,7 @@ impl Follower {
         self.subscribed = true;
         self.phase = if log_end < cx.log.end { Phase::Claiming(stream) } else { Phase::Subscribing(stream) };
         let message = FollowerMessage::Subscribe { log_end, last_epoch, log_start: Some(cx.log.start) };
-        self.tell(cx, stream, message);
+        self.send(cx, stream, message);
     }
 
     /// Cuts the log back to where it went another way than the leader's. The high watermark plays no part in
@@ -342,10 +349,11 @@ impl Follower {
         self.unacknowledged_bytes = 0;
         let message =
             FollowerMessage::Ack { appended: cx.log.end, durable: cx.log.durable, log_start: Some(cx.log.start) };
-        self.tell(cx, stream, message);
+        self.send(cx, stream, message);
     }
 
-    fn tell(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
+    /// Sends a message to the leader.
+    fn send(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
         let (leader, leader_epoch) = (self.leader, self.epoch);
         cx.out.push(Command::ToLeader { leader, leader_epoch, stream, message });
     }

@@ -89,7 +89,7 @@ impl Leader {
                 }
             }
             Event::FromFollower { follower, broker_epoch, stream, message, .. } => {
-                self.heard(cx, follower, (broker_epoch, stream), message);
+                self.handle(cx, follower, (broker_epoch, stream), message);
             }
             Event::StreamClosed { follower, stream } => {
                 if let Some(progress) = self.followers.get_mut(&follower) {
@@ -217,7 +217,8 @@ impl Leader {
         }
     }
 
-    fn heard(
+    /// Handles a message of a follower.
+    fn handle(
         &mut self,
         cx: &mut Context<'_>,
         follower: BrokerId,
@@ -225,7 +226,7 @@ impl Leader {
         message: FollowerMessage,
     ) {
         let Some(progress) = self.followers.get_mut(&follower) else {
-            // It may have heard before this leader has that it is being added: it asks again.
+            // It may have seen the entry by which it is added before this leader has: it asks again.
             if matches!(message, FollowerMessage::Subscribe { .. }) {
                 let message = LeaderMessage::NotLeader { leader_epoch: self.epoch };
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });

@@ -170,7 +170,7 @@ impl Replica {
                 Event::LeaderConnected { leader, stream } => follower.connected(cx, leader, stream),
                 Event::LeaderDisconnected { leader } => follower.disconnected(leader),
                 Event::FromLeader { leader_epoch, stream, message } => {
-                    follower.heard(cx, leader_epoch, stream, message);
+                    follower.handle(cx, leader_epoch, stream, message);
                 }
                 Event::Tick => follower.tick(cx),
                 _ => {}

@@ -78,7 +78,7 @@ fn the_last_handle_that_goes_ends_the_thread() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_answered_and_the_owner_is_told_once() {
+fn after_a_failed_sync_nothing_is_answered_and_the_failure_is_reported_once() {
     let disk = SimulatedDisk::new(1);
     let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
     let (failures, fatal) = mpsc::channel();

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_cut_off_only_where_that_is_asked_for_and_the_cluster_is_told() {
+    fn damage_is_cut_off_only_where_that_is_asked_for_and_is_noted_for_the_cluster() {
         let dir = written();
         let directory = identity(dir.path()).directory_id();
         flip_bit(&segment(dir.path(), tp(1)), 25_000);

@@ -245,7 +245,7 @@ fn release(kubectl: &Kubectl, id: usize) -> anyhow::Result<()> {
 /// When the client's first record was acknowledged.
 fn acknowledged(kubectl: &Kubectl) -> anyhow::Result<Timestamp> {
     until("an acknowledged write", || {
-        let said = client::said(kubectl, "client")?;
+        let said = client::printed(kubectl, "client")?;
         if let Some(failed) = said.iter().find(|line| line["event"] == "failed") {
             bail!("the client gave up: {failed}");
         }

@@ -94,7 +94,7 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     }
     let lines: Vec<_> = outcomes.iter().map(|o| o.line() + "\n").collect();
     fs::write(results, lines.concat())?;
-    tell(settings, &manifest, &outcomes, &unsteady, report);
+    report_outcomes(settings, &manifest, &outcomes, &unsteady, report);
     Ok(())
 }
 
@@ -172,7 +172,13 @@ fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) 
     Ok(unsteady)
 }
 
-fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady: &[String], report: &mut Report) {
+fn report_outcomes(
+    settings: &Settings,
+    manifest: &Manifest,
+    outcomes: &[Outcome],
+    unsteady: &[String],
+    report: &mut Report,
+) {
     let judgement = manifest.judge(outcomes);
     let waiting = waiting(manifest, outcomes);
     if !waiting.rows().is_empty() {
