@@ -52,8 +52,8 @@ pub(super) struct Standing {
     /// It is in sync, or may be elected, or leads.
     pub(super) counted: bool,
     pub(super) follows: bool,
-    /// The leader of this epoch has not heard of it.
-    pub(super) unheard: bool,
+    /// It has not subscribed to the leader of this epoch.
+    pub(super) unsubscribed: bool,
 }
 
 impl Damage {
@@ -109,7 +109,7 @@ impl Damage {
             return Next::Done;
         }
         if standing.counted {
-            let may_ask = acknowledged_at.is_some() || standing.unheard || self.is_cut();
+            let may_ask = acknowledged_at.is_some() || standing.unsubscribed || self.is_cut();
             if !may_ask || now < self.ask_at {
                 return Next::Wait;
             }
@@ -119,7 +119,7 @@ impl Damage {
         }
         let taken_out = acknowledged_at.is_some() && self.asked == Some(standing.epoch);
         let requests_decided = acknowledged_at.is_some_and(|since| now.since(since) >= REQUESTS_DECIDED_AFTER);
-        let may_cut = standing.follows && (standing.unheard || taken_out || requests_decided) && !self.is_cut();
+        let may_cut = standing.follows && (standing.unsubscribed || taken_out || requests_decided) && !self.is_cut();
         if may_cut { Next::Repair } else { Next::Wait }
     }
 }

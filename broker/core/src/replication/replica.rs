@@ -263,7 +263,7 @@ impl Replica {
             log_end: self.log.end,
             counted: self.state.leader == Some(self.me) || isr.contains(&self.me) || elr.contains(&self.me),
             follows: follower.is_some_and(|f| f.epoch == epoch),
-            unheard: follower.is_none_or(|f| !f.has_subscribed()),
+            unsubscribed: follower.is_none_or(|f| !f.has_subscribed()),
         };
         let from = damage.from;
         let next = damage.next(now, standing);
