@@ -7,7 +7,7 @@ use super::{RecordBatch, TimestampType};
 use crate::ids::Offset;
 use std::ops::ControlFlow;
 
-/// What a walk reports of a record.
+/// What is told of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the batch, from 0.
