@@ -161,9 +161,8 @@ impl ApiServer {
 
     /// Deletes an object as somebody does who does not wait for its finalizers.
     pub(crate) fn delete_as_somebody(&self, plural: &str, name: &str) {
-        let has_finalizers =
-            self.get(plural, name).unwrap()["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        if has_finalizers {
+        let held = self.get(plural, name).unwrap()["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        if held {
             self.change(plural, name, |object| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
         } else {
             self.remove(plural, name);
@@ -229,9 +228,8 @@ impl State {
         object["metadata"]["generation"] = json!(generation);
         object["metadata"]["resourceVersion"] = json!(self.versions.to_string());
         self.writes.push(format!("{verb} {}/{}", key.0, key.1));
-        let has_finalizers =
-            object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        if object["metadata"]["deletionTimestamp"].is_string() && !has_finalizers {
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+        if object["metadata"]["deletionTimestamp"].is_string() && !held {
             self.objects.remove(key);
         } else {
             self.objects.insert(key.clone(), object.clone());

@@ -18,7 +18,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
         return;
     }
     let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
-    // The broker to name while it is not known who leads.
+    // Who is asked first when it cannot be told who leads.
     let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
     if let Some(volume) = observed.leaving_volume() {
         let message =
