@@ -32,7 +32,7 @@ impl SendQueue {
     }
 
     /// Whether a partition may read what the follower catches up with now. If so calls to [`Self::has_read`] and
-    /// [`FollowerLink::has_read`] must follow; if not, it waits until one has ended.
+    /// [`FollowerLink::has_read`] must follow; if not, it waits for its turn.
     pub(super) fn may_read(&mut self, partition: TopicPartition, link: &FollowerLink, reads: Reads) -> bool {
         let may = self.reading < reads.at_once && link.begin_to_read(reads.bytes, self.reading);
         if may {
