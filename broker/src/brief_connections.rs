@@ -143,15 +143,15 @@ mod tests {
     #[tokio::test]
     async fn who_holds_connections_keeps_nobody_waiting() {
         let address = served(2, Duration::from_mins(5)).await;
-        let mut held = Vec::new();
+        let mut open = Vec::new();
         for _ in 0..10 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             // A request that never ends.
             stream.write_all(b"GET / HT").await.unwrap();
-            held.push(stream);
+            open.push(stream);
         }
         assert!(ask(address).await.ends_with("here\n"));
-        for stream in held.drain(..8) {
+        for stream in open.drain(..8) {
             ends(stream).await;
         }
     }

@@ -105,7 +105,7 @@ impl CleanerMetrics {
     }
 }
 
-/// Starts the thread, which ends when it is told to stop. To be called within the runtime.
+/// Starts the thread, which ends when it is stopped. To be called within the runtime.
 pub(crate) fn start(config: CleanerConfig, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
     let runtime = Handle::current();
     let footprint = Footprint::default();
@@ -167,9 +167,9 @@ impl Cleaner {
     /// Those of compacted topics, with what could be cleaned if all was committed.
     fn candidates(&self, image: &Image) -> Vec<Candidate> {
         let me = self.config.me;
-        let held = image.topics.values().filter(|topic| topic.is_compacted(image, me)).flat_map(|topic| {
-            let held = (0..).zip(&topic.partitions).filter(|(_, state)| state.replicas.contains(&me));
-            held.map(move |(n, _)| {
+        let compacted = image.topics.values().filter(|topic| topic.is_compacted(image, me)).flat_map(|topic| {
+            let replicas = (0..).zip(&topic.partitions).filter(|(_, state)| state.replicas.contains(&me));
+            replicas.map(move |(n, _)| {
                 (TopicPartition { topic: topic.id, partition: chronik_core::ids::PartitionId(n) }, topic)
             })
         });
@@ -186,7 +186,7 @@ impl Cleaner {
             let delete_retention_ms = topic.setting(DELETE_RETENTION_MS, image, me).unwrap_or(i64::MAX);
             Some(Candidate { partition, limits, delete_retention_ms, plan })
         };
-        held.filter_map(candidate).collect()
+        compacted.filter_map(candidate).collect()
     }
 
     fn clean(&mut self, candidate: &Candidate) {

@@ -3,11 +3,10 @@
 //!
 //! A start reads the write-ahead log and what the checkpoint does not vouch for; what is older is proven by whoever reads
 //! it, and by the scrub. What these have found stays marked in the log, and a start looks at it again. Damaged partitions
-//! are cut back to where they are whole, and the
-//! controller is told of them with the registration: they count as on an empty disk, in no in-sync set and leading
-//! nothing until they have caught up. What is cut off is kept aside for whoever recovers records by hand, in
-//! `log/damaged` in the data directory. The others are believed as ever. When nobody knows what was lost, the data
-//! directory gets a new identity instead, and all of its partitions count as on an empty disk.
+//! are cut back to where they are whole, and the registration tells the controller of them: they count as on an empty
+//! disk, in no in-sync set and leading nothing until they have caught up. What is cut off is kept aside for whoever
+//! recovers records by hand, in `log/damaged` in the data directory. The others are believed as ever. When nobody knows
+//! what was lost, the data directory gets a new identity instead, and all of its partitions count as on an empty disk.
 
 use crate::health::Recovery;
 use crate::identity::Identity;
@@ -241,7 +240,7 @@ pub(crate) mod tests {
         let kept = dir.path().join("log/damaged").join(format!("{}-{:020}.log", tp(1), 1));
         assert!(std::fs::metadata(kept).unwrap().len() > 50_000, "the batches from the damaged one on");
         drop(log);
-        // A crash before anybody was told.
+        // A crash before the controller knew.
         let identity = Identity::load(dir.path(), BrokerId(1)).unwrap();
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());

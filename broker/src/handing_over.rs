@@ -1,6 +1,6 @@
 //! What a broker does before it stops: its leaderships go to replicas that are in sync, in one entry of the metadata
-//! log; clients that still ask here are told of the new leaders (KIP-951); it is fenced, so that nobody has to find out
-//! that it is gone; and the controller quorum's leadership goes to another voter.
+//! log; clients that still ask here get the new leaders in the answer (KIP-951); it is fenced, so that nobody has to
+//! find out that it is gone; and the controller quorum's leadership goes to another voter.
 //!
 //! Each step is tried for a while and then left out: a broker that cannot hand over, because the others stop as well or
 //! nobody leads the quorum, stops as if it were killed, which loses nothing.
@@ -18,7 +18,7 @@ const DECISION: Duration = Duration::from_secs(1);
 const CATCHING_UP: Duration = Duration::from_secs(3);
 /// Between resignations while there is something that nobody can take over yet.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Clients have so long to ask once more, and to be told who leads now. Those that wait for records are told at once.
+/// Clients have so long to ask once more, and to get the new leaders. Those that wait for records get them at once.
 const CLIENTS: Duration = Duration::from_millis(250);
 /// How long the quorum's leadership may take to change hands.
 const QUORUM: Duration = Duration::from_secs(1);

@@ -183,8 +183,9 @@ impl Shown {
         if controller.registration().borrow().lease_until.is_none_or(|until| until <= Instant::now()) {
             return Some("the controller does not answer".into());
         }
-        let held = controller.image().holdings().get(me).copied().unwrap_or_default();
-        (held.out_of_sync > 0).then(|| format!("not in sync in {} of {} partitions", held.out_of_sync, held.replicas))
+        let holdings = controller.image().holdings().get(me).copied().unwrap_or_default();
+        (holdings.out_of_sync > 0)
+            .then(|| format!("not in sync in {} of {} partitions", holdings.out_of_sync, holdings.replicas))
     }
 }
 

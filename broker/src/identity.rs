@@ -1,5 +1,5 @@
 //! Who this data directory belongs to. The directory's id is made once and registered with the controller: a
-//! broker that comes back with another one has lost its disk, and is not believed to have what the old one held.
+//! broker that comes back with another one has lost its disk, and is not believed to have what was on the old one.
 //! If it has lost something of some partitions only, these are noted here until the controller knows.
 
 use crate::incarnations::Incarnations;
@@ -32,7 +32,7 @@ struct Content {
     broker_id: BrokerId,
     directory_id: DirectoryId,
     cluster_id: Option<ClusterId>,
-    /// What the controller must not believe this directory to hold.
+    /// Partitions whose copies in this directory the controller must not count on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     damaged: BTreeSet<TopicPartition>,
 }
@@ -159,13 +159,13 @@ impl Identity {
     }
 
     /// The disk has lost something, nobody knows what: from now on it is another, newer one, and nobody counts on
-    /// what it held.
+    /// what was on it.
     pub(crate) fn renew_directory(&mut self) -> Result<(), IdentityError> {
         self.content.directory_id = DirectoryId(uuid::Uuid::new_v4());
         self.save()
     }
 
-    /// The disk has lost something of these partitions: to be told to the controller.
+    /// The disk has lost something of these partitions: the controller is to know.
     pub(crate) fn add_damaged(&mut self, partitions: &[TopicPartition]) -> Result<(), IdentityError> {
         self.content.damaged.extend(partitions);
         self.save()

@@ -1,5 +1,5 @@
 //! Which modules use which: no circles, so that each can be read without those that use it. Looked at here for the shell and
-//! for the crates that hold to it too.
+//! for the crates that keep to it too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

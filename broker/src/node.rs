@@ -54,8 +54,8 @@ const READ_BYTES: usize = 1 << 20;
 const READ_BYTES_LEAST: usize = 512 << 10;
 /// What is kept free of a disk at most, if nobody says how much.
 const MAX_DISK_RESERVE: u64 = 1 << 30;
-/// How long a process runs until clients are told the host that outlives it. A node hears of a pod behind a Service within two
-/// seconds, a busy one later.
+/// How long a process runs until the host that outlives it is advertised. A node learns of a pod behind a Service
+/// within two seconds, a busy one later.
 const LASTING_AFTER: Duration = Duration::from_secs(10);
 /// Bytes of a log's ballast at most: more than a start takes.
 const MAX_BALLAST: u64 = 64 << 20;

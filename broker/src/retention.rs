@@ -21,7 +21,7 @@ use tracing::{info, warn};
 const HURRY: Duration = Duration::from_secs(1);
 /// Between two partitions at most.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
-/// How long one removal is waited for before the next partition has its turn.
+/// How long one removal is waited for before the next partition is looked at.
 const REMOVAL_MAX: Duration = Duration::from_secs(10);
 
 /// What retention needs of its broker.
@@ -40,7 +40,7 @@ pub(crate) struct RetentionConfig {
     pub(crate) space: Space,
 }
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 pub(crate) async fn run(config: RetentionConfig, stop: CancellationToken) {
     let rounds = async {
         loop {

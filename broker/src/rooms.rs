@@ -1,4 +1,4 @@
-//! The memory of requests in flight, divided by how long they may hold it.
+//! The memory of requests in flight, divided by how long they may keep it.
 //!
 //! Whatever fills one room, requests of the other kinds find theirs: neither records nor long requests can stop those
 //! by which clients find their way, nor can requests that wait for something.
@@ -11,7 +11,7 @@ const SHORT: usize = 64 << 10;
 /// The smaller rooms are counted in such parts of the whole.
 const PARTS: usize = 16;
 
-/// Where a kind of request holds its memory.
+/// Where the memory of a kind of request is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     /// Records, until they are on the disk.
@@ -20,8 +20,8 @@ enum Room {
     Reads,
     /// Members of groups that may wait for each other, for minutes.
     Members,
-    /// What groups and producers ask for and may have to wait for replicas, or for the controller: whatever is told of a
-    /// group waits until that is committed.
+    /// What groups and producers ask for and may have to wait for replicas, or for the controller: an answer about
+    /// a group waits until that is committed.
     Clients,
     /// What administrators ask for and may have to wait for the controller, or for replicas.
     Changes,

@@ -173,14 +173,14 @@ mod tests {
         let mut bytes = std::fs::read(&path).expect("a segment");
         bytes[500_000] ^= 1;
         std::fs::write(&path, bytes).expect("it is written");
-        let (found, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (found, mut reports) = tokio::sync::mpsc::unbounded_channel();
         log.reader().watch_damage(move |partition, offset| {
             let _ = found.send((partition, offset));
         });
         let config = config(&log, dir.path(), u64::MAX);
         pass(&config, &mut Progress::begin()).await;
-        assert_eq!(told.try_recv().ok(), Some((tp(1), Offset(9))));
-        assert!(told.try_recv().is_err(), "nothing else is damaged, and it is said once");
+        assert_eq!(reports.try_recv().ok(), Some((tp(1), Offset(9))));
+        assert!(reports.try_recv().is_err(), "nothing else is damaged, and it is said once");
         assert_eq!(Progress::load(dir.path()).expect("it is noted").next, None);
     }
 

@@ -10,7 +10,7 @@ use chronik_log::{SegmentLimit, SegmentLimits, Writer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Runs until told to stop. `segment_bytes` is what the broker's file says of `log.segment.bytes`.
+/// Runs until it is stopped. `segment_bytes` is what the broker's file says of `log.segment.bytes`.
 pub(crate) async fn run(
     me: BrokerId,
     segment_bytes: usize,

@@ -60,7 +60,7 @@ impl Shape {
         })
     }
 
-    /// What a person is told that the value must be.
+    /// What the value must be, in words.
     pub fn describe(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Integer => "a whole number from 1 to 999999999",

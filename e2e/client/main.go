@@ -41,13 +41,13 @@ func main() {
 		"produce":       produce,
 		"consume":       consume,
 		"in-sync":       inSync,
-		"told":          told,
+		"advertised":    advertised,
 		"load":          load,
 		"follow":        follow,
 		"stop":          stop,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|told|load|follow|stop [flags]")
+		fmt.Fprintln(os.Stderr, "usage: client idle|produce-first|produce|consume|in-sync|advertised|load|follow|stop [flags]")
 		os.Exit(2)
 	}
 	var o options
@@ -216,16 +216,16 @@ func follow(ctx context.Context, o options) error {
 		return err
 	}
 	defer client.Close()
-	seen, told := map[string]bool{}, time.Now()
+	seen, reported := map[string]bool{}, time.Now()
 	for ctx.Err() == nil {
 		poll, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 		for _, record := range client.PollFetches(poll).Records() {
 			seen[strings.TrimRight(string(record.Value), ".")] = true
 		}
 		cancel()
-		if time.Since(told) > time.Second {
+		if time.Since(reported) > time.Second {
 			say(map[string]any{"event": "progress", "seen": len(seen)})
-			told = time.Now()
+			reported = time.Now()
 		}
 	}
 	return nil
@@ -380,8 +380,8 @@ func inSync(ctx context.Context, o options) error {
 	}
 }
 
-// told says where the brokers are that clients are told of, as host:port by commas.
-func told(ctx context.Context, o options) error {
+// advertised says which addresses brokers advertise, as host:port by commas.
+func advertised(ctx context.Context, o options) error {
 	client, err := connect(o)
 	if err != nil {
 		return err
@@ -398,7 +398,7 @@ func told(ctx context.Context, o options) error {
 		addresses = append(addresses, net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))))
 	}
 	slices.Sort(addresses)
-	say(map[string]any{"event": "told", "addresses": strings.Join(addresses, ",")})
+	say(map[string]any{"event": "advertised", "addresses": strings.Join(addresses, ",")})
 	return nil
 }
 

@@ -75,8 +75,8 @@ pub(crate) fn exec(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Resu
     last(&kubectl.run(&[&["exec", pod, "--", "/client"], words, &[&timeout()]].concat())?)
 }
 
-/// What the client has said so far, a JSON object a line.
-pub(crate) fn said(kubectl: &Kubectl, pod: &str) -> anyhow::Result<Vec<Value>> {
+/// What the client has printed so far, a JSON object a line.
+pub(crate) fn printed(kubectl: &Kubectl, pod: &str) -> anyhow::Result<Vec<Value>> {
     let log = kubectl.run(&["logs", pod])?;
     Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
@@ -118,7 +118,7 @@ impl Load<'_> {
     pub(crate) fn stop(&self, client: &str) -> anyhow::Result<(u64, u64)> {
         exec(self.kubectl, self.topic, &["stop"])?;
         self.kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{}", self.topic)])?;
-        let said = said(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
+        let said = printed(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
         note(&said);
         ensure!(said["failed"] == 0, "requests failed: {said}");
         let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}: {said}"));

@@ -96,7 +96,7 @@ impl Kubectl {
     }
 
     pub(crate) fn create_namespace(&self) -> anyhow::Result<()> {
-        // Pods that do not hold to the restricted standard are refused.
+        // Pods that do not keep to the restricted standard are refused.
         self.apply(&format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {}, labels: \
              {{pod-security.kubernetes.io/enforce: restricted}}}}}}",

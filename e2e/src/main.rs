@@ -82,7 +82,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let installed =
         nodes.and_then(|()| environment.load_images(&timeline)).and_then(|()| environment.install_operator(&timeline));
     let passed = installed.map(|()| summarize(&run_all(&environment, &chosen)));
-    // What was there before this run, and what it was told to keep, is not its to remove.
+    // What was there before this run, and what `--keep` names, is not its to remove.
     if made && !args.keep {
         // What has passed by now has passed.
         let removed = environment.delete();

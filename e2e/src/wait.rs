@@ -17,7 +17,7 @@ pub(crate) fn timeout() -> String {
     format!("--timeout={}s", PATIENCE.as_secs())
 }
 
-/// Asks until there is an answer. An error is taken for "not yet", and told of when time is up.
+/// Asks until there is an answer. An error is taken for "not yet", and returned when time is up.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -35,7 +35,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Optio
     }
 }
 
-/// Tries again, twice at most, what failed in a way that may have been chance. Each such failure is told.
+/// Tries again, twice at most, what failed in a way that may have been chance. Each such failure is printed.
 pub(crate) fn try_again<T>(
     by_chance: impl Fn(&anyhow::Error) -> bool,
     mut attempt: impl FnMut() -> anyhow::Result<T>,

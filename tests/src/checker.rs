@@ -118,7 +118,7 @@ pub fn check(written: &Written, read: &[Read]) -> Vec<Violation> {
     for &(number, offset) in &written.acknowledged {
         match found.get(&number) {
             None => violations.push(Violation::Lost { number, offset }),
-            // An idempotent writer that is told "duplicate" may not be told where the first one lies.
+            // The answer "duplicate" to an idempotent writer may lack the offset of the first copy.
             Some(at) if offset >= 0 && *at != offset => {
                 violations.push(Violation::Moved { number, acknowledged: offset, found: *at });
             }

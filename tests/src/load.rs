@@ -25,7 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Debug, Default)]
 struct Partition {
     written: Written,
-    settled: u64,
+    /// Records that were acknowledged or failed.
+    completed: u64,
     acknowledged_at: Vec<Instant>,
 }
 
@@ -71,7 +72,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, what: Self::DeliveryOpaque) {
         let (number_of_partition, number) = *what;
         let mut partition = self.ledger.partition(number_of_partition);
-        partition.settled += 1;
+        partition.completed += 1;
         match result {
             Ok(message) => {
                 partition.written.acknowledged.push((number, message.offset()));
@@ -98,7 +99,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Writes to every partition in turn, `rate` records a second in all, idempotent with acks=all. All other
+    /// Writes to the partitions round-robin, `rate` records a second in all, idempotent with acks=all. All other
     /// settings are librdkafka's defaults, but for the linger, which would hide short gaps.
     ///
     /// `writer` tells the records of this writer from those of others in the same topic.
@@ -197,7 +198,7 @@ impl Load {
     pub fn pending(&self) -> u64 {
         (0..self.ledger.partitions.len())
             .map(|p| self.ledger.partition(p as i32))
-            .map(|p| p.written.sent - p.settled)
+            .map(|p| p.written.sent - p.completed)
             .sum()
     }
 
@@ -234,7 +235,7 @@ impl Load {
     }
 }
 
-/// Reads a whole topic and holds it against what all its writers wrote, who must be paused.
+/// Reads a whole topic and compares it with what all its writers wrote, who must be paused.
 pub fn verify(bootstrap: &str, loads: &[&Load]) -> Result<String> {
     let first = loads.first().context("a writer")?;
     let partitions = first.ledger.partitions.len();
@@ -244,7 +245,7 @@ pub fn verify(bootstrap: &str, loads: &[&Load]) -> Result<String> {
             "{} writes elsewhere",
             load.writer
         );
-        // What is still on its way would be held against a log that was read before it came.
+        // A record that is still in flight would be looked for in a log that was read before it came.
         ensure!(load.pending() == 0, "{} records of {} are pending", load.pending(), load.writer);
     }
     let records = read_all(bootstrap, &first.topic, partitions, Duration::from_mins(1))?;

@@ -1,8 +1,9 @@
 //! What the members of a consumer group must not be given, as they see it. Pure: no cluster, no clock.
 //!
-//! A member commits what it has processed. Whoever is assigned a partition begins at what is committed: not below what
-//! was told as committed before the assignment, as that would be processed again beyond what at-least-once allows, and
-//! not above what the group has processed, as something would be skipped. From there on no offset is missing.
+//! A member commits what it has processed. Whoever is assigned a partition begins at what is committed: not below a
+//! commit that was answered before the assignment, as records would be processed again beyond what at-least-once
+//! allows, and not above what the group has processed, as something would be skipped. From there on no offset is
+//! missing.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,8 +13,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 pub struct Progress {
     /// Everything below was processed.
     processed: i64,
-    /// The greatest offset that was told as committed.
-    told: i64,
+    /// The greatest offset whose commit was answered.
+    committed: i64,
     /// Over what was processed, each offset once.
     checksum: u64,
     /// How many records came again.
@@ -23,7 +24,8 @@ pub struct Progress {
 /// A partition's assignment to one member.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Assignment {
-    told_before: i64,
+    /// The greatest offset whose commit was answered before the assignment.
+    committed_before: i64,
     next: Option<i64>,
 }
 
@@ -41,8 +43,8 @@ pub enum Violation {
     Repeated {
         /// The first of them.
         offset: i64,
-        /// What was told as committed.
-        told: i64,
+        /// The offset whose commit was answered before the assignment.
+        committed: i64,
     },
     /// Within an assignment an offset came that is not above the one before.
     Backwards {
@@ -51,10 +53,10 @@ pub enum Violation {
         /// What came.
         offset: i64,
     },
-    /// The committed offset is below what was told as committed.
+    /// The committed offset is below one whose commit was answered.
     WentBack {
-        /// What was told.
-        told: i64,
+        /// The offset whose commit was answered.
+        committed: i64,
         /// What is.
         found: i64,
     },
@@ -64,9 +66,13 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Skipped { from, to } => write!(f, "skipped: offsets from {from} to {to}"),
-            Self::Repeated { offset, told } => write!(f, "repeated: {offset} came after {told} was told as committed"),
+            Self::Repeated { offset, committed } => {
+                write!(f, "repeated: {offset} came after the commit of {committed} was answered")
+            }
             Self::Backwards { expected, offset } => write!(f, "backwards: {offset} came instead of {expected}"),
-            Self::WentBack { told, found } => write!(f, "went back: {told} was told as committed, and {found} is"),
+            Self::WentBack { committed, found } => {
+                write!(f, "went back: the commit of {committed} was answered, and {found} is committed")
+            }
         }
     }
 }
@@ -74,7 +80,7 @@ impl fmt::Display for Violation {
 impl Progress {
     /// A member is assigned the partition; it has not asked yet where to begin.
     pub fn assigned(&self) -> Assignment {
-        Assignment { told_before: self.told, next: None }
+        Assignment { committed_before: self.committed, next: None }
     }
 
     /// A member processes a record.
@@ -82,8 +88,8 @@ impl Progress {
         let outcome = match assignment.next {
             Some(expected) if offset < expected => Err(Violation::Backwards { expected, offset }),
             Some(expected) if offset > expected => Err(Violation::Skipped { from: expected, to: offset }),
-            None if offset < assignment.told_before => {
-                Err(Violation::Repeated { offset, told: assignment.told_before })
+            None if offset < assignment.committed_before => {
+                Err(Violation::Repeated { offset, committed: assignment.committed_before })
             }
             _ if offset > self.processed => Err(Violation::Skipped { from: self.processed, to: offset }),
             _ => Ok(()),
@@ -100,12 +106,12 @@ impl Progress {
 
     /// A commit was answered.
     pub fn committed(&mut self, offset: i64) {
-        self.told = self.told.max(offset);
+        self.committed = self.committed.max(offset);
     }
 
     /// What the cluster says is committed.
     pub fn found(&self, found: i64) -> Result<(), Violation> {
-        if found < self.told { Err(Violation::WentBack { told: self.told, found }) } else { Ok(()) }
+        if found < self.committed { Err(Violation::WentBack { committed: self.committed, found }) } else { Ok(()) }
     }
 
     /// Everything below was processed.
@@ -158,7 +164,7 @@ mod tests {
         progress.committed(2);
         let mut second = progress.assigned();
         let repeated = process(&mut progress, &mut second, &[1]);
-        assert_eq!(repeated, Err(Violation::Repeated { offset: 1, told: 2 }));
+        assert_eq!(repeated, Err(Violation::Repeated { offset: 1, committed: 2 }));
     }
 
     #[test]
@@ -188,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn a_committed_offset_below_what_was_told_is_seen() {
+    fn a_committed_offset_that_went_back_is_seen() {
         let mut progress = Progress::default();
         progress.committed(7);
         progress.committed(5);
         assert_eq!(progress.found(7), Ok(()));
-        assert_eq!(progress.found(6), Err(Violation::WentBack { told: 7, found: 6 }));
+        assert_eq!(progress.found(6), Err(Violation::WentBack { committed: 7, found: 6 }));
     }
 }

@@ -184,8 +184,8 @@ mod tests {
     fn a_mutant_says_what_has_to_catch_it() {
         let simulation = |invariant: &str, from| Catcher::Simulation { invariant: invariant.into(), from };
         assert_eq!(Catcher::parse("test a::b").expect("a test"), Catcher::Test("a::b".into()));
-        assert_eq!(Catcher::parse("simulation Settles").expect("an invariant"), simulation("Settles", 0));
-        assert_eq!(Catcher::parse("simulation Settles from seed 7").expect("both"), simulation("Settles", 7));
+        assert_eq!(Catcher::parse("simulation Converges").expect("an invariant"), simulation("Converges", 0));
+        assert_eq!(Catcher::parse("simulation Converges from seed 7").expect("both"), simulation("Converges", 7));
         assert!(Catcher::parse("luck").is_err());
     }
 }

@@ -164,7 +164,7 @@ dependencies = [
     }
 
     #[test]
-    fn a_path_is_not_told() {
+    fn a_path_is_not_published() {
         assert!(!bill(TREE, LOCK, "1", "2").unwrap().to_string().contains("somewhere"));
     }
 

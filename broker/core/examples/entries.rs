@@ -117,8 +117,8 @@ impl Timed {
     }
 
     fn all_isrs(&mut self, broker: i32) {
-        let held: Vec<TopicPartition> = self.image.replicas_on(BrokerId(broker));
-        for tp in held {
+        let hosted: Vec<TopicPartition> = self.image.replicas_on(BrokerId(broker));
+        for tp in hosted {
             self.ask_for_isr(tp);
         }
     }

@@ -112,7 +112,7 @@ pub enum SessionError {
     /// It is not there, or not any more.
     #[error("no such fetch session")]
     NotFound,
-    /// It is another request's turn.
+    /// The session expects another epoch.
     #[error("another epoch of the fetch session is next")]
     InvalidEpoch,
     /// A session's topics are named in one way.

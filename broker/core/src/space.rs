@@ -3,7 +3,7 @@
 //! A floor of free space is kept: for the write-ahead log, for checkpoints, for the metadata log, and for removing. The
 //! upper half of it is open to what the cluster writes for its own sake (group offsets), so that consumers go on while
 //! producers are refused. What is closed opens again only when there is a quarter of the floor more than it was closed
-//! at: a disk at the brink does not take and refuse in turns.
+//! at: a disk near the limit does not alternate between taking and refusing.
 
 /// Who may write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

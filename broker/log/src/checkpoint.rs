@@ -1,4 +1,4 @@
-//! The checkpoint: what the partitions' segments held, synced, when the write-ahead log was at a position.
+//! The checkpoint: what the partitions' segments contained, synced, when the write-ahead log was at a position.
 //!
 //! One file, `checkpoint`, written as `checkpoint.new`, synced and renamed over the old one. Recovery starts
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):

@@ -33,7 +33,7 @@ pub(crate) struct Cleared {
     number: u64,
     /// Where.
     pub(crate) at: Offset,
-    /// Who wrote what was before, if it was told.
+    /// The producers of the records before it, if known.
     pub(crate) producers: Option<Bytes>,
 }
 

@@ -165,7 +165,7 @@ impl<D: Disk> Journal<D> {
     fn seal(&self) {
         let block = encode_block(self.version, self.generation, self.next, &[]);
         if let Err(error) = self.file.write_at(&[IoSlice::new(&block)], self.end) {
-            // Then it cannot be told, and nothing else depends on it.
+            // Then damage to that block looks like a torn write; nothing else depends on it.
             tracing::debug!(path = %self.path.display(), %error, "cannot write behind the journal's last block");
         }
     }

@@ -417,7 +417,7 @@ impl<D: Disk> CheckpointJob<D> {
             unneeded.push(soft.obsolete().to_vec());
         }
         // What failed beside this one is not seen by its own syncs.
-        store.syncs.settle()?;
+        store.syncs.wait_for_all()?;
         checkpoint::write(&store.disk, &self.dir, bytes)?;
         for ((tp, shared), unneeded) in self.partitions.iter().zip(&unneeded) {
             store.drop_snapshots(*tp, shared, unneeded)?;

@@ -119,13 +119,13 @@ impl<D: Disk> Once<D> {
         Ok(ops.iter().map(entry).collect())
     }
 
-    /// Fails if what was written ahead may not be durable, as a sync of the same file failed that was somebody else's: its
-    /// own succeeds then. Waits for those that are under way.
+    /// Waits for all syncs of the files that were written ahead, and fails if one has failed: a file's error is
+    /// reported to one of its syncs only, and that may have been another one than this round's.
     pub(crate) fn settle(&self, store: &Store<D>) -> Result<(), LogError> {
         if self.ahead.is_empty() {
             return Ok(());
         }
-        store.syncs.settle_of(&self.ahead.values().map(Ahead::uid).collect())
+        store.syncs.wait_for(&self.ahead.values().map(Ahead::uid).collect())
     }
 
     /// Makes durable what was written ahead, and the write-ahead log, by `sync_wal`. All at once, as neither has to be

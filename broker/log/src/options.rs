@@ -1,4 +1,4 @@
-//! What a log is told, and what it tells.
+//! What a log is opened with, and what it reports.
 
 use crate::partition::Partition;
 use bytes::Bytes;

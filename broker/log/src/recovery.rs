@@ -234,7 +234,8 @@ fn restore<D: Disk>(
     Ok((chain.end, kept || lost))
 }
 
-/// Writes a batch again where it is, and syncs it: as [`Chain::settle`](crate::wal::replay::Chain::settle) does with blocks.
+/// Writes a batch again where it is, and syncs it: as [`Chain::make_durable`](crate::wal::replay::Chain::make_durable)
+/// does with blocks.
 fn write_again<D: Disk>(
     store: &Store<D>,
     tp: TopicPartition,

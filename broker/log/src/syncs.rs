@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Is told of the failure.
+/// Called with the failure.
 type Watcher = Box<dyn Fn(LogError) + Send + Sync>;
 
 /// Which syncs of what is in use are under way, and whether one has failed.
@@ -95,17 +95,17 @@ impl Syncs {
         self.lock().failed.as_ref().map_or(Ok(()), |failed| Err(failed.error()))
     }
 
-    /// The same, when those have ended that are under way.
-    pub(crate) fn settle(&self) -> Result<(), LogError> {
-        self.settle_where(|_| true)
+    /// Waits for the syncs that are under way, and fails if one has failed.
+    pub(crate) fn wait_for_all(&self) -> Result<(), LogError> {
+        self.wait_where(|_| true)
     }
 
-    /// The same for those of these segments' files alone.
-    pub(crate) fn settle_of(&self, uids: &BTreeSet<u64>) -> Result<(), LogError> {
-        self.settle_where(|uid| uid.is_some_and(|uid| uids.contains(&uid)))
+    /// The same for the syncs of these segments' files alone.
+    pub(crate) fn wait_for(&self, uids: &BTreeSet<u64>) -> Result<(), LogError> {
+        self.wait_where(|uid| uid.is_some_and(|uid| uids.contains(&uid)))
     }
 
-    fn settle_where(&self, concerns: impl Fn(Option<u64>) -> bool) -> Result<(), LogError> {
+    fn wait_where(&self, concerns: impl Fn(Option<u64>) -> bool) -> Result<(), LogError> {
         let state = self.lock();
         let until = state.begun;
         let waits = |state: &mut State| state.under_way.range(..=until).any(|(_, uid)| concerns(*uid));
@@ -128,16 +128,16 @@ mod tests {
     #[test]
     fn after_one_has_failed_nothing_is_vouched_for() {
         let (syncs, path) = (Syncs::default(), Path::new("a"));
-        let (told, tells) = mpsc::channel();
-        syncs.watch(move |error| told.send(error.to_string()).unwrap_or_default());
+        let (sender, failures) = mpsc::channel();
+        syncs.watch(move |error| sender.send(error.to_string()).unwrap_or_default());
         assert!(syncs.run(path, || Ok(())).is_ok());
         let gone = syncs.run(path, || Err(io::ErrorKind::NotFound.into()));
-        assert!(gone.is_err() && syncs.settle().is_ok(), "a file that was removed meanwhile has lost nothing");
+        assert!(gone.is_err() && syncs.wait_for_all().is_ok(), "a file that was removed meanwhile has lost nothing");
         let failed = syncs.run(path, EIO).unwrap_err();
         assert!(!failed.is_full() && failed.to_string().contains("os error 5"), "{failed}");
-        assert_eq!(tells.try_iter().collect::<Vec<_>>(), [failed.to_string()]);
+        assert_eq!(failures.try_iter().collect::<Vec<_>>(), [failed.to_string()]);
         assert!(syncs.run(path, || Ok(())).is_ok());
-        for later in [syncs.check(), syncs.settle()] {
+        for later in [syncs.check(), syncs.wait_for_all()] {
             assert_eq!(later.unwrap_err().to_string(), failed.to_string());
         }
     }
@@ -157,10 +157,10 @@ mod tests {
             });
             begins.recv().unwrap();
             assert!(syncs.check().is_ok(), "nothing has failed yet");
-            assert!(syncs.settle_of(&[8].into()).is_ok(), "another file's is not waited for");
-            let settled = scope.spawn(|| (syncs.settle_of(&[7].into()), syncs.settle()));
+            assert!(syncs.wait_for(&[8].into()).is_ok(), "another file's is not waited for");
+            let waiting = scope.spawn(|| (syncs.wait_for(&[7].into()), syncs.wait_for_all()));
             ends.send(()).unwrap();
-            assert!(matches!(settled.join().unwrap(), (Err(_), Err(_))));
+            assert!(matches!(waiting.join().unwrap(), (Err(_), Err(_))));
         });
     }
 }

@@ -92,7 +92,7 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
         synonyms.push(Synonym { name, value: known.default.to_owned(), source: Source::Default });
     }
     if known.name == MIN_INSYNC_REPLICAS {
-        // What no dynamic value sets was settled by the broker that was asked for the topic.
+        // Without a dynamic value, the value is that of the broker that was asked to create the topic.
         for synonym in synonyms.iter_mut().filter(|s| is_static(s.source)) {
             synonym.value = topic.default_min_insync_replicas.to_string();
         }

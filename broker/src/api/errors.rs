@@ -8,7 +8,7 @@ use chronik_core::replication::ProduceError;
 use chronik_quorum::{Declined, TopicError};
 use chronik_wire::ErrorCode;
 
-/// An error that a client is told of.
+/// An error that a client gets as an answer.
 pub(crate) trait Code {
     /// The code by which Kafka's clients know it.
     fn code(&self) -> ErrorCode;

@@ -29,7 +29,7 @@ pub(super) async fn handle(
     let keys = if header.version < 4 { std::slice::from_ref(&request.key) } else { &request.coordinator_keys[..] };
     if request.key_type == GROUP {
         let concerns = |image: &Image, broker| keys.iter().any(|key| Coordinators::leads(image, broker, key));
-        // Who asks has often just lost the coordinator: told of it again, it would come back much later.
+        // Who asks has often just lost the coordinator: a client that gets the same one again comes back much later.
         let _ =
             tokio::time::timeout(handlers.config.missing_broker_timeout, wait_for_missing_brokers(handlers, concerns))
                 .await;

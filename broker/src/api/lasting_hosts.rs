@@ -1,8 +1,9 @@
-//! The hosts that clients are told for good, where a broker registers with an address that goes away with its process.
+//! The hosts that are advertised to clients for good, where a broker registers with an address that goes away with its
+//! process.
 //!
-//! A pod's address works as soon as clients have heard of it, and a name of a Service some time later, as each node hears of
+//! A pod's address works as soon as clients have it, and a name of a Service some time later, as each node hears of
 //! the change in its own time. But a client that knows addresses alone has nobody left to ask when all pods were replaced.
-//! So clients are told the address at first, and the name once everybody has had the time to hear of it.
+//! So the address is advertised at first, and the name once every node has had the time to learn of it.
 
 use chronik_core::cluster::{Broker, Endpoint, Image};
 use chronik_core::ids::{BrokerId, IncarnationId};
@@ -24,7 +25,7 @@ pub struct LastingHosts {
 }
 
 impl LastingHosts {
-    /// Hosts of this form, with `{id}` for a broker's number, told when its process has been registered for so long.
+    /// Hosts of this form, with `{id}` for a broker's number, advertised once its process is registered for so long.
     pub fn new(pattern: &str, after: Duration) -> Self {
         Self { pattern: pattern.to_owned(), after, seen: Mutex::default() }
     }
@@ -50,7 +51,7 @@ impl LastingHosts {
         }
     }
 
-    /// What clients are told of a broker now.
+    /// The endpoint of a broker that is advertised now.
     pub(super) fn endpoint(&self, broker: &Broker, now: Instant) -> Endpoint {
         let lasts = self.lock().get(&broker.id).is_some_and(|(process, since)| {
             *process == broker.incarnation && now.saturating_duration_since(*since) >= self.after

@@ -49,7 +49,7 @@ fn asked(timestamp: i64, version: i16) -> Asked {
 pub(super) async fn handle(handlers: &Handlers, header: Header, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = handlers.controller.image();
     let twice = named_twice(&request.topics);
-    let turn = Mutex::new(());
+    let one_search = Mutex::new(());
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let found = find_topic(&image, &TopicRef::Name(topic.name.clone()));
@@ -57,7 +57,7 @@ pub(super) async fn handle(handlers: &Handlers, header: Header, request: ListOff
             let found = if twice.contains(&(&*topic.name, p.partition_index)) {
                 Err(ErrorCode::INVALID_REQUEST)
             } else {
-                find(handlers, &turn, header.version, found, p).await
+                find(handlers, &one_search, header.version, found, p).await
             };
             answer(header.version, p.partition_index, found)
         });
@@ -76,7 +76,7 @@ fn named_twice(topics: &[ListOffsetsTopic]) -> HashSet<(&str, i32)> {
 
 async fn find(
     handlers: &Handlers,
-    turn: &Mutex<()>,
+    one_search: &Mutex<()>,
     version: i16,
     topic: Result<&Topic, ErrorCode>,
     p: &ListOffsetsPartition,
@@ -90,8 +90,8 @@ async fn find(
             handlers.partitions.offset(partition, epoch, spec).await
         }
         Asked::Spec(spec @ (OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp)) => {
-            // One request has one search at a time, and lines up again for the next one.
-            let _turn = turn.lock().await;
+            // One request has one search at a time, so that others get theirs in between.
+            let _searching = one_search.lock().await;
             search(handlers, partition, epoch, spec).await
         }
     };

@@ -1,4 +1,4 @@
-//! Which addresses of brokers a client is told: those of the listener that it came through.
+//! Which addresses of brokers a client gets: those of the listener that it came through.
 
 use super::lasting_hosts::LastingHosts;
 use chronik_core::cluster::{Broker, Endpoint, Image};
@@ -8,7 +8,7 @@ use std::time::Instant;
 /// The listener that a client came through. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum ListenerName {
-    /// The one whose addresses brokers register, with the hosts that are told in their place later, if there are any.
+    /// The one whose addresses brokers register, with the hosts that are advertised in their place later, if any.
     First(Option<Arc<LastingHosts>>),
     /// One of the others, by its name in upper case.
     Further(Arc<str>),

@@ -17,7 +17,7 @@ use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long Metadata waits for a topic that it creates. A client that is told to ask again loses its own pause.
+/// How long Metadata waits for a topic that it creates. A client that gets a retriable error loses its own pause.
 const CREATION: Duration = Duration::from_millis(800);
 /// How long it waits for all that it creates: what it was decoded to is held all along.
 const CREATIONS: Duration = Duration::from_secs(3);
@@ -81,7 +81,7 @@ pub(super) async fn handle(
 }
 
 /// The brokers that a client may go to: those that the cluster counts on. While there are none this broker names
-/// itself, which answered after all: a client that is told of nobody would go back to its first addresses, and wait
+/// itself, which answered after all: a client that gets no broker would go back to its first addresses, and wait
 /// for longer each time that one of them is not there yet.
 fn brokers(handlers: &Handlers, image: &Image, listener: &ListenerName) -> Vec<MetadataResponseBroker> {
     let described = |id: BrokerId, kafka: &Endpoint, rack: Option<&str>| {
@@ -112,8 +112,8 @@ async fn enough_brokers(handlers: &Handlers) {
 }
 
 /// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
-/// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; told that it still leads, librdkafka asks again a
-/// second later.
+/// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; if it still leads in the
+/// answer, librdkafka asks again a second later.
 pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());

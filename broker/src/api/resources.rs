@@ -20,7 +20,7 @@ pub(super) const COMPACT: &str = "compact";
 /// Why an internal topic gets no other one.
 pub(super) const NOT_COMPACT: &str = "cleanup.policy of an internal topic is compact, and cannot be changed";
 
-/// An error with what a person is told of it.
+/// An error with its message.
 pub(super) type Refused = (ErrorCode, String);
 
 /// The topic of that name.

@@ -41,9 +41,9 @@ pub struct ServerConfig {
     /// In-sync replicas without which a new topic takes no `acks=all` write (`min.insync.replicas`): a topic that
     /// is only asked for is created when as many brokers are there.
     pub default_min_insync_replicas: usize,
-    /// Where clients reach this broker: they are told while the cluster has not said who is in it.
+    /// Where clients reach this broker: advertised while the cluster has not said who is in it.
     pub advertised: Option<Endpoint>,
-    /// The hosts that clients of the first listener are told once brokers have run for a while.
+    /// The hosts that are advertised to clients of the first listener once brokers have run for a while.
     pub lasting_hosts: Option<Arc<LastingHosts>>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,

@@ -58,12 +58,12 @@ async fn one(handlers: &Handlers, update: &FeatureUpdateKey, validate_only: bool
         return refused(format!("{METADATA_VERSION} cannot be {}", update.max_version_level));
     };
     let command = MetadataCommand::SetMetadataVersion { version: MetadataVersion(level) };
-    let told = |error: Declined| (error.code(), error.to_string());
+    let with_message = |error: Declined| (error.code(), error.to_string());
     if validate_only {
         let mut image = handlers.controller.image();
-        return image.apply(image.offset, &command).0.map(|_| ()).map_err(|refusal| told(refusal.into()));
+        return image.apply(image.offset, &command).0.map(|_| ()).map_err(|refusal| with_message(refusal.into()));
     }
-    handlers.controller.decide(command, timeout).await.map(|_| ()).map_err(told)
+    handlers.controller.decide(command, timeout).await.map(|_| ()).map_err(with_message)
 }
 
 fn answer(header: Header, results: Vec<(StrBytes, Done)>, all: Done) -> UpdateFeaturesResponse {

@@ -67,9 +67,9 @@ mod tests {
             text: None,
         };
         let names = ["a".to_owned(), "b".to_owned()];
-        let told = done_so_far(error(), "deleted", &names[..1], &names[1..]);
-        assert!(format!("{told:#}").starts_with("deleted: a; not deleted: b: topic b: "), "{told:#}");
-        assert_eq!(told.downcast_ref().map(ClientError::exit_code), Some(4));
+        let reported = done_so_far(error(), "deleted", &names[..1], &names[1..]);
+        assert!(format!("{reported:#}").starts_with("deleted: a; not deleted: b: topic b: "), "{reported:#}");
+        assert_eq!(reported.downcast_ref().map(ClientError::exit_code), Some(4));
         assert!(format!("{:#}", done_so_far(error(), "deleted", &[], &names)).starts_with("topic b: "));
     }
 }

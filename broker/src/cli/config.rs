@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sets_what_has_no_effect_is_told_so() {
+    fn a_change_without_effect_is_reported_as_such() {
         let set = |key: &str| vec![(key.to_owned(), "true".to_owned()), ("retention.ms".to_owned(), "1".to_owned())];
         for (kind, key, said) in [
             (TOPIC, "preallocate", Some("preallocate is set. Without effect: segments grow")),

@@ -67,7 +67,7 @@ impl Membership {
         }
         let changed = self.assigned.as_ref().filter(|assigned| assigned.as_slice() != owned).cloned();
         if changed.is_some() {
-            // What is given up and taken is told at once.
+            // The next heartbeat, which says what is revoked and taken, is due at once.
             self.due = Instant::now();
         }
         Ok(changed)

@@ -75,8 +75,9 @@ fn host_name() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
 }
 
-/// The environment variable with the hosts that clients are told for good, as in `demo-broker-{id}.shop.svc`. No argument, as
-/// it comes with a pod's template, and a broker of a version that does not know it must start all the same.
+/// The environment variable with the hosts that are advertised to clients for good, as in `demo-broker-{id}.shop.svc`.
+/// No argument, as it comes with a pod's template, and a broker of a version that does not know it must start all the
+/// same.
 const HOSTS_VARIABLE: &str = "CHRONIK_CLIENT_HOSTS";
 
 /// The environment variable that says what else to log, or what not to, as in `debug` or `chronik_quorum=debug`.
@@ -86,7 +87,7 @@ fn log_to_stderr(format: LogFormat) {
     let given = std::env::var(LOG_VARIABLE).unwrap_or_default();
     let filter = EnvFilter::new(format!("info,openraft=off,h2=warn,hyper=warn,tonic=warn,tower=warn,{given}"));
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
-    // Nobody can be told that a line could not be written: trying to would end the process.
+    // There is nowhere to report that a line could not be written: trying to would end the process.
     let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

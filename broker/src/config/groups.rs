@@ -7,7 +7,7 @@ use crate::coordinators::OffsetsTopic;
 use chronik_core::groups::{self, MigrationPolicy};
 use std::time::Duration;
 
-/// What a record of a committed offset can hold of metadata.
+/// The longest metadata of a committed offset that fits its record.
 const MAX_METADATA: usize = i16::MAX as usize;
 
 /// Checks the properties of groups.

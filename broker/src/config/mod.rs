@@ -44,7 +44,7 @@ pub struct Config {
     pub replica_selector: ReplicaSelector,
     /// The addresses that it binds.
     pub listen: Listen,
-    /// The hosts that clients are told in place of those that brokers register with, once they have run for a while; with
+    /// The hosts that are advertised in place of those that brokers register with, once they have run for a while; with
     /// `{id}` for a broker's number.
     pub lasting_hosts: Option<String>,
     /// Further listeners for clients: the address that each binds, by its name in upper case.
@@ -309,8 +309,8 @@ impl Config {
     }
 
     /// Has this broker register with another host than the file's: one that the file, which is the same for all
-    /// brokers, cannot know. Clients are told it, and followers dial it. Where the controller quorum meets stays as
-    /// the file says: that must be known before anybody has registered.
+    /// brokers, cannot know. It is advertised to clients, and followers dial it. Where the controller quorum meets
+    /// stays as the file says: that must be known before anybody has registered.
     pub fn advertise(&mut self, host: &str) {
         for member in self.members.iter_mut().filter(|m| m.id == self.id) {
             member.kafka.host = host.into();
@@ -324,7 +324,7 @@ impl Config {
         Ok(())
     }
 
-    /// Names the hosts that clients are told once brokers have run for a while; "" for none.
+    /// Names the hosts that are advertised once brokers have run for a while; "" for none.
     pub fn set_lasting_hosts(&mut self, hosts: &str) -> Result<(), ConfigError> {
         if !hosts.is_empty() && !hosts.contains("{id}") {
             let why = "it needs {id} for a broker's number, as in broker-{id}.shop.svc: no two brokers have one host";

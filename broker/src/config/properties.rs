@@ -9,7 +9,7 @@ use chronik_core::cluster::config::{BROKER_RACK, ConfigKind, of_broker_property,
 pub struct BrokerProperty {
     /// Kafka's name.
     pub name: &'static str,
-    /// Kafka's type of it, as clients are told.
+    /// Its Kafka config type, as DescribeConfigs answers it.
     pub kind: ConfigKind,
     /// What it is when nobody says anything: sizes in bytes, times in milliseconds. `None` if it depends on the rest
     /// of the configuration.

@@ -113,9 +113,9 @@ fn request(topics: &Topics) -> ListOffsetsRequest {
 /// What was asked for and found; the names are those that this broker has already.
 fn ends(topics: &Topics, answer: &ListOffsetsResponse) -> Vec<(Place, i64)> {
     let mut ends = Vec::new();
-    for told in &answer.topics {
-        let Some((topic, _)) = topics.get_key_value(&*told.name) else { continue };
-        for partition in &told.partitions {
+    for found in &answer.topics {
+        let Some((topic, _)) = topics.get_key_value(&*found.name) else { continue };
+        for partition in &found.partitions {
             if partition.error_code == ErrorCode::NONE.0 && partition.offset >= 0 {
                 ends.push(((Arc::clone(topic), partition.partition_index), partition.offset));
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tracing::warn;
 
-/// How long the creation of `__consumer_offsets` may take until a client is told to ask again.
+/// How long the creation of `__consumer_offsets` may take until a client gets a retriable error.
 const CREATION: Duration = Duration::from_secs(2);
 
 /// An answer, or why there is none.

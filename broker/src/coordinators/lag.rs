@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_partitions_are_shown_than_the_bound_says_and_whoever_is_cut_off_is_told_of_it() {
+    fn no_more_partitions_are_shown_than_the_bound_says_and_the_answer_says_so() {
         let mut shown = Vec::new();
         assert!(add(&mut shown, &"a".into(), fetched(&[1, -1, 3]), 3), "nothing is committed of the second");
         assert!(add(&mut shown, &"b".into(), Vec::new(), 3), "nothing is committed at all");

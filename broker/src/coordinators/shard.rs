@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-/// Requests that are taken from the queue before anything else gets its turn.
+/// Requests that are taken from the queue before other events are handled.
 const AT_ONCE: usize = 256;
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));

@@ -23,8 +23,8 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// What a batch in memory takes beside its bytes: its header, its places in the queues, what the allocator adds. Of
 /// small batches it is most.
 const KEPT_BESIDE: usize = 256;
-/// What a follower that is not in sync gets of batches in memory without waiting for its turn among those that it catches up
-/// with. It is what came while it got the one before, and the partition's next writes wait for it.
+/// What a follower that is not in sync gets of batches in memory without waiting behind the partitions that it
+/// catches up with. It is what came while it got the one before, and the partition's next writes wait for it.
 const LITTLE: usize = 64 << 10;
 /// For so long batches are kept in memory. Whoever wants an older one is behind, and reads the disk, or what the kernel has
 /// of it; an idle broker takes no memory for them.
@@ -319,7 +319,7 @@ impl Owner {
         }
     }
 
-    /// Nothing is read for the follower before it is told that it may go on.
+    /// Nothing is read for the follower before it may go on ([`Input::Writable`]).
     fn not_now(&mut self, partition: TopicPartition, follower: BrokerId, stream: StreamId, from: Offset) {
         self.pending.push_back((partition, Event::ReadDone { follower, stream, from, batches: Vec::new() }));
         self.pending.push_back((partition, Event::SendRefused { follower, stream, from }));

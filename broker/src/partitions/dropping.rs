@@ -38,8 +38,8 @@ impl Owner {
         if image.cluster_id.is_none() || image.cluster_id != self.shell.cluster {
             return;
         }
-        let held = |tp: &TopicPartition| image.partition(*tp).is_some_and(|p| p.replicas.contains(&self.shell.me));
-        let forgotten: Vec<_> = self.recovered.keys().filter(|tp| !held(tp)).copied().collect();
+        let assigned = |tp: &TopicPartition| image.partition(*tp).is_some_and(|p| p.replicas.contains(&self.shell.me));
+        let forgotten: Vec<_> = self.recovered.keys().filter(|tp| !assigned(tp)).copied().collect();
         for partition in forgotten {
             info!(%partition, "Dropping a log whose topic was deleted, or which was moved, while this broker was away");
             self.recovered.remove(&partition);
@@ -60,7 +60,7 @@ impl Owner {
         let Some(image) = self.image.clone() else { return };
         if image.partition(partition).is_some_and(|p| p.replicas.contains(&self.shell.me)) {
             self.forget_tail(partition);
-            self.hear(&image, partition);
+            self.update_replica(&image, partition);
             self.count(&image, partition);
         }
     }

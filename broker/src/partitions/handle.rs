@@ -137,7 +137,7 @@ pub struct FetchSpec {
 /// What a reader gets of one partition.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Records below it are committed. `None` while a greater one may have been told before, by another leader.
+    /// Records below it are committed. `None` while another leader may have shown a greater one before.
     pub high_watermark: Option<Offset>,
     /// The first offset that is still there.
     pub log_start: Offset,

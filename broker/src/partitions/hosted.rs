@@ -41,7 +41,7 @@ pub(super) struct Hosted {
     pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
     /// Readers that wait for something new; gone with their requests.
     pub(super) waiters: Vec<Waiter>,
-    /// What those who read here while the replica follows have been told is readable.
+    /// Up to where the answers said that records are readable here while the replica follows.
     readable_by_following: Option<Offset>,
     /// Who waits for the log's start to reach an offset.
     pub(super) deletions: Vec<Deletion>,

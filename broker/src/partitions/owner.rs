@@ -25,9 +25,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// How often those replicas hear that time passes that wait for a time.
+/// How often replicas that wait for a time get a tick.
 const TICK: Duration = Duration::from_millis(100);
-/// Events that are taken from a queue before the other one gets its turn.
+/// Events that are taken from a queue before the other one is looked at.
 const AT_ONCE: usize = 256;
 /// More changes than this in one metadata update are summed up in the log.
 const LOG_CHANGES_MAX: usize = 8;
@@ -97,10 +97,10 @@ pub(super) struct Owner {
     pub(super) recovered: HashMap<TopicPartition, LogState>,
     /// What the cluster was like by the last update; `None` before the first one, which is about all there is.
     pub(super) image: Option<Image>,
-    /// Partitions whose logs are being dropped: they are not held again before that is done, so that nothing of the old
-    /// log is taken for the new one's.
+    /// Partitions whose logs are being dropped: they are not hosted again before that is done, so that nothing of the
+    /// old log is taken for the new one's.
     pub(super) deleting: HashSet<TopicPartition>,
-    /// Replicas that have been held so far.
+    /// Replicas that have been hosted so far.
     lives: u64,
     pub(super) followers: HashMap<BrokerId, FollowerLink>,
     pub(super) leaders: HashMap<BrokerId, LeaderLink>,
@@ -113,14 +113,14 @@ pub(super) struct Owner {
     pub(super) producer_bytes: usize,
     pub(super) next_ticket: u64,
     lease: Instant,
-    /// What replicas were told at the last tick of what holds for all of them.
+    /// What was the same for all replicas at the last tick: see [`Common`].
     at_last_tick: Common,
     /// Replicas that wait for a time.
     ticking: Vec<TopicPartition>,
     /// Events that commands led to; handled before anything else.
     pub(super) pending: VecDeque<(TopicPartition, Event)>,
     out: Vec<Command>,
-    /// What each partition that is held counts for.
+    /// What each partition that is hosted counts for.
     pub(super) counted: HashMap<TopicPartition, Counts>,
 }
 
@@ -149,7 +149,7 @@ impl Owner {
         }
     }
 
-    /// Runs until told to stop.
+    /// Runs until it is stopped.
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
@@ -231,7 +231,7 @@ impl Owner {
             Input::Deleted { partition } => self.deleted(partition),
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.
-                let newest = self.followers.get(&link.follower).is_none_or(|held| held.stream < link.stream);
+                let newest = self.followers.get(&link.follower).is_none_or(|known| known.stream < link.stream);
                 if newest {
                     self.send_queues.entry(link.follower).or_default().disconnected();
                     self.followers.insert(link.follower, link);
@@ -400,7 +400,7 @@ impl Owner {
         }
         let mut led = Vec::new();
         for partition in changed.iter().copied() {
-            if self.owns(partition) && self.hear(image, partition) {
+            if self.owns(partition) && self.update_replica(image, partition) {
                 led.push(partition);
             }
         }
@@ -419,9 +419,9 @@ impl Owner {
         log_leaderships(image, &led);
     }
 
-    /// Tells a partition's replica what it is to the cluster; true if it is to lead. Who is no replica any more drops its
-    /// log.
-    pub(super) fn hear(&mut self, image: &Image, partition: TopicPartition) -> bool {
+    /// Passes to a partition's replica its state in the metadata; true if it is to lead. A broker that is no replica
+    /// any more drops its log.
+    pub(super) fn update_replica(&mut self, image: &Image, partition: TopicPartition) -> bool {
         let me = self.shell.me;
         let Some(state) = partition_state(image, partition).filter(|_| !self.deleting.contains(&partition)) else {
             return false;
@@ -432,7 +432,7 @@ impl Owner {
         }
         let new = !self.partitions.contains_key(&partition);
         self.host(partition);
-        // It may have been found before there was somebody to tell.
+        // Damage may have been found before the replica was there.
         if new && let Some(from) = self.shell.reader.state(partition).and_then(|found| found.damaged) {
             self.step(partition, Event::Damaged { from });
         }
@@ -444,7 +444,7 @@ impl Owner {
         leads
     }
 
-    /// Counts a partition anew that has changed, or is held or held no more.
+    /// Counts a partition anew that has changed, or is hosted from now on or not any more.
     pub(super) fn count(&mut self, image: &Image, partition: TopicPartition) {
         let state = image.partition(partition).filter(|_| self.partitions.contains_key(&partition));
         let now = state.map(|state| Counts::of(state, self.shell.me));

@@ -56,8 +56,8 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     for (partition, log) in config.recovered {
         shares[Partitions::owner_of(partition, n)].insert(partition, log);
     }
-    let told = owners.clone();
-    config.reader.watch_damage(move |partition, from| told.send(partition, Input::Damaged { partition, from }));
+    let watching = owners.clone();
+    config.reader.watch_damage(move |partition, from| watching.send(partition, Input::Damaged { partition, from }));
     let producers = ProducerMemory::new(config.producer_bytes, n, &config.metrics);
     let origin = std::time::Instant::now();
     let throttle = Arc::new(Mutex::new(Throttle::default()));

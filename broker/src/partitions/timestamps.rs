@@ -56,7 +56,7 @@ impl Search {
         Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None })
     }
 
-    /// The batch that should hold the answer by what its header says, after those that were passed over.
+    /// The batch that should have the answer by what its header says, after those that were passed over.
     fn best(
         &self,
         reader: &LogReader<RealDisk>,

@@ -44,7 +44,7 @@ impl Backoff {
     }
 }
 
-/// Keeps the connection until told to stop.
+/// Keeps the connection until it is stopped.
 pub(super) async fn keep(config: ReplicationConfig, peer: BrokerId, stop: CancellationToken) {
     tokio::select! {
         () = keep_on(&config, peer) => {}

@@ -127,7 +127,7 @@ impl Frame {
     }
 
     /// Appends the frame to `small`, but for record batches, which are appended to `out` as they are, after
-    /// what `small` held: `out` and then `small` are what is to be written.
+    /// what `small` had: `out` and then `small` are what is to be written.
     pub(crate) fn encode(&self, small: &mut BytesMut, out: &mut Vec<Bytes>) {
         let at = small.len();
         small.put_u32(0);

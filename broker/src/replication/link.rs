@@ -1,4 +1,4 @@
-//! The sending ends of replication connections, as partition owners hold them, and the loop that writes.
+//! The sending ends of replication connections, as partition owners have them, and the loop that writes.
 
 use super::frame::Frame;
 use bytes::{Bytes, BytesMut};
@@ -56,7 +56,7 @@ pub(super) struct Credit {
     sent: AtomicU64,
     done: AtomicU64,
     refused: AtomicBool,
-    /// Somebody was told not to catch up now.
+    /// An owner got no room to catch up, and waits for some.
     behind: AtomicBool,
     catching_up: Mutex<CatchingUp>,
 }
@@ -76,7 +76,7 @@ impl CatchingUp {
     }
 
     /// Whether one more may be read for an owner that reads for so many `others`. The first read of each owner takes what
-    /// there is: no owner must hold up another one for ever. More only take what that leaves.
+    /// there is: no owner must block another one for ever. More only take what that leaves.
     fn has_room(&self, bytes: u64, others: usize) -> bool {
         const ALL: u64 = CATCH_UP_BYTES as u64;
         self.bytes() <= if others == 0 { ALL.saturating_sub(bytes) } else { ALL / 2 }
@@ -313,7 +313,7 @@ mod tests {
         assert!(credit.take(CREDIT_BYTES));
         assert!(!credit.take(1));
         assert!(!credit.returned(1), "more than half is still on its way");
-        assert!(credit.returned(CREDIT_BYTES), "the one that was refused is told");
+        assert!(credit.returned(CREDIT_BYTES), "the one that was refused may go on");
         assert!(!credit.returned(CREDIT_BYTES), "once");
         assert!(credit.take(CREDIT_BYTES * 2), "one message is always allowed");
         assert!(!credit.take(1));
@@ -332,31 +332,31 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_up_leaves_room_for_others_and_is_told_when_there_is_some() {
+    fn who_catches_up_leaves_room_for_others_and_goes_on_when_there_is_some() {
         const ALL: u64 = CATCH_UP_BYTES as u64;
         const READ: u64 = ALL / 4;
         let credit = Credit::default();
         assert!(credit.take(CREDIT_BYTES / 2), "what is being written");
         for _ in 0..3 {
-            assert!(catches_up(&credit, READ, 0), "does not hold up who catches up");
+            assert!(catches_up(&credit, READ, 0), "does not block who catches up");
         }
-        assert!(!credit.returned(0), "nobody was told to wait");
+        assert!(!credit.returned(0), "nobody waits");
         assert!(!catches_up(&credit, READ, 1), "a second read leaves some");
         assert!(catches_up(&credit, READ, 0), "a first read takes what there is");
         assert!(!catches_up(&credit, READ, 0));
-        assert!(credit.take(CREDIT_BYTES / 4), "what is just written is not held up");
+        assert!(credit.take(CREDIT_BYTES / 4), "what is just written is not blocked");
         assert!(credit.take(READ));
         credit.has_sent(READ);
         assert!(credit.has_read(READ), "others look whether there is room");
         assert!(!catches_up(&credit, READ, 0), "there is no more than before");
-        assert!(credit.returned(CREDIT_BYTES * 3 / 4), "the ones that wait are told");
+        assert!(credit.returned(CREDIT_BYTES * 3 / 4), "the ones that wait may go on");
         assert!(!catches_up(&credit, READ, 0), "it is not on the follower's disk yet");
         assert!(credit.returned(CREDIT_BYTES * 3 / 4 + READ));
         assert!(!credit.returned(CREDIT_BYTES * 3 / 4 + READ), "once");
         assert!(catches_up(&credit, READ, 0));
         assert!(credit.take(CREDIT_BYTES));
         assert!(!credit.take(1));
-        assert!(!credit.has_read(READ), "nobody was told to wait since");
+        assert!(!credit.has_read(READ), "nobody has begun to wait since");
         assert!(!catches_up(&credit, READ * 2, 0));
         assert!(credit.has_read(READ), "nothing is on its way that would say so later");
         for _ in 0..2 {

@@ -125,7 +125,7 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
     info!(reason, "Disconnected from follower {follower} ({address})");
 }
 
-/// Reads the handshake and answers it. A stranger is told why it is refused.
+/// Reads the handshake and answers it. A stranger gets the reason why it is refused.
 async fn welcome(config: &ReplicationConfig, socket: &mut TcpStream) -> Result<Hello, FrameError> {
     socket.set_nodelay(true)?;
     let hello = match Frame::read(socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await {

@@ -45,7 +45,7 @@ pub struct FetchedPartition {
     pub high_watermark: i64,
     /// The log's first offset; -1 if not known.
     pub log_start: i64,
-    /// Whether the client reads committed data only, and is told that no transaction was aborted.
+    /// Whether the client reads committed data only, and is answered that no transaction was aborted.
     pub read_committed: bool,
     /// Where the client's log went another way: epoch and end offset.
     pub diverging: Option<(i32, i64)>,

@@ -1,6 +1,6 @@
 //! The Kafka protocol's bytes, behind our own names. Nothing outside of this crate knows which codec makes them.
 //!
-//! Requests come from strangers: every decode is limited by what the frame can hold. The records of Produce and
+//! Requests come from strangers: every decode is limited by the length of the frame. The records of Produce and
 //! Fetch are never copied here: a decoded request holds slices of its frame, and a [`Frame`] that goes out is a
 //! list of chunks.
 

@@ -112,9 +112,9 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
             let (status, reason, message) = brokers.condition("Degraded")?;
             Ok((status == "True" && reason == "InvalidSpec").then_some(message))
         })?;
-        ensure!(message.contains(words), "{spec} is told of with {message:?}, not with {words:?}");
+        ensure!(message.contains(words), "{spec} is reported with {message:?}, not with {words:?}");
     }
-    timeline.say(format!("{} specs that brokers would not start with are told of in the status", NOT_FOLLOWED.len()));
+    timeline.say(format!("{} specs that brokers would not start with are reported in the status", NOT_FOLLOWED.len()));
     // Nobody runs it: the rules are about the resource alone.
     kubectl.stop_pods()?;
     kubectl.apply(&resource("demo", "{replicas: 3, storage: {size: 2Gi}}"))?;

@@ -50,7 +50,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     ensure!(of_cluster.contains(NODES), "the operator may not look at nodes");
     ensure!(
         of_cluster.replace(NODES, "") == without_comments(rules(&namespaced, "Role")?),
-        "the rights differ from one scope to the other, beyond where they hold"
+        "the rights differ from one scope to the other, beyond where they apply"
     );
     timeline.say("it renders with a ClusterRole for all namespaces, and with Roles alone for one, of the same rights");
 

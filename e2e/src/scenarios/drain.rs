@@ -1,5 +1,5 @@
 //! Nodes are drained under load. The budget lets one broker go; the drain of a second node waits until the first broker
-//! is back, and goes through then. What an idempotent producer was told to be written is there once and in order.
+//! is back, and goes through then. What was acknowledged to an idempotent producer is there once and in order.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
@@ -16,7 +16,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
     load.start()?;
     load.wait_in_sync("client", "0,1,2")?;
-    let drained = drain_in_turn(&kubectl, &brokers, timeline);
+    let drained = drain_one_after_the_other(&kubectl, &brokers, timeline);
     // Other scenarios need every node, whatever became of this one.
     for node in brokers.workers()? {
         kubectl.run(&["uncordon", &node])?;
@@ -28,7 +28,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     environment.discard(&kubectl)
 }
 
-fn drain_in_turn(kubectl: &Kubectl, brokers: &Brokers<'_>, timeline: &Timeline) -> anyhow::Result<()> {
+fn drain_one_after_the_other(kubectl: &Kubectl, brokers: &Brokers<'_>, timeline: &Timeline) -> anyhow::Result<()> {
     let node = |id: usize| -> anyhow::Result<String> {
         Ok(brokers.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())
     };

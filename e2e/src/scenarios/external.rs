@@ -1,5 +1,5 @@
 //! A client outside of the Kubernetes cluster, which can neither resolve nor reach what is inside, produces to all brokers
-//! and consumes through the ports of the nodes, also after a broker's pod was replaced. Clients inside are still told
+//! and consumes through the ports of the nodes, also after a broker's pod was replaced. Clients inside still get
 //! inside addresses.
 
 use crate::brokers::Brokers;

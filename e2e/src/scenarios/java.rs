@@ -1,5 +1,5 @@
 //! A Java client that never goes back to `bootstrap.servers` survives that every pod is replaced, one after another and then
-//! all at once: what it was told of brokers outlives their pods.
+//! all at once: the addresses that it got outlive their pods.
 
 use crate::brokers::Brokers;
 use crate::client;
@@ -38,7 +38,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let java = ["/jre/bin/java", "-XX:-UsePerfData", "-Xmx64m", "-cp", "/app:/app/*", "Stay"];
     kubectl.run(&[&["exec", "java", "--"], &java[..], &[&bootstrap, TOPIC, "end"]].concat())?;
     kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", "pod/java"])?;
-    let said = client::said(&kubectl, "java")?.pop().context("it said nothing")?;
+    let said = client::printed(&kubectl, "java")?.pop().context("it said nothing")?;
     ensure!(said["event"] == "done", "it did not end by itself: {said}");
     timeline
         .say(format!("{} records were acknowledged, and {} read, none left out", said["acknowledged"], said["read"]));
@@ -48,7 +48,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 /// Waits until so many more records were read.
 fn wait_for_more(kubectl: &Kubectl, more: u64) -> anyhow::Result<()> {
     let read = || {
-        let said = client::said(kubectl, "java")?;
+        let said = client::printed(kubectl, "java")?;
         anyhow::Ok(said.last().and_then(|said| said["read"].as_u64()).unwrap_or(0))
     };
     let before = read()?;

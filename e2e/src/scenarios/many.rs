@@ -56,7 +56,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let took = timeline.seconds() - begun;
     timeline.say(format!("all have their objects and a status, {took:.1} s after the operator was ready"));
     ensure!(took <= SECONDS || !environment.start_orders.strict, "that is more than {SECONDS} s");
-    let before = steady::settled(&kubectl)?;
+    let before = steady::steady_versions(&kubectl)?;
     sleep(STEADY);
     steady::unchanged(&before, &steady::versions(&kubectl)?)?;
     let memory = memory(&operator)?;

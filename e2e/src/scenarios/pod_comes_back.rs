@@ -1,6 +1,7 @@
 //! A deleted pod comes back on its volume, with its data, and into the in-sync set; so does the next, and the next: in
 //! the end no broker is left that was not away, and every record is there. Then all of them go at once: what is
-//! consumed after that was on a disk, and by who knows the addresses that brokers told before, and nothing else.
+//! consumed after that was on a disk, and by a client that knows only the
+//! addresses that brokers advertised before.
 
 use crate::brokers::Brokers;
 use crate::client;
@@ -55,16 +56,18 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     }
     consume(total, &bootstrap)?;
     timeline.say(format!("all {total} records consumed, each once and in order"));
-    let told = until("addresses that outlive the pods", || {
-        let told = client::exec(&kubectl, "client", &["told", "--bootstrap", &bootstrap])?;
-        Ok((told["addresses"] == brokers.addresses()).then(|| brokers.addresses()))
+    let advertised = until("addresses that outlive the pods", || {
+        let answer = client::exec(&kubectl, "client", &["advertised", "--bootstrap", &bootstrap])?;
+        Ok((answer["addresses"] == brokers.addresses()).then(|| brokers.addresses()))
     })?;
     let before = (0..3).map(|id| Disk::of(&brokers, id)).collect::<anyhow::Result<Vec<_>>>()?;
     brokers.delete_pods(&[0, 1, 2])?;
     before.iter().try_for_each(|disk| disk.found_again(&brokers))?;
     in_sync()?;
-    consume(total, &told)?;
-    timeline.say(format!("all brokers were deleted at once; {total} records consumed by who was told of them before"));
+    consume(total, &advertised)?;
+    timeline.say(format!(
+        "all brokers were deleted at once; {total} records consumed by a client that knew their addresses from before"
+    ));
     brokers.never_restarted()?;
     environment.discard(&kubectl)
 }

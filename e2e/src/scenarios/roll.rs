@@ -1,5 +1,5 @@
 //! A changed config is taken up under load: one broker is away at most, whatever becomes of the operator meanwhile. What
-//! an idempotent producer was told to be written is there once, and a consumer group has seen it.
+//! was acknowledged to an idempotent producer is there once, and a consumer group has seen it.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
@@ -46,6 +46,6 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 
 /// How many records the group has seen by now.
 fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {
-    let said = client::said(kubectl, pod)?;
+    let said = client::printed(kubectl, pod)?;
     Ok(said.iter().rev().find_map(|line: &Value| line["seen"].as_u64()).unwrap_or(0))
 }

@@ -1,6 +1,6 @@
 //! Two more brokers come, and go again, under load. They get their share of what there is, with a throttle that goes away
 //! when they have; they are emptied before they go, and their volumes stay. While a topic has more replicas
-//! than brokers would be left, none goes. What idempotent producers were told to be written is there once and in order.
+//! than brokers would be left, none goes. What was acknowledged to idempotent producers is there once and in order.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};

@@ -1,6 +1,6 @@
 //! A restart is asked for while one broker's disk is so slow that the broker falls behind: nothing is restarted, the plan
-//! says what is waited for, and when the disk is as fast as before the restart goes through. What an idempotent producer was
-//! told to be written is there once and in order.
+//! says what is waited for, and when the disk is as fast as before the restart goes through. What was acknowledged
+//! to an idempotent producer is there once and in order.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};

@@ -25,7 +25,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     )?;
     let brokers = Brokers { kubectl: &kubectl, name: "demo" };
     brokers.wait_ready()?;
-    let before = settled(&kubectl)?;
+    let before = steady_versions(&kubectl)?;
     sleep(STEADY);
     unchanged(&before, &versions(&kubectl)?)?;
     timeline.say(format!("{} objects, none written for {} s", before.len(), STEADY.as_secs()));
@@ -58,7 +58,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 }
 
 /// The versions once they stay the same: Kubernetes' own controllers have caught up too.
-pub(super) fn settled(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) fn steady_versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let mut last = versions(kubectl)?;
     until("objects that stay as they are", || {
         sleep(Duration::from_secs(3));

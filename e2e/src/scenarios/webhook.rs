@@ -6,7 +6,7 @@ use crate::brokers::Brokers;
 use crate::client;
 use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
-use crate::scenarios::steady::{settled, unchanged, versions};
+use crate::scenarios::steady::{steady_versions, unchanged, versions};
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{Context, ensure};
@@ -35,7 +35,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let up_to_date = || until("UpToDate", || Ok((brokers.condition("Progressing")?.1 == "UpToDate").then_some(())));
     up_to_date()?;
     everything_is_mutated(&kubectl, &brokers)?;
-    let before = settled(&kubectl)?;
+    let before = steady_versions(&kubectl)?;
     sleep(STEADY);
     unchanged(&before, &versions(&kubectl)?)?;
     up_to_date()?;

@@ -21,9 +21,9 @@ async function create(topic, numPartitions = 1) {
 async function write(topic, messages, { compression, ...settings } = {}) {
   const producer = kafka.producer({ idempotent: true, ...settings });
   await producer.connect();
-  const told = await producer.send({ topic, messages, compression });
+  const acknowledged = await producer.send({ topic, messages, compression });
   await producer.disconnect();
-  return told;
+  return acknowledged;
 }
 
 async function filled(topic) {
@@ -68,8 +68,8 @@ async function idempotentProducer(compression) {
   const values = Array.from({ length: 300 }, (_, n) => `${n} ${"x".repeat(100)}`);
   for (let from = 0; from < values.length; from += 100) {
     const messages = values.slice(from, from + 100).map((value) => ({ value }));
-    const told = await write(topic, messages, { compression });
-    assert.equal(told[0].baseOffset, String(from));
+    const acknowledged = await write(topic, messages, { compression });
+    assert.equal(acknowledged[0].baseOffset, String(from));
   }
   const found = await readAll(topic, values.length);
   assert.deepEqual(

@@ -38,7 +38,7 @@ pub enum Invariant {
     AcknowledgedIsCommitted,
     /// No request is answered twice.
     AnsweredOnce,
-    /// A producer that keeps to the rules is not told that it does not.
+    /// A producer that keeps to the protocol gets no fatal error.
     RightRefusals,
     /// Each producer's batches are committed once, in order, without a gap.
     ProducerOrder,
@@ -50,7 +50,7 @@ pub enum Invariant {
     HighWatermarkMonotone,
     /// Readers are given what is committed, and all of it.
     ReadersSeeCommitted,
-    /// The disks of the in-sync replicas hold what is committed.
+    /// What is committed is on the disks of the in-sync replicas.
     InSyncHoldsCommitted,
     /// Who is elected was in sync or eligible.
     ElectedIsEligible,
@@ -60,8 +60,8 @@ pub enum Invariant {
     Truncation,
     /// A log opens after any crash, undamaged.
     LogRecovers,
-    /// When nothing goes wrong any more, all is well again.
-    Settles,
+    /// After the last fault all batches get acknowledged and all replicas come into sync with equal logs.
+    Converges,
     /// No assertion of the product's own fails.
     NoPanic,
     /// A seed always goes the same way.
@@ -69,7 +69,7 @@ pub enum Invariant {
 }
 
 impl Invariant {
-    /// Those that a planted fault or a mutant can break: all but that the product's assertions hold, and that a run can be repeated.
+    /// Those that a planted fault or a mutant can break: all but `NoPanic` and `Deterministic`.
     pub const PLANTED: [Self; 16] = [
         Self::OneLeaderAnEpoch,
         Self::LeaseHolds,
@@ -86,7 +86,7 @@ impl Invariant {
         Self::MetadataIsSound,
         Self::Truncation,
         Self::LogRecovers,
-        Self::Settles,
+        Self::Converges,
     ];
 }
 

@@ -102,7 +102,7 @@ impl World {
         if lasts {
             match n.disk.lose_a_bit(tp, base, &mut self.damage.rng) {
                 Ok(None) => return None,
-                // Where there are gaps, it cannot be told from the batch before.
+                // Behind a gap the damage may be found from the end of the batch before on.
                 Ok(Some(found)) if found <= from && log.from(found).len() <= log.batches.len() - at + 1 => {
                     (n.rotten, from) = (true, found);
                     base = log.from(found).first().map_or(base, |batch| batch.header().base_offset);

@@ -142,8 +142,11 @@ impl World {
     pub(crate) fn give_up_copy(&mut self, node: NodeId, tp: TopicPartition) {
         let led = self.leads(node, tp);
         if self.resign_copy(node, tp) && led && !self.leads(node, tp) {
-            let heard = self.controller.image.offset;
-            self.at(self.now_us + HEARD_US, Happening::GiveUpCopy(node, self.nodes[node].incarnation, tp, heard, 40));
+            let resigned_at = self.controller.image.offset;
+            self.at(
+                self.now_us + HEARD_US,
+                Happening::GiveUpCopy(node, self.nodes[node].incarnation, tp, resigned_at, 40),
+            );
         }
     }
 
@@ -152,15 +155,15 @@ impl World {
         &mut self,
         (node, incarnation): (NodeId, u64),
         tp: TopicPartition,
-        heard: MetadataOffset,
+        resigned_at: MetadataOffset,
         tries: u8,
     ) {
         match self.process(node, incarnation).map(|process| process.image.offset) {
-            Some(applied) if applied >= heard => {
+            Some(applied) if applied >= resigned_at => {
                 self.resign_copy(node, tp);
             }
             Some(_) if tries > 0 => {
-                self.at(self.now_us + HEARD_US, Happening::GiveUpCopy(node, incarnation, tp, heard, tries - 1));
+                self.at(self.now_us + HEARD_US, Happening::GiveUpCopy(node, incarnation, tp, resigned_at, tries - 1));
             }
             _ => {}
         }

@@ -46,9 +46,9 @@ impl World {
         self.controller.fence_silent(self.now_us);
         let (now, room) = (self.clock(node), self.has_room(node));
         let Some(process) = self.process(node, incarnation) else { return };
-        let told = (now < process.lease, room);
-        // As the broker's shell has it: those that wait for nothing hear of the time only when a lease or room begins or ends.
-        let all = std::mem::replace(&mut process.told, told) != told;
+        let lease_and_room = (now < process.lease, room);
+        // As in the broker: replicas that wait for no time get a tick only when a lease or room begins or ends.
+        let all = std::mem::replace(&mut process.lease_and_room, lease_and_room) != lease_and_room;
         let ticking = std::mem::take(&mut process.ticking);
         let hear = process.replicas.keys().filter(|tp| all || ticking.contains(tp));
         process.inbox.extend(hear.map(|tp| (*tp, Event::Tick)));
@@ -188,7 +188,7 @@ impl World {
                 }
                 let Some(process) = &self.nodes[node].process else { return };
                 for tp in concerned(&process.image, change) {
-                    self.tell(node, tp, id);
+                    self.update_replica(node, tp, id);
                 }
             }
         }
@@ -209,14 +209,15 @@ impl World {
         let deleted = |tp: &&TopicPartition| process.image.partition(**tp).is_none();
         let forgotten: Vec<_> = process.logs.keys().filter(deleted).copied().collect();
         for tp in tps {
-            self.tell(node, tp, id);
+            self.update_replica(node, tp, id);
         }
         for tp in forgotten {
             self.drop_log(node, tp);
         }
     }
 
-    pub(crate) fn tell(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
+    /// Passes to a partition's replica its state in the metadata.
+    pub(crate) fn update_replica(&mut self, node: NodeId, tp: TopicPartition, id: chronik_core::ids::BrokerId) {
         let Some(process) = &self.nodes[node].process else { return };
         let Some(state) = process.state(tp).filter(|_| !process.deleting.contains(&tp)) else { return };
         if !state.replicas.iter().any(|(r, _)| *r == id) {
@@ -238,7 +239,7 @@ impl World {
         self.drop_log(node, tp);
     }
 
-    /// Nobody is told how it ended what was asked of a topic that is gone.
+    /// Requests for a topic that was deleted get no answer.
     fn forget_waiting(&mut self, node: NodeId, tp: TopicPartition) {
         let Self { nodes, producers, .. } = self;
         if let Some(process) = &mut nodes[node].process {

@@ -96,8 +96,8 @@ pub(crate) struct Process {
     pub(crate) tickets: BTreeMap<Ticket, Asked>,
     /// The last ticket that was given out.
     pub(crate) last_ticket: u64,
-    /// What its replicas were told at the last tick of what holds for all of them: that the lease does, and room.
-    pub(crate) told: (bool, bool),
+    /// Whether at the last tick the lease was valid, and whether the disk had room.
+    pub(crate) lease_and_room: (bool, bool),
     /// What cannot be read of a partition, until it is cut off.
     pub(crate) unreadable: BTreeMap<TopicPartition, BadBatch>,
     /// What is being cut back to there.
@@ -182,7 +182,7 @@ impl Node {
             beginning: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
-            told: (false, true),
+            lease_and_room: (false, true),
             unreadable: BTreeMap::new(),
             repairing: BTreeSet::new(),
             ticking: BTreeSet::new(),

@@ -347,7 +347,7 @@ impl World {
         // Whoever was given the partition again meanwhile begins with nothing.
         let id = self.nodes[node].id;
         for tp in deleted {
-            self.tell(node, tp, id);
+            self.update_replica(node, tp, id);
         }
         self.drain(node);
     }

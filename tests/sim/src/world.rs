@@ -236,8 +236,8 @@ impl World {
     /// Lets all happen until the end, or until a rule is broken.
     pub fn run(mut self) -> Report {
         let mut healed_us = None;
-        let mut settled = false;
-        while !settled && self.checker.violation().is_none() {
+        let mut converged = false;
+        while !converged && self.checker.violation().is_none() {
             let Some(((at, _), what)) = self.queue.pop_first() else { break };
             self.now_us = at;
             self.steps += 1;
@@ -248,11 +248,11 @@ impl World {
                     healed_us = Some(self.now_us);
                 }
                 Some(since) if self.now_us - since > self.healing_us() => {
-                    let why = self.unsettled().unwrap_or_default();
-                    let how = format!("not settled {} us after the last fault: {why}", self.healing_us());
-                    self.checker.fail(Invariant::Settles, how);
+                    let why = self.not_converged().unwrap_or_default();
+                    let how = format!("not converged {} us after the last fault: {why}", self.healing_us());
+                    self.checker.fail(Invariant::Converges, how);
                 }
-                Some(_) => settled = self.steps.is_multiple_of(64) && self.unsettled().is_none(),
+                Some(_) => converged = self.steps.is_multiple_of(64) && self.not_converged().is_none(),
                 None => {}
             }
         }
@@ -280,7 +280,7 @@ impl World {
         let counts = self.controller.counts.clone();
         self.counts.add(&counts);
         if self.checker.violation().is_none() {
-            self.check_at_rest();
+            self.check_at_end();
         }
         Report {
             seed: self.options.seed,
@@ -327,8 +327,8 @@ impl World {
             Happening::Reader(n) => self.reader(n),
             Happening::Resume(node) => self.resume(node),
             Happening::Resign(node, inc, stops) => self.resign(node, inc, stops),
-            Happening::GiveUpCopy(node, inc, tp, heard, tries) => {
-                self.give_up_copy_again((node, inc), tp, heard, tries);
+            Happening::GiveUpCopy(node, inc, tp, resigned_at, tries) => {
+                self.give_up_copy_again((node, inc), tp, resigned_at, tries);
             }
             Happening::Fault => self.fault(),
             Happening::Reassign => self.reassign(),

@@ -45,7 +45,7 @@ impl Appender {
         Self { acks, ..self }
     }
 
-    /// The same connection once more, so that one thread sends and another one is told.
+    /// The same connection once more, so that one thread sends and another one reads the answers.
     pub fn share(&self) -> Result<Self> {
         Ok(Self { topic: self.topic.clone(), connection: self.connection.share()?, acks: self.acks })
     }
@@ -61,9 +61,9 @@ impl Appender {
         self.connection.send(ApiKey::Produce, PRODUCE, &RequestKind::Produce(request))
     }
 
-    /// The offsets that the first request without an answer got, one for each of its partitions; or the first error in
-    /// the broker's answer.
-    pub fn told(&mut self) -> Result<Result<Vec<i64>, ResponseError>> {
+    /// Reads the answer to the oldest request that has none yet: the offset for each of its partitions, or the first
+    /// error.
+    pub fn next_answer(&mut self) -> Result<Result<Vec<i64>, ResponseError>> {
         let answer: ProduceResponse = self.connection.answer(ApiKey::Produce, PRODUCE)?;
         let partitions = || answer.responses.iter().flat_map(|topic| &topic.partition_responses);
         ensure!(partitions().next().is_some(), "an answer without a partition");
@@ -74,7 +74,7 @@ impl Appender {
     /// Sends one batch to each of these partitions, and waits until all are acknowledged.
     pub fn append(&mut self, partitions: impl IntoIterator<Item = i32>, batch: &Bytes) -> Result<Vec<i64>> {
         self.send(partitions, batch)?;
-        self.told()?.map_err(|error| anyhow::anyhow!("an append is refused: {error:?}"))
+        self.next_answer()?.map_err(|error| anyhow::anyhow!("an append is refused: {error:?}"))
     }
 }
 
@@ -98,19 +98,19 @@ pub fn first_append_to_any(
     batch: &Bytes,
     patience: Duration,
 ) -> Result<(Instant, i64)> {
-    let (tell, told) = mpsc::channel();
+    let (sender, outcomes) = mpsc::channel();
     let over = Arc::new(AtomicBool::new(false));
     for port in ports.iter().copied() {
-        let (tell, over, topic, batch) = (tell.clone(), Arc::clone(&over), topic.to_owned(), batch.clone());
+        let (sender, over, topic, batch) = (sender.clone(), Arc::clone(&over), topic.to_owned(), batch.clone());
         // It ends by itself, a little after the first; nobody waits for one that a broker does not answer.
         thread::spawn(move || {
-            // Who asked is gone by the time that a second one has an answer.
-            let _ = tell.send(first_append_unless(&over, port, &topic, partition, &batch, patience));
+            // The receiver is gone when a second broker answers.
+            let _ = sender.send(first_append_unless(&over, port, &topic, partition, &batch, patience));
         });
     }
-    drop(tell);
+    drop(sender);
     let mut failure = None;
-    for outcome in told {
+    for outcome in outcomes {
         match outcome {
             Ok(first) => {
                 over.store(true, Ordering::Relaxed);
@@ -159,7 +159,7 @@ fn append_or_not(
         None => connection.insert(Appender::connect(port, topic, patience)?),
     };
     appender.send([partition], batch)?;
-    match appender.told()? {
+    match appender.next_answer()? {
         Ok(offsets) => Ok(Ok(*offsets.first().context("an offset")?)),
         Err(error) => Ok(Err(error)),
     }

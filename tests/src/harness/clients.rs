@@ -103,7 +103,7 @@ impl Outcome {
         shorten(&self.err).lines().next_back().unwrap_or_default().to_owned()
     }
 
-    /// Fails unless standard output holds this.
+    /// Fails unless standard output contains this.
     pub fn says(self, what: &str) -> Result<Self> {
         let text = self.text();
         ensure!(text.contains(what), "expected {what:?} in: {}{}", shorten(&text), shorten(&self.err));

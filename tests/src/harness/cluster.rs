@@ -303,7 +303,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a broker has ended by itself, as it was told to by others; it has to end with success.
+    /// Waits until a broker has ended by itself, as the cluster asked it to; it has to end with success.
     pub fn wait_for_end(&mut self, id: usize) -> Result<()> {
         let mut process = self.end(id)?;
         let status = wait::until(&format!("broker {id} to end"), PATIENCE, || process.has_ended())?;

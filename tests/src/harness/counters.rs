@@ -104,8 +104,8 @@ pub fn disk_bytes(pid: u32) -> Option<f64> {
 
 /// User and system time in seconds, from the `stat` of a process or of a thread.
 fn processor(stat: &str) -> Option<(f64, f64)> {
-    // The second field is a name in parentheses, which may hold spaces; the two times are the 12th and 13th after it, in
-    // ticks of which Linux reports a hundred a second on every architecture.
+    // The second field is a name in parentheses, which may have spaces; the two times are the 12th and 13th after it,
+    // in ticks of which Linux reports a hundred a second on every architecture.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut ticks = fields.split(' ').skip(11).map(|n| n.parse::<f64>().ok());
     Some((ticks.next()?? / 100.0, ticks.next()?? / 100.0))

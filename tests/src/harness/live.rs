@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// So many connections, each of which sends when it is due, whatever it has been told so far.
+/// So many connections, each of which sends when it is due, without waiting for answers.
 const WRITERS: usize = 20;
 /// Records a second, in all.
 pub const RATE: u32 = 2_000;
@@ -49,15 +49,15 @@ impl Live {
         let mut live = Self { waits, ended, threads: Vec::new() };
         for n in 0..WRITERS {
             let partition = n % leaders.len();
-            let mut told = Appender::connect(leaders[partition], topic, PATIENCE)?;
-            let (mut sends, partition) = (told.share()?, partition as i32);
+            let mut receiving = Appender::connect(leaders[partition], topic, PATIENCE)?;
+            let (mut sending, partition) = (receiving.share()?, partition as i32);
             let (waits, ended, record) = (Arc::clone(&live.waits), Arc::clone(&live.ended), record.clone());
             let (sent, all_sent) = mpsc::channel();
             let mut due = Instant::now() + EACH * n as u32 / WRITERS as u32;
             live.threads.push(thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    sends.send([partition], &record)?;
+                    sending.send([partition], &record)?;
                     if sent.send(due).is_err() {
                         break;
                     }
@@ -67,7 +67,7 @@ impl Live {
             }));
             live.threads.push(thread::spawn(move || {
                 for due in all_sent {
-                    told.told()?.map_err(|error| anyhow!("an append is refused: {error:?}"))?;
+                    receiving.next_answer()?.map_err(|error| anyhow!("an append is refused: {error:?}"))?;
                     let at = Instant::now();
                     let ms = at.saturating_duration_since(due).as_secs_f64() * 1e3;
                     waits.lock().unwrap_or_else(PoisonError::into_inner).push(Waited { at, ms });

@@ -179,7 +179,7 @@ impl Member {
     }
 
     /// The answer to a heartbeat. `false` when the group is rebalancing.
-    pub fn heard(&mut self) -> Result<bool> {
+    pub fn heartbeat_answer(&mut self) -> Result<bool> {
         let answer: HeartbeatResponse = self.connection.answer(ApiKey::Heartbeat, HEARTBEAT)?;
         rebalances("Heartbeat", answer.error_code).map(|again| !again)
     }

@@ -29,7 +29,7 @@ pub enum Host {
 /// What becomes of what one sends to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is dropped; nobody is told.
+    /// It is dropped, without an error for either side.
     Lost,
     /// It comes later by what the network was made for.
     Late,

@@ -46,7 +46,7 @@ pub fn hold_for(delay: Duration) -> Result<()> {
         (CONFIG_PARAMETERS, parameters),
         (CONFIG_LENGTH, WAITING_MAX.to_be_bytes().to_vec()),
     ] {
-        tell(&queue, MESSAGE_CONFIG, REQUEST | ACKNOWLEDGE, kind, &content)?;
+        send_message(&queue, MESSAGE_CONFIG, REQUEST | ACKNOWLEDGE, kind, &content)?;
         let error = refusal(&queue)?;
         ensure!(error == 0, "the kernel has no queue of packets: error {error}");
     }
@@ -65,8 +65,8 @@ pub fn hold_for(delay: Duration) -> Result<()> {
     Ok(())
 }
 
-/// One message with one attribute.
-fn tell(queue: &Socket, message: u16, flags: u16, kind: u16, content: &[u8]) -> Result<()> {
+/// Sends a netlink message with one attribute.
+fn send_message(queue: &Socket, message: u16, flags: u16, kind: u16, content: &[u8]) -> Result<()> {
     let attribute = 4 + content.len();
     let padded = attribute.next_multiple_of(4);
     let length = HEADER_BYTES + FAMILY_HEADER_BYTES + padded;
@@ -102,7 +102,7 @@ fn receive(mut queue: &Socket, came: &Sender<(Instant, u32)>) -> Result<()> {
     }
 }
 
-/// The kernel's error number in its answer to what it was told; 0 for none.
+/// The error number in the kernel's answer to a command; 0 for none.
 fn refusal(mut queue: &Socket) -> Result<i32> {
     let mut buffer = [0; 256];
     let bytes = queue.read(&mut buffer)?;
@@ -137,7 +137,7 @@ fn let_go(queue: &Socket, due: &Receiver<(Instant, u32)>, delay: Duration) -> Re
     while let Ok((came, id)) = due.recv() {
         thread::sleep((came + delay).saturating_duration_since(Instant::now()));
         let verdict = [ACCEPT.to_be_bytes(), id.to_be_bytes()].concat();
-        tell(queue, MESSAGE_VERDICT_BATCH, REQUEST, VERDICT_HEADER, &verdict)?;
+        send_message(queue, MESSAGE_VERDICT_BATCH, REQUEST, VERDICT_HEADER, &verdict)?;
     }
     Ok(())
 }

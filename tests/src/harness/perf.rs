@@ -161,8 +161,8 @@ pub struct Probes {
 impl Probes {
     /// Puts probes on allocation and on the wakes of tasks, which only root may.
     pub fn place(binary: &Path) -> Result<Self> {
-        let symbols = said(Command::new("nm").arg("--defined-only").arg(binary)).context("nm (binutils)")?;
-        let segments = said(Command::new("readelf").arg("-lW").arg(binary)).context("readelf (binutils)")?;
+        let symbols = output_of(Command::new("nm").arg("--defined-only").arg(binary)).context("nm (binutils)")?;
+        let segments = output_of(Command::new("readelf").arg("-lW").arg(binary)).context("readelf (binutils)")?;
         let mut probes = Self { group: format!("chronik{}", std::process::id()), events: Vec::new() };
         for (meaning, functions) in FUNCTIONS {
             let is_meant = |symbol: &str| {
@@ -198,7 +198,7 @@ impl Probes {
 }
 
 /// What a command prints.
-fn said(command: &mut Command) -> Result<String> {
+fn output_of(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

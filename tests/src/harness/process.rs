@@ -126,7 +126,7 @@ pub fn usage(pid: u32) -> Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the program's name in parentheses, which may hold spaces; user and system time are the
+    // The second field is the program's name in parentheses, which may have spaces; user and system time are the
     // 12th and 13th after it, in ticks of which Linux reports a hundred a second on every architecture.
     let Some((_, fields)) = stat.rsplit_once(") ") else { bail!("/proc/{pid}/stat is not as proc(5) says") };
     let mut ticks = fields.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap_or(0));

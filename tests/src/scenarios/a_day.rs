@@ -132,8 +132,8 @@ impl Topic {
         Ok(Self { name, folders, history, most, by_size })
     }
 
-    /// Asks the disks.
-    fn look(&self, pace: &Pace) {
+    /// Measures what is on the disks.
+    fn measure(&self, pace: &Pace) {
         for folder in &self.folders {
             let [in_use, out_of_use] = on_disk_by_use(folder);
             let (at, history) = (Instant::now(), self.history.so_far());
@@ -194,7 +194,7 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
 
     let (yesterday, speed) =
         (now_ms()? - AN_HOUR.as_millis() as i64 * DAY.len() as i64, AN_HOUR.div_duration_f64(pace.hour));
-    // The records of the one are of the day that has passed; the other's age is held against the clock.
+    // The records of the one are of the day that has passed; those of the other are of the present.
     let past = |now: Duration| yesterday + now.mul_f64(speed).as_millis() as i64;
     let present = |_| now_ms().unwrap_or_default();
     let over = AtomicBool::new(false);
@@ -206,7 +206,7 @@ fn live_through(settings: &Settings, pace: &Pace, cluster: &Cluster, report: &mu
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 for topic in topics {
-                    topic.look(pace);
+                    topic.measure(pace);
                 }
                 thread::sleep(LOOK);
             }

@@ -26,7 +26,7 @@ pub struct Options {
     /// What is measured: three brokers, one, or one with more and more partitions
     #[arg(long, value_enum, value_delimiter = ',', default_value = "three")]
     parts: Vec<Part>,
-    /// Measure Chronik alone, for figures that are held against earlier ones
+    /// Measure Chronik alone, to compare the figures with earlier ones
     #[arg(long)]
     alone: bool,
 }
@@ -39,7 +39,7 @@ struct Rounds {
     failed: usize,
 }
 
-/// Both, in alternation; the tables hold medians and their ratios.
+/// Both, in alternation; the tables show medians and their ratios.
 pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
     let rounds = settings.rounds.unwrap_or(match (settings.quick, settings.full) {
         (true, _) => 1,
@@ -123,7 +123,7 @@ fn contestants(settings: &Settings, options: &Options, report: &mut Report) -> V
     contestants
 }
 
-/// Medians and their ratios. A contestant with a round that failed has no figure, and nobody is held against it: the
+/// Medians and their ratios. A contestant with a round that failed has no figure, and nobody is compared with it: the
 /// rounds that are left are not those that the others are measured by.
 fn table(title: &str, metrics: &[Metric], names: &[&str], all: &[Rounds]) -> Table {
     let mut columns = vec!["figure".to_owned()];

@@ -181,7 +181,7 @@ fn load(contestant: &Contestant, brokers: usize, length: Duration) -> Result<Fig
     let mut cluster = Cluster::new(&contestant.software, brokers, contestant.properties)?;
     let mut writer = Writer::prepare(Client::Librdkafka, &cluster.bootstrap(), None)?;
     let started = cluster.start_all()?;
-    writer.go()?;
+    writer.write()?;
     let mut put = |metric: &'static str, value: f64| figures.insert(metric, value);
     put(START, (writer.acknowledged()? - started).as_secs_f64() * 1e3);
     drop(writer);

@@ -31,7 +31,7 @@ pub(super) struct Spread {
     pub(super) bytes: u64,
 }
 
-/// Requests of one connection, in turn: the partitions that each has a batch for.
+/// The requests that one connection sends, one after the other: the partitions that each has a batch for.
 fn requests(partitions: i32, connection: i32, batch_bytes: usize) -> Vec<Vec<i32>> {
     let share: Vec<_> = (connection..partitions).step_by(CONNECTIONS as usize).collect();
     share.chunks((REQUEST_BYTES / batch_bytes).max(1)).map(<[i32]>::to_vec).collect()
@@ -55,7 +55,7 @@ pub(super) fn write(port: u16, topic: &str, partitions: i32, record: usize, leng
     thread::scope(|scope| -> Result<()> {
         let firsts: Vec<_> = connections
             .iter()
-            .map(|requests| scope.spawn(|| turns(port, topic, &batch, requests.iter(), &acknowledged)))
+            .map(|requests| scope.spawn(|| send_all(port, topic, &batch, requests.iter(), &acknowledged)))
             .collect();
         firsts.into_iter().try_for_each(|first| first.join().map_err(|_| anyhow!("a connection's thread panicked"))?)
     })?;
@@ -65,7 +65,7 @@ pub(super) fn write(port: u16, topic: &str, partitions: i32, record: usize, leng
             let again = requests.iter().cycle().take_while(|_| !over.load(Ordering::Relaxed));
             let (batch, acknowledged, failed) = (&batch, &acknowledged, &failed);
             scope.spawn(move || {
-                if let Err(error) = turns(port, topic, batch, again, acknowledged) {
+                if let Err(error) = send_all(port, topic, batch, again, acknowledged) {
                     failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
                 }
             });
@@ -85,7 +85,7 @@ pub(super) fn write(port: u16, topic: &str, partitions: i32, record: usize, leng
 }
 
 /// Sends one request after the other over a connection, and counts the batches that are acknowledged.
-fn turns<'a>(
+fn send_all<'a>(
     port: u16,
     topic: &str,
     batch: &bytes::Bytes,
@@ -93,8 +93,8 @@ fn turns<'a>(
     acknowledged: &AtomicU64,
 ) -> Result<()> {
     let mut connection = Appender::connect(port, topic, PATIENCE)?;
-    let told = |connection: &mut Appender| -> Result<()> {
-        let offsets = connection.told()?.map_err(|error| anyhow!("an append is refused: {error:?}"))?;
+    let read_answer = |connection: &mut Appender| -> Result<()> {
+        let offsets = connection.next_answer()?.map_err(|error| anyhow!("an append is refused: {error:?}"))?;
         acknowledged.fetch_add(offsets.len() as u64, Ordering::Relaxed);
         Ok(())
     };
@@ -103,11 +103,11 @@ fn turns<'a>(
         connection.send(request.iter().copied(), batch)?;
         ahead += 1;
         if ahead == AHEAD {
-            told(&mut connection)?;
+            read_answer(&mut connection)?;
             ahead -= 1;
         }
     }
-    (0..ahead).try_for_each(|_| told(&mut connection))
+    (0..ahead).try_for_each(|_| read_answer(&mut connection))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const PARTITIONS: usize = 4;
 /// Records a second of each of two writers.
 const RATE: u32 = 300;
 /// After the last fault: until all is written, read and committed.
-const SETTLES: Duration = Duration::from_mins(2);
+const RECOVERED_WITHIN: Duration = Duration::from_mins(2);
 
 /// What to repeat.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,17 +74,17 @@ fn one_round(report: &mut Report, cluster: &mut Cluster, seed: u64, faults_for: 
     let faults = inflict(cluster, &mut StdRng::seed_from_u64(seed), faults_for)?;
     let healed = Instant::now();
     for load in &loads {
-        load.wait_for_acknowledgements_after(healed, SETTLES)?;
+        load.wait_for_acknowledgements_after(healed, RECOVERED_WITHIN)?;
     }
     let resumed = healed.elapsed();
     for load in &loads {
-        load.pause(SETTLES)?;
+        load.pause(RECOVERED_WITHIN)?;
     }
     let written = verify(&bootstrap, &loads.iter().collect::<Vec<_>>());
     report.check_result(format!("seed {seed}: what was acknowledged is there once and in order"), written);
     for (protocol, group) in groups {
         let name = format!("seed {seed}: a group of the protocol {protocol} skips nothing and goes back nowhere");
-        report.check_result(name, group.end(SETTLES));
+        report.check_result(name, group.end(RECOVERED_WITHIN));
     }
     cluster.check_alive()?;
     Ok(format!("{faults}; writes {} ms after the last", resumed.as_millis()))

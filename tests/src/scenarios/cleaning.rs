@@ -171,7 +171,7 @@ impl Log<'_> {
                 sent += u64::from(BATCH);
                 on_their_way += 1;
             }
-            appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
+            appender.next_answer()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
             self.written.fetch_add(u64::from(BATCH), Ordering::Relaxed);
             on_their_way -= 1;
         }

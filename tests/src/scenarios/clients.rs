@@ -1,5 +1,5 @@
 //! Unmodified clients against a running cluster: kcat, and those of Python, Go, JavaScript and Java with Kafka's own
-//! tools. None of them is told anything but the address.
+//! tools. None of them knows anything but the address.
 
 use super::Settings;
 use super::{java_groups, java_migration, java_tools};

@@ -1,4 +1,5 @@
-//! A group that commits one offset after the other in a thread of its own, by whatever client, and what it was told.
+//! A group that commits one offset after the other in a thread of its own, by whatever client, and which of its commits
+//! were answered.
 
 use crate::harness::cluster::PATIENCE;
 use crate::harness::wait;
@@ -11,8 +12,8 @@ use std::time::Instant;
 /// What the thread that commits and those who watch it share.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    told: AtomicI64,
-    /// When the last commit that was told began and ended.
+    answered: AtomicI64,
+    /// When the last commit that was answered began and ended.
     last: Mutex<Option<(Instant, Instant)>>,
     stop: AtomicBool,
 }
@@ -23,14 +24,14 @@ impl Commits {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// The last offset that was told as committed.
-    pub(super) fn told(&self) -> i64 {
-        self.told.load(Ordering::Relaxed)
+    /// The last offset whose commit was answered.
+    pub(super) fn answered(&self) -> i64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
-    /// This one was, asked for at that moment.
+    /// A commit was answered, which was sent at that moment.
     pub(super) fn committed(&self, offset: i64, begun: Instant) {
-        self.told.store(offset, Ordering::Relaxed);
+        self.answered.store(offset, Ordering::Relaxed);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, Instant::now()));
     }
 }
@@ -62,14 +63,14 @@ impl Committer {
         })
     }
 
-    /// Stops, and holds what the cluster says now (`committed`) against what it told before. How many commits there
-    /// were.
+    /// Stops, and compares the committed offset (`committed`) with the last commit that was answered. Returns how many
+    /// commits there were.
     pub(super) fn end(self, committed: impl Fn(&str) -> Result<Option<i64>>) -> Result<i64> {
         self.commits.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("{} panicked", self.name))??;
-        let told = self.commits.told();
+        let answered = self.commits.answered();
         let found = wait::until("the committed offset", PATIENCE, || committed(&self.name))?;
-        ensure!(found >= told, "{}: {told} was told as committed, and {found} is", self.name);
-        Ok(told)
+        ensure!(found >= answered, "{}: the commit of {answered} was answered, and {found} is committed", self.name);
+        Ok(answered)
     }
 }

@@ -212,7 +212,7 @@ impl World {
         Ok(Self { cluster, metadata, load, probe })
     }
 
-    /// Who is lost: the controller's leader, or one of the others, in turn.
+    /// Who is lost: the controller's leader, or one of the others, round-robin.
     fn victim(&self, kind: Kind, round: usize, software: &Software) -> Result<usize> {
         let controller = controller_leader(&self.cluster, software)?;
         let size = self.cluster.size();
@@ -242,14 +242,14 @@ impl World {
         let lost = Instant::now();
         way.lose(cluster, victim)?;
         // A gap may begin a little after the end, with what was acknowledged but not yet seen; and end late.
-        let settled = Instant::now() + Duration::from_secs(1);
-        probe.wait_for_acknowledgements_after(settled, PATIENCE)?;
-        let no_writes = probe.longest_gap(lost, settled);
+        let gap_end = Instant::now() + Duration::from_secs(1);
+        probe.wait_for_acknowledgements_after(gap_end, PATIENCE)?;
+        let no_writes = probe.longest_gap(lost, gap_end);
         let of_client = if way == Way::Pause {
             None
         } else {
-            load.wait_for_acknowledgements_after(settled, PATIENCE)?;
-            load.longest_gaps(lost, settled).into_iter().max()
+            load.wait_for_acknowledgements_after(gap_end, PATIENCE)?;
+            load.longest_gaps(lost, gap_end).into_iter().max()
         };
         let back = way.bring_back(cluster, victim)?;
         for topic in TOPICS {

@@ -108,7 +108,7 @@ fn come_back(settings: &Settings, cluster: &mut Cluster, bytes: usize, report: &
     cluster.check_alive()?;
     report.check_result("the broker that comes back has the same bytes as another", same_on_disks(cluster, bytes));
     report.check("no live write fails", failures.is_empty(), format!("failed: {failures:?}"));
-    tell(&rounds, bytes, report);
+    report_rounds(&rounds, bytes, report);
     judge(&rounds, if settings.strict || settings.full { &TARGETS } else { &ALWAYS }, report);
     Ok(())
 }
@@ -175,7 +175,7 @@ fn consume(cluster: &Cluster, metadata: &Metadata) -> Result<usize> {
     })
 }
 
-fn tell(rounds: &[Round], bytes: usize, report: &mut Report) {
+fn report_rounds(rounds: &[Round], bytes: usize, report: &mut Report) {
     let columns = ["lacks MB", "in every ISR after", "MB/s", "the disk takes", "consumed MB/s", "the disk gives"];
     let mut table = Table::new("A broker that comes back, and what it lacked consumed", &columns);
     for round in rounds {
@@ -261,7 +261,7 @@ fn write(cluster: &Cluster, metadata: &Metadata, bytes: usize) -> Result<()> {
     for round in 0..each + AT_ONCE {
         for (partition, appender) in (0..).zip(&mut appenders) {
             if round >= AT_ONCE {
-                appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
+                appender.next_answer()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
             }
             if round < each {
                 appender.send([partition], &record)?;

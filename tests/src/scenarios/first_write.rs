@@ -97,7 +97,8 @@ impl Writer {
         Ok(writer)
     }
 
-    pub(super) fn go(&mut self) -> Result<()> {
+    /// Writes the record.
+    pub(super) fn write(&mut self) -> Result<()> {
         match self {
             Self::Program { child, .. } => Ok(child.stdin.as_mut().context("a pipe")?.write_all(b"go\n")?),
             Self::Library { bootstrap, producer, tell, .. } => {

@@ -71,7 +71,7 @@ fn idle(settings: &Settings, cluster: &Cluster, report: &mut Report) -> Result<(
     // They are all there still.
     members.iter_mut().try_for_each(Member::send_heartbeat)?;
     for member in &mut members {
-        ensure!(member.heard()?, "a group rebalances that nobody joins");
+        ensure!(member.heartbeat_answer()?, "a group rebalances that nobody joins");
     }
     let (count, mb) = (members.len(), |bytes: u64| format!("{:.1}", bytes as f64 / 1e6));
     let each = format!("{:.1}", after.saturating_sub(before) as f64 / 1e3 / count as f64);
@@ -98,34 +98,34 @@ fn commits(settings: &Settings, port: u16, report: &mut Report) -> Result<()> {
     let started = Instant::now();
     let threads: Vec<_> =
         committers.into_iter().map(|member| thread::spawn(move || commit(member, started + window))).collect();
-    let told = threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a committer panicked"))?);
-    let told: i64 = told.collect::<Result<Vec<_>>>()?.iter().sum();
-    let rate = told as f64 / started.elapsed().as_secs_f64();
-    let columns = ["connections", "on their way on each", "commits told", "commits/s"];
+    let answered = threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a committer panicked"))?);
+    let answered: i64 = answered.collect::<Result<Vec<_>>>()?.iter().sum();
+    let rate = answered as f64 / started.elapsed().as_secs_f64();
+    let columns = ["connections", "on their way on each", "commits answered", "commits/s"];
     let mut table = Table::new("Commits of one partition each", &columns);
-    table.row(vec![COMMITTERS.to_string(), AT_ONCE.to_string(), told.to_string(), format!("{rate:.0}")]);
+    table.row(vec![COMMITTERS.to_string(), AT_ONCE.to_string(), answered.to_string(), format!("{rate:.0}")]);
     report.table(table);
     let least = if settings.strict && settings.full { COMMITS } else { 0.0 };
-    report.check("commits are told", rate > least, format!("{rate:.0}/s, with a target of {COMMITS:.0}/s"));
+    report.check("commits are answered", rate > least, format!("{rate:.0}/s, with a target of {COMMITS:.0}/s"));
     Ok(())
 }
 
-/// Commits one offset after the other, so many at once, and says how many were told as committed.
+/// Commits one offset after the other, so many at once, and returns how many commits were answered.
 fn commit(mut member: Member, until: Instant) -> Result<i64> {
-    let (mut sent, mut told) = (0, 0);
+    let (mut sent, mut answered) = (0, 0);
     while Instant::now() < until {
-        while sent - told < AT_ONCE {
+        while sent - answered < AT_ONCE {
             sent += 1;
             member.send_commit(TOPIC, sent)?;
         }
         member.committed_or_not()?.map_err(|e| anyhow!("a commit is refused: {e:?}"))?;
-        told += 1;
+        answered += 1;
     }
-    while told < sent {
+    while answered < sent {
         member.committed_or_not()?.map_err(|e| anyhow!("a commit is refused: {e:?}"))?;
-        told += 1;
+        answered += 1;
     }
-    Ok(told)
+    Ok(answered)
 }
 
 /// A member that takes part in every rebalance, in a thread of its own.
@@ -148,7 +148,7 @@ impl Storming {
                 while !leave.load(Ordering::Relaxed) {
                     thread::sleep(BEAT);
                     member.send_heartbeat()?;
-                    if !member.heard()? {
+                    if !member.heartbeat_answer()? {
                         member.join(SESSION)?;
                         generation.store(member.generation(), Ordering::Relaxed);
                     }

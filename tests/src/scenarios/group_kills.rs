@@ -28,7 +28,7 @@ const TRIES_EACH: Duration = Duration::from_millis(20);
 /// How long one try may take: a broker that was killed says nothing more.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// `kill -9` of each broker in turn, once or five times.
+/// `kill -9` of one broker after the other, once or five times.
 pub(super) fn run(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     let ports: Arc<[u16]> = (0..cluster.size()).map(|id| cluster.ports(id).kafka).collect();
@@ -69,7 +69,8 @@ pub(super) fn run(settings: &Settings, report: &mut Report, cluster: &mut Cluste
     let ends: Vec<_> = groups.into_iter().map(|group| group.end(|name| committed(&ports, name))).collect();
     let bad: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).map(|e| format!("{e:#}")).collect();
     let commits: i64 = ends.iter().flatten().sum();
-    let detail = if bad.is_empty() { format!("{commits} commits told") } else { bad[..bad.len().min(5)].join("; ") };
+    let detail =
+        if bad.is_empty() { format!("{commits} commits answered") } else { bad[..bad.len().min(5)].join("; ") };
     report.check("no committed offset of a member goes back", bad.is_empty() && commits > 0, detail);
     Ok(())
 }

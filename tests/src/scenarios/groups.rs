@@ -1,5 +1,5 @@
-//! Consumer groups: unmodified clients share a topic, and coordinators are killed under commits. No offset that was
-//! told as committed goes back, and every group goes on.
+//! Consumer groups: unmodified clients share a topic, and coordinators are killed under commits. No offset whose
+//! commit was answered goes back, and every group goes on.
 
 use super::clients::python_script;
 use super::committer::{Commits, Committer};
@@ -43,7 +43,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// `kill -9` of each broker in turn, each of which coordinates about a third of the groups.
+/// `kill -9` of one broker after the other, each of which coordinates about a third of the groups.
 fn kills(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(TOPIC, 1, 3, &[])?;
@@ -76,7 +76,7 @@ fn kills(settings: &Settings, report: &mut Report, cluster: &mut Cluster) -> Res
     let ends: Vec<_> = groups.into_iter().map(|group| group.end(found)).collect();
     let bad: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).map(|e| format!("{e:#}")).collect();
     let commits: i64 = ends.iter().flatten().sum();
-    let detail = if bad.is_empty() { format!("{commits} commits told") } else { bad.join("; ") };
+    let detail = if bad.is_empty() { format!("{commits} commits answered") } else { bad.join("; ") };
     report.check("no committed offset goes back", bad.is_empty() && commits > 0, detail);
     Ok(())
 }
@@ -120,9 +120,9 @@ fn commit(consumer: &BaseConsumer, commits: &Commits) -> Result<()> {
             commits.committed(next, begun);
         }
         if next % 20 == 0 {
-            let before = commits.told();
+            let before = commits.answered();
             if let Ok(Some(found)) = committed(consumer) {
-                ensure!(found >= before, "{before} was told as committed, and {found} is");
+                ensure!(found >= before, "the commit of {before} was answered, and {found} is committed");
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 const TOPIC: &str = "kept";
 const PARTITIONS: usize = 6;
-/// A topic that only five brokers can hold.
+/// A topic with a replica on each of five brokers.
 const WIDE: &str = "wide";
 /// Whose disk is lost.
 const WIPED: usize = 2;
@@ -41,7 +41,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let steps: [(&str, Step); 8] = [
         ("two brokers join by pointing at one member each", join),
         ("five vote, one after the other", |w| w.voters(&["add-voter 3", "add-voter 4"], &[0, 1, 2, 3, 4])),
-        ("a new topic is held by all five", |w| {
+        ("a new topic has replicas on all five", |w| {
             Metadata::new(&w.cluster.bootstrap())?.create_topic(WIDE, 2, 5, &[])?;
             Ok(WIDE.into())
         }),
@@ -159,15 +159,16 @@ fn rebalance(w: &mut World) -> Result<String> {
     let plan = w.json("rebalance --plan")?;
     ensure!(plan["moves"] == Value::Array(Vec::new()), "it is done: {plan}");
     let brokers = w.json("broker list")?;
-    let held: Vec<u64> = brokers.as_array().context("brokers")?.iter().filter_map(|b| b["replicas"].as_u64()).collect();
-    let (fewest, most) = (held.iter().min().context("brokers")?, held.iter().max().context("brokers")?);
-    ensure!(held.len() == 5 && most - fewest <= 1, "they hold {held:?}: {said}");
+    let replicas: Vec<u64> =
+        brokers.as_array().context("brokers")?.iter().filter_map(|b| b["replicas"].as_u64()).collect();
+    let (fewest, most) = (replicas.iter().min().context("brokers")?, replicas.iter().max().context("brokers")?);
+    ensure!(replicas.len() == 5 && most - fewest <= 1, "they have {replicas:?} replicas: {said}");
     let mut command = leash::command(&w.program)?;
     command.args(["config", "get", "cluster", "default", "--bootstrap", &w.cluster.bootstrap()]);
     let left = clients::run(command, b"", PATIENCE)?.succeeded()?.text();
     ensure!(!left.contains("throttled"), "the throttle is there still: {left}");
     w.metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
-    Ok(format!("{held:?} replicas"))
+    Ok(format!("{replicas:?} replicas"))
 }
 
 fn replace(w: &mut World) -> Result<String> {

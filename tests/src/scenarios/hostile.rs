@@ -55,7 +55,7 @@ const LATEST: Duration = Duration::from_secs(75);
 const ENOUGH: u64 = 10;
 /// Connections that are left to be waited for at most.
 const LATE: usize = 200;
-/// How much more memory a broker may have under attack than before it: what requests being served may hold
+/// How much more memory a broker may have under attack than before it: what requests being served may take
 /// (`queued.max.request.bytes`, 128 MiB), half as much for what they are decoded to, and 32 MiB of newest batches.
 const GROWTH_BYTES: u64 = 235_000_000;
 /// How much more it may have when the attack is over: the newest batches, which stay, and as much again for what
@@ -93,7 +93,7 @@ fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, re
     report.check_result("the frames that will be spoiled are good ones", frames.is_understood(port));
     let load = Load::start("neighbour", &cluster.bootstrap(), NEIGHBOUR, 3, 500)?;
     load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-    let before = Watch::look(cluster)?;
+    let before = Watch::measure(cluster)?;
     let begin = Instant::now();
 
     let attack = Attack { port, wanted, seed, ..Attack::default() };
@@ -124,7 +124,7 @@ fn attack(settings: &Settings, cluster: &mut Cluster, wanted: u64, seed: u64, re
         report.check("a fetch that asks to wait for ever is answered", stand == Stand::Done, format!("{stand:?}"));
     }
     attack.judge(report, is_chronik(settings));
-    let under_attack = Watch::look(cluster)?;
+    let under_attack = Watch::measure(cluster)?;
     // Those that the noise was for have to find each other still.
     metadata.wait_for_isr(TARGET, 1, 3)?;
     metadata.wait_for_isr(NEIGHBOUR, 3, 3)?;
@@ -200,7 +200,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(cluster: &Cluster) -> Result<Vec<Self>> {
+    fn measure(cluster: &Cluster) -> Result<Vec<Self>> {
         let look = |id| {
             let (usage, log) = (cluster.usage(id)?, log(cluster, id)?);
             Ok(Self {
@@ -241,7 +241,7 @@ struct Attack {
     seed: u64,
     /// Frames with an answer.
     answered: AtomicU64,
-    /// Produce requests that had their turn without one, as those with acks=0 have.
+    /// Produce requests that were processed without one, as those with acks=0 are.
     unanswered: AtomicU64,
     /// Frames upon which the broker closed the connection.
     closed: AtomicU64,
@@ -303,9 +303,9 @@ impl Attack {
                     let _ = late.send(talk);
                 }
                 stand => {
-                    let had_their_turn = self.count(&talk, &stand);
+                    let processed = self.count(&talk, &stand);
                     // Behind the frame that closed the connection nothing was looked at: it is sent again.
-                    waiting.drain(..had_their_turn.min(waiting.len()));
+                    waiting.drain(..processed.min(waiting.len()));
                     if stand == Stand::Done
                         && let Some(lie) = lie.take()
                     {
@@ -317,7 +317,7 @@ impl Attack {
         }
     }
 
-    /// Takes in what became of a connection's frames, and says how many of them had their turn.
+    /// Takes in what became of a connection's frames, and returns how many of them were processed.
     fn count(&self, talk: &Talk, stand: &Stand) -> usize {
         let (passed, answered) = talk.counts();
         self.answered.fetch_add(answered as u64, Ordering::Relaxed);
@@ -380,7 +380,7 @@ impl Attack {
     fn judge(&self, report: &mut Report, has_peer_ports: bool) {
         let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let dealt_with = self.dealt_with();
-        report.check("enough frames had their turn", dealt_with >= self.wanted, dealt_with);
+        report.check("enough frames were processed", dealt_with >= self.wanted, dealt_with);
         let hung = count(&self.hung);
         report.check(
             "every complete frame is answered or closes its connection, and nobody waits for the rest of one whose sender closes",

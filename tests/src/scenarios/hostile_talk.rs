@@ -1,6 +1,6 @@
 //! One connection of an attacker: which of its frames were answered, which one closed it, and which are owed
 //! something. Frames are numbered by their correlation ids, so that each answer says which one it is for, and are
-//! followed by a plain request: when that is answered, all before it had their turn.
+//! followed by a plain request: when that is answered, all before it were processed.
 
 use crate::harness::raw::frame;
 use anyhow::Result;
@@ -21,7 +21,7 @@ const LONGEST: i32 = 104_857_600;
 /// How a conversation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stand {
-    /// Every frame had its turn.
+    /// Every frame was processed.
     Done,
     /// The broker closed the connection.
     Closed,
@@ -45,7 +45,7 @@ pub(super) struct Talk {
 struct Answers {
     /// For each frame, whether it may have no answer.
     frames: Vec<bool>,
-    /// The frames before this one had their turn.
+    /// The frames before this one were processed.
     next: usize,
     /// Those of them that had an answer.
     answered: usize,
@@ -86,7 +86,7 @@ impl Talk {
         }
     }
 
-    /// How many frames had their turn, and how many of these were answered.
+    /// How many frames were processed, and how many of these were answered.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.answers.next.min(self.answers.frames.len()), self.answers.answered)
     }

@@ -113,7 +113,7 @@ fn hang(
         these.map(|(gap, _)| *gap).max().unwrap_or_default()
     };
     metadata.wait_for_isr(TOPIC, PARTITIONS, 3).context("it comes back by itself")?;
-    // Leaderships stay where they went: the next round is told of one that leads nothing by an error, and moves some.
+    // Leaderships stay where they went: the next round sees by an error that a broker leads nothing, and moves some.
     lead_again(cluster, metadata, (id + 1) % 3)?;
     Ok((longest(true), longest(false)))
 }

@@ -95,7 +95,10 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
     report.check_result("java: kafka-get-offsets after it", no_more(tools, "java-perf", 1, 50_000));
     let delete = tools.call(TOPICS, &with(&["--delete", "--topic", "java-topic"]), b"").and_then(Outcome::succeeded);
     report.check_result("java: kafka-topics --delete", delete.map(|_| "no complaint".into()));
-    report.check_result("java: a deleted topic is gone", goes(tools, &with(&["--describe", "--topic", "java-topic"])));
+    report.check_result(
+        "java: a deleted topic is gone",
+        wait_until_deleted(tools, &with(&["--describe", "--topic", "java-topic"])),
+    );
 }
 
 /// A producer that wants transactions.
@@ -106,7 +109,7 @@ pub(super) fn transaction(cluster: &Cluster, kafka: &Kafka) -> Result<Outcome> {
     tools.call(PRODUCER_PERF, &[&perf[..], &more].concat(), b"")
 }
 
-/// Every broker answers for itself: the tool prints what it was told by each.
+/// Every broker answers for itself: the tool prints the answer of each.
 fn api_versions(tools: &Tools<'_>, cluster: &Cluster) -> Result<String> {
     let text = tools.call(API_VERSIONS, &["--bootstrap-server", "BOOTSTRAP"], b"")?.succeeded()?.text();
     for id in 0..cluster.size() {
@@ -119,7 +122,7 @@ fn api_versions(tools: &Tools<'_>, cluster: &Cluster) -> Result<String> {
 }
 
 /// A broker that has not heard of the deletion yet may be the one that is asked.
-fn goes(tools: &Tools<'_>, describe: &[&str]) -> Result<String> {
+fn wait_until_deleted(tools: &Tools<'_>, describe: &[&str]) -> Result<String> {
     wait::until("the topic to be gone", PATIENCE, || {
         let outcome = tools.call(TOPICS, describe, b"")?;
         let all = format!("{}{}", outcome.text(), outcome.err);

@@ -51,7 +51,7 @@ impl End {
         }
     }
 
-    pub(super) fn come(self, cluster: &mut Cluster) -> Result<()> {
+    pub(super) fn carry_out(self, cluster: &mut Cluster) -> Result<()> {
         match self {
             Self::Stop => (0..cluster.size()).try_for_each(|id| cluster.stop(id)),
             Self::Kill => cluster.kill_all(),
@@ -94,7 +94,10 @@ pub(super) fn write_to_each(topics: &[(String, i32)], cluster: &Cluster, report:
         let offsets = wait::until("a write to each partition", PATIENCE, || {
             let sent = Instant::now();
             appender.send(0..*partitions, &record)?;
-            Ok(appender.told()?.map_err(|error| refused.push(format!("{error:?} after {}", ms(sent.elapsed())))).ok())
+            Ok(appender
+                .next_answer()?
+                .map_err(|error| refused.push(format!("{error:?} after {}", ms(sent.elapsed()))))
+                .ok())
         });
         last = *offsets.with_context(|| cluster.tails())?.last().context("an offset")?;
     }
@@ -152,7 +155,7 @@ fn many_partitions(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut starts = Table::new("Starts of a broker with many partitions", &["partitions", "after", "first write"]);
     let mut took = Vec::new();
     for (end, offset) in [(End::Stop, at + 1), (End::Kill, at + 2)] {
-        end.come(&mut cluster)?;
+        end.carry_out(&mut cluster)?;
         let (first, at) = start(&mut cluster, last, partitions - 1)?;
         ensure!(at == offset, "the write after {} is at offset {at}, not at {offset}", end.name());
         starts.row(vec![count.to_string(), end.name().to_owned(), ms(first)]);

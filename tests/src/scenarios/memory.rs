@@ -16,7 +16,7 @@ const LIMIT_BYTES: u64 = 30_000_000;
 /// returns and takes pages, a few at a time; what is kept with every heartbeat or tick is more within half a minute.
 const GROWTH_BYTES: u64 = 500_000;
 /// Brokers that have just started are given so long to stop growing; the window begins in any case.
-const SETTLE: Duration = Duration::from_secs(30);
+const STEADY_WITHIN: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_millis(500);
 
 /// Brokers that nobody uses, and brokers that one comes back to.
@@ -32,7 +32,7 @@ fn idle(settings: &Settings, report: &mut Report) -> Result<()> {
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic("memory", 6, 3, &[])?;
     drop(metadata);
-    settle(&cluster)?;
+    wait_for_steady_memory(&cluster)?;
     let samples = sample(&cluster, window)?;
     // A broker that died and one that was never looked at use nothing.
     cluster.check_alive()?;
@@ -81,8 +81,8 @@ fn usages(cluster: &Cluster) -> Result<Vec<Usage>> {
 }
 
 /// Waits until no broker has moved by a hundredth for five seconds, or until that has taken too long.
-fn settle(cluster: &Cluster) -> Result<()> {
-    let deadline = Instant::now() + SETTLE;
+fn wait_for_steady_memory(cluster: &Cluster) -> Result<()> {
+    let deadline = Instant::now() + STEADY_WITHIN;
     let mut before = usages(cluster)?;
     while Instant::now() < deadline {
         thread::sleep(Duration::from_secs(5));

@@ -58,7 +58,7 @@ use crate::harness::cluster::Software;
 use crate::report::Report;
 use std::time::Duration;
 
-/// What every scenario is told.
+/// The settings of every scenario.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What the brokers run.
@@ -67,7 +67,7 @@ pub struct Settings {
     pub quick: bool,
     /// More repetitions, for figures to publish.
     pub full: bool,
-    /// Times are held against their targets, and not only against what no machine is slow enough for.
+    /// Times are compared with their targets, and not only with what even the slowest machine keeps to.
     pub strict: bool,
     /// Rounds, where a scenario has rounds.
     pub rounds: Option<usize>,

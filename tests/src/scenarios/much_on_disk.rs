@@ -43,10 +43,10 @@ pub(super) fn start(settings: &Settings, brokers: usize, report: &mut Report) ->
         if matches!(end, End::Stop) {
             writes.finish()?;
         }
-        end.come(&mut cluster)?;
+        end.carry_out(&mut cluster)?;
         let on_disk: u64 = (0..brokers).map(|id| drop_from_page_cache(&cluster.data_dir(id))).sum::<Result<_>>()?;
         let (first, offset) = start_brokers(&mut cluster, TOPIC, 0)?;
-        let (least, most) = (records + writes.told, records + writes.told + writes.on_their_way);
+        let (least, most) = (records + writes.acknowledged, records + writes.acknowledged + writes.on_their_way);
         ensure!(
             (least..=most).contains(&(offset as u64)),
             "the write after {} is at offset {offset}, and {least} to {most} records were before it",
@@ -89,7 +89,7 @@ struct Writes {
     leaders: Vec<(Appender, Vec<i32>)>,
     record: Bytes,
     /// Rounds that were acknowledged, each with a record for each partition.
-    told: u64,
+    acknowledged: u64,
     on_their_way: u64,
 }
 
@@ -104,20 +104,20 @@ impl Writes {
         let connect =
             |(leader, partitions)| Ok((Appender::connect(cluster.ports(leader).kafka, TOPIC, PATIENCE)?, partitions));
         let leaders = led.into_iter().map(connect).collect::<Result<_>>()?;
-        Ok(Self { leaders, record: appender::batch(RECORD_BYTES)?, told: 0, on_their_way: 0 })
+        Ok(Self { leaders, record: appender::batch(RECORD_BYTES)?, acknowledged: 0, on_their_way: 0 })
     }
 
     /// Writes as fast as it goes until so many bytes are acknowledged. As much as goes at once is on its way then.
     fn write(&mut self, bytes: u64) -> Result<()> {
         let rounds = bytes.div_ceil(RECORD_BYTES as u64 * PARTITIONS as u64);
-        while self.told < rounds {
+        while self.acknowledged < rounds {
             while self.on_their_way < AT_ONCE {
                 for (appender, partitions) in &mut self.leaders {
                     appender.send(partitions.iter().copied(), &self.record)?;
                 }
                 self.on_their_way += 1;
             }
-            self.hear()?;
+            self.read_answers()?;
         }
         Ok(())
     }
@@ -125,17 +125,17 @@ impl Writes {
     /// Waits for what is on its way.
     fn finish(&mut self) -> Result<()> {
         while self.on_their_way > 0 {
-            self.hear()?;
+            self.read_answers()?;
         }
         Ok(())
     }
 
-    fn hear(&mut self) -> Result<()> {
+    fn read_answers(&mut self) -> Result<()> {
         for (appender, _) in &mut self.leaders {
-            appender.told()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
+            appender.next_answer()?.map_err(|error| anyhow!("a write is refused: {error:?}"))?;
         }
         self.on_their_way -= 1;
-        self.told += 1;
+        self.acknowledged += 1;
         Ok(())
     }
 }

@@ -251,11 +251,11 @@ impl World {
         self.wait_for_all_in_sync()?;
         let rejoined = mended.elapsed();
         self.cluster.check_alive()?;
-        let settled = Instant::now();
-        self.probe.wait_for_acknowledgements_after(settled, PATIENCE)?;
-        let after = self.probe.longest_gap(mended, settled);
+        let in_sync_at = Instant::now();
+        self.probe.wait_for_acknowledgements_after(in_sync_at, PATIENCE)?;
+        let after = self.probe.longest_gap(mended, in_sync_at);
         for load in &self.loads {
-            load.wait_for_acknowledgements_after(settled, PATIENCE)?;
+            load.wait_for_acknowledgements_after(in_sync_at, PATIENCE)?;
         }
         for load in &self.loads {
             load.pause(PATIENCE)?;

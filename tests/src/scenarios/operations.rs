@@ -1,4 +1,4 @@
-//! What operators do, on four brokers and by Chronik's own command line: stop a broker with a permit, or be told what
+//! What operators do, on four brokers and by Chronik's own command line: stop a broker with a permit, or see what
 //! speaks against it; cordon; ask how the cluster is, and get an error and not an empty answer when nobody can be sure.
 
 use super::{Settings, Step, carry_out};
@@ -47,7 +47,7 @@ struct World {
     cluster: Cluster,
 }
 
-/// Commands for the admin API; the others are told where clients connect.
+/// Commands for the admin API; the others get the address for clients.
 const ADMIN: [&str; 4] = ["cluster", "broker", "partition", "quorum"];
 
 impl World {

@@ -85,13 +85,13 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     report.check("a flame graph is made", true, svg.display());
 
     let counted = load.counted("system calls counted", || perf::count_system_calls(&pids, &folder));
-    tell(report, "System calls and woken threads", counted, perf::counts);
+    report_counts(report, "System calls and woken threads", counted, perf::counts);
     let counted = Probes::place(binary).and_then(|probes| {
         let counted = load.counted("functions counted", || probes.count(&pids, &folder));
         drop(probes);
         counted
     });
-    tell(report, "Functions, which run slower while they are counted", counted, Probes::sums);
+    report_counts(report, "Functions, which run slower while they are counted", counted, Probes::sums);
     load.cluster.check_alive()
 }
 
@@ -147,7 +147,7 @@ impl Load {
     }
 }
 
-fn tell(report: &mut Report, title: &str, counted: Result<(Seen, String)>, read: impl Fn(&str) -> Counts) {
+fn report_counts(report: &mut Report, title: &str, counted: Result<(Seen, String)>, read: impl Fn(&str) -> Counts) {
     let table = counted.and_then(|(seen, said)| {
         let counts = read(&said);
         ensure!(!counts.is_empty(), "nothing was counted:\n{said}");

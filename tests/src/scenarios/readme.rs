@@ -32,9 +32,9 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     command.args(page.dev.split_whitespace()).current_dir(folder.path());
     let dev = Process::start("dev", command, &log)?;
     let address = wait::until("dev to be ready", PATIENCE, || {
-        Ok(said(&log).split_once("Kafka clients connect to ").and_then(|(_, all)| first(all)))
+        Ok(content(&log).split_once("Kafka clients connect to ").and_then(|(_, all)| first(all)))
     });
-    let address = address.with_context(|| format!("dev says {}", said(&log)))?;
+    let address = address.with_context(|| format!("dev says {}", content(&log)))?;
     report.check(format!("chronik {}", page.dev), true, &address);
     let shell = Shell { program, address, folder: folder.path().to_owned() };
     match clients::kcat() {
@@ -42,7 +42,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         Err(error) => report.could_not_run(format!("kcat: {error:#}")),
     }
     let status = dev.stop(PATIENCE)?;
-    report.check("dev ends when it is told to", status.success(), status);
+    report.check("dev ends on a signal", status.success(), status);
     report.check("the data is in chronik-data", folder.path().join("chronik-data").is_dir(), "as README says");
     Ok(())
 }
@@ -65,7 +65,7 @@ fn use_it(page: &Page, shell: &Shell<'_>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn said(log: &Path) -> String {
+fn content(log: &Path) -> String {
     fs::read_to_string(log).unwrap_or_default()
 }
 
@@ -134,12 +134,12 @@ impl Shell<'_> {
         // The shell gives its place to the client, which is to get the signal.
         let member = Process::start("a member", self.command(&format!("exec {line}"))?, &log)?;
         let read = wait::until("the group to read all", PATIENCE, || {
-            Ok(said(&log).contains("Reached end of topic").then_some(()))
+            Ok(content(&log).contains("Reached end of topic").then_some(()))
         });
-        read.with_context(|| format!("it says {}", said(&log)))?;
+        read.with_context(|| format!("it says {}", content(&log)))?;
         member.signal(Signal::INT)?;
         member.wait(PATIENCE)?;
-        Ok(said(&log))
+        Ok(content(&log))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Partitions that move to other brokers and back under load: by Kafka's own tools, which are told nothing but the
+//! Partitions that move to other brokers and back under load: by Kafka's own tools, which know nothing but the
 //! address, and by Chronik's command line. A broker is killed in the middle, a move is taken back, a broker is emptied.
 
 use super::java_tools::{CLUSTER, QUORUM, Tools};
@@ -109,7 +109,7 @@ impl World {
         self.plan.to_str().context("a folder with a name that is text")
     }
 
-    /// Waits until exactly these brokers hold all partitions, the first of which may not lead yet.
+    /// Waits until exactly these brokers have replicas of all partitions, the first of which may not lead yet.
     fn wait_for_replicas(&mut self, replicas: &[i32]) -> Result<()> {
         let mut isr = replicas.to_vec();
         isr.sort_unstable();

@@ -1,4 +1,4 @@
-//! What a client that still talks to a deposed leader asks of it, and what it may be told. Each request is on a raw
+//! What a client that still talks to a deposed leader asks of it, and what it may be answered. Each request is on a raw
 //! connection: a client library would go to the next leader by itself.
 //!
 //! A write may not be acknowledged. A read has no lease in Kafka: a leader that has not heard of the next one may

@@ -172,7 +172,7 @@ fn plans(settings: &Settings, options: &Options, python: bool) -> Vec<Plan> {
 /// two at most are busy at any time. `pace` stretches what a start costs, for slower brokers.
 fn schedule(plans: &[Plan], pace: f64) -> Vec<f64> {
     const STEP: f64 = 0.1;
-    let (launch, settle) = (1.0 * pace.sqrt(), 0.6 * pace);
+    let (launch, joining) = (1.0 * pace.sqrt(), 0.6 * pace);
     let mut busy: Vec<u8> = Vec::new();
     let mut starts = vec![0.0; plans.len()];
     let mut order: Vec<_> = (0..plans.len()).collect();
@@ -182,7 +182,7 @@ fn schedule(plans: &[Plan], pace: f64) -> Vec<f64> {
         let gap = plan.gap.as_secs_f64();
         let weight = if plan.gap.is_zero() { 2 } else { 1 };
         let slots: Vec<(usize, usize)> = (0..plan.order.len())
-            .map(|n| (launch + gap * n as f64, settle))
+            .map(|n| (launch + gap * n as f64, joining))
             .chain([(0.0, launch)])
             .map(|(from, length)| ((from / STEP).round() as usize, ((from + length) / STEP).round() as usize))
             .collect();
@@ -227,7 +227,7 @@ fn run_plan(settings: &Settings, plan: &Plan, python: Option<&Path>, start: Inst
 fn measure(cluster: &mut Cluster, plan: &Plan, python: Option<&Path>) -> Result<Run> {
     let mut writer = Writer::prepare(plan.client, &cluster.bootstrap(), python)?;
     let first = cluster.start(plan.order[0])?;
-    writer.go()?;
+    writer.write()?;
     // The gaps are the stimulus.
     thread::sleep(plan.gap);
     let second = cluster.start(plan.order[1])?;

@@ -46,21 +46,21 @@ fn one_round(cluster: &Cluster, round: i64) -> Result<String> {
     cluster.resume(stopped)?;
     let successor = moved?;
     // What waited while it hung, and what it is asked when it goes on.
-    let beat = member.heard();
+    let beat = member.heartbeat_answer();
     ensure!(beat.is_err(), "the old coordinator answered a heartbeat as if it led");
     let commit = member.committed_or_not()?;
     ensure!(commit.is_err(), "the old coordinator took a commit as if it led");
     late.send_heartbeat()?;
-    let beat = late.heard();
+    let beat = late.heartbeat_answer();
     ensure!(beat.is_err(), "the old coordinator answered a new heartbeat as if it led");
     let (later, read) = (late.commit(TOPIC, 3)?, late.committed(TOPIC));
     ensure!(later.is_err(), "the old coordinator took a new commit as if it led");
     ensure!(read.is_err(), "the old coordinator says that {read:?} is committed, and does not lead");
     let mut member = member.again_at(successor)?;
     member.send_heartbeat()?;
-    ensure!(member.heard()?, "the group rebalances");
+    ensure!(member.heartbeat_answer()?, "the group rebalances");
     let found = member.committed(TOPIC)?;
-    ensure!(found == 100, "100 was told as committed, and {found} is");
+    ensure!(found == 100, "the commit of 100 was answered, and {found} is committed");
     let metadata = Metadata::new(&cluster.bootstrap())?;
     let partitions = metadata.partitions(OFFSETS)?.len();
     metadata.wait_for_isr(OFFSETS, partitions, cluster.size())?;
@@ -78,7 +78,7 @@ fn move_on(cluster: &Cluster, stopped: usize, ports: &[u16], group: &str, member
     let mut moved = member.again_at(successor)?;
     wait::until("a heartbeat in the same generation", PATIENCE, || {
         moved.send_heartbeat()?;
-        moved.heard().map(Some)
+        moved.heartbeat_answer().map(Some)
     })?;
     wait::until("a commit", PATIENCE, || Ok(moved.commit(TOPIC, 100)?.ok()))?;
     ensure!(cluster.is_paused(stopped)?, "broker {stopped} does not hang");

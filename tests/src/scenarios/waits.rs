@@ -1,4 +1,4 @@
-//! How long single writes wait, one after the other: what those that are written elsewhere are held against.
+//! How long single writes wait, one after the other: to compare with writes elsewhere.
 
 use super::{Settings, TimeLimit};
 use crate::harness::appender::{self, Appender};

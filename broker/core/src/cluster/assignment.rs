@@ -29,33 +29,33 @@ pub(super) fn place(
     if alive.is_empty() {
         return Err(Refusal::InvalidReplicationFactor("no broker is alive to lead".into()));
     }
-    let turns = (0..partitions).map(|i| start.wrapping_add(i));
+    let positions = (0..partitions).map(|i| start.wrapping_add(i));
     let racks: BTreeSet<_> = alive.iter().chain(&absent).map(|b| b.rack.as_deref()).collect();
     // All members must come to the same result, those too that know nothing of racks.
     if racks.len() > 1 && image.metadata_version >= MetadataVersion::RACKS {
         let mut placement = Placement::new(&alive, &absent);
-        return Ok(turns.map(|turn| placement.replicas(turn, replication_factor)).collect());
+        return Ok(positions.map(|position| placement.replicas(position, replication_factor)).collect());
     }
     let ids = |brokers: Vec<&Broker>| brokers.iter().map(|b| b.id).collect::<Vec<_>>();
     let (alive, absent) = (ids(alive), ids(absent));
-    Ok(turns.map(|turn| replicas(&alive, &absent, turn, replication_factor)).collect())
+    Ok(positions.map(|position| replicas(&alive, &absent, position, replication_factor)).collect())
 }
 
 /// Replicas of one partition where racks make no difference.
-fn replicas(alive: &[BrokerId], absent: &[BrokerId], turn: usize, count: usize) -> Vec<BrokerId> {
-    let first = turn % alive.len();
+fn replicas(alive: &[BrokerId], absent: &[BrokerId], position: usize, count: usize) -> Vec<BrokerId> {
+    let first = position % alive.len();
     // With each full round the followers are taken from one further on, so that the load of a broker that
     // fails is spread over all the others, and not put on its neighbour alone.
     let followers = alive.len() - 1;
-    let shift = if followers == 0 { 0 } else { (turn / alive.len()) % followers };
+    let shift = if followers == 0 { 0 } else { (position / alive.len()) % followers };
     let near = (0..followers).map(|k| alive[(first + 1 + (shift + k) % followers) % alive.len()]);
-    let far = (0..absent.len()).map(|k| absent[(turn + k) % absent.len()]);
+    let far = (0..absent.len()).map(|k| absent[(position + k) % absent.len()]);
     std::iter::once(alive[first]).chain(near).chain(far).take(count).collect()
 }
 
 /// Brokers in racks, and what they were given so far. Those that name no rack count as one rack, as in Kafka.
 struct Placement {
-    /// Those that are alive first, each rack's after the other's in turn.
+    /// Those that are alive first, one of each rack after the other.
     candidates: Vec<Candidate>,
     /// How many of them are alive.
     alive: usize,
@@ -74,7 +74,7 @@ impl Placement {
     fn new(alive: &[&Broker], absent: &[&Broker]) -> Self {
         let names: BTreeSet<_> = alive.iter().chain(absent).map(|b| b.rack.as_deref()).collect();
         let numbers: BTreeMap<_, _> = names.into_iter().zip(0..).collect();
-        let in_turn = |brokers: &[&Broker]| {
+        let rack_alternated = |brokers: &[&Broker]| {
             let mut seen = vec![0; numbers.len()];
             let mut ordered: Vec<_> = brokers
                 .iter()
@@ -87,12 +87,12 @@ impl Placement {
             ordered.sort_unstable();
             ordered.into_iter().map(|(_, rack, id)| Candidate { id, rack, replicas: 0 })
         };
-        let candidates = in_turn(alive).chain(in_turn(absent)).collect();
+        let candidates = rack_alternated(alive).chain(rack_alternated(absent)).collect();
         Self { candidates, alive: alive.len(), racks: numbers.len(), pairs: BTreeMap::new() }
     }
 
-    fn replicas(&mut self, turn: usize, count: usize) -> Vec<BrokerId> {
-        let leader = turn % self.alive;
+    fn replicas(&mut self, position: usize, count: usize) -> Vec<BrokerId> {
+        let leader = position % self.alive;
         let mut chosen = vec![leader];
         let mut in_rack = vec![0_usize; self.racks];
         in_rack[self.candidates[leader].rack] += 1;

@@ -69,7 +69,7 @@ impl Image {
             let Some(first) = partition.replicas.first().filter(|id| ready.contains(id)) else { continue };
             let (all, displaced) = preferred.entry(*first).or_default();
             *all += 1;
-            if partition.leader != Some(*first) && is_settled(partition, topic.min_insync_replicas) {
+            if partition.leader != Some(*first) && is_healthy(partition, topic.min_insync_replicas) {
                 displaced.push(tp);
             }
         }
@@ -78,15 +78,16 @@ impl Image {
         imbalanced.flat_map(|(_, displaced)| displaced).take(at_once).collect()
     }
 
-    /// The brokers that may lead, are not cordoned, and are in sync in all that they hold.
+    /// The brokers that may lead, are not cordoned, and are in sync in all their partitions.
     fn whole_brokers(&self) -> BTreeSet<BrokerId> {
         let holdings = self.holdings();
-        let whole = |id: &BrokerId| holdings.get(id).is_none_or(|held| held.out_of_sync == 0);
+        let whole = |id: &BrokerId| holdings.get(id).is_none_or(|holdings| holdings.out_of_sync == 0);
         let ready = self.brokers.values().filter(|b| !b.cordoned && self.may_lead(b.id));
         ready.map(|b| b.id).filter(whole).collect()
     }
 }
 
-fn is_settled(partition: &Partition, min_insync_replicas: usize) -> bool {
+/// Whether the partition is neither being reassigned nor lacks replicas or a leader.
+fn is_healthy(partition: &Partition, min_insync_replicas: usize) -> bool {
     !partition.is_reassigning() && partition.ailment(min_insync_replicas).is_none()
 }

@@ -28,7 +28,7 @@ pub struct TopicConfig {
     pub default: &'static str,
     /// The broker property that sets the default of all topics, if there is one.
     pub broker_property: Option<&'static str>,
-    /// Kafka's type of it, as clients are told.
+    /// Its Kafka config type, as DescribeConfigs answers it.
     pub kind: ConfigKind,
     /// What it means here, in a sentence.
     pub doc: &'static str,

@@ -24,8 +24,8 @@ pub struct Drain {
 
 impl Image {
     /// How to empty a broker, with `at_once` partitions under way at most. New replicas come on brokers that are alive
-    /// and not cordoned, and that may hold more: in a rack that the partition is not in yet if there is one, and then where the fewest replicas
-    /// are.
+    /// and not cordoned, and below the limit of replicas: in a rack that the partition is not in yet if there is one,
+    /// and then where the fewest replicas are.
     pub fn drain(&self, broker: BrokerId, at_once: usize) -> Drain {
         let mut load: BTreeMap<BrokerId, usize> = self
             .brokers
@@ -33,22 +33,22 @@ impl Image {
             .filter(|b| b.id != broker && !b.cordoned && self.may_lead(b.id))
             .map(|b| (b.id, 0))
             .collect();
-        let mut held = Vec::new();
+        let mut to_move = Vec::new();
         for (tp, _, partition) in self.partitions() {
             for id in partition.target_replicas() {
                 load.entry(id).and_modify(|count| *count += 1);
             }
             if partition.replicas.contains(&broker) {
-                held.push((tp, partition));
+                to_move.push((tp, partition));
             }
         }
-        // By what each holds by now: what is on its way from it counts until it is gone.
+        // By the replicas that each has now: one that is being moved away counts until it is removed.
         let now = self.replicas_of_brokers();
         let room = |id: &BrokerId| MAX_REPLICAS_PER_BROKER.saturating_sub(now.get(id).copied().unwrap_or(0));
         let mut room: BTreeMap<BrokerId, usize> = load.keys().map(|id| (*id, room(id))).collect();
-        let mut drain = Drain { left: held.len(), ..Drain::default() };
+        let mut drain = Drain { left: to_move.len(), ..Drain::default() };
         let mut waiting = Vec::new();
-        for (tp, partition) in held {
+        for (tp, partition) in to_move {
             // One that is moved to somebody who is gone would never be done.
             let on_its_way =
                 partition.removing.contains(&broker) && partition.adding.iter().all(|id| self.alive(*id).is_some());

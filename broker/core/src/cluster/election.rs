@@ -41,7 +41,7 @@ pub(super) fn with_isr(partition: &Partition, isr: Vec<BrokerId>, voters: &Voter
     choose_leader(partition, isr, elr, voters)
 }
 
-/// The partition after a replica has lost its disk: what it held counts for nothing.
+/// The partition after a replica has lost its disk: nothing that it had counts any more.
 pub(super) fn without_disk(partition: &Partition, lost: BrokerId, voters: &Voters<'_>) -> Partition {
     let without = |ids: &[BrokerId]| ids.iter().copied().filter(|id| *id != lost).collect::<Vec<_>>();
     choose_leader(partition, without(&partition.isr), without(&partition.elr), voters)

@@ -77,11 +77,11 @@ impl Image {
             self.brokers.keys().map(|id| (*id, Holdings::default())).collect();
         for (_, _, partition) in self.partitions() {
             for id in &partition.replicas {
-                let held = holdings.entry(*id).or_default();
-                held.replicas += 1;
-                held.leaders += usize::from(partition.leader == Some(*id));
-                held.out_of_sync += usize::from(partition.lacks(*id));
-                held.only_replica += usize::from(partition.replicas.len() == 1);
+                let broker = holdings.entry(*id).or_default();
+                broker.replicas += 1;
+                broker.leaders += usize::from(partition.leader == Some(*id));
+                broker.out_of_sync += usize::from(partition.lacks(*id));
+                broker.only_replica += usize::from(partition.replicas.len() == 1);
             }
         }
         holdings
@@ -91,7 +91,7 @@ impl Image {
 impl Broker {
     /// Whether the broker is away, or back and not yet in sync with what it holds. One that is fenced and holds nothing
     /// is not missed.
-    pub fn is_recovering(&self, held: Holdings) -> bool {
-        held.out_of_sync > 0 || (self.fenced && held.replicas > 0)
+    pub fn is_recovering(&self, holdings: Holdings) -> bool {
+        holdings.out_of_sync > 0 || (self.fenced && holdings.replicas > 0)
     }
 }

@@ -58,7 +58,7 @@ pub struct Broker {
     pub epoch: Option<BrokerEpoch>,
     /// The data directory that it registered with.
     pub directory: Option<DirectoryId>,
-    /// The process that registered, so that its own retry is told from its successor.
+    /// The process that registered, so that a retry of its own is not taken for its successor.
     pub incarnation: Option<IncarnationId>,
     /// The entry that last fenced it (its registration counts as one). It may lead again only once it has
     /// applied that entry: before, it cannot know which leaderships it has lost.

@@ -96,8 +96,8 @@ impl Image {
         }
         let holdings = self.holdings();
         let recovering = |id: &BrokerId| {
-            let held = holdings.get(id).copied().unwrap_or_default();
-            self.brokers.get(id).is_some_and(|b| b.is_recovering(held))
+            let holdings = holdings.get(id).copied().unwrap_or_default();
+            self.brokers.get(id).is_some_and(|b| b.is_recovering(holdings))
         };
         let peers: Vec<BrokerId> = self.brokers.keys().copied().filter(|id| *id != broker && recovering(id)).collect();
         if !peers.is_empty() {
@@ -155,8 +155,8 @@ impl Image {
         if !objections.is_empty() {
             return Err(Refusal::MayNotStop(objections));
         }
-        let held = self.permit.as_ref().filter(|p| p.broker == broker && p.incarnation == incarnation);
-        let id = held.map_or(offset, |p| p.id);
+        let renewed = self.permit.as_ref().filter(|p| p.broker == broker && p.incarnation == incarnation);
+        let id = renewed.map_or(offset, |p| p.id);
         let forced = forced.map(str::to_owned);
         self.permit = Some(Permit { id, renewed: offset, broker, incarnation, ttl_ms, forced });
         Ok(Answer::Done)

@@ -205,7 +205,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What every broker should hold at least.
+    /// How many replicas every broker should have at least.
     fn share(&self) -> usize {
         self.takers.values().map(|taker| taker.replicas).sum::<usize>() / self.takers.len().max(1)
     }
@@ -215,22 +215,22 @@ impl<'a> Plan<'a> {
     fn replicas(&mut self) {
         let all: usize = self.takers.values().map(|taker| taker.replicas).sum();
         let (least, most) = (self.share(), all.div_ceil(self.takers.len().max(1)));
-        self.give(|from, to| (from > most && to < most) || (from > least && to < least));
-        self.give(|from, to| from >= to + 2);
+        self.move_replicas(|from, to| (from > most && to < most) || (from > least && to < least));
+        self.move_replicas(|from, to| from >= to + 2);
     }
 
     /// Moves replicas between brokers of which one should give and the other should take, by how many they hold.
-    fn give(&mut self, should: impl Fn(usize, usize) -> bool) {
-        let mut held: BTreeMap<BrokerId, Vec<usize>> = BTreeMap::new();
+    fn move_replicas(&mut self, should: impl Fn(usize, usize) -> bool) {
+        let mut replicas_on: BTreeMap<BrokerId, Vec<usize>> = BTreeMap::new();
         for (i, partition) in self.partitions.iter().enumerate() {
             for id in partition.replicas.iter().filter(|id| self.takers.contains_key(id)) {
-                held.entry(*id).or_default().push(i);
+                replicas_on.entry(*id).or_default().push(i);
             }
         }
         let mut donors: Vec<(usize, BrokerId)> = self.takers.iter().map(|(id, taker)| (taker.replicas, *id)).collect();
         donors.sort_unstable_by(|a, b| b.cmp(a));
         for (_, donor) in donors {
-            for partition in held.get(&donor).into_iter().flatten().copied() {
+            for partition in replicas_on.get(&donor).into_iter().flatten().copied() {
                 let Some(to) = self.receiver(partition, donor, &should) else { continue };
                 let replicas = self.partitions[partition].replicas.iter();
                 let replicas = replicas.map(|id| if *id == donor { to } else { *id }).collect();

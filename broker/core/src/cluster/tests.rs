@@ -78,12 +78,12 @@ impl Cluster {
         if outcome.is_err() {
             assert_eq!(Image { offset, ..before.clone() }, self.image, "a refusal changes nothing");
         }
-        let mut told = changes.clone();
+        let mut reported = changes.clone();
         let mut seen = self.image.changes_since(&before);
-        told.sort();
+        reported.sort();
         seen.sort();
-        // Giving out producer ids and a repeated request have no change to tell of.
-        assert_eq!(told, seen, "{command:?} tells of what it changed");
+        // Giving out producer ids and repeating a request change nothing that is reported.
+        assert_eq!(reported, seen, "{command:?} reports what it changed");
         (outcome, changes)
     }
 

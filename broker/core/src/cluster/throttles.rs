@@ -39,7 +39,7 @@ pub(super) const FOLLOWER_RATE: TopicConfig = rate(
      `follower.replication.throttled.replicas`. Leaders share it evenly.",
 );
 
-/// The rates that a replica's catching up is held to, in bytes per second; `None` for one that does not count.
+/// The throttle rates of a replica's catching up, in bytes per second; `None` for one that does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottledRates {
     /// Of the leader, over all that it sends to throttled replicas.

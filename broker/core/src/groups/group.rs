@@ -18,7 +18,7 @@ pub(super) struct Group {
     pub(super) kind: GroupKind,
     /// What it has committed.
     pub(super) offsets: Offsets,
-    /// The last append with a record of this group. What is told of the group waits for it.
+    /// The last append with a record of this group. Answers about the group wait for it.
     pub(super) written: Option<u64>,
     /// Bytes that it keeps of what its members said, as last counted.
     pub(super) kept: usize,

@@ -10,7 +10,7 @@ use super::response::GroupError;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The longest string that a key of `__consumer_offsets` can hold, and an answer in an old version.
+/// The longest string that a key of `__consumer_offsets` can have, and an answer in an old version.
 pub const MAX_STRING: usize = i16::MAX as usize;
 
 /// The longest string that a member id can begin with: a UUID follows it.

@@ -203,14 +203,14 @@ pub struct CurrentMemberAssignmentValue {
     /// Kafka's `MemberState`: 0 stable, 1 unrevoked partitions, 2 unreleased partitions.
     pub state: i8,
     /// What it owns.
-    pub assigned: Vec<HeldPartitions>,
+    pub assigned: Vec<OwnedPartitions>,
     /// What it was asked to give back.
-    pub pending_revocation: Vec<HeldPartitions>,
+    pub pending_revocation: Vec<OwnedPartitions>,
 }
 
-/// Partitions of one topic that a member of a consumer group holds.
+/// Partitions of one topic that a member of a consumer group owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldPartitions {
+pub struct OwnedPartitions {
     /// The topic.
     pub topic_id: TopicId,
     /// Partitions, ascending.

@@ -114,7 +114,7 @@ pub struct JoinedGroup {
     pub members: Vec<JoinedMember>,
 }
 
-/// A member, as the leader is told of it.
+/// A member, as it is listed in the JoinGroup answer of the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedMember {
     /// Its id.
@@ -156,7 +156,7 @@ pub struct FetchedOffset {
     pub leader_epoch: i32,
     /// What the client added.
     pub metadata: Arc<str>,
-    /// Why this one cannot be told.
+    /// Why this one cannot be answered.
     pub error: Option<GroupError>,
 }
 

@@ -176,7 +176,7 @@ impl Shard {
         }
         let known = groups.contains_key(&id);
         if !known && !creates_group(&request) {
-            // What is told of a group that was deleted waits for its tombstones.
+            // An answer about a group that was deleted waits for its tombstones.
             let last = step.last_append();
             return step.reply_after(last, ticket, absent(&request));
         }

@@ -4,7 +4,7 @@
 //! What is known here follows from the log's batches alone ([`Producers::observe`]), so every replica comes to
 //! know it by appending, and a restarted one by a snapshot and the batches after it.
 //!
-//! Producers that have not written for long are forgotten (`producer.id.expiration.ms`). How long is told by the log's
+//! Producers that have not written for long are forgotten (`producer.id.expiration.ms`). The time is that of the log's
 //! own clock, the greatest timestamp of its batches so far: so all replicas forget the same producers at the same batch,
 //! whatever their own clocks say and whenever they were started. A clock that jumps ahead forgets too early, which costs
 //! no more than that a retry from before the jump is not recognised.

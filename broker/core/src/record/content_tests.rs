@@ -263,9 +263,9 @@ fn a_header_that_is_right_is_left_alone_and_a_wrong_one_is_put_right_in_place() 
 #[test]
 fn bytes_that_somebody_else_holds_are_copied_before_they_are_changed() {
     let batch = filled(1, 50).timestamps(NOW, 7).build();
-    let held = batch.bytes().clone();
+    let other_reference = batch.bytes().clone();
     let admitted = batch.admit(&RULES).unwrap();
-    assert_eq!(BatchHeader::read(&held).unwrap().max_timestamp, 7);
+    assert_eq!(BatchHeader::read(&other_reference).unwrap().max_timestamp, 7);
     assert_eq!(admitted.header().max_timestamp, NOW);
 }
 

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 /// From one request to be taken out to the next.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// What the leader asked for before it knew has been decided by then. Only for a replica that nobody counts on, so that
-/// there is no entry that would tell.
-const SETTLED: Duration = Duration::from_secs(10);
+/// By then the controller has decided on every request that the leader made before it acknowledged the damage. Only for
+/// a replica that is in neither the ISR nor the ELR: no metadata entry will say that it was taken out.
+const REQUESTS_DECIDED_AFTER: Duration = Duration::from_secs(10);
 
 /// Damage that is not repaired.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Damage {
     pub(super) from: Offset,
-    /// The leader epoch in which the leader knows that this log ends before the damage, and since when.
-    told: Option<(LeaderEpoch, Instant)>,
+    /// The leader epoch in which the leader acknowledged that this log ends before the damage, and when it first did.
+    acknowledged: Option<(LeaderEpoch, Instant)>,
     /// The leader epoch in which this replica has asked to be taken out, after that.
     asked: Option<LeaderEpoch>,
     ask_at: Instant,
@@ -52,13 +52,21 @@ pub(super) struct Standing {
     /// It is in sync, or may be elected, or leads.
     pub(super) counted: bool,
     pub(super) follows: bool,
-    /// The leader of this epoch has not heard of it.
-    pub(super) unheard: bool,
+    /// It has not subscribed to the leader of this epoch.
+    pub(super) unsubscribed: bool,
 }
 
 impl Damage {
     pub(super) fn new(from: Offset, now: Instant) -> Self {
-        Self { from, told: None, asked: None, ask_at: now, cut: None, cut_before: Offset::ZERO, gives_way: false }
+        Self {
+            from,
+            acknowledged: None,
+            asked: None,
+            ask_at: now,
+            cut: None,
+            cut_before: Offset::ZERO,
+            gives_way: false,
+        }
     }
 
     /// Takes over what is to be done about damage that was found before.
@@ -70,10 +78,10 @@ impl Damage {
         }
     }
 
-    /// The leader has answered that it knows.
-    pub(super) fn told(&mut self, epoch: LeaderEpoch, now: Instant) {
-        if self.told.is_none_or(|(known, _)| known != epoch) {
-            self.told = Some((epoch, now));
+    /// The leader of that epoch has acknowledged that this log ends before the damage.
+    pub(super) fn acknowledged(&mut self, epoch: LeaderEpoch, now: Instant) {
+        if self.acknowledged.is_none_or(|(known, _)| known != epoch) {
+            self.acknowledged = Some((epoch, now));
         }
     }
 
@@ -98,7 +106,7 @@ impl Damage {
     }
 
     pub(super) fn next(&mut self, now: Instant, standing: Standing) -> Next {
-        let told = self.told.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
+        let acknowledged_at = self.acknowledged.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
         if self.cut.is_none() && self.from >= standing.log_end {
             // It has gone with what was cut off.
             self.removed();
@@ -107,7 +115,7 @@ impl Damage {
             return Next::Done;
         }
         if standing.counted {
-            let may_ask = told.is_some() || standing.unheard || self.is_cut();
+            let may_ask = acknowledged_at.is_some() || standing.unsubscribed || self.is_cut();
             if !may_ask || now < self.ask_at {
                 return Next::Wait;
             }
@@ -115,9 +123,9 @@ impl Damage {
             self.asked = Some(standing.epoch);
             return Next::GiveUpCopy;
         }
-        let taken_out = told.is_some() && self.asked == Some(standing.epoch);
-        let settled = told.is_some_and(|since| now.since(since) >= SETTLED);
-        let may_cut = standing.follows && (standing.unheard || taken_out || settled) && !self.is_cut();
+        let taken_out = acknowledged_at.is_some() && self.asked == Some(standing.epoch);
+        let requests_decided = acknowledged_at.is_some_and(|since| now.since(since) >= REQUESTS_DECIDED_AFTER);
+        let may_cut = standing.follows && (standing.unsubscribed || taken_out || requests_decided) && !self.is_cut();
         if may_cut { Next::Repair } else { Next::Wait }
     }
 }

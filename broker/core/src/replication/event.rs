@@ -337,7 +337,7 @@ pub enum Command {
         producers: Option<Bytes>,
     },
     /// Ask the controller to count no more on what this replica has: out of the in-sync set, out of those that may be
-    /// elected, and out of the leadership. What comes of it is told as [`Event::Metadata`].
+    /// elected, and out of the leadership. The outcome arrives as [`Event::Metadata`].
     GiveUpCopy,
     /// Answer a producer.
     Reply {

@@ -19,8 +19,8 @@ pub(super) struct Follower {
     phase: Phase,
     /// The leader may have heard of this log in this epoch.
     subscribed: bool,
-    /// Bytes appended since the leader was last told.
-    untold_bytes: usize,
+    /// Bytes appended since the last acknowledgement to the leader.
+    unacknowledged_bytes: usize,
     /// Where the last truncation that was asked for was to end.
     cut_to: Offset,
 }
@@ -63,7 +63,14 @@ impl Follower {
     /// Follows the leader of that epoch.
     pub(super) fn start(cx: &mut Context<'_>, leader: BrokerId, epoch: LeaderEpoch) -> Self {
         cx.out.push(Command::Follow { leader: Some(leader) });
-        Self { leader, epoch, phase: Phase::Disconnected, subscribed: false, untold_bytes: 0, cut_to: Offset::ZERO }
+        Self {
+            leader,
+            epoch,
+            phase: Phase::Disconnected,
+            subscribed: false,
+            unacknowledged_bytes: 0,
+            cut_to: Offset::ZERO,
+        }
     }
 
     pub(super) fn connected(&mut self, cx: &mut Context<'_>, leader: BrokerId, stream: StreamId) {
@@ -88,7 +95,14 @@ impl Follower {
         }
     }
 
-    pub(super) fn heard(&mut self, cx: &mut Context<'_>, epoch: LeaderEpoch, stream: StreamId, message: LeaderMessage) {
+    /// Handles a message of the leader.
+    pub(super) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        epoch: LeaderEpoch,
+        stream: StreamId,
+        message: LeaderMessage,
+    ) {
         if epoch != self.epoch {
             return;
         }
@@ -140,7 +154,7 @@ impl Follower {
                 }
                 learn(cx, high_watermark, log_start);
                 // The leader wants to hear of the disk. It hears of the append before only to keep its window open.
-                if self.untold_bytes >= cx.config.window_bytes / 4 {
+                if self.unacknowledged_bytes >= cx.config.window_bytes / 4 {
                     self.acknowledge(cx, stream);
                 }
             }
@@ -262,7 +276,7 @@ impl Follower {
         self.subscribed = true;
         self.phase = if log_end < cx.log.end { Phase::Claiming(stream) } else { Phase::Subscribing(stream) };
         let message = FollowerMessage::Subscribe { log_end, last_epoch, log_start: Some(cx.log.start) };
-        self.tell(cx, stream, message);
+        self.send(cx, stream, message);
     }
 
     /// Cuts the log back to where it went another way than the leader's. The high watermark plays no part in
@@ -326,7 +340,7 @@ impl Follower {
                 cx.out.push(Command::AdvanceStart { to: cx.log.start });
             }
             cx.log.append(cx.now, h);
-            self.untold_bytes = self.untold_bytes.saturating_add(batch.bytes().len());
+            self.unacknowledged_bytes = self.unacknowledged_bytes.saturating_add(batch.bytes().len());
             cx.out.push(Command::Append { batch });
         }
         true
@@ -339,13 +353,14 @@ impl Follower {
     }
 
     fn acknowledge(&mut self, cx: &mut Context<'_>, stream: StreamId) {
-        self.untold_bytes = 0;
+        self.unacknowledged_bytes = 0;
         let message =
             FollowerMessage::Ack { appended: cx.log.end, durable: cx.log.durable, log_start: Some(cx.log.start) };
-        self.tell(cx, stream, message);
+        self.send(cx, stream, message);
     }
 
-    fn tell(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
+    /// Sends a message to the leader.
+    fn send(&self, cx: &mut Context<'_>, stream: StreamId, message: FollowerMessage) {
         let (leader, leader_epoch) = (self.leader, self.epoch);
         cx.out.push(Command::ToLeader { leader, leader_epoch, stream, message });
     }

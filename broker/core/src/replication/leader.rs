@@ -18,14 +18,14 @@ use std::time::Duration;
 
 /// How long after a failed `AlterPartition` the next one is made.
 const RETRY_ALTER: Duration = Duration::from_millis(50);
-/// For so long a leadership takes a gap in a producer's sequence for one that refusals made before it began: batches
-/// may come that were sent before their producer heard of these, at the latest with a client that was stopped or has
-/// a slow way here.
-const SETTLING: Duration = Duration::from_secs(5);
+/// For so long after it began, a leadership assumes that a gap in a producer's sequence was made by batches that were
+/// refused before: those after the gap may have been sent before their producer got the refusals, and arrive late from
+/// a client that was stopped or has a slow network.
+const SEQUENCE_GAP_GRACE: Duration = Duration::from_secs(5);
 
-/// The same for a producer that is unknown and may begin anywhere, in a partition's first leadership: the only refusals
-/// before that said that there is no such partition, and what they made late is on its way.
-const SETTLING_FIRST: Duration = Duration::from_millis(50);
+/// The same for a producer that is unknown and may begin anywhere, in a partition's first leadership: batches refused
+/// before could only be refused because the partition did not exist yet, and what was sent after them arrives soon.
+const FIRST_EPOCH_GRACE: Duration = Duration::from_millis(50);
 
 /// One leadership, from its start to its end.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Leader {
                 }
             }
             Event::FromFollower { follower, broker_epoch, stream, message, .. } => {
-                self.heard(cx, follower, (broker_epoch, stream), message);
+                self.handle(cx, follower, (broker_epoch, stream), message);
             }
             Event::StreamClosed { follower, stream } => {
                 if let Some(progress) = self.followers.get_mut(&follower) {
@@ -137,13 +137,13 @@ impl Leader {
         let too_few = acks == Acks::All && self.isr.committed().len() < cx.min_insync();
         let log_start = cx.log.start;
         let age = cx.now.since(self.since);
-        let settling_unknown = if self.epoch == LeaderEpoch(0) { SETTLING_FIRST } else { SETTLING };
+        let grace = if self.epoch == LeaderEpoch(0) { FIRST_EPOCH_GRACE } else { SEQUENCE_GAP_GRACE };
         let check = match cx.log.producers.check(batch.header(), cx.state.older_producers) {
             // What a refusal kept out comes first: this batch would make it look like an old duplicate.
             Check::Unknown => match self.gaps.why(batch.header()) {
                 Some(error) => return Err(error),
-                None if age < settling_unknown => {
-                    // What comes after this one may come when all has settled.
+                None if age < grace => {
+                    // The batches after this one may arrive after the grace period: they are refused as well.
                     self.gaps.refused(batch.header(), ProduceError::NotLeader);
                     return Err(ProduceError::NotLeader);
                 }
@@ -176,7 +176,7 @@ impl Leader {
             // Clients take this error for a success, so it must be one.
             Check::OldDuplicate { before } if before <= cx.log.high_watermark => Err(ProduceError::DuplicateSequence),
             Check::OutOfOrder => Err(self.gaps.why(batch.header()).unwrap_or_else(|| {
-                if age < SETTLING { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
+                if age < SEQUENCE_GAP_GRACE { ProduceError::NotLeader } else { ProduceError::OutOfOrderSequence }
             })),
             Check::OldDuplicate { .. } => Err(ProduceError::OutOfOrderSequence),
             Check::Fenced => Err(ProduceError::InvalidProducerEpoch),
@@ -209,7 +209,7 @@ impl Leader {
             let at_tail = stream.next == tail && !stream.reading && !stream.refused;
             if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
                 stream.sent(&batch);
-                stream.told = (high_watermark, log_start);
+                stream.last_sent = (high_watermark, log_start);
                 let message =
                     LeaderMessage::Batches { from: tail, batches: vec![batch.clone()], high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
@@ -217,7 +217,8 @@ impl Leader {
         }
     }
 
-    fn heard(
+    /// Handles a message of a follower.
+    fn handle(
         &mut self,
         cx: &mut Context<'_>,
         follower: BrokerId,
@@ -225,7 +226,7 @@ impl Leader {
         message: FollowerMessage,
     ) {
         let Some(progress) = self.followers.get_mut(&follower) else {
-            // It may have heard before this leader has that it is being added: it asks again.
+            // It may have seen the entry by which it is added before this leader has: it asks again.
             if matches!(message, FollowerMessage::Subscribe { .. }) {
                 let message = LeaderMessage::NotLeader { leader_epoch: self.epoch };
                 cx.out.push(Command::Send { follower, stream: stream.1, leader_epoch: self.epoch, message });
@@ -314,7 +315,7 @@ impl Leader {
             stream.sent(batch);
         }
         let (high_watermark, log_start) = (cx.log.high_watermark, cx.log.start);
-        stream.told = (high_watermark, log_start);
+        stream.last_sent = (high_watermark, log_start);
         let message = LeaderMessage::Batches { from, batches, high_watermark, log_start };
         cx.out.push(Command::Send { follower, stream: id, leader_epoch: epoch, message });
         self.pump(cx, follower);
@@ -329,9 +330,9 @@ impl Leader {
 
     /// Whether something is to happen by time alone: a producer is waited with, an ISR is due, a follower may be late.
     pub(super) fn needs_tick(&self, cx: &Context<'_>) -> bool {
-        let told = (cx.log.high_watermark, cx.log.start);
+        let current = (cx.log.high_watermark, cx.log.start);
         let waits_for = |(id, progress): (&BrokerId, &Progress)| match &progress.stream {
-            Some(stream) => stream.told != told || progress.lacks_something(cx.log.end),
+            Some(stream) => stream.last_sent != current || progress.lacks_something(cx.log.end),
             None => self.isr.maximal().any(|member| member == *id),
         };
         !self.pending.is_empty() || self.followers.iter().any(waits_for) || self.wanted_isr(cx).is_some()
@@ -348,8 +349,8 @@ impl Leader {
             progress.watch(cx.now, cx.log.end);
             progress.watch_disk(cx.now, high_watermark, furthest);
             let Some(stream) = &mut progress.stream else { continue };
-            if stream.told != (high_watermark, log_start) {
-                stream.told = (high_watermark, log_start);
+            if stream.last_sent != (high_watermark, log_start) {
+                stream.last_sent = (high_watermark, log_start);
                 let message = LeaderMessage::HighWatermark { high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });
             }

@@ -56,8 +56,8 @@ pub(super) struct Stream {
     pub(super) reading: bool,
     /// The connection has no room.
     pub(super) refused: bool,
-    /// The high watermark and the log's start that the follower was told last.
-    pub(super) told: (Offset, Offset),
+    /// The high watermark and log start offset that were last sent to the follower.
+    pub(super) last_sent: (Offset, Offset),
 }
 
 impl Progress {
@@ -115,7 +115,7 @@ impl Progress {
     }
 
     /// The follower's log is a prefix of the leader's up to `log_end`.
-    pub(super) fn start(&mut self, stream: StreamId, log_end: Offset, told: (Offset, Offset)) {
+    pub(super) fn start(&mut self, stream: StreamId, log_end: Offset, last_sent: (Offset, Offset)) {
         self.stream = Some(Stream {
             id: stream,
             next: log_end,
@@ -124,7 +124,7 @@ impl Progress {
             window_used: 0,
             reading: false,
             refused: false,
-            told,
+            last_sent,
         });
     }
 

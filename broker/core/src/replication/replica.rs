@@ -30,8 +30,8 @@ pub struct Replica {
     pub(super) lease: Instant,
     room: bool,
     pub(super) role: Role,
-    /// Subscriptions to a leadership that the metadata log has not told of yet: it is only a matter of who hears
-    /// of an election first.
+    /// Subscriptions to a leader epoch that this replica has not yet seen in the metadata log: the follower has
+    /// learnt of the election first.
     early: BTreeMap<BrokerId, Early>,
     /// What the disk has lost, until it is repaired.
     pub(super) damage: Option<Damage>,
@@ -166,7 +166,7 @@ impl Replica {
                 Event::LeaderConnected { leader, stream } => follower.connected(cx, leader, stream),
                 Event::LeaderDisconnected { leader } => follower.disconnected(leader),
                 Event::FromLeader { leader_epoch, stream, message } => {
-                    follower.heard(cx, leader_epoch, stream, message);
+                    follower.handle(cx, leader_epoch, stream, message);
                 }
                 Event::Tick => follower.tick(cx),
                 _ => {}
@@ -279,7 +279,7 @@ impl Replica {
         };
         let epoch = self.state.leader_epoch;
         if follower.is_some_and(|f| f.has_claimed() && f.epoch == epoch) {
-            damage.told(epoch, now);
+            damage.acknowledged(epoch, now);
         }
         let (isr, elr) = (&self.state.isr, &self.state.elr);
         let standing = Standing {
@@ -287,7 +287,7 @@ impl Replica {
             log_end: self.log.end,
             counted: self.state.leader == Some(self.me) || isr.contains(&self.me) || elr.contains(&self.me),
             follows: follower.is_some_and(|f| f.epoch == epoch),
-            unheard: follower.is_none_or(|f| !f.has_subscribed()),
+            unsubscribed: follower.is_none_or(|f| !f.has_subscribed()),
         };
         let from = damage.from;
         let next = damage.next(now, standing);
@@ -412,7 +412,7 @@ impl Replica {
         self.lease
     }
 
-    /// The newest leader epoch that metadata told of; -1 before any.
+    /// The newest leader epoch in the metadata; -1 before any.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.state.leader_epoch
     }

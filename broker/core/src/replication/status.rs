@@ -22,7 +22,7 @@ pub enum Role {
 pub struct Readable {
     /// Everything below is committed, and stays that whoever leads.
     pub end: Offset,
-    /// The high watermark, as far as clients may be told it. `None` where another leader may have told a greater one:
+    /// The high watermark that clients may see. `None` where they may have seen a greater one from another leader:
     /// before it has reached the start of this leadership's epoch, and when the lease is over.
     pub high_watermark: Option<Offset>,
 }

@@ -56,7 +56,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn lock(&self, dir: &Path) -> io::Result<Self::Lock>;
     /// Bytes that can still be written where that directory is.
     fn available(&self, dir: &Path) -> io::Result<u64>;
-    /// A number that nobody can foresee, by which a log's own blocks are told from bytes that look like them.
+    /// A number that nobody can foresee, that tells a log's own blocks from bytes that look like them.
     fn random(&self) -> io::Result<u64>;
 }
 

@@ -1,4 +1,4 @@
-//! What files hold, as it is: batch by batch, operation by operation.
+//! The contents of files, as they are: batch by batch, operation by operation.
 
 use super::len;
 use crate::checkpoint;

@@ -75,7 +75,7 @@ impl Verified {
 pub(crate) const NOT_WHOLE: &str =
     "the block there is not whole: it was never finished, or it is the last one and damaged";
 
-/// Is told how many bytes are checked, and of how many.
+/// Called with how many bytes are checked, and of how many.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Reads all of the log in `log`, and the journal in `journal`, and says what of them is not as it was written. Fails only

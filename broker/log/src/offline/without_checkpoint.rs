@@ -1,5 +1,5 @@
 //! Checking files that no checkpoint speaks of any more. Which of them count, and up to where, only the checkpoint says; so
-//! what is told is what can be read.
+//! the report is of what can be read.
 
 use super::{Progress, Verified, VerifiedPartition, batches, len};
 use crate::disk::Disk;

@@ -142,13 +142,13 @@ impl Soft {
         self.generation += 1;
     }
 
-    /// The log has lost all, and begins at `at`: who wrote what lies between is known if somebody has told.
+    /// The log has lost all, and begins at `at`: the producers of the records before are known if `producers` has them.
     pub(crate) fn begin_at(&mut self, at: Offset, producers: Option<&Bytes>) {
         let files = self.snapshots.iter().filter(|s| s.is_file()).map(|s| s.at);
         let obsolete = files.chain(self.obsolete.iter().copied()).collect();
         *self = Self { generation: self.generation + 1, obsolete, ..Self::new(at, self.expiration_ms) };
-        if let Some(told) = producers.filter(|told| Producers::decode(told, self.expiration_ms).is_some()) {
-            self.snapshots = vec![Snapshot { at, content: Content::Inline(told[..].into()) }];
+        if let Some(valid) = producers.filter(|bytes| Producers::decode(bytes, self.expiration_ms).is_some()) {
+            self.snapshots = vec![Snapshot { at, content: Content::Inline(valid[..].into()) }];
         }
     }
 
@@ -354,7 +354,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Puts what another broker has told where a large snapshot belongs: it would be in every checkpoint.
+    /// Puts a large snapshot from another broker into a file: it would be in every checkpoint otherwise.
     fn move_to_file(&self, tp: TopicPartition, shared: &Shared) -> Result<(), LogError> {
         let large = |s: &Snapshot| match &s.content {
             Content::Inline(bytes) if s.belongs_in_a_file() => Some((s.at, Arc::clone(bytes))),

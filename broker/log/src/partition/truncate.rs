@@ -204,7 +204,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Where a truncation to `to` ends: at the beginning of the batch that holds it. Where damage is in its way, it ends
-    /// before that if it `repairs`; otherwise it is none, and who watches for damage is told.
+    /// before that if it `repairs`; otherwise it is none, and the watcher of damage is called.
     pub(crate) fn cut_at(&self, tp: TopicPartition, to: Offset, repairs: bool) -> Result<Offset, LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(to) };
         let state = shared.read().clone();

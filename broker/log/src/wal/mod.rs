@@ -43,7 +43,7 @@
 //! (other segment number), what a former run left behind its torn end (other run) and a gap (other LSN) all
 //! end the chain. The nonce was drawn when the log was created and is in its checkpoint: segments are full of
 //! bytes that producers chose, at positions where blocks may start, and without it these could pass for blocks.
-//! Whether that end is a torn write or damage is told by the "synced" field: if any block
+//! Whether that end is a torn write or damage follows from the "synced" field: if any block
 //! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
 //! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). Otherwise nothing behind the end
 //! was ever acknowledged. A block that nothing says to have been synced also ends the chain if it refers to a batch that is
@@ -55,7 +55,7 @@
 //! next segment. A crash in the middle of that leaves the seal, a torn block or a whole one, and either of the first
 //! two ends the chain where the seal was. (An empty block that is a part of the chain would move it on: of a round in
 //! two segments, of which a crash left only the second block, that one could be the next.) A seal is not synced;
-//! blocks leave a page for it at their segment's end. So what cannot be told is damage to the very last block where a
+//! blocks leave a page for it at their segment's end. So what goes unnoticed is damage to the very last block where a
 //! power cut took the seal, or the process ended before it was written: that looks like a torn one. (A partition's
 //! segment may still hold its batches, see `recovery`.)
 

@@ -26,7 +26,7 @@ type Block = (Position, BlockHeader, Bytes);
 /// Visits every operation from `from` on, in order, as far as the chain goes.
 ///
 /// A block that no later one says to have been synced belongs to the chain only if `is_whole` says of each of its operations
-/// that all of it is there: a batch that it refers to may never have reached its segment. It is told where the block is.
+/// that all of it is there: a batch that it refers to may never have reached its segment. It gets the block's place.
 pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,

@@ -100,7 +100,7 @@ fn crash_and_go_on(seed: u64, point: u64, how: How, referenced: &mut usize) -> b
     true
 }
 
-/// Crashes at each point of the workload in turn, until it gets through.
+/// Crashes at one point of the workload after the other, until it gets through.
 fn crash_everywhere(seed: u64, how: How) {
     let (mut points, mut referenced) = (0, 0);
     while crash_and_go_on(seed, points, how, &mut referenced) {

@@ -105,7 +105,7 @@ fn of_a_producer(n: i64) -> RecordBatch {
 
 /// Writes what `format-4` holds: under a checkpoint of version 4 a partition with a snapshot of producers in a file, and one
 /// that was compacted; behind it, in blocks of the versions 3 and 4, a partition that begins in the middle with producers
-/// that were told, a truncation, a moved start, and batches.
+/// of another log, a truncation, a moved start, and batches.
 fn write_format_4(dir: &Path) {
     let (mut log, _) = Log::open(RealDisk, &dir.join("log"), tiny()).expect("the disk is whole");
     for n in 0..20 {
@@ -115,11 +115,11 @@ fn write_format_4(dir: &Path) {
     log.reader().clean(partition(2), &spec(i64::MAX), |_| true).expect("the disk is whole");
     log.checkpoint().expect("the disk is whole");
 
-    let mut told = Vec::new();
+    let mut encoded = Vec::new();
     let mut producers = Producers::default();
     (0..3).for_each(|n| producers.observe(of_a_producer(n).header()));
-    producers.encode(&mut told);
-    run(&mut log, Op::BeginAt { partition: partition(1), at: Offset(500), producers: told.into() });
+    producers.encode(&mut encoded);
+    run(&mut log, Op::BeginAt { partition: partition(1), at: Offset(500), producers: encoded.into() });
     run(&mut log, Op::Append { partition: partition(1), batch: batch(500, 3, 10, 100, 500) });
     run(&mut log, Op::Truncate { partition: partition(0), to: Offset(155) });
     run(&mut log, Op::Append { partition: partition(0), batch: batch(150, 2, 10, 100, 150) });
@@ -229,9 +229,9 @@ fn what_a_newer_broker_wrote_is_refused_with_the_versions_that_are_known_and_lef
             files.filter(|path| path.starts_with(under)).map(|path| content(&disk, &path)).collect::<Vec<_>>()
         };
         let before = contents();
-        let told = refusal(&disk);
+        let refused = refusal(&disk);
         let known = format!("is in version 7 of the {format}'s format, and this broker knows versions 2 to {newest}");
-        assert!(told.contains(&known), "{told}");
+        assert!(refused.contains(&known), "{refused}");
         assert!(before == contents(), "{format}: something was changed");
     }
 }

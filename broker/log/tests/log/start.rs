@@ -113,7 +113,7 @@ fn producers(n: i64) -> (Producers, Bytes) {
 fn what_others_know_of_producers_is_known_where_a_log_begins_anew_whenever_the_process_ends() {
     // In the checkpoint, and in a file beside the segments; of a log that is there, that was deleted, and that is not.
     for (n, tp, delete) in [(2, 0, false), (50, 0, false), (2, 0, true), (50, 1, false)] {
-        let (told, bytes) = producers(n);
+        let (others, bytes) = producers(n);
         for point in 0.. {
             let (disk, mut log) = written(3);
             log.checkpoint().unwrap();
@@ -140,7 +140,7 @@ fn what_others_know_of_producers_is_known_where_a_log_begins_anew_whenever_the_p
                 let (log, _) = open(&disk).unwrap();
                 if durable > 0 {
                     let known: Vec<_> = log.reader().producers(partition(tp)).unwrap().iter().collect();
-                    let expected: Vec<_> = told.iter().collect();
+                    let expected: Vec<_> = others.iter().collect();
                     let when = format!("{n} producers, {durable} operations, point {point}");
                     assert_eq!(known[..n as usize], expected, "{when}");
                     assert!(known.len() > n as usize || durable < 2, "{when}");

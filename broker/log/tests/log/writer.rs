@@ -78,11 +78,11 @@ fn the_last_handle_that_goes_ends_the_thread() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_answered_and_the_owner_is_told_once() {
+fn after_a_failed_sync_nothing_is_answered_and_the_failure_is_reported_once() {
     let disk = SimulatedDisk::new(1);
     let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
-    let (told, fatal) = mpsc::channel();
-    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    let (failures, fatal) = mpsc::channel();
+    let (writer, thread) = Writer::spawn(log, move |e| failures.send(e.to_string()).unwrap_or_default());
     let (answers, answered) = mpsc::channel();
     submit(&writer, &answers, 1, append(0, 0, 10));
     assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), 1);
@@ -108,8 +108,8 @@ fn a_sync_that_fails_before_the_first_round_is_as_final() {
 
     let (log, _) = Log::open(disk.clone(), Path::new("/d"), tiny()).unwrap();
     disk.fail_sync_after(0);
-    let (told, fatal) = mpsc::channel();
-    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    let (failures, fatal) = mpsc::channel();
+    let (writer, thread) = Writer::spawn(log, move |e| failures.send(e.to_string()).unwrap_or_default());
     assert!(fatal.recv_timeout(DEADLINE).unwrap().contains("EIO"));
     let (answers, answered) = mpsc::channel();
     submit(&writer, &answers, 1, append(0, 0, 10));

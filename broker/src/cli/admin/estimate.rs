@@ -37,7 +37,7 @@ impl Estimate {
             self.looked_at = Some(now);
             if let Ok(Ok(placed)) = found {
                 let bytes = bytes_left(broker, &placed, moves);
-                self.text = said(bytes, self.pace.time_left(now, bytes));
+                self.text = in_words(bytes, self.pace.time_left(now, bytes));
             } else {
                 // Whom it does not reach now, it would wait for again and again.
                 (self.kafka, self.text) = (None, String::new());
@@ -47,7 +47,8 @@ impl Estimate {
     }
 }
 
-fn said(bytes: u64, left: Option<Duration>) -> String {
+/// How much there is to copy, and how long that takes.
+fn in_words(bytes: u64, left: Option<Duration>) -> String {
     let text = format!(", {} MiB to copy", bytes.div_ceil(1 << 20));
     left.map_or_else(|| text.clone(), |left| format!("{text}, about {} s left", left.as_secs_f64().ceil()))
 }
@@ -60,8 +61,8 @@ fn bytes_left(broker: i32, placed: &Placed, moves: &[Move]) -> u64 {
         let on = placed.get(&(topic.clone(), *partition))?;
         m.to.iter().filter(|id| !m.from.contains(id)).filter_map(|id| on.get(id)).min().copied()
     };
-    let held = placed.iter().filter_map(|(partition, on)| Some((partition, *on.get(&broker)?)));
-    held.map(|(partition, size)| size.saturating_sub(arrived(partition).unwrap_or(0))).sum()
+    let on_broker = placed.iter().filter_map(|(partition, on)| Some((partition, *on.get(&broker)?)));
+    on_broker.map(|(partition, size)| size.saturating_sub(arrived(partition).unwrap_or(0))).sum()
 }
 
 /// How fast something grows less.
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_said() {
-        assert_eq!(said(3 << 20, None), ", 3 MiB to copy");
-        assert_eq!(said(1, Some(Duration::from_millis(1500))), ", 1 MiB to copy, about 2 s left");
+        assert_eq!(in_words(3 << 20, None), ", 3 MiB to copy");
+        assert_eq!(in_words(1, Some(Duration::from_millis(1500))), ", 1 MiB to copy, about 2 s left");
     }
 }

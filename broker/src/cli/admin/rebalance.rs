@@ -146,7 +146,7 @@ fn spread_json(spread: Spread) -> Value {
 
 async fn run(client: &Admin, request: RebalanceRequest, output: Output) -> anyhow::Result<()> {
     let mut shown = String::new();
-    let held = loop {
+    let spread = loop {
         let answer = ask(client, request).await?;
         if answer.left == 0 && answer.under_way == 0 {
             if output == Output::Text && !answer.waits_for.is_empty() {
@@ -165,14 +165,14 @@ async fn run(client: &Admin, request: RebalanceRequest, output: Output) -> anyho
         tokio::time::sleep(PAUSE).await;
     };
     if output == Output::Json {
-        return print_json(&json!({ "left": 0, "now": spread_json(held) }));
+        return print_json(&json!({ "left": 0, "now": spread_json(spread) }));
     }
-    print_line(&done(held))
+    print_line(&done(spread))
 }
 
 /// What is said when nothing is left to move.
-fn done(held: Spread) -> String {
-    let Spread { fewest_replicas: fewest, most_replicas: most, .. } = held;
+fn done(spread: Spread) -> String {
+    let Spread { fewest_replicas: fewest, most_replicas: most, .. } = spread;
     if most <= fewest + 1 {
         return "All brokers that are not cordoned hold about as much as each other.".to_owned();
     }
@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn whoever_cannot_be_given_more_is_not_called_even() {
-        let held = |fewest_replicas, most_replicas| Spread { fewest_replicas, most_replicas, ..Spread::default() };
-        assert!(done(held(5, 6)).starts_with("All brokers"));
-        assert!(done(held(2, 8)).contains("2 to 8 replicas"));
+        let spread = |fewest_replicas, most_replicas| Spread { fewest_replicas, most_replicas, ..Spread::default() };
+        assert!(done(spread(5, 6)).starts_with("All brokers"));
+        assert!(done(spread(2, 8)).contains("2 to 8 replicas"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::keys::Key;
 use super::layout::{Layout, Planned};
-use super::probe::{Heard, OfBroker};
+use super::probe::{OfBroker, Probed};
 use super::process::{Ended, Event, Process};
 use super::screen::Screen;
 use super::view::{Phase, Shown};
@@ -22,7 +22,7 @@ pub(super) struct Cluster {
     program: PathBuf,
     brokers: Vec<One>,
     events: mpsc::Sender<Event>,
-    heard: Heard,
+    probed: Probed,
     shown: Shown,
     /// The broker that keys are for, in the layout's order.
     chosen: usize,
@@ -61,7 +61,7 @@ impl Cluster {
             layout,
             program: std::env::current_exe()?,
             events,
-            heard: Heard::default(),
+            probed: Probed::default(),
             shown: Shown::default(),
             chosen: 0,
             screen,
@@ -179,7 +179,7 @@ impl Cluster {
             _ if ended.well() => Phase::Stopped,
             _ => Phase::Failed,
         };
-        if let Some(of_broker) = self.heard.brokers.get_mut(index) {
+        if let Some(of_broker) = self.probed.brokers.get_mut(index) {
             *of_broker = OfBroker::default();
         }
         if self.ending && one.phase == Phase::Stopped {
@@ -197,11 +197,11 @@ impl Cluster {
         if self.ending { Ok(()) } else { self.show() }
     }
 
-    /// Takes in what the brokers say.
-    pub(super) fn heard(&mut self, heard: Heard) -> io::Result<()> {
-        self.heard = heard;
-        for (one, of_broker) in self.brokers.iter_mut().zip(&mut self.heard.brokers) {
-            if self.heard.begun.is_some_and(|begun| begun < one.changed) {
+    /// Takes over the answers to a probe.
+    pub(super) fn probed(&mut self, probed: Probed) -> io::Result<()> {
+        self.probed = probed;
+        for (one, of_broker) in self.brokers.iter_mut().zip(&mut self.probed.brokers) {
+            if self.probed.begun.is_some_and(|begun| begun < one.changed) {
                 // It may be the process before that answered.
                 *of_broker = OfBroker::default();
             }
@@ -209,7 +209,7 @@ impl Cluster {
                 *served |= of_broker.ready;
             }
         }
-        if !self.greeted && self.heard.brokers.iter().all(|broker| broker.ready) && !self.heard.brokers.is_empty() {
+        if !self.greeted && self.probed.brokers.iter().all(|broker| broker.ready) && !self.probed.brokers.is_empty() {
             self.greeted = true;
             self.greet()?;
         }
@@ -218,7 +218,7 @@ impl Cluster {
 
     fn show(&mut self) -> io::Result<()> {
         let brokers = self.brokers.iter().map(|one| (one.planned.id, one.planned.address(), &one.phase));
-        let now = Shown::new(brokers, &self.heard);
+        let now = Shown::new(brokers, &self.probed);
         if self.screen.is_terminal() {
             self.screen.show(now.table(self.chosen, Screen::width()))?;
         } else {

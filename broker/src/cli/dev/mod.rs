@@ -11,7 +11,7 @@ mod view;
 use self::cluster::Cluster;
 use self::keys::Key;
 use self::layout::Layout;
-use self::probe::Heard;
+use self::probe::Probed;
 use self::process::Event;
 use self::screen::Screen;
 use clap::Args;
@@ -52,12 +52,12 @@ impl Dev {
 async fn run(layout: Layout, verbose: bool) -> anyhow::Result<()> {
     let dir = layout.dir.clone();
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let (told, mut heard) = watch::channel(Heard::default());
+    let (reports, mut probed) = watch::channel(Probed::default());
     let brokers = layout.brokers.clone();
     let mut cluster = Cluster::new(layout, events, Screen::open()?, verbose)?;
     let lived = tokio::select! {
-        lived = live(&mut cluster, &mut happened, &mut heard) => lived,
-        never = probe::look(&brokers, &told) => match never {},
+        lived = live(&mut cluster, &mut happened, &mut probed) => lived,
+        never = probe::run(&brokers, &reports) => match never {},
     };
     // Whatever it was that ended it, the terminal is as before when it is said.
     cluster.leave_screen();
@@ -83,7 +83,7 @@ async fn run(layout: Layout, verbose: bool) -> anyhow::Result<()> {
 async fn live(
     cluster: &mut Cluster,
     happened: &mut mpsc::Receiver<Event>,
-    heard: &mut watch::Receiver<Heard>,
+    probed: &mut watch::Receiver<Probed>,
 ) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut keys = cluster.has_keys().then(keys::pressed);
@@ -91,9 +91,9 @@ async fn live(
     while !cluster.is_over() {
         tokio::select! {
             Some(event) = happened.recv() => cluster.happened(event)?,
-            Ok(()) = heard.changed() => {
-                let heard = heard.borrow_and_update().clone();
-                cluster.heard(heard)?;
+            Ok(()) = probed.changed() => {
+                let probed = probed.borrow_and_update().clone();
+                cluster.probed(probed)?;
             }
             Some(key) = next(&mut keys) => match key {
                 Key::End => return Ok(()),

@@ -12,17 +12,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// From one look to the next.
+/// From one probe to the next.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long an answer may take: a broker that was killed answers nothing, and must not hold up the others.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Rates are taken over at least this long: over less they would jump with each request.
 const RATED_OVER: Duration = Duration::from_secs(1);
 
-/// What was last heard.
+/// The answers to the last probe of all brokers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard {
-    /// When the look began: what has changed since then is newer.
+pub(super) struct Probed {
+    /// When the probe began: what has changed since then is newer.
     pub(super) begun: Option<Instant>,
     /// Of the whole cluster; `None` while no broker is sure.
     pub(super) facts: Option<FactsResponse>,
@@ -54,15 +54,15 @@ struct Counted {
     sent: u64,
 }
 
-/// What is remembered of a broker from one look to the next.
+/// What is remembered of a broker from one probe to the next.
 #[derive(Clone, Copy, Debug, Default)]
 struct Before {
     counted: Option<Counted>,
     rates: Option<Rates>,
 }
 
-/// Looks for as long as it is polled.
-pub(super) async fn look(brokers: &[Planned], heard: &watch::Sender<Heard>) -> Infallible {
+/// Probes the brokers for as long as it is polled.
+pub(super) async fn run(brokers: &[Planned], probed: &watch::Sender<Probed>) -> Infallible {
     let admin = brokers.iter().filter_map(|broker| broker.listen.admin).map(|address| address.to_string());
     let admin = Admin::new(admin.collect());
     let mut before = vec![Before::default(); brokers.len()];
@@ -70,7 +70,7 @@ pub(super) async fn look(brokers: &[Planned], heard: &watch::Sender<Heard>) -> I
         let begun = Some(Instant::now());
         let each = brokers.iter().zip(&mut before).map(|(broker, before)| of_broker(broker.listen.http, before));
         let (facts, brokers) = tokio::join!(timeout(PATIENCE, admin.facts(1)), join_all(each));
-        heard.send_replace(Heard { begun, facts: facts.ok().and_then(Result::ok), brokers });
+        probed.send_replace(Probed { begun, facts: facts.ok().and_then(Result::ok), brokers });
         tokio::time::sleep(EVERY).await;
     }
 }

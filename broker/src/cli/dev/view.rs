@@ -1,7 +1,7 @@
 //! What is shown of the cluster: a table for a terminal, and a line for each change elsewhere. Nothing here knows a
 //! process or a terminal.
 
-use super::probe::{Heard, OfBroker, Rates};
+use super::probe::{OfBroker, Probed, Rates};
 use chronik_admin::{Broker, Partitions};
 
 /// A broker's process, as its parent knows it.
@@ -12,9 +12,9 @@ pub(super) enum Phase {
         /// It has served already.
         served: bool,
     },
-    /// It was told to stop.
+    /// It is being stopped.
     Stopping,
-    /// It has stopped by itself, or when it was told to.
+    /// It has ended with success, by itself or as it was stopped.
     Stopped,
     /// A signal ended it.
     Killed,
@@ -72,11 +72,11 @@ impl Phase {
 
 impl Shown {
     /// Of brokers with these ids, addresses and phases, in the layout's order.
-    pub(super) fn new<'a>(brokers: impl Iterator<Item = (i32, String, &'a Phase)>, heard: &Heard) -> Self {
-        let facts = heard.facts.as_ref();
+    pub(super) fn new<'a>(brokers: impl Iterator<Item = (i32, String, &'a Phase)>, probed: &Probed) -> Self {
+        let facts = probed.facts.as_ref();
         let row = |(index, (id, address, phase)): (usize, (i32, String, &Phase))| {
             let broker = facts.and_then(|facts| facts.brokers.iter().find(|broker| broker.id == id));
-            let of_broker = heard.brokers.get(index).copied().unwrap_or_default();
+            let of_broker = probed.brokers.get(index).copied().unwrap_or_default();
             Row {
                 id,
                 address,
@@ -211,9 +211,9 @@ mod tests {
     fn shown(phases: [Phase; 3], facts: Option<FactsResponse>, ready: bool) -> Shown {
         let rates = Some(Rates { received: 1_234_567.0, sent: 12.0 });
         let answers = |phase: &Phase| if phase.runs() { OfBroker { ready, rates } } else { OfBroker::default() };
-        let heard = Heard { begun: None, facts, brokers: phases.iter().map(answers).collect() };
+        let probed = Probed { begun: None, facts, brokers: phases.iter().map(answers).collect() };
         let brokers = (0..3).zip(&phases).map(|(id, phase)| (id, format!("127.0.0.1:909{}", id + 2), phase));
-        Shown::new(brokers, &heard)
+        Shown::new(brokers, &probed)
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Repair {
         );
         let mut identity = Identity::load(&self.data_dir, BrokerId(self.broker))?;
         let before = read_all(&self.data_dir, &dir)?;
-        // What a broker is told of forgetting producers is not known here, and the next one forgets by itself.
+        // The broker's `producer.id.expiration.ms` is not known here, and the broker forgets producers by itself later.
         let producer_expiration_ms = i64::MAX;
         let options =
             Options { open_with_wal_loss: self.accept_wal_loss, producer_expiration_ms, ..Options::default() };
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_cut_off_only_where_that_is_asked_for_and_the_cluster_is_told() {
+    fn damage_is_cut_off_only_where_that_is_asked_for_and_is_noted_for_the_cluster() {
         let dir = written();
         let directory = identity(dir.path()).directory_id();
         flip_bit(&segment(dir.path(), tp(1)), 25_000);
@@ -275,7 +275,7 @@ mod tests {
 
         assert_eq!(repair(dir.path(), false, true).unwrap(), "1 partitions are whole\n");
         let after = identity(dir.path()).directory_id();
-        assert_ne!(after, before, "nobody counts on what it held");
+        assert_ne!(after, before, "nobody counts on what it had");
         assert_eq!(findings(dir.path()), 0);
         assert_eq!(repair(dir.path(), false, false).unwrap(), "1 partitions are whole\n");
         assert_eq!(identity(dir.path()).directory_id(), after);
@@ -287,10 +287,10 @@ mod tests {
         let _ = identity(dir.path());
         let other = Repair { data_dir: dir.path().into(), broker: 2, cut_damaged: true, accept_wal_loss: true };
         assert!(other.run_to(&mut Vec::new()).unwrap_err().to_string().contains("belongs to broker 1"));
-        let held = open(dir.path());
+        let in_use = open(dir.path());
         let refused = repair(dir.path(), true, true).unwrap_err();
         assert!(refused.contains("another process"), "{refused}");
-        drop(held);
+        drop(in_use);
         let checkpoint = dir.path().join("log/checkpoint");
         flip_bit(&checkpoint, 40);
         let refused = repair(dir.path(), true, true).unwrap_err();

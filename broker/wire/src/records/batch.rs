@@ -75,7 +75,7 @@ pub(super) fn put_varint(out: &mut BytesMut, value: i64) {
     out.put_u8(value as u8);
 }
 
-/// The records of a batch. Control batches hold none for a reader.
+/// The records of a batch. Control batches have none for a reader.
 pub fn records_of(batch: &RecordBatch) -> Result<BatchRecords, RecordError> {
     let header = batch.header();
     if header.is_control() {

@@ -2,7 +2,7 @@
 
 use super::RecordError;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use chronik_core::groups::record::{HeldPartitions, TopicPartitions};
+use chronik_core::groups::record::{OwnedPartitions, TopicPartitions};
 use chronik_core::ids::TopicId;
 use kafka_wire_core::{DecodeError, DecodeLimits, Decoder, StrBytes, TagOutcome, Uuid};
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl Reader {
         })
     }
 
-    /// Partitions with the epochs since which they are held, which are in a tagged field.
-    pub(super) fn held(&mut self) -> Result<Vec<HeldPartitions>, DecodeError> {
+    /// Partitions with the epochs since which they are owned, which are in a tagged field.
+    pub(super) fn owned_partitions(&mut self) -> Result<Vec<OwnedPartitions>, DecodeError> {
         self.array(|r| {
             let topic_id = topic_id(r.d.read_uuid()?);
             let partitions = r.array(Self::i32)?;
@@ -105,7 +105,7 @@ impl Reader {
                 }
                 Ok(tag == SINCE)
             })?;
-            Ok(HeldPartitions { topic_id, partitions, since })
+            Ok(OwnedPartitions { topic_id, partitions, since })
         })
     }
 
@@ -216,7 +216,7 @@ impl Writer {
         })
     }
 
-    pub(super) fn held(&mut self, topics: &[HeldPartitions]) -> Result<(), RecordError> {
+    pub(super) fn owned_partitions(&mut self, topics: &[OwnedPartitions]) -> Result<(), RecordError> {
         let number = |w: &mut Self, n: &i32| {
             w.i32(*n);
             Ok(())

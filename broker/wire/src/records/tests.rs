@@ -3,7 +3,7 @@
 use super::*;
 use chronik_core::groups::record::{
     ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue,
-    GroupMetadataValue, HeldPartitions, OffsetCommitValue, TopicPartitions,
+    GroupMetadataValue, OffsetCommitValue, OwnedPartitions, TopicPartitions,
 };
 use chronik_core::groups::{RecordKey, RecordValue};
 use chronik_core::ids::TopicId;
@@ -33,10 +33,10 @@ fn commit(expire_timestamp: i64, topic_id: u128) -> GroupRecord {
     }
 }
 
-/// Two partitions, held since these epochs.
-fn held(since: &[i32]) -> Vec<HeldPartitions> {
+/// Two partitions, owned since these epochs.
+fn owned(since: &[i32]) -> Vec<OwnedPartitions> {
     let topic_id = TopicId(uuid::Uuid::from_u128(9));
-    vec![HeldPartitions { topic_id, partitions: vec![0, 7], since: since.to_vec() }]
+    vec![OwnedPartitions { topic_id, partitions: vec![0, 7], since: since.to_vec() }]
 }
 
 fn classic_group() -> GroupRecord {
@@ -115,8 +115,8 @@ fn all() -> Vec<GroupRecord> {
                 member_epoch: 5,
                 previous_member_epoch: 4,
                 state: 1,
-                assigned: held(&[3, 5]),
-                pending_revocation: held(&[]),
+                assigned: owned(&[3, 5]),
+                pending_revocation: owned(&[]),
             })),
         ),
         of(

@@ -19,7 +19,7 @@ const OFFSET_EXPIRES: i16 = 1;
 /// The first version of a classic group with compact lengths.
 const GROUP_FLEXIBLE: i16 = 4;
 /// The version of a classic group that is written: the newest without compact lengths, as by Kafka. One with a string that
-/// is too long for it is written in the first version that can hold it.
+/// is too long for it is written in the first version that has room for it.
 const GROUP_WRITTEN: i16 = 3;
 
 pub(super) fn decode(key: &RecordKey, bytes: &Bytes) -> Result<RecordValue, RecordError> {
@@ -175,8 +175,8 @@ fn current_assignment(mut r: Reader) -> Result<CurrentMemberAssignmentValue, Dec
         member_epoch: r.i32()?,
         previous_member_epoch: r.i32()?,
         state: r.i8()?,
-        assigned: r.held()?,
-        pending_revocation: r.held()?,
+        assigned: r.owned_partitions()?,
+        pending_revocation: r.owned_partitions()?,
     };
     r.no_tags()?;
     Ok(value)
@@ -220,8 +220,8 @@ pub(super) fn encode(key: &RecordKey, value: &RecordValue) -> Result<Bytes, Reco
             w.i32(value.member_epoch);
             w.i32(value.previous_member_epoch);
             w.i8(value.state);
-            w.held(&value.assigned)?;
-            w.held(&value.pending_revocation)?;
+            w.owned_partitions(&value.assigned)?;
+            w.owned_partitions(&value.pending_revocation)?;
             w.tags(&[])?;
             Ok(w.finish())
         }

@@ -158,8 +158,8 @@ impl<'a> Run<'a> {
             "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: demo}, \
              spec: {storage: {size: 1Gi}}}",
         )?;
-        // The Services are there by then. A client that asks for their names before may be told that they are not, and
-        // one of the DNS servers remembers it for 30 s.
+        // The Services are there by then. A client that asks for their names before may learn that they do not exist,
+        // which one of the DNS servers caches for 30 s.
         self.brokers().wait_pods()?;
         let words = ["produce-first", "--bootstrap", &self.brokers().addresses(), "--timeout", "15m"];
         client::start(&self.kubectl, "client", &words)
@@ -245,7 +245,7 @@ fn release(kubectl: &Kubectl, id: usize) -> anyhow::Result<()> {
 /// When the client's first record was acknowledged.
 fn acknowledged(kubectl: &Kubectl) -> anyhow::Result<Timestamp> {
     until("an acknowledged write", || {
-        let said = client::said(kubectl, "client")?;
+        let said = client::printed(kubectl, "client")?;
         if let Some(failed) = said.iter().find(|line| line["event"] == "failed") {
             bail!("the client gave up: {failed}");
         }

@@ -11,7 +11,7 @@ pub(crate) struct Reader {
     pub(crate) tp: TopicPartition,
     /// The next offset to read.
     pub(crate) position: Offset,
-    /// The greatest high watermark that it was told.
+    /// The greatest high watermark that it has seen.
     pub(crate) high_watermark: Offset,
 }
 
@@ -49,7 +49,7 @@ impl World {
         self.within(5_000, 40_000, Happening::Reader(n));
     }
 
-    /// A reader that is told that its position is gone goes on where the log starts.
+    /// A reader whose position is below the log start offset goes on from there.
     fn skip_removed(&mut self, n: usize, leader: NodeId) {
         let tp = self.readers[n].tp;
         let replica = self.nodes[leader].process.as_ref().and_then(|process| process.replicas.get(&tp));

@@ -105,15 +105,15 @@ impl Member {
                 Some(error) => return self.refused(request, error),
             },
             Response::SyncGroup(Ok(synced)) => {
-                let told = consumer_protocol::assigned(&synced.assignment);
+                let assigned = consumer_protocol::assigned(&synced.assignment);
                 let state = self.classic();
                 state.joined = None;
                 // What it gives back is for others after one more rebalance.
                 state.stable = true;
-                if !self.owned.is_subset(&told) && self.classic().cooperative {
+                if !self.owned.is_subset(&assigned) && self.classic().cooperative {
                     self.classic().stable = false;
                 }
-                self.own(told);
+                self.own(assigned);
             }
             Response::LeaveGroup(_) => self.crash(),
             Response::OffsetCommit(answers) => {

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// What it was told to own.
-    pub(super) told: BTreeSet<i32>,
-    /// What it has last said that it owns, and was heard.
-    heard: Option<BTreeSet<i32>>,
+    /// The assignment of its last answer.
+    pub(super) assigned: BTreeSet<i32>,
+    /// What it owned in the last heartbeat that was answered.
+    acknowledged: Option<BTreeSet<i32>>,
 }
 
 impl Member {
@@ -26,13 +26,13 @@ impl Member {
     }
 
     pub(super) fn next_of_consumer(&mut self, rng: &mut Rng, leaves: u64) -> Option<Request> {
-        let told = self.consumer().told.clone();
-        if self.epoch > 0 && self.owned != told {
-            // It gives back first, which may take its time, and then takes up what is new.
-            if self.owned.is_subset(&told) {
-                self.own(told);
+        let assigned = self.consumer().assigned.clone();
+        if self.epoch > 0 && self.owned != assigned {
+            // It revokes first, which may take its time, and then takes up what is new.
+            if self.owned.is_subset(&assigned) {
+                self.own(assigned);
             } else if rng.per_mille(700) {
-                self.own(self.owned.intersection(&told).copied().collect());
+                self.own(self.owned.intersection(&assigned).copied().collect());
             }
         }
         if self.epoch > 0 && rng.per_mille(leaves) {
@@ -45,13 +45,13 @@ impl Member {
         if self.id.is_empty() {
             self.id = uuid::Uuid::from_u128(u128::from(rng.any())).to_string().into();
         }
-        let full = self.consumer().heard.is_none();
+        let full = self.consumer().acknowledged.is_none();
         Some(Request::ConsumerGroupHeartbeat(self.beat(self.epoch, full)))
     }
 
     fn beat(&mut self, epoch: i32, full: bool) -> Heartbeat {
-        let heard = self.consumer().heard.clone();
-        let changed = heard.as_ref() != Some(&self.owned);
+        let acknowledged = self.consumer().acknowledged.clone();
+        let changed = acknowledged.as_ref() != Some(&self.owned);
         let owned = || {
             let partitions: Vec<i32> = self.owned.iter().copied().collect();
             if partitions.is_empty() { Vec::new() } else { vec![TopicPartitions { topic_id: topic_id(), partitions }] }
@@ -73,7 +73,7 @@ impl Member {
     /// An answer may have been lost: everything is said again.
     pub(super) fn doubts(&mut self) {
         if let Protocol::Consumer(state) = &mut self.protocol {
-            state.heard = None;
+            state.acknowledged = None;
         }
     }
 
@@ -92,10 +92,10 @@ impl Member {
                 let owned = self.owned.clone();
                 let state = self.consumer();
                 if asked.owned.is_some() {
-                    state.heard = Some(owned);
+                    state.acknowledged = Some(owned);
                 }
-                if let Some(told) = &answer.assignment {
-                    state.told = told.iter().flat_map(|t| t.partitions.iter().copied()).collect();
+                if let Some(assignment) = &answer.assignment {
+                    state.assigned = assignment.iter().flat_map(|t| t.partitions.iter().copied()).collect();
                 }
                 Ok(())
             }

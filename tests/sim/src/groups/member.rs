@@ -96,12 +96,12 @@ impl Member {
         MemberRef { member_id: self.id.clone(), instance_id: self.settings.instance.clone() }
     }
 
-    /// Whether it is in the group and has all that it was told.
+    /// Whether it is in the group and owns all that it is assigned.
     pub(super) fn is_stable(&self) -> bool {
         self.alive
             && match &self.protocol {
                 Protocol::Classic(state) => state.is_stable(),
-                Protocol::Consumer(state) => self.epoch > 0 && state.told == self.owned,
+                Protocol::Consumer(state) => self.epoch > 0 && state.assigned == self.owned,
             }
     }
 
@@ -117,9 +117,9 @@ impl Member {
     pub(super) fn take(&mut self, request: &Request, answer: &Response) -> Result<(), GroupViolation> {
         match (request, answer) {
             (Request::OffsetFetch { .. }, Response::OffsetFetch(Ok(topics))) => {
-                for told in topics.iter().flat_map(|t| &t.partitions) {
-                    if self.owned.contains(&told.partition) {
-                        self.positions.insert(told.partition, told.offset.max(0));
+                for committed in topics.iter().flat_map(|t| &t.partitions) {
+                    if self.owned.contains(&committed.partition) {
+                        self.positions.insert(committed.partition, committed.offset.max(0));
                     }
                 }
                 Ok(())

@@ -42,9 +42,9 @@ pub struct GroupCounts {
     pub crashes: u64,
     /// Requests that were given up before they were answered.
     pub timeouts: u64,
-    /// Offsets that a client was told to be committed.
+    /// Offset commits that were answered without an error.
     pub commits: u64,
-    /// Times that a member was told what it owns.
+    /// Assignments that members got.
     pub assignments: u64,
     /// Groups that went from the classic protocol to the consumer protocol.
     pub upgrades: u64,

@@ -3,7 +3,7 @@
 use super::consumer_protocol;
 use super::coordinator::Asked;
 use super::log::OffsetsLog;
-use chronik_core::groups::record::{HeldPartitions, TopicPartitions};
+use chronik_core::groups::record::{OwnedPartitions, TopicPartitions};
 use chronik_core::groups::{GroupRecord, RecordKey, RecordValue, Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// A promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupRule {
-    /// What an answer tells of is committed when it leaves, and was so after the request came.
+    /// What an answer contains is committed when it is sent, and was so after the request came.
     AnsweredIsCommitted,
     /// No committed offset goes back or vanishes.
     OffsetsNeverGoBack,
@@ -22,7 +22,7 @@ pub enum GroupRule {
     OneOwner,
     /// No request is answered twice.
     MembersAnsweredOnce,
-    /// A client that keeps to the protocol is not told that it does not.
+    /// A client that keeps to the protocol gets no error that only a broken client should get.
     MembersRightlyRefused,
     /// After the faults all members own all partitions among them.
     MembersProgress,
@@ -60,16 +60,16 @@ pub(super) fn broken<T>(rule: GroupRule, what: impl Into<String>) -> Result<T, G
     Err(GroupViolation { rule, what: what.into() })
 }
 
-/// What has been told so far.
+/// Checks the answers of coordinators.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    /// Who was told of a partition of a classic group: by group, life of the group, generation and partition.
+pub(super) struct AnswerChecker {
+    /// To whom a partition of a classic group was assigned: by group, life of the group, generation and partition.
     owners: BTreeMap<(Arc<str>, usize, i32, i32), Arc<str>>,
 }
 
-impl Told {
-    /// An answer leaves the coordinator.
-    pub(super) fn answer(&mut self, log: &OffsetsLog, asked: &Asked, answer: &Response) -> Result<(), GroupViolation> {
+impl AnswerChecker {
+    /// Checks an answer that the coordinator sends.
+    pub(super) fn check(&mut self, log: &OffsetsLog, asked: &Asked, answer: &Response) -> Result<(), GroupViolation> {
         match (&asked.request, answer) {
             (Request::OffsetCommit(commit), Response::OffsetCommit(answers)) => {
                 for (offset, _) in commit.offsets.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
@@ -81,37 +81,38 @@ impl Told {
             }
             (Request::OffsetFetch { group, .. }, Response::OffsetFetch(Ok(topics))) => {
                 for topic in topics {
-                    for told in &topic.partitions {
-                        let key = offset_key(group, &topic.topic, told.partition);
+                    for fetched in &topic.partitions {
+                        let key = offset_key(group, &topic.topic, fetched.partition);
                         let committed = offsets(log, &key, asked.since);
-                        if !committed.contains(&told.offset) {
-                            let what = format!("{key:?}: {} was told, {committed:?} is committed", told.offset);
+                        if !committed.contains(&fetched.offset) {
+                            let what = format!("{key:?}: {} was answered, {committed:?} is committed", fetched.offset);
                             return broken(GroupRule::AnsweredIsCommitted, what);
                         }
                     }
                 }
             }
             (Request::ConsumerGroupHeartbeat(beat), Response::ConsumerGroupHeartbeat(Ok(answer))) => {
-                let told = answer.assignment.as_deref();
-                if !holds(log, &beat.group, &answer.member_id, answer.member_epoch, told, asked.since) {
+                let assignment = answer.assignment.as_deref();
+                if !had_assignment(log, &beat.group, &answer.member_id, answer.member_epoch, assignment, asked.since) {
                     return broken(GroupRule::AnsweredIsCommitted, format!("{}: {answer:?}", beat.group));
                 }
             }
             (Request::SyncGroup(sync), Response::SyncGroup(Ok(synced))) => {
                 let (group, member, generation) = (&sync.group, &sync.member.member_id, sync.generation);
-                let told = consumer_protocol::assigned(&synced.assignment);
-                if !assigned(log, group, member, generation, &told, asked.since) {
-                    let what = format!("{group}: {member} was told {told:?} in generation {generation}");
+                let assignment = consumer_protocol::assigned(&synced.assignment);
+                if !was_assigned(log, group, member, generation, &assignment, asked.since) {
+                    let what = format!("{group}: {member} was assigned {assignment:?} in generation {generation}");
                     return broken(GroupRule::AnsweredIsCommitted, what);
                 }
                 let name = sync.member.instance_id.clone().unwrap_or_else(|| member.clone());
-                self.owns(log, group, generation, &told, &name)?;
+                self.owns(log, group, generation, &assignment, &name)?;
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// In one generation of a classic group no two members may own a partition.
     fn owns(
         &mut self,
         log: &OffsetsLog,
@@ -155,43 +156,45 @@ fn offsets(log: &OffsetsLog, key: &RecordKey, since: usize) -> Vec<i64> {
 }
 
 /// Whether a member had that epoch and assignment.
-fn holds(
+fn had_assignment(
     log: &OffsetsLog,
     group: &Arc<str>,
     member: &Arc<str>,
     epoch: i32,
-    told: Option<&[TopicPartitions]>,
+    assignment: Option<&[TopicPartitions]>,
     since: usize,
 ) -> bool {
     let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
     log.values_since(&key, since).into_iter().any(|value| match value {
         Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) => {
-            current.member_epoch == epoch && told.is_none_or(|told| is_held(told, &current.assigned))
+            current.member_epoch == epoch
+                && assignment.is_none_or(|partitions| same_partitions(partitions, &current.assigned))
         }
         _ => epoch == -1,
     })
 }
 
 /// Whether a member had that assignment in that generation, whichever protocol the group went by.
-fn assigned(
+fn was_assigned(
     log: &OffsetsLog,
     group: &Arc<str>,
     member: &Arc<str>,
     generation: i32,
-    told: &BTreeSet<i32>,
+    assignment: &BTreeSet<i32>,
     since: usize,
 ) -> bool {
     let classic = log.values_since(&RecordKey::GroupMetadata(group.clone()), since).into_iter().any(|value| {
         let Some(RecordValue::GroupMetadata(value)) = value else { return false };
         let of_member = value.members.iter().find(|m| m.member_id == *member);
-        value.generation == generation && of_member.is_some_and(|m| consumer_protocol::assigned(&m.assignment) == *told)
+        value.generation == generation
+            && of_member.is_some_and(|m| consumer_protocol::assigned(&m.assignment) == *assignment)
     });
     let key = RecordKey::ConsumerGroupCurrentMemberAssignment(group.clone(), member.clone());
     classic
         || log.values_since(&key, since).into_iter().any(|value| {
             let Some(RecordValue::ConsumerGroupCurrentMemberAssignment(current)) = value else { return false };
             let partitions = current.assigned.iter().flat_map(|t| t.partitions.iter().copied());
-            current.member_epoch == generation && partitions.collect::<BTreeSet<i32>>() == *told
+            current.member_epoch == generation && partitions.collect::<BTreeSet<i32>>() == *assignment
         })
 }
 
@@ -233,7 +236,7 @@ fn epoch(value: &RecordValue) -> Option<i32> {
 }
 
 /// Whether these are the same partitions.
-fn is_held(told: &[TopicPartitions], held: &[HeldPartitions]) -> bool {
-    let told = told.iter().map(|topic| (topic.topic_id, &topic.partitions));
-    told.eq(held.iter().map(|topic| (topic.topic_id, &topic.partitions)))
+fn same_partitions(assignment: &[TopicPartitions], owned: &[OwnedPartitions]) -> bool {
+    let assignment = assignment.iter().map(|topic| (topic.topic_id, &topic.partitions));
+    assignment.eq(owned.iter().map(|topic| (topic.topic_id, &topic.partitions)))
 }

@@ -5,7 +5,7 @@ use super::consumer;
 use super::coordinator::{Asked, Coordinator};
 use super::log::OffsetsLog;
 use super::member::{Member, Protocol, Settings, TOPIC, topic_id};
-use super::rules::{self, GroupRule, GroupViolation, Told, broken};
+use super::rules::{self, AnswerChecker, GroupRule, GroupViolation, broken};
 use super::{GroupCounts, GroupOptions, GroupReport};
 use crate::rng::Rng;
 use chronik_core::cluster::config::Configs;
@@ -21,7 +21,7 @@ const SECOND: u64 = 1_000 * MS;
 /// Members wait so long for an answer: longer than a rebalance takes.
 const REQUEST_TIMEOUT: u64 = 40 * SECOND;
 /// After the faults everybody is to be where they belong in so long.
-const SETTLED_WITHIN: u64 = 600 * SECOND;
+const STABLE_WITHIN: u64 = 600 * SECOND;
 
 /// What happens at a moment.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) struct World {
     coordinator: Option<Coordinator>,
     coordinators: u64,
     members: Vec<Member>,
-    told: Told,
+    answers: AnswerChecker,
     image: Image,
     faults: bool,
     counts: GroupCounts,
@@ -88,7 +88,7 @@ impl World {
             coordinator: None,
             coordinators: 0,
             members,
-            told: Told::default(),
+            answers: AnswerChecker::default(),
             image: image(),
             faults: true,
             counts: GroupCounts::default(),
@@ -112,7 +112,7 @@ impl World {
             steps += 1;
             if steps == self.options.steps {
                 self.heal();
-                break self.settle(&mut steps).err();
+                break self.run_until_stable(&mut steps).err();
             }
         };
         GroupReport {
@@ -173,10 +173,10 @@ impl World {
         }
     }
 
-    fn settle(&mut self, steps: &mut u64) -> Result<(), GroupViolation> {
+    fn run_until_stable(&mut self, steps: &mut u64) -> Result<(), GroupViolation> {
         let healed = self.now;
-        while !self.is_settled() {
-            if self.now > healed + SETTLED_WITHIN {
+        while !self.is_stable() {
+            if self.now > healed + STABLE_WITHIN {
                 let members: Vec<String> = self.members.iter().map(Member::summary).collect();
                 return broken(GroupRule::MembersProgress, members.join("\n"));
             }
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// All members own all partitions, each group in one generation.
-    fn is_settled(&self) -> bool {
+    fn is_stable(&self) -> bool {
         let mut groups: BTreeMap<&str, (BTreeSet<i32>, Vec<i32>)> = BTreeMap::new();
         for member in &self.members {
             if !member.is_stable() {
@@ -271,7 +271,7 @@ impl World {
         let Some(asked) = coordinator.asked.remove(&ticket) else {
             return broken(GroupRule::MembersAnsweredOnce, format!("{ticket:?}: {response:?}"));
         };
-        self.told.answer(&self.log, &asked, &response)?;
+        self.answers.check(&self.log, &asked, &response)?;
         if !self.fault(20) {
             let delay = self.latency();
             self.after(delay, Happens::Answered(asked.client, asked.sequence, Some(response)));

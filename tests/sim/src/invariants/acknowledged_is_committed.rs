@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// All that any producer was told who waited for it to be committed, when all is at rest.
+    /// Checks all batches that were acknowledged with `acks=all`, at the end of a run.
     pub(crate) fn check_acknowledged(&mut self) {
         let mut broken = None;
         for producer in self.producers.iter().filter(|p| p.acks() == Acks::All) {
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// A producer that keeps to the rules is never told that it does not.
+    /// A producer that keeps to the protocol gets no fatal error.
     pub(crate) fn check_refusal(&mut self, asked: Asked, error: ProduceError, first: bool) {
         let wrong = match error {
             ProduceError::InvalidProducerEpoch | ProduceError::DuplicateSequence => true,

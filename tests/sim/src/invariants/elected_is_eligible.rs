@@ -1,4 +1,4 @@
-//! The controller elects whom it knows to hold all that is committed, and does not contradict itself.
+//! The controller elects only replicas that it knows to have all that is committed, and its state is consistent.
 
 use crate::checker::Invariant;
 use chronik_core::cluster::{Image, Partition};

@@ -29,19 +29,19 @@ impl World {
     pub(crate) fn check_read(&mut self, n: usize, node: NodeId, readable: Readable, batches: &[RecordBatch]) {
         let reader = &mut self.readers[n];
         let tp = reader.tp;
-        let told = readable.high_watermark.unwrap_or(reader.high_watermark);
-        if told < reader.high_watermark {
+        let shown = readable.high_watermark.unwrap_or(reader.high_watermark);
+        if shown < reader.high_watermark {
             let seen = reader.high_watermark;
             self.checker.fail(
                 Invariant::HighWatermarkMonotone,
-                format!("a reader of {tp} saw {seen}, and now {told} from broker {node}"),
+                format!("a reader of {tp} saw {seen}, and now {shown} from broker {node}"),
             );
             return;
         }
-        reader.high_watermark = told;
+        reader.high_watermark = shown;
         let end = self.checker.committed_end(tp);
-        if told.max(readable.end) > end {
-            let how = format!("a reader of {tp} is told {readable:?} by broker {node}, and {end} is committed");
+        if shown.max(readable.end) > end {
+            let how = format!("a reader of {tp} is shown {readable:?} by broker {node}, and {end} is committed");
             self.checker.fail(Invariant::ReadersSeeCommitted, how);
             return;
         }

@@ -2,13 +2,13 @@
 
 mod acknowledged_is_committed;
 mod committed_order;
+mod converges;
 mod elected_is_eligible;
 mod epochs_agree;
 mod high_watermark_monotone;
 mod in_sync_holds_committed;
 mod one_leader_an_epoch;
 mod producer_order;
-mod settles;
 mod truncation;
 
 pub(crate) use elected_is_eligible::broken_by_entry;
@@ -35,8 +35,8 @@ impl World {
         self.check_in_sync();
     }
 
-    /// When all is at rest.
-    pub(crate) fn check_at_rest(&mut self) {
+    /// At the end of a run.
+    pub(crate) fn check_at_end(&mut self) {
         self.check_acknowledged();
     }
 }

@@ -19,7 +19,7 @@ const TESTS_A_JVM: usize = 10;
 /// For several clusters, as a client that a test left open must not find the next one.
 const PORTS_A_JVM: usize = 150;
 
-/// What all JVMs are told.
+/// What all JVMs of a run have in common.
 pub(super) struct Jvms<'a> {
     pub(super) suite: &'a Suite,
     pub(super) software: &'a Software,

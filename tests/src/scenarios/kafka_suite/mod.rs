@@ -94,7 +94,7 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
     }
     let lines: Vec<_> = outcomes.iter().map(|o| o.line() + "\n").collect();
     fs::write(results, lines.concat())?;
-    tell(settings, &manifest, &outcomes, &unsteady, report);
+    report_outcomes(settings, &manifest, &outcomes, &unsteady, report);
     Ok(())
 }
 
@@ -172,7 +172,13 @@ fn try_again(jvms: &Jvms<'_>, manifest: &Manifest, outcomes: &mut Vec<Outcome>) 
     Ok(unsteady)
 }
 
-fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady: &[String], report: &mut Report) {
+fn report_outcomes(
+    settings: &Settings,
+    manifest: &Manifest,
+    outcomes: &[Outcome],
+    unsteady: &[String],
+    report: &mut Report,
+) {
     let judgement = manifest.judge(outcomes);
     let waiting = waiting(manifest, outcomes);
     if !waiting.rows().is_empty() {
@@ -212,7 +218,7 @@ fn tell(settings: &Settings, manifest: &Manifest, outcomes: &[Outcome], unsteady
             judgement.mended.is_empty(),
             format!("{} pass", judgement.mended.len()),
         );
-        report.check("nothing fails and passes in turn", unsteady.is_empty(), format!("{} do", unsteady.len()));
+        report.check("no test both fails and passes", unsteady.is_empty(), format!("{} do", unsteady.len()));
     }
     let Judgement { passed, failed_as_known, needs_internals, skipped, unexpected, .. } = &judgement;
     // Known failures are no excuse for fewer than these, which the tests as a whole have to show.
@@ -241,7 +247,7 @@ struct Others {
 fn without_what_is_aside(manifest: &Manifest, outcomes: &[Outcome]) -> Option<Others> {
     let good = |o: &&Outcome| o.ending == Ending::Passed;
     let counts = outcomes.iter().filter(|o| {
-        // A reason is no longer true of a test that passes, unless it passes and fails in turn.
+        // A reason is no longer true of a test that passes, unless that test is flaky.
         let reason = manifest.reason(&o.test).filter(|reason| !good(o) || reasons::is_unsteady(reason));
         o.ending != Ending::Skipped && !reasons::is_aside(o.method(), reason)
     });

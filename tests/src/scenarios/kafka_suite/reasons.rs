@@ -1,4 +1,4 @@
-//! Which features a failed test waits for, as far as can be told from its name, its error, and what its clients were
+//! Which features a failed test waits for, as far as can be seen from its name, its error, and what its clients were
 //! refused. It may wait for more: a test ends at the first thing that is missing.
 
 use super::outcome::{Ending, Outcome};
@@ -104,7 +104,7 @@ pub(super) fn is_aside(method: &str, reason: Option<&str>) -> bool {
     )
 }
 
-/// Whether a reason says that the test passes and fails in turn, whatever the broker does.
+/// Whether a reason says that the test is flaky, whatever the broker does.
 pub(super) fn is_unsteady(reason: &str) -> bool {
     reason.starts_with("unsteady: ")
 }

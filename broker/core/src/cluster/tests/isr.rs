@@ -70,7 +70,7 @@ fn an_isr_without_the_leader_with_a_stranger_or_with_a_broker_twice_is_refused()
 }
 
 #[test]
-fn a_change_to_the_same_isr_settles_what_became_of_an_earlier_request() {
+fn a_change_to_the_same_isr_makes_an_earlier_request_stale() {
     let mut cluster = three();
     let earlier = cluster.isr_change(1, &[0, 1]);
     cluster.alter(1, &[0, 1, 2]);

@@ -218,7 +218,7 @@ fn a_permit_waits_until_its_broker_is_back_in_every_isr() {
 }
 
 #[test]
-fn what_is_not_well_is_told_by_how_bad_it_is() {
+fn partitions_that_are_not_well_are_listed_by_severity() {
     let mut cluster = Cluster::alive(3);
     cluster.topic(1, &[0, 1, 2], 2);
     cluster.topic(2, &[0, 1, 2], 3);

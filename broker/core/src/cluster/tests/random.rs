@@ -128,7 +128,7 @@ proptest! {
         for (n, step) in (0..).zip(&steps) {
             let Some(command) = command(&cluster.image, step, n) else { continue };
             let before = cluster.image.clone();
-            // Checks `valid`, and that changes are told and refusals change nothing.
+            // Checks `valid`, and that changes are reported and refusals change nothing.
             drop(cluster.apply(&command));
             epochs_grow(&before, &cluster.image);
             log.push(command);
@@ -172,17 +172,17 @@ proptest! {
             }
             complete.retain(|tp, _| cluster.image.partition(*tp).is_some());
             for (tp, topic, p) in cluster.image.partitions() {
-                let held = complete.entry(tp).or_default();
+                let holders = complete.entry(tp).or_default();
                 let now = |id: &BrokerId| (*id, cluster.image.brokers[id].directory);
                 if let Some(leader) = &p.leader && p.partition_epoch.0 > 0 {
-                    prop_assert!(held.contains(&now(leader)), "{tp}: {leader} of {p:?} is not among {held:?}");
+                    prop_assert!(holders.contains(&now(leader)), "{tp}: {leader} of {p:?} is not among {holders:?}");
                 }
                 let commits = p.isr.len() >= p.min_insync_replicas(topic.min_insync_replicas) && p.elr.is_empty();
                 if commits || p.partition_epoch.0 == 0 {
-                    *held = p.isr.iter().map(now).collect();
+                    *holders = p.isr.iter().map(now).collect();
                 } else {
                     // Nothing is committed meanwhile; who is in sync with the leader has it all as well.
-                    held.extend(p.isr.iter().map(now).filter(|r| !held.contains(r)).collect::<Vec<_>>());
+                    holders.extend(p.isr.iter().map(now).filter(|r| !holders.contains(r)).collect::<Vec<_>>());
                 }
             }
         }

@@ -2,7 +2,7 @@ use super::*;
 
 const PLENTY: usize = 1000;
 
-/// So many topics of one partition, with replicas in turn on the first `of` of these brokers.
+/// So many topics of one partition, with replicas round-robin on the first `of` of these brokers.
 fn cluster_of(members: i32, topics: u128, factor: usize, of: i32) -> Cluster {
     let mut cluster = Cluster::alive(members);
     for topic in 0..topics {
@@ -24,8 +24,8 @@ impl Cluster {
     /// Partitions that would be copied.
     fn copied(&self, at_once: usize) -> usize {
         let new = |m: &&Reassignment| {
-            let held = &self.image.partition(m.partition).unwrap().replicas;
-            m.replicas.as_ref().is_some_and(|after| after.iter().any(|id| !held.contains(id)))
+            let before = &self.image.partition(m.partition).unwrap().replicas;
+            m.replicas.as_ref().is_some_and(|after| after.iter().any(|id| !before.contains(id)))
         };
         self.plan(at_once).moves.iter().filter(new).count()
     }

@@ -21,7 +21,7 @@ impl Cluster {
             .map(|of| ConfigChange { name: format!("{of}.rate"), op: ConfigOp::Set(rate.to_string()) })
             .to_vec();
         let resource = ConfigResource::Broker(BrokerId(broker));
-        // Not as the others: who hears of the entry is told of the broker, and who compares images, of all partitions.
+        // Not as the others: the entry reports a change of the broker, but comparing the images reports its partitions.
         let offset = self.image.offset;
         self.image.apply(offset, &MetadataCommand::AlterConfigs { resource, replace: false, changes }).0.unwrap();
     }

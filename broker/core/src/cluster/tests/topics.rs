@@ -136,7 +136,7 @@ fn a_broker_and_a_cluster_have_so_many_replicas_and_who_wants_more_is_told_what_
     };
     let why = refused(&cluster, &moved(0));
     assert!(why.starts_with("broker 0 has 50000 replicas"), "{why}");
-    // What is not about more replicas is not held up by those that there are.
+    // What is not about more replicas is not refused for those that there are.
     cluster.image.try_out(&MetadataCommand::DeleteTopic { id: TopicId(uuid(1)) }).unwrap();
     for id in 10..=13 {
         cluster.image.apply(MetadataOffset(cluster.image.offset.0 + 1), &full(id, &[1])).0.unwrap();

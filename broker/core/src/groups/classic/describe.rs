@@ -1,4 +1,4 @@
-//! What administrators are told of a classic group.
+//! DescribeGroups of a classic group.
 
 use super::{ClassicGroup, State};
 use crate::groups::response::{DescribedGroup, DescribedMember};
@@ -21,7 +21,7 @@ impl ClassicGroup {
         self.protocol_type.clone().unwrap_or_else(|| Arc::from(""))
     }
 
-    /// DescribeGroups. The chosen protocol and the members' metadata are told of a stable group alone.
+    /// DescribeGroups. Only of a stable group the answer names the chosen protocol and the members' metadata.
     pub(in crate::groups) fn describe(&self) -> DescribedGroup {
         let stable = self.state == State::Stable;
         let members = self.members.iter().map(|(id, member)| DescribedMember {

@@ -11,8 +11,8 @@ use crate::groups::timers::Timer;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a new member's JoinGroup may wait. A client that gave up and tries anew cannot be told from another, so
-/// what it left behind must end.
+/// How long a new member's JoinGroup may wait. A client that gave up and tries anew looks like another client, so
+/// the pending join that it left behind must time out.
 const NEW_MEMBER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Member ids that may be given out at a time.
@@ -64,7 +64,7 @@ impl ClassicGroup {
         }
         if self.pending.remove(id) {
             step.timers.cancel(&Timer::Pending(self.id.clone(), id.clone()));
-            // Ids are given to dynamic members alone; one that turns static must not take another's place.
+            // Ids are given to dynamic members alone; one that becomes static must not take another's place.
             if let Some(instance) = &request.member.instance_id
                 && self.statics.contains_key(instance)
             {

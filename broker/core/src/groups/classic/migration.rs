@@ -23,7 +23,7 @@ impl ClassicGroup {
     /// The generation, and the members that have been in one; or why they cannot go on in a consumer group.
     ///
     /// A member may own what it was last assigned, and what it said it owned when it last joined: a cooperative member
-    /// keeps that until it has been told of its new assignment. Who has never been in a generation owns nothing, and
+    /// keeps that until it has got its new assignment. Who has never been in a generation owns nothing, and
     /// joins again.
     pub(in crate::groups) fn consumers(&self, max: usize) -> Result<(i32, Vec<MigratingMember>), &'static str> {
         if !self.usable_as_consumer() {

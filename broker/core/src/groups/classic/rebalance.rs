@@ -153,7 +153,7 @@ impl ClassicGroup {
         self.pending_sync.extend(ids);
     }
 
-    /// What a member is told of its generation.
+    /// The JoinGroup answer of a member.
     pub(super) fn joined(&self, member: &Arc<str>, skip_assignment: bool) -> JoinedGroup {
         JoinedGroup {
             error: None,

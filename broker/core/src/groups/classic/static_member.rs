@@ -39,7 +39,7 @@ impl ClassicGroup {
                     self.rebalance(step);
                 }
             }
-            // The leader may have been told of the former id, and would assign to that.
+            // The leader may have got the former id in its JoinGroup answer, and would assign to that.
             State::CompletingRebalance => self.prepare_rebalance(step),
             State::PreparingRebalance => self.complete_join_if_all_joined(step),
             // An empty group has no static members.

@@ -70,7 +70,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The leader has assigned: it is written, and told when that is committed.
+    /// The leader has assigned: it is written, and answered when that is committed.
     fn assign(&mut self, assignments: Vec<(Arc<str>, Bytes)>, step: &mut Step<'_>) {
         let mut assignments: BTreeMap<Arc<str>, Bytes> = assignments.into_iter().collect();
         for (id, member) in &mut self.members {
@@ -87,13 +87,13 @@ impl ClassicGroup {
 
     /// Answers all that wait, and begins their sessions anew.
     pub(super) fn answer_syncs(&mut self, with: Result<(), GroupError>, step: &mut Step<'_>) {
-        let mut told = Vec::new();
+        let mut waiting = Vec::new();
         for (id, member) in &mut self.members {
             if let Some(ticket) = member.awaiting_sync.take() {
-                told.push((id.clone(), ticket, member.assignment.clone()));
+                waiting.push((id.clone(), ticket, member.assignment.clone()));
             }
         }
-        for (id, ticket, assignment) in told {
+        for (id, ticket, assignment) in waiting {
             match with {
                 Ok(()) => step.reply_when_committed(ticket, Response::SyncGroup(Ok(self.synced(assignment)))),
                 Err(error) => step.reply(ticket, Response::SyncGroup(Err(error))),

@@ -76,7 +76,7 @@ impl ConsumerGroup {
             let member = self.members.entry(id.clone()).or_insert_with(Member::new);
             member.set_current(value);
             for at in member.assigned.iter().chain(member.revoking.iter()) {
-                self.holders.insert(at, id.clone());
+                self.owners.insert(at, id.clone());
             }
         } else if let Some(member) = self.members.get_mut(id) {
             let about = std::mem::replace(member, Member::new()).about;
@@ -87,23 +87,23 @@ impl ConsumerGroup {
         }
     }
 
-    /// Nothing is held by that member any more.
+    /// That member owns nothing any more.
     fn release(&mut self, id: &Arc<str>) {
         let Some(member) = self.members.get(id) else { return };
         for at in member.assigned.iter().chain(member.revoking.iter()) {
-            if self.holders.get(&at) == Some(id) {
-                self.holders.remove(&at);
+            if self.owners.get(&at) == Some(id) {
+                self.owners.remove(&at);
             }
         }
     }
 
-    /// Finds out anew who holds which partition. While loading, a member's record may be seen that gives it what
-    /// another one has not given back in any record so far.
-    pub(super) fn find_holders(&mut self) {
-        let held = self
+    /// Finds out anew which member owns which partition. While loading, a member's record may give it a partition that
+    /// another member has not revoked in any record so far.
+    pub(super) fn find_owners(&mut self) {
+        let owned = self
             .members
             .iter()
             .flat_map(|(id, member)| member.assigned.iter().chain(member.revoking.iter()).map(|at| (at, id.clone())));
-        self.holders = held.collect();
+        self.owners = owned.collect();
     }
 }

@@ -53,7 +53,7 @@ impl ConsumerGroup {
         let id = if unknown { new } else { asked.clone() };
         let owned = resolved(&subscription.owned, context.image);
         // Who was removed meanwhile, and does not know it, has to give up all that others may have by now.
-        if !owned.is_empty() && !self.members.get(&id).is_some_and(|member| member.holds(&owned)) {
+        if !owned.is_empty() && !self.members.get(&id).is_some_and(|member| member.owns(&owned)) {
             return Err(GroupError::UnknownMemberId);
         }
         let predecessor = self.predecessor(&request.member, unknown)?;
@@ -199,7 +199,7 @@ impl ConsumerGroup {
         let nothing = Assignment::default();
         let target = self.targets.get(id).unwrap_or(&nothing);
         let missing = target.iter().filter(|(topic, partition)| !member.assigned.contains(*topic, *partition));
-        missing.into_iter().any(|at| self.holders.get(&at).is_some_and(|holder| holder != id))
+        missing.into_iter().any(|at| self.owners.get(&at).is_some_and(|owner| owner != id))
     }
 
     /// LeaveGroup, of one member: an administrator removes members of either protocol with it.

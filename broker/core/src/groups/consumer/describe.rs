@@ -1,4 +1,4 @@
-//! What a group is told of.
+//! ConsumerGroupDescribe.
 
 use super::ConsumerGroup;
 use super::assignment::Assignment;

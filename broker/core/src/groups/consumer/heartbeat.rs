@@ -118,7 +118,7 @@ impl ConsumerGroup {
         let joins = request.member_epoch == JOIN;
         let id = match &request.instance_id {
             Some(instance) if joins => return self.joining_static(instance, id),
-            // One that has joined before has lost the answer, or was told to start anew: it owns nothing any more.
+            // One that has joined before has lost the answer, or was fenced: it owns nothing any more.
             None if joins => {
                 let known = self.members.contains_key(&id);
                 return Ok(if known { Sender::Known(id) } else { Sender::New(id) });
@@ -227,7 +227,9 @@ impl ConsumerGroup {
         let before = &self.members[id];
         let mut member = before.clone();
         Reconciliation { target_epoch: self.assignment_epoch, target, owned }
-            .advance(&mut member, |topic, partition| self.holders.get(&(topic, partition)).is_some_and(|h| h != id));
+            .advance(&mut member, |topic, partition| {
+                self.owners.get(&(topic, partition)).is_some_and(|owner| owner != id)
+            });
         if member == *before {
             return;
         }
@@ -295,7 +297,7 @@ fn check_epoch(member: &Member, epoch: i32, owned: Option<&Assignment>) -> Resul
     if epoch > member.epoch {
         return fenced("greater");
     }
-    if epoch < member.epoch && !(epoch == member.previous_epoch && owned.is_some_and(|owned| member.holds(owned))) {
+    if epoch < member.epoch && !(epoch == member.previous_epoch && owned.is_some_and(|owned| member.owns(owned))) {
         return fenced("smaller");
     }
     if matches!(member.state, State::Unknown(_)) && owned.is_none_or(|owned| !owned.is_empty()) {

@@ -1,7 +1,7 @@
 //! A member of a consumer group.
 
 use super::assignment::Assignment;
-use crate::groups::record::{ConsumerGroupMemberValue, CurrentMemberAssignmentValue, HeldPartitions, TopicPartitions};
+use crate::groups::record::{ConsumerGroupMemberValue, CurrentMemberAssignmentValue, OwnedPartitions, TopicPartitions};
 use crate::ids::TopicId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(super) struct Member {
     pub(super) state: State,
     /// What it may use.
     pub(super) assigned: Assignment,
-    /// What it was asked to give back, and must be taken to use still.
+    /// What it was asked to revoke, and may still use.
     pub(super) revoking: Assignment,
     /// The epoch at which it was given each partition of these two: who commits at an older one did not have it then.
     pub(super) since: BTreeMap<(TopicId, i32), i32>,
@@ -114,7 +114,7 @@ impl Member {
     }
 
     /// Whether all of these are taken to be its own.
-    pub(super) fn holds(&self, partitions: &Assignment) -> bool {
+    pub(super) fn owns(&self, partitions: &Assignment) -> bool {
         partitions.iter().all(|(t, p)| self.assigned.contains(t, p) || self.revoking.contains(t, p))
     }
 
@@ -129,8 +129,8 @@ impl Member {
             member_epoch: self.epoch,
             previous_member_epoch: self.previous_epoch,
             state: self.state.code(),
-            assigned: self.held(&self.assigned),
-            pending_revocation: self.held(&self.revoking),
+            assigned: self.owned_partitions(&self.assigned),
+            pending_revocation: self.owned_partitions(&self.revoking),
         }
     }
 
@@ -141,8 +141,8 @@ impl Member {
         self.state = State::from_code(value.state);
         (self.assigned, self.revoking) = (Assignment::default(), Assignment::default());
         self.since.clear();
-        for (held, to) in [(&value.assigned, &mut self.assigned), (&value.pending_revocation, &mut self.revoking)] {
-            for topic in held {
+        for (owned, to) in [(&value.assigned, &mut self.assigned), (&value.pending_revocation, &mut self.revoking)] {
+            for topic in owned {
                 let since = topic.since.iter().copied().chain(std::iter::repeat(value.member_epoch));
                 for (partition, since) in topic.partitions.iter().zip(since) {
                     to.insert(topic.topic_id, *partition);
@@ -152,20 +152,21 @@ impl Member {
         }
     }
 
-    /// What it holds has changed: what is new it holds from that epoch on.
-    pub(super) fn holds_since(&mut self, epoch: i32) {
+    /// What it owns has changed: what is new it owns from that epoch on.
+    pub(super) fn owns_since(&mut self, epoch: i32) {
         let before = std::mem::take(&mut self.since);
-        let held = self.assigned.iter().chain(self.revoking.iter());
-        self.since = held.map(|at| (at, before.get(&at).copied().unwrap_or(epoch))).collect();
+        let owned = self.assigned.iter().chain(self.revoking.iter());
+        self.since = owned.map(|at| (at, before.get(&at).copied().unwrap_or(epoch))).collect();
     }
 
-    /// Whether it held all of these at that epoch, and holds them still.
-    pub(super) fn held_at(&self, epoch: i32, mut partitions: impl Iterator<Item = (TopicId, i32)>) -> bool {
+    /// Whether it owned all of these at that epoch, and still does.
+    pub(super) fn owned_at(&self, epoch: i32, mut partitions: impl Iterator<Item = (TopicId, i32)>) -> bool {
         partitions.all(|at| self.since.get(&at).is_some_and(|since| epoch >= *since))
     }
 
-    fn held(&self, partitions: &Assignment) -> Vec<HeldPartitions> {
-        let of = |topic: TopicPartitions| HeldPartitions {
+    /// These partitions, each with the epoch since which the member owns it.
+    fn owned_partitions(&self, partitions: &Assignment) -> Vec<OwnedPartitions> {
+        let of = |topic: TopicPartitions| OwnedPartitions {
             since: topic.partitions.iter().map(|p| self.since_of(topic.topic_id, *p)).collect(),
             topic_id: topic.topic_id,
             partitions: topic.partitions,

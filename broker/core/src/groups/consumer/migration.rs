@@ -7,7 +7,7 @@ use crate::groups::classic::{MigratingMember, fit_a_record};
 use crate::groups::consumer_protocol::{self, ByTopic, Subscription};
 use crate::groups::event::Config;
 use crate::groups::record::{
-    ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue, HeldPartitions,
+    ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue, OwnedPartitions,
     RecordKey, RecordValue, TopicPartitions,
 };
 use crate::ids::TopicId;
@@ -35,12 +35,12 @@ impl ConsumerGroup {
             let session = milliseconds(value.session_timeout_ms);
             context.deadlines.push((super::Deadline::Session(id.clone()), Some(session)));
             let assigned = owned.remove(&id).unwrap_or_default().to_topics();
-            let held = |topic: &TopicPartitions| HeldPartitions {
+            let owned_partitions = |topic: &TopicPartitions| OwnedPartitions {
                 topic_id: topic.topic_id,
                 partitions: topic.partitions.clone(),
                 since: vec![generation; topic.partitions.len()],
             };
-            let held = assigned.iter().map(held).collect();
+            let current = assigned.iter().map(owned_partitions).collect();
             let about = about(value, classic, &subscription);
             let key = |key: fn(Arc<str>, Arc<str>) -> RecordKey| key(self.id.clone(), id.clone());
             let records = [
@@ -55,7 +55,7 @@ impl ConsumerGroup {
                         member_epoch: generation,
                         previous_member_epoch: generation,
                         state: 0,
-                        assigned: held,
+                        assigned: current,
                         pending_revocation: Vec::new(),
                     }),
                 ),
@@ -107,7 +107,7 @@ impl ConsumerGroup {
     }
 }
 
-/// What a member is told that it owns, in the bytes of the classic protocol.
+/// The assignment of a member, encoded for the classic protocol.
 pub(super) fn encoded(assignment: &Assignment, classic: &ClassicMemberMetadata, image: &Image) -> Bytes {
     let metadata = classic.supported_protocols.first().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
     let version = Subscription::parse(&metadata).map_or(0, |subscription| subscription.version);

@@ -60,7 +60,7 @@ pub(in crate::groups) struct ConsumerGroup {
     /// The topics that regular expressions stand for.
     regexes: BTreeMap<Arc<str>, Resolved>,
     /// The member that may use a partition: assigned to it, or not given back by it yet. Only looked up, never listed.
-    holders: HashMap<(TopicId, i32), Arc<str>>,
+    owners: HashMap<(TopicId, i32), Arc<str>>,
     refresh: Refresh,
 }
 
@@ -101,7 +101,7 @@ impl ConsumerGroup {
             static_members: BTreeMap::new(),
             targets: BTreeMap::new(),
             regexes: BTreeMap::new(),
-            holders: HashMap::new(),
+            owners: HashMap::new(),
             refresh: Refresh { topics: true, ..Refresh::default() },
         }
     }
@@ -169,7 +169,7 @@ impl ConsumerGroup {
 
     /// All records are loaded: sessions begin.
     pub(in crate::groups) fn loaded(&mut self, context: &mut StepContext<'_>) {
-        self.find_holders();
+        self.find_owners();
         self.refresh = Refresh { topics: true, changed_at: context.image.offset, ..Refresh::default() };
         for (id, member) in &self.members {
             let session = member.session_timeout(context.timeouts.session);

@@ -7,7 +7,7 @@ use crate::ids::TopicId;
 impl ConsumerGroup {
     /// Whether that member may commit offsets of these partitions with that epoch. Without members, whoever names no epoch
     /// may. A member of the consumer protocol uses a version of the request that knows its errors. It may have sent the
-    /// request before it heard of its epoch: an older one counts for what it has held since then (KIP-1251).
+    /// request before it heard of its epoch: an older one counts for what it has owned since then (KIP-1251).
     pub(in crate::groups) fn may_commit(
         &self,
         member: &str,
@@ -22,7 +22,7 @@ impl ConsumerGroup {
         if !knows_epochs && known.is_some_and(|m| m.about.classic.is_none()) {
             return Err(GroupError::UnsupportedVersion);
         }
-        if known.is_some_and(|m| epoch < m.epoch && m.held_at(epoch, partitions)) {
+        if known.is_some_and(|m| epoch < m.epoch && m.owned_at(epoch, partitions)) {
             return Ok(());
         }
         self.has_epoch(member, epoch)

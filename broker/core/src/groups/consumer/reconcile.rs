@@ -45,7 +45,7 @@ impl Reconciliation<'_> {
             member.enter(epoch);
             member.assigned = assigned.into_iter().collect();
             member.revoking = revoking;
-            member.holds_since(epoch);
+            member.owns_since(epoch);
             return;
         }
         let missing = target.iter().filter(|(topic, partition)| !member.assigned.contains(*topic, *partition));
@@ -55,6 +55,6 @@ impl Reconciliation<'_> {
         member.enter(self.target_epoch);
         member.assigned = assigned.into_iter().collect();
         member.revoking = Assignment::default();
-        member.holds_since(self.target_epoch);
+        member.owns_since(self.target_epoch);
     }
 }

@@ -73,7 +73,7 @@ impl ConsumerGroup {
         member.revoking = super::Assignment::default();
         // Who comes back has another id, and has what it is given from the beginning on.
         member.since.clear();
-        member.holds_since(0);
+        member.owns_since(0);
         let key = RecordKey::ConsumerGroupCurrentMemberAssignment(self.id.clone(), id.clone());
         self.write(key, Some(RecordValue::ConsumerGroupCurrentMemberAssignment(member.current())), context);
         context.deadlines.push((Deadline::Rebalance(id.clone()), None));

@@ -23,7 +23,7 @@ fn a_member_joins_syncs_heartbeats_commits_fetches_and_leaves() {
 }
 
 #[test]
-fn what_the_leader_assigned_is_told_only_when_it_is_committed() {
+fn the_leaders_assignment_is_answered_only_when_it_is_committed() {
     let mut bench = Bench::new();
     let required = bench.join_group(join("g", ""));
     let joined = bench.join_group(join("g", &required.member_id));
@@ -73,7 +73,7 @@ fn a_static_member_that_restarts_gets_its_assignment_without_a_rebalance_and_the
     bench.fail_over();
     bench.commits = false;
     let ticket = bench.send(Request::JoinGroup(static_join("b", "")));
-    assert_eq!(bench.answers.get(&ticket), None, "told before the new id is committed");
+    assert_eq!(bench.answers.get(&ticket), None, "answered before the new id is committed");
     bench.commit_all();
     bench.commits = true;
     let again = bench.joined(ticket);

@@ -1,10 +1,10 @@
 //! Groups of the consumer protocol, as a shard has them: with its log, its timers and its other groups.
 
-use super::migration::{beat, bench, partitions, told};
+use super::migration::{beat, bench, heartbeat, partitions};
 use super::*;
 
 #[test]
-fn a_member_is_told_of_its_epoch_and_assignment_only_when_they_are_committed() {
+fn a_member_gets_its_epoch_and_assignment_only_when_they_are_committed() {
     let mut bench = bench();
     bench.commits = false;
     let ticket = bench.send(Request::ConsumerGroupHeartbeat(beat(0, &[])));
@@ -21,16 +21,16 @@ fn what_was_not_committed_is_not_there_after_a_failover() {
     bench.send(Request::ConsumerGroupHeartbeat(beat(0, &[])));
     bench.fail_over();
     bench.commits = true;
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::GroupIdNotFound));
-    assert_eq!(partitions(&told(&mut bench, beat(0, &[])).expect("joined")), vec![0, 1]);
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])), Err(GroupError::GroupIdNotFound));
+    assert_eq!(partitions(&heartbeat(&mut bench, beat(0, &[])).expect("joined")), vec![0, 1]);
 }
 
 #[test]
 fn members_of_a_consumer_group_go_on_in_their_epoch_after_a_failover() {
     let mut bench = bench();
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     bench.fail_over();
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.member_epoch), Ok(2));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.member_epoch), Ok(2));
     assert_eq!(bench.ask(commit("g", "new", 2, "t", 1, 7)), Response::OffsetCommit(vec![Ok(())]));
     assert_eq!(
         bench.ask(commit("g", "new", 1, "t", 1, 8)),
@@ -45,26 +45,26 @@ fn members_of_a_consumer_group_go_on_in_their_epoch_after_a_failover() {
 #[test]
 fn sessions_of_a_consumer_group_begin_anew_when_it_is_loaded_and_end_without_heartbeats() {
     let mut bench = bench();
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     bench.pass(Duration::from_secs(40));
     bench.fail_over();
     bench.pass(Duration::from_secs(40));
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.member_epoch), Ok(2));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.member_epoch), Ok(2));
     bench.pass(Duration::from_secs(46));
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId));
 }
 
 #[test]
 fn after_a_stall_sessions_of_a_consumer_group_go_on_for_one_heartbeat() {
     let mut bench = bench();
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     bench.micros += 120_000_000;
     bench.event(Event::Tick);
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.member_epoch), Ok(2));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.member_epoch), Ok(2));
     bench.micros += 120_000_000;
     bench.event(Event::Tick);
     bench.pass(Duration::from_secs(6));
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId), "who is gone does not stay");
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId), "who is gone does not stay");
 }
 
 /// Gives the group `g` configs of its own.
@@ -81,18 +81,18 @@ fn a_groups_own_timeouts_are_in_force_from_the_next_heartbeat_on() {
     let mut bench = bench();
     bench.config.consumer_session_timeouts = (Duration::from_secs(10), Duration::from_mins(1));
     bench.shard.config = bench.config.clone();
-    assert_eq!(told(&mut bench, beat(0, &[])).map(|t| t.heartbeat_interval_ms), Ok(5000));
+    assert_eq!(heartbeat(&mut bench, beat(0, &[])).map(|answer| answer.heartbeat_interval_ms), Ok(5000));
     configure(&mut bench, &[("consumer.session.timeout.ms", "20000"), ("consumer.heartbeat.interval.ms", "7000")]);
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])).map(|t| t.heartbeat_interval_ms), Ok(7000));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.heartbeat_interval_ms), Ok(7000));
     bench.pass(Duration::from_secs(19));
-    assert!(told(&mut bench, beat(2, &[0, 1])).is_ok());
+    assert!(heartbeat(&mut bench, beat(2, &[0, 1])).is_ok());
     bench.pass(Duration::from_secs(21));
-    assert_eq!(told(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])), Err(GroupError::UnknownMemberId));
     // A coordinator that is loaded goes by them too.
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     bench.fail_over();
     bench.pass(Duration::from_secs(21));
-    assert_eq!(told(&mut bench, beat(4, &[0, 1])), Err(GroupError::UnknownMemberId));
+    assert_eq!(heartbeat(&mut bench, beat(4, &[0, 1])), Err(GroupError::UnknownMemberId));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_groups_own_timeouts_count_within_what_the_coordinator_allows() {
 #[test]
 fn a_consumer_group_with_members_is_listed_and_not_deleted() {
     let mut bench = bench();
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     let list = Request::ListGroups { states: vec![], types: vec!["consumer".into()] };
     let Response::ListGroups(Ok(groups)) = bench.ask(list) else { panic!("refused") };
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_consumer_group_with_members_is_listed_and_not_deleted() {
     bench.fail_over();
     assert_eq!(bench.shard.census().members, 2, "as it is after a load");
     assert_eq!(bench.ask(Request::DeleteGroup("g".into())), Response::DeleteGroup(Err(GroupError::NonEmptyGroup)));
-    told(&mut bench, beat(-1, &[])).expect("left");
+    heartbeat(&mut bench, beat(-1, &[])).expect("left");
     assert_eq!(bench.ask(Request::DeleteGroup("g".into())), Response::DeleteGroup(Ok(())));
     assert!(bench.written().keys().all(|key| &**key.group() == "h"), "{:?}", bench.written());
 }

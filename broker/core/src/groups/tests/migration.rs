@@ -5,7 +5,7 @@ use crate::groups::consumer_protocol::{ByTopic, assignment, parse_assignment};
 use crate::groups::migration::MigrationPolicy;
 use crate::groups::record::TopicPartitions;
 use crate::groups::request::ConsumerGroupHeartbeat;
-use crate::groups::response::ConsumerGroupHeartbeat as Told;
+use crate::groups::response::ConsumerGroupHeartbeat as Answer;
 
 /// A bench whose topic `t` has two partitions.
 pub(super) fn bench() -> Bench {
@@ -49,15 +49,17 @@ pub(super) fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
     }
 }
 
-pub(super) fn told(bench: &mut Bench, request: ConsumerGroupHeartbeat) -> Result<Told, GroupError> {
+/// The answer to a heartbeat, or why it is refused.
+pub(super) fn heartbeat(bench: &mut Bench, request: ConsumerGroupHeartbeat) -> Result<Answer, GroupError> {
     match bench.ask(Request::ConsumerGroupHeartbeat(request)) {
         Response::ConsumerGroupHeartbeat(answer) => answer.map_err(|(error, _)| error),
         other => panic!("{other:?}"),
     }
 }
 
-pub(super) fn partitions(told: &Told) -> Vec<i32> {
-    told.assignment.iter().flatten().flat_map(|t| t.partitions.clone()).collect()
+/// The partitions that the answer assigns.
+pub(super) fn partitions(answer: &Answer) -> Vec<i32> {
+    answer.assignment.iter().flatten().flat_map(|t| t.partitions.clone()).collect()
 }
 
 /// A classic group of one cooperative member that owns both partitions; its id.
@@ -92,7 +94,7 @@ fn synced_partitions(bench: &mut Bench, member: &str, generation: i32) -> Result
 fn a_classic_group_is_upgraded_and_nothing_is_given_away_before_it_is_given_back() {
     let mut bench = bench();
     let old = classic_owner(&mut bench);
-    let first = told(&mut bench, beat(0, &[])).expect("joined");
+    let first = heartbeat(&mut bench, beat(0, &[])).expect("joined");
     assert_eq!((first.member_epoch, partitions(&first)), (2, vec![]), "the classic member owns both");
     assert!(!bench.written().contains_key(&RecordKey::GroupMetadata("g".into())));
 
@@ -104,13 +106,13 @@ fn a_classic_group_is_upgraded_and_nothing_is_given_away_before_it_is_given_back
     let kept = synced_partitions(&mut bench, &old, 1).expect("synced");
     assert_eq!(kept.len(), 1, "it is to give one back: {kept:?}");
     let given = 1 - kept[0].1[0];
-    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), Vec::<i32>::new());
+    assert_eq!(partitions(&heartbeat(&mut bench, beat(2, &[])).expect("a member")), Vec::<i32>::new());
     assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::RebalanceInProgress));
     let joined = bench.join_group(rejoin(&old, &kept[0].1));
     assert_eq!(joined.generation, 2);
     assert_eq!(synced_partitions(&mut bench, &old, 2), Ok(kept));
     assert_eq!(bench.heartbeat("g", &old, 2), Ok(()));
-    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), vec![given]);
+    assert_eq!(partitions(&heartbeat(&mut bench, beat(2, &[])).expect("a member")), vec![given]);
     assert_eq!(bench.ask(commit("g", &old, 2, "t", 1, 5)), Response::OffsetCommit(vec![Ok(())]));
     // What it had in the generation before counts while it has it, and not what it gave back (KIP-1251).
     for (partition, taken) in [(1 - given, Ok(())), (given, Err(GroupError::IllegalGeneration))] {
@@ -125,12 +127,12 @@ fn a_consumer_group_is_downgraded_when_its_last_consumer_goes_and_a_failover_doe
     for fails_over in [false, true] {
         let mut bench = bench();
         let old = classic_owner(&mut bench);
-        let first = told(&mut bench, beat(0, &[])).expect("joined");
+        let first = heartbeat(&mut bench, beat(0, &[])).expect("joined");
         bench.join_group(rejoin(&old, &[0, 1]));
         let joined = bench.join_group(rejoin(&old, &[0]));
         assert_eq!((joined.generation, first.member_epoch), (2, 2));
         synced_partitions(&mut bench, &old, 2).expect("synced");
-        assert_eq!(told(&mut bench, beat(-1, &[])).expect("left").member_epoch, -1);
+        assert_eq!(heartbeat(&mut bench, beat(-1, &[])).expect("left").member_epoch, -1);
         if fails_over {
             bench.fail_over();
         }
@@ -146,7 +148,7 @@ fn a_consumer_group_is_downgraded_when_its_last_consumer_goes_and_a_failover_doe
 fn a_session_that_ends_downgrades_too() {
     let mut bench = bench();
     let old = classic_owner(&mut bench);
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     bench.join_group(rejoin(&old, &[0, 1]));
     let joined = bench.join_group(rejoin(&old, &[0]));
     for _ in 0..10 {
@@ -167,16 +169,16 @@ fn the_policy_says_which_way_groups_go() {
         let old = classic_owner(&mut bench);
         bench.config.migration_policy = policy;
         bench.shard.config = bench.config.clone();
-        assert_eq!(told(&mut bench, beat(0, &[])).is_ok(), up, "{policy:?}");
+        assert_eq!(heartbeat(&mut bench, beat(0, &[])).is_ok(), up, "{policy:?}");
         if !up {
             assert_eq!(bench.heartbeat("g", &old, 1), Ok(()), "a refusal changes nothing");
             bench.config.migration_policy = Upgrade;
             bench.shard.config = bench.config.clone();
-            told(&mut bench, beat(0, &[])).expect("joined");
+            heartbeat(&mut bench, beat(0, &[])).expect("joined");
             bench.config.migration_policy = policy;
             bench.shard.config = bench.config.clone();
         }
-        told(&mut bench, beat(-1, &[])).expect("left");
+        heartbeat(&mut bench, beat(-1, &[])).expect("left");
         let classic = bench.written().contains_key(&RecordKey::GroupMetadata("g".into()));
         assert_eq!(classic, down, "{policy:?}");
     }
@@ -188,7 +190,7 @@ fn a_classic_member_joins_no_consumer_group_when_groups_do_not_migrate() {
         let mut bench = bench();
         bench.config.migration_policy = policy;
         bench.shard.config = bench.config.clone();
-        told(&mut bench, beat(0, &[])).expect("joined");
+        heartbeat(&mut bench, beat(0, &[])).expect("joined");
         let joined = bench.join_group(join("g", ""));
         let (error, has_id) = match policy {
             MigrationPolicy::Disabled => (GroupError::InconsistentGroupProtocol, false),
@@ -236,7 +238,7 @@ fn members_of_either_protocol_are_removed_by_leave_group() {
     ] {
         let mut bench = bench();
         let joins = ConsumerGroupHeartbeat { instance_id: instance.map(|_| Arc::from("i")), ..beat(0, &[]) };
-        told(&mut bench, joins).expect("joined");
+        heartbeat(&mut bench, joins).expect("joined");
         let named = MemberRef { member_id: member.into(), instance_id: instance.map(Arc::from) };
         let leave = Request::LeaveGroup { group: "g".into(), members: vec![named] };
         assert_eq!(bench.ask(leave), Response::LeaveGroup(Ok(vec![left])), "{member:?} {instance:?}");
@@ -250,10 +252,14 @@ fn groups_that_are_not_of_consumers_are_not_upgraded() {
     request.requires_known_member_id = false;
     request.protocol_type = "connect".into();
     bench.join_group(request);
-    assert_eq!(told(&mut bench, beat(0, &[])), Err(GroupError::GroupIdNotFound));
+    assert_eq!(heartbeat(&mut bench, beat(0, &[])), Err(GroupError::GroupIdNotFound));
     let mut bench = self::bench();
     let old = bench.one_stable("g").0;
-    assert_eq!(told(&mut bench, beat(0, &[])), Err(GroupError::GroupIdNotFound), "its assignment is not understood");
+    assert_eq!(
+        heartbeat(&mut bench, beat(0, &[])),
+        Err(GroupError::GroupIdNotFound),
+        "its assignment is not understood"
+    );
     assert_eq!(bench.heartbeat("g", &old, 1), Ok(()));
 }
 
@@ -261,10 +267,10 @@ fn groups_that_are_not_of_consumers_are_not_upgraded() {
 fn a_member_that_was_removed_does_not_come_back_with_what_it_owned() {
     let mut bench = bench();
     let old = classic_owner(&mut bench);
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     let leave = Request::LeaveGroup { group: "g".into(), members: vec![member_ref(&old)] };
     assert_eq!(bench.ask(leave), Response::LeaveGroup(Ok(vec![Ok(())])));
-    assert_eq!(partitions(&told(&mut bench, beat(2, &[])).expect("a member")), vec![0, 1]);
+    assert_eq!(partitions(&heartbeat(&mut bench, beat(2, &[])).expect("a member")), vec![0, 1]);
     assert_eq!(bench.join_group(rejoin(&old, &[0, 1])).error, Some(GroupError::UnknownMemberId));
     assert_eq!(bench.join_group(rejoin(&old, &[])).error, None);
 }
@@ -275,7 +281,7 @@ fn joins_that_wait_when_a_group_is_upgraded_are_to_be_sent_again() {
     let old = classic_owner(&mut bench);
     let required = bench.join_group(join("g", ""));
     let waiting = bench.send(Request::JoinGroup(join("g", &required.member_id)));
-    told(&mut bench, beat(0, &[])).expect("joined");
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
     assert_eq!(bench.joined(waiting).error, Some(GroupError::RebalanceInProgress));
     assert_eq!(bench.join_group(join("g", &required.member_id)).error, None);
     assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::RebalanceInProgress));
@@ -286,13 +292,13 @@ fn a_classic_member_that_does_not_join_or_sync_in_time_is_removed() {
     for joins in [false, true] {
         let mut bench = bench();
         let old = classic_owner(&mut bench);
-        told(&mut bench, beat(0, &[])).expect("joined");
+        heartbeat(&mut bench, beat(0, &[])).expect("joined");
         if joins {
             bench.join_group(rejoin(&old, &[0, 1]));
         }
         for _ in 0..8 {
             let _ = bench.heartbeat("g", &old, 1);
-            let _ = told(&mut bench, beat(2, &[]));
+            let _ = heartbeat(&mut bench, beat(2, &[]));
             bench.pass(Duration::from_secs(5));
         }
         assert_eq!(bench.heartbeat("g", &old, 1), Err(GroupError::UnknownMemberId), "joins: {joins}");

@@ -213,7 +213,7 @@ fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
     let ticket = bench.send(delete());
     let again = bench.send(delete());
     let fetch = bench.send(fetch_request("g", "t"));
-    assert_eq!(bench.answers.len(), 0, "told before it is committed");
+    assert_eq!(bench.answers.len(), 0, "answered before it is committed");
     bench.commit_all();
     assert_eq!(bench.answer(ticket), Response::DeleteGroup(Ok(())));
     assert_eq!(bench.answer(again), Response::DeleteGroup(Err(GroupError::GroupIdNotFound)));

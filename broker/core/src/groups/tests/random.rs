@@ -1,4 +1,4 @@
-//! Clients, lost answers, failovers: what must hold whatever happens.
+//! Clients, lost answers, failovers: the invariants of a classic group.
 
 use super::*;
 use crate::groups::group::{Group, GroupKind};
@@ -57,12 +57,12 @@ struct World {
     bench: Bench,
     random: Random,
     members: Vec<Member>,
-    /// By generation: which member (or instance) was told of each partition.
+    /// By generation: to which member (or instance) each partition was assigned.
     owners: BTreeMap<(i32, u8), Arc<str>>,
     /// Offsets are committed in this order.
     next_offset: i64,
-    /// The greatest offset that somebody was told of.
-    told: i64,
+    /// The greatest offset in an answer to a commit or a fetch.
+    answered_offset: i64,
     faults: bool,
 }
 
@@ -79,7 +79,7 @@ impl World {
             (0..5).map(|n| Member { instance: (n < 2).then(|| format!("static-{n}").into()), ..Member::default() });
         let members = members.collect();
         let random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        Self { bench, random, members, owners: BTreeMap::new(), next_offset: 1, told: -1, faults: true }
+        Self { bench, random, members, owners: BTreeMap::new(), next_offset: 1, answered_offset: -1, faults: true }
     }
 
     fn fault(&mut self, one_in: u64) -> bool {
@@ -115,8 +115,8 @@ impl World {
     fn check_live(&self) {
         let mut live = records(&self.bench.shard);
         let mut written = self.bench.written();
-        let settled = self.bench.shard.groups.values().all(|g| matches!(g.state_name(), "Stable" | "Empty"));
-        if !settled {
+        let stable = self.bench.shard.groups.values().all(|g| matches!(g.state_name(), "Stable" | "Empty"));
+        if !stable {
             live.retain(|key, _| matches!(key, RecordKey::OffsetCommit { .. }));
             written.retain(|key, _| matches!(key, RecordKey::OffsetCommit { .. }));
         }
@@ -179,7 +179,7 @@ impl World {
             1 => {
                 let topics = Some(vec![(Arc::from("t"), vec![0])]);
                 let request = Request::OffsetFetch { group: GROUP.into(), member: None, topics, require_stable: true };
-                Some(Waits::Fetch(self.bench.send(request), self.told))
+                Some(Waits::Fetch(self.bench.send(request), self.answered_offset))
             }
             2 if self.faults && self.random.one_in(10) => {
                 self.bench.send(Request::LeaveGroup { group: GROUP.into(), members: vec![reference] });
@@ -220,13 +220,13 @@ impl World {
             }
             (_, Response::Heartbeat(Ok(()))) => {}
             (Waits::Commit(_, offset), Response::OffsetCommit(answers)) => match answers[0] {
-                Ok(()) => self.told = self.told.max(offset),
+                Ok(()) => self.answered_offset = self.answered_offset.max(offset),
                 Err(error) => self.refused(n, error),
             },
             (Waits::Fetch(_, at_least), Response::OffsetFetch(Ok(topics))) => {
                 let offset = topics[0].partitions[0].offset;
-                assert!(offset >= at_least, "offset {offset} after {at_least} was told");
-                self.told = self.told.max(offset);
+                assert!(offset >= at_least, "offset {offset} after {at_least} was answered");
+                self.answered_offset = self.answered_offset.max(offset);
             }
             (_, Response::SyncGroup(Err(error)) | Response::Heartbeat(Err(error))) => self.refused(n, error),
             (waits, answer) => panic!("{waits:?}: {answer:?}"),
@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    fn settled(&self) -> bool {
+    fn is_stable(&self) -> bool {
         let generations: BTreeSet<i32> = self.members.iter().map(|m| m.generation).collect();
         self.members.iter().all(|m| m.stable && !m.dead) && generations.len() == 1
     }
@@ -270,7 +270,7 @@ fn records(shard: &Shard) -> BTreeMap<RecordKey, RecordValue> {
 }
 
 #[test]
-fn no_two_own_a_partition_no_told_offset_goes_back_and_nobody_waits_for_ever() {
+fn no_two_own_a_partition_no_answered_offset_goes_back_and_nobody_waits_for_ever() {
     for seed in 0..200 {
         let mut world = World::new(seed);
         for _ in 0..2000 {
@@ -278,12 +278,12 @@ fn no_two_own_a_partition_no_told_offset_goes_back_and_nobody_waits_for_ever() {
         }
         world.faults = false;
         let healed = world.bench.micros;
-        while !world.settled() {
+        while !world.is_stable() {
             world.step();
             let waited = Duration::from_micros(world.bench.micros - healed);
             let states: Vec<_> = world.bench.shard.groups.values().map(Group::state_name).collect();
             assert!(waited < Duration::from_mins(15), "seed {seed}: {states:?} {:#?}", world.members);
         }
-        assert!(world.told > 0 && !world.owners.is_empty(), "seed {seed}: nothing happened");
+        assert!(world.answered_offset > 0 && !world.owners.is_empty(), "seed {seed}: nothing happened");
     }
 }

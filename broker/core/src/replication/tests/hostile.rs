@@ -115,9 +115,9 @@ proptest! {
         let mut replica = Replica::new(BrokerId(1), config, log(0, &[]));
         let (mut now, mut open, mut out) = (Instant(0), BTreeSet::new(), Vec::new());
         for (n, (mut event, wait_ms)) in events.into_iter().enumerate() {
-            let (needs_tick, held) = (replica.needs_tick(now), now < replica.lease());
+            let (needs_tick, had_lease) = (replica.needs_tick(now), now < replica.lease());
             now = now + Duration::from_millis(wait_ms);
-            if !needs_tick && held == (now < replica.lease()) {
+            if !needs_tick && had_lease == (now < replica.lease()) {
                 replica.step(now, Event::Tick, &mut out);
                 prop_assert!(out.is_empty(), "who waits for no time had something to do: {:?}", out);
             }

@@ -4,7 +4,7 @@ use super::bench::*;
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
-/// Leads ten committed records in epoch 1, of which all have told that they have them.
+/// Leads ten committed records in epoch 1, which all replicas have acknowledged.
 fn bench() -> Bench {
     let mut b = Bench::leading();
     b.produce(1, batch(10));

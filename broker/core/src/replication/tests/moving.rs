@@ -82,7 +82,7 @@ fn a_leader_that_has_lost_something_lets_nobody_go() {
 }
 
 #[test]
-fn one_that_is_being_added_and_heard_of_it_first_is_told_to_ask_again() {
+fn a_replica_that_is_being_added_and_subscribes_before_the_leader_knows_of_it_has_to_ask_again() {
     let mut b = Bench::new(log(0, &[]));
     let mut others = state(1, (1, 1), &[1, 2], &[]);
     others.replicas.truncate(2);

@@ -107,7 +107,7 @@ fn followers_hear_of_the_high_watermark_with_batches_or_with_the_next_tick() {
 }
 
 #[test]
-fn a_log_that_went_another_way_is_told_where() {
+fn a_diverged_log_gets_the_offset_to_truncate_to() {
     let mut b = Bench::new(log(9, &[(1, 0), (2, 5), (4, 7)]));
     b.metadata(1, (5, 1), &[1, 2, 3]);
     // (follower's log end, its last epoch, answer)

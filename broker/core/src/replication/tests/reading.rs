@@ -1,11 +1,11 @@
-//! What clients may read of a leader, and what they are told of the high watermark.
+//! What clients may read of a leader, and which high watermark they see.
 
 use super::bench::{Bench, batch, log, state};
 use crate::ids::{BrokerId, Offset};
 use crate::replication::*;
 use crate::time::Instant;
 
-/// Where what may be read ends, and the high watermark that clients may be told.
+/// Where what may be read ends, and the high watermark that clients may see.
 fn readable(b: &Bench) -> Option<(i64, Option<i64>)> {
     b.replica.readable(b.now).map(|r| (r.end.0, r.high_watermark.map(|hw| hw.0)))
 }
@@ -28,7 +28,7 @@ fn a_follower_is_not_read() {
 fn a_survivor_serves_what_it_knows_to_be_committed_and_does_not_say_that_it_is_all() {
     let mut b = following();
     b.step(Event::Metadata(state(1, (2, 2), &[1], &[2, 3])));
-    assert_eq!(readable(&b), Some((9, None)), "the former leader may have told of ten");
+    assert_eq!(readable(&b), Some((9, None)), "clients may have seen ten from the former leader");
     b.metadata(1, (2, 3), &[1, 2]);
     b.subscribe(2, 2, 2, 10, Some(1));
     b.follower_says(2, 2, 2, FollowerMessage::Ack { appended: Offset(10), durable: Offset(10), log_start: None });
@@ -44,7 +44,7 @@ fn without_a_lease_what_was_committed_is_served_and_nothing_is_said_of_the_rest(
     assert_eq!(readable(&b), Some((1, Some(1))));
     b.step(Event::Lease(Instant(b.now.0 + 500_000)));
     b.after(600);
-    assert_eq!(readable(&b), Some((1, None)), "another may lead, and have told of more");
+    assert_eq!(readable(&b), Some((1, None)), "another may lead, and clients may have seen more from it");
     b.metadata(2, (2, 2), &[2, 3]);
     assert_eq!(readable(&b), None);
 }

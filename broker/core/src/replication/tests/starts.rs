@@ -72,7 +72,7 @@ fn who_does_not_lead_removes_nothing_by_itself() {
 }
 
 #[test]
-fn followers_and_producers_are_told_where_the_log_starts() {
+fn followers_and_producers_get_the_log_start_offset() {
     let mut b = leading();
     b.step(Event::Tick);
     advance(&mut b, 3);
@@ -147,14 +147,14 @@ fn a_follower_moves_its_start_no_further_than_its_high_watermark() {
     let started = LeaderMessage::Started { high_watermark: Offset(2), log_start: Offset(2) };
     assert_eq!(b.leader_says(3, 1, started), ["advance start 2", "to leader 2 s1 e3: ack 4 4"]);
     advanced(&mut b, 2, 2);
-    let told = |high_watermark, log_start| LeaderMessage::HighWatermark {
+    let watermarks = |high_watermark, log_start| LeaderMessage::HighWatermark {
         high_watermark: Offset(high_watermark),
         log_start: Offset(log_start),
     };
-    assert_eq!(b.leader_says(3, 1, told(3, 9)), ["advance start 3"]);
-    assert_eq!(b.leader_says(3, 1, told(3, 9)), [""; 0]);
-    assert_eq!(b.leader_says(3, 1, told(20, 9)), ["advance start 4"], "its own log ends there");
-    assert_eq!(b.leader_says(3, 1, told(20, 1)), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, watermarks(3, 9)), ["advance start 3"]);
+    assert_eq!(b.leader_says(3, 1, watermarks(3, 9)), [""; 0]);
+    assert_eq!(b.leader_says(3, 1, watermarks(20, 9)), ["advance start 4"], "its own log ends there");
+    assert_eq!(b.leader_says(3, 1, watermarks(20, 1)), [""; 0]);
     let more = LeaderMessage::Batches {
         from: Offset(4),
         batches: vec![batch_at(4, 2, 3)],
@@ -212,8 +212,8 @@ fn a_replica_that_begins_behind_a_producers_last_batch_knows_it_for_the_duplicat
         Event::FromLeader { leader_epoch: LeaderEpoch(3), stream: StreamId(1), message: message.clone() },
         &mut out,
     );
-    let Some(Command::BeginAt { at, producers: Some(told) }) = out.last() else { panic!("{out:?}") };
-    let producers = Producers::decode(told, DEFAULT_EXPIRATION_MS).expect("the leader has encoded it");
+    let Some(Command::BeginAt { at, producers: Some(encoded) }) = out.last() else { panic!("{out:?}") };
+    let producers = Producers::decode(encoded, DEFAULT_EXPIRATION_MS).expect("the leader has encoded it");
     let log = LogState { start: *at, first_batch: *at, end: *at, producers, ..LogState::default() };
     b.step(Event::Truncated { log });
     b.metadata(1, (4, 2), &[1, 2]);

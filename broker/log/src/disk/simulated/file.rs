@@ -15,7 +15,7 @@ pub struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
     boot: u64,
-    /// The errors of the inode that this file was told of, or that were there before it.
+    /// The number of the inode's errors that were reported to this file, or were there before it was opened.
     reported: AtomicU64,
 }
 

@@ -197,10 +197,11 @@ impl Model {
                 }
             }
             Op::BeginAt { partition, at, producers } => {
-                let told = Producers::decode(producers, DEFAULT_EXPIRATION_MS).expect("the workload has encoded them");
+                let removed =
+                    Producers::decode(producers, DEFAULT_EXPIRATION_MS).expect("the workload has encoded them");
                 let p = self.0.entry(*partition).or_insert(PartitionModel::new(at.0));
                 assert!(at.0 >= p.end, "the workload begins behind the end");
-                *p = PartitionModel { removed: Removed(told), ..PartitionModel::new(at.0) };
+                *p = PartitionModel { removed: Removed(removed), ..PartitionModel::new(at.0) };
             }
             Op::Delete { partition } => {
                 self.0.remove(partition);
@@ -273,7 +274,7 @@ impl Workload {
     }
 
     /// The same, with checkpoints that take some rounds and segments of the write-ahead log that are made ahead, as beside a
-    /// writer, and with logs that begin anew after what they are told of producers.
+    /// writer, and with logs that begin anew with the producers of another log.
     pub(crate) fn with_all(seed: u64) -> Self {
         Self { all: true, ..Self::new(seed) }
     }
@@ -330,9 +331,9 @@ impl Workload {
     /// Begins a log anew at its end or a little behind it, after batches of up to two producers.
     fn begin_at(&mut self, tp: TopicPartition, end: i64) -> Op {
         let at = end + self.random.below(8) as i64;
-        let (told, first) = (self.random.below(3) as i64, self.random.below(20) as i64);
+        let (batches, first) = (self.random.below(3) as i64, self.random.below(20) as i64);
         let mut producers = Producers::default();
-        for n in (0..told.min(at)).rev() {
+        for n in (0..batches.min(at)).rev() {
             self.tag += 1;
             let last = batch(at - n - 1, self.epoch, 1, 10, self.tag);
             producers.observe(produced(&last, first + n, self.tag as i32 & 0xffff).header());

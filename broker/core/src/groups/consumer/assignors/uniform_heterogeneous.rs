@@ -7,7 +7,7 @@ use crate::groups::consumer::assignment::Assignment;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-/// How often all topics are gone through at most. Two rounds are usual; the bound is for what would take long to settle.
+/// How often all topics are gone through at most. Two rounds are usual; the bound is for what converges slowly.
 const MAX_ROUNDS: usize = 16;
 
 pub(super) fn assign(spec: &Spec<'_>) -> Vec<Assignment> {

@@ -85,7 +85,7 @@ fn members_come_at_their_epoch_or_are_fenced() {
     harness.ok(&join("a", &["t"]));
     assert_eq!(harness.heartbeat(&beat("a", 3)), Err(GroupError::FencedMemberEpoch));
     assert_eq!(harness.heartbeat(&beat("b", 2)), Err(GroupError::UnknownMemberId));
-    // The answer to the join was lost: it joins again, and is told everything again.
+    // The answer to the join was lost: it joins again, and gets its full assignment again.
     assert_eq!(harness.ok(&join("a", &["t"])), (2, Some(partitions(&[("t", &[0, 1, 2, 3])]))));
     harness.ok(&join("b", &["t"]));
     harness.ok(&beat("a", 2));
@@ -147,23 +147,23 @@ fn a_commit_at_an_older_epoch_counts_for_what_has_been_held_since_then() {
     harness.ok(&join("a", &["t"]));
     harness.ok(&join("b", &["t"]));
     // One is to be given back, and the other stays; the epoch goes up with either.
-    let (epoch, told) = harness.ok(&beat("a", 2));
+    let (epoch, assignment) = harness.ok(&beat("a", 2));
     assert_eq!(epoch, 2);
-    let kept = told.expect("told what it keeps")[0].partitions[0];
+    let kept = assignment.expect("what it keeps")[0].partitions[0];
     let given_back = 1 - kept;
     let may = |harness: &Harness, epoch, partition: i32| {
         harness.group.may_commit("a", epoch, true, [(topic_id("t"), partition)].into_iter())
     };
-    assert_eq!(may(&harness, 2, given_back), Ok(()), "it is still in its hands");
+    assert_eq!(may(&harness, 2, given_back), Ok(()), "it still owns it");
     assert_eq!(harness.ok(&owns("a", 2, &[("t", &[kept])])).0, 3);
     assert_eq!(may(&harness, 3, given_back), Ok(()), "at its epoch it may commit whatever it says");
-    assert_eq!(may(&harness, 2, kept), Ok(()), "it has had that since then");
+    assert_eq!(may(&harness, 2, kept), Ok(()), "it has owned that since then");
     assert_eq!(may(&harness, 2, given_back), Err(GroupError::StaleMemberEpoch));
     assert_eq!(may(&harness, 1, kept), Err(GroupError::StaleMemberEpoch), "not yet");
     assert_eq!(may(&harness, 4, kept), Err(GroupError::StaleMemberEpoch));
     harness.fail_over();
     assert_eq!(may(&harness, 2, kept), Ok(()), "as the record says");
-    // What comes back is held from then on alone.
+    // What is assigned to it again counts as owned from that epoch on alone.
     harness.ok(&beat("b", -1));
     let (epoch, _) = harness.ok(&beat("a", 3));
     assert_eq!((epoch, may(&harness, 3, given_back)), (4, Err(GroupError::StaleMemberEpoch)));

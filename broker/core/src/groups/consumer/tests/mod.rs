@@ -123,7 +123,7 @@ impl Harness {
         result.map_err(|(error, _)| error)
     }
 
-    /// A heartbeat that is accepted: the member's epoch, and its assignment if it is told.
+    /// A heartbeat that is accepted: the member's epoch, and its assignment if the answer has one.
     fn ok(&mut self, request: &Heartbeat) -> (i32, Option<Vec<TopicPartitions>>) {
         let answer = self.heartbeat(request).unwrap_or_else(|e| panic!("{request:?} is refused: {e}"));
         (answer.member_epoch, answer.assignment)
@@ -153,7 +153,7 @@ impl Harness {
         for record in &self.log {
             group.apply(&record.key, record.value.as_ref());
         }
-        group.find_holders();
+        group.find_owners();
         group
     }
 
@@ -174,6 +174,6 @@ impl Harness {
         assert_eq!(loaded.static_members, self.group.static_members);
         assert_eq!(loaded.targets, self.group.targets);
         assert_eq!(loaded.regexes, self.group.regexes);
-        assert_eq!(loaded.holders, self.group.holders);
+        assert_eq!(loaded.owners, self.group.owners);
     }
 }

@@ -11,15 +11,15 @@ impl Random {
     }
 }
 
-/// A client: what it has been told, and what it uses.
+/// A client: what it is assigned, and what it uses.
 #[derive(Debug, Default)]
 struct Consumer {
     id: String,
     epoch: i32,
-    /// What it uses. It takes up what it is told at once, and gives back at once or when it gets to it.
+    /// What it uses. It takes up what it is assigned at once, and revokes what it loses at once or later.
     owned: BTreeSet<(TopicId, i32)>,
-    /// What it was told last.
-    told: BTreeSet<(TopicId, i32)>,
+    /// The assignment of its last answer.
+    assigned: BTreeSet<(TopicId, i32)>,
     /// Whether the last answer was lost, so that it says everything again.
     doubtful: bool,
     regex: bool,
@@ -52,7 +52,7 @@ impl Consumer {
     fn fenced(&mut self) {
         self.epoch = 0;
         self.owned.clear();
-        self.told.clear();
+        self.assigned.clear();
         self.doubtful = false;
     }
 }
@@ -79,9 +79,9 @@ impl World {
                 consumer.epoch = answer.member_epoch;
                 consumer.doubtful = false;
                 if let Some(assignment) = answer.assignment {
-                    consumer.told =
+                    consumer.assigned =
                         assignment.iter().flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, *p))).collect();
-                    consumer.owned.extend(consumer.told.iter().copied());
+                    consumer.owned.extend(consumer.assigned.iter().copied());
                 }
             }
             Err(GroupError::FencedMemberEpoch | GroupError::UnknownMemberId | GroupError::GroupIdNotFound) => {
@@ -92,9 +92,9 @@ impl World {
             Err(error) => panic!("seed {}: {error}", self.seed),
         }
         if !slow {
-            let told = std::mem::take(&mut self.consumers[at].told);
-            self.consumers[at].owned.retain(|p| told.contains(p));
-            self.consumers[at].told = told;
+            let assigned = std::mem::take(&mut self.consumers[at].assigned);
+            self.consumers[at].owned.retain(|p| assigned.contains(p));
+            self.consumers[at].assigned = assigned;
         }
     }
 
@@ -193,7 +193,7 @@ fn run(seed: u64) {
     assert_eq!(used, all.collect(), "seed {seed}: partitions that nobody uses");
     for consumer in &world.consumers {
         assert_eq!(consumer.epoch, world.harness.group.epoch, "seed {seed}");
-        assert_eq!(consumer.owned, consumer.told, "seed {seed}");
+        assert_eq!(consumer.owned, consumer.assigned, "seed {seed}");
     }
 }
 

@@ -12,7 +12,7 @@ fn shared() -> Harness {
 }
 
 #[test]
-fn a_partition_is_told_to_nobody_before_its_owner_gave_it_back() {
+fn a_partition_is_assigned_to_nobody_before_its_owner_has_revoked_it() {
     let mut harness = Harness::new(&[("t", 4)]);
     harness.ok(&join("a", &["t"]));
     assert_eq!(harness.ok(&join("b", &["t"])), (3, Some(Vec::new())), "all partitions are in use");

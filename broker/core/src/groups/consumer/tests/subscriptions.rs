@@ -61,7 +61,7 @@ fn a_regular_expression_stands_for_the_topics_that_match_as_they_come_and_go() {
 fn a_regular_expression_is_not_resolved_on_each_heartbeat() {
     let mut harness = Harness::new(&[("t1", 1)]);
     harness.ok(&matching("a", "t.*"));
-    // Names that the group was not told of: only resolving would find them.
+    // Topics that the group was not notified of: only resolving would find them.
     harness.image = image(2, &[("t1", 1), ("t2", 1)]);
     harness.pass(Duration::from_secs(10));
     assert_eq!(harness.ok(&beat("a", 1)), (1, None));

@@ -4,7 +4,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 
-/** What this JVM was told, as system properties. */
+/** The system properties of this JVM. */
 final class Settings {
     /** The brokers are Apache Kafka's and not Chronik's. */
     static final boolean KAFKA = Boolean.getBoolean("suite.kafka");

@@ -6,8 +6,8 @@ use crate::world::World;
 use chronik_core::ids::{BrokerId, Offset};
 
 impl World {
-    /// What is not at rest yet.
-    pub(crate) fn unsettled(&self) -> Option<String> {
+    /// Why the cluster has not converged yet.
+    pub(crate) fn not_converged(&self) -> Option<String> {
         if let Some(n) = self.producers.iter().position(|p| !p.is_done()) {
             return Some(format!("producer {n} has batches that are not acknowledged"));
         }
