@@ -335,14 +335,8 @@ impl Elections {
 
     fn candidacy(&self) -> proto::Candidacy {
         let last_log = self.hearing.own_log().map(|(term, index)| proto::LogEnd { term, index });
-        proto::Candidacy { last_log, founders: founders(&self.log) }
+        proto::Candidacy { last_log, founders: self.log.standing().founders_to_send() }
     }
-}
-
-/// The voters that were empty when this one founded the cluster, if it did.
-pub(super) fn founders(log: &LogStore) -> Vec<proto::Founder> {
-    let founders = log.standing().founders.into_iter();
-    founders.map(|(id, at)| proto::Founder { broker: id.0, directory_id: at.0.as_bytes().to_vec() }).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
-use super::elections;
 use super::electorate::Electorate;
 use super::encoding;
 use super::handover::HandedOver;
@@ -230,7 +229,7 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
         let (caller, body) = (Some(self.caller()), Self::body(&rpc)?);
-        let founders = elections::founders(&self.network.log);
+        let founders = self.network.log.standing().founders_to_send();
         let handed_over = self.network.handed_over.for_election(rpc.vote.leader_id().term);
         let request = proto::VoteRequest { caller, body, founders, handed_over };
         let link = self.link()?;

@@ -24,6 +24,7 @@
 //! And if the founder dies within the milliseconds between winning the first vote and replicating the first entry, the
 //! voters that it did not find empty wait for it.
 
+use super::proto;
 use chronik_core::ids::{BrokerId, DirectoryId};
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +35,12 @@ pub(super) struct Standing {
     pub(super) proven: bool,
     /// If it founded the cluster: the voters that were empty then, by their disks.
     pub(super) founders: Vec<(BrokerId, DirectoryId)>,
+}
+
+impl Standing {
+    /// The founders, as candidates name them.
+    pub(super) fn founders_to_send(self) -> Vec<proto::Founder> {
+        let founders = self.founders.into_iter();
+        founders.map(|(id, at)| proto::Founder { broker: id.0, directory_id: at.0.as_bytes().to_vec() }).collect()
+    }
 }
