@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 /// How often it is looked whether it is time, in the shortest election timeout.
 const LOOKS: u32 = 6;
@@ -285,8 +285,10 @@ impl Elections {
         if vote.is_committed() && self.hearing.misses(vote) {
             tracing::info!("the leader of the controller quorum is not heard: asking for votes");
         }
-        if self.majority_would_vote().await
-            && self.is_unchanged(vote)
+        if !self.majority_would_vote().await {
+            // Those that are refused until the last voter misses the leader would else all stand in that moment.
+            sleep(rand::rng().random_range(Duration::ZERO..self.election_min)).await;
+        } else if self.is_unchanged(vote)
             && let Err(error) = self.raft.trigger().elect().await
         {
             tracing::debug!(%error, "raft has stopped");

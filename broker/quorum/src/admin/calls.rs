@@ -35,7 +35,7 @@ macro_rules! calls {
                         .map_err(|_| Status::invalid_argument("the call's body is not understood"))?;
                     Ok(request.answer(calls).await?.encode_to_vec())
                 })*
-                super::stop::HERE => calls.stop_here(body),
+                super::stop::HERE => calls.ordered(body).await,
                 other => Err(Status::unimplemented(format!("there is no call '{other}' here")).into()),
             }
         }

@@ -31,13 +31,20 @@ impl Calls {
         known(&view.image, broker)?;
         let objections = view.image.objections_to_stop(broker, incarnation);
         let votes = view.quorum.votes_missing_without(broker);
+        // As of now, as votes are: the entry is decided as by all versions before.
+        let others: Vec<_> = view.image.brokers.keys().copied().filter(|id| *id != broker).collect();
+        let stopping = view.image.stopping(&others);
         let forced = Some(request.force).filter(|reason| !reason.is_empty());
         let lets_pass = match &forced {
-            None => objections.is_empty() && votes.is_none(),
+            None => objections.is_empty() && votes.is_none() && stopping.is_empty(),
             Some(_) => !objections.iter().any(Objection::stands_above_force),
         };
         let mut refusals: Vec<_> = objections.iter().map(|o| refusal(&view.image, broker, o)).collect();
         refusals.extend(votes.map(|missing| votes_refusal(broker, &missing)));
+        if !stopping.is_empty() {
+            let text = format!("{} about to stop", brokers_are(&stopping));
+            refusals.push(about_brokers(Kind::PeerRecovering, text, &stopping));
+        }
         let mut answer = answer(&view, broker, refusals);
         if !lets_pass {
             return Ok(answer);

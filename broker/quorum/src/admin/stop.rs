@@ -1,5 +1,6 @@
 //! A broker's process is told to stop, or to hand over what it leads.
 
+use super::calls::Call as _;
 use super::facts::{count, named, permit};
 use super::permits::{incarnation, known};
 use super::{Calls, Client, Failure, TIMEOUT, admin_request, answer_of, said, unsure};
@@ -14,6 +15,8 @@ use tonic::Status;
 pub(super) const HERE: &str = "stop-here";
 /// A broker that was told to stop begins after so long: the answer has to leave it.
 const GRACE: Duration = Duration::from_millis(100);
+/// It asks the leader before that, which waits for its answer.
+const CONFIRM: Duration = TIMEOUT.saturating_sub(Duration::from_millis(500));
 
 impl Calls {
     /// Only who holds the permit is stopped.
@@ -28,12 +31,11 @@ impl Calls {
             let why = format!("broker {broker} does not hold that permit: ask for one first");
             return Err(Status::failed_precondition(why).into());
         }
-        let body = request.encode_to_vec();
         if broker == self.me {
-            self.stop_here(&body)?;
+            self.stop_here(&request)?;
             return Ok(api::StopResponse {});
         }
-        let order = admin_request(&self.links, broker, HERE, body);
+        let order = admin_request(&self.links, broker, HERE, request.encode_to_vec());
         let link = self.links.to(broker).ok_or_else(|| unsure("the broker's address is not known"))?;
         match link.call(TIMEOUT, |mut client: Client| async move { client.admin(order).await }).await {
             Ok(answer) => answer_of(&answer),
@@ -41,10 +43,33 @@ impl Calls {
         }
     }
 
-    /// This process is told to stop.
-    pub(super) fn stop_here(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// The leader's order to this broker. It may come late, as this process was paused, or the order was long on its
+    /// way: by then the permit may be somebody else's. So the leader is asked once more.
+    pub(super) async fn ordered(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let request = api::StopRequest::decode(body)
             .map_err(|_| Status::invalid_argument("the order's body is not understood"))?;
+        let leader = self.raft.server_metrics().borrow().current_leader;
+        let leader =
+            leader.filter(|id| *id != self.me).ok_or_else(|| unsure("nobody else leads, who could confirm it"))?;
+        let link = self.links.to(leader).ok_or_else(|| unsure("the leader's address is not known"))?;
+        let facts = admin_request(&self.links, leader, api::FactsRequest::NAME, Vec::new());
+        let facts: api::FactsResponse =
+            match link.call(CONFIRM, |mut client: Client| async move { client.admin(facts).await }).await {
+                Ok(answer) => answer_of(&answer)?,
+                Err(error) => return Err(unsure(&format!("broker {leader}, the leader, {}", said(&error))).into()),
+            };
+        let held = |p: &api::Permit| {
+            (p.id, p.broker, &p.incarnation) == (request.permit, request.broker, &request.incarnation)
+        };
+        if !facts.permit.as_ref().is_some_and(held) {
+            return Err(Status::failed_precondition("the order comes late: the permit is closed").into());
+        }
+        self.stop_here(&request)?;
+        Ok(api::StopResponse {}.encode_to_vec())
+    }
+
+    /// This process is told to stop.
+    fn stop_here(&self, request: &api::StopRequest) -> Result<(), Failure> {
         if request.broker != self.me.0 || request.incarnation != self.incarnation.to_string() {
             return Err(Status::failed_precondition("another process is meant").into());
         }
@@ -54,7 +79,7 @@ impl Calls {
             tokio::time::sleep(GRACE).await;
             stop.cancel();
         });
-        Ok(api::StopResponse {}.encode_to_vec())
+        Ok(())
     }
 
     /// The broker goes on as a follower of what it led.

@@ -1,6 +1,8 @@
 use super::*;
 use chronik_admin::refusal::Kind;
 use chronik_admin::{self as api, Admin as _};
+use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
+use prost::Message as _;
 use tonic::{Code, Request, Status};
 
 async fn facts(broker: &Broker) -> Result<api::FactsResponse, Status> {
@@ -16,6 +18,13 @@ async fn request_stop(by: &Broker, facts: &api::FactsResponse, id: i32, ttl_ms: 
     let incarnation = facts.brokers[usize::try_from(id).unwrap()].incarnation.clone().unwrap();
     let request = api::RequestStopRequest { broker: id, incarnation, ttl_ms, force: String::new() };
     by.controller.admin().request_stop(Request::new(request)).await.unwrap().into_inner()
+}
+
+/// What a broker answers to the leader's order.
+async fn ordered(links: &links::Links, broker: BrokerId, body: Vec<u8>) -> proto::AdminResponse {
+    let caller = Some(links.caller(broker));
+    let order = proto::AdminRequest { caller, name: "stop-here".into(), body };
+    links.call(broker, DEADLINE, |mut client| async move { client.admin(order).await }).await.expect("an answer")
 }
 
 async fn recovered(by: &Broker, permit: u64) -> api::RecoveredResponse {
@@ -101,6 +110,28 @@ async fn a_voter_without_which_there_is_no_majority_may_not_be_stopped() {
     stop_all(brokers).await;
 }
 
+/// It holds no partitions that would be missed, and its vote is there as long as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_permit_is_given_while_another_broker_is_about_to_stop() {
+    let cluster = Cluster::patient(3);
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let facts = sees_facts(&brokers[0], "facts of a cluster that is well", well).await;
+    let (partitions, leaving, reason) = (ResignedPartitions::All, Leaving::InSync, ResignReason::Stop);
+    brokers[2].handle().resign(Resignation { partitions, leaving, reason }, DEADLINE).await.unwrap();
+    let refused = request_stop(&brokers[0], &facts, 1, 60_000).await;
+    assert_eq!(refused.permit, None);
+    let peers = refused.refusals.iter().find(|r| r.kind() == Kind::PeerRecovering).expect("who stops is named");
+    assert_eq!(peers.brokers, [2]);
+    brokers.pop().unwrap().stop().await;
+    brokers.push(cluster.start(2).await);
+    let granted = || async { request_stop(&brokers[0], &facts, 1, 60_000).await.permit };
+    eventually("it is back, and another one may be stopped", granted).await;
+    stop_all(brokers).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permit_that_is_not_used_runs_out() {
     let cluster = Cluster::patient(3);
@@ -139,6 +170,15 @@ async fn a_broker_is_told_to_stop_by_who_holds_its_permit_alone() {
         assert_eq!(admin.stop(Request::new(request)).await.unwrap_err().code(), Code::FailedPrecondition);
     }
     let request = api::StopRequest { broker: 1, incarnation: incarnation(1), permit };
+    // An order that was on its way for as long as another permit lasted.
+    let late = api::StopRequest { permit: permit - 1, ..request.clone() };
+    let leader = brokers[0].leader().await;
+    let links = brokers[usize::try_from(leader.0).unwrap()].controller.handover.links.clone();
+    if leader != BrokerId(1) {
+        let answer = ordered(&links, BrokerId(1), late.encode_to_vec()).await;
+        assert_eq!(answer.code, i32::from(Code::FailedPrecondition), "{}", answer.message);
+    }
+    assert!(!stops[1].is_cancelled());
     admin.stop(Request::new(request)).await.unwrap();
     stops[1].cancelled().await;
     assert!(!stops[0].is_cancelled() && !stops[2].is_cancelled());
