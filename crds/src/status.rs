@@ -20,6 +20,11 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The cluster's identity, as its brokers said it first: what brokers say of another cluster counts for nothing. If
+    /// this one was made anew with empty volumes, take this field away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+
     /// Broker pods that exist.
     #[serde(default)]
     pub replicas: i32,

@@ -26,6 +26,8 @@ pub struct Metrics {
     waiting: Family<OfCluster, Gauge>,
     degraded: Family<OfCluster, Gauge>,
     unknown: Family<OfCluster, Gauge>,
+    left: Family<LeftTo, Gauge>,
+    acts_as: Family<Operator, Gauge>,
     shown: Arc<Mutex<BTreeMap<(String, String), Shown>>>,
 }
 
@@ -35,6 +37,7 @@ struct Shown {
     waiting: Option<OfCluster>,
     degraded: Option<OfCluster>,
     unknown: Option<OfCluster>,
+    left: Option<LeftTo>,
 }
 
 /// How a cluster looks, in a word each; none where there is nothing to say.
@@ -46,6 +49,8 @@ pub struct Looks<'a> {
     pub degraded: Option<&'a str>,
     /// Why it is not known how it is.
     pub unknown: Option<&'a str>,
+    /// The other operator that looks after it, if that is not this one.
+    pub left_to: Option<&'a str>,
 }
 
 /// A cluster and something about it. Prometheus adds a `namespace` of its own, which is the operator's, and renames this
@@ -55,6 +60,20 @@ struct OfCluster {
     namespace: String,
     cluster: String,
     reason: String,
+}
+
+/// A cluster that another operator looks after, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftTo {
+    namespace: String,
+    cluster: String,
+    operator: String,
+}
+
+/// An operator, by the namespace and the name of its Lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operator {
+    operator: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,6 +99,10 @@ impl Default for Metrics {
         registry.register("cluster_degraded", help, degraded.clone());
         let help = "1 for each ChronikCluster of which it is not known how it is, with why";
         registry.register("cluster_unknown", help, unknown.clone());
+        let (left, acts_as) = (Family::<LeftTo, Gauge>::default(), Family::<Operator, Gauge>::default());
+        let help = "1 for each ChronikCluster that is left to another operator, with which";
+        registry.register("cluster_left_to_other", help, left.clone());
+        registry.register("acts_as", "1 for the operator that this instance acts as", acts_as.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
         Self {
@@ -95,6 +118,8 @@ impl Default for Metrics {
             waiting,
             degraded,
             unknown,
+            left,
+            acts_as,
             shown: Arc::default(),
         }
     }
@@ -132,7 +157,16 @@ impl Metrics {
         };
         self.show(
             (namespace.to_owned(), name.to_owned()),
-            Shown { waiting: looks.waiting.map(of), degraded: looks.degraded.map(of), unknown: looks.unknown.map(of) },
+            Shown {
+                waiting: looks.waiting.map(of),
+                degraded: looks.degraded.map(of),
+                unknown: looks.unknown.map(of),
+                left: looks.left_to.map(|operator| LeftTo {
+                    namespace: namespace.to_owned(),
+                    cluster: name.to_owned(),
+                    operator: operator.to_owned(),
+                }),
+            },
         );
     }
 
@@ -148,18 +182,10 @@ impl Metrics {
     fn show(&self, cluster: (String, String), now: Shown) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let before = shown.remove(&cluster).unwrap_or_default();
-        for (family, before, now) in [
-            (&self.waiting, &before.waiting, &now.waiting),
-            (&self.degraded, &before.degraded, &now.degraded),
-            (&self.unknown, &before.unknown, &now.unknown),
-        ] {
-            if let Some(before) = before.as_ref().filter(|before| Some(*before) != now.as_ref()) {
-                family.remove(before);
-            }
-            if let Some(now) = now {
-                family.get_or_create(now).set(1);
-            }
-        }
+        replace(&self.waiting, before.waiting.as_ref(), now.waiting.as_ref());
+        replace(&self.degraded, before.degraded.as_ref(), now.degraded.as_ref());
+        replace(&self.unknown, before.unknown.as_ref(), now.unknown.as_ref());
+        replace(&self.left, before.left.as_ref(), now.left.as_ref());
         if now != Shown::default() {
             shown.insert(cluster, now);
         }
@@ -170,11 +196,29 @@ impl Metrics {
         self.leading.set(leading.into());
     }
 
+    /// This instance acts as the operator of this name: clusters that are left to it are looked after.
+    pub fn acts_as(&self, operator: &str) {
+        self.acts_as.get_or_create(&Operator { operator: operator.to_owned() }).set(1);
+    }
+
     /// The text that Prometheus reads.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// Shows one series in place of another.
+fn replace<L>(family: &Family<L, Gauge>, before: Option<&L>, now: Option<&L>)
+where
+    L: Clone + std::hash::Hash + Eq,
+{
+    if let Some(before) = before.filter(|before| Some(*before) != now) {
+        family.remove(before);
+    }
+    if let Some(now) = now {
+        family.get_or_create(now).set(1);
     }
 }
 
@@ -229,6 +273,12 @@ mod tests {
         metrics.forget(Some("other"), |_, _| false);
         assert_eq!(shown(), degraded);
         metrics.forget(None, |_, name| name != "orders");
+        assert_eq!(shown(), "");
+        metrics.cluster("shop", "orders", Looks { left_to: Some("a/first"), ..Looks::default() });
+        let left =
+            "chronik_operator_cluster_left_to_other{namespace=\"shop\",cluster=\"orders\",operator=\"a/first\"} 1";
+        assert_eq!(shown(), left);
+        metrics.cluster("shop", "orders", Looks::default());
         assert_eq!(shown(), "");
     }
 }

@@ -144,6 +144,9 @@ async fn operate(args: &Args) -> anyhow::Result<()> {
         None => None,
     };
     metrics.leading(true);
+    if let Some(operator) = &reconciler.operator {
+        metrics.acts_as(operator);
+    }
     // What is expected from now on is the reconciles' to say.
     pulse.beat(STANDBY, std::time::Instant::now(), None);
     health.set_ready();

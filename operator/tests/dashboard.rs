@@ -46,7 +46,8 @@ fn is_brokers(name: &str, source: &str) -> bool {
 fn operators() -> String {
     let operator = Metrics::default();
     operator.reconciled(true, std::time::Duration::ZERO);
-    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c") };
+    operator.acts_as("e/f");
+    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c"), left_to: Some("d") };
     operator.cluster("default", "demo", looks);
     operator.encode().unwrap()
 }

@@ -27,6 +27,9 @@ const PERMIT: Duration = Duration::from_mins(10);
 /// More than any facts of a cluster of ten thousand partitions take.
 const ANSWER_MAX: usize = 16 << 20;
 
+/// What a leader says that has yet to give its cluster an identity.
+const NO_CLUSTER: &str = "00000000-0000-0000-0000-000000000000";
+
 /// A client of the brokers.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin {
@@ -153,8 +156,8 @@ impl Brokers for Admin {
         async { answer.await.map(balance) }.boxed()
     }
 
-    fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()> {
-        let request = ChangeVotersRequest { voters, seen: Vec::new() };
+    fn change_voters(&self, contact: Contact, voters: Vec<i32>, seen: Vec<i32>) -> Answer<()> {
+        let request = ChangeVotersRequest { voters, seen };
         let answer =
             self.ask(contact, "changing voters", async move |mut client| client.change_voters(request.clone()).await);
         async { refused(&answer.await?.refusals) }.boxed()
@@ -199,11 +202,13 @@ fn facts(answer: FactsResponse) -> Facts {
     let partitions = answer.partitions.unwrap_or_default();
     let greatest = answer.topics.into_iter().max_by_key(|topics| topics.replication_factor);
     Facts {
+        cluster: Some(answer.cluster_id).filter(|id| id != NO_CLUSTER).unwrap_or_default(),
         controller: answer.quorum.map(|quorum| quorum.leader),
         brokers: answer.brokers.into_iter().map(|broker| (broker.id, broker_facts(broker))).collect(),
         partitions: partitions.total,
         under_replicated: partitions.under_replicated,
         offline: partitions.offline,
+        offline_alone: partitions.offline_only_replica,
         reassignments: u32::try_from(answer.reassignments.len()).unwrap_or(u32::MAX),
         greatest_factor: greatest.map(|topics| (topics.replication_factor, topics.names)),
         permit: answer.permit.map(known_permit),
@@ -222,6 +227,7 @@ fn broker_facts(broker: chronik_admin::Broker) -> BrokerFacts {
         voter: broker.voter,
         leaders: broker.leaders,
         replicas: broker.replicas,
+        only_replica: broker.only_replica,
     }
 }
 
@@ -257,6 +263,14 @@ mod tests {
         let permit = chronik_admin::Permit { id: 7, broker: 2, ..chronik_admin::Permit::default() };
         let granted = RequestStopResponse { permit: Some(permit), ..RequestStopResponse::default() };
         assert_eq!(stop(granted), Stop::Granted(Permit { id: 7, broker: 2, incarnation: String::new() }));
+    }
+
+    #[test]
+    fn a_cluster_that_has_no_identity_yet_is_not_said_to_have_one() {
+        for (id, expected) in [(NO_CLUSTER, ""), ("8d2f", "8d2f"), ("", "")] {
+            let said = facts(FactsResponse { cluster_id: id.to_owned(), ..FactsResponse::default() });
+            assert_eq!(said.cluster, expected);
+        }
     }
 
     #[test]

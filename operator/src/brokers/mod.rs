@@ -25,10 +25,11 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// The brokers of these pods; `None` if none has an address.
+    /// The brokers of these pods; `None` if none has an address. The address of a pod that is on its way out may be
+    /// another's by now.
     pub fn of(namespace: &str, name: &str, pods: &[ObservedPod]) -> Option<Self> {
-        let addresses =
-            pods.iter().filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
+        let stay = pods.iter().filter(|pod| !pod.is_terminating());
+        let addresses = stay.filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
         (!addresses.is_empty()).then(|| Self { namespace: namespace.to_owned(), name: name.to_owned(), addresses })
     }
 }
@@ -36,6 +37,8 @@ impl Contact {
 /// What the controller's leader says, after it has confirmed that it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// The cluster that they are about; empty if that is not said.
+    pub cluster: String,
     /// The broker that leads the controller.
     pub controller: Option<i32>,
     /// The registered brokers, by id.
@@ -46,6 +49,8 @@ pub struct Facts {
     pub under_replicated: u32,
     /// Partitions without a leader.
     pub offline: u32,
+    /// Those of them that have one replica alone; 0 from brokers that do not tell them apart.
+    pub offline_alone: u32,
     /// Reassignments that are under way.
     pub reassignments: u32,
     /// The greatest replication factor in use, with names of topics that have it.
@@ -69,6 +74,8 @@ pub struct BrokerFacts {
     pub leaders: u32,
     /// Replicas that it holds.
     pub replicas: u32,
+    /// Those of them that are the only ones of their partitions.
+    pub only_replica: u32,
 }
 
 /// How far a broker takes part.
@@ -154,8 +161,8 @@ pub trait Brokers: Send + Sync {
     /// Moves partitions until all brokers hold about as many, a few at a time and at this many bytes a second; returns how
     /// far that is, when some more have begun.
     fn rebalance(&self, contact: Contact, throttle: u64) -> Answer<Balance>;
-    /// Has exactly these brokers vote.
-    fn change_voters(&self, contact: Contact, voters: Vec<i32>) -> Answer<()>;
+    /// Has exactly these brokers vote, if those vote that were seen to when this was decided.
+    fn change_voters(&self, contact: Contact, voters: Vec<i32>, seen: Vec<i32>) -> Answer<()>;
     /// Forgets a broker that holds nothing and does not run.
     fn remove(&self, contact: Contact, broker: i32) -> Answer<()>;
 }

@@ -47,7 +47,7 @@ enum Action {
         /// The cluster
         cluster: String,
     },
-    /// Leave a cluster as it is: nothing is written, and no broker restarted
+    /// Leave a cluster as it is, but for its status and what a drain of nodes may take away
     Pause {
         /// The cluster
         cluster: String,

@@ -1,6 +1,6 @@
 //! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
 
-use super::apply::{self, Changed, Done, NOT_SUPPORTED, Outcome, Taker};
+use super::apply::{self, Changed, Done, NOT_SUPPORTED, Outcome, REFUSED, Taker};
 use super::build::Desired;
 use super::observe::{Observed, PodState, in_time};
 use super::plan::balance::Progress;
@@ -83,8 +83,11 @@ impl Reconciler {
         desired: &Desired,
     ) -> Result<bool, ReconcileError> {
         let outcome = apply::apply(&self.client, namespace, desired).await?;
-        if outcome == Outcome::Unchanged {
-            return Ok(false);
+        match outcome {
+            Outcome::Unchanged => return Ok(false),
+            // What comes after it is decided again.
+            Outcome::Overtaken => return Ok(true),
+            Outcome::Created | Outcome::Updated | Outcome::Deleted => {}
         }
         self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
         Ok(true)
@@ -147,7 +150,7 @@ impl Reconciler {
     }
 
     /// Tells single brokers where they are, all at once. Returns what speaks against it.
-    async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
+    pub(super) async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
         let told = plan.told.iter().map(async |(broker, changes)| {
             let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
             let contact = Contact::of(&valid.namespace, &valid.name, &pods)?;
@@ -183,8 +186,9 @@ impl Reconciler {
             return Ok(Applied { wrote: false, plan, spread: None, refused: false });
         };
         let mut done = taker.take(step).await?;
-        if let (Done::Waits(Wait { reason: NOT_SUPPORTED, .. }), Some(otherwise)) = (&done, steps.next()) {
-            // Nothing was begun, and what brokers do not know yet may be what a restart brings them.
+        if let (Done::Waits(Wait { reason: NOT_SUPPORTED | REFUSED, .. }), Some(otherwise)) = (&done, steps.next()) {
+            // Nothing was begun. What brokers do not know yet may be what a restart brings them, and what they refuse they may
+            // refuse for ever.
             step = otherwise;
             done = taker.take(step).await?;
         }

@@ -32,7 +32,8 @@ impl Reconciler {
         let observing = async {
             let observed = observe::objects(&self.client, &namespace, &name).await;
             let mut observed = observed.map_err(ReconcileError::Observe)?;
-            observed.facts = observe::facts(&*self.brokers, &namespace, &name, &observed.pods).await;
+            let known = stored.data["status"]["clusterId"].as_str();
+            observed.facts = observe::facts(&*self.brokers, (&namespace, &name), &observed.pods, known).await;
             Ok::<_, ReconcileError>(observed)
         };
         let (read, observed) = (readable(&stored), in_time(Box::pin(observing)).await);

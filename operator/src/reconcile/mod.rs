@@ -94,7 +94,7 @@ impl Reconciler {
             return Ok(None);
         }
         if let Some(other) = self.other_operator(&stored) {
-            self.metrics.cluster(namespace, name, Looks::default());
+            self.metrics.cluster(namespace, name, Looks { left_to: Some(&other), ..Looks::default() });
             self.stand_off(&stored, &other).await;
             return Ok(None);
         }
@@ -127,6 +127,7 @@ impl Reconciler {
     ) -> Result<Observed, ReconcileError> {
         let mut observed = observe::objects(&self.client, namespace, name).await.map_err(ReconcileError::Observe)?;
         let status = cluster.and_then(|cluster| cluster.status.clone()).unwrap_or_default();
+        let known = status.cluster_id.clone();
         if cluster.is_some() {
             observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
             observed.balanced = status.balanced_brokers;
@@ -136,7 +137,7 @@ impl Reconciler {
         }
         // Beside each other: brokers that do not answer take the time of one question, and not of all.
         let pods = &observed.pods;
-        let facts = observe::facts(&*self.brokers, namespace, name, pods);
+        let facts = observe::facts(&*self.brokers, (namespace, name), pods, known.as_deref());
         let config = async {
             if observed.managed_config.is_empty() {
                 return Observed::default().config;
@@ -146,8 +147,7 @@ impl Reconciler {
         let outside = async {
             let Some(cluster) = cluster else { return Ok(Outside::default()) };
             let place = (namespace, name);
-            let had = observed.had_listeners;
-            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods, had).await
+            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods).await
         };
         let (facts, config, outside) = futures::join!(facts, config, outside);
         (observed.facts, observed.config) = (facts, config);
@@ -182,8 +182,10 @@ impl Reconciler {
         let name = stored.name_any();
         warn!(cluster = %name, namespace = stored.namespace(), operator = %other, "another operator looks after it");
         let note = format!(
-            "{} leaves it to {other}; to change that: kubectl annotate chronikcluster {name} {OPERATOR}={0} --overwrite",
-            self.operator.as_deref().unwrap_or_default()
+            "{} leaves it to {other}; to change that: kubectl annotate chronikcluster {name} -n {} {OPERATOR}={0} \
+             --overwrite",
+            self.operator.as_deref().unwrap_or_default(),
+            stored.namespace().unwrap_or_default()
         );
         let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
         self.events.publish_once(&stored.object_ref(&resource()), news).await;
@@ -199,7 +201,13 @@ impl Reconciler {
         };
         let plan = match plan::plan(&valid, observed) {
             Ok(plan) => plan,
-            Err(PlanError::Refused(refusal)) => return self.refuse(cluster, observed, refusal).await,
+            Err(PlanError::Refused(refusal)) => {
+                // Where brokers are found does not wait for a spec that can be followed.
+                let told = plan::told_when_refused(&valid, observed);
+                let (refused, _) =
+                    futures::join!(self.refuse(cluster, observed, refusal), self.tell_brokers(&valid, observed, &told));
+                return refused;
+            }
             Err(PlanError::Encode(error)) => {
                 self.guard_what_runs(cluster, observed).await?;
                 return Err(error.into());
@@ -257,7 +265,9 @@ impl Reconciler {
     fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
         let known = cluster.status.as_ref().and_then(|status| status.image.clone());
         let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
-        validate::validate(cluster, &known.unwrap_or_else(|| self.default_image.clone()))
+        let valid = validate::validate(cluster, &known.unwrap_or_else(|| self.default_image.clone()))?;
+        let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
+        Ok(Cluster { operator_namespace: namespace.map(|(namespace, _)| namespace.to_owned()), ..valid })
     }
 
     async fn refuse(
@@ -305,7 +315,7 @@ impl Reconciler {
         let waiting = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
         let waiting = waiting.map(|plan| plan.reason.as_str());
         let degraded = degraded.map(|condition| condition.reason.as_str());
-        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown });
+        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown, left_to: None });
         if after == before {
             return Ok(());
         }

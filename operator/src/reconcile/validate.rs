@@ -24,6 +24,8 @@ pub struct Cluster {
     pub namespace: String,
     /// What every object of it, but for its volumes, is owned by.
     pub owner: OwnerReference,
+    /// The namespace of the operator, if that is known.
+    pub operator_namespace: Option<String>,
     /// Whether everything is to stay as it is.
     pub paused: bool,
     /// How many brokers.
@@ -101,6 +103,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         name: cluster.name_any(),
         namespace,
         owner,
+        operator_namespace: None,
         paused: spec.paused,
         replicas: spec.replicas,
         image: spec.image.clone().unwrap_or_else(|| image.to_owned()),

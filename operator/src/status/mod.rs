@@ -121,6 +121,10 @@ pub fn report(
         replicas: i32::try_from(observed.pods.len()).unwrap_or(i32::MAX),
         ready_replicas: i32::try_from(ready_replicas).unwrap_or(i32::MAX),
         formed: before.formed || complete,
+        cluster_id: before.cluster_id.clone().or_else(|| {
+            let said = facts.map(|facts| facts.cluster.clone());
+            said.filter(|id| !id.is_empty())
+        }),
         plan: outcome.plan.clone(),
         operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
@@ -279,12 +283,20 @@ fn degraded(
             MISSING_MAX.as_secs() / 60
         );
         Finding { holds: Known::Is(true), reason: "BrokerMissing", message }
-    } else if let Some((reason, message)) = lost_node(observed) {
+    } else if let Some((reason, message)) = lost_node(cluster, observed) {
         Finding { holds: Known::Is(true), reason, message }
     } else if !failing.is_empty() {
-        Finding { holds: Known::Is(true), reason: "BrokerFailing", message: failing }
+        // The node may be gone by now, with all that was said of it.
+        let lacking = observed.pods.iter().filter(|pod| pod.may_lack_its_volume());
+        let lost = lacking.map(|pod| {
+            let name = &pod.seen.name;
+            format!("; if the volume of {name} is lost: {}", give_up(cluster, name))
+        });
+        let message = failing + &lost.collect::<Vec<_>>().concat();
+        Finding { holds: Known::Is(true), reason: "BrokerFailing", message }
     } else if let Some(volume) = observed.leaving_volume() {
         let (claim, pod) = (&volume.seen.name, format!("{}-{}", cluster.name_any(), volume.ordinal));
+        let namespace = cluster.namespace().unwrap_or_default();
         let message = if observed.pods.len() == 1 {
             format!(
                 "{claim} is being deleted, and goes with its pod: it is the only copy of everything. No broker is restarted; \
@@ -293,8 +305,8 @@ fn degraded(
         } else {
             format!(
                 "{claim} is being deleted, and goes with its pod: no broker is restarted and no node drained. While all \
-                 others are in sync, end that with: kubectl delete pod {pod}; the broker begins with an empty volume, and \
-                 catches up, but for partitions of which it has the only replica: these are lost"
+                 others are in sync, end that with: kubectl delete pod {pod} -n {namespace}; the broker begins with an \
+                 empty volume, and catches up, but for partitions of which it has the only replica: these are lost"
             )
         };
         Finding { holds: Known::Is(true), reason: "VolumeLeaving", message }
@@ -306,14 +318,14 @@ fn degraded(
 }
 
 /// A broker whose node is gone, or does not report: what somebody has to do about it.
-fn lost_node(observed: &Observed) -> Option<(&'static str, String)> {
+fn lost_node(cluster: &ChronikCluster, observed: &Observed) -> Option<(&'static str, String)> {
     observed.pods.iter().find_map(|pod| {
         let (name, node) = (&pod.seen.name, pod.node.as_deref()?);
         let (reason, message) = match pod.node_state {
             NodeState::Gone => {
                 let message = format!(
-                    "{name} was on node {node}, which does not exist any more; if its volume was there, and is lost: \
-                     kubectl annotate pvc data-{name} {GIVE_UP}=true"
+                    "{name} was on node {node}, which does not exist any more; if its volume was there, and is lost: {}",
+                    give_up(cluster, name)
                 );
                 ("NodeGone", message)
             }
@@ -331,6 +343,11 @@ fn lost_node(observed: &Observed) -> Option<(&'static str, String)> {
         };
         Some((reason, message))
     })
+}
+
+/// How somebody says that the volume of this pod is lost.
+fn give_up(cluster: &ChronikCluster, pod: &str) -> String {
+    format!("kubectl annotate pvc data-{pod} -n {} {GIVE_UP}=true", cluster.namespace().unwrap_or_default())
 }
 
 fn is_overdue(broker: &BrokerStatus, now: Timestamp) -> bool {

@@ -26,6 +26,7 @@ fn observed(states: &[PodState]) -> Observed {
         node_state: NodeState::Unknown,
         revision: Some("r1".to_owned()),
         state: state.clone(),
+        made: None,
     };
     let pods = (0..).zip(states).map(pod).collect();
     let set = ObservedSet { update_revision: Some("r1".to_owned()), ..ObservedSet::default() };
@@ -238,6 +239,36 @@ fn a_node_that_is_gone_is_named_with_what_to_do() {
 }
 
 #[test]
+fn how_a_volume_is_given_up_is_said_also_when_the_node_is_forgotten() {
+    let told = "kubectl annotate pvc data-demo-2 -n default chronik.io/give-up=true";
+    for (why, expected) in
+        [("Unschedulable: 3 node(s) had volume node affinity conflict", true), ("CrashLoopBackOff: unknown key", false)]
+    {
+        let failing = PodState::Failing(why.to_owned());
+        let degraded =
+            first(&observed(&[PodState::Ready, PodState::Ready, failing]), &Attempt::Applied).conditions[2].clone();
+        assert_eq!(degraded.reason, "BrokerFailing");
+        assert_eq!(degraded.message.contains(told), expected, "{}", degraded.message);
+    }
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, waiting("running, but not ready")]);
+    observed.pods[2].node_state = NodeState::Gone;
+    let degraded = &first(&observed, &Attempt::Applied).conditions[2];
+    assert!(degraded.message.ends_with(told), "{}", degraded.message);
+}
+
+#[test]
+fn the_clusters_identity_is_kept_as_it_was_said_first() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let said = |cluster: &str| Known::Is(Facts { cluster: cluster.to_owned(), ..Facts::default() });
+    let mut status = first(&observed, &Attempt::Applied);
+    for (cluster, expected) in [("", None), ("one", Some("one")), ("other", Some("one"))] {
+        observed.facts = said(cluster);
+        status = at(&status, &observed, &Attempt::Applied, NOW);
+        assert_eq!(status.cluster_id.as_deref(), expected, "{cluster}");
+    }
+}
+
+#[test]
 fn a_cluster_that_is_paused_says_so() {
     let status = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Paused);
     assert_eq!(conditions(&status)[1], "Progressing=False Paused");
@@ -295,7 +326,7 @@ fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
     observed.volumes = vec![ObservedVolume { ordinal: 1, seen, leaving: true, ..ObservedVolume::default() }];
     let degraded = &first(&observed, &Attempt::Applied).conditions[2];
     assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "VolumeLeaving"));
-    assert!(degraded.message.contains("kubectl delete pod demo-1;"), "{}", degraded.message);
+    assert!(degraded.message.contains("kubectl delete pod demo-1 -n default;"), "{}", degraded.message);
     observed.pods[1].state = waiting("terminating");
     assert_ne!(first(&observed, &Attempt::Applied).conditions[2].reason, "VolumeLeaving");
 }

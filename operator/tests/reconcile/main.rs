@@ -456,6 +456,66 @@ async fn what_cannot_be_drained_yet_waits_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_drain_that_brokers_refuse_holds_up_nothing_else() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    {
+        let mut state = world.brokers.state.lock().unwrap();
+        state.refuse_drain = Some("no room for 9 replicas".to_owned());
+        let incarnation = "of before".to_owned();
+        state.permit = Some(chronik_operator::brokers::Permit { id: 7, broker: 2, incarnation });
+    }
+    world.change_spec(|spec| spec["replicas"] = json!(4));
+    world.settle_for(8).await;
+    assert!(world.brokers.state.lock().unwrap().permit.is_none(), "the permit of a broker that is back stays");
+    let plan = &world.status()["plan"];
+    assert_eq!((&plan["reason"], &plan["message"]), (&json!("BrokersRefuse"), &json!("no room for 9 replicas")));
+    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
+    assert_eq!(rolled(&world).await.len(), 5);
+    assert_eq!(world.status()["plan"]["reason"], "BrokersRefuse");
+}
+
+#[tokio::test]
+async fn what_brokers_of_another_cluster_say_counts_for_nothing() {
+    let world = World::with_cluster(3);
+    world.brokers.state.lock().unwrap().cluster = "one".to_owned();
+    world.settle().await;
+    assert_eq!((&world.status()["clusterId"], allowed(&world)), (&json!("one"), json!(1)));
+    world.brokers.state.lock().unwrap().cluster = "other".to_owned();
+    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
+    world.settle_for(4).await;
+    let in_sync = world.condition("InSync");
+    assert_eq!(in_sync["status"], "Unknown", "{in_sync}");
+    assert!(in_sync["message"].as_str().unwrap().contains("the cluster other, and this is one"), "{in_sync}");
+    assert_eq!((allowed(&world), &world.status()["plan"]["reason"]), (json!(0), &json!("BrokersUnknown")));
+    // As somebody says that it was made anew.
+    world.server.change("chronikclusters", "demo", |cluster| cluster["status"]["clusterId"] = Value::Null);
+    assert_eq!(rolled(&world).await.len(), 3);
+    assert_eq!(world.status()["clusterId"], "other");
+}
+
+#[tokio::test]
+async fn replicas_sink_from_what_was_seen_alone() {
+    let world = World::with_cluster(5);
+    world.settle().await;
+    world.brokers.state.lock().unwrap().draining = Some(0);
+    world.change_spec(|spec| spec["replicas"] = json!(4));
+    let replicas = || world.server.get("statefulsets", "demo").unwrap()["spec"]["replicas"].clone();
+    world.server.change("persistentvolumeclaims", "data-demo-4", |claim| {
+        claim["metadata"]["annotations"] = json!({ "chronik.io/removed": "2026-01-01T00:00:00Z" });
+    });
+    world.brokers.state.lock().unwrap().cordoned.insert(4);
+    // Three vote, and 4 does not: it may go at once, but for what somebody changes while brokers are asked.
+    world.brokers.state.lock().unwrap().meanwhile = Some(|server| {
+        server.change("statefulsets", "demo", |set| set["metadata"]["labels"]["changed"] = json!("yes"));
+    });
+    world.reconcile().await.unwrap();
+    assert_eq!(replicas(), 5);
+    world.reconcile().await.unwrap();
+    assert_eq!(replicas(), 4);
+}
+
+#[tokio::test]
 async fn brokers_that_join_get_their_share_once() {
     let world = World::with_cluster(3);
     world.settle().await;
@@ -546,4 +606,6 @@ async fn a_cluster_of_another_operator_is_left_alone_until_somebody_says_otherwi
     });
     assert_eq!(rolled(&world).await.len(), 3);
     assert_eq!(world.status()["operator"], "second/operator");
+    let policy = world.server.get("networkpolicies", "demo").unwrap().to_string();
+    assert!(policy.contains(r#"{"kubernetes.io/metadata.name":"second"}"#), "{policy}");
 }

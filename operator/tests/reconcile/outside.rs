@@ -74,6 +74,23 @@ async fn an_address_that_changes_is_told_and_restarts_nobody() {
 }
 
 #[tokio::test]
+async fn an_address_that_changes_is_told_also_where_the_spec_cannot_be_followed() {
+    let world = settled(|spec| spec["listeners"] = json!([{ "name": "external", "type": "NodePort" }])).await;
+    world.change_spec(|spec| spec["storage"]["size"] = json!("512Mi"));
+    world.settle().await;
+    assert_eq!(world.condition("Degraded")["reason"], "VolumesDoNotShrink");
+    world.kafka.state().changes.clear();
+    world.server.put("nodes", node("node-1", "172.18.0.9", "b"));
+    world.settle().await;
+    assert_eq!(world.kafka.state().changes, ["broker 1: set advertised.listeners to EXTERNAL://172.18.0.9:31001"]);
+    // Nothing else of such a spec is followed.
+    world.kafka.state().changes.clear();
+    world.change_spec(|spec| spec["listeners"] = json!([]));
+    world.settle().await;
+    assert_eq!((world.kafka.state().changes.len(), services(&world).len()), (0, 3));
+}
+
+#[tokio::test]
 async fn a_load_balancer_is_waited_for_without_holding_up_anything_else() {
     let world = settled(|spec| {
         spec["listeners"] = json!([{ "name": "public", "type": "LoadBalancer", "annotations": { "a/b": "c" } }]);

@@ -50,9 +50,12 @@ const ASKS: &[(&str, &[&str])] = &[
     ("statefulsets", &["get", "create", "patch", "delete"]),
     ("services", &["get", "create", "patch", "delete"]),
     ("configmaps", &["get", "list", "create", "patch", "delete"]),
-    ("serviceaccounts", &["get", "create", "patch"]),
-    ("poddisruptionbudgets", &["get", "create", "patch"]),
-    ("networkpolicies", &["get", "create", "patch"]),
+    // Who changes an object's owner has to be allowed to delete it, where the API server checks that.
+    ("serviceaccounts", &["get", "create", "patch", "delete"]),
+    ("poddisruptionbudgets", &["get", "create", "patch", "delete"]),
+    ("networkpolicies", &["get", "create", "patch", "delete"]),
+    // And who names an owner that is to wait for it, to hold that one.
+    ("chronikclusters/finalizers", &["update"]),
     ("pods", &["list", "delete"]),
     ("persistentvolumeclaims", &["list", "patch", "delete"]),
     ("nodes", &["get"]),

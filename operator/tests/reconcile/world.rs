@@ -92,6 +92,14 @@ impl World {
         panic!("no end to it: {}", self.status());
     }
 
+    /// So many rounds of both, where there is no end to it.
+    pub(crate) async fn settle_for(&self, rounds: u32) {
+        for _ in 0..rounds {
+            self.reconcile().await.unwrap();
+            self.run_kubernetes();
+        }
+    }
+
     pub(crate) fn status(&self) -> Value {
         self.server.get("chronikclusters", "demo").unwrap()["status"].clone()
     }
@@ -208,6 +216,12 @@ pub(crate) struct BrokersState {
     pub(crate) unbalanced: u32,
     /// Replicas on each broker that is being drained; without a word, brokers cannot be drained.
     pub(crate) draining: Option<u32>,
+    /// Why no broker may be drained.
+    pub(crate) refuse_drain: Option<String>,
+    /// The cluster that brokers say they are of.
+    pub(crate) cluster: String,
+    /// What somebody else does while brokers are asked for facts.
+    pub(crate) meanwhile: Option<fn(&ApiServer)>,
     pub(crate) cordoned: BTreeSet<i32>,
     /// What was asked for beside facts.
     pub(crate) requests: Vec<String>,
@@ -241,6 +255,7 @@ impl FakeBrokers {
             ))
         };
         Ok(Facts {
+            cluster: state.cluster.clone(),
             controller: Some(1),
             brokers: pods.iter().filter_map(broker).collect(),
             under_replicated: state.under_replicated,
@@ -260,6 +275,10 @@ impl Brokers for FakeBrokers {
         if std::mem::take(&mut self.state.lock().unwrap().formed_meanwhile) {
             let server = self.server.lock().unwrap();
             server.change("chronikclusters", "demo", |cluster| cluster["status"]["formed"] = json!(true));
+        }
+        let meanwhile = self.state.lock().unwrap().meanwhile.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile(&self.server.lock().unwrap());
         }
         let after = self.state.lock().unwrap().facts_after.take();
         async move {
@@ -300,6 +319,9 @@ impl Brokers for FakeBrokers {
     fn drain(&self, _: Contact, broker: i32) -> Answer<()> {
         self.asked(format!("drain {broker}"));
         let mut state = self.state.lock().unwrap();
+        if let Some(why) = state.refuse_drain.clone() {
+            return async { Err(Unanswered::Refused(why)) }.boxed();
+        }
         let answer = match state.draining {
             Some(_) => {
                 state.cordoned.insert(broker);
@@ -330,7 +352,7 @@ impl Brokers for FakeBrokers {
         async { Ok(balance) }.boxed()
     }
 
-    fn change_voters(&self, _: Contact, voters: Vec<i32>) -> Answer<()> {
+    fn change_voters(&self, _: Contact, voters: Vec<i32>, _: Vec<i32>) -> Answer<()> {
         self.asked(format!("voters {voters:?}"));
         async { Err(Unanswered::Unsupported("changing voters")) }.boxed()
     }

@@ -41,14 +41,29 @@ impl Calls {
 fn brokers(view: &View) -> Vec<api::Broker> {
     let holdings = view.image.holdings();
     let held = |id: &BrokerId| holdings.get(id).copied().unwrap_or_default();
-    view.image.brokers.values().map(|b| broker(view, b, held(&b.id))).collect()
+    let lost = lost_alone(&view.image);
+    let lost = |id: &BrokerId| lost.get(id).copied().unwrap_or_default();
+    view.image.brokers.values().map(|b| broker(view, b, held(&b.id), lost(&b.id))).collect()
 }
 
-fn broker(view: &View, broker: &cluster::Broker, held: Holdings) -> api::Broker {
+/// The partitions that each broker is the only replica of, and does not serve as it has lost them: there is nobody to catch
+/// up from.
+fn lost_alone(image: &Image) -> BTreeMap<BrokerId, usize> {
+    let mut lost = BTreeMap::new();
+    for ailing in image.ailing().filter(is_lost_alone) {
+        for id in ailing.partition.replicas.iter().filter(|id| ailing.partition.lacks(**id)) {
+            *lost.entry(*id).or_default() += 1;
+        }
+    }
+    lost
+}
+
+fn broker(view: &View, broker: &cluster::Broker, held: Holdings, lost: usize) -> api::Broker {
     // What a former process has said is not about this one.
     let sign = view.observed.signs.get(&broker.id).filter(|sign| broker.epoch == Some(sign.epoch));
     let quorum = &view.quorum;
     let behind = quorum.voters.iter().chain(&quorum.observers).any(|m| m.id == broker.id && !m.caught_up);
+    let missed = Holdings { out_of_sync: held.out_of_sync.saturating_sub(lost), ..held };
     api::Broker {
         id: broker.id.0,
         incarnation: broker.incarnation.map(|id| id.to_string()),
@@ -59,7 +74,7 @@ fn broker(view: &View, broker: &cluster::Broker, held: Holdings) -> api::Broker 
         max_metadata_version: broker.versions.max.0.into(),
         fenced: broker.fenced,
         cordoned: broker.cordoned,
-        recovering: broker.fenced || broker.is_recovering(held) || behind,
+        recovering: broker.fenced || broker.is_recovering(missed) || behind,
         disk: sign.and_then(|sign| sign.disk).map(|disk| api::Disk {
             total: disk.total,
             used: disk.total.saturating_sub(disk.free),
@@ -93,7 +108,13 @@ fn partitions(image: &Image, most: usize) -> api::Partitions {
         not_well: ailing.iter().take(most).map(|a| partition(image, a)).collect(),
         undecided: count(ailing.iter().filter(|a| image.is_undecided(a.partition)).count()),
         unclean_elections: image.unclean_elections,
+        offline_only_replica: count(ailing.iter().filter(|a| is_lost_alone(a)).count()),
     }
+}
+
+/// Whether nobody leads the partition, and there is no other replica that could.
+fn is_lost_alone(ailing: &Ailing<'_>) -> bool {
+    ailing.ailment == Ailment::Offline && ailing.partition.replicas.len() == 1
 }
 
 fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
@@ -174,10 +195,16 @@ pub(super) fn permit_of(permit: &cluster::Permit, left: Option<Duration>) -> api
     }
 }
 
+/// While a partition moves it has replicas that come beside those that go: it is what it was, or what it will be, that
+/// counts.
+fn factor(partition: &cluster::Partition) -> usize {
+    partition.original_replicas().count().max(partition.target_replicas().count())
+}
+
 fn topics(image: &Image) -> Vec<api::TopicsByFactor> {
     let mut by_factor: BTreeMap<u32, api::TopicsByFactor> = BTreeMap::new();
     for topic in image.topic_ids.values().filter_map(|id| image.topics.get(id)) {
-        let replication_factor = count(topic.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0));
+        let replication_factor = count(topic.partitions.iter().map(factor).max().unwrap_or(0));
         let topics = by_factor.entry(replication_factor).or_default();
         topics.replication_factor = replication_factor;
         topics.topics += 1;
@@ -206,4 +233,70 @@ pub(super) fn count(n: usize) -> u32 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::{LeaderEpoch, PartitionEpoch};
+
+    fn ids(numbers: &[i32]) -> Vec<BrokerId> {
+        numbers.iter().copied().map(BrokerId).collect()
+    }
+
+    /// On these brokers, of which nobody leads.
+    fn lost(replicas: &[i32]) -> cluster::Partition {
+        cluster::Partition {
+            replicas: ids(replicas),
+            isr: Vec::new(),
+            elr: Box::default(),
+            leader: None,
+            adding: Box::default(),
+            removing: Box::default(),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(0),
+        }
+    }
+
+    fn image(partitions: &[cluster::Partition]) -> Image {
+        let mut image = Image::default();
+        let topic = cluster::Topic {
+            id: image.topic_ids.get("t").copied().unwrap_or_default(),
+            name: "t".into(),
+            partitions: partitions.iter().cloned().collect(),
+            configs: image.cluster_configs.clone(),
+            min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: image.next_producer_id,
+        };
+        image.topic_ids.insert(topic.name.clone(), topic.id);
+        image.topics.insert(topic.id, topic);
+        image
+    }
+
+    #[test]
+    fn a_partition_that_moves_counts_with_the_replicas_that_it_had_or_will_have() {
+        let moving = |replicas: &[i32], adding: &[i32], removing: &[i32]| cluster::Partition {
+            adding: ids(adding).into(),
+            removing: ids(removing).into(),
+            ..lost(replicas)
+        };
+        for (partition, expected) in [
+            (moving(&[0, 1, 2], &[], &[]), 3),
+            (moving(&[0, 1, 2, 4], &[2], &[4]), 3),
+            (moving(&[0, 1, 2, 3, 4], &[3, 4], &[]), 5),
+            (moving(&[0, 1, 2], &[], &[1, 2]), 3),
+        ] {
+            let found = topics(&image(std::slice::from_ref(&partition)));
+            assert_eq!(found[0].replication_factor, expected, "{partition:?}");
+        }
+    }
+
+    #[test]
+    fn a_partition_that_lost_its_only_replica_is_told_apart_and_nobody_catches_up_with_it() {
+        let image = image(&[lost(&[2]), lost(&[1, 2])]);
+        let found = partitions(&image, 10);
+        assert_eq!((found.offline, found.under_replicated, found.offline_only_replica), (2, 2, 1));
+        assert_eq!(lost_alone(&image), [(BrokerId(2), 1)].into());
+    }
 }

@@ -7,7 +7,7 @@ mod volumes;
 
 pub(crate) use objects::apply;
 pub use objects::{ApplyError, Outcome};
-pub(crate) use step::{Done, NOT_SUPPORTED, Taker};
+pub(crate) use step::{Done, NOT_SUPPORTED, REFUSED, Taker};
 pub(crate) use volumes::{Changed, change};
 
 use super::observe::Seen;

@@ -20,6 +20,8 @@ pub enum Outcome {
     Updated,
     /// It was not needed any more.
     Deleted,
+    /// It is not what the decision about it was made on any more.
+    Overtaken,
 }
 
 /// Why an object could not be made as it should be.
@@ -56,18 +58,20 @@ pub enum ApplyError {
 /// The annotation with the hash of what was applied last: a field that is no longer wanted shows in nothing else.
 const HASH: &str = "chronik.io/applied-hash";
 
-/// Makes one object as it should be.
+/// Makes one object as it should be. One that names a version is written over that version alone.
 pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
     let (name, kind) = (desired.object.name_any(), desired.resource.kind.clone());
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &desired.resource);
     let failed = |source| ApplyError::Api { kind: kind.clone(), name: name.clone(), source };
     let mut object = hashed(desired);
+    let seen = desired.object.resource_version();
     let live = api.get_opt(&name).await.map_err(failed)?;
     match &live {
         // One that an earlier cluster of the same name left behind goes away too.
         Some(live) if live.metadata.deletion_timestamp.is_some() => return Err(ApplyError::Leaving { kind, name }),
         Some(live) if !belongs(&object, live) => return Err(ApplyError::Foreign { kind, name }),
         Some(live) if is_applied(&object, live) => return Ok(Outcome::Unchanged),
+        Some(live) if seen.is_some() && seen != live.resource_version() => return Ok(Outcome::Overtaken),
         // What was looked at is what is written, or nothing is.
         Some(live) => {
             object.metadata.uid.clone_from(&live.metadata.uid);
@@ -76,7 +80,10 @@ pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -
         None => {}
     }
     let manager = PatchParams::apply(MANAGER).force();
-    let written = api.patch(&name, &manager, &Patch::Apply(&object)).await.map_err(failed)?;
+    let written = match api.patch(&name, &manager, &Patch::Apply(&object)).await {
+        Err(kube::Error::Api(status)) if seen.is_some() && status.code == 409 => return Ok(Outcome::Overtaken),
+        written => written.map_err(failed)?,
+    };
     Ok(match live {
         None => Outcome::Created,
         // What somebody else adds to every write of it is no difference.
@@ -87,6 +94,8 @@ pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -
 
 fn hashed(desired: &Desired) -> DynamicObject {
     let mut object = desired.object.clone();
+    // Neither is any part of what it should be.
+    (object.metadata.uid, object.metadata.resource_version) = (None, None);
     let text = serde_json::json!([object.metadata, object.data]).to_string();
     object.annotations_mut().insert(HASH.to_owned(), build::hash(&text));
     object

@@ -12,6 +12,9 @@ use kube::api::PropagationPolicy;
 /// What is said of a step that the brokers' version does not know: nothing of it was begun.
 pub(crate) const NOT_SUPPORTED: &str = "NotSupported";
 
+/// What is said of a step that the brokers refuse: nothing of it was begun either, or what was begun is begun once.
+pub(crate) const REFUSED: &str = "BrokersRefuse";
+
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -51,8 +54,9 @@ impl Taker<'_> {
             Step::Drain(broker) => Ok(self.ask(step, |contact| self.brokers.drain(contact, *broker)).await),
             Step::Uncordon(broker) => Ok(self.ask(step, |contact| self.brokers.uncordon(contact, *broker)).await),
             Step::Balance { rate, .. } => Ok(self.balance(step, *rate).await),
-            Step::ChangeVoters(voters) => {
-                Ok(self.ask(step, |contact| self.brokers.change_voters(contact, voters.clone())).await)
+            Step::ChangeVoters { voters, seen } => {
+                let ask = |contact| self.brokers.change_voters(contact, voters.clone(), seen.clone());
+                Ok(self.ask(step, ask).await)
             }
             Step::GiveUpVolume { claim, pod, .. } => {
                 let mut done = Done::Taken;
@@ -140,7 +144,7 @@ impl Done {
 
 fn unanswered(step: &Step, error: &Unanswered) -> Done {
     let reason = match error {
-        Unanswered::Refused(_) => "BrokersRefuse",
+        Unanswered::Refused(_) => REFUSED,
         Unanswered::Unsupported(_) => NOT_SUPPORTED,
         Unanswered::Unsure(_) => "BrokersUnknown",
     };

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 pub use broker_config::hash;
 pub use config_map::is_broker_config;
 pub use pod_template::{CONTAINER, RESTART};
-pub use services::{LISTENER_LABEL, bootstrap_address, external_service, listener_property_name};
+pub use services::{LISTENER_LABEL, bootstrap_address, broker_of_service, external_service, listener_property_name};
 pub use stateful_set::{TEMPLATE_FORM, TEMPLATE_OF};
 
 /// The label that all objects of a cluster carry, with its name.

@@ -16,9 +16,11 @@ pub(super) fn build(cluster: &Cluster) -> NetworkPolicy {
         match_labels: Some(BTreeMap::from([("app.kubernetes.io/name".to_owned(), crate::MANAGER.to_owned())])),
         ..LabelSelector::default()
     };
-    // In whichever namespace it is.
+    // In its own namespace, by the label that Kubernetes gives each; in whichever it is, if that is not known.
+    let name = |namespace: &String| BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]);
+    let namespace = cluster.operator_namespace.as_ref().map(name);
     let operator = NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector::default()),
+        namespace_selector: Some(LabelSelector { match_labels: namespace, ..LabelSelector::default() }),
         pod_selector: Some(operators),
         ..NetworkPolicyPeer::default()
     };

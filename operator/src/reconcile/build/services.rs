@@ -105,6 +105,11 @@ pub(super) fn brokers_service(cluster: &str) -> String {
     format!("{cluster}{BROKERS_SUFFIX}")
 }
 
+/// The broker that the Service of this name leads to, if it leads to one alone.
+pub fn broker_of_service(cluster: &str, service: &str) -> Option<i32> {
+    service.strip_prefix(cluster)?.strip_prefix("-broker-")?.parse().ok()
+}
+
 fn broker_suffix(id: impl fmt::Display) -> String {
     format!("-broker-{id}")
 }

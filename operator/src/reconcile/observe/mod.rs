@@ -21,6 +21,7 @@ use crate::kafka::{Configs, Kafka};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
@@ -199,11 +200,24 @@ pub async fn objects(client: &Client, namespace: &str, name: &str) -> Result<Obs
     Ok(observed)
 }
 
-/// What the brokers of these pods say.
-pub async fn facts(brokers: &dyn Brokers, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Facts> {
-    match Contact::of(namespace, name, pods) {
-        Some(contact) => brokers.facts(contact).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is),
-        None => Known::Unknown("no broker runs".to_owned()),
+/// What the brokers of these pods say. What is said of another cluster than the one that is known, as by a broker that has
+/// got the address of one of these, is nothing that may be acted upon.
+pub async fn facts(
+    brokers: &dyn Brokers,
+    (namespace, name): (&str, &str),
+    pods: &[ObservedPod],
+    cluster: Option<&str>,
+) -> Known<Facts> {
+    let Some(contact) = Contact::of(namespace, name, pods) else { return Known::Unknown("no broker runs".to_owned()) };
+    match brokers.facts(contact).await {
+        Ok(facts) => match cluster {
+            Some(known) if !facts.cluster.is_empty() && facts.cluster != known => Known::Unknown(format!(
+                "brokers answer for the cluster {}, and this is {known} (status.clusterId)",
+                facts.cluster
+            )),
+            _ => Known::Is(facts),
+        },
+        Err(error) => Known::Unknown(error.to_string()),
     }
 }
 
@@ -238,11 +252,12 @@ fn assemble(
     config_maps: &[ConfigMap],
     name: &str,
 ) -> Observed {
+    let now = Timestamp::now();
     let template = set.and_then(|s| s.spec.as_ref()).and_then(|spec| spec.template.spec.as_ref());
     let referred = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(pod::config_maps).collect();
     let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).collect::<Vec<_>>();
     pods.sort_by_key(|pod| pod.ordinal);
-    let mut volumes = volumes.iter().filter_map(|claim| volume::observe(claim, name)).collect::<Vec<_>>();
+    let mut volumes = volumes.iter().filter_map(|claim| volume::observe(claim, name, now)).collect::<Vec<_>>();
     volumes.sort_by_key(|volume| volume.ordinal);
     Observed {
         set: set.map(observe_set),

@@ -1,6 +1,7 @@
 //! What a broker's place is found out of: the Services of listeners, the nodes of its pods, and what clients are told now.
 
 use super::{Known, ObservedPod, PodState, Seen};
+use crate::MANAGER;
 use crate::api_error;
 use crate::brokers::Contact;
 use crate::kafka::{Kafka, Told};
@@ -11,23 +12,25 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What lies around the brokers of a cluster whose spec asks for listeners or racks.
+/// The Services of a cluster, and what lies around its brokers where the spec asks for listeners or racks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outside {
     /// The Services of listeners, whether the spec still has them or not.
     pub services: Vec<ObservedService>,
+    /// The other ones that the operator made, as those by which brokers find each other.
+    pub inside: Vec<ObservedService>,
     /// The nodes of pods, by name; those alone that may be needed.
     pub nodes: BTreeMap<String, Known<ObservedNode>>,
     /// What clients of each listener are told of the brokers that serve, by id. That of clients inside has no name.
     pub told: BTreeMap<Option<String>, Known<BTreeMap<i32, Told>>>,
 }
 
-/// The Service of one broker for one listener.
+/// A Service: that of one broker for one listener, or another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedService {
     /// Which one.
     pub seen: Seen,
-    /// The listener's name.
+    /// The listener's name; empty for one that is of none.
     pub listener: String,
     /// The uid of its controlling owner.
     pub owner: Option<String>,
@@ -48,21 +51,22 @@ pub struct ObservedNode {
     pub address: Option<String>,
 }
 
-/// Looks around. `had` says whether there were listeners before, whose Services may have to go.
+/// Looks around.
 pub async fn observe(
     client: &Client,
     kafka: &dyn Kafka,
     (namespace, name): (&str, &str),
     spec: &ChronikClusterSpec,
     pods: &[ObservedPod],
-    had: bool,
 ) -> Result<Outside, kube::Error> {
     let mut outside = Outside::default();
-    if had || !spec.listeners.is_empty() {
-        let listeners = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},{LISTENER_LABEL}"));
-        let found = Api::<Service>::namespaced(client.clone(), namespace).list(&listeners).await?;
-        outside.services = found.iter().map(observe_service).collect();
-    }
+    let managed =
+        ListParams::default().labels(&format!("{CLUSTER_LABEL}={name},app.kubernetes.io/managed-by={MANAGER}"));
+    let found = Api::<Service>::namespaced(client.clone(), namespace).list(&managed).await?;
+    let of_listener = |service: &&Service| service.labels().contains_key(LISTENER_LABEL);
+    let (listeners, others): (Vec<_>, Vec<_>) = found.iter().partition(of_listener);
+    outside.services = listeners.into_iter().map(observe_service).collect();
+    outside.inside = others.into_iter().map(observe_service).collect();
     let by_node = |kind, host: &Option<String>| kind == ListenerKind::NodePort && host.is_none();
     if spec.rack.is_some() || spec.listeners.iter().any(|listener| by_node(listener.kind, &listener.host)) {
         let nodes = pods.iter().filter_map(|pod| pod.node.as_ref()).collect::<BTreeSet<_>>();

@@ -3,6 +3,7 @@
 use super::{NodeState, Seen};
 use crate::reconcile::build::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 /// A broker's pod.
@@ -22,6 +23,8 @@ pub struct ObservedPod {
     pub revision: Option<String>,
     /// How it is.
     pub state: PodState,
+    /// When it was made.
+    pub made: Option<Timestamp>,
 }
 
 impl ObservedPod {
@@ -77,6 +80,7 @@ pub(super) fn observe(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
         node_state: NodeState::Unknown,
         revision,
         state: state(pod),
+        made: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
     })
 }
 

@@ -51,9 +51,19 @@ fn against(observed: &Observed, volume: &ObservedVolume, pod: Option<&ObservedPo
         return Some(("VolumeInUse", format!("broker {broker} is not fenced: it may be in in-sync sets")));
     }
     // Who is fenced is in no in-sync set but as the last one of it, and then nobody leads.
-    if facts.offline > 0 {
-        let why = format!("{} partitions have no leader: the last copy may be on this volume", facts.offline);
-        return Some(("PartitionsOffline", why));
+    // Who has the only replica of a partition is named by that: others' do not count here.
+    let alone = facts.brokers.get(&broker).map_or(0, |broker| broker.only_replica);
+    let offline = facts.offline.saturating_sub(facts.offline_alone);
+    if offline > 0 || (alone > 0 && facts.offline > 0) {
+        let what = if offline > 0 {
+            format!("{offline} partitions have no leader: the last copy may be on this volume")
+        } else {
+            format!(
+                "the only replica of {alone} partitions is on this volume; delete their topics, or, if it is lost, its claim \
+                 and its pod"
+            )
+        };
+        return Some(("PartitionsOffline", what));
     }
     let behind = facts.brokers.iter().find(|(id, other)| **id != broker && other.standing != Standing::InSync);
     if let Some((id, _)) = behind {
@@ -131,7 +141,7 @@ mod tests {
     #[test]
     fn a_volume_is_given_up_when_somebody_says_so_and_nothing_is_lost_by_it() {
         type Change = fn(&mut Observed);
-        let cases: [(&str, Change, &str); 21] = [
+        let cases: [(&str, Change, &str); 23] = [
             ("all is as it should be", |_| {}, "2: data-demo-2 demo-2"),
             ("nobody says so", |o| o.volumes[2].given_up = false, "nothing"),
             ("its pod is being made", |o| drop(o.pods.pop()), "VolumeInUse"),
@@ -172,6 +182,19 @@ mod tests {
                 "VolumeInUse",
             ),
             ("it may have the last copy", |o| facts(o).offline = 1, "PartitionsOffline"),
+            (
+                "it has the only one of some",
+                |o| {
+                    (facts(o).offline, facts(o).offline_alone) = (1, 1);
+                    facts(o).brokers.get_mut(&2).unwrap().only_replica = 1;
+                },
+                "PartitionsOffline",
+            ),
+            (
+                "another one has lost the only one of some",
+                |o| (facts(o).offline, facts(o).offline_alone) = (1, 1),
+                "2: data-demo-2 demo-2",
+            ),
             (
                 "another one is behind",
                 |o| facts(o).brokers.get_mut(&0).unwrap().standing = Standing::Recovering,

@@ -49,7 +49,8 @@ pub struct Plan {
     pub services: Vec<Seen>,
     /// The one step that may disturb somebody.
     pub step: Option<Step>,
-    /// What is done in its place where the brokers' version does not know how: it may be what brings another version.
+    /// What is done in its place where brokers refuse it, or their version does not know how: it may be what brings another
+    /// version, and does not depend on it.
     pub otherwise: Option<Step>,
     /// What comes next, and what it waits for.
     pub waits: Vec<Wait>,
@@ -97,7 +98,12 @@ pub enum Step {
         rate: u64,
     },
     /// The brokers that decide about metadata are to be these.
-    ChangeVoters(Vec<i32>),
+    ChangeVoters {
+        /// These.
+        voters: Vec<i32>,
+        /// Who voted when this was decided: if others do by now, it is decided again.
+        seen: Vec<i32>,
+    },
     /// A broker that holds nothing and does not run any more is taken out of the cluster.
     Remove(i32),
     /// A volume that is lost is deleted, with the pod that waits for it, for the broker to begin with an empty one.
@@ -121,7 +127,7 @@ impl fmt::Display for Step {
             Self::Drain(broker) => write!(f, "drain broker {broker}"),
             Self::Uncordon(broker) => write!(f, "place replicas on broker {broker} again"),
             Self::Balance { brokers, .. } => write!(f, "spread partitions over {brokers} brokers"),
-            Self::ChangeVoters(voters) => write!(f, "let brokers {voters:?} vote"),
+            Self::ChangeVoters { voters, .. } => write!(f, "let brokers {voters:?} vote"),
             Self::Remove(broker) => write!(f, "remove broker {broker}"),
             Self::GiveUpVolume { broker, .. } => write!(f, "give up the volume of broker {broker}"),
         }
@@ -139,7 +145,7 @@ impl Step {
             Self::Drain(_) => "DrainBroker",
             Self::Uncordon(_) => "UncordonBroker",
             Self::Balance { .. } => "SpreadPartitions",
-            Self::ChangeVoters(_) => "ChangeVoters",
+            Self::ChangeVoters { .. } => "ChangeVoters",
             Self::Remove(_) => "RemoveBroker",
             Self::GiveUpVolume { .. } => "GiveUpVolume",
         }
@@ -148,7 +154,9 @@ impl Step {
     /// Whether it asks brokers for what those of an earlier version do not know.
     fn may_be_unknown(&self) -> bool {
         match self {
-            Self::Drain(_) | Self::Uncordon(_) | Self::Balance { .. } | Self::ChangeVoters(_) | Self::Remove(_) => true,
+            Self::Drain(_) | Self::Uncordon(_) | Self::Balance { .. } | Self::ChangeVoters { .. } | Self::Remove(_) => {
+                true
+            }
             // Without permits nothing is restarted at all.
             Self::Restart { .. }
             | Self::ClosePermit(_)
@@ -168,7 +176,7 @@ impl Step {
             | Self::Drain(_)
             | Self::Uncordon(_)
             | Self::Balance { .. }
-            | Self::ChangeVoters(_)
+            | Self::ChangeVoters { .. }
             | Self::Remove(_) => false,
         }
     }
@@ -209,6 +217,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
     balance::plan(cluster, observed, &mut plan);
     config::plan(cluster, observed, &mut plan);
     outside::plan(cluster, observed, &mut plan);
+    storage::wait_for_growth(cluster, observed, &mut plan);
     if cluster.paused {
         // Nothing of it is done.
         plan = Plan::default();
@@ -230,6 +239,14 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, PlanError> {
         return Ok(plan);
     }
     keep_template(cluster, observed, &mut plan.objects);
+    name_what_sinks(observed, &frame, &mut plan.objects);
+    if observed.set.as_ref().is_some_and(|set| set.leaving) {
+        // Nothing would make a pod anew, and the next one is not to be decided upon before it is there.
+        (plan.step, plan.otherwise) = (None, None);
+        plan.objects.retain(|desired| desired.resource.kind != "StatefulSet");
+        let message = "the former StatefulSet is on its way out, and is made again when it is gone";
+        plan.wait("make the StatefulSet again", "SetLeaving", message);
+    }
     plan.deletions = garbage::config_maps(cluster, observed, &plan.objects);
     Ok(plan)
 }
@@ -248,6 +265,30 @@ fn keep_template(cluster: &Cluster, observed: &Observed, objects: &mut [Desired]
             desired.object.data["spec"]["template"].clone_from(&set.template);
         }
     }
+}
+
+/// A broker that is to go was seen to be empty: it goes from the StatefulSet that was seen then, and from no later one.
+fn name_what_sinks(observed: &Observed, frame: &Frame, objects: &mut [Desired]) {
+    let Some(set) = observed.set.as_ref().filter(|set| frame.replicas < set.replicas) else { return };
+    for desired in objects.iter_mut().filter(|desired| desired.resource.kind == "StatefulSet") {
+        desired.object.metadata.uid = Some(set.seen.uid.clone());
+        desired.object.metadata.resource_version = Some(set.seen.resource_version.clone());
+    }
+}
+
+/// What is told to brokers although the spec cannot be followed otherwise: addresses change by themselves, and clients are
+/// to find those that run.
+pub fn told_when_refused(cluster: &Cluster, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    if !cluster.paused {
+        outside::plan(cluster, observed, &mut plan);
+    }
+    // What is taken out of such a spec is not taken away.
+    for changes in plan.told.values_mut() {
+        changes.retain(|_, value| value.is_some());
+    }
+    plan.told.retain(|_, changes| !changes.is_empty());
+    Plan { told: plan.told, ..Plan::default() }
 }
 
 /// Why there is no plan.
@@ -286,8 +327,8 @@ impl Plan {
         if done_at_once && !refused {
             return AT_ONCE;
         }
-        // A load balancer may be waited for for ever, and its address wakes the next look.
-        let soon = |wait: &Wait| wait.reason != "NoAddress";
+        // A load balancer may be waited for for ever, and its address wakes the next look. So may a volume that does not grow.
+        let soon = |wait: &Wait| !["NoAddress", DOES_NOT_GROW].contains(&wait.reason);
         let next = self.step.is_some() || self.waits.iter().any(soon);
         if !next && !refused && is_well(observed) {
             AT_REST
@@ -307,11 +348,14 @@ fn is_well(observed: &Observed) -> bool {
 
 /// What a cluster lacks that is in full sync and has nothing under way: the reason in a word and in a sentence.
 fn lacking(facts: &Facts) -> Option<(&'static str, String)> {
-    if facts.offline > 0 {
-        return Some(("PartitionsOffline", format!("{} partitions have no leader", facts.offline)));
+    // What has one replica, and lost it, gets no better by anybody's staying.
+    let offline = facts.offline.saturating_sub(facts.offline_alone);
+    if offline > 0 {
+        return Some(("PartitionsOffline", format!("{offline} partitions have no leader")));
     }
-    if facts.under_replicated > 0 {
-        return Some(("UnderReplicated", format!("{} partitions are under-replicated", facts.under_replicated)));
+    let under_replicated = facts.under_replicated.saturating_sub(facts.offline_alone);
+    if under_replicated > 0 {
+        return Some(("UnderReplicated", format!("{under_replicated} partitions are under-replicated")));
     }
     if facts.reassignments > 0 {
         return Some(("Reassigning", format!("{} partitions are being moved", facts.reassignments)));
@@ -363,6 +407,7 @@ mod tests {
             node_state: NodeState::Unknown,
             revision: Some("r1".to_owned()),
             state: PodState::Ready,
+            made: None,
         };
         let volume = |ordinal| ObservedVolume {
             ordinal,
@@ -431,6 +476,19 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_lost_its_only_replica_holds_nothing_up_and_any_other_does() {
+        let lacks = |offline, offline_alone, under_replicated| {
+            let facts = Facts { offline, offline_alone, under_replicated, ..Facts::default() };
+            lacking(&facts).map(|(_, why)| why).unwrap_or_default()
+        };
+        assert_eq!(lacks(1, 1, 1), "");
+        assert_eq!(lacks(3, 1, 3), "2 partitions have no leader");
+        assert_eq!(lacks(1, 1, 2), "1 partitions are under-replicated");
+        // Brokers that do not tell them apart.
+        assert_eq!(lacks(1, 0, 1), "1 partitions have no leader");
+    }
+
+    #[test]
     fn no_two_steps_are_taken_at_once() {
         let (mut cluster, mut observed) = (cluster(), observed_of(5));
         cluster.storage_size = Quantity("2Gi".to_owned());
@@ -487,6 +545,25 @@ mod tests {
         assert_eq!(plan(&cluster, &observed).unwrap().again(&observed, false), AT_REST);
         observed.pods.clear();
         assert_eq!(plan(&cluster, &observed).unwrap().objects.len(), 0, "of one that was never made, nothing");
+    }
+
+    #[test]
+    fn a_broker_goes_from_the_stateful_set_that_was_seen_alone() {
+        let version = |observed: &Observed| {
+            let made = plan(&cluster(), observed).unwrap();
+            let set = made.objects.into_iter().find(|desired| desired.resource.kind == "StatefulSet");
+            set.map(|set| (set.object.metadata.uid, set.object.metadata.resource_version))
+        };
+        let mut observed = observed_of(4);
+        assert_eq!(version(&observed), Some((None, None)), "nothing goes yet");
+        let last = facts(&mut observed).brokers.get_mut(&3).unwrap();
+        (last.cordoned, observed.volumes[3].removed) = (true, true);
+        assert_eq!(version(&observed), Some((Some("uid of demo".to_owned()), Some("1".to_owned()))));
+        // One that is on its way out is not written, and waited for.
+        observed.set.as_mut().unwrap().leaving = true;
+        assert_eq!(version(&observed), None);
+        let waits = plan(&cluster(), &observed).unwrap().waits;
+        assert!(waits.iter().any(|wait| wait.reason == "SetLeaving"), "{waits:?}");
     }
 
     #[test]

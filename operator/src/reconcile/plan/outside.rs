@@ -4,7 +4,7 @@
 
 use super::Plan;
 use crate::kafka::{ConfigChanges, Told};
-use crate::reconcile::build::{external_service, listener_property_name};
+use crate::reconcile::build::{broker_of_service, external_service, listener_property_name};
 use crate::reconcile::observe::{Known, Observed, ObservedPod, ObservedService, PodState, Seen};
 use crate::reconcile::validate::Cluster;
 use chronik_crds::{Listener, ListenerKind, ListenerStatus};
@@ -18,6 +18,7 @@ const RACK: &str = "broker.rack";
 
 pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     plan.services = garbage(cluster, observed);
+    plan.services.extend(of_former_brokers(cluster, observed));
     let mut missing = Vec::new();
     for pod in observed.pods.iter().filter(|pod| pod.state == PodState::Ready && pod.ordinal < cluster.replicas) {
         let mut changes = ConfigChanges::new();
@@ -126,11 +127,27 @@ fn rack(
     (!is_told).then(|| (RACK.to_owned(), Some(rack.clone())))
 }
 
+/// How many brokers there are, with those that are to go: one that is drained has its Services until its pod is gone for good.
+fn most(cluster: &Cluster, observed: &Observed) -> i32 {
+    let pods = observed.pods.iter().map(|pod| pod.ordinal + 1);
+    pods.chain(observed.set.as_ref().map(|set| set.replicas)).max().unwrap_or(0).max(cluster.replicas)
+}
+
+/// The Services by which brokers found one that is no member any more.
+fn of_former_brokers(cluster: &Cluster, observed: &Observed) -> Vec<Seen> {
+    let Some(facts) = observed.facts.known() else { return Vec::new() };
+    let most = most(cluster, observed);
+    let is_former = |service: &&ObservedService| {
+        let owned = service.owner.as_ref() == Some(&cluster.owner.uid);
+        let broker = broker_of_service(&cluster.name, &service.seen.name);
+        owned && !service.leaving && broker.is_some_and(|id| id >= most && !facts.brokers.contains_key(&id))
+    };
+    observed.outside.inside.iter().filter(is_former).map(|service| service.seen.clone()).collect()
+}
+
 /// The Services of listeners that the spec does not have any more, or of brokers that are gone.
 fn garbage(cluster: &Cluster, observed: &Observed) -> Vec<Seen> {
-    // One that is drained has its own until its pod is gone for good.
-    let pods = observed.pods.iter().map(|pod| pod.ordinal + 1);
-    let most = pods.chain(observed.set.as_ref().map(|set| set.replicas)).max().unwrap_or(0).max(cluster.replicas);
+    let most = most(cluster, observed);
     let of_listener = |listener: &Listener| {
         (0..most).map(|id| external_service(&cluster.name, &listener.name, id)).collect::<Vec<_>>()
     };
@@ -268,5 +285,23 @@ mod tests {
         .into();
         let gone = garbage(&cluster, &observed).into_iter().map(|seen| seen.name).collect::<Vec<_>>();
         assert_eq!(gone, ["demo-external-4", "demo-former-0"]);
+        observed.outside.inside = [
+            ("demo-broker-3", "u"),
+            ("demo-broker-4", "u"),
+            ("demo-broker-5", "u"),
+            ("demo-broker-5", "another's"),
+            ("demo-brokers", "u"),
+            ("demo-bootstrap", "u"),
+        ]
+        .map(|(name, owner)| service(name, owner))
+        .into();
+        let member = super::super::tests::facts(&mut observed).brokers[&0].clone();
+        super::super::tests::facts(&mut observed).brokers.insert(4, member);
+        let gone = |observed: &Observed| {
+            of_former_brokers(&cluster, observed).into_iter().map(|seen| seen.name).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(&observed), ["demo-broker-5"], "one that is a member still is found by it");
+        observed.facts = Known::Unknown("no leader".to_owned());
+        assert_eq!(gone(&observed), Vec::<String>::new());
     }
 }

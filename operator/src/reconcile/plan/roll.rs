@@ -14,19 +14,26 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     let Some(revision) = observed.update_revision() else { return };
     let outdated = |pod: &&ObservedPod| pod.revision.as_deref().is_some_and(|of_pod| of_pod != revision);
     let outdated = observed.pods.iter().filter(outdated).collect::<Vec<_>>();
-    if outdated.is_empty() {
+    // Of these, none is replaced that does not serve: nothing shows that it would help.
+    let to_restart = observed
+        .pods
+        .iter()
+        .filter(|pod| awaits_restart(observed, pod) || outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal));
+    let to_restart = to_restart.collect::<Vec<_>>();
+    if to_restart.is_empty() {
+        unused_permit(observed, plan);
         return;
     }
     let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
     // Who is asked first when it cannot be told who leads.
-    let anyone = outdated.last().map(|pod| next(pod)).unwrap_or_default();
+    let anyone = to_restart.last().map(|pod| next(pod)).unwrap_or_default();
     if let Some(volume) = observed.leaving_volume() {
         let message =
             format!("{} is being deleted, and goes with the pod of broker {}", volume.seen.name, volume.ordinal);
         plan.wait(anyone, "VolumeLeaving", message);
         return;
     }
-    let step = stuck(observed, &outdated).or_else(|| useless(cluster, observed, &outdated));
+    let step = stuck(cluster, observed, &outdated).or_else(|| useless(cluster, observed, &outdated));
     if let Some(step) = step.or_else(|| unformed(observed, &outdated)) {
         plan.take(step);
         return;
@@ -42,7 +49,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
             return;
         }
     };
-    let Some(pod) = outdated.iter().copied().min_by_key(|pod| order(pod, facts)) else { return };
+    let Some(pod) = to_restart.iter().copied().min_by_key(|pod| order(pod, facts)) else { return };
     let Some(incarnation) = facts.brokers.get(&pod.ordinal).and_then(|broker| broker.incarnation.clone()) else {
         plan.wait(next(pod), "NotRegistered", format!("the controller does not know broker {}", pod.ordinal));
         return;
@@ -58,6 +65,14 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     }
     let permitted = facts.permit.is_some();
     plan.take(Step::Restart { broker: pod.ordinal, incarnation, pod: pod.seen.clone(), permitted });
+}
+
+/// Whether the file system of the broker's volume grows when its pod is started anew. A pod that was made since then has
+/// been.
+fn awaits_restart(observed: &Observed, pod: &ObservedPod) -> bool {
+    let volume = observed.volumes.iter().find(|volume| volume.ordinal == pod.ordinal);
+    let since = volume.and_then(|volume| volume.awaits_restart);
+    matches!((since, pod.made), (Some(since), Some(made)) if made < since)
 }
 
 /// Who may stop already before all others, the controller's leader after them, brokers that lead more after those that lead
@@ -79,10 +94,30 @@ fn close_permit(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// A pod of an older template that does not run, while every other broker serves or is stuck too.
-fn stuck(observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
-    let others_wait = observed.pods.iter().any(|pod| matches!(pod.state, PodState::Waiting(_)));
-    if others_wait {
+/// A permit that nothing is done with: as the change that it was for was taken back, or as somebody else has it. It is not
+/// given back, as it may be a person's; but it is said, as no drain of nodes takes a broker meanwhile.
+fn unused_permit(observed: &Observed, plan: &mut Plan) {
+    let Some(facts) = observed.facts.known() else { return };
+    let Some(permit) = &facts.permit else { return };
+    let as_then = facts.brokers.get(&permit.broker).and_then(|broker| broker.incarnation.as_ref());
+    let serves = observed.pods.iter().any(|pod| pod.ordinal == permit.broker && pod.state == PodState::Ready);
+    if serves && as_then == Some(&permit.incarnation) {
+        let action = format!("let nodes be drained, once the permit of broker {} has ended", permit.broker);
+        let message = format!("broker {} has the one permit to stop, and serves", permit.broker);
+        plan.wait(action, "PermitOutstanding", message);
+    }
+}
+
+/// A pod of an older template that does not run, while every other broker serves or is stuck in an older one too. One that
+/// is missing, or cannot run with the present template, is away already: what keeps it away would take this one as well.
+fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
+    let is_outdated = |pod: &ObservedPod| outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal);
+    let another_is_away = observed.pods.iter().any(|pod| match pod.state {
+        PodState::Ready => false,
+        PodState::Waiting(_) => true,
+        PodState::Failing(_) => !is_outdated(pod),
+    });
+    if another_is_away || !all_there(cluster, observed) {
         return None;
     }
     outdated.iter().rev().find_map(|pod| match &pod.state {
@@ -100,7 +135,6 @@ fn useless(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) ->
     let mut unready = observed.pods.iter().filter(|pod| pod.state != PodState::Ready);
     let (pod, None) = (unready.next()?, unready.next()) else { return None };
     let PodState::Waiting(why) = &pod.state else { return None };
-    let all_there = (0..cluster.replicas).all(|id| observed.pods.iter().any(|pod| pod.ordinal == id));
     let is_outdated = outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal);
     let counts = match &observed.facts {
         Known::Is(facts) => {
@@ -111,11 +145,15 @@ fn useless(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) ->
         // The only broker answers for itself, or nobody does.
         Known::Unknown(_) => cluster.replicas > 1,
     };
-    (all_there && is_outdated && !pod.is_terminating() && !counts).then(|| Step::ReplaceStuck {
+    (all_there(cluster, observed) && is_outdated && !pod.is_terminating() && !counts).then(|| Step::ReplaceStuck {
         broker: pod.ordinal,
         pod: pod.seen.clone(),
         why: why.clone(),
     })
+}
+
+fn all_there(cluster: &Cluster, observed: &Observed) -> bool {
+    (0..cluster.replicas).all(|id| observed.pods.iter().any(|pod| pod.ordinal == id))
 }
 
 /// A pod of an older template that does not serve, of a cluster that was never complete and that nobody uses: what keeps it
@@ -261,7 +299,19 @@ mod tests {
         type Change = fn(&mut Observed);
         let cases: &[(&str, Change, &str)] = &[
             ("back", |_| {}, "end the restart of broker 2"),
-            ("not back yet", |o| facts(o).permit = Some(permit(2, "i2")), "nothing"),
+            (
+                "nobody stops it",
+                |o| facts(o).permit = Some(permit(2, "i2")),
+                "let nodes be drained, once the permit of broker 2 has ended: PermitOutstanding",
+            ),
+            (
+                "on its way out",
+                |o| {
+                    facts(o).permit = Some(permit(2, "i2"));
+                    o.pods[2].state = PodState::Waiting("terminating".to_owned());
+                },
+                "nothing",
+            ),
             ("fenced", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Fenced, "nothing"),
             ("not in sync", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Recovering, "nothing"),
         ];
@@ -290,6 +340,42 @@ mod tests {
                 pod.state = state.clone();
             }
             assert_eq!(planned(&observed), expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_whose_file_system_grows_with_a_start_is_restarted_once() {
+        let at = |second| k8s_openapi::jiff::Timestamp::from_second(second).unwrap();
+        for (made, since, expected) in [
+            (Some(1), Some(2), "restart broker 1"),
+            (Some(3), Some(2), "nothing"),
+            (None, Some(2), "nothing"),
+            (Some(1), None, "nothing"),
+        ] {
+            let mut observed = observed();
+            observed.pods[1].made = made.map(at);
+            observed.volumes[1].awaits_restart = since.map(at);
+            assert_eq!(planned(&observed), expected, "{made:?} {since:?}");
+            observed.pods[1].state = failing("CrashLoopBackOff");
+            assert!(!planned(&observed).starts_with("replace"), "{made:?} {since:?}");
+        }
+    }
+
+    #[test]
+    fn a_stuck_pod_is_not_replaced_while_another_broker_is_away_for_another_reason() {
+        type Change = fn(&mut Observed);
+        let cases: &[(&str, Change)] = &[
+            ("the present template cannot run", |o| {
+                o.pods[2].revision = Some("r2".to_owned());
+                o.pods[2].state = failing("ErrImagePull: no such image");
+            }),
+            ("another one has no pod", |o| drop(o.pods.remove(2))),
+        ];
+        for (what, change) in cases {
+            let mut observed = outdated();
+            observed.pods[1].state = failing("CrashLoopBackOff: disk full");
+            change(&mut observed);
+            assert_eq!(planned(&observed), "restart broker 1: BrokerNotReady", "{what}");
         }
     }
 

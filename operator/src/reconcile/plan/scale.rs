@@ -4,7 +4,7 @@
 
 use super::{Plan, Refusal, Step, VolumeChange};
 use crate::brokers::{Facts, Standing};
-use crate::reconcile::observe::{Known, Observed};
+use crate::reconcile::observe::{Known, Observed, PodState};
 use crate::reconcile::validate::Cluster;
 use std::fmt::Write as _;
 
@@ -36,7 +36,10 @@ pub(super) fn refuse(cluster: &Cluster, observed: &Observed) -> Result<(), Refus
         return Err(Refusal { reason: "VolumesLeftBehind", message });
     }
     let shrinks = running > cluster.replicas;
-    match observed.facts.known().and_then(|facts| facts.greatest_factor.as_ref()) {
+    // While partitions move, brokers of an earlier version count the replicas that come and those that go. They refuse a drain
+    // that cannot be by themselves.
+    let facts = observed.facts.known().filter(|facts| facts.reassignments == 0);
+    match facts.and_then(|facts| facts.greatest_factor.as_ref()) {
         Some((factor, topics)) if shrinks && i64::from(*factor) > i64::from(cluster.replicas) => Err(Refusal {
             reason: "ReplicationFactorInUse",
             message: format!(
@@ -88,9 +91,15 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
             return running;
         }
         if broker.voter {
-            plan.take(Step::ChangeVoters(voters_within(facts, cluster.replicas)));
+            let seen = facts.brokers.iter().filter(|(_, broker)| broker.voter).map(|(id, _)| *id).collect();
+            plan.take(Step::ChangeVoters { voters: voters_within(facts, cluster.replicas), seen });
             return running;
         }
+    } else if observed.pods.iter().any(|pod| pod.ordinal == last && pod.state == PodState::Ready) {
+        // It serves: that nobody knows of it does not show that it is empty.
+        let message = format!("broker {last} serves, and the controller does not know it");
+        plan.wait(action(), "NotRegistered", message);
+        return running;
     }
     match observed.volumes.iter().find(|volume| volume.ordinal == last && !volume.removed) {
         Some(volume) => {
@@ -270,6 +279,11 @@ mod tests {
         let refusal = refuse(&cluster(), &observed).unwrap_err();
         assert_eq!(refusal.reason, "ReplicationFactorInUse");
         assert!(refusal.message.ends_with("factor 5 of a, b, c and 1 more"), "{}", refusal.message);
+        // Its own drain adds replicas before it takes others away.
+        facts(&mut observed).reassignments = 1;
+        on_last(&mut observed, true, 4);
+        assert_eq!(refuse(&cluster(), &observed), Ok(()));
+        assert_eq!(planned(&observed), (5, "remove broker 4: Draining".to_owned()));
     }
 
     #[test]
@@ -301,6 +315,19 @@ mod tests {
                 (5, "let brokers [0, 1, 2] vote"),
             ),
             ("empty", |o| on_last(o, true, 0), (5, "remove broker 4: MarkingVolume")),
+            (
+                "it serves, and nobody knows it",
+                |o| drop(facts(o).brokers.remove(&4)),
+                (5, "remove broker 4: NotRegistered"),
+            ),
+            (
+                "it never came so far as to register",
+                |o| {
+                    facts(o).brokers.remove(&4);
+                    o.pods[4].state = PodState::Failing("ErrImagePull".to_owned());
+                },
+                (5, "remove broker 4: MarkingVolume"),
+            ),
             (
                 "empty and marked",
                 |o| {

@@ -65,6 +65,15 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     }
 }
 
+/// What has gone wrong with a growth that the API server took.
+pub(super) fn wait_for_growth(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
+    for volume in observed.volumes.iter().filter(|volume| volume.ordinal < cluster.replicas && !volume.leaving) {
+        if let Some(why) = &volume.does_not_grow {
+            plan.wait(format!("grow the volume {}", volume.seen.name), super::DOES_NOT_GROW, why.clone());
+        }
+    }
+}
+
 fn change(cluster: &Cluster, volume: &ObservedVolume) -> Option<VolumeChange> {
     let grows = volume.requested.as_ref().is_some_and(|size| is_less(size, &cluster.storage_size));
     let size = (grows && volume.ordinal < cluster.replicas).then(|| cluster.storage_size.clone());
@@ -139,6 +148,19 @@ mod tests {
             change(&mut observed);
             assert_eq!(planned(&cluster, &observed).step.is_some(), again, "{what}");
         }
+    }
+
+    #[test]
+    fn a_growth_that_failed_is_said() {
+        let mut observed = observed_of(4);
+        for ordinal in [1, 3] {
+            observed.volumes[ordinal].does_not_grow = Some("quota exceeded".to_owned());
+        }
+        let mut made = Plan::default();
+        wait_for_growth(&cluster(), &observed, &mut made);
+        let said = made.waits.iter().map(|wait| (wait.action.as_str(), wait.reason, wait.message.as_str()));
+        let expected = [("grow the volume data-demo-1", super::super::DOES_NOT_GROW, "quota exceeded")];
+        assert_eq!(said.collect::<Vec<_>>(), expected);
     }
 
     #[test]
