@@ -1,6 +1,7 @@
 //! The accept loop.
 
 use super::frames::FrameLimits;
+use super::unread::Unread;
 use super::{Shared, connection};
 use crate::api::{Handlers, ListenerName, RequestContext, ServerConfig};
 use crate::coordinators::Coordinators;
@@ -45,6 +46,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         rooms: Rooms::new(config.request_budget_bytes),
         decoded: Rooms::new(config.request_budget_bytes / 2),
+        unread: Unread::new(config.request_budget_bytes / 2),
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),
