@@ -184,6 +184,7 @@ impl Node {
             controller: handle.clone(),
             groups: config.groups.clone(),
             member_bytes: config.request_budget_bytes.saturating_mul(2),
+            offset_bytes: config.request_budget_bytes.saturating_mul(2),
             topic: config.offsets_topic,
             shown: config.group_metrics,
             metrics: CoordinatorMetrics::register(&mut registry),
