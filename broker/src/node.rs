@@ -393,6 +393,7 @@ fn server_config(config: &Config, peers: &Peers, files: OpenFiles) -> ServerConf
         advertised: Some(config.me().kafka.clone()),
         lasting_hosts: config.lasting_hosts.as_deref().map(|hosts| Arc::new(LastingHosts::new(hosts, LASTING_AFTER))),
         max_connections: files.connections,
+        connections_per_ip: config.connections_per_ip.clone(),
         fetch_session_slots: config.fetch_session_slots,
         idle_timeout: config.connections_max_idle,
         data_dir: config.data_dir.clone(),

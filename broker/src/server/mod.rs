@@ -7,6 +7,7 @@ mod frames;
 mod listener;
 mod open;
 mod pace;
+mod per_ip;
 mod unread;
 
 #[cfg(test)]

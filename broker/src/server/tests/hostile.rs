@@ -3,11 +3,13 @@
 use super::client::{Client, batch, frame};
 use super::cluster::{Cluster, partition};
 use super::{fetch, produce, until};
+use chronik_core::cluster::ConnectionsPerIp;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::StrBytes;
 use prometheus_client::encoding::text::encode;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -409,6 +411,45 @@ async fn there_are_no_more_connections_than_allowed() {
     Client::connect(cluster.address).await.closed().await;
     drop(first);
     until(|| metric(&cluster, CONNECTIONS) == 1).await;
+    others_are_served(&cluster).await;
+}
+
+fn connections_per_ip(cluster: &Cluster, configs: &[(&'static str, &'static str)]) {
+    let configs = configs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value)));
+    cluster.image.send_modify(|image| image.cluster_configs = configs.collect());
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_connections_than_allowed_from_when_that_is_said() {
+    let cluster = Cluster::start().await;
+    let mut first = Client::connect(cluster.address).await;
+    let mut second = Client::connect(cluster.address).await;
+    first.ask(1, &m::MetadataRequest::default()).await;
+    second.ask(1, &m::MetadataRequest::default()).await;
+    connections_per_ip(&cluster, &[("max.connections.per.ip", "1")]);
+    Client::connect(cluster.address).await.closed().await;
+    // Those that are there stay.
+    first.ask(1, &m::MetadataRequest::default()).await;
+    connections_per_ip(
+        &cluster,
+        &[("max.connections.per.ip", "1"), ("max.connections.per.ip.overrides", "127.0.0.1:3,::1:9")],
+    );
+    let mut third = Client::connect(cluster.address).await;
+    third.ask(1, &m::MetadataRequest::default()).await;
+    Client::connect(cluster.external).await.closed().await;
+    drop((first, third));
+    until(|| metric(&cluster, CONNECTIONS) == 1).await;
+    others_are_served(&cluster).await;
+}
+
+#[tokio::test]
+async fn the_file_says_how_many_connections_an_address_may_have_where_nobody_else_does() {
+    let per_ip = ConnectionsPerIp::new(5, "127.0.0.1:1").expect("well formed");
+    let cluster = Cluster::start_with(|c| c.connections_per_ip = per_ip).await;
+    let mut first = Client::connect(cluster.address).await;
+    first.ask(1, &m::MetadataRequest::default()).await;
+    Client::connect(cluster.address).await.closed().await;
+    connections_per_ip(&cluster, &[("max.connections.per.ip.overrides", "")]);
     others_are_served(&cluster).await;
 }
 
