@@ -92,6 +92,11 @@ impl Share {
         Self { held, overdraft: None }
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
     /// Whether this is the one share that went beyond the budget.
     pub(crate) fn overdrawn(&self) -> bool {
         self.overdraft.is_some()

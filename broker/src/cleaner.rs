@@ -15,6 +15,7 @@ use chronik_core::cluster::config::{
 use chronik_core::cluster::{Image, MetadataVersion, Topic};
 use chronik_core::compaction::{Footprint, Limits, Plan, plan};
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
+use chronik_core::record::MAX_DECOMPRESSED;
 use chronik_core::retention::Segment;
 use chronik_core::space::Room;
 use chronik_log::{CleanError, CleanReport, CleanSpec, CleanStep, Cleaning, Disk, LogReader, RealDisk, Writer};
@@ -41,8 +42,6 @@ const AGAIN_WITH_ROOM: Duration = Duration::from_mins(1);
 /// How long what was replaced may take to leave, where room is needed, and how often it is asked.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// Bytes that a batch may decompress to: as much as is ever taken, and more.
-const MAX_DECOMPRESSED: u64 = 1 << 30;
 
 /// What the cleaner needs of its broker.
 pub(crate) struct CleanerConfig {

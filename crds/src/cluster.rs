@@ -99,6 +99,7 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_have_the_shape(Shape::DurationOrNone),
         validation = rules::properties_have_the_shape(Shape::Ratio),
         validation = rules::properties_have_the_shape(Shape::Words),
+        validation = rules::properties_have_the_shape(Shape::Connections),
         validation = rules::properties_have_the_shape(REPLICA_SELECTOR),
         validation = rules::properties_have_the_shape(MIGRATION_POLICY),
         validation = rules::properties_have_the_shape(REBALANCE_PROTOCOLS),

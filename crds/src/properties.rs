@@ -25,6 +25,8 @@ pub enum Shape {
     Ratio,
     /// A word, or some with commas between; which ones there are is the broker's to say.
     Words,
+    /// Addresses with a count each, and commas between; what an address is is the broker's to say.
+    Connections,
     /// One of these, and nothing else: with another one a broker would not start.
     OneOf(&'static [&'static str]),
     /// One or some of these, with commas between.
@@ -55,6 +57,7 @@ impl Shape {
             Self::DurationOrNone => "^(-1|[0-9]+ ?(ms|s|m|min|h|d)?)$",
             Self::Ratio => "^(0|1|0?[.][0-9]{1,9})$",
             Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
+            Self::Connections => "^[0-9a-fA-F.:]+:[0-9]{1,9}(, ?[0-9a-fA-F.:]+:[0-9]{1,9})*$",
             Self::OneOf(all) => return format!("^({})$", words(all)).into(),
             Self::SomeOf(all) => return format!("^({0})(, ?({0}))*$", words(all)).into(),
         })
@@ -72,6 +75,7 @@ impl Shape {
             Self::DurationOrNone => "a duration such as 30000 or 30s, or -1 for none",
             Self::Ratio => "a number from 0 to 1 in quotes, such as \"0.5\"",
             Self::Words => "a word, or words with commas between",
+            Self::Connections => "addresses with a count each, such as 10.0.0.7:200, with commas between",
             Self::OneOf(all) => return format!("one of {}", all.join(", ")).into(),
             Self::SomeOf(all) => return format!("some of {}, with commas between", all.join(", ")).into(),
         })
@@ -89,6 +93,7 @@ impl Shape {
             Self::DurationOrNone => value == "-1" || Self::Duration.matches(value),
             Self::Ratio => value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
             Self::Words => words(value).all(is_word),
+            Self::Connections => words(value).all(is_connections),
             Self::OneOf(all) => all.contains(&value),
             Self::SomeOf(all) => words(value).all(|word| all.contains(&word)),
         }
@@ -126,6 +131,16 @@ impl Shape {
 /// What is between the commas.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word))
+}
+
+fn is_connections(one: &str) -> bool {
+    one.rsplit_once(':').is_some_and(|(address, count)| {
+        let of_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
+        !address.is_empty()
+            && address.chars().all(of_address)
+            && (1..=9).contains(&count.len())
+            && count.chars().all(|c| c.is_ascii_digit())
+    })
 }
 
 fn is_word(word: &str) -> bool {
@@ -209,6 +224,8 @@ pub const DYNAMIC: &[(&str, Shape)] = &[
     ("log.roll.ms", Shape::Duration),
     ("log.segment.bytes", Shape::Size),
     ("log.segment.delete.delay.ms", Shape::Duration),
+    ("max.connections.per.ip", Shape::Integer),
+    ("max.connections.per.ip.overrides", Shape::Connections),
     ("message.max.bytes", Shape::Size),
 ];
 
@@ -312,6 +329,7 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
                 | Shape::DurationOrNone
                 | Shape::Ratio
                 | Shape::Words
+                | Shape::Connections
                 | Shape::OneOf(_)
                 | Shape::SomeOf(_),
             )
@@ -358,6 +376,10 @@ mod tests {
             (Shape::Ratio, "1.5", false),
             (Shape::Words, "compact, delete", true),
             (Shape::Words, "compact,", false),
+            (Shape::Connections, "10.0.0.7:200, ::1:0", true),
+            (Shape::Connections, "localhost:5", false),
+            (Shape::Connections, "10.0.0.7", false),
+            (Shape::Connections, "10.0.0.7:", false),
             (Shape::Count, "0", true),
             (Shape::Count, "-1", false),
             (Shape::Count, "1000000000", false),

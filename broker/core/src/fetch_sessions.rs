@@ -91,8 +91,13 @@ pub enum Context {
     Sessionless,
     /// Complete in itself; its answer may begin a session.
     Full,
-    /// One of a session, which asks this.
-    Incremental(Vec<SessionPartition>),
+    /// One of a session.
+    Incremental {
+        /// What the session asks.
+        partitions: Vec<SessionPartition>,
+        /// What is counted for it until [`FetchSessions::end`] is told.
+        bytes: usize,
+    },
 }
 
 /// A partition of a session.
@@ -126,6 +131,8 @@ pub struct FetchSessions {
     slots: usize,
     max_bytes: usize,
     bytes: usize,
+    /// Bytes of the sessions whose requests are being answered, also of those that are over.
+    asking: usize,
     sessions: HashMap<i32, Session>,
     by_use: BTreeSet<(Instant, i32)>,
     /// Those that have been there for long, the smallest first.
@@ -145,6 +152,8 @@ struct Session {
     places: HashMap<PartitionKey, u64>,
     next_place: u64,
     bytes: usize,
+    /// A request of it is being answered.
+    asking: bool,
 }
 
 #[derive(Debug)]
@@ -160,7 +169,15 @@ impl FetchSessions {
     /// No sessions, of which there may be so many (`max.incremental.fetch.session.cache.slots`), which may take so
     /// many bytes together.
     pub fn new(slots: usize, max_bytes: usize) -> Self {
-        Self { slots, max_bytes, bytes: 0, sessions: HashMap::new(), by_use: BTreeSet::new(), by_size: BTreeSet::new() }
+        Self {
+            slots,
+            max_bytes,
+            bytes: 0,
+            asking: 0,
+            sessions: HashMap::new(),
+            by_use: BTreeSet::new(),
+            by_size: BTreeSet::new(),
+        }
     }
 
     /// How many there are.
@@ -178,7 +195,8 @@ impl FetchSessions {
         self.bytes
     }
 
-    /// Takes a request in.
+    /// Takes a request in. One of a session takes a few bytes, and its answer as much as the session: each session is
+    /// asked once at a time, as a client that waits for its answers does.
     pub fn begin(&mut self, now: Instant, request: SessionRequest) -> Result<Context, SessionError> {
         let SessionRequest { id, epoch, uses_ids, asked, forgotten } = request;
         if epoch == INITIAL_EPOCH || epoch == FINAL_EPOCH {
@@ -187,7 +205,7 @@ impl FetchSessions {
             return Ok(if epoch == FINAL_EPOCH { Context::Sessionless } else { Context::Full });
         }
         let session = self.sessions.get_mut(&id).ok_or(SessionError::NotFound)?;
-        if session.epoch != epoch {
+        if session.epoch != epoch || session.asking {
             return Err(SessionError::InvalidEpoch);
         }
         if session.uses_ids != uses_ids {
@@ -205,12 +223,25 @@ impl FetchSessions {
             self.remove(id);
             return Ok(Context::Sessionless);
         }
-        if self.bytes > self.max_bytes {
+        let Some(session) = self.sessions.get_mut(&id) else { return Err(SessionError::NotFound) };
+        // Those who are asked and over may take as much again.
+        if self.bytes > self.max_bytes || self.asking + session.bytes > self.max_bytes {
             // Without a session the client goes on with full requests.
             self.remove(id);
             return Err(SessionError::NotFound);
         }
-        Ok(Context::Incremental(self.sessions[&id].asked()))
+        session.asking = true;
+        self.asking += session.bytes;
+        Ok(Context::Incremental { partitions: session.asked(), bytes: session.bytes })
+    }
+
+    /// A request of a session is answered, or nobody waits for that any more; `bytes` are those of its
+    /// [`Context::Incremental`].
+    pub fn end(&mut self, id: i32, bytes: usize) {
+        self.asking -= bytes;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.asking = false;
+        }
     }
 
     /// Makes a session of a full request and its answer, with an id that `draw` gives. Without room for it there is
@@ -305,6 +336,7 @@ impl Session {
             places: HashMap::new(),
             next_place: 0,
             bytes: SESSION_BYTES,
+            asking: false,
         }
     }
 

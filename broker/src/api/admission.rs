@@ -7,7 +7,8 @@ use super::errors::Code as _;
 use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_core::record::{
-    BatchError, BatchHeader, Compression, Limits, RecordBatch, RecordRules, RecordsError, WalkError,
+    BatchError, BatchHeader, Compression, Limits, MAX_DECOMPRESSED, RecordBatch, RecordRules, RecordsError, WalkError,
+    max_decompressed,
 };
 use chronik_wire::ErrorCode;
 use std::sync::Arc;
@@ -22,24 +23,11 @@ const INLINE_COMPRESSED: usize = 128 << 10;
 /// So are those that are found to decompress to more.
 const INLINE_DECOMPRESSED: u64 = 256 << 10;
 
-/// Bytes that a batch may decompress to, however small `max.message.bytes` is.
-const DECOMPRESSED: u64 = 256 << 20;
-/// A topic with a great `max.message.bytes` may have batches that decompress to this many times as much.
-const DECOMPRESSED_FACTOR: u64 = 4;
-
-/// The same for a batch that is compressed in another way: that takes three times as much memory, and not a piece at a time.
-const RECOMPRESSED: u64 = 64 << 20;
-/// How many of those there are at the same time.
+/// Bytes that a batch may decompress to, if it is not long itself, which is in memory as a whole some time: when it is
+/// compressed in another way, which takes three times as much, or when it is cleaned.
+const WHOLE: u64 = 64 << 20;
+/// How many are compressed in another way at the same time.
 const RECOMPRESSED_AT_ONCE: usize = 4;
-
-/// Bytes that a batch may decompress to.
-pub(super) fn max_decompressed(max_message_bytes: usize) -> u64 {
-    DECOMPRESSED.max((max_message_bytes as u64).saturating_mul(DECOMPRESSED_FACTOR))
-}
-
-fn max_recompressed(max_message_bytes: usize) -> u64 {
-    RECOMPRESSED.max((max_message_bytes as u64).saturating_mul(DECOMPRESSED_FACTOR))
-}
 
 /// Batches that are checked elsewhere at the same time, whatever the number of processors: reads of the disk want some of
 /// those threads too.
@@ -91,9 +79,10 @@ impl Admission {
     ) -> Result<RecordBatch, AdmissionError> {
         // Compressing takes many times as long as reading, and wants all of the batch in memory.
         let recompressed = rules.compression.is_some() && compression(&bytes) != rules.compression;
+        let least = if recompressed || rules.keyed { WHOLE } else { MAX_DECOMPRESSED };
+        let most = max_decompressed(least, bytes.len()).min(rules.max_decompressed);
+        let rules = RecordRules { max_decompressed: most, ..rules };
         if bytes.len() <= limits.max_bytes && (recompressed || bytes.len() > inline(&bytes)) {
-            let max = if recompressed { max_recompressed(limits.max_bytes) } else { rules.max_decompressed };
-            let rules = RecordRules { max_decompressed: rules.max_decompressed.min(max), ..rules };
             let work = move || fitting(RecordBatch::validate(bytes, limits)?.admit(&rules)?, limits);
             let room = if recompressed { &self.recompressing } else { &self.room };
             return elsewhere(room, reservation, work).await;

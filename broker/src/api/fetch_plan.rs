@@ -26,12 +26,30 @@ const RACKS_FROM: i16 = 11;
 #[derive(Debug)]
 pub(super) struct Sessions {
     origin: std::time::Instant,
-    sessions: Mutex<FetchSessions>,
+    sessions: Arc<Mutex<FetchSessions>>,
+}
+
+/// A request of a session that is being answered, until this is dropped.
+struct Asking {
+    sessions: Arc<Mutex<FetchSessions>>,
+    id: i32,
+    bytes: usize,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        lock(&self.sessions).end(self.id, self.bytes);
+    }
+}
+
+fn lock(sessions: &Mutex<FetchSessions>) -> MutexGuard<'_, FetchSessions> {
+    // A session that a panic left half changed answers too much or too little once; its client begins another.
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sessions {
     pub(super) fn new(slots: usize, max_bytes: usize) -> Self {
-        Self { origin: std::time::Instant::now(), sessions: Mutex::new(FetchSessions::new(slots, max_bytes)) }
+        Self { origin: std::time::Instant::now(), sessions: Arc::new(Mutex::new(FetchSessions::new(slots, max_bytes))) }
     }
 
     fn now(&self) -> Instant {
@@ -39,8 +57,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, FetchSessions> {
-        // A session that a panic left half changed answers too much or too little once; its client begins another.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 }
 
@@ -70,7 +87,7 @@ enum Session {
     /// It may begin one, with what is wanted, in the same order.
     New { uses_ids: bool, asked: Vec<(PartitionKey, Asked)> },
     /// One of its answers; the places of what is wanted, in the same order.
-    Old { id: i32, places: Vec<u64> },
+    Old { asking: Asking, places: Vec<u64> },
 }
 
 impl Plan {
@@ -111,7 +128,10 @@ impl Plan {
             Context::Full => {
                 Self { session: Session::New { uses_ids, asked }, ..Self::whole(&image, uses_ids, topics) }
             }
-            Context::Incremental(partitions) => Self::incremental(&image, id, partitions),
+            Context::Incremental { partitions, bytes } => {
+                let asking = Asking { sessions: Arc::clone(&sessions.sessions), id, bytes };
+                Self::incremental(&image, asking, partitions)
+            }
         };
         plan.choose_replicas(&image, version, rack.as_ref());
         Ok(plan)
@@ -143,7 +163,7 @@ impl Plan {
         plan
     }
 
-    fn incremental(image: &Image, id: i32, partitions: Vec<SessionPartition>) -> Self {
+    fn incremental(image: &Image, asking: Asking, partitions: Vec<SessionPartition>) -> Self {
         let mut plan = Self::default();
         let mut places = Vec::with_capacity(partitions.len());
         let mut last = None;
@@ -168,7 +188,7 @@ impl Plan {
             places.push(place);
             plan.want(found, key.index, &asked);
         }
-        plan.session = Session::Old { id, places };
+        plan.session = Session::Old { asking, places };
         plan
     }
 
@@ -210,9 +230,10 @@ impl Plan {
                 let partitions = asked.into_iter().zip(states).map(|((key, asked), state)| (key, asked, state));
                 (sessions.lock().create(sessions.now(), rand::random::<i32>, uses_ids, partitions), None)
             }
-            Session::Old { id, places } => {
+            Session::Old { asking, places } => {
                 let states: Vec<_> = places.into_iter().zip(states).collect();
-                (id, Some(sessions.lock().answer(id, &states)))
+                let said = sessions.lock().answer(asking.id, &states);
+                (asking.id, Some(said))
             }
         }
     }

@@ -4,7 +4,7 @@
 //! with waiting for the acknowledgements. A request that has timed out leaves its batches where they are: they may
 //! still be committed.
 
-use super::admission::{AdmissionError, max_decompressed};
+use super::admission::AdmissionError;
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::listener::ListenerName;
@@ -223,13 +223,13 @@ async fn admit(
         }
     }
     let max_bytes = max_bytes(topic, image, handlers);
-    let rules = rules(topic, image, &handlers.config, max_bytes);
+    let rules = rules(topic, image, &handlers.config);
     let batch = handlers.admission.admit(records, Limits { max_bytes }, rules, reservation).await?;
     Ok(batch)
 }
 
 /// What the topic asks of records.
-fn rules(topic: &Topic, image: &Image, server: &ServerConfig, max_message_bytes: usize) -> RecordRules {
+fn rules(topic: &Topic, image: &Image, server: &ServerConfig) -> RecordRules {
     let value = |name| topic.config(name, image, server.me);
     let defaults = server.timestamps;
     let number = |name, default| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
@@ -241,7 +241,8 @@ fn rules(topic: &Topic, image: &Image, server: &ServerConfig, max_message_bytes:
         after_max_ms: number(config::TIMESTAMP_AFTER_MAX_MS, defaults.after_max_ms),
         keyed: topic.is_compacted(image, server.me),
         compression: value(config::COMPRESSION_TYPE).and_then(Compression::of_config),
-        max_decompressed: max_decompressed(max_message_bytes),
+        // What a batch may decompress to depends on the batch.
+        max_decompressed: u64::MAX,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::LastingHosts;
 use crate::config::{Property, ReplicaSelector, TimestampDefaults};
-use chronik_core::cluster::Endpoint;
+use chronik_core::cluster::{ConnectionsPerIp, Endpoint};
 use chronik_core::ids::BrokerId;
 use chronik_quorum::peers::Peers;
 use std::path::PathBuf;
@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub lasting_hosts: Option<Arc<LastingHosts>>,
     /// Connections at most (`max.connections`).
     pub max_connections: usize,
+    /// Connections of one address at most, where nobody has said otherwise since (`max.connections.per.ip`).
+    pub connections_per_ip: ConnectionsPerIp,
     /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`). They take an eighth of
     /// `request_budget_bytes` at most, beside it.
     pub fetch_session_slots: usize,
@@ -88,6 +90,7 @@ impl ServerConfig {
             advertised: None,
             lasting_hosts: None,
             max_connections: 20_000,
+            connections_per_ip: ConnectionsPerIp::default(),
             fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),

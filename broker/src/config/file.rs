@@ -149,6 +149,10 @@ pub struct KafkaProperties {
     pub queued_max_request_bytes: Size,
     #[serde(rename = "max.connections")]
     pub max_connections: usize,
+    #[serde(rename = "max.connections.per.ip")]
+    pub max_connections_per_ip: u32,
+    #[serde(rename = "max.connections.per.ip.overrides")]
+    pub max_connections_per_ip_overrides: String,
     #[serde(rename = "connections.max.idle.ms")]
     pub connections_max_idle_ms: Millis,
     #[serde(rename = "producer.id.expiration.ms")]
@@ -245,6 +249,8 @@ impl Default for KafkaProperties {
             socket_request_max_bytes: Size(100 << 20),
             queued_max_request_bytes: Size(128 << 20),
             max_connections: 10_000,
+            max_connections_per_ip: i32::MAX as u32,
+            max_connections_per_ip_overrides: String::new(),
             connections_max_idle_ms: Millis(Duration::from_mins(10)),
             producer_id_expiration_ms: Millis(Duration::from_hours(24)),
             auto_leader_rebalance_enable: true,

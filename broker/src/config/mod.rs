@@ -20,7 +20,7 @@ pub use units::{Millis, Size};
 
 use self::members::ClusterSize;
 use crate::coordinators::{GroupMetricsConfig, OffsetsTopic};
-use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, listener_name};
+use chronik_core::cluster::{ConnectionsPerIp, Endpoint, LeaderBalanceConfig, listener_name};
 use chronik_core::ids::BrokerId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -78,6 +78,10 @@ pub struct Config {
     pub request_budget_bytes: usize,
     /// Client connections at most.
     pub max_connections: usize,
+    /// Client connections of one address at most, where nobody has said otherwise since.
+    pub connections_per_ip: ConnectionsPerIp,
+    /// The same as the file says it: of all addresses, and of some.
+    per_ip: (u32, String),
     /// A connection that is silent for this long is closed.
     pub connections_max_idle: Duration,
     /// A follower that has not been caught up for this long leaves the ISR.
@@ -286,6 +290,8 @@ impl Config {
             max_request_bytes,
             request_budget_bytes,
             max_connections: kafka.max_connections,
+            connections_per_ip: connections_per_ip(&kafka)?,
+            per_ip: (kafka.max_connections_per_ip, kafka.max_connections_per_ip_overrides.clone()),
             connections_max_idle: kafka.connections_max_idle_ms.0,
             replica_lag_time_max: kafka.replica_lag_time_max_ms.0,
             leader_balance: leader_balance(&kafka)?,
@@ -354,6 +360,15 @@ fn further_listeners(given: &BTreeMap<String, SocketAddr>) -> Result<BTreeMap<Ar
         }
     }
     Ok(all)
+}
+
+fn connections_per_ip(kafka: &KafkaProperties) -> Result<ConnectionsPerIp, ConfigError> {
+    let most = kafka.max_connections_per_ip;
+    if !(1..=i32::MAX as u32).contains(&most) {
+        return Err(wrong("max.connections.per.ip", format!("{most} is not between 1 and {}", i32::MAX)));
+    }
+    let name = "max.connections.per.ip.overrides";
+    ConnectionsPerIp::new(most as usize, &kafka.max_connections_per_ip_overrides).map_err(|why| wrong(name, why))
 }
 
 fn leader_balance(kafka: &KafkaProperties) -> Result<LeaderBalancing, ConfigError> {

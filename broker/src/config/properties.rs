@@ -267,6 +267,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("10000"),
         "Client connections at most. As many as the limit of open files leaves room for are taken.",
     ),
+    dynamic("max.connections.per.ip", ConfigKind::Int, Update::PerBroker, Some("2147483647")),
+    dynamic("max.connections.per.ip.overrides", ConfigKind::String, Update::PerBroker, Some("")),
     restart(
         "max.incremental.fetch.session.cache.slots",
         ConfigKind::Int,

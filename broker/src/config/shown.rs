@@ -48,6 +48,8 @@ impl Config {
             "socket.request.max.bytes" => self.max_request_bytes.to_string(),
             "queued.max.request.bytes" => self.request_budget_bytes.to_string(),
             "max.connections" => self.max_connections.to_string(),
+            "max.connections.per.ip" => self.per_ip.0.to_string(),
+            "max.connections.per.ip.overrides" => self.per_ip.1.clone(),
             "connections.max.idle.ms" => self.connections_max_idle.as_millis().to_string(),
             "auto.leader.rebalance.enable" => self.leader_balance.enabled.to_string(),
             "leader.imbalance.check.interval.seconds" => self.leader_balance.when.interval.as_secs().to_string(),

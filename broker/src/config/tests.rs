@@ -94,6 +94,8 @@ fn what_cannot_work_is_refused_by_name() {
         ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
         ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
         ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
+        ("kafka: {max.connections.per.ip: 0}", "max.connections.per.ip: 0 is not between 1 and 2147483647"),
+        ("kafka: {max.connections.per.ip.overrides: 'localhost:3'}", "is not made of ADDRESS:COUNT"),
         ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
         ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
         ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),

@@ -3,7 +3,7 @@
 
 use super::handle::{Coordinators, Route, Routes};
 use super::lag::LagTask;
-use super::memory::Memory;
+use super::memory::{GroupMemory, Memory};
 use super::metrics::CoordinatorMetrics;
 use super::shard::ShardTask;
 use super::topic::{self, OffsetsTopic};
@@ -35,6 +35,8 @@ pub struct CoordinatorsConfig {
     pub groups: groups::Config,
     /// Bytes of what the members of all groups say that are kept at most.
     pub member_bytes: usize,
+    /// Bytes of groups and their committed offsets beside that. What is in the log is kept, however much it is.
+    pub offset_bytes: usize,
     /// How `__consumer_offsets` is created.
     pub topic: OffsetsTopic,
     /// What is shown of groups.
@@ -66,7 +68,7 @@ pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
     let (routes, watched) = watch::channel(Routes::new());
     let handle = Coordinators::new(config.me, config.controller.clone(), config.topic, watched);
     tasks.spawn(LagTask::new(&config, handle.clone()).run());
-    let memory = Memory::new(config.member_bytes);
+    let memory = GroupMemory { members: Memory::new(config.member_bytes), offsets: Memory::new(config.offset_bytes) };
     let manager = Manager { config, memory, tasks: tasks.clone(), routes, shards: BTreeMap::new(), known: None };
     tasks.spawn(manager.run());
     handle
@@ -74,7 +76,7 @@ pub fn start(config: CoordinatorsConfig, tasks: &TaskTracker) -> Coordinators {
 
 struct Manager {
     config: CoordinatorsConfig,
-    memory: Memory,
+    memory: GroupMemory,
     tasks: TaskTracker,
     routes: watch::Sender<Routes>,
     /// The shards that run, by partition and leader epoch.

@@ -4,7 +4,7 @@ use super::appends::{AppendError, Appends};
 use super::handle::{Answer, Asked};
 use super::loading::{self, LoadError};
 use super::manager::CoordinatorsConfig;
-use super::memory::{Memory, Share};
+use super::memory::{GroupMemory, GroupShares};
 use super::metrics::CoordinatorMetrics;
 use crate::partitions::{Partitions, Reservation};
 use chronik_core::cluster::Image;
@@ -52,8 +52,8 @@ pub(super) struct ShardTask {
     requests: mpsc::Receiver<Asked>,
     abandoned: mpsc::UnboundedReceiver<Ticket>,
     metrics: CoordinatorMetrics,
-    /// Room for what members say, which all shards share.
-    memory: Memory,
+    /// Room for what groups keep, which all shards share.
+    memory: GroupMemory,
     /// Groups are counted this often.
     counted_each: Duration,
     stop: CancellationToken,
@@ -64,8 +64,8 @@ pub(super) struct ShardTask {
 /// A shard that is loaded.
 struct Serving {
     shard: Shard,
-    /// What its groups keep of what members said.
-    share: Share,
+    /// What its groups keep.
+    shares: GroupShares,
     appends: Appends,
     waiting: HashMap<Ticket, WaitingReply>,
     replies: Vec<(Ticket, Answer)>,
@@ -76,7 +76,7 @@ struct Serving {
 impl ShardTask {
     pub(super) fn new(
         config: &CoordinatorsConfig,
-        memory: &Memory,
+        memory: &GroupMemory,
         (partition, epoch): (TopicPartition, LeaderEpoch),
         requests: mpsc::Receiver<Asked>,
         abandoned: mpsc::UnboundedReceiver<Ticket>,
@@ -188,7 +188,7 @@ impl ShardTask {
         }
         let mut serving = Serving {
             shard,
-            share: self.memory.share(),
+            shares: self.memory.shares(),
             appends: Appends::new(self.partitions.clone(), self.partition, self.epoch),
             waiting: HashMap::new(),
             replies: Vec::new(),
@@ -297,7 +297,7 @@ impl ShardTask {
 impl Serving {
     fn step(&mut self, task: &ShardTask, event: Event) {
         self.shard.step(task.now(), event, &mut self.out);
-        self.share.set(self.shard.kept());
+        self.shares.set(&self.shard);
     }
 
     /// When to let the shard see what time it is. For members whose heartbeats wait, as no request is taken, none passes: a
@@ -315,7 +315,7 @@ impl Serving {
     fn request(&mut self, task: &ShardTask, asked: Asked) {
         let Asked { ticket, client, request, reservation, reply } = asked;
         self.waiting.insert(ticket, WaitingReply { reply, _reservation: reservation });
-        let room = self.share.room();
+        let room = self.shares.room();
         self.step(task, Event::Request { ticket, client, request, random: rand::random(), room });
     }
 

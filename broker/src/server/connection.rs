@@ -5,6 +5,9 @@
 
 use super::Shared;
 use super::frames::{FrameError, Frames};
+use super::open::{Open, UNCOUNTED};
+use super::pace::Pace;
+use super::unread::Kept;
 use crate::api::{Handlers, Outcome, Reply, RequestContext};
 use crate::budget::Share;
 use crate::partitions::Reservation;
@@ -14,12 +17,11 @@ use futures::FutureExt as _;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -31,12 +33,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DECODED_FACTOR: usize = 32;
 /// One request may be decoded to this part of the budget for all of them at most.
 const DECODED_PART: usize = 2;
-/// However small that is, a request may have this many bytes.
+/// However small that is, a request may have this many bytes, and be decoded to as many of [`PENDING`].
 const PLAIN_MIN: usize = 512 << 10;
-/// Below this length, what a request is decoded to is not worth counting.
-const UNCOUNTED: usize = 1024;
 /// What a partition of Produce takes until it is answered, when its batch is on the disk.
 const PENDING: usize = 256;
+/// One request may take this part of the budget for that.
+const PENDING_PART: usize = 16;
+/// While those of one connection take this part of it, no more are read.
+const PENDING_OF_ONE_PART: usize = 64;
 
 /// Answers that are ready are put together until they have this many bytes.
 const TOGETHER: usize = 64 << 10;
@@ -49,10 +53,19 @@ struct Waiting {
     api: RequestKind,
     started: Instant,
     request_len: usize,
-    /// Held until the answer is written. What Produce brought is held by its batches alone: once they are on the disk
-    /// the request takes little, however long the followers keep its answer waiting.
-    _reservation: Option<Reservation>,
-    _pending: Share,
+    /// Held until the reply is there; what it says is counted apart. What Produce brought is held by its batches alone:
+    /// once they are on the disk the request takes little, however long the followers keep its answer waiting.
+    reservation: Option<Reservation>,
+    pending: Share,
+}
+
+impl Waiting {
+    /// The reply is there: nothing of the request is kept.
+    fn replied(&mut self, open: &Open) {
+        self.reservation = None;
+        open.replied(self.pending.bytes());
+        self.pending = Share::default();
+    }
 }
 
 /// Why a connection ends.
@@ -100,7 +113,7 @@ pub(super) async fn run(
     let (read_half, write_half) = stream.split();
     let frames = Frames::new(read_half, shared.frame_limits);
     let (queue, waiting) = mpsc::channel::<Box<Waiting>>(MAX_WAITING);
-    let open = AtomicUsize::new(0);
+    let open = Open::default();
     let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
     let (end, written) = {
         let reader = read_requests(frames, context, queue, &shared, &open, stop);
@@ -125,7 +138,7 @@ async fn read_requests(
     mut context: RequestContext,
     queue: mpsc::Sender<Box<Waiting>>,
     shared: &Arc<Shared>,
-    open: &AtomicUsize,
+    open: &Open,
     stop: CancellationToken,
 ) -> End {
     loop {
@@ -139,11 +152,15 @@ async fn read_requests(
         };
         tokio::select! {
             () = stop.cancelled() => return End::Stopping,
+            () = open.until_pending_is(shared.rooms.total() / PENDING_OF_ONE_PART) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return End::Stopping,
             got = wait_unless_idle(&mut frames, shared.idle, open) => if let Err(end) = got { return end },
         }
         let next = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            next = frames.next(&shared.rooms) => next,
+            next = frames.next(&shared.rooms, |api, len| open.turn(api, len)) => next,
         };
         let (frame, mut share) = match next {
             Ok(got) => got,
@@ -169,9 +186,9 @@ async fn read_requests(
             Ok(decoded) => decoded,
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
-                open.fetch_add(1, Ordering::Relaxed);
+                open.begun(share.bytes());
                 let waiting =
-                    Waiting { reply, api: header.api, started, request_len, _reservation: None, _pending: share };
+                    Waiting { reply, api: header.api, started, request_len, reservation: None, pending: share };
                 room.send(Box::new(waiting));
                 continue;
             }
@@ -184,6 +201,11 @@ async fn read_requests(
             decoded.shrink_to(bytes);
         }
         let pending = pending_bytes(&request);
+        let most = (shared.rooms.total() / PENDING_PART).max(PLAIN_MIN);
+        if pending.is_some_and(|bytes| bytes > most) {
+            let partitions = most / PENDING;
+            return End::Refused(format!("a Produce of more than {partitions} partitions"));
+        }
         let pending_share = share.split(pending.unwrap_or(0));
         let reservation: Reservation = Arc::new((share, decoded));
         // The next request is read when this one has appended what it appends. What that takes is in a box, as it would
@@ -192,26 +214,19 @@ async fn read_requests(
             () = stop.cancelled() => return End::Stopping,
             reply = Box::pin(shared.api.begin(header, &context, request, &reservation)) => reply,
         };
-        open.fetch_add(1, Ordering::Relaxed);
+        open.begun(pending_share.bytes());
         let reservation = pending.is_none().then_some(reservation);
-        let waiting = Waiting {
-            reply,
-            api: header.api,
-            started,
-            request_len,
-            _reservation: reservation,
-            _pending: pending_share,
-        };
+        let waiting = Waiting { reply, api: header.api, started, request_len, reservation, pending: pending_share };
         room.send(Box::new(waiting));
     }
 }
 
 /// Waits for a request to begin. Idle is a connection that owes no answer and gets no request.
-async fn wait_unless_idle(frames: &mut Frames<'_>, idle: Duration, open: &AtomicUsize) -> Result<(), End> {
+async fn wait_unless_idle(frames: &mut Frames<'_>, idle: Duration, open: &Open) -> Result<(), End> {
     loop {
         match timeout(idle, frames.wait()).await {
             Ok(began) => return Ok(began?),
-            Err(_) if open.load(Ordering::Relaxed) > 0 => {}
+            Err(_) if !open.is_empty() => {}
             Err(_) => return Err(End::Idle),
         }
     }
@@ -229,7 +244,7 @@ async fn write_answers(
     socket: WriteHalf<'_>,
     mut waiting: mpsc::Receiver<Box<Waiting>>,
     shared: &Shared,
-    open: &AtomicUsize,
+    open: &Open,
 ) -> End {
     let mut ahead = None;
     loop {
@@ -239,7 +254,7 @@ async fn write_answers(
         };
         let Some(mut next) = next else { return End::Stopping };
         let mut answers = Answers::default();
-        answers.add(next.reply.as_mut().await, next);
+        answers.add(next.reply.as_mut().await, next, open);
         // A client that asks several things at once gets what is ready in one write.
         while answers.may_grow() {
             let Ok(mut more) = waiting.try_recv() else { break };
@@ -248,13 +263,13 @@ async fn write_answers(
                 ahead = Some(more);
                 break;
             };
-            answers.add(outcome, more);
+            answers.add(outcome, more, open);
         }
-        if let Err(end) = write_chunks(&socket, &answers.chunks, shared.frame_limits.stall).await {
+        if let Err(end) = write_all(&socket, &answers.chunks, (answers.bytes, answers.unpaid), shared).await {
             return end;
         }
         for (answered, response_len) in &answers.waiting {
-            open.fetch_sub(1, Ordering::Relaxed);
+            open.answered();
             shared.metrics.answered(answered.api, answered.request_len, *response_len, answered.started.elapsed());
         }
         if let Some(reason) = answers.close {
@@ -274,6 +289,8 @@ fn may_be_asked_early(api: RequestKind) -> bool {
 struct Answers {
     chunks: Vec<Bytes>,
     bytes: usize,
+    /// Of these, those that no share is held for.
+    unpaid: usize,
     /// What they are the answers of, and their length; with the memory that is held until they are written.
     waiting: Vec<(Box<Waiting>, usize)>,
     shares: Vec<Share>,
@@ -282,13 +299,15 @@ struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, outcome: Outcome, waiting: Box<Waiting>) {
+    fn add(&mut self, outcome: Outcome, mut waiting: Box<Waiting>, open: &Open) {
+        waiting.replied(open);
         let mut response_len = 0;
         match outcome {
             Outcome::Answer(frame, share) => {
                 let chunks = frame.into_chunks();
                 response_len = chunks.iter().map(Bytes::len).sum();
                 self.chunks.extend(chunks);
+                self.unpaid += response_len.saturating_sub(share.bytes());
                 self.shares.push(share);
             }
             Outcome::NoAnswer => {}
@@ -307,27 +326,73 @@ impl Answers {
     }
 }
 
-/// Writes the chunks without putting them together first.
-async fn write_chunks(socket: &WriteHalf<'_>, chunks: &[Bytes], stall: Duration) -> Result<(), End> {
-    let (mut first, mut offset) = (0, 0);
+/// Writes the chunks without putting them together first; so many bytes, and of these so many that no share is held for.
+/// What the client does not take at once is counted, and it is to take the rest at some pace.
+async fn write_all(
+    socket: &WriteHalf<'_>,
+    chunks: &[Bytes],
+    (bytes, unpaid): (usize, usize),
+    shared: &Shared,
+) -> Result<(), End> {
+    let (mut first, mut offset, mut left) = (0, 0, bytes);
+    let mut blocked: Option<Box<Blocked>> = None;
     while first < chunks.len() {
-        let written = match try_write(socket, &chunks[first..], offset) {
+        match try_write(socket, &chunks[first..], offset) {
             Ok(0) => return Err(End::Write(io::ErrorKind::WriteZero.into())),
-            Ok(written) => written,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => match timeout(stall, socket.writable()).await {
-                Err(_) => return Err(End::NotRead),
-                Ok(Ok(())) => continue,
-                Ok(Err(e)) => return Err(End::Write(e)),
-            },
+            Ok(written) => {
+                offset += written;
+                left = left.saturating_sub(written);
+                if let Some(blocked) = &mut blocked {
+                    blocked.pace.moved(written);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let unpaid = left.min(unpaid);
+                let blocked = blocked.get_or_insert_with(|| {
+                    let pace = Pace::new(shared.frame_limits.stall);
+                    Box::new(Blocked { kept: shared.unread.keep(unpaid), left, pace })
+                });
+                blocked.goes_on(left, unpaid);
+                // In a box, as it would be a part of every idle connection otherwise.
+                Box::pin(blocked.wait(socket)).await?;
+            }
             Err(e) => return Err(End::Write(e)),
-        };
-        offset += written;
+        }
         while first < chunks.len() && offset >= chunks[first].len() {
             offset -= chunks[first].len();
             first += 1;
         }
     }
     Ok(())
+}
+
+/// Answers of which the socket did not take all at once.
+struct Blocked {
+    kept: Kept,
+    /// Bytes that were left when it was last looked.
+    left: usize,
+    pace: Pace,
+}
+
+impl Blocked {
+    /// Notes how much is left, if it is less than before.
+    fn goes_on(&mut self, left: usize, unpaid: usize) {
+        if left < self.left {
+            self.left = left;
+            self.kept.goes_on(unpaid);
+        }
+    }
+
+    /// Waits until the socket takes more.
+    async fn wait(&self, socket: &WriteHalf<'_>) -> Result<(), End> {
+        tokio::select! {
+            () = self.kept.given_up() => Err(End::NotRead),
+            ready = timeout_at(self.pace.next_by(false), socket.writable()) => match ready {
+                Err(_) => Err(End::NotRead),
+                Ok(ready) => ready.map_err(End::Write),
+            },
+        }
+    }
 }
 
 /// Writes as much of the chunks as the socket takes now, but for what is written of the first one. Its slices are on the

@@ -5,6 +5,7 @@
 //! can go on living in. Until so much of it has come it is in the connection's buffer, of which there are as many as
 //! connections, and counts for nothing; from then on for eight times what has come at most.
 
+use super::pace::Pace;
 use crate::budget::Share;
 use crate::rooms::Rooms;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -20,17 +21,15 @@ const SMALL: usize = 4096;
 const STEP: usize = 64 << 10;
 /// Bytes before a frame: its length.
 const LENGTH: usize = 4;
-/// What a frame must bring in the long run, in bytes a second, once it has begun. Far below what any link that records
-/// are sent over has; but what is held of the broker's memory costs its holder something.
-const MIN_RATE: usize = 8 << 10;
 
 /// Limits of one connection's frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
     /// Bytes of a frame at most (`socket.request.max.bytes`).
     pub(crate) max_bytes: usize,
-    /// How long a frame that has begun may bring nothing, and how far it may lag behind [`MIN_RATE`]; and how long it
-    /// may take in all while it is the one that went beyond the budget.
+    /// How long a frame that has begun, or an answer, may make no progress, and how far it may lag behind
+    /// [`MIN_RATE`](super::pace::MIN_RATE); and how long a frame may take in all while it is the one that went beyond the
+    /// budget.
     pub(crate) stall: Duration,
 }
 
@@ -89,9 +88,14 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Reads the frame that has begun, without its length. Its bytes are taken from the room of its kind.
-    pub(crate) async fn next(&mut self, rooms: &Rooms) -> Result<(Bytes, Share), FrameError> {
-        let mut pace = Pace { started: Instant::now(), received: 0, stall: self.limits.stall };
+    /// Reads the frame that has begun, without its length. Its bytes are taken from the room of its kind when it is its
+    /// turn, which is asked with its kind (Kafka's API key) and length.
+    pub(crate) async fn next<T: Future<Output = ()>>(
+        &mut self,
+        rooms: &Rooms,
+        turn: impl FnOnce(i16, usize) -> T,
+    ) -> Result<(Bytes, Share), FrameError> {
+        let mut pace = Pace::new(self.limits.stall);
         self.fill(LENGTH, &mut pace).await?;
         let mut length = [0; LENGTH];
         length.copy_from_slice(&self.inbox[..LENGTH]);
@@ -100,6 +104,7 @@ impl<'a> Frames<'a> {
         self.fill(len.min(SMALL - LENGTH), &mut pace).await?;
         // The kind is what a frame begins with. One that is too short for that is none.
         let api = if len < 2 { i16::MIN } else { i16::from_be_bytes([self.inbox[0], self.inbox[1]]) };
+        pace.pause(turn(api, len)).await;
         let room = rooms.of(api, len);
         let mut share = Share::default();
         if self.inbox.len() >= len {
@@ -136,30 +141,6 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// How fast a frame arrives.
-struct Pace {
-    /// When it began; later by what the broker made it wait.
-    started: Instant,
-    received: usize,
-    stall: Duration,
-}
-
-impl Pace {
-    /// When the next bytes must be there.
-    fn next_by(&self, overdrawn: bool) -> Instant {
-        let earned = Duration::from_millis((self.received / (MIN_RATE / 1000)) as u64);
-        let in_all = self.started + self.stall + if overdrawn { Duration::ZERO } else { earned };
-        in_all.min(Instant::now() + self.stall)
-    }
-
-    /// Waits for the broker, which does not count.
-    async fn pause(&mut self, wait: impl Future<Output = ()>) {
-        let begin = Instant::now();
-        wait.await;
-        self.started += begin.elapsed();
-    }
-}
-
 /// The length that a frame claims.
 fn frame_len(wire: [u8; LENGTH], max_bytes: usize) -> Result<usize, FrameError> {
     let claimed = i32::from_be_bytes(wire);
@@ -191,7 +172,7 @@ async fn read(
         Err(_) => Err(FrameError::Stalled),
         Ok(Ok(0)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         Ok(Ok(n)) => {
-            pace.received += n;
+            pace.moved(n);
             Ok(())
         }
         Ok(Err(e)) => Err(e.into()),
@@ -213,18 +194,5 @@ mod tests {
             assert_eq!(reason(begin), Err("a client that speaks HTTP to the port of the Kafka protocol".into()));
         }
         assert_eq!(reason(&[0xff; 4]), Err("a frame that claims to be -1 bytes long".into()));
-    }
-
-    #[test]
-    fn the_time_for_a_frame_grows_with_what_it_brings_only() {
-        let (started, stall) = (Instant::now(), Duration::from_secs(30));
-        let pace = |received| Pace { started, received, stall };
-        assert!(pace(5).next_by(false) <= started + stall + Duration::from_secs(1));
-        // The silence before it is bounded as well, however much has come.
-        assert!(pace(100 << 20).next_by(false) <= Instant::now() + stall);
-        assert!(pace(100 << 20).next_by(true) <= started + stall);
-        let begun_earlier = |received| Pace { started: started - stall, received, stall };
-        assert!(begun_earlier(0).next_by(false) <= started);
-        assert!(begun_earlier(MIN_RATE * 10).next_by(false) >= started + Duration::from_secs(10));
     }
 }

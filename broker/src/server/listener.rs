@@ -1,6 +1,8 @@
 //! The accept loop.
 
 use super::frames::FrameLimits;
+use super::per_ip::PerIp;
+use super::unread::Unread;
 use super::{Shared, connection};
 use crate::api::{Handlers, ListenerName, RequestContext, ServerConfig};
 use crate::coordinators::Coordinators;
@@ -42,9 +44,11 @@ pub async fn serve(
 ) {
     let (max_connections, lasting) = (config.max_connections, config.lasting_hosts.clone());
     let images = controller.images();
+    let per_ip = PerIp::new(config.me, config.connections_per_ip.clone(), controller.images());
     let shared = Arc::new(Shared {
         rooms: Rooms::new(config.request_budget_bytes),
         decoded: Rooms::new(config.request_budget_bytes / 2),
+        unread: Unread::new(config.request_budget_bytes / 2),
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),
@@ -54,7 +58,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let loops = listeners.into_iter().map(|ClientListener { name, socket }| {
         let name = name.map_or_else(|| ListenerName::First(lasting.clone()), ListenerName::Further);
-        accept(socket, name, max_connections, &shared, &connections, &stop)
+        accept(socket, name, (max_connections, &per_ip), &shared, &connections, &stop)
     });
     let follow = async {
         if let Some(lasting) = &lasting {
@@ -66,16 +70,16 @@ pub async fn serve(
     let _ = timeout(STOP, connections.wait()).await;
 }
 
-/// `max_connections` is that of all listeners together.
+/// Connections at most are those of all listeners together.
 async fn accept(
     listener: TcpListener,
     name: ListenerName,
-    max_connections: usize,
+    (max_connections, per_ip): (usize, &PerIp),
     shared: &Arc<Shared>,
     connections: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let (mut failing, mut full) = (false, false);
+    let (mut failing, mut full, mut full_for_one) = (false, false, false);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -104,6 +108,14 @@ async fn accept(
             continue;
         }
         full = false;
+        let Some(one_of) = per_ip.one_more(client.ip()) else {
+            if !full_for_one {
+                warn!(%client, "refusing connections: its address has as many as max.connections.per.ip allows");
+                full_for_one = true;
+            }
+            continue;
+        };
+        full_for_one = false;
         // Without it, small answers would wait for the client's acknowledgement of the ones before.
         if stream.set_nodelay(true).is_err() {
             continue;
@@ -113,7 +125,7 @@ async fn accept(
         let (shared, stop) = (Arc::clone(shared), stop.clone());
         connections.spawn(async move {
             connection::run(stream, client, context, shared, stop).await;
-            drop(counted);
+            drop((counted, one_of));
         });
     }
 }

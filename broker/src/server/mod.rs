@@ -5,6 +5,10 @@
 mod connection;
 mod frames;
 mod listener;
+mod open;
+mod pace;
+mod per_ip;
+mod unread;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +22,7 @@ use crate::rooms::Rooms;
 use frames::FrameLimits;
 use std::sync::Arc;
 use std::time::Duration;
+use unread::Unread;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ struct Shared {
     rooms: Rooms,
     /// What requests without records are decoded to.
     decoded: Rooms,
+    /// Answers that are not taken, as far as nothing else counts them.
+    unread: Unread,
     frame_limits: FrameLimits,
     idle: Duration,
     metrics: Metrics,

@@ -8,6 +8,7 @@ mod tests;
 
 pub use table::*;
 
+use super::connections;
 use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use super::listeners;
@@ -74,6 +75,8 @@ pub(super) enum Accepts {
     Name(usize),
     /// Replicas as `partition:broker` with commas between, or `*`, or nothing.
     Replicas,
+    /// Addresses with how many connections each may have, or nothing.
+    Connections,
 }
 
 /// From which metadata version on a topic may have the config: brokers that know less would refuse what others take.
@@ -128,6 +131,7 @@ impl TopicConfig {
             Accepts::Name(most) => format!("a name of {most} bytes at most"),
             Accepts::Listeners => "NAME://HOST:PORT, or several with commas between".to_owned(),
             Accepts::Replicas => "`partition:broker` with commas between, or `*`".to_owned(),
+            Accepts::Connections => "ADDRESS:COUNT, or several with commas between".to_owned(),
         }
     }
 
@@ -164,6 +168,7 @@ impl TopicConfig {
                 Err(_) => Err("is not a number".into()),
             },
             Accepts::Listeners => listeners::canonical(value),
+            Accepts::Connections => connections::canonical(value),
             Accepts::Name(most) if (1..=most).contains(&value.len()) => Ok(value.to_owned()),
             Accepts::Name(most) => Err(format!("is not a name of {most} bytes at most")),
         }

@@ -11,6 +11,7 @@ mod balance;
 mod command;
 pub mod config;
 mod configs;
+mod connections;
 mod diff;
 mod drain;
 mod election;
@@ -42,6 +43,7 @@ pub use command::{
     Answer, Change, Election, Leaving, Member, MetadataCommand, Outcome, Reassignment, Refusal, ResignReason,
     ResignedPartitions,
 };
+pub use connections::{ConnectionsPerIp, MAX_CONNECTIONS_PER_IP, MAX_CONNECTIONS_PER_IP_OVERRIDES};
 pub use drain::Drain;
 pub use features::{MetadataVersion, SupportedVersions};
 pub use health::{Ailing, Ailment, Holdings};

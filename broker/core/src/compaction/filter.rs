@@ -2,7 +2,7 @@
 
 use super::OffsetMap;
 use crate::ids::Offset;
-use crate::record::{RawRecord, RecordBatch, TimestampType, WalkError};
+use crate::record::{RawRecord, RecordBatch, TimestampType, WalkError, max_decompressed};
 
 /// What records of a batch are kept by.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +13,32 @@ pub struct Rules<'a> {
     pub now_ms: i64,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
-    /// Bytes that a batch may decompress to.
+    /// Bytes that a batch may decompress to, if it is not long itself ([`max_decompressed`]).
     pub max_decompressed: u64,
+}
+
+/// What is known of the records that are kept, without having them all.
+#[derive(Default)]
+struct Kept {
+    /// All records, kept or not.
+    all: i32,
+    count: i32,
+    has_tombstones: bool,
+    /// The least timestamp, and the greatest.
+    first: i64,
+    last: i64,
+    bytes: usize,
+}
+
+impl Kept {
+    fn note(&mut self, record: &RawRecord<'_>) {
+        let begins = self.count == 0;
+        self.first = if begins { record.timestamp } else { self.first.min(record.timestamp) };
+        self.last = if begins { record.timestamp } else { self.last.max(record.timestamp) };
+        self.count += 1;
+        self.has_tombstones |= !record.has_value;
+        self.bytes += record.encoded_len();
+    }
 }
 
 /// What is left of a batch.
@@ -38,32 +62,41 @@ impl Rules<'_> {
         if header.is_control() || header.record_count == 0 && keep_empty {
             return Ok(Filtered::Same);
         }
-        let body = batch.decompressed(self.max_decompressed)?;
-        let records = batch.raw_records(&body, self.max_decompressed)?;
+        let max = max_decompressed(self.max_decompressed, batch.bytes().len());
+        let body = batch.decompressed(max)?;
         let horizon = header.delete_horizon_ms();
         let keeps_tombstones = horizon.is_none_or(|until| self.now_ms < until);
-        let kept: Vec<&RawRecord<'_>> =
-            records.iter().filter(|r| self.keeps(r, header.base_offset, keeps_tombstones)).collect();
-        if kept.is_empty() {
+        let mut kept = Kept::default();
+        for record in batch.raw_records(&body, max) {
+            let record = record?;
+            kept.all += 1;
+            if self.keeps(&record, header.base_offset, keeps_tombstones) {
+                kept.note(&record);
+            }
+        }
+        if kept.count == 0 {
             return Ok(if keep_empty { Filtered::Rewritten(batch.emptied()) } else { Filtered::Nothing });
         }
-        let new_horizon = (horizon.is_none() && kept.iter().any(|r| !r.has_value))
-            .then(|| self.now_ms.saturating_add(self.delete_retention_ms));
-        if new_horizon.is_none() && kept.len() == records.len() {
+        let new_horizon =
+            (horizon.is_none() && kept.has_tombstones).then(|| self.now_ms.saturating_add(self.delete_retention_ms));
+        if new_horizon.is_none() && kept.count == kept.all {
             return Ok(Filtered::Same);
         }
         let mut kept_header = *header;
-        kept_header.record_count = kept.len() as i32;
+        kept_header.record_count = kept.count;
         if header.timestamp_type() == TimestampType::CreateTime {
-            kept_header.max_timestamp = kept.iter().map(|r| r.timestamp).max().unwrap_or(-1);
+            kept_header.max_timestamp = kept.last;
         }
-        let new_horizon = new_horizon.filter(|base| kept.iter().all(|r| r.timestamp.checked_sub(*base).is_some()));
-        let mut out = Vec::with_capacity(body.len());
-        if let Some(base) = new_horizon {
+        let fits = |base: &i64| [kept.first, kept.last].iter().all(|timestamp| timestamp.checked_sub(*base).is_some());
+        if let Some(base) = new_horizon.filter(fits) {
             kept_header.set_delete_horizon_ms(base);
         }
-        for record in kept {
-            record.encode(kept_header.base_timestamp, &mut out);
+        let mut out = Vec::with_capacity(kept.bytes);
+        for record in batch.raw_records(&body, max) {
+            let record = record?;
+            if self.keeps(&record, header.base_offset, keeps_tombstones) {
+                record.encode(kept_header.base_timestamp, &mut out);
+            }
         }
         batch.with_records(kept_header, &out).map(Filtered::Rewritten)
     }

@@ -23,8 +23,15 @@ fn create(sessions: &mut FetchSessions, minute: u64, id: i32, partitions: i32) -
 }
 
 fn places(context: &Context) -> Vec<(i32, i64, u64)> {
-    let Context::Incremental(partitions) = context else { panic!("{context:?}") };
+    let Context::Incremental { partitions, .. } = context else { panic!("{context:?}") };
     partitions.iter().map(|p| (p.key.index, p.asked.offset, p.place)).collect()
+}
+
+/// The answer to a request of session 7 is made.
+fn end(sessions: &mut FetchSessions, context: &Context) {
+    if let Context::Incremental { bytes, .. } = context {
+        sessions.end(7, *bytes);
+    }
 }
 
 /// An incremental request without changes, and its answer to all of its partitions.
@@ -32,6 +39,7 @@ fn turn(sessions: &mut FetchSessions, epoch: i32, told: &[PartitionState]) -> (V
     let context = sessions.begin(Instant(0), request(7, epoch)).expect("the session is there");
     let places = places(&context);
     let told: Vec<_> = places.iter().zip(told).map(|((_, _, place), told)| (*place, *told)).collect();
+    end(sessions, &context);
     (places.iter().map(|(index, ..)| *index).collect(), sessions.answer(7, &told))
 }
 
@@ -64,7 +72,8 @@ fn epochs_count_up_and_begin_at_one_again() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 1);
     for epoch in 1..4 {
-        sessions.begin(Instant(0), request(7, epoch)).expect("its turn");
+        let context = sessions.begin(Instant(0), request(7, epoch)).expect("its turn");
+        end(&mut sessions, &context);
         assert_eq!(sessions.begin(Instant(0), request(7, epoch)), Err(SessionError::InvalidEpoch));
     }
     assert_eq!([0, 1, i32::MAX].map(next_epoch), [1, 2, 1]);
@@ -78,6 +87,7 @@ fn a_request_adds_changes_and_forgets_partitions() {
     let forgotten = vec![key(1, 0), key(3, 0)];
     let context = sessions.begin(Instant(0), SessionRequest { asked, forgotten, ..request(7, 1) }).expect("its turn");
     assert_eq!(places(&context), [(1, 9, 1), (2, 0, 2), (5, 1, 3)]);
+    end(&mut sessions, &context);
     // A session that has nothing left is over.
     let forgotten = vec![key(1, 1), key(1, 2), key(2, 5)];
     let context = sessions.begin(Instant(0), SessionRequest { forgotten, ..request(7, 2) });
@@ -165,6 +175,32 @@ fn sessions_take_no_more_memory_than_they_may() {
     assert_eq!((sessions.len(), sessions.bytes()), (0, 0));
     // Nobody has a slot where there is none.
     assert_eq!(create(&mut FetchSessions::new(0, ROOM), 0, 7, 1), NO_SESSION);
+}
+
+#[test]
+fn a_session_is_asked_once_at_a_time() {
+    let mut sessions = FetchSessions::new(10, ROOM);
+    create(&mut sessions, 0, 7, 3);
+    let context = sessions.begin(Instant(0), request(7, 1)).expect("its turn");
+    assert_eq!(sessions.begin(Instant(0), request(7, 2)), Err(SessionError::InvalidEpoch));
+    end(&mut sessions, &context);
+    assert!(sessions.begin(Instant(0), request(7, 2)).is_ok());
+}
+
+#[test]
+fn who_ends_a_session_that_is_asked_gets_no_more_memory() {
+    let mut sessions = FetchSessions::new(10, 2 * (SESSION_BYTES + 3 * PARTITION_BYTES));
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(create(&mut sessions, 0, 7, 3), 7);
+        asked.push(sessions.begin(Instant(0), request(7, 1)).expect("there is memory"));
+        sessions.begin(Instant(0), request(7, FINAL_EPOCH)).expect("it is over");
+    }
+    assert_eq!(create(&mut sessions, 0, 7, 3), 7);
+    assert_eq!(sessions.begin(Instant(0), request(7, 1)), Err(SessionError::NotFound));
+    asked.iter().for_each(|context| end(&mut sessions, context));
+    assert_eq!(create(&mut sessions, 0, 7, 3), 7);
+    assert!(sessions.begin(Instant(0), request(7, 1)).is_ok());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What can happen to a shard, and what it can want.
 
+use super::limits::Room;
 use super::migration::MigrationPolicy;
 use super::record::GroupRecord;
 use super::request::{Client, Request};
@@ -145,9 +146,9 @@ pub enum Event {
         request: Request,
         /// A random number, for member ids.
         random: u128,
-        /// Bytes of what members say that this broker has room for, beside those it keeps. A request that needs more is
-        /// refused with an error that clients try again after.
-        room: usize,
+        /// What this broker has room for. A request that needs more is refused with an error that clients try again
+        /// after.
+        room: Room,
     },
     /// A client that waited is gone; its answer would not be read.
     Abandoned(Ticket),

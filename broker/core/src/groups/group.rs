@@ -3,9 +3,10 @@
 use super::classic::ClassicGroup;
 use super::consumer::ConsumerGroup;
 use super::event::ConsumerTimeouts;
+use super::limits;
 use super::offsets::Offsets;
 use super::record::{RecordKey, RecordValue};
-use super::request::Request;
+use super::request::{OffsetCommit, OffsetToCommit, Request};
 use super::response::ListedGroup;
 use super::step::Step;
 use std::sync::Arc;
@@ -86,7 +87,27 @@ impl Group {
         self.kept
     }
 
-    /// Of these bytes, those that a request may take the place of.
+    /// About the bytes that it takes without its members.
+    pub(super) fn committed(&self, id: &str) -> usize {
+        limits::group(id) + self.offsets.bytes()
+    }
+
+    /// By how many bytes an OffsetCommit may make what it has committed larger.
+    pub(super) fn growth(&self, commit: &OffsetCommit) -> usize {
+        let of = |offset: &OffsetToCommit| {
+            let after = limits::committed_offset(&offset.metadata);
+            match self.offsets.get(&offset.topic, offset.partition) {
+                Some(before) => after.saturating_sub(limits::committed_offset(&before.metadata)),
+                None => after,
+            }
+        };
+        let mut topics: Vec<&str> = commit.offsets.iter().map(|offset| &*offset.topic).collect();
+        topics.dedup();
+        let new = topics.into_iter().filter(|topic| !self.offsets.topics().contains_key(*topic));
+        commit.offsets.iter().map(of).sum::<usize>() + new.map(limits::committed_topic).sum::<usize>()
+    }
+
+    /// Of the bytes of its members, those that a request may take the place of.
     pub(super) fn kept_of(&self, request: &Request) -> usize {
         match (&self.kind, request) {
             (GroupKind::Classic(classic), Request::JoinGroup(join)) => classic.kept_of(&join.member),

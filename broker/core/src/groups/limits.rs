@@ -2,7 +2,8 @@
 //!
 //! A record that cannot be written would end the shard with all its groups, as its memory would differ from the log. So
 //! what could never be written is refused before a group sees it. What members say is kept for as long as they stay, which
-//! costs a client one request: it is counted, for each group and for the whole broker.
+//! costs a client one request: it is counted, for each group and for the whole broker. So are names of groups and committed
+//! offsets, which are kept for a week.
 
 use super::record::ConsumerGroupMemberValue;
 use super::request::{Client, MemberRef, Request};
@@ -28,6 +29,27 @@ pub(super) const STRING: usize = 48;
 
 /// What a member takes beside what it said: places in maps, timers, an assignment's roots.
 const MEMBER: usize = 512;
+
+/// What a group takes without its members and offsets, beside its id, which stands in records and timers too.
+const GROUP: usize = 1024;
+
+/// What a committed offset takes beside what its client added, and a topic beside its name.
+const OFFSET: usize = 160;
+const TOPIC: usize = 256;
+
+/// Bytes that a broker has room for, beside what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// For what members say.
+    pub members: usize,
+    /// For groups and their committed offsets.
+    pub offsets: usize,
+}
+
+impl Room {
+    /// As much as there is.
+    pub const ENDLESS: Self = Self { members: usize::MAX, offsets: usize::MAX };
+}
 
 impl Request {
     /// Whether all strings of it that may get into a record, or into a member id, fit there.
@@ -108,6 +130,21 @@ impl ConsumerGroupMemberValue {
         let others = [&self.instance_id, &self.rack_id, &self.subscribed_topic_regex, &self.server_assignor];
         MEMBER + self.client_id.len() + others.into_iter().map(of).sum::<usize>() + names + classic
     }
+}
+
+/// What a group takes without its members and offsets.
+pub(super) fn group(id: &str) -> usize {
+    GROUP + 2 * id.len()
+}
+
+/// What a committed offset takes to which a client added that.
+pub(super) fn committed_offset(metadata: &str) -> usize {
+    OFFSET + metadata.len()
+}
+
+/// What a topic takes that a group has committed offsets of.
+pub(super) fn committed_topic(name: &str) -> usize {
+    TOPIC + name.len()
 }
 
 /// What a member of a classic group takes, without what it is assigned.

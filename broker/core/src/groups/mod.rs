@@ -29,7 +29,7 @@ mod timers;
 pub use census::Census;
 pub use consumer_protocol::assigned_partitions;
 pub use event::{Command, Config, ConsumerTimeouts, Event, Now, Ticket};
-pub use limits::MAX_STRING;
+pub use limits::{MAX_STRING, Room};
 pub use migration::MigrationPolicy;
 pub use record::{GroupRecord, RecordKey, RecordValue};
 pub use request::{Client, Request};

@@ -3,6 +3,7 @@
 use super::consumer::ConsumerGroup;
 use super::event::{Command, Config, Event, Now, Ticket};
 use super::group::{Group, GroupKind};
+use super::limits::{self, Room};
 use super::record::GroupRecord;
 use super::refusal::refuse;
 use super::replies::Replies;
@@ -29,6 +30,8 @@ pub struct Shard {
     pub(super) replies: Replies,
     /// Bytes that the groups keep of what their members said.
     kept: usize,
+    /// Bytes that the groups take without their members: their names, and what they have committed.
+    committed: usize,
     loaded: bool,
 }
 
@@ -43,6 +46,7 @@ impl Shard {
             timers: Timers::default(),
             replies: Replies::default(),
             kept: 0,
+            committed: 0,
             loaded: false,
         }
     }
@@ -100,6 +104,7 @@ impl Shard {
 
     fn finish_loading(&mut self, now: Now, out: &mut Vec<Command>) {
         self.loaded = true;
+        self.committed = self.groups.iter().map(|(id, group)| group.committed(id)).sum();
         let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
         self.timers.set(Timer::Expiry, now.monotonic + interval);
         self.each_group(now, out, |id, group, step| {
@@ -121,35 +126,54 @@ impl Shard {
     ) {
         let (groups, mut step) = self.parts(now, out);
         let mut gone = 0;
+        let (mut before, mut after) = (0, 0);
         groups.retain(|id, group| {
+            before += group.committed(id);
             step.enter(group.written);
             with(id, group, &mut step);
             group.written = step.written();
             step.cut();
             let nothing = group.is_nothing();
             gone += if nothing { group.kept } else { 0 };
+            after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
         step.finish();
         self.kept -= gone;
+        self.committed = self.committed + after - before;
     }
 }
 
-/// What members say.
+/// What is counted.
 impl Shard {
     /// About the bytes that the groups keep of what their members said.
     pub fn kept(&self) -> usize {
         self.kept
     }
 
-    /// Whether there is room for what would be kept of a request. A member that says no more than before always has it.
-    fn check_room(&self, request: &Request, client: &Client, room: usize) -> Result<(), GroupError> {
+    /// About the bytes that the groups take without their members: their names, and what they have committed.
+    pub fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// Whether there is room for what would be kept of a request. A member that says no more than before always has it,
+    /// and so has a group that commits where it has committed before.
+    fn check_room(&self, request: &Request, client: &Client, room: Room) -> Result<(), GroupError> {
+        let group = request.group().and_then(|id| self.groups.get(id));
         let asks = request.kept(client);
-        if asks <= room {
-            return Ok(());
+        if asks > room.members && asks > group.map_or(0, |group| group.kept_of(request)) {
+            return Err(GroupError::CoordinatorNotAvailable);
         }
-        let kept = request.group().and_then(|id| self.groups.get(id)).map_or(0, |group| group.kept_of(request));
-        if asks <= kept { Ok(()) } else { Err(GroupError::CoordinatorNotAvailable) }
+        let creates = group.is_none() && creates_group(request);
+        let mut grows = if creates { request.group().map_or(0, |id| limits::group(id)) } else { 0 };
+        if let Request::OffsetCommit(commit) = request {
+            grows += match group {
+                Some(group) => group.growth(commit),
+                None if creates => Group::empty(&commit.group).growth(commit),
+                None => 0,
+            };
+        }
+        if grows <= room.offsets { Ok(()) } else { Err(GroupError::CoordinatorNotAvailable) }
     }
 }
 
@@ -184,18 +208,20 @@ impl Shard {
             return step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
         }
         let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
+        let committed = if known { group.committed(&id) } else { 0 };
         step.enter(group.written);
         let deleted = matches!(request, Request::DeleteGroup(_)) && group.is_empty();
         let (before, changes) = (group.kept, may_change_members(&request));
         group.request(&id, request, client, random, ticket, &mut step);
         group.written = step.written();
         let gone = deleted || group.is_nothing();
-        let after = if gone { 0 } else { group.recount(changes) };
+        let (after, commits) = if gone { (0, 0) } else { (group.recount(changes), group.committed(&id)) };
         if gone {
             groups.remove(&id);
         }
         step.finish();
         self.kept = self.kept - before + after;
+        self.committed = self.committed - committed + commits;
     }
 }
 
@@ -250,16 +276,17 @@ impl Shard {
             let (groups, mut step) = self.parts(now, out);
             let Some(group) = groups.get_mut(&id) else { continue };
             step.enter(group.written);
-            let before = group.kept;
+            let (before, committed) = (group.kept, group.committed(&id));
             group.timer(&id, &timer, &mut step);
             group.written = step.written();
             let gone = group.is_nothing();
-            let after = if gone { 0 } else { group.recount(true) };
+            let (after, commits) = if gone { (0, 0) } else { (group.recount(true), group.committed(&id)) };
             if gone {
                 groups.remove(&id);
             }
             step.finish();
             self.kept = self.kept - before + after;
+            self.committed = self.committed - committed + commits;
         }
     }
 

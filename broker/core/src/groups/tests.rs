@@ -1,6 +1,7 @@
 //! A shard, with a log that holds what it appends.
 
 use super::event::{Command, Config, Event, Now, Ticket};
+use super::limits::Room;
 use super::record::{GroupRecord, RecordKey, RecordValue};
 use super::request::{Client, JoinGroup, MemberRef, OffsetCommit, OffsetToCommit, Request, SyncGroup};
 use super::response::{GroupError, JoinedGroup, Response, SyncedGroup};
@@ -29,7 +30,7 @@ pub(super) struct Bench {
     tickets: u64,
     random: u128,
     /// What the broker has room for.
-    pub(super) room: usize,
+    pub(super) room: Room,
     /// Appends that are not committed yet.
     pub(super) uncommitted: Vec<(u64, Vec<GroupRecord>)>,
     /// What is committed, in the order of the log.
@@ -50,7 +51,7 @@ impl Bench {
             micros: 1_000_000,
             tickets: 0,
             random: 0,
-            room: usize::MAX,
+            room: Room::ENDLESS,
             uncommitted: Vec::new(),
             log: Vec::new(),
             answers: BTreeMap::new(),

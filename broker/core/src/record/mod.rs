@@ -23,4 +23,4 @@ pub use batch::{BatchError, Limits, RecordBatch, split_batches};
 pub use content::Content;
 pub use header::{BatchHeader, Compression, HEADER_LEN, HeaderError, TimestampType};
 pub use raw::RawRecord;
-pub use walk::{Record, Stamp, WalkError};
+pub use walk::{MAX_DECOMPRESSED, Record, Stamp, WalkError, max_decompressed};

@@ -22,6 +22,11 @@ pub struct RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
+    /// Bytes that it takes in a batch, at most.
+    pub fn encoded_len(&self) -> usize {
+        2 * 10 + 1 + self.rest.len()
+    }
+
     /// Appends it as it stands in a batch with that base timestamp.
     pub fn encode(&self, base_timestamp: i64, out: &mut Vec<u8>) {
         let mut delta = [0; 10];
@@ -36,16 +41,29 @@ impl RawRecord<'_> {
 }
 
 impl RecordBatch {
-    /// The records in `body`, which is what [`Self::decompressed`] gave; `max_decompressed` is for the error.
-    pub fn raw_records<'a>(&self, body: &'a [u8], max_decompressed: u64) -> Result<Vec<RawRecord<'a>>, WalkError> {
+    /// The records in `body`, which is what [`Self::decompressed`] gave, one after the other: there may be one each few
+    /// bytes, and together they would take many times as much. What cannot be read is the last one. `max_decompressed` is
+    /// for the error.
+    pub fn raw_records<'a>(
+        &self,
+        body: &'a [u8],
+        max_decompressed: u64,
+    ) -> impl Iterator<Item = Result<RawRecord<'a>, WalkError>> + use<'a> {
+        let (header, count) = (*self.header(), self.header().record_count);
         let mut input = Slice::new(body);
-        let mut records = Vec::new();
-        for index in 0..self.header().record_count {
-            let record = record(&mut input, self.header()).map_err(|fault| at(fault, index, max_decompressed))?;
-            records.push(record);
-        }
-        input.finish().map_err(|fault| at(fault, self.header().record_count, max_decompressed))?;
-        Ok(records)
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let next = if index < count {
+                Some(record(&mut input, &header))
+            } else if index == count {
+                input.finish().err().map(Err)
+            } else {
+                None
+            };
+            let found = next?.map_err(|fault| at(fault, index, max_decompressed));
+            index = if found.is_ok() { index + 1 } else { i32::MAX };
+            Some(found)
+        })
     }
 }
 

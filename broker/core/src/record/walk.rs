@@ -7,6 +7,16 @@ use super::{RecordBatch, TimestampType};
 use crate::ids::Offset;
 use std::ops::ControlFlow;
 
+/// Bytes that a batch may decompress to which is not long itself.
+pub const MAX_DECOMPRESSED: u64 = 256 << 20;
+/// One that is long may decompress to this many times as much.
+const FACTOR: u64 = 4;
+
+/// Bytes that a batch of so many may decompress to: `least`, or some times what it has itself.
+pub fn max_decompressed(least: u64, bytes: usize) -> u64 {
+    least.max((bytes as u64).saturating_mul(FACTOR))
+}
+
 /// What is told of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -15,7 +15,7 @@ use crate::partition::ReadError;
 use crate::store::{Kind, Shared, Store};
 use chronik_core::compaction::{Filtered, OffsetMap, Rules};
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::record::{RecordBatch, WalkError};
+use chronik_core::record::{RecordBatch, WalkError, max_decompressed};
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ pub struct CleanSpec {
     pub now_ms: i64,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
-    /// Bytes that a batch may decompress to.
+    /// Bytes that a batch may decompress to, if it is not long itself ([`max_decompressed`]).
     pub max_decompressed: u64,
 }
 
@@ -371,8 +371,10 @@ fn note_keys(latest: &mut OffsetMap, batch: &RecordBatch, spec: &CleanSpec) -> R
         return Ok(true);
     }
     let broken = |source| CleanError::Batch { offset: header.base_offset, source };
-    let body = batch.decompressed(spec.max_decompressed).map_err(broken)?;
-    for record in batch.raw_records(&body, spec.max_decompressed).map_err(broken)? {
+    let max = max_decompressed(spec.max_decompressed, batch.bytes().len());
+    let body = batch.decompressed(max).map_err(broken)?;
+    for record in batch.raw_records(&body, max) {
+        let record = record.map_err(broken)?;
         let Some(key) = record.key else { continue };
         if latest.put(key, header.base_offset.plus(i64::from(record.offset_delta))).is_err() {
             return Ok(false);

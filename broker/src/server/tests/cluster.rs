@@ -252,6 +252,7 @@ impl Cluster {
                 ..chronik_core::groups::Config::default()
             },
             member_bytes: 64 << 20,
+            offset_bytes: 64 << 20,
             topic: OffsetsTopic { partitions: 3, ..OffsetsTopic::default() },
             shown: GroupMetricsConfig { every: Duration::from_millis(20), ..GroupMetricsConfig::default() },
             metrics: CoordinatorMetrics::register(&mut registry),

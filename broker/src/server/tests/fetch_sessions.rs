@@ -73,6 +73,21 @@ async fn a_request_that_is_not_its_sessions_next_is_refused() {
 }
 
 #[tokio::test]
+async fn a_session_is_asked_once_at_a_time_whoever_asks() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic("t", 1);
+    let (mut client, mut other) = (Client::connect(cluster.address).await, Client::connect(cluster.address).await);
+    let id = client.ask(VERSION, &fetch(0, 0, &[(0, 0)])).await.session_id;
+    let waiting = client.send(VERSION, &fetch(id, 1, &[]).with_max_wait_ms(15_000)).await;
+    until(|| cluster.logs().reads[&partition(topic, 0)] == 2).await;
+    assert_eq!(other.ask(VERSION, &fetch(id, 2, &[])).await.error_code, 71);
+    other.ask(9, &produce("t", -1, batch(1, 10).freeze())).await;
+    let response = client.answer::<m::FetchRequest>(VERSION, waiting).await;
+    assert_eq!((response.error_code, answered(&response)), (0, vec![0]));
+    assert_eq!(other.ask(VERSION, &fetch(id, 2, &[])).await.error_code, 0);
+}
+
+#[tokio::test]
 async fn without_a_free_slot_every_request_is_complete() {
     let cluster = Cluster::start_with(|config| config.fetch_session_slots = 1).await;
     cluster.topic("t", 1);

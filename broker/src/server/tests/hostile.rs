@@ -3,14 +3,17 @@
 use super::client::{Client, batch, frame};
 use super::cluster::{Cluster, partition};
 use super::{fetch, produce, until};
+use chronik_core::cluster::ConnectionsPerIp;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::StrBytes;
 use prometheus_client::encoding::text::encode;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 
 fn metric(cluster: &Cluster, name: &str) -> u64 {
     let mut text = String::new();
@@ -336,6 +339,69 @@ async fn a_client_that_never_reads_is_not_read_and_then_closed() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_fetch_keeps_no_room() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
+    let topic = cluster.topic("t", 1);
+    let named = (0..2000).map(|i| m::metadata_request::MetadataRequestTopic::default().with_name(Some(new_topic(i))));
+    let long = m::MetadataRequest::default().with_topics(Some(named.collect())).with_allow_auto_topic_creation(false);
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(cluster.address).await;
+        client.send(12, &fetch("t", 0).with_max_wait_ms(i32::MAX)).await;
+        client.send(9, &long).await;
+        waiting.push(client);
+    }
+    until(|| cluster.logs().reads.get(&partition(topic, 0)) == Some(&4)).await;
+    // The second of those finds what the first may have come before.
+    others_are_served(&cluster).await;
+    others_are_served(&cluster).await;
+    let mut writer = Client::connect(cluster.address).await;
+    writer.ask(9, &produce("t", -1, batch(1, 10).freeze())).await;
+    for client in &mut waiting {
+        client.answer::<m::FetchRequest>(12, 1).await;
+        assert_eq!(client.answer::<m::MetadataRequest>(9, 2).await.topics.len(), 2000);
+    }
+    assert_eq!(metric(&cluster, BUDGET_USED), 0, "an answer that is written keeps nothing of its request");
+}
+
+#[tokio::test]
+async fn of_clients_that_never_read_those_who_keep_too_much_are_given_up() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
+    cluster.topic("t", 5000);
+    let request = frame(9, 1, &m::MetadataRequest::default().with_topics(None));
+    let mut silent = Vec::new();
+    for _ in 0..16 {
+        let socket = TcpSocket::new_v4().expect("there is TCP");
+        socket.set_recv_buffer_size(4096).expect("a size");
+        silent.push(socket.connect(cluster.address).await.expect("the listener is there"));
+    }
+    until(|| metric(&cluster, CONNECTIONS) == 16).await;
+    for stream in &mut silent {
+        // Each answer is some 200 kB, and few of them are kept.
+        stream.write_all(&request.repeat(20)).await.expect("it is read, or will be");
+    }
+    until(|| metric(&cluster, CONNECTIONS) <= 12).await;
+    // Who reads gets its answer, however long it is.
+    let mut reader = Client::connect(cluster.address).await;
+    let response = reader.ask(9, &m::MetadataRequest::default().with_topics(None)).await;
+    assert_eq!(response.topics[0].partitions.len(), 5000);
+}
+
+#[tokio::test]
+async fn a_produce_of_more_partitions_than_its_budget_has_room_for_is_refused() {
+    let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
+    let mut client = Client::connect(cluster.address).await;
+    let mut request = produce("t", -1, bytes::Bytes::new());
+    let partition = request.topic_data[0].partition_data[0].clone();
+    request.topic_data[0].partition_data = vec![partition.clone(); 2048];
+    let response = client.ask(9, &request).await;
+    assert_eq!(response.responses[0].partition_responses.len(), 2048);
+    request.topic_data[0].partition_data.push(partition);
+    client.send(9, &request).await;
+    client.closed().await;
+}
+
+#[tokio::test]
 async fn there_are_no_more_connections_than_allowed() {
     let cluster = Cluster::start_with(|c| c.max_connections = 2).await;
     let mut first = Client::connect(cluster.address).await;
@@ -345,6 +411,45 @@ async fn there_are_no_more_connections_than_allowed() {
     Client::connect(cluster.address).await.closed().await;
     drop(first);
     until(|| metric(&cluster, CONNECTIONS) == 1).await;
+    others_are_served(&cluster).await;
+}
+
+fn connections_per_ip(cluster: &Cluster, configs: &[(&'static str, &'static str)]) {
+    let configs = configs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value)));
+    cluster.image.send_modify(|image| image.cluster_configs = configs.collect());
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_connections_than_allowed_from_when_that_is_said() {
+    let cluster = Cluster::start().await;
+    let mut first = Client::connect(cluster.address).await;
+    let mut second = Client::connect(cluster.address).await;
+    first.ask(1, &m::MetadataRequest::default()).await;
+    second.ask(1, &m::MetadataRequest::default()).await;
+    connections_per_ip(&cluster, &[("max.connections.per.ip", "1")]);
+    Client::connect(cluster.address).await.closed().await;
+    // Those that are there stay.
+    first.ask(1, &m::MetadataRequest::default()).await;
+    connections_per_ip(
+        &cluster,
+        &[("max.connections.per.ip", "1"), ("max.connections.per.ip.overrides", "127.0.0.1:3,::1:9")],
+    );
+    let mut third = Client::connect(cluster.address).await;
+    third.ask(1, &m::MetadataRequest::default()).await;
+    Client::connect(cluster.external).await.closed().await;
+    drop((first, third));
+    until(|| metric(&cluster, CONNECTIONS) == 1).await;
+    others_are_served(&cluster).await;
+}
+
+#[tokio::test]
+async fn the_file_says_how_many_connections_an_address_may_have_where_nobody_else_does() {
+    let per_ip = ConnectionsPerIp::new(5, "127.0.0.1:1").expect("well formed");
+    let cluster = Cluster::start_with(|c| c.connections_per_ip = per_ip).await;
+    let mut first = Client::connect(cluster.address).await;
+    first.ask(1, &m::MetadataRequest::default()).await;
+    Client::connect(cluster.address).await.closed().await;
+    connections_per_ip(&cluster, &[("max.connections.per.ip.overrides", "")]);
     others_are_served(&cluster).await;
 }
 

@@ -129,6 +129,39 @@ async fn what_decompresses_to_too_much_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_short_batch_does_not_decompress_to_more_because_a_long_one_may() {
+    let cluster = Cluster::start_with(|c| c.max_message_bytes = 90 << 20).await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let zeros = encoded(&[Sample { value: Some(vec![0; 257 << 20]), ..Sample::default() }]);
+    let bomb = batch_of(Compression::Zstd, 1, &zeros).timestamps(1000, 1000).bytes();
+    let refused = send(&mut client, bomb).await;
+    assert_eq!(refused.error_code, 10);
+    assert!(refused.error_message.expect("it says why").contains("decompresses"));
+}
+
+#[tokio::test]
+async fn a_compacted_topic_takes_no_more_than_what_is_cleaned_in_memory() {
+    let cluster = Cluster::start().await;
+    let id = cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    let of = |len: usize| {
+        let record = Sample { key: Some(vec![1]), value: Some(vec![0; len]), ..Sample::default() };
+        batch_of(Compression::Zstd, 1, &encoded(&[record])).timestamps(1000, 1000).bytes()
+    };
+    assert_eq!(send(&mut client, of(65 << 20)).await.error_code, 0);
+    cluster.image.send_modify(|image| {
+        let mut topic = image.topics[&id].clone();
+        topic.configs.insert("cleanup.policy".into(), "compact".into());
+        image.topics.insert(id, topic);
+    });
+    let refused = send(&mut client, of(65 << 20)).await;
+    assert_eq!(refused.error_code, 10);
+    assert!(refused.error_message.expect("it says why").contains("decompresses"));
+    assert_eq!(send(&mut client, of(63 << 20)).await.error_code, 0);
+}
+
+#[tokio::test]
 async fn the_file_says_whose_time_records_get_where_nobody_else_does() {
     let cluster = Cluster::start_with(|config| config.timestamps.append_time = true).await;
     cluster.topic("t", 1);

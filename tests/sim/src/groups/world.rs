@@ -10,7 +10,9 @@ use super::{GroupCounts, GroupOptions, GroupReport};
 use crate::rng::Rng;
 use chronik_core::cluster::config::Configs;
 use chronik_core::cluster::{Image, Partition, Topic};
-use chronik_core::groups::{Client, Command, Config, Event, GroupRecord, RecordKey, RecordValue, Response, Ticket};
+use chronik_core::groups::{
+    Client, Command, Config, Event, GroupRecord, RecordKey, RecordValue, Response, Room, Ticket,
+};
 use chronik_core::ids::{LeaderEpoch, MetadataOffset, PartitionEpoch, ProducerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -447,7 +449,7 @@ impl World {
         let ticket = coordinator.ticket(Asked { client: n, sequence, request: request.clone(), since });
         let client = Client { id: format!("client-{n}").into(), host: Arc::from("/10.0.0.1") };
         let random = (u128::from(self.rng.any()) << 64) | u128::from(self.rng.any());
-        self.coordinate(Event::Request { ticket, client, request, random, room: usize::MAX })
+        self.coordinate(Event::Request { ticket, client, request, random, room: Room::ENDLESS })
     }
 
     fn answered(&mut self, n: usize, sequence: u64, answer: Option<Response>) -> Result<(), GroupViolation> {

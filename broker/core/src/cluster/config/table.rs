@@ -1,5 +1,6 @@
 //! The tables of configs: names, types, defaults, values and meanings.
 
+use super::super::connections;
 use super::super::listeners::ADVERTISED_LISTENERS;
 use super::super::throttles;
 use super::{Accepts, ConfigKind, Since, TopicConfig};
@@ -245,7 +246,8 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
 ];
 
 /// Properties of brokers alone that can be changed while they run.
-const BROKER_CONFIGS: [TopicConfig; 2] = [throttles::FOLLOWER_RATE, throttles::LEADER_RATE];
+const BROKER_CONFIGS: [TopicConfig; 4] =
+    [throttles::FOLLOWER_RATE, throttles::LEADER_RATE, connections::PER_IP, connections::OVERRIDES];
 
 /// Replicas of which replication is throttled.
 pub(in crate::cluster) const fn replicas(name: &'static str, doc: &'static str) -> TopicConfig {
@@ -266,6 +268,17 @@ const fn of(
     doc: &'static str,
 ) -> TopicConfig {
     TopicConfig { name, default, broker_property, kind, doc, has_effect: true, accepts, since: Since::Second }
+}
+
+/// The same, of metadata version 4.
+pub(in crate::cluster) const fn fourth(
+    name: &'static str,
+    kind: ConfigKind,
+    default: (&'static str, Option<&'static str>),
+    accepts: Accepts,
+    doc: &'static str,
+) -> TopicConfig {
+    TopicConfig { since: Since::Fourth, ..of(name, kind, default, accepts, doc) }
 }
 
 /// The same, of the first metadata version.

@@ -4,6 +4,7 @@ mod commit;
 mod delete;
 mod fetch;
 
+use super::limits;
 use super::record::OffsetCommitValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,29 +13,40 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, OffsetCommitValue>>,
+    /// About the bytes that they take in memory.
+    bytes: usize,
 }
 
 impl Offsets {
     /// Sets an offset.
     pub(super) fn set(&mut self, topic: &Arc<str>, partition: i32, value: OffsetCommitValue) {
-        match self.topics.get_mut(topic) {
-            Some(partitions) => {
-                partitions.insert(partition, value);
-            }
+        self.bytes += limits::committed_offset(&value.metadata);
+        let former = match self.topics.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition, value),
             None => {
+                self.bytes += limits::committed_topic(topic);
                 self.topics.insert(topic.clone(), BTreeMap::from([(partition, value)]));
+                None
             }
-        }
+        };
+        self.bytes -= former.map_or(0, |former| limits::committed_offset(&former.metadata));
     }
 
     /// Forgets an offset; says whether there was one.
     pub(super) fn remove(&mut self, topic: &str, partition: i32) -> bool {
         let Some(partitions) = self.topics.get_mut(topic) else { return false };
-        let removed = partitions.remove(&partition).is_some();
+        let removed = partitions.remove(&partition);
         if partitions.is_empty() {
             self.topics.remove(topic);
+            self.bytes -= limits::committed_topic(topic);
         }
-        removed
+        self.bytes -= removed.as_ref().map_or(0, |removed| limits::committed_offset(&removed.metadata));
+        removed.is_some()
+    }
+
+    /// About the bytes that they take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The offset of a partition.

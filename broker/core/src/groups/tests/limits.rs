@@ -135,7 +135,7 @@ fn what_members_say_is_refused_for_now_while_the_broker_has_no_room_for_it() {
     let (member, _) = bench.one_stable("classic");
     let kept = bench.shard.kept();
     assert!(kept > 0);
-    bench.room = 10_000;
+    bench.room.members = 10_000;
     assert_eq!(told(&mut bench, beat("m", 1000)), Err(GroupError::CoordinatorNotAvailable));
     let mut large = join("classic", "");
     large.protocols = vec![("range".into(), vec![0; 20_000].into())];
@@ -143,7 +143,7 @@ fn what_members_say_is_refused_for_now_while_the_broker_has_no_room_for_it() {
     assert_eq!(bench.shard.kept(), kept);
     assert!(told(&mut bench, beat("m", 10)).is_ok());
     // Members that are there go on, whatever others have taken.
-    bench.room = 0;
+    bench.room.members = 0;
     assert!(
         told(&mut bench, ConsumerGroupHeartbeat { subscribed_topic_names: None, owned: None, ..beat_on("m", 2) })
             .is_ok()
@@ -153,4 +153,56 @@ fn what_members_say_is_refused_for_now_while_the_broker_has_no_room_for_it() {
 
 fn beat_on(member: &str, epoch: i32) -> ConsumerGroupHeartbeat {
     ConsumerGroupHeartbeat { member_epoch: epoch, rebalance_timeout_ms: -1, ..beat(member, 0) }
+}
+
+fn committed(bench: &mut Bench, group: &str, topic: &str, metadata: usize) -> Result<(), GroupError> {
+    let Request::OffsetCommit(mut request) = commit(group, "", -1, topic, 1, 7) else { panic!("a commit") };
+    request.offsets[0].metadata = "x".repeat(metadata).into();
+    match bench.ask(Request::OffsetCommit(request)) {
+        Response::OffsetCommit(mut answers) => answers.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn groups_and_their_offsets_are_counted_until_they_are_gone() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.shard.committed(), 0);
+    assert_eq!(committed(&mut bench, "g", "t", 10), Ok(()));
+    let one = bench.shard.committed();
+    assert_eq!(committed(&mut bench, "g", "t", 1010), Ok(()));
+    assert_eq!(bench.shard.committed(), one + 1000);
+    assert_eq!(committed(&mut bench, "h", "t", 10), Ok(()));
+    assert_eq!(committed(&mut bench, "h", "u", 10), Ok(()));
+    let all = bench.shard.committed();
+    assert!(all > 2 * one + 1000, "{all} bytes");
+    bench.fail_over();
+    assert_eq!(bench.shard.committed(), all, "a shard that is loaded counts the same");
+    for group in ["g", "h"] {
+        bench.ask(Request::DeleteGroup(group.into()));
+    }
+    assert_eq!(bench.shard.committed(), 0);
+    bench.one_stable("classic");
+    assert!(bench.shard.committed() > 0, "a group without offsets has a name");
+}
+
+#[test]
+fn new_groups_and_offsets_are_refused_for_now_while_the_broker_has_no_room_for_them() {
+    let mut bench = bench();
+    let (member, generation) = bench.one_stable("classic");
+    assert_eq!(committed(&mut bench, "g", "t", 10), Ok(()));
+    let before = bench.shard.committed();
+    bench.room.offsets = 100;
+    let refused = Err(GroupError::CoordinatorNotAvailable);
+    assert_eq!(committed(&mut bench, "another", "t", 0), refused);
+    assert_eq!(committed(&mut bench, "g", "u", 0), refused);
+    assert_eq!(committed(&mut bench, "g", "t", 1000), refused);
+    assert_eq!(bench.join_group(join("another", "")).error, Some(GroupError::CoordinatorNotAvailable));
+    let founding = ConsumerGroupHeartbeat { group: "another".into(), ..beat("m", 1) };
+    assert_eq!(told(&mut bench, founding), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(bench.shard.committed(), before);
+    // What is there goes on.
+    bench.room.offsets = 0;
+    assert_eq!(committed(&mut bench, "g", "t", 10), Ok(()));
+    assert_eq!(bench.heartbeat("classic", &member, generation), Ok(()));
 }

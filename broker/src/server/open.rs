@@ -1,0 +1,65 @@
+//! What one connection has asked and not been answered yet.
+
+use chronik_wire::RequestKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// Below this length, what a request without records is decoded to is not worth counting.
+pub(super) const UNCOUNTED: usize = 1024;
+
+/// Requests of one connection that are begun.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    /// Those whose answers are not written.
+    requests: AtomicUsize,
+    /// Bytes that Produce holds beside its records, until its reply is there.
+    pending: AtomicUsize,
+    less: Notify,
+}
+
+impl Open {
+    /// A request has begun.
+    pub(super) fn begun(&self, pending: usize) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.pending.fetch_add(pending, Ordering::Relaxed);
+    }
+
+    /// A request's reply is there.
+    pub(super) fn replied(&self, pending: usize) {
+        self.pending.fetch_sub(pending, Ordering::Relaxed);
+        self.less.notify_one();
+    }
+
+    /// A request's answer is written.
+    pub(super) fn answered(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+        self.less.notify_one();
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until it is the turn of a request of that kind (Kafka's API key) and length. What takes memory that is
+    /// counted, and is not on its way to the disk, is taken in when all before it is answered, as Kafka does with every
+    /// request: what waits behind others would hold its room for as long as they do, or as the client reads nothing.
+    pub(super) async fn turn(&self, api: i16, len: usize) {
+        if api != RequestKind::Produce as i16 && len > UNCOUNTED {
+            self.until(Self::is_empty).await;
+        }
+    }
+
+    /// Waits until Produce holds so many bytes at most beside its records.
+    pub(super) async fn until_pending_is(&self, most: usize) {
+        self.until(|open| open.pending.load(Ordering::Relaxed) <= most).await;
+    }
+
+    /// Waits until something is so. There is one who waits, in the task in which answers are written.
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            // In a box, as it would be a part of every idle connection otherwise.
+            Box::pin(self.less.notified()).await;
+        }
+    }
+}
