@@ -129,6 +129,32 @@ pub(super) struct Hearing {
     quiet: Arc<Mutex<Quiet>>,
     /// The vote whose leader this voter has missed for so long that it would stand for election.
     missed: Arc<watch::Sender<Option<Vote>>>,
+    promise: Arc<Mutex<Promise>>,
+    /// How long a promise is kept.
+    keeps: Duration,
+}
+
+/// To whom this voter has said last that it would vote for it, itself included, and until when nobody else hears that. So
+/// one of those that ask at the same time gets a majority. Two that stood in one term could both be elected, one after the
+/// other, as openraft lets a voter go on to the candidate with the greater id.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promise(Option<(BrokerId, Instant)>);
+
+impl Promise {
+    /// Whether nobody else has one.
+    fn give(&mut self, candidate: BrokerId, now: Instant, keeps: Duration) -> bool {
+        if let Some((other, until)) = self.0
+            && now < until
+        {
+            return other == candidate;
+        }
+        self.0 = Some((candidate, now + keeps));
+        true
+    }
+
+    fn take_back(&mut self, candidate: BrokerId) {
+        self.0.take_if(|(other, _)| *other == candidate);
+    }
 }
 
 impl Hearing {
@@ -139,7 +165,8 @@ impl Hearing {
         (raft, log, acks, electorate): (Raft, LogStore, Acks, Electorate),
     ) -> Self {
         let quiet = Arc::new(Mutex::new(Quiet::new(Instant::now(), election_min * 2 / 3)));
-        Self { me, election_max, raft, log, acks, electorate, quiet, missed: Arc::new(watch::Sender::new(None)) }
+        let (missed, promise) = (Arc::new(watch::Sender::new(None)), Arc::default());
+        Self { me, election_max, raft, log, acks, electorate, quiet, missed, promise, keeps: election_min / 2 }
     }
 
     fn quiet<T>(&self, what: impl FnOnce(&mut Quiet) -> T) -> T {
@@ -219,9 +246,17 @@ impl Hearing {
         self.log.last_log_id().map(|id| (id.leader_id.term, id.index))
     }
 
-    /// Whether this voter would vote for who has that log, if its vote is believed.
-    pub(super) fn would_vote(&self, candidate: LogEnd) -> bool {
-        would_vote(self.led().1, self.election_max, self.own_log(), candidate)
+    /// Whether this voter would vote for a candidate with that log, if its vote is believed. It says so to one at a time.
+    pub(super) fn would_vote(&self, candidate: BrokerId, log: LogEnd) -> bool {
+        would_vote(self.led().1, self.election_max, self.own_log(), log) && self.promises(candidate)
+    }
+
+    fn promises(&self, candidate: BrokerId) -> bool {
+        self.promise(|promise| promise.give(candidate, Instant::now(), self.keeps))
+    }
+
+    fn promise<T>(&self, what: impl FnOnce(&mut Promise) -> T) -> T {
+        what(&mut self.promise.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -285,9 +320,14 @@ impl Elections {
         if vote.is_committed() && self.hearing.misses(vote) {
             tracing::info!("the leader of the controller quorum is not heard: asking for votes");
         }
+        if !self.hearing.promises(self.me) {
+            return;
+        }
         if !self.majority_would_vote().await {
-            // Those that are refused until the last voter misses the leader would else all stand in that moment.
-            sleep(rand::rng().random_range(Duration::ZERO..self.election_min)).await;
+            self.hearing.promise(|promise| promise.take_back(self.me));
+            // Who was refused as another asked at the same time asks at another.
+            let pause = rand::rng().random_range(Duration::ZERO..self.election_min);
+            sleep(pause).await;
         } else if self.is_unchanged(vote)
             && let Err(error) = self.raft.trigger().elect().await
         {
@@ -370,6 +410,20 @@ mod tests {
             assert_eq!(would_vote(led, MAX, own, candidate), expected, "{what}");
         }
         assert!(would_vote(Led::ByNobody, MAX, None, None), "nobody has anything");
+    }
+
+    #[test]
+    fn a_voter_promises_its_vote_to_one_at_a_time() {
+        let (a, b, now) = (BrokerId(1), BrokerId(2), Instant::now());
+        let mut promise = Promise::default();
+        assert!(promise.give(a, now, ms(75)));
+        assert!(promise.give(a, now + ms(50), ms(75)), "it asks again");
+        assert!(!promise.give(b, now + ms(74), ms(75)));
+        assert!(promise.give(b, now + ms(75), ms(75)), "what came of it would be known by now");
+        promise.take_back(a);
+        assert!(!promise.give(a, now + ms(80), ms(75)), "that was another's");
+        promise.take_back(b);
+        assert!(promise.give(a, now + ms(80), ms(75)));
     }
 
     #[test]

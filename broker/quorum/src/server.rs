@@ -134,7 +134,7 @@ impl Service {
         let log = candidacy.last_log.map(|end| (end.term, end.index));
         !self.past.waits_for_another_than(candidate)
             && (self.log.standing().proven || self.is_among(&candidacy.founders))
-            && self.hearing.would_vote(log)
+            && self.hearing.would_vote(candidate, log)
     }
 
     /// Whether this broker may follow the leader that calls; see [`super::standing`].

@@ -359,6 +359,7 @@ fn count(metrics: &CoordinatorMetrics, records: &[GroupRecord]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Memory;
     use super::*;
     use crate::partitions::handle::Request;
     use chronik_core::groups::RecordKey;
@@ -372,7 +373,7 @@ mod tests {
         let due = Instant::now();
         let mut serving = Serving {
             shard: Shard::new(Config::default()),
-            share: Memory::new(0).share(),
+            shares: GroupMemory { members: Memory::new(0), offsets: Memory::new(0) }.shares(),
             appends: Appends::new(Partitions::new(vec![owner]), partition, LeaderEpoch(1)),
             waiting: HashMap::new(),
             replies: Vec::new(),
