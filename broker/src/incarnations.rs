@@ -115,9 +115,9 @@ mod tests {
         // There is no file yet, whether the directory is new or of a broker that did not keep it.
         fs::create_dir(&blocked).expect("a directory");
         for fresh in [true, false] {
-            let mut begun = begin(fresh);
-            assert_eq!(begun.known(), []);
-            begun.confirm();
+            let mut nowhere = begin(fresh);
+            assert_eq!(nowhere.known(), []);
+            nowhere.confirm();
             assert!(!dir.path().join(FILE).exists());
         }
         fs::remove_dir(&blocked).expect("a directory");

@@ -14,7 +14,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_refusal_is_told_in_the_api_servers_words() {
+    fn a_refusal_is_reported_in_the_api_servers_words() {
         let status = json!({ "message": "pods are full", "code": 403, "reason": "Forbidden" });
         let error = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
         assert_eq!(words(&error), "pods are full");

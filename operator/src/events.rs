@@ -39,7 +39,7 @@ pub struct News {
 pub struct Events {
     client: Client,
     instance: String,
-    /// What was told once of each object, by namespace and name.
+    /// The last event that `publish_once` published of each object, by namespace and name.
     once: Arc<Mutex<BTreeMap<(String, String), News>>>,
 }
 
@@ -49,7 +49,8 @@ impl Events {
         Self { client, instance: instance.to_owned(), once: Arc::default() }
     }
 
-    /// Tells it, unless it was what was told last in this way of that object: of what lasts, and is found again and again.
+    /// Publishes an event, unless it is the last one that this published of the object: for a state that lasts, and is
+    /// found at every reconcile.
     pub async fn publish_once(&self, about: &ObjectReference, news: News) {
         let key = (about.namespace.clone().unwrap_or_default(), about.name.clone().unwrap_or_default());
         let before = self.once.lock().unwrap_or_else(PoisonError::into_inner).insert(key, news.clone());
@@ -58,7 +59,7 @@ impl Events {
         }
     }
 
-    /// Tells it. An event that cannot be published changes nothing else.
+    /// Publishes an event. One that cannot be published changes nothing else.
     pub async fn publish(&self, about: &ObjectReference, news: News) {
         let api = Api::<Event>::namespaced(self.client.clone(), about.namespace.as_deref().unwrap_or("default"));
         let event = event(about, news, &self.instance, Timestamp::now());

@@ -81,7 +81,7 @@ impl Candidate {
         }
     }
 
-    /// Renews the Lease, which is held since then, for as long as that works; returns why it does not any more.
+    /// Renews the Lease, which was taken then, for as long as that works; returns why it does not any more.
     pub async fn keep(&self, since: Instant) -> String {
         let mut renewed = since;
         let mut seen = None;
@@ -188,7 +188,7 @@ fn next_move(lease: &LeaseSpec, unchanged: Duration, me: &str) -> Move {
 mod tests {
     use super::*;
 
-    fn held(holder: Option<&str>, seconds: Option<i32>) -> LeaseSpec {
+    fn lease_of(holder: Option<&str>, seconds: Option<i32>) -> LeaseSpec {
         LeaseSpec {
             holder_identity: holder.map(str::to_owned),
             lease_duration_seconds: seconds,
@@ -199,14 +199,14 @@ mod tests {
     #[test]
     fn a_lease_is_taken_when_it_is_free_or_was_not_renewed_for_its_duration() {
         for (lease, unchanged, expected) in [
-            (held(None, None), 0, Move::Take),
-            (held(Some(""), Some(15)), 0, Move::Take),
-            (held(Some("me"), Some(15)), 100, Move::Renew),
-            (held(Some("other"), Some(15)), 14, Move::Wait),
-            (held(Some("other"), Some(15)), 15, Move::Take),
-            (held(Some("other"), Some(60)), 15, Move::Wait),
-            (held(Some("other"), None), 14, Move::Wait),
-            (held(Some("other"), Some(-1)), 15, Move::Take),
+            (lease_of(None, None), 0, Move::Take),
+            (lease_of(Some(""), Some(15)), 0, Move::Take),
+            (lease_of(Some("me"), Some(15)), 100, Move::Renew),
+            (lease_of(Some("other"), Some(15)), 14, Move::Wait),
+            (lease_of(Some("other"), Some(15)), 15, Move::Take),
+            (lease_of(Some("other"), Some(60)), 15, Move::Wait),
+            (lease_of(Some("other"), None), 14, Move::Wait),
+            (lease_of(Some("other"), Some(-1)), 15, Move::Take),
         ] {
             assert_eq!(next_move(&lease, Duration::from_secs(unchanged), "me"), expected, "{lease:?} {unchanged}");
         }

@@ -158,7 +158,7 @@ async fn operate(args: &Args) -> anyhow::Result<()> {
     lead(reconciler, &args.namespace, pulse, lease, stop).await
 }
 
-/// Acts until told to stop, or until another instance may act: then the process ends at once, whatever it was doing.
+/// Acts until it is stopped, or until another instance may act: then the process ends at once, whatever it was doing.
 async fn lead(
     reconciler: Reconciler,
     namespaces: &[String],

@@ -1,4 +1,4 @@
-//! Kubernetes quantities (`500m`, `1Gi`), as far as two of them can be told equal.
+//! Kubernetes quantities (`500m`, `1Gi`), compared by value.
 //!
 //! The API server rewrites quantities into a canonical form; without this, an object would seem changed for ever.
 
@@ -17,7 +17,7 @@ pub fn nanos(text: &str) -> Option<i128> {
     let scale = scale(suffix)?;
     let digits = format!("{whole}{fraction}").parse::<i128>().ok()?;
     let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // Rounded up, as Kubernetes does with what is finer than it can hold.
+    // Rounded up, as Kubernetes does with what is finer than its unit.
     let scaled = digits.checked_mul(scale)?;
     let value = scaled / divisor + i128::from(scaled % divisor != 0);
     Some(if negative { -value } else { value })

@@ -124,7 +124,7 @@ impl<D: Disk> Log<D> {
             }
         }
         self.once.sync(&self.store, || self.wal.sync())?;
-        self.once.settle(&self.store)?;
+        self.once.wait_for_syncs(&self.store)?;
         self.once.committed();
         self.poisoned = false;
         self.pending_ends.extend(ends);

@@ -121,7 +121,7 @@ impl<D: Disk> Once<D> {
 
     /// Waits for all syncs of the files that were written ahead, and fails if one has failed: a file's error is
     /// reported to one of its syncs only, and that may have been another one than this round's.
-    pub(crate) fn settle(&self, store: &Store<D>) -> Result<(), LogError> {
+    pub(crate) fn wait_for_syncs(&self, store: &Store<D>) -> Result<(), LogError> {
         if self.ahead.is_empty() {
             return Ok(());
         }

@@ -206,7 +206,7 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Compacts a partition's closed segments up to `spec.until`: takes as long as reading and writing them does. `go_on`
-    /// is told of each step, may wait, and says whether to go on.
+    /// is called with each step, may wait, and says whether to go on.
     ///
     /// The old files leave with the next checkpoint. Only one cleaning of a partition at a time makes sense.
     pub fn clean(

@@ -59,7 +59,7 @@ pub(crate) struct Store<D: Disk> {
     on_damage: OnceLock<OnDamage>,
 }
 
-/// Is told of a partition and its first offset that is known to be unreadable.
+/// Called with a partition and its first offset that is known to be unreadable.
 pub(crate) type OnDamage = Box<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 
 impl<D: Disk> Store<D> {
@@ -84,7 +84,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Has somebody told of damage that reads find from now on. Only the first one is.
+    /// Calls `watcher` with damage that reads find from now on. Only the first watcher is kept.
     pub(crate) fn watch_damage(&self, watcher: OnDamage) {
         let _ = self.on_damage.set(watcher);
     }

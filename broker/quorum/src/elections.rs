@@ -15,7 +15,7 @@
 //! * A follower refuses a vote for `election_max` after it has heard its leader: openraft does that. A leader does it
 //!   here, as long as a majority has accepted it within that time.
 //! * A leader that no majority answers may still be heard by all (it is deaf), and with that keep everybody from an
-//!   election. So it gives up, after the time that the others would need to replace it if they missed it.
+//!   election. So it gives up, after some seconds.
 //! * Silence is counted in time that this process has seen pass. One that was paused, with all others or alone, waits
 //!   for what has been sent meanwhile before it draws conclusions.
 //!
@@ -42,47 +42,53 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 /// How often it is looked whether it is time, in the shortest election timeout.
 const LOOKS: u32 = 6;
-/// A leader without a majority gives up after this many `election_max`: a voter that misses it stands after two at
-/// most.
-const GIVES_UP_AFTER: u32 = 3;
+/// A leader without a majority gives up after this many `election_max`: its followers may be at something that takes
+/// seconds, as a disk that hangs or a snapshot, and nobody else would be elected for it.
+const GIVES_UP_AFTER: u32 = 10;
 
-/// Term and index of a log's last entry.
-pub(super) type LogEnd = Option<(u64, u64)>;
+/// Term, its leader, and index of a log's last entry: in the order in which openraft compares them.
+pub(super) type LogEnd = Option<(u64, i32, u64)>;
 
 /// A leadership of the quorum as a voter sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Led {
+pub(super) enum LedBy {
     /// It follows nobody.
-    ByNobody,
+    Nobody,
     /// It follows another one, which it has not heard for so long.
-    ByAnother(Duration),
+    Another(Duration),
     /// It leads itself, and a majority has accepted that lately or has not.
-    ByItself(bool),
+    Itself(bool),
 }
 
-impl Led {
+impl LedBy {
     /// Whether there is a leader, as far as a voter can tell that has waited for `election_max`.
     fn is_heard(self, election_max: Duration) -> bool {
         match self {
-            Self::ByNobody => false,
-            Self::ByAnother(silence) => silence <= election_max,
-            Self::ByItself(followed) => followed,
+            Self::Nobody => false,
+            Self::Another(silence) => silence <= election_max,
+            Self::Itself(followed) => followed,
         }
     }
 }
 
 /// Whether a voter would vote for a candidate with that log.
-fn would_vote(led: Led, election_max: Duration, own: LogEnd, candidate: LogEnd) -> bool {
+fn would_vote(led: LedBy, election_max: Duration, own: LogEnd, candidate: LogEnd) -> bool {
     !led.is_heard(election_max) && candidate >= own
 }
 
 /// Whether a voter asks the others by now, with a random part of what it waits. The only voter asks nobody, and does
 /// not wait, unless it stands already.
-fn is_time(led: Led, quiet: Duration, (election_max, random): (Duration, Duration), alone: bool, stands: bool) -> bool {
+fn is_time(
+    led: LedBy,
+    quiet: Duration,
+    (election_max, random): (Duration, Duration),
+    alone: bool,
+    stands: bool,
+) -> bool {
     match led {
-        Led::ByNobody => (alone && !stands) || quiet >= random,
-        Led::ByAnother(silence) => silence >= election_max + random,
-        Led::ByItself(_) => false,
+        LedBy::Nobody => (alone && !stands) || quiet >= random,
+        LedBy::Another(silence) => silence >= election_max + random,
+        LedBy::Itself(_) => false,
     }
 }
 
@@ -166,7 +172,7 @@ impl Hearing {
     ) -> Self {
         let quiet = Arc::new(Mutex::new(Quiet::new(Instant::now(), election_min * 2 / 3)));
         let (missed, promise) = (Arc::new(watch::Sender::new(None)), Arc::default());
-        Self { me, election_max, raft, log, acks, electorate, quiet, missed, promise, keeps: election_min / 2 }
+        Self { me, election_max, raft, log, acks, electorate, quiet, missed, promise, keeps: election_min }
     }
 
     fn quiet<T>(&self, what: impl FnOnce(&mut Quiet) -> T) -> T {
@@ -218,16 +224,16 @@ impl Hearing {
     }
 
     /// The vote by now, and who leads by it.
-    fn led(&self) -> (Vote, Led) {
+    fn led(&self) -> (Vote, LedBy) {
         let metrics = self.raft.server_metrics();
         let (vote, leader) = {
             let metrics = metrics.borrow();
             (metrics.vote, metrics.current_leader)
         };
         let led = match leader {
-            None => Led::ByNobody,
-            Some(id) if id == self.me => Led::ByItself(self.is_followed(vote.leader_id().term)),
-            Some(_) => Led::ByAnother(self.quiet(|quiet| quiet.is(Instant::now()))),
+            None => LedBy::Nobody,
+            Some(id) if id == self.me => LedBy::Itself(self.is_followed(vote.leader_id().term)),
+            Some(_) => LedBy::Another(self.quiet(|quiet| quiet.is(Instant::now()))),
         };
         (vote, led)
     }
@@ -239,11 +245,11 @@ impl Hearing {
     /// Whether this voter leads in a term that it was not asked to end, and a majority follows it.
     pub(super) fn keeps_leading(&self, handed_over: Option<u64>) -> bool {
         let (vote, led) = self.led();
-        led == Led::ByItself(true) && handed_over != Some(vote.leader_id().term)
+        led == LedBy::Itself(true) && handed_over != Some(vote.leader_id().term)
     }
 
     fn own_log(&self) -> LogEnd {
-        self.log.last_log_id().map(|id| (id.leader_id.term, id.index))
+        self.log.last_log_id().map(|id| (id.leader_id.term, id.leader_id.node_id.0, id.index))
     }
 
     /// Whether this voter would vote for a candidate with that log, if its vote is believed. It says so to one at a time.
@@ -298,7 +304,7 @@ impl Elections {
                 self.hearing.quiet(|quiet| quiet.ends(now));
             }
             let quiet = self.hearing.quiet(|quiet| quiet.passes(now));
-            if led != Led::ByItself(false) {
+            if led != LedBy::Itself(false) {
                 unfollowed.ends(now);
             } else if unfollowed.passes(now) >= self.election_max * GIVES_UP_AFTER {
                 tracing::warn!(
@@ -329,6 +335,7 @@ impl Elections {
             let pause = rand::rng().random_range(Duration::ZERO..self.election_min);
             sleep(pause).await;
         } else if self.is_unchanged(vote)
+            && self.hearing.promises(self.me)
             && let Err(error) = self.raft.trigger().elect().await
         {
             tracing::debug!(%error, "raft has stopped");
@@ -359,14 +366,21 @@ impl Elections {
         for id in self.electorate.voters().into_iter().filter(|id| *id != self.me) {
             asked.spawn(bootstrap::asks(self.links.clone(), id, candidacy.clone(), self.election_min));
         }
+        let mut may_agree = self.electorate.voters();
         let majority = async {
             while !self.electorate.is_majority(|id| agree.contains(&id)) {
                 match asked.join_next().await {
                     Some(Ok((id, true))) => {
                         agree.insert(id);
                     }
-                    Some(_) => {}
+                    Some(Ok((id, false))) => {
+                        may_agree.remove(&id);
+                    }
+                    Some(Err(_)) => {}
                     None => return false,
+                }
+                if !self.electorate.is_majority(|id| may_agree.contains(&id)) {
+                    return false;
                 }
             }
             true
@@ -376,7 +390,8 @@ impl Elections {
     }
 
     fn candidacy(&self) -> proto::Candidacy {
-        let last_log = self.hearing.own_log().map(|(term, index)| proto::LogEnd { term, index });
+        let last_log =
+            self.hearing.own_log().map(|(term, leader, index)| proto::LogEnd { term, index, leader: Some(leader) });
         proto::Candidacy { last_log, founders: self.log.standing().founders_to_send() }
     }
 }
@@ -393,23 +408,25 @@ mod tests {
 
     #[test]
     fn a_voter_would_vote_for_a_log_that_is_not_behind_its_own_while_it_hears_no_leader() {
-        let own = Some((5, 10));
+        let own = Some((5, 1, 10));
         for (what, led, candidate, expected) in [
-            ("nobody leads", Led::ByNobody, own, true),
-            ("a longer log", Led::ByNobody, Some((5, 11)), true),
-            ("a newer log", Led::ByNobody, Some((6, 1)), true),
-            ("a shorter log", Led::ByNobody, Some((5, 9)), false),
-            ("an older log", Led::ByNobody, Some((4, 90)), false),
-            ("no log", Led::ByNobody, None, false),
-            ("a leader that was heard", Led::ByAnother(MAX), Some((6, 1)), false),
-            ("a leader that is missed", Led::ByAnother(MAX + ms(1)), own, true),
-            ("a leader that is missed, and a shorter log", Led::ByAnother(MAX * 9), Some((5, 9)), false),
-            ("it leads", Led::ByItself(true), Some((6, 1)), false),
-            ("it leads and nobody follows", Led::ByItself(false), own, true),
+            ("nobody leads", LedBy::Nobody, own, true),
+            ("a longer log", LedBy::Nobody, Some((5, 1, 11)), true),
+            ("a newer log", LedBy::Nobody, Some((6, 1, 1)), true),
+            ("a shorter log", LedBy::Nobody, Some((5, 1, 9)), false),
+            ("a longer log of the leader before in this term", LedBy::Nobody, Some((5, 0, 90)), false),
+            ("a shorter log of the leader after in this term", LedBy::Nobody, Some((5, 2, 1)), true),
+            ("an older log", LedBy::Nobody, Some((4, 1, 90)), false),
+            ("no log", LedBy::Nobody, None, false),
+            ("a leader that was heard", LedBy::Another(MAX), Some((6, 1, 1)), false),
+            ("a leader that is missed", LedBy::Another(MAX + ms(1)), own, true),
+            ("a leader that is missed, and a shorter log", LedBy::Another(MAX * 9), Some((5, 1, 9)), false),
+            ("it leads", LedBy::Itself(true), Some((6, 1, 1)), false),
+            ("it leads and nobody follows", LedBy::Itself(false), own, true),
         ] {
             assert_eq!(would_vote(led, MAX, own, candidate), expected, "{what}");
         }
-        assert!(would_vote(Led::ByNobody, MAX, None, None), "nobody has anything");
+        assert!(would_vote(LedBy::Nobody, MAX, None, None), "nobody has anything");
     }
 
     #[test]
@@ -430,14 +447,14 @@ mod tests {
     fn a_voter_asks_after_as_long_as_openraft_waits() {
         let random = ms(200);
         for (what, led, quiet, alone, stands, expected) in [
-            ("just voted", Led::ByNobody, ms(199), false, false, false),
-            ("nothing came of it", Led::ByNobody, random, false, true, true),
-            ("a leader that was heard", Led::ByAnother(ms(499)), ms(499), false, false, false),
-            ("a leader that is missed", Led::ByAnother(ms(500)), ms(500), false, false, true),
-            ("the only voter", Led::ByNobody, ms(0), true, false, true),
-            ("the only voter, which stands", Led::ByNobody, ms(0), true, true, false),
-            ("the only voter, led by one that goes", Led::ByAnother(ms(0)), ms(0), true, false, false),
-            ("a leader", Led::ByItself(false), MAX * 9, false, false, false),
+            ("just voted", LedBy::Nobody, ms(199), false, false, false),
+            ("nothing came of it", LedBy::Nobody, random, false, true, true),
+            ("a leader that was heard", LedBy::Another(ms(499)), ms(499), false, false, false),
+            ("a leader that is missed", LedBy::Another(ms(500)), ms(500), false, false, true),
+            ("the only voter", LedBy::Nobody, ms(0), true, false, true),
+            ("the only voter, which stands", LedBy::Nobody, ms(0), true, true, false),
+            ("the only voter, led by one that goes", LedBy::Another(ms(0)), ms(0), true, false, false),
+            ("a leader", LedBy::Itself(false), MAX * 9, false, false, false),
         ] {
             assert_eq!(is_time(led, quiet, (MAX, random), alone, stands), expected, "{what}");
         }

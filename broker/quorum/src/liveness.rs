@@ -30,6 +30,8 @@ pub(super) struct Liveness {
     looked: Instant,
     /// When it went on after a pause: everybody has a session from then on.
     resumed: Option<Instant>,
+    /// When that was, for each broker that was heard: the first time since it was heard last.
+    excused: HashMap<BrokerId, Instant>,
     interval: Duration,
     session: Duration,
     heard: HashMap<BrokerId, (BrokerEpoch, Instant)>,
@@ -84,6 +86,7 @@ impl Liveness {
             since: now,
             looked: now,
             resumed: None,
+            excused: HashMap::new(),
             interval,
             session,
             heard: HashMap::new(),
@@ -166,7 +169,14 @@ impl Liveness {
     /// with all brokers), and what was sent to it meanwhile may still wait to be read: that is nobody's silence.
     pub(super) fn looks(&mut self, now: Instant) {
         if now.saturating_duration_since(self.looked) > PAUSE.max(self.session / 2) {
-            self.resumed = Some(now);
+            // Once for who is not heard again: a process that is late again and again would fence nobody.
+            self.resumed.get_or_insert(now);
+            for (id, (_, heard)) in &self.heard {
+                let excused = self.excused.entry(*id).or_insert(now);
+                if *heard > *excused {
+                    *excused = now;
+                }
+            }
         }
         self.looked = now;
     }
@@ -238,7 +248,8 @@ impl Liveness {
             }
             _ => self.since + self.session,
         };
-        end.max(self.leases_end).max(self.resumed.map_or(end, |at| at + self.session))
+        let excused = if self.heard.contains_key(&id) { self.excused.get(&id).copied() } else { self.resumed };
+        end.max(self.leases_end).max(excused.map_or(end, |at| at + self.session))
     }
 }
 
@@ -368,6 +379,8 @@ mod tests {
         fenced(&[(400, false), (800, false), (1_000, false), (1_001, true)]);
         fenced(&[(400, false), (800, false), (1_300, true)]);
         fenced(&[(400, false), (60_000, false), (60_500, false), (61_000, false), (61_001, true)]);
+        // Late each time.
+        fenced(&[(600, false), (1_200, false), (1_800, true)]);
     }
 
     #[test]

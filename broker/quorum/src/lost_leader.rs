@@ -122,7 +122,9 @@ impl LostLeader {
             if self.leadership() != Some(lost) {
                 return;
             }
-            if self.is_gone(lost.leader).await && self.majority_agrees(lost).await {
+            let goes = self.is_gone(lost.leader).await && self.majority_agrees(lost).await;
+            // Another voter may have been elected meanwhile, which this one's higher term would depose.
+            if goes && self.leadership() == Some(lost) {
                 tracing::info!(broker = %lost.leader, "broker {} is gone, which led the controller quorum", lost.leader);
                 self.handed_over.by(lost.term);
                 if let Err(error) = self.raft.trigger().elect().await {
@@ -201,7 +203,7 @@ pub(super) async fn ask(links: Links, voter: BrokerId, lost: Leadership, candida
         caller: Some(links.caller(voter)),
         term: lost.term,
         leader: lost.leader.0,
-        last_log: candidate.log.map(|(term, index)| proto::LogEnd { term, index }),
+        last_log: candidate.log.map(|(term, index)| proto::LogEnd { term, index, leader: None }),
     };
     let call = |mut client: super::link::Client| async move { client.lost_leader(request).await };
     links.call(voter, ASK, call).await.is_ok_and(|answer| answer.agrees)

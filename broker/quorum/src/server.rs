@@ -131,7 +131,8 @@ impl Service {
 
     /// Whether this voter would vote for the candidate; see [`super::elections`].
     fn would_vote(&self, candidate: BrokerId, candidacy: &proto::Candidacy) -> bool {
-        let log = candidacy.last_log.map(|end| (end.term, end.index));
+        // An older version does not say who led, and raft decides.
+        let log = candidacy.last_log.map(|end| (end.term, end.leader.unwrap_or(i32::MAX), end.index));
         !self.past.waits_for_another_than(candidate)
             && (self.log.standing().proven || self.is_among(&candidacy.founders))
             && self.hearing.would_vote(candidate, log)

@@ -160,7 +160,7 @@ impl Owner {
                 Err(ReadError::BelowStart { .. } | ReadError::OutOfRange { .. } | ReadError::UnknownPartition(_)) => {
                     return Ok(None);
                 }
-                // The damage is told of by itself.
+                // The damage is reported by the watcher of damage.
                 Err(ReadError::Damaged { .. }) => start,
                 Err(error) => return Err(error),
             };

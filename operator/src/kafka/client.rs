@@ -1,7 +1,7 @@
 //! The requests. Any ready broker will do: each passes on what the controller decides.
 
 use super::connection::Connection;
-use super::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic, Told};
+use super::{AdvertisedBroker, ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
 use crate::brokers::{Answer, Bounds, Contact, Failure, Unanswered, ask_each};
 use crate::reconcile::build::port;
 use chronik_wire::ErrorCode;
@@ -146,13 +146,13 @@ async fn alter(connection: &mut Connection, kind: i8, name: &str, changes: &Conf
     refused(result.error_code, result.error_message.as_ref())
 }
 
-async fn told(connection: &mut Connection) -> Result<BTreeMap<i32, Told>, Failure> {
+async fn advertised_brokers(connection: &mut Connection) -> Result<BTreeMap<i32, AdvertisedBroker>, Failure> {
     let answer = connection.ask(12, &message!(MetadataRequest { topics: Some(Vec::new()) })).await?;
-    let told = answer.brokers.into_iter().map(|broker| {
+    let brokers = answer.brokers.into_iter().map(|broker| {
         let rack = broker.rack.map(|rack| rack.to_string());
-        (broker.node_id, Told { host: broker.host.to_string(), port: broker.port, rack })
+        (broker.node_id, AdvertisedBroker { host: broker.host.to_string(), port: broker.port, rack })
     });
-    Ok(told.collect())
+    Ok(brokers.collect())
 }
 
 async fn topic(connection: &mut Connection, name: &str) -> Result<Option<KafkaTopic>, Failure> {
@@ -232,11 +232,15 @@ impl Kafka for Client {
         .boxed()
     }
 
-    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>> {
+    fn advertised_brokers(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, AdvertisedBroker>> {
         let client = *self;
         let port = u16::try_from(port).unwrap_or(client.port);
         async move {
-            client.ask_at(port, QUESTION, contact, async |connection: &mut Connection| told(connection).await).await
+            client
+                .ask_at(port, QUESTION, contact, async |connection: &mut Connection| {
+                    advertised_brokers(connection).await
+                })
+                .await
         }
         .boxed()
     }

@@ -50,9 +50,9 @@ pub struct NewTopic {
     pub configs: Configs,
 }
 
-/// What clients are told of a broker.
+/// A broker as it is advertised to clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct AdvertisedBroker {
     /// Its host.
     pub host: String,
     /// Its port.
@@ -68,8 +68,8 @@ pub trait Kafka: Send + Sync {
     fn cluster_configs(&self, contact: Contact) -> Answer<Configs>;
     /// Changes that.
     fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()>;
-    /// The brokers that serve, by id, as clients are told that come through the listener at this port.
-    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>>;
+    /// The brokers that serve, by id, as they are advertised to clients of the listener at this port.
+    fn advertised_brokers(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, AdvertisedBroker>>;
     /// Changes what one broker was given for itself while it ran. The contact is that broker alone.
     fn alter_broker_configs(&self, contact: Contact, broker: i32, changes: ConfigChanges) -> Answer<()>;
     /// A topic; `None` if there is none of that name.

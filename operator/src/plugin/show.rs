@@ -21,9 +21,9 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
         let (total, under, offline) = (partitions.total, partitions.under_replicated, partitions.offline);
         let _ = write!(text, "; of {total} partitions {under} are under-replicated, {offline} offline");
     }
-    let held = status.conditions.iter().find(|c| c.type_ == DEGRADED && c.status == "True" && holds_up(c));
-    let _ = match (&status.plan, held) {
-        (_, Some(held)) => writeln!(text, "\nnext: nothing ({}): {}", held.reason, held.message),
+    let blocking = status.conditions.iter().find(|c| c.type_ == DEGRADED && c.status == "True" && holds_up(c));
+    let _ = match (&status.plan, blocking) {
+        (_, Some(condition)) => writeln!(text, "\nnext: nothing ({}): {}", condition.reason, condition.message),
         (Some(plan), None) => writeln!(text, "\nnext: {} ({}): {}", plan.action, plan.reason, plan.message),
         (None, None) if cluster.spec.paused => writeln!(text, "\nnext: nothing, as spec.paused is true"),
         (None, None) => writeln!(text, "\nnext: nothing"),

@@ -1,4 +1,4 @@
-//! What carries out a plan: in which order, what is told of it, and what keeps it from being done.
+//! What carries out a plan: in which order, which Events it publishes, and what keeps it from being done.
 
 use super::apply::{self, Changed, Done, NOT_SUPPORTED, Outcome, REFUSED, Taker};
 use super::build::Desired;
@@ -50,18 +50,20 @@ impl Reconciler {
         for map in &plan.deletions {
             if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
                 let resource = ApiResource::erase::<ConfigMap>(&());
-                self.tell(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
+                self.publish_change(cluster, &resource, map.name.clone(), Outcome::Deleted).await;
             }
         }
         for service in &plan.services {
             if apply::delete::<Service>(&self.client, &valid.namespace, service, None).await? {
                 let resource = ApiResource::erase::<Service>(&());
-                self.tell(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
+                self.publish_change(cluster, &resource, service.name.clone(), Outcome::Deleted).await;
             }
         }
-        let told =
-            futures::join!(self.configure(cluster, valid, observed, plan), self.tell_brokers(valid, observed, plan));
-        let refused = told.0.or(told.1).or(does_not_grow);
+        let (all, single) = futures::join!(
+            self.configure(cluster, valid, observed, plan),
+            self.configure_single_brokers(valid, observed, plan)
+        );
+        let refused = all.or(single).or(does_not_grow);
         // A step is decided on what was observed: it is not taken on what has just been changed.
         let mut applied = if wrote {
             Applied { wrote, plan: status::plan::report(plan), spread: None, refused: false }
@@ -89,7 +91,7 @@ impl Reconciler {
             Outcome::Overtaken => return Ok(true),
             Outcome::Created | Outcome::Updated | Outcome::Deleted => {}
         }
-        self.tell(cluster, &desired.resource, desired.object.name_any(), outcome).await;
+        self.publish_change(cluster, &desired.resource, desired.object.name_any(), outcome).await;
         Ok(true)
     }
 
@@ -106,7 +108,7 @@ impl Reconciler {
                 Changed::Done => {
                     changed = true;
                     let claim = ApiResource::erase::<PersistentVolumeClaim>(&());
-                    self.tell(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
+                    self.publish_change(cluster, &claim, change.claim.name.clone(), Outcome::Updated).await;
                 }
                 Changed::Overtaken => changed = true,
                 Changed::DoesNotGrow(message) => {
@@ -149,9 +151,14 @@ impl Reconciler {
         }
     }
 
-    /// Tells single brokers where they are, all at once. Returns what speaks against it.
-    pub(super) async fn tell_brokers(&self, valid: &Cluster, observed: &Observed, plan: &Plan) -> Option<Wait> {
-        let told = plan.told.iter().map(async |(broker, changes)| {
+    /// Changes the configs of single brokers, of all of them at once. Returns what speaks against it.
+    pub(super) async fn configure_single_brokers(
+        &self,
+        valid: &Cluster,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Option<Wait> {
+        let changed = plan.broker_configs.iter().map(async |(broker, changes)| {
             let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
             let contact = Contact::of(&valid.namespace, &valid.name, &pods)?;
             let words = in_words(changes);
@@ -168,7 +175,7 @@ impl Reconciler {
                 };
             Some(Wait { action: plan::outside::ACTION.to_owned(), reason, message })
         });
-        futures::future::join_all(told).await.into_iter().flatten().next()
+        futures::future::join_all(changed).await.into_iter().flatten().next()
     }
 
     async fn take_step(
@@ -213,8 +220,8 @@ impl Reconciler {
         Ok(Applied { wrote: false, plan, spread, refused })
     }
 
-    /// Counts and tells what was done to an object.
-    async fn tell(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+    /// Counts, logs and publishes a change of an object.
+    async fn publish_change(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
         let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         self.metrics.wrote();
         info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");

@@ -85,7 +85,7 @@ impl Reconciler {
     /// Makes the cluster of that name what its spec says, as far as that can be done now. Returns how soon to look again
     /// although nothing changes; `None` if it is gone.
     pub async fn reconcile(&self, namespace: &str, name: &str) -> Result<Option<Duration>, ReconcileError> {
-        // Read now: what a watch has told of may be older than this operator's own last report.
+        // Read now: what a watch has delivered may be older than this operator's own last report.
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource());
         let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
         if stored.metadata.deletion_timestamp.is_some() {
@@ -203,9 +203,11 @@ impl Reconciler {
             Ok(plan) => plan,
             Err(PlanError::Refused(refusal)) => {
                 // Where brokers are found does not wait for a spec that can be followed.
-                let told = plan::told_when_refused(&valid, observed);
-                let (refused, _) =
-                    futures::join!(self.refuse(cluster, observed, refusal), self.tell_brokers(&valid, observed, &told));
+                let told = plan::broker_configs_when_refused(&valid, observed);
+                let (refused, _) = futures::join!(
+                    self.refuse(cluster, observed, refusal),
+                    self.configure_single_brokers(&valid, observed, &told)
+                );
                 return refused;
             }
             Err(PlanError::Encode(error)) => {
@@ -369,7 +371,7 @@ fn readable(stored: &DynamicObject) -> Result<ChronikCluster, serde_json::Error>
     serde_json::from_value(serde_json::to_value(stored)?)
 }
 
-/// What a person is told of: conditions that are not what they were, and another plan.
+/// The events to publish: for conditions that have changed, and for another plan.
 fn news(before: &ChronikClusterStatus, after: &ChronikClusterStatus) -> Vec<News> {
     let conditions = status::changes(before, after).map(|change| News {
         warning: status::is_trouble(change),

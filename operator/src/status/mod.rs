@@ -171,7 +171,7 @@ pub fn unobserved(
     after
 }
 
-/// The conditions that are not what they were: those that a person is told of. What a new cluster is not yet is no news.
+/// The conditions that have changed, for which events are published. What a new cluster is not yet is no news.
 pub fn changes<'a>(
     before: &'a ChronikClusterStatus,
     after: &'a ChronikClusterStatus,

@@ -3,7 +3,7 @@
 use crate::reconcile::plan::{Plan, Step, Wait};
 use chronik_crds::PlanStatus;
 
-/// What is said of a step that nothing speaks against. That it was taken is told when it is.
+/// What is said of a step that nothing speaks against. An event reports it once it was taken.
 const NEXT: &str = "nothing speaks against it";
 
 /// The step that is next, or the first thing that is waited for.
@@ -26,7 +26,7 @@ pub fn is_step(plan: &PlanStatus) -> bool {
     plan.message == NEXT
 }
 
-/// Whether a person is told: something else waits, or for another reason. Counts that change are no news.
+/// Whether an event is to report it: something else waits, or for another reason. Counts that change are no news.
 pub fn is_news(before: Option<&PlanStatus>, after: &PlanStatus) -> bool {
     after.message != NEXT
         && before.is_none_or(|before| (&before.action, &before.reason) != (&after.action, &after.reason))

@@ -66,19 +66,19 @@ fn a_cluster_is_ready_when_every_broker_is() {
 }
 
 #[test]
-fn each_broker_is_told_with_whether_it_is_in_sync_and_what_it_holds() {
+fn the_status_has_of_each_broker_whether_it_is_in_sync_and_its_replicas() {
     let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
     if let Known::Is(facts) = &mut observed.facts {
         let behind = facts.brokers.get_mut(&1).unwrap();
         (behind.standing, behind.leaders, behind.replicas) = (Standing::Recovering, 2, 9);
     }
-    let told = |status: &ChronikClusterStatus| {
+    let reported = |status: &ChronikClusterStatus| {
         let broker = &status.brokers[1];
         (broker.fenced, broker.in_sync, broker.leaders, broker.replicas)
     };
-    assert_eq!(told(&first(&observed, &Attempt::Applied)), (Some(false), Some(false), Some(2), Some(9)));
+    assert_eq!(reported(&first(&observed, &Attempt::Applied)), (Some(false), Some(false), Some(2), Some(9)));
     observed.facts = Known::Unknown("no leader".to_owned());
-    assert_eq!(told(&first(&observed, &Attempt::Applied)), (None, None, None, None));
+    assert_eq!(reported(&first(&observed, &Attempt::Applied)), (None, None, None, None));
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_volume_that_would_go_with_its_pod_is_a_fault_that_says_what_to_do() {
 }
 
 #[test]
-fn who_is_to_go_is_told_as_long_as_its_pod_is_there_and_counts_for_nothing_else() {
+fn a_broker_to_be_removed_is_reported_while_its_pod_is_there_and_counts_for_nothing_else() {
     let four = [PodState::Ready, PodState::Ready, PodState::Ready, waiting("running, but not ready")];
     let mut observed = observed(&four);
     observed.facts = Known::Is(Facts { brokers: joined(4), ..Facts::default() });

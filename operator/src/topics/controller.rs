@@ -87,7 +87,10 @@ impl Gist {
 
 /// The clusters that there are, by namespace and name, as topics were looked at for them last. All clones are one.
 #[derive(Clone, Default)]
-struct Clusters(Arc<Mutex<BTreeMap<(Option<String>, String), Gist>>>);
+struct Clusters(Arc<Mutex<Gists>>);
+
+/// Of each cluster, by namespace and name.
+type Gists = BTreeMap<(Option<String>, String), Gist>;
 
 impl Clusters {
     /// Whether topics depend on what has changed.

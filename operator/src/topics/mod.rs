@@ -58,7 +58,7 @@ impl TopicReconciler {
         let Some(stored) = api.get_opt(name).await.map_err(ReconcileError::Observe)? else { return Ok(None) };
         let topic = match readable(&stored) {
             Ok(topic) => topic,
-            // Which topic is to go with it cannot be told: it stays, and the resource need not.
+            // It is not known which topic is to be deleted with it: the topic stays, and the resource need not.
             Err(_) if stored.metadata.deletion_timestamp.is_some() => {
                 if has_finalizer(&stored.metadata) {
                     self.set_finalizer(&stored.metadata, false).await?;
@@ -104,7 +104,7 @@ impl TopicReconciler {
             match self.take(topic, step).await? {
                 Ok(()) => {
                     done = true;
-                    self.tell(topic, &before, step).await;
+                    self.publish_change(topic, &before, step).await;
                 }
                 Err(why) => {
                     finding = why;
@@ -147,8 +147,8 @@ impl TopicReconciler {
         }
     }
 
-    /// A change that no change of the spec asked for puts right what somebody else has done.
-    async fn tell(&self, topic: &ChronikTopic, before: &ChronikTopicStatus, step: &Step) {
+    /// Logs and publishes a change. One that no change of the spec asked for corrects what somebody else has done.
+    async fn publish_change(&self, topic: &ChronikTopic, before: &ChronikTopicStatus, step: &Step) {
         let (name, namespace) = (topic.name_any(), topic.namespace());
         let drifted = before.topic_id.is_some() && before.observed_generation == topic.metadata.generation;
         info!(topic = %name, namespace, %step, drifted, "changed a topic");

@@ -62,7 +62,7 @@ pub(super) fn condition(before: &[Condition], finding: &Finding, generation: Opt
     }
 }
 
-/// What a person is told of: another reason, and another topic under the same name.
+/// The events to publish: for another reason, and for another topic under the same name.
 pub(super) fn news(before: &ChronikTopicStatus, after: &ChronikTopicStatus) -> Vec<News> {
     let reason = |status: &ChronikTopicStatus| status.conditions.first().map(|c| c.reason.clone());
     let mut news = Vec::new();
@@ -77,7 +77,7 @@ pub(super) fn news(before: &ChronikTopicStatus, after: &ChronikTopicStatus) -> V
         });
     }
     if let Some(condition) = after.conditions.first().filter(|c| reason(before).as_ref() != Some(&c.reason)) {
-        // What is under way is told when it is done.
+        // What is under way is reported when it is done.
         let passing = matches!(condition.reason.as_str(), "Creating" | "Changing" | "Deleting");
         if !passing {
             news.push(News {

@@ -161,8 +161,9 @@ impl ApiServer {
 
     /// Deletes an object as somebody does who does not wait for its finalizers.
     pub(crate) fn delete_as_somebody(&self, plural: &str, name: &str) {
-        let held = self.get(plural, name).unwrap()["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        if held {
+        let has_finalizers =
+            self.get(plural, name).unwrap()["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        if has_finalizers {
             self.change(plural, name, |object| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
         } else {
             self.remove(plural, name);
@@ -228,8 +229,9 @@ impl State {
         object["metadata"]["generation"] = json!(generation);
         object["metadata"]["resourceVersion"] = json!(self.versions.to_string());
         self.writes.push(format!("{verb} {}/{}", key.0, key.1));
-        let held = object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        if object["metadata"]["deletionTimestamp"].is_string() && !held {
+        let has_finalizers =
+            object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+        if object["metadata"]["deletionTimestamp"].is_string() && !has_finalizers {
             self.objects.remove(key);
         } else {
             self.objects.insert(key.clone(), object.clone());

@@ -18,8 +18,8 @@ fn behind(world: &World, partitions: u32) {
 
 #[tokio::test]
 async fn while_reconciles_fail_the_budget_alone_follows_what_there_is() {
-    type Hold = fn(&World);
-    let cases: [(&str, Hold); 4] = [
+    type Obstacle = fn(&World);
+    let cases: [(&str, Obstacle); 4] = [
         ("an object cannot be written", |world| {
             world.change_spec(|spec| spec["listeners"] = json!([{ "name": "outside", "type": "NodePort" }]));
             world.server.set_policy(Some(|resource, verb, _| {
@@ -34,10 +34,10 @@ async fn while_reconciles_fail_the_budget_alone_follows_what_there_is() {
         ("the spec cannot be followed", |world| world.change_spec(|spec| spec["config"] = json!({ "no": 1 }))),
         ("the spec cannot be read", |world| world.change_spec(|spec| spec["replicas"] = json!("many"))),
     ];
-    for (what, hold) in cases {
+    for (what, obstacle) in cases {
         let world = World::with_cluster(3);
-        world.settle().await;
-        hold(&world);
+        world.run_until_idle().await;
+        obstacle(&world);
         for (partitions, expected) in [(1, 0), (0, 1), (2, 0)] {
             behind(&world, partitions);
             world.server.writes();
@@ -52,8 +52,8 @@ async fn while_reconciles_fail_the_budget_alone_follows_what_there_is() {
 
 #[tokio::test]
 async fn what_cannot_be_read_closes_the_budget() {
-    type Hold = fn(&World);
-    let cases: [(&str, Hold); 2] = [
+    type Obstacle = fn(&World);
+    let cases: [(&str, Obstacle); 2] = [
         ("pods", |world| {
             world.server.set_policy(Some(|resource, verb, _| {
                 (resource == "pods" && verb == "list").then_some("no pods today")
@@ -65,17 +65,17 @@ async fn what_cannot_be_read_closes_the_budget() {
             }));
         }),
     ];
-    for (what, hold) in cases {
+    for (what, obstacle) in cases {
         let world = World::with_cluster(3);
-        world.settle().await;
-        hold(&world);
+        world.run_until_idle().await;
+        obstacle(&world);
         let outcome = world.guard().await;
         assert!(matches!(outcome, Err(ReconcileError::Observe(_))), "{outcome:?}");
         assert_eq!(allowed(&world), 0, "{what}");
     }
     // Nor is one made for a single broker, of which as little is known.
     let world = World::with_cluster(1);
-    world.settle().await;
+    world.run_until_idle().await;
     world.server.set_policy(Some(|resource, _, _| (resource == "chronikclusters").then_some("no clusters today")));
     assert!(world.guard().await.is_err());
     assert_eq!(world.server.all("poddisruptionbudgets"), Vec::<Value>::new());
@@ -84,7 +84,7 @@ async fn what_cannot_be_read_closes_the_budget() {
 #[tokio::test]
 async fn the_budget_is_closed_before_a_status_that_is_refused() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     // What is to be reset one day is remembered in the status before it is set.
     world.change_spec(|spec| spec["config"] = json!({ "log.retention.ms": 5 }));
     world.server.set_policy(Some(|resource, _, _| (resource == "chronikclusters/status").then_some("no status today")));
@@ -97,7 +97,7 @@ async fn the_budget_is_closed_before_a_status_that_is_refused() {
 #[tokio::test]
 async fn the_loop_closes_the_budget_of_a_cluster_whose_reconciles_fail() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     // Nothing but the budget's own look comes so far.
     world.server.set_policy(Some(|resource, verb, _| {
         (resource == "chronikclusters" && verb == "get").then_some("no clusters today")
@@ -117,7 +117,7 @@ async fn the_loop_closes_the_budget_of_a_cluster_whose_reconciles_fail() {
 #[tokio::test]
 async fn while_the_stateful_set_is_made_again_no_drain_takes_a_pod_that_nothing_would_replace() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["storage"]["size"] = json!("2Gi"));
     for _ in 0..10 {
         world.reconcile().await.unwrap();
@@ -132,14 +132,14 @@ async fn while_the_stateful_set_is_made_again_no_drain_takes_a_pod_that_nothing_
     assert!(world.reconcile().await.is_err());
     assert_eq!(allowed(&world), 0);
     world.server.set_policy(None);
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(allowed(&world), 1);
 }
 
 #[tokio::test]
 async fn a_policy_that_forbids_a_closed_budget_is_said_and_nobody_is_restarted_under_an_open_one() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     let before = world.pods();
     world.server.set_policy(Some(|resource, _, body| {
         let closed = resource == "poddisruptionbudgets" && body["spec"]["maxUnavailable"] == 0;

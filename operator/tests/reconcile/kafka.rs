@@ -1,7 +1,7 @@
 //! A cluster's topics and configs in memory, as the operator sees them through the Kafka protocol.
 
 use chronik_operator::brokers::{Answer, Contact, Unanswered};
-use chronik_operator::kafka::{ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic, Told};
+use chronik_operator::kafka::{AdvertisedBroker, ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
 use chronik_wire::messages::Uuid;
 use futures::FutureExt;
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ pub(crate) struct KafkaState {
     pub(crate) silent: Option<String>,
     /// Brokers take changes, and never answer.
     pub(crate) hangs: bool,
-    /// Single brokers answer when so many of them have been told.
+    /// Changes of single brokers are answered when so many have come.
     pub(crate) together: Option<Arc<Barrier>>,
-    /// Told when somebody asks what all brokers were given.
+    /// Notified when somebody asks for the configs of all brokers.
     pub(crate) asked: Option<oneshot::Sender<()>>,
     /// What was asked for beside questions.
     pub(crate) changes: Vec<String>,
@@ -100,9 +100,9 @@ impl Kafka for FakeKafka {
 
     /// Every broker that is asked listens at every port. Port 9092 has the registered addresses, and every other one those
     /// of the first listener that brokers were given.
-    fn told(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, Told>> {
+    fn advertised_brokers(&self, contact: Contact, port: i32) -> Answer<BTreeMap<i32, AdvertisedBroker>> {
         self.answer(move |state| {
-            let told = |(id, host): (&i32, &String)| {
+            let advertised = |(id, host): (&i32, &String)| {
                 let own = state.brokers.get(id);
                 let rack = own.and_then(|own| own.get("broker.rack")).cloned();
                 let (host, port) = if port == 9092 {
@@ -112,9 +112,9 @@ impl Kafka for FakeKafka {
                     let (host, port) = at.rsplit_once(':')?;
                     (host.to_owned(), port.parse().ok()?)
                 };
-                Some((*id, Told { host, port, rack }))
+                Some((*id, AdvertisedBroker { host, port, rack }))
             };
-            contact.addresses.iter().filter_map(told).collect()
+            contact.addresses.iter().filter_map(advertised).collect()
         })
     }
 

@@ -18,7 +18,7 @@ use world::World;
 #[tokio::test]
 async fn a_new_cluster_is_made_and_then_nothing_is_written_any_more() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.pods().len(), 3);
     assert_eq!(
         (&world.condition("Ready")["status"], &world.condition("InSync")["status"]),
@@ -49,7 +49,7 @@ async fn rolled(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn a_changed_config_restarts_one_broker_at_a_time_and_the_controllers_leader_last() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     assert_eq!(rolled(&world).await, ["demo-2", "demo-0", "demo-1"]);
     let requests = world.brokers.state.lock().unwrap().requests.clone();
@@ -64,7 +64,7 @@ async fn a_changed_config_restarts_one_broker_at_a_time_and_the_controllers_lead
 #[tokio::test]
 async fn a_gate_that_is_shut_is_waited_for_and_said_and_never_forced() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     let before = world.pods();
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     for (unsure, under_replicated, refuse, reason) in [
@@ -85,15 +85,15 @@ async fn a_gate_that_is_shut_is_waited_for_and_said_and_never_forced() {
         assert_eq!(world.pods(), before, "{reason}");
         let plan = &world.status()["plan"];
         assert_eq!((&plan["action"], &plan["reason"]), (&json!("restart broker 2"), &json!(reason)));
-        let told = world.server.all("events").iter().any(|event| event["reason"] == reason);
-        assert!(told, "no Event says {reason}");
+        let published = world.server.all("events").iter().any(|event| event["reason"] == reason);
+        assert!(published, "no Event says {reason}");
     }
 }
 
 #[tokio::test]
 async fn an_operator_that_was_killed_between_the_permit_and_the_deletion_goes_on() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     let incarnation = world.pods()["demo-2"].clone();
     world.brokers.state.lock().unwrap().permit =
@@ -104,7 +104,7 @@ async fn an_operator_that_was_killed_between_the_permit_and_the_deletion_goes_on
 #[tokio::test]
 async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_given_back() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     world.reconcile().await.unwrap();
     world.run_kubernetes();
@@ -121,7 +121,7 @@ async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_stops_after_one_pod_and_heals_when_it_is_corrected() {
     let mut world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     let before = world.pods();
     world.bad_image = Some("chronik:typo".to_owned());
     world.change_spec(|spec| spec["image"] = json!("chronik:typo"));
@@ -141,7 +141,7 @@ async fn an_image_that_cannot_be_pulled_stops_after_one_pod_and_heals_when_it_is
 #[tokio::test]
 async fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused_and_nothing_is_written() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     for plural in ["statefulsets", "pods", "chronikclusters"] {
         for object in world.server.all(plural) {
             world.server.remove(plural, object["metadata"]["name"].as_str().unwrap());
@@ -160,10 +160,10 @@ async fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused_and_noth
 #[tokio::test]
 async fn the_image_outlives_the_stateful_set_and_the_operator() {
     let mut world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.server.remove("statefulsets", "demo");
     world.default_image = "chronik:2".to_owned();
-    world.settle().await;
+    world.run_until_idle().await;
     let set = world.server.get("statefulsets", "demo").unwrap();
     assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "chronik:1");
     assert_eq!(world.status()["image"], "chronik:1");
@@ -172,7 +172,7 @@ async fn the_image_outlives_the_stateful_set_and_the_operator() {
 #[tokio::test]
 async fn a_drain_is_let_through_only_while_all_is_in_sync() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(allowed(&world), 1);
     behind(&world, 1);
     world.reconcile().await.unwrap();
@@ -193,8 +193,8 @@ fn behind(world: &World, partitions: u32) {
 
 #[tokio::test]
 async fn a_drain_takes_no_broker_too_many_while_the_operator_does_nothing_else() {
-    type Hold = fn(&World);
-    let cases: [(&str, Hold); 5] = [
+    type Obstacle = fn(&World);
+    let cases: [(&str, Obstacle); 5] = [
         ("paused", |world| world.change_spec(|spec| spec["paused"] = json!(true))),
         ("of a spec that cannot be followed", |world| world.change_spec(|spec| spec["config"] = json!({ "no": 1 }))),
         ("of a spec that cannot be read", |world| world.change_spec(|spec| spec["replicas"] = json!("many"))),
@@ -208,10 +208,10 @@ async fn a_drain_takes_no_broker_too_many_while_the_operator_does_nothing_else()
             }));
         }),
     ];
-    for (what, hold) in cases {
+    for (what, obstacle) in cases {
         let world = World::with_cluster(3);
-        world.settle().await;
-        hold(&world);
+        world.run_until_idle().await;
+        obstacle(&world);
         // Some of it fails, and is to.
         let _ = world.reconcile().await;
         assert_eq!(allowed(&world), 1, "{what}");
@@ -227,7 +227,7 @@ async fn a_drain_takes_no_broker_too_many_while_the_operator_does_nothing_else()
 #[tokio::test]
 async fn a_broker_is_restarted_only_when_no_drain_can_take_another() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     let before = world.pods();
     for _ in 0..10 {
@@ -244,7 +244,7 @@ async fn a_broker_is_restarted_only_when_no_drain_can_take_another() {
 #[tokio::test]
 async fn what_cannot_be_read_is_said_to_be_unknown_and_no_drain_takes_a_broker_meanwhile() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world
         .server
         .set_policy(Some(|resource, verb, _| (resource == "pods" && verb == "list").then_some("no pods today")));
@@ -257,17 +257,17 @@ async fn what_cannot_be_read_is_said_to_be_unknown_and_no_drain_takes_a_broker_m
     assert!(degraded["message"].as_str().unwrap().contains("no pods today"), "{degraded}");
     assert_eq!(world.condition("Ready")["status"], "Unknown");
     assert_eq!(allowed(&world), 0);
-    let told = world.server.all("events").iter().filter(|event| event["type"] == "Warning").count();
-    assert_eq!(told, 1, "it is told once");
+    let events = world.server.all("events").iter().filter(|event| event["type"] == "Warning").count();
+    assert_eq!(events, 1, "it is published once");
     world.server.set_policy(None);
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!((&world.condition("Degraded")["status"], allowed(&world)), (&json!("False"), json!(1)));
 }
 
 #[tokio::test]
 async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.server.set_policy(Some(|resource, verb, body| {
         let grows = resource == "persistentvolumeclaims" && verb == "patch" && !body["spec"].is_null();
         grows.then_some("the storage class must support resize")
@@ -289,7 +289,7 @@ async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
     assert!(again >= std::time::Duration::from_secs(5), "{again:?}");
     // There is a way back.
     world.change_spec(|spec| spec["storage"]["size"] = json!("1Gi"));
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(
         (world.status()["plan"].clone(), &world.condition("Degraded")["status"]),
         (Value::Null, &json!("False"))
@@ -299,7 +299,7 @@ async fn a_volume_that_may_not_grow_is_said_and_nothing_else_waits_for_it() {
 #[tokio::test]
 async fn a_broker_that_was_to_go_and_stays_is_given_replicas_again() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     {
         let mut state = world.brokers.state.lock().unwrap();
         state.draining = Some(9);
@@ -331,7 +331,7 @@ async fn a_broker_that_was_to_go_and_stays_is_given_replicas_again() {
 #[tokio::test]
 async fn a_cordon_that_brokers_cannot_take_back_yet_does_not_hold_up_the_roll_that_brings_a_version_that_can() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     world.brokers.state.lock().unwrap().draining = Some(9);
     world.change_spec(|spec| spec["replicas"] = json!(4));
     for _ in 0..4 {
@@ -347,7 +347,7 @@ async fn a_cordon_that_brokers_cannot_take_back_yet_does_not_hold_up_the_roll_th
     assert_eq!(rolled(&world).await.len(), 5);
     assert_eq!(world.status()["plan"]["reason"], "NotSupported");
     world.brokers.state.lock().unwrap().old = false;
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.status()["drainedBrokers"], Value::Null);
 }
 
@@ -373,16 +373,16 @@ async fn a_cluster_that_never_formed_takes_up_a_corrected_spec() {
         let ready = json!([{ "type": "Ready", "status": "True" }]);
         world.server.change("pods", name, |pod| pod["status"]["conditions"] = ready);
     }
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!((&world.status()["formed"], &world.condition("Ready")["status"]), (&json!(true), &json!("True")));
 }
 
 #[tokio::test]
 async fn brokers_are_asked_for_one_thing_beside_another() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["config"] = json!({ "log.retention.ms": 5 }));
-    world.settle().await;
+    world.run_until_idle().await;
     let (asked, receiver) = tokio::sync::oneshot::channel();
     world.brokers.state.lock().unwrap().facts_after = Some(receiver);
     world.kafka.state().asked = Some(asked);
@@ -402,7 +402,7 @@ async fn an_item_that_a_webhook_adds_to_every_write_is_no_change() {
             }
         }
     });
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.condition("Progressing")["reason"], "UpToDate");
 }
 
@@ -429,10 +429,10 @@ async fn a_status_that_changed_since_it_was_read_is_not_written_over() {
 #[tokio::test]
 async fn volumes_grow_and_the_stateful_set_is_made_again_around_its_pods() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     let before = world.pods();
     world.change_spec(|spec| spec["storage"]["size"] = json!("2Gi"));
-    world.settle().await;
+    world.run_until_idle().await;
     let claim = world.server.get("persistentvolumeclaims", "data-demo-1").unwrap();
     assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "2Gi");
     let set = world.server.get("statefulsets", "demo").unwrap();
@@ -444,7 +444,7 @@ async fn volumes_grow_and_the_stateful_set_is_made_again_around_its_pods() {
 #[tokio::test]
 async fn what_cannot_be_drained_yet_waits_and_says_so() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| spec["replicas"] = json!(3));
     for _ in 0..5 {
         world.reconcile().await.unwrap();
@@ -458,7 +458,7 @@ async fn what_cannot_be_drained_yet_waits_and_says_so() {
 #[tokio::test]
 async fn a_drain_that_brokers_refuse_holds_up_nothing_else() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     {
         let mut state = world.brokers.state.lock().unwrap();
         state.refuse_drain = Some("no room for 9 replicas".to_owned());
@@ -479,7 +479,7 @@ async fn a_drain_that_brokers_refuse_holds_up_nothing_else() {
 async fn what_brokers_of_another_cluster_say_counts_for_nothing() {
     let world = World::with_cluster(3);
     world.brokers.state.lock().unwrap().cluster = "one".to_owned();
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!((&world.status()["clusterId"], allowed(&world)), (&json!("one"), json!(1)));
     world.brokers.state.lock().unwrap().cluster = "other".to_owned();
     world.change_spec(|spec| spec["image"] = json!("chronik:2"));
@@ -497,7 +497,7 @@ async fn what_brokers_of_another_cluster_say_counts_for_nothing() {
 #[tokio::test]
 async fn replicas_sink_from_what_was_seen_alone() {
     let world = World::with_cluster(5);
-    world.settle().await;
+    world.run_until_idle().await;
     world.brokers.state.lock().unwrap().draining = Some(0);
     world.change_spec(|spec| spec["replicas"] = json!(4));
     let replicas = || world.server.get("statefulsets", "demo").unwrap()["spec"]["replicas"].clone();
@@ -518,7 +518,7 @@ async fn replicas_sink_from_what_was_seen_alone() {
 #[tokio::test]
 async fn brokers_that_join_get_their_share_once() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.status()["balancedBrokers"], 3);
     world.brokers.state.lock().unwrap().unbalanced = 2;
     world.change_spec(|spec| {
@@ -545,14 +545,14 @@ async fn brokers_that_join_get_their_share_once() {
     assert_eq!(world.brokers.state.lock().unwrap().requests, ["rebalance 1048576"; 3]);
     // A new operator that finds them so.
     world.brokers.state.lock().unwrap().unbalanced = 2;
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.brokers.state.lock().unwrap().requests.len(), 3, "partitions are moved without a reason");
 }
 
 #[tokio::test]
 async fn a_cluster_that_is_paused_is_left_as_it_is() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     world.change_spec(|spec| {
         spec["paused"] = json!(true);
         spec["config"] = json!({ "num.partitions": 4 });
@@ -570,7 +570,7 @@ async fn a_cluster_that_is_paused_is_left_as_it_is() {
 #[tokio::test]
 async fn objects_that_a_resource_left_behind_are_its_successors() {
     let world = World::with_cluster(3);
-    world.settle().await;
+    world.run_until_idle().await;
     let before = world.pods();
     world.server.remove("chronikclusters", "demo");
     // As Kubernetes does when a resource is deleted without its objects.
@@ -583,7 +583,7 @@ async fn objects_that_a_resource_left_behind_are_its_successors() {
         }
     }
     world.apply_cluster(&json!({ "replicas": 3, "storage": { "size": "1Gi" } }));
-    world.settle().await;
+    world.run_until_idle().await;
     assert_eq!(world.condition("Degraded")["status"], "False", "{}", world.condition("Degraded"));
     assert_eq!(world.pods(), before);
 }
@@ -592,15 +592,15 @@ async fn objects_that_a_resource_left_behind_are_its_successors() {
 async fn a_cluster_of_another_operator_is_left_alone_until_somebody_says_otherwise() {
     let mut world = World::with_cluster(3);
     world.operator = "first/operator".to_owned();
-    world.settle().await;
+    world.run_until_idle().await;
     world.operator = "second/operator".to_owned();
     world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
     world.server.writes();
     world.reconcile().await.unwrap();
     assert_eq!(world.server.writes(), Vec::<String>::new());
     world.reconcile().await.unwrap();
-    let told = world.server.all("events").iter().filter(|event| event["reason"] == "OtherOperator").count();
-    assert_eq!(told, 1, "what lasts is told once");
+    let events = world.server.all("events").iter().filter(|event| event["reason"] == "OtherOperator").count();
+    assert_eq!(events, 1, "what lasts is published once");
     world.server.change("chronikclusters", "demo", |cluster| {
         cluster["metadata"]["annotations"] = json!({ "chronik.io/operator": "second/operator" });
     });

@@ -18,7 +18,7 @@ impl Topics {
     /// Three brokers that are ready, and no topic.
     async fn new() -> Self {
         let topics = Self { world: World::with_cluster(3), kafka: FakeKafka::default() };
-        topics.world.settle().await;
+        topics.world.run_until_idle().await;
         topics
     }
 
@@ -34,7 +34,7 @@ impl Topics {
     }
 
     /// Reconciles until nothing is written or changed any more.
-    async fn settle(&self, name: &str) {
+    async fn run_until_idle(&self, name: &str) {
         let client = self.world.server.client();
         let reconciler = TopicReconciler {
             client: client.clone(),
@@ -66,7 +66,8 @@ impl Topics {
         std::mem::take(&mut self.kafka.state().changes)
     }
 
-    fn told(&self, reason: &str) -> bool {
+    /// Whether an Event has that reason.
+    fn has_event(&self, reason: &str) -> bool {
         self.world.server.all("events").iter().any(|event| event["reason"] == reason)
     }
 }
@@ -75,17 +76,17 @@ impl Topics {
 async fn a_topic_is_created_grown_and_configured_and_then_left_alone() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "partitions": 3, "config": { "retention.ms": 5 } }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), ["create orders"]);
     assert_eq!(topics.reason("orders"), "AsSpecified");
     let status = topics.status("orders");
     assert_eq!((&status["partitions"], &status["replicas"]), (&json!(3), &json!(3)));
     assert_eq!(status["managedConfig"], json!(["retention.ms"]));
     topics.apply("orders", &json!({ "partitions": 6, "config": { "retention.ms": 7, "cleanup.policy": "compact" } }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     let expected = ["grow orders to 6", "orders: set cleanup.policy to compact, set retention.ms to 7"];
     assert_eq!(topics.changes(), expected);
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), Vec::<String>::new());
 }
 
@@ -95,7 +96,7 @@ async fn a_topic_that_exists_is_adopted_and_what_its_resource_never_named_is_lef
     topics.kafka.make("orders", 4);
     topics.kafka.state().topics.get_mut("orders").unwrap().configs.insert("retention.ms".into(), "9".into());
     topics.apply("orders", &json!({}));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), Vec::<String>::new());
     let status = topics.status("orders");
     assert_eq!((&status["partitions"], &status["otherConfig"]), (&json!(4), &json!(["retention.ms"])));
@@ -103,23 +104,23 @@ async fn a_topic_that_exists_is_adopted_and_what_its_resource_never_named_is_lef
 }
 
 #[tokio::test]
-async fn what_somebody_else_changes_is_put_right_and_told_and_what_is_taken_out_of_the_spec_is_reset() {
+async fn what_somebody_else_changes_is_corrected_and_reported_and_what_is_taken_out_of_the_spec_is_reset() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "config": { "retention.ms": 5 } }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     topics.changes();
     topics.kafka.state().topics.get_mut("orders").unwrap().configs.insert("retention.ms".into(), "9".into());
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), ["orders: set retention.ms to 5"]);
-    assert!(topics.told("DriftCorrected"));
+    assert!(topics.has_event("DriftCorrected"));
     topics.apply("orders", &json!({}));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), ["orders: reset retention.ms"]);
     assert_eq!(topics.status("orders")["managedConfig"], Value::Null);
     topics.kafka.state().topics.remove("orders");
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), ["create orders"]);
-    assert!(topics.told("TopicRecreated"));
+    assert!(topics.has_event("TopicRecreated"));
 }
 
 #[tokio::test]
@@ -127,10 +128,10 @@ async fn a_topic_with_more_partitions_than_its_spec_says_keeps_them_and_it_is_sa
     let topics = Topics::new().await;
     topics.kafka.make("orders", 4);
     topics.apply("orders", &json!({ "partitions": 3 }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), Vec::<String>::new());
     assert_eq!(topics.reason("orders"), "MorePartitions");
-    assert!(topics.told("MorePartitions"));
+    assert!(topics.has_event("MorePartitions"));
 }
 
 #[tokio::test]
@@ -139,12 +140,12 @@ async fn a_topic_stays_when_its_resource_goes_unless_its_policy_says_otherwise()
     topics.apply("kept", &json!({}));
     topics.apply("gone", &json!({ "deletionPolicy": "Delete" }));
     for name in ["kept", "gone"] {
-        topics.settle(name).await;
+        topics.run_until_idle(name).await;
         topics.world.server.delete_as_somebody("chroniktopics", name);
     }
     topics.changes();
     for name in ["kept", "gone"] {
-        topics.settle(name).await;
+        topics.run_until_idle(name).await;
         assert_eq!(topics.world.server.get("chroniktopics", name), None, "{name}");
     }
     assert_eq!(topics.changes(), ["delete"]);
@@ -155,11 +156,11 @@ async fn a_topic_stays_when_its_resource_goes_unless_its_policy_says_otherwise()
 async fn a_resource_that_cannot_be_read_goes_when_it_is_deleted_and_its_topic_stays() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "deletionPolicy": "Delete" }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     topics.apply("orders", &json!({ "deletionPolicy": "Delete", "partitions": "many" }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     topics.world.server.delete_as_somebody("chroniktopics", "orders");
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.world.server.get("chroniktopics", "orders"), None);
     assert_eq!(topics.changes(), ["create orders"]);
 }
@@ -168,13 +169,13 @@ async fn a_resource_that_cannot_be_read_goes_when_it_is_deleted_and_its_topic_st
 async fn a_topic_is_not_taken_for_deleted_while_no_broker_answers_and_goes_with_its_cluster() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "deletionPolicy": "Delete" }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     topics.kafka.state().silent = Some("no broker".to_owned());
     topics.world.server.delete_as_somebody("chroniktopics", "orders");
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.reason("orders"), "BrokersUnknown");
     topics.world.server.remove("chronikclusters", "demo");
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.world.server.get("chroniktopics", "orders"), None);
 }
 
@@ -182,12 +183,12 @@ async fn a_topic_is_not_taken_for_deleted_while_no_broker_answers_and_goes_with_
 async fn of_two_resources_for_one_topic_the_second_is_refused() {
     let topics = Topics::new().await;
     topics.apply("orders", &json!({ "partitions": 3 }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     topics.apply("again", &json!({ "topicName": "orders", "partitions": 9, "deletionPolicy": "Delete" }));
-    topics.settle("again").await;
+    topics.run_until_idle("again").await;
     assert_eq!(topics.reason("again"), "TopicTaken");
     topics.world.server.delete_as_somebody("chroniktopics", "again");
-    topics.settle("again").await;
+    topics.run_until_idle("again").await;
     assert_eq!(topics.changes(), ["create orders"]);
 }
 
@@ -196,7 +197,7 @@ async fn what_brokers_refuse_is_said_in_their_words() {
     let topics = Topics::new().await;
     topics.kafka.state().refuse = Some("retention.ms=x is not a number".to_owned());
     topics.apply("orders", &json!({ "config": { "retention.ms": "x" } }));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.reason("orders"), "BrokersRefuse");
     let message = topics.status("orders")["conditions"][0]["message"].clone();
     assert_eq!(message, "create the topic: retention.ms=x is not a number");
@@ -207,11 +208,11 @@ async fn topics_of_a_cluster_that_is_paused_or_another_operators_are_left_alone(
     let mut topics = Topics::new().await;
     topics.world.change_spec(|spec| spec["paused"] = json!(true));
     topics.apply("orders", &json!({}));
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!(topics.reason("orders"), "Paused");
     topics.world.change_spec(|spec| spec["paused"] = json!(false));
     topics.world.operator = "another/operator".to_owned();
-    topics.settle("orders").await;
+    topics.run_until_idle("orders").await;
     assert_eq!((topics.changes(), topics.reason("orders")), (Vec::new(), "Paused".to_owned()));
 }
 

@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Reconciles, and lets Kubernetes do its part, until neither writes anything.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn run_until_idle(&self) {
         for _ in 0..60 {
             self.server.writes();
             self.reconcile().await.unwrap();

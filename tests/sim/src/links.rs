@@ -237,7 +237,7 @@ impl World {
         self.drain(node);
     }
 
-    /// Answers NotLeader to a follower that subscribes to a partition that the broker does not have yet.
+    /// Answers `NotLeader` to a follower that subscribes to a partition that the broker does not have yet.
     fn refuse_early(&mut self, node: NodeId, tp: TopicPartition, follower: BrokerId) {
         let Some(process) = &mut self.nodes[node].process else { return };
         if let Some((_, Event::FromFollower { leader_epoch, stream, .. })) = process.inbox.pop_back() {

@@ -35,12 +35,12 @@ fn end(sessions: &mut FetchSessions, context: &Context) {
 }
 
 /// An incremental request without changes, and its answer to all of its partitions.
-fn turn(sessions: &mut FetchSessions, epoch: i32, told: &[PartitionState]) -> (Vec<i32>, Vec<bool>) {
+fn fetch(sessions: &mut FetchSessions, epoch: i32, states: &[PartitionState]) -> (Vec<i32>, Vec<bool>) {
     let context = sessions.begin(Instant(0), request(7, epoch)).expect("the session is there");
     let places = places(&context);
-    let told: Vec<_> = places.iter().zip(told).map(|((_, _, place), told)| (*place, *told)).collect();
+    let answers: Vec<_> = places.iter().zip(states).map(|((_, _, place), state)| (*place, *state)).collect();
     end(sessions, &context);
-    (places.iter().map(|(index, ..)| *index).collect(), sessions.answer(7, &told))
+    (places.iter().map(|(index, ..)| *index).collect(), sessions.answer(7, &answers))
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn epochs_count_up_and_begin_at_one_again() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 1);
     for epoch in 1..4 {
-        let context = sessions.begin(Instant(0), request(7, epoch)).expect("its turn");
+        let context = sessions.begin(Instant(0), request(7, epoch)).expect("the expected epoch");
         end(&mut sessions, &context);
         assert_eq!(sessions.begin(Instant(0), request(7, epoch)), Err(SessionError::InvalidEpoch));
     }
@@ -85,7 +85,8 @@ fn a_request_adds_changes_and_forgets_partitions() {
     create(&mut sessions, 0, 7, 3);
     let asked = vec![(key(1, 1), asked(9)), (key(2, 5), asked(1))];
     let forgotten = vec![key(1, 0), key(3, 0)];
-    let context = sessions.begin(Instant(0), SessionRequest { asked, forgotten, ..request(7, 1) }).expect("its turn");
+    let context =
+        sessions.begin(Instant(0), SessionRequest { asked, forgotten, ..request(7, 1) }).expect("the expected epoch");
     assert_eq!(places(&context), [(1, 9, 1), (2, 0, 2), (5, 1, 3)]);
     end(&mut sessions, &context);
     // A session that has nothing left is over.
@@ -105,15 +106,15 @@ fn an_answer_says_only_what_the_client_does_not_know() {
         ("an error", failed, true),
         ("a truncation", PartitionState { failed: true, ..QUIET }, true),
     ];
-    for (name, told, said) in table {
+    for (name, state, included) in table {
         let mut sessions = FetchSessions::new(10, ROOM);
         create(&mut sessions, 0, 7, 2);
-        assert_eq!(turn(&mut sessions, 1, &[QUIET, told]).1, [false, said], "{name}");
+        assert_eq!(fetch(&mut sessions, 1, &[QUIET, state]).1, [false, included], "{name}");
         // Once it is known it is not said again, but errors are, and their end.
-        let (again, end) = if told.failed { (true, true) } else { (told.records, told != QUIET && !told.records) };
-        let order = turn(&mut sessions, 2, &[QUIET, told]);
+        let (again, end) = if state.failed { (true, true) } else { (state.records, state != QUIET && !state.records) };
+        let order = fetch(&mut sessions, 2, &[QUIET, state]);
         assert_eq!(order.1[1], again, "{name}");
-        assert_eq!(turn(&mut sessions, 3, &[QUIET, QUIET]).1[1], end, "{name}");
+        assert_eq!(fetch(&mut sessions, 3, &[QUIET, QUIET]).1[1], end, "{name}");
     }
 }
 
@@ -122,9 +123,9 @@ fn a_partition_that_is_new_to_the_session_is_answered() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 1);
     let more = SessionRequest { asked: vec![(key(2, 0), asked(0))], ..request(7, 1) };
-    let context = sessions.begin(Instant(0), more).expect("its turn");
-    let told: Vec<_> = places(&context).iter().map(|(_, _, place)| (*place, QUIET)).collect();
-    assert_eq!(sessions.answer(7, &told), [false, true]);
+    let context = sessions.begin(Instant(0), more).expect("the expected epoch");
+    let answers: Vec<_> = places(&context).iter().map(|(_, _, place)| (*place, QUIET)).collect();
+    assert_eq!(sessions.answer(7, &answers), [false, true]);
 }
 
 #[test]
@@ -132,9 +133,9 @@ fn a_partition_that_had_records_is_read_last_the_next_time() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 3);
     let records = PartitionState { records: true, ..QUIET };
-    assert_eq!(turn(&mut sessions, 1, &[records, QUIET, QUIET]).0, [0, 1, 2]);
-    assert_eq!(turn(&mut sessions, 2, &[records, QUIET, QUIET]).0, [1, 2, 0]);
-    assert_eq!(turn(&mut sessions, 3, &[QUIET, QUIET, QUIET]).0, [2, 0, 1]);
+    assert_eq!(fetch(&mut sessions, 1, &[records, QUIET, QUIET]).0, [0, 1, 2]);
+    assert_eq!(fetch(&mut sessions, 2, &[records, QUIET, QUIET]).0, [1, 2, 0]);
+    assert_eq!(fetch(&mut sessions, 3, &[QUIET, QUIET, QUIET]).0, [2, 0, 1]);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_session_gives_way_only_to_what_is_worth_more() {
     for (name, (partitions, made, used), (new, minute), gives_way) in table {
         let mut sessions = FetchSessions::new(1, ROOM);
         create(&mut sessions, made, 7, partitions);
-        sessions.begin(Instant(used * MINUTE), request(7, 1)).expect("its turn");
+        sessions.begin(Instant(used * MINUTE), request(7, 1)).expect("the expected epoch");
         let expected = if gives_way { 8 } else { NO_SESSION };
         assert_eq!(create(&mut sessions, minute, 8, new), expected, "{name}");
         assert_eq!(sessions.len(), 1, "{name}");
@@ -181,7 +182,7 @@ fn sessions_take_no_more_memory_than_they_may() {
 fn a_session_is_asked_once_at_a_time() {
     let mut sessions = FetchSessions::new(10, ROOM);
     create(&mut sessions, 0, 7, 3);
-    let context = sessions.begin(Instant(0), request(7, 1)).expect("its turn");
+    let context = sessions.begin(Instant(0), request(7, 1)).expect("the expected epoch");
     assert_eq!(sessions.begin(Instant(0), request(7, 2)), Err(SessionError::InvalidEpoch));
     end(&mut sessions, &context);
     assert!(sessions.begin(Instant(0), request(7, 2)).is_ok());
@@ -198,7 +199,9 @@ fn who_ends_a_session_that_is_asked_gets_no_more_memory() {
     }
     assert_eq!(create(&mut sessions, 0, 7, 3), 7);
     assert_eq!(sessions.begin(Instant(0), request(7, 1)), Err(SessionError::NotFound));
-    asked.iter().for_each(|context| end(&mut sessions, context));
+    for context in &asked {
+        end(&mut sessions, context);
+    }
     assert_eq!(create(&mut sessions, 0, 7, 3), 7);
     assert!(sessions.begin(Instant(0), request(7, 1)).is_ok());
 }

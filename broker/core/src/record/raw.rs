@@ -51,17 +51,13 @@ impl RecordBatch {
     ) -> impl Iterator<Item = Result<RawRecord<'a>, WalkError>> + use<'a> {
         let (header, count) = (*self.header(), self.header().record_count);
         let mut input = Slice::new(body);
-        let mut index = 0;
+        // `None` after the last one.
+        let mut next = Some(0);
         std::iter::from_fn(move || {
-            let next = if index < count {
-                Some(record(&mut input, &header))
-            } else if index == count {
-                input.finish().err().map(Err)
-            } else {
-                None
-            };
-            let found = next?.map_err(|fault| at(fault, index, max_decompressed));
-            index = if found.is_ok() { index + 1 } else { i32::MAX };
+            let index = next.take()?;
+            let found = if index < count { Some(record(&mut input, &header)) } else { input.finish().err().map(Err) };
+            let found = found?.map_err(|fault| at(fault, index, max_decompressed));
+            next = found.is_ok().then_some(index + 1);
             Some(found)
         })
     }

@@ -17,7 +17,7 @@ pub fn max_decompressed(least: u64, bytes: usize) -> u64 {
     least.max((bytes as u64).saturating_mul(FACTOR))
 }
 
-/// What is told of a record.
+/// What a walk reports of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the batch, from 0.

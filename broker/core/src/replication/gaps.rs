@@ -1,6 +1,6 @@
 //! Gaps that refusals made: a producer sends on while a batch of its is refused, and what comes after that batch is
 //! out of order only because of the refusal. It gets the same answer, which says to try again; on
-//! OUT_OF_ORDER_SEQUENCE_NUMBER a producer would give up its epoch and write again what is in the log already.
+//! `OUT_OF_ORDER_SEQUENCE_NUMBER` a producer would give up its epoch and write again what is in the log already.
 //!
 //! Only the refusals of one leadership are known here. What was refused before it began, by this broker or another,
 //! nobody may remember: a young leadership takes every gap for such a one.
@@ -10,7 +10,7 @@ use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::BatchHeader;
 use std::collections::BTreeMap;
 
-/// Producers that are remembered at most; the others get OUT_OF_ORDER_SEQUENCE_NUMBER.
+/// Producers that are remembered at most; the others get `OUT_OF_ORDER_SEQUENCE_NUMBER`.
 const MAX: usize = 1000;
 
 /// The first refused batch of each producer that has one.

@@ -120,7 +120,7 @@ impl Replica {
         if let Role::Leader(leader) = &mut self.role {
             leader.advance(&mut context!(self, now, out));
         }
-        self.mend(now, out);
+        self.repair_damage(now, out);
         debug_assert!(self.valid(now, out), "the replica contradicts itself: {self:?}");
     }
 
@@ -269,8 +269,8 @@ impl Replica {
         }
     }
 
-    /// Does what is next about damage.
-    fn mend(&mut self, now: Instant, out: &mut Vec<Command>) {
+    /// Takes the next step to repair damage.
+    fn repair_damage(&mut self, now: Instant, out: &mut Vec<Command>) {
         let Some(damage) = &mut self.damage else { return };
         let follower = match &self.role {
             Role::Follower(follower) if follower.is_truncating() => return,

@@ -26,10 +26,10 @@ pub struct RealLock {
     _file: File,
 }
 
-/// How often what finds no file descriptor is tried, and how long is left in between: ten seconds together. Others close
+/// How often what finds no file descriptor is tried, and how long is left in between: two seconds together. Others close
 /// theirs, and a log that ended for it would take its broker away for what is over in a moment. For who writes it is a disk
 /// that hangs meanwhile, which others are told of.
-const TRIES: u32 = 200;
+const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens something, again while this process or the machine has no file descriptor left for it.

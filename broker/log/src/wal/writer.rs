@@ -229,7 +229,7 @@ impl<D: Disk> WalWriter<D> {
         // A whole page, as the rest of it would have to be read from the disk otherwise.
         let parts = [IoSlice::new(&header), IoSlice::new(&ZEROES[..ALIGN - HEADER])];
         if let Err(error) = self.file.write_at(&parts, self.at.offset) {
-            // Then it cannot be told, and nothing else depends on it.
+            // Then damage to that block looks like a torn write; nothing else depends on it.
             tracing::debug!(segment = self.at.segment, %error, "cannot write behind the last block");
         }
     }

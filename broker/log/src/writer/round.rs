@@ -17,6 +17,10 @@ const LARGE: usize = 64 << 10;
 /// writes of a few bytes would wait for all of them, twice over.
 const MAX_LARGE_BYTES: usize = 1 << 20;
 
+/// Each large partition may have so much of that: with less for each of many, what they have would be too little to be
+/// written once (`write_once_bytes`).
+const LARGE_AT_LEAST: usize = 256 << 10;
+
 /// Operations that are looked at behind the first one that was left for its size: a queue may have tens of thousands.
 const MAX_LOOKED_AT: usize = 1_024;
 
@@ -28,7 +32,7 @@ pub(super) struct Round {
     pub(super) bytes: usize,
     /// Operations that are no appends.
     changes: usize,
-    /// Bytes of appends of large partitions, beyond what makes them large.
+    /// What large partitions have beyond what makes them large, and are to have at least.
     large: usize,
     /// The partitions in it, and what of each.
     partitions: HashMap<TopicPartition, Taken>,
@@ -43,9 +47,12 @@ struct Taken {
 }
 
 impl Taken {
-    /// Bytes beyond what makes it large, with so many more.
+    /// Bytes beyond what makes it large, with so many more, or what it is to have of these at least.
     fn large(self, more: usize) -> usize {
-        (self.bytes + more).saturating_sub(LARGE)
+        match (self.bytes + more).saturating_sub(LARGE) {
+            0 => 0,
+            large => large.max(LARGE_AT_LEAST),
+        }
     }
 }
 
@@ -60,38 +67,39 @@ impl Round {
     /// is larger by itself.
     pub(super) fn take(queue: &mut VecDeque<(Op, Done)>, max_bytes: usize, held_back: impl Fn(&Op) -> bool) -> Self {
         let mut round = Self::default();
-        if round.fill(queue, max_bytes, MAX_LARGE_BYTES, &held_back) && round.all_are_large() {
+        let deferred = round.fill(queue, max_bytes, MAX_LARGE_BYTES.min(max_bytes / 2), &held_back);
+        if !deferred.is_empty() && round.has_no_small(&deferred) {
             // Nobody is to be spared: the larger the round, the fewer syncs.
             round.fill(queue, max_bytes, usize::MAX, &held_back);
         }
         round
     }
 
-    /// Takes what fits. Returns whether something was left as large partitions had `max_large` already.
+    /// Takes what fits. Returns the partitions of which something was left as large ones had `max_large` already.
     fn fill(
         &mut self,
         queue: &mut VecDeque<(Op, Done)>,
         max_bytes: usize,
         max_large: usize,
         held_back: impl Fn(&Op) -> bool,
-    ) -> bool {
+    ) -> HashSet<TopicPartition> {
         let (mut left, mut waiting, mut looked_at) = (VecDeque::new(), HashSet::new(), 0);
-        let mut spared = false;
+        let mut deferred = HashSet::new();
         while looked_at < MAX_LOOKED_AT
             && let Some((op, done)) = queue.pop_front()
         {
             let tp = op.partition();
-            looked_at += usize::from(spared);
+            looked_at += usize::from(!deferred.is_empty());
             if waiting.contains(&tp) || held_back(&op) || !self.may_take(&op) {
+                waiting.insert(tp);
+                left.push_back((op, done));
+            } else if self.has_too_much_with(&op, max_large) {
+                deferred.insert(tp);
                 waiting.insert(tp);
                 left.push_back((op, done));
             } else if !self.ops.is_empty() && self.bytes + op.bytes() > max_bytes {
                 queue.push_front((op, done));
                 break;
-            } else if !self.ops.is_empty() && self.large_with(&op) > max_large {
-                spared = true;
-                waiting.insert(tp);
-                left.push_back((op, done));
             } else {
                 self.push(op, done);
             }
@@ -99,23 +107,25 @@ impl Round {
         while let Some(entry) = left.pop_back() {
             queue.push_front(entry);
         }
-        spared
+        deferred
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    fn all_are_large(&self) -> bool {
-        self.partitions.values().all(|taken| taken.large(0) > 0)
+    /// Whether all partitions in it are large, or would be if something of them were not deferred.
+    fn has_no_small(&self, deferred: &HashSet<TopicPartition>) -> bool {
+        self.partitions.iter().all(|(tp, taken)| taken.large(0) > 0 || deferred.contains(tp))
     }
 
-    /// Bytes of large partitions beyond what makes them large, with an operation more. Only an append adds any.
-    fn large_with(&self, op: &Op) -> usize {
-        let Op::Append { .. } = op else { return 0 };
+    /// Whether large partitions would have more than `max_large` beyond what makes them large, with an operation more. The
+    /// first of them may.
+    fn has_too_much_with(&self, op: &Op, max_large: usize) -> bool {
+        let Op::Append { .. } = op else { return false };
         let taken = self.partitions.get(&op.partition()).copied().unwrap_or_default();
         let more = taken.large(op.bytes()) - taken.large(0);
-        if more == 0 { 0 } else { self.large + more }
+        more > 0 && self.large > 0 && self.large + more > max_large
     }
 
     fn may_take(&self, op: &Op) -> bool {
@@ -180,6 +190,35 @@ mod tests {
         let rest = Round::take(&mut queue, usize::MAX, NOTHING_IS_HELD_BACK);
         assert_eq!(taken(&rest), [at(4, 4), at(4, 5), at(4, 7)], "a partition's order stays");
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn few_partitions_have_much_in_a_round_rather_than_many_little() {
+        let small = (100, 10);
+        let sizes: Vec<_> = (0..8 * 40).map(|n| (n % 8, 16 << 10)).chain([small]).collect();
+        let mut queue = queue(&sizes);
+        let round = Round::take(&mut queue, 8 << 20, NOTHING_IS_HELD_BACK);
+        let mut bytes: Vec<_> = round.partitions.values().map(|taken| taken.bytes).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes.len(), 9, "some of each");
+        assert!(bytes[..5].iter().all(|bytes| *bytes <= LARGE), "{bytes:?}");
+        assert!(bytes[5..].iter().all(|bytes| *bytes >= 256 << 10), "these are written once: {bytes:?}");
+        assert!(round.bytes < 2 << 20, "{}", round.bytes);
+    }
+
+    #[test]
+    fn batches_of_a_few_kilobytes_of_large_partitions_make_a_large_round_too() {
+        let sizes: Vec<_> = (0..4 * 32).map(|n| (n / 32, 16 << 10)).collect();
+        let mut queue = queue(&sizes);
+        let round = Round::take(&mut queue, 8 << 20, NOTHING_IS_HELD_BACK);
+        assert_eq!((round.ops.len(), queue.len()), (4 * 32, 0), "nobody small waits");
+    }
+
+    #[test]
+    fn small_appends_are_spared_in_short_rounds_as_well() {
+        let mut queue = queue(&[(0, 600_000), (1, 600_000), (2, 600_000), (3, 10)]);
+        let round = Round::take(&mut queue, 1 << 20, NOTHING_IS_HELD_BACK);
+        assert_eq!(taken(&round), [(0, Offset(0)), (3, Offset(3))]);
     }
 
     #[test]

@@ -69,9 +69,8 @@ impl<D: Disk> Rounds<'_, D> {
                 Next::Checkpointed(result) => {
                     self.pulse.begin();
                     self.finish_checkpoint(result)?;
-                    if self.queue.lock().ops.is_empty() {
-                        self.pulse.end();
-                    }
+                    // What is held back has not begun.
+                    self.pulse.end();
                 }
                 Next::Checkpoint => self.begin_checkpoint(),
                 Next::Retry => self.retry()?,
@@ -82,9 +81,7 @@ impl<D: Disk> Rounds<'_, D> {
     }
 
     fn next(&mut self) -> Next {
-        // On a full disk deletions must go on, whatever a checkpoint waits for.
         let overdue = self.checkpointing.is_some() && self.pace.is_overdue(self.log.unreplayed());
-        let held = overdue && !self.space.lacks(Need::Checkpoint);
         let max_bytes = self.pace.max_round_bytes(self.log.unreplayed());
         let queue = self.queue;
         let mut state = queue.lock();
@@ -100,6 +97,8 @@ impl<D: Disk> Rounds<'_, D> {
                 state.checkpoint_wanted = false;
                 return Next::Checkpoint;
             }
+            // On a full disk deletions must go on, whatever a checkpoint waits for.
+            let held = overdue && !self.space.lacks(Need::Checkpoint);
             let (waits, needs_another) = (Cell::new(false), Cell::new(false));
             if !held {
                 let holds_back = |op: &Op| {
@@ -231,6 +230,9 @@ impl<D: Disk> Rounds<'_, D> {
                     Err(e) if e.is_full() => {
                         space.lack(Need::Checkpoint, true);
                         ballast.release();
+                        // The writer may wait for this, and what makes room is in its queue.
+                        drop(queue.lock());
+                        queue.wake.notify_one();
                         if !space.wait_for_room() {
                             break Err(e);
                         }

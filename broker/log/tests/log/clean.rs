@@ -478,8 +478,8 @@ fn a_sync_that_fails_while_segments_are_cleaned_is_not_made_good_by_a_checkpoint
 fn a_writer_ends_when_a_cleaning_has_met_a_sync_that_failed() {
     let disk = SimulatedDisk::new(1);
     let log = written_and_not_synced(&disk, 60);
-    let (reader, (told, fatal)) = (log.reader(), mpsc::channel());
-    let (writer, thread) = Writer::spawn(log, move |e| told.send(e.to_string()).unwrap_or_default());
+    let (reader, (failures, fatal)) = (log.reader(), mpsc::channel());
+    let (writer, thread) = Writer::spawn(log, move |e| failures.send(e.to_string()).unwrap_or_default());
     let folder = Path::new("/broker/data/partitions").join(partition(TP).to_string());
     assert!(disk.fail_writeback(&folder.join(format!("{:020}.log", 0))));
     let failed = reader.clean(partition(TP), &spec(i64::MAX), |_| true);

@@ -787,9 +787,9 @@ fn a_truncation_that_meets_what_cannot_be_read_once_is_a_truncation() {
         for base in 0..20 {
             run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 40, base as u64) });
         }
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let tells = Arc::clone(&told);
-        log.reader().watch_damage(move |tp, offset| tells.lock().unwrap().push((tp, offset)));
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let watched = Arc::clone(&found);
+        log.reader().watch_damage(move |tp, offset| watched.lock().unwrap().push((tp, offset)));
         let calls = disk.calls(Call::Read);
         // What is read ahead is read again by itself, without that; so two have to fail.
         disk.fail_after(Call::Read, point, Fault::Broken);
@@ -797,7 +797,7 @@ fn a_truncation_that_meets_what_cannot_be_read_once_is_a_truncation() {
         run(&mut log, Op::Truncate { partition: partition(0), to: Offset(13) });
         let state = log.reader().state(partition(0)).unwrap();
         assert_eq!((state.end, state.damaged), (Offset(13), None), "read {point} fails");
-        assert!(told.lock().unwrap().is_empty(), "read {point} fails");
+        assert!(found.lock().unwrap().is_empty(), "read {point} fails");
         if disk.calls(Call::Read) <= calls + point {
             break;
         }

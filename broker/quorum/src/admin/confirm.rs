@@ -119,12 +119,17 @@ impl Quorum {
 
     /// The voters that are not caught up, if without `stopped` those that are make no majority. The only voter of a
     /// cluster is like the only replica of a partition: without it nothing goes on, and nothing can be waited for.
-    pub(super) fn votes_missing_without(&self, stopped: BrokerId) -> Option<Vec<BrokerId>> {
-        let left = self.voters.iter().filter(|v| v.caught_up && v.id != stopped).count();
+    pub(super) fn votes_missing_without(
+        &self,
+        stopped: BrokerId,
+        stops: impl Fn(BrokerId) -> bool,
+    ) -> Option<Vec<BrokerId>> {
+        let is_left = |v: &&Member| v.caught_up && v.id != stopped && !stops(v.id);
+        let left = self.voters.iter().filter(is_left).count();
         if left > self.voters.len() / 2 || (self.voters.len() == 1 && self.is_voter(stopped)) {
             return None;
         }
-        Some(self.voters.iter().filter(|v| !v.caught_up || v.id == stopped).map(|v| v.id).collect())
+        Some(self.voters.iter().filter(|v| !is_left(v)).map(|v| v.id).collect())
     }
 }
 
@@ -158,9 +163,11 @@ mod tests {
             };
             let voters = (0..).zip(caught_up).map(voter).collect();
             let quorum = Quorum { last_index: 0, committed: 0, voters, observers: Vec::new(), changing: false };
-            let missing = quorum.votes_missing_without(BrokerId(stopped));
+            let missing = quorum.votes_missing_without(BrokerId(stopped), |_| false);
             let expected = expected.map(|ids| ids.iter().copied().map(BrokerId).collect::<Vec<_>>());
             assert_eq!(missing, expected, "{caught_up:?} without {stopped}");
+            let stops = quorum.votes_missing_without(BrokerId(7), |id| id == BrokerId(stopped));
+            assert_eq!(stops, if caught_up.len() == 1 && stopped == 0 { Some(vec![BrokerId(0)]) } else { missing });
         }
     }
 }

@@ -30,7 +30,9 @@ impl Calls {
         let view = self.view().await?;
         known(&view.image, broker)?;
         let objections = view.image.objections_to_stop(broker, incarnation);
-        let votes = view.quorum.votes_missing_without(broker);
+        // Fenced or not: it may be at its end, and its raft still answer.
+        let stops = |id: BrokerId| view.image.brokers.get(&id).is_some_and(|b| b.stopping);
+        let votes = view.quorum.votes_missing_without(broker, stops);
         // As of now, as votes are: the entry is decided as by all versions before.
         let others: Vec<_> = view.image.brokers.keys().copied().filter(|id| *id != broker).collect();
         let stopping = view.image.stopping(&others);

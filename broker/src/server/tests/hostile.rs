@@ -391,12 +391,14 @@ async fn of_clients_that_never_read_those_who_keep_too_much_are_given_up() {
 async fn a_produce_of_more_partitions_than_its_budget_has_room_for_is_refused() {
     let cluster = Cluster::start_with(|c| c.request_budget_bytes = 1 << 20).await;
     let mut client = Client::connect(cluster.address).await;
-    let mut request = produce("t", -1, bytes::Bytes::new());
+    // As long as the header of a batch: with less they would be too many for the frame.
+    let mut request = produce("t", -1, bytes::Bytes::from(vec![0; 61]));
     let partition = request.topic_data[0].partition_data[0].clone();
-    request.topic_data[0].partition_data = vec![partition.clone(); 2048];
+    let numbered = |index| partition.clone().with_index(index);
+    request.topic_data[0].partition_data = (0..2048).map(numbered).collect();
     let response = client.ask(9, &request).await;
     assert_eq!(response.responses[0].partition_responses.len(), 2048);
-    request.topic_data[0].partition_data.push(partition);
+    request.topic_data[0].partition_data.push(numbered(2048));
     client.send(9, &request).await;
     client.closed().await;
 }

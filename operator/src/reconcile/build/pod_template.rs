@@ -103,7 +103,7 @@ fn container(cluster: &Cluster) -> Container {
             "serve".to_owned(),
             "--config".to_owned(),
             format!("{CONFIG_DIR}/{}", broker_config::FILE),
-            // Others are told an address at first, not a name: it works as soon as they have heard of it. A pod's name appears in
+            // Others get an address at first, not a name: it works as soon as they have it. A pod's name appears in
             // DNS up to a second after it has started, and a resolver that was asked too early may go on denying it for
             // 30 s; of a Service's change each node hears in its own time.
             "--advertise".to_owned(),
@@ -156,7 +156,7 @@ fn environment(cluster: &Cluster) -> Vec<EnvVar> {
     };
     let variable = |name: &str, value| EnvVar { name: name.to_owned(), value: Some(value), ..EnvVar::default() };
     // Clients that know addresses alone would lose a cluster whose pods were all replaced. That of the broker's own Service
-    // stays, and every node has heard of the pod behind it when clients are told the name.
+    // stays, and every node knows the pod behind it when the name is advertised.
     let hosts = variable("CHRONIK_CLIENT_HOSTS", services::broker_host(cluster, "{id}"));
     let log = cluster.pod.log_level.clone().map(|value| variable("CHRONIK_LOG", value));
     [address, hosts].into_iter().chain(log).collect()

@@ -27,8 +27,8 @@ pub(super) fn brokers(cluster: &Cluster) -> Service {
 /// The Service of one broker, by which its peers find it: before it is ready, since it is ready only once they have.
 ///
 /// Its name is there before any pod is. That of a pod appears in DNS up to a second after the pod has started; brokers
-/// that start together ask for each other's before that, and where DNS remembers what it denied they would all be told
-/// for 30 s that they are alone.
+/// that start together ask for each other's before that, and where DNS caches that a name does not exist they would
+/// all believe for 30 s that they are alone.
 pub(super) fn broker(cluster: &Cluster, id: i32) -> Service {
     Service {
         metadata: metadata(cluster, &broker_suffix(id)),
@@ -48,8 +48,8 @@ pub const LISTENER_LABEL: &str = "chronik.io/listener";
 
 /// The Service by which clients from outside reach one broker through a listener.
 ///
-/// It leads to the pod before it is ready, as that of its peers does: clients are told of brokers that are unfenced, and
-/// each node hears of a pod's readiness in its own time.
+/// It leads to the pod before it is ready, as that of its peers does: unfenced brokers are advertised to clients, and
+/// each node learns of a pod's readiness in its own time.
 pub(super) fn external(cluster: &Cluster, listener: &Listener, id: i32) -> Service {
     let mut labels = super::labels(cluster);
     labels.insert(LISTENER_LABEL.to_owned(), listener.name.clone());
@@ -83,7 +83,7 @@ pub fn listener_property_name(listener: &str) -> String {
     listener.to_ascii_uppercase()
 }
 
-/// The host by which peers find a broker. Without the cluster's domain, which the operator is not told: every pod's
+/// The host by which peers find a broker. Without the cluster's domain, which the operator does not know: every pod's
 /// resolver adds it.
 pub(super) fn broker_host(cluster: &Cluster, id: impl fmt::Display) -> String {
     format!("{}.{}.svc", broker_service(&cluster.name, id), cluster.namespace)

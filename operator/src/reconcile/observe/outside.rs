@@ -1,10 +1,11 @@
-//! What a broker's place is found out of: the Services of listeners, the nodes of its pods, and what clients are told now.
+//! From what a broker's place is found out: the Services of listeners, the nodes of its pods, and the addresses that
+//! are advertised now.
 
 use super::{Known, ObservedPod, PodState, Seen};
 use crate::MANAGER;
 use crate::api_error;
 use crate::brokers::Contact;
-use crate::kafka::{Kafka, Told};
+use crate::kafka::{AdvertisedBroker, Kafka};
 use crate::reconcile::build::{CLUSTER_LABEL, LISTENER_LABEL, port};
 use chronik_crds::{ChronikClusterSpec, ListenerKind};
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -21,8 +22,9 @@ pub struct Outside {
     pub inside: Vec<ObservedService>,
     /// The nodes of pods, by name; those alone that may be needed.
     pub nodes: BTreeMap<String, Known<ObservedNode>>,
-    /// What clients of each listener are told of the brokers that serve, by id. That of clients inside has no name.
-    pub told: BTreeMap<Option<String>, Known<BTreeMap<i32, Told>>>,
+    /// The brokers that serve, by listener, as they are advertised to its clients. The listener for clients inside has
+    /// no name.
+    pub advertised: BTreeMap<Option<String>, Known<BTreeMap<i32, AdvertisedBroker>>>,
 }
 
 /// A Service: that of one broker for one listener, or another one.
@@ -77,17 +79,17 @@ pub async fn observe(
     let inside = spec.rack.iter().map(|_| (None, port::KAFKA));
     let listeners = spec.listeners.iter().map(|listener| (Some(listener.name.clone()), listener.port));
     let contact = Contact::of(namespace, name, &ready);
-    let told = inside.chain(listeners).map(async |(listener, port)| {
-        let told = match contact.clone() {
-            Some(contact) => match super::in_time(kafka.told(contact, port)).await {
-                Ok(told) => Known::Is(told),
+    let advertised = inside.chain(listeners).map(async |(listener, port)| {
+        let brokers = match contact.clone() {
+            Some(contact) => match super::in_time(kafka.advertised_brokers(contact, port)).await {
+                Ok(brokers) => Known::Is(brokers),
                 Err(error) => Known::Unknown(error.to_string()),
             },
             None => Known::Unknown("no broker is ready".to_owned()),
         };
-        (listener, told)
+        (listener, brokers)
     });
-    outside.told = futures::future::join_all(told).await.into_iter().collect();
+    outside.advertised = futures::future::join_all(advertised).await.into_iter().collect();
     Ok(outside)
 }
 

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_loop_is_told_with_the_last_words_of_the_process() {
+    fn a_crash_loop_is_reported_with_the_last_words_of_the_process() {
         let last = json!({ "terminated": { "exitCode": 1, "message": "starting\nunknown key 'x'\n\n" } });
         let looping = with_container(&json!({ "waiting": { "reason": "CrashLoopBackOff" } }), &last);
         assert_eq!(state(&looping), PodState::Failing("CrashLoopBackOff: unknown key 'x'".to_owned()));

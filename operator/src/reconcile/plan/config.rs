@@ -17,7 +17,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     }
     match &observed.config {
         Known::Is(current) => plan.config = config_changes(&cluster.dynamic, &observed.managed_config, current),
-        // While no broker serves there is nobody to give it to, and other things are told of first.
+        // While no broker serves nobody can take it, and the status has more important things to report.
         Known::Unknown(_) if observed.pods.iter().all(|pod| pod.state != PodState::Ready) => {}
         Known::Unknown(why) => plan.wait(ACTION, "BrokersUnknown", why.clone()),
     }

@@ -43,8 +43,8 @@ pub struct Plan {
     pub volumes: Vec<VolumeChange>,
     /// What all brokers are to be given while they run. It interrupts nobody.
     pub config: ConfigChanges,
-    /// What single brokers are to be told of their own place while they run. It interrupts nobody.
-    pub told: BTreeMap<i32, ConfigChanges>,
+    /// Changes to the dynamic configs of single brokers: their addresses and racks. It interrupts nobody.
+    pub broker_configs: BTreeMap<i32, ConfigChanges>,
     /// The Services of listeners that nothing needs any more.
     pub services: Vec<Seen>,
     /// The one step that may disturb somebody.
@@ -278,17 +278,17 @@ fn name_what_sinks(observed: &Observed, frame: &Frame, objects: &mut [Desired]) 
 
 /// What is told to brokers although the spec cannot be followed otherwise: addresses change by themselves, and clients are
 /// to find those that run.
-pub fn told_when_refused(cluster: &Cluster, observed: &Observed) -> Plan {
+pub fn broker_configs_when_refused(cluster: &Cluster, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     if !cluster.paused {
         outside::plan(cluster, observed, &mut plan);
     }
     // What is taken out of such a spec is not taken away.
-    for changes in plan.told.values_mut() {
+    for changes in plan.broker_configs.values_mut() {
         changes.retain(|_, value| value.is_some());
     }
-    plan.told.retain(|_, changes| !changes.is_empty());
-    Plan { told: plan.told, ..Plan::default() }
+    plan.broker_configs.retain(|_, changes| !changes.is_empty());
+    Plan { broker_configs: plan.broker_configs, ..Plan::default() }
 }
 
 /// Why there is no plan.
@@ -323,7 +323,7 @@ impl Plan {
     pub fn again(&self, observed: &Observed, refused: bool) -> Duration {
         let done_at_once = matches!(self.step, Some(Step::ClosePermit(_) | Step::Restart { permitted: false, .. }))
             || !self.config.is_empty()
-            || !self.told.is_empty();
+            || !self.broker_configs.is_empty();
         if done_at_once && !refused {
             return AT_ONCE;
         }
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn a_partition_that_lost_its_only_replica_holds_nothing_up_and_any_other_does() {
         let lacks = |offline, offline_alone, under_replicated| {
-            let facts = Facts { offline, offline_alone, under_replicated, ..Facts::default() };
+            let facts = Facts { under_replicated, offline, offline_alone, ..Facts::default() };
             lacking(&facts).map(|(_, why)| why).unwrap_or_default()
         };
         assert_eq!(lacks(1, 1, 1), "");
@@ -573,8 +573,8 @@ mod tests {
         observed.config = Known::Is(crate::kafka::Configs::new());
         let made = plan(&cluster, &observed).unwrap();
         assert_eq!((made.again(&observed, false), made.again(&observed, true)), (AT_ONCE, LATER));
-        let told = Plan { told: [(0, made.config)].into(), ..Plan::default() };
-        assert_eq!((told.again(&observed, false), told.again(&observed, true)), (AT_ONCE, LATER));
+        let of_brokers = Plan { broker_configs: [(0, made.config)].into(), ..Plan::default() };
+        assert_eq!((of_brokers.again(&observed, false), of_brokers.again(&observed, true)), (AT_ONCE, LATER));
         let close = Plan { step: Some(Step::ClosePermit(Permit::default())), ..Plan::default() };
         assert_eq!((close.again(&observed, false), close.again(&observed, true)), (AT_ONCE, SOON));
     }
@@ -597,7 +597,7 @@ mod tests {
         // What a person did to it is put right.
         observed.set.as_mut().unwrap().template_form = Some("4".to_owned());
         assert_eq!(template(&cluster, &observed), built);
-        // Form 3, which told clients no hosts, is another version's.
+        // Form 3, which had no hosts for clients, is another version's.
         observed.set.as_mut().unwrap().template_form = Some("3".to_owned());
         assert_eq!(template(&cluster, &observed), other);
         observed.set.as_mut().unwrap().template_form = Some("of another version".to_owned());

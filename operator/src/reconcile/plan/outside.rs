@@ -1,9 +1,9 @@
-//! What each broker is told of its own place, while it runs: where clients of `spec.listeners` reach it
-//! (`advertised.listeners`), and its rack (`broker.rack`). Addresses are known late, and change: nobody is restarted for
+//! The dynamic configs of each broker's own place: where clients of `spec.listeners` reach it (`advertised.listeners`),
+//! and its rack (`broker.rack`). Addresses are known late, and change: nobody is restarted for
 //! them.
 
 use super::Plan;
-use crate::kafka::{ConfigChanges, Told};
+use crate::kafka::{AdvertisedBroker, ConfigChanges};
 use crate::reconcile::build::{broker_of_service, external_service, listener_property_name};
 use crate::reconcile::observe::{Known, Observed, ObservedPod, ObservedService, PodState, Seen};
 use crate::reconcile::validate::Cluster;
@@ -25,7 +25,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
         changes.extend(listeners(cluster, observed, pod, &mut missing));
         changes.extend(rack(cluster, observed, pod, &mut missing));
         if !changes.is_empty() {
-            plan.told.insert(pod.ordinal, changes);
+            plan.broker_configs.insert(pod.ordinal, changes);
         }
     }
     if let Some(why) = missing.first() {
@@ -33,7 +33,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// The whole of `advertised.listeners`, if a client of any listener is told anything else.
+/// The whole of `advertised.listeners`, if anything else is advertised to clients of any listener.
 fn listeners(
     cluster: &Cluster,
     observed: &Observed,
@@ -49,13 +49,14 @@ fn listeners(
     for listener in &cluster.listeners {
         match address(cluster, observed, pod, listener) {
             Ok((host, port)) => {
-                let told = observed.outside.told.get(&Some(listener.name.clone()));
+                let advertised = observed.outside.advertised.get(&Some(listener.name.clone()));
                 // What no broker says is not known to be wrong: none listens there yet.
-                if let Some(Known::Is(told)) = told {
-                    let is_told = told.get(&pod.ordinal).is_some_and(|told| told.host == host && told.port == port);
-                    differs |= !is_told;
+                if let Some(Known::Is(brokers)) = advertised {
+                    let same =
+                        brokers.get(&pod.ordinal).is_some_and(|broker| broker.host == host && broker.port == port);
+                    differs |= !same;
                 }
-                // An IPv6 address is not told from its port otherwise.
+                // An IPv6 address needs brackets before a port.
                 let host = if host.contains(':') { format!("[{host}]") } else { host };
                 all.push(format!("{}://{host}:{port}", listener_property_name(&listener.name)));
             }
@@ -102,7 +103,7 @@ fn address_of_node(observed: &Observed, pod: &ObservedPod) -> Result<String, Str
     }
 }
 
-/// The rack, if clients are told another one.
+/// The rack, if another one is advertised.
 fn rack(
     cluster: &Cluster,
     observed: &Observed,
@@ -122,9 +123,9 @@ fn rack(
         missing.push(format!("the rack of broker {}: its node has no label {key}", pod.ordinal));
         return None;
     };
-    let Some(Known::Is(told)) = observed.outside.told.get(&None) else { return None };
-    let is_told = told.get(&pod.ordinal).is_some_and(|told| told.rack.as_ref() == Some(rack));
-    (!is_told).then(|| (RACK.to_owned(), Some(rack.clone())))
+    let Some(Known::Is(brokers)) = observed.outside.advertised.get(&None) else { return None };
+    let same = brokers.get(&pod.ordinal).is_some_and(|broker| broker.rack.as_ref() == Some(rack));
+    (!same).then(|| (RACK.to_owned(), Some(rack.clone())))
 }
 
 /// How many brokers there are, with those that are to go: one that is drained has its Services until its pod is gone for good.
@@ -159,18 +160,18 @@ fn garbage(cluster: &Cluster, observed: &Observed) -> Vec<Seen> {
     observed.outside.services.iter().filter(is_garbage).map(|service| service.seen.clone()).collect()
 }
 
-/// What to report of them: the addresses that clients are told.
+/// The status of listeners: the addresses that are advertised.
 pub fn report(cluster: &Cluster, observed: &Observed) -> Vec<ListenerStatus> {
     let one = |listener: &Listener| {
-        let told = observed.outside.told.get(&Some(listener.name.clone())).and_then(Known::known);
-        let address = |told: &Told| {
-            if told.host.contains(':') {
-                format!("[{}]:{}", told.host, told.port)
+        let advertised = observed.outside.advertised.get(&Some(listener.name.clone())).and_then(Known::known);
+        let address = |broker: &AdvertisedBroker| {
+            if broker.host.contains(':') {
+                format!("[{}]:{}", broker.host, broker.port)
             } else {
-                format!("{}:{}", told.host, told.port)
+                format!("{}:{}", broker.host, broker.port)
             }
         };
-        let addresses = told.into_iter().flat_map(|told| told.values()).map(address).collect::<Vec<_>>();
+        let addresses = advertised.into_iter().flat_map(|brokers| brokers.values()).map(address).collect::<Vec<_>>();
         ListenerStatus { name: listener.name.clone(), bootstrap: addresses.join(",") }
     };
     let mut all = cluster.listeners.iter().map(one).collect::<Vec<_>>();
@@ -199,7 +200,7 @@ mod tests {
         Listener { name, kind, port: 9094, host, annotations: std::collections::BTreeMap::new() }
     }
 
-    /// Broker 1 on a node of zone a, its Service with a port, and nobody told of anything.
+    /// Broker 1 on a node of zone a, its Service with a port, and nothing advertised yet.
     fn with_service() -> Observed {
         let mut observed = observed();
         observed.pods.retain(|pod| pod.ordinal == 1);
@@ -209,21 +210,21 @@ mod tests {
         let labels = [("zone".to_owned(), "a".to_owned())].into();
         let node = ObservedNode { labels, address: Some("fd00::1".to_owned()) };
         observed.outside.nodes.insert("node-1".to_owned(), Known::Is(node));
-        observed.outside.told.insert(None, Known::Is([(1, Told::default())].into()));
-        observed.outside.told.insert(Some("external".to_owned()), Known::Is([].into()));
+        observed.outside.advertised.insert(None, Known::Is([(1, AdvertisedBroker::default())].into()));
+        observed.outside.advertised.insert(Some("external".to_owned()), Known::Is([].into()));
         observed
     }
 
     fn planned(cluster: &Cluster, observed: &Observed) -> String {
         let mut made = Plan::default();
         plan(cluster, observed, &mut made);
-        let told = made.told.iter().map(|(broker, changes)| format!("{broker}: {}", in_words(changes)));
+        let changes = made.broker_configs.iter().map(|(broker, changes)| format!("{broker}: {}", in_words(changes)));
         let waits = made.waits.iter().map(|wait| wait.message.clone());
-        told.chain(waits).collect::<Vec<_>>().join("; ")
+        changes.chain(waits).collect::<Vec<_>>().join("; ")
     }
 
     #[test]
-    fn a_broker_is_told_its_address_as_soon_as_it_is_known_and_once() {
+    fn a_brokers_address_is_configured_as_soon_as_it_is_known_and_once() {
         let mut cluster = cluster();
         let observed = with_service();
         for (kind, host, expected) in [
@@ -240,25 +241,25 @@ mod tests {
             assert_eq!(planned(&cluster, &observed), expected, "{kind:?} {host:?}");
         }
         cluster.listeners = vec![listener(ListenerKind::NodePort, Some("b{id}"))];
-        let mut told = observed.clone();
-        let now = Told { host: "b1".to_owned(), port: 31_001, rack: None };
-        told.outside.told.insert(Some("external".to_owned()), Known::Is([(1, now)].into()));
-        assert_eq!(planned(&cluster, &told), "");
-        // While none listens there, it is not known what is told.
-        told.outside.told.insert(Some("external".to_owned()), Known::Unknown("refused".to_owned()));
-        assert_eq!(planned(&cluster, &told), "");
+        let mut configured = observed.clone();
+        let now = AdvertisedBroker { host: "b1".to_owned(), port: 31_001, rack: None };
+        configured.outside.advertised.insert(Some("external".to_owned()), Known::Is([(1, now)].into()));
+        assert_eq!(planned(&cluster, &configured), "");
+        // While none listens there, it is not known what is advertised.
+        configured.outside.advertised.insert(Some("external".to_owned()), Known::Unknown("refused".to_owned()));
+        assert_eq!(planned(&cluster, &configured), "");
         cluster.listeners.clear();
-        told.had_listeners = true;
-        assert_eq!(planned(&cluster, &told), "1: reset advertised.listeners");
+        configured.had_listeners = true;
+        assert_eq!(planned(&cluster, &configured), "1: reset advertised.listeners");
     }
 
     #[test]
-    fn a_broker_is_told_the_rack_of_its_node() {
+    fn a_broker_gets_the_rack_of_its_node() {
         let (mut cluster, mut observed) = (cluster(), with_service());
         cluster.rack_key = Some("zone".to_owned());
         assert_eq!(planned(&cluster, &observed), "1: set broker.rack to a");
-        let told = Told { rack: Some("a".to_owned()), ..Told::default() };
-        observed.outside.told.insert(None, Known::Is([(1, told)].into()));
+        let with_rack = AdvertisedBroker { rack: Some("a".to_owned()), ..AdvertisedBroker::default() };
+        observed.outside.advertised.insert(None, Known::Is([(1, with_rack)].into()));
         assert_eq!(planned(&cluster, &observed), "");
         cluster.rack_key = Some("row".to_owned());
         assert_eq!(planned(&cluster, &observed), "the rack of broker 1: its node has no label row");

@@ -25,7 +25,7 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) {
         return;
     }
     let next = |pod: &ObservedPod| format!("restart broker {}", pod.ordinal);
-    // Who is asked first when it cannot be told who leads.
+    // The broker to name while it is not known who leads.
     let anyone = to_restart.last().map(|pod| next(pod)).unwrap_or_default();
     if let Some(volume) = observed.leaving_volume() {
         let message =

@@ -1,6 +1,6 @@
 //! How many brokers there are to be, and how there come to be fewer, the highest first: drained, seen by the controller to
-//! hold nothing and not to vote, without a pod, and then removed. Their volumes are kept, with a mark that nobody misses
-//! what is on them.
+//! have no replicas and not to vote, without a pod, and then removed. Their volumes are kept, with a mark that nobody
+//! misses what is on them.
 
 use super::{Plan, Refusal, Step, VolumeChange};
 use crate::brokers::{Facts, Standing};

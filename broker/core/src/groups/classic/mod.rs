@@ -93,7 +93,7 @@ impl ClassicGroup {
     }
 
     /// A group as it was written down. Members that were about to join are unknown; the others go on in the
-    /// generation of the record, or get ILLEGAL_GENERATION.
+    /// generation of the record, or get `ILLEGAL_GENERATION`.
     pub(super) fn load(id: &Arc<str>, value: GroupMetadataValue) -> Self {
         let mut group = Self::new(id);
         group.written = true;

@@ -21,13 +21,12 @@ impl Offsets {
     /// Sets an offset.
     pub(super) fn set(&mut self, topic: &Arc<str>, partition: i32, value: OffsetCommitValue) {
         self.bytes += limits::committed_offset(&value.metadata);
-        let former = match self.topics.get_mut(topic) {
-            Some(partitions) => partitions.insert(partition, value),
-            None => {
-                self.bytes += limits::committed_topic(topic);
-                self.topics.insert(topic.clone(), BTreeMap::from([(partition, value)]));
-                None
-            }
+        let former = if let Some(partitions) = self.topics.get_mut(topic) {
+            partitions.insert(partition, value)
+        } else {
+            self.bytes += limits::committed_topic(topic);
+            self.topics.insert(topic.clone(), BTreeMap::from([(partition, value)]));
+            None
         };
         self.bytes -= former.map_or(0, |former| limits::committed_offset(&former.metadata));
     }

@@ -1,4 +1,4 @@
-//! What clients say that no record can hold, or that nobody has room for.
+//! Requests too large for a record, or for the memory that groups may take.
 
 use super::*;
 use crate::groups::limits::{MAX_GROUP_BYTES, MAX_STRING};
@@ -33,7 +33,8 @@ fn bench() -> Bench {
     bench
 }
 
-fn told(bench: &mut Bench, beat: ConsumerGroupHeartbeat) -> Result<i32, GroupError> {
+/// A heartbeat: the member's epoch, or why it is refused.
+fn heartbeat(bench: &mut Bench, beat: ConsumerGroupHeartbeat) -> Result<i32, GroupError> {
     match bench.ask(Request::ConsumerGroupHeartbeat(beat)) {
         Response::ConsumerGroupHeartbeat(answer) => answer.map(|a| a.member_epoch).map_err(|(error, _)| error),
         other => panic!("{other:?}"),
@@ -108,7 +109,7 @@ fn a_consumer_group_keeps_no_more_names_than_it_has_room_for() {
     let mut bench = bench();
     let mut members = 0;
     let refused = loop {
-        match told(&mut bench, long(&format!("m{members}"), 2000)) {
+        match heartbeat(&mut bench, long(&format!("m{members}"), 2000)) {
             Ok(_) => members += 1,
             Err(error) => break error,
         }
@@ -117,12 +118,12 @@ fn a_consumer_group_keeps_no_more_names_than_it_has_room_for() {
     assert_eq!(refused, GroupError::GroupMaxSizeReached);
     assert!(members >= 5, "{members} members");
     // Who is there may say the same again, or less; and who leaves makes room.
-    assert!(told(&mut bench, long("m0", 2000)).is_ok());
-    assert!(told(&mut bench, long("m1", 10)).is_ok());
-    assert!(told(&mut bench, long("another", 1900)).is_ok());
+    assert!(heartbeat(&mut bench, long("m0", 2000)).is_ok());
+    assert!(heartbeat(&mut bench, long("m1", 10)).is_ok());
+    assert!(heartbeat(&mut bench, long("another", 1900)).is_ok());
     let kept = bench.shard.kept();
     let leave = ConsumerGroupHeartbeat { member_epoch: -1, ..beat("m0", 0) };
-    assert!(told(&mut bench, leave).is_ok());
+    assert!(heartbeat(&mut bench, leave).is_ok());
     assert!(bench.shard.kept() < kept - 2_000_000);
     let kept = bench.shard.kept();
     bench.fail_over();
@@ -136,16 +137,16 @@ fn what_members_say_is_refused_for_now_while_the_broker_has_no_room_for_it() {
     let kept = bench.shard.kept();
     assert!(kept > 0);
     bench.room.members = 10_000;
-    assert_eq!(told(&mut bench, beat("m", 1000)), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(heartbeat(&mut bench, beat("m", 1000)), Err(GroupError::CoordinatorNotAvailable));
     let mut large = join("classic", "");
     large.protocols = vec![("range".into(), vec![0; 20_000].into())];
     assert_eq!(bench.join_group(large).error, Some(GroupError::CoordinatorNotAvailable));
     assert_eq!(bench.shard.kept(), kept);
-    assert!(told(&mut bench, beat("m", 10)).is_ok());
+    assert!(heartbeat(&mut bench, beat("m", 10)).is_ok());
     // Members that are there go on, whatever others have taken.
     bench.room.members = 0;
     assert!(
-        told(&mut bench, ConsumerGroupHeartbeat { subscribed_topic_names: None, owned: None, ..beat_on("m", 2) })
+        heartbeat(&mut bench, ConsumerGroupHeartbeat { subscribed_topic_names: None, owned: None, ..beat_on("m", 2) })
             .is_ok()
     );
     assert_eq!(bench.join_group(join("classic", &member)).error, None);
@@ -199,7 +200,7 @@ fn new_groups_and_offsets_are_refused_for_now_while_the_broker_has_no_room_for_t
     assert_eq!(committed(&mut bench, "g", "t", 1000), refused);
     assert_eq!(bench.join_group(join("another", "")).error, Some(GroupError::CoordinatorNotAvailable));
     let founding = ConsumerGroupHeartbeat { group: "another".into(), ..beat("m", 1) };
-    assert_eq!(told(&mut bench, founding), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(heartbeat(&mut bench, founding), Err(GroupError::CoordinatorNotAvailable));
     assert_eq!(bench.shard.committed(), before);
     // What is there goes on.
     bench.room.offsets = 0;

@@ -66,9 +66,9 @@ fn a_follower_tells_when_its_start_has_moved() {
     assert!(b.step(says(10, 6)).contains(&"advance start 6".to_owned()));
     let mut out = Vec::new();
     b.replica.step(b.now, Event::StartAdvanced { start: Offset(6), first_batch: Offset(0), damaged: None }, &mut out);
-    let told = out.iter().find_map(|command| match command {
+    let acknowledged = out.iter().find_map(|command| match command {
         Command::ToLeader { message: FollowerMessage::Ack { log_start, .. }, .. } => Some(*log_start),
         _ => None,
     });
-    assert_eq!(told, Some(Some(Offset(6))), "{out:?}");
+    assert_eq!(acknowledged, Some(Some(Offset(6))), "{out:?}");
 }

@@ -13,9 +13,9 @@ fn advance(b: &mut Bench, to: i64) -> Vec<String> {
 
 fn advanced(b: &mut Bench, start: i64, first_batch: i64) {
     let event = Event::StartAdvanced { start: Offset(start), first_batch: Offset(first_batch), damaged: None };
-    // A follower tells its leader.
-    let told = b.step(event);
-    assert!(told.iter().all(|command| command.starts_with("to leader") && command.contains(": ack ")), "{told:?}");
+    // A follower acknowledges to its leader.
+    let acks = b.step(event);
+    assert!(acks.iter().all(|command| command.starts_with("to leader") && command.contains(": ack ")), "{acks:?}");
 }
 
 /// A log that begins in the middle of a batch, or at one.
