@@ -38,7 +38,7 @@ struct Known {
     running: BTreeMap<usize, Asked>,
     /// The last entry of each broker's log when it was stopped.
     held: BTreeMap<usize, u64>,
-    /// Who led in which term.
+    /// Who led last in which term.
     leaders: BTreeMap<u64, BrokerId>,
     acknowledged: Vec<String>,
     /// Who votes, each time that a change was answered.
@@ -88,9 +88,14 @@ async fn watch_leadership(id: BrokerId, raft: Raft, shared: Shared) {
         };
         if state == ServerState::Leader {
             shared.with(|known| {
-                let first = *known.leaders.entry(term).or_insert(id);
-                if first != id {
-                    known.broken.push(format!("brokers {first} and {id} both lead in term {term}"));
+                // openraft lets a voter go on to a candidate of the same term with a greater id: such a one may depose
+                // the other, and never the other way round.
+                let last = known.leaders.entry(term).or_insert(id);
+                if id < *last {
+                    let last = *last;
+                    known.broken.push(format!("broker {id} leads in term {term} after broker {last}"));
+                } else {
+                    *last = id;
                 }
             });
         }
