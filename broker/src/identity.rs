@@ -108,8 +108,8 @@ impl Identity {
     pub(crate) fn load(directory: &Path, me: BrokerId) -> Result<Self, IdentityError> {
         let path = directory.join(FILE);
         let mut fresh = false;
-        let content = match fs::read_to_string(&path) {
-            Ok(text) => parse(&path, &text)?,
+        let content = match fs::read(&path) {
+            Ok(bytes) => parse(&path, &bytes)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let directory_id = DirectoryId(uuid::Uuid::new_v4());
                 let damaged = BTreeSet::new();
@@ -198,11 +198,11 @@ impl Identity {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Content, IdentityError> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Content, IdentityError> {
     let damaged = |reason: String| IdentityError::Damaged { path: path.to_owned(), reason };
-    let Versioned { version: found } = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+    let Versioned { version: found } = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
     match found {
-        VERSION => serde_json::from_str(text).map_err(|e| damaged(e.to_string())),
+        VERSION => serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string())),
         0 => Err(damaged("there has been no version 0".to_owned())),
         _ => Err(IdentityError::NewerFormat { path: path.to_owned(), found }),
     }
@@ -252,6 +252,9 @@ mod tests {
         fs::write(dir.path().join(FILE), "{\"version\": 1").unwrap();
         assert!(matches!(Identity::load(dir.path(), BrokerId(1)), Err(IdentityError::Damaged { .. })));
         assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "{\"version\": 1");
+        // A bit of it that makes it no text.
+        fs::write(dir.path().join(FILE), b"{\"version\": 1, \"broker_id\": 1, \"directory_id\": \"\xe1\"}").unwrap();
+        assert!(matches!(Identity::load(dir.path(), BrokerId(1)), Err(IdentityError::Damaged { .. })));
     }
 
     #[test]
