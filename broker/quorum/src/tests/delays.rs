@@ -96,7 +96,7 @@ async fn an_entry_that_takes_many_heartbeats_on_its_way_arrives() {
     // Of partitions that there are not: it is in the log all the same.
     let named = (0..20_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
     let command = MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred };
-    let decided = brokers[0].handle().decide(command, DEADLINE).await;
+    let decided = brokers[0].handle().decide(command, DEADLINE * 4).await;
     assert!(matches!(decided, Ok(Answer::Elected(_))), "{decided:?}");
     brokers[0].handle().create_topic(topic("after", 1), DEADLINE).await.unwrap();
     stop_all(std::mem::take(&mut brokers)).await;
