@@ -383,11 +383,7 @@ fn a_writer_with_nothing_left_to_write_seals_what_it_wrote_last() {
     );
     answered.recv().expect("the disk is whole");
     let (wal, at) = last_block(&disk);
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while content(&disk, &wal)[at as usize + 4096 + 16..][..8] != [0xff; 8] {
-        assert!(Instant::now() < deadline, "it is not sealed");
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_the_seal(&disk, &wal, at);
     // It ends without another checkpoint.
     disk.kill_after(0);
     writer.close();
@@ -419,11 +415,7 @@ fn a_writer_seals_what_it_wrote_last_before_it_waits_with_the_rest() {
     );
     answered.recv().expect("the disk is whole");
     let (wal, at) = last_block(&disk);
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while content(&disk, &wal)[at as usize + 4096 + 16..][..8] != [0xff; 8] {
-        assert!(Instant::now() < deadline, "it is not sealed");
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_the_seal(&disk, &wal, at);
     disk.kill_after(0);
     writer.close();
     assert!(thread.join().is_ok());
@@ -431,6 +423,15 @@ fn a_writer_seals_what_it_wrote_last_before_it_waits_with_the_rest() {
     disk.restart();
     assert!(disk.flip_bit(&wal, at + 100, 1));
     assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
+}
+
+/// The writer seals a round after it has answered it.
+fn wait_for_the_seal(disk: &SimulatedDisk, wal: &Path, at: u64) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while content(disk, wal)[at as usize + 4096 + 16..][..8] != [0xff; 8] {
+        assert!(Instant::now() < deadline, "it is not sealed");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The segment of the write-ahead log that was written last, and where its last block begins.
