@@ -455,6 +455,7 @@ fn controller_config(
         data_disk: writer.pulse().clone(),
         disk_stall_timeout: config.disk_stall_timeout,
         leader_balance: config.leader_balance.enabled.then_some(config.leader_balance.when),
+        snapshot_entries: chronik_quorum::SNAPSHOT_ENTRIES,
     }
 }
 

@@ -6,6 +6,7 @@
 //! While anybody knows of a cluster it founds none, and waits for the leader to find it. Only what each broker said
 //! last counts, and who has not said anything yet is given a moment.
 
+use super::link::CallError;
 use super::links::Links;
 use super::proto::{self, probe_response::State};
 use super::raft_log::LogStore;
@@ -16,13 +17,15 @@ use chronik_core::ids::{BrokerId, ClusterId, DirectoryId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 /// A probe waits this long for a connection and its answer, then begins anew.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between probes of one voter.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries to ask one voter for its vote.
+const ASK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a voter that may found a cluster waits for what the others say.
 const SETTLING: Duration = Duration::from_millis(50);
 
@@ -131,7 +134,10 @@ pub(super) async fn probe(links: Links, id: BrokerId, pause: Duration) -> (Broke
     (id, answer)
 }
 
-/// Asks one voter whether it would vote for this one. Who does not know the question does not object.
+/// Asks one voter whether it would vote for this one, until it answers. Who does not know the question does not object.
+///
+/// Voters that follow a third one seldom call each other: that a connection between them has ended, as the other one was
+/// paused or started anew, is found by a call alone.
 pub(super) async fn asks(
     links: Links,
     id: BrokerId,
@@ -139,6 +145,14 @@ pub(super) async fn asks(
     patience: Duration,
 ) -> (BrokerId, bool) {
     let request = proto::ProbeRequest { caller: Some(links.caller(id)), candidacy: Some(candidacy) };
-    let answer = links.call(id, patience, |mut client| async move { client.probe(request).await }).await;
-    (id, answer.is_ok_and(|answer| answer.would_vote.unwrap_or(true)))
+    let deadline = Instant::now() + patience;
+    loop {
+        let (request, again) = (request.clone(), Instant::now() + ASK_PAUSE);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match links.call(id, left, |mut client| async move { client.probe(request).await }).await {
+            Ok(answer) => return (id, answer.would_vote.unwrap_or(true)),
+            Err(CallError::NotConnected | CallError::Lost(_)) if again < deadline => sleep_until(again).await,
+            Err(_) => return (id, false),
+        }
+    }
 }

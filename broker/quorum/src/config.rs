@@ -57,6 +57,8 @@ pub struct ControllerConfig {
     pub disk_stall_timeout: Duration,
     /// When leaderships go back to their preferred replicas by themselves; `None` if they do not.
     pub leader_balance: Option<LeaderBalanceConfig>,
+    /// Entries of the metadata log after which a snapshot is made: [`crate::SNAPSHOT_ENTRIES`] but in tests.
+    pub snapshot_entries: u64,
 }
 
 /// A file system's size, in bytes.

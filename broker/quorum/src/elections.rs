@@ -22,13 +22,13 @@
 //! There is an election whenever a majority of the voters is up and connected and follows nobody: of those, nobody
 //! hears a leader after `election_max`, and the one with the longest log has all their answers.
 
+use super::acks::Acks;
 use super::bootstrap;
 use super::electorate::Electorate;
 use super::handover::forget_leader;
 use super::links::Links;
 use super::proto;
 use super::raft_log::LogStore;
-use super::raft_network::Acks;
 use super::restart::Past;
 use super::types::{Raft, Vote};
 use chronik_core::ids::BrokerId;
@@ -38,13 +38,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 /// How often it is looked whether it is time, in the shortest election timeout.
 const LOOKS: u32 = 6;
 /// A leader without a majority gives up after this many `election_max`: its followers may be at something that takes
-/// seconds, as a disk that hangs or a snapshot, and nobody else would be elected for it.
+/// seconds, as a disk that hangs, and nobody else would be elected for it.
 const GIVES_UP_AFTER: u32 = 10;
+
+/// After a refusal other voters have this part of the shortest election timeout to answer: one heartbeat of raft's.
+const ANSWERS: u32 = 3;
 
 /// Term, its leader, and index of a log's last entry: in the order in which openraft compares them.
 pub(super) type LogEnd = Option<(u64, i32, u64)>;
@@ -200,19 +203,19 @@ impl Hearing {
         metrics.current_leader.filter(|_| *self.missed.borrow() != Some(metrics.vote))
     }
 
-    /// Tells who leads, and logs it.
-    pub(super) async fn tell(self, leader: watch::Sender<Option<BrokerId>>) {
+    /// Publishes who leads, and logs it; and by itself whom this broker follows, which may be one that it misses. That one may
+    /// hear this broker all the same, over other connections than raft's, which a large entry keeps busy.
+    pub(super) async fn tell(self, leader: watch::Sender<Option<BrokerId>>, followed: watch::Sender<Option<BrokerId>>) {
         let (mut metrics, mut missed) = (self.raft.server_metrics(), self.missed.subscribe());
         loop {
-            let term = metrics.borrow_and_update().vote.leader_id().term;
+            let (term, follows) = {
+                let metrics = metrics.borrow_and_update();
+                (metrics.vote.leader_id().term, metrics.current_leader)
+            };
             missed.mark_unchanged();
             let now = self.leader();
-            let changed = leader.send_if_modified(|known| {
-                let changed = *known != now;
-                *known = now;
-                changed
-            });
-            if let (true, Some(id)) = (changed, now) {
+            followed.send_if_modified(|known| std::mem::replace(known, follows) != follows);
+            if let (true, Some(id)) = (leader.send_if_modified(|known| std::mem::replace(known, now) != now), now) {
                 tracing::info!(broker = %id, term, "broker {id} leads the controller quorum");
             }
             tokio::select! {
@@ -310,7 +313,7 @@ impl Elections {
                 tracing::warn!(
                     "no majority of the voters answers: this broker does not lead the controller quorum any more"
                 );
-                forget_leader(&self.raft, vote.leader_id().term).await;
+                forget_leader(&self.raft, |current| *current == vote).await;
                 unfollowed.ends(now);
             }
             let alone = self.electorate.is_majority(|id| id == self.me);
@@ -367,26 +370,28 @@ impl Elections {
             asked.spawn(bootstrap::asks(self.links.clone(), id, candidacy.clone(), self.election_min));
         }
         let mut may_agree = self.electorate.voters();
-        let majority = async {
-            while !self.electorate.is_majority(|id| agree.contains(&id)) {
-                match asked.join_next().await {
-                    Some(Ok((id, true))) => {
-                        agree.insert(id);
-                    }
-                    Some(Ok((id, false))) => {
-                        may_agree.remove(&id);
-                    }
-                    Some(Err(_)) => {}
-                    None => return false,
-                }
-                if !self.electorate.is_majority(|id| may_agree.contains(&id)) {
-                    return false;
-                }
-            }
-            true
-        };
         // Each of them has that long, too.
-        timeout(self.election_min, majority).await.unwrap_or(false)
+        let mut until = Instant::now() + self.election_min;
+        while !self.electorate.is_majority(|id| agree.contains(&id)) {
+            match timeout_at(until, asked.join_next()).await {
+                Ok(Some(Ok((id, true)))) => {
+                    agree.insert(id);
+                }
+                Ok(Some(Ok((id, false)))) => {
+                    may_agree.remove(&id);
+                    // Who refuses has the longer log, or asks as well: nobody is refused meanwhile for the sake of this one, and
+                    // the others, of which one may say nothing, are not waited for as long.
+                    self.hearing.promise(|promise| promise.take_back(self.me));
+                    until = until.min(Instant::now() + self.election_min / ANSWERS);
+                }
+                Ok(Some(Err(_))) => {}
+                Err(_) | Ok(None) => return false,
+            }
+            if !self.electorate.is_majority(|id| may_agree.contains(&id)) {
+                return false;
+            }
+        }
+        true
     }
 
     fn candidacy(&self) -> proto::Candidacy {

@@ -9,6 +9,7 @@
 //! with their votes (see [`super::silence`]). A leader that finds no successor goes on.
 
 use super::electorate::Electorate;
+use super::leader::LeaderHandle;
 use super::links::Links;
 use super::proto;
 use super::types::{AppendEntriesRequest, LogId, Raft, Vote};
@@ -74,14 +75,11 @@ impl Drop for Trying<'_> {
     }
 }
 
-/// Ends what this voter owes to the leader of that term, who has asked for an election.
-pub(super) async fn forget_leader(raft: &Raft, term: u64) {
-    let follows = {
-        let metrics = raft.server_metrics();
-        let vote = metrics.borrow().vote;
-        vote.is_committed() && vote.leader_id().term == term
-    };
-    if follows {
+/// Ends what this voter owes to the leader that it follows, if that is one whose leadership is to end.
+pub(super) async fn forget_leader(raft: &Raft, ends: impl FnOnce(&Vote) -> bool) {
+    let current = raft.server_metrics().borrow().vote;
+    if current.is_committed() && ends(&current) {
+        let term = current.leader_id().term;
         // Above the leader's, below that of any candidate of the next term, and nobody's.
         let vote = Vote::new(term, BrokerId(i32::MAX));
         // After an entry that no log has: that is refused, once the vote is raised.
@@ -101,6 +99,7 @@ pub(super) struct Handover {
     pub(super) electorate: Electorate,
     pub(super) raft: Raft,
     pub(super) links: Links,
+    pub(super) leader: LeaderHandle,
     pub(super) yielding: Yielding,
 }
 
@@ -114,7 +113,10 @@ impl Handover {
         let _trying = Trying(&self.yielding);
         while let Some(term) = self.leads_in().filter(|_| Instant::now() < deadline) {
             self.yielding.begins(term);
-            for voter in self.most_caught_up_first() {
+            // A leader that has nothing committed yet may be one beside another of its term, whom others would take for the one
+            // that hands over.
+            let voters = if self.leader.is_ready() { self.most_caught_up_first() } else { Vec::new() };
+            for voter in voters {
                 if self.asks(voter, term).await && self.is_succeeded(deadline).await {
                     tracing::info!(broker = %voter, "handed the controller quorum over to broker {voter}");
                     return true;

@@ -1,13 +1,13 @@
 //! What a broker does while it is the controller leader: creates the cluster if there is none yet, answers
 //! heartbeats, fences brokers that are gone and unfences those that are back.
 
+use super::acks::Acks;
 use super::connections::Connection;
 use super::electorate::Electorate;
 use super::handover::Yielding;
 use super::liveness::{Due, Heard, Liveness};
 use super::observed::{Observed, PermitClock, Sign};
 use super::proposer::Proposer;
-use super::raft_network::Acks;
 use super::silence::{Before, Silence};
 use super::types::Raft;
 use super::{ControllerConfig, DiskSpace};
@@ -312,6 +312,8 @@ impl Leader {
         let number = *number;
         let now = Instant::now();
         let heard = liveness.heartbeat(now, &image, (broker, epoch), applied, stalled);
+        #[cfg(test)]
+        self.peers.caller.hears(broker);
         // A process that another one has taken the place of says nothing of that one's connection.
         let connection = connection.filter(|_| !matches!(heard, Heard::Stale));
         if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {
@@ -355,6 +357,7 @@ impl Leader {
 
     fn tick(&mut self, term: &mut Term) {
         let Term { number, liveness: Some(liveness), permit, .. } = term else { return };
+        liveness.looks(Instant::now());
         // What it would propose now, its successor finds out by itself.
         if self.yielding.is_in(*number) {
             return;
@@ -366,7 +369,6 @@ impl Leader {
                 tracing::warn!(permit = id.0, "the time of a permit to stop a broker has run out");
             }
         }
-        liveness.looks(Instant::now());
         for due in liveness.due(Instant::now(), &image) {
             match due {
                 Due::Fence(id, epoch) => {

@@ -5,6 +5,7 @@
 //! [`Controller::subscribe`] is how it learns what changed. Nothing on the produce or fetch path waits for any
 //! of this.
 
+mod acks;
 pub mod admin;
 mod bootstrap;
 mod config;
@@ -34,6 +35,7 @@ pub mod peers;
 mod proposer;
 mod proto;
 mod publisher;
+mod raft_heartbeats;
 mod raft_log;
 mod raft_network;
 mod registration;
@@ -54,6 +56,7 @@ pub use handle::{
 };
 pub use raft_log::OpenError;
 
+use acks::Acks;
 use chronik_core::cluster::Endpoint;
 use chronik_core::ids::BrokerId;
 use electorate::Electorate;
@@ -63,7 +66,6 @@ use parts::{Parts, Tasks};
 use proposer::Proposer;
 use publisher::Publisher;
 use raft_log::{LogStore, LogThread};
-use raft_network::Acks;
 use silence::Silence;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -101,10 +103,10 @@ pub struct Controller {
     _guard: DropGuard,
 }
 
-/// Entries after which a snapshot is made.
-const SNAPSHOT_ENTRIES: u64 = 5000;
-/// Entries that are kept behind a snapshot, for followers that are not far behind.
-const KEPT_ENTRIES: u64 = 1000;
+/// Entries of the metadata log after which a snapshot is made, usually.
+pub const SNAPSHOT_ENTRIES: u64 = 5000;
+/// This part of them is kept behind a snapshot, for followers that are not far behind.
+const KEPT_PART: u64 = 5;
 /// A snapshot must be sent and installed within this.
 const SNAPSHOT_TIMEOUT_MS: u64 = 30_000;
 /// Stopping waits so long for connections to end.
@@ -136,16 +138,22 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
     let bounds = silence::Bounds { confirmation: config.timings.election_max, lease: config.timings.lease };
     let silence = Silence::new(tokio::time::Instant::now(), bounds);
-    let yielding = handover::Yielding::default();
-    let network = raft_network::Network {
+    let (yielding, pulse) = (handover::Yielding::default(), raft_heartbeats::RaftPulse::default());
+    let heartbeats = raft_heartbeats::RaftHeartbeats {
         me,
         electorate: electorate.clone(),
         lately: config.timings.election_max,
+        acks: acks.clone(),
+        links: links.apart("raft heartbeats"),
+        interval: config.timings.raft_heartbeat,
+        pulse: pulse.clone(),
+    };
+    let network = raft_network::Network {
         links: links.clone(),
         log: log.clone(),
-        acks: acks.clone(),
         handed_over: handed_over.clone(),
         silence: silence.clone(),
+        heartbeats,
     };
     let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -170,6 +178,7 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
         handed_over,
         silence,
         yielding,
+        pulse,
         electorate,
         changing: admin::Changing::default(),
         hearing,
@@ -207,9 +216,9 @@ fn raft_config(config: &ControllerConfig) -> Result<Arc<openraft::Config>, Start
         election_timeout_min: ms(timings.election_min),
         election_timeout_max: ms(timings.election_max),
         install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
-        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
-        replication_lag_threshold: SNAPSHOT_ENTRIES + KEPT_ENTRIES,
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        replication_lag_threshold: config.snapshot_entries + config.snapshot_entries / KEPT_PART,
+        max_in_snapshot_log_to_keep: config.snapshot_entries / KEPT_PART,
         // A voter asks before it stands: see `elections`.
         enable_elect: false,
         ..Default::default()

@@ -1,5 +1,6 @@
 //! The tasks that a controller is made of, and what each of them is given.
 
+use super::acks::Acks;
 use super::disks::Disks;
 use super::electorate::Electorate;
 use super::handle::{ControllerHandle, Registration};
@@ -8,8 +9,8 @@ use super::leader::{Leader, LeaderHandle};
 use super::links::Links;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
+use super::raft_heartbeats::RaftPulse;
 use super::raft_log::{LogStore, LogThread};
-use super::raft_network::Acks;
 use super::silence::Silence;
 use super::types::Raft;
 use super::{
@@ -38,6 +39,7 @@ pub(super) struct Parts {
     pub(super) handed_over: handover::HandedOver,
     pub(super) silence: Silence,
     pub(super) yielding: handover::Yielding,
+    pub(super) pulse: RaftPulse,
     pub(super) electorate: Electorate,
     pub(super) changing: admin::Changing,
     pub(super) hearing: elections::Hearing,
@@ -56,6 +58,7 @@ impl Parts {
             self.silence.clone(),
         );
         let (leader_seen, leader) = watch::channel(None);
+        let (followed_seen, followed) = watch::channel(None);
         let (registering, registration) = watch::channel(Registration::default());
         let (displacing, displaced) = mpsc::channel(1);
         let (requests, asked) = mpsc::unbounded_channel();
@@ -77,11 +80,11 @@ impl Parts {
             metadata: thread.pulse.clone(),
             timeout: self.config.disk_stall_timeout,
         };
-        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
-        tasks.spawn(self.hearing.clone().tell(leader_seen));
+        tasks.spawn(self.heart(followed, leader_handle.clone(), registering, displacing, disks).run());
+        tasks.spawn(self.hearing.clone().tell(leader_seen, followed_seen));
         tasks.spawn(log_size::keep_small(self.raft.clone(), self.log.clone()));
 
-        let handover = self.handover();
+        let handover = self.handover(leader_handle.clone());
         let calls = self.admin(leader_handle.clone(), handover.clone());
         let admin = admin::AdminHandle::new(calls.clone(), leader.clone());
         tasks.spawn(self.requests(leader.clone(), registration.clone(), admin.clone()).run(asked));
@@ -168,10 +171,10 @@ impl Parts {
         }
     }
 
-    fn handover(&self) -> handover::Handover {
+    fn handover(&self, leader: LeaderHandle) -> handover::Handover {
         let (raft, links) = (self.raft.clone(), self.links.clone());
         let (electorate, yielding) = (self.electorate.clone(), self.yielding.clone());
-        handover::Handover { me: self.config.me.id, electorate, raft, links, yielding }
+        handover::Handover { me: self.config.me.id, electorate, raft, links, leader, yielding }
     }
 
     fn restart(&self) -> restart::Restart {
@@ -259,6 +262,7 @@ impl Parts {
             disk: self.config.disk.clone(),
             disks,
             raft: self.raft.clone(),
+            pulse: self.pulse.clone(),
             displaced,
             number: AtomicU64::new(0),
         }

@@ -1,12 +1,12 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
-use super::electorate::Electorate;
 use super::encoding;
 use super::handover::HandedOver;
 use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
+use super::raft_heartbeats::{Beats, RaftHeartbeats};
 use super::raft_log::LogStore;
 use super::silence::{Said, Silence};
 use super::types::{
@@ -19,10 +19,8 @@ use openraft::error::{
 };
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -46,49 +44,11 @@ type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
 /// Makes the network's end for each peer.
 #[derive(Clone)]
 pub(super) struct Network {
-    pub(super) me: BrokerId,
-    pub(super) electorate: Electorate,
-    /// What a voter accepted longer ago says nothing: it may follow another leader by now.
-    pub(super) lately: Duration,
     pub(super) links: Links,
     pub(super) log: LogStore,
-    pub(super) acks: Acks,
     pub(super) handed_over: HandedOver,
     pub(super) silence: Silence,
-}
-
-/// When each peer last accepted this broker as leader, as of the sending of what it answered. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Acks(Arc<Mutex<HashMap<BrokerId, (u64, Instant)>>>);
-
-impl Acks {
-    fn accepted(&self, peer: BrokerId, term: u64, sent: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, (term, sent));
-    }
-
-    /// Whether a majority of the voters has accepted `me` as the leader of `term` lately, those left out that are not
-    /// counted.
-    pub(super) fn by_majority(
-        &self,
-        (me, term): (BrokerId, u64),
-        electorate: &Electorate,
-        counted: impl Fn(BrokerId) -> bool,
-        lately: Duration,
-    ) -> bool {
-        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let accepted = |id: BrokerId| match acks.get(&id) {
-            _ if id == me => true,
-            Some((t, at)) => *t == term && at.elapsed() <= lately,
-            None => false,
-        };
-        electorate.is_majority(|id| counted(id) && accepted(id))
-    }
-
-    /// When the peer had last accepted this broker as the leader of `term`.
-    pub(super) fn of(&self, peer: BrokerId, term: u64) -> Option<Instant> {
-        let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        acks.get(&peer).filter(|(t, _)| *t == term).map(|(_, at)| *at)
-    }
+    pub(super) heartbeats: RaftHeartbeats,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -96,6 +56,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: BrokerId, node: &Node) -> Peer {
         self.links.learn(target, node.0.clone());
+        self.heartbeats.links.learn(target, node.0.clone());
         Peer { target, link: self.links.to(target), network: self.clone(), large: None }
     }
 }
@@ -115,6 +76,8 @@ struct Large {
     entry: LogId,
     sent: Instant,
     answer: JoinHandle<Result<proto::RaftResponse, CallError>>,
+    /// openraft asks for no others until it has arrived.
+    _beats: Beats,
 }
 
 impl Drop for Large {
@@ -146,11 +109,6 @@ impl Peer {
         self.large = None;
         let lost = |_| CallError::Lost(Status::internal("the call was given up"));
         Ok((answer.map_err(lost).flatten()?, sent))
-    }
-
-    fn followed_by_others(&self, vote: &Vote) -> bool {
-        let Network { me, electorate, lately, acks, .. } = &self.network;
-        acks.by_majority((*me, vote.leader_id().term), electorate, |id| id != self.target, *lately)
     }
 
     fn link(&self) -> Result<&Link, RpcError> {
@@ -190,7 +148,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             if !rpc.entries.is_empty() {
                 self.large = None;
             }
-            let followed_by_others = self.followed_by_others(&rpc.vote);
+            let followed_by_others = self.network.heartbeats.followed_without(self.target, &rpc.vote);
             let body = Self::body(&rpc)?;
             large_message = body.len() > LARGE_BYTES;
             let large = (rpc.entries.len() == 1 && large_message).then(|| rpc.entries[0].log_id);
@@ -199,7 +157,8 @@ impl RaftNetwork<TypeConfig> for Peer {
                 let (link, sent) = (self.link()?.clone(), Instant::now());
                 let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
                 let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
-                self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
+                let _beats = Beats::begin(self.network.heartbeats.clone(), self.target, rpc.vote);
+                self.large = Some(Large { vote: rpc.vote, entry, sent, answer, _beats });
                 self.large_answer().await
             } else {
                 let mut sent = Instant::now();
@@ -222,7 +181,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             Err(error) => return Err(rpc_error(error)),
         };
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            self.network.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
+            self.network.heartbeats.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
         }
         Ok(response)
     }
@@ -269,7 +228,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<BrokerId>>> {
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
         let head = encoding::encode(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
-        let followed_by_others = self.followed_by_others(&vote);
+        let followed_by_others = self.network.heartbeats.followed_without(self.target, &vote);
         let first = proto::SnapshotChunk { caller: Some(self.caller()), head, data: Vec::new(), followed_by_others };
         let data = *snapshot.snapshot;
         let chunks = (0..data.len().div_ceil(CHUNK_BYTES)).map(move |i| {
@@ -280,6 +239,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         let unreachable = |why: String| StreamingError::Unreachable(Unreachable::new(&io::Error::other(why)));
         let Some(link) = &self.link else { return Err(unreachable("no address".into())) };
         let call = link.call(option.hard_ttl(), |mut client| async move { client.install_snapshot(stream).await });
+        let _beats = Beats::begin(self.network.heartbeats.clone(), self.target, vote);
         let response = tokio::select! {
             response = call => response.map_err(|e| unreachable(format!("{e:?}")))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),

@@ -276,7 +276,7 @@ impl Controller for Service {
         let rpc: VoteRequest = decode(&request.body)?;
         self.may_vote(&request.founders).await?;
         if let Some(term) = request.handed_over {
-            handover::forget_leader(&self.raft, term).await;
+            handover::forget_leader(&self.raft, |vote| vote.leader_id().term == term).await;
         }
         let term = rpc.vote.leader_id().term;
         let vote = self.raft.vote(rpc).await.map_err(stopped)?;
@@ -335,6 +335,8 @@ impl Controller for Service {
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
         self.silence.ends(Instant::now());
         self.hearing.hears(&leader);
+        #[cfg(test)]
+        self.peers.caller.stores(request.body.len()).await;
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
         if response == AppendEntriesResponse::Success {
             self.caught_up(&leader, committed).await?;
@@ -362,7 +364,10 @@ impl Controller for Service {
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
         self.silence.ends(Instant::now());
         self.hearing.hears(&vote);
-        raft_answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
+        let answer = raft_answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?);
+        #[cfg(test)]
+        self.peers.caller.installs_a_snapshot();
+        answer
     }
 
     async fn register(

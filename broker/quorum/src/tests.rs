@@ -52,6 +52,7 @@ struct Cluster {
     known_member: usize,
     timings: Timings,
     leader_balance: Option<LeaderBalanceConfig>,
+    snapshot_entries: u64,
     /// Whether each broker's disk is at something.
     disks: Vec<chronik_log::Pulse>,
     /// What is lost on the way between brokers.
@@ -115,6 +116,7 @@ impl Cluster {
             known_member: 0,
             timings: Timings::default(),
             leader_balance: None,
+            snapshot_entries: SNAPSHOT_ENTRIES,
             disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
             cuts: cuts::Cuts::default(),
         }
@@ -172,6 +174,7 @@ impl Cluster {
             data_disk: self.disks[id].clone(),
             disk_stall_timeout: self.timings.session,
             leader_balance: self.leader_balance,
+            snapshot_entries: self.snapshot_entries,
         }
     }
 

@@ -51,9 +51,8 @@ impl Calls {
         if !self.leader.is_ready() {
             return Err(Failure::NotLeader);
         }
-        let committed = self.raft.data_metrics().borrow().last_applied.map_or(0, |id| id.index);
-        match tokio::time::timeout(TIMEOUT, self.raft.ensure_linearizable()).await {
-            Ok(Ok(_)) => {}
+        let committed = match tokio::time::timeout(TIMEOUT, self.raft.ensure_linearizable()).await {
+            Ok(Ok(committed)) => committed.map_or(0, |id| id.index),
             Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => return Err(Failure::NotLeader),
             Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
                 let who =
@@ -61,16 +60,16 @@ impl Calls {
                 return Err(unsure(&who).into());
             }
             Ok(Err(RaftError::Fatal(_))) => return Err(unsure("the broker is stopping").into()),
-        }
+        };
         let image = self.image.borrow().clone();
         let term = self.raft.server_metrics().borrow().vote.leader_id().term;
         let observed = self.leader.observed().await.ok_or(Failure::NotLeader)?;
-        Ok(View { term, image, observed, quorum: self.settled(term, committed).await })
+        Ok(View { term, image, observed, quorum: self.caught_up(term, committed).await })
     }
 
     /// The quorum, once all that are heard hold what was committed, or have not come to it in [`BEHIND`]: the newest
     /// entry may just be on its way to them.
-    async fn settled(&self, term: u64, committed: u64) -> Quorum {
+    async fn caught_up(&self, term: u64, committed: u64) -> Quorum {
         let deadline = Instant::now() + BEHIND;
         let mut metrics = self.raft.metrics();
         loop {

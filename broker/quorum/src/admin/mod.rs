@@ -18,13 +18,13 @@ mod voters;
 pub use server::serve;
 pub(super) use voters::{Changing, unfinished};
 
+use super::acks::Acks;
 use super::handover::Handover;
 use super::leader::LeaderHandle;
 use super::link::{CallError, Client};
 use super::links::Links;
 use super::proposer::{ProposeError, Proposer};
 use super::proto;
-use super::raft_network::Acks;
 use super::requests::{Backoff, changed};
 use super::types::Raft;
 use calls::Call;

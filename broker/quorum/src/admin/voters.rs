@@ -111,10 +111,10 @@ impl Calls {
                 self.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
             }
             VoterChange::Remove(id) if id == self.me => {
-                let term = self.raft.server_metrics().borrow().vote.leader_id().term;
+                let led_by = self.raft.server_metrics().borrow().vote;
                 if !self.handover.run(HANDOVER).await {
                     // It leads no more: the others elect one.
-                    handover::forget_leader(&self.raft, term).await;
+                    handover::forget_leader(&self.raft, |vote| *vote == led_by).await;
                 }
                 Err(Failure::NotLeader)
             }

@@ -63,7 +63,10 @@ async fn a_voter_that_is_deaf_for_the_leader_alone_finds_no_majority() {
     let (cluster, brokers) = led().await;
     let (led_by, deaf) = (vote(&brokers[0]), &brokers[2]);
     cluster.cuts.cut(brokers[0].id, deaf.id);
+    let said = cluster.cuts.heard(deaf.id);
     asks_often(&cluster, deaf.id).await;
+    let more = || async { (cluster.cuts.heard(deaf.id) >= said + 8).then_some(()) };
+    eventually("the leader hears it all the same, and does not fence it", more).await;
     cluster.cuts.heal();
     deaf.create_topic("after", 3).await.unwrap();
     for broker in &brokers {
@@ -146,4 +149,48 @@ async fn a_leader_that_is_followed_does_not_give_way_to_a_higher_term_unless_it_
     let granted = ask_for_vote(leads, &cluster, term + 1, Some(term)).await;
     assert!(granted.is_some_and(|answer| answer.vote_granted));
     stop_all(brokers).await;
+}
+
+/// A way to a port, whose connections all end when they are told to.
+async fn way(to: SocketAddr) -> (SocketAddr, watch::Sender<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (ending, ends) = watch::channel(());
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut ends = ends.clone();
+            ends.mark_unchanged();
+            tokio::spawn(async move {
+                let Ok(mut to) = tokio::net::TcpStream::connect(to).await else { return };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                    _ = ends.changed() => {}
+                }
+            });
+        }
+    });
+    (address, ending)
+}
+
+/// As when it was paused, or its host was away, since it was asked something last.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_for_its_vote_over_a_connection_that_has_ended_is_asked_again() {
+    let cluster = Cluster { voters: 3, ..Cluster::patient(4) };
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2, 3]).await;
+    }
+    // It asks for no votes itself.
+    let asked = brokers.pop().expect("the one that does not vote");
+    stop_all(brokers).await;
+    let (address, ending) = way(cluster.controllers[3]).await;
+    let configured = [(asked.id, endpoint(address))].into();
+    let links = crate::links::Links::new(BrokerId(0), Peers::default(), configured, None, asked.handle().images());
+    let last_log = Some(proto::LogEnd { term: 1_000, index: 10_000, leader: Some(0) });
+    let candidacy = proto::Candidacy { last_log, founders: Vec::new() };
+    let asks = || crate::bootstrap::asks(links.clone(), asked.id, candidacy.clone(), DEADLINE);
+    eventually("it misses the leader", || async { asks().await.1.then_some(()) }).await;
+    ending.send_replace(());
+    assert!(asks().await.1, "the first call finds that the connection has ended");
+    asked.stop().await;
 }

@@ -23,6 +23,8 @@ const PAUSE_MS: u64 = 400;
 const AWAY: usize = 2;
 /// A call that is not answered by then is made to somebody else.
 const CALL: Duration = Duration::from_secs(2);
+/// So that brokers that were away get a snapshot, and no entries.
+const SNAPSHOT_ENTRIES: u64 = 10;
 
 /// A broker that runs, for those who ask it something.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ struct Known {
     held: BTreeMap<usize, u64>,
     /// Who led last in which term.
     leaders: BTreeMap<u64, BrokerId>,
+    /// Whose entries of a term were applied.
+    decided: BTreeMap<u64, BrokerId>,
     acknowledged: Vec<String>,
     /// Who votes, each time that a change was answered.
     changes: Vec<Vec<i32>>,
@@ -78,10 +82,19 @@ impl Shared {
     }
 }
 
-/// Notes who leads, for as long as a broker runs.
+/// Notes who leads and whose entries are applied, for as long as a broker runs.
 async fn watch_leadership(id: BrokerId, raft: Raft, shared: Shared) {
-    let mut metrics = raft.server_metrics();
+    let (mut metrics, mut data) = (raft.server_metrics(), raft.data_metrics());
     loop {
+        let applied = data.borrow_and_update().last_applied.map(|id| id.leader_id);
+        if let Some(openraft::CommittedLeaderId { term, node_id }) = applied {
+            shared.with(|known| {
+                let decided = *known.decided.entry(term).or_insert(node_id);
+                if decided != node_id {
+                    known.broken.push(format!("in term {term} entries of {decided} and of {node_id} are committed"));
+                }
+            });
+        }
         let (state, term) = {
             let metrics = metrics.borrow_and_update();
             (metrics.state, metrics.vote.leader_id().term)
@@ -99,7 +112,11 @@ async fn watch_leadership(id: BrokerId, raft: Raft, shared: Shared) {
                 }
             });
         }
-        if metrics.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = metrics.changed() => changed,
+            changed = data.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
@@ -281,7 +298,7 @@ impl World {
 
 async fn one_run(seed: u64, timings: Timings) {
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster { timings, ..Cluster::growing(1, BROKERS) };
+    let cluster = Cluster { timings, snapshot_entries: SNAPSHOT_ENTRIES, ..Cluster::growing(1, BROKERS) };
     let mut world = World { cluster, shared: Shared::default(), running: BTreeMap::new(), did: Vec::new() };
     for id in 0..BROKERS {
         world.start(id).await;
@@ -320,7 +337,7 @@ async fn one_run(seed: u64, timings: Timings) {
     let Known { acknowledged, changes, broken, leaders, .. } = shared.with(std::mem::take);
     let context = format!("seed {seed}, after {}", world.did.join(", "));
     assert_eq!(broken, [""; 0], "{context}");
-    let deeds = world.cluster.cuts.deeds();
+    let (deeds, snapshots) = (world.cluster.cuts.deeds(), world.cluster.cuts.snapshots());
     let silent = deeds.iter().filter(|deed| deed.what != What::GaveLease).count();
     assert_eq!(leases_of_silent(&deeds, timings.lease), [""; 0], "{context}");
     for (id, image) in images.iter().enumerate() {
@@ -329,11 +346,11 @@ async fn one_run(seed: u64, timings: Timings) {
         assert!(missing.is_empty(), "{context}: broker {id} lacks {missing:?} of {}", acknowledged.len());
     }
     println!(
-        "{context}: {} topics, {} terms, {silent} found silent, voters {changes:?}",
+        "{context}: {} topics, {} terms, {silent} found silent, {snapshots} snapshots installed, voters {changes:?}",
         acknowledged.len(),
         leaders.len()
     );
-    assert!(!acknowledged.is_empty(), "nothing was done: {context}");
+    assert!(!acknowledged.is_empty() && snapshots > 0, "nothing was done, or no snapshot was needed: {context}");
     for (broker, watcher) in std::mem::take(&mut world.running).into_values() {
         watcher.abort();
         broker.stop().await;
