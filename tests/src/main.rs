@@ -8,9 +8,9 @@ use chronik_tests::harness::{leash, target};
 use chronik_tests::report::Report;
 use chronik_tests::scenarios::{
     Settings, bench, chaos, cleaning, cli, clients, compaction, connect, crash_all, damaged_disks, failover,
-    far_behind, full_disks, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures, many_topics,
-    memory, network, operations, profile, racks, readme, reassign, retention, returning, start_orders, stopped_leader,
-    streams,
+    far_behind, full_disks, full_load, group_figures, groups, growing, hostile, hung_disk, kafka_suite, log_figures,
+    many_topics, memory, network, operations, profile, racks, readme, reassign, retention, returning, start_orders,
+    stopped_leader, streams,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -84,6 +84,8 @@ enum Scenario {
     Cleaning,
     /// Small disks that fill, one and all: refused, read, deleted from, restarted, resumed
     FullDisks,
+    /// All the load that clients can make: no broker that lives is fenced, and the quorum's leader is missed by nobody
+    FullLoad,
     /// Syncs that do not return, and syncs that are slow
     HungDisk,
     /// A million mutated frames
@@ -154,6 +156,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Compaction => compaction::run(&settings, &mut report),
         Scenario::Cleaning => cleaning::run(&settings, &mut report),
         Scenario::FullDisks => full_disks::run(&settings, &mut report),
+        Scenario::FullLoad => full_load::run(&settings, &mut report),
         Scenario::HungDisk => hung_disk::run(&settings, &mut report),
         Scenario::Hostile(options) => hostile::run(&settings, options, &mut report),
         Scenario::Cli => cli::run(&settings, &mut report),
@@ -210,6 +213,7 @@ impl Scenario {
             Self::Compaction => "compaction",
             Self::Cleaning => "cleaning",
             Self::FullDisks => "full-disks",
+            Self::FullLoad => "full-load",
             Self::HungDisk => "hung-disk",
             Self::Hostile(_) => "hostile",
             Self::Cli => "cli",

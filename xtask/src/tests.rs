@@ -55,6 +55,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "figures of groups", needs: &[], run: |test| outside(test, &["group-figures"]) },
     Suite { name: "figures of the log", needs: &[], run: |test| outside(test, &["log-figures"]) },
     Suite { name: "chaos", needs: &[], run: |test| outside(test, &["chaos"]) },
+    Suite { name: "full load", needs: &[], run: |test| outside(test, &["full-load"]) },
     Suite { name: "the network fails", needs: &[Need::Network], run: |test| outside(test, &["network"]) },
     Suite { name: "command line", needs: &[], run: |test| outside(test, &["cli"]) },
     Suite { name: "README's first page", needs: &[], run: |test| outside(test, &["readme"]) },

@@ -40,9 +40,9 @@ enum Fault {
     KillAll,
 }
 
-/// Rounds of a minute each: one, or five with `--full`, or as many as `--rounds` says.
+/// Rounds of a minute each: five, or an hour of them with `--full`, or as many as `--rounds` says.
 pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
-    let rounds = settings.rounds.unwrap_or(if settings.full { 5 } else { 1 });
+    let rounds = settings.rounds.unwrap_or(if settings.full { 60 } else { 5 });
     let faults_for = Duration::from_secs(if settings.quick { 10 } else { 40 });
     let first = options.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let mut cluster = Cluster::of_three(&settings.software, &[("group.initial.rebalance.delay.ms", "300")])?;

@@ -1,4 +1,4 @@
-//! A million spoiled frames at a running broker, and random bytes at the ports that are for its peers, while a
+//! Spoiled frames at a running broker, a million with `--full`, and random bytes at the ports that are for its peers, while a
 //! well-behaved client goes on beside it. The brokers live, their memory and their logs stay bounded, and the
 //! well-behaved client notices nothing.
 
@@ -34,7 +34,7 @@ use uuid::Uuid;
 /// How hard to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Mutated frames [default: 1000000; with --quick 50000]
+    /// Mutated frames [default: 300000; with --full 1000000, with --quick 50000]
     #[arg(long)]
     frames: Option<u64>,
     /// The same seed sends the same frames
@@ -66,7 +66,12 @@ const LONGEST_GAP: TimeLimit = TimeLimit { target: Duration::from_secs(2), alway
 
 /// The attack, from beginning to end.
 pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Result<()> {
-    let wanted = options.frames.unwrap_or(if settings.quick { 50_000 } else { 1_000_000 });
+    let frames = match settings {
+        Settings { full: true, .. } => 1_000_000,
+        Settings { quick: true, .. } => 50_000,
+        _ => 300_000,
+    };
+    let wanted = options.frames.unwrap_or(frames);
     let seed = options.seed.unwrap_or_else(rand::random);
     println!("{wanted} frames from seed {seed}");
     let mut cluster = Cluster::of_three(&settings.software, &[])?;

@@ -22,6 +22,7 @@ pub mod failover;
 pub mod far_behind;
 mod first_write;
 pub mod full_disks;
+pub mod full_load;
 pub mod group_figures;
 mod group_kills;
 pub mod groups;
