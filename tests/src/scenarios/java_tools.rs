@@ -67,6 +67,7 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
         let before = ["--bootstrap-server", "BOOTSTRAP"];
         report.check_result(format!("java: {name}"), tools.says(QUORUM, &[&before[..], &arguments].concat(), what));
     }
+    report.check_result("java: kafka-features upgrade and downgrade", features(tools));
     report.check_result("java: kafka-broker-api-versions", api_versions(tools, cluster));
     let id = tools.says(CLUSTER, &["cluster-id", "--bootstrap-server", "BOOTSTRAP"], "Cluster ID: ");
     report.check_result("java: kafka-cluster cluster-id", id);
@@ -107,6 +108,27 @@ pub(super) fn transaction(cluster: &Cluster, kafka: &Kafka) -> Result<Outcome> {
     let perf = ["--topic", "java-transactions", "--num-records", "1", "--record-size", "10", "--throughput", "-1"];
     let more = ["--transactional-id", "java", "--producer-props", "bootstrap.servers=BOOTSTRAP"];
     tools.call(PRODUCER_PERF, &[&perf[..], &more].concat(), b"")
+}
+
+/// There is no newer version than the one that a new cluster begins with, and none goes back.
+fn features(tools: &Tools<'_>) -> Result<String> {
+    let call =
+        |arguments: &[&str]| tools.call(FEATURES, &[&["--bootstrap-server", "BOOTSTRAP"], arguments].concat(), b"");
+    let described = call(&["describe"])?.succeeded()?.text();
+    let levels = described.lines().find(|line| line.contains("metadata.version")).context("the feature")?;
+    // Kafka's own levels begin at 7, and the tool has no names for others.
+    let finalized = levels.split("FinalizedVersionLevel: ").nth(1).unwrap_or_default();
+    let level: Option<u16> = finalized.split_whitespace().find_map(|word| word.parse().ok());
+    let level = level.with_context(|| format!("no level in {levels}"))?;
+    let [as_it_is, above] = [format!("metadata.version={level}"), format!("metadata.version={}", level + 1)];
+    call(&["upgrade", "--dry-run", "--feature", &as_it_is])?.succeeded()?.says("metadata.version")?;
+    for arguments in [["upgrade", "--feature", &above], ["downgrade", "--feature", "metadata.version=1"]] {
+        let refused = call(&arguments)?;
+        let says = format!("{}{}", refused.text(), refused.err);
+        ensure!(!refused.success && says.contains("Could not"), "{arguments:?}: {says}");
+    }
+    ensure!(call(&["describe"])?.succeeded()?.text() == described, "something was changed");
+    Ok(format!("{level} stays"))
 }
 
 /// Every broker answers for itself: the tool prints the answer of each.

@@ -54,7 +54,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("kafka-reassign-partitions --list and --cancel", cancelled),
         ("kafka-leader-election", preferred),
         ("kafka-leader-election of whoever is there", unclean),
-        ("kafka-metadata-quorum remove-controller", votes_no_more),
+        ("kafka-metadata-quorum remove-controller and add-controller", votes_no_more),
         ("every acknowledged record is there once and in order", |w| {
             w.load.pause(PATIENCE)?;
             let state = verify(&w.cluster.bootstrap(), &[&w.load])?;
@@ -294,7 +294,8 @@ fn unclean(w: &mut World) -> Result<String> {
     Ok("broker 3 leads, and broker 2 gives way".into())
 }
 
-/// A voter is named by its directory too; it votes again when it is asked to.
+/// A voter is named by its directory too. It votes again when that is asked for, as by who sits at a controller of Kafka's: the
+/// tool reads who it is from that one's files.
 fn votes_no_more(w: &mut World) -> Result<String> {
     let tools = Tools { kafka: &w.kafka, bootstrap: w.cluster.bootstrap() };
     let describe = |what| {
@@ -313,7 +314,23 @@ fn votes_no_more(w: &mut World) -> Result<String> {
         rows.lines().any(|line| is_it(line.trim_end()))
     };
     ensure!(!is_one(describe("--replication")?), "broker {id} votes");
-    w.chronik(&format!("quorum add-voter {id}"))?;
+    let files = tempfile::tempdir()?;
+    let cluster_id = tools.says(CLUSTER, &["cluster-id", "--bootstrap-server", "BOOTSTRAP"], "Cluster ID: ")?;
+    let cluster_id = cluster_id.trim_start_matches("Cluster ID: ");
+    let identity = format!("version=1\ncluster.id={cluster_id}\nnode.id={id}\ndirectory.id={directory}\n");
+    fs::write(files.path().join("meta.properties"), identity)?;
+    let config = files.path().join("controller.properties");
+    let listener = format!("CONTROLLER://127.0.0.1:{}", w.cluster.ports(id.parse()?).controller);
+    let properties = format!(
+        "process.roles=controller\nnode.id={id}\nmetadata.log.dir={}\nlisteners={listener}\nadvertised.listeners={listener}\n\
+         controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT\n\
+         controller.quorum.bootstrap.servers=127.0.0.1:1\n",
+        files.path().display()
+    );
+    fs::write(&config, properties)?;
+    let config = config.to_str().context("a path of UTF-8")?;
+    let add = ["--bootstrap-server", "BOOTSTRAP", "--command-config", config, "add-controller"];
+    tools.call(QUORUM, &add, b"")?.succeeded()?.says("Added controller")?;
     ensure!(is_one(describe("--replication")?), "broker {id} does not vote");
     Ok(format!("broker {id}, and again"))
 }
