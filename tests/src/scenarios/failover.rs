@@ -1,5 +1,5 @@
 //! A leader is killed, stopped for good, or hangs, under load: how long nobody can write, as a probe sees it that asks
-//! every broker all the time, and as an idempotent client sees it. It is a partition leader, or also leads the controller
+//! every broker all the time, and as an idempotent producer and a consumer see it. It is a partition leader, or also leads the controller
 //! quorum; before each round every broker leads a third of the partitions.
 
 use super::{Settings, TimeLimit};
@@ -7,7 +7,7 @@ use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
 use crate::load::{Load, verify};
-use crate::probe::Probe;
+use crate::probe::{Probe, Reader};
 use crate::report::{Report, Table, ms, percentile};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -146,23 +146,40 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
 }
 
 fn judge(settings: &Settings, seen: &BTreeMap<(Way, Kind), Vec<Seen>>, report: &mut Report) {
-    let columns = ["lost", "times", "nobody could write: p50", "p99", "worst", "a client's gap: p50", "p99", "worst"];
+    let columns = [
+        "lost",
+        "times",
+        "nobody could write: p50",
+        "p99",
+        "worst",
+        "a producer's gap: p50",
+        "p99",
+        "worst",
+        "a consumer's gap: p50",
+        "p99",
+        "worst",
+    ];
     let mut table = Table::new("The longest time without a write on any partition", &columns);
     for ((way, kind), rounds) in seen {
         let no_writes: Vec<Duration> = rounds.iter().map(|seen| seen.no_writes).collect();
-        let of_client: Vec<Duration> = rounds.iter().filter_map(|seen| seen.of_client).collect();
+        let of_producer: Vec<Duration> = rounds.iter().filter_map(|seen| seen.of_producer).collect();
+        let of_consumer: Vec<Duration> = rounds.iter().filter_map(|seen| seen.of_consumer).collect();
         let mut row = vec![format!("{kind}, by {way}"), rounds.len().to_string()];
         row.extend(spread(&no_writes));
-        row.extend(spread(&of_client));
+        row.extend(spread(&of_producer));
+        row.extend(spread(&of_consumer));
         table.row(row);
     }
     report.table(table);
-    let mut table =
-        Table::new("Each round", &["lost", "nobody could write", "a client's gap", "in every ISR again after"]);
+    let mut table = Table::new(
+        "Each round",
+        &["lost", "nobody could write", "a producer's gap", "a consumer's gap", "in every ISR again after"],
+    );
     for ((way, kind), rounds) in seen {
-        for Seen { no_writes, of_client, rejoined } in rounds {
-            let of_client = of_client.map_or_else(|| "-".to_owned(), ms);
-            table.row(vec![format!("{kind}, by {way}"), ms(*no_writes), of_client, ms(*rejoined)]);
+        for Seen { no_writes, of_producer, of_consumer, rejoined } in rounds {
+            let [of_producer, of_consumer] =
+                [of_producer, of_consumer].map(|gap| gap.map_or_else(|| "-".to_owned(), ms));
+            table.row(vec![format!("{kind}, by {way}"), ms(*no_writes), of_producer, of_consumer, ms(*rejoined)]);
         }
     }
     report.table(table);
@@ -186,7 +203,9 @@ fn spread(gaps: &[Duration]) -> [String; 3] {
 struct Seen {
     no_writes: Duration,
     /// None of a client whose requests hang with a broker: it waits for them, not for the cluster.
-    of_client: Option<Duration>,
+    of_producer: Option<Duration>,
+    /// The same. What it reads is what the probe writes.
+    of_consumer: Option<Duration>,
     rejoined: Duration,
 }
 
@@ -195,6 +214,7 @@ struct World {
     metadata: Metadata,
     load: Load,
     probe: Probe,
+    reader: Reader,
 }
 
 impl World {
@@ -209,7 +229,8 @@ impl World {
         let log = options.client_log.as_deref();
         let load = Load::start_with("a", &cluster.bootstrap(), TOPICS[0], (PARTITIONS, RATE), &of_client, log)?;
         let probe = Probe::start(&cluster, TOPICS[1], PARTITIONS)?;
-        Ok(Self { cluster, metadata, load, probe })
+        let reader = Reader::start(&cluster.bootstrap(), TOPICS[1], PARTITIONS)?;
+        Ok(Self { cluster, metadata, load, probe, reader })
     }
 
     /// Who is lost: the controller's leader, or one of the others, round-robin.
@@ -224,7 +245,7 @@ impl World {
 
     /// Loses a broker that leads its share, while there is load, and brings it back.
     fn lose(&mut self, way: Way, victim: usize) -> Result<(Seen, String)> {
-        let Self { cluster, metadata, load, probe } = self;
+        let Self { cluster, metadata, load, probe, reader } = self;
         for topic in TOPICS {
             wait::until("each partition to be led by its first replica", PATIENCE, || {
                 let partitions = metadata.partitions(topic)?;
@@ -238,18 +259,20 @@ impl World {
         }
         load.resume();
         load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
-        probe.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+        probe.acknowledged.wait_for_each_after(Instant::now(), PATIENCE)?;
+        reader.read.wait_for_each_after(Instant::now(), PATIENCE)?;
         let lost = Instant::now();
         way.lose(cluster, victim)?;
         // A gap may begin a little after the end, with what was acknowledged but not yet seen; and end late.
         let gap_end = Instant::now() + Duration::from_secs(1);
-        probe.wait_for_acknowledgements_after(gap_end, PATIENCE)?;
-        let no_writes = probe.longest_gap(lost, gap_end);
-        let of_client = if way == Way::Pause {
-            None
+        probe.acknowledged.wait_for_each_after(gap_end, PATIENCE)?;
+        let no_writes = probe.acknowledged.longest_gap(lost, gap_end);
+        let (of_producer, of_consumer) = if way == Way::Pause {
+            (None, None)
         } else {
             load.wait_for_acknowledgements_after(gap_end, PATIENCE)?;
-            load.longest_gaps(lost, gap_end).into_iter().max()
+            reader.read.wait_for_each_after(gap_end, PATIENCE)?;
+            (load.longest_gaps(lost, gap_end).into_iter().max(), Some(reader.read.longest_gap(lost, gap_end)))
         };
         let back = way.bring_back(cluster, victim)?;
         for topic in TOPICS {
@@ -260,7 +283,7 @@ impl World {
         load.wait_for_acknowledgements_after(back, PATIENCE)?;
         load.pause(PATIENCE)?;
         let state = verify(&cluster.bootstrap(), &[load])?;
-        Ok((Seen { no_writes, of_client, rejoined }, state))
+        Ok((Seen { no_writes, of_producer, of_consumer, rejoined }, state))
     }
 }
 

@@ -237,11 +237,11 @@ impl World {
         self.network.set(&disturbance.rules(controller, others))?;
         let no_writes = if disturbance.limit().is_some() {
             // What was on its way before is acknowledged still.
-            self.probe.wait_for_acknowledgements_after(began + Duration::from_secs(1), PATIENCE)?;
+            self.probe.acknowledged.wait_for_each_after(began + Duration::from_secs(1), PATIENCE)?;
             thread::sleep((began + LASTS).saturating_duration_since(Instant::now()));
             let now = Instant::now();
-            self.probe.wait_for_acknowledgements_after(now, PATIENCE)?;
-            Some(self.probe.longest_gap(began, now))
+            self.probe.acknowledged.wait_for_each_after(now, PATIENCE)?;
+            Some(self.probe.acknowledged.longest_gap(began, now))
         } else {
             thread::sleep(LASTS);
             None
@@ -252,8 +252,8 @@ impl World {
         let rejoined = mended.elapsed();
         self.cluster.check_alive()?;
         let in_sync_at = Instant::now();
-        self.probe.wait_for_acknowledgements_after(in_sync_at, PATIENCE)?;
-        let after = self.probe.longest_gap(mended, in_sync_at);
+        self.probe.acknowledged.wait_for_each_after(in_sync_at, PATIENCE)?;
+        let after = self.probe.acknowledged.longest_gap(mended, in_sync_at);
         for load in &self.loads {
             load.wait_for_acknowledgements_after(in_sync_at, PATIENCE)?;
         }
@@ -292,7 +292,7 @@ impl World {
         for load in &self.loads {
             load.wait_for_acknowledgements_after(now, PATIENCE)?;
         }
-        self.probe.wait_for_acknowledgements_after(now, PATIENCE)
+        self.probe.acknowledged.wait_for_each_after(now, PATIENCE)
     }
 }
 
