@@ -58,7 +58,8 @@ impl Storage for ModelDisk {
             let Some(key) = record.key else { continue };
             latest.put(&key, record.offset).map_err(|_| "no room for the keys")?;
         }
-        let rules = Rules { latest: &latest, now_ms: 0, delete_retention_ms: 0, max_decompressed: u64::MAX };
+        let to = log.batches[until - 1].header().end_offset();
+        let rules = Rules { latest: &latest, to, now_ms: 0, delete_retention_ms: 0, max_decompressed: u64::MAX };
         let mut cleaned = Vec::new();
         for (n, batch) in log.batches.iter().enumerate() {
             let (base, end) = (batch.header().base_offset, batch.header().end_offset());
