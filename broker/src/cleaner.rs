@@ -301,7 +301,13 @@ fn planned(cleaning: &Cleaning, high_watermark: Offset, limits: &Limits) -> Plan
     let segments: Vec<Segment> = cleaning
         .segments
         .iter()
-        .map(|s| Segment { end: s.end, bytes: s.bytes, max_timestamp: s.max_timestamp, modified: None })
+        .map(|s| Segment {
+            end: s.end,
+            bytes: s.bytes,
+            first_timestamp: s.first_timestamp,
+            max_timestamp: s.max_timestamp,
+            modified: None,
+        })
         .collect();
     plan(&segments, cleaning.cleaned_to, high_watermark, now_ms(), limits)
 }

@@ -118,7 +118,13 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
 fn describe(reader: &LogReader<RealDisk>, partition: TopicPartition, segment: &SegmentInfo, by_age: bool) -> Segment {
     let without_timestamps = segment.max_timestamp.is_some_and(|newest| newest < 0);
     let modified = if by_age && without_timestamps { reader.modified(partition, segment.base) } else { None };
-    Segment { end: segment.end, bytes: segment.bytes, max_timestamp: segment.max_timestamp, modified }
+    Segment {
+        end: segment.end,
+        bytes: segment.bytes,
+        first_timestamp: segment.first_timestamp,
+        max_timestamp: segment.max_timestamp,
+        modified,
+    }
 }
 
 #[cfg(test)]
