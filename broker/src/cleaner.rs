@@ -35,6 +35,8 @@ use tracing::{debug, error, info, warn};
 
 /// The version from which on every broker gets over gaps in logs.
 const COMPACTION: MetadataVersion = MetadataVersion(2);
+/// Bytes for keys, whatever the configuration says: a thousand of them.
+const LEAST_BUFFER: usize = 24 * 1024;
 /// A partition that could not be cleaned is left alone for so long.
 const AGAIN: Duration = Duration::from_mins(10);
 /// The same, of one for which there is no room.
@@ -200,7 +202,7 @@ impl Cleaner {
         let spec = CleanSpec {
             until: plan.until,
             producers: state.last_batches,
-            buffer_bytes: self.config.limits.dedupe_buffer_bytes,
+            buffer_bytes: self.config.limits.dedupe_buffer_bytes.max(LEAST_BUFFER),
             secret: (a, b),
             now_ms: now_ms(),
             delete_retention_ms: candidate.delete_retention_ms,

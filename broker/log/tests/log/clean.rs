@@ -250,7 +250,7 @@ fn keys_that_do_not_fit_are_cleaned_in_several_passes() {
     let mut cleaned_to = Offset(0);
     loop {
         // Room for a thousand keys or so.
-        let report = clean(&log, &CleanSpec { buffer_bytes: 0, ..spec(i64::MAX) }).unwrap();
+        let report = clean(&log, &CleanSpec { buffer_bytes: 24 * 1024, ..spec(i64::MAX) }).unwrap();
         if report.cleaned_to == cleaned_to {
             break;
         }
@@ -312,7 +312,7 @@ fn what_was_deleted_does_not_come_back_when_the_keys_do_not_fit() {
             let mut cleaned_to = Offset(0);
             loop {
                 // Room for nine hundred keys or so. What may go by then goes with the next pass.
-                let spec = CleanSpec { buffer_bytes: 0, now_ms, ..spec(i64::MAX) };
+                let spec = CleanSpec { buffer_bytes: 24 * 1024, now_ms, ..spec(i64::MAX) };
                 let report = clean(&log, &spec).expect("the disk is whole");
                 now_ms += spec.delete_retention_ms + 1;
                 if report.cleaned_to == cleaned_to {
