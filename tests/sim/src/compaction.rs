@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const GAP_US: u64 = 500_000;
 /// Keys that are written: a few more than the least memory of a cleaning has room for.
 const KEYS: usize = 12;
+/// Those of them that most records have, so that much is replaced.
+const HOT_KEYS: usize = 5;
 /// Of a thousand records, those that delete their keys.
 const TOMBSTONES: u64 = 200;
 /// The clocks' begin, in milliseconds since 1970.
@@ -47,11 +49,12 @@ impl Compaction {
         let samples: Vec<Sample> = (0..count)
             .map(|n| {
                 self.written += 1;
+                let keys = if self.rng.per_mille(700) { HOT_KEYS } else { KEYS };
                 let mut value = self.written.to_string().into_bytes();
                 value.resize(value.len().max(payload / count as usize), b'x');
                 Sample {
                     offset_delta: n,
-                    key: Some(vec![b'a' + self.rng.index(KEYS) as u8]),
+                    key: Some(vec![b'a' + self.rng.index(keys) as u8]),
                     value: (!self.rng.per_mille(TOMBSTONES)).then_some(value),
                     ..Sample::default()
                 }
