@@ -4,6 +4,7 @@ use super::command::{Answer, Change, Outcome, Refusal};
 use super::config::{
     self, BROKER_RACK, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE,
 };
+use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use crate::ids::{PartitionId, TopicId, TopicPartition};
 
@@ -66,6 +67,13 @@ impl Image {
                 changes.push(Change::Broker(id));
             }
             ConfigResource::Cluster => {
+                // Brokers that know no such config of all brokers would refuse the whole entry.
+                let unclean = configs.iter().any(|c| c.name == UNCLEAN_LEADER_ELECTION_ENABLE);
+                if unclean && self.metadata_version < MetadataVersion::UNCLEAN_ELECTIONS {
+                    let (needs, is) = (MetadataVersion::UNCLEAN_ELECTIONS, self.metadata_version);
+                    let why = format!("needs metadata version {needs}, and the cluster is at {is}");
+                    return Err(wrong(format!("{UNCLEAN_LEADER_ELECTION_ENABLE} {why}")));
+                }
                 let before = &self.cluster_configs;
                 let after = config::changed(
                     before,

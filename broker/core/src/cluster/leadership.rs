@@ -95,7 +95,8 @@ impl Image {
             if !self.topics.get(&tp.topic).is_some_and(|topic| self.elects_uncleanly(topic)) {
                 continue;
             }
-            let Ok(after) = leader_of(self, partition, Election::Unclean) else { continue };
+            // One that is being added may have nothing at all, and would end the move: that is for a person to decide.
+            let Ok(after) = leader_of_last_resort(self, partition, partition.original_replicas()) else { continue };
             self.replace_partition(tp, after, changes);
             self.unclean_elections = self.unclean_elections.saturating_add(1);
         }
@@ -131,10 +132,19 @@ fn leader_of(image: &Image, partition: &Partition, election: Election) -> Result
             }
             // One that is being added may have nothing at all.
             let (old, added) = (partition.original_replicas(), partition.adding.iter().copied());
-            let leader = old.chain(added).find(|id| image.may_lead(*id)).ok_or(Elected::NobodyAvailable)?;
-            let after = Partition { leader: Some(leader), isr: vec![leader], elr: Box::default(), ..partition.clone() };
-            let voters = Voters { image, min_insync_replicas: 1, leader_asks: false };
-            Ok(with_epochs(partition, advanced(&after, &voters).unwrap_or(after)))
+            leader_of_last_resort(image, partition, old.chain(added))
         }
     }
+}
+
+/// The first of these that may lead, whatever it lacks.
+fn leader_of_last_resort(
+    image: &Image,
+    partition: &Partition,
+    mut replicas: impl Iterator<Item = BrokerId>,
+) -> Result<Partition, Elected> {
+    let leader = replicas.find(|id| image.may_lead(*id)).ok_or(Elected::NobodyAvailable)?;
+    let after = Partition { leader: Some(leader), isr: vec![leader], elr: Box::default(), ..partition.clone() };
+    let voters = Voters { image, min_insync_replicas: 1, leader_asks: false };
+    Ok(with_epochs(partition, advanced(&after, &voters).unwrap_or(after)))
 }

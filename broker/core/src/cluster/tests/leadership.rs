@@ -138,6 +138,30 @@ fn all_brokers_may_ask_for_it_but_not_one_and_a_topics_own_word_goes_before() {
 }
 
 #[test]
+fn who_is_only_being_added_leads_by_a_persons_decision_alone() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0], 1);
+    cluster.accepted(&set(of_topic(1), Some("true")));
+    let partitions = vec![Reassignment { partition: tp(1, 0), replicas: Some(ids(&[1])) }];
+    cluster.accepted(&MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor: true });
+    cluster.fence(0);
+    cluster.expect(None, &[], &[0]);
+    cluster.unfence(0);
+    cluster.expect(Some(0), &[0], &[]);
+    assert_eq!(cluster.partition(1).adding.to_vec(), [BrokerId(1)], "the move goes on");
+}
+
+#[test]
+fn a_cluster_of_an_older_version_refuses_it_for_all_brokers_whatever_the_value() {
+    let mut cluster = Cluster::alive(1);
+    cluster.image.metadata_version = MetadataVersion(4);
+    for value in [Some("false"), Some("true"), None] {
+        let refused = cluster.refused(&set(ConfigResource::Cluster, value));
+        assert!(matches!(refused, Refusal::InvalidConfig(_)), "{value:?}: {refused:?}");
+    }
+}
+
+#[test]
 fn who_stops_leads_on_rather_than_one_that_lacks_records() {
     let mut cluster = Cluster::alive(3);
     cluster.topic(1, &[0, 1], 1);
