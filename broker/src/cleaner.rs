@@ -35,6 +35,8 @@ use tracing::{debug, error, info, warn};
 
 /// The version from which on every broker gets over gaps in logs.
 const COMPACTION: MetadataVersion = MetadataVersion(2);
+/// Bytes for keys, whatever the configuration says: a thousand of them.
+const LEAST_BUFFER: usize = 24 * 1024;
 /// A partition that could not be cleaned is left alone for so long.
 const AGAIN: Duration = Duration::from_mins(10);
 /// The same, of one for which there is no room.
@@ -200,7 +202,7 @@ impl Cleaner {
         let spec = CleanSpec {
             until: plan.until,
             producers: state.last_batches,
-            buffer_bytes: self.config.limits.dedupe_buffer_bytes,
+            buffer_bytes: self.config.limits.dedupe_buffer_bytes.max(LEAST_BUFFER),
             secret: (a, b),
             now_ms: now_ms(),
             delete_retention_ms: candidate.delete_retention_ms,
@@ -301,7 +303,13 @@ fn planned(cleaning: &Cleaning, high_watermark: Offset, limits: &Limits) -> Plan
     let segments: Vec<Segment> = cleaning
         .segments
         .iter()
-        .map(|s| Segment { end: s.end, bytes: s.bytes, max_timestamp: s.max_timestamp, modified: None })
+        .map(|s| Segment {
+            end: s.end,
+            bytes: s.bytes,
+            first_timestamp: s.first_timestamp,
+            max_timestamp: s.max_timestamp,
+            modified: None,
+        })
         .collect();
     plan(&segments, cleaning.cleaned_to, high_watermark, now_ms(), limits)
 }

@@ -1,8 +1,8 @@
 //! Retention: now and then, what is older, or takes more space, than its topic keeps is removed from the partitions that
 //! this broker leads. Their followers do as it does.
 //!
-//! One partition after the other, with a pause between, and off the owners' tasks: what is asked of an owner is the high
-//! watermark, and to remove.
+//! One partition after the other, with a pause between while the disk has room, and off the owners' tasks: what is asked of
+//! an owner is the high watermark, and to remove.
 
 use crate::partitions::{OffsetSpec, Partitions};
 use chronik_core::cluster::config::{RETENTION_BYTES, RETENTION_MS};
@@ -23,6 +23,8 @@ const HURRY: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// How long one removal is waited for before the next partition is looked at.
 const REMOVAL_MAX: Duration = Duration::from_secs(10);
+/// The same while the disk has too little room: it is somewhere among all of them that there is something to remove.
+const REMOVAL_MAX_IN_HURRY: Duration = Duration::from_secs(1);
 
 /// What retention needs of its broker.
 pub(crate) struct RetentionConfig {
@@ -75,9 +77,17 @@ async fn round(config: &RetentionConfig) {
         .collect();
     let pause = (config.every / u32::try_from(led.len().max(1)).unwrap_or(u32::MAX)).min(PAUSE_MAX);
     for (partition, limits) in led {
-        remove(config, partition, &limits).await;
-        sleep(pause).await;
+        let (pause, patience) = pace(config.space.room(), pause);
+        remove(config, partition, &limits, patience).await;
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
     }
+}
+
+/// How long to wait after a partition, and for what is removed of it. The pause would be minutes over thousands of them.
+fn pace(room: Room, pause: Duration) -> (Duration, Duration) {
+    if room == Room::Ample { (pause, REMOVAL_MAX) } else { (Duration::ZERO, REMOVAL_MAX_IN_HURRY) }
 }
 
 /// What is in force for the topic now.
@@ -87,7 +97,7 @@ fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Retention {
     Retention { ms: value(RETENTION_MS), bytes: value(RETENTION_BYTES) }
 }
 
-async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention) {
+async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention, patience: Duration) {
     let Some(mut segments) = config.reader.segments(partition).filter(|segments| !segments.is_empty()) else { return };
     // Of those that were cut, or come from an older broker, the first reading tells.
     if limits.ms.is_some() && segments[0].max_timestamp.is_none() {
@@ -106,7 +116,7 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
     let Ok(segments) = tokio::task::spawn_blocking(described).await else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let Some(to) = log_start(&segments, high_watermark, now, limits) else { return };
-    match timeout(REMOVAL_MAX, config.partitions.advance_start(partition, to)).await {
+    match timeout(patience, config.partitions.advance_start(partition, to)).await {
         Ok(Ok(start)) => info!(%partition, %start, "Removed what is beyond retention"),
         // Another leads by now, and does it.
         Ok(Err(_)) => {}
@@ -118,7 +128,13 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
 fn describe(reader: &LogReader<RealDisk>, partition: TopicPartition, segment: &SegmentInfo, by_age: bool) -> Segment {
     let without_timestamps = segment.max_timestamp.is_some_and(|newest| newest < 0);
     let modified = if by_age && without_timestamps { reader.modified(partition, segment.base) } else { None };
-    Segment { end: segment.end, bytes: segment.bytes, max_timestamp: segment.max_timestamp, modified }
+    Segment {
+        end: segment.end,
+        bytes: segment.bytes,
+        first_timestamp: segment.first_timestamp,
+        max_timestamp: segment.max_timestamp,
+        modified,
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +142,14 @@ mod tests {
     use super::*;
     use chronik_core::ids::TopicId;
     use std::sync::Arc;
+
+    #[test]
+    fn a_disk_without_room_is_looked_over_without_a_pause() {
+        for (room, pauses) in [(Room::Ample, true), (Room::Internal, false), (Room::None, false)] {
+            let (pause, patience) = pace(room, PAUSE_MAX);
+            assert_eq!((!pause.is_zero(), patience >= REMOVAL_MAX), (pauses, pauses), "{room:?}");
+        }
+    }
 
     #[test]
     fn limits_are_those_of_the_topic_or_of_all_brokers_or_kafkas() {

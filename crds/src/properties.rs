@@ -227,6 +227,7 @@ pub const DYNAMIC: &[(&str, Shape)] = &[
     ("max.connections.per.ip", Shape::Integer),
     ("max.connections.per.ip.overrides", Shape::Connections),
     ("message.max.bytes", Shape::Size),
+    ("unclean.leader.election.enable", Shape::Boolean),
 ];
 
 /// All properties that are the user's to set.
@@ -280,7 +281,6 @@ pub const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("transaction.state.log.min.isr", TRANSACTIONS),
     ("transaction.state.log.num.partitions", TRANSACTIONS),
     ("transaction.state.log.replication.factor", TRANSACTIONS),
-    ("unclean.leader.election.enable", "a replica that may lack committed records is never elected"),
     ("zookeeper.connect", "there is no ZooKeeper"),
 ];
 

@@ -22,6 +22,8 @@ pub struct Segment {
     pub end: Offset,
     /// Bytes of its batches.
     pub bytes: u64,
+    /// The greatest timestamp of its first batch, in milliseconds since 1970; `None` when that has none, or it is not known.
+    pub first_timestamp: Option<i64>,
     /// The greatest timestamp in it, in milliseconds since 1970; negative when its records have none; `None` when it is
     /// not known: then it does not go by its age.
     pub max_timestamp: Option<i64>,
@@ -67,6 +69,7 @@ mod tests {
         let segment = |(n, stamp): (usize, &i64)| Segment {
             end: Offset(10 * (n as i64 + 1)),
             bytes: 100,
+            first_timestamp: Some(*stamp),
             max_timestamp: Some(*stamp),
             modified: None,
         };
@@ -148,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_to_be_old_stays() {
-        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None, modified: Some(0) };
+        let unknown =
+            Segment { end: Offset(10), bytes: 1, first_timestamp: None, max_timestamp: None, modified: Some(0) };
         assert_eq!(log_start(&[unknown], Offset(10), NOW, &Retention { ms: Some(0), bytes: None }), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What the metadata log decides, for people: a line for each change, and one for many of a kind.
 
-use chronik_core::cluster::{Answer, Change, Elected, Election, Image, MetadataCommand, Outcome, ResignedPartitions};
+use chronik_core::cluster::{Answer, Change, Image, MetadataCommand, Outcome, Partition, ResignedPartitions};
+use chronik_core::ids::BrokerId;
 
 /// More partitions than this in one entry are told of in one line.
 const LINES: usize = 8;
@@ -46,13 +47,6 @@ pub(super) fn log(command: &MetadataCommand, outcome: &Outcome) {
             tracing::info!(%broker, "{what} broker {broker}");
         }
         (MetadataCommand::UnregisterBroker { id }, _) => tracing::info!(broker = %id, "forgot broker {id}"),
-        (MetadataCommand::ElectLeaders { election: Election::Unclean, .. }, Answer::Elected(results)) => {
-            for (tp, elected) in results {
-                if let Elected::Leader(leader) = elected {
-                    tracing::warn!(partition = %tp, %leader, "elected a leader that may lack acknowledged records");
-                }
-            }
-        }
         (MetadataCommand::Resign { broker, partitions, reason, .. }, Answer::Resigned { kept }) => {
             let resigned = match partitions {
                 ResignedPartitions::All => "everything".into(),
@@ -73,6 +67,14 @@ pub(super) fn log_partitions(before: &Image, after: &Image, changes: &[Change]) 
             _ => None,
         })
         .collect();
+    if after.unclean_elections > before.unclean_elections {
+        let eligible = |p: &Partition, id: &BrokerId| p.isr.contains(id) || p.elr.contains(id);
+        for (tp, old, new) in &partitions {
+            if let Some(leader) = new.leader.filter(|id| old.leader != Some(*id) && !eligible(old, id)) {
+                tracing::warn!(partition = %tp, %leader, "elected a leader that may lack acknowledged records");
+            }
+        }
+    }
     if partitions.len() > LINES {
         let leaders = partitions.iter().filter(|(_, old, new)| old.leader != new.leader).count();
         let leaderless = partitions.iter().filter(|(_, _, new)| new.leader.is_none()).count();
@@ -91,6 +93,6 @@ pub(super) fn log_partitions(before: &Image, after: &Image, changes: &[Change]) 
     }
 }
 
-fn ids(brokers: &[chronik_core::ids::BrokerId]) -> String {
+fn ids(brokers: &[BrokerId]) -> String {
     brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

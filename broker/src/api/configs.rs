@@ -258,7 +258,7 @@ mod tests {
     fn only_what_can_have_another_value_can_be_changed() {
         let values = of_topic(&topic(None), &image(None, None), &server(None));
         let read_only = |name: &str| values.iter().find(|v| v.name == name).map(|v| v.read_only);
-        let (other, fixed) = (read_only("max.message.bytes"), read_only("unclean.leader.election.enable"));
+        let (other, fixed) = (read_only("max.message.bytes"), read_only("remote.storage.enable"));
         assert_eq!((other, fixed), (Some(false), Some(true)));
     }
 

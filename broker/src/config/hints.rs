@@ -35,7 +35,6 @@ const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("transaction.state.log.min.isr", TRANSACTIONS),
     ("transaction.state.log.num.partitions", TRANSACTIONS),
     ("transaction.state.log.replication.factor", TRANSACTIONS),
-    ("unclean.leader.election.enable", "a replica that may lack committed records is never elected"),
     ("zookeeper.connect", "there is no ZooKeeper"),
 ];
 
@@ -66,7 +65,7 @@ fn elsewhere(key: &str) -> Option<String> {
     let property = broker_property(key).or_else(of_topic)?;
     let name = property.name;
     match property.update {
-        Update::DynamicOnly => Some(format!(
+        Update::DynamicOnly | Update::AllBrokers => Some(format!(
             "'{name}' is set while the brokers run, for all of them: `chronik config set cluster default {name}=VALUE`"
         )),
         Update::OneBroker => {

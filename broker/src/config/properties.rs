@@ -31,6 +31,8 @@ pub enum Update {
     ClusterWide,
     /// IncrementalAlterConfigs for one broker or for all of them. The file does not know it.
     DynamicOnly,
+    /// IncrementalAlterConfigs for all brokers. The file does not know it.
+    AllBrokers,
     /// IncrementalAlterConfigs for one broker. The file does not know it.
     OneBroker,
     /// IncrementalAlterConfigs for one broker, and the file.
@@ -368,6 +370,7 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("104857600"),
         "The longest request. A client that announces a longer one is disconnected. At most 200 MiB.",
     ),
+    dynamic("unclean.leader.election.enable", ConfigKind::Boolean, Update::AllBrokers, Some("false")),
 ];
 
 const fn restart(

@@ -101,6 +101,7 @@ pub fn markdown() -> String {
             Update::PerBroker => "one broker or all; restart",
             Update::ClusterWide => "all; restart",
             Update::DynamicOnly => "one broker or all; not in the file",
+            Update::AllBrokers => "all; not in the file",
             Update::OneBroker => "one broker; not in the file",
             Update::OneBrokerAndFile => "one broker; restart",
             Update::Never => "never; not in the file",

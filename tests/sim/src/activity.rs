@@ -128,6 +128,8 @@ activities! {
     Outsider,
     /// A broker compacted a log.
     Cleaned,
+    /// Tombstones went with that.
+    TombstonesGone,
     /// A reader was given what comes behind a gap that compaction has left.
     ReadOverGap,
 }

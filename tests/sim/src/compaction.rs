@@ -6,7 +6,7 @@ use crate::checker::{Checker, Committed, Invariant};
 use crate::network::NodeId;
 use crate::plant::Plant;
 use crate::rng::Rng;
-use crate::storage::Cleaned;
+use crate::storage::{Cleaned, PartitionLog};
 use crate::world::{Happening, World, note};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -17,8 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Between two cleanings at most.
 const GAP_US: u64 = 500_000;
-/// Keys that are written.
-const KEYS: usize = 5;
+/// Keys that are written: a few more than the least memory of a cleaning has room for.
+const KEYS: usize = 12;
+/// Those of them that most records have, so that much is replaced.
+const HOT_KEYS: usize = 5;
+/// Of a thousand records, those that delete their keys.
+const TOMBSTONES: u64 = 200;
+/// The clocks' begin, in milliseconds since 1970.
+const BEGIN_MS: i64 = 1_700_000_000_000;
 /// Bytes that a batch may decompress to.
 const MAX_DECOMPRESSED: u64 = 1 << 20;
 
@@ -38,17 +44,18 @@ impl Compaction {
         Self { rng, some, written: 0 }
     }
 
-    /// Records with few keys, and values that are all different.
+    /// Records with few keys, and values that are all different, or none.
     pub(crate) fn records(&mut self, count: i32, payload: usize) -> BatchBuilder {
         let samples: Vec<Sample> = (0..count)
             .map(|n| {
                 self.written += 1;
+                let keys = if self.rng.per_mille(700) { HOT_KEYS } else { KEYS };
                 let mut value = self.written.to_string().into_bytes();
                 value.resize(value.len().max(payload / count as usize), b'x');
                 Sample {
                     offset_delta: n,
-                    key: Some(vec![b'a' + self.rng.index(KEYS) as u8]),
-                    value: Some(value),
+                    key: Some(vec![b'a' + self.rng.index(keys) as u8]),
+                    value: (!self.rng.per_mille(TOMBSTONES)).then_some(value),
                     ..Sample::default()
                 }
             })
@@ -66,12 +73,33 @@ pub(crate) struct Originals {
     last: BTreeMap<(TopicPartition, Vec<u8>), Offset>,
 }
 
-type Record = (Vec<u8>, Vec<u8>);
+/// A key, and its value, unless it is deleted.
+type Record = (Vec<u8>, Option<Vec<u8>>);
 
 /// `None` if the records cannot be read.
 fn records(batch: &RecordBatch) -> Option<Vec<(Offset, Record)>> {
     let contents = batch.contents(MAX_DECOMPRESSED).ok()?;
-    contents.into_iter().map(|r| Some((r.offset, (r.key?.to_vec(), r.value?.to_vec())))).collect()
+    contents.into_iter().map(|r| Some((r.offset, (r.key?.to_vec(), r.value.map(|v| v.to_vec()))))).collect()
+}
+
+/// What there is for a reader of the log who goes from its start to that offset: the last value of each key that is not
+/// deleted after it, and where it is. And the keys of which it has read that they are deleted.
+fn table(log: &PartitionLog, to: Offset) -> (BTreeMap<Vec<u8>, (Offset, Vec<u8>)>, BTreeSet<Vec<u8>>) {
+    let (mut table, mut deleted) = (BTreeMap::new(), BTreeSet::new());
+    let all = log.batches.iter().flat_map(|batch| records(batch).unwrap_or_default());
+    for (offset, (key, value)) in all.filter(|(offset, _)| (log.start..to).contains(offset)) {
+        match value {
+            Some(value) => {
+                deleted.remove(&key);
+                table.insert(key, (offset, value));
+            }
+            None => {
+                table.remove(&key);
+                deleted.insert(key);
+            }
+        }
+    }
+    (table, deleted)
 }
 
 impl Originals {
@@ -83,12 +111,13 @@ impl Originals {
         }
     }
 
-    /// The first offset of these that has the last record of its key.
+    /// The first offset of these that has the last record of its key, and is no tombstone: these may go.
     fn missed(&self, tp: TopicPartition, from: Offset, to: Offset, found: &BTreeSet<Offset>) -> Option<Offset> {
         let records = self.records.get(&tp)?;
         let lacking = records.range(from..to.max(from)).filter(|(offset, _)| !found.contains(*offset));
         let is_last = |offset: Offset, key: &[u8]| self.last.get(&(tp, key.to_vec())) == Some(&offset);
-        lacking.filter(|(offset, (key, _))| is_last(**offset, key)).map(|(offset, _)| *offset).next()
+        let stays = |offset: &Offset, (key, value): &Record| value.is_some() && is_last(*offset, key);
+        lacking.filter(|(offset, record)| stays(offset, record)).map(|(offset, _)| *offset).next()
     }
 }
 
@@ -162,7 +191,8 @@ impl World {
         let status = replica.status();
         let committed = status.committed.min(status.durable_end);
         let producers: BTreeSet<Offset> = replica.producers().last_batches(committed).collect();
-        match n.disk.clean(tp, committed, &producers, rng) {
+        let now_ms = BEGIN_MS + (self.now_us / 1000) as i64;
+        match n.disk.clean(tp, committed, &producers, now_ms, rng) {
             Ok(Cleaned::Nothing) => {}
             Ok(Cleaned::Log(mut log)) => {
                 note!(self, "b{node} p{} is cleaned", tp.partition);
@@ -172,6 +202,17 @@ impl World {
                     process.logs.get(&tp).map_or_else(Vec::new, |l| l.from(log.end).to_vec());
                 for batch in waiting {
                     log.push(batch);
+                }
+                let table = |log: &PartitionLog| table(log, committed);
+                let ((before, deleted), (after, left)) =
+                    (process.logs.get(&tp).map(table).unwrap_or_default(), table(&log));
+                if before != after {
+                    let how =
+                        format!("broker {node} has cleaned {tp}: a reader of all had {before:?}, and has {after:?}");
+                    self.checker.fail(Invariant::ReadersSeeCommitted, how);
+                }
+                if left.len() < deleted.len() {
+                    self.counts.note(Activity::TombstonesGone);
                 }
                 process.logs.insert(tp, *log);
                 self.checker.agreed.remove(&(node, tp));

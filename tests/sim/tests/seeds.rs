@@ -41,6 +41,7 @@ fn floor(activity: Activity) -> usize {
         | Activity::LogDropped
         | Activity::Moved
         | Activity::DiskFailed
+        | Activity::TombstonesGone
         | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
         Activity::TopicDeleted => 200,

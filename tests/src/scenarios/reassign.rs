@@ -47,13 +47,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plan = folder.path().join("plan.json");
     let mut world = World { program: program.clone(), admin: admin.join(","), kafka, cluster, metadata, load, plan };
-    let steps: [(&str, Step<World>); 10] = [
+    let steps: [(&str, Step<World>); 11] = [
         ("kafka-reassign-partitions --execute and --verify", there),
         ("kafka-reassign-partitions --throttle", throttled),
         ("a broker that gets a partition is killed in the middle, and comes back", killed),
         ("kafka-reassign-partitions --list and --cancel", cancelled),
         ("kafka-leader-election", preferred),
         ("kafka-leader-election of whoever is there", unclean),
+        ("unclean.leader.election.enable of a topic", unclean_by_itself),
         ("kafka-metadata-quorum remove-controller and add-controller", votes_no_more),
         ("every acknowledged record is there once and in order", |w| {
             w.load.pause(PATIENCE)?;
@@ -292,6 +293,24 @@ fn unclean(w: &mut World) -> Result<String> {
     w.metadata.delete_topic(LOST)?;
     w.load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
     Ok("broker 3 leads, and broker 2 gives way".into())
+}
+
+/// The same where the topic asks for it: nobody has to.
+fn unclean_by_itself(w: &mut World) -> Result<String> {
+    const LOST: &str = "lost-by-itself";
+    w.metadata.create_topic_on(LOST, 1, &[2, 3])?;
+    w.metadata.set_configs(LOST, &[("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")])?;
+    w.cluster.kill(3)?;
+    fill(&w.cluster.bootstrap(), LOST, 1)?;
+    w.cluster.kill(2)?;
+    w.cluster.start(3)?;
+    w.cluster.wait_for_brokers(3)?;
+    wait::until("broker 3 to lead", PATIENCE, || Ok((w.metadata.leader(LOST, 0).ok() == Some(3)).then_some(())))?;
+    w.cluster.start(2)?;
+    w.metadata.wait_for_isr(LOST, 1, 2)?;
+    w.metadata.delete_topic(LOST)?;
+    w.load.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    Ok("broker 3 leads as soon as it is back, and broker 2 gives way".into())
 }
 
 /// A voter is named by its directory too. It votes again when that is asked for, as by who sits at a controller of Kafka's: the

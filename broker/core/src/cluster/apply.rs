@@ -15,6 +15,9 @@ impl Image {
         self.offset = offset;
         let mut changes = Vec::new();
         let outcome = self.dispatch(offset, command, &mut changes);
+        if outcome.is_ok() {
+            self.elect_where_asked(command, &mut changes);
+        }
         debug_assert!(outcome.is_ok() || changes.is_empty(), "a refusal changed something: {command:?}");
         (outcome, changes)
     }

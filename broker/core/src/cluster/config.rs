@@ -90,6 +90,8 @@ enum Since {
     Second,
     /// Version 4.
     Fourth,
+    /// Its default always, other values from version 5 on.
+    DefaultBefore5,
 }
 
 /// The metadata version that most configs of segments and cleaning came with.
@@ -143,9 +145,10 @@ impl TopicConfig {
         let value = value.trim();
         let needs = match self.since {
             Since::First => MetadataVersion::FIRST,
-            Since::DefaultBefore2 if value == self.default => MetadataVersion::FIRST,
+            Since::DefaultBefore2 | Since::DefaultBefore5 if value == self.default => MetadataVersion::FIRST,
             Since::DefaultBefore2 | Since::Second => SECOND,
             Since::Fourth => FOURTH,
+            Since::DefaultBefore5 => MetadataVersion::UNCLEAN_ELECTIONS,
         };
         if version < needs {
             return Err(format!("needs metadata version {needs}, and the cluster is at {version}"));

@@ -1,7 +1,10 @@
 //! Configs that change while a topic is there and while brokers run.
 
 use super::command::{Answer, Change, Outcome, Refusal};
-use super::config::{self, BROKER_RACK, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS};
+use super::config::{
+    self, BROKER_RACK, ConfigChange, ConfigResource, MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE,
+};
+use super::features::MetadataVersion;
 use super::image::{Image, Topic};
 use crate::ids::{PartitionId, TopicId, TopicPartition};
 
@@ -37,8 +40,11 @@ impl Image {
                 if !self.brokers.contains_key(&id) {
                     return Err(Refusal::UnknownBroker(id));
                 }
-                if configs.iter().any(|c| c.name == MIN_INSYNC_REPLICAS) {
-                    return Err(wrong(format!("{MIN_INSYNC_REPLICAS} is set for the cluster or for a topic")));
+                // The controller goes by these, and it is on any of the brokers.
+                for of_all in [MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE] {
+                    if configs.iter().any(|c| c.name == of_all) {
+                        return Err(wrong(format!("{of_all} is set for the cluster or for a topic")));
+                    }
                 }
                 let before = self.broker_configs.get(&id).cloned().unwrap_or_default();
                 let after = config::changed(
@@ -61,6 +67,13 @@ impl Image {
                 changes.push(Change::Broker(id));
             }
             ConfigResource::Cluster => {
+                // Brokers that know no such config of all brokers would refuse the whole entry.
+                let unclean = configs.iter().any(|c| c.name == UNCLEAN_LEADER_ELECTION_ENABLE);
+                if unclean && self.metadata_version < MetadataVersion::UNCLEAN_ELECTIONS {
+                    let (needs, is) = (MetadataVersion::UNCLEAN_ELECTIONS, self.metadata_version);
+                    let why = format!("needs metadata version {needs}, and the cluster is at {is}");
+                    return Err(wrong(format!("{UNCLEAN_LEADER_ELECTION_ENABLE} {why}")));
+                }
                 let before = &self.cluster_configs;
                 let after = config::changed(
                     before,

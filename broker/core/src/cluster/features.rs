@@ -27,8 +27,10 @@ impl MetadataVersion {
     pub const GROUP_CONFIGS: Self = Self(3);
     /// Write-ahead logs refer to large batches that are in their segments.
     pub const WRITE_ONCE: Self = Self(4);
+    /// A topic may rather have a leader that lacks records than none.
+    pub const UNCLEAN_ELECTIONS: Self = Self(5);
     /// The newest that this code speaks.
-    pub const LATEST: Self = Self(4);
+    pub const LATEST: Self = Self(5);
 }
 
 impl Default for MetadataVersion {

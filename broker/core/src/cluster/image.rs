@@ -43,7 +43,8 @@ pub struct Image {
     /// The permit to stop a broker that is outstanding.
     #[serde(default)]
     pub permit: Option<Permit>,
-    /// Leaders that somebody had elected although they may have lacked committed records, since there is the cluster.
+    /// Leaders that were elected although they may have lacked committed records, as somebody asked for it or a topic's
+    /// configs, since there is the cluster.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unclean_elections: u64,
 }

@@ -9,6 +9,9 @@ use crate::record::{RawRecord, RecordBatch, TimestampType, WalkError, max_decomp
 pub struct Rules<'a> {
     /// The last offset of each key in the part of the log that was not cleaned before.
     pub latest: &'a OffsetMap,
+    /// Where that part ends. What is at it or behind it stays as it is: of its keys nothing is known, and what its
+    /// tombstones delete is still there.
+    pub to: Offset,
     /// Milliseconds since 1970.
     pub now_ms: i64,
     /// `delete.retention.ms`.
@@ -57,9 +60,12 @@ impl Rules<'_> {
     /// header did: where the log goes on, and how far its producer has come.
     ///
     /// Transaction markers stay: they have no keys that count. A record without a key goes, as it can never be replaced.
+    ///
+    /// The time of a batch's tombstones begins to run when all that they delete goes: not while some of the batch is
+    /// behind what the map knows. (Kafka keeps such records too, but lets their time run.)
     pub fn filter(&self, batch: &RecordBatch, keep_empty: bool) -> Result<Filtered, WalkError> {
         let header = batch.header();
-        if header.is_control() || header.record_count == 0 && keep_empty {
+        if header.is_control() || header.base_offset >= self.to || header.record_count == 0 && keep_empty {
             return Ok(Filtered::Same);
         }
         let max = max_decompressed(self.max_decompressed, batch.bytes().len());
@@ -77,8 +83,8 @@ impl Rules<'_> {
         if kept.count == 0 {
             return Ok(if keep_empty { Filtered::Rewritten(batch.emptied()) } else { Filtered::Nothing });
         }
-        let new_horizon =
-            (horizon.is_none() && kept.has_tombstones).then(|| self.now_ms.saturating_add(self.delete_retention_ms));
+        let begins_time = horizon.is_none() && kept.has_tombstones && header.end_offset() <= self.to;
+        let new_horizon = begins_time.then(|| self.now_ms.saturating_add(self.delete_retention_ms));
         if new_horizon.is_none() && kept.count == kept.all {
             return Ok(Filtered::Same);
         }
@@ -102,8 +108,11 @@ impl Rules<'_> {
     }
 
     fn keeps(&self, record: &RawRecord<'_>, base: Offset, keeps_tombstones: bool) -> bool {
-        let Some(key) = record.key else { return false };
         let offset = base.plus(i64::from(record.offset_delta));
+        if offset >= self.to {
+            return true;
+        }
+        let Some(key) = record.key else { return false };
         let is_last = self.latest.get(key).is_none_or(|last| offset >= last);
         is_last && (record.has_value || keeps_tombstones)
     }
@@ -143,7 +152,7 @@ mod tests {
     }
 
     fn rules(latest: &OffsetMap, now_ms: i64) -> Rules<'_> {
-        Rules { latest, now_ms, delete_retention_ms: 500, max_decompressed: 1 << 20 }
+        Rules { latest, to: Offset(i64::MAX), now_ms, delete_retention_ms: 500, max_decompressed: 1 << 20 }
     }
 
     fn rewritten(filtered: Filtered) -> RecordBatch {
@@ -196,6 +205,26 @@ mod tests {
             let gone = rewritten(rules(&none, 2500).filter(&cleaned, false).unwrap());
             assert_eq!(contents(&gone), [(101, 1010, Some("2".into()))]);
             assert_eq!(gone.header().end_offset(), before.header().end_offset());
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_end_of_the_keys_stays_and_no_time_of_its_tombstones_runs() {
+        for codec in CODECS {
+            let before =
+                batch(codec, &[(Some("a"), None), (Some("b"), Some("2")), (Some("c"), None), (None, Some("4"))]);
+            let latest = map(&[("a", 100), ("b", 900)]);
+            let to = |to| Rules { to: Offset(to), ..rules(&latest, 2000) };
+            assert!(matches!(to(100).filter(&before, false).unwrap(), Filtered::Same), "{codec:?}");
+            let half = rewritten(to(102).filter(&before, false).unwrap());
+            assert_eq!(half.header().delete_horizon_ms(), None, "{codec:?}");
+            assert_eq!(contents(&half), [(100, 1000, None), (102, 1020, None), (103, 1030, Some("4".into()))]);
+            let whole = rewritten(to(104).filter(&half, false).unwrap());
+            assert_eq!(whole.header().delete_horizon_ms(), Some(2500), "{codec:?}");
+            assert_eq!(contents(&whole), [(100, 1000, None), (102, 1020, None)], "{codec:?}");
+            // Another replica may have known more.
+            let later = Rules { to: Offset(102), ..rules(&latest, 2500) };
+            assert_eq!(contents(&rewritten(later.filter(&whole, false).unwrap())), [(102, 1020, None)]);
         }
     }
 

@@ -6,8 +6,8 @@ use std::hash::Hasher as _;
 
 /// Bytes of an entry.
 const ENTRY: usize = 24;
-/// The least number of entries that there is room for: a batch must make progress.
-const LEAST: usize = 1024;
+/// The least number of entries that there is room for: each cleaning must make progress, if only by a record.
+const LEAST: usize = 10;
 
 /// A hash table of open addressing. It keeps 128 bits of a keyed hash in place of a key (as Kafka keeps an MD5): that two
 /// of a billion keys share them has a chance of less than 10^-20, and nobody who does not know the hash's key can look for
@@ -40,7 +40,7 @@ impl OffsetMap {
         let hash = self.hash(key);
         let at = self.find(hash);
         if self.slots[at][2] == 0 {
-            if self.len >= self.slots.len() / 10 * 9 {
+            if self.len >= self.slots.len() * 9 / 10 {
                 return Err(Full);
             }
             self.len += 1;
@@ -117,6 +117,11 @@ mod tests {
     fn it_takes_no_more_memory_than_its_keys_need() {
         let map = OffsetMap::new(1 << 30, 9000, (1, 2));
         assert!(map.slots.len() <= 10_010, "{}", map.slots.len());
+        for keys in [1, 9, 10, 11, 99, 1000, 1025] {
+            let mut map = OffsetMap::new(1 << 30, keys, (1, 2));
+            let fit = (0..keys).all(|key| map.put(&key.to_be_bytes(), Offset(key as i64)).is_ok());
+            assert!(fit, "there is memory for all of {keys}");
+        }
         assert_eq!(OffsetMap::new(0, 0, (1, 2)).slots.len(), LEAST);
     }
 }

@@ -10,7 +10,7 @@ pub struct Limits {
     pub min_dirty_ratio: f64,
     /// `min.compaction.lag.ms`.
     pub min_lag_ms: i64,
-    /// `max.compaction.lag.ms`.
+    /// `max.compaction.lag.ms`, since the first record of a segment: the longest that one in it has waited.
     pub max_lag_ms: i64,
 }
 
@@ -44,7 +44,7 @@ pub fn plan(segments: &[Segment], cleaned_to: Offset, high_watermark: Offset, no
         bytes += segment.bytes;
         if segment.end > cleaned_to {
             dirty_bytes += segment.bytes;
-            let waits = segment.max_timestamp.filter(|t| *t >= 0).map(|newest| now.saturating_sub(newest));
+            let waits = segment.first_timestamp.filter(|t| *t >= 0).map(|oldest| now.saturating_sub(oldest));
             overdue |= waits.is_some_and(|waits| waits > limits.max_lag_ms);
         }
     }
@@ -65,6 +65,7 @@ mod tests {
         let segment = |(n, stamp): (usize, &i64)| Segment {
             end: Offset(10 * (n as i64 + 1)),
             bytes: 100,
+            first_timestamp: Some(*stamp),
             max_timestamp: Some(*stamp),
             modified: None,
         };
@@ -96,11 +97,21 @@ mod tests {
         assert_eq!(of(&[1, 1, 1, 1, 1], lag).until, Offset(40));
         assert_eq!(of(&[1, 9001, 1, 1, 1], lag).until, Offset(10));
         assert_eq!(of(&[1, 1, 1, -1, 1], lag).until, Offset(40));
-        let unknown = Segment { end: Offset(10), bytes: 1, max_timestamp: None, modified: None };
+        let unknown = Segment { max_timestamp: None, ..segments(&[1])[0] };
         assert_eq!(plan(&[unknown, unknown], Offset(0), Offset(100), NOW, &lag).until, Offset(0));
         let late = Limits { max_lag_ms: 1000, min_dirty_ratio: 1.0, ..LIMITS };
         assert!(of(&[1, 1, 1, 8999, 1], late).due);
         assert!(!of(&[1, 1, 1, 9000, 1], late).due);
         assert!(!of(&[1, 1, 1, -1, 1], late).due);
+    }
+
+    #[test]
+    fn a_segments_first_record_waits_longest() {
+        let late = Limits { max_lag_ms: 1000, min_dirty_ratio: 1.0, ..LIMITS };
+        for (first, due) in [(Some(8999), true), (Some(9000), false), (Some(-1), false), (None, false)] {
+            let mut segments = segments(&[1, 1]);
+            segments[0] = Segment { first_timestamp: first, max_timestamp: Some(NOW), ..segments[0] };
+            assert_eq!(plan(&segments, Offset(0), Offset(100), NOW, &late).due, due, "{first:?}");
+        }
     }
 }

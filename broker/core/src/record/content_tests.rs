@@ -282,6 +282,18 @@ fn the_brokers_time_takes_the_place_of_the_producers() {
     assert_eq!(error.rejected().count(), 3);
 }
 
+/// As in Kafka.
+#[test]
+fn a_time_that_a_producer_sets_for_its_tombstones_stays() {
+    let tombstone = Sample { key: Some(b"a".to_vec()), timestamp_delta: -10, ..Sample::default() };
+    for max_timestamp in [NOW - 10, NOW] {
+        let builder = batch_of(Compression::None, 1, &encoded(std::slice::from_ref(&tombstone))).with(22, &[0x40]);
+        let admitted = builder.timestamps(NOW, max_timestamp).build().admit(&RULES).unwrap();
+        let read = RecordBatch::check(admitted.bytes().clone()).unwrap();
+        assert_eq!((read.header().delete_horizon_ms(), read.header().max_timestamp), (Some(NOW), NOW - 10));
+    }
+}
+
 #[test]
 fn a_record_is_found_by_its_time_whatever_the_compression() {
     let mut records = samples(4, 300);

@@ -150,7 +150,8 @@ impl<D: Disk> Store<D> {
         Ok(CleanReport { cleaned_to: to, keys: work.latest.len(), ..work.report })
     }
 
-    /// The last offset of each key in what was not cleaned before, and how far the keys fit.
+    /// The last offset of each key in what was not cleaned before, and how far the keys fit: up to which record, so that a
+    /// batch that has more keys than fit is cleaned too, in several passes.
     fn map_keys(
         &self,
         tp: TopicPartition,
@@ -175,13 +176,10 @@ impl<D: Disk> Store<D> {
             if !go_on(CleanStep::Moved(batches.iter().map(|b| b.bytes().len() as u64).sum())) {
                 return Err(CleanError::Stopped);
             }
-            let Some(last) = batches.last() else { break };
+            let Some(last) = batches.last() else { return Err(CleanError::Changed) };
             next = last.header().end_offset();
             for batch in &batches {
-                if !note_keys(&mut latest, batch, spec)? {
-                    // One that does not fit by itself is passed over: some of its keys stay more than once.
-                    let base = batch.header().base_offset;
-                    let to = if base > begin { base } else { batch.header().end_offset() };
+                if let Some(to) = note_keys(&mut latest, batch, begin, spec)? {
                     return Ok((latest, to));
                 }
             }
@@ -255,6 +253,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), CleanError> {
         let rules = Rules {
             latest: &work.latest,
+            to: work.to,
             now_ms: work.spec.now_ms,
             delete_retention_ms: work.spec.delete_retention_ms,
             max_decompressed: work.spec.max_decompressed,
@@ -364,11 +363,16 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Says whether all keys of the batch fit.
-fn note_keys(latest: &mut OffsetMap, batch: &RecordBatch, spec: &CleanSpec) -> Result<bool, CleanError> {
+/// Notes the keys of the batch's records from `begin` on, and returns the offset of the first one that does not fit.
+fn note_keys(
+    latest: &mut OffsetMap,
+    batch: &RecordBatch,
+    begin: Offset,
+    spec: &CleanSpec,
+) -> Result<Option<Offset>, CleanError> {
     let header = batch.header();
     if header.is_control() || header.record_count == 0 {
-        return Ok(true);
+        return Ok(None);
     }
     let broken = |source| CleanError::Batch { offset: header.base_offset, source };
     let max = max_decompressed(spec.max_decompressed, batch.bytes().len());
@@ -376,11 +380,12 @@ fn note_keys(latest: &mut OffsetMap, batch: &RecordBatch, spec: &CleanSpec) -> R
     for record in batch.raw_records(&body, max) {
         let record = record.map_err(broken)?;
         let Some(key) = record.key else { continue };
-        if latest.put(key, header.base_offset.plus(i64::from(record.offset_delta))).is_err() {
-            return Ok(false);
+        let offset = header.base_offset.plus(i64::from(record.offset_delta));
+        if offset >= begin && latest.put(key, offset).is_err() {
+            return Ok(Some(offset));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// A cleaning that is under way.

@@ -53,6 +53,8 @@ pub struct SegmentInfo {
     pub end: Offset,
     /// Bytes of its batches.
     pub bytes: u64,
+    /// The greatest timestamp of its first batch, in milliseconds since 1970, if it has one and that is known.
+    pub first_timestamp: Option<i64>,
     /// The greatest timestamp of its batches, in milliseconds since 1970, or -1 when they have none. `None` when it is
     /// not known, see [`crate::LogReader::measure`].
     pub max_timestamp: Option<i64>,
@@ -226,6 +228,7 @@ impl Partition {
             base: s.base,
             end,
             bytes: s.len,
+            first_timestamp: Some(s.times.first).filter(|t| *t >= 0),
             max_timestamp: s.times.exact.then_some(s.times.max),
         };
         self.segments_with_ends().map(info).collect()

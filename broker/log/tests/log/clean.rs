@@ -250,7 +250,7 @@ fn keys_that_do_not_fit_are_cleaned_in_several_passes() {
     let mut cleaned_to = Offset(0);
     loop {
         // Room for a thousand keys or so.
-        let report = clean(&log, &CleanSpec { buffer_bytes: 0, ..spec(i64::MAX) }).unwrap();
+        let report = clean(&log, &CleanSpec { buffer_bytes: 24 * 1024, ..spec(i64::MAX) }).unwrap();
         if report.cleaned_to == cleaned_to {
             break;
         }
@@ -262,6 +262,76 @@ fn keys_that_do_not_fit_are_cleaned_in_several_passes() {
     assert!(passes >= 4, "{passes}");
     let cleaned = records(&log).into_iter().filter(|r| r.0 < cleaned_to.0).count();
     assert!(cleaned_to.0 > n - 100 && cleaned <= 3000, "{cleaned} to {cleaned_to}");
+}
+
+/// A batch of records of these keys, or of their tombstones.
+fn batch_with(base: i64, keys: impl Iterator<Item = i64>, value: Option<&[u8]>) -> Op {
+    let sample = |(n, key): (i32, i64)| Sample {
+        offset_delta: n,
+        key: Some(key.to_string().into_bytes()),
+        value: value.map(<[u8]>::to_vec),
+        ..Sample::default()
+    };
+    let samples: Vec<_> = (0..).zip(keys).map(sample).collect();
+    let batch = batch_of(Compression::None, samples.len() as i32, &encoded(&samples)).timestamps(0, 0).build();
+    Op::Append { partition: partition(TP), batch: batch.assign(Offset(base), LeaderEpoch(0)) }
+}
+
+/// A key that is written again and again, until what is before that can be cleaned.
+fn close_segment(log: &mut Log<SimulatedDisk>) {
+    let segments = log.reader().segments(partition(TP)).expect("it is there").len();
+    while log.reader().segments(partition(TP)).expect("it is there").len() == segments {
+        let end = log.reader().state(partition(TP)).expect("it is there").end;
+        run(log, batch_with(end.0, std::iter::once(-1), Some(&[b'x'; 1000])));
+    }
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_when_the_keys_do_not_fit() {
+    const KEYS: i64 = 3000;
+    // In the end there are more keys in a batch than fit, too.
+    for of_a_batch in [10, 1500] {
+        let disk = SimulatedDisk::new(1);
+        let options = Options { segment_bytes: 150_000, wal_segment_bytes: 1 << 20, ..tiny() };
+        let (mut log, _) = Log::open(disk.clone(), Path::new("/broker/data"), options).expect("it opens");
+        let mut end = 0;
+        // All of them in one segment, and then the even ones are deleted.
+        for (step, value) in [(1, Some(&b"1"[..])), (2, None)] {
+            for first in (0..KEYS).step_by((of_a_batch * step) as usize) {
+                let keys = (first..KEYS).step_by(step as usize).take(of_a_batch as usize);
+                run(&mut log, batch_with(end, keys, value));
+                end = log.reader().state(partition(TP)).expect("it is there").end.0;
+            }
+        }
+        assert_eq!(log.reader().segments(partition(TP)).expect("it is there").len(), 1);
+        let odd: BTreeSet<Vec<u8>> = (1..KEYS).step_by(2).map(|key| key.to_string().into_bytes()).collect();
+        let mut now_ms = 1_000_000;
+        let mut passes = 0;
+        for _ in 0..3 {
+            close_segment(&mut log);
+            let mut cleaned_to = Offset(0);
+            loop {
+                // Room for nine hundred keys or so. What may go by then goes with the next pass.
+                let spec = CleanSpec { buffer_bytes: 24 * 1024, now_ms, ..spec(i64::MAX) };
+                let report = clean(&log, &spec).expect("the disk is whole");
+                now_ms += spec.delete_retention_ms + 1;
+                if report.cleaned_to == cleaned_to {
+                    break;
+                }
+                cleaned_to = report.cleaned_to;
+                passes += 1;
+                let mut left: BTreeSet<Vec<u8>> = last_of_each_key(&records(&log))
+                    .into_iter()
+                    .filter_map(|(key, (_, value))| value.map(|_| key))
+                    .collect();
+                left.remove(&b"-1"[..]);
+                assert_eq!(left, odd, "{of_a_batch} {passes}");
+            }
+        }
+        assert!(passes > 5, "{of_a_batch}: {passes}");
+        let left: Vec<_> = records(&log).into_iter().filter(|(_, key, _)| key != b"-1").collect();
+        assert_eq!(left.len(), odd.len(), "{of_a_batch}: what replaces nothing any more is gone too");
+    }
 }
 
 #[test]

@@ -80,8 +80,8 @@ fn a_lookup_reads_only_the_segment_that_has_the_answer() {
     (0..12).for_each(|base| run(&mut log, append(base, 100 + base, 1300)));
     let reader = log.reader();
     let segments = reader.segments(partition(TP)).unwrap();
-    let found: Vec<_> = segments.iter().map(|s| (s.base.0, s.end.0, s.max_timestamp)).collect();
-    assert_eq!(found[..2], [(0, 2, Some(101)), (2, 4, Some(103))]);
+    let found: Vec<_> = segments.iter().map(|s| (s.base.0, s.end.0, s.first_timestamp, s.max_timestamp)).collect();
+    assert_eq!(found[..2], [(0, 2, Some(100), Some(101)), (2, 4, Some(102), Some(103))]);
     assert_eq!(segments.len(), 6);
     // The others cannot be read.
     for (path, len) in disk.files() {

@@ -96,7 +96,11 @@ fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
         found.push(Finding {
             bad: true,
             what: format!("{rest} partitions lack replicas that are in sync, and are served all the same"),
-            next: "wait while brokers catch up: `chronik partition list --under-replicated`".into(),
+            // Facts know of no damage: it is the broker's own, until it gives its copy up.
+            next: "wait while brokers catch up: `chronik partition list --under-replicated`; if that comes to no end, look \
+                   at the metric `chronik_log_damaged_partitions` of those that lead: nobody gets past what the last copy \
+                   has lost, before all records up to there are given up (Kafka's `kafka-delete-records.sh`)"
+                .into(),
         });
     }
 }
@@ -189,7 +193,12 @@ mod tests {
             ),
             (|f| f.partitions.as_mut().unwrap().unclean_elections = 5, false, "5 times", "logs"),
             (|f| f.partitions.as_mut().unwrap().under_min_isr = 1, true, "min.insync.replicas", "--under-min-isr"),
-            (|f| f.partitions.as_mut().unwrap().under_replicated = 4, true, "4 partitions lack", "catch up"),
+            (
+                |f| f.partitions.as_mut().unwrap().under_replicated = 4,
+                true,
+                "4 partitions lack",
+                "log_damaged_partitions",
+            ),
             (
                 |f| f.quorum.as_mut().unwrap().voters[1].caught_up = false,
                 true,

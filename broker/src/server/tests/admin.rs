@@ -269,7 +269,7 @@ async fn configs_that_cannot_be_are_refused_resource_by_resource() {
             changes(TOPIC, "__consumer_offsets", &[("cleanup.policy", SET, Some("delete"))]),
             40,
         ),
-        ("what is not done yet", changes(TOPIC, "t", &[("unclean.leader.election.enable", SET, Some("true"))]), 40),
+        ("what is not done yet", changes(TOPIC, "t", &[("remote.storage.enable", SET, Some("true"))]), 40),
         (
             "one right, one wrong",
             changes(TOPIC, "t", &[("message.timestamp.type", SET, Some("LogAppendTime")), max(SET, Some("x"))[0]]),

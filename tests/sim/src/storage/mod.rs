@@ -13,6 +13,9 @@ use chronik_core::record::RecordBatch;
 use chronik_log::Op;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Milliseconds that tombstones stay: less than a world lasts.
+const DELETE_RETENTION_MS: i64 = 300;
+
 /// What each partition holds.
 pub(crate) type Logs = BTreeMap<TopicPartition, PartitionLog>;
 
@@ -129,12 +132,13 @@ pub(crate) trait Storage {
     /// The process dies, perhaps with the machine, perhaps while it was making `unfinished` durable.
     fn crash(&mut self, unfinished: &[Op], rng: &mut Rng);
     /// Compacts what is closed of a partition's log, and committed; `producers` is where the last batches of those end that
-    /// are known.
+    /// are known, and `now_ms` what the broker's clock says.
     fn clean(
         &mut self,
         tp: TopicPartition,
         committed: Offset,
         producers: &BTreeSet<Offset>,
+        now_ms: i64,
         rng: &mut Rng,
     ) -> Result<Cleaned, String>;
     /// The `n`-th sync from now fails.

@@ -1,6 +1,6 @@
 //! A disk that keeps what was committed, and by chance some of what was being committed.
 
-use super::{Bounds, Cleaned, Logs, Opened, Storage, apply};
+use super::{Bounds, Cleaned, DELETE_RETENTION_MS, Logs, Opened, Storage, apply};
 use crate::rng::Rng;
 use chronik_core::compaction::{Filtered, OffsetMap, Rules};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -41,6 +41,7 @@ impl Storage for ModelDisk {
         tp: TopicPartition,
         committed: Offset,
         producers: &BTreeSet<Offset>,
+        now_ms: i64,
         rng: &mut Rng,
     ) -> Result<Cleaned, String> {
         let Some(log) = self.logs.get_mut(&tp) else { return Ok(Cleaned::Nothing) };
@@ -58,7 +59,9 @@ impl Storage for ModelDisk {
             let Some(key) = record.key else { continue };
             latest.put(&key, record.offset).map_err(|_| "no room for the keys")?;
         }
-        let rules = Rules { latest: &latest, now_ms: 0, delete_retention_ms: 0, max_decompressed: u64::MAX };
+        let to = log.batches[until - 1].header().end_offset();
+        let delete_retention_ms = DELETE_RETENTION_MS;
+        let rules = Rules { latest: &latest, to, now_ms, delete_retention_ms, max_decompressed: u64::MAX };
         let mut cleaned = Vec::new();
         for (n, batch) in log.batches.iter().enumerate() {
             let (base, end) = (batch.header().base_offset, batch.header().end_offset());

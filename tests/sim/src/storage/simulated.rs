@@ -1,6 +1,6 @@
 //! The real log on the simulated disk: what a crash leaves is found by its recovery.
 
-use super::{Bounds, Cleaned, Opened, PartitionLog, Storage};
+use super::{Bounds, Cleaned, DELETE_RETENTION_MS, Opened, PartitionLog, Storage};
 use crate::node::log_state;
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -205,6 +205,7 @@ impl Storage for SimulatedLog {
         tp: TopicPartition,
         committed: Offset,
         producers: &BTreeSet<Offset>,
+        now_ms: i64,
         rng: &mut Rng,
     ) -> Result<Cleaned, String> {
         let Some(log) = &mut self.log else { return Ok(Cleaned::Nothing) };
@@ -213,10 +214,11 @@ impl Storage for SimulatedLog {
         let spec = CleanSpec {
             until: committed,
             producers: producers.clone(),
-            buffer_bytes: if rng.per_mille(300) { 100 } else { 1 << 16 },
+            // Fewer keys than there are, or all.
+            buffer_bytes: if rng.per_mille(500) { 100 } else { 1 << 16 },
             secret: (rng.any(), rng.any()),
-            now_ms: 0,
-            delete_retention_ms: 0,
+            now_ms,
+            delete_retention_ms: DELETE_RETENTION_MS,
             max_decompressed: 1 << 20,
         };
         let interrupted = rng.per_mille(100);

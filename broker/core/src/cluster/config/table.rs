@@ -39,6 +39,8 @@ pub const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 pub const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 /// `broker.rack`.
 pub const BROKER_RACK: &str = "broker.rack";
+/// `unclean.leader.election.enable`.
+pub const UNCLEAN_LEADER_ELECTION_ENABLE: &str = "unclean.leader.election.enable";
 /// `max.message.bytes`.
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
@@ -236,13 +238,18 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         "How much later than its first record a segment's last one may be, in milliseconds, before the next segment is \
          begun.",
     ),
-    first(
-        "unclean.leader.election.enable",
-        ConfigKind::Boolean,
-        ("false", None),
-        Accepts::DefaultOnly,
-        "A replica that may lack committed records is never elected.",
-    ),
+    TopicConfig {
+        since: Since::DefaultBefore5,
+        ..of(
+            UNCLEAN_LEADER_ELECTION_ENABLE,
+            ConfigKind::Boolean,
+            ("false", Some(UNCLEAN_LEADER_ELECTION_ENABLE)),
+            Accepts::OneOf(&["true", "false"]),
+            "Whether a replica leads that may lack acknowledged records, when none that has them all is alive. With `true` \
+             what it lacks is lost, also by brokers that are only restarted. With `false` the partition waits for who has \
+             them, or for somebody's decision (`kafka-leader-election --election-type UNCLEAN`).",
+        )
+    },
 ];
 
 /// Properties of brokers alone that can be changed while they run.

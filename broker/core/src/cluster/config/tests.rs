@@ -76,6 +76,8 @@ fn a_cluster_of_the_first_version_takes_what_its_brokers_take() {
         ("flush.messages", "2", false),
         ("segment.bytes", "1073741824", false),
         ("remote.storage.enable", "false", false),
+        ("unclean.leader.election.enable", "false", true),
+        ("unclean.leader.election.enable", "true", false),
         ("retention.ms", "1", true),
     ] {
         assert_eq!(takes(name, value), taken, "{name}={value}");

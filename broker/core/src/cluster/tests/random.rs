@@ -1,19 +1,58 @@
+use super::config::{ConfigChange, ConfigOp, ConfigResource, UNCLEAN_LEADER_ELECTION_ENABLE};
 use super::*;
 use proptest::prelude::*;
 
 /// One step of a random history, in terms of whatever there is by then.
 #[derive(Clone, Debug)]
 enum Step {
-    Register { id: i32, wiped: bool, damaged: Option<(u128, i32)> },
+    Register {
+        id: i32,
+        wiped: bool,
+        damaged: Option<(u128, i32)>,
+    },
     Fence(i32),
     Unfence(i32),
-    Create { topic: u128, partitions: i32, factor: i16, min_insync: i32 },
+    Create {
+        topic: u128,
+        partitions: i32,
+        factor: i16,
+        min_insync: i32,
+    },
     Delete(u128),
-    Resign { id: i32, topic: Option<u128>, leaving: Leaving, reason: ResignReason },
-    Alter { topic: u128, partition: i32, isr: Vec<i32>, stale: bool },
-    Reassign { topic: u128, partition: i32, replicas: Option<Vec<i32>> },
+    Resign {
+        id: i32,
+        topic: Option<u128>,
+        leaving: Leaving,
+        reason: ResignReason,
+    },
+    Alter {
+        topic: u128,
+        partition: i32,
+        isr: Vec<i32>,
+        stale: bool,
+    },
+    Reassign {
+        topic: u128,
+        partition: i32,
+        replicas: Option<Vec<i32>>,
+    },
+    /// Whether leaders may lack records.
+    Unclean {
+        topic: Option<u128>,
+        enable: bool,
+    },
 }
 
+/// Any step.
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => step(),
+        1 => (prop::option::weighted(0.7, 1..4_u128), prop::bool::weighted(0.8))
+            .prop_map(|(topic, enable)| Step::Unclean { topic, enable }),
+    ]
+}
+
+/// One after which no leader lacks records.
 fn step() -> impl Strategy<Value = Step> {
     let broker = 0..5_i32;
     let topic = 1..4_u128;
@@ -85,6 +124,22 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
             }],
             may_change_factor: true,
         },
+        Step::Unclean { topic, enable } => {
+            let known = match topic {
+                Some(topic) => &image.topics.get(&TopicId(uuid(*topic)))?.configs,
+                None => &image.cluster_configs,
+            };
+            let value = enable.to_string();
+            // What changes nothing is reported all the same.
+            if known.get(UNCLEAN_LEADER_ELECTION_ENABLE).is_some_and(|known| **known == *value) {
+                return None;
+            }
+            MetadataCommand::AlterConfigs {
+                resource: topic.map_or(ConfigResource::Cluster, |topic| ConfigResource::Topic(TopicId(uuid(topic)))),
+                replace: false,
+                changes: vec![ConfigChange { name: UNCLEAN_LEADER_ELECTION_ENABLE.into(), op: ConfigOp::Set(value) }],
+            }
+        }
         Step::Alter { topic, partition, isr, stale } => {
             let p = image.partition(tp(*topic, *partition))?;
             let leader = p.leader?;
@@ -102,6 +157,16 @@ fn command(image: &Image, step: &Step, n: u128) -> Option<MetadataCommand> {
             }
         }
     })
+}
+
+/// Where leaders may lack records, no partition waits while a replica may lead that is not just being added.
+fn nobody_waits_in_vain(image: &Image) {
+    let of_all = image.cluster_configs.get(UNCLEAN_LEADER_ELECTION_ENABLE);
+    for (tp, topic, p) in image.partitions() {
+        let asks = topic.configs.get(UNCLEAN_LEADER_ELECTION_ENABLE).or(of_all).is_some_and(|value| &**value == "true");
+        let waits = p.leader.is_none() && p.original_replicas().any(|id| image.may_lead(id));
+        assert!(!asks || !waits, "{tp}: {p:?}");
+    }
 }
 
 /// Epochs only grow, and leadership changes with the leader epoch alone.
@@ -122,7 +187,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_history_breaks_the_invariants(steps in prop::collection::vec(step(), 1..120)) {
+    fn no_history_breaks_the_invariants(steps in prop::collection::vec(any_step(), 1..120)) {
         let mut cluster = Cluster::of(3);
         let mut log = Vec::new();
         for (n, step) in (0..).zip(&steps) {
@@ -130,6 +195,7 @@ proptest! {
             let before = cluster.image.clone();
             // Checks `valid`, and that changes are reported and refusals change nothing.
             drop(cluster.apply(&command));
+            nobody_waits_in_vain(&cluster.image);
             epochs_grow(&before, &cluster.image);
             log.push(command);
         }
