@@ -215,7 +215,9 @@ impl Reconciler {
                 return Err(error.into());
             }
         };
-        let image = valid.image.clone();
+        // One that no broker has come up with is not kept: with it out of the spec again, the former one counts.
+        let image =
+            if observed.has_run(&valid.image) { valid.image.clone() } else { self.kept_image(cluster, observed) };
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
@@ -263,11 +265,16 @@ impl Reconciler {
         applied.map(|_| again)
     }
 
-    /// A cluster keeps the image that it was created with until its spec names one. The status outlives a StatefulSet.
-    fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
+    /// The image of a cluster whose spec names none: the one that it ran last, or began with. The status outlives a
+    /// StatefulSet.
+    fn kept_image(&self, cluster: &ChronikCluster, observed: &Observed) -> String {
         let known = cluster.status.as_ref().and_then(|status| status.image.clone());
         let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
-        let valid = validate::validate(cluster, &known.unwrap_or_else(|| self.default_image.clone()))?;
+        known.unwrap_or_else(|| self.default_image.clone())
+    }
+
+    fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
+        let valid = validate::validate(cluster, &self.kept_image(cluster, observed))?;
         let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
         Ok(Cluster { operator_namespace: namespace.map(|(namespace, _)| namespace.to_owned()), ..valid })
     }

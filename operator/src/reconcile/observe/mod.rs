@@ -11,7 +11,7 @@ mod volume;
 
 pub use node::NodeState;
 pub use outside::{ObservedNode, ObservedService, Outside};
-pub use pod::{ObservedPod, PodState};
+pub use pod::{ObservedPod, PodState, START_MAX};
 pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
@@ -129,6 +129,13 @@ impl Observed {
         self.set.as_ref()?.update_revision.as_deref()
     }
 
+    /// Whether a broker serves with this image, as one that was made from the present template.
+    pub fn has_run(&self, image: &str) -> bool {
+        let of_template = self.set.as_ref().is_some_and(|set| set.image.as_deref() == Some(image));
+        let of_pod = |pod: &&ObservedPod| pod.revision.is_some() && pod.revision.as_deref() == self.update_revision();
+        of_template && self.pods.iter().filter(of_pod).any(|pod| pod.state == PodState::Ready)
+    }
+
     /// A volume whose claim is being deleted, and is kept by nothing but a pod that is to stay.
     pub fn leaving_volume(&self) -> Option<&ObservedVolume> {
         let kept = |volume: &&ObservedVolume| {
@@ -241,7 +248,10 @@ pub(super) async fn in_time<T>(answer: Answer<T>) -> Result<T, Unanswered> {
 pub async fn ready_contact(client: &Client, namespace: &str, name: &str) -> Result<Option<Contact>, kube::Error> {
     let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?.items;
-    let pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).filter(|pod| pod.state == PodState::Ready);
+    let pods = pods
+        .iter()
+        .filter_map(|pod| pod::observe(pod, name, Timestamp::now()))
+        .filter(|pod| pod.state == PodState::Ready);
     Ok(Contact::of(namespace, name, &pods.collect::<Vec<_>>()))
 }
 
@@ -255,7 +265,7 @@ fn assemble(
     let now = Timestamp::now();
     let template = set.and_then(|s| s.spec.as_ref()).and_then(|spec| spec.template.spec.as_ref());
     let referred = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(pod::config_maps).collect();
-    let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).collect::<Vec<_>>();
+    let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name, now)).collect::<Vec<_>>();
     pods.sort_by_key(|pod| pod.ordinal);
     let mut volumes = volumes.iter().filter_map(|claim| volume::observe(claim, name, now)).collect::<Vec<_>>();
     volumes.sort_by_key(|volume| volume.ordinal);
