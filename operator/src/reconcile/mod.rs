@@ -127,7 +127,7 @@ impl Reconciler {
     ) -> Result<Observed, ReconcileError> {
         let mut observed = observe::objects(&self.client, namespace, name).await.map_err(ReconcileError::Observe)?;
         let status = cluster.and_then(|cluster| cluster.status.clone()).unwrap_or_default();
-        let known = status.cluster_id.clone();
+        observed.cluster.clone_from(&status.cluster_id);
         if cluster.is_some() {
             observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
             observed.balanced = status.balanced_brokers;
@@ -136,18 +136,18 @@ impl Reconciler {
             observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
         }
         // Beside each other: brokers that do not answer take the time of one question, and not of all.
-        let pods = &observed.pods;
-        let facts = observe::facts(&*self.brokers, (namespace, name), pods, known.as_deref());
+        let (pods, known) = (&observed.pods, observed.cluster.as_deref());
+        let facts = observe::facts(&*self.brokers, (namespace, name), pods, known);
         let config = async {
             if observed.managed_config.is_empty() {
                 return Observed::default().config;
             }
-            observe::config(&*self.kafka, namespace, name, pods).await
+            observe::config(&*self.kafka, (namespace, name), pods, known).await
         };
         let outside = async {
             let Some(cluster) = cluster else { return Ok(Outside::default()) };
             let place = (namespace, name);
-            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods).await
+            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods, known).await
         };
         let (facts, config, outside) = futures::join!(facts, config, outside);
         (observed.facts, observed.config) = (facts, config);

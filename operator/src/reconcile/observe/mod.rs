@@ -101,6 +101,8 @@ pub struct Observed {
     pub drained: Vec<i32>,
     /// Whether all brokers were ready once, as the status says.
     pub formed: bool,
+    /// The cluster's identity, as the status says.
+    pub cluster: Option<String>,
 }
 
 impl Default for Observed {
@@ -119,6 +121,7 @@ impl Default for Observed {
             balanced: None,
             drained: Vec::new(),
             formed: true,
+            cluster: None,
         }
     }
 }
@@ -229,12 +232,19 @@ pub async fn facts(
 }
 
 /// What all brokers were given while they ran, as one that is ready says.
-pub async fn config(kafka: &dyn Kafka, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Configs> {
+pub async fn config(
+    kafka: &dyn Kafka,
+    (namespace, name): (&str, &str),
+    pods: &[ObservedPod],
+    cluster: Option<&str>,
+) -> Known<Configs> {
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let Some(contact) = Contact::of(namespace, name, &ready) else {
         return Known::Unknown("no broker is ready".to_owned());
     };
-    in_time(kafka.cluster_configs(contact)).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
+    in_time(kafka.cluster_configs(contact.of_cluster(cluster)))
+        .await
+        .map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
 }
 
 /// What brokers answer that are not asked how they are: it is not worth more time than this, as what else there is to say,
@@ -245,14 +255,19 @@ pub(super) async fn in_time<T>(answer: Answer<T>) -> Result<T, Unanswered> {
 }
 
 /// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.
-pub async fn ready_contact(client: &Client, namespace: &str, name: &str) -> Result<Option<Contact>, kube::Error> {
+pub async fn ready_contact(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    cluster: Option<&str>,
+) -> Result<Option<Contact>, kube::Error> {
     let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?.items;
     let pods = pods
         .iter()
         .filter_map(|pod| pod::observe(pod, name, Timestamp::now()))
         .filter(|pod| pod.state == PodState::Ready);
-    Ok(Contact::of(namespace, name, &pods.collect::<Vec<_>>()))
+    let contact = Contact::of(namespace, name, &pods.collect::<Vec<_>>());
+    Ok(contact.map(|contact| contact.of_cluster(cluster)))
 }
 
 fn assemble(
