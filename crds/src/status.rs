@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct ChronikClusterStatus {
     /// `Ready`: every broker serves clients. `InSync`: every partition has all its replicas in sync; unknown while no
     /// broker gives a sure answer. `Progressing`: the cluster is not yet what the spec says.
-    /// `Degraded`: something is wrong: a broker that cannot run, or is missing where all were ready before; a spec that
-    /// cannot be followed; or an object that cannot be written.
+    /// `Degraded`: something is wrong: a broker that cannot run, does not come up in time, or is missing where all were
+    /// ready before; a spec that cannot be followed; or an object that cannot be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -46,8 +46,8 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
 
-    /// The image that brokers are to run. A cluster whose spec names none keeps it: it began with that of the operator
-    /// which first saw the cluster.
+    /// The image that brokers run where the spec names none: the last one that a broker came up with, which the spec may
+    /// have named; before that, the image of the operator which first saw the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 

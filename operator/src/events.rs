@@ -39,8 +39,8 @@ pub struct News {
 pub struct Events {
     client: Client,
     instance: String,
-    /// The last event that `publish_once` published of each object, by namespace and name.
-    once: Arc<Mutex<BTreeMap<(String, String), News>>>,
+    /// The last event that `publish_once` published of each object, by kind, namespace and name.
+    once: Arc<Mutex<BTreeMap<[String; 3], News>>>,
 }
 
 impl Events {
@@ -52,7 +52,7 @@ impl Events {
     /// Publishes an event, unless it is the last one that this published of the object: for a state that lasts, and is
     /// found at every reconcile.
     pub async fn publish_once(&self, about: &ObjectReference, news: News) {
-        let key = (about.namespace.clone().unwrap_or_default(), about.name.clone().unwrap_or_default());
+        let key = [&about.kind, &about.namespace, &about.name].map(|word| word.clone().unwrap_or_default());
         let before = self.once.lock().unwrap_or_else(PoisonError::into_inner).insert(key, news.clone());
         if before.as_ref() != Some(&news) {
             self.publish(about, news).await;

@@ -35,7 +35,7 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "format", needs: &[], run: |_| run(&mut cargo(&["fmt", "--all", "--check"])) },
     Suite { name: "lints", needs: &[], run: lints },
-    Suite { name: "unit tests and simulation", needs: &[], run: |_| run(&mut cargo(&["test", "--workspace"])) },
+    Suite { name: "unit tests and simulation", needs: &[], run: unit_tests },
     Suite { name: "start orders", needs: &[Need::Python], run: |test| outside(test, &["start-orders"]) },
     Suite { name: "lose a leader", needs: &[], run: |test| outside(test, &["failover"]) },
     Suite { name: "a thousand topics", needs: &[], run: |test| outside(test, &["many-topics"]) },
@@ -87,10 +87,22 @@ const SUITES: &[Suite] = &[
 ];
 
 /// Of the long run alone.
-const LONG_SUITES: &[Suite] = &[Suite { name: "deliberate faults", needs: &[], run: |_| Mutants::default().run() }];
+const LONG_SUITES: &[Suite] = &[
+    Suite { name: "deliberate faults", needs: &[], run: |_| Mutants::default().run() },
+    Suite { name: "the image, built twice", needs: &[Need::Kind], run: |_| image::twice("chronik:dev") },
+];
 
 fn lints(_: &Test) -> anyhow::Result<()> {
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// A test that lacks a program of its own passes without it, unless `CHRONIK_TEST_ALL` is set.
+fn unit_tests(test: &Test) -> anyhow::Result<()> {
+    let mut command = cargo(&["test", "--workspace"]);
+    if test.all {
+        command.env("CHRONIK_TEST_ALL", "1");
+    }
+    run(&mut command)
 }
 
 fn outside(test: &Test, args: &[&str]) -> anyhow::Result<()> {

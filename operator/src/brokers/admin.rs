@@ -300,7 +300,7 @@ mod tests {
     async fn however_many_brokers_do_not_answer_that_is_known_in_time() {
         let (_kept, port) = silent().await;
         let addresses = (0..20).map(|id| (id, "127.0.0.1".to_owned())).collect();
-        let contact = Contact { namespace: "default".to_owned(), name: "demo".to_owned(), addresses };
+        let contact = Contact { namespace: "default".to_owned(), name: "demo".to_owned(), addresses, cluster: None };
         let asked = std::time::Instant::now();
         let answer = Admin { port }.facts(contact).await;
         assert!(matches!(answer, Err(Unanswered::Unsure(_))), "{answer:?}");

@@ -22,6 +22,9 @@ pub struct Contact {
     pub name: String,
     /// The addresses of the brokers that run, by id.
     pub addresses: BTreeMap<i32, String>,
+    /// The cluster that they are to be of, where that is known: an address may be another one's broker's by now. Looked at
+    /// by what is asked through the Kafka protocol.
+    pub cluster: Option<String>,
 }
 
 impl Contact {
@@ -30,7 +33,13 @@ impl Contact {
     pub fn of(namespace: &str, name: &str, pods: &[ObservedPod]) -> Option<Self> {
         let stay = pods.iter().filter(|pod| !pod.is_terminating());
         let addresses = stay.filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
-        (!addresses.is_empty()).then(|| Self { namespace: namespace.to_owned(), name: name.to_owned(), addresses })
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        (!addresses.is_empty()).then(|| Self { namespace, name, addresses, cluster: None })
+    }
+
+    /// The same brokers, as far as they are of this cluster.
+    pub fn of_cluster(self, cluster: Option<&str>) -> Self {
+        Self { cluster: cluster.map(str::to_owned), ..self }
     }
 }
 

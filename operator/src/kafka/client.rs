@@ -11,7 +11,7 @@ use chronik_wire::messages::{
     CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, DeleteTopicState,
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResult,
     IncrementalAlterConfigsRequest, IncrementalConfig, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
-    StrBytes, Uuid, message,
+    StrBytes, Uuid, message, topic_id_text,
 };
 use futures::FutureExt;
 use std::collections::BTreeMap;
@@ -75,21 +75,48 @@ impl Client {
         contact: Contact,
         request: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Unanswered> {
-        let brokers = contact.addresses.iter().map(|(id, address)| (*id, ask_one(address, port, &request)));
+        let cluster = contact.cluster.as_deref();
+        let brokers = contact.addresses.iter().map(|(id, address)| (*id, ask_one(address, port, cluster, &request)));
         ask_each(brokers.collect(), bounds).await
     }
 }
 
-/// One broker's answer, or why there is none.
+/// One broker's answer, or why there is none. On the same connection it has to say first that it is of the cluster.
 async fn ask_one<T>(
     address: &str,
     port: u16,
+    cluster: Option<&str>,
     request: &impl AsyncFn(&mut Connection) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let opened = tokio::time::timeout(CONNECT, Connection::open(address, port)).await;
     let mut connection = opened.map_err(|_| Failure::Broken("it accepts no connection".to_owned()))??;
-    let answer = tokio::time::timeout(DEADLINE, request(&mut connection)).await;
+    let asked = async {
+        if let Some(cluster) = cluster {
+            is_of(&mut connection, cluster).await?;
+        }
+        request(&mut connection).await
+    };
+    let answer = tokio::time::timeout(DEADLINE, asked).await;
     answer.unwrap_or_else(|_| Err(Failure::Broken("it does not answer".to_owned())))
+}
+
+/// Fails unless the broker says that it is of this cluster.
+async fn is_of(connection: &mut Connection, cluster: &str) -> Result<(), Failure> {
+    let answer = connection.ask(12, &message!(MetadataRequest { topics: Some(Vec::new()) })).await?;
+    let said = answer.cluster_id.map(|id| id.to_string()).unwrap_or_default();
+    // Clients are told it in another form than whoever asks the admin API.
+    let meant = in_kafkas_form(cluster).unwrap_or_else(|| cluster.to_owned());
+    if said == meant {
+        return Ok(());
+    }
+    Err(Failure::Broken(format!("it is of the cluster {said:?}, and this is {meant} (status.clusterId: {cluster})")))
+}
+
+/// An identity of 32 hexadecimal digits, as Kafka writes its own.
+fn in_kafkas_form(id: &str) -> Option<String> {
+    let digits = id.replace('-', "");
+    let bits = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+    Some(topic_id_text(Uuid::from_bytes(bits.to_be_bytes())))
 }
 
 /// An error code as a failure, if it is one.
@@ -274,5 +301,95 @@ impl Kafka for Client {
 
     fn delete_topic(&self, contact: Contact, id: Uuid) -> Answer<()> {
         self.ask(CHANGE, contact, async move |connection: &mut Connection| delete(connection, id).await).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use chronik_wire::messages::{
+        ApiVersionsResponse, IncrementalAlterConfigsResponse, IncrementalAlterConfigsResult, MetadataResponse,
+        ServedVersions,
+    };
+    use chronik_wire::{Frame, Request, SERVED};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const HERE: &str = "00112233-4455-6677-8899-aabbccddeeff";
+
+    /// A broker that is of the cluster `HERE`, and counts how often its configs are changed.
+    async fn broker() -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, changed) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+        let count = Arc::clone(&changed);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serve(stream, &count).await;
+            }
+        });
+        (port, changed)
+    }
+
+    /// Until the client is gone.
+    async fn serve(mut stream: TcpStream, changed: &AtomicUsize) {
+        while let Ok(len) = stream.read_u32().await {
+            let mut frame = vec![0; len as usize];
+            stream.read_exact(&mut frame).await.unwrap();
+            let asked = Request::decode(Bytes::from(frame)).unwrap();
+            let answer = match asked.request {
+                Request::ApiVersions(_) => {
+                    let served = |one: &chronik_wire::RequestKind| *one as i16;
+                    let api_keys = SERVED.iter().map(|one| {
+                        message!(ServedVersions {
+                            api_key: served(&one.api),
+                            min_version: one.min,
+                            max_version: one.max
+                        })
+                    });
+                    Frame::encode(asked.header, &message!(ApiVersionsResponse { api_keys: api_keys.collect() }))
+                }
+                Request::Metadata(_) => {
+                    let cluster_id = in_kafkas_form(HERE).map(StrBytes::from);
+                    Frame::encode(asked.header, &message!(MetadataResponse { cluster_id: cluster_id }))
+                }
+                Request::IncrementalAlterConfigs(_) => {
+                    changed.fetch_add(1, Ordering::SeqCst);
+                    let responses = vec![message!(IncrementalAlterConfigsResult { resource_type: BROKER })];
+                    Frame::encode(asked.header, &message!(IncrementalAlterConfigsResponse { responses: responses }))
+                }
+                other => panic!("{other:?}"),
+            };
+            for chunk in answer.unwrap().into_chunks() {
+                stream.write_all(&chunk).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_changed_at_a_broker_of_another_cluster() {
+        let (port, changed) = broker().await;
+        let contact = |cluster: Option<&str>| Contact {
+            namespace: "default".to_owned(),
+            name: "demo".to_owned(),
+            addresses: [(0, "127.0.0.1".to_owned())].into(),
+            cluster: cluster.map(str::to_owned),
+        };
+        let other = "10112233-4455-6677-8899-aabbccddeeff";
+        for (cluster, taken) in [(Some(HERE), true), (Some(other), false), (Some("of no form"), false), (None, true)] {
+            let before = changed.load(Ordering::SeqCst);
+            let changes = [("log.retention.ms".to_owned(), Some("5".to_owned()))].into();
+            let answer = Client { port }.alter_cluster_configs(contact(cluster), changes).await;
+            assert_eq!(changed.load(Ordering::SeqCst) - before, usize::from(taken), "{cluster:?}");
+            match answer {
+                Ok(()) => assert!(taken, "{cluster:?}"),
+                Err(Unanswered::Unsure(why)) => {
+                    assert!(!taken && why.contains("ABEiM0RVZneImaq7zN3u_w"), "{cluster:?}: {why}");
+                }
+                Err(error) => panic!("{cluster:?}: {error}"),
+            }
+        }
     }
 }

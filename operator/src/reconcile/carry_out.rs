@@ -136,7 +136,7 @@ impl Reconciler {
         let Some(contact) = Contact::of(&valid.namespace, &valid.name, &ready) else {
             return Some(wait("BrokersUnknown", "no broker is ready".to_owned()));
         };
-        let words = in_words(&plan.config);
+        let (contact, words) = (contact.of_cluster(observed.cluster.as_deref()), in_words(&plan.config));
         match in_time(self.kafka.alter_cluster_configs(contact, plan.config.clone())).await {
             Ok(()) => {
                 self.metrics.wrote();
@@ -160,7 +160,7 @@ impl Reconciler {
     ) -> Option<Wait> {
         let changed = plan.broker_configs.iter().map(async |(broker, changes)| {
             let pods = observed.pods.iter().filter(|pod| pod.ordinal == *broker).cloned().collect::<Vec<_>>();
-            let contact = Contact::of(&valid.namespace, &valid.name, &pods)?;
+            let contact = Contact::of(&valid.namespace, &valid.name, &pods)?.of_cluster(observed.cluster.as_deref());
             let words = in_words(changes);
             let (reason, message) =
                 match in_time(self.kafka.alter_broker_configs(contact, *broker, changes.clone())).await {
@@ -225,10 +225,15 @@ impl Reconciler {
         let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         self.metrics.wrote();
         info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
+        let done = match outcome {
+            Outcome::Created => "Created",
+            Outcome::Deleted => "Deleted",
+            Outcome::Updated | Outcome::Unchanged | Outcome::Overtaken => "Updated",
+        };
         let news = News {
             warning: false,
-            reason: format!("{outcome:?}"),
-            note: format!("{outcome:?} {kind} {name}"),
+            reason: done.to_owned(),
+            note: format!("{done} {kind} {name}"),
             action: "Apply",
             related: Some(ObjectReference {
                 api_version: Some(resource.api_version.clone()),

@@ -127,7 +127,7 @@ impl Reconciler {
     ) -> Result<Observed, ReconcileError> {
         let mut observed = observe::objects(&self.client, namespace, name).await.map_err(ReconcileError::Observe)?;
         let status = cluster.and_then(|cluster| cluster.status.clone()).unwrap_or_default();
-        let known = status.cluster_id.clone();
+        observed.cluster.clone_from(&status.cluster_id);
         if cluster.is_some() {
             observed.managed_config = status.dynamic_config.into_iter().map(|property| property.name).collect();
             observed.balanced = status.balanced_brokers;
@@ -136,18 +136,18 @@ impl Reconciler {
             observed.had_listeners = status.endpoints.is_some_and(|endpoints| !endpoints.listeners.is_empty());
         }
         // Beside each other: brokers that do not answer take the time of one question, and not of all.
-        let pods = &observed.pods;
-        let facts = observe::facts(&*self.brokers, (namespace, name), pods, known.as_deref());
+        let (pods, known) = (&observed.pods, observed.cluster.as_deref());
+        let facts = observe::facts(&*self.brokers, (namespace, name), pods, known);
         let config = async {
             if observed.managed_config.is_empty() {
                 return Observed::default().config;
             }
-            observe::config(&*self.kafka, namespace, name, pods).await
+            observe::config(&*self.kafka, (namespace, name), pods, known).await
         };
         let outside = async {
             let Some(cluster) = cluster else { return Ok(Outside::default()) };
             let place = (namespace, name);
-            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods).await
+            observe::outside::observe(&self.client, &*self.kafka, place, &cluster.spec, pods, known).await
         };
         let (facts, config, outside) = futures::join!(facts, config, outside);
         (observed.facts, observed.config) = (facts, config);
@@ -215,7 +215,9 @@ impl Reconciler {
                 return Err(error.into());
             }
         };
-        let image = valid.image.clone();
+        // One that no broker has come up with is not kept: with it out of the spec again, the former one counts.
+        let image =
+            if observed.has_run(&valid.image) { valid.image.clone() } else { self.kept_image(cluster, observed) };
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
@@ -263,11 +265,16 @@ impl Reconciler {
         applied.map(|_| again)
     }
 
-    /// A cluster keeps the image that it was created with until its spec names one. The status outlives a StatefulSet.
-    fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
+    /// The image of a cluster whose spec names none: the one that it ran last, or began with. The status outlives a
+    /// StatefulSet.
+    fn kept_image(&self, cluster: &ChronikCluster, observed: &Observed) -> String {
         let known = cluster.status.as_ref().and_then(|status| status.image.clone());
         let known = known.or_else(|| observed.set.as_ref().and_then(|set| set.image.clone()));
-        let valid = validate::validate(cluster, &known.unwrap_or_else(|| self.default_image.clone()))?;
+        known.unwrap_or_else(|| self.default_image.clone())
+    }
+
+    fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
+        let valid = validate::validate(cluster, &self.kept_image(cluster, observed))?;
         let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
         Ok(Cluster { operator_namespace: namespace.map(|(namespace, _)| namespace.to_owned()), ..valid })
     }

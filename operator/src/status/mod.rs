@@ -4,8 +4,8 @@ pub mod plan;
 
 use crate::brokers::Standing;
 use crate::reconcile::build::bootstrap_address;
-use crate::reconcile::observe::{GIVE_UP, Known, NodeState, Observed, ObservedPod, PodState};
-use crate::reconcile::plan::Refusal;
+use crate::reconcile::observe::{GIVE_UP, Known, NodeState, Observed, ObservedPod, PodState, START_MAX};
+use crate::reconcile::plan::{BROKER_STUCK, Refusal};
 use chronik_crds::{
     BrokerStatus, ChronikCluster, ChronikClusterStatus, ControllerStatus, DynamicConfigStatus, Endpoints,
     ListenerStatus, PartitionsStatus, PlanStatus,
@@ -58,7 +58,7 @@ pub struct Outcome<'a> {
     pub attempt: Attempt,
     /// What comes next.
     pub plan: Option<PlanStatus>,
-    /// The image that brokers are to run, if that is known.
+    /// The image of a cluster whose spec names none, if that is known.
     pub image: Option<String>,
     /// The operator that looks after the cluster.
     pub operator: Option<String>,
@@ -311,10 +311,39 @@ fn degraded(
         };
         Finding { holds: Known::Is(true), reason: "VolumeLeaving", message }
     } else if formed && !waiting.is_empty() {
-        Finding { holds: Known::Is(true), reason: "BrokerDown", message: waiting }
+        Finding { holds: Known::Is(true), reason: "BrokerDown", message: waiting + &unreadable_nodes(observed) }
+    } else if let Some(message) = overdue(cluster, observed, planned) {
+        Finding { holds: Known::Is(true), reason: BROKER_STUCK, message }
     } else {
         Finding { holds: Known::Is(false), reason: "AsExpected", message: "nothing is known to be wrong".to_owned() }
     }
+}
+
+/// The brokers that have had time enough to come up and have not, whether they have ever joined or not.
+fn overdue(cluster: &ChronikCluster, observed: &Observed, planned: Option<i32>) -> Option<String> {
+    let expected = |pod: &&ObservedPod| pod.ordinal < cluster.spec.replicas && Some(pod.ordinal) != planned;
+    let overdue = observed.pods.iter().filter(|pod| pod.overdue).filter(expected).collect::<Vec<_>>();
+    let first = &overdue.first()?.seen.name;
+    let pods = overdue.iter().filter_map(|pod| match &pod.state {
+        PodState::Waiting(why) | PodState::Failing(why) => Some((pod.seen.name.as_str(), why.as_str())),
+        PodState::Ready => None,
+    });
+    Some(format!(
+        "{}, for more than {} minutes; what holds it up is said by: kubectl describe pod {first} -n {}",
+        by_reason(pods),
+        START_MAX.as_mins(),
+        cluster.namespace().unwrap_or_default()
+    ))
+}
+
+/// Of brokers that do not serve, the nodes that the operator could not look at.
+fn unreadable_nodes(observed: &Observed) -> String {
+    let down = observed.pods.iter().filter(|pod| pod.state != PodState::Ready && pod.node_state == NodeState::Unknown);
+    let said = down.filter_map(|pod| {
+        let node = pod.node.as_deref()?;
+        Some(format!("; {} is on node {node}, which could not be looked at", pod.seen.name))
+    });
+    said.collect()
 }
 
 /// A broker whose node is gone, or does not report: what somebody has to do about it.

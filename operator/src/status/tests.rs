@@ -27,6 +27,7 @@ fn observed(states: &[PodState]) -> Observed {
         revision: Some("r1".to_owned()),
         state: state.clone(),
         made: None,
+        overdue: false,
     };
     let pods = (0..).zip(states).map(pod).collect();
     let set = ObservedSet { update_revision: Some("r1".to_owned()), ..ObservedSet::default() };
@@ -141,6 +142,37 @@ fn a_broker_that_failed_before_it_was_only_waited_for_is_a_fault_until_it_is_bac
     ] {
         status = at(&status, &two_and(state), &Attempt::Applied, NOW + 1);
         assert_eq!(conditions(&status)[2], degraded);
+    }
+}
+
+#[test]
+fn a_broker_that_does_not_come_up_is_a_fault_by_its_pods_age_whatever_else_is_known() {
+    let complete = first(&observed(&[PodState::Ready, PodState::Ready, PodState::Ready]), &Attempt::Applied);
+    let never = ChronikClusterStatus::default();
+    let unknown = || Known::Unknown("no leader".to_owned());
+    let known = |brokers: i32, permit: bool| {
+        let permit = permit.then(|| Permit { broker: 2, ..Permit::default() });
+        Known::Is(Facts { brokers: joined(brokers), permit, ..Facts::default() })
+    };
+    for (what, before, facts, overdue, expected) in [
+        ("a cluster that never formed, and may yet", &never, unknown(), false, "Degraded=False AsExpected"),
+        ("a cluster that never formed", &never, unknown(), true, "Degraded=True BrokerStuck"),
+        ("a broker that has yet to join", &complete, known(2, false), false, "Degraded=False AsExpected"),
+        ("a broker that never joined", &complete, known(2, false), true, "Degraded=True BrokerStuck"),
+        ("one that did", &complete, known(3, false), true, "Degraded=True BrokerDown"),
+        ("one that may stop", &complete, known(3, true), true, "Degraded=False AsExpected"),
+    ] {
+        let mut observed = observed(&[PodState::Ready, PodState::Ready, waiting("ContainerCreating")]);
+        (observed.facts, observed.pods[2].overdue) = (facts, overdue);
+        let status = at(before, &observed, &Attempt::Applied, NOW + 1);
+        assert_eq!(conditions(&status)[2], expected, "{what}");
+        let message = &status.conditions[2].message;
+        if expected.ends_with("BrokerStuck") {
+            assert!(message.starts_with("demo-2: ContainerCreating, for more than 5 minutes"), "{message}");
+            assert!(message.ends_with("kubectl describe pod demo-2 -n default"), "{message}");
+        }
+        // An operator of one namespace may not look at nodes.
+        assert_eq!(message.contains("is on node node-2"), expected.ends_with("BrokerDown"), "{message}");
     }
 }
 

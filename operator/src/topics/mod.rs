@@ -73,16 +73,27 @@ impl TopicReconciler {
         };
         let cluster =
             observe::cluster(&self.client, namespace, &topic.spec.cluster).await.map_err(ReconcileError::Observe)?;
-        if self.operator.is_some() && cluster.operator.is_some() && cluster.operator != self.operator {
+        if let (Some(me), Some(other)) = (&self.operator, &cluster.operator)
+            && me != other
+        {
+            // Its condition is the other one's to write.
+            let note = format!("{me} leaves it to {other}, which looks after the cluster {}", topic.spec.cluster);
+            let news = News { reason: "OtherOperator".to_owned(), note, action: "Reconcile", ..News::default() };
+            self.events.publish_once(&topic.object_ref(&()), news).await;
             return Ok(None);
         }
-        let observed = observe::observe(&self.client, &*self.kafka, &topic, cluster.state)
-            .await
-            .map_err(ReconcileError::Observe)?;
-        self.follow(&topic, &observed, plan::plan(&topic, &observed)).await.map(Some)
+        let observed =
+            observe::observe(&self.client, &*self.kafka, &topic, &cluster).await.map_err(ReconcileError::Observe)?;
+        self.follow(&topic, &observed, plan::plan(&topic, &observed), cluster.id.as_deref()).await.map(Some)
     }
 
-    async fn follow(&self, topic: &ChronikTopic, observed: &Observed, plan: Plan) -> Result<Duration, ReconcileError> {
+    async fn follow(
+        &self,
+        topic: &ChronikTopic,
+        observed: &Observed,
+        plan: Plan,
+        cluster: Option<&str>,
+    ) -> Result<Duration, ReconcileError> {
         let leaving = topic.metadata.deletion_timestamp.is_some();
         if has_finalizer(&topic.metadata) != plan.finalizer && (!leaving || !plan.finalizer) {
             self.set_finalizer(&topic.metadata, plan.finalizer).await?;
@@ -101,7 +112,7 @@ impl TopicReconciler {
         let mut finding = plan.finding;
         let mut done = false;
         for step in &plan.steps {
-            match self.take(topic, step).await? {
+            match self.take(topic, step, cluster).await? {
                 Ok(()) => {
                     done = true;
                     self.publish_change(topic, &before, step).await;
@@ -121,10 +132,15 @@ impl TopicReconciler {
         Ok(again)
     }
 
-    /// Takes a step; returns what to report where it could not be taken.
-    async fn take(&self, topic: &ChronikTopic, step: &Step) -> Result<Result<(), Finding>, ReconcileError> {
+    /// Takes a step, of brokers of this cluster; returns what to report where it could not be taken.
+    async fn take(
+        &self,
+        topic: &ChronikTopic,
+        step: &Step,
+        cluster: Option<&str>,
+    ) -> Result<Result<(), Finding>, ReconcileError> {
         let namespace = topic.namespace().unwrap_or_default();
-        let contact = ready_contact(&self.client, &namespace, &topic.spec.cluster).await;
+        let contact = ready_contact(&self.client, (&namespace, &topic.spec.cluster), cluster).await;
         let Some(contact) = contact.map_err(ReconcileError::Observe)? else {
             return Ok(Err(Finding::not("BrokersUnknown", "no broker is ready")));
         };

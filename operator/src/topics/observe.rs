@@ -15,13 +15,15 @@ pub(super) struct ClusterSeen {
     pub(super) state: ClusterState,
     /// The operator that looks after it.
     pub(super) operator: Option<String>,
+    /// Its identity, once that is known.
+    pub(super) id: Option<String>,
 }
 
 pub(super) async fn cluster(client: &Client, namespace: &str, name: &str) -> Result<ClusterSeen, kube::Error> {
     // Only some of it is read: a spec that cannot be followed keeps no topic from being looked after.
     let resource = ApiResource::erase::<ChronikCluster>(&());
     let found = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource).get_opt(name).await?;
-    Ok(found.map_or(ClusterSeen { state: ClusterState::Missing, operator: None }, |cluster| {
+    Ok(found.map_or(ClusterSeen { state: ClusterState::Missing, operator: None, id: None }, |cluster| {
         let state = if cluster.metadata.deletion_timestamp.is_some() {
             ClusterState::Leaving
         } else if cluster.data["spec"]["paused"] == Value::Bool(true) {
@@ -29,7 +31,8 @@ pub(super) async fn cluster(client: &Client, namespace: &str, name: &str) -> Res
         } else {
             ClusterState::There
         };
-        ClusterSeen { state, operator: cluster.data["status"]["operator"].as_str().map(str::to_owned) }
+        let said = |field: &str| cluster.data["status"][field].as_str().map(str::to_owned);
+        ClusterSeen { state, operator: said("operator"), id: said("clusterId") }
     }))
 }
 
@@ -37,20 +40,21 @@ pub(super) async fn observe(
     client: &Client,
     kafka: &dyn Kafka,
     topic: &ChronikTopic,
-    state: ClusterState,
+    cluster: &ClusterSeen,
 ) -> Result<Observed, kube::Error> {
     let namespace = topic.namespace().unwrap_or_default();
     // Who has the topic keeps it.
     let claims = topic.status.as_ref().is_some_and(|status| status.topic_id.is_some());
     let rival = if claims { None } else { rival(client, &namespace, topic).await? };
-    let found = match state {
+    let found = match cluster.state {
         ClusterState::Missing | ClusterState::Leaving => Known::Unknown("there is no cluster".to_owned()),
         ClusterState::Paused | ClusterState::There => {
-            let contact = ready_contact(client, &namespace, &topic.spec.cluster).await?;
+            let place = (&*namespace, &*topic.spec.cluster);
+            let contact = ready_contact(client, place, cluster.id.as_deref()).await?;
             read(kafka, contact, kafka_name(topic)).await
         }
     };
-    Ok(Observed { cluster: state, rival, topic: found })
+    Ok(Observed { cluster: cluster.state, rival, topic: found })
 }
 
 async fn read(kafka: &dyn Kafka, contact: Option<Contact>, name: String) -> Known<Option<crate::kafka::KafkaTopic>> {

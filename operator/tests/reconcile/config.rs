@@ -109,3 +109,19 @@ async fn brokers_that_take_a_change_and_never_answer_are_waited_for_no_longer_th
     let plan = &world.status()["plan"];
     assert_eq!((&plan["action"], &plan["reason"]), (&json!("configure brokers"), &json!("BrokersUnknown")));
 }
+
+#[tokio::test]
+async fn what_is_changed_is_asked_of_the_cluster_that_is_meant() {
+    let world = World::with_cluster(3);
+    world.brokers.state.lock().unwrap().cluster = "one".to_owned();
+    world.run_until_idle().await;
+    world.change_spec(|spec| {
+        spec["config"] = json!({ "log.retention.ms": "1d" });
+        spec["listeners"] = json!([{ "name": "outside", "type": "NodePort", "host": "h" }]);
+    });
+    world.run_until_idle().await;
+    let changes = changes(&world);
+    assert!(changes.iter().any(|change| change.starts_with("set")), "{changes:?}");
+    assert!(changes.iter().any(|change| change.starts_with("broker 2")), "{changes:?}");
+    assert_eq!(world.kafka.state().clusters, [Some("one".to_owned())].into());
+}

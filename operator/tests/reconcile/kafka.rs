@@ -4,7 +4,7 @@ use chronik_operator::brokers::{Answer, Contact, Unanswered};
 use chronik_operator::kafka::{AdvertisedBroker, ConfigChanges, Configs, Kafka, KafkaTopic, NewTopic};
 use chronik_wire::messages::Uuid;
 use futures::FutureExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Barrier, oneshot};
 
@@ -32,6 +32,8 @@ pub(crate) struct KafkaState {
     pub(crate) asked: Option<oneshot::Sender<()>>,
     /// What was asked for beside questions.
     pub(crate) changes: Vec<String>,
+    /// The clusters that brokers were to be of which something was asked for beside questions.
+    pub(crate) clusters: BTreeSet<Option<String>>,
     created: u8,
 }
 
@@ -49,8 +51,9 @@ impl FakeKafka {
         state.topics.insert(name.to_owned(), topic);
     }
 
-    fn change(&self, what: String, change: impl FnOnce(&mut KafkaState)) -> Answer<()> {
+    fn change(&self, contact: &Contact, what: String, change: impl FnOnce(&mut KafkaState)) -> Answer<()> {
         let mut state = self.state();
+        state.clusters.insert(contact.cluster.clone());
         if state.hangs {
             return std::future::pending().boxed();
         }
@@ -93,9 +96,9 @@ impl Kafka for FakeKafka {
         self.answer(|state| state.cluster.clone())
     }
 
-    fn alter_cluster_configs(&self, _: Contact, changes: ConfigChanges) -> Answer<()> {
+    fn alter_cluster_configs(&self, contact: Contact, changes: ConfigChanges) -> Answer<()> {
         let what = chronik_operator::kafka::in_words(&changes);
-        self.change(what, |state| alter(&mut state.cluster, changes))
+        self.change(&contact, what, |state| alter(&mut state.cluster, changes))
     }
 
     /// Every broker that is asked listens at every port. Port 9092 has the registered addresses, and every other one those
@@ -126,7 +129,7 @@ impl Kafka for FakeKafka {
             if let Some(together) = together {
                 together.wait().await;
             }
-            kafka.change(what, |state| alter(state.brokers.entry(broker).or_default(), changes)).await
+            kafka.change(&contact, what, |state| alter(state.brokers.entry(broker).or_default(), changes)).await
         }
         .boxed()
     }
@@ -135,9 +138,9 @@ impl Kafka for FakeKafka {
         self.answer(|state| state.topics.get(&name).cloned())
     }
 
-    fn create_topic(&self, _: Contact, topic: NewTopic) -> Answer<()> {
+    fn create_topic(&self, contact: Contact, topic: NewTopic) -> Answer<()> {
         let kafka = self.clone();
-        let created = self.change(format!("create {}", topic.name), |_| {});
+        let created = self.change(&contact, format!("create {}", topic.name), |_| {});
         async move {
             created.await?;
             kafka.make(&topic.name, topic.partitions.unwrap_or(1));
@@ -147,18 +150,18 @@ impl Kafka for FakeKafka {
         .boxed()
     }
 
-    fn grow_topic(&self, _: Contact, name: String, partitions: i32) -> Answer<()> {
-        self.change(format!("grow {name} to {partitions}"), |state| {
+    fn grow_topic(&self, contact: Contact, name: String, partitions: i32) -> Answer<()> {
+        self.change(&contact, format!("grow {name} to {partitions}"), |state| {
             state.topics.get_mut(&name).unwrap().partitions = partitions;
         })
     }
 
-    fn alter_topic_configs(&self, _: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
+    fn alter_topic_configs(&self, contact: Contact, name: String, changes: ConfigChanges) -> Answer<()> {
         let what = format!("{name}: {}", chronik_operator::kafka::in_words(&changes));
-        self.change(what, |state| alter(&mut state.topics.get_mut(&name).unwrap().configs, changes))
+        self.change(&contact, what, |state| alter(&mut state.topics.get_mut(&name).unwrap().configs, changes))
     }
 
-    fn delete_topic(&self, _: Contact, id: Uuid) -> Answer<()> {
-        self.change("delete".to_owned(), |state| state.topics.retain(|_, topic| topic.id != id))
+    fn delete_topic(&self, contact: Contact, id: Uuid) -> Answer<()> {
+        self.change(&contact, "delete".to_owned(), |state| state.topics.retain(|_, topic| topic.id != id))
     }
 }

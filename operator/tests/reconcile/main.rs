@@ -5,9 +5,11 @@
 mod api_server;
 mod budget;
 mod config;
+mod image;
 mod kafka;
 mod outside;
 mod rbac;
+mod start;
 mod topics;
 mod world;
 
@@ -119,26 +121,6 @@ async fn a_pod_that_was_replaced_since_it_was_seen_is_left_alone_and_its_permit_
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled_stops_after_one_pod_and_heals_when_it_is_corrected() {
-    let mut world = World::with_cluster(3);
-    world.run_until_idle().await;
-    let before = world.pods();
-    world.bad_image = Some("chronik:typo".to_owned());
-    world.change_spec(|spec| spec["image"] = json!("chronik:typo"));
-    rolled(&world).await;
-    let after = world.pods();
-    let replaced = before.iter().filter(|(name, uid)| after[*name] != **uid).map(|(name, _)| name.as_str());
-    assert_eq!(replaced.collect::<Vec<_>>(), ["demo-2"]);
-    assert_eq!(world.status()["plan"]["reason"], "BrokerNotReady");
-    assert_eq!(world.condition("Degraded")["reason"], "BrokerFailing");
-    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
-    rolled(&world).await;
-    let images =
-        world.server.all("pods").iter().map(|pod| pod["spec"]["containers"][0]["image"].clone()).collect::<Vec<_>>();
-    assert_eq!(images, ["chronik:2", "chronik:2", "chronik:2"]);
-}
-
-#[tokio::test]
 async fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused_and_nothing_is_written() {
     let world = World::with_cluster(5);
     world.run_until_idle().await;
@@ -155,18 +137,6 @@ async fn a_cluster_made_anew_with_fewer_brokers_than_volumes_is_refused_and_noth
     assert!(degraded["message"].as_str().unwrap().contains("data-demo-3, data-demo-4"), "{degraded}");
     assert_ne!(world.condition("Ready")["status"], "True");
     assert_eq!(world.server.writes(), ["status chronikclusters/demo"]);
-}
-
-#[tokio::test]
-async fn the_image_outlives_the_stateful_set_and_the_operator() {
-    let mut world = World::with_cluster(3);
-    world.run_until_idle().await;
-    world.server.remove("statefulsets", "demo");
-    world.default_image = "chronik:2".to_owned();
-    world.run_until_idle().await;
-    let set = world.server.get("statefulsets", "demo").unwrap();
-    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "chronik:1");
-    assert_eq!(world.status()["image"], "chronik:1");
 }
 
 #[tokio::test]
@@ -349,32 +319,6 @@ async fn a_cordon_that_brokers_cannot_take_back_yet_does_not_hold_up_the_roll_th
     world.brokers.state.lock().unwrap().old = false;
     world.run_until_idle().await;
     assert_eq!(world.status()["drainedBrokers"], Value::Null);
-}
-
-#[tokio::test]
-async fn a_cluster_that_never_formed_takes_up_a_corrected_spec() {
-    let mut world = World::with_cluster(3);
-    world.unready = true;
-    world.brokers.state.lock().unwrap().unsure = Some("no leader".to_owned());
-    for _ in 0..6 {
-        world.reconcile().await.unwrap();
-        world.run_kubernetes();
-    }
-    let before = world.pods();
-    assert_eq!((before.len(), &world.status()["formed"]), (3, &json!(false)));
-    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
-    for _ in 0..8 {
-        world.reconcile().await.unwrap();
-        world.run_kubernetes();
-    }
-    assert!(world.pods().iter().all(|(name, uid)| before[name] != *uid), "{}", world.status()["plan"]);
-    world.brokers.state.lock().unwrap().unsure = None;
-    for name in world.pods().keys() {
-        let ready = json!([{ "type": "Ready", "status": "True" }]);
-        world.server.change("pods", name, |pod| pod["status"]["conditions"] = ready);
-    }
-    world.run_until_idle().await;
-    assert_eq!((&world.status()["formed"], &world.condition("Ready")["status"]), (&json!(true), &json!("True")));
 }
 
 #[tokio::test]

@@ -12,14 +12,18 @@ use std::sync::Arc;
 struct Topics {
     world: World,
     kafka: FakeKafka,
+    /// Those of the one operator that acts.
+    events: Events,
 }
 
 impl Topics {
     /// Three brokers that are ready, and no topic.
     async fn new() -> Self {
-        let topics = Self { world: World::with_cluster(3), kafka: FakeKafka::default() };
-        topics.world.run_until_idle().await;
-        topics
+        let world = World::with_cluster(3);
+        world.brokers.state.lock().unwrap().cluster = "one".to_owned();
+        world.run_until_idle().await;
+        let events = Events::new(world.server.client(), "test");
+        Self { world, kafka: FakeKafka::default(), events }
     }
 
     fn apply(&self, name: &str, spec: &Value) {
@@ -35,11 +39,10 @@ impl Topics {
 
     /// Reconciles until nothing is written or changed any more.
     async fn run_until_idle(&self, name: &str) {
-        let client = self.world.server.client();
         let reconciler = TopicReconciler {
-            client: client.clone(),
+            client: self.world.server.client(),
             kafka: Arc::new(self.kafka.clone()),
-            events: Events::new(client, "test"),
+            events: self.events.clone(),
             operator: Some(self.world.operator.clone()),
             metrics: Metrics::default(),
         };
@@ -88,6 +91,7 @@ async fn a_topic_is_created_grown_and_configured_and_then_left_alone() {
     assert_eq!(topics.changes(), expected);
     topics.run_until_idle("orders").await;
     assert_eq!(topics.changes(), Vec::<String>::new());
+    assert_eq!(topics.kafka.state().clusters, [Some("one".to_owned())].into());
 }
 
 #[tokio::test]
@@ -212,8 +216,14 @@ async fn topics_of_a_cluster_that_is_paused_or_another_operators_are_left_alone(
     assert_eq!(topics.reason("orders"), "Paused");
     topics.world.change_spec(|spec| spec["paused"] = json!(false));
     topics.world.operator = "another/operator".to_owned();
-    topics.run_until_idle("orders").await;
-    assert_eq!((topics.changes(), topics.reason("orders")), (Vec::new(), "Paused".to_owned()));
+    for _ in 0..2 {
+        topics.run_until_idle("orders").await;
+        assert_eq!((topics.changes(), topics.reason("orders")), (Vec::new(), "Paused".to_owned()));
+        let events = topics.world.server.all("events");
+        let said =
+            events.iter().filter(|event| event["reason"] == "OtherOperator" && event["regarding"]["name"] == "orders");
+        assert_eq!(said.count(), 1, "what lasts is said once");
+    }
 }
 
 #[tokio::test]

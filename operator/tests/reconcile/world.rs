@@ -223,6 +223,8 @@ pub(crate) struct BrokersState {
     /// What somebody else does while brokers are asked for facts.
     pub(crate) meanwhile: Option<fn(&ApiServer)>,
     pub(crate) cordoned: BTreeSet<i32>,
+    /// Those that the controller has never heard of, though they have a pod.
+    pub(crate) unheard: BTreeSet<i32>,
     /// What was asked for beside facts.
     pub(crate) requests: Vec<String>,
     /// Replaces the pod of a broker that has just been given its permit.
@@ -244,6 +246,9 @@ impl FakeBrokers {
         let pods = self.server.lock().unwrap().all("pods");
         let broker = |pod: &Value| {
             let id = pod["metadata"]["name"].as_str()?.strip_prefix("demo-")?.parse::<i32>().ok()?;
+            if state.unheard.contains(&id) {
+                return None;
+            }
             let incarnation = pod["metadata"]["uid"].as_str().map(str::to_owned);
             let fenced = pod["status"]["podIP"].is_null();
             let standing = if fenced { Standing::Fenced } else { Standing::InSync };

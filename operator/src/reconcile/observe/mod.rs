@@ -11,7 +11,7 @@ mod volume;
 
 pub use node::NodeState;
 pub use outside::{ObservedNode, ObservedService, Outside};
-pub use pod::{ObservedPod, PodState};
+pub use pod::{ObservedPod, PodState, START_MAX};
 pub use volume::{GIVE_UP, ObservedVolume, REMOVED};
 
 use super::build::{CLUSTER_LABEL, TEMPLATE_FORM, TEMPLATE_OF};
@@ -101,6 +101,8 @@ pub struct Observed {
     pub drained: Vec<i32>,
     /// Whether all brokers were ready once, as the status says.
     pub formed: bool,
+    /// The cluster's identity, as the status says.
+    pub cluster: Option<String>,
 }
 
 impl Default for Observed {
@@ -119,6 +121,7 @@ impl Default for Observed {
             balanced: None,
             drained: Vec::new(),
             formed: true,
+            cluster: None,
         }
     }
 }
@@ -127,6 +130,13 @@ impl Observed {
     /// The revision that new pods get, once Kubernetes has computed it for the template as it is.
     pub fn update_revision(&self) -> Option<&str> {
         self.set.as_ref()?.update_revision.as_deref()
+    }
+
+    /// Whether a broker serves with this image, as one that was made from the present template.
+    pub fn has_run(&self, image: &str) -> bool {
+        let of_template = self.set.as_ref().is_some_and(|set| set.image.as_deref() == Some(image));
+        let of_pod = |pod: &&ObservedPod| pod.revision.is_some() && pod.revision.as_deref() == self.update_revision();
+        of_template && self.pods.iter().filter(of_pod).any(|pod| pod.state == PodState::Ready)
     }
 
     /// A volume whose claim is being deleted, and is kept by nothing but a pod that is to stay.
@@ -222,12 +232,19 @@ pub async fn facts(
 }
 
 /// What all brokers were given while they ran, as one that is ready says.
-pub async fn config(kafka: &dyn Kafka, namespace: &str, name: &str, pods: &[ObservedPod]) -> Known<Configs> {
+pub async fn config(
+    kafka: &dyn Kafka,
+    (namespace, name): (&str, &str),
+    pods: &[ObservedPod],
+    cluster: Option<&str>,
+) -> Known<Configs> {
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let Some(contact) = Contact::of(namespace, name, &ready) else {
         return Known::Unknown("no broker is ready".to_owned());
     };
-    in_time(kafka.cluster_configs(contact)).await.map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
+    in_time(kafka.cluster_configs(contact.of_cluster(cluster)))
+        .await
+        .map_or_else(|error| Known::Unknown(error.to_string()), Known::Is)
 }
 
 /// What brokers answer that are not asked how they are: it is not worth more time than this, as what else there is to say,
@@ -238,11 +255,19 @@ pub(super) async fn in_time<T>(answer: Answer<T>) -> Result<T, Unanswered> {
 }
 
 /// The brokers of a cluster that are ready; `None` if none is. One that has just started knows less than there is.
-pub async fn ready_contact(client: &Client, namespace: &str, name: &str) -> Result<Option<Contact>, kube::Error> {
+pub async fn ready_contact(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    cluster: Option<&str>,
+) -> Result<Option<Contact>, kube::Error> {
     let selector = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selector).await?.items;
-    let pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).filter(|pod| pod.state == PodState::Ready);
-    Ok(Contact::of(namespace, name, &pods.collect::<Vec<_>>()))
+    let pods = pods
+        .iter()
+        .filter_map(|pod| pod::observe(pod, name, Timestamp::now()))
+        .filter(|pod| pod.state == PodState::Ready);
+    let contact = Contact::of(namespace, name, &pods.collect::<Vec<_>>());
+    Ok(contact.map(|contact| contact.of_cluster(cluster)))
 }
 
 fn assemble(
@@ -255,7 +280,7 @@ fn assemble(
     let now = Timestamp::now();
     let template = set.and_then(|s| s.spec.as_ref()).and_then(|spec| spec.template.spec.as_ref());
     let referred = pods.iter().filter_map(|pod| pod.spec.as_ref()).chain(template).flat_map(pod::config_maps).collect();
-    let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name)).collect::<Vec<_>>();
+    let mut pods = pods.iter().filter_map(|pod| pod::observe(pod, name, now)).collect::<Vec<_>>();
     pods.sort_by_key(|pod| pod.ordinal);
     let mut volumes = volumes.iter().filter_map(|claim| volume::observe(claim, name, now)).collect::<Vec<_>>();
     volumes.sort_by_key(|volume| volume.ordinal);

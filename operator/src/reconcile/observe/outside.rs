@@ -60,6 +60,7 @@ pub async fn observe(
     (namespace, name): (&str, &str),
     spec: &ChronikClusterSpec,
     pods: &[ObservedPod],
+    cluster: Option<&str>,
 ) -> Result<Outside, kube::Error> {
     let mut outside = Outside::default();
     let managed =
@@ -78,7 +79,7 @@ pub async fn observe(
     let ready = pods.iter().filter(|pod| pod.state == PodState::Ready).cloned().collect::<Vec<_>>();
     let inside = spec.rack.iter().map(|_| (None, port::KAFKA));
     let listeners = spec.listeners.iter().map(|listener| (Some(listener.name.clone()), listener.port));
-    let contact = Contact::of(namespace, name, &ready);
+    let contact = Contact::of(namespace, name, &ready).map(|contact| contact.of_cluster(cluster));
     let advertised = inside.chain(listeners).map(async |(listener, port)| {
         let brokers = match contact.clone() {
             Some(contact) => match super::in_time(kafka.advertised_brokers(contact, port)).await {

@@ -3,7 +3,7 @@
 use super::{NodeState, Seen};
 use crate::reconcile::build::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 /// A broker's pod.
@@ -25,7 +25,13 @@ pub struct ObservedPod {
     pub state: PodState,
     /// When it was made.
     pub made: Option<Timestamp>,
+    /// Whether it does not serve, although it is to stay and has had time enough since it was made.
+    pub overdue: bool,
 }
+
+/// How long a pod may take to serve. Its image is pulled and its volume is attached within minutes; and a process that
+/// crashes again and again meanwhile does not serve either.
+pub const START_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 impl ObservedPod {
     /// Whether it is on its way out.
@@ -68,10 +74,13 @@ pub(super) fn config_maps(pod: &PodSpec) -> impl Iterator<Item = String> {
     pod.volumes.iter().flatten().filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
 }
 
-pub(super) fn observe(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
+pub(super) fn observe(pod: &Pod, cluster: &str, now: Timestamp) -> Option<ObservedPod> {
     let name = pod.name_any();
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
     let revision = pod.labels().get("controller-revision-hash").cloned();
+    let (state, made) = (state(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let stays = pod.metadata.deletion_timestamp.is_none();
+    let overdue = stays && state != PodState::Ready && made.is_some_and(|made| now.duration_since(made) >= START_MAX);
     Some(ObservedPod {
         ordinal,
         seen: Seen::of(&pod.metadata),
@@ -79,8 +88,9 @@ pub(super) fn observe(pod: &Pod, cluster: &str) -> Option<ObservedPod> {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         node_state: NodeState::Unknown,
         revision,
-        state: state(pod),
-        made: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        state,
+        made,
+        overdue,
     })
 }
 
@@ -197,7 +207,7 @@ mod tests {
             ("ErrImagePull: no such image", false),
             ("CreateContainerConfigError: secret \"x\" not found", false),
         ] {
-            let mut pod = observe(&pod(&json!({})), "demo").unwrap();
+            let mut pod = observe(&pod(&json!({})), "demo", Timestamp::UNIX_EPOCH).unwrap();
             pod.state = PodState::Failing(why.to_owned());
             assert_eq!(pod.may_lack_its_volume(), expected, "{why}");
             pod.state = PodState::Waiting(why.to_owned());
@@ -213,6 +223,27 @@ mod tests {
         assert_eq!(state(&unscheduled("Unschedulable")), PodState::Failing("Unschedulable".to_owned()));
         for passes in ["SchedulingGated", "SchedulerError"] {
             assert_eq!(state(&unscheduled(passes)), PodState::Waiting(passes.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_pod_is_overdue_by_its_age_while_it_is_to_stay_and_does_not_serve() {
+        let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+        let gated =
+            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "SchedulingGated" }] });
+        for (status, leaving, seconds, expected) in [
+            (&gated, false, 299, false),
+            (&gated, false, 300, true),
+            (&json!({}), false, 300, true),
+            (&gated, true, 300, false),
+            (&ready, false, 300, false),
+        ] {
+            let mut pod = pod(status);
+            let time = |second| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second);
+            pod.metadata.creation_timestamp = Some(time(Timestamp::UNIX_EPOCH));
+            pod.metadata.deletion_timestamp = leaving.then(|| time(Timestamp::UNIX_EPOCH));
+            let now = Timestamp::from_second(seconds).unwrap();
+            assert_eq!(observe(&pod, "demo", now).unwrap().overdue, expected, "{status} {leaving} {seconds}");
         }
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
         }
     };
     if let Some(broker) = facts.brokers.get(&last) {
-        if facts.reassignments > 0 && broker.replicas > 0 {
+        // What somebody else moves meanwhile keeps nothing from being placed on it; its own drain does.
+        if broker.cordoned && facts.reassignments > 0 && broker.replicas > 0 {
             let message = format!("{} replicas are still on broker {last}", broker.replicas);
             plan.wait(action(), "Draining", message);
             return running;
@@ -92,7 +93,16 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
         }
         if broker.voter {
             let seen = facts.brokers.iter().filter(|(_, broker)| broker.voter).map(|(id, _)| *id).collect();
-            plan.take(Step::ChangeVoters { voters: voters_within(facts, cluster.replicas), seen });
+            let voters = voters_within(facts, cluster.replicas);
+            let unheard = (0..cluster.replicas).find(|id| !has_registered(facts, *id));
+            match unheard.filter(|_| voters.len() < VOTERS_MIN) {
+                // Nobody would give it a vote later, and with fewer voters the first that stops takes the majority away.
+                Some(id) => {
+                    let message = format!("broker {id} is to vote in place of broker {last}, and has never registered");
+                    plan.wait(action(), "NotRegistered", message);
+                }
+                None => plan.take(Step::ChangeVoters { voters, seen }),
+            }
             return running;
         }
     } else if observed.pods.iter().any(|pod| pod.ordinal == last && pod.state == PodState::Ready) {
@@ -110,6 +120,10 @@ pub(super) fn plan(cluster: &Cluster, observed: &Observed, plan: &mut Plan) -> i
         }
         None => last,
     }
+}
+
+fn has_registered(facts: &Facts, id: i32) -> bool {
+    facts.brokers.get(&id).is_some_and(|broker| broker.incarnation.is_some())
 }
 
 /// With fewer voters, the first of them that stops takes the majority away.
@@ -313,6 +327,25 @@ mod tests {
                     facts(o).brokers.values_mut().for_each(|broker| broker.voter = true);
                 },
                 (5, "let brokers [0, 1, 2] vote"),
+            ),
+            (
+                "it votes, and who is to vote in its place has never come so far",
+                |o| {
+                    on_last(o, true, 0);
+                    for id in [0, 1, 4] {
+                        facts(o).brokers.get_mut(&id).unwrap().voter = true;
+                    }
+                    facts(o).brokers.get_mut(&2).unwrap().incarnation = None;
+                },
+                (5, "remove broker 4: NotRegistered"),
+            ),
+            (
+                "somebody else moves partitions",
+                |o| {
+                    on_last(o, false, 9);
+                    facts(o).reassignments = 3;
+                },
+                (5, "drain broker 4"),
             ),
             ("empty", |o| on_last(o, true, 0), (5, "remove broker 4: MarkingVolume")),
             (
