@@ -477,17 +477,24 @@ fn is_doubted(file: &impl DiskFile, segment: &Segment, position: u64, next: Offs
     is_there && BatchHeader::read(&header).is_ok_and(|header| header.base_offset < next)
 }
 
-/// The batches at `position` that are whole, right, and continue the partition.
+/// The batches at `position` that are whole, right, and continue the partition. Fails if the disk cannot read what is there.
+/// What seems to be nothing is looked at once more.
 pub(crate) fn tail_batches<F: DiskFile>(
     file: &F,
     position: u64,
     partition: &Partition,
 ) -> Result<Vec<RecordBatch>, io::Error> {
-    let mut batches = Vec::new();
-    match read_tail(file, position, partition, &mut batches) {
-        // What cannot be read is no whole batch.
-        Err(e) if is_unreadable(&e) => Ok(batches),
-        other => other.map(|()| batches),
+    let look = || {
+        let mut batches = Vec::new();
+        match read_tail(file, position, partition, &mut batches) {
+            // It is asked for again, from there on.
+            Err(_) if !batches.is_empty() => Ok(batches),
+            other => other.map(|()| batches),
+        }
+    };
+    match look() {
+        Ok(batches) if !batches.is_empty() => Ok(batches),
+        first => look().or(first),
     }
 }
 
