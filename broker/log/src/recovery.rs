@@ -25,7 +25,8 @@
 //! Batches are applied only after they are durable in the WAL. So, in a partition that was not cut back or
 //! deleted since the checkpoint, valid batches that continue it behind the WAL's end prove that the WAL lost
 //! its end to damage; they are kept, and reported. What else was in that end nobody knows, so the log as a whole
-//! is not to be believed ([`Log::wal_lost`]).
+//! is not to be believed ([`Log::wal_lost`]). (Behind what was announced, see `once`, they prove nothing; but they are kept
+//! where the WAL is known to have lost its end.)
 //!
 //! What looks as if it had never been finished is dropped in silence, so nothing is taken for that because of one read: what is
 //! not found is looked for once more, and what the disk cannot read then is lost, or damaged. The WAL is read twice, the
@@ -228,7 +229,7 @@ fn restore<D: Disk>(
             apply_start(store, *tp, whole, dirty)?;
         }
     }
-    let kept = end_partitions(store, &histories, dirty)?;
+    let kept = end_partitions(store, &histories, lost, dirty)?;
     tidy(store, lost, dirty)?;
     Ok((chain.end, kept || lost))
 }
@@ -270,13 +271,16 @@ fn restore_checkpointed<D: Disk>(
 fn end_partitions<D: Disk>(
     store: &Store<D>,
     histories: &BTreeMap<TopicPartition, History>,
+    lost: bool,
     dirty: &mut Dirty,
 ) -> Result<bool, LogError> {
     let mut kept = false;
     for (tp, shared) in store.all() {
         let history = histories.get(&tp);
         let announced = history.is_some_and(|h| h.announced);
-        if history.is_none_or(|h| h.deleted.is_none() && !h.truncated) && !announced {
+        // Behind the end of one that was announced may be what no round has finished. That does no harm in a log that is not
+        // believed, and what else is there was acknowledged, and is perhaps nowhere else.
+        if history.is_none_or(|h| h.deleted.is_none() && !h.truncated) && (lost || !announced) {
             kept |= keep_tail(store, tp, dirty)?;
         }
         if announced && let Some(last) = shared.write().segments.last_mut() {
@@ -559,6 +563,8 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             partition = %tp, from = %state.end, batches = batches.len(),
             "the write-ahead log has lost batches that the partition still has; they are kept"
         );
+        // They stay where they are, and so does what follows them.
+        store.roll_at(tp, []);
         store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)?;
         kept = true;
     }

@@ -313,3 +313,39 @@ fn batches_that_prove_that_the_write_ahead_log_has_lost_something_are_read_again
         }
     }
 }
+
+/// One that has no other replica goes on with what is left here.
+#[test]
+fn what_was_written_once_behind_a_lost_block_is_kept() {
+    let sizes = [(BYTES, 1 << 24), (BYTES, 61_000), (3 << 20, 1 << 28)];
+    for ((bytes, segment_bytes), lost) in sizes.into_iter().flat_map(|size| (0..7).map(move |lost| (size, lost))) {
+        let disk = SimulatedDisk::new(1);
+        let options = Options { segment_bytes, ..roomy() };
+        let (mut log, _) = open_with(&disk, options).expect("it opens");
+        log.write_once(true);
+        (0..70).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
+        drop(log);
+        disk.restart();
+        let (wal, at) = blocks(&disk)[lost].clone();
+        assert!(disk.flip_bit(&wal, at + 100, 1));
+        let when = format!("{bytes} bytes, block {lost}");
+        let (mut log, recovered) = open_with(&disk, options).expect("it opens");
+        assert!(log.wal_lost(), "{when}");
+        if lost == 0 {
+            // It makes the partition.
+            assert!(recovered.is_empty() && disk.files().iter().any(|(path, _)| path.starts_with("/d/log/damaged")));
+            continue;
+        }
+        assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(70), None), "{when}");
+        log.reader().check(partition(0), |_| {}).unwrap_or_else(|error| panic!("{when}: {error}"));
+        // It goes on, and what an unfinished round may have left behind the end is no part of it.
+        log.write_once(true);
+        (70..100).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
+        drop(log);
+        disk.crash();
+        disk.restart();
+        let (log, recovered) = open_with(&disk, options).expect("it opens");
+        assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(100), None), "{when}");
+        log.reader().check(partition(0), |_| {}).unwrap_or_else(|error| panic!("{when}: {error}"));
+    }
+}
