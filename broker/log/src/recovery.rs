@@ -287,6 +287,9 @@ fn end_partitions<D: Disk>(
             // What is behind its end is cut off, and may come back if a sync fails and the power goes.
             last.sealed = true;
         }
+        // A snapshot of producers that the checkpoint has may be of what came behind it in the WAL, and is lost.
+        let end = shared.read().end;
+        shared.soft().cut(end);
     }
     Ok(kept)
 }

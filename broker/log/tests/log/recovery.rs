@@ -1,7 +1,7 @@
 //! What a start makes of a log whose disk does not give back what is on it, once or for good: it fails, or says that
 //! something is lost, or it is as if nothing had happened.
 
-use crate::common::{Model, Workload, batch, content, partition, run, tiny, unseal};
+use crate::common::{Model, Workload, batch, content, partition, produced, run, tiny, unseal};
 use bytes::Bytes;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::ProducerState;
@@ -348,4 +348,40 @@ fn what_was_written_once_behind_a_lost_block_is_kept() {
         assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(100), None), "{when}");
         log.reader().check(partition(0), |_| {}).unwrap_or_else(|error| panic!("{when}: {error}"));
     }
+}
+
+/// What a checkpoint that takes some rounds has of producers is newer than where it begins.
+#[test]
+fn nobody_is_known_for_what_the_write_ahead_log_has_lost() {
+    let disk = SimulatedDisk::new(1);
+    let write = |log: &mut Log<SimulatedDisk>, base: i64, id| {
+        let batch = produced(&batch(base, 1, 10, 100, base as u64), id, 0);
+        run(log, Op::Append { partition: partition(0), batch });
+    };
+    let known = |log: &Log<SimulatedDisk>| -> Vec<i64> {
+        let producers = log.reader().producers(partition(0)).expect("it can be read");
+        let mut known: Vec<i64> = producers.iter().map(|p| p.id.0).collect();
+        known.sort_unstable();
+        known
+    };
+    let (mut log, _) = open_with(&disk, roomy()).expect("it opens");
+    write(&mut log, 0, 1);
+    log.begin_checkpoint_beside().expect("the disk is whole");
+    write(&mut log, 10, 2);
+    log.end_checkpoint_beside().expect("the disk is whole");
+    drop(log);
+    disk.restart();
+    // The only block behind the checkpoint. Of the segment the checkpoint has synced what there was when it began.
+    let (wal, at) = blocks(&disk).pop().expect("there is one");
+    assert!(disk.flip_bit(&wal, at + 100, 1) && disk.cut_file(&segment(0), 161));
+    let (mut log, recovered) = open_with(&disk, roomy()).expect("it opens");
+    assert!(log.wal_lost());
+    assert_eq!(recovered[0].end, Offset(10));
+    assert_eq!(known(&log), [1]);
+    // Who writes there next is known after another start too.
+    write(&mut log, 10, 3);
+    drop(log);
+    disk.restart();
+    let (log, _) = open_with(&disk, roomy()).expect("it opens");
+    assert_eq!(known(&log), [1, 3]);
 }
