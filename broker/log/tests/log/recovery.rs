@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::ProducerState;
 use chronik_log::{
-    Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Verified,
+    Call, Disk, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Verified,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -384,4 +384,20 @@ fn nobody_is_known_for_what_the_write_ahead_log_has_lost() {
     disk.restart();
     let (log, _) = open_with(&disk, roomy()).expect("it opens");
     assert_eq!(known(&log), [1, 3]);
+}
+
+/// The directory is full, and the disk perhaps not.
+#[test]
+fn a_start_finds_no_room_for_another_name_and_goes_on() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk).expect("it opens");
+    run(&mut log, append(0, 100));
+    drop(log);
+    disk.restart();
+    let stray = segment(900);
+    disk.create(&stray).expect("the disk is whole");
+    disk.fail_after(Call::Rename, 0, Fault::Full);
+    let (_, recovered) = open(&disk).expect("it opens");
+    assert_eq!(recovered[0].end, Offset(10));
+    assert!(!disk.exists(&stray).expect("the disk is whole"));
 }
