@@ -118,16 +118,20 @@ pub(crate) fn write<D: Disk>(disk: &D, dir: &Path, mut bytes: Vec<u8>) -> Result
     disk.sync_dir(dir).during("sync", dir)
 }
 
-/// Reads the checkpoint; `uid` numbers segments that have no number yet.
+/// Reads the checkpoint, again if it seems to be damaged; `uid` numbers segments that have no number yet.
 pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> Result<Checkpoint, LogError> {
     let path = path(dir);
-    let file = disk.open(&path).during("open", &path)?;
-    let len = file.len().during("measure", &path)?;
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
     let damaged = || LogError::corrupt(&path, "its checksum does not fit its content");
-    let version = FORMAT.known(FORMAT.version(&bytes).ok_or_else(damaged)?, &path)?;
-    decode(version, &bytes[PREFIX..], uid).ok_or_else(damaged)
+    let look = || {
+        let file = disk.open(&path).during("open", &path)?;
+        let len = file.len().during("measure", &path)?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        read_exact_at(&file, &mut bytes, 0).during("read", &path)?;
+        let version = FORMAT.version(&bytes).ok_or_else(damaged)?;
+        Ok::<_, LogError>((version, bytes))
+    };
+    let (version, bytes) = look().or_else(|_| look())?;
+    decode(FORMAT.known(version, &path)?, &bytes[PREFIX..], uid).ok_or_else(damaged)
 }
 
 struct Fields<'a>(&'a [u8]);

@@ -25,32 +25,38 @@
 //! Batches are applied only after they are durable in the WAL. So, in a partition that was not cut back or
 //! deleted since the checkpoint, valid batches that continue it behind the WAL's end prove that the WAL lost
 //! its end to damage; they are kept, and reported. What else was in that end nobody knows, so the log as a whole
-//! is not to be believed ([`Log::wal_lost`]).
+//! is not to be believed ([`Log::wal_lost`]). (Behind what was announced, see `once`, they prove nothing; but they are kept
+//! where the WAL is known to have lost its end.)
+//!
+//! What looks as if it had never been finished is dropped in silence, so nothing is taken for that because of one read: what is
+//! not found is looked for once more, and what the disk cannot read then is lost, or damaged. The WAL is read twice, the
+//! second time when files are changed already: if it ends earlier then, the opening fails before anything says that the log is
+//! whole.
 //!
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
 //! or too short, or damage in the way of a truncation, marks its partition
 //! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
 
 use crate::apply::Stuck;
-use crate::disk::{Disk, DiskFile, create_dir_all};
+use crate::disk::{Disk, DiskFile, create_dir_all, is_unreadable};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
 use crate::once::Once;
 use crate::partition::{
-    Dirty, Partition, Segment, Snapshot, Soft, batch_at, folder, log_name, parse_folder, tail_batches,
+    Dirty, Partition, Referred, Segment, Snapshot, Soft, batch_at, folder, log_name, parse_folder, tail_batches,
 };
 use crate::space::Ballast;
 use crate::store::{Kind, Store};
 use crate::trash;
 use crate::wal::entry::{LoggedKind, LoggedOp, Place};
-use crate::wal::replay::replay;
+use crate::wal::replay::{Chain, replay, replay_again};
 use crate::wal::writer::WalWriter;
 use crate::wal::{Mark, Position, segment};
 use crate::{Options, ReadError, RecoveredPartition, checkpoint};
 use chronik_core::ids::{Lsn, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
@@ -132,6 +138,48 @@ fn found<D: Disk>(disk: &D, dir: &Path, wal: &Path, root: &Path) -> Result<(), L
     checkpoint::write(disk, dir, bytes)
 }
 
+/// What the first reading of the WAL has found.
+struct Found {
+    chain: Chain,
+    histories: BTreeMap<TopicPartition, History>,
+    /// The batches that the chain refers to, and nothing says to have been synced.
+    unsynced: Vec<(TopicPartition, Place, RecordBatch)>,
+    /// Where the disk cannot read such a batch.
+    unreadable: BTreeSet<(TopicPartition, Place)>,
+}
+
+/// Reads the WAL for the first time. Nothing is changed.
+fn read_wal<D: Disk>(
+    store: &Store<D>,
+    wal: &Path,
+    from: Position,
+    mark: Mark,
+    partitions: &BTreeMap<TopicPartition, (Partition, Vec<Snapshot>)>,
+) -> Result<Found, LogError> {
+    let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
+    let mut count = 0;
+    let (mut unsynced, mut unreadable) = (Vec::new(), BTreeSet::new());
+    let whole = |op: &LoggedOp| {
+        let LoggedKind::Reference { header, place } = &op.kind else { return Ok(true) };
+        match batch_at(&store.disk, &store.root, op.partition, header, *place)? {
+            Referred::Whole(batch) => unsynced.push((op.partition, *place, batch)),
+            Referred::Unreadable => {
+                unreadable.insert((op.partition, *place));
+            }
+            Referred::Missing => return Ok(false),
+        }
+        Ok(true)
+    };
+    let chain = replay(&store.disk, wal, from, mark, whole, |op| {
+        count += 1;
+        let tp = op.partition;
+        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
+        history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
+    })?;
+    histories.values_mut().for_each(History::finish);
+    Ok(Found { chain, histories, unsynced, unreadable })
+}
+
 /// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
 /// is not where the WAL ended once.
 fn restore<D: Disk>(
@@ -143,26 +191,10 @@ fn restore<D: Disk>(
     dirty: &mut Dirty,
 ) -> Result<(Position, bool), LogError> {
     let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
-    let mut histories: BTreeMap<TopicPartition, History> = BTreeMap::new();
-    let mut count = 0;
-    let mut unsynced = Vec::new();
-    let whole = |_, op: &LoggedOp| {
-        let LoggedKind::Reference { header, place } = &op.kind else { return Ok(true) };
-        let found = batch_at(&store.disk, &store.root, op.partition, header, *place)?;
-        let is_there = found.is_some();
-        unsynced.extend(found.map(|batch| (op.partition, *place, batch)));
-        Ok(is_there)
-    };
-    let mut chain = replay(&store.disk, wal, from, mark, whole, |op| {
-        count += 1;
-        let tp = op.partition;
-        let history = histories.entry(tp).or_insert_with(|| History::after(partitions.get(&tp).map(|(p, _)| p)));
-        history.observe(count, &op.kind).map_err(|e| LogError::corrupt(wal, e.to_string()))
-    })?;
+    let Found { mut chain, histories, unsynced, unreadable } = read_wal(store, wal, from, mark, &partitions)?;
     if let Some(lost) = chain.lost.take_if(|_| !store.options.open_with_wal_loss) {
         return Err(lost);
     }
-    histories.values_mut().for_each(History::finish);
     let lost = chain.lost.is_some();
     if let Some(lost) = &chain.lost {
         tracing::error!(%lost, "the write-ahead log has lost synced operations");
@@ -177,28 +209,7 @@ fn restore<D: Disk>(
     dirty.folders.extend(histories.keys());
     dirty.root |= histories.values().any(|history| history.deleted.is_some());
     for (tp, (partition, snapshots)) in partitions {
-        let history = histories.get(&tp);
-        if history.is_some_and(|h| h.deleted.is_some()) {
-            continue;
-        }
-        let checkpoint_end = partition.end;
-        let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
-        let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
-        store.insert(tp, partition, soft);
-        let limits = history.and_then(History::limits);
-        let to_start = limits.map_or(Offset(i64::MIN), |(_, start)| start);
-        if let Some(from) = doubted {
-            // What the start has moved past is gone.
-            believe_again(store, tp, from.max(to_start))?;
-        }
-        let referenced = history.is_some_and(|h| !h.referenced.is_empty());
-        if let Some((end, start)) = limits.filter(|_| !referenced) {
-            // When nothing is left between them, nothing of it may be on the disk either.
-            let start = if start < end { start } else { start.max(checkpoint_end) };
-            store.advance_start(tp, start, dirty)?;
-            store.truncate(tp, end, dirty)?;
-        }
-        find_damage(store, tp, to_start, dirty)?;
+        restore_checkpointed(store, tp, partition, snapshots, histories.get(&tp), dirty)?;
     }
     for (tp, history) in &histories {
         if !history.referenced.is_empty() {
@@ -212,26 +223,75 @@ fn restore<D: Disk>(
         };
         shared.soft().begin_at(cleared.at, cleared.producers.as_ref());
     }
-    append_again(store, wal, (from, chain.end), mark, &histories, dirty)?;
-    let mut kept = false;
+    append_again(store, wal, (from, chain.end), mark, &histories, &unreadable, dirty)?;
     for (tp, history) in &histories {
         if let Some(whole) = &history.whole {
             apply_start(store, *tp, whole, dirty)?;
         }
     }
+    let kept = end_partitions(store, &histories, lost, dirty)?;
+    tidy(store, lost, dirty)?;
+    Ok((chain.end, kept || lost))
+}
+
+/// Brings a partition to what the checkpoint says of it, and cuts off what no longer counts of that.
+fn restore_checkpointed<D: Disk>(
+    store: &Store<D>,
+    tp: TopicPartition,
+    partition: Partition,
+    snapshots: Vec<Snapshot>,
+    history: Option<&History>,
+    dirty: &mut Dirty,
+) -> Result<(), LogError> {
+    if history.is_some_and(|h| h.deleted.is_some()) {
+        return Ok(());
+    }
+    let checkpoint_end = partition.end;
+    let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
+    let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
+    store.insert(tp, partition, soft);
+    let limits = history.and_then(History::limits);
+    let to_start = limits.map_or(Offset(i64::MIN), |(_, start)| start);
+    if let Some(from) = doubted {
+        // What the start has moved past is gone.
+        believe_again(store, tp, from.max(to_start))?;
+    }
+    let referenced = history.is_some_and(|h| !h.referenced.is_empty());
+    if let Some((end, start)) = limits.filter(|_| !referenced) {
+        // When nothing is left between them, nothing of it may be on the disk either.
+        let start = if start < end { start } else { start.max(checkpoint_end) };
+        store.advance_start(tp, start, dirty)?;
+        store.truncate(tp, end, dirty)?;
+    }
+    find_damage(store, tp, to_start, dirty)
+}
+
+/// Settles where the partitions end, now that all that the WAL has is applied. Returns whether they prove that it has lost
+/// something.
+fn end_partitions<D: Disk>(
+    store: &Store<D>,
+    histories: &BTreeMap<TopicPartition, History>,
+    lost: bool,
+    dirty: &mut Dirty,
+) -> Result<bool, LogError> {
+    let mut kept = false;
     for (tp, shared) in store.all() {
-        if histories.get(&tp).is_some_and(|h| h.announced)
-            && let Some(last) = shared.write().segments.last_mut()
-        {
+        let history = histories.get(&tp);
+        let announced = history.is_some_and(|h| h.announced);
+        // Behind the end of one that was announced may be what no round has finished. That does no harm in a log that is not
+        // believed, and what else is there was acknowledged, and is perhaps nowhere else.
+        if history.is_none_or(|h| h.deleted.is_none() && !h.truncated) && (lost || !announced) {
+            kept |= keep_tail(store, tp, dirty)?;
+        }
+        if announced && let Some(last) = shared.write().segments.last_mut() {
             // What is behind its end is cut off, and may come back if a sync fails and the power goes.
             last.sealed = true;
         }
-        if histories.get(&tp).is_none_or(|h| h.deleted.is_none() && !h.truncated && !h.announced) {
-            kept |= keep_tail(store, tp, dirty)?;
-        }
+        // A snapshot of producers that the checkpoint has may be of what came behind it in the WAL, and is lost.
+        let end = shared.read().end;
+        shared.soft().cut(end);
     }
-    tidy(store, lost, dirty)?;
-    Ok((chain.end, kept || lost))
+    Ok(kept)
 }
 
 /// Writes a batch again where it is, and syncs it: as [`Chain::make_durable`](crate::wal::replay::Chain::make_durable)
@@ -255,6 +315,7 @@ fn append_again<D: Disk>(
     (from, end): (Position, Position),
     mark: Mark,
     histories: &BTreeMap<TopicPartition, History>,
+    unreadable: &BTreeSet<(TopicPartition, Place)>,
     dirty: &mut Dirty,
 ) -> Result<(), LogError> {
     let mut count = 0;
@@ -280,13 +341,24 @@ fn append_again<D: Disk>(
                     return Ok(());
                 }
                 let may_be_gone = histories.get(&tp).is_some_and(|h| h.is_before_start(batch.end_offset()));
-                redo_reference(store, tp, &batch, place, may_be_gone)
+                redo_reference(store, tp, &batch, place, may_be_gone)?;
+                if !may_be_gone && unreadable.contains(&(tp, place)) {
+                    tracing::error!(partition = %tp, base = %batch.base_offset, ?place, "the disk cannot read a segment");
+                    mark_damaged(store, tp, batch.base_offset);
+                }
+                Ok(())
             }
             _ => Ok(()),
         }
     };
-    replay(&store.disk, wal, from, mark, |at, _| Ok(at.lsn < end.lsn), visit)?;
-    Ok(())
+    replay_again(&store.disk, wal, from, end, mark, visit)
+}
+
+/// Marks a partition from that offset on, if it is not from an earlier one.
+fn mark_damaged<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) {
+    let Some(shared) = store.partition(tp) else { return };
+    let mut partition = shared.write();
+    partition.damaged = Some(partition.damaged.map_or(from, |known| known.min(from)));
 }
 
 /// Notes who wrote a batch that was removed since.
@@ -367,8 +439,7 @@ fn redo_reference<D: Disk>(
         tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
     } else if !store.take_over(tp, header, place, may_be_gone)? {
         tracing::error!(partition = %tp, %base, ?place, "a segment lost synced data");
-        let mut partition = shared.write();
-        partition.damaged = Some(partition.damaged.map_or(base, |known| known.min(base)));
+        mark_damaged(store, tp, base);
     }
     Ok(())
 }
@@ -456,15 +527,14 @@ fn find_damage<D: Disk>(
                 // It is too short for all of it to be there.
                 Ok(()) | Err(_) => begin,
             };
-            let mut partition = shared.write();
-            partition.damaged = Some(partition.damaged.map_or(from, |known| known.min(from)));
+            mark_damaged(store, tp, from);
         }
     }
     Ok(())
 }
 
 /// Takes over valid batches that continue the partition in its files: they were durable in a WAL that has
-/// lost them. Returns whether there were any.
+/// lost them. Returns whether there were any, or something that the disk cannot read.
 fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<bool, LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(false) };
     let mut kept = false;
@@ -480,7 +550,13 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             let path = folder(&store.root, tp).join(name);
             if batches.is_empty() && store.disk.exists(&path).during("look for", &path)? {
                 let file = store.disk.open(&path).during("open", &path)?;
-                batches = tail_batches(&file, position, &state).during("read", &path)?;
+                batches = match tail_batches(&file, position, &state) {
+                    Err(error) if is_unreadable(&error) => {
+                        tracing::error!(partition = %tp, from = %state.end, %error, "what follows cannot be read");
+                        return Ok(true);
+                    }
+                    other => other.during("read", &path)?,
+                };
             }
         }
         if batches.is_empty() {
@@ -490,6 +566,8 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             partition = %tp, from = %state.end, batches = batches.len(),
             "the write-ahead log has lost batches that the partition still has; they are kept"
         );
+        // They stay where they are, and so does what follows them.
+        store.roll_at(tp, []);
         store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)?;
         kept = true;
     }

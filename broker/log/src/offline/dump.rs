@@ -74,7 +74,7 @@ pub fn operations<D: Disk>(
         &wal,
         checkpoint.wal,
         checkpoint.mark,
-        |_, _| Ok(true),
+        |_| Ok(true),
         |op| {
             let operation = match op.kind {
                 LoggedKind::Append { batch, .. } => {

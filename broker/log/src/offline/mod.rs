@@ -15,7 +15,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::History;
 use crate::log::{partitions_dir, wal_dir};
-use crate::partition::{Partition, batch_at, folder, log_name, parse_folder};
+use crate::partition::{Partition, Referred, batch_at, folder, log_name, parse_folder};
 use crate::wal::entry::{LoggedKind, LoggedOp, Place};
 use crate::wal::{replay, segment};
 use crate::{checkpoint, journal, trash};
@@ -133,7 +133,11 @@ pub fn verify<D: Disk>(disk: &D, log: &Path, journal: &Path, progress: Progress<
             continue;
         }
         let path = folder(&partitions_dir(log), tp).join(log_name(place.base));
-        verified.find(&path, place.position, "a batch that the write-ahead log refers to is not there");
+        verified.find(
+            &path,
+            place.position,
+            "a batch that the write-ahead log refers to is not there, or cannot be read",
+        );
     }
     unknown_folders(disk, log, &known, &histories, &mut verified)?;
     Ok(verified)
@@ -155,16 +159,16 @@ fn verify_wal<D: Disk>(
     let wal = wal_dir(log);
     let root = partitions_dir(log);
     let mut unreadable = 0;
-    let is_there = |op: &LoggedOp| match &op.kind {
-        LoggedKind::Reference { header, place } => Ok(batch_at(disk, &root, op.partition, header, *place)?.is_some()),
-        _ => Ok(true),
+    let referred = |op: &LoggedOp| match &op.kind {
+        LoggedKind::Reference { header, place } => batch_at(disk, &root, op.partition, header, *place).map(Some),
+        _ => Ok(None),
     };
     let chain = replay::replay(
         disk,
         &wal,
         checkpoint.wal,
         checkpoint.mark,
-        |_, op| is_there(op),
+        |op| Ok(!matches!(referred(op)?, Some(Referred::Missing))),
         |op| {
             count += 1;
             if let LoggedKind::Append { batch, .. } = &op.kind
@@ -174,8 +178,7 @@ fn verify_wal<D: Disk>(
                 return Ok(());
             }
             if let LoggedKind::Reference { header, place } = &op.kind
-                && op.synced
-                && !is_there(&op)?
+                && !matches!(referred(&op)?, Some(Referred::Whole(_)))
             {
                 missing.push((op.partition, BatchHeader::read(header), *place));
             }

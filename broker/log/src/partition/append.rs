@@ -274,26 +274,54 @@ fn holds<D: Disk>(disk: &D, root: &Path, tp: TopicPartition, place: Place, len: 
     }
 }
 
-/// The batch with that header at that place, if all of it is there.
+/// What is at the place that a reference names.
+pub(crate) enum Referred {
+    /// The batch.
+    Whole(RecordBatch),
+    /// The disk cannot say: a batch that never came there could be read, as something else.
+    Unreadable,
+    /// Something else, or nothing.
+    Missing,
+}
+
+/// Looks for the batch with that header at that place, twice if it is not found: what is not there was perhaps not finished, and
+/// may be forgotten.
 pub(crate) fn batch_at<D: Disk>(
     disk: &D,
     root: &Path,
     tp: TopicPartition,
     header: &Bytes,
     place: Place,
-) -> Result<Option<RecordBatch>, LogError> {
-    let Ok(BatchHeader { total_len, .. }) = BatchHeader::read(header) else { return Ok(None) };
+) -> Result<Referred, LogError> {
+    match look_for_batch(disk, root, tp, header, place)? {
+        Referred::Whole(batch) => Ok(Referred::Whole(batch)),
+        first @ (Referred::Unreadable | Referred::Missing) => match look_for_batch(disk, root, tp, header, place)? {
+            Referred::Unreadable => Ok(first),
+            again => Ok(again),
+        },
+    }
+}
+
+fn look_for_batch<D: Disk>(
+    disk: &D,
+    root: &Path,
+    tp: TopicPartition,
+    header: &Bytes,
+    place: Place,
+) -> Result<Referred, LogError> {
+    let Ok(BatchHeader { total_len, .. }) = BatchHeader::read(header) else { return Ok(Referred::Missing) };
     if !holds(disk, root, tp, place, total_len)? {
-        return Ok(None);
+        return Ok(Referred::Missing);
     }
     let path = folder(root, tp).join(log_name(place.base));
     let mut bytes = vec![0; total_len];
     match disk.open(&path).and_then(|file| read_exact_at(&file, &mut bytes, place.position)) {
-        Err(e) if is_unreadable(&e) => return Ok(None),
+        Err(e) if is_unreadable(&e) => return Ok(Referred::Unreadable),
         other => other.during("read", &path)?,
     }
     let same = bytes.starts_with(header);
-    Ok(RecordBatch::check(bytes.into()).ok().filter(|_| same))
+    let found = RecordBatch::check(bytes.into()).ok().filter(|_| same);
+    Ok(found.map_or(Referred::Missing, Referred::Whole))
 }
 
 /// Batches that are written and not part of the log yet.

@@ -22,7 +22,7 @@ mod soft;
 mod times;
 mod truncate;
 
-pub(crate) use append::{Ahead, Dirty, Written, batch_at};
+pub(crate) use append::{Ahead, Dirty, Referred, Written, batch_at};
 pub use clean::{CleanError, CleanReport, CleanSpec, CleanStep};
 pub use read::ReadError;
 pub(crate) use read::{Cursor as SegmentCursor, Failure, tail_batches};

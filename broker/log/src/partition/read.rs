@@ -14,6 +14,8 @@ const WINDOW: usize = 16 * 1024;
 const PIECE: usize = 256 * 1024;
 /// Where the bytes of a batch begin that its CRC covers.
 const CRC_FROM: usize = 21;
+/// Bytes behind a partition's end that a recovery takes at once, or a batch.
+const TAIL: u64 = 8 * 1024 * 1024;
 /// How often a read starts again because the log was truncated under it.
 const ATTEMPTS: usize = 16;
 
@@ -477,17 +479,24 @@ fn is_doubted(file: &impl DiskFile, segment: &Segment, position: u64, next: Offs
     is_there && BatchHeader::read(&header).is_ok_and(|header| header.base_offset < next)
 }
 
-/// The batches at `position` that are whole, right, and continue the partition.
+/// The batches at `position` that are whole, right, and continue the partition, or the first of them if they are many. Fails if
+/// the disk cannot read what is there. What seems to be nothing is looked at once more.
 pub(crate) fn tail_batches<F: DiskFile>(
     file: &F,
     position: u64,
     partition: &Partition,
 ) -> Result<Vec<RecordBatch>, io::Error> {
-    let mut batches = Vec::new();
-    match read_tail(file, position, partition, &mut batches) {
-        // What cannot be read is no whole batch.
-        Err(e) if is_unreadable(&e) => Ok(batches),
-        other => other.map(|()| batches),
+    let look = || {
+        let mut batches = Vec::new();
+        match read_tail(file, position, partition, &mut batches) {
+            // It is asked for again, from there on.
+            Err(_) if !batches.is_empty() => Ok(batches),
+            other => other.map(|()| batches),
+        }
+    };
+    match look() {
+        Ok(batches) if !batches.is_empty() => Ok(batches),
+        first => look().or(first),
     }
 }
 
@@ -498,9 +507,10 @@ fn read_tail<F: DiskFile>(
     batches: &mut Vec<RecordBatch>,
 ) -> io::Result<()> {
     let file_len = file.len()?;
+    let until = position + TAIL;
     let mut next = partition.end;
     let mut epoch = partition.epochs.last().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch);
-    loop {
+    while position < until {
         let mut header = [0; HEADER_LEN];
         if file.read_at(&mut header, position)? < HEADER_LEN {
             return Ok(());
@@ -521,6 +531,7 @@ fn read_tail<F: DiskFile>(
         epoch = header.leader_epoch;
         batches.push(batch);
     }
+    Ok(())
 }
 
 fn checked(bytes: Bytes, expected: Offset, segment: &Segment, state: &Partition) -> Result<RecordBatch, String> {

@@ -8,7 +8,7 @@
 
 use super::read::{Cursor, Failure, segment_of};
 use super::{Dirty, Partition, Segment, folder};
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use crate::error::LogError;
 use crate::store::{Kind, Store};
 use crate::trash;
@@ -173,12 +173,14 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Renames what is to be removed by and by. That it is gone already is no error.
+    /// Renames what is to be removed by and by. That it is gone already is no error. Where a directory has no room for
+    /// another name, a file is removed at once.
     pub(crate) fn set_out(&self, dir: &Path, name: &str, number: u64) -> Result<(), LogError> {
         let (path, out) = (dir.join(name), dir.join(trash::name(name, number)));
         match self.disk.rename(&path, &out) {
             Ok(()) => self.trash.push(out),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if is_full(&e) && self.disk.remove(&path).is_ok() => {}
             Err(source) => return Err(LogError::Io { action: "rename", path, source }),
         }
         Ok(())

@@ -41,7 +41,7 @@ pub(crate) enum Entry<'a> {
 }
 
 /// Where a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// The base offset of its segment.
     pub(crate) base: Offset,
@@ -214,8 +214,6 @@ impl<'a> Entry<'a> {
 pub(crate) struct LoggedOp {
     pub(crate) partition: TopicPartition,
     pub(crate) kind: LoggedKind,
-    /// Whether a later block says that this one was synced.
-    pub(crate) synced: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -236,7 +234,7 @@ pub(crate) enum LoggedKind {
 }
 
 /// Takes the next operation off the payload of a block; `None` if the bytes are none.
-pub(crate) fn decode_op(payload: &mut Bytes, synced: bool) -> Option<LoggedOp> {
+pub(crate) fn decode_op(payload: &mut Bytes) -> Option<LoggedOp> {
     let h = *payload.first_chunk::<OP_HEADER>()?;
     let mut topic = [0; 16];
     topic.copy_from_slice(&h[8..24]);
@@ -264,7 +262,7 @@ pub(crate) fn decode_op(payload: &mut Bytes, synced: bool) -> Option<LoggedOp> {
         DELETE => LoggedKind::Delete,
         _ => return None,
     };
-    Some(LoggedOp { partition, kind, synced })
+    Some(LoggedOp { partition, kind })
 }
 
 fn u32_at(h: &[u8], at: usize) -> u32 {

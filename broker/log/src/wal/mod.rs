@@ -45,9 +45,10 @@
 //! bytes that producers chose, at positions where blocks may start, and without it these could pass for blocks.
 //! Whether that end is a torn write or damage follows from the "synced" field: if any block
 //! header of this log and run, behind the end of the chain or in a later segment, says that more was synced than
-//! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). Otherwise nothing behind the end
-//! was ever acknowledged. A block that nothing says to have been synced also ends the chain if it refers to a batch that is
-//! not in its segment.
+//! the chain holds, then something durable is gone (see [`crate::Options::open_with_wal_loss`]). The same counts of a place there
+//! that the disk cannot read. Otherwise nothing behind the end was ever acknowledged. A block that nothing says to have been
+//! synced also ends the chain if it refers to a batch that is not in its segment; a batch that the disk cannot read there is
+//! damage to its partition.
 //!
 //! So that the last block has such a header behind it too, a seal is written there once it is synced, unless another
 //! block follows at once: a page with a header that has all ones for its LSN, and no payload. With that LSN it is no

@@ -5,6 +5,7 @@ use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
+use chronik_core::ids::Lsn;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
@@ -26,54 +27,36 @@ type Block = (Position, BlockHeader, Bytes);
 /// Visits every operation from `from` on, in order, as far as the chain goes.
 ///
 /// A block that no later one says to have been synced belongs to the chain only if `is_whole` says of each of its operations
-/// that all of it is there: a batch that it refers to may never have reached its segment. It gets the block's place.
+/// that all of it is there: a batch that it refers to may never have reached its segment.
 pub(crate) fn replay<D: Disk>(
     disk: &D,
     dir: &Path,
     from: Position,
     mark: Mark,
-    is_whole: impl FnMut(Position, &LoggedOp) -> Result<bool, LogError>,
+    is_whole: impl FnMut(&LoggedOp) -> Result<bool, LogError>,
     mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
 ) -> Result<Chain, LogError> {
-    let segments = segment::list(disk, dir).during("list", dir)?;
-    if segments.binary_search(&from.segment).is_err() {
+    let mut blocks = Blocks::new(disk, dir, from, mark)?;
+    if !blocks.has_segment(from.segment) {
         let path = segment::path(dir, from.segment);
         let lost = LogError::corrupt(&path, "the write-ahead log's segment that the checkpoint names is missing");
         return Ok(Chain { end: from, lost: Some(lost), segments: Vec::new(), tail: Vec::new() });
     }
-    let mut at = from;
     let mut tail: Vec<Block> = Vec::new();
-    while segments.binary_search(&at.segment).is_ok() {
-        let path = segment::path(dir, at.segment);
-        let file = disk.open(&path).during("open", &path)?;
-        while let Some((header, payload)) = read_block(&file, &path, at, mark)? {
-            let synced = tail.partition_point(|(_, earlier, _)| earlier.lsn < header.synced);
-            for block in tail.drain(..synced) {
-                operations(dir, &block, true)?.into_iter().try_for_each(&mut visit)?;
-            }
-            tail.push((at, header, payload));
-            at.offset += header.block_len();
-            at.lsn.0 += header.block_len();
+    while let Some(block) = blocks.next()? {
+        let synced = tail.partition_point(|(_, earlier, _)| earlier.lsn < block.1.synced);
+        for block in tail.drain(..synced) {
+            operations(dir, &block)?.into_iter().try_for_each(&mut visit)?;
         }
-        // The chain goes on in the next segment, or it ends here.
-        let next = Position { segment: at.segment + 1, offset: 0, ..at };
-        if segments.binary_search(&next.segment).is_err() {
-            break;
-        }
-        let path = segment::path(dir, next.segment);
-        let file = disk.open(&path).during("open", &path)?;
-        if read_block(&file, &path, next, mark)?.is_none() {
-            break;
-        }
-        at = next;
+        tail.push(block);
     }
+    let Blocks { at, segments, unreadable: mut lost, .. } = blocks;
     if is_sealed(disk, dir, at, mark)? {
         for block in tail.drain(..) {
-            operations(dir, &block, true)?.into_iter().try_for_each(&mut visit)?;
+            operations(dir, &block)?.into_iter().try_for_each(&mut visit)?;
         }
     }
-    at = end_of_tail(dir, at, &mut tail, is_whole, visit)?;
-    let mut lost = None;
+    let at = end_of_tail(dir, at, &mut tail, is_whole, visit)?;
     for number in segments.iter().copied().filter(|n| *n >= at.segment) {
         let offset = if number == at.segment { at.offset } else { 0 };
         let found = judge_rest(disk, dir, Position { segment: number, offset, ..at }, mark)?;
@@ -83,19 +66,105 @@ pub(crate) fn replay<D: Disk>(
     Ok(Chain { end: at, lost, segments, tail })
 }
 
+/// Visits the operations again that a replay has visited, which found the chain's end at `end`. All of them have to be there
+/// still: whoever went on without the last of them would pass for a log that never had them.
+pub(crate) fn replay_again<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    from: Position,
+    end: Position,
+    mark: Mark,
+    mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    let mut blocks = Blocks::new(disk, dir, from, mark)?;
+    while blocks.at.lsn < end.lsn {
+        let at = blocks.at;
+        let Some(block) = blocks.next()? else {
+            let source = io::Error::other(format!("the block at LSN {}, byte {}, was there before", at.lsn, at.offset));
+            return Err(LogError::Io { action: "read again", path: segment::path(dir, at.segment), source });
+        };
+        operations(dir, &block)?.into_iter().try_for_each(&mut visit)?;
+    }
+    Ok(())
+}
+
+/// Reads the blocks of a chain, one after the other.
+struct Blocks<'a, D: Disk> {
+    disk: &'a D,
+    dir: &'a Path,
+    mark: Mark,
+    /// Those that are there.
+    segments: Vec<u64>,
+    /// The one that was read last.
+    file: Option<(u64, D::File)>,
+    /// Where the next block begins, unless that is in the next segment.
+    at: Position,
+    /// Why nobody knows whether there is another block, when there seems to be none.
+    unreadable: Option<LogError>,
+}
+
+impl<'a, D: Disk> Blocks<'a, D> {
+    fn new(disk: &'a D, dir: &'a Path, from: Position, mark: Mark) -> Result<Self, LogError> {
+        let segments = segment::list(disk, dir).during("list", dir)?;
+        Ok(Self { disk, dir, mark, segments, file: None, at: from, unreadable: None })
+    }
+
+    fn has_segment(&self, number: u64) -> bool {
+        self.segments.binary_search(&number).is_ok()
+    }
+
+    /// The next block, if the chain goes on: behind the last one, or in the next segment.
+    fn next(&mut self) -> Result<Option<Block>, LogError> {
+        for at in [self.at, Position { segment: self.at.segment + 1, offset: 0, ..self.at }] {
+            if let Some((header, payload)) = self.read(at)? {
+                let len = header.block_len();
+                self.at = Position { lsn: Lsn(at.lsn.0 + len), offset: at.offset + len, ..at };
+                self.unreadable = None;
+                return Ok(Some((at, header, payload)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The block at that position. What is not there is looked for once more: a cable, a controller, a bit in memory, and a
+    /// chain that ends there would be believed to. What cannot be read either time is no block that was never finished.
+    fn read(&mut self, at: Position) -> Result<Option<(BlockHeader, Bytes)>, LogError> {
+        if !self.has_segment(at.segment) {
+            return Ok(None);
+        }
+        let path = segment::path(self.dir, at.segment);
+        let (_, file) = match self.file.take() {
+            Some(open) if open.0 == at.segment => self.file.insert(open),
+            _ => self.file.insert((at.segment, self.disk.open(&path).during("open", &path)?)),
+        };
+        let found = match read_block(file, &path, at, self.mark) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            first => read_block(file, &path, at, self.mark).or(first),
+        };
+        match found {
+            Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
+                let detail = format!("the disk cannot read what may be a block at byte {}", at.offset);
+                self.unreadable.get_or_insert(LogError::corrupt(&path, detail));
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+}
+
 /// Visits the operations of blocks that nothing says to have been synced, up to one that is not whole, which is taken off
 /// with all behind it. Returns where the chain ends.
 fn end_of_tail(
     dir: &Path,
     end: Position,
     tail: &mut Vec<Block>,
-    mut is_whole: impl FnMut(Position, &LoggedOp) -> Result<bool, LogError>,
+    mut is_whole: impl FnMut(&LoggedOp) -> Result<bool, LogError>,
     mut visit: impl FnMut(LoggedOp) -> Result<(), LogError>,
 ) -> Result<Position, LogError> {
     for n in 0..tail.len() {
-        let (ops, at) = (operations(dir, &tail[n], false)?, tail[n].0);
+        let (ops, at) = (operations(dir, &tail[n])?, tail[n].0);
         for op in &ops {
-            if !is_whole(at, op)? {
+            if !is_whole(op)? {
                 tail.truncate(n);
                 return Ok(at);
             }
@@ -105,11 +174,11 @@ fn end_of_tail(
     Ok(end)
 }
 
-fn operations(dir: &Path, (at, header, payload): &Block, synced: bool) -> Result<Vec<LoggedOp>, LogError> {
+fn operations(dir: &Path, (at, header, payload): &Block) -> Result<Vec<LoggedOp>, LogError> {
     let mut payload = payload.clone();
     let unknown =
         || LogError::corrupt(&segment::path(dir, at.segment), format!("an unknown operation at LSN {}", at.lsn));
-    (0..header.ops).map(|_| decode_op(&mut payload, synced).ok_or_else(unknown)).collect()
+    (0..header.ops).map(|_| decode_op(&mut payload).ok_or_else(unknown)).collect()
 }
 
 impl Chain {
@@ -146,9 +215,7 @@ fn read_block(
     if at.offset + HEADER as u64 > len {
         return Ok(None);
     }
-    if !readable(read_exact_at(file, &mut header, at.offset)).during("read", path)? {
-        return Ok(None);
-    }
+    read_exact_at(file, &mut header, at.offset).during("read", path)?;
     let Some(header) = BlockHeader::decode(&header) else { return Ok(None) };
     let ours = header.nonce == mark.nonce && header.run == mark.run;
     let expected = ours && header.lsn == at.lsn && header.segment == at.segment;
@@ -160,9 +227,7 @@ fn read_block(
         return Ok(None);
     }
     let mut payload = vec![0; header.payload_len as usize];
-    if !readable(read_exact_at(file, &mut payload, at.offset + HEADER as u64)).during("read", path)? {
-        return Ok(None);
-    }
+    read_exact_at(file, &mut payload, at.offset + HEADER as u64).during("read", path)?;
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then(|| (header, payload.into())))
 }
 
@@ -170,10 +235,15 @@ fn read_block(
 fn is_sealed<D: Disk>(disk: &D, dir: &Path, at: Position, mark: Mark) -> Result<bool, LogError> {
     let path = segment::path(dir, at.segment);
     let file = disk.open(&path).during("open", &path)?;
-    let mut header = [0; HEADER];
-    Ok(at.offset + HEADER as u64 <= file.len().during("measure", &path)?
-        && readable(read_exact_at(&file, &mut header, at.offset)).during("read", &path)?
-        && BlockHeader::decode(&header) == Some(BlockHeader::seal(at.lsn, at.segment, mark)))
+    if at.offset + HEADER as u64 > file.len().during("measure", &path)? {
+        return Ok(false);
+    }
+    let look = || {
+        let mut header = [0; HEADER];
+        let is_read = readable(read_exact_at(&file, &mut header, at.offset)).during("read", &path)?;
+        Ok::<_, LogError>(is_read && BlockHeader::decode(&header) == Some(BlockHeader::seal(at.lsn, at.segment, mark)))
+    };
+    Ok(look()? || look()?)
 }
 
 /// Where a block of this run begins at the end of the chain, or at the beginning of the next segment, that is not whole: it
@@ -226,7 +296,8 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Resul
     let mut at = end.offset;
     while at + HEADER as u64 <= len {
         let mut header = [0; HEADER];
-        if !readable(read_exact_at(&file, &mut header, at)).during("read", &path)? {
+        let read = read_exact_at(&file, &mut header, at).or_else(|_| read_exact_at(&file, &mut header, at));
+        if !readable(read).during("read", &path)? {
             return Ok(Some(LogError::corrupt(
                 &path,
                 format!("the disk cannot read what may be a block at byte {at}"),

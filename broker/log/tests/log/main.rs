@@ -13,6 +13,7 @@ mod many;
 mod offline;
 mod once;
 mod random;
+mod recovery;
 mod start;
 mod times;
 mod writer;

@@ -27,13 +27,17 @@ pub enum Fault {
     Broken,
     /// ENOSPC.
     Full,
+    /// Of a read: EIO, and one of the sectors read stays unreadable until something is written to it.
+    Lasting,
+    /// Of a read: it succeeds, with one bit of it wrong. The next one gets what is there.
+    Garbled,
 }
 
 impl Fault {
-    fn error(self) -> io::Error {
+    pub(super) fn error(self) -> io::Error {
         match self {
-            Self::Broken => rustix::io::Errno::IO.into(),
             Self::Full => rustix::io::Errno::NOSPC.into(),
+            Self::Broken | Self::Lasting | Self::Garbled => rustix::io::Errno::IO.into(),
         }
     }
 }
@@ -54,11 +58,16 @@ impl Faults {
         self.planned.insert((call, self.calls(call) + n), fault);
     }
 
-    /// Counts a call, and says whether it fails.
-    pub(super) fn check(&mut self, call: Call) -> io::Result<()> {
+    /// Counts a call, and says how it fails, if it does.
+    pub(super) fn take(&mut self, call: Call) -> Option<Fault> {
         let calls = self.calls.entry(call).or_default();
         let fault = self.planned.remove(&(call, *calls));
         *calls += 1;
-        fault.map_or(Ok(()), |fault| Err(fault.error()))
+        fault
+    }
+
+    /// The same, of a call that can only fail as a whole.
+    pub(super) fn check(&mut self, call: Call) -> io::Result<()> {
+        self.take(call).map_or(Ok(()), |fault| Err(fault.error()))
     }
 }

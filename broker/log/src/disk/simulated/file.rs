@@ -1,8 +1,8 @@
 //! What can be done with an open file.
 
 use super::SimulatedDisk;
-use super::fault::Call;
-use super::inode::{Change, Inode, overlaps};
+use super::fault::{Call, Fault};
+use super::inode::{Change, Inode, SECTOR, overlaps};
 use super::state::{State, eio};
 use crate::disk::DiskFile;
 use std::io::{self, IoSlice};
@@ -36,14 +36,29 @@ impl SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
-        state.faults.check(Call::Read)?;
+        let fault = state.faults.take(Call::Read);
+        let len = state.inodes[self.inode].data.len();
+        let from = len.min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let n = buffer.len().min(len - from);
+        let garbled = match fault {
+            Some(Fault::Garbled) => (n > 0).then(|| state.below(n)),
+            Some(Fault::Lasting) if n > 0 => {
+                let sector = (from + state.below(n)) as u64 / SECTOR;
+                state.inodes[self.inode].bad.insert(sector);
+                None
+            }
+            Some(fault) => return Err(fault.error()),
+            None => None,
+        };
         let Inode { data, bad, .. } = &state.inodes[self.inode];
-        if bad.iter().any(|sector| overlaps(*sector, offset, buffer.len())) {
+        // What is not there can be read on a disk that is not whole.
+        if n > 0 && bad.iter().any(|sector| overlaps(*sector, offset, n)) {
             return Err(rustix::io::Errno::IO.into());
         }
-        let from = data.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-        let n = buffer.len().min(data.len() - from);
         buffer[..n].copy_from_slice(&data[from..from + n]);
+        if let Some(byte) = garbled {
+            buffer[byte] ^= 1 << (byte % 8);
+        }
         Ok(n)
     }
 
