@@ -302,6 +302,7 @@ pub(crate) fn batch_at<D: Disk>(
     }
 }
 
+/// The same, once.
 fn look_for_batch<D: Disk>(
     disk: &D,
     root: &Path,

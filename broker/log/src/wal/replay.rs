@@ -104,11 +104,13 @@ struct Blocks<'a, D: Disk> {
 }
 
 impl<'a, D: Disk> Blocks<'a, D> {
+    /// Those of the chain that has one at `from`, if it is not empty.
     fn new(disk: &'a D, dir: &'a Path, from: Position, mark: Mark) -> Result<Self, LogError> {
         let segments = segment::list(disk, dir).during("list", dir)?;
         Ok(Self { disk, dir, mark, segments, file: None, at: from, unreadable: None })
     }
 
+    /// Whether there is a segment of that number.
     fn has_segment(&self, number: u64) -> bool {
         self.segments.binary_search(&number).is_ok()
     }
