@@ -98,6 +98,6 @@ pub(super) fn offsets_topic(kafka: &KafkaProperties, size: ClusterSize) -> Resul
     Ok(OffsetsTopic { partitions, replication_factor, segment_bytes })
 }
 
-fn at_least_one(key: &'static str, number: i32) -> Result<usize, ConfigError> {
+pub(super) fn at_least_one(key: &'static str, number: i32) -> Result<usize, ConfigError> {
     usize::try_from(number).ok().filter(|n| *n >= 1).ok_or_else(|| wrong(key, "at least 1"))
 }

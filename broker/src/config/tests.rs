@@ -94,6 +94,8 @@ fn what_cannot_work_is_refused_by_name() {
         ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
         ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
         ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
+        ("kafka: {fetch.max.bytes: 1000}", "fetch.max.bytes: at least 1024"),
+        ("kafka: {max.request.partition.size.limit: 0}", "max.request.partition.size.limit: at least 1"),
         ("kafka: {max.connections.per.ip: 0}", "max.connections.per.ip: 0 is not between 1 and 2147483647"),
         ("kafka: {max.connections.per.ip.overrides: 'localhost:3'}", "is not made of ADDRESS:COUNT"),
         ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
