@@ -16,7 +16,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// While so many bytes are not committed yet, no request is taken.
 const OUTSTANDING_BYTES: usize = 8 << 20;
 
-/// Why an append did not succeed; the shard's memory may differ from the log from then on.
+/// Why an append did not succeed; the shard's memory may differ from the log from then on. That too few replicas are in sync
+/// is no reason: it is appended all the same, and waits.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
     #[error(transparent)]
@@ -88,7 +89,7 @@ impl Appends {
         let bytes = std::mem::take(&mut self.bytes);
         self.records.clear();
         // What is being appended is bounded by its bytes here, whatever the requests take that it comes of.
-        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::All, Arc::new(()));
+        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::Committed, Arc::new(()));
         self.outstanding.push_back(Outstanding { last: self.last, bytes, answer });
         self.outstanding_bytes += bytes;
         Ok(())

@@ -24,8 +24,9 @@ use tracing::{debug, error, info, warn};
 const AT_ONCE: usize = 256;
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// The pause after an append that failed: while too few replicas are in sync, the next one fails as well.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// So long after an append that failed nothing is appended, at first and at most: while a disk is full, say, the next one
+/// fails as well, and each failure costs a load.
+const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a shard that served does so no more.
 enum End {
@@ -59,6 +60,10 @@ pub(super) struct ShardTask {
     stop: CancellationToken,
     /// The origin of the shard's clock.
     origin: Instant,
+    /// How long nothing is appended after the next append that fails.
+    after_failure: Duration,
+    /// Nothing is appended before.
+    not_before: Option<Instant>,
 }
 
 /// A shard that is loaded.
@@ -70,6 +75,8 @@ struct Serving {
     waiting: HashMap<Ticket, WaitingReply>,
     replies: Vec<(Ticket, Answer)>,
     wake: Option<Instant>,
+    /// What the shard was last told: whether appends are likely to be committed.
+    writable: bool,
     out: Vec<Command>,
 }
 
@@ -98,6 +105,8 @@ impl ShardTask {
             counted_each: config.shown.every,
             stop,
             origin: Instant::now(),
+            after_failure: AFTER_FAILURE.0,
+            not_before: None,
         }
     }
 
@@ -118,9 +127,13 @@ impl ShardTask {
             for (_, waiting) in serving.waiting.drain() {
                 let _ = waiting.reply.send(Err(refusal));
             }
-            if !self.pause(AFTER_FAILURE).await {
+            // It wrote all the same, as it does with what it finds when it is loaded.
+            let again = self.not_before.is_some_and(|until| Instant::now() < until);
+            if again && !self.pause(self.after_failure).await {
                 return;
             }
+            self.not_before = Instant::now().checked_add(self.after_failure);
+            self.after_failure = (self.after_failure * 2).min(AFTER_FAILURE.1);
         }
     }
 
@@ -193,6 +206,7 @@ impl ShardTask {
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: None,
+            writable: true,
             out,
         };
         // What it wanted before it was loaded.
@@ -243,7 +257,10 @@ impl ShardTask {
             let event = tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
                 committed = serving.appends.committed() => match committed {
-                    Ok(number) => Event::Committed(number),
+                    Ok(number) => {
+                        self.after_failure = AFTER_FAILURE.0;
+                        Event::Committed(number)
+                    }
                     Err(error) => return End::Failed(error),
                 },
                 count = self.requests.recv_many(&mut asked, AT_ONCE), if !serving.appends.are_full() => {
@@ -274,6 +291,11 @@ impl ShardTask {
                     counted.update(serving.shard.census());
                     continue;
                 }
+                () = at(self.not_before) => {
+                    self.not_before = None;
+                    serving.look_whether_writable(self);
+                    continue;
+                }
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
                     serving.wake = None;
                     Event::Tick
@@ -291,6 +313,22 @@ impl ShardTask {
         let state = image.partition(self.partition);
         lease.is_some_and(|until| Instant::now() < until)
             && state.is_some_and(|p| p.leader == Some(self.me) && p.leader_epoch == self.epoch)
+    }
+
+    /// Whether what is appended is likely to be committed: enough replicas are in sync, and no append has just failed.
+    fn is_writable(&self, image: &Image) -> bool {
+        let topic = image.topics.get(&self.partition.topic);
+        let least = topic.map_or(0, |topic| topic.min_insync_replicas);
+        let state = image.partition(self.partition);
+        self.not_before.is_none() && state.is_none_or(|p| p.isr.len() >= p.min_insync_replicas(least))
+    }
+}
+
+/// That moment; never, if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -310,6 +348,16 @@ impl Serving {
     fn metadata(&mut self, task: &mut ShardTask) {
         let image = task.images.borrow_and_update().clone();
         self.step(task, Event::Metadata(image));
+        self.look_whether_writable(task);
+    }
+
+    /// Lets the shard know when appends are not likely to be committed any more, or are again.
+    fn look_whether_writable(&mut self, task: &ShardTask) {
+        let writable = task.is_writable(&task.images.borrow());
+        if writable != self.writable {
+            self.writable = writable;
+            self.step(task, Event::Writable(writable));
+        }
     }
 
     fn request(&mut self, task: &ShardTask, asked: Asked) {
@@ -378,6 +426,7 @@ mod tests {
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: Some(due),
+            writable: true,
             out: Vec::new(),
         };
         assert_eq!(serving.tick_at(), Some(due));

@@ -25,6 +25,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod undo;
 
 pub use census::Census;
 pub use consumer_protocol::assigned_partitions;

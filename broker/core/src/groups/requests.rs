@@ -72,7 +72,7 @@ impl Group {
                 consumer.answer_heartbeat(&heartbeat, client, random, ticket, step);
             }
             (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
-                step.reply_when_committed(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
+                step.reply_when_members_are(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
             }
             (GroupKind::Consumer(consumer), request) if is_classic(&request) => {
                 consumer.classic_request(&request, client, random, ticket, step);
@@ -99,7 +99,7 @@ impl ClassicGroup {
             Request::LeaveGroup { members, .. } => self.leave(&members, ticket, step),
             Request::DescribeGroup(_) => {
                 let answer = self.describe();
-                step.reply_when_committed(ticket, Response::DescribeGroup(Ok(answer)));
+                step.reply_when_members_are(ticket, Response::DescribeGroup(Ok(answer)));
             }
             request => step.reply_when_committed(ticket, of_other_kind(&request)),
         }

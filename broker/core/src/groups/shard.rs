@@ -29,11 +29,16 @@ pub struct Shard {
     pub(super) timers: Timers,
     pub(super) replies: Replies,
     /// Bytes that the groups keep of what their members said.
-    kept: usize,
+    pub(super) kept: usize,
     /// Bytes that the groups take without their members: their names, and what they have committed.
-    committed: usize,
+    pub(super) committed: usize,
     loaded: bool,
+    /// Appends are not likely to be committed soon: nothing that has to be written is done.
+    pub(super) refuses: bool,
 }
+
+/// A deadline whose work could not be written comes again after so long, as in Kafka.
+const RETRY: Duration = Duration::from_millis(500);
 
 impl Shard {
     /// A shard that is yet to be loaded: [`Event::Load`] for each record, [`Event::Metadata`] at least once (as new
@@ -48,6 +53,7 @@ impl Shard {
             kept: 0,
             committed: 0,
             loaded: false,
+            refuses: false,
         }
     }
 
@@ -71,6 +77,7 @@ impl Shard {
                 }
             }
             Event::Committed(number) => self.replies.committed(number, out),
+            Event::Writable(writable) => self.writable(now, writable, out),
             Event::Metadata(image) => self.metadata(now, image, out),
             // The shell drops the answer to who is gone; a member that is gone ends with its session.
             Event::Tick | Event::Abandoned(_) => {}
@@ -138,7 +145,8 @@ impl Shard {
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
-        step.finish();
+        // Written whatever is likely: who waits for a commit of these groups is refused until then.
+        let _ = step.finish();
         self.kept -= gone;
         self.committed = self.committed + after - before;
     }
@@ -188,24 +196,48 @@ impl Shard {
         random: u128,
         out: &mut Vec<Command>,
     ) {
-        let max_groups = self.config.max_groups;
-        let (groups, mut step) = self.parts(now, out);
+        let undo = if self.refuses { request.group().map(|id| (self.before(id, out), request.clone())) } else { None };
+        if !self.carry_out(now, ticket, client, request, random, out)
+            && let Some((before, request)) = undo
+        {
+            self.undo(before, out);
+            out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
+        }
+    }
+
+    /// Does what is asked. False if that has to be undone.
+    fn carry_out(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        client: &Client,
+        request: Request,
+        random: u128,
+        out: &mut Vec<Command>,
+    ) -> bool {
+        let (max_groups, refuses) = (self.config.max_groups, self.refuses);
+        let (groups, step) = self.parts(now, out);
+        let mut step = step.refusing(refuses);
         let Some(id) = request.group().cloned() else {
             let answer = Response::ListGroups(Ok(list(groups, &request)));
             let last = step.last_append();
-            return step.reply_after(last, ticket, answer);
+            step.reply_after(last, ticket, answer);
+            return true;
         };
         if id.is_empty() && needs_group_id(&request) {
-            return step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+            step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+            return true;
         }
         let known = groups.contains_key(&id);
         if !known && !creates_group(&request) {
             // An answer about a group that was deleted waits for its tombstones.
             let last = step.last_append();
-            return step.reply_after(last, ticket, absent(&request));
+            step.reply_after(last, ticket, absent(&request));
+            return true;
         }
         if !known && groups.len() >= max_groups {
-            return step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+            step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+            return true;
         }
         let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
         let committed = if known { group.committed(&id) } else { 0 };
@@ -219,9 +251,10 @@ impl Shard {
         if gone {
             groups.remove(&id);
         }
-        step.finish();
+        let done = step.finish();
         self.kept = self.kept - before + after;
         self.committed = self.committed - committed + commits;
+        done
     }
 }
 
@@ -258,13 +291,18 @@ impl Shard {
 
     fn after_stall(&mut self, now: Now) {
         if self.loaded && self.timers.stalled(now.monotonic) {
-            let (groups, config, image) = (&self.groups, &self.config, &self.image);
-            self.timers.extend_sessions(now.monotonic, |group, member| {
-                let own = image.as_ref().and_then(|image| image.group_configs.get(group));
-                let timeouts = config.consumer_timeouts(own);
-                groups.get(group).map_or(Duration::ZERO, |g| g.heartbeat_grace(member, timeouts))
-            });
+            self.extend_deadlines(now);
         }
+    }
+
+    /// Lets members say again that they are there before a deadline of theirs passes.
+    pub(super) fn extend_deadlines(&mut self, now: Now) {
+        let (groups, config, image) = (&self.groups, &self.config, &self.image);
+        self.timers.extend(now.monotonic, |group, timer| {
+            let own = image.as_ref().and_then(|image| image.group_configs.get(group));
+            let timeouts = config.consumer_timeouts(own);
+            groups.get(group).map_or(Duration::ZERO, |g| g.grace(timer, timeouts))
+        });
     }
 
     fn fire(&mut self, now: Now, out: &mut Vec<Command>) {
@@ -273,7 +311,9 @@ impl Shard {
                 self.expire(now, out);
                 continue;
             };
-            let (groups, mut step) = self.parts(now, out);
+            let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, out)));
+            let (groups, step) = self.parts(now, out);
+            let mut step = step.refusing(refuses);
             let Some(group) = groups.get_mut(&id) else { continue };
             step.enter(group.written);
             let (before, committed) = (group.kept, group.committed(&id));
@@ -284,14 +324,20 @@ impl Shard {
             if gone {
                 groups.remove(&id);
             }
-            step.finish();
+            let done = step.finish();
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
+            if !done && let Some(before) = undo {
+                self.undo(before, out);
+                self.timers.set(timer, now.monotonic + RETRY);
+            }
         }
     }
 
     fn expire(&mut self, now: Now, out: &mut Vec<Command>) {
-        self.each_group(now, out, |id, group, step| group.expire(id, step));
+        if !self.refuses {
+            self.each_group(now, out, |id, group, step| group.expire(id, step));
+        }
         let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
         self.timers.set(Timer::Expiry, now.monotonic + interval);
     }

@@ -188,7 +188,7 @@ impl Leader {
         let reached = match acks {
             Acks::None => true,
             Acks::Leader => end <= cx.log.durable,
-            Acks::All => end <= cx.log.high_watermark,
+            Acks::All | Acks::Committed => end <= cx.log.high_watermark,
         };
         if reached {
             cx.out.push(Command::Reply { ticket, result: Ok(answer) });

@@ -49,7 +49,7 @@ impl ConsumerGroup {
     }
 
     /// ConsumerGroupHeartbeat. What it tells of may have been written by an earlier one whose answer was lost, so the
-    /// answer waits for all that is written of the group.
+    /// answer waits for all that is written of the group's members.
     pub(in crate::groups) fn answer_heartbeat(
         &mut self,
         request: &ConsumerGroupHeartbeat,
@@ -63,7 +63,7 @@ impl ConsumerGroup {
         } else {
             Err((GroupError::CoordinatorLoadInProgress, None))
         };
-        step.reply_when_committed(ticket, Response::ConsumerGroupHeartbeat(answer));
+        step.reply_when_members_are(ticket, Response::ConsumerGroupHeartbeat(answer));
     }
 
     /// A request of a member that uses the classic protocol.
