@@ -46,8 +46,8 @@ fn level(version: MetadataVersion) -> i16 {
     i16::try_from(version.0).unwrap_or(i16::MAX)
 }
 
-/// Whether Kafka takes it for the name or the version of a client's software: ASCII letters and digits, and between them
-/// hyphens and dots too.
+/// Whether Kafka takes it for the name or the version of a client's software: ASCII letters and digits, and between
+/// them hyphens and dots too.
 fn is_software_name(name: &str) -> bool {
     let ends = name.chars().next().zip(name.chars().last());
     ends.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())

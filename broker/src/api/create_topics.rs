@@ -175,9 +175,9 @@ fn wanted(topic: CreatableTopic, how: How) -> Result<CreateTopic, (ErrorCode, &'
     })
 }
 
-/// An internal topic that has a coordinator here may be created by hand, as in Kafka: with as many partitions and replicas as
-/// are asked for, but not with another `cleanup.policy`, which would have no effect. What nobody says is as its coordinator
-/// would have it.
+/// An internal topic that has a coordinator here may be created by hand, as in Kafka: with as many partitions and
+/// replicas as are asked for, but not with another `cleanup.policy`, which would have no effect. What nobody says is as
+/// its coordinator would have it.
 fn fit(mut wanted: CreateTopic, coordinators: &Coordinators) -> Result<CreateTopic, (ErrorCode, &'static str)> {
     if !is_internal(&wanted.name) {
         return Ok(wanted);

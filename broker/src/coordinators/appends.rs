@@ -16,8 +16,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// While so many bytes are not committed yet, no request is taken.
 const OUTSTANDING_BYTES: usize = 8 << 20;
 
-/// Why an append did not succeed; the shard's memory may differ from the log from then on. That too few replicas are in sync
-/// is no reason: it is appended all the same, and waits.
+/// Why an append did not succeed; the shard's memory may differ from the log from then on. That too few replicas are in
+/// sync is no reason: it is appended all the same, and waits.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
     #[error(transparent)]

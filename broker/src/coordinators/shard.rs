@@ -24,8 +24,8 @@ use tracing::{debug, error, info, warn};
 const AT_ONCE: usize = 256;
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// So long after an append that failed nothing is appended, at first and at most: while a disk is full, say, the next one
-/// fails as well, and each failure costs a load.
+/// So long after an append that failed nothing is appended, at first and at most: while a disk is full, say, the next
+/// one fails as well, and each failure costs a load.
 const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a shard that served does so no more.

@@ -1,6 +1,6 @@
-//! What groups cost one broker: many members that join and leave, thousands that are idle, and commits a second. And of three
-//! brokers: members that join while their coordinator is killed. `--software kafka` asks Apache Kafka the same. A tenth of it
-//! by default; all of it with `--full`.
+//! What groups cost one broker: many members that join and leave, thousands that are idle, and commits a second. And of
+//! three brokers: members that join while their coordinator is killed. `--software kafka` asks Apache Kafka the same. A
+//! tenth of it by default; all of it with `--full`.
 
 use super::{Settings, TimeLimit};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
@@ -25,10 +25,11 @@ const COMMITTERS: usize = 16;
 const AT_ONCE: i64 = 64;
 /// Commits a second that are to be reached on a machine that does nothing else.
 const COMMITS: f64 = 50_000.0;
-/// Commits a second that are reached whatever else a machine does: a debug build among others' builds makes several times
-/// as many.
+/// Commits a second that are reached whatever else a machine does: a debug build among others' builds makes several
+/// times as many.
 const LEAST_COMMITS: f64 = 1_000.0;
-/// Until all members are in one generation after a storm. The first one waits twice for `group.initial.rebalance.delay.ms`.
+/// Until all members are in one generation after a storm. The first one waits twice for
+/// `group.initial.rebalance.delay.ms`.
 const COMES_TO_REST: TimeLimit = TimeLimit { target: Duration::from_secs(4), always: Duration::from_secs(20) };
 /// The same from the kill of their coordinator on.
 const OUTLIVES: TimeLimit = TimeLimit { target: Duration::from_secs(4), always: Duration::from_secs(30) };

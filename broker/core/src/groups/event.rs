@@ -155,8 +155,8 @@ pub enum Event {
     /// The append of that number, and so each before it, is committed: below the high watermark. (An append that
     /// fails ends the shard instead: it is dropped with all that waits, and loaded anew.)
     Committed(u64),
-    /// Whether appends are likely to be committed soon; they are before this says otherwise. While they are not, a request
-    /// that would have to write is refused and changes nothing, and what waits for a commit is refused too.
+    /// Whether appends are likely to be committed soon; they are before this says otherwise. While they are not, a
+    /// request that would have to write is refused and changes nothing, and what waits for a commit is refused too.
     Writable(bool),
     /// The cluster's metadata changed: topics, partitions.
     Metadata(Image),

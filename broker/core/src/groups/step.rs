@@ -103,7 +103,8 @@ impl<'a> Step<'a> {
         self.reply_after(self.written.any, ticket, response);
     }
 
-    /// Answers when all that has been written of this group's members is committed: for what says nothing of its offsets.
+    /// Answers when all that has been written of this group's members is committed: for what says nothing of its
+    /// offsets.
     pub(super) fn reply_when_members_are(&mut self, ticket: Ticket, response: Response) {
         self.reply_after(self.written.members, ticket, response);
     }

@@ -112,8 +112,8 @@ impl Timers {
         self.asked.is_some_and(|asked| now.since(asked) >= STALL)
     }
 
-    /// After a stall: no deadline of a group passes earlier than `grace` from now, since what its members sent meanwhile
-    /// has yet to be read.
+    /// After a stall: no deadline of a group passes earlier than `grace` from now, since what its members sent
+    /// meanwhile has yet to be read.
     pub(super) fn extend(&mut self, now: Instant, grace: impl Fn(&str, &Timer) -> Duration) {
         for (timer, deadline) in &mut self.deadlines {
             if let Some(group) = timer.group() {
@@ -142,7 +142,8 @@ impl Timers {
         found
     }
 
-    /// Sets the deadlines of a group to what they were, but for sessions that now last longer: their members were heard of.
+    /// Sets the deadlines of a group to what they were, but for sessions that now last longer: their members were heard
+    /// of.
     pub(super) fn restore(&mut self, group: &Arc<str>, former: Vec<(Timer, Instant)>) {
         let present: BTreeMap<Timer, Instant> = self.of_group(group).into_iter().collect();
         for timer in present.keys() {

@@ -43,7 +43,7 @@ pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
     pub(super) acknowledges_late: bool,
-    held: Vec<ProduceReply>,
+    unanswered: Vec<ProduceReply>,
     /// What batches that are not on the disk yet keep, if they are to be slow to get there.
     pub(super) on_their_way: Option<Vec<Reservation>>,
     pub(super) refuse_produce: Option<ProduceError>,
@@ -63,7 +63,7 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) fn release(&mut self) {
         self.acknowledges_late = false;
-        for (reply, result) in self.held.drain(..) {
+        for (reply, result) in self.unanswered.drain(..) {
             let _ = reply.send(result);
         }
     }
@@ -125,7 +125,7 @@ impl Logs {
                     None => Ok(self.append(partition, batch)),
                 };
                 if self.acknowledges_late {
-                    self.held.push((reply, result));
+                    self.unanswered.push((reply, result));
                 } else {
                     let _ = reply.send(result);
                 }

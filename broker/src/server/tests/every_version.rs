@@ -1,5 +1,5 @@
-//! Requests in every version that is advertised, with another codec at the client's end. Those of groups are beside, and those of
-//! administrators in `admin` and `operations`.
+//! Requests in every version that is advertised, with another codec at the client's end. Those of groups are beside,
+//! and those of administrators in `admin` and `operations`.
 
 use super::client::{Client, batch};
 use super::cluster::{Cluster, EPOCH};

@@ -83,8 +83,8 @@ async fn an_offset_is_told_as_committed_when_it_is_and_not_before() {
     until(|| appended(&cluster) > before).await;
     let mut other = Client::connect(cluster.address).await;
     other.ask(0, &m::ApiVersionsRequest::default()).await;
-    let told = client.stream.try_read(&mut [0; 64]).map_err(|e| e.kind());
-    assert_eq!(told, Err(std::io::ErrorKind::WouldBlock), "it is appended, and not committed");
+    let early = client.stream.try_read(&mut [0; 64]).map_err(|e| e.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "it is appended, and not committed");
     cluster.logs().release();
     let answer = client.answer::<m::OffsetCommitRequest>(8, id).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);

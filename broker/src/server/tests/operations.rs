@@ -64,13 +64,13 @@ async fn elections_are_answered_partition_by_partition_in_every_version() {
 async fn the_metadata_version_is_told_and_never_goes_back() {
     let newest = i16::try_from(MetadataVersion::LATEST.0).expect("small");
     let (_cluster, mut client) = cluster().await;
-    let told = client.ask(3, &super::api_versions()).await;
-    let finalized = &told.finalized_features[0];
+    let answer = client.ask(3, &super::api_versions()).await;
+    let finalized = &answer.finalized_features[0];
     assert_eq!(
         (&*finalized.name, finalized.min_version_level, finalized.max_version_level),
         ("metadata.version", newest, newest)
     );
-    let supported = &told.supported_features[0];
+    let supported = &answer.supported_features[0];
     assert_eq!((&*supported.name, supported.min_version, supported.max_version), ("metadata.version", 1, newest));
     for version in versions::<m::UpdateFeaturesRequest>(&mut client).await {
         for (feature, level, expected) in [
