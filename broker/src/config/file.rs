@@ -223,6 +223,8 @@ pub struct KafkaProperties {
     pub log_message_timestamp_after_max_ms: Millis,
     #[serde(rename = "group.lag.metrics.max.partitions")]
     pub group_lag_metrics_max_partitions: usize,
+    #[serde(rename = "group.consumer.assignors")]
+    pub group_consumer_assignors: String,
     #[serde(rename = "group.consumer.max.size")]
     pub group_consumer_max_size: i32,
     #[serde(rename = "offset.metadata.max.bytes")]
@@ -290,6 +292,7 @@ impl Default for KafkaProperties {
             log_message_timestamp_before_max_ms: Millis(Duration::from_millis(i64::MAX as u64)),
             log_message_timestamp_after_max_ms: Millis(Duration::from_hours(1)),
             group_lag_metrics_max_partitions: GroupMetricsConfig::default().max_partitions,
+            group_consumer_assignors: "uniform,range".to_owned(),
             group_consumer_max_size: i32::MAX,
             offset_metadata_max_bytes: Size(4096),
             offsets_retention_minutes: 7 * 24 * 60,

@@ -107,10 +107,17 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "fetch.max.bytes",
         ConfigKind::Int,
         Some("57671680"),
-        "Bytes of records in one answer to Fetch at most, whatever the client asks for; at least 1024. One batch is answered \
-         however large it is.",
+        "Bytes of records in one answer to Fetch at most, whatever the client asks for; at least 1024. One batch is \
+         answered however large it is.",
     ),
     dynamic("follower.replication.throttled.rate", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
+    restart(
+        "group.consumer.assignors",
+        ConfigKind::List,
+        Some("uniform,range"),
+        "The assignors that members of consumer groups (KIP-848) may ask for. The first one is for groups that ask for \
+         none.",
+    ),
     restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
@@ -321,8 +328,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "offsets.retention.minutes",
         ConfigKind::Int,
         Some("10080"),
-        "How long the offsets of a group are kept that has no members any more: since it has none, and for a group of KIP-848 \
-         since they were committed, as in Kafka.",
+        "How long the offsets of a group are kept that has no members any more: since it has none, and for a group of \
+         KIP-848 since they were committed, as in Kafka.",
     ),
     restart(
         "offsets.topic.num.partitions",

@@ -74,6 +74,9 @@ impl Config {
             "group.max.size" => groups.max_size.to_string(),
             "group.consumer.session.timeout.ms" => groups.consumer_session_timeout.as_millis().to_string(),
             "group.consumer.heartbeat.interval.ms" => groups.consumer_heartbeat_interval.as_millis().to_string(),
+            "group.consumer.assignors" => {
+                groups.consumer_assignors.iter().map(|assignor| assignor.name()).collect::<Vec<_>>().join(",")
+            }
             "group.consumer.max.size" => groups.consumer_max_size.to_string(),
             "group.lag.metrics.max.partitions" => self.group_metrics.max_partitions.to_string(),
             "offset.metadata.max.bytes" => groups.max_offset_metadata_bytes.to_string(),

@@ -1,9 +1,10 @@
 //! Appends of one shard that are not committed yet, in their order.
 
+use super::loading::{Loaded, Log};
 use crate::partitions::Partitions;
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;
-use chronik_core::ids::{LeaderEpoch, TopicPartition};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use chronik_wire::records::{RecordError, build_batch, encode};
 use std::collections::VecDeque;
@@ -61,6 +62,20 @@ impl Appends {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
         }
+    }
+
+    /// Waits for what was loaded and is not committed, as for an append of that number.
+    pub(super) fn wait_for(&mut self, last: u64, log: Log, loaded: Loaded) {
+        let (mut reply, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let committed = tokio::select! {
+                () = reply.closed() => return,
+                committed = log.until_committed(loaded) => committed,
+            };
+            let produced = Produced { base_offset: loaded.committed, log_start: Offset::ZERO };
+            let _ = reply.send(committed.map(|()| produced).map_err(|_| ProduceError::NotLeader));
+        });
+        self.outstanding.push_back(Outstanding { last, bytes: 0, answer });
     }
 
     /// Whether so much is under way that no more should be asked for: a small request may write the record of a large

@@ -2,7 +2,7 @@
 
 use super::appends::{AppendError, Appends};
 use super::handle::{Answer, Asked};
-use super::loading::{self, LoadError};
+use super::loading::{LoadError, Log};
 use super::manager::CoordinatorsConfig;
 use super::memory::{GroupMemory, GroupShares};
 use super::metrics::CoordinatorMetrics;
@@ -176,14 +176,17 @@ impl ShardTask {
         let mut shard = Shard::new(self.config.clone());
         let mut out = Vec::new();
         let now = self.now();
-        let (partitions, partition, epoch) = (self.partitions.clone(), self.partition, self.epoch);
+        let log = Log { partitions: self.partitions.clone(), partition: self.partition, epoch: self.epoch };
+        let (images, partition) = (self.images.clone(), self.partition);
+        let too_few = || !enough_in_sync(&images.borrow(), partition);
         let mut count = 0_u64;
         let loaded = {
-            let mut each = |record: GroupRecord| {
+            let mut each = |record: GroupRecord, committed: bool| {
                 count += 1;
-                shard.step(now, Event::Load(record), &mut out);
+                let event = if committed { Event::Load(record) } else { Event::LoadUncommitted(record) };
+                shard.step(now, event, &mut out);
             };
-            let load = loading::load(&partitions, partition, epoch, &mut each);
+            let load = log.load(too_few, &mut each);
             let mut load = std::pin::pin!(load);
             loop {
                 tokio::select! {
@@ -192,9 +195,10 @@ impl ShardTask {
                 }
             }
         };
-        if let Err(error) = loaded {
-            return Some(Err(error));
-        }
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return Some(Err(error)),
+        };
         self.metrics.loaded_records.inc_by(count);
         if count > 0 {
             info!(index = %self.partition.partition, records = count, "Read the groups of a partition");
@@ -209,6 +213,9 @@ impl ShardTask {
             writable: true,
             out,
         };
+        if let Some(number) = serving.shard.last_append() {
+            serving.appends.wait_for(number, log, loaded);
+        }
         // What it wanted before it was loaded.
         serving.out.clear();
         serving.metadata(self);
@@ -317,11 +324,14 @@ impl ShardTask {
 
     /// Whether what is appended is likely to be committed: enough replicas are in sync, and no append has just failed.
     fn is_writable(&self, image: &Image) -> bool {
-        let topic = image.topics.get(&self.partition.topic);
-        let least = topic.map_or(0, |topic| topic.min_insync_replicas);
-        let state = image.partition(self.partition);
-        self.not_before.is_none() && state.is_none_or(|p| p.isr.len() >= p.min_insync_replicas(least))
+        self.not_before.is_none() && enough_in_sync(image, self.partition)
     }
+}
+
+/// Whether as many replicas are in sync as have to be for anything to be committed.
+fn enough_in_sync(image: &Image, partition: TopicPartition) -> bool {
+    let least = image.topics.get(&partition.topic).map_or(0, |topic| topic.min_insync_replicas);
+    image.partition(partition).is_none_or(|p| p.isr.len() >= p.min_insync_replicas(least))
 }
 
 /// That moment; never, if there is none.

@@ -10,7 +10,7 @@ use super::replies::Replies;
 use super::request::{Client, Request};
 use super::requests::{absent, creates_group, list, needs_group_id};
 use super::response::{GroupError, Response};
-use super::step::Step;
+use super::step::{Step, Written};
 use super::timers::{Timer, Timers};
 use crate::cluster::Image;
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub struct Shard {
     /// Bytes that the groups take without their members: their names, and what they have committed.
     pub(super) committed: usize,
     loaded: bool,
+    /// The last append with the end of a group.
+    removed: Option<u64>,
     /// Appends are not likely to be committed soon: nothing that has to be written is done.
     pub(super) refuses: bool,
 }
@@ -53,6 +55,7 @@ impl Shard {
             kept: 0,
             committed: 0,
             loaded: false,
+            removed: None,
             refuses: false,
         }
     }
@@ -62,6 +65,7 @@ impl Shard {
         self.after_stall(now);
         match event {
             Event::Load(record) => self.load(record),
+            Event::LoadUncommitted(record) => self.load_uncommitted(record),
             Event::Loaded => self.finish_loading(now, out),
             Event::Request { ticket, client, request, random, room } => {
                 let error = if !self.loaded {
@@ -109,6 +113,24 @@ impl Shard {
         }
     }
 
+    /// As if it had been appended here, with all others of its kind in one append.
+    fn load_uncommitted(&mut self, record: GroupRecord) {
+        if self.replies.next_append() == 0 {
+            self.replies.appended();
+        }
+        let id = record.key.group().clone();
+        self.load(record);
+        match self.groups.get_mut(&id) {
+            Some(group) => group.written = Written::all_in(0),
+            None => self.note_removal(),
+        }
+    }
+
+    /// The number of the append that was made last, or that stands for what was loaded and is not committed.
+    pub fn last_append(&self) -> Option<u64> {
+        self.replies.next_append().checked_sub(1)
+    }
+
     fn finish_loading(&mut self, now: Now, out: &mut Vec<Command>) {
         self.loaded = true;
         self.committed = self.groups.iter().map(|(id, group)| group.committed(id)).sum();
@@ -132,7 +154,7 @@ impl Shard {
         mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
     ) {
         let (groups, mut step) = self.parts(now, out);
-        let mut gone = 0;
+        let (mut gone, mut removed) = (0, false);
         let (mut before, mut after) = (0, 0);
         groups.retain(|id, group| {
             before += group.committed(id);
@@ -141,12 +163,16 @@ impl Shard {
             group.written = step.written();
             step.cut();
             let nothing = group.is_nothing();
+            removed |= nothing;
             gone += if nothing { group.kept } else { 0 };
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
         // Written whatever is likely: who waits for a commit of these groups is refused until then.
         let _ = step.finish();
+        if removed {
+            self.note_removal();
+        }
         self.kept -= gone;
         self.committed = self.committed + after - before;
     }
@@ -215,7 +241,7 @@ impl Shard {
         random: u128,
         out: &mut Vec<Command>,
     ) -> bool {
-        let (max_groups, refuses) = (self.config.max_groups, self.refuses);
+        let (max_groups, refuses, removed) = (self.config.max_groups, self.refuses, self.removed);
         let (groups, step) = self.parts(now, out);
         let mut step = step.refusing(refuses);
         let Some(id) = request.group().cloned() else {
@@ -231,8 +257,7 @@ impl Shard {
         let known = groups.contains_key(&id);
         if !known && !creates_group(&request) {
             // An answer about a group that was deleted waits for its tombstones.
-            let last = step.last_append();
-            step.reply_after(last, ticket, absent(&request));
+            step.reply_after(removed, ticket, absent(&request, step.config));
             return true;
         }
         if !known && groups.len() >= max_groups {
@@ -252,9 +277,17 @@ impl Shard {
             groups.remove(&id);
         }
         let done = step.finish();
+        if gone && done {
+            self.note_removal();
+        }
         self.kept = self.kept - before + after;
         self.committed = self.committed - committed + commits;
         done
+    }
+
+    /// A group has ended in the last append at the latest.
+    fn note_removal(&mut self) {
+        self.removed = self.last_append();
     }
 }
 
@@ -325,6 +358,9 @@ impl Shard {
                 groups.remove(&id);
             }
             let done = step.finish();
+            if gone && done {
+                self.note_removal();
+            }
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
             if !done && let Some(before) = undo {

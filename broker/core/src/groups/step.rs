@@ -38,6 +38,13 @@ pub(super) struct Written {
     members: Option<u64>,
 }
 
+impl Written {
+    /// All that is known of the group is in that append.
+    pub(super) fn all_in(number: u64) -> Self {
+        Self { any: Some(number), members: Some(number) }
+    }
+}
+
 /// Appends that are cut have about so many bytes, well within a batch.
 const BYTES_PER_APPEND: usize = 500_000;
 

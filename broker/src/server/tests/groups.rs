@@ -191,6 +191,46 @@ async fn while_too_few_replicas_are_in_sync_members_heartbeat_and_what_is_commit
 }
 
 #[tokio::test]
+async fn a_coordinator_that_begins_with_too_few_in_sync_serves_the_groups_of_which_all_is_committed() {
+    let (cluster, mut client) = with_coordinator().await;
+    let of = |id: &'static str, request: m::OffsetCommitRequest| request.with_group_id(GroupId(text(id)));
+    let others = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for other in others {
+        while client.ask(8, &of(other, commit(3))).await.topics[0].partitions[0].error_code != 0 {}
+    }
+    assert_eq!(committed(&mut client, 5).await, 0);
+    cluster.logs().last_is_uncommitted = true;
+    in_sync(&cluster, 1);
+    lead(&cluster, 0, 9);
+    // Partitions of which the last batch is another group's have that one's at their end.
+    while fetch(&mut client).await.0 != 15 {}
+    let mut served = 0;
+    for other in others {
+        let topic = m::offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(name("t"))
+            .with_partition_indexes(vec![0]);
+        let request = m::OffsetFetchRequest::default().with_group_id(GroupId(text(other)));
+        let request = request.with_topics(Some(vec![topic]));
+        let response = loop {
+            let response = client.ask(5, &request).await;
+            if !matches!(response.error_code, 14 | 16) {
+                break response;
+            }
+        };
+        if response.error_code == 0 {
+            assert_eq!(response.topics[0].partitions[0].committed_offset, 3);
+            served += 1;
+        }
+    }
+    assert!(served > 0, "no group is served");
+    cluster.logs().last_is_uncommitted = false;
+    in_sync(&cluster, 2);
+    while fetch(&mut client).await != (0, 5) {}
+    while committed(&mut client, 6).await == 15 {}
+    assert_eq!(fetch(&mut client).await, (0, 6));
+}
+
+#[tokio::test]
 async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_reads_its_records() {
     let (cluster, mut client) = with_coordinator().await;
     assert_eq!(committed(&mut client, 5).await, 0);

@@ -34,6 +34,7 @@ use crate::groups::record::{ConsumerGroupMemberValue, GroupRecord, RecordKey, Re
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
+pub use assignors::Assignor;
 pub(in crate::groups) use context::{Deadline, Refusal, StepContext};
 use member::{Member, State};
 use std::collections::{BTreeMap, HashMap};

@@ -60,6 +60,37 @@ fn what_is_not_committed_is_told_to_nobody_and_holds_up_only_its_own_group() {
 }
 
 #[test]
+fn what_was_loaded_and_is_not_committed_is_told_to_nobody_until_it_is() {
+    let mut bench = Bench::new();
+    for group in ["g", "other", "deleted"] {
+        assert_eq!(commit_error(&mut bench, commit(group, "", -1, "t", 1, 5)), Ok(()));
+    }
+    bench.commits = false;
+    bench.send(commit("g", "", -1, "t", 1, 7));
+    bench.send(Request::DeleteGroup("deleted".into()));
+    let uncommitted = std::mem::take(&mut bench.uncommitted);
+    bench.shard = Shard::new(bench.config.clone());
+    for record in bench.compacted() {
+        bench.event(Event::Load(record));
+    }
+    for record in uncommitted.into_iter().flat_map(|(_, records)| records) {
+        bench.event(Event::LoadUncommitted(record));
+    }
+    bench.event(Event::Writable(false));
+    bench.event(Event::Loaded);
+    assert_eq!(bench.shard.last_append(), Some(0));
+    assert_eq!(try_fetch(&mut bench, "other"), Ok(5));
+    for group in ["g", "deleted"] {
+        assert_eq!(try_fetch(&mut bench, group), Err(GroupError::CoordinatorNotAvailable), "{group}");
+    }
+    bench.event(Event::Committed(0));
+    assert_eq!((try_fetch(&mut bench, "g"), try_fetch(&mut bench, "deleted")), (Ok(7), Ok(-1)));
+    bench.event(Event::Writable(true));
+    bench.commits = true;
+    assert_eq!(commit_error(&mut bench, commit("g", "", -1, "t", 1, 8)), Ok(()));
+}
+
+#[test]
 fn members_of_a_consumer_group_heartbeat_while_an_offset_of_theirs_is_not_committed() {
     let mut bench = super::migration::bench();
     heartbeat(&mut bench, beat(0, &[])).expect("joined");
