@@ -175,8 +175,11 @@ impl Storming {
     fn lasting(ports: &Arc<[u16]>, group: &'static str) -> Self {
         let ports = Arc::clone(ports);
         Self::run(move |generation, leave| {
-            let mut member = Member::connect(coordinator(ports[0], group, REQUEST)?, group)?;
             let mut asked = 0;
+            let mut member = wait::until("a coordinator", PATIENCE, || {
+                asked = (asked + 1) % ports.len();
+                Member::connect(coordinator(ports[asked], group, REQUEST)?, group).map(Some)
+            })?;
             while !leave.load(Ordering::Relaxed) {
                 let Err(error) = take_part(&mut member, generation) else { continue };
                 thread::sleep(AGAIN);

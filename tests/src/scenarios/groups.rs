@@ -1,9 +1,9 @@
-//! Consumer groups: unmodified clients share a topic, and coordinators are killed under commits. No offset whose
-//! commit was answered goes back, and every group goes on.
+//! Consumer groups: unmodified clients share a topic, coordinators are killed under commits, and replicas are missing.
+//! No offset whose commit was answered goes back, and every group goes on.
 
 use super::clients::python_script;
 use super::committer::{Commits, Committer};
-use super::{Settings, TimeLimit, group_kills, stopped_coordinator};
+use super::{Settings, TimeLimit, few_in_sync, group_kills, stopped_coordinator};
 use crate::harness::clients as programs;
 use crate::harness::cluster::{Cluster, Software};
 use crate::harness::metadata::Metadata;
@@ -38,6 +38,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     // It knows how Chronik's coordinators answer when they go on.
     if matches!(settings.software, Software::Chronik(_)) {
         stopped_coordinator::run(settings, report, &cluster);
+        few_in_sync::run(settings, report, &mut cluster);
     }
     report.check_result("every broker lives", cluster.check_alive().map(|()| "yes".into()));
     if report.has_failures() {
