@@ -234,13 +234,16 @@ impl ShardTask {
         }
     }
 
-    /// Refuses the next request as long as the shard is loading. False when the leadership is over.
+    /// Refuses the next request as long as the shard is loading, which who asks hears only while it leads: a Heartbeat is
+    /// answered without an error then, as in Kafka. False when the leadership is over.
     async fn refuse_one(&mut self) -> bool {
         tokio::select! {
             () = self.stop.cancelled() => false,
             asked = self.requests.recv() => match asked {
                 Some(asked) => {
-                    let _ = asked.reply.send(Err(GroupError::CoordinatorLoadInProgress));
+                    let loads = self.leads();
+                    let error = if loads { GroupError::CoordinatorLoadInProgress } else { GroupError::NotCoordinator };
+                    let _ = asked.reply.send(Err(error));
                     true
                 }
                 None => false,

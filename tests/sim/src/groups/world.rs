@@ -161,7 +161,10 @@ impl World {
             Happens::Answered(member, sequence, answer) => self.answered(member, sequence, answer),
             Happens::Commits(coordinator, number) => self.commits(coordinator, number),
             Happens::Ticks(number) if self.is_current(number) => self.coordinate(Event::Tick),
-            Happens::TooFew(number) if self.is_current(number) => self.coordinate(Event::Writable(false)),
+            // What comes when the faults have ended would be the last that the coordinator hears.
+            Happens::TooFew(number) if self.is_current(number) && self.too_few_until > self.now => {
+                self.coordinate(Event::Writable(false))
+            }
             Happens::Writable(number) if self.is_current(number) => self.coordinate(Event::Writable(true)),
             Happens::Loads(number) if self.is_current(number) => self.loads(),
             Happens::Ticks(_) | Happens::TooFew(_) | Happens::Writable(_) | Happens::Loads(_) => Ok(()),
