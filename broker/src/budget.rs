@@ -18,7 +18,9 @@ pub(crate) struct Budget {
 /// What one request holds of the budget; given back when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
-    held: Option<OwnedSemaphorePermit>,
+    /// As many permits as it has bytes.
+    permits: Option<OwnedSemaphorePermit>,
+    /// It is the one share that may go beyond the budget.
     overdraft: Option<OwnedSemaphorePermit>,
 }
 
@@ -43,7 +45,7 @@ impl Budget {
         if let Ok(permit) = Arc::clone(&self.bytes).try_acquire_many_owned(bytes) {
             return share.add(permit);
         }
-        if share.held.is_none() {
+        if share.permits.is_none() {
             // Who holds nothing keeps nobody waiting.
             if let Ok(permit) = Arc::clone(&self.bytes).acquire_many_owned(bytes).await {
                 share.add(permit);
@@ -72,29 +74,29 @@ impl Budget {
 
 impl Share {
     fn add(&mut self, permit: OwnedSemaphorePermit) {
-        match &mut self.held {
-            Some(held) => held.merge(permit),
-            None => self.held = Some(permit),
+        match &mut self.permits {
+            Some(permits) => permits.merge(permit),
+            None => self.permits = Some(permit),
         }
     }
 
     /// Gives back all but `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        if let Some(held) = &mut self.held {
-            let surplus = held.num_permits().saturating_sub(bytes);
-            drop(held.split(surplus));
+        if let Some(permits) = &mut self.permits {
+            let surplus = permits.num_permits().saturating_sub(bytes);
+            drop(permits.split(surplus));
         }
     }
 
     /// Divides it: what is returned holds `bytes`, or as many as there are.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
-        let held = self.held.as_mut().and_then(|held| held.split(bytes.min(held.num_permits())));
-        Self { held, overdraft: None }
+        let permits = self.permits.as_mut().and_then(|permits| permits.split(bytes.min(permits.num_permits())));
+        Self { permits, overdraft: None }
     }
 
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        self.permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
     /// Whether this is the one share that went beyond the budget.

@@ -4,8 +4,9 @@
 //! It keeps out of everybody's way: it reads and writes at a bounded rate, off the thread that writes the log and off the
 //! owners' tasks. What it asks of an owner is what is committed, and where the last batches of producers are.
 //!
-//! What it writes stands beside what it replaces until the next checkpoint. So it asks for one now and then, and writes
-//! nothing that the disk's floor has no room for: it would take it from what must go on, and that may need it first.
+//! A cleaned segment stands beside the one that it replaces until the next checkpoint. So the cleaner asks for
+//! checkpoints, and writes nothing that would bring the disk near its floor: the bytes below that are for writes that
+//! must go on.
 
 use crate::config::CleanerLimits;
 use crate::partitions::Partitions;

@@ -189,9 +189,9 @@ impl Shown {
     }
 }
 
-/// What a broker says that the controller took for alive when it was heard last, and that has had no lease for long: it may
-/// have been fenced since, and whatever it leads it serves no more. Whether only it has lost the controller, or all have, it
-/// cannot tell.
+/// Why a broker without a lease is not ready any more. The controller took it for alive when it last answered, but may
+/// have fenced it since, and without a lease a leader serves nothing. It cannot be known here whether this broker alone
+/// has lost the controller, or all have: so it stays ready for a while.
 fn forsaken(ready_since: Instant, lease_until: Option<Instant>, now: Instant) -> Option<String> {
     let without = now.saturating_duration_since(lease_until.map_or(ready_since, |until| until.max(ready_since)));
     (without > FORSAKEN).then(|| format!("the controller has given no lease for {} s", without.as_secs()))

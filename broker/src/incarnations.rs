@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 const FILE: &str = "incarnations.json";
-/// Processes that are remembered at most of which it is not known whether they registered.
+/// Earlier processes whose registration may or may not have reached the controller: so many are remembered at most.
 const MOST: usize = 64;
 
 /// A data directory's processes.

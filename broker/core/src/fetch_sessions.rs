@@ -280,8 +280,8 @@ impl FetchSessions {
         id
     }
 
-    /// Notes what a session's answer says, in the order of its partitions; returns of which of them it has to say
-    /// something.
+    /// Takes the state of each partition that the session asked for, in their order, and returns which of them have to
+    /// be in the answer, as something about them has changed.
     pub fn answer(&mut self, id: i32, states: &[(u64, PartitionState)]) -> Vec<bool> {
         let Some(session) = self.sessions.get_mut(&id) else { return vec![true; states.len()] };
         states.iter().map(|(place, state)| session.note(*place, *state)).collect()

@@ -16,15 +16,16 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Longer batches are checked elsewhere, whatever is in them.
+/// Batches of up to so many bytes are checked in the connection's own task, if they are not compressed; longer ones on
+/// a thread for blocking work.
 const INLINE: usize = 2 << 20;
-/// Longer ones are if they are compressed.
+/// The same for compressed batches, by their compressed length.
 const INLINE_COMPRESSED: usize = 128 << 10;
-/// So are those that are found to decompress to more.
+/// A compressed batch whose records turn out to be longer than this goes on on such a thread.
 const INLINE_DECOMPRESSED: u64 = 256 << 10;
 
-/// Bytes that a batch may decompress to, if it is not long itself, which is in memory as a whole some time: when it is
-/// compressed in another way, which takes three times as much, or when it is cleaned.
+/// Bytes that a batch may decompress to, unless it is long itself. It is in memory as a whole when it is cleaned, and
+/// three times over when it is compressed in another way.
 const WHOLE: u64 = 64 << 20;
 /// How many are compressed in another way at the same time.
 const RECOMPRESSED_AT_ONCE: usize = 4;

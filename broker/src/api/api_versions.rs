@@ -7,9 +7,16 @@ use chronik_wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, ServedVersions, StrBytes, SupportedFeatureKey,
     cluster_id_text, message,
 };
-use chronik_wire::{ErrorCode, RequestKind, SERVED};
+use chronik_wire::{ErrorCode, Header, RequestKind, SERVED};
 
-pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+/// From this version on clients say what software they are (KIP-511).
+const NAMES_SOFTWARE: i16 = 3;
+
+pub(super) fn handle(handlers: &Handlers, header: Header, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+    let names = [&request.client_software_name, &request.client_software_version];
+    if header.version >= NAMES_SOFTWARE && !names.into_iter().all(|name| is_software_name(name)) {
+        return message!(ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST.0 });
+    }
     let error = if is_misrouted(handlers, request) { ErrorCode::REBOOTSTRAP_REQUIRED } else { ErrorCode::NONE };
     let image = handlers.controller.image();
     let (lowest, highest) = (SupportedVersions::HERE.min, SupportedVersions::HERE.max);
@@ -37,6 +44,14 @@ pub(super) fn handle(handlers: &Handlers, request: &ApiVersionsRequest) -> ApiVe
 /// A feature's level, as Kafka numbers them.
 fn level(version: MetadataVersion) -> i16 {
     i16::try_from(version.0).unwrap_or(i16::MAX)
+}
+
+/// Whether Kafka takes it for the name or the version of a client's software: ASCII letters and digits, and between
+/// them hyphens and dots too.
+fn is_software_name(name: &str) -> bool {
+    let ends = name.chars().next().zip(name.chars().last());
+    ends.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
 }
 
 /// The answer to a version that is not known.

@@ -1,7 +1,7 @@
 //! CreateTopics.
 
 use super::errors::Code as _;
-use super::resources::{COMPACT, NOT_COMPACT};
+use super::resources::{COMPACT, NO_COORDINATOR, NOT_COMPACT};
 use super::{Deadline, Handlers, ServerConfig, configs};
 use crate::coordinators::Coordinators;
 use chronik_core::cluster::config::{CLEANUP_POLICY, canonical};
@@ -175,8 +175,9 @@ fn wanted(topic: CreatableTopic, how: How) -> Result<CreateTopic, (ErrorCode, &'
     })
 }
 
-/// An internal topic may be created by hand, as in Kafka: with as many partitions and replicas as are asked for, but not
-/// with another `cleanup.policy`, which would have no effect. What nobody says is as its coordinator would have it.
+/// An internal topic that has a coordinator here may be created by hand, as in Kafka: with as many partitions and
+/// replicas as are asked for, but not with another `cleanup.policy`, which would have no effect. What nobody says is as
+/// its coordinator would have it.
 fn fit(mut wanted: CreateTopic, coordinators: &Coordinators) -> Result<CreateTopic, (ErrorCode, &'static str)> {
     if !is_internal(&wanted.name) {
         return Ok(wanted);
@@ -184,14 +185,15 @@ fn fit(mut wanted: CreateTopic, coordinators: &Coordinators) -> Result<CreateTop
     if wanted.configs.get(CLEANUP_POLICY).is_some_and(|policy| policy.trim() != COMPACT) {
         return Err((ErrorCode::INVALID_CONFIG, NOT_COMPACT));
     }
-    if let Some(own) = coordinators.internal_topic(&wanted.name) {
-        if wanted.assignments.is_empty() {
-            wanted.partitions = wanted.partitions.or(own.partitions);
-            wanted.replication_factor = wanted.replication_factor.or(own.replication_factor);
-        }
-        for (name, value) in own.configs {
-            wanted.configs.entry(name).or_insert(value);
-        }
+    let Some(own) = coordinators.internal_topic(&wanted.name) else {
+        return Err((ErrorCode::INVALID_REQUEST, NO_COORDINATOR));
+    };
+    if wanted.assignments.is_empty() {
+        wanted.partitions = wanted.partitions.or(own.partitions);
+        wanted.replication_factor = wanted.replication_factor.or(own.replication_factor);
+    }
+    for (name, value) in own.configs {
+        wanted.configs.entry(name).or_insert(value);
     }
     Ok(wanted)
 }

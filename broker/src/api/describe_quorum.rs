@@ -32,7 +32,8 @@ pub(super) async fn handle(
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|p| p.partition_index);
         let partitions = partitions.map(|index| match (&*topic.topic_name, index) {
-            // Once, as it takes a hundred times what it takes to name it.
+            // Described once, however often it is named: a description is a hundred times as long as the name in a
+            // request.
             (TOPIC, 0) if !std::mem::replace(&mut described, true) => partition(header, &facts, quorum),
             (TOPIC, 0) => message!(PartitionData { partition_index: index, error_code: ErrorCode::INVALID_REQUEST.0 }),
             _ => {

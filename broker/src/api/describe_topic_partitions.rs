@@ -12,9 +12,6 @@ use chronik_wire::messages::{
 };
 use std::collections::BTreeSet;
 
-/// Partitions of one answer at most, however many the client wants (`max.request.partition.size.limit`).
-const MOST: usize = 2000;
-
 pub(super) fn handle(handlers: &Handlers, request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
     let image = handlers.controller.image();
     let named: BTreeSet<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
@@ -27,7 +24,8 @@ pub(super) fn handle(handlers: &Handlers, request: &DescribeTopicPartitionsReque
             topics: named.into_iter().map(|name| failed(name, ErrorCode::INVALID_REQUEST)).collect(),
         });
     }
-    let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MOST);
+    let limit =
+        usize::try_from(request.response_partition_limit).unwrap_or(0).min(handlers.config.described_partitions).max(1);
     let from = cursor.map_or("", |(topic, _)| topic);
     let mut page = Page { image: &image, cursor, left: limit, topics: Vec::new(), next: None };
     if named.is_empty() {

@@ -14,9 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes of records in one answer at most, whatever is asked for (`fetch.max.bytes`).
-const MAX_BYTES: usize = 55 << 20;
-
 /// A fetch waits for something new so long at most, whatever is asked for: meanwhile nobody sees whether its client is
 /// still there.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -59,7 +56,7 @@ pub(super) async fn handle(
 /// Asks until there is enough, something urgent, or no time left.
 async fn collect(handlers: &Handlers, request: &FetchRequest, wanted: &[Wanted]) -> Round {
     let deadline = Instant::now() + millis(request.max_wait_ms).min(MAX_WAIT);
-    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_BYTES);
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(handlers.config.fetch_max_bytes);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let mut changes = (request.max_wait_ms > 0).then(Arc::<Changes>::default);
     let mut round = Round::new(wanted.len());

@@ -210,6 +210,7 @@ impl Plan {
                 current_epoch: epoch(asked.current_epoch),
                 last_fetched_epoch: epoch(asked.last_epoch),
                 from_follower: false,
+                uncommitted: false,
                 nearby: Vec::new(),
                 waiter: None,
             },

@@ -21,6 +21,9 @@ pub(super) fn begin(
             Ok(asked) => answer_of!(asked.await, Heartbeat).flatten(),
             Err(error) => Err(error),
         };
+        // As Kafka: members that are told of a load leave their session, or look for another coordinator.
+        let alive =
+            alive.or_else(|error| if error == GroupError::CoordinatorLoadInProgress { Ok(()) } else { Err(error) });
         message!(HeartbeatResponse { error_code: code(&alive) })
     })
 }

@@ -17,7 +17,8 @@ use futures::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long Metadata waits for a topic that it creates. A client that gets a retriable error loses its own pause.
+/// How long Metadata waits for a topic that it creates. After a retriable error a client would wait as long as its
+/// `retry.backoff.ms` says, and ask again.
 const CREATION: Duration = Duration::from_millis(800);
 /// How long it waits for all that it creates: what it was decoded to is held all along.
 const CREATIONS: Duration = Duration::from_secs(3);
@@ -111,9 +112,9 @@ async fn enough_brokers(handlers: &Handlers) {
     let _ = tokio::time::timeout(FORMATION, handlers.controller.images().wait_for(enough)).await;
 }
 
-/// Waits while a broker that the question is about (that leads some of what is asked for) is missing, until it is back
-/// or fenced, which moves its leaderships. Who asks at such a moment has likely lost it too; if it still leads in the
-/// answer, librdkafka asks again a second later.
+/// Waits while the connection to a broker that leads some of what is asked for is lost, until that broker is back, or
+/// is fenced and others lead. A client that asks at such a moment has likely lost the same broker, and if the answer
+/// still named it as a leader, librdkafka would ask again only a second later.
 pub(super) async fn wait_for_missing_brokers(handlers: &Handlers, concerns: impl Fn(&Image, BrokerId) -> bool) {
     let config = &handlers.config;
     let (mut images, mut missing) = (handlers.controller.images(), config.peers.missing());

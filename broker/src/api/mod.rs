@@ -140,7 +140,7 @@ impl Handlers {
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, &via, r).await }),
             Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
             Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, &via, r).await }),
-            Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, &r) }),
+            Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, header, &r) }),
             Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
             Request::DeleteRecords(r) => answer(header, async move { delete_records::handle(&this, r).await }),
             Request::DeleteTopics(r) => answer(header, async move { delete_topics::handle(&this, header, r).await }),

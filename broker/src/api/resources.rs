@@ -20,6 +20,10 @@ pub(super) const COMPACT: &str = "compact";
 /// Why an internal topic gets no other one.
 pub(super) const NOT_COMPACT: &str = "cleanup.policy of an internal topic is compact, and cannot be changed";
 
+/// Why the topic of transactions cannot be created: an ordinary one of that name would have the wrong number of
+/// partitions when there is a coordinator for it.
+pub(super) const NO_COORDINATOR: &str = "the topic is the transaction coordinator's, and there is none";
+
 /// An error with its message.
 pub(super) type Refused = (ErrorCode, String);
 

@@ -49,6 +49,11 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections of one address at most, where nobody has said otherwise since (`max.connections.per.ip`).
     pub connections_per_ip: ConnectionsPerIp,
+    /// Bytes of records in one answer to Fetch at most, whatever is asked for (`fetch.max.bytes`).
+    pub fetch_max_bytes: usize,
+    /// Partitions in one answer to DescribeTopicPartitions at most, whatever is asked for
+    /// (`max.request.partition.size.limit`).
+    pub described_partitions: usize,
     /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`). They take an eighth of
     /// `request_budget_bytes` at most, beside it.
     pub fetch_session_slots: usize,
@@ -91,6 +96,8 @@ impl ServerConfig {
             lasting_hosts: None,
             max_connections: 20_000,
             connections_per_ip: ConnectionsPerIp::default(),
+            fetch_max_bytes: 55 << 20,
+            described_partitions: 2000,
             fetch_session_slots: 1000,
             idle_timeout: Duration::from_mins(10),
             stall_timeout: Duration::from_secs(30),

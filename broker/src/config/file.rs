@@ -209,8 +209,12 @@ pub struct KafkaProperties {
     pub group_consumer_migration_policy: String,
     #[serde(rename = "group.coordinator.rebalance.protocols")]
     pub group_coordinator_rebalance_protocols: String,
+    #[serde(rename = "fetch.max.bytes")]
+    pub fetch_max_bytes: Size,
     #[serde(rename = "max.incremental.fetch.session.cache.slots")]
     pub max_incremental_fetch_session_cache_slots: usize,
+    #[serde(rename = "max.request.partition.size.limit")]
+    pub max_request_partition_size_limit: i32,
     #[serde(rename = "log.message.timestamp.type")]
     pub log_message_timestamp_type: String,
     #[serde(rename = "log.message.timestamp.before.max.ms")]
@@ -219,6 +223,8 @@ pub struct KafkaProperties {
     pub log_message_timestamp_after_max_ms: Millis,
     #[serde(rename = "group.lag.metrics.max.partitions")]
     pub group_lag_metrics_max_partitions: usize,
+    #[serde(rename = "group.consumer.assignors")]
+    pub group_consumer_assignors: String,
     #[serde(rename = "group.consumer.max.size")]
     pub group_consumer_max_size: i32,
     #[serde(rename = "offset.metadata.max.bytes")]
@@ -279,11 +285,14 @@ impl Default for KafkaProperties {
             group_consumer_max_heartbeat_interval_ms: Millis(Duration::from_secs(15)),
             group_consumer_migration_policy: "bidirectional".to_owned(),
             group_coordinator_rebalance_protocols: "classic,consumer".to_owned(),
+            fetch_max_bytes: Size(55 << 20),
             max_incremental_fetch_session_cache_slots: 1000,
+            max_request_partition_size_limit: 2000,
             log_message_timestamp_type: "CreateTime".to_owned(),
             log_message_timestamp_before_max_ms: Millis(Duration::from_millis(i64::MAX as u64)),
             log_message_timestamp_after_max_ms: Millis(Duration::from_hours(1)),
             group_lag_metrics_max_partitions: GroupMetricsConfig::default().max_partitions,
+            group_consumer_assignors: "uniform,range".to_owned(),
             group_consumer_max_size: i32::MAX,
             offset_metadata_max_bytes: Size(4096),
             offsets_retention_minutes: 7 * 24 * 60,

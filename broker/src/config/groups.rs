@@ -4,7 +4,7 @@ use super::file::KafkaProperties;
 use super::members::ClusterSize;
 use super::{ConfigError, wrong};
 use crate::coordinators::OffsetsTopic;
-use chronik_core::groups::{self, MigrationPolicy};
+use chronik_core::groups::{self, Assignor, MigrationPolicy};
 use std::time::Duration;
 
 /// The longest metadata of a committed offset that fits its record.
@@ -50,8 +50,34 @@ pub(super) fn groups(kafka: &KafkaProperties) -> Result<groups::Config, ConfigEr
         consumer_heartbeat_intervals: (least_heartbeat, most_heartbeat),
         migration_policy: migration_policy(&kafka.group_consumer_migration_policy)?,
         consumer_max_size: at_least_one("group.consumer.max.size", kafka.group_consumer_max_size)?,
+        consumer_assignors: assignors(&kafka.group_consumer_assignors)?,
         ..groups::Config::default()
     })
+}
+
+/// Assignors by their names, or by those of Kafka's classes.
+fn assignors(given: &str) -> Result<Vec<Assignor>, ConfigError> {
+    const KEY: &str = "group.consumer.assignors";
+    const CLASSES: &str = "org.apache.kafka.coordinator.group.assignor.";
+    let mut found = Vec::new();
+    for name in given.split(',').map(str::trim) {
+        let short = name.strip_prefix(CLASSES).and_then(|class| class.strip_suffix("Assignor")).unwrap_or(name);
+        let assignor = Assignor::by_name(&short.to_ascii_lowercase());
+        let assignor = assignor.ok_or_else(|| {
+            wrong(
+                KEY,
+                format!(
+                    "there is no assignor '{name}' here; there are {}",
+                    Assignor::ALL.map(Assignor::name).join(", ")
+                ),
+            )
+        })?;
+        if found.contains(&assignor) {
+            return Err(wrong(KEY, format!("'{name}' is there twice")));
+        }
+        found.push(assignor);
+    }
+    Ok(found)
 }
 
 fn migration_policy(name: &str) -> Result<MigrationPolicy, ConfigError> {
@@ -98,6 +124,6 @@ pub(super) fn offsets_topic(kafka: &KafkaProperties, size: ClusterSize) -> Resul
     Ok(OffsetsTopic { partitions, replication_factor, segment_bytes })
 }
 
-fn at_least_one(key: &'static str, number: i32) -> Result<usize, ConfigError> {
+pub(super) fn at_least_one(key: &'static str, number: i32) -> Result<usize, ConfigError> {
     usize::try_from(number).ok().filter(|n| *n >= 1).ok_or_else(|| wrong(key, "at least 1"))
 }

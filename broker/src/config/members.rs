@@ -26,8 +26,8 @@ impl ClusterSize {
     }
 }
 
-/// The members by the file, and which of them vote at first. A broker that is not among them is added to them as the
-/// file says that such ones present themselves, and does not vote.
+/// The members by the file, and which of them vote at first. A broker that the file does not list is added to the
+/// members with the addresses of the section `joins_as`, and does not vote.
 pub(super) fn members(
     me: BrokerId,
     given: &[MemberFile],

@@ -66,8 +66,12 @@ pub struct Config {
     pub delete_topics: bool,
     /// Whether groups may use the consumer protocol (KIP-848).
     pub consumer_groups: bool,
+    /// Bytes of records in one answer to Fetch at most.
+    pub fetch_max_bytes: usize,
     /// Fetch sessions at most.
     pub fetch_session_slots: usize,
+    /// Partitions in one answer to DescribeTopicPartitions at most.
+    pub described_partitions: usize,
     /// What is asked of records' timestamps.
     pub timestamps: TimestampDefaults,
     /// Bytes of one record batch at most.
@@ -284,7 +288,9 @@ impl Config {
             auto_create_topics: kafka.auto_create_topics_enable,
             delete_topics: kafka.delete_topic_enable,
             consumer_groups: groups::consumer_protocol(&kafka)?,
+            fetch_max_bytes: fetch_max_bytes(&kafka)?,
             fetch_session_slots: kafka.max_incremental_fetch_session_cache_slots,
+            described_partitions: described_partitions(&kafka)?,
             timestamps: timestamps(&kafka)?,
             max_message_bytes,
             max_request_bytes,
@@ -344,6 +350,16 @@ impl Config {
     pub fn me(&self) -> &Member {
         self.members.iter().find(|m| m.id == self.id).expect("check() has this broker among the members")
     }
+}
+
+fn fetch_max_bytes(kafka: &KafkaProperties) -> Result<usize, ConfigError> {
+    const KEY: &str = "fetch.max.bytes";
+    let bytes = kafka.fetch_max_bytes.bytes(KEY)?;
+    if bytes >= 1024 { Ok(bytes) } else { Err(wrong(KEY, "at least 1024")) }
+}
+
+fn described_partitions(kafka: &KafkaProperties) -> Result<usize, ConfigError> {
+    groups::at_least_one("max.request.partition.size.limit", kafka.max_request_partition_size_limit)
 }
 
 fn further_listeners(given: &BTreeMap<String, SocketAddr>) -> Result<BTreeMap<Arc<str>, SocketAddr>, ConfigError> {

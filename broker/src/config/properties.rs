@@ -105,7 +105,21 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "A broker whose disk has been at one write or sync for this long takes no more lease: it gives up its leaderships, \
          and leaves the ISRs. `broker.session.timeout.ms` if nobody says. Not a property of Kafka's.",
     ),
+    restart(
+        "fetch.max.bytes",
+        ConfigKind::Int,
+        Some("57671680"),
+        "Bytes of records in one answer to Fetch at most, whatever the client asks for; at least 1024. One batch is \
+         answered however large it is.",
+    ),
     dynamic("follower.replication.throttled.rate", ConfigKind::Long, Update::DynamicOnly, Some("9223372036854775807")),
+    restart(
+        "group.consumer.assignors",
+        ConfigKind::List,
+        Some("uniform,range"),
+        "The assignors that members of consumer groups (KIP-848) may ask for. The first one is for groups that ask for \
+         none.",
+    ),
     restart(
         "group.consumer.heartbeat.interval.ms",
         ConfigKind::Int,
@@ -277,6 +291,12 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         Some("1000"),
         "Fetch sessions (KIP-227) at most. They also take an eighth of `queued.max.request.bytes` at most.",
     ),
+    restart(
+        "max.request.partition.size.limit",
+        ConfigKind::Int,
+        Some("2000"),
+        "Partitions in one answer to DescribeTopicPartitions at most, whatever the client asks for.",
+    ),
     dynamic("message.max.bytes", ConfigKind::Int, Update::PerBroker, Some("1048588")),
     BrokerProperty {
         name: "min.insync.replicas",
@@ -310,7 +330,8 @@ pub const BROKER_PROPERTIES: &[BrokerProperty] = &[
         "offsets.retention.minutes",
         ConfigKind::Int,
         Some("10080"),
-        "How long the offsets of a group are kept that has no members any more.",
+        "How long the offsets of a group are kept that has no members any more: since it has none, and for a group of \
+         KIP-848 since they were committed, as in Kafka.",
     ),
     restart(
         "offsets.topic.num.partitions",

@@ -43,6 +43,8 @@ impl Config {
             "log.message.timestamp.before.max.ms" => self.timestamps.before_max_ms.to_string(),
             "log.message.timestamp.type" if self.timestamps.append_time => "LogAppendTime".to_owned(),
             "log.message.timestamp.type" => "CreateTime".to_owned(),
+            "fetch.max.bytes" => self.fetch_max_bytes.to_string(),
+            "max.request.partition.size.limit" => self.described_partitions.to_string(),
             "max.incremental.fetch.session.cache.slots" => self.fetch_session_slots.to_string(),
             "message.max.bytes" => self.max_message_bytes.to_string(),
             "socket.request.max.bytes" => self.max_request_bytes.to_string(),
@@ -72,6 +74,9 @@ impl Config {
             "group.max.size" => groups.max_size.to_string(),
             "group.consumer.session.timeout.ms" => groups.consumer_session_timeout.as_millis().to_string(),
             "group.consumer.heartbeat.interval.ms" => groups.consumer_heartbeat_interval.as_millis().to_string(),
+            "group.consumer.assignors" => {
+                groups.consumer_assignors.iter().map(|assignor| assignor.name()).collect::<Vec<_>>().join(",")
+            }
             "group.consumer.max.size" => groups.consumer_max_size.to_string(),
             "group.lag.metrics.max.partitions" => self.group_metrics.max_partitions.to_string(),
             "offset.metadata.max.bytes" => groups.max_offset_metadata_bytes.to_string(),

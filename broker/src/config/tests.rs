@@ -83,6 +83,19 @@ fn durations_and_sizes_carry_units() {
 }
 
 #[test]
+fn assignors_go_by_their_names_or_by_those_of_kafkas_classes() {
+    use chronik_core::groups::Assignor;
+    for (given, expected) in [
+        ("range", vec![Assignor::Range]),
+        ("range, uniform", vec![Assignor::Range, Assignor::Uniform]),
+        ("org.apache.kafka.coordinator.group.assignor.RangeAssignor", vec![Assignor::Range]),
+    ] {
+        let config = load(&format!("{MINIMAL}kafka: {{group.consumer.assignors: '{given}'}}\n")).unwrap();
+        assert_eq!(config.groups.consumer_assignors, expected);
+    }
+}
+
+#[test]
 fn what_cannot_work_is_refused_by_name() {
     for (extra, complaint) in [
         ("voters: [7]", "broker 7 is not a member"),
@@ -94,11 +107,18 @@ fn what_cannot_work_is_refused_by_name() {
         ("kafka: {log.cleaner.backoff.ms: 0}", "log.cleaner.backoff.ms: at least 1 ms"),
         ("kafka: {log.cleaner.dedupe.buffer.size: 3GiB}", "between 1 and 2147483647"),
         ("kafka: {group.max.size: 0}", "group.max.size: at least 1"),
+        ("kafka: {fetch.max.bytes: 1000}", "fetch.max.bytes: at least 1024"),
+        ("kafka: {max.request.partition.size.limit: 0}", "max.request.partition.size.limit: at least 1"),
         ("kafka: {max.connections.per.ip: 0}", "max.connections.per.ip: 0 is not between 1 and 2147483647"),
         ("kafka: {max.connections.per.ip.overrides: 'localhost:3'}", "is not made of ADDRESS:COUNT"),
         ("kafka: {group.min.session.timeout.ms: 1h}", "greater than group.max.session.timeout.ms"),
         ("kafka: {group.consumer.session.timeout.ms: 20s}", "which are 45000 and 60000 ms"),
         ("kafka: {group.consumer.heartbeat.interval.ms: 1s}", "which are 5000 and 15000 ms"),
+        (
+            "kafka: {group.consumer.assignors: 'range,sticky'}",
+            "there is no assignor 'sticky' here; there are uniform, range",
+        ),
+        ("kafka: {group.consumer.assignors: 'range, range'}", "group.consumer.assignors: 'range' is there twice"),
         ("kafka: {group.consumer.migration.policy: sideways}", "none of disabled, upgrade, downgrade, bidirectional"),
         ("kafka: {group.coordinator.rebalance.protocols: consumer}", "classic cannot be left out"),
         ("kafka: {log.message.timestamp.type: Yesterday}", "neither CreateTime nor LogAppendTime"),

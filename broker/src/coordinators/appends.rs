@@ -1,9 +1,10 @@
 //! Appends of one shard that are not committed yet, in their order.
 
+use super::loading::{Loaded, Log};
 use crate::partitions::Partitions;
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;
-use chronik_core::ids::{LeaderEpoch, TopicPartition};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{Acks, ProduceError, Produced};
 use chronik_wire::records::{RecordError, build_batch, encode};
 use std::collections::VecDeque;
@@ -16,7 +17,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// While so many bytes are not committed yet, no request is taken.
 const OUTSTANDING_BYTES: usize = 8 << 20;
 
-/// Why an append did not succeed; the shard's memory may differ from the log from then on.
+/// Why an append did not succeed; the shard's memory may differ from the log from then on. That too few replicas are in
+/// sync is no reason: it is appended all the same, and waits.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
     #[error(transparent)]
@@ -62,6 +64,20 @@ impl Appends {
         }
     }
 
+    /// Waits for what was loaded and is not committed, as for an append of that number.
+    pub(super) fn wait_for(&mut self, last: u64, log: Log, loaded: Loaded) {
+        let (mut reply, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let committed = tokio::select! {
+                () = reply.closed() => return,
+                committed = log.until_committed(loaded) => committed,
+            };
+            let produced = Produced { base_offset: loaded.committed, log_start: Offset::ZERO };
+            let _ = reply.send(committed.map(|()| produced).map_err(|_| ProduceError::NotLeader));
+        });
+        self.outstanding.push_back(Outstanding { last, bytes: 0, answer });
+    }
+
     /// Whether so much is under way that no more should be asked for: a small request may write the record of a large
     /// group.
     pub(super) fn are_full(&self) -> bool {
@@ -88,7 +104,7 @@ impl Appends {
         let bytes = std::mem::take(&mut self.bytes);
         self.records.clear();
         // What is being appended is bounded by its bytes here, whatever the requests take that it comes of.
-        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::All, Arc::new(()));
+        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::Committed, Arc::new(()));
         self.outstanding.push_back(Outstanding { last: self.last, bytes, answer });
         self.outstanding_bytes += bytes;
         Ok(())

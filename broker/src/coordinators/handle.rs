@@ -12,7 +12,7 @@ use imbl::OrdMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tracing::warn;
 
@@ -156,11 +156,10 @@ impl Coordinators {
             return Ok(route.clone());
         }
         let leader = topic.partitions.get(partition.0 as usize).and_then(|p| p.leader);
-        Err(if leader == Some(self.shared.me) {
-            GroupError::CoordinatorLoadInProgress
-        } else {
-            GroupError::NotCoordinator
-        })
+        // Without a lease the metadata may be old, as after a restart.
+        let lease = self.shared.controller.registration().borrow().lease_until;
+        let leads = leader == Some(self.shared.me) && lease.is_some_and(|until| Instant::now() < until);
+        Err(if leads { GroupError::CoordinatorLoadInProgress } else { GroupError::NotCoordinator })
     }
 
     /// Creates `__consumer_offsets` if it is not there yet. Takes [`CREATION`] at most, however many wait for it.

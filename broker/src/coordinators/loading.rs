@@ -36,52 +36,122 @@ impl LoadError {
     }
 }
 
-/// Brings every record to `each`, oldest first, and returns the offset after the last one. All of them are committed
-/// when this returns: also what a former try of this leadership has appended without hearing how it ended.
-pub(super) async fn load(
-    partitions: &Partitions,
-    partition: TopicPartition,
-    epoch: LeaderEpoch,
-    mut each: impl FnMut(GroupRecord),
-) -> Result<Offset, LoadError> {
-    let start = partitions.offset(partition, Some(epoch), OffsetSpec::Earliest).await?.offset.unwrap_or(Offset::ZERO);
-    let end = partitions.epoch_end(partition, Some(epoch), epoch).await?.end.unwrap_or(start);
-    let changed = Arc::new(Changes::default());
-    let mut next = start;
-    let mut unread = Unread::default();
-    while next < end {
+/// The log of one leadership, as its coordinator reads it.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    pub(super) partitions: Partitions,
+    pub(super) partition: TopicPartition,
+    pub(super) epoch: LeaderEpoch,
+}
+
+/// What was read: from `committed` to `end` it is not known to be committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loaded {
+    pub(super) committed: Offset,
+    pub(super) end: Offset,
+}
+
+impl Log {
+    /// Brings every record to `each`, oldest first, with whether it is committed. All of them are when this returns,
+    /// also what a former try of this leadership has appended without hearing how it ended; unless too few replicas are
+    /// in sync, as there would be no end to the wait.
+    pub(super) async fn load(
+        &self,
+        too_few: impl Fn() -> bool,
+        mut each: impl FnMut(GroupRecord, bool),
+    ) -> Result<Loaded, LoadError> {
+        let Self { partitions, partition, epoch } = self;
+        let start = partitions.offset(*partition, Some(*epoch), OffsetSpec::Earliest).await?.offset;
+        let start = start.unwrap_or(Offset::ZERO);
+        let end = partitions.epoch_end(*partition, Some(*epoch), *epoch).await?.end.unwrap_or(start);
+        let mut unread = Unread::default();
+        let committed = self.read_committed(start, end, too_few, |record| each(record, true), &mut unread).await?;
+        let mut next = committed;
+        while next < end {
+            let batches = self.read(next, true, None).await?;
+            if batches.is_empty() {
+                // The leadership is over, or its lease.
+                return Err(ReadError::NotLeader.into());
+            }
+            next = bring_all(batches, next, &mut |record| each(record, false), &mut unread)?;
+            tokio::task::yield_now().await;
+        }
+        if let Some(error) = unread.first {
+            let records = unread.records;
+            error!(%partition, records, %error, "Skipped records that cannot be read; the first one's error");
+        }
+        Ok(Loaded { committed, end: next })
+    }
+
+    /// Waits until what was loaded is committed.
+    pub(super) async fn until_committed(&self, loaded: Loaded) -> Result<(), LoadError> {
+        let Loaded { committed, end } = loaded;
+        self.read_committed(committed, end, || false, |_| {}, &mut Unread::default()).await.map(|_| ())
+    }
+
+    /// Brings what is committed, and waits for what is not as long as that has an end; how far it came.
+    async fn read_committed(
+        &self,
+        from: Offset,
+        end: Offset,
+        too_few: impl Fn() -> bool,
+        mut each: impl FnMut(GroupRecord),
+        unread: &mut Unread,
+    ) -> Result<Offset, LoadError> {
+        let changed = Arc::new(Changes::default());
+        let mut next = from;
+        while next < end {
+            let batches = self.read(next, false, Some(&changed)).await?;
+            if batches.is_empty() {
+                if too_few() {
+                    break;
+                }
+                let _ = timeout(AGAIN, changed.wait()).await;
+            }
+            next = bring_all(batches, next, &mut each, unread)?;
+            tokio::task::yield_now().await;
+        }
+        Ok(next)
+    }
+
+    async fn read(
+        &self,
+        offset: Offset,
+        uncommitted: bool,
+        changed: Option<&Arc<Changes>>,
+    ) -> Result<Vec<Bytes>, LoadError> {
         let spec = FetchSpec {
-            offset: next,
+            offset,
             max_bytes: READ_BYTES,
             at_least_one: true,
-            current_epoch: Some(epoch),
+            current_epoch: Some(self.epoch),
             last_fetched_epoch: None,
             from_follower: false,
+            uncommitted,
             nearby: Vec::new(),
-            waiter: Some(changed.waiter(0)),
+            waiter: changed.map(|changed| changed.waiter(0)),
         };
-        let batches = match partitions.fetch(partition, spec).await {
-            Ok(fetched) => fetched.batches,
-            Err(FetchError::Read(ReadError::OffsetNotAvailable)) => Vec::new(),
-            Err(FetchError::Read(error)) => return Err(error.into()),
-            Err(FetchError::OutOfRange { log_start, .. }) => {
-                return Err(LoadError::OutOfRange { from: next, log_start });
-            }
-        };
-        if batches.is_empty() {
-            let _ = timeout(AGAIN, changed.wait()).await;
+        match self.partitions.fetch(self.partition, spec).await {
+            Ok(fetched) => Ok(fetched.batches),
+            Err(FetchError::Read(ReadError::OffsetNotAvailable)) => Ok(Vec::new()),
+            Err(FetchError::Read(error)) => Err(error.into()),
+            Err(FetchError::OutOfRange { log_start, .. }) => Err(LoadError::OutOfRange { from: offset, log_start }),
         }
-        for batch in batches.into_iter().map(split_batches).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-            if batch.header().end_offset() > next {
-                next = batch.header().end_offset();
-                bring(records_of(&batch)?, &mut each, &mut unread)?;
-            }
-        }
-        tokio::task::yield_now().await;
     }
-    if let Some(error) = unread.first {
-        let records = unread.records;
-        error!(%partition, records, %error, "Skipped records that cannot be read; the error is that of the first one");
+}
+
+/// Brings the records of batches from `next` on; where they end.
+fn bring_all(
+    batches: Vec<Bytes>,
+    mut next: Offset,
+    each: &mut impl FnMut(GroupRecord),
+    unread: &mut Unread,
+) -> Result<Offset, LoadError> {
+    for batch in batches.into_iter().map(split_batches).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+        if batch.header().end_offset() > next {
+            next = batch.header().end_offset();
+            bring(records_of(&batch)?, each, unread)?;
+        }
     }
     Ok(next)
 }

@@ -2,8 +2,9 @@
 //!
 //! What a group may do is decided by [`chronik_core::groups::Shard`]. Here are its surroundings: which partition a
 //! group belongs to, reading a partition's records when this broker begins to lead it, appending through the
-//! partition's own produce path, timers, and the end of a shard with its leadership. A shard whose append fails is
-//! dropped with all that waits in it, and read anew.
+//! partition's own produce path, timers, and the end of a shard with its leadership. While too few replicas are in sync
+//! it does what writes nothing. A shard whose append fails otherwise is dropped with all that waits in it, and read
+//! anew.
 
 mod appends;
 mod client;

@@ -2,7 +2,7 @@
 
 use super::appends::{AppendError, Appends};
 use super::handle::{Answer, Asked};
-use super::loading::{self, LoadError};
+use super::loading::{LoadError, Log};
 use super::manager::CoordinatorsConfig;
 use super::memory::{GroupMemory, GroupShares};
 use super::metrics::CoordinatorMetrics;
@@ -24,8 +24,9 @@ use tracing::{debug, error, info, warn};
 const AT_ONCE: usize = 256;
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// The pause after an append that failed: while too few replicas are in sync, the next one fails as well.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// So long after an append that failed nothing is appended, at first and at most: while a disk is full, say, the next
+/// one fails as well, and each failure costs a load.
+const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a shard that served does so no more.
 enum End {
@@ -59,6 +60,10 @@ pub(super) struct ShardTask {
     stop: CancellationToken,
     /// The origin of the shard's clock.
     origin: Instant,
+    /// How long nothing is appended after the next append that fails.
+    after_failure: Duration,
+    /// Nothing is appended before.
+    not_before: Option<Instant>,
 }
 
 /// A shard that is loaded.
@@ -70,6 +75,8 @@ struct Serving {
     waiting: HashMap<Ticket, WaitingReply>,
     replies: Vec<(Ticket, Answer)>,
     wake: Option<Instant>,
+    /// What the shard was last told: whether appends are likely to be committed.
+    writable: bool,
     out: Vec<Command>,
 }
 
@@ -98,6 +105,8 @@ impl ShardTask {
             counted_each: config.shown.every,
             stop,
             origin: Instant::now(),
+            after_failure: AFTER_FAILURE.0,
+            not_before: None,
         }
     }
 
@@ -118,9 +127,13 @@ impl ShardTask {
             for (_, waiting) in serving.waiting.drain() {
                 let _ = waiting.reply.send(Err(refusal));
             }
-            if !self.pause(AFTER_FAILURE).await {
+            // It wrote all the same, as it does with what it finds when it is loaded.
+            let again = self.not_before.is_some_and(|until| Instant::now() < until);
+            if again && !self.pause(self.after_failure).await {
                 return;
             }
+            self.not_before = Instant::now().checked_add(self.after_failure);
+            self.after_failure = (self.after_failure * 2).min(AFTER_FAILURE.1);
         }
     }
 
@@ -163,14 +176,17 @@ impl ShardTask {
         let mut shard = Shard::new(self.config.clone());
         let mut out = Vec::new();
         let now = self.now();
-        let (partitions, partition, epoch) = (self.partitions.clone(), self.partition, self.epoch);
+        let log = Log { partitions: self.partitions.clone(), partition: self.partition, epoch: self.epoch };
+        let (images, partition) = (self.images.clone(), self.partition);
+        let too_few = || !enough_in_sync(&images.borrow(), partition);
         let mut count = 0_u64;
         let loaded = {
-            let mut each = |record: GroupRecord| {
+            let mut each = |record: GroupRecord, committed: bool| {
                 count += 1;
-                shard.step(now, Event::Load(record), &mut out);
+                let event = if committed { Event::Load(record) } else { Event::LoadUncommitted(record) };
+                shard.step(now, event, &mut out);
             };
-            let load = loading::load(&partitions, partition, epoch, &mut each);
+            let load = log.load(too_few, &mut each);
             let mut load = std::pin::pin!(load);
             loop {
                 tokio::select! {
@@ -179,9 +195,10 @@ impl ShardTask {
                 }
             }
         };
-        if let Err(error) = loaded {
-            return Some(Err(error));
-        }
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return Some(Err(error)),
+        };
         self.metrics.loaded_records.inc_by(count);
         if count > 0 {
             info!(index = %self.partition.partition, records = count, "Read the groups of a partition");
@@ -193,8 +210,12 @@ impl ShardTask {
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: None,
+            writable: true,
             out,
         };
+        if let Some(number) = serving.shard.last_append() {
+            serving.appends.wait_for(number, log, loaded);
+        }
         // What it wanted before it was loaded.
         serving.out.clear();
         serving.metadata(self);
@@ -213,13 +234,16 @@ impl ShardTask {
         }
     }
 
-    /// Refuses the next request as long as the shard is loading. False when the leadership is over.
+    /// Refuses the next request as long as the shard is loading, which who asks hears only while it leads: a Heartbeat is
+    /// answered without an error then, as in Kafka. False when the leadership is over.
     async fn refuse_one(&mut self) -> bool {
         tokio::select! {
             () = self.stop.cancelled() => false,
             asked = self.requests.recv() => match asked {
                 Some(asked) => {
-                    let _ = asked.reply.send(Err(GroupError::CoordinatorLoadInProgress));
+                    let loads = self.leads();
+                    let error = if loads { GroupError::CoordinatorLoadInProgress } else { GroupError::NotCoordinator };
+                    let _ = asked.reply.send(Err(error));
                     true
                 }
                 None => false,
@@ -243,7 +267,10 @@ impl ShardTask {
             let event = tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
                 committed = serving.appends.committed() => match committed {
-                    Ok(number) => Event::Committed(number),
+                    Ok(number) => {
+                        self.after_failure = AFTER_FAILURE.0;
+                        Event::Committed(number)
+                    }
                     Err(error) => return End::Failed(error),
                 },
                 count = self.requests.recv_many(&mut asked, AT_ONCE), if !serving.appends.are_full() => {
@@ -274,6 +301,11 @@ impl ShardTask {
                     counted.update(serving.shard.census());
                     continue;
                 }
+                () = at(self.not_before) => {
+                    self.not_before = None;
+                    serving.look_whether_writable(self);
+                    continue;
+                }
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
                     serving.wake = None;
                     Event::Tick
@@ -291,6 +323,25 @@ impl ShardTask {
         let state = image.partition(self.partition);
         lease.is_some_and(|until| Instant::now() < until)
             && state.is_some_and(|p| p.leader == Some(self.me) && p.leader_epoch == self.epoch)
+    }
+
+    /// Whether what is appended is likely to be committed: enough replicas are in sync, and no append has just failed.
+    fn is_writable(&self, image: &Image) -> bool {
+        self.not_before.is_none() && enough_in_sync(image, self.partition)
+    }
+}
+
+/// Whether as many replicas are in sync as have to be for anything to be committed.
+fn enough_in_sync(image: &Image, partition: TopicPartition) -> bool {
+    let least = image.topics.get(&partition.topic).map_or(0, |topic| topic.min_insync_replicas);
+    image.partition(partition).is_none_or(|p| p.isr.len() >= p.min_insync_replicas(least))
+}
+
+/// That moment; never, if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -310,6 +361,16 @@ impl Serving {
     fn metadata(&mut self, task: &mut ShardTask) {
         let image = task.images.borrow_and_update().clone();
         self.step(task, Event::Metadata(image));
+        self.look_whether_writable(task);
+    }
+
+    /// Lets the shard know when appends are not likely to be committed any more, or are again.
+    fn look_whether_writable(&mut self, task: &ShardTask) {
+        let writable = task.is_writable(&task.images.borrow());
+        if writable != self.writable {
+            self.writable = writable;
+            self.step(task, Event::Writable(writable));
+        }
     }
 
     fn request(&mut self, task: &ShardTask, asked: Asked) {
@@ -378,6 +439,7 @@ mod tests {
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: Some(due),
+            writable: true,
             out: Vec::new(),
         };
         assert_eq!(serving.tick_at(), Some(due));

@@ -29,8 +29,8 @@ impl Default for OffsetsTopic {
 }
 
 impl OffsetsTopic {
-    /// The topic as it is asked for: with those of Kafka's configs for it that topics of that
-    /// metadata version may have.
+    /// The request to create it, with the configs that Kafka gives it, as far as topics may have them in that metadata
+    /// version.
     pub(super) fn to_create(self, version: MetadataVersion) -> CreateTopic {
         let configs = [
             (CLEANUP_POLICY, COMPACT.to_owned()),

@@ -128,6 +128,9 @@ pub struct FetchSpec {
     pub last_fetched_epoch: Option<LeaderEpoch>,
     /// Whether this broker may answer as a follower (KIP-392).
     pub from_follower: bool,
+    /// Whether what is not committed is read too, up to the log's end: for what belongs to the leadership itself, which
+    /// tells nobody of it.
+    pub uncommitted: bool,
     /// Followers that the leader may send the reader to.
     pub nearby: Vec<BrokerId>,
     /// Woken once, when the answer to the same question may have changed.

@@ -106,7 +106,7 @@ impl Hosted {
         self.tickets.extract_if(|_, reply| reply.is_closed()).map(|(ticket, _)| ticket).collect()
     }
 
-    /// Wakes those who read here while the replica follows, if it is another answer that they would get.
+    /// Wakes the readers of a following replica if they may be served now and could not before, or the other way round.
     pub(super) fn wake_if_readable_changed(&mut self, now: Instant) {
         let readable = self.replica.readable_by_following(now);
         if readable != self.readable_by_following {

@@ -48,7 +48,11 @@ impl Owner {
         };
         let following = hosted.replica.readable_by_following(now).filter(|_| spec.from_follower);
         let by_following = following.map(|end| Readable { end, high_watermark: Some(end) });
-        let Some(Readable { end, high_watermark }) = hosted.replica.readable(now).or(by_following) else {
+        let all = hosted.replica.leadership(now).filter(|_| spec.uncommitted);
+        let all =
+            all.map(|_| Readable { end: hosted.replica.log_end(), high_watermark: hosted.replica.high_watermark() });
+        let Some(Readable { end, high_watermark }) = all.or_else(|| hosted.replica.readable(now)).or(by_following)
+        else {
             return drop(reply.send(Err(ReadError::NotLeader.into())));
         };
         if let Some(waiter) = &spec.waiter {

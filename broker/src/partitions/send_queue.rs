@@ -96,7 +96,8 @@ impl SendQueue {
         })
     }
 
-    /// The connection is gone, and with it all who waited for it; what is being read will still end.
+    /// The connection is gone, and nobody waits to send on it any more. Reads that have begun still count until they
+    /// end.
     pub(super) fn disconnected(&mut self) {
         self.refused.clear();
         self.behind.clear();

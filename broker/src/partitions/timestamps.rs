@@ -92,8 +92,9 @@ impl Search {
             Err(LogReadError::UnknownPartition(_)) => None,
             Err(error) => return Err(error),
         };
-        let is_left =
-            |b: &&RecordBatch| self.may_hold(b.header()) && passed_over.is_none_or(|p| self.is_before(p, b.header()));
+        let is_left = |b: &&RecordBatch| {
+            self.may_contain(b.header()) && passed_over.is_none_or(|p| self.is_before(p, b.header()))
+        };
         let committed = newest.iter().filter(|b| b.header().end_offset() <= self.up_to).filter(is_left).cloned();
         let better = |a: RecordBatch, b: RecordBatch| if self.is_before(b.header(), a.header()) { b } else { a };
         Ok(on_disk.into_iter().chain(committed).reduce(better))
@@ -141,7 +142,7 @@ impl Search {
         Ok(reader.read(self.partition, from, header.end_offset(), 1)?.into_iter().next())
     }
 
-    fn may_hold(&self, header: &BatchHeader) -> bool {
+    fn may_contain(&self, header: &BatchHeader) -> bool {
         match self.spec {
             OffsetSpec::Timestamp(at) => header.max_timestamp >= at,
             _ => true,

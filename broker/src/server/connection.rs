@@ -88,8 +88,8 @@ enum End {
 }
 
 impl End {
-    /// Whether answers that are still owed should be written before the connection is closed.
-    fn owes(&self) -> bool {
+    /// Whether answers that wait should be written before the connection is closed.
+    fn flushes_answers(&self) -> bool {
         !matches!(self, Self::Frame(FrameError::Closed | FrameError::Io(_)) | Self::NotRead | Self::Write(_))
     }
 
@@ -123,7 +123,7 @@ pub(super) async fn run(
         }
     };
     // The reader, and with it the queue's sending end, is gone: the writer ends with the last answer.
-    if end.owes() && !written {
+    if end.flushes_answers() && !written {
         let _ = timeout(DRAIN, writer).await;
     }
     if end.notable() {
@@ -160,7 +160,7 @@ async fn read_requests(
         }
         let next = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            next = frames.next(&shared.rooms, |api, len| open.turn(api, len)) => next,
+            next = frames.next(&shared.rooms, |api, len| open.admit(api, len)) => next,
         };
         let (frame, mut share) = match next {
             Ok(got) => got,
@@ -208,8 +208,8 @@ async fn read_requests(
         }
         let pending_share = share.split(pending.unwrap_or(0));
         let reservation: Reservation = Arc::new((share, decoded));
-        // The next request is read when this one has appended what it appends. What that takes is in a box, as it would
-        // be a part of every idle connection otherwise.
+        // The next request is read when this one's batches are with the partitions' owners: so requests are appended in
+        // their order. In a box: the state of this future would be part of each idle connection's otherwise.
         let reply = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
             reply = Box::pin(shared.api.begin(header, &context, request, &reservation)) => reply,

@@ -88,12 +88,12 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Reads the frame that has begun, without its length. Its bytes are taken from the room of its kind when it is its
-    /// turn, which is asked with its kind (Kafka's API key) and length.
+    /// Reads the frame that has begun, without its length. Its bytes are taken from the room of its kind when it
+    /// is admitted, which `admit` waits for, given its kind (Kafka's API key) and length.
     pub(crate) async fn next<T: Future<Output = ()>>(
         &mut self,
         rooms: &Rooms,
-        turn: impl FnOnce(i16, usize) -> T,
+        admit: impl FnOnce(i16, usize) -> T,
     ) -> Result<(Bytes, Share), FrameError> {
         let mut pace = Pace::new(self.limits.stall);
         self.fill(LENGTH, &mut pace).await?;
@@ -104,7 +104,7 @@ impl<'a> Frames<'a> {
         self.fill(len.min(SMALL - LENGTH), &mut pace).await?;
         // The kind is what a frame begins with. One that is too short for that is none.
         let api = if len < 2 { i16::MIN } else { i16::from_be_bytes([self.inbox[0], self.inbox[1]]) };
-        pace.pause(turn(api, len)).await;
+        pace.pause(admit(api, len)).await;
         let room = rooms.of(api, len);
         let mut share = Share::default();
         if self.inbox.len() >= len {

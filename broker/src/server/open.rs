@@ -41,10 +41,11 @@ impl Open {
         self.requests.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits until it is the turn of a request of that kind (Kafka's API key) and length. What takes memory that is
-    /// counted, and is not on its way to the disk, is taken in when all before it is answered, as Kafka does with every
-    /// request: what waits behind others would hold its room for as long as they do, or as the client reads nothing.
-    pub(super) async fn turn(&self, api: i16, len: usize) {
+    /// Waits until a request of that kind (Kafka's API key) and length may be read. Short requests and Produce may be
+    /// read at once. Any other waits until all requests before it on the connection are answered, as Kafka does with
+    /// every request: its memory is counted, and would be taken for as long as those before it wait, or the client
+    /// reads no answers.
+    pub(super) async fn admit(&self, api: i16, len: usize) {
         if api != RequestKind::Produce as i16 && len > UNCOUNTED {
             self.until(Self::is_empty).await;
         }

@@ -22,6 +22,7 @@ fn groups_keep_all_rules_over_failovers_lost_requests_and_pauses() {
         ("assignments", sum.assignments, 10_000),
         ("upgrades of members", sum.upgrades, 150),
         ("downgrades", sum.downgrades, 60),
+        ("times at which too few are in sync", sum.too_few_in_sync, 500),
     ];
     for (what, count, floor) in rare {
         assert!(count >= floor, "only {count} {what}: {sum:?}");

@@ -93,7 +93,7 @@ impl Network {
     /// All that is wrong with it from now on; nothing, if there are no rules. It changes in one step.
     pub fn set(&self, rules: &[Rule]) -> Result<()> {
         if rules.iter().any(|(_, _, fault)| *fault == Fault::Late) && self.holds.get().is_none() {
-            packets::hold_for(self.delay)?;
+            packets::delay_by(self.delay)?;
             self.holds.get_or_init(|| ());
         }
         let mut filter =

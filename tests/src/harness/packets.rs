@@ -36,8 +36,8 @@ const PACKET_HEADER: u16 = 1;
 const VERDICT_HEADER: u16 = 2;
 const ACCEPT: u32 = 1;
 
-/// Lets each packet go so long after it came. To the end of this process.
-pub fn hold_for(delay: Duration) -> Result<()> {
+/// Delays each packet by so much, to the end of this process.
+pub fn delay_by(delay: Duration) -> Result<()> {
     let queue = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(NETLINK_NETFILTER)))?;
     let mut parameters = 0_u32.to_be_bytes().to_vec();
     parameters.push(COPY_META);

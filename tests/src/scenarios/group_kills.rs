@@ -1,10 +1,10 @@
 //! `kill -9` of coordinators under 200 groups. Each group has a member that commits, and that speaks the protocol itself
 //! and asks again at once: so the time until it goes on is the brokers' alone. A member stays one: it goes on in its
-//! generation, with no rebalance.
+//! generation, with no rebalance. `--software kafka` gives the same figures of Apache Kafka, which is held to no limit.
 
 use super::Settings;
 use super::committer::{Commits, Committer};
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::member::{Member, coordinator};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
@@ -62,7 +62,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, cluster: &mut Cluste
         }
     }
     report.table(table);
-    if !failed {
+    if !failed && matches!(settings.software, Software::Chronik(_)) {
         let name = format!("the slowest of {GROUPS} groups after the new leaders");
         GOES_ON.check(settings, report, &name, slowest.as_secs_f64() * 1e3, "");
     }

@@ -36,6 +36,11 @@ pub(super) fn run(report: &mut Report, cluster: &Cluster, kafka: &Kafka) {
             verifiable_consumer(tools, protocol),
         );
     }
+    for (kind, what) in
+        [("OffsetsMessageFormatter", "\"offset\":"), ("GroupMetadataMessageFormatter", "\"generation\":")]
+    {
+        report.check_result(format!("java: kafka-console-consumer, {kind}"), coordinators_records(tools, kind, what));
+    }
     let perf = ["--topic", TOPIC, "--messages", "1000", "--hide-header", "--timeout", "30000"];
     report.check_result("java: kafka-consumer-perf-test", says(CONSUMER_PERF, &perf, ", 1000, "));
     report.check_result("java: kafka-consumer-groups --list", says(GROUPS, &["--list"], "java-classic"));
@@ -97,6 +102,20 @@ fn verifiable_consumer(tools: &Tools<'_>, protocol: &str) -> Result<String> {
     let committed = of("offsets_committed").filter(|event| event["success"] == true).count();
     ensure!(committed > 0, "nothing was committed");
     Ok(format!("{RECORDS} records, each once; {committed} commits"))
+}
+
+/// The records of the coordinators' own topic, as Kafka's tool reads them: one line of JSON each.
+fn coordinators_records(tools: &Tools<'_>, kind: &str, what: &str) -> Result<String> {
+    let formatter = format!("org.apache.kafka.tools.consumer.{kind}");
+    let mut arguments = vec!["--topic", "__consumer_offsets", "--from-beginning", "--formatter", &formatter];
+    arguments.extend(["--timeout-ms", "5000"]);
+    let text = tools.call(CONSUMER, &[&SERVER[..], &arguments].concat(), b"")?.text();
+    let records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of_group = |record: &&Value| record["key"]["data"]["group"] == "java-classic";
+    let found: Vec<_> = records.iter().filter(of_group).map(Value::to_string).collect();
+    let read = found.iter().any(|record| record.contains(what));
+    ensure!(read, "no record of java-classic with {what} among {} records: {text}", records.len());
+    Ok(format!("{} records of java-classic", found.len()))
 }
 
 fn says_anywhere(tools: &Tools<'_>, class: &str, arguments: &[&str], what: &str) -> Result<String> {

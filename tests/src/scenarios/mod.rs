@@ -20,6 +20,7 @@ pub mod damaged_disks;
 mod elsewhere;
 pub mod failover;
 pub mod far_behind;
+mod few_in_sync;
 mod first_write;
 pub mod full_disks;
 pub mod full_load;

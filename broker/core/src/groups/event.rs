@@ -1,5 +1,6 @@
 //! What can happen to a shard, and what it can want.
 
+use super::consumer::Assignor;
 use super::limits::Room;
 use super::migration::MigrationPolicy;
 use super::record::GroupRecord;
@@ -51,6 +52,8 @@ pub struct Config {
     pub consumer_heartbeat_intervals: (Duration, Duration),
     /// `group.consumer.max.size`.
     pub consumer_max_size: usize,
+    /// `group.consumer.assignors`: those that members may ask for, and the first one for groups that ask for none.
+    pub consumer_assignors: Vec<Assignor>,
     /// `group.consumer.migration.policy`.
     pub migration_policy: MigrationPolicy,
     /// Groups of one shard at most.
@@ -73,6 +76,7 @@ impl Default for Config {
             consumer_session_timeouts: (Duration::from_secs(45), Duration::from_mins(1)),
             consumer_heartbeat_intervals: (Duration::from_secs(5), Duration::from_secs(15)),
             consumer_max_size: i32::MAX as usize,
+            consumer_assignors: Assignor::ALL.to_vec(),
             migration_policy: MigrationPolicy::Bidirectional,
             max_groups: 100_000,
         }
@@ -134,6 +138,9 @@ pub enum Event {
     /// A record of the partition's log, oldest first, while the shard is loading: no request comes before
     /// [`Event::Loaded`], and no record after it.
     Load(GroupRecord),
+    /// The same of a record behind all of those that is not known to be committed. [`Event::Committed`] says when all
+    /// of these are, with the number 0.
+    LoadUncommitted(GroupRecord),
     /// All records below the high watermark at the beginning of this leadership have been loaded.
     Loaded,
     /// A client asks for something.
@@ -155,6 +162,9 @@ pub enum Event {
     /// The append of that number, and so each before it, is committed: below the high watermark. (An append that
     /// fails ends the shard instead: it is dropped with all that waits, and loaded anew.)
     Committed(u64),
+    /// Whether appends are likely to be committed soon; they are before this says otherwise. While they are not, a
+    /// request that would have to write is refused and changes nothing, and what waits for a commit is refused too.
+    Writable(bool),
     /// The cluster's metadata changed: topics, partitions.
     Metadata(Image),
     /// The moment that [`Command::WakeAt`] asked for has come (or an earlier one).

@@ -12,6 +12,7 @@ impl Group {
     pub(super) fn expire(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
         let since = match &self.kind {
             GroupKind::Classic(classic) => classic.retained_since(),
+            // As in Kafka: what was committed longer ago than the retention goes as soon as the group is empty.
             GroupKind::Consumer(_) => Some(RetainedSince::Commit),
         };
         if let Some(since) = since {

@@ -8,25 +8,29 @@ use super::offsets::Offsets;
 use super::record::{RecordKey, RecordValue};
 use super::request::{OffsetCommit, OffsetToCommit, Request};
 use super::response::ListedGroup;
-use super::step::Step;
+use super::step::{Step, Written};
+use super::timers::Timer;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The interval between the heartbeats of most clients (`heartbeat.interval.ms`).
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
 /// A group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Group {
     /// Its members.
     pub(super) kind: GroupKind,
     /// What it has committed.
     pub(super) offsets: Offsets,
-    /// The last append with a record of this group. Answers about the group wait for it.
-    pub(super) written: Option<u64>,
+    /// The last appends with records of this group. Answers about the group wait for them.
+    pub(super) written: Written,
     /// Bytes that it keeps of what its members said, as last counted.
     pub(super) kept: usize,
 }
 
 /// By which protocol a group's members work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum GroupKind {
     /// JoinGroup, SyncGroup. Also groups without members that only commit.
     Classic(Box<ClassicGroup>),
@@ -38,7 +42,7 @@ impl Group {
     /// A group without members and offsets.
     pub(super) fn empty(id: &Arc<str>) -> Self {
         let kind = GroupKind::Classic(Box::new(ClassicGroup::new(id)));
-        Self { kind, offsets: Offsets::default(), written: None, kept: 0 }
+        Self { kind, offsets: Offsets::default(), written: Written::default(), kept: 0 }
     }
 }
 
@@ -131,11 +135,13 @@ impl Group {
             }
     }
 
-    /// How long a session lasts at least after a stall: about the interval between two heartbeats.
-    pub(super) fn heartbeat_grace(&self, member: &str, timeouts: ConsumerTimeouts) -> Duration {
-        match &self.kind {
-            GroupKind::Classic(classic) => classic.heartbeat_interval(member),
-            GroupKind::Consumer(_) => timeouts.heartbeat_interval,
+    /// How long a deadline is kept at least when requests could not be read or carried out for a while: about the
+    /// interval between two heartbeats.
+    pub(super) fn grace(&self, timer: &Timer, timeouts: ConsumerTimeouts) -> Duration {
+        match (&self.kind, timer) {
+            (GroupKind::Consumer(_), _) => timeouts.heartbeat_interval,
+            (GroupKind::Classic(classic), Timer::Session(_, member)) => classic.heartbeat_interval(member),
+            (GroupKind::Classic(_), _) => HEARTBEAT_INTERVAL,
         }
     }
 }

@@ -25,8 +25,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod undo;
 
 pub use census::Census;
+pub use consumer::Assignor;
 pub use consumer_protocol::assigned_partitions;
 pub use event::{Command, Config, ConsumerTimeouts, Event, Now, Ticket};
 pub use limits::{MAX_STRING, Room};

@@ -22,6 +22,26 @@ pub(super) fn refuse(request: &Request, error: GroupError) -> Response {
     }
 }
 
+impl Response {
+    /// The refusal of the request that this would have answered.
+    pub(super) fn refused(self, error: GroupError) -> Self {
+        match self {
+            Self::JoinGroup(joined) => Self::JoinGroup(JoinedGroup::refused(error, &joined.member_id)),
+            Self::SyncGroup(_) => Self::SyncGroup(Err(error)),
+            Self::Heartbeat(_) => Self::Heartbeat(Err(error)),
+            Self::LeaveGroup(_) => Self::LeaveGroup(Err(error)),
+            Self::OffsetCommit(answers) => Self::OffsetCommit(vec![Err(error); answers.len()]),
+            Self::OffsetFetch(_) => Self::OffsetFetch(Err(error)),
+            Self::DescribeGroup(_) => Self::DescribeGroup(Err((error, None))),
+            Self::ListGroups(_) => Self::ListGroups(Err(error)),
+            Self::DeleteGroup(_) => Self::DeleteGroup(Err(error)),
+            Self::OffsetDelete(_) => Self::OffsetDelete(Err(error)),
+            Self::ConsumerGroupHeartbeat(_) => Self::ConsumerGroupHeartbeat(Err((error, None))),
+            Self::ConsumerGroupDescribe(_) => Self::ConsumerGroupDescribe(Err((error, None))),
+        }
+    }
+}
+
 impl JoinedGroup {
     /// A refusal, with the member id that the answer carries.
     pub(super) fn refused(error: GroupError, member_id: &Arc<str>) -> Self {

@@ -1,7 +1,7 @@
 //! Answers that wait until what they tell of is committed.
 
 use super::event::{Command, Ticket};
-use super::response::Response;
+use super::response::{GroupError, Response};
 use std::collections::VecDeque;
 
 /// Answers in the order of the appends that they wait for. An answer leaves when its append is committed, and
@@ -51,6 +51,14 @@ impl Replies {
         match self.waiting.get_mut(at) {
             Some((n, replies)) if *n == number => replies.push((ticket, response)),
             _ => self.waiting.insert(at, (number, vec![(ticket, response)])),
+        }
+    }
+
+    /// Refuses all that wait.
+    pub(super) fn refuse_all(&mut self, error: GroupError, out: &mut Vec<Command>) {
+        self.count = 0;
+        for (ticket, response) in self.waiting.drain(..).flat_map(|(_, replies)| replies) {
+            out.push(Command::Reply { ticket, response: response.refused(error) });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::classic::ClassicGroup;
 use super::consumer::{may_found, without_group};
-use super::event::Ticket;
+use super::event::{Config, Ticket};
 use super::group::{Group, GroupKind};
 use super::refusal::{nothing_committed, refuse};
 use super::request::{Client, Request};
@@ -43,7 +43,7 @@ impl Group {
                 self.protocol_request(request, client, random, ticket, step);
             }
             Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
-                if let Err(refused) = may_found(heartbeat) {
+                if let Err(refused) = may_found(heartbeat, step.config) {
                     return step.reply(ticket, Response::ConsumerGroupHeartbeat(Err(refused)));
                 }
                 self.become_consumer(id, step);
@@ -72,12 +72,17 @@ impl Group {
                 consumer.answer_heartbeat(&heartbeat, client, random, ticket, step);
             }
             (GroupKind::Consumer(consumer), Request::ConsumerGroupDescribe(_)) => {
-                step.reply_when_committed(ticket, Response::ConsumerGroupDescribe(Ok(consumer.describe())));
+                step.reply_when_members_are(
+                    ticket,
+                    Response::ConsumerGroupDescribe(Ok(consumer.describe(step.config))),
+                );
             }
             (GroupKind::Consumer(consumer), request) if is_classic(&request) => {
                 consumer.classic_request(&request, client, random, ticket, step);
             }
-            (GroupKind::Consumer(_), request) => step.reply_when_committed(ticket, of_other_kind(&request)),
+            (GroupKind::Consumer(_), request) => {
+                step.reply_when_committed(ticket, of_other_kind(&request, step.config));
+            }
         }
     }
 }
@@ -99,9 +104,9 @@ impl ClassicGroup {
             Request::LeaveGroup { members, .. } => self.leave(&members, ticket, step),
             Request::DescribeGroup(_) => {
                 let answer = self.describe();
-                step.reply_when_committed(ticket, Response::DescribeGroup(Ok(answer)));
+                step.reply_when_members_are(ticket, Response::DescribeGroup(Ok(answer)));
             }
-            request => step.reply_when_committed(ticket, of_other_kind(&request)),
+            request => step.reply_when_committed(ticket, of_other_kind(&request, step.config)),
         }
     }
 }
@@ -130,7 +135,7 @@ pub(super) fn needs_group_id(request: &Request) -> bool {
 }
 
 /// The answer if the group has another protocol: as if there were none, but for what people read.
-fn of_other_kind(request: &Request) -> Response {
+fn of_other_kind(request: &Request, config: &Config) -> Response {
     let refusal = |kind: &str, group: &str| {
         let text = format!("Group {group} is not a {kind} group.");
         (GroupError::GroupIdNotFound, Some(text))
@@ -138,12 +143,12 @@ fn of_other_kind(request: &Request) -> Response {
     match request {
         Request::DescribeGroup(group) => Response::DescribeGroup(Err(refusal("classic", group))),
         Request::ConsumerGroupDescribe(group) => Response::ConsumerGroupDescribe(Err(refusal("consumer", group))),
-        request => absent(request),
+        request => absent(request, config),
     }
 }
 
 /// The answer if there is no such group.
-pub(super) fn absent(request: &Request) -> Response {
+pub(super) fn absent(request: &Request, config: &Config) -> Response {
     match request {
         Request::LeaveGroup { members, .. } => {
             Response::LeaveGroup(Ok(vec![Err(GroupError::UnknownMemberId); members.len()]))
@@ -152,7 +157,9 @@ pub(super) fn absent(request: &Request) -> Response {
         Request::JoinGroup(_) | Request::SyncGroup(_) | Request::Heartbeat { .. } => {
             refuse(request, GroupError::UnknownMemberId)
         }
-        Request::ConsumerGroupHeartbeat(heartbeat) => Response::ConsumerGroupHeartbeat(Err(without_group(heartbeat))),
+        Request::ConsumerGroupHeartbeat(heartbeat) => {
+            Response::ConsumerGroupHeartbeat(Err(without_group(heartbeat, config)))
+        }
         request => refuse(request, GroupError::GroupIdNotFound),
     }
 }

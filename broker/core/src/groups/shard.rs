@@ -10,7 +10,7 @@ use super::replies::Replies;
 use super::request::{Client, Request};
 use super::requests::{absent, creates_group, list, needs_group_id};
 use super::response::{GroupError, Response};
-use super::step::Step;
+use super::step::{Step, Written};
 use super::timers::{Timer, Timers};
 use crate::cluster::Image;
 use std::collections::BTreeMap;
@@ -29,11 +29,18 @@ pub struct Shard {
     pub(super) timers: Timers,
     pub(super) replies: Replies,
     /// Bytes that the groups keep of what their members said.
-    kept: usize,
+    pub(super) kept: usize,
     /// Bytes that the groups take without their members: their names, and what they have committed.
-    committed: usize,
+    pub(super) committed: usize,
     loaded: bool,
+    /// The last append with the end of a group.
+    removed: Option<u64>,
+    /// Appends are not likely to be committed soon: nothing that has to be written is done.
+    pub(super) refuses: bool,
 }
+
+/// A deadline whose work could not be written comes again after so long, as in Kafka.
+const RETRY: Duration = Duration::from_millis(500);
 
 impl Shard {
     /// A shard that is yet to be loaded: [`Event::Load`] for each record, [`Event::Metadata`] at least once (as new
@@ -48,6 +55,8 @@ impl Shard {
             kept: 0,
             committed: 0,
             loaded: false,
+            removed: None,
+            refuses: false,
         }
     }
 
@@ -56,6 +65,7 @@ impl Shard {
         self.after_stall(now);
         match event {
             Event::Load(record) => self.load(record),
+            Event::LoadUncommitted(record) => self.load_uncommitted(record),
             Event::Loaded => self.finish_loading(now, out),
             Event::Request { ticket, client, request, random, room } => {
                 let error = if !self.loaded {
@@ -71,6 +81,7 @@ impl Shard {
                 }
             }
             Event::Committed(number) => self.replies.committed(number, out),
+            Event::Writable(writable) => self.writable(now, writable, out),
             Event::Metadata(image) => self.metadata(now, image, out),
             // The shell drops the answer to who is gone; a member that is gone ends with its session.
             Event::Tick | Event::Abandoned(_) => {}
@@ -102,6 +113,24 @@ impl Shard {
         }
     }
 
+    /// As if it had been appended here, with all others of its kind in one append.
+    fn load_uncommitted(&mut self, record: GroupRecord) {
+        if self.replies.next_append() == 0 {
+            self.replies.appended();
+        }
+        let id = record.key.group().clone();
+        self.load(record);
+        match self.groups.get_mut(&id) {
+            Some(group) => group.written = Written::all_in(0),
+            None => self.note_removal(),
+        }
+    }
+
+    /// The number of the append that was made last, or that stands for what was loaded and is not committed.
+    pub fn last_append(&self) -> Option<u64> {
+        self.replies.next_append().checked_sub(1)
+    }
+
     fn finish_loading(&mut self, now: Now, out: &mut Vec<Command>) {
         self.loaded = true;
         self.committed = self.groups.iter().map(|(id, group)| group.committed(id)).sum();
@@ -125,7 +154,7 @@ impl Shard {
         mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
     ) {
         let (groups, mut step) = self.parts(now, out);
-        let mut gone = 0;
+        let (mut gone, mut removed) = (0, false);
         let (mut before, mut after) = (0, 0);
         groups.retain(|id, group| {
             before += group.committed(id);
@@ -134,11 +163,16 @@ impl Shard {
             group.written = step.written();
             step.cut();
             let nothing = group.is_nothing();
+            removed |= nothing;
             gone += if nothing { group.kept } else { 0 };
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
-        step.finish();
+        // Written whatever is likely: who waits for a commit of these groups is refused until then.
+        let _ = step.finish();
+        if removed {
+            self.note_removal();
+        }
         self.kept -= gone;
         self.committed = self.committed + after - before;
     }
@@ -188,24 +222,47 @@ impl Shard {
         random: u128,
         out: &mut Vec<Command>,
     ) {
-        let max_groups = self.config.max_groups;
-        let (groups, mut step) = self.parts(now, out);
+        let undo = if self.refuses { request.group().map(|id| (self.before(id, out), request.clone())) } else { None };
+        if !self.carry_out(now, ticket, client, request, random, out)
+            && let Some((before, request)) = undo
+        {
+            self.undo(before, out);
+            out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
+        }
+    }
+
+    /// Does what is asked. False if that has to be undone.
+    fn carry_out(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        client: &Client,
+        request: Request,
+        random: u128,
+        out: &mut Vec<Command>,
+    ) -> bool {
+        let (max_groups, refuses, removed) = (self.config.max_groups, self.refuses, self.removed);
+        let (groups, step) = self.parts(now, out);
+        let mut step = step.refusing(refuses);
         let Some(id) = request.group().cloned() else {
             let answer = Response::ListGroups(Ok(list(groups, &request)));
             let last = step.last_append();
-            return step.reply_after(last, ticket, answer);
+            step.reply_after(last, ticket, answer);
+            return true;
         };
         if id.is_empty() && needs_group_id(&request) {
-            return step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+            step.reply(ticket, refuse(&request, GroupError::InvalidGroupId));
+            return true;
         }
         let known = groups.contains_key(&id);
         if !known && !creates_group(&request) {
             // An answer about a group that was deleted waits for its tombstones.
-            let last = step.last_append();
-            return step.reply_after(last, ticket, absent(&request));
+            step.reply_after(removed, ticket, absent(&request, step.config));
+            return true;
         }
         if !known && groups.len() >= max_groups {
-            return step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+            step.reply(ticket, refuse(&request, GroupError::CoordinatorNotAvailable));
+            return true;
         }
         let group = groups.entry(id.clone()).or_insert_with(|| Group::empty(&id));
         let committed = if known { group.committed(&id) } else { 0 };
@@ -219,9 +276,18 @@ impl Shard {
         if gone {
             groups.remove(&id);
         }
-        step.finish();
+        let done = step.finish();
+        if gone && done {
+            self.note_removal();
+        }
         self.kept = self.kept - before + after;
         self.committed = self.committed - committed + commits;
+        done
+    }
+
+    /// A group has ended in the last append at the latest.
+    fn note_removal(&mut self) {
+        self.removed = self.last_append();
     }
 }
 
@@ -258,13 +324,18 @@ impl Shard {
 
     fn after_stall(&mut self, now: Now) {
         if self.loaded && self.timers.stalled(now.monotonic) {
-            let (groups, config, image) = (&self.groups, &self.config, &self.image);
-            self.timers.extend_sessions(now.monotonic, |group, member| {
-                let own = image.as_ref().and_then(|image| image.group_configs.get(group));
-                let timeouts = config.consumer_timeouts(own);
-                groups.get(group).map_or(Duration::ZERO, |g| g.heartbeat_grace(member, timeouts))
-            });
+            self.extend_deadlines(now);
         }
+    }
+
+    /// Lets members say again that they are there before a deadline of theirs passes.
+    pub(super) fn extend_deadlines(&mut self, now: Now) {
+        let (groups, config, image) = (&self.groups, &self.config, &self.image);
+        self.timers.extend(now.monotonic, |group, timer| {
+            let own = image.as_ref().and_then(|image| image.group_configs.get(group));
+            let timeouts = config.consumer_timeouts(own);
+            groups.get(group).map_or(Duration::ZERO, |g| g.grace(timer, timeouts))
+        });
     }
 
     fn fire(&mut self, now: Now, out: &mut Vec<Command>) {
@@ -273,7 +344,9 @@ impl Shard {
                 self.expire(now, out);
                 continue;
             };
-            let (groups, mut step) = self.parts(now, out);
+            let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, out)));
+            let (groups, step) = self.parts(now, out);
+            let mut step = step.refusing(refuses);
             let Some(group) = groups.get_mut(&id) else { continue };
             step.enter(group.written);
             let (before, committed) = (group.kept, group.committed(&id));
@@ -284,14 +357,23 @@ impl Shard {
             if gone {
                 groups.remove(&id);
             }
-            step.finish();
+            let done = step.finish();
+            if gone && done {
+                self.note_removal();
+            }
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
+            if !done && let Some(before) = undo {
+                self.undo(before, out);
+                self.timers.set(timer, now.monotonic + RETRY);
+            }
         }
     }
 
     fn expire(&mut self, now: Now, out: &mut Vec<Command>) {
-        self.each_group(now, out, |id, group, step| group.expire(id, step));
+        if !self.refuses {
+            self.each_group(now, out, |id, group, step| group.expire(id, step));
+        }
         let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
         self.timers.set(Timer::Expiry, now.monotonic + interval);
     }

@@ -3,7 +3,7 @@
 use super::event::{Command, Config, Now, Ticket};
 use super::record::{GroupRecord, RecordKey, RecordValue};
 use super::replies::Replies;
-use super::response::Response;
+use super::response::{GroupError, Response};
 use super::timers::{Timer, Timers};
 use crate::cluster::Image;
 use std::time::Duration;
@@ -23,8 +23,26 @@ pub(super) struct Step<'a> {
     records: Vec<GroupRecord>,
     /// About the bytes of `records`.
     bytes: usize,
-    /// The last append with a record of the group that takes the step.
-    written: Option<u64>,
+    /// The last appends with records of the group that takes the step.
+    written: Written,
+    /// Nothing may be appended now.
+    refuses: bool,
+}
+
+/// The last appends with records of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    /// With any.
+    any: Option<u64>,
+    /// With one of its members, and not only of its offsets.
+    members: Option<u64>,
+}
+
+impl Written {
+    /// All that is known of the group is in that append.
+    pub(super) fn all_in(number: u64) -> Self {
+        Self { any: Some(number), members: Some(number) }
+    }
 }
 
 /// Appends that are cut have about so many bytes, well within a batch.
@@ -39,16 +57,22 @@ impl<'a> Step<'a> {
         replies: &'a mut Replies,
         out: &'a mut Vec<Command>,
     ) -> Self {
-        Self { now, config, image, timers, replies, out, records: Vec::new(), bytes: 0, written: None }
+        let (records, written) = (Vec::new(), Written::default());
+        Self { now, config, image, timers, replies, out, records, bytes: 0, written, refuses: false }
     }
 
-    /// Begins with another group; `written` is the last append with a record of it.
-    pub(super) fn enter(&mut self, written: Option<u64>) {
+    /// The step, which must be undone if it writes, as [`Self::finish`] says, if `refuses` is true.
+    pub(super) fn refusing(self, refuses: bool) -> Self {
+        Self { refuses, ..self }
+    }
+
+    /// Begins with another group; `written` are the last appends with records of it.
+    pub(super) fn enter(&mut self, written: Written) {
         self.written = written;
     }
 
-    /// The last append with a record of the group that takes the step.
-    pub(super) fn written(&self) -> Option<u64> {
+    /// The last appends with records of the group that takes the step.
+    pub(super) fn written(&self) -> Written {
         self.written
     }
 
@@ -68,7 +92,11 @@ impl<'a> Step<'a> {
             _ => 0,
         };
         self.bytes += RECORD_BYTES + record.key.group().len() + metadata;
-        self.written = Some(self.replies.next_append());
+        let number = Some(self.replies.next_append());
+        self.written.any = number;
+        if !matches!(record.key, RecordKey::OffsetCommit { .. }) {
+            self.written.members = number;
+        }
         self.records.push(record);
     }
 
@@ -79,12 +107,22 @@ impl<'a> Step<'a> {
 
     /// Answers when all that has been written of this group is committed; at once if it is.
     pub(super) fn reply_when_committed(&mut self, ticket: Ticket, response: Response) {
-        self.reply_after(self.written, ticket, response);
+        self.reply_after(self.written.any, ticket, response);
     }
 
-    /// Answers when that append is committed; at once if it is, or there is none.
+    /// Answers when all that has been written of this group's members is committed: for what says nothing of its
+    /// offsets.
+    pub(super) fn reply_when_members_are(&mut self, ticket: Ticket, response: Response) {
+        self.reply_after(self.written.members, ticket, response);
+    }
+
+    /// Answers when that append is committed; at once if it is, or there is none. While nothing may be appended, nobody
+    /// knows when it will be: what waits for it is refused.
     pub(super) fn reply_after(&mut self, append: Option<u64>, ticket: Ticket, response: Response) {
         match append {
+            Some(number) if self.refuses && !self.replies.is_committed(number) => {
+                self.reply(ticket, response.refused(GroupError::CoordinatorNotAvailable));
+            }
             Some(number) => self.replies.wait(number, ticket, response, self.out),
             None => self.reply(ticket, response),
         }
@@ -102,14 +140,19 @@ impl<'a> Step<'a> {
 
     /// Cuts the append here if it has become large: what follows need not be written together with it.
     pub(super) fn cut(&mut self) {
-        if self.bytes >= BYTES_PER_APPEND {
+        if self.bytes >= BYTES_PER_APPEND && !self.refuses {
             self.flush();
         }
     }
 
-    /// At the end: appends what was written.
-    pub(super) fn finish(mut self) {
+    /// At the end: appends what was written. False if it may not be appended: the step is to be undone.
+    #[must_use]
+    pub(super) fn finish(mut self) -> bool {
+        if self.refuses && !self.records.is_empty() {
+            return false;
+        }
         self.flush();
+        true
     }
 
     fn flush(&mut self) {

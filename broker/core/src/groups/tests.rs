@@ -20,6 +20,7 @@ mod limits;
 mod migration;
 mod offsets;
 mod random;
+mod writable;
 
 /// A shard and what surrounds it.
 pub(super) struct Bench {

@@ -112,13 +112,47 @@ impl Timers {
         self.asked.is_some_and(|asked| now.since(asked) >= STALL)
     }
 
-    /// After a stall: no session that `grace` is given for ends earlier than that from now, since the heartbeats
-    /// that came in meanwhile have yet to be read.
-    pub(super) fn extend_sessions(&mut self, now: Instant, grace: impl Fn(&str, &str) -> Duration) {
+    /// After a stall: no deadline of a group passes earlier than `grace` from now, since what its members sent
+    /// meanwhile has yet to be read.
+    pub(super) fn extend(&mut self, now: Instant, grace: impl Fn(&str, &Timer) -> Duration) {
         for (timer, deadline) in &mut self.deadlines {
-            if let Timer::Session(group, member) = timer {
-                deadline.due = deadline.due.max(now + grace(group, member));
+            if let Some(group) = timer.group() {
+                deadline.due = deadline.due.max(now + grace(group, timer));
             }
+        }
+    }
+
+    /// The deadlines of a group.
+    pub(super) fn of_group(&self, group: &Arc<str>) -> Vec<(Timer, Instant)> {
+        let least = || Arc::from("");
+        let firsts = [
+            Timer::Session(group.clone(), least()),
+            Timer::Join(group.clone()),
+            Timer::Sync(group.clone()),
+            Timer::Pending(group.clone(), least()),
+            Timer::Rebalance(group.clone(), least()),
+        ];
+        let mut found = Vec::new();
+        for first in firsts {
+            let kind = std::mem::discriminant(&first);
+            let same = |timer: &Timer| timer.group() == Some(group) && std::mem::discriminant(timer) == kind;
+            let all = self.deadlines.range(first..).take_while(|(timer, _)| same(timer));
+            found.extend(all.map(|(timer, deadline)| (timer.clone(), deadline.due)));
+        }
+        found
+    }
+
+    /// Sets the deadlines of a group to what they were, but for sessions that now last longer: their members were heard
+    /// of.
+    pub(super) fn restore(&mut self, group: &Arc<str>, former: Vec<(Timer, Instant)>) {
+        let present: BTreeMap<Timer, Instant> = self.of_group(group).into_iter().collect();
+        for timer in present.keys() {
+            self.cancel(timer);
+        }
+        for (timer, due) in former {
+            let heard_of = present.get(&timer).filter(|_| matches!(timer, Timer::Session(..)));
+            let due = heard_of.map_or(due, |now| due.max(*now));
+            self.set(timer, due);
         }
     }
 

@@ -117,8 +117,8 @@ impl Producers {
         Self::new(i64::MAX)
     }
 
-    /// Takes over what is known of the batches that follow those which this is known of. Batches that are known to both
-    /// are passed over.
+    /// Adds what `later` knows of the part of the log that follows the part which this knows. Batches that both know
+    /// are added once.
     pub fn extend(&mut self, later: &Self) {
         let clock = self.clock;
         for id in later.by_end.values() {

@@ -34,6 +34,10 @@ pub enum Acks {
     Leader,
     /// Every in-sync replica's disk (`acks=all`).
     All,
+    /// As [`Acks::All`], for one who stays as long as the leadership does: the batch is appended however few are in
+    /// sync, and waits until it is committed. Group coordinators append so, as what they hold in memory must not differ
+    /// from the log.
+    Committed,
 }
 
 /// What the durable log of a partition says about itself, after recovery or a truncation.

@@ -188,7 +188,7 @@ impl Leader {
         let reached = match acks {
             Acks::None => true,
             Acks::Leader => end <= cx.log.durable,
-            Acks::All => end <= cx.log.high_watermark,
+            Acks::All | Acks::Committed => end <= cx.log.high_watermark,
         };
         if reached {
             cx.out.push(Command::Reply { ticket, result: Ok(answer) });
@@ -422,10 +422,12 @@ impl Leader {
         if self.others_may_go(cx) {
             return Some(committed.iter().copied().filter(|id| !cx.state.removing.contains(id)).collect());
         }
-        // Asked for by its leader, an ISR that is large enough stands without those that are eligible beside it.
+        // Brokers outside of the ISR are eligible as leaders (ELR). When the leader asks for the present ISR again, and
+        // it is large enough, the controller takes their eligibility away.
         let to_confirm = !cx.state.elr.is_empty() && committed.len() >= cx.min_insync();
-        // One that was handed the leadership by the last of those that stay: the controller gives it back. Not before they
-        // have shown that they have what is committed: it may have been handed over because they have not.
+        // This broker's own replica is being removed, and it leads as the last of the replicas that stay gave the
+        // leadership up. Asking for the present ISR ends that: the controller makes one that stays leader. Not before
+        // all of those have what is committed, as the lack of it may be why the leadership came here.
         let to_end = cx.state.removing.contains(&cx.me)
             && all_that_stay_are_in(cx.state, committed)
             && self.all_that_stay_have_come(cx);

@@ -12,6 +12,8 @@ pub(super) struct PendingAppends {
     on_durable: Queue,
     /// `acks=all`, until the high watermark is past it.
     on_committed: Queue,
+    /// As `on_committed`, and also while too few are in sync.
+    until_committed: Queue,
 }
 
 type Queue = BTreeMap<(Offset, Ticket), Produced>;
@@ -19,7 +21,11 @@ type Queue = BTreeMap<(Offset, Ticket), Produced>;
 impl PendingAppends {
     /// Lets `ticket` wait for the batch that ends at `end`.
     pub(super) fn push(&mut self, ticket: Ticket, acks: Acks, end: Offset, answer: Produced) {
-        let queue = if acks == Acks::All { &mut self.on_committed } else { &mut self.on_durable };
+        let queue = match acks {
+            Acks::All => &mut self.on_committed,
+            Acks::Committed => &mut self.until_committed,
+            Acks::None | Acks::Leader => &mut self.on_durable,
+        };
         let former = queue.insert((end, ticket), answer);
         debug_assert!(former.is_none(), "{ticket:?} waits twice for {end}");
     }
@@ -32,9 +38,10 @@ impl PendingAppends {
     /// Answers those that are committed.
     pub(super) fn committed(&mut self, high_watermark: Offset, out: &mut Vec<Command>) {
         answer(&mut self.on_committed, high_watermark, out);
+        answer(&mut self.until_committed, high_watermark, out);
     }
 
-    /// The ISR became too small to commit: fails those that wait for it.
+    /// The ISR became too small to commit: fails those that wait for it no longer than that.
     pub(super) fn fail_uncommitted(&mut self, out: &mut Vec<Command>) {
         fail(&mut self.on_committed, ProduceError::NotEnoughReplicasAfterAppend, out);
     }
@@ -42,24 +49,25 @@ impl PendingAppends {
     /// This leadership can acknowledge nothing any more: fails all.
     pub(super) fn fail_all(&mut self, out: &mut Vec<Command>) {
         fail(&mut self.on_committed, ProduceError::NotLeader, out);
+        fail(&mut self.until_committed, ProduceError::NotLeader, out);
         fail(&mut self.on_durable, ProduceError::NotLeader, out);
     }
 
     /// Forgets those that nobody waits for any more.
     pub(super) fn abandon(&mut self, tickets: &BTreeSet<Ticket>) {
-        for queue in [&mut self.on_durable, &mut self.on_committed] {
+        for queue in [&mut self.on_durable, &mut self.on_committed, &mut self.until_committed] {
             queue.retain(|(_, ticket), _| !tickets.contains(ticket));
         }
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.on_durable.is_empty() && self.on_committed.is_empty()
+        self.on_durable.is_empty() && self.on_committed.is_empty() && self.until_committed.is_empty()
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.on_durable.len() + self.on_committed.len()
+        self.on_durable.len() + self.on_committed.len() + self.until_committed.len()
     }
 
     /// Whether all that wait really have to, for something that has been appended.
@@ -68,7 +76,9 @@ impl PendingAppends {
             queue.first_key_value().is_none_or(|((end, _), _)| *end > from)
                 && queue.last_key_value().is_none_or(|((end, _), _)| *end <= log_end)
         };
-        within(&self.on_durable, durable) && within(&self.on_committed, high_watermark)
+        within(&self.on_durable, durable)
+            && within(&self.on_committed, high_watermark)
+            && within(&self.until_committed, high_watermark)
     }
 }
 

@@ -59,7 +59,7 @@ async fn run(layout: Layout, verbose: bool) -> anyhow::Result<()> {
         lived = live(&mut cluster, &mut happened, &mut probed) => lived,
         never = probe::run(&brokers, &reports) => match never {},
     };
-    // Whatever it was that ended it, the terminal is as before when it is said.
+    // Before anything is printed, an error too.
     cluster.leave_screen();
     lived?;
     if cluster.is_over() {

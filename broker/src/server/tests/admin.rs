@@ -2,6 +2,7 @@
 
 use super::client::{Client, batch, seal};
 use super::cluster::{Cluster, ME, partition};
+use super::every_version::versions;
 use super::{name, produce, text};
 use bytes::Bytes;
 use chronik_core::ids::BrokerId;
@@ -12,7 +13,7 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_protocol::messages::describe_topic_partitions_request as pages;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -20,12 +21,6 @@ const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
-
-async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
-    let response = client.ask(0, &m::ApiVersionsRequest::default()).await;
-    let served = response.api_keys.iter().find(|a| a.api_key == R::KEY).expect("it is advertised");
-    served.min_version.max(R::VERSIONS.min)..=served.max_version.min(R::VERSIONS.max)
-}
 
 async fn cluster(partitions: i32) -> (Cluster, Client) {
     let cluster = Cluster::start().await;
@@ -148,14 +143,17 @@ async fn a_request_for_too_many_partitions_creates_none() {
 }
 
 #[tokio::test]
-async fn the_metadata_log_is_no_topic_that_can_be_created() {
-    let (_cluster, mut client) = cluster(1).await;
-    let topic = m::create_topics_request::CreatableTopic::default()
-        .with_name(name("__cluster_metadata"))
-        .with_num_partitions(1)
-        .with_replication_factor(1);
-    let request = m::CreateTopicsRequest::default().with_timeout_ms(5000).with_topics(vec![topic]);
-    assert_eq!(client.ask(7, &request).await.topics[0].error_code, 29);
+async fn the_metadata_log_and_the_topic_of_transactions_are_no_topics_that_can_be_created() {
+    let (cluster, mut client) = cluster(1).await;
+    for (of, error) in [("__cluster_metadata", 29), ("__transaction_state", 42)] {
+        let topic = m::create_topics_request::CreatableTopic::default()
+            .with_name(name(of))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let request = m::CreateTopicsRequest::default().with_timeout_ms(5000).with_topics(vec![topic]);
+        assert_eq!(client.ask(7, &request).await.topics[0].error_code, error, "{of}");
+        assert!(cluster.image.borrow().topic_by_name(of).is_none());
+    }
 }
 
 #[tokio::test]
@@ -331,6 +329,7 @@ async fn configs_of_groups_are_taken_within_the_brokers_bounds_shown_and_listed(
 #[tokio::test]
 async fn resources_with_configs_are_listed() {
     let (_cluster, mut client) = cluster(1).await;
+    assert_eq!(versions::<m::ListConfigResourcesRequest>(&mut client).await, 0..=1);
     for (version, kinds, error, expected) in [
         (0, vec![], 0, vec![]),
         (1, vec![], 0, vec![(TOPIC, "t"), (BROKER, "0"), (BROKER, "1")]),
@@ -396,6 +395,15 @@ async fn partitions_are_described_page_by_page() {
     cluster.topic("many", 2001);
     let (topics, next) = page(&mut client, &["many"], i32::MAX, None).await;
     assert_eq!((topics[0].2.len(), next), (2000, at("many", 2000)));
+}
+
+#[tokio::test]
+async fn a_page_has_no_more_partitions_than_the_broker_allows() {
+    let cluster = Cluster::start_with(|c| c.described_partitions = 2).await;
+    cluster.topic("a", 3);
+    let mut client = Client::connect(cluster.address).await;
+    let (topics, next) = page(&mut client, &["a"], i32::MAX, None).await;
+    assert_eq!((topics, next), (vec![("a".to_owned(), 0, vec![0, 1])], Some(("a".to_owned(), 2))));
 }
 
 #[tokio::test]

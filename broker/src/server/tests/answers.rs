@@ -305,7 +305,7 @@ async fn requests_of_transactions_are_neither_listed_nor_answered() {
         ("ListTransactions", 66),
     ] {
         let mut client = Client::connect(cluster.address).await;
-        let listed = client.ask(3, &m::ApiVersionsRequest::default()).await;
+        let listed = client.ask(3, &super::api_versions()).await;
         assert!(listed.api_keys.iter().all(|served| served.api_key != key), "{name}");
         client.stream.write_all(&frame(key, 0, b"a transaction")).await.expect("it is read");
         client.closed().await;

@@ -43,10 +43,12 @@ pub(super) struct Logs {
     pub(super) batches: HashMap<TopicPartition, Vec<RecordBatch>>,
     /// Acknowledgements are kept back until they are released.
     pub(super) acknowledges_late: bool,
-    held: Vec<ProduceReply>,
+    unanswered: Vec<ProduceReply>,
     /// What batches that are not on the disk yet keep, if they are to be slow to get there.
     pub(super) on_their_way: Option<Vec<Reservation>>,
     pub(super) refuse_produce: Option<ProduceError>,
+    /// The last batch of each partition is not committed.
+    pub(super) last_is_uncommitted: bool,
     pub(super) refuse_read: Option<ReadError>,
     waiters: HashMap<TopicPartition, Vec<Waiter>>,
     /// How often partitions were read.
@@ -63,7 +65,7 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) fn release(&mut self) {
         self.acknowledges_late = false;
-        for (reply, result) in self.held.drain(..) {
+        for (reply, result) in self.unanswered.drain(..) {
             let _ = reply.send(result);
         }
     }
@@ -92,13 +94,17 @@ impl Logs {
         *self.reads.entry(partition).or_default() += 1;
         self.waiters.entry(partition).or_default().extend(spec.waiter);
         let log = self.batches.entry(partition).or_default();
-        let high_watermark = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
+        let end = log.last().map_or(Offset::ZERO, |b| b.header().end_offset());
+        let last = log.last().filter(|_| self.last_is_uncommitted && !spec.uncommitted);
+        let high_watermark = last.map_or(end, |b| b.header().base_offset);
         if spec.offset.0 < 0 || spec.offset > high_watermark {
             return Err(FetchError::OutOfRange { log_start: Offset::ZERO });
         }
         let mut batches = Vec::new();
         let mut len = 0;
-        for batch in log.iter().filter(|b| b.header().end_offset() > spec.offset) {
+        let readable =
+            |b: &&RecordBatch| (spec.offset..high_watermark).contains(&Offset(b.header().end_offset().0 - 1));
+        for batch in log.iter().filter(readable) {
             len += batch.bytes().len();
             if len > spec.max_bytes && !(spec.at_least_one && batches.is_empty()) {
                 break;
@@ -125,7 +131,7 @@ impl Logs {
                     None => Ok(self.append(partition, batch)),
                 };
                 if self.acknowledges_late {
-                    self.held.push((reply, result));
+                    self.unanswered.push((reply, result));
                 } else {
                     let _ = reply.send(result);
                 }

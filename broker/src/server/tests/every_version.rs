@@ -1,4 +1,5 @@
-//! Every request that is served, in every version that is advertised, with another codec at the client's end.
+//! Requests in every version that is advertised, with another codec at the client's end. Those of groups are beside,
+//! and those of administrators in `admin` and `operations`.
 
 use super::client::{Client, batch};
 use super::cluster::{Cluster, EPOCH};
@@ -9,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::Request;
 
 /// The advertised versions of a kind that the client's codec knows.
-async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
+pub(super) async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
     let response = client.ask(0, &m::ApiVersionsRequest::default()).await;
     let served = response.api_keys.iter().find(|a| a.api_key == R::KEY).expect("it is advertised");
     served.min_version.max(R::VERSIONS.min)..=served.max_version.min(R::VERSIONS.max)
@@ -19,7 +20,7 @@ async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i
 async fn what_is_advertised_is_what_is_dispatched() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
-    let response = client.ask(3, &m::ApiVersionsRequest::default()).await;
+    let response = client.ask(3, &super::api_versions()).await;
     let advertised: Vec<_> = response.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)).collect();
     let dispatched: Vec<_> = SERVED
         .iter()
@@ -34,12 +35,28 @@ async fn api_versions() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
     for version in versions::<m::ApiVersionsRequest>(&mut client).await {
-        let request = m::ApiVersionsRequest::default()
-            .with_client_software_name(text("test"))
-            .with_client_software_version(text("1"));
-        let response = client.ask(version, &request).await;
+        let response = client.ask(version, &super::api_versions()).await;
         assert_eq!(response.error_code, 0);
         assert_eq!(response.api_keys.len(), SERVED.len());
+        if version < 3 {
+            continue;
+        }
+        for (name, software, error) in [
+            ("", "1", 42),
+            ("test", "", 42),
+            ("-test", "1", 42),
+            ("a test", "1", 42),
+            ("test", "1.", 42),
+            ("a-te.st", "1.0-2", 0),
+            ("t", "1", 0),
+        ] {
+            let request = m::ApiVersionsRequest::default()
+                .with_client_software_name(text(name))
+                .with_client_software_version(text(software));
+            let response = client.ask(version, &request).await;
+            let listed = if error == 0 { SERVED.len() } else { 0 };
+            assert_eq!((response.error_code, response.api_keys.len()), (error, listed), "'{name}' '{software}'");
+        }
     }
 }
 
@@ -49,7 +66,7 @@ async fn produce_and_fetch() {
     let id = cluster.topic("t", 2);
     let mut client = Client::connect(cluster.address).await;
     let mut end = 0;
-    for version in 3..=13 {
+    for version in versions::<m::ProduceRequest>(&mut client).await {
         let records = batch(3, 100).freeze();
         let partition = m::produce_request::PartitionProduceData::default().with_index(1).with_records(Some(records));
         let mut topic = m::produce_request::TopicProduceData::default().with_partition_data(vec![partition]);
@@ -158,7 +175,7 @@ async fn metadata() {
 }
 
 #[tokio::test]
-async fn create_and_delete_topics() {
+async fn create_topics() {
     let cluster = Cluster::start().await;
     let mut client = Client::connect(cluster.address).await;
     for version in versions::<m::CreateTopicsRequest>(&mut client).await {
@@ -176,20 +193,53 @@ async fn create_and_delete_topics() {
         }
         let again = client.ask(version, &request).await;
         assert_eq!(again.topics[0].error_code, 36);
+        let delete = m::DeleteTopicsRequest::default().with_topic_names(vec![name("new")]).with_timeout_ms(1000);
+        assert_eq!(client.ask(1, &delete).await.responses[0].error_code, 0);
+    }
+}
 
-        let delete = if version >= 6 {
-            let topic = m::delete_topics_request::DeleteTopicState::default();
-            let topic =
-                if version == 6 { topic.with_name(Some(name("new"))) } else { topic.with_topic_id(created.topic_id) };
-            (6, m::DeleteTopicsRequest::default().with_topics(vec![topic]))
-        } else {
-            (version - 1, m::DeleteTopicsRequest::default().with_topic_names(vec![name("new")]))
-        };
-        let request = delete.1.with_timeout_ms(1000);
-        let response = client.ask(delete.0, &request).await;
-        assert_eq!((response.responses[0].error_code, response.responses[0].name.clone()), (0, Some(name("new"))));
-        let again = client.ask(delete.0, &request).await;
-        assert_eq!(again.responses[0].error_code, if version == 7 { 100 } else { 3 });
+#[tokio::test]
+async fn delete_topics() {
+    let cluster = Cluster::start().await;
+    let mut client = Client::connect(cluster.address).await;
+    for version in versions::<m::DeleteTopicsRequest>(&mut client).await {
+        for by_id in [false, true] {
+            let id = cluster.topic("new", 1);
+            let of_topic = m::delete_topics_request::DeleteTopicState::default();
+            let request = match (version, by_id) {
+                (..=5, true) => continue,
+                (..=5, false) => m::DeleteTopicsRequest::default().with_topic_names(vec![name("new")]),
+                (_, false) => {
+                    m::DeleteTopicsRequest::default().with_topics(vec![of_topic.with_name(Some(name("new")))])
+                }
+                (_, true) => m::DeleteTopicsRequest::default().with_topics(vec![of_topic.with_topic_id(id.0)]),
+            };
+            let request = request.with_timeout_ms(1000);
+            let response = client.ask(version, &request).await;
+            let deleted = &response.responses[0];
+            assert_eq!((deleted.error_code, deleted.name.clone()), (0, Some(name("new"))), "version {version}");
+            let again = client.ask(version, &request).await;
+            assert_eq!(again.responses[0].error_code, if by_id { 100 } else { 3 }, "version {version}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn delete_records() {
+    use m::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    let cluster = Cluster::start().await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    client.ask(9, &super::produce("t", -1, batch(3, 100).freeze())).await;
+    for version in versions::<m::DeleteRecordsRequest>(&mut client).await {
+        for (before, error, mark) in [(2, 0, 2), (-1, 0, 3), (9, 1, -1)] {
+            let partition = DeleteRecordsPartition::default().with_offset(before);
+            let topic = DeleteRecordsTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+            let request = m::DeleteRecordsRequest::default().with_timeout_ms(1000).with_topics(vec![topic]);
+            let response = client.ask(version, &request).await;
+            let deleted = &response.topics[0].partitions[0];
+            assert_eq!((deleted.error_code, deleted.low_watermark), (error, mark), "version {version}, {before}");
+        }
     }
 }
 

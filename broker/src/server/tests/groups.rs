@@ -15,12 +15,12 @@ use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
 use tokio::io::AsyncWriteExt as _;
 
-fn group() -> GroupId {
+pub(super) fn group() -> GroupId {
     GroupId(text("group"))
 }
 
 /// Finds the coordinator, which creates its topic, and waits until it is loaded.
-async fn with_coordinator() -> (Cluster, Client) {
+pub(super) async fn with_coordinator() -> (Cluster, Client) {
     let cluster = Cluster::start().await;
     cluster.topic("t", 2);
     let mut client = Client::connect(cluster.address).await;
@@ -30,7 +30,7 @@ async fn with_coordinator() -> (Cluster, Client) {
     (cluster, client)
 }
 
-fn commit(offset: i64) -> m::OffsetCommitRequest {
+pub(super) fn commit(offset: i64) -> m::OffsetCommitRequest {
     let partition = m::offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(offset);
     let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
         .with_name(name("t"))
@@ -56,6 +56,18 @@ async fn fetch(client: &mut Client) -> (i16, i64) {
     (response.error_code, offset.unwrap_or(-1))
 }
 
+/// That broker leads the coordinators' partitions in that epoch.
+fn lead(cluster: &Cluster, leader: i32, epoch: i32) {
+    cluster.image.send_modify(|image| {
+        let id = image.topic_ids["__consumer_offsets"];
+        let topic = image.topics.get_mut(&id).expect("it was found by its name");
+        for partition in &mut topic.partitions {
+            partition.leader = Some(chronik_core::ids::BrokerId(leader));
+            partition.leader_epoch = chronik_core::ids::LeaderEpoch(epoch);
+        }
+    });
+}
+
 /// How many batches all partitions have.
 fn appended(cluster: &Cluster) -> usize {
     cluster.logs().batches.values().map(Vec::len).sum()
@@ -71,8 +83,8 @@ async fn an_offset_is_told_as_committed_when_it_is_and_not_before() {
     until(|| appended(&cluster) > before).await;
     let mut other = Client::connect(cluster.address).await;
     other.ask(0, &m::ApiVersionsRequest::default()).await;
-    let told = client.stream.try_read(&mut [0; 64]).map_err(|e| e.kind());
-    assert_eq!(told, Err(std::io::ErrorKind::WouldBlock), "it is appended, and not committed");
+    let early = client.stream.try_read(&mut [0; 64]).map_err(|e| e.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "it is appended, and not committed");
     cluster.logs().release();
     let answer = client.answer::<m::OffsetCommitRequest>(8, id).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
@@ -104,22 +116,127 @@ async fn a_coordinator_whose_append_fails_is_loaded_again_from_what_is_committed
 }
 
 #[tokio::test]
+async fn heartbeats_to_a_coordinator_that_loads_are_answered_as_in_kafka() {
+    let (cluster, mut client) = with_coordinator().await;
+    cluster.logs().refuse_read = Some(crate::partitions::ReadError::NotLeader);
+    lead(&cluster, 0, 9);
+    while fetch(&mut client).await.0 != 14 {}
+    let beat = m::HeartbeatRequest::default().with_group_id(group()).with_generation_id(1).with_member_id(text("m"));
+    for version in 0..=4 {
+        assert_eq!(client.ask(version, &beat).await.error_code, 0, "version {version}");
+    }
+    cluster.logs().refuse_read = None;
+    while fetch(&mut client).await.0 != 0 {}
+    assert_eq!(client.ask(4, &beat).await.error_code, 25, "UNKNOWN_MEMBER_ID, of a group that nobody knows");
+}
+
+/// So many replicas are in sync, of the two that have to be.
+fn in_sync(cluster: &Cluster, count: i32) {
+    use chronik_core::ids::BrokerId;
+    cluster.image.send_modify(|image| {
+        let id = image.topic_ids["__consumer_offsets"];
+        let topic = image.topics.get_mut(&id).expect("it was found by its name");
+        topic.min_insync_replicas = 2;
+        for partition in &mut topic.partitions {
+            partition.replicas = [BrokerId(0), BrokerId(1)].into_iter().collect();
+            partition.isr = (0..count).map(BrokerId).collect();
+        }
+    });
+}
+
+#[tokio::test]
+async fn while_too_few_replicas_are_in_sync_members_heartbeat_and_what_is_committed_is_read() {
+    let (cluster, mut client) = with_coordinator().await;
+    assert_eq!(committed(&mut client, 5).await, 0);
+    let joined = client.ask(5, &joining(Some("x"))).await;
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    assert_eq!(client.ask(3, &sync).await.error_code, 0);
+    let commit = commit(6)
+        .with_generation_id_or_member_epoch(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    cluster.logs().acknowledges_late = true;
+    let before = appended(&cluster);
+    let mut other = Client::connect(cluster.address).await;
+    let id = other.send(8, &commit).await;
+    until(|| appended(&cluster) > before).await;
+    in_sync(&cluster, 1);
+    let answer = other.answer::<m::OffsetCommitRequest>(8, id).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 15, "COORDINATOR_NOT_AVAILABLE, at once");
+    assert_eq!(fetch(&mut client).await.0, 15, "nobody is told what is not committed");
+    cluster.logs().release();
+    while fetch(&mut client).await != (0, 6) {}
+
+    let before = appended(&cluster);
+    let refused = client.ask(8, &commit).await;
+    assert_eq!(refused.topics[0].partitions[0].error_code, 15, "COORDINATOR_NOT_AVAILABLE");
+    let beat = m::HeartbeatRequest::default()
+        .with_group_id(group())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("x")));
+    assert_eq!(client.ask(3, &beat).await.error_code, 0);
+    assert_eq!(fetch(&mut client).await, (0, 6));
+    let described = client.ask(4, &m::DescribeGroupsRequest::default().with_groups(vec![group()])).await;
+    assert_eq!((described.groups[0].error_code, &*described.groups[0].group_state), (0, "Stable"));
+    assert_eq!(appended(&cluster), before, "what is refused is not appended");
+
+    in_sync(&cluster, 2);
+    while client.ask(8, &commit).await.topics[0].partitions[0].error_code == 15 {}
+    assert_eq!(client.ask(8, &commit).await.topics[0].partitions[0].error_code, 0);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_begins_with_too_few_in_sync_serves_the_groups_of_which_all_is_committed() {
+    let (cluster, mut client) = with_coordinator().await;
+    let of = |id: &'static str, request: m::OffsetCommitRequest| request.with_group_id(GroupId(text(id)));
+    let others = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for other in others {
+        while client.ask(8, &of(other, commit(3))).await.topics[0].partitions[0].error_code != 0 {}
+    }
+    assert_eq!(committed(&mut client, 5).await, 0);
+    cluster.logs().last_is_uncommitted = true;
+    in_sync(&cluster, 1);
+    lead(&cluster, 0, 9);
+    // Partitions of which the last batch is another group's have that one's at their end.
+    while fetch(&mut client).await.0 != 15 {}
+    let mut served = 0;
+    for other in others {
+        let topic = m::offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(name("t"))
+            .with_partition_indexes(vec![0]);
+        let request = m::OffsetFetchRequest::default().with_group_id(GroupId(text(other)));
+        let request = request.with_topics(Some(vec![topic]));
+        let response = loop {
+            let response = client.ask(5, &request).await;
+            if !matches!(response.error_code, 14 | 16) {
+                break response;
+            }
+        };
+        if response.error_code == 0 {
+            assert_eq!(response.topics[0].partitions[0].committed_offset, 3);
+            served += 1;
+        }
+    }
+    assert!(served > 0, "no group is served");
+    cluster.logs().last_is_uncommitted = false;
+    in_sync(&cluster, 2);
+    while fetch(&mut client).await != (0, 5) {}
+    while committed(&mut client, 6).await == 15 {}
+    assert_eq!(fetch(&mut client).await, (0, 6));
+}
+
+#[tokio::test]
 async fn a_coordinator_that_leads_no_more_answers_nothing_and_its_successor_reads_its_records() {
     let (cluster, mut client) = with_coordinator().await;
     assert_eq!(committed(&mut client, 5).await, 0);
-    let lead = |leader: i32, epoch: i32| {
-        cluster.image.send_modify(|image| {
-            let id = image.topic_ids["__consumer_offsets"];
-            let topic = image.topics.get_mut(&id).expect("it was found by its name");
-            for partition in &mut topic.partitions {
-                partition.leader = Some(chronik_core::ids::BrokerId(leader));
-                partition.leader_epoch = chronik_core::ids::LeaderEpoch(epoch);
-            }
-        });
-    };
-    lead(1, 8);
+    lead(&cluster, 1, 8);
     assert_eq!(fetch(&mut client).await.0, 16, "NOT_COORDINATOR");
-    lead(0, 9);
+    lead(&cluster, 0, 9);
     let fetched = loop {
         let fetched = fetch(&mut client).await;
         if !matches!(fetched.0, 14 | 16) {
@@ -322,7 +439,7 @@ async fn a_member_joins_syncs_and_leaves() {
     assert!(client.ask(4, &m::ListGroupsRequest::default()).await.groups.is_empty());
 }
 
-fn joining(instance: Option<&str>) -> m::JoinGroupRequest {
+pub(super) fn joining(instance: Option<&str>) -> m::JoinGroupRequest {
     let protocol = m::join_group_request::JoinGroupRequestProtocol::default()
         .with_name(text("range"))
         .with_metadata(Bytes::from_static(b"metadata"));
@@ -335,7 +452,7 @@ fn joining(instance: Option<&str>) -> m::JoinGroupRequest {
         .with_protocols(vec![protocol])
 }
 
-fn heartbeat() -> m::ConsumerGroupHeartbeatRequest {
+pub(super) fn heartbeat() -> m::ConsumerGroupHeartbeatRequest {
     m::ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group())
         .with_member_id(text("member"))

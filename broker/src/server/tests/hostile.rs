@@ -80,7 +80,7 @@ async fn mutated_frames() {
         frame(12, 1, &fetch("t", 0)),
         frame(4, 1, &fetch("t", 0)),
         frame(9, 1, &m::MetadataRequest::default().with_topics(None)),
-        frame(3, 1, &m::ApiVersionsRequest::default()),
+        frame(3, 1, &super::api_versions()),
         frame(5, 1, &m::CreateTopicsRequest::default().with_topics(vec![topic])),
         frame(4, 1, &m::FindCoordinatorRequest::default()),
     ];

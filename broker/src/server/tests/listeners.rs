@@ -69,7 +69,7 @@ async fn the_host_that_outlives_a_process_is_told_once_that_process_has_run_for_
     let brokers = |first: &str, second: &str| vec![(0, first.to_owned(), 9092), (1, second.to_owned(), 9092)];
     assert_eq!(metadata(&mut client, 12).await.0, brokers("broker-0", "broker-1"));
     let lasts = brokers("lasting-0", "lasting-1");
-    until_told(&mut client, &lasts).await;
+    until_advertised(&mut client, &lasts).await;
     let coordinator = m::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]);
     assert_eq!(client.ask(4, &coordinator).await.coordinators[0].host.to_string(), "lasting-0");
     // Another listener has its own addresses.
@@ -82,15 +82,15 @@ async fn the_host_that_outlives_a_process_is_told_once_that_process_has_run_for_
         (broker.incarnation, broker.kafka.host) = (Some(IncarnationId(uuid::Uuid::from_u128(7))), "new-1".into());
     });
     let at_first = brokers("lasting-0", "new-1");
-    until_told(&mut client, &at_first).await;
-    until_told(&mut client, &lasts).await;
-    assert!(restarted.elapsed() >= after, "told after {:?}", restarted.elapsed());
+    until_advertised(&mut client, &at_first).await;
+    until_advertised(&mut client, &lasts).await;
+    assert!(restarted.elapsed() >= after, "advertised after {:?}", restarted.elapsed());
 }
 
-async fn until_told(client: &mut Client, expected: &[Named]) {
+async fn until_advertised(client: &mut Client, expected: &[Named]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while metadata(client, 12).await.0 != expected {
-        assert!(Instant::now() < deadline, "never told {expected:?}");
+        assert!(Instant::now() < deadline, "never advertised {expected:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

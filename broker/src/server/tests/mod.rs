@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod cluster;
 mod every_version;
+mod every_version_groups;
 mod fetch_sessions;
 mod groups;
 mod hostile;
@@ -18,7 +19,9 @@ mod records;
 
 use bytes::Bytes;
 use client::DEADLINE;
-use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request,
+};
 use kafka_protocol::protocol::StrBytes;
 
 fn text(s: &'static str) -> StrBytes {
@@ -43,6 +46,11 @@ fn fetch(topic: &'static str, offset: i64) -> FetchRequest {
         fetch_request::FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
     let topic = fetch_request::FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
     FetchRequest::default().with_min_bytes(1).with_max_bytes(1 << 20).with_topics(vec![topic])
+}
+
+/// Asks what is served, as software with a name.
+fn api_versions() -> ApiVersionsRequest {
+    ApiVersionsRequest::default().with_client_software_name(text("test")).with_client_software_version(text("1"))
 }
 
 /// Waits for something to become true.

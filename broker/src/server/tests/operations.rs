@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::cluster::{Cluster, directory};
+use super::every_version::versions;
 use super::{name, text};
 use chronik_core::cluster::MetadataVersion;
 use kafka_protocol::messages as m;
@@ -32,7 +33,7 @@ async fn cluster() -> (Cluster, Client) {
 #[tokio::test]
 async fn elections_are_answered_partition_by_partition_in_every_version() {
     let (_cluster, mut client) = cluster().await;
-    for version in 0..=2 {
+    for version in versions::<m::ElectLeadersRequest>(&mut client).await {
         let of =
             |topic, partitions| elect::TopicPartitions::default().with_topic(name(topic)).with_partitions(partitions);
         let request = m::ElectLeadersRequest::default()
@@ -63,15 +64,15 @@ async fn elections_are_answered_partition_by_partition_in_every_version() {
 async fn the_metadata_version_is_told_and_never_goes_back() {
     let newest = i16::try_from(MetadataVersion::LATEST.0).expect("small");
     let (_cluster, mut client) = cluster().await;
-    let told = client.ask(3, &m::ApiVersionsRequest::default()).await;
-    let finalized = &told.finalized_features[0];
+    let answer = client.ask(3, &super::api_versions()).await;
+    let finalized = &answer.finalized_features[0];
     assert_eq!(
         (&*finalized.name, finalized.min_version_level, finalized.max_version_level),
         ("metadata.version", newest, newest)
     );
-    let supported = &told.supported_features[0];
+    let supported = &answer.supported_features[0];
     assert_eq!((&*supported.name, supported.min_version, supported.max_version), ("metadata.version", 1, newest));
-    for version in 0..=2 {
+    for version in versions::<m::UpdateFeaturesRequest>(&mut client).await {
         for (feature, level, expected) in [
             ("metadata.version", newest, 0),
             ("metadata.version", newest - 1, INVALID_UPDATE_VERSION),
@@ -124,7 +125,7 @@ fn quorum() -> m::DescribeQuorumRequest {
 #[tokio::test]
 async fn the_quorum_is_described_in_every_version() {
     let (_cluster, mut client) = cluster().await;
-    for version in 0..=2 {
+    for version in versions::<m::DescribeQuorumRequest>(&mut client).await {
         let response = client.ask(version, &quorum()).await;
         let errors: Vec<i16> = response.topics.iter().map(|t| t.partitions[0].error_code).collect();
         assert_eq!((response.error_code, errors), (0, vec![0, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_OR_PARTITION]));
@@ -208,7 +209,7 @@ async fn ongoing(
 #[tokio::test]
 async fn partitions_are_moved_listed_and_left_where_they_were() {
     let (_cluster, mut client) = cluster().await;
-    for version in 0..=1 {
+    for version in versions::<m::AlterPartitionReassignmentsRequest>(&mut client).await {
         assert_eq!(reassigned(&mut client, version, None, true).await, NO_REASSIGNMENT_IN_PROGRESS);
         assert_eq!(reassigned(&mut client, version, Some(&[0, 0]), true).await, INVALID_REPLICA_ASSIGNMENT);
         assert_eq!(reassigned(&mut client, version, Some(&[0, 9]), true).await, INVALID_REPLICA_ASSIGNMENT);

@@ -138,6 +138,18 @@ async fn a_fetch_is_as_long_as_allowed_but_has_one_batch() {
 }
 
 #[tokio::test]
+async fn a_fetch_is_no_longer_than_the_broker_allows() {
+    let cluster = Cluster::start_with(|c| c.fetch_max_bytes = 250).await;
+    cluster.topic("t", 1);
+    let mut client = Client::connect(cluster.address).await;
+    for _ in 0..5 {
+        client.ask(9, &produce("t", 1, batch(1, 39).freeze())).await;
+    }
+    let response = client.ask(12, &fetch("t", 0)).await;
+    assert_eq!(response.responses[0].partitions[0].records.as_ref().map(bytes::Bytes::len), Some(200));
+}
+
+#[tokio::test]
 async fn a_batch_of_its_own_request_is_written_into_in_place() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("t", 1);

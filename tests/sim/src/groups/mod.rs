@@ -1,5 +1,6 @@
 //! Group coordinators in a simulated world: the real shard of one partition of `__consumer_offsets`, members of both
-//! protocols, and between them requests that are late or lost, appends that are not committed, failovers that load what
+//! protocols, and between them requests that are late or lost, appends that are not committed
+//! or not for long, failovers that load what
 //! is committed and nothing else, clocks that disagree and processes that stand still. All of it follows from a seed.
 
 mod classic;
@@ -50,6 +51,8 @@ pub struct GroupCounts {
     pub upgrades: u64,
     /// Groups that went from the consumer protocol to the classic protocol.
     pub downgrades: u64,
+    /// Times at which too few replicas were in sync for appends to be committed.
+    pub too_few_in_sync: u64,
 }
 
 impl GroupCounts {
@@ -65,6 +68,7 @@ impl GroupCounts {
             assignments: self.assignments + other.assignments,
             upgrades: self.upgrades + other.upgrades,
             downgrades: self.downgrades + other.downgrades,
+            too_few_in_sync: self.too_few_in_sync + other.too_few_in_sync,
         }
     }
 }

@@ -38,6 +38,10 @@ enum Happens {
     Commits(u64, u64),
     /// That coordinator asked to be woken.
     Ticks(u64),
+    /// That coordinator hears that too few replicas are in sync.
+    TooFew(u64),
+    /// That coordinator hears that enough replicas are in sync again.
+    Writable(u64),
     /// That coordinator has read the log.
     Loads(u64),
     /// There is a coordinator again.
@@ -59,6 +63,8 @@ pub(super) struct World {
     answers: AnswerChecker,
     image: Image,
     faults: bool,
+    /// Nothing is committed before, as too few replicas are in sync.
+    too_few_until: u64,
     counts: GroupCounts,
     lines: Vec<String>,
 }
@@ -93,6 +99,7 @@ impl World {
             answers: AnswerChecker::default(),
             image: image(),
             faults: true,
+            too_few_until: 0,
             counts: GroupCounts::default(),
             lines: Vec::new(),
         };
@@ -154,8 +161,13 @@ impl World {
             Happens::Answered(member, sequence, answer) => self.answered(member, sequence, answer),
             Happens::Commits(coordinator, number) => self.commits(coordinator, number),
             Happens::Ticks(number) if self.is_current(number) => self.coordinate(Event::Tick),
+            // What comes when the faults have ended would be the last that the coordinator hears.
+            Happens::TooFew(number) if self.is_current(number) && self.too_few_until > self.now => {
+                self.coordinate(Event::Writable(false))
+            }
+            Happens::Writable(number) if self.is_current(number) => self.coordinate(Event::Writable(true)),
             Happens::Loads(number) if self.is_current(number) => self.loads(),
-            Happens::Ticks(_) | Happens::Loads(_) => Ok(()),
+            Happens::Ticks(_) | Happens::TooFew(_) | Happens::Writable(_) | Happens::Loads(_) => Ok(()),
             Happens::Elected => {
                 self.elected();
                 Ok(())
@@ -285,6 +297,10 @@ impl World {
         if !self.is_current(coordinator) {
             return Ok(());
         }
+        if self.too_few_until > self.now {
+            self.after(self.too_few_until - self.now, Happens::Commits(coordinator, number));
+            return Ok(());
+        }
         let records = self.commit_with(|log| log.commit(number));
         self.see(&records)?;
         if records.is_empty() {
@@ -335,6 +351,7 @@ impl World {
     /// The coordinator is gone, with some of what it has appended. Who waits for it hears so, or hears nothing.
     fn fail_over(&mut self) -> Result<(), GroupViolation> {
         let Some(coordinator) = self.coordinator.take() else { return Ok(()) };
+        self.too_few_until = 0;
         self.counts.failovers += 1;
         let pending = u64::try_from(self.log.pending()).unwrap_or(0);
         let kept = usize::try_from(self.rng.within(0, pending)).unwrap_or(0);
@@ -378,8 +395,22 @@ impl World {
                 self.counts.crashes += 1;
                 Ok(())
             }
+            6 => self.loses_replicas(),
             _ => Ok(()),
         }
+    }
+
+    /// Too few replicas are in sync for a while. The coordinator hears of both ends later than they are.
+    fn loses_replicas(&mut self) -> Result<(), GroupViolation> {
+        let Some(number) = self.coordinator.as_ref().filter(|c| c.loaded).map(|c| c.number) else { return Ok(()) };
+        self.counts.too_few_in_sync += 1;
+        let lasts = self.rng.within(SECOND, 30 * SECOND);
+        self.too_few_until = self.now + lasts;
+        let late = self.rng.within(0, 500 * MS);
+        self.after(late, Happens::TooFew(number));
+        let late = self.rng.within(500 * MS, SECOND);
+        self.after(lasts + late, Happens::Writable(number));
+        Ok(())
     }
 }
 

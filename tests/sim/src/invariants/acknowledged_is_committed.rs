@@ -15,7 +15,7 @@ impl World {
             // It may be answered before it is known whether the leadership goes on.
             Acks::None => return,
             Acks::Leader => return self.check_leader_has(node, tp, asked, base),
-            Acks::All => self.check_one_acknowledges(node, tp),
+            Acks::All | Acks::Committed => self.check_one_acknowledges(node, tp),
         }
         // The commit that this acknowledgement follows from may not have been looked at yet.
         self.check_committed_order(node, tp);

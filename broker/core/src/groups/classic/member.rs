@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) type Protocols = Vec<(Arc<str>, Bytes)>;
 
 /// A member.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) instance_id: Option<Arc<str>>,
     pub(super) client: Client,

@@ -41,7 +41,7 @@ enum State {
 }
 
 /// A group whose members use JoinGroup and SyncGroup, or that has never had members.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClassicGroup {
     id: Arc<str>,
     state: State,

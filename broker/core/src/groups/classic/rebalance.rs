@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The first members of a group are waited for, so that not each of them makes a generation
 /// (`group.initial.rebalance.delay.ms`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gathering {
     /// The wait that runs.
     delay: Duration,

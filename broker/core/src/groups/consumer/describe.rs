@@ -2,11 +2,12 @@
 
 use super::ConsumerGroup;
 use super::assignment::Assignment;
+use crate::groups::event::Config;
 use crate::groups::response::{DescribedConsumerGroup, DescribedConsumerMember};
 
 impl ConsumerGroup {
     /// The group, for ConsumerGroupDescribe.
-    pub(in crate::groups) fn describe(&self) -> DescribedConsumerGroup {
+    pub(in crate::groups) fn describe(&self, config: &Config) -> DescribedConsumerGroup {
         let members = self.members.iter().map(|(id, member)| DescribedConsumerMember {
             member_id: id.clone(),
             instance_id: member.about.instance_id.clone(),
@@ -25,7 +26,7 @@ impl ConsumerGroup {
             state: self.state(),
             group_epoch: self.epoch,
             assignment_epoch: self.assignment_epoch,
-            assignor: self.assignor().name().into(),
+            assignor: self.assignor(&config.consumer_assignors).name().into(),
             members: members.collect(),
         }
     }

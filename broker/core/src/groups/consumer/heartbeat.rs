@@ -3,11 +3,11 @@
 //! All refusals come before the first record is written, so a refused heartbeat changes nothing.
 
 use super::assignment::Assignment;
-use super::assignors::Assignor;
 use super::context::Refusal;
 use super::member::{JOIN, LEAVE_STATIC, Member, State};
 use super::reconcile::Reconciliation;
 use super::{ConsumerGroup, Deadline, StepContext, re2, step};
+use crate::groups::event::Config;
 use crate::groups::record::{ConsumerGroupMemberValue, RecordKey, RecordValue};
 use crate::groups::request::{Client, ConsumerGroupHeartbeat as Heartbeat};
 use crate::groups::response::{ConsumerGroupHeartbeat as Answer, GroupError};
@@ -44,9 +44,9 @@ impl ConsumerGroup {
         random: u128,
         context: &mut StepContext<'_>,
     ) -> Result<Answer, Refusal> {
-        validate(request)?;
+        validate(request, context.config)?;
         if self.is_nothing() && request.member_epoch != JOIN {
-            return Err(step::without_group(request));
+            return Err(step::without_group(request, context.config));
         }
         if request.member_epoch < JOIN {
             return self.leave(request, context);
@@ -241,7 +241,7 @@ impl ConsumerGroup {
 }
 
 /// What is wrong with a request, whatever the group is.
-pub(super) fn validate(request: &Heartbeat) -> Result<(), Refusal> {
+pub(super) fn validate(request: &Heartbeat, config: &Config) -> Result<(), Refusal> {
     let invalid = |text: &str| Err((GroupError::InvalidRequest, Some(text.to_owned())));
     let blank = |text: &Option<Arc<str>>| text.as_ref().is_some_and(|t| t.trim().is_empty());
     if request.group.trim().is_empty() {
@@ -274,8 +274,9 @@ pub(super) fn validate(request: &Heartbeat) -> Result<(), Refusal> {
         return invalid("MemberEpoch is invalid.");
     }
     match &request.server_assignor {
-        Some(name) if Assignor::by_name(name).is_none() => {
-            let supported = Assignor::ALL.map(Assignor::name).join(", ");
+        Some(name) if !config.consumer_assignors.iter().any(|assignor| assignor.name() == &**name) => {
+            let supported: Vec<_> = config.consumer_assignors.iter().map(|assignor| assignor.name()).collect();
+            let supported = supported.join(", ");
             let text = format!("ServerAssignor {name} is not supported. Supported assignors: {supported}.");
             Err((GroupError::UnsupportedAssignor, Some(text)))
         }

@@ -34,6 +34,7 @@ use crate::groups::record::{ConsumerGroupMemberValue, GroupRecord, RecordKey, Re
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
+pub use assignors::Assignor;
 pub(in crate::groups) use context::{Deadline, Refusal, StepContext};
 use member::{Member, State};
 use std::collections::{BTreeMap, HashMap};
@@ -41,7 +42,7 @@ use std::sync::Arc;
 pub(in crate::groups) use step::{may_found, without_group};
 
 /// A group whose members use the consumer protocol.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::groups) struct ConsumerGroup {
     id: Arc<str>,
     /// The group's epoch; 0 if it does not exist.
@@ -76,7 +77,7 @@ struct Resolved {
 }
 
 /// What has to be looked at again since the cluster's topics changed. Not written: after a load, all of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Refresh {
     /// The topics have changed since the group's hash was compared with them.
     topics: bool,

@@ -4,7 +4,7 @@ use super::context::Refusal;
 use super::heartbeat::validate;
 use super::{ConsumerGroup, Deadline, StepContext};
 use crate::cluster::Image;
-use crate::groups::event::Ticket;
+use crate::groups::event::{Config, Ticket};
 use crate::groups::refusal::refuse;
 use crate::groups::request::{Client, ConsumerGroupHeartbeat, Request};
 use crate::groups::response::{GroupError, JoinedGroup, Response};
@@ -49,7 +49,7 @@ impl ConsumerGroup {
     }
 
     /// ConsumerGroupHeartbeat. What it tells of may have been written by an earlier one whose answer was lost, so the
-    /// answer waits for all that is written of the group.
+    /// answer waits for all that is written of the group's members.
     pub(in crate::groups) fn answer_heartbeat(
         &mut self,
         request: &ConsumerGroupHeartbeat,
@@ -63,7 +63,7 @@ impl ConsumerGroup {
         } else {
             Err((GroupError::CoordinatorLoadInProgress, None))
         };
-        step.reply_when_committed(ticket, Response::ConsumerGroupHeartbeat(answer));
+        step.reply_when_members_are(ticket, Response::ConsumerGroupHeartbeat(answer));
     }
 
     /// A request of a member that uses the classic protocol.
@@ -112,13 +112,13 @@ impl ConsumerGroup {
 }
 
 /// Why a heartbeat is refused that is not to a consumer group.
-pub(in crate::groups) fn without_group(request: &ConsumerGroupHeartbeat) -> Refusal {
+pub(in crate::groups) fn without_group(request: &ConsumerGroupHeartbeat, config: &Config) -> Refusal {
     let not_found = || (GroupError::GroupIdNotFound, Some(format!("Consumer group {} not found.", request.group)));
-    validate(request).err().unwrap_or_else(not_found)
+    validate(request, config).err().unwrap_or_else(not_found)
 }
 
 /// Whether a heartbeat may be the first one of a group.
-pub(in crate::groups) fn may_found(request: &ConsumerGroupHeartbeat) -> Result<(), Refusal> {
-    validate(request)?;
+pub(in crate::groups) fn may_found(request: &ConsumerGroupHeartbeat, config: &Config) -> Result<(), Refusal> {
+    validate(request, config)?;
     ConsumerGroup::new(Arc::clone(&request.group)).check_regex(request)
 }

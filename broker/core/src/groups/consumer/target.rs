@@ -11,22 +11,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl ConsumerGroup {
-    /// The assignor that most members ask for; of several, the one that comes first. Members that ask for none leave
-    /// it to the others.
-    pub(super) fn assignor(&self) -> Assignor {
-        let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
+    /// The assignor of `allowed` that most members ask for; of several, the one that comes first. Members that ask for
+    /// none, or for one that was allowed once, leave it to the others.
+    pub(super) fn assignor(&self, allowed: &[Assignor]) -> Assignor {
+        let mut votes = vec![0_usize; allowed.len()];
         for name in self.members.values().filter_map(|m| m.about.server_assignor.as_ref()) {
-            if let Some(assignor) = Assignor::by_name(name) {
-                *votes.entry(assignor).or_default() += 1;
+            let place = allowed.iter().position(|assignor| assignor.name() == &**name);
+            if let Some(votes) = place.and_then(|place| votes.get_mut(place)) {
+                *votes += 1;
             }
         }
-        let most = votes.values().copied().max();
-        votes.into_iter().find(|(_, count)| Some(*count) == most).map_or(Assignor::ALL[0], |(assignor, _)| assignor)
+        let most = votes.iter().max();
+        let first = allowed.iter().zip(&votes).find(|(_, count)| Some(*count) == most);
+        first.map_or(Assignor::ALL[0], |(assignor, _)| *assignor)
     }
 
     /// Computes the target assignment for the group's epoch, and writes what has changed of it.
     pub(super) fn compute_target(&mut self, context: &mut StepContext<'_>) {
-        let assignments = self.assignor().assign(&self.spec(context.image));
+        let assignments = self.assignor(&context.config.consumer_assignors).assign(&self.spec(context.image));
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for (id, assignment) in ids.into_iter().zip(assignments) {
             if self.targets.get(&id) != Some(&assignment) {

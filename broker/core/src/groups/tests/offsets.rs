@@ -44,15 +44,27 @@ fn a_commit_and_a_fetch_after_it_are_answered_when_the_offset_is_committed() {
     let mut bench = Bench::new();
     bench.commits = false;
     let commit = bench.send(commit("g", "", -1, "t", 1, 7));
-    let fetch = bench.send(fetch_request("g", "t"));
+    let waits = bench.send(fetch_request("g", "t"));
     let list = bench.send(Request::ListGroups { states: vec![], types: vec![] });
-    let of_another = bench.send(fetch_request("h", "t"));
+    assert_eq!(fetch(&mut bench, "h", "t"), -1, "of another group that nothing was written of");
     assert_eq!(bench.answers.len(), 0);
     bench.commit_all();
     assert_eq!(bench.answer(commit), Response::OffsetCommit(vec![Ok(())]));
-    assert_eq!(fetched(&mut bench, fetch), 7);
-    assert_eq!(fetched(&mut bench, of_another), -1);
+    assert_eq!(fetched(&mut bench, waits), 7);
     assert!(matches!(bench.answer(list), Response::ListGroups(Ok(groups)) if groups.len() == 1));
+}
+
+#[test]
+fn an_answer_about_a_group_that_was_deleted_waits_for_its_tombstones() {
+    let mut bench = Bench::new();
+    assert_eq!(committed(&mut bench, commit("g", "", -1, "t", 1, 7)), Ok(()));
+    bench.commits = false;
+    let delete = bench.send(Request::DeleteGroup("g".into()));
+    let fetch = bench.send(fetch_request("g", "t"));
+    assert_eq!(bench.answers.len(), 0);
+    bench.commit_all();
+    assert_eq!(bench.answer(delete), Response::DeleteGroup(Ok(())));
+    assert_eq!(fetched(&mut bench, fetch), -1);
 }
 
 #[test]

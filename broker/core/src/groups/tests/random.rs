@@ -64,6 +64,8 @@ struct World {
     /// The greatest offset in an answer to a commit or a fetch.
     answered_offset: i64,
     faults: bool,
+    /// What the shard was last told.
+    writable: bool,
 }
 
 const GROUP: &str = "g";
@@ -79,7 +81,16 @@ impl World {
             (0..5).map(|n| Member { instance: (n < 2).then(|| format!("static-{n}").into()), ..Member::default() });
         let members = members.collect();
         let random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        Self { bench, random, members, owners: BTreeMap::new(), next_offset: 1, answered_offset: -1, faults: true }
+        Self {
+            bench,
+            random,
+            members,
+            owners: BTreeMap::new(),
+            next_offset: 1,
+            answered_offset: -1,
+            faults: true,
+            writable: true,
+        }
     }
 
     fn fault(&mut self, one_in: u64) -> bool {
@@ -92,8 +103,13 @@ impl World {
         if self.fault(150) {
             self.bench.fail_over();
             self.bench.answers.clear();
+            self.writable = true;
             let loaded = records(&self.bench.shard);
             assert_eq!(loaded, self.bench.written(), "a loaded shard is not the one that wrote the log");
+        }
+        if self.fault(60) || (!self.faults && !self.writable) {
+            self.writable = !self.writable;
+            self.bench.event(Event::Writable(self.writable));
         }
         if !self.faults || self.random.one_in(2) {
             self.bench.commit_all();
@@ -221,6 +237,7 @@ impl World {
             (_, Response::Heartbeat(Ok(()))) => {}
             (Waits::Commit(_, offset), Response::OffsetCommit(answers)) => match answers[0] {
                 Ok(()) => self.answered_offset = self.answered_offset.max(offset),
+                Err(GroupError::CoordinatorNotAvailable) => {}
                 Err(error) => self.refused(n, error),
             },
             (Waits::Fetch(_, at_least), Response::OffsetFetch(Ok(topics))) => {
@@ -228,6 +245,7 @@ impl World {
                 assert!(offset >= at_least, "offset {offset} after {at_least} was answered");
                 self.answered_offset = self.answered_offset.max(offset);
             }
+            (Waits::Fetch(..), Response::OffsetFetch(Err(GroupError::CoordinatorNotAvailable))) => {}
             (_, Response::SyncGroup(Err(error)) | Response::Heartbeat(Err(error))) => self.refused(n, error),
             (waits, answer) => panic!("{waits:?}: {answer:?}"),
         }
@@ -238,7 +256,7 @@ impl World {
         member.joined = None;
         member.stable = false;
         match error {
-            GroupError::RebalanceInProgress | GroupError::IllegalGeneration => {}
+            GroupError::RebalanceInProgress | GroupError::IllegalGeneration | GroupError::CoordinatorNotAvailable => {}
             GroupError::UnknownMemberId | GroupError::GroupIdNotFound | GroupError::FencedInstanceId => {
                 member.id = Arc::default();
             }

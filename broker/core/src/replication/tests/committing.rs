@@ -55,6 +55,28 @@ fn too_few_in_sync_replicas_refuse_before_the_append_and_fail_after_it() {
 }
 
 #[test]
+fn who_waits_until_it_is_committed_waits_while_too_few_are_in_sync() {
+    let mut b = Bench::leading();
+    let until_committed = |ticket| Event::Produce { ticket: Ticket(ticket), batch: batch(1), acks: Acks::Committed };
+    b.step(until_committed(1));
+    assert_eq!(b.step(Event::Metadata(state(1, (1, 2), &[1], &[2, 3]))), [""; 0]);
+    assert_eq!(b.step(until_committed(2))[0], "append 1..2 e1", "however few are in sync");
+    assert_eq!(b.durable(2), [""; 0], "it is not committed on a smaller set");
+    let ended = b.step(Event::Metadata(state(2, (2, 3), &[1, 2], &[])));
+    assert!(ended.contains(&"reply 1 NotLeader".into()) && ended.contains(&"reply 2 NotLeader".into()), "{ended:?}");
+
+    let mut b = Bench::leading();
+    b.step(until_committed(1));
+    b.step(Event::Metadata(state(1, (1, 2), &[1], &[2, 3])));
+    b.durable(1);
+    b.ack(2, 1, 1, 1);
+    b.ack(3, 1, 1, 1);
+    let mut back = b.step(Event::Metadata(state(1, (1, 3), &[1, 2, 3], &[])));
+    back.extend(b.step(Event::Tick));
+    assert!(back.contains(&"reply 1 at 0".into()), "{back:?}");
+}
+
+#[test]
 fn an_acknowledgement_of_another_epoch_or_stream_counts_for_nothing() {
     let mut b = Bench::leading();
     b.produce(1, batch(1));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// A server-side assignor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Assignor {
+pub enum Assignor {
     /// Spreads all partitions evenly, and moves as few as it can.
     Uniform,
     /// Gives each member a range of each topic, the same one in topics with as many partitions.
@@ -23,10 +23,10 @@ pub(super) enum Assignor {
 
 impl Assignor {
     /// All of them, the default first.
-    pub(super) const ALL: [Self; 2] = [Self::Uniform, Self::Range];
+    pub const ALL: [Self; 2] = [Self::Uniform, Self::Range];
 
     /// Its name, as clients say it.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
             Self::Range => "range",
@@ -34,12 +34,12 @@ impl Assignor {
     }
 
     /// The assignor of that name.
-    pub(super) fn by_name(name: &str) -> Option<Self> {
+    pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|assignor| assignor.name() == name)
     }
 
     /// What each member is to own, in the order of the members.
-    pub(super) fn assign(self, spec: &Spec<'_>) -> Vec<Assignment> {
+    pub(in crate::groups::consumer) fn assign(self, spec: &Spec<'_>) -> Vec<Assignment> {
         match self {
             Self::Uniform if spec.is_homogeneous() => uniform::assign(spec),
             Self::Uniform => uniform_heterogeneous::assign(spec),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::groups::Assignor;
 
 #[test]
 fn a_request_that_is_not_valid_is_refused_before_anything_changes() {
@@ -67,6 +68,21 @@ fn a_member_without_an_id_is_given_one() {
     let mut harness = Harness::new(&[("t", 1)]);
     let answer = harness.heartbeat(&join("", &["t"])).unwrap();
     assert_eq!(*answer.member_id, *uuid::Uuid::from_u128(7).to_string());
+}
+
+#[test]
+fn the_first_of_the_assignors_is_used_and_no_others_may_be_asked_for() {
+    let mut harness = Harness::new(&[("t", 2)]);
+    harness.config.consumer_assignors = vec![Assignor::Range];
+    harness.ok(&join("a", &["t"]));
+    assert_eq!(&*harness.group.describe(&harness.config).assignor, "range");
+    let uniform = Heartbeat { server_assignor: Some(Arc::from("uniform")), ..join("b", &["t"]) };
+    assert_eq!(harness.heartbeat(&uniform), Err(GroupError::UnsupportedAssignor));
+    harness.config.consumer_assignors = vec![Assignor::Range, Assignor::Uniform];
+    harness.ok(&uniform);
+    assert_eq!(&*harness.group.describe(&harness.config).assignor, "uniform", "one asks for it, and one for none");
+    harness.config.consumer_assignors = vec![Assignor::Range];
+    assert_eq!(&*harness.group.describe(&harness.config).assignor, "range", "it is not allowed any more");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn a_partition_is_assigned_to_nobody_before_its_owner_has_revoked_it() {
     assert_eq!(harness.ok(&join("b", &["t"])), (3, Some(Vec::new())), "all partitions are in use");
     assert_eq!(harness.group.state(), "Reconciling");
     assert_eq!(harness.ok(&beat("a", 2)), (2, Some(partitions(&[("t", &[0, 1])]))), "a is to give two back");
-    let described = harness.group.describe().members[0].assignment.clone();
+    let described = harness.group.describe(&harness.config).members[0].assignment.clone();
     assert_eq!(described, partitions(&[("t", &[0, 1, 2, 3])]), "what it has not given back is still its own");
     assert_eq!(harness.ok(&beat("a", 2)), (2, None), "it has not said that it has");
     assert_eq!(harness.ok(&beat("b", 3)), (3, None), "so b waits");
@@ -132,7 +132,7 @@ fn most_members_choose_the_assignor() {
     harness.ok(&ranged("b"));
     let uniform = Heartbeat { server_assignor: Some(Arc::from("uniform")), ..join("c", &["t", "u"]) };
     harness.ok(&uniform);
-    let described = harness.group.describe();
+    let described = harness.group.describe(&harness.config);
     assert_eq!(&*described.assignor, "range");
     let targets: Vec<_> = described.members.iter().map(|m| m.target_assignment.clone()).collect();
     let same: Vec<_> = [&[0, 1][..], &[2], &[3]].iter().map(|p| partitions(&[("t", p), ("u", p)])).collect();

@@ -1,0 +1,169 @@
+//! While appends are not likely to be committed, and after the process stood still.
+
+use super::migration::{beat, heartbeat};
+use super::offsets::fetch;
+use super::*;
+
+fn commit_error(bench: &mut Bench, request: Request) -> Result<(), GroupError> {
+    match bench.ask(request) {
+        Response::OffsetCommit(mut answers) => answers.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn try_fetch(bench: &mut Bench, group: &str) -> Result<i64, GroupError> {
+    let topics = Some(vec![(Arc::from("t"), vec![0])]);
+    match bench.ask(Request::OffsetFetch { group: group.into(), member: None, topics, require_stable: false }) {
+        Response::OffsetFetch(answer) => answer.map(|topics| topics[0].partitions[0].offset),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_writes_nothing_goes_on_and_what_would_write_changes_nothing() {
+    let mut bench = Bench::new();
+    let (member, generation) = bench.one_stable("g");
+    assert_eq!(commit_error(&mut bench, commit("g", &member, generation, "t", 1, 7)), Ok(()));
+    let (log, kept) = (bench.log.len(), (bench.shard.kept(), bench.shard.committed()));
+    bench.event(Event::Writable(false));
+    let refused = Err(GroupError::CoordinatorNotAvailable);
+    assert_eq!(commit_error(&mut bench, commit("g", &member, generation, "t", 1, 8)), refused);
+    assert_eq!(commit_error(&mut bench, commit("new", "", -1, "t", 1, 8)), refused);
+    let leave = Request::LeaveGroup { group: "g".into(), members: vec![member_ref(&member)] };
+    assert_eq!(bench.ask(leave), Response::LeaveGroup(Err(GroupError::CoordinatorNotAvailable)));
+    assert_eq!(fetch(&mut bench, "g", "t"), 7);
+    assert_eq!(fetch(&mut bench, "new", "t"), -1);
+    assert_eq!(bench.heartbeat("g", &member, generation), Ok(()));
+    assert_eq!(bench.state("g"), "Stable");
+    assert_eq!(bench.log.len(), log, "something was written");
+    assert_eq!((bench.shard.kept(), bench.shard.committed()), kept, "something else is counted");
+    bench.event(Event::Writable(true));
+    assert_eq!(commit_error(&mut bench, commit("g", &member, generation, "t", 1, 8)), Ok(()));
+    assert_eq!(fetch(&mut bench, "g", "t"), 8);
+}
+
+#[test]
+fn what_is_not_committed_is_told_to_nobody_and_holds_up_only_its_own_group() {
+    let mut bench = Bench::new();
+    let (member, generation) = bench.one_stable("g");
+    assert_eq!(commit_error(&mut bench, commit("other", "", -1, "t", 1, 5)), Ok(()));
+    bench.commits = false;
+    let waits = bench.send(commit("g", &member, generation, "t", 1, 7));
+    bench.event(Event::Writable(false));
+    assert_eq!(bench.answer(waits), Response::OffsetCommit(vec![Err(GroupError::CoordinatorNotAvailable)]));
+    assert_eq!(try_fetch(&mut bench, "g"), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(try_fetch(&mut bench, "other"), Ok(5));
+    assert_eq!(bench.heartbeat("g", &member, generation), Ok(()));
+    assert_eq!(bench.state("g"), "Stable");
+    bench.commit_all();
+    assert_eq!(try_fetch(&mut bench, "g"), Ok(7), "it is committed, though nothing more is written yet");
+}
+
+#[test]
+fn what_was_loaded_and_is_not_committed_is_told_to_nobody_until_it_is() {
+    let mut bench = Bench::new();
+    for group in ["g", "other", "deleted"] {
+        assert_eq!(commit_error(&mut bench, commit(group, "", -1, "t", 1, 5)), Ok(()));
+    }
+    bench.commits = false;
+    bench.send(commit("g", "", -1, "t", 1, 7));
+    bench.send(Request::DeleteGroup("deleted".into()));
+    let uncommitted = std::mem::take(&mut bench.uncommitted);
+    bench.shard = Shard::new(bench.config.clone());
+    for record in bench.compacted() {
+        bench.event(Event::Load(record));
+    }
+    for record in uncommitted.into_iter().flat_map(|(_, records)| records) {
+        bench.event(Event::LoadUncommitted(record));
+    }
+    bench.event(Event::Writable(false));
+    bench.event(Event::Loaded);
+    assert_eq!(bench.shard.last_append(), Some(0));
+    assert_eq!(try_fetch(&mut bench, "other"), Ok(5));
+    for group in ["g", "deleted"] {
+        assert_eq!(try_fetch(&mut bench, group), Err(GroupError::CoordinatorNotAvailable), "{group}");
+    }
+    bench.event(Event::Committed(0));
+    assert_eq!((try_fetch(&mut bench, "g"), try_fetch(&mut bench, "deleted")), (Ok(7), Ok(-1)));
+    bench.event(Event::Writable(true));
+    bench.commits = true;
+    assert_eq!(commit_error(&mut bench, commit("g", "", -1, "t", 1, 8)), Ok(()));
+}
+
+#[test]
+fn members_of_a_consumer_group_heartbeat_while_an_offset_of_theirs_is_not_committed() {
+    let mut bench = super::migration::bench();
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
+    bench.commits = false;
+    bench.send(commit("g", "new", 2, "t", 1, 7));
+    bench.event(Event::Writable(false));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.member_epoch), Ok(2));
+    assert_eq!(try_fetch(&mut bench, "g"), Err(GroupError::CoordinatorNotAvailable));
+    let leaves = heartbeat(&mut bench, beat(-1, &[]));
+    assert_eq!(leaves.map(|answer| answer.member_epoch), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(heartbeat(&mut bench, beat(2, &[0, 1])).map(|answer| answer.member_epoch), Ok(2), "it is still there");
+}
+
+#[test]
+fn a_leader_whose_sync_is_refused_takes_nobody_with_it() {
+    let mut bench = Bench::new();
+    let (first, generation) = bench.one_stable("g");
+    let id = bench.join_group(join("g", "")).member_id;
+    let second = bench.send(Request::JoinGroup(join("g", &id)));
+    assert_eq!(bench.heartbeat("g", &first, generation), Err(GroupError::RebalanceInProgress));
+    let leader = bench.join_group(join("g", &first));
+    let second = bench.joined(second);
+    bench.event(Event::Writable(false));
+    let waits = bench.send(Request::SyncGroup(sync("g", &second.member_id, second.generation, &[])));
+    let assigned = [(&*leader.member_id, "1"), (&*second.member_id, "2")];
+    let refused = bench.send(Request::SyncGroup(sync("g", &first, leader.generation, &assigned)));
+    assert_eq!(bench.synced(refused), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(bench.answers.get(&waits), None, "it waits for the leader, who may try again");
+    bench.event(Event::Writable(true));
+    let again = bench.send(Request::SyncGroup(sync("g", &first, leader.generation, &assigned)));
+    assert_eq!(bench.synced(again).expect("synced").assignment, "1");
+    assert_eq!(bench.synced(waits).expect("synced").assignment, "2");
+}
+
+#[test]
+fn sessions_end_when_it_can_be_written_and_members_have_had_time_to_say_that_they_are_there() {
+    let mut bench = Bench::new();
+    let (member, generation) = bench.one_stable("g");
+    bench.event(Event::Writable(false));
+    bench.pass(Duration::from_mins(1));
+    assert_eq!(bench.state("g"), "Stable");
+    bench.event(Event::Writable(true));
+    assert_eq!(bench.heartbeat("g", &member, generation), Ok(()));
+    bench.event(Event::Writable(false));
+    bench.pass(Duration::from_mins(1));
+    bench.event(Event::Writable(true));
+    bench.pass(Duration::from_secs(4));
+    assert_eq!(bench.state("g"), "Empty", "who is gone does not stay");
+}
+
+/// The process stands still for that long, and sees what time it is before it reads what came meanwhile.
+fn stand_still(bench: &mut Bench) {
+    bench.micros += 60_000_000;
+    bench.event(Event::Tick);
+}
+
+#[test]
+fn after_a_stall_a_rebalance_waits_for_what_its_members_have_sent() {
+    let mut bench = Bench::new();
+    let (first, generation) = bench.one_stable("g");
+    let id = bench.join_group(join("g", "")).member_id;
+    stand_still(&mut bench);
+    let second = bench.send(Request::JoinGroup(join("g", &id)));
+    assert_eq!(bench.answers.get(&second), None, "the id that it was given is known, and the first is to join");
+    stand_still(&mut bench);
+    assert_eq!(bench.heartbeat("g", &first, generation), Err(GroupError::RebalanceInProgress));
+    let first = bench.join_group(join("g", &first));
+    let second = bench.joined(second);
+    assert_eq!((first.generation, second.generation), (generation + 1, generation + 1));
+    stand_still(&mut bench);
+    let waits = bench.send(Request::SyncGroup(sync("g", &second.member_id, second.generation, &[])));
+    let assigned = [(&*first.member_id, "1"), (&*second.member_id, "2")];
+    let leader = bench.send(Request::SyncGroup(sync("g", &first.member_id, first.generation, &assigned)));
+    assert_eq!(bench.synced(leader).expect("synced").assignment, "1");
+    assert_eq!(bench.synced(waits).expect("synced").assignment, "2");
+}

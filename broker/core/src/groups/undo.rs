@@ -1,0 +1,57 @@
+//! While appends are not likely to be committed, a step of a group that would have to write is undone.
+//!
+//! It is not known before a step whether it writes. So the group is copied first, which costs nothing otherwise.
+
+use super::event::{Command, Now};
+use super::group::Group;
+use super::response::GroupError;
+use super::shard::Shard;
+use super::timers::Timer;
+use crate::time::Instant;
+use std::sync::Arc;
+
+/// A group, and what else a step of it may change, before a step that may have to be undone.
+pub(super) struct Before {
+    id: Arc<str>,
+    group: Option<Group>,
+    timers: Vec<(Timer, Instant)>,
+    /// How many commands there were.
+    commands: usize,
+    kept: usize,
+    committed: usize,
+}
+
+impl Shard {
+    pub(super) fn writable(&mut self, now: Now, writable: bool, out: &mut Vec<Command>) {
+        let refused = std::mem::replace(&mut self.refuses, !writable);
+        if !writable {
+            self.replies.refuse_all(GroupError::CoordinatorNotAvailable, out);
+        } else if refused {
+            // What members sent meanwhile may have been refused.
+            self.extend_deadlines(now);
+        }
+    }
+
+    pub(super) fn before(&self, id: &Arc<str>, out: &[Command]) -> Before {
+        Before {
+            id: id.clone(),
+            group: self.groups.get(id).cloned(),
+            timers: self.timers.of_group(id),
+            commands: out.len(),
+            kept: self.kept,
+            committed: self.committed,
+        }
+    }
+
+    pub(super) fn undo(&mut self, before: Before, out: &mut Vec<Command>) {
+        let Before { id, group, timers, commands, kept, committed } = before;
+        self.timers.restore(&id, timers);
+        match group {
+            Some(group) => self.groups.insert(id, group),
+            None => self.groups.remove(&id),
+        };
+        out.truncate(commands);
+        self.kept = kept;
+        self.committed = committed;
+    }
+}
