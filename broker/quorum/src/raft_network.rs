@@ -157,8 +157,8 @@ impl RaftNetwork<TypeConfig> for Peer {
                 let (link, sent) = (self.link()?.clone(), Instant::now());
                 let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
                 let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
-                let _beats = Beats::begin(self.network.heartbeats.clone(), self.target, rpc.vote);
-                self.large = Some(Large { vote: rpc.vote, entry, sent, answer, _beats });
+                let beats = Beats::begin(self.network.heartbeats.clone(), self.target, rpc.vote);
+                self.large = Some(Large { vote: rpc.vote, entry, sent, answer, _beats: beats });
                 self.large_answer().await
             } else {
                 let mut sent = Instant::now();

@@ -34,10 +34,11 @@ impl Contact {
         let stay = pods.iter().filter(|pod| !pod.is_terminating());
         let addresses = stay.filter_map(|pod| Some((pod.ordinal, pod.address.clone()?))).collect::<BTreeMap<_, _>>();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        (!addresses.is_empty()).then(|| Self { namespace, name, addresses, cluster: None })
+        (!addresses.is_empty()).then_some(Self { namespace, name, addresses, cluster: None })
     }
 
     /// The same brokers, as far as they are of this cluster.
+    #[must_use]
     pub fn of_cluster(self, cluster: Option<&str>) -> Self {
         Self { cluster: cluster.map(str::to_owned), ..self }
     }

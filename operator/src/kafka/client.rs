@@ -380,8 +380,8 @@ mod tests {
         let other = "10112233-4455-6677-8899-aabbccddeeff";
         for (cluster, taken) in [(Some(HERE), true), (Some(other), false), (Some("of no form"), false), (None, true)] {
             let before = changed.load(Ordering::SeqCst);
-            let changes = [("log.retention.ms".to_owned(), Some("5".to_owned()))].into();
-            let answer = Client { port }.alter_cluster_configs(contact(cluster), changes).await;
+            let configs = [("log.retention.ms".to_owned(), Some("5".to_owned()))].into();
+            let answer = Client { port }.alter_cluster_configs(contact(cluster), configs).await;
             assert_eq!(changed.load(Ordering::SeqCst) - before, usize::from(taken), "{cluster:?}");
             match answer {
                 Ok(()) => assert!(taken, "{cluster:?}"),

@@ -20,7 +20,7 @@ impl Topics {
     /// Three brokers that are ready, and no topic.
     async fn new() -> Self {
         let world = World::with_cluster(3);
-        world.brokers.state.lock().unwrap().cluster = "one".to_owned();
+        "one".clone_into(&mut world.brokers.state.lock().unwrap().cluster);
         world.run_until_idle().await;
         let events = Events::new(world.server.client(), "test");
         Self { world, kafka: FakeKafka::default(), events }

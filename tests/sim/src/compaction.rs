@@ -76,6 +76,9 @@ pub(crate) struct Originals {
 /// A key, and its value, unless it is deleted.
 type Record = (Vec<u8>, Option<Vec<u8>>);
 
+/// By key, where its last value is, and that value.
+type Table = BTreeMap<Vec<u8>, (Offset, Vec<u8>)>;
+
 /// `None` if the records cannot be read.
 fn records(batch: &RecordBatch) -> Option<Vec<(Offset, Record)>> {
     let contents = batch.contents(MAX_DECOMPRESSED).ok()?;
@@ -84,19 +87,16 @@ fn records(batch: &RecordBatch) -> Option<Vec<(Offset, Record)>> {
 
 /// What there is for a reader of the log who goes from its start to that offset: the last value of each key that is not
 /// deleted after it, and where it is. And the keys of which it has read that they are deleted.
-fn table(log: &PartitionLog, to: Offset) -> (BTreeMap<Vec<u8>, (Offset, Vec<u8>)>, BTreeSet<Vec<u8>>) {
+fn table(log: &PartitionLog, to: Offset) -> (Table, BTreeSet<Vec<u8>>) {
     let (mut table, mut deleted) = (BTreeMap::new(), BTreeSet::new());
     let all = log.batches.iter().flat_map(|batch| records(batch).unwrap_or_default());
     for (offset, (key, value)) in all.filter(|(offset, _)| (log.start..to).contains(offset)) {
-        match value {
-            Some(value) => {
-                deleted.remove(&key);
-                table.insert(key, (offset, value));
-            }
-            None => {
-                table.remove(&key);
-                deleted.insert(key);
-            }
+        if let Some(value) = value {
+            deleted.remove(&key);
+            table.insert(key, (offset, value));
+        } else {
+            table.remove(&key);
+            deleted.insert(key);
         }
     }
     (table, deleted)

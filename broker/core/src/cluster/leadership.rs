@@ -71,23 +71,20 @@ impl Image {
     /// What every command ends with: partitions that it has left without a leader, or whose replica or topic it has changed,
     /// get one that may lack committed records, where their topic would rather have that than none.
     pub(super) fn elect_where_asked(&mut self, command: &MetadataCommand, changes: &mut Vec<Change>) {
-        let candidates: Vec<TopicPartition> = match command {
-            MetadataCommand::Unfence { id, .. } => {
-                let asked = self.topics.values().filter(|topic| self.elects_uncleanly(topic));
-                let waiting = asked.flat_map(|topic| {
-                    let waiting = (0..).zip(&topic.partitions).filter(|(_, p)| p.leader.is_none());
-                    let here = waiting.filter(|(_, p)| p.replicas.contains(id));
-                    here.map(|(n, _)| TopicPartition { topic: topic.id, partition: PartitionId(n) })
-                });
-                waiting.collect()
-            }
-            _ => {
-                let changed = changes.iter().filter_map(|change| match change {
-                    Change::PartitionChanged(tp) => Some(*tp),
-                    Change::Broker(_) | Change::PartitionDeleted(_) => None,
-                });
-                changed.collect()
-            }
+        let candidates: Vec<TopicPartition> = if let MetadataCommand::Unfence { id, .. } = command {
+            let asked = self.topics.values().filter(|topic| self.elects_uncleanly(topic));
+            let waiting = asked.flat_map(|topic| {
+                let waiting = (0..).zip(&topic.partitions).filter(|(_, p)| p.leader.is_none());
+                let here = waiting.filter(|(_, p)| p.replicas.contains(id));
+                here.map(|(n, _)| TopicPartition { topic: topic.id, partition: PartitionId(n) })
+            });
+            waiting.collect()
+        } else {
+            let partitions = changes.iter().filter_map(|change| match change {
+                Change::PartitionChanged(tp) => Some(*tp),
+                Change::Broker(_) | Change::PartitionDeleted(_) => None,
+            });
+            partitions.collect()
         };
         let before = self.unclean_elections;
         for tp in candidates {
