@@ -49,9 +49,21 @@ impl Brokers<'_> {
         self.kubectl.json(&["get", "pod", &format!("{}-{id}", self.name)])
     }
 
+    /// The node that a broker is on.
+    pub(crate) fn node(&self, id: usize) -> anyhow::Result<String> {
+        Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())
+    }
+
     /// The nodes that the three pods are on.
     pub(crate) fn nodes(&self) -> anyhow::Result<BTreeSet<String>> {
-        (0..3).map(|id| Ok(self.pod(id)?["spec"]["nodeName"].as_str().context("on no node")?.to_owned())).collect()
+        (0..3).map(|id| self.node(id)).collect()
+    }
+
+    /// Evicts the brokers on a node, which takes no pods until it is uncordoned.
+    pub(crate) fn drain_node(&self, node: &str, timeout: &str) -> anyhow::Result<()> {
+        let (selector, timeout) =
+            (format!("--pod-selector=chronik.io/cluster={}", self.name), format!("--timeout={timeout}"));
+        self.kubectl.run(&["drain", node, "--ignore-daemonsets", &selector, &timeout]).map(|_| ())
     }
 
     /// The broker, if there is one, that shares its node with the operator: who loses this node loses both. Else the last.
@@ -76,10 +88,18 @@ impl Brokers<'_> {
 
     /// Waits until the budget lets that many brokers be evicted.
     pub(crate) fn wait_budget(&self, allowed: u64) -> anyhow::Result<()> {
-        until("the disruption budget", || {
-            let budgets = self.kubectl.json(&["get", "pdb"])?;
-            Ok((budgets["items"][0]["status"]["disruptionsAllowed"] == allowed).then_some(()))
-        })
+        until("the disruption budget", || Ok((self.may_be_evicted()? == allowed).then_some(())))
+    }
+
+    /// How many brokers the budget lets be evicted now.
+    pub(crate) fn may_be_evicted(&self) -> anyhow::Result<Value> {
+        Ok(self.kubectl.json(&["get", "pdb", self.name])?["status"]["disruptionsAllowed"].clone())
+    }
+
+    /// How many brokers are ready.
+    pub(crate) fn ready(&self) -> anyhow::Result<usize> {
+        let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
+        Ok(pods["items"].as_array().into_iter().flatten().filter(|pod| is_ready(pod)).count())
     }
 
     pub(crate) fn wait_pods(&self) -> anyhow::Result<()> {
@@ -133,8 +153,7 @@ impl Brokers<'_> {
     ) -> anyhow::Result<()> {
         let mut too_few = None;
         until(what, || {
-            let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
-            let ready = pods["items"].as_array().into_iter().flatten().filter(|pod| is_ready(pod)).count();
+            let ready = self.ready()?;
             if ready < least {
                 too_few = Some(ready);
                 return Ok(Some(()));
@@ -192,7 +211,12 @@ impl Brokers<'_> {
 
     /// The command line in a broker's pod, with its answer.
     pub(crate) fn chronik(&self, words: &[&str]) -> anyhow::Result<Value> {
-        let pod = format!("{}-0", self.name);
+        self.chronik_at(0, words)
+    }
+
+    /// The same in the pod of that broker.
+    pub(crate) fn chronik_at(&self, id: usize, words: &[&str]) -> anyhow::Result<Value> {
+        let pod = format!("{}-{id}", self.name);
         let said = self.kubectl.run(&[&["exec", &pod, "--", "/chronik"], words, &["--output", "json"]].concat())?;
         if said.trim().is_empty() {
             return Ok(Value::Null);

@@ -75,6 +75,23 @@ pub(crate) fn exec(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Resu
     last(&kubectl.run(&[&["exec", pod, "--", "/client"], words, &[&timeout()]].concat())?)
 }
 
+/// Starts a pod that reads what a load writes as a consumer group.
+pub(crate) fn follow(load: &Load<'_>, pod: &str) -> anyhow::Result<()> {
+    let words = ["follow", "--bootstrap", load.bootstrap, "--topic", load.topic, "--timeout", "1h"];
+    start(load.kubectl, pod, &words)?;
+    until("records that come through", || Ok((seen(load.kubectl, pod)? > 500).then_some(())))
+}
+
+/// Waits until the group in that pod has seen so many records, each another one: all that there are.
+pub(crate) fn wait_seen(kubectl: &Kubectl, pod: &str, count: u64) -> anyhow::Result<()> {
+    until("a group that has seen all", || Ok((seen(kubectl, pod)? == count).then_some(())))
+}
+
+/// How many records the group has seen by now.
+fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {
+    Ok(printed(kubectl, pod)?.iter().rev().find_map(|line| line["seen"].as_u64()).unwrap_or(0))
+}
+
 /// What the client has printed so far, a JSON object a line.
 pub(crate) fn printed(kubectl: &Kubectl, pod: &str) -> anyhow::Result<Vec<Value>> {
     let log = kubectl.run(&["logs", pod])?;

@@ -57,8 +57,8 @@ fn every_reason_is_explained() {
     assert_eq!(missing, BTreeSet::new(), "not explained in docs/kubernetes.md");
 }
 
-/// What looks like a reason and is the name of something else: a kind, a condition, what a condition says, what was being done
-/// when an Event was published, or a word of Kubernetes' own.
+/// What looks like a reason and is the name of something else: a kind, a condition, what a condition says, what was being
+/// done when an Event was published, or a word of Kubernetes' own.
 const KINDS: &[&str] = &[
     "StatefulSet",
     "ConfigMap",

@@ -69,12 +69,15 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     );
     timeline.say("for several namespaces it renders a Role in each, and monitors the brokers of all");
 
-    let all =
-        render("replicas=2,podMonitor.enabled=true,grafanaDashboard.enabled=true,podSecurityContext.runAsUser=null")?;
+    let all = render(
+        "replicas=2,podMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true,\
+         podSecurityContext.runAsUser=null",
+    )?;
     ensure!(all.matches("tolerationSeconds: 30").count() == 2, "the operator stays on a node that is lost for minutes");
-    for kind in ["ConfigMap", "PodDisruptionBudget", "PodMonitor"] {
+    for kind in ["ConfigMap", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"] {
         ensure!(kinds(&all).iter().any(|rendered| rendered == kind), "no {kind} is rendered");
     }
+    ensure!(all.contains("- alert: ChronikPlanStuck"), "the alerts are not in their rule");
     ensure!(!all.contains("runAsUser: 65532"), "the user's id is not left to the platform");
     timeline.say("values that are unknown or of the wrong kind are refused");
     Ok(())

@@ -1,5 +1,5 @@
 //! A cluster that is deleted leaves its data: made again with fewer brokers than volumes it is refused, as they would be
-//! left behind; made again as it was, it has the same data.
+//! left behind; made again as it was, it has the same data. One whose volumes are its own takes them with it.
 
 use crate::brokers::Brokers;
 use crate::client;
@@ -7,6 +7,7 @@ use crate::environment::{self, Environment};
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::ensure;
+use serde_json::Value;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("made-again"));
@@ -42,5 +43,18 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     brokers.wait_ready()?;
     client::exec(&kubectl, "client", &[&["consume"], &words[..]].concat())?;
     timeline.say("made again with five, it has the same 2000 records");
+    let claims = || {
+        let claims = kubectl.json(&["get", "pvc", "--selector=chronik.io/cluster=demo"])?;
+        Ok::<_, anyhow::Error>(claims["items"].as_array().cloned().unwrap_or_default())
+    };
+    brokers.patch(r#"{"storage":{"deletionPolicy":"Delete"}}"#)?;
+    until("volumes that go with their cluster", || {
+        let owned = |claim: &Value| claim["metadata"]["ownerReferences"][0]["kind"] == "ChronikCluster";
+        let claims = claims()?;
+        Ok((claims.len() == 5 && claims.iter().all(owned)).then_some(()))
+    })?;
+    kubectl.run(&["delete", "chronikcluster", "demo"])?;
+    until("no volume of it", || Ok(claims()?.is_empty().then_some(())))?;
+    timeline.say("deleted with the policy Delete, it took its volumes with it");
     environment.discard(&kubectl)
 }

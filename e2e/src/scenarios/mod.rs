@@ -131,7 +131,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "api-away",
         about: "the API server is away for a minute under load",
-        full: true,
+        full: false,
         run: api_away::run,
     },
     Scenario {
@@ -149,14 +149,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "roll-bad-image",
-        about: "an image that cannot be pulled stops after one pod, and heals when it is corrected",
-        full: true,
+        about: "an image that cannot be pulled stops after one pod under load, and heals when it is corrected",
+        full: false,
         run: roll_bad_image::run,
     },
     Scenario {
         name: "slow-disk",
         about: "a restart waits, and says so, while one broker's disk is too slow",
-        full: true,
+        full: false,
         run: slow_disk::run,
     },
     Scenario {
@@ -168,7 +168,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "lost-volume",
         about: "a broker whose volume is lost comes back empty and catches up",
-        full: true,
+        full: false,
         run: lost_volume::run,
     },
     Scenario {

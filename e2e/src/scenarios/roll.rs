@@ -4,11 +4,8 @@
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
 use crate::environment::{self, Environment, OPERATOR_NAMESPACE};
-use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
-use crate::wait::until;
 use anyhow::ensure;
-use serde_json::Value;
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("roll"));
@@ -17,8 +14,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let bootstrap = brokers.bootstrap();
     let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "e2e" };
     load.start()?;
-    client::start(&kubectl, "follow", &["follow", "--bootstrap", &bootstrap, "--timeout", "1h"])?;
-    until("records that come through", || Ok((seen(&kubectl, "follow")? > 500).then_some(())))?;
+    client::follow(&load, "follow")?;
     timeline.say("a producer and a consumer group are at work");
 
     let before = brokers.uids()?;
@@ -36,16 +32,10 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 
     let (count, slowest) = load.stop_in_time("client", environment)?;
     timeline.say(format!("{count} records, each there once; the slowest was acknowledged after {slowest} ms"));
-    until("a group that has seen all", || Ok((seen(&kubectl, "follow")? == count).then_some(())))?;
+    client::wait_seen(&kubectl, "follow", count)?;
     timeline.say("the consumer group has seen every one");
     let maps = kubectl.json(&["get", "configmaps", "--selector=chronik.io/cluster=demo"])?;
     ensure!(maps["items"].as_array().map(Vec::len) == Some(1), "the former configuration is not gone: {maps}");
     brokers.never_restarted()?;
     environment.discard(&kubectl)
-}
-
-/// How many records the group has seen by now.
-fn seen(kubectl: &Kubectl, pod: &str) -> anyhow::Result<u64> {
-    let said = client::printed(kubectl, pod)?;
-    Ok(said.iter().rev().find_map(|line: &Value| line["seen"].as_u64()).unwrap_or(0))
 }

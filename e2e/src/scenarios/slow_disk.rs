@@ -1,12 +1,13 @@
-//! A restart is asked for while one broker's disk is so slow that the broker falls behind: nothing is restarted, the plan
-//! says what is waited for, and when the disk is as fast as before the restart goes through. What was acknowledged
-//! to an idempotent producer is there once and in order.
+//! A restart is asked for, by the plugin of kubectl, while one broker's disk is so slow that the broker falls behind:
+//! nothing is restarted, the plan and the plugin say what is waited for, and when the disk is as fast as before the restart
+//! goes through. What was acknowledged to an idempotent producer is there once and in order, and a consumer group has seen
+//! it.
 
 use crate::brokers::Brokers;
 use crate::client::{self, Load};
 use crate::command::output;
 use crate::environment::{self, Environment};
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, Plugin};
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{Context, ensure};
@@ -35,13 +36,15 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
     load.start()?;
     load.wait_in_sync("client", "0,1,2")?;
+    client::follow(&load, "follow")?;
     let before = brokers.uids()?;
     let container = disk.container(&brokers)?;
     disk.limit(&container, RATE)?;
     until("a broker that falls behind", || Ok((brokers.condition("InSync")?.0 == "False").then_some(())))?;
     timeline.say(format!("the disk of broker {SLOW} takes {} kB/s, and it falls behind", RATE / 1_000));
 
-    kubectl.run(&["annotate", "chronikcluster", "demo", "chronik.io/restart=asked-for"])?;
+    let plugin = Plugin::of(environment)?;
+    plugin.run(&kubectl, &["roll", "demo"])?;
     let mut said = BTreeSet::new();
     let plan = || anyhow::Ok(kubectl.json(&["get", "chronikcluster", "demo"])?["status"]["plan"].clone());
     until("a plan that waits", || {
@@ -62,6 +65,9 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         plan()?["action"],
         plan()?["message"]
     ));
+    let shown = plugin.run(&kubectl, &["status", "demo"])?;
+    let next = shown.lines().find(|line| line.starts_with("next: restart broker ")).unwrap_or_default();
+    ensure!(GATES.iter().any(|gate| next.contains(gate)), "kubectl chronik does not say what is waited for: {shown}");
     for reason in &said {
         until(reason, || {
             let events = kubectl.json(&["get", "events", &format!("--field-selector=reason={reason}")])?;
@@ -75,6 +81,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     // in-sync sets, for as long as `replica.lag.time.max.ms` says.
     let (count, slowest) = load.stop("client")?;
     timeline.say(format!("{count} records, each there once; the slowest took {slowest} ms"));
+    client::wait_seen(&kubectl, "follow", count)?;
+    timeline.say("the consumer group has seen every one");
     brokers.never_restarted()?;
     environment.discard(&kubectl)?;
     disk.remove(environment)

@@ -1,5 +1,5 @@
-//! A broker that does not come up is said to be waited for: it holds up drains of nodes and the spreading of partitions, and
-//! may do so for ever.
+//! A broker that does not come up is said to be waited for: it holds up drains of nodes and the spreading of partitions,
+//! and may do so for ever.
 
 use super::Plan;
 use crate::reconcile::observe::{Observed, PodState};
