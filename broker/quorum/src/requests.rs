@@ -83,7 +83,7 @@ impl Requests {
                     Request::CreateTopic { topic, reply } => answer(reply, this.create_topic(topic)).await,
                     Request::DeleteTopic { topic, reply } => answer(reply, this.delete_topic(topic)).await,
                     Request::Alter { command, validate_only, reply } => {
-                        answer(reply, this.alter(command, validate_only)).await;
+                        Box::pin(answer(reply, this.alter(command, validate_only))).await;
                     }
                     // Carried apart from these.
                     Request::AlterPartition(change) => drop(change),

@@ -234,7 +234,8 @@ impl World {
                     assert_eq!(*owner, name, "two own {partition} in generation {}", member.generation);
                 }
             }
-            (_, Response::Heartbeat(Ok(()))) => {}
+            (_, Response::Heartbeat(Ok(())))
+            | (Waits::Fetch(..), Response::OffsetFetch(Err(GroupError::CoordinatorNotAvailable))) => {}
             (Waits::Commit(_, offset), Response::OffsetCommit(answers)) => match answers[0] {
                 Ok(()) => self.answered_offset = self.answered_offset.max(offset),
                 Err(GroupError::CoordinatorNotAvailable) => {}
@@ -245,7 +246,6 @@ impl World {
                 assert!(offset >= at_least, "offset {offset} after {at_least} was answered");
                 self.answered_offset = self.answered_offset.max(offset);
             }
-            (Waits::Fetch(..), Response::OffsetFetch(Err(GroupError::CoordinatorNotAvailable))) => {}
             (_, Response::SyncGroup(Err(error)) | Response::Heartbeat(Err(error))) => self.refused(n, error),
             (waits, answer) => panic!("{waits:?}: {answer:?}"),
         }
