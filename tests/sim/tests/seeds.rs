@@ -41,7 +41,6 @@ fn floor(activity: Activity) -> usize {
         | Activity::LogDropped
         | Activity::Moved
         | Activity::DiskFailed
-        | Activity::TombstonesGone
         | Activity::ReadOverGap => 100,
         Activity::LateFrame => 800,
         Activity::TopicDeleted => 200,
@@ -73,6 +72,7 @@ fn floor(activity: Activity) -> usize {
         Activity::RetryAcknowledged => 6_000,
         Activity::Refused => 60_000,
         Activity::Read => 30_000,
+        Activity::TombstonesGone => 30,
         Activity::ReadBelowKnown | Activity::NeverReturned | Activity::BegunAnew => 20,
     }
 }

@@ -51,7 +51,10 @@ impl Storage for ModelDisk {
             open > OPEN_BYTES
         });
         let until = closed.unwrap_or(0).min(log.batches.partition_point(|b| b.header().end_offset() <= committed));
-        if until == 0 {
+        // What was known of producers further on must not be forgotten: what is open may be more batches by now, as these
+        // have become short.
+        let cut = log.batches.get(until.saturating_sub(1)).map_or(log.start, |last| last.header().end_offset());
+        if until == 0 || log.snapshot.as_ref().is_some_and(|(at, _)| *at >= cut) {
             return Ok(Cleaned::Nothing);
         }
         let mut latest = OffsetMap::new(1 << 12, 64, (rng.any(), rng.any()));
@@ -59,7 +62,7 @@ impl Storage for ModelDisk {
             let Some(key) = record.key else { continue };
             latest.put(&key, record.offset).map_err(|_| "no room for the keys")?;
         }
-        let to = log.batches[until - 1].header().end_offset();
+        let to = cut;
         let delete_retention_ms = DELETE_RETENTION_MS;
         let rules = Rules { latest: &latest, to, now_ms, delete_retention_ms, max_decompressed: u64::MAX };
         let mut cleaned = Vec::new();
@@ -77,7 +80,6 @@ impl Storage for ModelDisk {
             return Ok(Cleaned::Nothing);
         }
         // The real log has snapshots too. What is committed is not cut off again.
-        let cut = log.batches[until - 1].header().end_offset();
         let mut closed = log.clone();
         closed.batches.truncate(until);
         log.snapshot = Some((cut, crate::node::log_state(&closed).producers));
