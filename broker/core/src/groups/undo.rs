@@ -22,6 +22,7 @@ pub(super) struct Before {
 }
 
 impl Shard {
+    /// Appends are likely to be committed from now on, or are not.
     pub(super) fn writable(&mut self, now: Now, writable: bool, out: &mut Vec<Command>) {
         let refused = std::mem::replace(&mut self.refuses, !writable);
         if !writable {
@@ -32,6 +33,7 @@ impl Shard {
         }
     }
 
+    /// What a step of that group may change.
     pub(super) fn before(&self, id: &Arc<str>, out: &[Command]) -> Before {
         Before {
             id: id.clone(),
@@ -43,6 +45,7 @@ impl Shard {
         }
     }
 
+    /// Sets all that back, and takes back the commands since.
     pub(super) fn undo(&mut self, before: Before, out: &mut Vec<Command>) {
         let Before { id, group, timers, commands, kept, committed } = before;
         self.timers.restore(&id, timers);
