@@ -40,6 +40,8 @@ pub const REPLICA_SELECTOR: Shape = Shape::OneOf(&[
 ]);
 /// Which way a group with members of both protocols may go.
 pub const MIGRATION_POLICY: Shape = Shape::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]);
+/// Who assigns partitions to groups of the new protocol.
+pub const ASSIGNORS: Shape = Shape::SomeOf(&["uniform", "range"]);
 /// The protocols that groups may use.
 pub const REBALANCE_PROTOCOLS: Shape = Shape::SomeOf(&["classic", "consumer"]);
 
@@ -163,6 +165,8 @@ pub const AT_START: &[(&str, Shape)] = &[
     ("connections.max.idle.ms", Shape::Duration),
     ("delete.topic.enable", Shape::Boolean),
     ("disk.stall.timeout", Shape::Duration),
+    ("fetch.max.bytes", Shape::Size),
+    ("group.consumer.assignors", ASSIGNORS),
     ("group.consumer.heartbeat.interval.ms", Shape::Duration),
     ("group.consumer.max.heartbeat.interval.ms", Shape::Duration),
     ("group.consumer.max.session.timeout.ms", Shape::Duration),
@@ -186,6 +190,7 @@ pub const AT_START: &[(&str, Shape)] = &[
     ("log.retention.check.interval.ms", Shape::Duration),
     ("log.scrub.bytes.per.second", Shape::Size),
     ("max.connections", Shape::Integer),
+    ("max.request.partition.size.limit", Shape::Integer),
     ("max.incremental.fetch.session.cache.slots", Shape::Count),
     ("num.partitions", Shape::Integer),
     ("offset.metadata.max.bytes", Shape::Size),

@@ -1,7 +1,6 @@
 //! The API server, through kubectl.
 
-use crate::command::{self, output};
-use crate::environment::Environment;
+use crate::command;
 use crate::wait::{timeout, try_again, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -38,6 +37,11 @@ impl Kubectl {
 
     pub(crate) fn within(&self, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), ..self.clone() }
+    }
+
+    /// The file with the addresses and rights.
+    pub(crate) fn config(&self) -> &Path {
+        &self.kubeconfig
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -120,35 +124,5 @@ impl Kubectl {
     /// Without waiting for it to be gone.
     pub(crate) fn delete_namespace(&self) -> anyhow::Result<()> {
         self.run(&["delete", "namespace", &self.namespace, "--wait=false"]).map(|_| ())
-    }
-}
-
-/// `kubectl chronik`: the program of the image under another name, in a folder that kubectl looks for its plugins in.
-pub(crate) struct Plugin {
-    folder: PathBuf,
-}
-
-impl Plugin {
-    /// Takes it out of the image under test, as docs/kubernetes.md says.
-    pub(crate) fn of(environment: &Environment) -> anyhow::Result<Self> {
-        let folder = environment.root.join("target/e2e/plugin");
-        std::fs::create_dir_all(&folder)?;
-        let container = output(Command::new("docker").args(["create", environment.image()]))?;
-        let container = container.trim();
-        let program = folder.join("kubectl-chronik");
-        let copied = output(Command::new("docker").args(["cp", &format!("{container}:/chronik")]).arg(program));
-        output(Command::new("docker").args(["rm", container]))?;
-        copied?;
-        Ok(Self { folder })
-    }
-
-    /// Runs `kubectl chronik` with these words in a namespace; returns what it printed.
-    pub(crate) fn run(&self, kubectl: &Kubectl, words: &[&str]) -> anyhow::Result<String> {
-        let others = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::iter::once(self.folder.clone()).chain(std::env::split_paths(&others));
-        let mut command = Command::new("kubectl");
-        command.env("PATH", std::env::join_paths(folders)?).env("KUBECONFIG", &kubectl.kubeconfig);
-        // The plugin's own words: kubectl knows none before its plugin's name.
-        output(command.arg("chronik").args(words).args(["--namespace", &kubectl.namespace]))
     }
 }

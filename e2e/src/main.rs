@@ -8,6 +8,7 @@ mod environment;
 mod evidence;
 mod java;
 mod kubectl;
+mod plugin;
 mod scenarios;
 mod timeline;
 mod wait;
