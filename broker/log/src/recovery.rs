@@ -550,7 +550,7 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             let path = folder(&store.root, tp).join(name);
             if batches.is_empty() && store.disk.exists(&path).during("look for", &path)? {
                 let file = store.disk.open(&path).during("open", &path)?;
-                batches = match tail_batches(&file, position, &state) {
+                batches = match tail_batches(&store.disk, &file, position, &state) {
                     Err(error) if is_unreadable(&error) => {
                         tracing::error!(partition = %tp, from = %state.end, %error, "what follows cannot be read");
                         return Ok(true);

@@ -227,7 +227,10 @@ impl<D: Disk> Store<D> {
     pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         match self.look_for_cut(tp, state, to) {
             Ok(cut) if !cut.damaged => Ok(cut),
-            _ => self.look_for_cut(tp, state, to),
+            _ => {
+                self.disk.pause();
+                self.look_for_cut(tp, state, to)
+            }
         }
     }
 
