@@ -130,7 +130,10 @@ pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, uid: impl FnMut() -> u64) -> R
         let version = FORMAT.version(&bytes).ok_or_else(damaged)?;
         Ok::<_, LogError>((version, bytes))
     };
-    let (version, bytes) = look().or_else(|_| look())?;
+    let (version, bytes) = look().or_else(|_| {
+        disk.pause();
+        look()
+    })?;
     decode(FORMAT.known(version, &path)?, &bytes[PREFIX..], uid).ok_or_else(damaged)
 }
 

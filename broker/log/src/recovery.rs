@@ -25,7 +25,8 @@
 //! Batches are applied only after they are durable in the WAL. So, in a partition that was not cut back or
 //! deleted since the checkpoint, valid batches that continue it behind the WAL's end prove that the WAL lost
 //! its end to damage; they are kept, and reported. What else was in that end nobody knows, so the log as a whole
-//! is not to be believed ([`Log::wal_lost`]). (Behind what was announced, see `once`, they prove nothing; but they are kept
+//! is not to be believed ([`Log::wal_lost`]). What the disk cannot read there proves that too, and is cut off only when the
+//! checkpoint says that something is lost. (Behind what was announced, see `once`, they prove nothing; but they are kept
 //! where the WAL is known to have lost its end.)
 //!
 //! What looks as if it had never been finished is dropped in silence, so nothing is taken for that because of one read: what is
@@ -43,12 +44,10 @@ use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
 use crate::log::{Log, partitions_dir, wal_dir};
 use crate::once::Once;
-use crate::partition::{
-    Dirty, Partition, Referred, Segment, Snapshot, Soft, batch_at, folder, log_name, parse_folder, tail_batches,
-};
+use crate::partition::{Dirty, Partition, Referred, Snapshot, Soft, batch_at, folder, log_name, tail_batches};
 use crate::space::Ballast;
-use crate::store::{Kind, Store};
-use crate::trash;
+use crate::store::Store;
+use crate::tidy::{tidy, tidy_partition};
 use crate::wal::entry::{LoggedKind, LoggedOp, Place};
 use crate::wal::replay::{Chain, replay, replay_again};
 use crate::wal::writer::WalWriter;
@@ -84,8 +83,8 @@ impl<D: Disk> Log<D> {
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
-        let (end, kept) = if checkpoint.mark.run == 0 {
-            (from, false)
+        let Restored { end, lost, unread } = if checkpoint.mark.run == 0 {
+            Restored { end: from, lost: false, unread: BTreeSet::new() }
         } else {
             restore(&store, &wal, from, checkpoint.mark, checkpoint.partitions, &mut dirty)?
         };
@@ -111,10 +110,20 @@ impl<D: Disk> Log<D> {
             replayed_from: from.lsn,
             replaced: Vec::new(),
             poisoned: false,
-            wal_lost: checkpoint.wal_lost || kept,
+            wal_lost: checkpoint.wal_lost || lost,
             _lock: lock,
         };
         log.checkpoint()?;
+        for tp in unread {
+            // What is cut off says no more that something is lost: now the checkpoint says so.
+            match log.store.set_tail_aside(tp, &dir.join("damaged")) {
+                Err(error) if error.is_full() => {
+                    tracing::warn!(partition = %tp, %error, "what cannot be read is cut off, with no room to keep it");
+                }
+                kept => kept?,
+            }
+            tidy_partition(&log.store, tp, &mut log.dirty)?;
+        }
         let partitions: Vec<_> =
             log.store.all().into_iter().map(|(tp, p)| RecoveredPartition::of(tp, &p.read())).collect();
         let replayed = end.lsn.0 - from.lsn.0;
@@ -180,8 +189,17 @@ fn read_wal<D: Disk>(
     Ok(Found { chain, histories, unsynced, unreadable })
 }
 
-/// Brings the partitions to where the WAL ends. Returns that position, and whether the partitions prove that it
-/// is not where the WAL ended once.
+/// What comes of applying the WAL again.
+struct Restored {
+    /// Where it ends.
+    end: Position,
+    /// Whether that is not where it ended once.
+    lost: bool,
+    /// Partitions that have something behind their ends which the disk cannot read. It is there still.
+    unread: BTreeSet<TopicPartition>,
+}
+
+/// Brings the partitions to where the WAL ends.
 fn restore<D: Disk>(
     store: &Store<D>,
     wal: &Path,
@@ -189,7 +207,7 @@ fn restore<D: Disk>(
     mark: Mark,
     partitions: Vec<(TopicPartition, Partition, Vec<Snapshot>)>,
     dirty: &mut Dirty,
-) -> Result<(Position, bool), LogError> {
+) -> Result<Restored, LogError> {
     let partitions: BTreeMap<_, _> = partitions.into_iter().map(|(tp, p, snapshots)| (tp, (p, snapshots))).collect();
     let Found { mut chain, histories, unsynced, unreadable } = read_wal(store, wal, from, mark, &partitions)?;
     if let Some(lost) = chain.lost.take_if(|_| !store.options.open_with_wal_loss) {
@@ -229,9 +247,9 @@ fn restore<D: Disk>(
             apply_start(store, *tp, whole, dirty)?;
         }
     }
-    let kept = end_partitions(store, &histories, lost, dirty)?;
-    tidy(store, lost, dirty)?;
-    Ok((chain.end, kept || lost))
+    let (proven, unread) = end_partitions(store, &histories, lost, dirty)?;
+    tidy(store, lost, &unread, dirty)?;
+    Ok(Restored { end: chain.end, lost: lost || proven, unread })
 }
 
 /// Brings a partition to what the checkpoint says of it, and cuts off what no longer counts of that.
@@ -267,31 +285,44 @@ fn restore_checkpointed<D: Disk>(
 }
 
 /// Settles where the partitions end, now that all that the WAL has is applied. Returns whether they prove that it has lost
-/// something.
+/// something, and which of them have something behind their ends that the disk cannot read.
 fn end_partitions<D: Disk>(
     store: &Store<D>,
     histories: &BTreeMap<TopicPartition, History>,
     lost: bool,
     dirty: &mut Dirty,
-) -> Result<bool, LogError> {
-    let mut kept = false;
+) -> Result<(bool, BTreeSet<TopicPartition>), LogError> {
+    let (mut proven, mut unread) = (false, BTreeSet::new());
     for (tp, shared) in store.all() {
         let history = histories.get(&tp);
         let announced = history.is_some_and(|h| h.announced);
         // Behind the end of one that was announced may be what no round has finished. That does no harm in a log that is not
         // believed, and what else is there was acknowledged, and is perhaps nowhere else.
+        let mut tail = Tail::default();
         if history.is_none_or(|h| h.deleted.is_none() && !h.truncated) && (lost || !announced) {
-            kept |= keep_tail(store, tp, dirty)?;
+            tail = keep_tail(store, tp, dirty)?;
         }
-        if announced && let Some(last) = shared.write().segments.last_mut() {
-            // What is behind its end is cut off, and may come back if a sync fails and the power goes.
+        let found = tail.kept || tail.unreadable.is_some();
+        if (announced || found)
+            && let Some(last) = shared.write().segments.last_mut()
+        {
+            // What is behind its end is cut off, and may come back if a sync fails and the power goes. (What announces that may
+            // be lost too.)
             last.sealed = true;
+        }
+        proven |= found;
+        if let Some(error) = tail.unreadable {
+            if !store.options.open_with_wal_loss {
+                // There is nobody else to have it from, and it can be read another time perhaps.
+                return Err(error);
+            }
+            unread.insert(tp);
         }
         // A snapshot of producers that the checkpoint has may be of what came behind it in the WAL, and is lost.
         let end = shared.read().end;
         shared.soft().cut(end);
     }
-    Ok(kept)
+    Ok((proven, unread))
 }
 
 /// Writes a batch again where it is, and syncs it: as [`Chain::make_durable`](crate::wal::replay::Chain::make_durable)
@@ -533,15 +564,24 @@ fn find_damage<D: Disk>(
     Ok(())
 }
 
+/// What was found behind a partition's end.
+#[derive(Default)]
+struct Tail {
+    /// Whether there were batches, which are taken over.
+    kept: bool,
+    /// Something that the disk cannot read.
+    unreadable: Option<LogError>,
+}
+
 /// Takes over valid batches that continue the partition in its files: they were durable in a WAL that has
-/// lost them. Returns whether there were any, or something that the disk cannot read.
-fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<bool, LogError> {
-    let Some(shared) = store.partition(tp) else { return Ok(false) };
-    let mut kept = false;
+/// lost them, as was what the disk cannot read there.
+fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -> Result<Tail, LogError> {
+    let mut tail = Tail::default();
+    let Some(shared) = store.partition(tp) else { return Ok(tail) };
     loop {
         let state = shared.read().clone();
         if state.damaged.is_some() {
-            return Ok(kept);
+            return Ok(tail);
         }
         // Behind the last segment's end, unless something was cut off there, or in the segment that would come next.
         let last = state.segments.last().filter(|s| !s.sealed).map(|s| (s.log_name(), s.len));
@@ -550,17 +590,19 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
             let path = folder(&store.root, tp).join(name);
             if batches.is_empty() && store.disk.exists(&path).during("look for", &path)? {
                 let file = store.disk.open(&path).during("open", &path)?;
-                batches = match tail_batches(&file, position, &state) {
+                batches = match tail_batches(&store.disk, &file, position, &state) {
                     Err(error) if is_unreadable(&error) => {
                         tracing::error!(partition = %tp, from = %state.end, %error, "what follows cannot be read");
-                        return Ok(true);
+                        let detail = format!("the disk cannot read what is behind offset {} there", state.end);
+                        tail.unreadable = Some(LogError::corrupt(&path, detail));
+                        return Ok(tail);
                     }
                     other => other.during("read", &path)?,
                 };
             }
         }
         if batches.is_empty() {
-            return Ok(kept);
+            return Ok(tail);
         }
         tracing::error!(
             partition = %tp, from = %state.end, batches = batches.len(),
@@ -569,60 +611,6 @@ fn keep_tail<D: Disk>(store: &Store<D>, tp: TopicPartition, dirty: &mut Dirty) -
         // They stay where they are, and so does what follows them.
         store.roll_at(tp, []);
         store.append(tp, &batches.iter().collect::<Vec<_>>(), dirty)?;
-        kept = true;
+        tail.kept = true;
     }
-}
-
-/// Moves the folder of a partition that the log does not know to `damaged/`.
-fn keep_folder<D: Disk>(store: &Store<D>, name: &str) -> Result<(), LogError> {
-    let Some(dir) = store.root.parent().map(|dir| dir.join("damaged")) else { return Ok(()) };
-    create_dir_all(&store.disk, &dir).during("create", &dir)?;
-    let (from, to) = (store.root.join(name), dir.join(format!("{name}.{:x}", store.next_uid())));
-    tracing::warn!(path = %to.display(), "kept what may be a partition that the write-ahead log has lost");
-    store.disk.rename(&from, &to).during("rename", &from)?;
-    store.disk.sync_dir(&dir).during("sync", &dir)
-}
-
-/// Takes out of use, or cuts, what no partition refers to. What nobody knows because the write-ahead log has lost
-/// something is kept aside.
-fn tidy<D: Disk>(store: &Store<D>, lost: bool, dirty: &mut Dirty) -> Result<(), LogError> {
-    let known = store.all();
-    for entry in store.disk.list(&store.root).during("list", &store.root)? {
-        if trash::is_trash(&entry.name) {
-            store.trash.push(store.root.join(&entry.name));
-        } else if let Some(tp) = parse_folder(&entry.name)
-            && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
-        {
-            if lost {
-                keep_folder(store, &entry.name)?;
-            } else {
-                tracing::info!(partition = %tp, "removing what is left of a deleted partition");
-                store.set_out(&store.root, &entry.name, store.next_uid())?;
-            }
-            dirty.root = true;
-        }
-    }
-    for (tp, shared) in known {
-        let segments = shared.read().segments.clone();
-        let dir = folder(&store.root, tp);
-        for entry in store.disk.list(&dir).during("list", &dir)? {
-            let used = |s: &Segment| [s.log_name(), s.index_name()].contains(&entry.name);
-            let used = |name: &str| segments.iter().any(used) || shared.soft().has_file(name);
-            if trash::is_trash(&entry.name) {
-                store.trash.push(dir.join(&entry.name));
-            } else if !used(&entry.name) {
-                store.set_out(&dir, &entry.name, store.next_uid())?;
-                dirty.folders.insert(tp);
-            }
-        }
-        for segment in segments {
-            let path = dir.join(segment.log_name());
-            let file = store.file(tp, &segment, Kind::Log).during("open", &path)?;
-            if file.len().during("measure", &path)? > segment.len {
-                file.set_len(segment.len).during("cut", &path)?;
-                dirty.cuts.insert((tp, segment.base, segment.uid));
-            }
-        }
-    }
-    Ok(())
 }

@@ -104,6 +104,12 @@ impl Trash {
     }
 }
 
+/// Removes a file, or a folder of files, at once.
+pub(crate) fn remove_now<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    while !remove_some(disk, path)? {}
+    Ok(())
+}
+
 /// Says whether nothing is left.
 fn remove_some<D: Disk>(disk: &D, path: &Path) -> io::Result<bool> {
     match disk.list(path) {

@@ -13,7 +13,7 @@ pub use simulated::{Call, Fault, SimulatedDisk, SimulatedFile, SimulatedLock};
 
 use std::io::{self, IoSlice};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What [`Disk::list`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn available(&self, dir: &Path) -> io::Result<u64>;
     /// A number that nobody can foresee, that tells a log's own blocks from bytes that look like them.
     fn random(&self) -> io::Result<u64>;
+    /// To be called before what failed is tried again: a controller that is reset fails all that it is asked meanwhile.
+    fn pause(&self) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// An open file. All methods take `&self`: positions are explicit, so that readers and the writer share it.
@@ -110,6 +114,24 @@ pub(crate) fn is_full(e: &io::Error) -> bool {
 /// Whether the disk cannot give back those bytes, as opposed to cannot be asked.
 pub(crate) fn is_unreadable(e: &io::Error) -> bool {
     e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// What a look finds, if one does. One look decides nothing else: two have to say that it is not there, or two to fail.
+pub(crate) fn look_again<T, E>(
+    disk: &impl Disk,
+    mut look: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let (mut missed, mut failed) = (false, false);
+    loop {
+        match look() {
+            Ok(None) if !missed => missed = true,
+            Err(_) if !failed => {
+                failed = true;
+                disk.pause();
+            }
+            decided => return decided,
+        }
+    }
 }
 
 /// Reads exactly the buffer's length, or fails with `UnexpectedEof`.

@@ -1,7 +1,7 @@
 //! Appending batches to a partition's segments, unsynced.
 
 use super::{Partition, Segment, Soft, folder, index, log_name};
-use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_unreadable, look_again, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
 use crate::wal::entry::Place;
@@ -293,12 +293,10 @@ pub(crate) fn batch_at<D: Disk>(
     header: &Bytes,
     place: Place,
 ) -> Result<Referred, LogError> {
-    match look_for_batch(disk, root, tp, header, place)? {
-        Referred::Whole(batch) => Ok(Referred::Whole(batch)),
-        first @ (Referred::Unreadable | Referred::Missing) => match look_for_batch(disk, root, tp, header, place)? {
-            Referred::Unreadable => Ok(first),
-            again => Ok(again),
-        },
+    match look_again(disk, || look_for_batch(disk, root, tp, header, place)) {
+        Ok(found) => Ok(found.map_or(Referred::Missing, Referred::Whole)),
+        Err(LogError::Io { source, .. }) if is_unreadable(&source) => Ok(Referred::Unreadable),
+        Err(other) => Err(other),
     }
 }
 
@@ -309,20 +307,17 @@ fn look_for_batch<D: Disk>(
     tp: TopicPartition,
     header: &Bytes,
     place: Place,
-) -> Result<Referred, LogError> {
-    let Ok(BatchHeader { total_len, .. }) = BatchHeader::read(header) else { return Ok(Referred::Missing) };
+) -> Result<Option<RecordBatch>, LogError> {
+    let Ok(BatchHeader { total_len, .. }) = BatchHeader::read(header) else { return Ok(None) };
     if !holds(disk, root, tp, place, total_len)? {
-        return Ok(Referred::Missing);
+        return Ok(None);
     }
     let path = folder(root, tp).join(log_name(place.base));
     let mut bytes = vec![0; total_len];
-    match disk.open(&path).and_then(|file| read_exact_at(&file, &mut bytes, place.position)) {
-        Err(e) if is_unreadable(&e) => return Ok(Referred::Unreadable),
-        other => other.during("read", &path)?,
-    }
+    let file = disk.open(&path).during("open", &path)?;
+    read_exact_at(&file, &mut bytes, place.position).during("read", &path)?;
     let same = bytes.starts_with(header);
-    let found = RecordBatch::check(bytes.into()).ok().filter(|_| same);
-    Ok(found.map_or(Referred::Missing, Referred::Whole))
+    Ok(RecordBatch::check(bytes.into()).ok().filter(|_| same))
 }
 
 /// Batches that are written and not part of the log yet.

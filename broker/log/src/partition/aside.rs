@@ -4,7 +4,6 @@
 //! after the other, as in a segment, but for those that are damaged; what cannot be read is zeroes. Nothing reads or
 //! removes these files but whoever recovers records by hand.
 
-use super::truncate::Cut;
 use super::{Segment, folder, log_name};
 use crate::disk::{Disk, DiskFile, create_dir_all, is_unreadable};
 use crate::error::{IoContext, LogError};
@@ -29,45 +28,80 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         let cut = self.find_cut(tp, &state, to)?;
-        create_dir_all(&self.disk, dir).during("create", dir)?;
-        let available = self.disk.available(dir).during("measure", dir)?;
-        let bound = self.options.damaged_bytes.min(available / 2);
-        let mut room = bound.saturating_sub(self.bytes_in(dir)?);
+        let mut room = self.room_in(dir)?;
         for (i, segment) in state.segments.iter().enumerate().skip(cut.segment) {
             let path = folder(&self.root, tp).join(segment.log_name());
             let is_cut = i == cut.segment && cut.position > 0;
             let (first, position) = if is_cut { (cut.end, cut.position) } else { (segment.base, 0) };
-            let len = match self.disk.open(&path).and_then(|file| file.len()) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
-                len => len.during("measure", &path)?,
-            };
-            let bytes = len.min(segment.len).saturating_sub(position);
-            if bytes == 0 {
+            let bytes = self.len_of(&path)?.min(segment.len).saturating_sub(position);
+            if !room.take(tp, &path, position, bytes) {
                 continue;
             }
-            if bytes > room {
-                tracing::warn!(
-                    partition = %tp, from = %first, bytes, dir = %dir.display(), bound,
-                    "not kept before it is cut off: all that is kept may not have more bytes than the bound"
-                );
-                continue;
-            }
-            room -= bytes;
-            let kept = self.free_name(dir, tp, first)?;
+            let kept = self.free_name(dir, tp, &log_name(first))?;
             if is_cut {
-                self.copy(tp, segment, &cut, bytes, &kept)?;
+                self.copy(tp, segment, cut.position, bytes, &kept)?;
             } else {
                 self.disk.rename(&path, &kept).during("rename", &path)?;
                 self.files.forget(segment.uid);
             }
-            tracing::warn!(
-                partition = %tp, from = %first, bytes, path = %kept.display(),
-                "kept before it is cut off: the records in it may be nowhere else"
-            );
+            has_kept(tp, bytes, &kept);
         }
+        self.sync_kept(tp, dir)
+    }
+
+    /// Keeps in `dir`, in the same way, what a partition has in its files behind its end, and in files that it does not refer
+    /// to.
+    pub(crate) fn set_tail_aside(&self, tp: TopicPartition, dir: &Path) -> Result<(), LogError> {
+        let Some(shared) = self.partition(tp) else { return Ok(()) };
+        let state = shared.read().clone();
+        let folder = folder(&self.root, tp);
+        let mut room = self.room_in(dir)?;
+        if let Some(last) = state.segments.last() {
+            let path = folder.join(last.log_name());
+            let bytes = self.len_of(&path)?.saturating_sub(last.len);
+            if room.take(tp, &path, last.len, bytes) {
+                let kept = self.free_name(dir, tp, &log_name(state.end))?;
+                self.copy(tp, last, last.len, bytes, &kept)?;
+                has_kept(tp, bytes, &kept);
+            }
+        }
+        for entry in self.disk.list(&folder).during("list", &folder)? {
+            let path = folder.join(&entry.name);
+            let is_log = path.extension().is_some_and(|kind| kind == "log");
+            if !is_log || state.segments.iter().any(|segment| segment.log_name() == entry.name) {
+                continue;
+            }
+            let bytes = self.len_of(&path)?;
+            if room.take(tp, &path, 0, bytes) {
+                let kept = self.free_name(dir, tp, &entry.name)?;
+                self.disk.rename(&path, &kept).during("rename", &path)?;
+                has_kept(tp, bytes, &kept);
+            }
+        }
+        self.sync_kept(tp, dir)
+    }
+
+    /// Makes durable what was put there.
+    fn sync_kept(&self, tp: TopicPartition, dir: &Path) -> Result<(), LogError> {
         let folder = folder(&self.root, tp);
         self.disk.sync_dir(dir).during("sync", dir)?;
         self.disk.sync_dir(&folder).during("sync", &folder)
+    }
+
+    /// Makes the directory, if it is not there, and says what may be put there.
+    fn room_in(&self, dir: &Path) -> Result<Room, LogError> {
+        create_dir_all(&self.disk, dir).during("create", dir)?;
+        let available = self.disk.available(dir).during("measure", dir)?;
+        let bound = self.options.damaged_bytes.min(available / 2);
+        Ok(Room { bound, left: bound.saturating_sub(self.bytes_in(dir)?) })
+    }
+
+    /// Bytes of a file, or 0 if it is not there.
+    fn len_of(&self, path: &Path) -> Result<u64, LogError> {
+        match self.disk.open(path).and_then(|file| file.len()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            len => len.during("measure", path),
+        }
     }
 
     fn bytes_in(&self, dir: &Path) -> Result<u64, LogError> {
@@ -77,18 +111,25 @@ impl<D: Disk> Store<D> {
     }
 
     /// A name that nothing has: what was kept before stays.
-    fn free_name(&self, dir: &Path, tp: TopicPartition, first: Offset) -> Result<PathBuf, LogError> {
-        let mut path = dir.join(format!("{tp}-{}", log_name(first)));
+    fn free_name(&self, dir: &Path, tp: TopicPartition, name: &str) -> Result<PathBuf, LogError> {
+        let mut path = dir.join(format!("{tp}-{name}"));
         let mut n = 1;
         while self.disk.exists(&path).during("look for", &path)? {
             n += 1;
-            path.set_file_name(format!("{tp}-{}.{n}", log_name(first)));
+            path.set_file_name(format!("{tp}-{name}.{n}"));
         }
         Ok(path)
     }
 
-    /// Copies the segment's bytes from the cut on.
-    fn copy(&self, tp: TopicPartition, segment: &Segment, cut: &Cut, bytes: u64, kept: &Path) -> Result<(), LogError> {
+    /// Copies so many of the segment's bytes from that position on.
+    fn copy(
+        &self,
+        tp: TopicPartition,
+        segment: &Segment,
+        position: u64,
+        bytes: u64,
+        kept: &Path,
+    ) -> Result<(), LogError> {
         let path = folder(&self.root, tp).join(segment.log_name());
         let from = self.file(tp, segment, Kind::Log).during("open", &path)?;
         let new = kept.with_file_name("copy.new");
@@ -97,13 +138,43 @@ impl<D: Disk> Store<D> {
         let mut done = 0;
         while done < bytes {
             let piece = &mut piece[..PIECE.min((bytes - done) as usize)];
-            read_what_can_be(&*from, piece, cut.position + done).during("read", &path)?;
+            read_what_can_be(&*from, piece, position + done).during("read", &path)?;
             to.write_at(&[IoSlice::new(piece)], done).during("write", &new)?;
             done += piece.len() as u64;
         }
         to.sync_data().during("sync", &new)?;
         self.disk.rename(&new, kept).during("rename", &new)
     }
+}
+
+/// How much may be kept.
+struct Room {
+    bound: u64,
+    /// What is left of it.
+    left: u64,
+}
+
+impl Room {
+    /// Takes room for so many bytes of a file, if there are any, and there is some.
+    fn take(&mut self, tp: TopicPartition, path: &Path, position: u64, bytes: u64) -> bool {
+        if bytes > self.left {
+            tracing::warn!(
+                partition = %tp, path = %path.display(), position, bytes, bound = self.bound,
+                "not kept before it is cut off: all that is kept may not have more bytes than the bound"
+            );
+            return false;
+        }
+        self.left -= bytes;
+        bytes > 0
+    }
+}
+
+/// Says where something is kept.
+fn has_kept(tp: TopicPartition, bytes: u64, kept: &Path) {
+    tracing::warn!(
+        partition = %tp, bytes, path = %kept.display(),
+        "kept before it is cut off: the records in it may be nowhere else"
+    );
 }
 
 /// Reads, with zeroes in place of what cannot be read.

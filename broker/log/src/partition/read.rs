@@ -1,7 +1,7 @@
 //! Reading segments, and never serving what was not checked.
 
 use super::{Partition, Segment, epoch_at};
-use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_unreadable, look_again, read_exact_at};
 use crate::store::{Kind, Store};
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
@@ -481,23 +481,21 @@ fn is_doubted(file: &impl DiskFile, segment: &Segment, position: u64, next: Offs
 
 /// The batches at `position` that are whole, right, and continue the partition, or the first of them if they are many. Fails if
 /// the disk cannot read what is there. What seems to be nothing is looked at once more.
-pub(crate) fn tail_batches<F: DiskFile>(
-    file: &F,
+pub(crate) fn tail_batches<D: Disk>(
+    disk: &D,
+    file: &D::File,
     position: u64,
     partition: &Partition,
 ) -> Result<Vec<RecordBatch>, io::Error> {
     let look = || {
         let mut batches = Vec::new();
         match read_tail(file, position, partition, &mut batches) {
-            // It is asked for again, from there on.
-            Err(_) if !batches.is_empty() => Ok(batches),
-            other => other.map(|()| batches),
+            Err(error) if batches.is_empty() => Err(error),
+            // Where it fails behind others, it is asked for again, from there on.
+            _ => Ok(Some(batches).filter(|batches| !batches.is_empty())),
         }
     };
-    match look() {
-        Ok(batches) if !batches.is_empty() => Ok(batches),
-        first => look().or(first),
-    }
+    Ok(look_again(disk, look)?.unwrap_or_default())
 }
 
 fn read_tail<F: DiskFile>(

@@ -174,13 +174,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// Renames what is to be removed by and by. That it is gone already is no error. Where a directory has no room for
-    /// another name, a file is removed at once.
+    /// another name, it is removed at once.
     pub(crate) fn set_out(&self, dir: &Path, name: &str, number: u64) -> Result<(), LogError> {
         let (path, out) = (dir.join(name), dir.join(trash::name(name, number)));
         match self.disk.rename(&path, &out) {
             Ok(()) => self.trash.push(out),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if is_full(&e) && self.disk.remove(&path).is_ok() => {}
+            Err(e) if is_full(&e) && trash::remove_now(&self.disk, &path).is_ok() => {}
             Err(source) => return Err(LogError::Io { action: "rename", path, source }),
         }
         Ok(())
@@ -227,7 +227,10 @@ impl<D: Disk> Store<D> {
     pub(super) fn find_cut(&self, tp: TopicPartition, state: &Partition, to: Offset) -> Result<Cut, LogError> {
         match self.look_for_cut(tp, state, to) {
             Ok(cut) if !cut.damaged => Ok(cut),
-            _ => self.look_for_cut(tp, state, to),
+            _ => {
+                self.disk.pause();
+                self.look_for_cut(tp, state, to)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::entry::{ALIGN, BlockHeader, FORMAT, HEADER, LoggedOp, decode_op};
 use super::{Mark, Position, segment};
-use crate::disk::{Disk, DiskFile, is_unreadable, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_unreadable, look_again, read_exact_at};
 use crate::error::{IoContext, LogError};
 use bytes::Bytes;
 use chronik_core::ids::Lsn;
@@ -50,8 +50,11 @@ pub(crate) fn replay<D: Disk>(
         }
         tail.push(block);
     }
-    let Blocks { at, segments, unreadable: mut lost, .. } = blocks;
-    if is_sealed(disk, dir, at, mark)? {
+    let Blocks { at, segments, unreadable, .. } = blocks;
+    let sealed = is_sealed(disk, dir, at, mark)?;
+    // What can be read after all, and is the seal, is no block.
+    let mut lost = unreadable.into_iter().find(|(place, _)| !sealed || *place != at).map(|(_, error)| error);
+    if sealed {
         for block in tail.drain(..) {
             operations(dir, &block)?.into_iter().try_for_each(&mut visit)?;
         }
@@ -99,15 +102,15 @@ struct Blocks<'a, D: Disk> {
     file: Option<(u64, D::File)>,
     /// Where the next block begins, unless that is in the next segment.
     at: Position,
-    /// Why nobody knows whether there is another block, when there seems to be none.
-    unreadable: Option<LogError>,
+    /// Where nobody knows whether there is another block, and why, when there seems to be none.
+    unreadable: Vec<(Position, LogError)>,
 }
 
 impl<'a, D: Disk> Blocks<'a, D> {
     /// Those of the chain that has one at `from`, if it is not empty.
     fn new(disk: &'a D, dir: &'a Path, from: Position, mark: Mark) -> Result<Self, LogError> {
         let segments = segment::list(disk, dir).during("list", dir)?;
-        Ok(Self { disk, dir, mark, segments, file: None, at: from, unreadable: None })
+        Ok(Self { disk, dir, mark, segments, file: None, at: from, unreadable: Vec::new() })
     }
 
     /// Whether there is a segment of that number.
@@ -121,7 +124,7 @@ impl<'a, D: Disk> Blocks<'a, D> {
             if let Some((header, payload)) = self.read(at)? {
                 let len = header.block_len();
                 self.at = Position { lsn: Lsn(at.lsn.0 + len), offset: at.offset + len, ..at };
-                self.unreadable = None;
+                self.unreadable.clear();
                 return Ok(Some((at, header, payload)));
             }
         }
@@ -129,7 +132,7 @@ impl<'a, D: Disk> Blocks<'a, D> {
     }
 
     /// The block at that position. What is not there is looked for once more: a cable, a controller, a bit in memory, and a
-    /// chain that ends there would be believed to. What cannot be read either time is no block that was never finished.
+    /// chain that ends there would be believed to. What cannot be read twice is no block that was never finished.
     fn read(&mut self, at: Position) -> Result<Option<(BlockHeader, Bytes)>, LogError> {
         if !self.has_segment(at.segment) {
             return Ok(None);
@@ -139,14 +142,10 @@ impl<'a, D: Disk> Blocks<'a, D> {
             Some(open) if open.0 == at.segment => self.file.insert(open),
             _ => self.file.insert((at.segment, self.disk.open(&path).during("open", &path)?)),
         };
-        let found = match read_block(file, &path, at, self.mark) {
-            Ok(Some(found)) => return Ok(Some(found)),
-            first => read_block(file, &path, at, self.mark).or(first),
-        };
-        match found {
+        match look_again(self.disk, || read_block(file, &path, at, self.mark)) {
             Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
                 let detail = format!("the disk cannot read what may be a block at byte {}", at.offset);
-                self.unreadable.get_or_insert(LogError::corrupt(&path, detail));
+                self.unreadable.push((at, LogError::corrupt(&path, detail)));
                 Ok(None)
             }
             other => other,
@@ -242,10 +241,15 @@ fn is_sealed<D: Disk>(disk: &D, dir: &Path, at: Position, mark: Mark) -> Result<
     }
     let look = || {
         let mut header = [0; HEADER];
-        let is_read = readable(read_exact_at(&file, &mut header, at.offset)).during("read", &path)?;
-        Ok::<_, LogError>(is_read && BlockHeader::decode(&header) == Some(BlockHeader::seal(at.lsn, at.segment, mark)))
+        read_exact_at(&file, &mut header, at.offset)?;
+        Ok::<_, io::Error>(
+            BlockHeader::decode(&header).filter(|found| *found == BlockHeader::seal(at.lsn, at.segment, mark)),
+        )
     };
-    Ok(look()? || look()?)
+    match look_again(disk, look) {
+        Err(e) if is_unreadable(&e) => Ok(false),
+        other => other.map(|seal| seal.is_some()).during("read", &path),
+    }
 }
 
 /// Where a block of this run begins at the end of the chain, or at the beginning of the next segment, that is not whole: it
@@ -297,16 +301,22 @@ fn judge_rest<D: Disk>(disk: &D, dir: &Path, end: Position, mark: Mark) -> Resul
     let len = file.len().during("measure", &path)?;
     let mut at = end.offset;
     while at + HEADER as u64 <= len {
-        let mut header = [0; HEADER];
-        let read = read_exact_at(&file, &mut header, at).or_else(|_| read_exact_at(&file, &mut header, at));
-        if !readable(read).during("read", &path)? {
-            return Ok(Some(LogError::corrupt(
-                &path,
-                format!("the disk cannot read what may be a block at byte {at}"),
-            )));
-        }
+        let look = || {
+            let mut header = [0; HEADER];
+            read_exact_at(&file, &mut header, at)?;
+            let found = BlockHeader::decode(&header);
+            // Zeroes are none. All else may be one that was read wrong.
+            Ok::<_, io::Error>((found.is_some() || header == [0; HEADER]).then_some(found))
+        };
+        let found = match look_again(disk, look) {
+            Err(e) if is_unreadable(&e) => {
+                let detail = format!("the disk cannot read what may be a block at byte {at}");
+                return Ok(Some(LogError::corrupt(&path, detail)));
+            }
+            found => found.during("read", &path)?.flatten(),
+        };
         let ours = |h: &BlockHeader| h.nonce == mark.nonce && h.segment == end.segment;
-        if let Some(h) = BlockHeader::decode(&header).filter(ours) {
+        if let Some(h) = found.filter(ours) {
             if h.run == mark.run && h.synced > end.lsn {
                 let detail = format!(
                     "the write-ahead log is valid up to LSN {} only, but the block at byte {at} was written when all up \

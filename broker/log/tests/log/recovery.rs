@@ -142,18 +142,30 @@ impl Outcomes {
     }
 }
 
-/// Opens a log again and again, and each time another one of the reads fails. Hands over what comes of it.
-fn fail_each_read(seed: u64, end: End, fault: Fault, mut judge: impl FnMut(&SimulatedDisk, Opened, &str)) {
+/// Opens a log again and again, and each time other reads fail, one after the other. Hands over what comes of it.
+fn fail_each_read(seed: u64, end: End, faults: &[Fault], judge: impl FnMut(&SimulatedDisk, Opened, &str)) {
+    let when = format!("seed {seed} {end:?}");
+    fail_each_read_of(|| left(seed, end), tiny(), faults, &when, judge);
+}
+
+/// The same, of any log.
+fn fail_each_read_of(
+    log: impl Fn() -> SimulatedDisk,
+    options: Options,
+    faults: &[Fault],
+    when: &str,
+    mut judge: impl FnMut(&SimulatedDisk, Opened, &str),
+) {
     for n in 0.. {
-        let disk = left(seed, end);
+        let disk = log();
         let before = disk.calls(Call::Read);
-        disk.fail_after(Call::Read, n, fault);
-        let opened = open(&disk);
+        (n..).zip(faults).for_each(|(n, fault)| disk.fail_after(Call::Read, n, *fault));
+        let opened = open_with(&disk, options);
         if disk.calls(Call::Read) <= before + n {
             assert!(n > 3, "a start reads something");
             return;
         }
-        judge(&disk, opened, &format!("seed {seed} {end:?} {fault:?}, read {n}"));
+        judge(&disk, opened, &format!("{when} {faults:?}, read {n}"));
     }
 }
 
@@ -171,8 +183,8 @@ fn a_read_that_fails_once_changes_nothing() {
         let (log, recovered) = open(&left(seed, end)).expect("it opens");
         assert!(!log.wal_lost(), "seed {seed} {end:?}: a crash loses nothing");
         let whole = (all_held(&log, &recovered), producers(&log, &recovered));
-        for fault in [Fault::Broken, Fault::Garbled] {
-            fail_each_read(seed, end, fault, |_, opened, when| {
+        for fault in [Fault::Broken, Fault::Reset, Fault::Garbled] {
+            fail_each_read(seed, end, &[fault], |_, opened, when| {
                 let (log, recovered) = opened.unwrap_or_else(|error| panic!("{when}: {error}"));
                 assert!(!log.wal_lost(), "{when}");
                 let found = (all_held(&log, &recovered), producers(&log, &recovered));
@@ -188,14 +200,17 @@ fn what_cannot_be_read_any_more_is_said_to_be_lost() {
     for (seed, end) in ends() {
         let (log, recovered) = open(&left(seed, end)).expect("it opens");
         let whole = all_held(&log, &recovered);
-        fail_each_read(seed, end, Fault::Lasting, |disk, opened, when| {
-            let failed = opened.is_err();
-            outcomes.judge(opened, &whole, when);
-            if failed {
-                disk.restart();
-                outcomes.judge(open(disk), &whole, &format!("{when}, and the start after it"));
-            }
-        });
+        // What is not found once, and cannot be read after that, is not there for nobody.
+        for faults in [&[Fault::Lasting][..], &[Fault::Garbled, Fault::Lasting]] {
+            fail_each_read(seed, end, faults, |disk, opened, when| {
+                let failed = opened.is_err();
+                outcomes.judge(opened, &whole, when);
+                if failed {
+                    disk.restart();
+                    outcomes.judge(open(disk), &whole, &format!("{when}, and the start after it"));
+                }
+            });
+        }
     }
     let Outcomes { same, failed, lost, damaged } = outcomes;
     assert!(same > 10 && failed > 10 && lost > 10 && damaged > 0, "{outcomes:?}");
@@ -284,33 +299,151 @@ fn a_block_of_which_the_disk_cannot_read_some_was_written() {
     }
 }
 
-/// They are all that says so, if a power cut has taken the seal.
+/// A log of three batches, of which the last is lost from the write-ahead log, and nothing but its segment says so: a power
+/// cut has taken the seal.
+fn proven_by_a_segment(options: Options, bytes: usize) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open_with(&disk, options).expect("it opens");
+    (0..30).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
+    drop(log);
+    disk.restart();
+    unseal(&disk, DIR);
+    lose(&disk, 2);
+    disk
+}
+
+/// Damages a block.
+fn lose(disk: &SimulatedDisk, n: usize) {
+    let (wal, at) = blocks(disk)[n].clone();
+    assert!(disk.flip_bit(&wal, at + 100, 1));
+}
+
 #[test]
 fn batches_that_prove_that_the_write_ahead_log_has_lost_something_are_read_again() {
-    for fault in [Fault::Broken, Fault::Garbled, Fault::Lasting] {
-        for n in 0.. {
-            let disk = SimulatedDisk::new(1);
-            let (mut log, _) = open(&disk).expect("it opens");
-            (0..30).step_by(10).for_each(|base| run(&mut log, append(base, 100)));
-            drop(log);
-            disk.restart();
-            unseal(&disk, DIR);
-            let (wal, at) = blocks(&disk).pop().expect("there is one");
-            assert!(disk.flip_bit(&wal, at + 100, 1));
-            let before = disk.calls(Call::Read);
-            disk.fail_after(Call::Read, n, fault);
-            let opened = open(&disk);
-            if disk.calls(Call::Read) <= before + n {
-                break;
-            }
-            match opened {
+    use Fault::{Broken, Garbled, Lasting, Reset};
+    for faults in [&[Broken][..], &[Reset], &[Garbled], &[Lasting], &[Garbled, Lasting], &[Broken, Garbled]] {
+        let lasts = faults.contains(&Lasting);
+        fail_each_read_of(
+            || proven_by_a_segment(tiny(), 100),
+            tiny(),
+            faults,
+            "",
+            |_, opened, when| match opened {
                 Ok((log, recovered)) => {
-                    assert!(log.wal_lost(), "{fault:?}, read {n}");
-                    assert!(fault == Fault::Lasting || recovered[0].end == Offset(30), "{fault:?}, read {n}");
+                    assert!(log.wal_lost(), "{when}");
+                    assert!(faults.len() > 1 || lasts || recovered[0].end == Offset(30), "{when}");
                 }
-                Err(error) => assert!(fault == Fault::Lasting, "{fault:?}, read {n}: {error}"),
+                Err(error) => assert!(faults.len() > 1 || lasts, "{when}: {error}"),
+            },
+        );
+    }
+}
+
+/// When a start has cut it off, nothing says any more that something was there.
+#[test]
+fn what_the_disk_cannot_read_is_cut_off_when_it_is_known_to_be_lost() {
+    // In the last segment that is left, and in the one after it.
+    for (segment_bytes, file, at) in [(1 << 24, segment(0), 2 * 3061 + 1000), (7000, segment(20), 1000)] {
+        let options = Options { segment_bytes, ..roomy() };
+        let unreadable = || {
+            let disk = proven_by_a_segment(options, 3000);
+            assert!(disk.spoil(&file, at));
+            disk
+        };
+        for stop in [SimulatedDisk::kill_after, SimulatedDisk::fail_sync_after] {
+            for n in 0.. {
+                let disk = unreadable();
+                stop(&disk, n);
+                let stopped = open_with(&disk, options).is_err();
+                disk.restart();
+                assert!(open_with(&disk, options).expect("it opens").0.wal_lost(), "{file:?}, stopped in {n}");
+                if !stopped {
+                    assert!(n > 0, "a start changes something");
+                    break;
+                }
             }
         }
+        // Without peers it may be read another time.
+        let disk = unreadable();
+        let before = disk.files();
+        for _ in 0..2 {
+            let refused = Log::open(disk.clone(), Path::new(DIR), options);
+            assert!(matches!(refused, Err(LogError::Corrupt { .. })), "{file:?}");
+        }
+        let kept = |found: &&(PathBuf, u64)| found.0.extension().is_some_and(|e| e == "log");
+        let after = disk.files();
+        assert!(before.iter().filter(kept).all(|found| after.contains(found)), "{file:?}");
+        // It goes on when the loss is accepted, and nothing is left that would be found again.
+        let (mut log, recovered) = open_with(&disk, options).expect("it opens");
+        assert_eq!((log.wal_lost(), recovered[0].end), (true, Offset(20)), "{file:?}");
+        log.accept_wal_loss().expect("the disk goes on");
+        for end in [20, 50] {
+            drop(log);
+            disk.restart();
+            let opened = open_with(&disk, options).expect("it opens");
+            assert_eq!((opened.0.wal_lost(), opened.1[0].end), (false, Offset(end)), "{file:?}");
+            log = opened.0;
+            (end..50).step_by(10).for_each(|base| run(&mut log, append(base, 3000)));
+        }
+    }
+}
+
+/// They may be nowhere else, and the write-ahead log that says so is not believed.
+#[test]
+fn batches_behind_one_that_the_disk_cannot_read_are_kept_aside() {
+    for segment_bytes in [1 << 24, 21_000] {
+        let options = Options { segment_bytes, ..roomy() };
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = open_with(&disk, options).expect("it opens");
+        (0..40).step_by(10).for_each(|base| run(&mut log, append(base, 10_000)));
+        drop(log);
+        disk.restart();
+        lose(&disk, 2);
+        let (file, at) = if segment_bytes > 30_000 { (segment(0), 2 * 10_061) } else { (segment(20), 0) };
+        assert!(disk.spoil(&file, at + 1000));
+        let (log, recovered) = open_with(&disk, options).expect("it opens");
+        assert_eq!((log.wal_lost(), recovered[0].end), (true, Offset(20)));
+        let kept: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.starts_with("/d/log/damaged")).collect();
+        let [(kept, len)] = &kept[..] else { panic!("{kept:?}") };
+        let Op::Append { batch, .. } = append(30, 10_000) else { panic!("it is an append") };
+        assert_eq!(*len, 2 * 10_061);
+
+        let file = disk.open(kept).expect("it is there");
+        let mut bytes = vec![0; 10_061];
+        chronik_log::DiskFile::read_at(&file, &mut bytes, 10_061).expect("it can be read");
+        assert!(bytes == *batch.bytes(), "{segment_bytes}");
+    }
+}
+
+/// Behind what was announced nothing else says so.
+#[test]
+fn a_seal_that_was_read_wrong_once_is_read_again() {
+    let log = || {
+        let disk = written_once();
+        lose(&disk, blocks(&disk).len() - 1);
+        disk
+    };
+    assert!(open_with(&log(), roomy()).expect("it opens").0.wal_lost());
+    fail_each_read_of(log, roomy(), &[Fault::Garbled], "", |_, opened, when| {
+        assert!(opened.expect("it opens").0.wal_lost(), "{when}");
+    });
+}
+
+#[test]
+fn the_place_of_a_seal_that_cannot_be_read_at_first_is_that_of_no_lost_block() {
+    for sealed in [true, false] {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = open_with(&disk, roomy()).expect("it opens");
+        (0..30).step_by(10).for_each(|base| run(&mut log, append(base, 100)));
+        drop(log);
+        disk.restart();
+        if !sealed {
+            unseal(&disk, DIR);
+        }
+        // The checkpoint was read before, and of each block the header and the rest.
+        [7, 8].into_iter().for_each(|n| disk.fail_after(Call::Read, n, Fault::Broken));
+        let (log, recovered) = open_with(&disk, roomy()).expect("it opens");
+        assert_eq!((log.wal_lost(), recovered[0].end), (!sealed, Offset(30)));
     }
 }
 
@@ -326,8 +459,7 @@ fn what_was_written_once_behind_a_lost_block_is_kept() {
         (0..70).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
         drop(log);
         disk.restart();
-        let (wal, at) = blocks(&disk)[lost].clone();
-        assert!(disk.flip_bit(&wal, at + 100, 1));
+        lose(&disk, lost);
         let when = format!("{bytes} bytes, block {lost}");
         let (mut log, recovered) = open_with(&disk, options).expect("it opens");
         assert!(log.wal_lost(), "{when}");
@@ -341,6 +473,7 @@ fn what_was_written_once_behind_a_lost_block_is_kept() {
         // It goes on, and what an unfinished round may have left behind the end is no part of it.
         log.write_once(true);
         (70..100).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
+        assert!(disk.exists(&segment(70)).expect("the disk is whole"), "{when}");
         drop(log);
         disk.crash();
         disk.restart();
@@ -389,15 +522,33 @@ fn nobody_is_known_for_what_the_write_ahead_log_has_lost() {
 /// The directory is full, and the disk perhaps not.
 #[test]
 fn a_start_finds_no_room_for_another_name_and_goes_on() {
+    let folder = Path::new(DIR).join("partitions").join(partition(5).to_string());
+    for stray in [segment(900), folder.join("a.log")] {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = open(&disk).expect("it opens");
+        run(&mut log, append(0, 100));
+        drop(log);
+        disk.restart();
+        disk.create_dir(stray.parent().expect("it has one")).expect("the disk is whole");
+        disk.create(&stray).expect("the disk is whole");
+        disk.fail_after(Call::Rename, 0, Fault::Full);
+        let (_, recovered) = open(&disk).expect("it opens");
+        assert_eq!(recovered[0].end, Offset(10));
+        assert!(!disk.exists(&stray).expect("the disk is whole"));
+        assert!(!disk.exists(&folder).expect("the disk is whole"));
+    }
+}
+
+#[test]
+fn a_start_has_no_room_to_keep_aside_what_may_be_a_partition_and_goes_on() {
     let disk = SimulatedDisk::new(1);
-    let (mut log, _) = open(&disk).expect("it opens");
-    run(&mut log, append(0, 100));
+    let (mut log, _) = open_with(&disk, roomy()).expect("it opens");
+    (0..20).step_by(10).for_each(|base| run(&mut log, append(base, 100)));
     drop(log);
     disk.restart();
-    let stray = segment(900);
-    disk.create(&stray).expect("the disk is whole");
+    lose(&disk, 0);
     disk.fail_after(Call::Rename, 0, Fault::Full);
-    let (_, recovered) = open(&disk).expect("it opens");
-    assert_eq!(recovered[0].end, Offset(10));
-    assert!(!disk.exists(&stray).expect("the disk is whole"));
+    let (log, recovered) = open_with(&disk, roomy()).expect("it opens");
+    assert!(log.wal_lost() && recovered.is_empty());
+    assert!(disk.exists(&segment(0)).expect("the disk is whole"));
 }

@@ -181,6 +181,10 @@ impl Disk for SimulatedDisk {
         Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
     }
 
+    fn pause(&self) {
+        self.state().faults.resets = false;
+    }
+
     fn random(&self) -> io::Result<u64> {
         Ok(self.state().next())
     }

@@ -31,13 +31,15 @@ pub enum Fault {
     Lasting,
     /// Of a read: it succeeds, with one bit of it wrong. The next one gets what is there.
     Garbled,
+    /// Of a read: EIO, as of all reads until somebody waits before the next.
+    Reset,
 }
 
 impl Fault {
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Full => rustix::io::Errno::NOSPC.into(),
-            Self::Broken | Self::Lasting | Self::Garbled => rustix::io::Errno::IO.into(),
+            Self::Broken | Self::Lasting | Self::Garbled | Self::Reset => rustix::io::Errno::IO.into(),
         }
     }
 }
@@ -47,6 +49,8 @@ impl Fault {
 pub(super) struct Faults {
     calls: BTreeMap<Call, u64>,
     pub(super) planned: BTreeMap<(Call, u64), Fault>,
+    /// See [`Fault::Reset`].
+    pub(super) resets: bool,
 }
 
 impl Faults {

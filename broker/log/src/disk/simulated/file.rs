@@ -37,6 +37,10 @@ impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
         let fault = state.faults.take(Call::Read);
+        state.faults.resets |= fault == Some(Fault::Reset);
+        if state.faults.resets {
+            return Err(Fault::Reset.error());
+        }
         let len = state.inodes[self.inode].data.len();
         let from = len.min(usize::try_from(offset).unwrap_or(usize::MAX));
         let n = buffer.len().min(len - from);

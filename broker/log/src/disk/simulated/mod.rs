@@ -56,6 +56,7 @@ impl SimulatedDisk {
         state.stop_at = None;
         state.fail_sync_at = None;
         state.faults.planned.clear();
+        state.faults.resets = false;
         state.fill_at = None;
         state.locks.clear();
     }
