@@ -89,7 +89,13 @@ impl PartitionLog {
                 *first = to.max(*first);
             }
             let removed = self.batches.partition_point(|batch| batch.header().end_offset() <= to);
-            self.batches.drain(..removed).for_each(|batch| self.before.observe(batch.header()));
+            for batch in self.batches.drain(..removed) {
+                self.before.observe(batch.header());
+                // What is known at an offset goes on with the batches behind it, be they still there or not.
+                if let Some((_, known)) = self.snapshot.as_mut().filter(|(at, _)| *at <= batch.header().base_offset) {
+                    known.observe(batch.header());
+                }
+            }
         }
     }
 }
@@ -172,6 +178,7 @@ pub(crate) fn apply(logs: &mut Logs, op: &Op) {
             let log = logs.entry(*partition).or_default();
             log.advance_start(*at);
             log.before = Producers::decode(producers, DEFAULT_EXPIRATION_MS).unwrap_or_default();
+            log.snapshot = None;
         }
         Op::Delete { partition } => {
             logs.remove(partition);
