@@ -25,7 +25,7 @@ const AT_ONCE: usize = 256;
 /// The pause before a partition that could not be read is read again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// So long after an append that failed nothing is appended, at first and at most: while a disk is full, say, the next
-/// one fails as well, and each failure costs a load.
+/// one fails as well, and each failure costs a load. Not if it failed because this broker does not lead.
 const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a shard that served does so no more.
@@ -72,6 +72,8 @@ struct Serving {
     /// What its groups keep.
     shares: GroupShares,
     appends: Appends,
+    /// The number of the append that stands for what was loaded and was not committed.
+    loaded: Option<u64>,
     waiting: HashMap<Ticket, WaitingReply>,
     replies: Vec<(Ticket, Answer)>,
     wake: Option<Instant>,
@@ -120,21 +122,32 @@ impl ShardTask {
             let End::Failed(error) = end else { return };
             self.metrics.failures.inc();
             warn!(index = %self.partition.partition, %error, "Loading a group coordinator anew as an append failed");
-            let refusal = match error {
-                AppendError::Produce(ProduceError::NotLeader) => GroupError::NotCoordinator,
-                _ => GroupError::CoordinatorNotAvailable,
-            };
+            let not_leader = matches!(error, AppendError::Produce(ProduceError::NotLeader));
+            let refusal = if not_leader { GroupError::NotCoordinator } else { GroupError::CoordinatorNotAvailable };
             for (_, waiting) in serving.waiting.drain() {
                 let _ = waiting.reply.send(Err(refusal));
             }
-            // It wrote all the same, as it does with what it finds when it is loaded.
-            let again = self.not_before.is_some_and(|until| Instant::now() < until);
-            if again && !self.pause(self.after_failure).await {
+            if !self.hold_back(not_leader).await {
                 return;
             }
-            self.not_before = Instant::now().checked_add(self.after_failure);
-            self.after_failure = (self.after_failure * 2).min(AFTER_FAILURE.1);
         }
+    }
+
+    /// After an append that failed: writes nothing for a while. False when the leadership is over.
+    async fn hold_back(&mut self, not_leader: bool) -> bool {
+        if not_leader {
+            // Another broker leads, or the lease is over: loading waits until it is renewed, and nothing is wrong with
+            // the next append then. While the quorum has no leader that may happen to all groups, again and again.
+            return self.pause(PAUSE.0).await;
+        }
+        // It wrote all the same, as it does with what it finds when it is loaded.
+        let again = self.not_before.is_some_and(|until| Instant::now() < until);
+        if again && !self.pause(self.after_failure).await {
+            return false;
+        }
+        self.not_before = Instant::now().checked_add(self.after_failure);
+        self.after_failure = (self.after_failure * 2).min(AFTER_FAILURE.1);
+        true
     }
 
     fn now(&self) -> Now {
@@ -207,13 +220,15 @@ impl ShardTask {
             shard,
             shares: self.memory.shares(),
             appends: Appends::new(self.partitions.clone(), self.partition, self.epoch),
+            loaded: None,
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: None,
             writable: true,
             out,
         };
-        if let Some(number) = serving.shard.last_append() {
+        serving.loaded = serving.shard.last_append();
+        if let Some(number) = serving.loaded {
             serving.appends.wait_for(number, log, loaded);
         }
         // What it wanted before it was loaded.
@@ -268,12 +283,15 @@ impl ShardTask {
                 () = self.stop.cancelled() => return End::Stopped,
                 committed = serving.appends.committed() => match committed {
                     Ok(number) => {
-                        self.after_failure = AFTER_FAILURE.0;
+                        // What was loaded was written before the last failure, and says nothing of the next append.
+                        if Some(number) > serving.loaded {
+                            self.after_failure = AFTER_FAILURE.0;
+                        }
                         Event::Committed(number)
                     }
                     Err(error) => return End::Failed(error),
                 },
-                count = self.requests.recv_many(&mut asked, AT_ONCE), if !serving.appends.are_full() => {
+                count = self.requests.recv_many(&mut asked, AT_ONCE), if serving.takes_requests() => {
                     if count == 0 {
                         return End::Stopped;
                     }
@@ -351,10 +369,16 @@ impl Serving {
         self.shares.set(&self.shard);
     }
 
+    /// Whether requests are taken. So much may be under way that no more should be asked for; but while nothing is
+    /// written, no request adds to it, and nobody knows when it will be committed.
+    fn takes_requests(&self) -> bool {
+        !self.appends.are_full() || !self.writable
+    }
+
     /// When to let the shard see what time it is. For members whose heartbeats wait, as no request is taken, none passes: a
     /// tick that comes late lets sessions go on.
     fn tick_at(&self) -> Option<Instant> {
-        self.wake.filter(|_| !self.appends.are_full())
+        self.wake.filter(|_| self.takes_requests())
     }
 
     /// Takes the newest metadata.
@@ -436,6 +460,7 @@ mod tests {
             shard: Shard::new(Config::default()),
             shares: GroupMemory { members: Memory::new(0), offsets: Memory::new(0) }.shares(),
             appends: Appends::new(Partitions::new(vec![owner]), partition, LeaderEpoch(1)),
+            loaded: None,
             waiting: HashMap::new(),
             replies: Vec::new(),
             wake: Some(due),
@@ -449,7 +474,10 @@ mod tests {
             number += 1;
             serving.appends.add(number, std::slice::from_ref(&record), 0).expect("it can be written");
         }
-        assert_eq!(serving.tick_at(), None);
+        assert_eq!((serving.takes_requests(), serving.tick_at()), (false, None));
+        serving.writable = false;
+        assert_eq!((serving.takes_requests(), serving.tick_at()), (true, Some(due)), "nothing is added to it");
+        serving.writable = true;
         let Ok(Request::Produce { reply, .. }) = asked.try_recv() else { panic!("nothing is appended") };
         reply.send(Ok(Produced { base_offset: Offset(0), log_start: Offset(0) })).expect("it is waited for");
         serving.appends.committed().await.expect("it is committed");

@@ -115,6 +115,26 @@ async fn a_coordinator_whose_append_fails_is_loaded_again_from_what_is_committed
     assert_eq!(offset, 5);
 }
 
+/// As happens to all groups where leases end while the quorum elects a leader.
+#[tokio::test]
+async fn a_coordinator_that_did_not_lead_for_moments_writes_as_soon_as_it_leads_again() {
+    let (cluster, mut client) = with_coordinator().await;
+    for _ in 0..5 {
+        cluster.logs().refuse_produce = Some(ProduceError::NotLeader);
+        let refused = loop {
+            match committed(&mut client, 5).await {
+                14 => {}
+                other => break other,
+            }
+        };
+        assert_eq!(refused, 16, "NOT_COORDINATOR");
+    }
+    cluster.logs().refuse_produce = None;
+    while fetch(&mut client).await.0 != 0 {}
+    assert_eq!(committed(&mut client, 7).await, 0);
+    assert_eq!(fetch(&mut client).await, (0, 7));
+}
+
 #[tokio::test]
 async fn heartbeats_to_a_coordinator_that_loads_are_answered_as_in_kafka() {
     let (cluster, mut client) = with_coordinator().await;
