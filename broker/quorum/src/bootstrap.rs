@@ -25,7 +25,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between probes of one voter.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries to ask one voter for its vote.
-const ASK_PAUSE: Duration = Duration::from_millis(2);
+const ASK_PAUSE: Duration = Duration::from_millis(10);
 /// How long a voter that may found a cluster waits for what the others say.
 const SETTLING: Duration = Duration::from_millis(50);
 

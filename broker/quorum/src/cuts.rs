@@ -23,10 +23,6 @@ struct State {
     deeds: Vec<Deed>,
     /// How often each has asked whether it would be voted for.
     asked: BTreeMap<BrokerId, usize>,
-    /// How long each takes to store a large entry.
-    slow: BTreeMap<BrokerId, Duration>,
-    /// How many heartbeats of each reached a leader.
-    heard: BTreeMap<BrokerId, usize>,
     /// Snapshots that were installed.
     snapshots: usize,
 }
@@ -84,11 +80,6 @@ impl Cuts {
         self.with(|state| state.refusing.insert(port));
     }
 
-    /// That broker takes so long from now on to store a large entry.
-    pub(crate) fn slow_disk(&self, broker: BrokerId, takes: Duration) {
-        self.with(|state| state.slow.insert(broker, takes));
-    }
-
     /// All arrives again, and nobody is refused.
     pub(crate) fn heal(&self) {
         self.with(|state| {
@@ -110,11 +101,6 @@ impl Cuts {
     /// How often that one has asked the others whether they would vote for it.
     pub(crate) fn asked(&self, broker: BrokerId) -> usize {
         self.with(|state| state.asked.get(&broker).copied().unwrap_or_default())
-    }
-
-    /// How many heartbeats of that one have reached a leader.
-    pub(crate) fn heard(&self, broker: BrokerId) -> usize {
-        self.with(|state| state.heard.get(&broker).copied().unwrap_or_default())
     }
 
     /// How many snapshots brokers have got from leaders.
@@ -140,20 +126,6 @@ impl Caller {
     pub(crate) fn asks_for_votes(&self) {
         let Some((me, cuts)) = &self.0 else { return };
         cuts.with(|state| *state.asked.entry(*me).or_default() += 1);
-    }
-
-    /// It leads, and hears that one.
-    pub(crate) fn hears(&self, broker: BrokerId) {
-        let Some((_, cuts)) = &self.0 else { return };
-        cuts.with(|state| *state.heard.entry(broker).or_default() += 1);
-    }
-
-    /// It stores entries that take so many bytes.
-    pub(crate) async fn stores(&self, bytes: usize) {
-        let slow = self.0.as_ref().and_then(|(me, cuts)| cuts.with(|state| state.slow.get(me).copied()));
-        if let Some(takes) = slow.filter(|_| bytes > 64 * 1024) {
-            tokio::time::sleep(takes).await;
-        }
     }
 
     /// It has installed a snapshot.

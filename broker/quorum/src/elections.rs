@@ -203,18 +203,13 @@ impl Hearing {
         metrics.current_leader.filter(|_| *self.missed.borrow() != Some(metrics.vote))
     }
 
-    /// Publishes who leads, and logs it; and by itself whom this broker follows, which may be one that it misses. That one may
-    /// hear this broker all the same, over other connections than raft's, which a large entry keeps busy.
-    pub(super) async fn tell(self, leader: watch::Sender<Option<BrokerId>>, followed: watch::Sender<Option<BrokerId>>) {
+    /// Publishes who leads, and logs it.
+    pub(super) async fn tell(self, leader: watch::Sender<Option<BrokerId>>) {
         let (mut metrics, mut missed) = (self.raft.server_metrics(), self.missed.subscribe());
         loop {
-            let (term, follows) = {
-                let metrics = metrics.borrow_and_update();
-                (metrics.vote.leader_id().term, metrics.current_leader)
-            };
+            let term = metrics.borrow_and_update().vote.leader_id().term;
             missed.mark_unchanged();
             let now = self.leader();
-            followed.send_if_modified(|known| std::mem::replace(known, follows) != follows);
             if let (true, Some(id)) = (leader.send_if_modified(|known| std::mem::replace(known, now) != now), now) {
                 tracing::info!(broker = %id, term, "broker {id} leads the controller quorum");
             }

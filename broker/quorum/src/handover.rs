@@ -112,11 +112,14 @@ impl Handover {
         let deadline = Instant::now() + patience;
         let _trying = Trying(&self.yielding);
         while let Some(term) = self.leads_in().filter(|_| Instant::now() < deadline) {
-            self.yielding.begins(term);
             // A leader that has nothing committed yet may be one beside another of its term, whom others would take for the one
             // that hands over.
-            let voters = if self.leader.is_ready() { self.most_caught_up_first() } else { Vec::new() };
-            for voter in voters {
+            if !self.leader.is_ready() {
+                sleep(PAUSE).await;
+                continue;
+            }
+            self.yielding.begins(term);
+            for voter in self.most_caught_up_first() {
                 if self.asks(voter, term).await && self.is_succeeded(deadline).await {
                     tracing::info!(broker = %voter, "handed the controller quorum over to broker {voter}");
                     return true;

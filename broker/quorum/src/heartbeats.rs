@@ -7,7 +7,6 @@ use super::leader::{Heartbeat, LeaderHandle, Verdict};
 use super::link::Client;
 use super::links::Links;
 use super::proto::{self, heartbeat_response::Standing};
-use super::raft_heartbeats::RaftPulse;
 use super::silence::Silence;
 use super::types::Raft;
 use super::{DiskSpace, Timings};
@@ -33,7 +32,6 @@ pub(super) struct Heart {
     pub(super) silence: Silence,
     /// Connections for heartbeats alone.
     pub(super) links: Links,
-    /// Whom this broker follows, also while it misses that one.
     pub(super) leader: watch::Receiver<Option<BrokerId>>,
     pub(super) leading: LeaderHandle,
     pub(super) image: watch::Receiver<Image>,
@@ -41,8 +39,6 @@ pub(super) struct Heart {
     pub(super) disk: watch::Receiver<Option<DiskSpace>>,
     pub(super) disks: Disks,
     pub(super) raft: Raft,
-    /// Whether raft's heartbeats are sent.
-    pub(super) pulse: RaftPulse,
     /// Told which registration the leader knows no more.
     pub(super) displaced: mpsc::Sender<BrokerEpoch>,
     /// The number of the last heartbeat.
@@ -145,9 +141,7 @@ impl Heart {
     /// Gives up the lease while the disks hang, and before that the lead of the raft quorum. Says whether they hang.
     fn gives_up(&self) -> bool {
         // A raft leader that is silent is replaced.
-        let beats = !self.disks.are_late();
-        self.raft.runtime_config().heartbeat(beats);
-        self.pulse.set(beats);
+        self.raft.runtime_config().heartbeat(!self.disks.are_late());
         let hang = self.disks.hang();
         if hang {
             let now = Instant::now();

@@ -312,8 +312,6 @@ impl Leader {
         let number = *number;
         let now = Instant::now();
         let heard = liveness.heartbeat(now, &image, (broker, epoch), applied, stalled);
-        #[cfg(test)]
-        self.peers.caller.hears(broker);
         // A process that another one has taken the place of says nothing of that one's connection.
         let connection = connection.filter(|_| !matches!(heard, Heard::Stale));
         if let Some(connection) = connection.filter(|by| liveness.attached((broker, epoch), by.id)) {

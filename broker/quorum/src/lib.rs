@@ -35,7 +35,6 @@ pub mod peers;
 mod proposer;
 mod proto;
 mod publisher;
-mod raft_heartbeats;
 mod raft_log;
 mod raft_network;
 mod registration;
@@ -138,22 +137,16 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
     let (acks, handed_over) = (Acks::default(), handover::HandedOver::default());
     let bounds = silence::Bounds { confirmation: config.timings.election_max, lease: config.timings.lease };
     let silence = Silence::new(tokio::time::Instant::now(), bounds);
-    let (yielding, pulse) = (handover::Yielding::default(), raft_heartbeats::RaftPulse::default());
-    let heartbeats = raft_heartbeats::RaftHeartbeats {
+    let yielding = handover::Yielding::default();
+    let network = raft_network::Network {
         me,
         electorate: electorate.clone(),
         lately: config.timings.election_max,
         acks: acks.clone(),
-        links: links.apart("raft heartbeats"),
-        interval: config.timings.raft_heartbeat,
-        pulse: pulse.clone(),
-    };
-    let network = raft_network::Network {
         links: links.clone(),
         log: log.clone(),
         handed_over: handed_over.clone(),
         silence: silence.clone(),
-        heartbeats,
     };
     let led_by = log.forget_leadership();
     let past = restart::Past::new(me, led_by, config.timings.election_max);
@@ -178,7 +171,6 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
         handed_over,
         silence,
         yielding,
-        pulse,
         electorate,
         changing: admin::Changing::default(),
         hearing,

@@ -9,7 +9,6 @@ use super::leader::{Leader, LeaderHandle};
 use super::links::Links;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
-use super::raft_heartbeats::RaftPulse;
 use super::raft_log::{LogStore, LogThread};
 use super::silence::Silence;
 use super::types::Raft;
@@ -39,7 +38,6 @@ pub(super) struct Parts {
     pub(super) handed_over: handover::HandedOver,
     pub(super) silence: Silence,
     pub(super) yielding: handover::Yielding,
-    pub(super) pulse: RaftPulse,
     pub(super) electorate: Electorate,
     pub(super) changing: admin::Changing,
     pub(super) hearing: elections::Hearing,
@@ -58,7 +56,6 @@ impl Parts {
             self.silence.clone(),
         );
         let (leader_seen, leader) = watch::channel(None);
-        let (followed_seen, followed) = watch::channel(None);
         let (registering, registration) = watch::channel(Registration::default());
         let (displacing, displaced) = mpsc::channel(1);
         let (requests, asked) = mpsc::unbounded_channel();
@@ -80,8 +77,8 @@ impl Parts {
             metadata: thread.pulse.clone(),
             timeout: self.config.disk_stall_timeout,
         };
-        tasks.spawn(self.heart(followed, leader_handle.clone(), registering, displacing, disks).run());
-        tasks.spawn(self.hearing.clone().tell(leader_seen, followed_seen));
+        tasks.spawn(self.heart(leader.clone(), leader_handle.clone(), registering, displacing, disks).run());
+        tasks.spawn(self.hearing.clone().tell(leader_seen));
         tasks.spawn(log_size::keep_small(self.raft.clone(), self.log.clone()));
 
         let handover = self.handover(leader_handle.clone());
@@ -262,7 +259,6 @@ impl Parts {
             disk: self.config.disk.clone(),
             disks,
             raft: self.raft.clone(),
-            pulse: self.pulse.clone(),
             displaced,
             number: AtomicU64::new(0),
         }

@@ -1,12 +1,13 @@
 //! Raft's messages to the peers, and what their answers prove: that this broker was still the leader.
 #![expect(clippy::result_large_err, reason = "openraft asks for its own errors")]
 
+use super::acks::Acks;
+use super::electorate::Electorate;
 use super::encoding;
 use super::handover::HandedOver;
 use super::link::{CallError, Link};
 use super::links::Links;
 use super::proto;
-use super::raft_heartbeats::{Beats, RaftHeartbeats};
 use super::raft_log::LogStore;
 use super::silence::{Said, Silence};
 use super::types::{
@@ -44,11 +45,15 @@ type RpcError = RPCError<BrokerId, Node, RaftError<BrokerId>>;
 /// Makes the network's end for each peer.
 #[derive(Clone)]
 pub(super) struct Network {
+    pub(super) me: BrokerId,
     pub(super) links: Links,
     pub(super) log: LogStore,
     pub(super) handed_over: HandedOver,
     pub(super) silence: Silence,
-    pub(super) heartbeats: RaftHeartbeats,
+    pub(super) acks: Acks,
+    pub(super) electorate: Electorate,
+    /// What a voter accepted longer ago says nothing: it may follow another leader by now.
+    pub(super) lately: Duration,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -56,7 +61,6 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: BrokerId, node: &Node) -> Peer {
         self.links.learn(target, node.0.clone());
-        self.heartbeats.links.learn(target, node.0.clone());
         Peer { target, link: self.links.to(target), network: self.clone(), large: None }
     }
 }
@@ -76,8 +80,6 @@ struct Large {
     entry: LogId,
     sent: Instant,
     answer: JoinHandle<Result<proto::RaftResponse, CallError>>,
-    /// openraft asks for no others until it has arrived.
-    _beats: Beats,
 }
 
 impl Drop for Large {
@@ -109,6 +111,11 @@ impl Peer {
         self.large = None;
         let lost = |_| CallError::Lost(Status::internal("the call was given up"));
         Ok((answer.map_err(lost).flatten()?, sent))
+    }
+
+    fn followed_by_others(&self, vote: &Vote) -> bool {
+        let Network { me, electorate, lately, acks, .. } = &self.network;
+        acks.by_majority((*me, vote.leader_id().term), electorate, |id| id != self.target, *lately)
     }
 
     fn link(&self) -> Result<&Link, RpcError> {
@@ -148,7 +155,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             if !rpc.entries.is_empty() {
                 self.large = None;
             }
-            let followed_by_others = self.network.heartbeats.followed_without(self.target, &rpc.vote);
+            let followed_by_others = self.followed_by_others(&rpc.vote);
             let body = Self::body(&rpc)?;
             large_message = body.len() > LARGE_BYTES;
             let large = (rpc.entries.len() == 1 && large_message).then(|| rpc.entries[0].log_id);
@@ -157,8 +164,7 @@ impl RaftNetwork<TypeConfig> for Peer {
                 let (link, sent) = (self.link()?.clone(), Instant::now());
                 let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
                 let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
-                let beats = Beats::begin(self.network.heartbeats.clone(), self.target, rpc.vote);
-                self.large = Some(Large { vote: rpc.vote, entry, sent, answer, _beats: beats });
+                self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
                 self.large_answer().await
             } else {
                 let mut sent = Instant::now();
@@ -181,7 +187,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             Err(error) => return Err(rpc_error(error)),
         };
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            self.network.heartbeats.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
+            self.network.acks.accepted(self.target, rpc.vote.leader_id().term, sent);
         }
         Ok(response)
     }
@@ -228,7 +234,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<BrokerId>>> {
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta);
         let head = encoding::encode(&head).map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
-        let followed_by_others = self.network.heartbeats.followed_without(self.target, &vote);
+        let followed_by_others = self.followed_by_others(&vote);
         let first = proto::SnapshotChunk { caller: Some(self.caller()), head, data: Vec::new(), followed_by_others };
         let data = *snapshot.snapshot;
         let chunks = (0..data.len().div_ceil(CHUNK_BYTES)).map(move |i| {
@@ -239,7 +245,6 @@ impl RaftNetwork<TypeConfig> for Peer {
         let unreachable = |why: String| StreamingError::Unreachable(Unreachable::new(&io::Error::other(why)));
         let Some(link) = &self.link else { return Err(unreachable("no address".into())) };
         let call = link.call(option.hard_ttl(), |mut client| async move { client.install_snapshot(stream).await });
-        let _beats = Beats::begin(self.network.heartbeats.clone(), self.target, vote);
         let response = tokio::select! {
             response = call => response.map_err(|e| unreachable(format!("{e:?}")))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),

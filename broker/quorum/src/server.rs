@@ -335,8 +335,6 @@ impl Controller for Service {
         let (leader, committed) = (rpc.vote, rpc.leader_commit);
         self.silence.ends(Instant::now());
         self.hearing.hears(&leader);
-        #[cfg(test)]
-        self.peers.caller.stores(request.body.len()).await;
         let response = self.raft.append_entries(rpc).await.map_err(stopped)?;
         if response == AppendEntriesResponse::Success {
             self.caught_up(&leader, committed).await?;

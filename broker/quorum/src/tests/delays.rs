@@ -101,27 +101,3 @@ async fn an_entry_that_takes_many_heartbeats_on_its_way_arrives() {
     brokers[0].handle().create_topic(topic("after", 1), DEADLINE).await.unwrap();
     stop_all(std::mem::take(&mut brokers)).await;
 }
-
-/// A leader without a majority would give up after six seconds, be elected again, and send the entry once more.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entry_arrives_at_the_only_follower_that_takes_longer_than_a_leader_waits_for_its_majority() {
-    let mut cluster = Cluster::of(3);
-    cluster.timings = Timings::with_session(Duration::from_secs(2));
-    let mut brokers = cluster.start_all().await;
-    brokers[0].sees_alive(&[0, 1, 2]).await;
-    let leader = brokers[0].leader().await;
-    brokers.sort_by_key(|broker| broker.id != leader);
-    brokers.pop().expect("three of them").stop().await;
-    brokers[0].sees_alive(&[brokers[0].id.0, brokers[1].id.0]).await;
-    cluster.cuts.slow_disk(brokers[1].id, Duration::from_secs(8));
-    let named = (0..20_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
-    let command = MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred };
-    let applied = || brokers[0].controller.raft.data_metrics().borrow().last_applied;
-    let before = applied();
-    let handle = brokers[0].handle();
-    // Who asks for it waits less long, and asks again.
-    let asks = tokio::spawn(async move { handle.decide(command, DEADLINE).await });
-    eventually("it is committed", || async { (applied() > before).then_some(()) }).await;
-    asks.abort();
-    stop_all(brokers).await;
-}

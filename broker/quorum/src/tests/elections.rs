@@ -63,10 +63,7 @@ async fn a_voter_that_is_deaf_for_the_leader_alone_finds_no_majority() {
     let (cluster, brokers) = led().await;
     let (led_by, deaf) = (vote(&brokers[0]), &brokers[2]);
     cluster.cuts.cut(brokers[0].id, deaf.id);
-    let said = cluster.cuts.heard(deaf.id);
     asks_often(&cluster, deaf.id).await;
-    let more = || async { (cluster.cuts.heard(deaf.id) >= said + 8).then_some(()) };
-    eventually("the leader hears it all the same, and does not fence it", more).await;
     cluster.cuts.heal();
     deaf.create_topic("after", 3).await.unwrap();
     for broker in &brokers {
