@@ -110,7 +110,9 @@ fn coordinators_records(tools: &Tools<'_>, kind: &str, what: &str) -> Result<Str
     let mut arguments = vec!["--topic", "__consumer_offsets", "--from-beginning", "--formatter", &formatter];
     arguments.extend(["--timeout-ms", "5000"]);
     let text = tools.call(CONSUMER, &[&SERVER[..], &arguments].concat(), b"")?.text();
-    let records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    // One after the other, with nothing between them.
+    let records = serde_json::Deserializer::from_str(&text).into_iter().map_while(Result::ok);
+    let records: Vec<Value> = records.collect();
     let of_group = |record: &&Value| record["key"]["data"]["group"] == "java-classic";
     let found: Vec<_> = records.iter().filter(of_group).map(Value::to_string).collect();
     let read = found.iter().any(|record| record.contains(what));
