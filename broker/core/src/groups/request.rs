@@ -75,6 +75,24 @@ pub enum Request {
 }
 
 impl Request {
+    /// The member whose session it prolongs, as it is named, if it is valid.
+    pub(super) fn heard_of(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::JoinGroup(r) => Some(&r.member.member_id),
+            Self::SyncGroup(r) => Some(&r.member.member_id),
+            Self::OffsetCommit(r) => Some(&r.member.member_id),
+            Self::ConsumerGroupHeartbeat(r) => Some(&r.member_id),
+            Self::Heartbeat { member, .. } => Some(&member.member_id),
+            Self::LeaveGroup { .. }
+            | Self::OffsetFetch { .. }
+            | Self::OffsetDelete { .. }
+            | Self::DescribeGroup(_)
+            | Self::DeleteGroup(_)
+            | Self::ConsumerGroupDescribe(_)
+            | Self::ListGroups { .. } => None,
+        }
+    }
+
     /// The group that is asked for; none for all of them.
     pub fn group(&self) -> Option<&Arc<str>> {
         match self {

@@ -103,8 +103,13 @@ impl ClassicGroup {
             Request::Heartbeat { member, generation, .. } => self.heartbeat(&member, generation, ticket, step),
             Request::LeaveGroup { members, .. } => self.leave(&members, ticket, step),
             Request::DescribeGroup(_) => {
-                let answer = self.describe();
-                step.reply_when_members_are(ticket, Response::DescribeGroup(Ok(answer)));
+                let answer = Response::DescribeGroup(Ok(self.describe()));
+                if self.is_written() {
+                    step.reply_when_members_are(ticket, answer);
+                } else {
+                    // That there is such a group is known by its offsets alone.
+                    step.reply_when_committed(ticket, answer);
+                }
             }
             request => step.reply_when_committed(ticket, of_other_kind(&request, step.config)),
         }

@@ -13,7 +13,7 @@ use super::response::{GroupError, Response};
 use super::step::{Step, Written};
 use super::timers::{Timer, Timers};
 use crate::cluster::Image;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ pub struct Shard {
     removed: Option<u64>,
     /// Appends are not likely to be committed soon: nothing that has to be written is done.
     pub(super) refuses: bool,
+    /// How often a group was copied to be able to undo its step.
+    #[cfg(test)]
+    pub(super) copies: std::cell::Cell<u64>,
 }
 
 /// A deadline whose work could not be written comes again after so long, as in Kafka.
@@ -57,6 +60,8 @@ impl Shard {
             loaded: false,
             removed: None,
             refuses: false,
+            #[cfg(test)]
+            copies: std::cell::Cell::default(),
         }
     }
 
@@ -222,12 +227,30 @@ impl Shard {
         random: u128,
         out: &mut Vec<Command>,
     ) {
-        let undo = if self.refuses { request.group().map(|id| (self.before(id, out), request.clone())) } else { None };
+        let undo = if self.refuses && self.may_write(&request) {
+            request.group().map(|id| (self.before(id, request.heard_of(), out), request.clone()))
+        } else {
+            None
+        };
         if !self.carry_out(now, ticket, client, request, random, out)
             && let Some((before, request)) = undo
         {
             self.undo(before, out);
             out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
+        }
+    }
+
+    /// Whether a step with that request may have to write. What cannot needs no copy of its group.
+    fn may_write(&self, request: &Request) -> bool {
+        let reads = matches!(
+            request,
+            Request::OffsetFetch { .. } | Request::DescribeGroup(_) | Request::ConsumerGroupDescribe(_)
+        );
+        match request.group().and_then(|id| self.groups.get(id)).map(|group| &group.kind) {
+            Some(GroupKind::Classic(_)) => !reads && !matches!(request, Request::Heartbeat { .. }),
+            // Whatever is asked of it, it may become a classic group.
+            Some(GroupKind::Consumer(consumer)) => !reads || consumer.has_classic_members_alone(&self.config),
+            None => !reads,
         }
     }
 
@@ -324,27 +347,36 @@ impl Shard {
 
     fn after_stall(&mut self, now: Now) {
         if self.loaded && self.timers.stalled(now.monotonic) {
-            self.extend_deadlines(now);
+            let (timers, grace) = self.deadlines();
+            timers.extend(now.monotonic, grace);
         }
     }
 
-    /// Lets members say again that they are there before a deadline of theirs passes.
-    pub(super) fn extend_deadlines(&mut self, now: Now) {
+    /// The deadlines, and how long each is kept at least so that members can say again that they are there before.
+    pub(super) fn deadlines(&mut self) -> (&mut Timers, impl Fn(&str, &Timer) -> Duration) {
         let (groups, config, image) = (&self.groups, &self.config, &self.image);
-        self.timers.extend(now.monotonic, |group, timer| {
+        let grace = move |group: &str, timer: &Timer| {
             let own = image.as_ref().and_then(|image| image.group_configs.get(group));
             let timeouts = config.consumer_timeouts(own);
             groups.get(group).map_or(Duration::ZERO, |g| g.grace(timer, timeouts))
-        });
+        };
+        (&mut self.timers, grace)
     }
 
     fn fire(&mut self, now: Now, out: &mut Vec<Command>) {
-        while let Some(timer) = self.timers.pop(now.monotonic) {
+        // Groups with a deadline that would have had to write. What else is due of them waits with it, as each try copies
+        // the whole group.
+        let mut undone = BTreeSet::new();
+        while let Some((timer, late)) = self.timers.pop(now.monotonic) {
             let Some(id) = timer.group().cloned() else {
                 self.expire(now, out);
                 continue;
             };
-            let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, out)));
+            if undone.contains(&id) {
+                self.timers.put_off(timer, now.monotonic + RETRY, late);
+                continue;
+            }
+            let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, None, out)));
             let (groups, step) = self.parts(now, out);
             let mut step = step.refusing(refuses);
             let Some(group) = groups.get_mut(&id) else { continue };
@@ -365,7 +397,8 @@ impl Shard {
             self.committed = self.committed - committed + commits;
             if !done && let Some(before) = undo {
                 self.undo(before, out);
-                self.timers.set(timer, now.monotonic + RETRY);
+                self.timers.put_off(timer, now.monotonic + RETRY, late);
+                undone.insert(id);
             }
         }
     }

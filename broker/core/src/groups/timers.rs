@@ -42,6 +42,18 @@ struct Deadline {
     due: Instant,
     /// Where it stands in the queue; never after `due`.
     queued: Instant,
+    late: Late,
+}
+
+/// Whether a deadline has passed while what it would write could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// It has not.
+    No,
+    /// It has, and comes again.
+    PutOff,
+    /// It has, and there was time since then to say what could not be heard.
+    HadTime,
 }
 
 /// A step this much later than the wake that was asked for shows that the process stood still.
@@ -60,8 +72,17 @@ pub(super) struct Timers {
 impl Timers {
     /// Sets or moves a deadline.
     pub(super) fn set(&mut self, timer: Timer, due: Instant) {
+        self.set_late(timer, due, Late::No);
+    }
+
+    /// Sets a deadline that has passed to come again then, as its work could not be done.
+    pub(super) fn put_off(&mut self, timer: Timer, due: Instant, late: Late) {
+        self.set_late(timer, due, if late == Late::HadTime { late } else { Late::PutOff });
+    }
+
+    fn set_late(&mut self, timer: Timer, due: Instant, late: Late) {
         if let Some(deadline) = self.deadlines.get_mut(&timer) {
-            deadline.due = due;
+            (deadline.due, deadline.late) = (due, late);
             if due >= deadline.queued {
                 return;
             }
@@ -72,7 +93,7 @@ impl Timers {
             self.queue.insert(entry);
         } else {
             self.queue.insert((due, timer.clone()));
-            self.deadlines.insert(timer, Deadline { due, queued: due });
+            self.deadlines.insert(timer, Deadline { due, queued: due, late });
         }
     }
 
@@ -89,7 +110,7 @@ impl Timers {
     }
 
     /// Takes one deadline that has passed.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Timer> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Timer, Late)> {
         while self.queue.first().is_some_and(|(at, _)| *at <= now) {
             let (_, timer) = self.queue.pop_first()?;
             match self.deadlines.get_mut(&timer) {
@@ -97,9 +118,10 @@ impl Timers {
                     deadline.queued = deadline.due;
                     self.queue.insert((deadline.due, timer));
                 }
-                Some(_) => {
+                Some(deadline) => {
+                    let late = deadline.late;
                     self.deadlines.remove(&timer);
-                    return Some(timer);
+                    return Some((timer, late));
                 }
                 None => {}
             }
@@ -122,8 +144,20 @@ impl Timers {
         }
     }
 
+    /// When it can be written again: the same for deadlines that have passed while it could not, once for each. Were it
+    /// all of them each time, where replicas come and go nobody who is gone would ever be missed.
+    pub(super) fn extend_late(&mut self, now: Instant, grace: impl Fn(&str, &Timer) -> Duration) {
+        for (timer, deadline) in &mut self.deadlines {
+            let passed = deadline.late == Late::PutOff || deadline.late == Late::No && deadline.due <= now;
+            if passed && let Some(group) = timer.group() {
+                deadline.due = deadline.due.max(now + grace(group, timer));
+                deadline.late = Late::HadTime;
+            }
+        }
+    }
+
     /// The deadlines of a group.
-    pub(super) fn of_group(&self, group: &Arc<str>) -> Vec<(Timer, Instant)> {
+    pub(super) fn of_group(&self, group: &Arc<str>) -> Vec<(Timer, Instant, Late)> {
         let least = || Arc::from("");
         let firsts = [
             Timer::Session(group.clone(), least()),
@@ -137,22 +171,31 @@ impl Timers {
             let kind = std::mem::discriminant(&first);
             let same = |timer: &Timer| timer.group() == Some(group) && std::mem::discriminant(timer) == kind;
             let all = self.deadlines.range(first..).take_while(|(timer, _)| same(timer));
-            found.extend(all.map(|(timer, deadline)| (timer.clone(), deadline.due)));
+            found.extend(all.map(|(timer, deadline)| (timer.clone(), deadline.due, deadline.late)));
         }
         found
     }
 
-    /// Sets the deadlines of a group to what they were, but for sessions that now last longer: their members were heard
-    /// of.
-    pub(super) fn restore(&mut self, group: &Arc<str>, former: Vec<(Timer, Instant)>) {
-        let present: BTreeMap<Timer, Instant> = self.of_group(group).into_iter().collect();
-        for timer in present.keys() {
-            self.cancel(timer);
+    /// Sets the deadlines of a group to what they were, but for the session of a member that was heard of.
+    pub(super) fn restore(
+        &mut self,
+        group: &Arc<str>,
+        former: Vec<(Timer, Instant, Late)>,
+        heard_of: Option<&Arc<str>>,
+    ) {
+        let of_member = |timer: &Timer| matches!(timer, Timer::Session(_, member) if Some(member) == heard_of);
+        let mut session = None;
+        for (timer, due, _) in self.of_group(group) {
+            self.cancel(&timer);
+            if of_member(&timer) {
+                session = Some(due);
+            }
         }
-        for (timer, due) in former {
-            let heard_of = present.get(&timer).filter(|_| matches!(timer, Timer::Session(..)));
-            let due = heard_of.map_or(due, |now| due.max(*now));
-            self.set(timer, due);
+        for (timer, due, late) in former {
+            match session.filter(|session| of_member(&timer) && *session > due) {
+                Some(session) => self.set(timer, session),
+                None => self.set_late(timer, due, late),
+            }
         }
     }
 
@@ -164,5 +207,29 @@ impl Timers {
         }
         self.asked = next;
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_undone_only_the_session_of_who_was_heard_of_stays() {
+        let group: Arc<str> = "g".into();
+        let session = |member: &str| Timer::Session(group.clone(), member.into());
+        let mut timers = Timers::default();
+        for member in ["a", "b"] {
+            timers.set(session(member), Instant(10));
+        }
+        for (heard_of, first) in [(None, 10), (Some(Arc::from("a")), 20)] {
+            let former = timers.of_group(&group);
+            for member in ["a", "b", "c"] {
+                timers.set(session(member), Instant(20));
+            }
+            timers.restore(&group, former, heard_of.as_ref());
+            let expected = [(session("a"), Instant(first), Late::No), (session("b"), Instant(10), Late::No)];
+            assert_eq!(timers.of_group(&group), expected);
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::event::{Command, Now};
 use super::group::Group;
 use super::response::GroupError;
 use super::shard::Shard;
-use super::timers::Timer;
+use super::timers::{Late, Timer};
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use std::sync::Arc;
 pub(super) struct Before {
     id: Arc<str>,
     group: Option<Group>,
-    timers: Vec<(Timer, Instant)>,
+    timers: Vec<(Timer, Instant, Late)>,
+    /// The member that takes the step, if it is one: it was heard of, whatever becomes of what it asks.
+    heard_of: Option<Arc<str>>,
     /// How many commands there were.
     commands: usize,
     kept: usize,
@@ -29,13 +31,17 @@ impl Shard {
             self.replies.refuse_all(GroupError::CoordinatorNotAvailable, out);
         } else if refused {
             // What members sent meanwhile may have been refused.
-            self.extend_deadlines(now);
+            let (timers, grace) = self.deadlines();
+            timers.extend_late(now.monotonic, grace);
         }
     }
 
     /// What a step of that group may change.
-    pub(super) fn before(&self, id: &Arc<str>, out: &[Command]) -> Before {
+    pub(super) fn before(&self, id: &Arc<str>, heard_of: Option<&Arc<str>>, out: &[Command]) -> Before {
+        #[cfg(test)]
+        self.copies.set(self.copies.get() + 1);
         Before {
+            heard_of: heard_of.cloned(),
             id: id.clone(),
             group: self.groups.get(id).cloned(),
             timers: self.timers.of_group(id),
@@ -47,8 +53,8 @@ impl Shard {
 
     /// Sets all that back, and takes back the commands since.
     pub(super) fn undo(&mut self, before: Before, out: &mut Vec<Command>) {
-        let Before { id, group, timers, commands, kept, committed } = before;
-        self.timers.restore(&id, timers);
+        let Before { id, group, timers, heard_of, commands, kept, committed } = before;
+        self.timers.restore(&id, timers, heard_of.as_ref());
         match group {
             Some(group) => self.groups.insert(id, group),
             None => self.groups.remove(&id),

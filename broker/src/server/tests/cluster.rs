@@ -204,6 +204,8 @@ pub(super) struct Cluster {
     /// The listener EXTERNAL.
     pub(super) external: SocketAddr,
     pub(super) image: Arc<watch::Sender<Image>>,
+    /// This broker's standing, with a lease that lasts longer than a test.
+    pub(super) registration: watch::Sender<Registration>,
     pub(super) registry: Arc<Registry>,
     pub(super) stop: CancellationToken,
     pub(super) served: tokio::task::JoinHandle<()>,
@@ -231,12 +233,11 @@ impl Cluster {
         });
         let (to_controller, requests) = mpsc::unbounded_channel();
         let image = Arc::new(watch::Sender::new(first_image()));
-        // Nobody in these tests takes the lease away.
         let lease = Instant::now() + Duration::from_hours(1);
         let standing = Registration { epoch: Some(BrokerEpoch(1)), unfenced: true, lease_until: Some(lease) };
-        let (_, registration) = watch::channel(standing);
+        let (registration, watched) = watch::channel(standing);
         let (_, leader) = watch::channel(Some(ME));
-        let controller = ControllerHandle::new(to_controller, image.subscribe(), registration, leader);
+        let controller = ControllerHandle::new(to_controller, image.subscribe(), watched, leader);
         let silent = Arc::new(AtomicBool::new(false));
         tokio::spawn(control(requests, Arc::clone(&image), Arc::clone(&silent)));
         let mut registry = Registry::with_prefix("chronik");
@@ -268,7 +269,18 @@ impl Cluster {
         let served =
             tokio::spawn(serve(listeners, config, partitions, controller, coordinators, metrics, stop.clone()));
         let guard = stop.clone().drop_guard();
-        Self { address, external, image, registry: Arc::new(registry), stop, served, silent, logs, _guard: guard }
+        Self {
+            address,
+            external,
+            image,
+            registration,
+            registry: Arc::new(registry),
+            stop,
+            served,
+            silent,
+            logs,
+            _guard: guard,
+        }
     }
 
     pub(super) fn logs(&self) -> MutexGuard<'_, Logs> {

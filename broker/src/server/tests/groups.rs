@@ -145,6 +145,11 @@ async fn heartbeats_to_a_coordinator_that_loads_are_answered_as_in_kafka() {
     for version in 0..=4 {
         assert_eq!(client.ask(version, &beat).await.error_code, 0, "version {version}");
     }
+    // Another broker may lead by now, and nobody who is told that all is well would look for it.
+    let lease = cluster.registration.borrow().lease_until;
+    cluster.registration.send_modify(|standing| standing.lease_until = Some(std::time::Instant::now()));
+    assert_eq!(client.ask(4, &beat).await.error_code, 16, "NOT_COORDINATOR, without a lease");
+    cluster.registration.send_modify(|standing| standing.lease_until = lease);
     cluster.logs().refuse_read = None;
     while fetch(&mut client).await.0 != 0 {}
     assert_eq!(client.ask(4, &beat).await.error_code, 25, "UNKNOWN_MEMBER_ID, of a group that nobody knows");

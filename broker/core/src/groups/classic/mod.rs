@@ -206,6 +206,11 @@ impl ClassicGroup {
         step.write(RecordKey::GroupMetadata(self.id.clone()), RecordValue::GroupMetadata(self.value()));
     }
 
+    /// Whether there is a record of the group other than its offsets.
+    pub(super) fn is_written(&self) -> bool {
+        self.written
+    }
+
     /// What a load of the group's record makes, if there is one.
     pub(super) fn record(&self) -> Option<GroupMetadataValue> {
         self.written.then(|| self.value())

@@ -3,6 +3,7 @@
 use super::migration::{beat, heartbeat};
 use super::offsets::fetch;
 use super::*;
+use crate::groups::request::ConsumerGroupHeartbeat;
 
 fn commit_error(bench: &mut Bench, request: Request) -> Result<(), GroupError> {
     match bench.ask(request) {
@@ -11,9 +12,13 @@ fn commit_error(bench: &mut Bench, request: Request) -> Result<(), GroupError> {
     }
 }
 
-fn try_fetch(bench: &mut Bench, group: &str) -> Result<i64, GroupError> {
+fn fetch_request(group: &str, member: Option<(Arc<str>, i32)>) -> Request {
     let topics = Some(vec![(Arc::from("t"), vec![0])]);
-    match bench.ask(Request::OffsetFetch { group: group.into(), member: None, topics, require_stable: false }) {
+    Request::OffsetFetch { group: group.into(), member, topics, require_stable: false }
+}
+
+fn try_fetch(bench: &mut Bench, group: &str) -> Result<i64, GroupError> {
+    match bench.ask(fetch_request(group, None)) {
         Response::OffsetFetch(answer) => answer.map(|topics| topics[0].partitions[0].offset),
         other => panic!("{other:?}"),
     }
@@ -139,6 +144,59 @@ fn sessions_end_when_it_can_be_written_and_members_have_had_time_to_say_that_the
     bench.event(Event::Writable(true));
     bench.pass(Duration::from_secs(4));
     assert_eq!(bench.state("g"), "Empty", "who is gone does not stay");
+}
+
+#[test]
+fn who_is_gone_ends_though_replicas_come_and_go() {
+    for seconds in [1, 2, 4] {
+        let mut bench = Bench::new();
+        bench.one_stable("g");
+        for _ in 0..30 {
+            for writable in [false, true] {
+                bench.event(Event::Writable(writable));
+                bench.pass(Duration::from_secs(seconds));
+            }
+        }
+        assert_eq!(bench.state("g"), "Empty", "toggled every {seconds} s");
+    }
+}
+
+#[test]
+fn a_group_of_which_many_members_are_gone_is_copied_once_a_round() {
+    let mut bench = super::migration::bench();
+    for n in 0..50 {
+        let member_id = format!("m{n}").into();
+        heartbeat(&mut bench, ConsumerGroupHeartbeat { member_id, ..beat(0, &[]) }).expect("joined");
+    }
+    bench.pass(Duration::from_secs(44));
+    bench.event(Event::Writable(false));
+    bench.pass(Duration::from_millis(2200));
+    assert_eq!(bench.shard.copies.get(), 3, "at 45 s, and half a second later twice");
+    let (member, generation) = (Arc::from("m1"), 1);
+    bench.send(Request::ConsumerGroupDescribe("g".into()));
+    bench.send(fetch_request("g", Some((member, generation))));
+    assert_eq!(bench.shard.copies.get(), 3, "reading needs no copy");
+}
+
+#[test]
+fn heartbeats_of_classic_members_need_no_copy_of_their_group() {
+    let mut bench = Bench::new();
+    let (member, generation) = bench.one_stable("g");
+    bench.event(Event::Writable(false));
+    assert_eq!(bench.heartbeat("g", &member, generation), Ok(()));
+    assert_eq!((bench.state("g"), bench.shard.copies.get()), ("Stable", 0));
+}
+
+#[test]
+fn a_group_that_only_commits_is_told_of_when_it_has_committed() {
+    let mut bench = Bench::new();
+    bench.commits = false;
+    bench.send(commit("new", "", -1, "t", 1, 5));
+    let described = bench.send(Request::DescribeGroup("new".into()));
+    assert_eq!(bench.answers.get(&described), None, "nobody knows yet that there is such a group");
+    bench.commit_all();
+    let Response::DescribeGroup(Ok(group)) = bench.answer(described) else { panic!("it is not described") };
+    assert_eq!(group.state, "Empty");
 }
 
 /// The process stands still for that long, and sees what time it is before it reads what came meanwhile.
