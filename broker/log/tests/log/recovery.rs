@@ -441,7 +441,9 @@ fn the_place_of_a_seal_that_cannot_be_read_at_first_is_that_of_no_lost_block() {
             unseal(&disk, DIR);
         }
         // The checkpoint was read before, and of each block the header and the rest.
-        [7, 8].into_iter().for_each(|n| disk.fail_after(Call::Read, n, Fault::Broken));
+        for n in [7, 8] {
+            disk.fail_after(Call::Read, n, Fault::Broken);
+        }
         let (log, recovered) = open_with(&disk, roomy()).expect("it opens");
         assert_eq!((log.wal_lost(), recovered[0].end), (!sealed, Offset(30)));
     }
