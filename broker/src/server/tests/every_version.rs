@@ -9,13 +9,16 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::Request;
 
+/// Those of which a version is served that the client's codec does not know: Kafka's own tools and tests ask in it.
+const NEWER: [ApiKey; 5] =
+    [ApiKey::ApiVersions, ApiKey::DescribeLogDirs, ApiKey::ListOffsets, ApiKey::OffsetCommit, ApiKey::OffsetFetch];
+
 /// The advertised versions of a kind that the client's codec knows.
 pub(super) async fn versions<R: Request>(client: &mut Client) -> std::ops::RangeInclusive<i16> {
     let response = client.ask(0, &m::ApiVersionsRequest::default()).await;
     let served = response.api_keys.iter().find(|a| a.api_key == R::KEY).expect("it is advertised");
-    let tested_otherwise = [ApiKey::OffsetCommit as i16, ApiKey::OffsetFetch as i16];
     assert!(
-        served.max_version <= R::VERSIONS.max || tested_otherwise.contains(&R::KEY),
+        served.max_version <= R::VERSIONS.max || NEWER.iter().any(|api| *api as i16 == R::KEY),
         "the client's codec knows {} in versions up to {}, and {} is served: test it by other means",
         R::KEY,
         R::VERSIONS.max,
