@@ -131,7 +131,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "api-away",
         about: "the API server is away for a minute under load",
-        full: false,
+        full: true,
         run: api_away::run,
     },
     Scenario {
@@ -156,7 +156,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "slow-disk",
         about: "a restart waits, and says so, while one broker's disk is too slow",
-        full: false,
+        full: true,
         run: slow_disk::run,
     },
     Scenario {

@@ -101,3 +101,25 @@ async fn an_entry_that_takes_many_heartbeats_on_its_way_arrives() {
     brokers[0].handle().create_topic(topic("after", 1), DEADLINE).await.unwrap();
     stop_all(std::mem::take(&mut brokers)).await;
 }
+
+/// A few entries after which a snapshot is made: what the others keep does not reach back to what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_was_away_for_many_entries_gets_a_snapshot() {
+    let cluster = Cluster { snapshot_entries: 10, ..Cluster::patient(3) };
+    let mut brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let away = brokers.pop().expect("three of them");
+    let id = away.id.0 as usize;
+    away.stop().await;
+    let name = |n: usize| format!("while-away-{n}");
+    for n in 0..40 {
+        brokers[0].create_topic(&name(n), 2).await.unwrap();
+    }
+    let before = cluster.cuts.snapshots();
+    let back = cluster.start(id).await;
+    back.sees("all topics", |image| (0..40).all(|n| image.topic_by_name(&name(n)).is_some())).await;
+    assert!(cluster.cuts.snapshots() > before, "it got entries alone");
+    back.is_serving().await;
+    brokers.push(back);
+    stop_all(brokers).await;
+}
