@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Between two rounds while the disk has too little room.
-const HURRY: Duration = Duration::from_secs(1);
+/// Between two rounds while the disk has too little room, at first and at most.
+const HURRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Between two partitions at most.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// How long one removal is waited for before the next partition is looked at.
@@ -45,9 +45,11 @@ pub(crate) struct RetentionConfig {
 /// Runs until it is stopped.
 pub(crate) async fn run(config: RetentionConfig, stop: CancellationToken) {
     let rounds = async {
+        let mut hurry = HURRY.0;
         loop {
-            wait(&config).await;
-            round(&config).await;
+            wait(&config, hurry).await;
+            let has_removed = round(&config).await;
+            hurry = next_hurry(hurry, config.space.room(), has_removed);
         }
     };
     tokio::select! {
@@ -56,18 +58,25 @@ pub(crate) async fn run(config: RetentionConfig, stop: CancellationToken) {
     }
 }
 
+/// How soon the next round is while the disk has too little room: later and later, while the rounds find nothing to remove.
+fn next_hurry(hurry: Duration, room: Room, has_removed: bool) -> Duration {
+    if has_removed || room == Room::Ample { HURRY.0 } else { (hurry * 2).min(HURRY.1) }
+}
+
 /// Until the next round is due. With too little room on the disk it is soon.
-async fn wait(config: &RetentionConfig) {
+async fn wait(config: &RetentionConfig, hurry: Duration) {
     let due = Instant::now() + config.every;
     while Instant::now() < due {
-        sleep(config.every.min(HURRY)).await;
+        sleep(config.every.min(hurry)).await;
         if config.space.room() != Room::Ample {
             return;
         }
     }
 }
 
-async fn round(config: &RetentionConfig) {
+/// Looks over all partitions once. Says whether something was removed, or may have been.
+async fn round(config: &RetentionConfig) -> bool {
+    let mut has_removed = false;
     let image = config.controller.image();
     let led: Vec<(TopicPartition, Retention)> = image
         .partitions()
@@ -78,11 +87,12 @@ async fn round(config: &RetentionConfig) {
     let pause = (config.every / u32::try_from(led.len().max(1)).unwrap_or(u32::MAX)).min(PAUSE_MAX);
     for (partition, limits) in led {
         let (pause, patience) = pace(config.space.room(), pause);
-        remove(config, partition, &limits, patience).await;
+        has_removed |= remove(config, partition, &limits, patience).await;
         if !pause.is_zero() {
             sleep(pause).await;
         }
     }
+    has_removed
 }
 
 /// How long to wait after a partition, and for what is removed of it. The pause would be minutes over thousands of them.
@@ -97,31 +107,34 @@ fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Retention {
     Retention { ms: value(RETENTION_MS), bytes: value(RETENTION_BYTES) }
 }
 
-async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention, patience: Duration) {
-    let Some(mut segments) = config.reader.segments(partition).filter(|segments| !segments.is_empty()) else { return };
+/// Removes what is beyond the limits. Says whether there was something.
+async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention, patience: Duration) -> bool {
+    let segments = config.reader.segments(partition).filter(|segments| !segments.is_empty());
+    let Some(mut segments) = segments else { return false };
     // Of those that were cut, or come from an older broker, the first reading tells.
     if limits.ms.is_some() && segments[0].max_timestamp.is_none() {
         let reader = config.reader.clone();
         match tokio::task::spawn_blocking(move || reader.measure(partition)).await {
             Ok(Ok(())) => segments = config.reader.segments(partition).unwrap_or_default(),
             Ok(Err(error)) => warn!(%partition, %error, "Cannot tell how old segments are"),
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
-    let Ok(found) = config.partitions.offset(partition, None, OffsetSpec::Latest).await else { return };
-    let Some(high_watermark) = found.offset else { return };
+    let Ok(found) = config.partitions.offset(partition, None, OffsetSpec::Latest).await else { return false };
+    let Some(high_watermark) = found.offset else { return false };
     let by_age = limits.ms.is_some();
     let reader = config.reader.clone();
     let described = move || segments.iter().map(|s| describe(&reader, partition, s, by_age)).collect::<Vec<_>>();
-    let Ok(segments) = tokio::task::spawn_blocking(described).await else { return };
+    let Ok(segments) = tokio::task::spawn_blocking(described).await else { return false };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    let Some(to) = log_start(&segments, high_watermark, now, limits) else { return };
+    let Some(to) = log_start(&segments, high_watermark, now, limits) else { return false };
     match timeout(patience, config.partitions.advance_start(partition, to)).await {
         Ok(Ok(start)) => info!(%partition, %start, "Removed what is beyond retention"),
         // Another leads by now, and does it.
         Ok(Err(_)) => {}
         Err(_) => warn!(%partition, %to, "Removing what is beyond retention takes long"),
     }
+    true
 }
 
 /// Asks the disk where records have no timestamps, and their age matters.
@@ -149,6 +162,25 @@ mod tests {
             let (pause, patience) = pace(room, PAUSE_MAX);
             assert_eq!((!pause.is_zero(), patience >= REMOVAL_MAX), (pauses, pauses), "{room:?}");
         }
+    }
+
+    #[test]
+    fn rounds_that_find_nothing_to_remove_come_later_and_later_while_there_is_no_room() {
+        let mut hurry = HURRY.0;
+        let mut seen = Vec::new();
+        for (room, has_removed) in [
+            (Room::None, false),
+            (Room::Internal, false),
+            (Room::None, false),
+            (Room::None, false),
+            (Room::None, true),
+            (Room::None, false),
+            (Room::Ample, false),
+        ] {
+            hurry = next_hurry(hurry, room, has_removed);
+            seen.push(hurry.as_secs());
+        }
+        assert_eq!(seen, [2, 4, 8, 8, 1, 2, 1]);
     }
 
     #[test]

@@ -124,7 +124,16 @@ pub(crate) struct Load<'a> {
     pub(crate) topic: &'a str,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    /// Begins to write to the topic `load` of three brokers, beside a client by the name of `client`; all three are in sync.
+    pub(crate) fn begin(kubectl: &'a Kubectl, bootstrap: &'a str) -> anyhow::Result<Self> {
+        start(kubectl, "client", &["idle"])?;
+        let load = Load { kubectl, bootstrap, topic: "load" };
+        load.start()?;
+        load.wait_in_sync("client", "0,1,2")?;
+        Ok(load)
+    }
+
     pub(crate) fn start(&self) -> anyhow::Result<()> {
         let words = ["load", "--rate", "200", "--bootstrap", self.bootstrap, "--topic", self.topic, "--timeout", "1h"];
         start(self.kubectl, self.topic, &words)

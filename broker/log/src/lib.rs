@@ -31,6 +31,7 @@ mod recovery;
 mod space;
 mod store;
 mod syncs;
+mod tails;
 mod tidy;
 mod trash;
 mod wal;

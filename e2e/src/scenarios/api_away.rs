@@ -2,7 +2,7 @@
 //! there again.
 
 use crate::brokers::Brokers;
-use crate::client::{self, Load};
+use crate::client::Load;
 use crate::environment::{self, Environment};
 use crate::timeline::Timeline;
 use crate::wait::until;
@@ -15,11 +15,8 @@ const AWAY: Duration = Duration::from_mins(1);
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("api-away"));
     let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
-    client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
-    load.start()?;
-    load.wait_in_sync("client", "0,1,2")?;
+    let load = Load::begin(&kubectl, &bootstrap)?;
     let before = brokers.uids()?;
     environment::pause(&environment.control_plane(), true)?;
     timeline.say("the API server is stopped");

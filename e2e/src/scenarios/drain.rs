@@ -3,7 +3,7 @@
 //! acknowledged to an idempotent producer is there once and in order.
 
 use crate::brokers::Brokers;
-use crate::client::{self, Load};
+use crate::client::Load;
 use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
@@ -18,11 +18,8 @@ const RATE: &str = "follower.replication.throttled.rate";
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("drain"));
     let brokers = Brokers::make(&kubectl, &format!("config: {{num.partitions: {PARTITIONS}}}"))?;
-    client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
-    load.start()?;
-    load.wait_in_sync("client", "0,1,2")?;
+    let load = Load::begin(&kubectl, &bootstrap)?;
     let drained = drain_one_after_the_other(&kubectl, &brokers, timeline);
     // Other scenarios need every node, whatever became of this one.
     for node in brokers.workers()? {

@@ -2,7 +2,7 @@
 //! there are go on as they were, with the image that they have; a new cluster gets the new one.
 
 use crate::brokers::Brokers;
-use crate::client::{self, Load};
+use crate::client::Load;
 use crate::command::output;
 use crate::environment::{self, Environment, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
@@ -18,11 +18,8 @@ const NEXT: &str = "99.0.0";
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("release"));
     let brokers = Brokers::make(&kubectl, "")?;
-    client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
-    load.start()?;
-    load.wait_in_sync("client", "0,1,2")?;
+    let load = Load::begin(&kubectl, &bootstrap)?;
     let before = brokers.uids()?;
     let gone = upgrade(environment, &kubectl, timeline).and_then(|()| uninstall(environment, &brokers, timeline));
     // Others need the operator, whatever became of this one.

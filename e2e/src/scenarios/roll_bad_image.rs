@@ -13,11 +13,8 @@ use std::collections::BTreeMap;
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("roll-bad-image"));
     let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6}")?;
-    client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
-    load.start()?;
-    load.wait_in_sync("client", "0,1,2")?;
+    let load = Load::begin(&kubectl, &bootstrap)?;
     client::follow(&load, "follow")?;
     let named = format!("\"{}\"", environment.image());
     for (image, how) in [("null", "taken out again"), (named.as_str(), "corrected")] {

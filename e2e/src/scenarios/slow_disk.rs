@@ -32,11 +32,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     kubectl.create_namespace()?;
     let disk = Disk::make(environment, &kubectl)?;
     let brokers = Brokers::make(&kubectl, "config: {num.partitions: 6, replica.lag.time.max.ms: 3s}")?;
-    client::start(&kubectl, "client", &["idle"])?;
     let bootstrap = brokers.bootstrap();
-    let load = Load { kubectl: &kubectl, bootstrap: &bootstrap, topic: "load" };
-    load.start()?;
-    load.wait_in_sync("client", "0,1,2")?;
+    let load = Load::begin(&kubectl, &bootstrap)?;
     client::follow(&load, "follow")?;
     let before = brokers.uids()?;
     let container = disk.container(&brokers)?;

@@ -232,9 +232,9 @@ impl Shard {
         } else {
             None
         };
-        if !self.carry_out(now, ticket, client, request, random, out)
-            && let Some((before, request)) = undo
-        {
+        let done = self.carry_out(now, ticket, client, request, random, out);
+        debug_assert!(done || undo.is_some(), "what was taken for a request that writes nothing has written");
+        if !done && let Some((before, request)) = undo {
             self.undo(before, out);
             out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
         }

@@ -1,6 +1,7 @@
 //! The log from outside: what a crash, damage and forgery leave of it.
 
 mod clean;
+mod clean_failures;
 mod common;
 mod crash;
 mod damage;

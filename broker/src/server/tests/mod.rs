@@ -16,6 +16,7 @@ mod missing;
 mod operations;
 mod order;
 mod records;
+mod too_few_in_sync;
 
 use bytes::Bytes;
 use client::DEADLINE;
