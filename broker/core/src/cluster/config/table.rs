@@ -246,7 +246,8 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
             ("false", Some(UNCLEAN_LEADER_ELECTION_ENABLE)),
             Accepts::OneOf(&["true", "false"]),
             "Whether a replica leads that may lack acknowledged records, when none that has them all is alive. With `true` \
-             what it lacks is lost, also by brokers that are only restarted. With `false` the partition waits for who has \
+             what it lacks is lost, also by brokers that are only restarted; set for all brokers, that goes for the groups' \
+             committed offsets too. With `false` the partition waits for who has \
              them, or for somebody's decision (`kafka-leader-election --election-type UNCLEAN`).",
         )
     },
