@@ -77,8 +77,10 @@ func main() {
 	}
 }
 
+const timeFormat = "2006-01-02T15:04:05.000000Z"
+
 func say(line map[string]any) {
-	line["at"] = time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")
+	line["at"] = time.Now().UTC().Format(timeFormat)
 	_ = json.NewEncoder(os.Stdout).Encode(line)
 }
 
@@ -168,9 +170,12 @@ func produce(ctx context.Context, o options) error {
 }
 
 // load writes records 0, 1, … at a steady rate, as an idempotent producer, until it is told to stop. Then it says how many
-// were acknowledged, and how long the slowest took.
+// were acknowledged, how long the slowest took, and why the first that failed did. The library tells on standard error what
+// it did meanwhile.
 func load(ctx context.Context, o options) error {
-	client, err := connect(o)
+	client, err := connect(o, kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelInfo, func() string {
+		return time.Now().UTC().Format(timeFormat) + " "
+	})))
 	if err != nil {
 		return err
 	}
@@ -181,13 +186,16 @@ func load(ctx context.Context, o options) error {
 	ticker := time.NewTicker(time.Second / time.Duration(o.rate))
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		begun := time.Now()
+		begun, number := time.Now(), count
 		// The end of the load is not the end of what was sent.
-		client.Produce(context.Background(), &kgo.Record{Topic: o.topic, Value: value(count, o.size)}, func(_ *kgo.Record, err error) {
+		client.Produce(context.Background(), &kgo.Record{Topic: o.topic, Value: value(count, o.size)}, func(record *kgo.Record, err error) {
 			mutex.Lock()
 			defer mutex.Unlock()
 			slowest = max(slowest, time.Since(begun))
 			if err != nil {
+				if failed == 0 {
+					say(map[string]any{"event": "record failed", "number": number, "partition": record.Partition, "error": err.Error()})
+				}
 				failed++
 			}
 		})

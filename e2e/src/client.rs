@@ -144,9 +144,11 @@ impl<'a> Load<'a> {
     pub(crate) fn stop(&self, client: &str) -> anyhow::Result<(u64, u64)> {
         exec(self.kubectl, self.topic, &["stop"])?;
         self.kubectl.wait(&["--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{}", self.topic)])?;
-        let said = printed(self.kubectl, self.topic)?.pop().context("the producer said nothing")?;
+        let mut lines = printed(self.kubectl, self.topic)?;
+        let said = lines.pop().context("the producer said nothing")?;
         note(&said);
-        ensure!(said["failed"] == 0, "requests failed: {said}");
+        let first = lines.iter().find(|line| line["event"] == "record failed").unwrap_or(&Value::Null);
+        ensure!(said["failed"] == 0, "requests failed: {said}, the first so: {first}");
         let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}: {said}"));
         let (count, slowest) = (number("count")?, number("slowest_ms")?);
         let topic = ["--bootstrap", self.bootstrap, "--topic", self.topic];
