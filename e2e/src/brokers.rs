@@ -7,6 +7,10 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A machine that stalls makes a probe of a broker late, and so its pod unready; the next probe comes after a second.
+const LATE_PROBE: Duration = Duration::from_secs(3);
 
 /// A cluster of three brokers, or for a while more, in a namespace of its own.
 pub(crate) struct Brokers<'a> {
@@ -144,21 +148,24 @@ impl Brokers<'_> {
         Ok(staying.map(|metadata| (text(&metadata["name"]), text(&metadata["uid"]))).collect())
     }
 
-    /// Waits for something, and fails as soon as fewer brokers than that are ready.
+    /// Waits for something, and fails once fewer brokers than that are ready for longer than a late probe takes to be right
+    /// again.
     pub(crate) fn watch_while(
         &self,
         least: usize,
         what: &str,
         mut ask: impl FnMut() -> anyhow::Result<Option<()>>,
     ) -> anyhow::Result<()> {
-        let mut too_few = None;
+        let (mut since, mut too_few) = (None, None);
         until(what, || {
             let ready = self.ready()?;
-            if ready < least {
-                too_few = Some(ready);
-                return Ok(Some(()));
+            if ready >= least {
+                since = None;
+                return ask();
             }
-            ask()
+            let since = since.get_or_insert_with(Instant::now);
+            too_few = (since.elapsed() > LATE_PROBE).then_some(ready);
+            Ok(too_few.map(|_| ()))
         })?;
         ensure!(too_few.is_none(), "{what}: only {too_few:?} brokers were ready meanwhile");
         Ok(())

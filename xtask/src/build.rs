@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// A processor that there are images for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,9 +95,17 @@ pub(crate) fn profiled_broker() -> anyhow::Result<PathBuf> {
     Ok(workspace().join("target").join(target).join("profiling/chronik"))
 }
 
-/// The tests' own program, built as released, and told of the broker that it starts.
+/// The tests' own program, built as released, and told of the broker that it starts. It is built once: what is run after
+/// that is what was built, whatever became of the sources.
 pub(crate) fn tests_binary() -> anyhow::Result<Command> {
-    let binaries = static_binaries()?;
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    let binaries = match BINARIES.get() {
+        Some(built) => built,
+        None => {
+            let built = static_binaries()?;
+            BINARIES.get_or_init(|| built)
+        }
+    };
     let mut command = Command::new(binaries.join("chronik-tests"));
     command.current_dir(workspace()).env("CHRONIK_BIN", binaries.join("chronik"));
     Ok(command)

@@ -42,7 +42,8 @@ fn waits_for_who_is_behind(brokers: &Brokers<'_>, node: &str) -> anyhow::Result<
     all_serve()?;
     let allowed = brokers.may_be_evicted()?;
     ensure!(allowed == 0, "{allowed} brokers may be evicted while one is behind");
-    let refused = brokers.drain_node(node, "5s").err().context("a broker was let go while one was behind")?.to_string();
+    let refused =
+        brokers.drain_node(node, "10s").err().context("a broker was let go while one was behind")?.to_string();
     ensure!(refused.contains("disruption budget"), "not the budget's doing: {refused}");
     // It is behind all the time: nothing else than that is the reason.
     all_serve()
@@ -56,7 +57,7 @@ fn drain_one_after_the_other(kubectl: &Kubectl, brokers: &Brokers<'_>, timeline:
     brokers.drain_node(&first, "60s")?;
     timeline.say("the first node is drained");
     // Its volume is on that node, so that the broker cannot start anywhere else.
-    let refused = brokers.drain_node(&second, "5s").err().context("two brokers were let go")?.to_string();
+    let refused = brokers.drain_node(&second, "10s").err().context("two brokers were let go")?.to_string();
     ensure!(refused.contains("disruption budget"), "not the budget's doing: {refused}");
     timeline.say("the second node is not, while the first broker is away");
     // It comes back, and gets nothing of what it lacks.

@@ -6,19 +6,15 @@ use crate::brokers::Brokers;
 use crate::client;
 use crate::environment::{self, Environment};
 use crate::kubectl::Kubectl;
-use crate::scenarios::steady::{steady_versions, unchanged, versions};
+use crate::scenarios::steady::{STEADY, stay, steady_versions};
 use crate::timeline::Timeline;
 use crate::wait::until;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fs;
-use std::thread::sleep;
-use std::time::Duration;
 
 /// The label and the annotation that are added.
 const MARK: &str = "example.com/mutated";
-/// How long nothing is written for.
-const STEADY: Duration = Duration::from_secs(10);
 
 pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Result<()> {
     let kubectl = environment.kubectl.within(&environment::namespace("webhook"));
@@ -36,8 +32,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     up_to_date()?;
     everything_is_mutated(&kubectl, &brokers)?;
     let before = steady_versions(&kubectl)?;
-    sleep(STEADY);
-    unchanged(&before, &versions(&kubectl)?)?;
+    stay(&kubectl, timeline, before)?;
     up_to_date()?;
     timeline.say(format!("up to date with what was added, and nothing written for {} s", STEADY.as_secs()));
 

@@ -304,7 +304,7 @@ mod tests {
         let asked = std::time::Instant::now();
         let answer = Admin { port }.facts(contact).await;
         assert!(matches!(answer, Err(Unanswered::Unsure(_))), "{answer:?}");
-        assert!(asked.elapsed() <= IN_ALL + PATIENCE, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() <= IN_ALL + 8 * PATIENCE, "{:?}", asked.elapsed());
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl Metadata {
 
     /// All partitions of a topic by number.
     pub fn partitions(&self, topic: &str) -> Result<Vec<PartitionState>> {
-        let metadata = self.client.fetch_metadata(Some(topic), REQUEST)?;
+        let ask = || self.client.fetch_metadata(Some(topic), REQUEST);
+        // A machine that stalls, or a broker that is stopped, loses one request. The next goes to another broker.
+        let metadata = ask().or_else(|_| ask()).or_else(|_| ask())?;
         let topic = metadata.topics().iter().find(|t| t.name() == topic).context("the topic in the answer")?;
         if let Some(error) = topic.error() {
             bail!("topic {}: {error:?}", topic.name());

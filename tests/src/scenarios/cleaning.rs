@@ -43,7 +43,7 @@ const BESIDE_BYTES: u64 = 16 << 20;
 /// With `--strict`: the p99 of writes is at most so many times what it was.
 const SLOWER: f64 = 1.5;
 /// How much more it may be on any machine.
-const MORE: TimeLimit = TimeLimit { target: Duration::ZERO, always: Duration::from_millis(250) };
+const MORE: TimeLimit = TimeLimit { target: Duration::ZERO, always: Duration::from_secs(2) };
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How much there is to clean, and with what.

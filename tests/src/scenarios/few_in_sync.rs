@@ -16,8 +16,8 @@ const TOPIC: &str = "groups";
 const OFFSETS: &str = "__consumer_offsets";
 const CONFIGS: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("compression.type", "producer")];
 /// Shorter than the time without the replica: members live by their heartbeats.
-const SESSION: Duration = Duration::from_secs(6);
-const WITHOUT: Duration = Duration::from_secs(8);
+const SESSION: Duration = Duration::from_secs(20);
+const WITHOUT: Duration = Duration::from_secs(24);
 const BEAT: Duration = Duration::from_millis(500);
 const REQUEST: Duration = Duration::from_secs(5);
 

@@ -3,8 +3,9 @@
 
 use super::java_tools::{CONFIGS, CONSUMER, OFFSETS, TOPICS, Tools};
 use crate::harness::clients::Outcome;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::kafka::Kafka;
+use crate::harness::wait;
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -109,15 +110,18 @@ fn coordinators_records(tools: &Tools<'_>, kind: &str, what: &str) -> Result<Str
     let formatter = format!("org.apache.kafka.tools.consumer.{kind}");
     let mut arguments = vec!["--topic", "__consumer_offsets", "--from-beginning", "--formatter", &formatter];
     arguments.extend(["--timeout-ms", "5000"]);
-    let text = tools.call(CONSUMER, &[&SERVER[..], &arguments].concat(), b"")?.text();
-    // One after the other, with nothing between them.
-    let records = serde_json::Deserializer::from_str(&text).into_iter().map_while(Result::ok);
-    let records: Vec<Value> = records.collect();
-    let of_group = |record: &&Value| record["key"]["data"]["group"] == "java-classic";
-    let found: Vec<_> = records.iter().filter(of_group).map(Value::to_string).collect();
-    let read = found.iter().any(|record| record.contains(what));
-    ensure!(read, "no record of java-classic with {what} among {} records: {text}", records.len());
-    Ok(format!("{} records of java-classic", found.len()))
+    // The tool may need the time that it reads for to get ready at all.
+    wait::until("the coordinators' records", PATIENCE, || {
+        let text = tools.call(CONSUMER, &[&SERVER[..], &arguments].concat(), b"")?.text();
+        // One after the other, with nothing between them.
+        let records = serde_json::Deserializer::from_str(&text).into_iter().map_while(Result::ok);
+        let records: Vec<Value> = records.collect();
+        let of_group = |record: &&Value| record["key"]["data"]["group"] == "java-classic";
+        let found: Vec<_> = records.iter().filter(of_group).map(Value::to_string).collect();
+        let read = found.iter().any(|record| record.contains(what));
+        ensure!(read, "no record of java-classic with {what} among {} records: {text}", records.len());
+        Ok(Some(format!("{} records of java-classic", found.len())))
+    })
 }
 
 fn says_anywhere(tools: &Tools<'_>, class: &str, arguments: &[&str], what: &str) -> Result<String> {
@@ -153,7 +157,7 @@ fn console_group(tools: &Tools<'_>, wanted: i64) -> Result<String> {
     let mut arguments = SERVER.to_vec();
     // One more than there are: it ends by its timeout, and would have read on.
     let more = (wanted + 1).to_string();
-    arguments.extend(["--topic", TOPIC, "--group", "java-classic", "--max-messages", &more, "--timeout-ms", "5000"]);
+    arguments.extend(["--topic", TOPIC, "--group", "java-classic", "--max-messages", &more, "--timeout-ms", "10000"]);
     let read = tools.call(CONSUMER, &arguments, b"")?.text().lines().count() as i64;
     ensure!(read == wanted, "{read} records, not {wanted}");
     lag(tools, "java-classic", 0)?;
