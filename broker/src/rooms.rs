@@ -66,6 +66,7 @@ fn room_of(kind: RequestKind) -> Room {
         | Kind::FindCoordinator
         | Kind::ApiVersions
         | Kind::OffsetForLeaderEpoch
+        | Kind::DescribeAcls
         | Kind::DescribeConfigs
         | Kind::DescribeLogDirs
         | Kind::ListPartitionReassignments

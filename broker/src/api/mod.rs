@@ -15,6 +15,7 @@ mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -148,6 +149,7 @@ impl Handlers {
             Request::OffsetForLeaderEpoch(r) => {
                 answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
+            Request::DescribeAcls(_) => answer(header, std::future::ready(describe_acls::answer())),
             Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
             Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
             Request::IncrementalAlterConfigs(r) => {

@@ -15,7 +15,7 @@ pub use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 pub use kafka_wire::create_topics_request::CreatableTopic;
 pub use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 pub use kafka_wire::delete_groups_response::DeletableGroupResult;
-pub use kafka_wire::delete_records_request::DeleteRecordsTopic;
+pub use kafka_wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 pub use kafka_wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 pub use kafka_wire::delete_topics_request::DeleteTopicState;
 pub use kafka_wire::delete_topics_response::DeletableTopicResult;
@@ -34,6 +34,7 @@ pub use kafka_wire::describe_producers_response::{
 pub use kafka_wire::describe_topic_partitions_response::{
     Cursor as PartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+pub use kafka_wire::elect_leaders_request::TopicPartitions as ElectedPartitions;
 pub use kafka_wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 pub use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 pub use kafka_wire::find_coordinator_response::Coordinator;

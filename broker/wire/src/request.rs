@@ -3,13 +3,13 @@
 use super::messages::{
     AddRaftVoterRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest,
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchPartition, FetchRequest, FetchTopic,
-    FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SyncGroupRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchPartition, FetchRequest,
+    FetchTopic, FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SyncGroupRequest,
     SyncGroupRequestAssignment, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use super::produce::ProduceRequest;
@@ -92,6 +92,7 @@ served! {
     DeleteRecords(DeleteRecordsRequest) = 21, 0..=2, flexible 2;
     InitProducerId(InitProducerIdRequest) = 22, 0..=5, flexible 2;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = 23, 2..=4, flexible 4;
+    DescribeAcls(DescribeAclsRequest) = 29, 1..=3, flexible 2;
     DescribeConfigs(DescribeConfigsRequest) = 32, 1..=4, flexible 4;
     AlterConfigs(AlterConfigsRequest) = 33, 0..=2, flexible 2;
     DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;

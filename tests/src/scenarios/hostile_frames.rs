@@ -162,6 +162,7 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
         ApiKey::ConsumerGroupDescribe => {
             RequestKind::ConsumerGroupDescribe(messages::ConsumerGroupDescribeRequest::default())
         }
+        ApiKey::DescribeAcls => RequestKind::DescribeAcls(messages::DescribeAclsRequest::default()),
         ApiKey::ListConfigResources => {
             RequestKind::ListConfigResources(messages::ListConfigResourcesRequest::default())
         }

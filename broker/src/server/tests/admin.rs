@@ -327,6 +327,15 @@ async fn configs_of_groups_are_taken_within_the_brokers_bounds_shown_and_listed(
 }
 
 #[tokio::test]
+async fn acls_are_said_to_be_disabled() {
+    let (_cluster, mut client) = cluster(1).await;
+    for version in versions::<m::DescribeAclsRequest>(&mut client).await {
+        let answer = client.ask(version, &m::DescribeAclsRequest::default()).await;
+        assert_eq!((answer.error_code, answer.resources.len()), (54, 0), "SECURITY_DISABLED, in version {version}");
+    }
+}
+
+#[tokio::test]
 async fn resources_with_configs_are_listed() {
     let (_cluster, mut client) = cluster(1).await;
     assert_eq!(versions::<m::ListConfigResourcesRequest>(&mut client).await, 0..=1);
