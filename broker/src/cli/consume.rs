@@ -26,6 +26,10 @@ const WAIT_MS: i32 = 250;
 /// A member that stops at the ends of its partitions, and is not given any for so long, has nothing to wait for: the
 /// others have them all.
 const NOTHING_ASSIGNED: Duration = Duration::from_secs(10);
+/// What stands in the way for so long is said.
+const TROUBLE: Duration = Duration::from_secs(5);
+/// Between two tries while something stands in the way.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a group's offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
@@ -92,6 +96,8 @@ struct Reader {
     committed_at: tokio::time::Instant,
     /// When the group last took away what this member had, or let it in with nothing.
     idle_since: Option<tokio::time::Instant>,
+    /// Since when something stands in the way, and whether that was said.
+    trouble: Option<(tokio::time::Instant, bool)>,
 }
 
 impl Reader {
@@ -105,8 +111,18 @@ impl Reader {
         let membership = options.group.as_ref().map(|group| Membership::new(group, &options.topic, topic.topic_id));
         let committed_at = tokio::time::Instant::now();
         let (positions, ends) = (BTreeMap::new(), BTreeMap::new());
-        let mut new =
-            Self { client, options, format, positions, ends, membership, written: 0, committed_at, idle_since: None };
+        let mut new = Self {
+            client,
+            options,
+            format,
+            positions,
+            ends,
+            membership,
+            written: 0,
+            committed_at,
+            idle_since: None,
+            trouble: None,
+        };
         if new.membership.is_none() {
             let all = topic.partitions.iter().map(|p| p.partition_index);
             let wanted = if new.options.partition.is_empty() { all.collect() } else { new.options.partition.clone() };
@@ -202,26 +218,47 @@ impl Reader {
         for p in found.partitions.iter().filter(|p| self.positions.contains_key(&p.partition_index)) {
             leaders.entry(p.leader_id).or_default().push(p.partition_index);
         }
-        let leaderless = leaders.remove(&-1).is_some();
-        let mut progress = false;
+        let leaderless = leaders.remove(&-1);
+        let mut hindrance = leaderless.map(|partitions| format!("partitions {partitions:?} of {topic} have no leader"));
         let wait = WAIT_MS / i32::try_from(leaders.len().max(1)).unwrap_or(WAIT_MS);
         for (leader, partitions) in leaders {
             match self.fetch(leader, &partitions, wait).await {
-                Ok(()) => progress = true,
-                Err(error) if error.downcast_ref().is_some_and(ClientError::is_retriable) => {}
+                Ok(None) => {}
+                Ok(Some(error)) => hindrance = Some(error.to_string()),
+                Err(error) if error.downcast_ref().is_some_and(ClientError::is_retriable) => {
+                    hindrance = Some(error.to_string());
+                }
                 Err(error) => return Err(error),
             }
             if self.is_done() {
                 return Ok(());
             }
         }
-        if leaderless || !progress {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        self.pause_if(hindrance).await;
         Ok(())
     }
 
-    async fn fetch(&mut self, leader: i32, partitions: &[i32], max_wait_ms: i32) -> anyhow::Result<()> {
+    /// Waits a moment if something stands in the way, and says what if it has for a while.
+    async fn pause_if(&mut self, hindrance: Option<String>) {
+        let Some(hindrance) = hindrance else {
+            self.trouble = None;
+            return;
+        };
+        let (since, said) = self.trouble.get_or_insert((tokio::time::Instant::now(), false));
+        if !*said && since.elapsed() >= TROUBLE {
+            eprintln!("chronik: {hindrance}\n  Trying again and again.");
+            *said = true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Fetches from a leader. Returns why a partition was refused that may be read a moment later.
+    async fn fetch(
+        &mut self,
+        leader: i32,
+        partitions: &[i32],
+        max_wait_ms: i32,
+    ) -> anyhow::Result<Option<ClientError>> {
         let asked = partitions.iter().map(|p| {
             message!(FetchPartition {
                 partition: *p,
@@ -243,6 +280,7 @@ impl Reader {
         });
         let answer = self.client.ask(To::Broker(leader), 11..=12, &request).await?;
         refused("fetch", answer.error_code, None)?;
+        let mut hindrance = None;
         for p in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let what = format!("partition {} of topic {}", p.partition_index, self.options.topic);
             if p.error_code == ErrorCode::OFFSET_OUT_OF_RANGE.0 {
@@ -252,12 +290,12 @@ impl Reader {
                 continue;
             }
             match refused(what, p.error_code, None) {
-                Err(error) if error.is_retriable() => {}
+                Err(error) if error.is_retriable() => hindrance = Some(error),
                 Err(error) => return Err(error.into()),
                 Ok(()) => self.write(p.partition_index, p.records.unwrap_or_default())?,
             }
         }
-        Ok(())
+        Ok(hindrance)
     }
 
     /// Writes records out, and moves the position behind them.

@@ -49,7 +49,7 @@ enum Action {
 }
 
 /// `TOPIC-PARTITION`; topics have dashes too.
-fn partition(text: &str) -> Result<(String, i32), String> {
+pub(super) fn partition(text: &str) -> Result<(String, i32), String> {
     let wrong = || format!("{text:?} is not of the form TOPIC-PARTITION");
     let (topic, index) = text.rsplit_once('-').filter(|(topic, _)| !topic.is_empty()).ok_or_else(wrong)?;
     Ok((topic.to_owned(), index.parse().map_err(|_| wrong())?))

@@ -58,6 +58,18 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         "topic alter",
         line.ok("topic alter orders --partitions 3 --output json", "", "\"partition\": 2"),
     );
+    report.check_result("topic delete-records", {
+        let made = line.ok("topic create short --partitions 1", "", "short");
+        let written = made.and_then(|_| line.ok("produce short", "a\nb\nc\n", ""));
+        let deleted = "topic delete-records short-0 --before -1 --output json";
+        written
+            .and_then(|_| line.ok(deleted, "", "\"offsets removed\": 2"))
+            .and_then(|_| line.ok("consume short --to-end --format %o%v", "", "2c"))
+    });
+    report.check_result("topic elect", {
+        let asked = line.ok("topic elect short-0 --unclean", "", "short");
+        asked.and_then(|_| line.fails("topic elect short-7", "UNKNOWN_TOPIC_OR_PARTITION"))
+    });
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
     report.check_result("completions", completions(program));

@@ -1,11 +1,14 @@
 //! `chronik topic`: topics are made, shown, changed and removed.
 
+mod decide;
 mod delete;
 
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on, done_so_far, pair};
 use super::config;
 use super::output::{Output, Table, say_done};
+use super::reassign::partition;
+use super::start::Start;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{
     CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, StrBytes,
@@ -66,6 +69,25 @@ enum Action {
         #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
         config: Vec<(String, String)>,
     },
+    /// Have a partition led by its preferred replica, which is the first one.
+    Elect {
+        /// The partition, as TOPIC-PARTITION.
+        #[arg(value_parser = partition, value_name = "TOPIC-PARTITION")]
+        partition: (String, i32),
+        /// By any replica that is alive, where nobody leads: what it lacks is lost, also by brokers that come back later.
+        #[arg(long)]
+        unclean: bool,
+    },
+    /// Remove the records of a partition before a position, for good.
+    DeleteRecords {
+        /// The partition, as TOPIC-PARTITION.
+        #[arg(value_parser = partition, value_name = "TOPIC-PARTITION")]
+        partition: (String, i32),
+        /// The first record that is kept: an offset, `end`, -COUNT from the end, @MILLISECONDS since 1970 or a time like
+        /// 2024-05-01T12:00:00Z.
+        #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+        before: Start,
+    },
     /// Remove topics with all their records.
     Delete {
         /// Their names.
@@ -96,6 +118,13 @@ impl Topic {
                 Action::Alter { name, partitions, config } => {
                     alter(&mut client, &name, partitions, &config).await?;
                     describe(&mut client, &name).await?.print(self.common.output)
+                }
+                Action::Elect { partition, unclean } => {
+                    decide::elect(&mut client, &partition, unclean).await?;
+                    describe(&mut client, &partition.0).await?.print(self.common.output)
+                }
+                Action::DeleteRecords { partition, before } => {
+                    decide::delete_records(&mut client, &partition, before).await?.print(self.common.output)
                 }
                 Action::Delete { names, dry_run: true } => {
                     delete::plan(&mut client, &names).await?.print(self.common.output)?;

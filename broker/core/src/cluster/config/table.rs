@@ -248,7 +248,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
             "Whether a replica leads that may lack acknowledged records, when none that has them all is alive. With `true` \
              what it lacks is lost, also by brokers that are only restarted; set for all brokers, that goes for the groups' \
              committed offsets too. With `false` the partition waits for who has \
-             them, or for somebody's decision (`kafka-leader-election --election-type UNCLEAN`).",
+             them, or for somebody's decision (`chronik topic elect --unclean`).",
         )
     },
 ];
