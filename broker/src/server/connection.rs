@@ -110,13 +110,34 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
+    let open = Open::default();
+    let end = serve(&mut stream, context, &shared, &open, stop).await;
+    // franz-go takes an end before its first answer for a refusal that is final, and gives up all that it is to write. A reset
+    // it takes for what it is, as others do. Nothing that was answered is lost by it.
+    if matches!(end, End::Stopping) && !open.has_served() {
+        let _ = stream.set_zero_linger();
+    }
+    if end.notable() {
+        info!(%client, reason = %end, "closed a connection");
+    } else {
+        debug!(%client, reason = %end, "closed a connection");
+    }
+}
+
+/// Reads, answers, and when nothing more is read writes the answers that are left. Returns why it ends.
+async fn serve(
+    stream: &mut TcpStream,
+    context: RequestContext,
+    shared: &Arc<Shared>,
+    open: &Open,
+    stop: CancellationToken,
+) -> End {
     let (read_half, write_half) = stream.split();
     let frames = Frames::new(read_half, shared.frame_limits);
     let (queue, waiting) = mpsc::channel::<Box<Waiting>>(MAX_WAITING);
-    let open = Open::default();
-    let mut writer = std::pin::pin!(write_answers(write_half, waiting, &shared, &open));
+    let mut writer = std::pin::pin!(write_answers(write_half, waiting, shared, open));
     let (end, written) = {
-        let reader = read_requests(frames, context, queue, &shared, &open, stop);
+        let reader = read_requests(frames, context, queue, shared, open, stop);
         tokio::select! {
             end = reader => (end, false),
             end = &mut writer => (end, true),
@@ -126,11 +147,7 @@ pub(super) async fn run(
     if end.flushes_answers() && !written {
         let _ = timeout(DRAIN, writer).await;
     }
-    if end.notable() {
-        info!(%client, reason = %end, "closed a connection");
-    } else {
-        debug!(%client, reason = %end, "closed a connection");
-    }
+    end
 }
 
 async fn read_requests(
@@ -269,7 +286,7 @@ async fn write_answers(
             return end;
         }
         for (answered, response_len) in &answers.waiting {
-            open.answered();
+            open.answered(answered.api);
             shared.metrics.answered(answered.api, answered.request_len, *response_len, answered.started.elapsed());
         }
         if let Some(reason) = answers.close {

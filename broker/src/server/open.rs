@@ -1,7 +1,7 @@
 //! What one connection has asked and not been answered yet.
 
 use chronik_wire::RequestKind;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Below this length, what a request without records is decoded to is not worth counting.
@@ -14,6 +14,8 @@ pub(super) struct Open {
     requests: AtomicUsize,
     /// Bytes that Produce holds beside its records, until its reply is there.
     pending: AtomicUsize,
+    /// Whether one but ApiVersions was answered.
+    served: AtomicBool,
     less: Notify,
 }
 
@@ -30,10 +32,18 @@ impl Open {
         self.less.notify_one();
     }
 
-    /// A request's answer is written.
-    pub(super) fn answered(&self) {
+    /// The answer of a request of that kind is written.
+    pub(super) fn answered(&self, api: RequestKind) {
+        if api != RequestKind::ApiVersions {
+            self.served.store(true, Ordering::Relaxed);
+        }
         self.requests.fetch_sub(1, Ordering::Relaxed);
         self.less.notify_one();
+    }
+
+    /// Whether the client has had an answer to what it came for.
+    pub(super) fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Whether there is none.

@@ -1,9 +1,12 @@
 //! In which order requests of one connection are begun and answered, and how long they wait.
 
-use super::client::{Client, batch};
+use super::client::{Client, DEADLINE, batch};
 use super::cluster::{Cluster, partition};
 use super::{fetch, name, produce, until};
 use kafka_protocol::messages as m;
+use std::io::ErrorKind;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_produce_that_waits_does_not_stop_the_next_append() {
@@ -172,6 +175,20 @@ async fn a_stop_lets_requests_that_have_begun_be_answered() {
     client.answer::<m::ProduceRequest>(9, id).await;
     client.closed().await;
     until(|| cluster.served.is_finished()).await;
+}
+
+#[tokio::test]
+async fn a_stop_resets_a_connection_on_which_nothing_was_answered_and_closes_others() {
+    let cluster = Cluster::start().await;
+    let mut fresh = Client::connect(cluster.address).await;
+    fresh.ask(3, &super::api_versions()).await;
+    let mut served = Client::connect(cluster.address).await;
+    served.ask(9, &m::MetadataRequest::default()).await;
+    cluster.stop.cancel();
+    for (client, expected) in [(&mut fresh, Err(ErrorKind::ConnectionReset)), (&mut served, Ok(0))] {
+        let end = timeout(DEADLINE, client.stream.read(&mut [0])).await.expect("it ends");
+        assert_eq!(end.map_err(|error| error.kind()), expected);
+    }
 }
 
 #[tokio::test]
