@@ -63,6 +63,7 @@ mod tests {
     use chronik_core::ids::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
     use chronik_core::record::testing::BatchBuilder;
     use chronik_log::{Log, Op, Options, Writer};
+    use chronik_quorum::DiskSpace;
 
     #[test]
     fn whoever_runs_a_broker_finds_what_its_log_does_among_the_metrics() {
@@ -79,7 +80,8 @@ mod tests {
         let _kept = (LogMetrics::register(&mut registry), ScrubMetrics::register(&mut registry));
         let _kept = CleanerMetrics::register(&mut registry);
         let (writer, thread) = Writer::spawn(log, |_| {});
-        DiskMetrics::register(&mut registry, writer.clone());
+        let (_, volume) = tokio::sync::watch::channel(Some(DiskSpace { total: 1000, free: 100 }));
+        DiskMetrics::register(&mut registry, writer.clone(), volume);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -89,6 +91,8 @@ mod tests {
             "log_open_segment_files 1",
             "log_unsynced_segment_files 1",
             "log_damaged_partitions 0",
+            "disk_refuses_producers 0",
+            "disk_total_bytes 1000",
         ] {
             assert!(text.contains(&format!("chronik_{line}\n")), "{line} is not in {text}");
         }

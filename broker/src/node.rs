@@ -137,12 +137,12 @@ impl Node {
         let log_metrics = LogMetrics::register(&mut registry);
         let (writer, writer_thread) =
             Writer::spawn_observed(log, move |round| log_metrics.observe(round), |e| end_process(&e));
-        DiskMetrics::register(&mut registry, writer.clone());
+        let disk = disk_space::watch(dir, &tasks, stop.clone());
+        DiskMetrics::register(&mut registry, writer.clone(), disk.clone());
 
         let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
-        let disk = disk_space::watch(dir, &tasks, stop.clone());
         let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();

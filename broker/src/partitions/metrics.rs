@@ -3,12 +3,14 @@
 use chronik_core::cluster::Partition;
 use chronik_core::ids::BrokerId;
 use chronik_log::{CommitStats, Writer};
+use chronik_quorum::DiskSpace;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 /// Shared by all owners. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -101,12 +103,16 @@ impl LogMetrics {
 }
 
 /// What is asked of the log's disk when somebody looks.
-pub struct DiskMetrics(Writer);
+pub struct DiskMetrics {
+    writer: Writer,
+    /// As it was last looked at: whoever asks for metrics is not to hang with the disk.
+    volume: watch::Receiver<Option<DiskSpace>>,
+}
 
 impl DiskMetrics {
     /// Registers the metrics.
-    pub fn register(registry: &mut Registry, writer: Writer) {
-        registry.register_collector(Box::new(Self(writer)));
+    pub fn register(registry: &mut Registry, writer: Writer, volume: watch::Receiver<Option<DiskSpace>>) {
+        registry.register_collector(Box::new(Self { writer, volume }));
     }
 }
 
@@ -118,7 +124,7 @@ impl std::fmt::Debug for DiskMetrics {
 
 impl Collector for DiskMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let space = self.0.space();
+        let space = self.writer.space();
         let bytes = |bytes: u64| ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
         for (name, help, gauge) in [
             ("disk_free_bytes", "Bytes that the disk has left", bytes(space.available())),
@@ -127,13 +133,23 @@ impl Collector for DiskMetrics {
                 "Bytes of the disk that are kept free: with less, producers are refused",
                 bytes(space.floor()),
             ),
+            (
+                "disk_refuses_producers",
+                "1 while producers are refused for want of room on the disk",
+                ConstGauge::new(i64::from(!space.room().takes(false))),
+            ),
+            (
+                "disk_total_bytes",
+                "Bytes that the disk's file system has in all; 0 as long as it does not say",
+                bytes(self.volume.borrow().map_or(0, |volume| volume.total)),
+            ),
         ] {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         let refused = ConstCounter::new(space.refused());
         let help = "Batches that were refused for want of room on the disk";
         refused.encode(encoder.encode_descriptor("disk_refused_batches", help, None, refused.metric_type())?)?;
-        let age = ConstGauge::new(self.0.pulse().age().as_secs_f64());
+        let age = ConstGauge::new(self.writer.pulse().age().as_secs_f64());
         let help = "How long the disk has been at the round that is under way, in seconds; 0 between rounds";
         age.encode(encoder.encode_descriptor("wal_unfinished_round_seconds", help, None, age.metric_type())?)
     }

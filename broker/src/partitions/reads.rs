@@ -10,7 +10,7 @@ use chronik_core::record::RecordBatch;
 use chronik_core::replication::Readable;
 use chronik_core::time::Instant;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{debug, error};
 
 /// The partition, if this broker has it and the client's idea of its epoch is right (KIP-320).
 fn known(hosted: Option<&mut Box<Hosted>>, current_epoch: Option<LeaderEpoch>) -> Result<&mut Hosted, ReadError> {
@@ -106,6 +106,11 @@ impl Owner {
                 // It was removed meanwhile.
                 Err(chronik_log::ReadError::BelowStart { start, .. }) => {
                     Err(FetchError::OutOfRange { log_start: start })
+                }
+                // Said when it was found, and consumers go on asking.
+                Err(error @ chronik_log::ReadError::Damaged { .. }) => {
+                    debug!(%partition, %offset, %error, "Cannot read the log");
+                    Err(ReadError::Storage.into())
                 }
                 Err(error) => {
                     error!(%partition, %offset, %error, "Cannot read the log");
