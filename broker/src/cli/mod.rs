@@ -8,6 +8,7 @@ pub mod config;
 pub mod consume;
 mod data_dir;
 pub mod dev;
+pub mod features;
 pub mod group;
 mod line;
 pub mod log;
@@ -53,6 +54,8 @@ pub enum Command {
     Group(group::Group),
     /// Show and change configs.
     Config(config::Config),
+    /// Show and raise the versions of formats that the cluster writes.
+    Features(features::Features),
     /// Show how the cluster is, why, and what to do next.
     Cluster(admin::cluster::Cluster),
     /// List, stop, cordon, drain and remove brokers.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Consume(consume) => consume.run(),
         Command::Group(group) => group.run(),
         Command::Config(config) => config.run(),
+        Command::Features(features) => features.run(),
         Command::Cluster(cluster) => cluster.run(),
         Command::Broker(broker) => broker.run(),
         Command::Partition(partition) => partition.run(),

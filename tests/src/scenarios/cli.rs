@@ -70,6 +70,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let asked = line.ok("topic elect short-0 --unclean", "", "short");
         asked.and_then(|_| line.fails("topic elect short-7", "UNKNOWN_TOPIC_OR_PARTITION"))
     });
+    report.check_result("features", features(&line));
     report.check_result("topic delete", line.ok("topic delete orders", "", ""));
     report.check_result("an error says what to do next", line.fails("topic describe nowhere", "chronik topic list"));
     report.check_result("completions", completions(program));
@@ -96,6 +97,15 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         println!("kept: {}", cluster.keep().display());
     }
     Ok(())
+}
+
+/// A cluster is as high as its brokers know, and no higher.
+fn features(line: &Line<'_>) -> Result<String> {
+    line.ok("features upgrade --dry-run", "", "metadata.version")?;
+    let upgraded: Value = serde_json::from_str(&line.run("features upgrade --output json", "")?.succeeded()?.text())?;
+    let feature = upgraded.get(0).context("a feature")?;
+    ensure!(feature["level"].as_i64() > Some(0) && feature["level"] == feature["highest"], "it is {upgraded}");
+    line.fails("features upgrade --to 99", "99")
 }
 
 /// A script for a shell.
