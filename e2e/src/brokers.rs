@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A machine that stalls makes a probe of a broker late, and so its pod unready; the next probe comes after a second.
-const LATE_PROBE: Duration = Duration::from_secs(3);
+/// A machine that stalls makes probes of a broker late, and so its pod unready, for so long at most.
+const LATE_PROBES: Duration = Duration::from_secs(10);
 
 /// A cluster of three brokers, or for a while more, in a namespace of its own.
 pub(crate) struct Brokers<'a> {
@@ -102,8 +102,12 @@ impl Brokers<'_> {
 
     /// How many brokers are ready.
     pub(crate) fn ready(&self) -> anyhow::Result<usize> {
+        Ok(self.pods()?.iter().filter(|pod| is_ready(pod)).count())
+    }
+
+    fn pods(&self) -> anyhow::Result<Vec<Value>> {
         let pods = self.kubectl.json(&["get", "pods", &format!("--selector=chronik.io/cluster={}", self.name)])?;
-        Ok(pods["items"].as_array().into_iter().flatten().filter(|pod| is_ready(pod)).count())
+        Ok(pods["items"].as_array().cloned().unwrap_or_default())
     }
 
     pub(crate) fn wait_pods(&self) -> anyhow::Result<()> {
@@ -148,24 +152,28 @@ impl Brokers<'_> {
         Ok(staying.map(|metadata| (text(&metadata["name"]), text(&metadata["uid"]))).collect())
     }
 
-    /// Waits for something, and fails once fewer brokers than that are ready for longer than a late probe takes to be right
-    /// again.
+    /// Waits for something, and fails as soon as fewer brokers than that are ready. One whose container runs on as it did when
+    /// it was ready may be unready for a moment.
     pub(crate) fn watch_while(
         &self,
         least: usize,
         what: &str,
         mut ask: impl FnMut() -> anyhow::Result<Option<()>>,
     ) -> anyhow::Result<()> {
-        let (mut since, mut too_few) = (None, None);
+        let mut seen: BTreeMap<(String, u64), Instant> = BTreeMap::new();
+        let mut too_few = None;
         until(what, || {
-            let ready = self.ready()?;
-            if ready >= least {
-                since = None;
-                return ask();
+            let pods = self.pods()?;
+            let now = Instant::now();
+            seen.extend(pods.iter().filter(|pod| is_ready(pod)).map(|pod| (incarnation(pod), now)));
+            let was_ready = |pod: &&Value| seen.get(&incarnation(pod)).is_some_and(|at| now - *at < LATE_PROBES);
+            let there =
+                pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).filter(was_ready).count();
+            if there < least {
+                too_few = Some(there);
+                return Ok(Some(()));
             }
-            let since = since.get_or_insert_with(Instant::now);
-            too_few = (since.elapsed() > LATE_PROBE).then_some(ready);
-            Ok(too_few.map(|_| ()))
+            ask()
         })?;
         ensure!(too_few.is_none(), "{what}: only {too_few:?} brokers were ready meanwhile");
         Ok(())
@@ -238,6 +246,12 @@ impl Brokers<'_> {
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
         Ok((text("status"), text("reason"), text("message")))
     }
+}
+
+/// The run of a pod's container: another pod, and a container that was restarted, is another one.
+fn incarnation(pod: &Value) -> (String, u64) {
+    let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
+    (pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(), restarts)
 }
 
 fn is_ready(pod: &Value) -> bool {

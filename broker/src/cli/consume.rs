@@ -218,6 +218,7 @@ impl Reader {
         for p in found.partitions.iter().filter(|p| self.positions.contains_key(&p.partition_index)) {
             leaders.entry(p.leader_id).or_default().push(p.partition_index);
         }
+        let before = self.written;
         let leaderless = leaders.remove(&-1);
         let mut hindrance = leaderless.map(|partitions| format!("partitions {partitions:?} of {topic} have no leader"));
         let wait = WAIT_MS / i32::try_from(leaders.len().max(1)).unwrap_or(WAIT_MS);
@@ -234,12 +235,12 @@ impl Reader {
                 return Ok(());
             }
         }
-        self.pause_if(hindrance).await;
+        self.note(hindrance, self.written == before).await;
         Ok(())
     }
 
-    /// Waits a moment if something stands in the way, and says what if it has for a while.
-    async fn pause_if(&mut self, hindrance: Option<String>) {
+    /// Says what stands in the way if it has for a while; waits a moment if nothing came past it.
+    async fn note(&mut self, hindrance: Option<String>, nothing: bool) {
         let Some(hindrance) = hindrance else {
             self.trouble = None;
             return;
@@ -249,7 +250,9 @@ impl Reader {
             eprintln!("chronik: {hindrance}\n  Trying again and again.");
             *said = true;
         }
-        tokio::time::sleep(PAUSE).await;
+        if nothing {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Fetches from a leader. Returns why a partition was refused that may be read a moment later.
@@ -289,7 +292,8 @@ impl Reader {
                 self.positions.insert(p.partition_index, offset);
                 continue;
             }
-            match refused(what, p.error_code, None) {
+            let position = self.positions.get(&p.partition_index).copied().unwrap_or_default();
+            match refused(format!("{what}, offset {position}"), p.error_code, None) {
                 Err(error) if error.is_retriable() => hindrance = Some(error),
                 Err(error) => return Err(error.into()),
                 Ok(()) => self.write(p.partition_index, p.records.unwrap_or_default())?,

@@ -3,6 +3,7 @@
 use super::client::{Client, ClientError, To, refused};
 use super::common::{Common, block_on};
 use super::output::{Output, Table};
+use anyhow::Context as _;
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::{ApiVersionsRequest, FeatureUpdateKey, StrBytes, UpdateFeaturesRequest, message};
 use clap::{Args, Subcommand};
@@ -42,31 +43,46 @@ impl Features {
     pub fn run(self) -> anyhow::Result<()> {
         let mut client = self.common.client();
         block_on(async move {
-            if let Action::Upgrade { to, dry_run } = self.action {
-                let level = match to {
-                    Some(level) => level,
-                    None => all(&mut client).await?.get(METADATA_VERSION).map_or(0, |feature| feature.max),
-                };
-                upgrade(&mut client, level, dry_run).await?;
-                if dry_run && self.common.output == Output::Text {
-                    eprintln!(
-                        "{METADATA_VERSION} can be {level}. Nothing is changed: the same command without --dry-run does it."
-                    );
-                }
+            let before = all(&mut client).await?;
+            let Action::Upgrade { to, dry_run } = self.action else {
+                return table(&before).print(self.common.output);
+            };
+            let known = before.get(METADATA_VERSION).context("the brokers do not say which levels they know")?;
+            let level = to.unwrap_or(known.max);
+            upgrade(&mut client, level, dry_run).await?;
+            let say = |what: String| match self.common.output {
+                Output::Text => eprintln!("{what}"),
+                Output::Json => {}
+            };
+            if level == known.level {
+                say(match &known.highest[..] {
+                    [] => format!("{METADATA_VERSION} was {level} before, the highest that there is."),
+                    newer => {
+                        format!("{METADATA_VERSION} was {level} before: only brokers {newer:?} know a higher one.")
+                    }
+                });
+            } else if dry_run {
+                say(format!(
+                    "{METADATA_VERSION} can be {level}. Nothing is changed: the same without --dry-run does it."
+                ));
             }
-            table(&all(&mut client).await?).print(self.common.output)
+            let done = || format!("{METADATA_VERSION} is {level} now, but how it looks cannot be shown");
+            let after = if dry_run { before } else { all(&mut client).await.with_context(done)? };
+            table(&after).print(self.common.output)
         })
     }
 }
 
 /// A feature, as all brokers have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Feature {
     /// What may be written; 0 as long as nothing was decided.
     level: i16,
     /// The lowest and the highest level that all brokers know.
     min: i16,
     max: i16,
+    /// The brokers that know a higher one than others do.
+    highest: Vec<i32>,
 }
 
 /// Every feature, as the brokers that are alive say.
@@ -76,14 +92,17 @@ async fn all(client: &mut Client) -> Result<BTreeMap<String, Feature>, ClientErr
         client_software_name: StrBytes::from("chronik"),
         client_software_version: StrBytes::from(env!("CARGO_PKG_VERSION")),
     });
-    let (mut features, mut newest) = (BTreeMap::new(), i64::MIN);
+    let (mut features, mut newest) = (BTreeMap::<String, Feature>::new(), i64::MIN);
+    let mut highest = Vec::new();
     for broker in client.brokers() {
         let answer = client.again(async |client| client.ask(To::Broker(broker), 3..=3, &request).await).await?;
         refused(format!("broker {broker}"), answer.error_code, None)?;
         for known in &answer.supported_features {
             let (min, max) = (known.min_version, known.max_version);
-            let feature = features.entry(known.name.to_string()).or_insert(Feature { level: 0, min, max });
+            let new = || Feature { level: 0, min, max, highest: Vec::new() };
+            let feature = features.entry(known.name.to_string()).or_insert_with(new);
             (feature.min, feature.max) = (feature.min.max(min), feature.max.min(max));
+            highest.push((known.name.to_string(), broker, max));
         }
         // One may have heard of a change that another has not.
         if answer.finalized_features_epoch > newest {
@@ -93,6 +112,11 @@ async fn all(client: &mut Client) -> Result<BTreeMap<String, Feature>, ClientErr
                     feature.level = decided.max_version_level;
                 }
             }
+        }
+    }
+    for (name, broker, max) in highest {
+        if let Some(feature) = features.get_mut(&name).filter(|feature| feature.max < max) {
+            feature.highest.push(broker);
         }
     }
     Ok(features)

@@ -282,11 +282,12 @@ async fn write_answers(
             };
             answers.add(outcome, more, open);
         }
+        open.answers(answers.waiting.iter().map(|(answered, _)| answered.api));
         if let Err(end) = write_all(&socket, &answers.chunks, (answers.bytes, answers.unpaid), shared).await {
             return end;
         }
         for (answered, response_len) in &answers.waiting {
-            open.answered(answered.api);
+            open.answered();
             shared.metrics.answered(answered.api, answered.request_len, *response_len, answered.started.elapsed());
         }
         if let Some(reason) = answers.close {

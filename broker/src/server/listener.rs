@@ -12,7 +12,7 @@ use crate::rooms::Rooms;
 use chronik_quorum::ControllerHandle;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,6 +70,11 @@ pub async fn serve(
     let _ = timeout(STOP, connections.wait()).await;
 }
 
+/// With a reset: franz-go takes an end before its first answer for a refusal that is final, and not for one that passes.
+fn refuse(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
 /// Connections at most are those of all listeners together.
 async fn accept(
     listener: TcpListener,
@@ -105,6 +110,7 @@ async fn accept(
                 warn!(max_connections, %client, "refusing connections: there are as many as max.connections allows");
                 full = true;
             }
+            refuse(&stream);
             continue;
         }
         full = false;
@@ -113,6 +119,7 @@ async fn accept(
                 warn!(%client, "refusing connections: its address has as many as max.connections.per.ip allows");
                 full_for_one = true;
             }
+            refuse(&stream);
             continue;
         };
         full_for_one = false;

@@ -14,7 +14,7 @@ pub(super) struct Open {
     requests: AtomicUsize,
     /// Bytes that Produce holds beside its records, until its reply is there.
     pending: AtomicUsize,
-    /// Whether one but ApiVersions was answered.
+    /// Whether an answer to one but ApiVersions was begun to be written.
     served: AtomicBool,
     less: Notify,
 }
@@ -32,11 +32,15 @@ impl Open {
         self.less.notify_one();
     }
 
-    /// The answer of a request of that kind is written.
-    pub(super) fn answered(&self, api: RequestKind) {
-        if api != RequestKind::ApiVersions {
+    /// The answers of requests of these kinds are about to be written.
+    pub(super) fn answers(&self, mut apis: impl Iterator<Item = RequestKind>) {
+        if apis.any(|api| api != RequestKind::ApiVersions) {
             self.served.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A request's answer is written.
+    pub(super) fn answered(&self) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
         self.less.notify_one();
     }

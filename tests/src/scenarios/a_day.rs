@@ -237,7 +237,7 @@ fn judge(settings: &Settings, pace: &Pace, topics: &[&Topic], report: &mut Repor
     report.table(table);
     // What is removed is gone from the other disks, and unlinked, a moment later.
     let target = pace.interval + Duration::from_millis(500);
-    let limit = TimeLimit { target, always: pace.interval * 40 };
+    let limit = TimeLimit { target, always: (pace.interval * 40).min(pace.hour * 12) };
     for (topic, written, most, beyond) in seen {
         let name = format!("{} never takes more than it keeps, a segment, and what is written meanwhile", topic.name);
         limit.check(settings, report, &name, beyond.as_secs_f64() * 1e3, " of writes beyond it");

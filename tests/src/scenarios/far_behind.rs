@@ -58,7 +58,7 @@ struct Bounds {
 /// broker, beside the live writes' syncs.
 const TARGETS: Bounds = Bounds { slower: 2.0, always_ms: 0.0, speed: 0.5 };
 /// On one that others use too: what is slower than this has waited for all that is caught up with.
-const ALWAYS: Bounds = Bounds { slower: 8.0, always_ms: 1_500.0, speed: 0.05 };
+const ALWAYS: Bounds = Bounds { slower: 8.0, always_ms: 500.0, speed: 0.05 };
 
 /// What one round has found.
 #[derive(Default)]

@@ -20,9 +20,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// From the last needed broker's start.
-const LIMIT: TimeLimit = TimeLimit { target: Duration::from_secs(1), always: Duration::from_secs(8) };
+const LIMIT: TimeLimit = TimeLimit { target: Duration::from_secs(1), always: Duration::from_secs(4) };
 /// From the first broker's start, when all start together.
-const COLD_LIMIT: TimeLimit = TimeLimit { target: Duration::from_millis(500), always: Duration::from_secs(8) };
+const COLD_LIMIT: TimeLimit = TimeLimit { target: Duration::from_millis(500), always: Duration::from_secs(4) };
 /// How many runs a median is taken of in the end, when few were above the target. In about one run of ten the
 /// client happened to dial only addresses that refuse it, and sleeps while the needed broker starts: two such runs
 /// of three say nothing of the median.

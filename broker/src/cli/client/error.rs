@@ -125,6 +125,9 @@ fn hint(code: ErrorCode) -> &'static str {
         ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             "\n  Fewer replicas are in sync than min.insync.replicas: `chronik topic describe NAME` shows which."
         }
+        ErrorCode::LEADER_NOT_AVAILABLE => {
+            "\n  `chronik partition list --offline` shows which have none, and who holds them."
+        }
         ErrorCode::MESSAGE_TOO_LARGE => "\n  `chronik config set topic NAME max.message.bytes=BYTES` allows more.",
         _ => "",
     }

@@ -87,6 +87,9 @@ enum Action {
         /// 2024-05-01T12:00:00Z.
         #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
         before: Start,
+        /// Show what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Remove topics with all their records.
     Delete {
@@ -123,14 +126,20 @@ impl Topic {
                     decide::elect(&mut client, &partition, unclean).await?;
                     describe(&mut client, &partition.0).await?.print(self.common.output)
                 }
-                Action::DeleteRecords { partition, before } => {
-                    decide::delete_records(&mut client, &partition, before).await?.print(self.common.output)
+                Action::DeleteRecords { partition, before, dry_run } => {
+                    decide::delete_records(&mut client, &partition, before, dry_run)
+                        .await?
+                        .print(self.common.output)?;
+                    say_if(
+                        dry_run,
+                        self.common.output,
+                        "Nothing is removed: the same command without --dry-run does it.",
+                    );
+                    Ok(())
                 }
                 Action::Delete { names, dry_run: true } => {
                     delete::plan(&mut client, &names).await?.print(self.common.output)?;
-                    if self.common.output == Output::Text {
-                        eprintln!("Nothing is removed: the same command without --dry-run does it.");
-                    }
+                    say_if(true, self.common.output, "Nothing is removed: the same command without --dry-run does it.");
                     Ok(())
                 }
                 Action::Delete { names, dry_run: false } => {
@@ -140,6 +149,12 @@ impl Topic {
                 }
             }
         })
+    }
+}
+
+fn say_if(so: bool, output: Output, what: &str) {
+    if so && output == Output::Text {
+        eprintln!("{what}");
     }
 }
 

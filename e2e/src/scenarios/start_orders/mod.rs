@@ -122,10 +122,11 @@ impl<'a> Runs<'a> {
         self.timeline.say("the first broker of each order has started");
         sleep(LONG_GAP);
         let measured: Vec<_> = (runs.iter().zip(prepared))
-            .map(|((_, run), prepared)| prepared.and_then(|()| run.start_others()))
+            .map(|((_, run), prepared)| run.finish(prepared.and_then(|()| run.start_others())))
             .collect();
         for ((starts, run), ms) in runs.iter_mut().zip(measured) {
-            starts.push(run.finish(ms.and_then(|ms| run.is_whole().map(|()| ms))));
+            let whole = |ms: i64| run.is_whole().map(|()| ms);
+            starts.push(ms.and_then(|ms| whole(ms).map_or_else(|error| run.finish(Err(error)), Some)));
         }
         Ok(())
     }
