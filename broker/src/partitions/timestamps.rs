@@ -18,6 +18,7 @@ const MAX_DECOMPRESSED: u64 = 4 << 30;
 pub(super) struct Search {
     pub(super) partition: TopicPartition,
     pub(super) spec: OffsetSpec,
+    /// The log's start: no record before it is an answer, also where the start cuts through a batch.
     pub(super) from: Offset,
     /// The high watermark: what lies beyond is not committed.
     pub(super) up_to: Offset,
@@ -64,16 +65,14 @@ impl Search {
         passed_over: Option<&BatchHeader>,
     ) -> Result<Option<RecordBatch>, LogReadError> {
         let on_disk_end = newest.first().map_or(self.up_to, |b| b.header().base_offset.min(self.up_to));
+        let from = match (self.spec, passed_over) {
+            (OffsetSpec::Timestamp(_), Some(passed)) => passed.end_offset().max(self.from),
+            _ => self.from,
+        };
         let on_disk = match (self.spec, passed_over) {
+            (OffsetSpec::Timestamp(_), _) | (_, None) if from >= on_disk_end => Ok(None),
             // The log knows the greatest timestamp of each segment, and reads one of them.
-            (OffsetSpec::Timestamp(at), _) => {
-                let from = passed_over.map_or(self.from, |passed| passed.end_offset().max(self.from));
-                if from < on_disk_end {
-                    reader.first_at_or_after(self.partition, at, from, on_disk_end)
-                } else {
-                    Ok(None)
-                }
-            }
+            (OffsetSpec::Timestamp(at), _) => reader.first_at_or_after(self.partition, at, from, on_disk_end),
             (_, None) => reader.greatest_timestamp(self.partition, self.from, on_disk_end),
             (_, Some(passed)) => {
                 while let Some(header) = self.scan(reader, newest, on_disk_end, passed)? {
@@ -95,7 +94,7 @@ impl Search {
         let is_left = |b: &&RecordBatch| {
             self.may_contain(b.header()) && passed_over.is_none_or(|p| self.is_before(p, b.header()))
         };
-        let committed = newest.iter().filter(|b| b.header().end_offset() <= self.up_to).filter(is_left).cloned();
+        let committed = self.committed(newest).filter(is_left).cloned();
         let better = |a: RecordBatch, b: RecordBatch| if self.is_before(b.header(), a.header()) { b } else { a };
         Ok(on_disk.into_iter().chain(committed).reduce(better))
     }
@@ -114,19 +113,30 @@ impl Search {
                 best = Some(*header);
             }
         };
-        let scanned = reader.scan(self.partition, self.from, |header| {
-            if header.end_offset() <= on_disk_end {
-                consider(header);
+        if self.from < on_disk_end {
+            let scanned = reader.scan(self.partition, self.from, |header| {
+                if header.end_offset() <= on_disk_end {
+                    consider(header);
+                }
+            });
+            match scanned {
+                Ok(()) | Err(LogReadError::UnknownPartition(_)) => {}
+                Err(error) => return Err(error),
             }
-        });
-        match scanned {
-            Ok(()) | Err(LogReadError::UnknownPartition(_)) => {}
-            Err(error) => return Err(error),
         }
-        for batch in newest.iter().filter(|b| b.header().end_offset() <= self.up_to) {
+        for batch in self.committed(newest) {
             consider(batch.header());
         }
         Ok(best)
+    }
+
+    /// Those of the batches in memory that may hold the answer. They stay there when the log's start moves past them.
+    fn committed<'a>(&self, newest: &'a [RecordBatch]) -> impl Iterator<Item = &'a RecordBatch> {
+        let (from, up_to) = (self.from, self.up_to);
+        newest.iter().filter(move |batch| {
+            let end = batch.header().end_offset();
+            end > from && end <= up_to
+        })
     }
 
     fn batch(
@@ -165,7 +175,7 @@ impl Search {
             OffsetSpec::Timestamp(at) => at,
             _ => batch.header().max_timestamp,
         };
-        batch.first_at_or_after(at_least, MAX_DECOMPRESSED).unwrap_or_else(|error| {
+        batch.first_at_or_after(at_least, self.from, MAX_DECOMPRESSED).unwrap_or_else(|error| {
             let offset = batch.header().base_offset;
             warn!(partition = %self.partition, %offset, %error, "Looking for a timestamp, passed over a batch");
             None
@@ -195,6 +205,11 @@ mod tests {
     }
 
     fn found(batches: &[BatchBuilder], in_memory: usize, spec: OffsetSpec) -> Option<(i64, i64)> {
+        found_from(batches, in_memory, spec, 0)
+    }
+
+    /// The same, of a log that begins with that offset.
+    fn found_from(batches: &[BatchBuilder], in_memory: usize, spec: OffsetSpec, from: i64) -> Option<(i64, i64)> {
         let dir = tempfile::tempdir().expect("a directory");
         let (mut log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
         let batches: Vec<_> =
@@ -204,7 +219,7 @@ mod tests {
         log.commit(&ops).expect("written");
         log.apply(&ops).expect("applied");
         let up_to = Offset(batches.len() as i64 * 3);
-        let search = Search { partition: TP, spec, from: Offset(0), up_to };
+        let search = Search { partition: TP, spec, from: Offset(from), up_to };
         let found = search.run(&log.reader(), newest).expect("an answer");
         found.offset.zip(found.timestamp).map(|(offset, timestamp)| (offset.0, timestamp))
     }
@@ -242,6 +257,29 @@ mod tests {
         assert_eq!(found(OffsetSpec::Timestamp(50)), Some(6));
         assert_eq!(found(OffsetSpec::MaxTimestamp), Some(8));
         assert_eq!(found(OffsetSpec::Timestamp(1000)), None);
+    }
+
+    #[test]
+    fn no_record_before_the_start_is_found_in_memory_or_on_the_disk() {
+        let appended = |at| good(at).with(22, &[Compression::Lz4 as u8 | 8]);
+        for in_memory in 0..=1 {
+            let find = |log: BatchBuilder, spec, from| found_from(&[log], in_memory, spec, from);
+            // A start that cuts through the batch, a record after the other.
+            for from in 0..3 {
+                let record = Some((from, 100 + from));
+                assert_eq!(find(good(100), OffsetSpec::Timestamp(0), from), record, "{in_memory} in memory");
+                let record = Some((from, 102));
+                assert_eq!(find(appended(100), OffsetSpec::Timestamp(0), from), record, "{in_memory} in memory");
+                assert_eq!(find(appended(100), OffsetSpec::MaxTimestamp, from), record, "{in_memory} in memory");
+            }
+        }
+        for in_memory in 0..=3 {
+            // The first batch is before the start as a whole.
+            let find = |spec| found_from(&[good(900), good(300), good(200)], in_memory, spec, 4);
+            assert_eq!(find(OffsetSpec::Timestamp(0)), Some((4, 301)), "{in_memory} in memory");
+            assert_eq!(find(OffsetSpec::Timestamp(303)), None, "{in_memory} in memory");
+            assert_eq!(find(OffsetSpec::MaxTimestamp), Some((5, 302)), "{in_memory} in memory");
+        }
     }
 
     #[test]

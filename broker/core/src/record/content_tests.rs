@@ -276,7 +276,14 @@ fn the_brokers_time_takes_the_place_of_the_producers() {
     let admitted = builder.clone().build().admit(&rules).unwrap();
     let read = RecordBatch::check(admitted.bytes().clone()).unwrap();
     assert_eq!((read.header().max_timestamp, read.header().timestamp_type()), (NOW, TimestampType::LogAppendTime));
-    assert_eq!(read.first_at_or_after(NOW, u64::MAX), Ok(Some(Stamp { offset: Offset(0), timestamp: NOW })));
+    assert_eq!(read.first_at_or_after(NOW, Offset(0), u64::MAX), Ok(Some(Stamp { offset: Offset(0), timestamp: NOW })));
+    assert_eq!(
+        read.first_at_or_after(NOW, Offset(2), u64::MAX),
+        Ok(Some(Stamp { offset: Offset(2), timestamp: NOW })),
+        "what is before that offset may be deleted"
+    );
+    assert_eq!(read.first_at_or_after(NOW + 1, Offset(2), u64::MAX), Ok(None));
+    assert_eq!(read.first_at_or_after(NOW, Offset(3), u64::MAX), Ok(None));
     let error = builder.with(22, &[Compression::Zstd as u8 | 8]).build().admit(&rules).unwrap_err();
     assert!(error.rejected().all(|r| r.reason == Reason::TimestampType));
     assert_eq!(error.rejected().count(), 3);
@@ -302,7 +309,11 @@ fn a_record_is_found_by_its_time_whatever_the_compression() {
     }
     for codec in CODECS {
         let batch = batch_of(codec, 4, &encoded(&records)).build();
-        let find = |at| batch.first_at_or_after(at, u64::MAX).unwrap();
+        let find_from = |from, at| batch.first_at_or_after(at, Offset(from), u64::MAX).unwrap();
+        let find = |at| find_from(0, at);
+        assert_eq!(find_from(1, 0), Some(Stamp { offset: Offset(1), timestamp: 105 }), "{codec:?}");
+        assert_eq!(find_from(2, 104), Some(Stamp { offset: Offset(3), timestamp: 200 }), "{codec:?}");
+        assert_eq!(find_from(4, 0), None, "{codec:?}");
         assert_eq!(find(0), Some(Stamp { offset: Offset(0), timestamp: 100 }), "{codec:?}");
         assert_eq!(find(101), Some(Stamp { offset: Offset(1), timestamp: 105 }), "{codec:?}");
         assert_eq!(find(200), Some(Stamp { offset: Offset(3), timestamp: 200 }), "{codec:?}");
@@ -387,7 +398,7 @@ proptest! {
     ) {
         let batch = BatchBuilder::new(count).with(22, &[codec]).records(&body).build();
         let _ = batch.examine(&RULES);
-        let _ = batch.first_at_or_after(7, RULES.max_decompressed);
+        let _ = batch.first_at_or_after(7, Offset(0), RULES.max_decompressed);
     }
 
     #[test]

@@ -82,22 +82,32 @@ impl RecordBatch {
         }
     }
 
-    /// The batch's first record whose timestamp is at least that, in milliseconds since 1970.
-    pub fn first_at_or_after(&self, timestamp: i64, max_decompressed: u64) -> Result<Option<Stamp>, WalkError> {
+    /// The batch's first record from that offset on whose timestamp is at least that, in milliseconds since 1970.
+    pub fn first_at_or_after(
+        &self,
+        timestamp: i64,
+        from: Offset,
+        max_decompressed: u64,
+    ) -> Result<Option<Stamp>, WalkError> {
         let header = self.header();
-        if header.record_count == 0 {
+        if header.record_count == 0 || header.end_offset() <= from {
             return Ok(None);
         }
-        if header.timestamp_type() == TimestampType::LogAppendTime {
-            let stamp = Stamp { offset: header.base_offset, timestamp: header.max_timestamp };
-            return Ok((stamp.timestamp >= timestamp).then_some(stamp));
+        let appended = (header.timestamp_type() == TimestampType::LogAppendTime).then_some(header.max_timestamp);
+        match appended {
+            Some(at) if at < timestamp => return Ok(None),
+            Some(at) if header.base_offset >= from => {
+                return Ok(Some(Stamp { offset: header.base_offset, timestamp: at }));
+            }
+            _ => {}
         }
         self.walk(max_decompressed, |record| {
-            if record.timestamp < timestamp {
+            let offset = header.base_offset.plus(i64::from(record.offset_delta));
+            let stamp = Stamp { offset, timestamp: appended.unwrap_or(record.timestamp) };
+            if offset < from || stamp.timestamp < timestamp {
                 return ControlFlow::Continue(());
             }
-            let offset = header.base_offset.plus(i64::from(record.offset_delta));
-            ControlFlow::Break(Stamp { offset, timestamp: record.timestamp })
+            ControlFlow::Break(stamp)
         })
     }
 }
