@@ -344,7 +344,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Runs a read on a snapshot of the partition, again if a truncation came between.
+    /// Runs a read on a snapshot of the partition, again if a truncation came between. What fails otherwise is read once
+    /// more, after a pause: not for the thread that writes.
     pub(super) fn consistently<T>(
         &self,
         tp: TopicPartition,
@@ -356,9 +357,12 @@ impl<D: Disk> Store<D> {
             let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
             let state = shared.read().clone();
             let mut result = read(&state)?;
-            if let Err(failure) = &result {
+            if let Err(failure) = &result
+                && shared.read().version == state.version
+            {
                 // A cable, a controller, a bit in memory: what can be read in the end is no damage.
                 tracing::warn!(partition = %tp, ?failure, "a read failed, and is repeated");
+                self.disk.pause();
                 result = read(&state)?;
             }
             if shared.read().version != state.version && attempt < ATTEMPTS {

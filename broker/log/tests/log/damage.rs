@@ -780,6 +780,33 @@ fn no_more_is_kept_aside_than_may_be() {
     }
 }
 
+/// A controller that is reset fails all that it is asked for a moment.
+#[test]
+fn what_cannot_be_read_for_a_moment_is_no_damage() {
+    let read = |reader: &LogReader<SimulatedDisk>| {
+        reader.read(partition(0), Offset(4), Offset(20), 10_000).map(|found| found.len())
+    };
+    let scan = |reader: &LogReader<SimulatedDisk>| {
+        let mut batches = 0;
+        reader.check(partition(0), |_| batches += 1).map(|()| batches)
+    };
+    let looks: [(&dyn Fn(&LogReader<SimulatedDisk>) -> Result<usize, ReadError>, _); 2] = [(&read, 8), (&scan, 10)];
+    for (look, batches) in looks {
+        for point in 0.. {
+            let (disk, _) = synced_partition();
+            let (log, _) = open(&disk).expect("it opens");
+            let (reader, calls) = (log.reader(), disk.calls(Call::Read));
+            disk.fail_after(Call::Read, point, Fault::Reset);
+            let found = look(&reader);
+            assert!(found.as_ref().is_ok_and(|found| *found == batches), "read {point} fails: {found:?}");
+            assert_eq!(mark(&reader), None, "read {point} fails");
+            if disk.calls(Call::Read) <= calls + point {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_truncation_that_meets_what_cannot_be_read_once_is_a_truncation() {
     for point in 0.. {
