@@ -12,7 +12,7 @@ use crate::health::Recovery;
 use crate::identity::Identity;
 use crate::partitions::{after_forgetting, log_state};
 use anyhow::bail;
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::{Appended, forget_idlest};
 use chronik_core::replication::LogState;
 use chronik_core::time::Instant;
@@ -119,24 +119,37 @@ pub(crate) fn repair(
     let partitions: Vec<_> = damaged.iter().map(|(partition, _)| *partition).collect();
     identity.add_damaged(&partitions)?;
     for (partition, from) in damaged {
-        // One bad batch says nothing of those behind it, and a topic may have no other replica.
-        log.set_aside(partition, from)?;
-        let cut = [Op::Repair { partition, to: from }];
-        log.commit(&cut)?;
-        log.apply(&cut)?;
+        states.insert(partition, cut_back(log, partition, from)?);
     }
     let reader = log.reader();
-    for partition in partitions {
-        states.insert(partition, log_state(&reader, partition)?);
-    }
     Ok((recovered.into_iter().filter_map(|p| reader.state(p.partition)).collect(), states))
+}
+
+/// Cuts a partition back to where it is whole, as far as its state is read from it, and gives that. Further damage may be
+/// before that which is known: nobody has read there yet.
+fn cut_back(log: &mut Log<RealDisk>, partition: TopicPartition, from: Offset) -> anyhow::Result<LogState> {
+    let mut to = from;
+    loop {
+        // One bad batch says nothing of those behind it, and a topic may have no other replica.
+        log.set_aside(partition, to)?;
+        let cut = [Op::Repair { partition, to }];
+        log.commit(&cut)?;
+        log.apply(&cut)?;
+        match log_state(&log.reader(), partition) {
+            Err(ReadError::Damaged { offset, .. }) if offset < to => {
+                warn!(%partition, from = %offset, "The disk has lost records from this offset on, too");
+                to = offset;
+            }
+            state => return Ok(state?),
+        }
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use bytes::{Bytes, BytesMut};
-    use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, PartitionId, TopicId};
+    use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, PartitionId, TopicId};
     use chronik_core::record::RecordBatch;
     use chronik_log::Options;
     use kafka_protocol::records::{
@@ -245,6 +258,44 @@ pub(crate) mod tests {
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let (log, recovered) = open(dir.path());
         assert_eq!(ends(&inspect(&log, recovered, &Recovery::begin(), usize::MAX).unwrap().0), [(None, 3), (None, 1)]);
+    }
+
+    #[test]
+    fn damage_that_nobody_has_read_before_that_which_is_known_keeps_no_broker_from_its_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut log, _) = open(dir.path());
+        append(&mut log, tp(0), 0, 100);
+        // With a snapshot of its producers. What comes after it is read when what is behind is cut off.
+        log.checkpoint().expect("the disk is whole");
+        for (base, bytes) in [(1, 100), (2, 70_000), (3, 100), (4, 50_000), (5, 100)] {
+            append(&mut log, tp(0), base, bytes);
+        }
+        log.checkpoint().expect("the disk is whole");
+        let (mut positions, mut position) = (Vec::new(), 0);
+        log.reader()
+            .scan(tp(0), Offset(0), |header| {
+                positions.push(position);
+                position += header.total_len;
+            })
+            .expect("it is whole");
+        for batch in [1, 4] {
+            flip_bit(&segment(dir.path(), tp(0)), positions[batch] + 90);
+        }
+        // The index leads past the first of them.
+        let found = log.reader().read(tp(0), Offset(4), Offset(5), 1);
+        assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(4), .. })), "{found:?}");
+        log.checkpoint().expect("the disk is whole");
+        drop(log);
+
+        let mut identity = Identity::load(dir.path(), BrokerId(1)).expect("a directory");
+        let (mut log, recovered) = open(dir.path());
+        let found = inspect(&log, recovered, &Recovery::begin(), usize::MAX).expect("it can be asked");
+        assert_eq!(found.0[0].damaged, Some(Offset(4)));
+        let (repaired, states) = repair(&mut log, found, &mut identity, true).expect("it is repaired");
+        assert_eq!((repaired[0].end, repaired[0].damaged, states[&tp(0)].end), (Offset(1), None, Offset(1)));
+        let kept = std::fs::read_dir(dir.path().join("log/damaged")).expect("something is kept");
+        let bytes: u64 = kept.map(|file| file.expect("a file").metadata().expect("a file").len()).sum();
+        assert_eq!(bytes, (position - positions[1]) as u64, "all from the first damaged one on");
     }
 
     #[test]
