@@ -37,6 +37,8 @@
 //! Damage to what a checkpoint covers does not keep a log from being opened: a segment's file that is missing
 //! or too short, or damage in the way of a truncation, marks its partition
 //! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
+//! Such a partition ends where it is damaged if what comes behind has no place there. That is kept aside, from the WAL and
+//! from the files: it is whole perhaps, and nowhere else.
 
 use crate::apply::Stuck;
 use crate::disk::{Disk, DiskFile, create_dir_all};
@@ -46,7 +48,7 @@ use crate::log::{Log, partitions_dir, wal_dir};
 use crate::once::Once;
 use crate::partition::{Dirty, Partition, Referred, Snapshot, Soft, batch_at, folder, log_name};
 use crate::space::Ballast;
-use crate::store::Store;
+use crate::store::{Shared, Store};
 use crate::tails::end_partitions;
 use crate::tidy::{tidy, tidy_partition};
 use crate::wal::entry::{LoggedKind, LoggedOp, Place};
@@ -84,11 +86,16 @@ impl<D: Disk> Log<D> {
         let checkpoint = checkpoint::read(&disk, dir, || store.next_uid())?;
         let from = checkpoint.wal;
         let mut dirty = Dirty::default();
-        let Restored { end, lost, unread } = if checkpoint.mark.run == 0 {
-            Restored { end: from, lost: false, unread: BTreeSet::new() }
+        let Restored { end, lost, aside, dropped } = if checkpoint.mark.run == 0 {
+            Restored { end: from, lost: false, aside: BTreeSet::new(), dropped: Dropped::new() }
         } else {
             restore(&store, &wal, from, checkpoint.mark, checkpoint.partitions, &mut dirty)?
         };
+        let damaged = dir.join("damaged");
+        // The checkpoint lets go of the write-ahead log that has them.
+        for (tp, batches) in dropped {
+            unless_full(tp, store.keep_batches(tp, &batches, &damaged))?;
+        }
         let existing = segment::list(&disk, &wal).during("list", &wal)?;
         store.recovered();
         let mark = Mark { run: checkpoint.mark.run + 1, ..checkpoint.mark };
@@ -115,14 +122,9 @@ impl<D: Disk> Log<D> {
             _lock: lock,
         };
         log.checkpoint()?;
-        for tp in unread {
+        for tp in aside {
             // What is cut off says no more that something is lost: now the checkpoint says so.
-            match log.store.set_tail_aside(tp, &dir.join("damaged")) {
-                Err(error) if error.is_full() => {
-                    tracing::warn!(partition = %tp, %error, "what cannot be read is cut off, with no room to keep it");
-                }
-                kept => kept?,
-            }
+            unless_full(tp, log.store.set_tail_aside(tp, &damaged))?;
             tidy_partition(&log.store, tp, &mut log.dirty)?;
         }
         let partitions: Vec<_> =
@@ -130,6 +132,17 @@ impl<D: Disk> Log<D> {
         let replayed = end.lsn.0 - from.lsn.0;
         tracing::info!(dir = %dir.display(), partitions = partitions.len(), replayed_bytes = replayed, "log opened");
         Ok((log, partitions))
+    }
+}
+
+/// What came of keeping something aside, for which there may be no room.
+fn unless_full(tp: TopicPartition, kept: Result<(), LogError>) -> Result<(), LogError> {
+    match kept {
+        Err(error) if error.is_full() => {
+            tracing::warn!(partition = %tp, %error, "what is behind damage is cut off, with no room to keep it");
+            Ok(())
+        }
+        kept => kept,
     }
 }
 
@@ -196,9 +209,15 @@ struct Restored {
     end: Position,
     /// Whether that is not where it ended once.
     lost: bool,
-    /// Partitions that have something behind their ends which the disk cannot read. It is there still.
-    unread: BTreeSet<TopicPartition>,
+    /// Partitions that may have something behind their ends which was acknowledged: they are damaged, or the disk cannot read
+    /// what is there. It is there still.
+    aside: BTreeSet<TopicPartition>,
+    dropped: Dropped,
 }
+
+/// The batches of the write-ahead log that come behind damage to their partitions, and have no place there: as many bytes as
+/// the log has had since the checkpoint, at most.
+type Dropped = BTreeMap<TopicPartition, Vec<RecordBatch>>;
 
 /// Brings the partitions to where the WAL ends.
 fn restore<D: Disk>(
@@ -242,15 +261,18 @@ fn restore<D: Disk>(
         };
         shared.soft().begin_at(cleared.at, cleared.producers.as_ref());
     }
-    append_again(store, wal, (from, chain.end), mark, &histories, &unreadable, dirty)?;
+    let dropped = append_again(store, wal, (from, chain.end), mark, &histories, &unreadable, dirty)?;
     for (tp, history) in &histories {
         if let Some(whole) = &history.whole {
             apply_start(store, *tp, whole, dirty)?;
         }
     }
     let (proven, unread) = end_partitions(store, &histories, lost, dirty)?;
-    tidy(store, lost, &unread, dirty)?;
-    Ok(Restored { end: chain.end, lost: lost || proven, unread })
+    let is_damaged = |shared: &Shared| shared.read().damaged.is_some();
+    let damaged = store.all().into_iter().filter(|(_, shared)| is_damaged(shared)).map(|(tp, _)| tp);
+    let aside = damaged.chain(unread).collect();
+    tidy(store, lost, &aside, dirty)?;
+    Ok(Restored { end: chain.end, lost: lost || proven, aside, dropped })
 }
 
 /// Brings a partition to what the checkpoint says of it, and cuts off what no longer counts of that.
@@ -299,7 +321,8 @@ fn write_again<D: Disk>(
     file.sync_data().during("sync", &path)
 }
 
-/// Appends what the chain between two positions has and still counts.
+/// Appends what the chain between two positions has and still counts. Returns what cannot be appended, as something before it
+/// is lost.
 fn append_again<D: Disk>(
     store: &Store<D>,
     wal: &Path,
@@ -308,8 +331,8 @@ fn append_again<D: Disk>(
     histories: &BTreeMap<TopicPartition, History>,
     unreadable: &BTreeSet<(TopicPartition, Place)>,
     dirty: &mut Dirty,
-) -> Result<(), LogError> {
-    let mut count = 0;
+) -> Result<Dropped, LogError> {
+    let (mut count, mut dropped) = (0, Dropped::new());
     let visit = |op: LoggedOp| {
         count += 1;
         let tp = op.partition;
@@ -321,6 +344,10 @@ fn append_again<D: Disk>(
                     leave_what_is_gone(store, tp, history, batch.header());
                 }
                 match fate(batch.header().end_offset()) {
+                    Fate::Stays if is_behind_damage(store, tp, batch.header()) => {
+                        dropped.entry(tp).or_default().push(batch);
+                        Ok(())
+                    }
                     Fate::Stays => redo(store, tp, histories.get(&tp), &batch, dirty),
                     Fate::BeforeStart => note_producer(store, tp, &batch, dirty),
                     Fate::Gone => Ok(()),
@@ -342,7 +369,19 @@ fn append_again<D: Disk>(
             _ => Ok(()),
         }
     };
-    replay_again(&store.disk, wal, from, end, mark, visit)
+    replay_again(&store.disk, wal, from, end, mark, visit)?;
+    Ok(dropped)
+}
+
+/// Whether a batch has no place in its partition, as something before it is lost.
+fn is_behind_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &BatchHeader) -> bool {
+    let Some(shared) = store.partition(tp) else { return false };
+    let state = shared.read();
+    let is_behind = batch.base_offset > state.end && state.damaged.is_some();
+    if is_behind {
+        tracing::warn!(partition = %tp, end = %state.end, base = %batch.base_offset, "a batch behind damage is dropped");
+    }
+    is_behind
 }
 
 /// Marks a partition from that offset on, if it is not from an earlier one.
@@ -387,9 +426,6 @@ fn redo<D: Disk>(
             let mut state = shared.write();
             (state.start, state.end) = (base, base);
             state.epochs.retain(|(_, start)| *start < base);
-        } else if base > end && damaged {
-            tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
-            return Ok(());
         } else if base < end {
             store.truncate(tp, base, dirty)?;
         }
@@ -419,16 +455,11 @@ fn redo_reference<D: Disk>(
     may_be_gone: bool,
 ) -> Result<(), LogError> {
     let base = header.base_offset;
-    let Some(shared) = store.partition(tp) else {
+    if store.partition(tp).is_none() {
         return Err(LogError::corrupt(&folder(&store.root, tp), format!("the batch at offset {base} has no segment")));
-    };
-    let (end, damaged) = {
-        let state = shared.read();
-        (state.end, state.damaged.is_some())
-    };
-    if base > end && damaged {
-        tracing::warn!(partition = %tp, %end, %base, "a batch behind damage is dropped");
-    } else if !store.take_over(tp, header, place, may_be_gone)? {
+    }
+    // It stays in its file, which is kept aside.
+    if !is_behind_damage(store, tp, header) && !store.take_over(tp, header, place, may_be_gone)? {
         tracing::error!(partition = %tp, %base, ?place, "a segment lost synced data");
         mark_damaged(store, tp, base);
     }

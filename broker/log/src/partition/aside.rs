@@ -1,4 +1,5 @@
-//! Keeping aside what a repair cuts off: peers may not have it, and one bad batch says nothing of those behind it.
+//! Keeping aside what a repair or a recovery cuts off: peers may not have it, and one bad batch says nothing of those behind
+//! it.
 //!
 //! What is kept is in `damaged/` beside `partitions/`, as `<partition>-<first offset, 20 digits>.log`: batches one
 //! after the other, as in a segment, but for those that are damaged; what cannot be read is zeroes. Nothing reads or
@@ -9,6 +10,7 @@ use crate::disk::{Disk, DiskFile, create_dir_all, is_unreadable};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Store};
 use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::record::RecordBatch;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 const PIECE: usize = 1024 * 1024;
 /// Bytes that are lost together when a disk cannot read some.
 const PAGE: usize = 4096;
+/// What is not whole yet. A process that was killed may have left it.
+const NEW: &str = "copy.new";
 
 impl<D: Disk> Store<D> {
     /// Keeps in `dir` what a truncation to `to` is about to remove, as far as `dir` does not grow beyond the options'
@@ -81,6 +85,25 @@ impl<D: Disk> Store<D> {
         self.sync_kept(tp, dir)
     }
 
+    /// Keeps in `dir`, in the same way, batches of a partition that have no place in it.
+    pub(crate) fn keep_batches(&self, tp: TopicPartition, batches: &[RecordBatch], dir: &Path) -> Result<(), LogError> {
+        let Some(first) = batches.first() else { return Ok(()) };
+        let name = log_name(first.header().base_offset);
+        let bytes = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
+        if !self.room_in(dir)?.take(tp, Path::new(&name), 0, bytes) {
+            return Ok(());
+        }
+        let kept = self.free_name(dir, tp, &name)?;
+        let new = kept.with_file_name(NEW);
+        let file = self.disk.create(&new).during("create", &new)?;
+        let parts: Vec<_> = batches.iter().map(|batch| IoSlice::new(batch.bytes())).collect();
+        file.write_at(&parts, 0).during("write", &new)?;
+        file.sync_data().during("sync", &new)?;
+        self.disk.rename(&new, &kept).during("rename", &new)?;
+        has_kept(tp, bytes, &kept);
+        self.disk.sync_dir(dir).during("sync", dir)
+    }
+
     /// Makes durable what was put there.
     fn sync_kept(&self, tp: TopicPartition, dir: &Path) -> Result<(), LogError> {
         let folder = folder(&self.root, tp);
@@ -132,7 +155,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), LogError> {
         let path = folder(&self.root, tp).join(segment.log_name());
         let from = self.file(tp, segment, Kind::Log).during("open", &path)?;
-        let new = kept.with_file_name("copy.new");
+        let new = kept.with_file_name(NEW);
         let to = self.disk.create(&new).during("create", &new)?;
         let mut piece = vec![0; PIECE];
         let mut done = 0;

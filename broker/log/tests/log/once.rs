@@ -1,6 +1,6 @@
 //! Large batches are written once, to their segment, and are as safe there as in the write-ahead log.
 
-use crate::common::{batch, partition, run, tiny, unseal};
+use crate::common::{batch, content, partition, run, tiny, unseal};
 use chronik_core::ids::Offset;
 use chronik_log::{Disk, DiskFile, Log, LoggedOperation, Op, Options, ReadError, SimulatedDisk, Verified};
 use std::io::IoSlice;
@@ -136,6 +136,56 @@ fn a_segment_that_is_too_short_for_them_is_damaged() {
     // What there was of the last round was behind it.
     let state = open(&disk).reader().state(partition(0)).unwrap();
     assert_eq!((state.end, state.damaged), (Offset(20), Some(Offset(20))));
+}
+
+/// They were acknowledged, and are perhaps nowhere else: peers may have lost theirs.
+#[test]
+fn whole_batches_behind_a_lost_one_are_kept_aside_wherever_that_is_cut_short() {
+    let options = Options {
+        // Four of the large batches fill a segment.
+        segment_bytes: 4 * (61 + BYTES as u64),
+        wal_segment_bytes: 1 << 20,
+        checkpoint_bytes: 1 << 20,
+        ..tiny()
+    };
+    let open = |disk: &SimulatedDisk| Log::open(disk.clone(), Path::new(DIR), options);
+    let small = batch(40, 1, 10, 10, 40);
+    // A power cut takes what is not synced: the second segment.
+    for cut in [false, true] {
+        for point in 0.. {
+            let disk = SimulatedDisk::new(point);
+            let (mut log, _) = open(&disk).expect("it opens");
+            log.write_once(true);
+            for base in [0, 10, 20, 30] {
+                run(&mut log, append(base));
+            }
+            run(&mut log, Op::Append { partition: partition(0), batch: small.clone() });
+            drop(log);
+            let stop = || if cut { disk.crash() } else { disk.restart() };
+            stop();
+            disk.restart();
+            assert_eq!(references(&disk), [20, 30]);
+            assert!(disk.cut_file(&segment(), 2 * (61 + BYTES as u64) + 5));
+            if cut {
+                disk.crash_after(point)
+            } else {
+                disk.kill_after(point)
+            }
+            let complete = open(&disk).is_ok();
+            stop();
+            disk.restart();
+            let (log, recovered) = open(&disk).expect("it opens");
+            let when = format!("power cut: {cut}, point {point}");
+            assert!(!log.wal_lost(), "{when}");
+            assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(20), Some(Offset(20))), "{when}");
+            let kept = disk.files().into_iter().map(|(path, _)| path);
+            let mut kept = kept.filter(|path| path.starts_with(Path::new(DIR).join("damaged")));
+            assert!(kept.any(|path| content(&disk, &path) == small.bytes()[..]), "{when}");
+            if complete {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
