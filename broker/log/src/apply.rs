@@ -2,7 +2,8 @@
 //!
 //! What has no room in its segment is *stuck*: it is durable, and readers do not see it here yet. It is tried again, and
 //! what comes behind it in its partition waits with it; other partitions go on. While anything is stuck there is no
-//! checkpoint, so that the write-ahead log keeps it.
+//! checkpoint, so that the write-ahead log keeps it. A partition whose folder has no room is there, and its first batches are
+//! stuck until it has one.
 
 use crate::Op;
 use crate::disk::Disk;
@@ -14,7 +15,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, HashMap};
 
-/// Batches that had no room, by partition, in order; never none of one.
+/// Batches that had no room, by partition, in order; none of one whose folder alone had none.
 #[derive(Default)]
 pub(crate) struct Stuck(BTreeMap<TopicPartition, Vec<RecordBatch>>);
 
@@ -43,7 +44,7 @@ impl Stuck {
     pub(crate) fn apply<D: Disk>(&mut self, store: &Store<D>, dirty: &mut Dirty) -> Result<(), LogError> {
         while let Some((tp, batches)) = self.0.pop_first() {
             let batches: Vec<&RecordBatch> = batches.iter().collect();
-            if let Err(e) = store.append(tp, &batches, dirty) {
+            if let Err(e) = store.create_folder(tp, dirty).and_then(|()| store.append(tp, &batches, dirty)) {
                 self.keep(store, tp, &batches);
                 return Err(e);
             }
@@ -73,14 +74,30 @@ impl Stuck {
         }
     }
 
+    /// Begins a partition that is not there, whose folder may have no room.
+    fn create<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        tp: TopicPartition,
+        start: Offset,
+        dirty: &mut Dirty,
+    ) -> Result<(), LogError> {
+        match store.create_partition(tp, start, dirty) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(partition = %tp, %error, "no room for a partition's folder; the write-ahead log keeps it");
+                store.insert_empty(tp, start);
+                self.0.insert(tp, Vec::new());
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Keeps those that are not in the segments.
     fn keep<D: Disk>(&mut self, store: &Store<D>, tp: TopicPartition, batches: &[&RecordBatch]) {
         let end = store.partition(tp).map(|shared| shared.read().end);
         let left = batches.iter().filter(|batch| end.is_none_or(|end| batch.header().base_offset >= end));
-        let left: Vec<_> = left.map(|batch| (*batch).clone()).collect();
-        if !left.is_empty() {
-            self.0.insert(tp, left);
-        }
+        self.0.insert(tp, left.map(|batch| (*batch).clone()).collect());
     }
 }
 
@@ -106,6 +123,11 @@ pub(crate) fn apply_ops<D: Disk>(
         }
         if stuck.holds_back(op) {
             stuck.apply(store, dirty)?;
+        }
+        if let Op::AdvanceStart { to, .. } | Op::BeginAt { at: to, .. } = op
+            && store.partition(tp).is_none()
+        {
+            stuck.create(store, tp, *to, dirty)?;
         }
         let done = match op {
             Op::Truncate { to, .. } | Op::Repair { to, .. } => {

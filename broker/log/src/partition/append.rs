@@ -71,10 +71,21 @@ impl<D: Disk> Store<D> {
         start: Offset,
         dirty: &mut Dirty,
     ) -> Result<Arc<Shared>, LogError> {
+        self.create_folder(tp, dirty)?;
+        Ok(self.insert_empty(tp, start))
+    }
+
+    /// Makes a partition's folder, if it is not there.
+    pub(crate) fn create_folder(&self, tp: TopicPartition, dirty: &mut Dirty) -> Result<(), LogError> {
         let dir = folder(&self.root, tp);
         self.disk.create_dir(&dir).during("create", &dir)?;
         dirty.root = true;
-        Ok(self.insert(tp, Partition::new(start), Soft::new(start, self.options.producer_expiration_ms)))
+        Ok(())
+    }
+
+    /// Begins a partition, whose folder is there or comes before its first segment and the next checkpoint.
+    pub(crate) fn insert_empty(&self, tp: TopicPartition, start: Offset) -> Arc<Shared> {
+        self.insert(tp, Partition::new(start), Soft::new(start, self.options.producer_expiration_ms))
     }
 
     /// Whether a partition's next batches can be written by [`Self::write_ahead`], and to which segment, by its number.

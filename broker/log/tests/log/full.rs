@@ -8,7 +8,9 @@ use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::Compression;
 use chronik_core::record::samples::{Sample, batch_of, encoded};
 use chronik_core::space::Room;
-use chronik_log::{CleanError, CleanStep, Disk as _, DiskFile as _, Log, LogError, Op, Options, SimulatedDisk, Writer};
+use chronik_log::{
+    Call, CleanError, CleanStep, Disk as _, DiskFile as _, Fault, Log, LogError, Op, Options, SimulatedDisk, Writer,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -187,6 +189,38 @@ fn what_frees_space_goes_on_while_nothing_can_be_appended() {
     done(append(0, 12, 10));
     writer.close();
     thread.join().unwrap();
+}
+
+#[test]
+fn a_partition_whose_folder_has_no_room_begins_all_the_same() {
+    let tp = partition(0);
+    let begins = [
+        Op::BeginAt { partition: tp, at: Offset(50), producers: bytes::Bytes::new() },
+        Op::AdvanceStart { partition: tp, to: Offset(50) },
+    ];
+    for begin in begins {
+        let disk = SimulatedDisk::new(1);
+        let (log, _) = Log::open(disk.clone(), Path::new(DIR), tiny()).expect("an empty disk");
+        let reader = log.reader();
+        for n in 0..4 {
+            disk.fail_after(Call::CreateDir, n, Fault::Full);
+        }
+        let (writer, thread) = Writer::spawn(log, |_| {});
+        let (answers, answered) = mpsc::channel();
+        let state = || reader.state(tp).map(|found| (found.start.0, found.end.0));
+        submit(&writer, &answers, 0, begin);
+        assert_eq!(answered.recv_timeout(DEADLINE), Ok(0));
+        assert_eq!(state(), Some((50, 50)));
+        submit(&writer, &answers, 1, append(0, 50, 100));
+        assert_eq!(answered.recv_timeout(DEADLINE), Ok(1));
+        wait_for("there is room for the folder", || state() == Some((50, 51)));
+        disk.kill_after(0);
+        writer.close();
+        thread.join().expect("it does not panic");
+        disk.restart();
+        let (_, recovered) = Log::open(disk.clone(), Path::new(DIR), tiny()).expect("it recovers");
+        assert_eq!((recovered[0].start, recovered[0].end), (Offset(50), Offset(51)));
+    }
 }
 
 #[test]

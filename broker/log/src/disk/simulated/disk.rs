@@ -138,10 +138,14 @@ impl Disk for SimulatedDisk {
         match state.names.get(dir) {
             Some(Node::Dir) => state.alive(),
             Some(Node::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
-            None => state.operate(|s| {
-                s.change_name(NameChange::Add(dir.to_path_buf(), Node::Dir));
-                Ok(())
-            }),
+            None => {
+                state.alive()?;
+                state.faults.check(Call::CreateDir)?;
+                state.operate(|s| {
+                    s.change_name(NameChange::Add(dir.to_path_buf(), Node::Dir));
+                    Ok(())
+                })
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub enum Call {
     SetLen,
     /// Renaming a file or a directory.
     Rename,
+    /// Creating a directory that is not there.
+    CreateDir,
 }
 
 /// What it fails with.
