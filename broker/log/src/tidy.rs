@@ -1,13 +1,12 @@
 //! The end of a recovery: what no partition refers to is taken out of use, or cut off.
 
-use crate::disk::{Disk, DiskFile, create_dir_all};
+use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError};
 use crate::partition::{Dirty, Segment, folder, parse_folder};
 use crate::store::{Kind, Store};
 use crate::trash;
 use chronik_core::ids::TopicPartition;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Takes out of use, or cuts, what no partition refers to, but of these. What nobody knows because the write-ahead log has
 /// lost something is kept aside.
@@ -25,7 +24,7 @@ pub(crate) fn tidy<D: Disk>(
             && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
         {
             if lost {
-                keep_folder(store, &entry.name)?;
+                keep_folder(store, tp)?;
             } else {
                 tracing::info!(partition = %tp, "removing what is left of a deleted partition");
                 store.set_out(&store.root, &entry.name, store.next_uid())?;
@@ -63,29 +62,22 @@ pub(crate) fn tidy_partition<D: Disk>(store: &Store<D>, tp: TopicPartition, dirt
     Ok(())
 }
 
-/// Moves the folder of a partition that the log does not know to `damaged/`, if there is room for another name.
-fn keep_folder<D: Disk>(store: &Store<D>, name: &str) -> Result<(), LogError> {
+/// Keeps the folder of a partition aside that the log does not know, if there is room for it. If not, a later start removes it.
+fn keep_folder<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogError> {
     let Some(dir) = store.root.parent().map(|dir| dir.join("damaged")) else { return Ok(()) };
-    let (from, to) = (store.root.join(name), dir.join(format!("{name}.{:x}", store.next_uid())));
-    match move_folder(store, &dir, &from, &to) {
-        Err(error) if error.is_full() => {
+    match store.keep_folder(tp, &dir) {
+        Ok(Some(path)) => {
+            tracing::warn!(path = %path.display(), "kept what may be a partition that the write-ahead log has lost");
+        }
+        Err(error) if !error.is_full() => return Err(error),
+        no_room => {
+            let error = no_room.err().map(tracing::field::display);
             tracing::warn!(
-                path = %from.display(), %error,
+                path = %folder(&store.root, tp).display(), error,
                 "this may be a partition that the write-ahead log has lost, and there is no room to keep it aside: copy it \
                  now if no other broker has it, as a later start removes it"
             );
-            Ok(())
-        }
-        moved => {
-            moved?;
-            tracing::warn!(path = %to.display(), "kept what may be a partition that the write-ahead log has lost");
-            Ok(())
         }
     }
-}
-
-fn move_folder<D: Disk>(store: &Store<D>, dir: &Path, from: &Path, to: &Path) -> Result<(), LogError> {
-    create_dir_all(&store.disk, dir).during("create", dir)?;
-    store.disk.rename(from, to).during("rename", from)?;
-    store.disk.sync_dir(dir).during("sync", dir)
+    Ok(())
 }

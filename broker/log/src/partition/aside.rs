@@ -6,7 +6,7 @@
 //! removes these files but whoever recovers records by hand.
 
 use super::{Segment, folder, log_name};
-use crate::disk::{Disk, DiskFile, create_dir_all, is_unreadable};
+use crate::disk::{Disk, DiskFile, Entry, create_dir_all, is_unreadable};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Store};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -104,6 +104,21 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir(dir).during("sync", dir)
     }
 
+    /// Moves the folder of a partition that the log does not know to `dir`, if all of it may be kept there. Says where it is.
+    pub(crate) fn keep_folder(&self, tp: TopicPartition, dir: &Path) -> Result<Option<PathBuf>, LogError> {
+        let from = folder(&self.root, tp);
+        let bytes = self.bytes_in(&from)?;
+        // One that has none is kept too: it says that there was a partition.
+        let mut room = self.room_in(dir)?;
+        if bytes > 0 && !room.take(tp, &from, 0, bytes) {
+            return Ok(None);
+        }
+        let to = dir.join(format!("{tp}.{:x}", self.next_uid()));
+        self.disk.rename(&from, &to).during("rename", &from)?;
+        self.disk.sync_dir(dir).during("sync", dir)?;
+        Ok(Some(to))
+    }
+
     /// Makes durable what was put there.
     fn sync_kept(&self, tp: TopicPartition, dir: &Path) -> Result<(), LogError> {
         let folder = folder(&self.root, tp);
@@ -127,10 +142,13 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Bytes of the files in a directory, and of those in the folders of partitions there.
     fn bytes_in(&self, dir: &Path) -> Result<u64, LogError> {
-        let entries = self.disk.list(dir).during("list", dir)?;
-        let len = |name: &str| self.disk.open(&dir.join(name)).and_then(|file| file.len());
-        entries.iter().filter(|e| !e.is_dir).map(|e| len(&e.name)).sum::<io::Result<u64>>().during("measure", dir)
+        let of = |entry: Entry| {
+            let path = dir.join(&entry.name);
+            if entry.is_dir { self.bytes_in(&path) } else { self.len_of(&path) }
+        };
+        self.disk.list(dir).during("list", dir)?.into_iter().map(of).sum()
     }
 
     /// A name that nothing has: what was kept before stays.

@@ -554,3 +554,28 @@ fn a_start_has_no_room_to_keep_aside_what_may_be_a_partition_and_goes_on() {
     assert!(log.wal_lost() && recovered.is_empty());
     assert!(disk.exists(&segment(0)).expect("the disk is whole"));
 }
+
+#[test]
+fn folders_are_kept_aside_as_far_as_the_bound_goes_too() {
+    let bytes = 161;
+    // Room for one, whether it is kept now or was before.
+    for (damaged_bytes, kept) in [(2 * bytes - 1, 1), (2 * bytes, 2)] {
+        let options = Options { damaged_bytes, ..roomy() };
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = open_with(&disk, options).expect("it opens");
+        for tp in [0, 1] {
+            run(&mut log, Op::Append { partition: partition(tp), batch: batch(0, 1, 10, 100, 0) });
+        }
+        drop(log);
+        disk.restart();
+        lose(&disk, 0);
+        let (mut log, recovered) = open_with(&disk, options).expect("it opens");
+        assert!(log.wal_lost() && recovered.is_empty());
+        let is_kept = |(path, _): &(PathBuf, u64)| path.starts_with(Path::new(DIR).join("damaged"));
+        assert_eq!(disk.files().into_iter().filter(is_kept).count(), kept, "{damaged_bytes} bytes");
+        // What a repair cuts off counts on the same bound.
+        run(&mut log, Op::Append { partition: partition(2), batch: batch(0, 1, 10, 100, 0) });
+        log.set_aside(partition(2), Offset(0)).expect("the disk is whole");
+        assert_eq!(disk.files().into_iter().filter(is_kept).count(), kept, "{damaged_bytes} bytes");
+    }
+}
