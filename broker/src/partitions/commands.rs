@@ -63,9 +63,13 @@ impl Owner {
                 self.alter_partition(AlterPartition { partition, leader_epoch, partition_epoch, isr });
             }
             Command::GiveUpCopy => {
-                let controller = self.shell.controller.clone();
+                let (controller, owners) = (self.shell.controller.clone(), self.shell.owners.clone());
                 // It is asked again.
-                tokio::spawn(async move { give_up_copy(&controller, partition, ResignReason::Damage).await });
+                tokio::spawn(async move {
+                    if give_up_copy(&controller, partition, ResignReason::Damage).await == Some(GivenUp::Kept) {
+                        owners.send(partition, Input::CopyKept { partition });
+                    }
+                });
             }
             Command::Wake => {
                 if let Some(hosted) = self.partitions.get_mut(&partition) {
@@ -191,7 +195,7 @@ impl Owner {
                     Ok(Err(error)) => {
                         error!(%partition, %error, "Cannot read the log after its truncation");
                         let given_up = give_up_copy(&controller, partition, ResignReason::Incapable).await;
-                        let goes_on = given_up && matches!(error, ReadError::Damaged { .. });
+                        let goes_on = given_up.is_some() && matches!(error, ReadError::Damaged { .. });
                         let without = || state(&reader, partition, |found| Ok((found.start, reader.no_producers())));
                         goes_on.then(without).and_then(Result::ok)
                     }
@@ -369,9 +373,22 @@ async fn until_read<T: Send + 'static>(
     }
 }
 
+/// What the controller has decided of a copy that was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GivenUp {
+    /// Nobody counts on it.
+    Gone,
+    /// There is no other to count on.
+    Kept,
+}
+
 /// Has the controller count no more on what this broker has of the partition. What is on its disk is less than what it
-/// acknowledged, or not as the leader has it, or cannot be read. Returns whether the controller has decided.
-async fn give_up_copy(controller: &ControllerHandle, partition: TopicPartition, reason: ResignReason) -> bool {
+/// acknowledged, or not as the leader has it, or cannot be read. `None` if the controller has decided nothing.
+async fn give_up_copy(
+    controller: &ControllerHandle,
+    partition: TopicPartition,
+    reason: ResignReason,
+) -> Option<GivenUp> {
     let partitions = ResignedPartitions::These(vec![partition]);
     let resignation = Resignation { partitions, leaving: Leaving::Copy, reason };
     let decided = controller.resign(resignation, ALTER_PARTITION_MAX).await;
@@ -386,7 +403,7 @@ async fn give_up_copy(controller: &ControllerHandle, partition: TopicPartition, 
         ),
         Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
     }
-    decided.is_ok()
+    decided.ok().map(|kept| if kept.is_empty() { GivenUp::Gone } else { GivenUp::Kept })
 }
 
 pub(crate) fn log_state(reader: &LogReader<RealDisk>, partition: TopicPartition) -> Result<LogState, ReadError> {

@@ -75,6 +75,8 @@ pub enum Input {
     },
     /// The disk has lost what the log holds from there on.
     Damaged { partition: TopicPartition, from: Offset },
+    /// The controller has no other copy to count on than this broker's, which is damaged.
+    CopyKept { partition: TopicPartition },
     /// The controller refused an ISR change, or did not answer.
     AlterPartitionFailed { partition: TopicPartition, partition_epoch: PartitionEpoch, refused: bool },
 }

@@ -279,6 +279,7 @@ impl Owner {
                 self.step_with(partition, Event::FromLeader { leader_epoch, stream, message }, reservation.as_ref());
             }
             Input::Damaged { partition, from } => self.step(partition, Event::Damaged { from }),
+            Input::CopyKept { partition } => self.step(partition, Event::CopyKept),
             Input::AlterPartitionFailed { partition, partition_epoch, refused } => {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
             }

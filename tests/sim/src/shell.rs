@@ -379,6 +379,7 @@ fn kind(event: &Event) -> &'static str {
         Event::AdvanceStart { .. } => "advance start",
         Event::StartAdvanced { .. } => "start advanced",
         Event::Damaged { .. } => "damaged",
+        Event::CopyKept => "copy kept",
         Event::Tick => "tick",
     }
 }

@@ -5,14 +5,18 @@
 //! leader does not take it for caught up, and asks for it to join no more. Then it has the controller take it out, in an
 //! entry after which a request that the leader made before is refused by its partition epoch. Only when metadata says so
 //! is anything cut off. A leader does not cut off anything before another one leads. When nobody else can, it stays the
-//! leader, serves what can be read, and asks again, until what is damaged has left with the log's start.
+//! leader, serves what can be read, and asks again, until what is damaged has left with the log's start: at once when
+//! metadata says anything new of the partition, and otherwise less and less often, as each request is an entry of the
+//! metadata log.
 
-use crate::ids::{LeaderEpoch, Offset};
+use crate::ids::{LeaderEpoch, Offset, PartitionEpoch};
 use crate::time::Instant;
 use std::time::Duration;
 
 /// From one request to be taken out to the next.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The same at most, each time twice as long, while the controller says that nobody else can be counted on.
+const ASK_AGAIN_WHEN_KEPT: Duration = Duration::from_mins(10);
 /// By then the controller has decided on every request that the leader made before it acknowledged the damage. Only for
 /// a replica that is in neither the ISR nor the ELR: no metadata entry will say that it was taken out.
 const REQUESTS_DECIDED_AFTER: Duration = Duration::from_secs(10);
@@ -26,6 +30,9 @@ pub(super) struct Damage {
     /// The leader epoch in which this replica has asked to be taken out, after that.
     asked: Option<LeaderEpoch>,
     ask_at: Instant,
+    /// The partition epoch in which the controller has said that nobody else can be counted on, and how long it is not asked
+    /// for that again in this one.
+    kept: Option<(PartitionEpoch, Duration)>,
     /// What was known to be committed when it was cut off: with less, nobody may count on it again.
     cut: Option<Offset>,
     /// The same, of damage that was cut off before and is not made good.
@@ -48,6 +55,7 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) epoch: LeaderEpoch,
+    pub(super) partition_epoch: PartitionEpoch,
     pub(super) log_end: Offset,
     /// It is in sync, or may be elected, or leads.
     pub(super) counted: bool,
@@ -63,6 +71,7 @@ impl Damage {
             acknowledged: None,
             asked: None,
             ask_at: now,
+            kept: None,
             cut: None,
             cut_before: Offset::ZERO,
             gives_way: false,
@@ -83,6 +92,14 @@ impl Damage {
         if self.acknowledged.is_none_or(|(known, _)| known != epoch) {
             self.acknowledged = Some((epoch, now));
         }
+    }
+
+    /// The controller has said, in that partition epoch, that this copy counts on, as there is no other.
+    pub(super) fn kept(&mut self, epoch: PartitionEpoch, now: Instant) {
+        let before = self.kept.filter(|(known, _)| *known == epoch).map(|(_, pause)| pause);
+        let pause = before.map_or(ASK_AGAIN, |pause| (pause * 2).min(ASK_AGAIN_WHEN_KEPT));
+        self.kept = Some((epoch, pause));
+        self.ask_at = now + pause;
     }
 
     /// It is no damage: an operator has elected a leader that has less.
@@ -106,6 +123,10 @@ impl Damage {
     }
 
     pub(super) fn next(&mut self, now: Instant, standing: Standing) -> Next {
+        if self.kept.take_if(|(epoch, _)| *epoch != standing.partition_epoch).is_some() {
+            // Perhaps there is another copy now.
+            self.ask_at = now;
+        }
         let acknowledged_at = self.acknowledged.filter(|(epoch, _)| *epoch == standing.epoch).map(|(_, since)| since);
         if self.cut.is_none() && self.from >= standing.log_end {
             // It has gone with what was cut off.

@@ -299,6 +299,8 @@ pub enum Event {
         /// The first offset that is lost.
         from: Offset,
     },
+    /// The controller answered a [`Command::GiveUpCopy`]: this copy counts on, as there is no other that could.
+    CopyKept,
     /// Nobody waits for these answers any more.
     Abandoned {
         /// Which.
@@ -341,7 +343,7 @@ pub enum Command {
         producers: Option<Bytes>,
     },
     /// Ask the controller to count no more on what this replica has: out of the in-sync set, out of those that may be
-    /// elected, and out of the leadership. The outcome arrives as [`Event::Metadata`].
+    /// elected, and out of the leadership. The outcome arrives as [`Event::Metadata`], or [`Event::CopyKept`].
     GiveUpCopy,
     /// Answer a producer.
     Reply {

@@ -111,6 +111,11 @@ impl Replica {
             }
             Event::Truncated { log } => self.truncated(now, log, out),
             Event::Damaged { from } => self.damaged(now, from, out),
+            Event::CopyKept => {
+                if let Some(damage) = &mut self.damage {
+                    damage.kept(self.state.partition_epoch, now);
+                }
+            }
             Event::FromFollower { .. } | Event::StreamClosed { .. } => self.follower_event(now, event, out),
             Event::Produce { ticket, .. } if !matches!(self.role, Role::Leader(_)) => {
                 out.push(Command::Reply { ticket, result: Err(ProduceError::NotLeader) });
@@ -284,6 +289,7 @@ impl Replica {
         let (isr, elr) = (&self.state.isr, &self.state.elr);
         let standing = Standing {
             epoch,
+            partition_epoch: self.state.partition_epoch,
             log_end: self.log.end,
             counted: self.state.leader == Some(self.me) || isr.contains(&self.me) || elr.contains(&self.me),
             follows: follower.is_some_and(|f| f.epoch == epoch),

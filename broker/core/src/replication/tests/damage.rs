@@ -217,6 +217,34 @@ fn a_copy_that_was_cut_back_is_not_whole_because_later_damage_has_left() {
     assert_eq!(b.after(5_000).metadata(2, (3, 3), &[1, 2, 3]), GIVE_UP);
 }
 
+/// Each request is an entry of the metadata log, and a damaged copy that is the last one may stay so for months.
+#[test]
+fn a_leader_that_nobody_can_succeed_asks_less_and_less_often_until_something_changes() {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    b.metadata(1, (1, 2), &[1]);
+    assert_eq!(damaged(&mut b, 2), GIVE_UP);
+    b.step(Event::CopyKept);
+    let asks = |b: &mut Bench| {
+        let asked = b.after(1_000).step(Event::Tick).contains(&"give up".to_owned());
+        if asked {
+            b.step(Event::CopyKept);
+        }
+        asked
+    };
+    // In seconds.
+    let asked: Vec<u32> = (1..=4_000).filter(|_| asks(&mut b)).collect();
+    assert_eq!(asked, [5, 15, 35, 75, 155, 315, 635, 1235, 1835, 2435, 3035, 3635]);
+    // Another replica has come back.
+    assert!(b.metadata(1, (1, 3), &[1, 2]).contains(&"give up".to_owned()));
+    // An answer that was lost says nothing.
+    assert!(!asks(&mut b) && b.after(4_000).step(Event::Tick).contains(&"give up".to_owned()));
+}
+
 /// What a leader does about a follower that says so.
 #[test]
 fn a_leader_does_not_take_a_follower_for_whole_that_has_lost_something() {

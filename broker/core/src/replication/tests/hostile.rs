@@ -103,6 +103,7 @@ fn event() -> impl Strategy<Value = Event> {
             partition_epoch: PartitionEpoch(epoch),
             refused
         }),
+        1 => Just(Event::CopyKept),
         2 => Just(Event::Tick),
     ]
 }
