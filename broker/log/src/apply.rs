@@ -86,7 +86,7 @@ impl Stuck {
             Err(error) if error.is_full() => {
                 tracing::warn!(partition = %tp, %error, "no room for a partition's folder; the write-ahead log keeps it");
                 store.insert_empty(tp, start);
-                self.0.insert(tp, Vec::new());
+                self.0.entry(tp).or_default();
                 Ok(())
             }
             other => other.map(drop),
