@@ -17,6 +17,17 @@ fn batch() -> RecordBatch {
     RecordBatch::check(bytes.into()).unwrap()
 }
 
+fn acks(count: i32) -> Vec<Ack> {
+    let ack = |n| Ack {
+        partition: TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(n) },
+        leader_epoch: LeaderEpoch(n + 1),
+        appended: Offset(i64::from(n) + 2),
+        durable: Offset(1),
+        log_start: Offset(0),
+    };
+    (0..count).map(ack).collect()
+}
+
 fn frames() -> Vec<Frame> {
     let partition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(3) };
     let leader_epoch = LeaderEpoch(5);
@@ -36,7 +47,7 @@ fn frames() -> Vec<Frame> {
             to: BrokerId(2),
             stream: StreamId(4),
         }),
-        Frame::Welcome { from: BrokerId(2) },
+        Frame::Welcome { from: BrokerId(2), minor: MINOR },
         Frame::Refused { reason: "no".into() },
         Frame::Ping,
         Frame::Credit { bytes: 1 << 40 },
@@ -46,6 +57,7 @@ fn frames() -> Vec<Frame> {
             last_epoch: Some(LeaderEpoch(0)),
             log_start: Some(Offset(0)),
         }),
+        Frame::Acks(acks(3)),
         follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: None }),
         follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: Some(Offset(1)) }),
         leader(LeaderMessage::Started { high_watermark, log_start }),
@@ -94,10 +106,27 @@ async fn a_frame_cut_short_anywhere_is_an_error_and_no_panic() {
                     ..
                 })
             );
-            let may_be_whole = cut_between_batches || cut_before_producers || cut_before_start;
+            let cut_before_minor = matches!(&read, Ok(Frame::Welcome { minor: 0, .. }));
+            let may_be_whole = cut_before_minor || cut_between_batches || cut_before_producers || cut_before_start;
             assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || may_be_whole, "{read:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_most_acknowledgements_make_the_longest_frame_of_a_follower() {
+    let frame = Frame::Acks(acks(MAX_ACKS as i32));
+    let bytes = wire(&frame);
+    let read = Frame::read(&mut &bytes[..], MAX_FOLLOWER_FRAME, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(format!("{read:?}"), format!("{frame:?}"));
+}
+
+#[tokio::test]
+async fn a_leader_of_a_former_release_names_no_minor_version_and_its_followers_read_none() {
+    let bytes = wire(&Frame::Welcome { from: BrokerId(2), minor: MINOR });
+    let former = [&5_u32.to_be_bytes()[..], &bytes[4..9]].concat();
+    let read = Frame::read(&mut &former[..], MAX_FRAME, Duration::from_secs(5)).await.unwrap();
+    assert!(matches!(read, Frame::Welcome { from: BrokerId(2), minor: 0 }), "{read:?}");
 }
 
 #[tokio::test]
