@@ -51,4 +51,4 @@ pub use partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, Se
 pub use pulse::Pulse;
 pub use reader::{Cleaning, LogReader};
 pub use space::Space;
-pub use writer::{CommitStats, Writer};
+pub use writer::{Appender, CommitStats, Held, Writer};

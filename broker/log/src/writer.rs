@@ -7,6 +7,7 @@
 //!
 //! A disk that is full ends nothing here: what was accepted is tried again until it is written (see `apply`, [`Space`]).
 
+mod done;
 mod pace;
 mod round;
 mod rounds;
@@ -17,7 +18,10 @@ use crate::log::Log;
 use crate::space::{self, Ballast};
 use crate::wal::Position;
 use crate::{Op, Pulse, Space};
+use chronik_core::ids::TopicPartition;
+use chronik_core::record::RecordBatch;
 use chronik_core::space::Room;
+use done::Done;
 use pace::Pace;
 use rounds::Rounds;
 use std::collections::VecDeque;
@@ -26,7 +30,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-type Done = Box<dyn FnOnce() + Send>;
+pub use done::{Appender, Held};
 
 /// What one round was.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +141,17 @@ impl Writer {
     /// Queues an operation. `done` is called on the writer thread when it is durable; for all but an append, when it
     /// is applied too. Operations on a partition take effect in the order of submission. After a fatal
     /// error, or after [`Self::close`], nothing is done and `done` is dropped without a call.
-    pub fn submit(&self, op: Op, done: Done) {
+    pub fn submit(&self, op: Op, done: Box<dyn FnOnce() + Send>) {
+        self.queue(op, Done::Call(done));
+    }
+
+    /// Queues an append, of which `appender` is told when it is durable, together with all that the same round has of it.
+    /// `held` is let go of before; or without a word, as `done` of [`Self::submit`] is.
+    pub fn append(&self, partition: TopicPartition, batch: RecordBatch, held: Held, appender: &Appender) {
+        self.queue(Op::Append { partition, batch }, Done::Tell(Arc::clone(appender), held));
+    }
+
+    fn queue(&self, op: Op, done: Done) {
         let mut state = self.queue.lock();
         if state.dead || state.closing {
             // What `done` owns may come back here when it is dropped.

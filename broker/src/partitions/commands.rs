@@ -54,7 +54,7 @@ impl Owner {
                 self.read_for(partition, follower, stream, from, max_bytes);
             }
             Command::ToLeader { leader, leader_epoch, stream, message } => {
-                if let Some(link) = self.leaders.get(&leader).filter(|l| l.stream == stream) {
+                if let Some(link) = self.leaders.get_mut(&leader).filter(|l| l.stream == stream) {
                     link.send(partition, leader_epoch, message);
                 }
             }
@@ -83,19 +83,14 @@ impl Owner {
     fn append(&mut self, partition: TopicPartition, batch: RecordBatch, reservation: Option<Reservation>) {
         let Some(hosted) = self.partitions.get_mut(&partition) else { return };
         let batch = batch.detached();
-        let (base, end) = (batch.header().base_offset, batch.header().end_offset());
+        let base = batch.header().base_offset;
         let bytes = batch.bytes().len() + KEPT_BESIDE;
         hosted.tail.push(batch.clone());
         let since = self.now();
         self.tails.push_back(Kept { partition, base, bytes, since });
         self.tails_bytes += bytes;
         self.evict_tails(since);
-        let owners = self.shell.owners.clone();
-        let done = move || {
-            drop(reservation);
-            owners.send(partition, Input::Durable { partition, end });
-        };
-        self.shell.writer.submit(Op::Append { partition, batch }, Box::new(done));
+        self.shell.writer.append(partition, batch, reservation, &self.appender);
     }
 
     /// Forgets the oldest batches in memory that are on the disk, while there are too many, and those that were written

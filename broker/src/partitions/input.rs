@@ -1,7 +1,7 @@
 //! What reaches the owners of partitions from inside the broker.
 
 use super::handle::Partitions;
-use crate::replication::{BatchCredit, FollowerLink, LeaderLink};
+use crate::replication::{Ack, BatchCredit, FollowerLink, LeaderLink};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
 use chronik_core::replication::{FollowerMessage, LeaderMessage, LogState, StreamId};
@@ -25,8 +25,8 @@ pub enum Input {
     Metadata(Arc<MetadataUpdate>),
     /// This broker may act as a leader until then.
     Lease(Instant),
-    /// The log is synced up to there.
-    Durable { partition: TopicPartition, end: Offset },
+    /// A round of the log is synced: of each of these partitions up to there, as far as the last one of it says.
+    Durable { ends: Vec<(TopicPartition, Offset)> },
     /// A move of the log's start to `to` is durable and applied.
     AdvanceDone { partition: TopicPartition, to: Offset },
     /// The log starts at `start`, within or at the beginning of the batch at `first_batch`.
@@ -50,6 +50,8 @@ pub enum Input {
         stream: StreamId,
         message: FollowerMessage,
     },
+    /// A follower said what it has of many partitions.
+    Acks { follower: BrokerId, broker_epoch: BrokerEpoch, stream: StreamId, acks: Vec<Ack> },
     /// There is credit again for those who wait.
     Writable { follower: BrokerId },
     /// Batches for a follower that is behind have been read.
@@ -82,29 +84,42 @@ pub enum Input {
 }
 
 impl Input {
-    /// Drops each that a later one says as well: a round makes many batches of a partition durable, one by one, and what
+    /// Drops what a later one says as well: a round makes many batches of a partition durable, one by one, and what
     /// counts, for the replica and for whom it acknowledges them to, is where the last one ends.
     pub(super) fn drop_superseded(inputs: &mut Vec<Self>) {
-        let is_durable = |input: &&Self| matches!(input, Self::Durable { .. });
-        if inputs.iter().filter(is_durable).nth(1).is_none() {
-            return;
+        let says_one = |input: &Self| matches!(input, Self::Durable { ends } if ends.len() == 1);
+        let mut durable = inputs.iter().filter(|input| matches!(input, Self::Durable { .. }));
+        match (durable.next(), durable.next()) {
+            (None, _) => return,
+            (Some(only), None) if says_one(only) => return,
+            _ => {}
         }
         let mut later = HashSet::new();
-        let mut kept: Vec<bool> = inputs.iter().rev().map(|input| input.is_needed(&mut later)).collect();
-        inputs.retain(|_| kept.pop() == Some(true));
+        for input in inputs.iter_mut().rev() {
+            input.drop_what_is_said(&mut later);
+        }
+        inputs.retain(|input| !matches!(input, Self::Durable { ends } if ends.is_empty()));
     }
 
     /// `later` are the partitions of which the next input is that more is durable.
-    fn is_needed(&self, later: &mut HashSet<TopicPartition>) -> bool {
+    fn drop_what_is_said(&mut self, later: &mut HashSet<TopicPartition>) {
         match self {
-            Self::Durable { partition, .. } => return later.insert(*partition),
+            Self::Durable { ends } => {
+                ends.reverse();
+                ends.retain(|(partition, _)| later.insert(*partition));
+                ends.reverse();
+            }
             Self::FromFollower { partition, .. } | Self::FromLeader { partition, .. } => {
                 later.remove(partition);
+            }
+            Self::Acks { acks, .. } => {
+                for ack in acks {
+                    later.remove(&ack.partition);
+                }
             }
             // Rarer, and some of them concern every partition.
             _ => later.clear(),
         }
-        true
     }
 }
 
@@ -126,6 +141,24 @@ impl Owners {
         let _ = self.inputs[Partitions::owner_of(partition, self.inputs.len())].send(input);
     }
 
+    /// To one of them.
+    pub(super) fn send_to(&self, owner: usize, input: Input) {
+        if let Some(owner) = self.inputs.get(owner) {
+            let _ = owner.send(input);
+        }
+    }
+
+    /// To each owner, of what is about many partitions, what is about its own, at once.
+    pub fn send_shares<T>(&self, all: Vec<T>, of: impl Fn(&T) -> TopicPartition, input: impl Fn(Vec<T>) -> Input) {
+        let mut shares: Vec<Vec<T>> = (0..self.inputs.len()).map(|_| Vec::new()).collect();
+        for one in all {
+            shares[Partitions::owner_of(of(&one), self.inputs.len())].push(one);
+        }
+        for (owner, share) in self.inputs.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+            let _ = owner.send(input(share));
+        }
+    }
+
     /// To every owner.
     pub fn broadcast(&self, input: impl Fn() -> Input) {
         for owner in self.inputs.iter() {
@@ -142,18 +175,27 @@ mod tests {
     #[test]
     fn of_what_is_durable_the_last_end_is_left_of_each_partition_between_other_events() {
         let partition = |index| TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(index) };
-        let durable = |index, end| Input::Durable { partition: partition(index), end: Offset(end) };
+        let durable = |ends: &[(i32, i64)]| Input::Durable {
+            ends: ends.iter().map(|(index, end)| (partition(*index), Offset(*end))).collect(),
+        };
         let cut = |index| Input::TruncateDone { partition: partition(index) };
-        let mut inputs =
-            vec![durable(0, 1), durable(1, 5), durable(0, 2), cut(0), durable(0, 1), durable(1, 6), durable(0, 3)];
-        Input::drop_superseded(&mut inputs);
-        let ends: Vec<_> = inputs
-            .iter()
-            .map(|input| match input {
-                Input::Durable { partition, end } => Some((partition.partition.0, end.0)),
+        let said = |mut inputs: Vec<Input>| -> Vec<Option<Vec<(i32, i64)>>> {
+            Input::drop_superseded(&mut inputs);
+            let ends = |input: &Input| match input {
+                Input::Durable { ends } => Some(ends.iter().map(|(tp, end)| (tp.partition.0, end.0)).collect()),
                 _ => None,
-            })
-            .collect();
-        assert_eq!(ends, [Some((1, 5)), Some((0, 2)), None, Some((1, 6)), Some((0, 3))]);
+            };
+            inputs.iter().map(ends).collect()
+        };
+        let one = |ends: &[(i32, i64)]| Some(ends.to_vec());
+        let many = vec![
+            durable(&[(0, 1), (1, 5)]),
+            durable(&[(0, 2)]),
+            cut(0),
+            durable(&[(0, 1)]),
+            durable(&[(1, 6), (0, 2), (1, 7), (0, 3)]),
+        ];
+        assert_eq!(said(many), [one(&[(1, 5)]), one(&[(0, 2)]), None, one(&[(1, 7), (0, 3)])]);
+        assert_eq!(said(vec![cut(0), durable(&[(0, 1), (0, 2)])]), [None, one(&[(0, 2)])], "of one round, too");
     }
 }

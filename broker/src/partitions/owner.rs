@@ -8,13 +8,13 @@ use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::producer_memory::ProducerMemory;
 use super::send_queue::{Reads, SendQueue};
-use crate::replication::{CATCH_UP_BYTES, FollowerLink, LeaderLink};
+use crate::replication::{Ack, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
-use chronik_core::ids::{BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
-use chronik_core::replication::{Command, Config, Event, LeaderMessage, LogState, Ticket};
+use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
+use chronik_core::replication::{Command, Config, Event, FollowerMessage, LeaderMessage, LogState, StreamId, Ticket};
 use chronik_core::space::Room;
 use chronik_core::time::Instant;
-use chronik_log::{LogReader, RealDisk, Writer};
+use chronik_log::{Appender, LogReader, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -91,6 +91,8 @@ impl Common {
 /// One task's share of the partitions.
 pub(super) struct Owner {
     pub(super) shell: Shell,
+    /// Hears for it what is durable.
+    pub(super) appender: Appender,
     /// Boxed, as a table has about as many empty places as full ones.
     pub(super) partitions: HashMap<TopicPartition, Box<Hosted>>,
     /// Logs that were found on the disk, and that metadata has not spoken of yet.
@@ -126,8 +128,11 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(shell: Shell, recovered: HashMap<TopicPartition, LogState>) -> Self {
+        let (owners, index) = (shell.owners.clone(), shell.index);
+        let appender: Appender = Arc::new(move |ends| owners.send_to(index, Input::Durable { ends }));
         Self {
             shell,
+            appender,
             partitions: HashMap::new(),
             recovered,
             image: None,
@@ -166,6 +171,7 @@ impl Owner {
                     Input::drop_superseded(&mut input_batch);
                     for input in input_batch.drain(..) {
                         self.input(input);
+                        self.send_acks();
                     }
                 }
                 _ = requests.recv_many(&mut request_batch, AT_ONCE) => {
@@ -176,6 +182,7 @@ impl Owner {
                 _ = ticks.tick() => self.tick(),
                 () = stop.cancelled() => return,
             }
+            self.send_acks();
         }
     }
 
@@ -211,7 +218,11 @@ impl Owner {
         match input {
             Input::Metadata(update) => self.metadata(&update),
             Input::Lease(until) => self.lease = self.shell.moment(until),
-            Input::Durable { partition, end } => self.step(partition, Event::Durable { end }),
+            Input::Durable { ends } => {
+                for (partition, end) in ends {
+                    self.step(partition, Event::Durable { end });
+                }
+            }
             Input::TruncateDone { partition } => self.reload(partition),
             Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
             Input::StartAdvanced { partition, life, start, first_batch } if self.lives(partition, life) => {
@@ -245,14 +256,12 @@ impl Owner {
                 self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
             }
             Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message } => {
-                let event = Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message };
-                if self.partitions.contains_key(&partition) {
-                    self.step(partition, event);
-                } else {
-                    // The follower has heard of the partition before this broker has: it asks again.
-                    let message = LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) };
-                    let command = Command::Send { follower, stream, leader_epoch, message };
-                    self.carry_out(partition, command, None);
+                self.from_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
+            }
+            Input::Acks { follower, broker_epoch, stream, acks } => {
+                for Ack { partition, leader_epoch, appended, durable, log_start } in acks {
+                    let message = FollowerMessage::Ack { appended, durable, log_start: Some(log_start) };
+                    self.from_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
                 }
             }
             Input::Writable { follower } => self.send_what_waited(follower),
@@ -284,6 +293,29 @@ impl Owner {
                 self.step(partition, Event::AlterPartitionFailed { partition_epoch, refused });
             }
         }
+    }
+
+    fn from_follower(
+        &mut self,
+        partition: TopicPartition,
+        follower: BrokerId,
+        broker_epoch: BrokerEpoch,
+        leader_epoch: LeaderEpoch,
+        stream: StreamId,
+        message: FollowerMessage,
+    ) {
+        if self.partitions.contains_key(&partition) {
+            self.step(partition, Event::FromFollower { follower, broker_epoch, leader_epoch, stream, message });
+        } else {
+            // The follower has heard of the partition before this broker has: it asks again.
+            let message = LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) };
+            self.carry_out(partition, Command::Send { follower, stream, leader_epoch, message }, None);
+        }
+    }
+
+    /// What an input led to goes to leaders at once: one frame each, of all partitions that it was about.
+    fn send_acks(&mut self) {
+        self.leaders.values_mut().for_each(LeaderLink::send_acks);
     }
 
     fn request(&mut self, request: Request) {

@@ -66,11 +66,11 @@ async fn keep_on(config: &ReplicationConfig, peer: BrokerId) {
             () = registered_elsewhere(images.clone(), peer, before.clone()) => continue,
         };
         match dialled {
-            Ok((socket, address)) => {
+            Ok((socket, address, minor)) => {
                 config.peers.reached(peer);
                 info!("Connected to broker {peer} ({address})");
                 (failing, backoff) = (false, Backoff::new());
-                let error = follow(config, peer, socket, hello).await;
+                let error = follow(config, peer, socket, hello, minor).await;
                 config.peers.lost(peer);
                 info!(%error, "Disconnected from broker {peer} ({address})");
             }
@@ -104,22 +104,23 @@ async fn introduction(
     Some((hello, endpoint))
 }
 
+/// Returns the minor version of who answered, too.
 async fn dial(
     config: &ReplicationConfig,
     peer: BrokerId,
     endpoint: &Endpoint,
     hello: Hello,
-) -> Result<(TcpStream, SocketAddr), FrameError> {
+) -> Result<(TcpStream, SocketAddr, u16), FrameError> {
     let mut socket = config.peers.dial(peer, endpoint, DIAL_MAX).await?;
     let address = socket.peer_addr()?;
     let (mut small, mut out) = (BytesMut::new(), Vec::new());
     Frame::Hello(hello).encode(&mut small, &mut out);
     socket.write_all(&small).await?;
     let answer = Frame::read(&mut socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await;
-    if let Ok(Frame::Welcome { from }) = answer
+    if let Ok(Frame::Welcome { from, minor }) = answer
         && from == peer
     {
-        return Ok((socket, address));
+        return Ok((socket, address, minor));
     }
     // Whoever that was, the name may know better than the address that was tried.
     config.peers.mistaken(peer, address.ip());
@@ -130,12 +131,18 @@ async fn dial(
 }
 
 /// Serves the connection until it ends, and says why it did.
-async fn follow(config: &ReplicationConfig, leader: BrokerId, socket: TcpStream, hello: Hello) -> FrameError {
+async fn follow(
+    config: &ReplicationConfig,
+    leader: BrokerId,
+    socket: TcpStream,
+    hello: Hello,
+    minor: u16,
+) -> FrameError {
     let stream = hello.stream;
     let (read, write) = socket.into_split();
     let (frames, queue) = mpsc::unbounded_channel();
     let account = Arc::new(CreditAccount::default());
-    let link = LeaderLink { leader, stream, frames };
+    let link = LeaderLink::new(leader, stream, frames, minor);
     config.owners.broadcast(|| Input::LeaderConnected(link.clone()));
     drop(link);
     let read = BufReader::with_capacity(16 << 10, read);

@@ -3,12 +3,13 @@
 //! ```text
 //! frame   length:u32 (of what follows)  kind:u8  body
 //! HELLO   magic:u32 version:u16 cluster:16 from:i32 broker_epoch:i64 directory:16 to:i32 stream:u64
-//! WELCOME from:i32          REFUSED reason:utf8           PING (empty)
+//! WELCOME from:i32 minor:u16          REFUSED reason:utf8           PING (empty)
 //! about one partition: topic:16 partition:i32 leader_epoch:i32, then
 //!   SUBSCRIBE log_end:i64 last_epoch:i32 (-1: none) log_start:i64      ACK appended:i64 durable:i64 log_start:i64
 //!   STARTED high_watermark:i64 log_start:i64   BEGIN_AT at:i64 producers   DIVERGED epoch:i32 end:i64   NOT_LEADER known_epoch:i32
 //!   BATCHES high_watermark:i64 log_start:i64 record batches   HIGH_WATERMARK high_watermark:i64 log_start:i64
 //!   BATCHES_AFTER from:i64 high_watermark:i64 log_start:i64 record batches
+//! ACKS    count:u16, and so many times topic:16 partition:i32 leader_epoch:i32 appended:i64 durable:i64 log_start:i64
 //! CREDIT  bytes:u64  (batches' and producers' bytes that the follower is done with, since the connection's start)
 //! ```
 //!
@@ -21,6 +22,9 @@
 //! The producers of a `BEGIN_AT` are their length as u32 and their encoding of `chronik_core::producers`. A broker that does
 //! not know of them sends none, and ignores them. They are two megabytes at most, as nobody remembers more of one
 //! partition.
+//!
+//! What a follower may send beyond version 2 is said by the minor version in a WELCOME, which a follower of a former release
+//! does not read, and a leader of one leaves out: it is 0 then. From 1 on there are ACKS, which are as many ACKs.
 //!
 //! Version 1 had no log starts. Peers that do not speak the same version refuse each other with that reason.
 //!
@@ -41,6 +45,16 @@ use tokio::time::timeout;
 const MAGIC: u32 = 0x4348_524b; // "CHRK"
 /// The version of this protocol that is spoken.
 pub(crate) const VERSION: u16 = 2;
+/// What a follower may send here beyond that.
+pub(crate) const MINOR: u16 = 1;
+/// From this minor version on a leader reads the acknowledgements of many partitions from one frame.
+pub(crate) const MINOR_ACKS: u16 = 1;
+/// So many at most, ...
+pub(crate) const MAX_ACKS: usize = 1024;
+/// ... which makes the longest frame that a follower sends.
+pub(crate) const MAX_FOLLOWER_FRAME: usize = 64 << 10;
+/// Bytes of one of them.
+const ACK_LEN: usize = 48;
 /// No frame is longer: a catch-up read, or one batch of the greatest size that the configuration allows.
 pub(crate) const MAX_FRAME: usize = 256 << 20;
 /// A frame's body is read in steps of this size, so that nothing is allocated that was not sent.
@@ -50,12 +64,28 @@ const READ_STEP: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
     Hello(Hello),
-    Welcome { from: BrokerId },
+    Welcome { from: BrokerId, minor: u16 },
     Refused { reason: String },
     Ping,
     FromFollower { partition: TopicPartition, leader_epoch: LeaderEpoch, message: FollowerMessage },
     FromLeader { partition: TopicPartition, leader_epoch: LeaderEpoch, message: LeaderMessage },
+    Acks(Vec<Ack>),
     Credit { bytes: u64 },
+}
+
+/// A [`FollowerMessage::Ack`] about one of many partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Which.
+    pub partition: TopicPartition,
+    /// The leadership that is followed.
+    pub leader_epoch: LeaderEpoch,
+    /// End of what is written.
+    pub appended: Offset,
+    /// End of what is synced.
+    pub durable: Offset,
+    /// The first offset, durably.
+    pub log_start: Offset,
 }
 
 /// Who dials, and whom.
@@ -96,6 +126,7 @@ mod kind {
     pub(super) const CREDIT: u8 = 5;
     pub(super) const SUBSCRIBE: u8 = 10;
     pub(super) const ACK: u8 = 11;
+    pub(super) const ACKS: u8 = 12;
     pub(super) const STARTED: u8 = 20;
     pub(super) const DIVERGED: u8 = 21;
     pub(super) const NOT_LEADER: u8 = 22;
@@ -134,9 +165,10 @@ impl Frame {
         let batch_bytes = self.batch_bytes();
         match self {
             Self::Hello(hello) => hello.encode(small),
-            Self::Welcome { from } => {
+            Self::Welcome { from, minor } => {
                 small.put_u8(kind::WELCOME);
                 small.put_i32(from.0);
+                small.put_u16(*minor);
             }
             Self::Refused { reason } => {
                 small.put_u8(kind::REFUSED);
@@ -146,6 +178,11 @@ impl Frame {
             Self::Credit { bytes } => {
                 small.put_u8(kind::CREDIT);
                 small.put_u64(*bytes);
+            }
+            Self::Acks(acks) => {
+                small.put_u8(kind::ACKS);
+                small.put_u16(acks.len() as u16);
+                acks.iter().for_each(|ack| ack.encode(small));
             }
             Self::FromFollower { partition, leader_epoch, message } => match message {
                 FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {
@@ -204,10 +241,21 @@ impl Frame {
         let kind = body.try_get_u8().map_err(|_| FrameError::Short)?;
         match kind {
             kind::HELLO => Hello::decode(&mut body).map(Self::Hello),
-            kind::WELCOME => Ok(Self::Welcome { from: BrokerId(i32_of(&mut body)?) }),
+            kind::WELCOME => {
+                let from = BrokerId(i32_of(&mut body)?);
+                let minor = if body.is_empty() { 0 } else { u16_of(&mut body)? };
+                Ok(Self::Welcome { from, minor })
+            }
             kind::REFUSED => Ok(Self::Refused { reason: String::from_utf8_lossy(&body).into_owned() }),
             kind::PING => Ok(Self::Ping),
             kind::CREDIT => Ok(Self::Credit { bytes: body.try_get_u64().map_err(|_| FrameError::Short)? }),
+            kind::ACKS => {
+                let count = usize::from(u16_of(&mut body)?);
+                if body.len() != count * ACK_LEN {
+                    return Err(FrameError::Short);
+                }
+                (0..count).map(|_| Ack::decode(&mut body)).collect::<Result<_, _>>().map(Self::Acks)
+            }
             kind::SUBSCRIBE..=kind::BATCHES_AFTER => decode_about(kind, body),
             other => Err(FrameError::Kind(other)),
         }
@@ -334,7 +382,7 @@ impl Hello {
         if body.try_get_u32().map_err(|_| FrameError::Short)? != MAGIC {
             return Err(FrameError::Magic);
         }
-        let version = body.try_get_u16().map_err(|_| FrameError::Short)?;
+        let version = u16_of(body)?;
         if version != VERSION {
             return Err(FrameError::Version(version));
         }
@@ -349,11 +397,37 @@ impl Hello {
     }
 }
 
+impl Ack {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_slice(self.partition.topic.0.as_bytes());
+        out.put_i32(self.partition.partition.0);
+        out.put_i32(self.leader_epoch.0);
+        out.put_i64(self.appended.0);
+        out.put_i64(self.durable.0);
+        out.put_i64(self.log_start.0);
+    }
+
+    fn decode(body: &mut Bytes) -> Result<Self, FrameError> {
+        let topic = TopicId(uuid_of(body)?);
+        Ok(Self {
+            partition: TopicPartition { topic, partition: PartitionId(i32_of(body)?) },
+            leader_epoch: LeaderEpoch(i32_of(body)?),
+            appended: offset_of(body)?,
+            durable: offset_of(body)?,
+            log_start: offset_of(body)?,
+        })
+    }
+}
+
 fn about(out: &mut BytesMut, kind: u8, partition: TopicPartition, epoch: LeaderEpoch) {
     out.put_u8(kind);
     out.put_slice(partition.topic.0.as_bytes());
     out.put_i32(partition.partition.0);
     out.put_i32(epoch.0);
+}
+
+fn u16_of(body: &mut Bytes) -> Result<u16, FrameError> {
+    body.try_get_u16().map_err(|_| FrameError::Short)
 }
 
 fn i32_of(body: &mut Bytes) -> Result<i32, FrameError> {
@@ -369,146 +443,4 @@ fn uuid_of(body: &mut Bytes) -> Result<uuid::Uuid, FrameError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use chronik_core::record::RecordBatch;
-
-    fn wire(frame: &Frame) -> Vec<u8> {
-        let (mut small, mut out) = (BytesMut::new(), Vec::new());
-        frame.encode(&mut small, &mut out);
-        out.push(small.freeze());
-        out.concat()
-    }
-
-    fn batch() -> RecordBatch {
-        let mut bytes = vec![0; 70];
-        bytes[8..12].copy_from_slice(&58_i32.to_be_bytes());
-        bytes[16] = 2;
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        RecordBatch::check(bytes.into()).unwrap()
-    }
-
-    fn frames() -> Vec<Frame> {
-        let partition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(3) };
-        let leader_epoch = LeaderEpoch(5);
-        let follower = |message| Frame::FromFollower { partition, leader_epoch, message };
-        let leader = |message| Frame::FromLeader { partition, leader_epoch, message };
-        let (high_watermark, log_start) = (Offset(9), Offset(6));
-        let batches = |from| {
-            let batches = vec![batch(), batch()];
-            LeaderMessage::Batches { from: Offset(from), batches, high_watermark, log_start }
-        };
-        vec![
-            Frame::Hello(Hello {
-                cluster: ClusterId(uuid::Uuid::from_u128(1)),
-                from: BrokerId(1),
-                broker_epoch: BrokerEpoch(77),
-                directory: DirectoryId(uuid::Uuid::from_u128(2)),
-                to: BrokerId(2),
-                stream: StreamId(4),
-            }),
-            Frame::Welcome { from: BrokerId(2) },
-            Frame::Refused { reason: "no".into() },
-            Frame::Ping,
-            Frame::Credit { bytes: 1 << 40 },
-            follower(FollowerMessage::Subscribe { log_end: Offset(1), last_epoch: None, log_start: None }),
-            follower(FollowerMessage::Subscribe {
-                log_end: Offset(1),
-                last_epoch: Some(LeaderEpoch(0)),
-                log_start: Some(Offset(0)),
-            }),
-            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: None }),
-            follower(FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start: Some(Offset(1)) }),
-            leader(LeaderMessage::Started { high_watermark, log_start }),
-            leader(LeaderMessage::BeginAt { at: Offset(5), producers: None }),
-            leader(LeaderMessage::BeginAt { at: Offset(5), producers: Some(Bytes::from_static(b"who wrote")) }),
-            leader(LeaderMessage::Diverged { epoch: LeaderEpoch(2), end: Offset(8) }),
-            leader(LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(-1) }),
-            leader(batches(0)),
-            leader(batches(-300)),
-            leader(LeaderMessage::HighWatermark { high_watermark, log_start }),
-        ]
-    }
-
-    #[tokio::test]
-    async fn every_frame_is_read_back_as_it_was_written() {
-        let all = frames();
-        let bytes: Vec<u8> = all.iter().flat_map(wire).collect();
-        let mut input = &bytes[..];
-        for frame in &all {
-            let read = Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await.unwrap();
-            assert_eq!(format!("{read:?}"), format!("{frame:?}"));
-        }
-        assert!(input.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_frame_cut_short_anywhere_is_an_error_and_no_panic() {
-        for frame in frames() {
-            let bytes = wire(&frame);
-            for cut in 5..bytes.len() {
-                let mut short = bytes[..cut].to_vec();
-                assert!(Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await.is_err());
-                let length = (cut as u32 - 4).to_be_bytes();
-                short[..4].copy_from_slice(&length);
-                // A reason may be of any length; everything else must be whole.
-                let read = Frame::read(&mut &short[..], MAX_FRAME, Duration::from_secs(5)).await;
-                let cut_between_batches =
-                    matches!(&read, Ok(Frame::FromLeader { message: LeaderMessage::Batches { .. }, .. }));
-                let cut_before_producers = matches!(
-                    &read,
-                    Ok(Frame::FromLeader { message: LeaderMessage::BeginAt { producers: None, .. }, .. })
-                );
-                let cut_before_start = matches!(
-                    &read,
-                    Ok(Frame::FromFollower {
-                        message: FollowerMessage::Subscribe { log_start: None, .. }
-                            | FollowerMessage::Ack { log_start: None, .. },
-                        ..
-                    })
-                );
-                let may_be_whole = cut_between_batches || cut_before_producers || cut_before_start;
-                assert!(read.is_err() || matches!(frame, Frame::Refused { .. }) || may_be_whole, "{read:?}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn an_announced_length_beyond_the_limit_is_refused_before_anything_is_read() {
-        let mut input = &[0xff_u8; 8][..];
-        assert!(matches!(
-            Frame::read(&mut input, MAX_FRAME, Duration::from_secs(5)).await,
-            Err(FrameError::TooLong(_))
-        ));
-    }
-
-    #[tokio::test]
-    async fn more_producers_than_anybody_remembers_are_refused() {
-        for (len, taken) in [(MAX_ENCODED_LEN, true), (MAX_ENCODED_LEN + 1, false)] {
-            let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-            let message = LeaderMessage::BeginAt { at: Offset(1), producers: Some(vec![0; len].into()) };
-            let bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
-            let read = Frame::read(&mut &bytes[..], MAX_FRAME, Duration::from_secs(5)).await;
-            assert_eq!(read.is_ok(), taken, "{len} bytes");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_flipped_bit_in_a_batch_is_noticed() {
-        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
-        let message = LeaderMessage::Batches {
-            from: Offset(0),
-            batches: vec![batch()],
-            high_watermark: Offset(0),
-            log_start: Offset(0),
-        };
-        let mut bytes = wire(&Frame::FromLeader { partition, leader_epoch: LeaderEpoch(0), message });
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        assert!(matches!(
-            Frame::read(&mut &bytes[..], MAX_FRAME, Duration::from_secs(5)).await,
-            Err(FrameError::Batch(_))
-        ));
-    }
-}
+mod tests;

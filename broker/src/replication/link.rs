@@ -1,6 +1,6 @@
 //! The sending ends of replication connections, as partition owners have them, and the loop that writes.
 
-use super::frame::Frame;
+use super::frame::{Ack, Frame, MAX_ACKS, MINOR_ACKS};
 use bytes::{Bytes, BytesMut};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicPartition};
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
@@ -47,7 +47,11 @@ pub struct LeaderLink {
     pub leader: BrokerId,
     /// The connection.
     pub stream: StreamId,
-    pub(super) frames: mpsc::UnboundedSender<Frame>,
+    frames: mpsc::UnboundedSender<Frame>,
+    /// The leader reads many acknowledgements from one frame.
+    takes_acks: bool,
+    /// Acknowledgements that are to go together.
+    acks: Vec<Ack>,
 }
 
 /// How much a leader may still send on one connection.
@@ -135,9 +139,32 @@ impl FollowerLink {
 }
 
 impl LeaderLink {
-    /// Queues a message.
-    pub fn send(&self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: FollowerMessage) {
+    /// The link to a leader that speaks this minor version.
+    pub(super) fn new(leader: BrokerId, stream: StreamId, frames: mpsc::UnboundedSender<Frame>, minor: u16) -> Self {
+        Self { leader, stream, frames, takes_acks: minor >= MINOR_ACKS, acks: Vec::new() }
+    }
+
+    /// Queues a message. An acknowledgement may wait for others, until [`Self::send_acks`], and for nothing but them: of
+    /// one partition no message overtakes another.
+    pub fn send(&mut self, partition: TopicPartition, leader_epoch: LeaderEpoch, message: FollowerMessage) {
+        if let FollowerMessage::Ack { appended, durable, log_start: Some(log_start) } = message
+            && self.takes_acks
+        {
+            self.acks.push(Ack { partition, leader_epoch, appended, durable, log_start });
+            if self.acks.len() == MAX_ACKS {
+                self.send_acks();
+            }
+            return;
+        }
+        self.send_acks();
         let _ = self.frames.send(Frame::FromFollower { partition, leader_epoch, message });
+    }
+
+    /// Queues the acknowledgements that wait, as one frame.
+    pub fn send_acks(&mut self) {
+        if !self.acks.is_empty() {
+            let _ = self.frames.send(Frame::Acks(std::mem::take(&mut self.acks)));
+        }
     }
 }
 
@@ -306,6 +333,7 @@ async fn write_all(to: &mut (impl AsyncWrite + Unpin), chunks: &mut Vec<Bytes>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chronik_core::ids::{Offset, PartitionId, TopicId};
 
     #[test]
     fn credit_runs_out_and_comes_back() {
@@ -378,6 +406,28 @@ mod tests {
             credit.has_read(ALL);
         }
         assert!(catches_up(&credit, CREDIT_BYTES, 0), "of whatever length it is");
+    }
+
+    #[test]
+    fn acknowledgements_go_together_and_no_message_overtakes_another() {
+        let (frames, mut queue) = mpsc::unbounded_channel();
+        let mut link = LeaderLink::new(BrokerId(1), StreamId(1), frames, MINOR_ACKS);
+        let partition = |index| TopicPartition { topic: TopicId::default(), partition: PartitionId(index) };
+        let send = |link: &mut LeaderLink, index| {
+            let log_start = Some(Offset(0));
+            let message = FollowerMessage::Ack { appended: Offset(2), durable: Offset(1), log_start };
+            link.send(partition(index), LeaderEpoch(3), message);
+        };
+        (0..3).for_each(|index| send(&mut link, index));
+        let subscribe = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start: None };
+        link.send(partition(0), LeaderEpoch(3), subscribe);
+        (0..2 * MAX_ACKS as i32 + 1).for_each(|index| send(&mut link, index));
+        link.send_acks();
+        link.send_acks();
+        drop(link);
+        let acks = |frame| if let Frame::Acks(acks) = frame { acks.len() } else { 0 };
+        let sent: Vec<usize> = std::iter::from_fn(|| queue.try_recv().ok()).map(acks).collect();
+        assert_eq!(sent, [3, 0, MAX_ACKS, MAX_ACKS, 1], "as many as a frame may have");
     }
 
     #[tokio::test]

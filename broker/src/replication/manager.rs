@@ -3,7 +3,7 @@
 
 use super::config::{HANDSHAKE_FRAME, HANDSHAKE_MAX, ReplicationConfig};
 use super::connection;
-use super::frame::{Frame, FrameError, Hello};
+use super::frame::{Frame, FrameError, Hello, MINOR};
 use super::link::{Credit, FollowerLink};
 use super::{acks, sender};
 use crate::partitions::Input;
@@ -140,7 +140,7 @@ async fn welcome(config: &ReplicationConfig, socket: &mut TcpStream) -> Result<H
     };
     let refusal = refusal(config, &hello).await;
     let frame = match &refusal {
-        None => Frame::Welcome { from: config.me },
+        None => Frame::Welcome { from: config.me, minor: MINOR },
         Some(reason) => Frame::Refused { reason: reason.clone() },
     };
     answer(socket, &frame).await?;

@@ -12,5 +12,9 @@ mod receiver;
 mod sender;
 
 pub use config::ReplicationConfig;
+pub use frame::Ack;
 pub use link::{BatchCredit, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 pub use manager::WalReplicationManager;
+
+#[cfg(test)]
+mod tests;

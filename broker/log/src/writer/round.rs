@@ -1,6 +1,6 @@
 //! What goes to the disk together.
 
-use super::Done;
+use super::done::Done;
 use crate::Op;
 use chronik_core::ids::TopicPartition;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -165,7 +165,7 @@ mod tests {
         for (n, (partition, bytes)) in (0..).zip(sizes) {
             let partition = TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(*partition) };
             let batch = BatchBuilder::new(1).payload(*bytes).build().assign(Offset(n), LeaderEpoch(0));
-            queue.push_back((Op::Append { partition, batch }, Box::new(|| {})));
+            queue.push_back((Op::Append { partition, batch }, Done::Call(Box::new(|| {}))));
         }
         queue
     }

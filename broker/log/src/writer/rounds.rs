@@ -1,5 +1,6 @@
 //! The writer's thread: round after round, and what goes on beside them.
 
+use super::done::{Done, Told};
 use super::pace::Pace;
 use super::round::Round;
 use super::{CommitStats, Queue};
@@ -157,15 +158,16 @@ impl<D: Disk> Rounds<'_, D> {
         self.pulse.beat();
         observe(CommitStats { ops: ops.len(), bytes, took: begin.elapsed() });
         // An append is done when it is durable, everything else when it is applied.
-        let (mut applied, mut appended) = (Vec::new(), 0);
+        let (mut applied, mut appended, mut told) = (Vec::new(), 0, Told::default());
         for (op, done) in ops.iter().zip(dones) {
             if matches!(op, Op::Append { .. }) {
                 appended += op.bytes();
-                done();
+                done.appended(op, &mut told);
             } else {
                 applied.push(done);
             }
         }
+        told.tell();
         // A round that follows at once says the same. If none does after all, this is made up for before anything is waited for.
         if self.checkpointing.is_some() || self.log.may_wait_to_apply(ops.len()) || self.queue.lock().ops.is_empty() {
             self.seal();
@@ -173,9 +175,7 @@ impl<D: Disk> Rounds<'_, D> {
         let was_stuck = !self.log.stuck.is_empty();
         self.log.apply_only(&ops)?;
         self.space.applied(appended);
-        for done in applied {
-            done();
-        }
+        applied.into_iter().for_each(Done::applied);
         if self.log.stuck.is_empty() {
             self.space.lack(Need::Segment, false);
         } else if !was_stuck {

@@ -3,7 +3,8 @@
 use crate::common::{batch, partition, tiny};
 use chronik_core::ids::{Offset, PartitionId, TopicId, TopicPartition};
 use chronik_log::{
-    Disk, DiskFile, Entry, Log, LogError, Op, Options, RealDisk, SimulatedDisk, SimulatedFile, SimulatedLock, Writer,
+    Appender, Disk, DiskFile, Entry, Log, LogError, Op, Options, RealDisk, SimulatedDisk, SimulatedFile, SimulatedLock,
+    Writer,
 };
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -394,4 +395,45 @@ fn deletions_and_truncations_share_rounds_and_hold_back_no_append_elsewhere() {
     thread.join().unwrap();
     let rounds = round.try_iter().count();
     assert!(rounds < 12, "{rounds} rounds for {MANY} changes");
+}
+
+#[test]
+fn who_appends_is_told_once_a_round_of_all_that_is_durable() {
+    const MANY: i32 = 300;
+    let tp = |n: i32| TopicPartition { topic: TopicId::default(), partition: PartitionId(n) };
+    let (log, _) = Log::open(SimulatedDisk::new(1), Path::new("/d"), Options::default()).unwrap();
+    let (writer, thread) = Writer::spawn(log, NEVER);
+    let (told, heard) = mpsc::channel();
+    let held = Arc::new(());
+    let appender = |name: i32| -> Appender {
+        let (told, held) = (told.clone(), Arc::downgrade(&held));
+        Arc::new(move |ends| told.send((name, ends, held.strong_count())).unwrap_or_default())
+    };
+    let appenders = [0, 1].map(appender);
+    // The writer waits in the answer of a round before until all is queued.
+    let (answering, waits) = mpsc::channel();
+    let (queued, goes_on) = mpsc::channel::<()>();
+    let answer = move || {
+        answering.send(()).unwrap_or_default();
+        goes_on.recv().unwrap_or_default();
+    };
+    writer.submit(Op::Append { partition: tp(MANY), batch: batch(0, 1, 1, 10, 0) }, Box::new(answer));
+    waits.recv_timeout(DEADLINE).unwrap();
+    for base in 0..2 {
+        for n in 0..MANY {
+            let appender = &appenders[(n % 2) as usize];
+            writer.append(tp(n), batch(base, 1, 1, 10, 0), Some(held.clone()), appender);
+        }
+    }
+    drop(held);
+    drop(queued);
+    writer.close();
+    thread.join().unwrap();
+    let heard: Vec<_> = heard.try_iter().collect();
+    assert_eq!(heard.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), [0, 1], "each of them once");
+    for (name, ends, held) in heard {
+        let of_it = |base: i64| (name..MANY).step_by(2).map(move |n| (tp(n), Offset(base + 1)));
+        assert_eq!(ends, of_it(0).chain(of_it(1)).collect::<Vec<_>>());
+        assert_eq!(held, 0, "what was held is let go of before");
+    }
 }

@@ -1,0 +1,329 @@
+//! What a round over many partitions costs in events and frames, with a log on a disk and without sockets where these do
+//! not matter.
+
+use super::acks;
+use super::frame::{Ack, Frame, MINOR, MINOR_ACKS};
+use super::link::{Credit, FollowerLink, LeaderLink};
+use crate::partitions::{self, Input, Owners, PartitionMetrics, Partitions, PartitionsConfig};
+use bytes::BytesMut;
+use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
+use chronik_core::ids::{
+    BrokerEpoch, BrokerId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId, TopicId,
+    TopicPartition,
+};
+use chronik_core::record::RecordBatch;
+use chronik_core::record::testing::BatchBuilder;
+use chronik_core::replication::{Acks, Config, FollowerMessage, LeaderMessage, StreamId};
+use chronik_log::{Log, Op, Options, RealDisk, Writer};
+use chronik_quorum::ControllerHandle;
+use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
+use chronik_quorum::handle::Registration;
+use prometheus_client::registry::Registry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, mpsc as blocking};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// A test that runs into it hangs.
+const DEADLINE: Duration = Duration::from_mins(1);
+const ME: BrokerId = BrokerId(0);
+const PEERS: [BrokerId; 2] = [BrokerId(1), BrokerId(2)];
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+const BROKER_EPOCH: BrokerEpoch = BrokerEpoch(1);
+const PARTITIONS: i32 = 100;
+
+fn partition(index: i32) -> TopicPartition {
+    TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(index) }
+}
+
+fn batch() -> RecordBatch {
+    BatchBuilder::new(1).payload(20).build()
+}
+
+/// An owner over a log of its own.
+struct Bench {
+    owners: Owners,
+    partitions: Partitions,
+    writer: Writer,
+    /// What goes to a follower that subscribes to nothing.
+    fence: mpsc::UnboundedReceiver<Frame>,
+    _guard: DropGuard,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let reader = log.reader();
+        let (writer, _) = Writer::spawn(log, |error| panic!("{error}"));
+        let (requests, _) = mpsc::unbounded_channel();
+        let (images, registration) = (watch::channel(Image::default()).1, watch::channel(Registration::default()).1);
+        let stop = CancellationToken::new();
+        let config = PartitionsConfig {
+            me: ME,
+            cluster: None,
+            owners: 1,
+            replication: Config {
+                lag_time_max: DEADLINE,
+                stall_time_max: DEADLINE,
+                window_bytes: 1 << 20,
+                read_bytes: 1 << 20,
+            },
+            writer: writer.clone(),
+            reader,
+            recovered: HashMap::new(),
+            producer_bytes: 1 << 20,
+            controller: ControllerHandle::new(requests, images, registration, watch::channel(None).1),
+            metrics: PartitionMetrics::register(&mut Registry::default()),
+            stop: stop.clone(),
+        };
+        let (partitions, owners) = partitions::start(config, &TaskTracker::new());
+        let (link, fence) = follower(BrokerId(99));
+        owners.broadcast(|| Input::FollowerConnected(link.clone()));
+        owners.broadcast(|| Input::Lease(Instant::now() + DEADLINE));
+        Self { owners, partitions, writer, fence, _guard: stop.drop_guard(), _dir: dir }
+    }
+
+    /// Makes one of the brokers the leader of each partition.
+    fn led_by(&self, leader: impl Fn(i32) -> BrokerId) {
+        let mut image = Image::default();
+        for id in [ME].into_iter().chain(PEERS) {
+            image.brokers.insert(id, broker(id));
+        }
+        let partitions = (0..PARTITIONS).map(|index| Partition {
+            replicas: [&[ME][..], &PEERS].concat(),
+            isr: [&[ME][..], &PEERS].concat(),
+            elr: Box::default(),
+            adding: Box::default(),
+            removing: Box::default(),
+            leader: Some(leader(index)),
+            leader_epoch: EPOCH,
+            partition_epoch: PartitionEpoch(1),
+        });
+        let topic = Topic {
+            id: partition(0).topic,
+            name: "topic".into(),
+            partitions: partitions.collect(),
+            configs: imbl::OrdMap::new(),
+            min_insync_replicas: 3,
+            default_min_insync_replicas: 3,
+            older_producers: ProducerId(0),
+        };
+        image.topics.insert(topic.id, topic);
+        let events = (0..PARTITIONS).map(|index| MetadataEvent::PartitionChanged(partition(index))).collect();
+        let update = Arc::new(MetadataUpdate { image, events });
+        self.owners.broadcast(|| Input::Metadata(Arc::clone(&update)));
+    }
+
+    /// Brings the owner of a partition what its leader says.
+    fn from_leader(&self, index: i32, stream: StreamId, message: LeaderMessage) {
+        let partition = partition(index);
+        let input = Input::FromLeader { partition, leader_epoch: EPOCH, stream, message, credit: None };
+        self.owners.send(partition, input);
+    }
+
+    fn from_follower(&self, partition: TopicPartition, follower: BrokerId, message: FollowerMessage) {
+        let (broker_epoch, leader_epoch, stream) = (BROKER_EPOCH, EPOCH, stream(follower));
+        let input = Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message };
+        self.owners.send(partition, input);
+    }
+
+    /// Waits until all that was brought to the one owner is done: it answers who asks for what it does not hold.
+    async fn is_done(&mut self) {
+        let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start: None };
+        self.from_follower(partition(-1), BrokerId(99), message);
+        next(&mut self.fence).await;
+    }
+
+    /// Lets no round begin until the sender is dropped.
+    fn hold(&self) -> blocking::Sender<()> {
+        let ((answering, waits), (held, released)) = (blocking::channel(), blocking::channel());
+        let op = Op::Append { partition: partition(-2), batch: batch().assign(Offset(0), EPOCH) };
+        let answer = move || {
+            answering.send(()).unwrap_or_default();
+            released.recv().unwrap_or_default();
+        };
+        self.writer.submit(op, Box::new(answer));
+        waits.recv_timeout(DEADLINE).expect("a round");
+        held
+    }
+}
+
+fn broker(id: BrokerId) -> Broker {
+    let endpoint = Endpoint { host: "broker".into(), port: 9092 };
+    Broker {
+        id,
+        epoch: Some(BROKER_EPOCH),
+        directory: None,
+        incarnation: None,
+        fenced_at: MetadataOffset(0),
+        fenced: false,
+        cordoned: false,
+        stopping: false,
+        kafka: endpoint.clone(),
+        replication: endpoint,
+        rack: None,
+        versions: SupportedVersions::HERE,
+    }
+}
+
+/// The one connection with a peer.
+fn stream(peer: BrokerId) -> StreamId {
+    StreamId::new(BROKER_EPOCH, peer.0 as u32)
+}
+
+fn follower(id: BrokerId) -> (FollowerLink, mpsc::UnboundedReceiver<Frame>) {
+    let (frames, queue) = mpsc::unbounded_channel();
+    let credit = Arc::new(Credit::default());
+    (FollowerLink { follower: id, broker_epoch: BROKER_EPOCH, stream: stream(id), frames, credit }, queue)
+}
+
+async fn next<T>(queue: &mut mpsc::UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(DEADLINE, queue.recv()).await.expect("in time").expect("its sender is there")
+}
+
+/// Follows two leaders of half of the partitions each, all in one round, and says how many frames each of them got to hear
+/// that all is synced.
+async fn frames_of_a_round(minor: u16) -> Vec<usize> {
+    let mut bench = Bench::new();
+    let mut queues = Vec::new();
+    for peer in PEERS {
+        let (frames, queue) = mpsc::unbounded_channel();
+        let link = LeaderLink::new(peer, stream(peer), frames, minor);
+        bench.owners.broadcast(|| Input::LeaderConnected(link.clone()));
+        queues.push(queue);
+    }
+    let leader = |index: i32| PEERS[usize::from(index % 2 == 0)];
+    bench.led_by(leader);
+    for index in 0..PARTITIONS {
+        let started = LeaderMessage::Started { high_watermark: Offset(0), log_start: Offset(0) };
+        bench.from_leader(index, stream(leader(index)), started);
+    }
+    bench.is_done().await;
+    for queue in &mut queues {
+        // Subscriptions, and acknowledgements of nothing.
+        while queue.try_recv().is_ok() {}
+    }
+    let held = bench.hold();
+    for index in 0..PARTITIONS {
+        let batches = vec![batch().assign(Offset(0), EPOCH), batch().assign(Offset(1), EPOCH)];
+        let message =
+            LeaderMessage::Batches { from: Offset(0), batches, high_watermark: Offset(0), log_start: Offset(0) };
+        bench.from_leader(index, stream(leader(index)), message);
+    }
+    bench.is_done().await;
+    assert!(queues.iter_mut().all(|queue| queue.try_recv().is_err()), "nothing is synced yet");
+    drop(held);
+    let mut counts = Vec::new();
+    for (queue, peer) in queues.iter_mut().zip(PEERS) {
+        let mut lacking: BTreeSet<_> = (0..PARTITIONS).filter(|index| leader(*index) == peer).map(partition).collect();
+        let mut frames = 0;
+        while !lacking.is_empty() {
+            for (partition, durable) in acknowledged(next(queue).await) {
+                assert!(durable == Offset(2) && lacking.remove(&partition), "{partition} once, with all of it");
+            }
+            frames += 1;
+        }
+        counts.push(frames);
+    }
+    counts
+}
+
+fn acknowledged(frame: Frame) -> Vec<(TopicPartition, Offset)> {
+    match frame {
+        Frame::Acks(acks) => acks.into_iter().map(|ack| (ack.partition, ack.durable)).collect(),
+        Frame::FromFollower { partition, message: FollowerMessage::Ack { durable, .. }, .. } => {
+            vec![(partition, durable)]
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_follower_acknowledges_a_round_in_one_frame_to_each_leader() {
+    assert_eq!(frames_of_a_round(MINOR).await, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_leader_of_a_former_release_gets_a_frame_for_each_partition() {
+    assert_eq!(frames_of_a_round(MINOR_ACKS - 1).await, [PARTITIONS as usize / 2; 2]);
+}
+
+fn ack(index: i32, durable: i64) -> Ack {
+    let end = Offset(durable);
+    Ack { partition: partition(index), leader_epoch: EPOCH, appended: end, durable: end, log_start: Offset(0) }
+}
+
+#[tokio::test]
+async fn a_frame_of_acknowledgements_is_one_event_for_each_owner() {
+    let (inputs, mut queues): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
+    let owners = Owners::new(inputs);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+    let mut near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+    let (far, _) = listener.accept().await.expect("it was dialled");
+    let (mut small, mut out) = (BytesMut::new(), Vec::new());
+    Frame::Acks((0..PARTITIONS).map(|index| ack(index, 1)).collect()).encode(&mut small, &mut out);
+    near.write_all(&small).await.expect("it is read");
+    drop(near);
+    let (link, _frames) = follower(PEERS[0]);
+    acks::run(far.into_split().0, &link, &owners).await.expect_err("the connection ends");
+    let mut all = BTreeMap::new();
+    for (owner, queue) in queues.iter_mut().enumerate() {
+        let Ok(Input::Acks { follower, broker_epoch, stream, acks }) = queue.try_recv() else {
+            panic!("owner {owner} has some of them");
+        };
+        assert_eq!((follower, broker_epoch, stream), (link.follower, link.broker_epoch, link.stream));
+        assert!(acks.iter().all(|ack| Partitions::owner_of(ack.partition, 3) == owner));
+        all.extend(acks.into_iter().map(|ack| (ack.partition, ack)));
+        assert!(queue.try_recv().is_err(), "one for each owner");
+    }
+    let sent: BTreeMap<_, _> = (0..PARTITIONS).map(|index| (partition(index), ack(index, 1))).collect();
+    assert_eq!(all, sent);
+}
+
+#[tokio::test]
+async fn producers_are_answered_when_all_followers_have_acknowledged_many_partitions_at_once() {
+    let mut bench = Bench::new();
+    let links = PEERS.map(follower);
+    for (link, _) in &links {
+        bench.owners.broadcast(|| Input::FollowerConnected(link.clone()));
+    }
+    bench.led_by(|_| ME);
+    for index in 0..PARTITIONS {
+        for peer in PEERS {
+            let log_start = Some(Offset(0));
+            let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start };
+            bench.from_follower(partition(index), peer, message);
+        }
+    }
+    bench.is_done().await;
+    let produce = |index| bench.partitions.produce(partition(index), batch(), Acks::All, Arc::new(()));
+    let mut answers: Vec<_> = (0..PARTITIONS).map(produce).collect();
+    for (_, mut frames) in links {
+        let mut lacking = PARTITIONS;
+        while lacking > 0 {
+            let frame = next(&mut frames).await;
+            lacking -= i32::from(matches!(frame, Frame::FromLeader { message: LeaderMessage::Batches { .. }, .. }));
+        }
+    }
+    let acks = |follower: BrokerId, partitions: std::ops::Range<i32>| Input::Acks {
+        follower,
+        broker_epoch: BROKER_EPOCH,
+        stream: stream(follower),
+        acks: partitions.map(|index| ack(index, 1)).collect(),
+    };
+    // Who asks about a partition that is not there learns that, and the others are heard.
+    bench.owners.send(partition(0), acks(PEERS[0], -1..PARTITIONS));
+    bench.is_done().await;
+    assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()), "one follower has not got it");
+    bench.owners.send(partition(0), acks(PEERS[1], 0..PARTITIONS));
+    for answer in answers {
+        let produced = tokio::time::timeout(DEADLINE, answer).await.expect("in time").expect("its owner is there");
+        assert_eq!(produced.map(|produced| produced.base_offset), Ok(Offset(0)));
+    }
+}
