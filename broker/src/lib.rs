@@ -10,6 +10,7 @@ pub mod config;
 pub mod coordinators;
 mod damage;
 mod disk_space;
+mod found_damage;
 mod handing_over;
 pub mod health;
 mod identity;

@@ -8,6 +8,7 @@ use crate::config::{self, Config};
 use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig};
 use crate::damage;
 use crate::disk_space;
+use crate::found_damage;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
@@ -26,7 +27,7 @@ use chronik_core::ids::BrokerId;
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, DiskSpace, Timings};
+use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -143,7 +144,8 @@ impl Node {
         let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
-        let quorum = controller_config(config, &identity, &peers, listeners.controller, disk, asked_to_stop, &writer);
+        let seen = Seen { disk, damages: found_damage::watch(reader.clone(), &tasks, stop.clone()) };
+        let quorum = controller_config(config, &identity, &peers, listeners.controller, seen, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
         tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
@@ -415,12 +417,18 @@ fn scrub_config(config: &Config, reader: LogReader<RealDisk>, registry: &mut Reg
     }
 }
 
+/// What is seen of the disk, for the controller's leader.
+struct Seen {
+    disk: watch::Receiver<Option<DiskSpace>>,
+    damages: watch::Receiver<Arc<Damages>>,
+}
+
 fn controller_config(
     config: &Config,
     identity: &Identity,
     peers: &Peers,
     listener: TcpListener,
-    disk: watch::Receiver<Option<DiskSpace>>,
+    seen: Seen,
     stop: CancellationToken,
     writer: &Writer,
 ) -> ControllerConfig {
@@ -452,7 +460,8 @@ fn controller_config(
             min_insync_replicas: config.topics.min_insync_replicas as i32,
         },
         peers: peers.clone(),
-        disk,
+        disk: seen.disk,
+        damages: seen.damages,
         stop,
         data_disk: writer.pulse().clone(),
         disk_stall_timeout: config.disk_stall_timeout,

@@ -49,6 +49,6 @@ pub use offline::{Finding, LoggedOperation, Progress, Verified, VerifiedPartitio
 pub use options::{Op, Options, RecoveredPartition};
 pub use partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 pub use pulse::Pulse;
-pub use reader::{Cleaning, LogReader};
+pub use reader::{Cleaning, Damage, LogReader};
 pub use space::Space;
 pub use writer::{Appender, CommitStats, Held, Writer};

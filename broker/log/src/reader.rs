@@ -156,6 +156,15 @@ impl<D: Disk> LogReader<D> {
         self.store.partition(tp)?.read().damaged
     }
 
+    /// The same, with how far it is known to go. Waits for no disk.
+    pub fn damage(&self, tp: TopicPartition) -> Option<Damage> {
+        let shared = self.store.partition(tp)?;
+        let state = shared.read();
+        let from = state.damaged?;
+        // The last that was found may have left with the log's start, or with a truncation.
+        Some(Damage { from, to: state.damaged_to.filter(|to| (from..state.end).contains(to)) })
+    }
+
     /// To be called when a partition's start has moved: it is not damaged any more if all that is known to be is before the
     /// start, and what is left of a segment that had some of it can be read. Otherwise the mark stays. Reads no more than
     /// that segment, and nothing where nothing is damaged.
@@ -190,7 +199,7 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Has `watcher` called whenever a read has found damage that was not known, with the first offset that cannot be
-    /// read. It must not wait. Only the first one is called.
+    /// read. It must not wait.
     pub fn watch_damage(&self, watcher: impl Fn(TopicPartition, Offset) + Send + Sync + 'static) {
         self.store.watch_damage(Box::new(watcher));
     }
@@ -231,4 +240,14 @@ pub struct Cleaning {
     pub segments: Vec<SegmentInfo>,
     /// What is before it was cleaned.
     pub cleaned_to: Offset,
+}
+
+/// What a partition's log is known to have lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The first offset that cannot be read.
+    pub from: Offset,
+    /// Where the last batch begins that cannot be read, as far as that was looked for; `None` where it is not known how far
+    /// it goes.
+    pub to: Option<Offset>,
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// So that positions fit an index.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
@@ -56,7 +56,7 @@ pub(crate) struct Store<D: Disk> {
     /// While recovering, of partitions with batches that are at their places already: where those segments begin, and where
     /// the last of these batches ends in each.
     rolls: Mutex<HashMap<TopicPartition, BTreeMap<Offset, Offset>>>,
-    on_damage: OnceLock<OnDamage>,
+    on_damage: RwLock<Vec<OnDamage>>,
 }
 
 /// Called with a partition and its first offset that is known to be unreadable.
@@ -80,17 +80,17 @@ impl<D: Disk> Store<D> {
             uids: AtomicU64::new(number),
             recovering: AtomicBool::new(true),
             rolls: Mutex::default(),
-            on_damage: OnceLock::new(),
+            on_damage: RwLock::default(),
         }
     }
 
-    /// Calls `watcher` with damage that reads find from now on. Only the first watcher is kept.
+    /// Calls `watcher` with damage that reads find from now on.
     pub(crate) fn watch_damage(&self, watcher: OnDamage) {
-        let _ = self.on_damage.set(watcher);
+        self.on_damage.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
     }
 
     pub(crate) fn tell_damage(&self, tp: TopicPartition, offset: Offset) {
-        if let Some(tell) = self.on_damage.get() {
+        for tell in self.on_damage.read().unwrap_or_else(PoisonError::into_inner).iter() {
             tell(tp, offset);
         }
     }

@@ -1,10 +1,12 @@
 //! What a broker needs to take part in the quorum, and how fast things are noticed.
 
+use super::damages::Damages;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, Member};
 use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
 use chronik_log::Pulse;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,6 +51,8 @@ pub struct ControllerConfig {
     pub peers: Peers,
     /// The file system that the data is on, as last looked at: told to the controller's leader.
     pub disk: watch::Receiver<Option<DiskSpace>>,
+    /// What the log has lost: told to the controller's leader.
+    pub damages: watch::Receiver<Arc<Damages>>,
     /// Cancelled when the broker is to stop, by this or by others.
     pub stop: CancellationToken,
     /// How long the disk that holds the partitions has been at what it is doing.

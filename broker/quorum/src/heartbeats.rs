@@ -1,6 +1,7 @@
 //! This broker's signs of life to the controller leader, and the lease that it gets for them. On a task and a
 //! connection of their own, so that neither data nor metadata holds them back.
 
+use super::damages::Damages;
 use super::disks::Disks;
 use super::handle::Registration;
 use super::leader::{Heartbeat, LeaderHandle, Verdict};
@@ -12,6 +13,7 @@ use super::types::Raft;
 use super::{DiskSpace, Timings};
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerEpoch, BrokerId, IncarnationId, MetadataOffset};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +39,7 @@ pub(super) struct Heart {
     pub(super) image: watch::Receiver<Image>,
     pub(super) registration: watch::Sender<Registration>,
     pub(super) disk: watch::Receiver<Option<DiskSpace>>,
+    pub(super) damages: watch::Receiver<Arc<Damages>>,
     pub(super) disks: Disks,
     pub(super) raft: Raft,
     /// Told which registration the leader knows no more.
@@ -226,12 +229,13 @@ impl Heart {
     fn sign(&self, epoch: BrokerEpoch, stalled: bool) -> Heartbeat {
         let (applied, disk) = (self.image.borrow().offset, *self.disk.borrow());
         let (version, number) = (VERSION.to_owned(), self.number.fetch_add(1, Ordering::Relaxed) + 1);
-        Heartbeat { broker: self.me, epoch, applied, version, disk, stalled, number, connection: None }
+        let damages = Some(Arc::clone(&self.damages.borrow()));
+        Heartbeat { broker: self.me, epoch, applied, version, disk, damages, stalled, number, connection: None }
     }
 
     /// The same, to another broker.
     fn request(&self, to: BrokerId, epoch: BrokerEpoch, stalled: bool) -> proto::HeartbeatRequest {
-        let Heartbeat { applied, version, disk, number, .. } = self.sign(epoch, stalled);
+        let Heartbeat { applied, version, disk, damages, number, .. } = self.sign(epoch, stalled);
         let (disk_total, disk_free) = disk.map_or((0, 0), |disk| (disk.total, disk.free));
         proto::HeartbeatRequest {
             caller: Some(self.links.caller(to)),
@@ -242,6 +246,7 @@ impl Heart {
             disk_free,
             stalled,
             number,
+            damages: damages.map(|damages| damages.to_proto()),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::acks::Acks;
 use super::connections::Connection;
+use super::damages::Damages;
 use super::electorate::Electorate;
 use super::handover::Yielding;
 use super::liveness::{Due, Heard, Liveness};
@@ -17,6 +18,7 @@ use chronik_core::cluster::{
 };
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, MetadataOffset};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -39,6 +41,7 @@ pub(super) struct Heartbeat {
     /// What the broker says of itself beside it.
     pub(super) version: String,
     pub(super) disk: Option<DiskSpace>,
+    pub(super) damages: Option<Arc<Damages>>,
     /// Its disk hangs, and it has no lease any more.
     pub(super) stalled: bool,
     /// Which of its process's it is, in the order of time; 0 if that is not known.
@@ -303,11 +306,12 @@ impl Leader {
 
     fn heard(&mut self, term: &mut Term, heartbeat: Heartbeat) -> Verdict {
         let Term { number, liveness: Some(liveness), signs, .. } = term else { return Verdict::NotLeader };
-        let Heartbeat { broker, epoch, applied, version, disk, stalled, number: heartbeat, connection } = heartbeat;
+        let Heartbeat { broker, epoch, applied, version, disk, damages, stalled, number: heartbeat, connection } =
+            heartbeat;
         if liveness.is_overtaken((broker, epoch), heartbeat) {
             return Verdict::Heard;
         }
-        signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk });
+        signs.insert(broker, Sign { epoch, at: Instant::now(), applied, version, disk, damages });
         let image = self.image.borrow().clone();
         let number = *number;
         let now = Instant::now();

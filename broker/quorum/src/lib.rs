@@ -13,6 +13,7 @@ mod connections;
 mod creation;
 #[cfg(test)]
 mod cuts;
+mod damages;
 mod disks;
 mod elections;
 mod electorate;
@@ -49,6 +50,7 @@ mod types;
 mod whole_messages;
 
 pub use config::{ControllerConfig, DiskSpace, Timings, TopicDefaults};
+pub use damages::{DamagedLog, Damages};
 pub use handle::{
     AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, IsrChange, Registration, Resignation,
     TopicError,

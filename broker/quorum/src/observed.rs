@@ -2,9 +2,11 @@
 //! how long the outstanding permit still lasts. A new leader hears it anew. Time is an argument here.
 
 use super::DiskSpace;
+use super::damages::Damages;
 use chronik_core::cluster::Permit;
 use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,6 +20,7 @@ pub(super) struct Sign {
     pub(super) applied: MetadataOffset,
     pub(super) version: String,
     pub(super) disk: Option<DiskSpace>,
+    pub(super) damages: Option<Arc<Damages>>,
 }
 
 /// All of it.

@@ -257,6 +257,7 @@ impl Parts {
             image: self.images.clone(),
             registration,
             disk: self.config.disk.clone(),
+            damages: self.config.damages.clone(),
             disks,
             raft: self.raft.clone(),
             displaced,

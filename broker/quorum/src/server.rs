@@ -5,6 +5,7 @@ use super::DiskSpace;
 use super::admin::Calls;
 use super::bootstrap;
 use super::connections::{self, Connection};
+use super::damages::Damages;
 use super::elections::Hearing;
 use super::electorate::Electorate;
 use super::encoding;
@@ -30,6 +31,7 @@ use openraft::raft::AppendEntriesResponse;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -431,8 +433,9 @@ impl Controller for Service {
         let broker = self.admit(request.caller.as_ref(), from)?;
         let (epoch, applied) = (BrokerEpoch(request.broker_epoch), MetadataOffset(request.applied));
         let disk = (request.disk_total > 0).then_some(DiskSpace { total: request.disk_total, free: request.disk_free });
+        let damages = request.damages.as_ref().map(|said| Arc::new(Damages::from_proto(said)));
         let (version, stalled, number) = (request.version, request.stalled, request.number);
-        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, stalled, number, connection };
+        let heartbeat = Heartbeat { broker, epoch, applied, version, disk, damages, stalled, number, connection };
         let standing = match self.leader.heartbeat(heartbeat).await {
             Verdict::Granted => Standing::Granted,
             Verdict::Heard => Standing::Heard,

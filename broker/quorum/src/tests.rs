@@ -55,6 +55,8 @@ struct Cluster {
     snapshot_entries: u64,
     /// Whether each broker's disk is at something.
     disks: Vec<chronik_log::Pulse>,
+    /// What each broker's log has lost.
+    damages: Vec<watch::Sender<Arc<Damages>>>,
     /// What is lost on the way between brokers.
     cuts: cuts::Cuts,
 }
@@ -118,6 +120,7 @@ impl Cluster {
             leader_balance: None,
             snapshot_entries: SNAPSHOT_ENTRIES,
             disks: (0..brokers).map(|_| chronik_log::Pulse::default()).collect(),
+            damages: (0..brokers).map(|_| watch::channel(Arc::default()).0).collect(),
             cuts: cuts::Cuts::default(),
         }
     }
@@ -170,6 +173,7 @@ impl Cluster {
             defaults: TopicDefaults { partitions: 1, replication_factor: 3, min_insync_replicas: 2 },
             peers: Peers::default().called_by(cuts::Caller(Some((BrokerId(id as i32), self.cuts.clone())))),
             disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
+            damages: self.damages[id].subscribe(),
             stop: CancellationToken::new(),
             data_disk: self.disks[id].clone(),
             disk_stall_timeout: self.timings.session,

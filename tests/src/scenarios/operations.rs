@@ -2,12 +2,23 @@
 //! speaks against it; cordon; ask how the cluster is, and get an error and not an empty answer when nobody can be sure.
 
 use super::{Settings, Step, carry_out};
+use crate::harness::appender::{self, Appender};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
+use crate::harness::metadata::Metadata;
+use crate::harness::raw::Raw;
 use crate::harness::{leash, wait};
 use crate::report::Report;
 use anyhow::{Context, Result, bail, ensure};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::{
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ElectLeadersRequest, ElectLeadersResponse, RequestKind,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
+use std::fs;
 use std::path::PathBuf;
 
 /// Four brokers, three of which vote, and one command after the other.
@@ -17,8 +28,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     cluster.start_all()?;
     cluster.wait_for_brokers(4)?;
     let admin: Vec<String> = (0..4).map(|id| format!("127.0.0.1:{}", cluster.ports(id).admin)).collect();
-    let mut world = World { program: program.clone(), admin: admin.join(","), cluster };
-    let steps: [(&str, Step<World>); 10] = [
+    let mut world = World { program: program.clone(), admin: admin.join(","), cluster, rotten: None };
+    let steps: [(&str, Step<World>); 12] = [
         ("all is well after the start", |w| {
             // It gets nothing before it is removed in the end.
             w.ok("broker cordon 3", "")?;
@@ -29,6 +40,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("a permit runs out", runs_out),
         ("a stop that is forced says what it overruled", forced),
         ("a cordoned broker gets nothing new", cordoned),
+        ("damage that nobody else could repair is named with what to do, and that helps", last_copy),
+        ("a partition that has lost records everywhere waits for nobody but a person", lost_everywhere),
         ("who is not known is not found", |w| w.fails("broker cordon 9", 4, "there is no broker 9")),
         ("the quorum is shown", |w| w.ok("quorum", "leader")),
         ("a broker is removed once nothing is left on it", removed),
@@ -45,6 +58,8 @@ struct World {
     program: PathBuf,
     admin: String,
     cluster: Cluster,
+    /// Where the log is that gets damaged.
+    rotten: Option<PathBuf>,
 }
 
 /// Commands for the admin API; the others get the address for clients.
@@ -161,6 +176,121 @@ fn cordoned(w: &mut World) -> Result<String> {
     ensure!(of_1["state"] == "in sync, cordoned", "{of_1}");
     w.ok("broker uncordon 1", "")?;
     w.ok("topic create wide --partitions 1 --replicas 3", "")
+}
+
+/// The only copy of this topic gets damaged.
+const ROTTEN: &str = "rotten";
+/// Whose copy it is.
+const HOLDER: usize = 2;
+/// Each of one record.
+const BATCHES: i64 = 20;
+
+/// Writes batches to the damaged topic's only replica, and damages one of them; its broker is started and has found it then.
+fn damage(w: &mut World) -> Result<()> {
+    let mut appender = Appender::connect(w.cluster.ports(HOLDER).kafka, ROTTEN, PATIENCE)?;
+    for _ in 0..BATCHES {
+        appender.append(0..1, &appender::batch(1000)?)?;
+    }
+    let folder = w.rotten.clone().context("the log's folder")?;
+    // Stopped in order, so that what is changed is in the segment and no more in the write-ahead log.
+    w.cluster.stop(HOLDER)?;
+    let mut segments = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    segments.retain(|path| path.extension().is_some_and(|e| e == "log"));
+    let segment = segments.iter().max().context("a segment")?;
+    let mut bytes = fs::read(segment)?;
+    let middle = bytes.len() / 2;
+    *bytes.get_mut(middle).context("a segment that is not empty")? ^= 0x10;
+    fs::write(segment, &bytes)?;
+    w.cluster.start(HOLDER)?;
+    wait::until("the damage to be known", PATIENCE, || {
+        w.cluster.check_alive()?;
+        // The check in the background finds it.
+        let damaged = w.json("partition list --damaged")?;
+        Ok(damaged.as_array().is_some_and(|all| all.iter().any(|d| d["topic"] == ROTTEN)).then_some(()))
+    })
+}
+
+fn last_copy(w: &mut World) -> Result<String> {
+    let before = w.cluster.partition_folders(HOLDER);
+    Metadata::new(&w.cluster.bootstrap())?.create_topic_on(ROTTEN, 1, &[HOLDER as i32])?;
+    // A log is there when it has something in it.
+    Appender::connect(w.cluster.ports(HOLDER).kafka, ROTTEN, PATIENCE)?.append(0..1, &appender::batch(1000)?)?;
+    w.rotten = Some(wait::until("the log's folder", PATIENCE, || {
+        Ok(w.cluster.partition_folders(HOLDER).difference(&before).next().cloned())
+    })?);
+    damage(w)?;
+    let damaged = w.json("partition list --damaged")?;
+    let one = damaged.get(0).context("one is damaged")?;
+    let from = one["damaged_from"].as_i64().context("an offset")?;
+    ensure!(damaged.as_array().is_some_and(|all| all.len() == 1) && (1..=BATCHES).contains(&from), "{damaged}");
+    ensure!(one["broker"] == HOLDER && one["leader"] == HOLDER && one["damaged_to"] == from, "{one}");
+    let outcome = w.run("cluster health")?;
+    let said = outcome.text();
+    for word in
+        [&*format!("broker {HOLDER} cannot read {ROTTEN}-0 in the batch at offset {from}"), "delete-records", "UNCLEAN"]
+    {
+        ensure!(!outcome.success && said.contains(word), "it does not say {word:?}: {said}");
+    }
+    // As it is told to: what only a damaged batch leads to is not known to be whole either.
+    wait::until("no damage to be known", PATIENCE, || {
+        let damaged = w.json("partition list --damaged")?;
+        let Some(one) = damaged.get(0) else { return Ok(Some(())) };
+        let last = one["damaged_to"].as_i64().or_else(|| one["damaged_from"].as_i64()).context("an offset")?;
+        delete_records(w.cluster.ports(HOLDER).kafka, last + 1)?;
+        Ok(None)
+    })?;
+    w.is_well()?;
+    Ok(format!("{ROTTEN}-0, offset {from}"))
+}
+
+fn lost_everywhere(w: &mut World) -> Result<String> {
+    damage(w)?;
+    // It cuts off what it has lost, and says so when it registers.
+    w.cluster.stop(HOLDER)?;
+    w.cluster.start(HOLDER)?;
+    wait::until("the cluster to know what is lost", PATIENCE, || {
+        Ok((w.json("cluster status")?["partitions"]["undecided_all_alive"] == 1).then_some(()))
+    })?;
+    let outcome = w.run("cluster health")?;
+    let said = outcome.text();
+    for word in
+        [&*format!("{ROTTEN}-0 among them, though all that hold them are alive"), "waiting changes nothing", "UNCLEAN"]
+    {
+        ensure!(!outcome.success && said.contains(word), "it does not say {word:?}: {said}");
+    }
+    ensure!(!said.contains("wait for brokers that are away"), "nobody is away: {said}");
+    elect_unclean(w.cluster.ports(HOLDER).kafka)?;
+    w.is_well()?;
+    w.ok(&format!("topic delete {ROTTEN}"), "")
+}
+
+/// What Kafka's `kafka-delete-records.sh` asks.
+fn delete_records(port: u16, before: i64) -> Result<()> {
+    let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(before);
+    let topic = DeleteRecordsTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str(ROTTEN)))
+        .with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    let request = RequestKind::DeleteRecords(request);
+    let answer: DeleteRecordsResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::DeleteRecords, 1, &request)?;
+    let done = answer.topics.iter().flat_map(|topic| &topic.partitions).all(|partition| partition.error_code == 0);
+    ensure!(done, "DeleteRecords is refused: {answer:?}");
+    Ok(())
+}
+
+/// What Kafka's `kafka-leader-election.sh --election-type UNCLEAN` asks.
+fn elect_unclean(port: u16) -> Result<()> {
+    let partitions =
+        TopicPartitions::default().with_topic(TopicName(StrBytes::from_static_str(ROTTEN))).with_partitions(vec![0]);
+    let request = ElectLeadersRequest::default()
+        .with_election_type(1)
+        .with_topic_partitions(Some(vec![partitions]))
+        .with_timeout_ms(30_000);
+    let request = RequestKind::ElectLeaders(request);
+    let answer: ElectLeadersResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::ElectLeaders, 1, &request)?;
+    let mut results = answer.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+    ensure!(results.all(|partition| partition.error_code == 0), "the election is refused: {answer:?}");
+    Ok(())
 }
 
 fn removed(w: &mut World) -> Result<String> {

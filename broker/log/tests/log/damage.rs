@@ -3,7 +3,7 @@
 use crate::common::{Model, Workload, batch, content, partition, run, tiny, unseal};
 use chronik_core::ids::Offset;
 use chronik_log::{
-    Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer,
+    Call, Damage, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
@@ -263,11 +263,16 @@ fn damage_is_over_when_the_start_has_moved_past_all_of_it() {
     assert!(reader.check(partition(0), |_| {}).is_err());
     assert_eq!(mark(&reader), Some(6));
     // Until somebody reads there, nobody knows of the second; and what only a damaged batch leads to is not known to be whole.
+    let found = |from, to| Some(Damage { from: Offset(from), to: Some(Offset(to)) });
+    assert_eq!(reader.damage(partition(0)), found(6, 6));
     for (to, marked) in [5, 7, 8, 12, 14, 16, 18].map(|to| (to, Some(to.max(6)).filter(|to| *to < 18))) {
         advance(&mut log, to);
         let looked = reader.look_behind_damage(partition(0));
         assert_eq!(looked.is_err(), [7, 8, 12, 16].contains(&to), "start {to}: {looked:?}");
         assert_eq!(mark(&reader), marked, "start {to}");
+        if to == 14 {
+            assert_eq!(reader.damage(partition(0)), found(14, 14), "the second one is found by now");
+        }
     }
     reader.check(partition(0), |_| {}).expect("the rest is whole");
     drop(log);

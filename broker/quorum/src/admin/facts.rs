@@ -34,6 +34,7 @@ impl Calls {
             reassignments: reassignments(image),
             permit: permit(&view),
             topics: topics(image),
+            damaged: damaged(&view, most.min(MAX_PARTITIONS)),
         })
     }
 }
@@ -89,7 +90,25 @@ fn broker(view: &View, broker: &cluster::Broker, held: Holdings, lost: usize) ->
         applied: sign.map(|sign| sign.applied.0),
         heard_ms_ago: sign.map(|sign| millis(Instant::now().saturating_duration_since(sign.at))),
         kafka: Some(endpoint(&broker.kafka)),
+        damaged: sign.and_then(|sign| sign.damages.as_ref()).map(|damages| count(damages.total)),
     }
+}
+
+/// What brokers have said that their disks have lost, of replicas that they have still.
+fn damaged(view: &View, most: usize) -> Vec<api::DamagedReplica> {
+    let image = &view.image;
+    let said = image.brokers.values().filter_map(|b| {
+        let sign = view.observed.signs.get(&b.id).filter(|sign| b.epoch == Some(sign.epoch))?;
+        Some((b.id, sign.damages.as_ref()?))
+    });
+    let all = said.flat_map(|(id, damages)| damages.first.iter().map(move |log| (id, log)));
+    let replicas = all.filter_map(|(id, log)| {
+        let topic = image.topics.get(&log.partition.topic)?;
+        let of = image.partition(log.partition).filter(|of| of.replicas.contains(&id))?;
+        let partition = Some(partition(image, log.partition, topic, of));
+        Some(api::DamagedReplica { broker: id.0, from: log.from.0, to: log.to.map(|to| to.0), partition })
+    });
+    replicas.take(most).collect()
 }
 
 fn endpoint(at: &cluster::Endpoint) -> api::Endpoint {
@@ -100,15 +119,18 @@ fn partitions(image: &Image, most: usize) -> api::Partitions {
     let mut ailing: Vec<Ailing<'_>> = image.ailing().collect();
     ailing.sort_by_key(|a| a.ailment);
     let with = |ailment| count(ailing.iter().filter(|a| a.ailment == ailment).count());
+    let undecided = || ailing.iter().filter(|a| image.is_undecided(a.partition));
+    let all_alive = |a: &Ailing<'_>| a.partition.replicas.iter().all(|id| image.alive(*id).is_some());
     api::Partitions {
         total: count(image.topics.values().map(|topic| topic.partitions.len()).sum()),
         offline: with(Ailment::Offline),
         under_min_isr: with(Ailment::UnderMinIsr),
         under_replicated: count(ailing.len()),
-        not_well: ailing.iter().take(most).map(|a| partition(image, a)).collect(),
-        undecided: count(ailing.iter().filter(|a| image.is_undecided(a.partition)).count()),
+        not_well: ailing.iter().take(most).map(|a| partition(image, a.id, a.topic, a.partition)).collect(),
+        undecided: count(undecided().count()),
         unclean_elections: image.unclean_elections,
         offline_only_replica: count(ailing.iter().filter(|a| is_lost_alone(a)).count()),
+        undecided_all_alive: count(undecided().filter(|a| all_alive(a)).count()),
     }
 }
 
@@ -117,8 +139,7 @@ fn is_lost_alone(ailing: &Ailing<'_>) -> bool {
     ailing.ailment == Ailment::Offline && ailing.partition.replicas.len() == 1
 }
 
-fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
-    let Ailing { ailment, id, topic, partition: p } = ailing;
+fn partition(image: &Image, id: TopicPartition, topic: &cluster::Topic, p: &cluster::Partition) -> api::Partition {
     let why = |id: &BrokerId| match image.brokers.get(id) {
         Some(b) if !b.fenced => api::missing_replica::Why::CatchingUp,
         Some(b) if b.epoch.is_some() => api::missing_replica::Why::Fenced,
@@ -137,7 +158,7 @@ fn partition(image: &Image, ailing: &Ailing<'_>) -> api::Partition {
         elr: numbers(&p.elr),
         missing: missing.map(|id| api::MissingReplica { broker: id.0, why: why(id).into() }).collect(),
         min_isr: count(p.min_insync_replicas(topic.min_insync_replicas)),
-        offline: *ailment == Ailment::Offline,
+        offline: p.leader.is_none(),
         under_min_isr: p.isr.len() < p.min_insync_replicas(topic.min_insync_replicas),
         undecided: image.is_undecided(p),
     }

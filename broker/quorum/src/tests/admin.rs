@@ -2,6 +2,7 @@ use super::*;
 use chronik_admin::refusal::Kind;
 use chronik_admin::{self as api, Admin as _};
 use chronik_core::cluster::{Leaving, ResignReason, ResignedPartitions};
+use chronik_core::ids::Offset;
 use prost::Message as _;
 use tonic::{Code, Request, Status};
 
@@ -200,5 +201,34 @@ async fn cordoning_is_told_and_an_unknown_broker_is_not_found() {
     assert!(!facts(&brokers[0]).await.unwrap().brokers[2].cordoned);
     let stranger = admin.cordon(Request::new(api::CordonRequest { broker: 9 })).await.unwrap_err();
     assert_eq!(stranger.code(), Code::NotFound);
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_disk_has_lost_is_told_by_every_broker_until_it_is_repaired() {
+    let cluster = Cluster::patient(3);
+    let brokers = cluster.start_all().await;
+    brokers[0].sees_alive(&[0, 1, 2]).await;
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    let damaged = |n: i32| DamagedLog {
+        partition: TopicPartition { topic, partition: PartitionId(n) },
+        from: Offset(7),
+        to: Some(Offset(9)),
+    };
+    let none = |facts: &api::FactsResponse| facts.brokers.iter().all(|b| b.damaged == Some(0));
+    sees_facts(&brokers[0], "that nothing is damaged", none).await;
+    // The second of these is no partition (any more).
+    cluster.damages[1].send_replace(Arc::new(Damages::of([0, 5].map(damaged).into_iter())));
+    for broker in &brokers {
+        let facts = sees_facts(broker, "damage", |facts| facts.brokers[1].damaged == Some(2)).await;
+        let named = facts.damaged.iter().map(|d| {
+            let partition = d.partition.as_ref().unwrap();
+            (d.broker, partition.topic.as_str(), partition.partition, d.from, d.to)
+        });
+        assert_eq!(named.collect::<Vec<_>>(), [(1, "t", 0, 7, Some(9))]);
+        assert!(facts.damaged.iter().all(|d| d.partition.as_ref().unwrap().isr.len() == 3));
+    }
+    cluster.damages[1].send_replace(Arc::default());
+    sees_facts(&brokers[2], "that it is repaired", none).await;
     stop_all(brokers).await;
 }

@@ -58,6 +58,7 @@ fn status(facts: &FactsResponse, output: Output) -> anyhow::Result<()> {
                 "under_min_isr": partitions.under_min_isr,
                 "under_replicated": partitions.under_replicated,
                 "undecided": partitions.undecided,
+                "undecided_all_alive": partitions.undecided_all_alive,
                 "unclean_elections": partitions.unclean_elections,
             },
             "topics": factors,
@@ -92,6 +93,7 @@ pub(super) fn brokers(facts: &FactsResponse) -> Table {
         "replicas",
         "out of sync",
         "disk free",
+        "damaged",
     ]);
     for broker in &facts.brokers {
         let address = broker.kafka.as_ref().map(|at| format!("{}:{}", at.host, at.port));
@@ -105,6 +107,7 @@ pub(super) fn brokers(facts: &FactsResponse) -> Table {
             json!(broker.replicas),
             json!(broker.out_of_sync),
             json!(broker.disk.map(|disk| format!("{} %", disk.free.saturating_mul(100) / disk.total.max(1)))),
+            json!(broker.damaged),
         ]);
     }
     table

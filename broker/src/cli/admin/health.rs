@@ -1,5 +1,7 @@
 //! What is not well in a cluster, why, and what to do next: out of the facts alone.
 
+use super::damage;
+use chronik_admin::missing_replica::Why;
 use chronik_admin::{Broker, FactsResponse, Partition, Partitions, Permit};
 
 /// One thing that is not as it should be.
@@ -20,7 +22,8 @@ const DISK_LEFT: u64 = 10;
 pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
     let mut found = Vec::new();
     let partitions = facts.partitions.clone().unwrap_or_default();
-    of_partitions(&partitions, &mut found);
+    of_partitions(facts, &partitions, &mut found);
+    damage::findings(facts, &mut found);
     of_quorum(facts, &mut found);
     for broker in &facts.brokers {
         of_broker(broker, &mut found);
@@ -40,7 +43,28 @@ pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
     found
 }
 
-fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
+/// Brokers that do not say what their disks have lost: a version before this does not, nor one that was not heard yet.
+fn silent(facts: &FactsResponse) -> String {
+    let silent = facts.brokers.iter().filter(|b| !b.fenced && b.incarnation.is_some() && b.damaged.is_none());
+    let silent: Vec<String> = silent.map(|b| b.id.to_string()).collect();
+    if silent.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; if that comes to no end, see the metric `chronik_log_damaged_partitions` of broker {}, whose damage is not known \
+         here",
+        silent.join(", ")
+    )
+}
+
+/// Under-replicated partitions that are described as damaged: their replicas cannot catch up.
+fn stuck(facts: &FactsResponse) -> u32 {
+    let damaged = facts.damaged.iter().filter_map(|d| Some((d, d.partition.as_ref()?)));
+    let stuck = damaged.filter(|(d, p)| !p.missing.is_empty() && !p.under_min_isr && damage::is_last_copy(d, p));
+    u32::try_from(stuck.count()).unwrap_or(u32::MAX)
+}
+
+fn of_partitions(facts: &FactsResponse, partitions: &Partitions, found: &mut Vec<Finding>) {
     let example = |holds: fn(&Partition) -> bool| {
         let first = partitions.not_well.iter().find(|p| holds(p));
         first.map_or_else(String::new, |p| format!(", {}-{} among them", p.topic, p.partition))
@@ -56,14 +80,29 @@ fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
             next: "start the brokers that hold them: `chronik partition list --offline`".into(),
         });
     }
-    if partitions.undecided > 0 {
+    if partitions.undecided_all_alive > 0 {
         found.push(Finding {
             bad: true,
             what: format!(
-                "{} partitions have no leader{}, and wait for brokers that are away: the replicas that are there may lack \
+                "{} partitions have no leader{}, though all that hold them are alive: each of these has lost records that were \
+                 acknowledged, or came back with a new disk",
+                partitions.undecided_all_alive,
+                example(|p| p.undecided && is_all_alive(p))
+            ),
+            next: "waiting changes nothing: bring the data directory of one of them back from a copy, or decide to go on \
+                   without what is lost: Kafka's `kafka-leader-election.sh --election-type UNCLEAN`; what brokers have cut off \
+                   is kept in `log/damaged` of their data directories"
+                .into(),
+        });
+    }
+    let waiting = partitions.undecided.saturating_sub(partitions.undecided_all_alive);
+    if waiting > 0 {
+        found.push(Finding {
+            bad: true,
+            what: format!(
+                "{waiting} partitions have no leader{}, and wait for brokers that are away: the replicas that are there may lack \
                  acknowledged records",
-                partitions.undecided,
-                example(|p| p.undecided)
+                example(|p| p.undecided && !is_all_alive(p))
             ),
             next: "start those brokers: `chronik partition list --offline`; only if they are lost for good, decide to go on \
                    without what they had: Kafka's `kafka-leader-election.sh --election-type UNCLEAN`"
@@ -91,18 +130,18 @@ fn of_partitions(partitions: &Partitions, found: &mut Vec<Finding>) {
             next: "see which brokers are missing: `chronik partition list --under-min-isr`".into(),
         });
     }
-    let rest = partitions.under_replicated.saturating_sub(partitions.offline + partitions.under_min_isr);
+    let rest = partitions.under_replicated.saturating_sub(partitions.offline + partitions.under_min_isr + stuck(facts));
     if rest > 0 {
         found.push(Finding {
             bad: true,
             what: format!("{rest} partitions lack replicas that are in sync, and are served all the same"),
-            // Facts know of no damage: it is the broker's own, until it gives its copy up.
-            next: "wait while brokers catch up: `chronik partition list --under-replicated`; if that comes to no end, look \
-                   at the metric `chronik_log_damaged_partitions` of those that lead: nobody gets past what the last copy \
-                   has lost, before all records up to there are given up (Kafka's `kafka-delete-records.sh`)"
-                .into(),
+            next: format!("wait while brokers catch up: `chronik partition list --under-replicated`{}", silent(facts)),
         });
     }
+}
+
+fn is_all_alive(partition: &Partition) -> bool {
+    partition.missing.iter().all(|m| m.why() == Why::CatchingUp)
 }
 
 fn of_quorum(facts: &FactsResponse, found: &mut Vec<Finding>) {
@@ -156,10 +195,10 @@ fn of_permit(permit: &Permit) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_admin::{Disk, Quorum, QuorumMember};
+    use chronik_admin::{DamagedReplica, Disk, MissingReplica, Quorum, QuorumMember};
 
     fn broker(id: i32) -> Broker {
-        Broker { id, incarnation: Some("a".into()), ..Broker::default() }
+        Broker { id, incarnation: Some("a".into()), damaged: Some(0), ..Broker::default() }
     }
 
     fn well() -> FactsResponse {
@@ -180,7 +219,7 @@ mod tests {
     #[test]
     fn each_trouble_is_named_with_what_to_do_and_the_worst_comes_first() {
         type Trouble = fn(&mut FactsResponse);
-        let table: [(Trouble, bool, &str, &str); 10] = [
+        let table: [(Trouble, bool, &str, &str); 11] = [
             (|f| f.partitions.as_mut().unwrap().offline = 2, true, "2 partitions have no leader", "--offline"),
             (
                 |f| {
@@ -191,13 +230,22 @@ mod tests {
                 "3 partitions have no leader, and wait",
                 "UNCLEAN",
             ),
+            (
+                |f| {
+                    let partitions = f.partitions.as_mut().unwrap();
+                    (partitions.offline, partitions.undecided, partitions.undecided_all_alive) = (1, 1, 1);
+                },
+                true,
+                "1 partitions have no leader, though all",
+                "waiting changes nothing",
+            ),
             (|f| f.partitions.as_mut().unwrap().unclean_elections = 5, false, "5 times", "logs"),
             (|f| f.partitions.as_mut().unwrap().under_min_isr = 1, true, "min.insync.replicas", "--under-min-isr"),
             (
                 |f| f.partitions.as_mut().unwrap().under_replicated = 4,
                 true,
                 "4 partitions lack",
-                "log_damaged_partitions",
+                "wait while brokers catch up",
             ),
             (
                 |f| f.quorum.as_mut().unwrap().voters[1].caught_up = false,
@@ -217,6 +265,17 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].bad == bad && found[0].what.contains(what) && found[0].next.contains(next), "{found:?}");
         }
+        let mut facts = well();
+        facts.partitions.as_mut().unwrap().under_replicated = 1;
+        let missing = vec![MissingReplica { broker: 1, why: Why::CatchingUp.into() }];
+        let partition = Partition { leader: Some(0), isr: vec![0], missing, ..Partition::default() };
+        facts.damaged = vec![DamagedReplica { partition: Some(partition), ..DamagedReplica::default() }];
+        let found = findings(&facts);
+        facts.damaged.clear();
+        facts.brokers[2].damaged = None;
+        assert!(findings(&facts)[0].next.contains("log_damaged_partitions` of broker 2"), "what is not known is said");
+        assert_eq!(found.len(), 1, "who cannot catch up is not waited for: {found:?}");
+        assert!(found[0].what.contains("cannot read"), "{found:?}");
         let mut facts = well();
         facts.permit = Some(Permit { broker: 1, left_ms: 5000, ..Permit::default() });
         facts.brokers[1].fenced = true;

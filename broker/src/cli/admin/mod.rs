@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod cluster;
+mod damage;
 mod estimate;
 mod health;
 pub mod partition;

@@ -1,8 +1,9 @@
 //! `chronik partition`: the partitions that are not well.
 
-use super::AdminArgs;
+use super::{AdminArgs, damage};
 use crate::cli::common::block_on;
-use crate::cli::output::Table;
+use crate::cli::output::{Output, Table};
+use chronik_admin::FactsResponse;
 use chronik_admin::Partition as Facts;
 use chronik_admin::missing_replica::Why;
 use clap::{Args, Subcommand};
@@ -41,6 +42,9 @@ struct Of {
     /// Nobody leads.
     #[arg(long)]
     offline: bool,
+    /// A replica's disk has lost something of it: shows which offsets.
+    #[arg(long)]
+    damaged: bool,
 }
 
 impl Partition {
@@ -49,7 +53,11 @@ impl Partition {
         let (client, output) = (self.admin.client(), self.admin.output);
         let Action::List { of } = self.action;
         block_on(async move {
-            let partitions = client.facts(MOST).await?.partitions.unwrap_or_default();
+            let facts = client.facts(MOST).await?;
+            if of.damaged {
+                return damaged(&facts, output);
+            }
+            let partitions = facts.partitions.unwrap_or_default();
             table(&partitions.not_well, of).print(output)?;
             if partitions.under_replicated > MOST {
                 eprintln!("Only the worst {MOST} of {} are shown.", partitions.under_replicated);
@@ -57,6 +65,19 @@ impl Partition {
             Ok(())
         })
     }
+}
+
+fn damaged(facts: &FactsResponse, output: Output) -> anyhow::Result<()> {
+    damage::table(&facts.damaged).print(output)?;
+    let silent: Vec<String> = facts.brokers.iter().filter(|b| b.damaged.is_none()).map(|b| b.id.to_string()).collect();
+    if !silent.is_empty() {
+        eprintln!("Of broker {} it is not known.", silent.join(", "));
+    }
+    let all: usize = facts.brokers.iter().filter_map(|b| b.damaged).map(|n| n as usize).sum();
+    if all > facts.damaged.len() {
+        eprintln!("Of {all} damaged replicas the first of each broker are shown.");
+    }
+    Ok(())
 }
 
 fn table(partitions: &[Facts], of: Of) -> Table {
@@ -102,7 +123,7 @@ mod tests {
             ..Facts::default()
         };
         let all = [partition("a", true, true), partition("b", false, true), partition("c", false, false)];
-        let none = Of { under_replicated: false, under_min_isr: false, offline: false };
+        let none = Of { under_replicated: false, under_min_isr: false, offline: false, damaged: false };
         let topics = |of| {
             let rows = table(&all, of).json();
             rows.as_array().unwrap().iter().map(|r| r["topic"].as_str().unwrap().to_owned()).collect::<String>()
