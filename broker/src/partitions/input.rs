@@ -84,6 +84,15 @@ pub enum Input {
 }
 
 impl Input {
+    /// How many partitions it is about, as far as it names them.
+    pub(super) fn partitions(&self) -> usize {
+        match self {
+            Self::Durable { ends } => ends.len(),
+            Self::Acks { acks, .. } => acks.len(),
+            _ => 1,
+        }
+    }
+
     /// Drops what a later one says as well: a round makes many batches of a partition durable, one by one, and what
     /// counts, for the replica and for whom it acknowledges them to, is where the last one ends.
     pub(super) fn drop_superseded(inputs: &mut Vec<Self>) {

@@ -169,20 +169,33 @@ impl Owner {
             tokio::select! {
                 _ = inputs.recv_many(&mut input_batch, AT_ONCE) => {
                     Input::drop_superseded(&mut input_batch);
+                    let mut steps = 0;
                     for input in input_batch.drain(..) {
+                        steps += input.partitions();
                         self.input(input);
                         self.send_acks();
+                        if steps >= AT_ONCE {
+                            steps = 0;
+                            // One input may be about a thousand partitions: requests and other tasks do not wait for all.
+                            while request_batch.len() < AT_ONCE && let Ok(request) = requests.try_recv() {
+                                request_batch.push(request);
+                            }
+                            self.requests(&mut request_batch);
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
-                _ = requests.recv_many(&mut request_batch, AT_ONCE) => {
-                    for request in request_batch.drain(..) {
-                        self.request(request);
-                    }
-                }
+                _ = requests.recv_many(&mut request_batch, AT_ONCE) => self.requests(&mut request_batch),
                 _ = ticks.tick() => self.tick(),
                 () = stop.cancelled() => return,
             }
             self.send_acks();
+        }
+    }
+
+    fn requests(&mut self, batch: &mut Vec<Request>) {
+        for request in batch.drain(..) {
+            self.request(request);
         }
     }
 

@@ -160,11 +160,20 @@ impl LeaderLink {
         let _ = self.frames.send(Frame::FromFollower { partition, leader_epoch, message });
     }
 
-    /// Queues the acknowledgements that wait, as one frame.
+    /// Queues the acknowledgements that wait, as one frame. A single one is cheaper by itself.
     pub fn send_acks(&mut self) {
-        if !self.acks.is_empty() {
-            let _ = self.frames.send(Frame::Acks(std::mem::take(&mut self.acks)));
-        }
+        let frame = match &self.acks[..] {
+            [] => return,
+            [Ack { partition, leader_epoch, appended, durable, log_start }] => {
+                let message =
+                    FollowerMessage::Ack { appended: *appended, durable: *durable, log_start: Some(*log_start) };
+                let frame = Frame::FromFollower { partition: *partition, leader_epoch: *leader_epoch, message };
+                self.acks.clear();
+                frame
+            }
+            _ => Frame::Acks(std::mem::take(&mut self.acks)),
+        };
+        let _ = self.frames.send(frame);
     }
 }
 
@@ -425,9 +434,14 @@ mod tests {
         link.send_acks();
         link.send_acks();
         drop(link);
-        let acks = |frame| if let Frame::Acks(acks) = frame { acks.len() } else { 0 };
-        let sent: Vec<usize> = std::iter::from_fn(|| queue.try_recv().ok()).map(acks).collect();
-        assert_eq!(sent, [3, 0, MAX_ACKS, MAX_ACKS, 1], "as many as a frame may have");
+        let acks = |frame| match frame {
+            Frame::Acks(acks) => Some(acks.len()),
+            Frame::FromFollower { message: FollowerMessage::Ack { .. }, .. } => None,
+            _ => Some(0),
+        };
+        let sent: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).map(acks).collect();
+        let (most, alone) = (Some(MAX_ACKS), None);
+        assert_eq!(sent, [Some(3), Some(0), most, most, alone], "as many as a frame may have, and one without a list");
     }
 
     #[tokio::test]
