@@ -455,7 +455,7 @@ fn what_was_written_once_behind_a_lost_block_is_kept() {
     let sizes = [(BYTES, 1 << 24), (BYTES, 61_000), (3 << 20, 1 << 28)];
     for ((bytes, segment_bytes), lost) in sizes.into_iter().flat_map(|size| (0..7).map(move |lost| (size, lost))) {
         let disk = SimulatedDisk::new(1);
-        let options = Options { segment_bytes, ..roomy() };
+        let options = Options { segment_bytes, damaged_bytes: u64::MAX, ..roomy() };
         let (mut log, _) = open_with(&disk, options).expect("it opens");
         log.write_once(true);
         (0..70).step_by(10).for_each(|base| run(&mut log, append(base, bytes)));
