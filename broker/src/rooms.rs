@@ -67,6 +67,8 @@ fn room_of(kind: RequestKind) -> Room {
         | Kind::ApiVersions
         | Kind::OffsetForLeaderEpoch
         | Kind::DescribeAcls
+        | Kind::SaslHandshake
+        | Kind::SaslAuthenticate
         | Kind::DescribeConfigs
         | Kind::DescribeLogDirs
         | Kind::ListPartitionReassignments

@@ -225,6 +225,11 @@ fn respond(
                 records: fetched.batches,
             },
             Err(error) => {
+                // Clients of that time know nothing of the latter, and look for another leader after the former.
+                let error = match error {
+                    ErrorCode::KAFKA_STORAGE_ERROR if header.version < 6 => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                    error => error,
+                };
                 let mut part = FetchedPartition::failed(w.index, error);
                 let except = match error {
                     ErrorCode::NOT_LEADER_OR_FOLLOWER => Some(Some(handlers.config.me)),

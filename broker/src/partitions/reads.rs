@@ -66,9 +66,11 @@ impl Owner {
             return drop(reply.send(Err(error.into())));
         }
         let diverging = diverging.filter(|_| following.is_none());
-        if high_watermark.is_none() && (spec.offset >= end || diverging.is_some()) {
-            // Only what was committed before can be said for sure.
-            let leads = hosted.replica.leadership(now).is_some();
+        let leads = hosted.replica.leadership(now).is_some();
+        let known_end = if leads { log_end.plus(1) } else { end };
+        if high_watermark.is_none() && (spec.offset >= known_end || diverging.is_some()) {
+            // Only what was committed before can be said for sure. Who has read that far waits, as with Kafka's leaders: some
+            // clients give up what else is in an answer with an error, or stop.
             let error = if leads { ReadError::OffsetNotAvailable } else { ReadError::NotLeader };
             return drop(reply.send(Err(error.into())));
         }

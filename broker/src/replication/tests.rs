@@ -4,7 +4,9 @@
 use super::acks;
 use super::frame::{Ack, Frame, MINOR, MINOR_ACKS};
 use super::link::{Credit, FollowerLink, LeaderLink};
-use crate::partitions::{self, Input, Owners, PartitionMetrics, Partitions, PartitionsConfig};
+use crate::partitions::{
+    self, FetchError, FetchSpec, Input, Owners, PartitionMetrics, Partitions, PartitionsConfig, ReadError,
+};
 use bytes::BytesMut;
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{
@@ -91,6 +93,10 @@ impl Bench {
 
     /// Makes one of the brokers the leader of each partition.
     fn led_by(&self, leader: impl Fn(i32) -> BrokerId) {
+        self.led_in(EPOCH, leader);
+    }
+
+    fn led_in(&self, leader_epoch: LeaderEpoch, leader: impl Fn(i32) -> BrokerId) {
         let mut image = Image::default();
         for id in [ME].into_iter().chain(PEERS) {
             image.brokers.insert(id, broker(id));
@@ -102,8 +108,8 @@ impl Bench {
             adding: Box::default(),
             removing: Box::default(),
             leader: Some(leader(index)),
-            leader_epoch: EPOCH,
-            partition_epoch: PartitionEpoch(1),
+            leader_epoch,
+            partition_epoch: PartitionEpoch(leader_epoch.0),
         });
         let topic = Topic {
             id: partition(0).topic,
@@ -326,4 +332,35 @@ async fn producers_are_answered_when_all_followers_have_acknowledged_many_partit
         let produced = tokio::time::timeout(DEADLINE, answer).await.expect("in time").expect("its owner is there");
         assert_eq!(produced.map(|produced| produced.base_offset), Ok(Offset(0)));
     }
+}
+
+/// A new leader that has too few in sync does not know what is committed, for as long as that lasts.
+#[tokio::test]
+async fn who_has_read_what_is_known_to_be_committed_waits_without_an_error() {
+    let bench = Bench::new();
+    bench.led_by(|_| ME);
+    let produced = bench.partitions.produce(partition(0), batch(), Acks::Leader, Arc::new(()));
+    tokio::time::timeout(DEADLINE, produced).await.expect("in time").expect("its owner is there").expect("appended");
+    let next_epoch = LeaderEpoch(EPOCH.0 + 1);
+    bench.led_in(next_epoch, |_| ME);
+    let fetch = async |offset| {
+        let spec = FetchSpec {
+            offset: Offset(offset),
+            max_bytes: 1000,
+            at_least_one: true,
+            current_epoch: Some(next_epoch),
+            last_fetched_epoch: None,
+            from_follower: false,
+            uncommitted: false,
+            nearby: Vec::new(),
+            waiter: None,
+        };
+        let fetched = bench.partitions.fetch(partition(0), spec).await;
+        fetched.map(|fetched| (fetched.high_watermark, fetched.batches.len()))
+    };
+    for offset in [0, 1] {
+        assert_eq!(fetch(offset).await.expect("no error"), (None, 0), "offset {offset}");
+    }
+    let beyond = fetch(2).await.expect_err("there is no such offset yet");
+    assert!(matches!(beyond, FetchError::Read(ReadError::OffsetNotAvailable)), "{beyond:?}");
 }

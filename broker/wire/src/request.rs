@@ -9,8 +9,9 @@ use super::messages::{
     FetchTopic, FindCoordinatorRequest, ForgottenTopic, HeartbeatRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, JoinGroupRequest, JoinGroupRequestProtocol, LeaveGroupRequest, ListConfigResourcesRequest,
     ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SyncGroupRequest,
-    SyncGroupRequestAssignment, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, SyncGroupRequestAssignment,
+    UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use super::produce::ProduceRequest;
 use bytes::Bytes;
@@ -86,6 +87,7 @@ served! {
     SyncGroup(SyncGroupRequest) = 14, 0..=5, flexible 4;
     DescribeGroups(DescribeGroupsRequest) = 15, 0..=6, flexible 5;
     ListGroups(ListGroupsRequest) = 16, 0..=5, flexible 3;
+    SaslHandshake(SaslHandshakeRequest) = 17, 0..=1, flexible 2;
     ApiVersions(ApiVersionsRequest) = 18, 0..=5, flexible 3;
     CreateTopics(CreateTopicsRequest) = 19, 2..=7, flexible 5;
     DeleteTopics(DeleteTopicsRequest) = 20, 1..=6, flexible 4;
@@ -96,6 +98,7 @@ served! {
     DescribeConfigs(DescribeConfigsRequest) = 32, 1..=4, flexible 4;
     AlterConfigs(AlterConfigsRequest) = 33, 0..=2, flexible 2;
     DescribeLogDirs(DescribeLogDirsRequest) = 35, 1..=5, flexible 2;
+    SaslAuthenticate(SaslAuthenticateRequest) = 36, 0..=2, flexible 2;
     CreatePartitions(CreatePartitionsRequest) = 37, 0..=3, flexible 2;
     DeleteGroups(DeleteGroupsRequest) = 42, 0..=2, flexible 2;
     ElectLeaders(ElectLeadersRequest) = 43, 0..=2, flexible 2;

@@ -83,6 +83,8 @@ fn the_table_of_versions_agrees_with_the_codec() {
     check::<kafka_wire::OffsetForLeaderEpochRequest>();
     check::<kafka_wire::DescribeConfigsRequest>();
     check::<kafka_wire::DescribeAclsRequest>();
+    check::<kafka_wire::SaslHandshakeRequest>();
+    check::<kafka_wire::SaslAuthenticateRequest>();
     check::<kafka_wire::DescribeClusterRequest>();
     check::<kafka_wire::OffsetCommitRequest>();
     check::<kafka_wire::OffsetFetchRequest>();

@@ -162,6 +162,8 @@ fn groups_and_tools(api: ApiKey) -> Vec<RequestKind> {
         ApiKey::ConsumerGroupDescribe => {
             RequestKind::ConsumerGroupDescribe(messages::ConsumerGroupDescribeRequest::default())
         }
+        ApiKey::SaslHandshake => RequestKind::SaslHandshake(messages::SaslHandshakeRequest::default()),
+        ApiKey::SaslAuthenticate => RequestKind::SaslAuthenticate(messages::SaslAuthenticateRequest::default()),
         ApiKey::DescribeAcls => RequestKind::DescribeAcls(messages::DescribeAclsRequest::default()),
         ApiKey::ListConfigResources => {
             RequestKind::ListConfigResources(messages::ListConfigResourcesRequest::default())

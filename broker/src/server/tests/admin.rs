@@ -336,6 +336,19 @@ async fn acls_are_said_to_be_disabled() {
 }
 
 #[tokio::test]
+async fn clients_that_are_configured_for_sasl_hear_that_there_is_none() {
+    let (_cluster, mut client) = cluster(1).await;
+    for version in versions::<m::SaslHandshakeRequest>(&mut client).await {
+        let answer = client.ask(version, &m::SaslHandshakeRequest::default()).await;
+        assert_eq!((answer.error_code, answer.mechanisms.len()), (34, 0), "ILLEGAL_SASL_STATE, in version {version}");
+    }
+    for version in versions::<m::SaslAuthenticateRequest>(&mut client).await {
+        let answer = client.ask(version, &m::SaslAuthenticateRequest::default()).await;
+        assert_eq!(answer.error_code, 34, "ILLEGAL_SASL_STATE, in version {version}");
+    }
+}
+
+#[tokio::test]
 async fn resources_with_configs_are_listed() {
     let (_cluster, mut client) = cluster(1).await;
     assert_eq!(versions::<m::ListConfigResourcesRequest>(&mut client).await, 0..=1);

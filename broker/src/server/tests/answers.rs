@@ -119,6 +119,11 @@ async fn what_owners_refuse() {
         cluster.logs().refuse_read = Some(refusal);
         let response = client.ask(12, &fetch("t", 0).with_max_wait_ms(5)).await;
         assert_eq!(response.responses[0].partitions[0].error_code, error);
+        for (version, storage) in [(5, 6), (6, 56)] {
+            let answered = client.ask(version, &fetch("t", 0).with_max_wait_ms(5)).await;
+            let expected = if error == 56 { storage } else { error };
+            assert_eq!(answered.responses[0].partitions[0].error_code, expected, "version {version}");
+        }
         let topic = m::list_offsets_request::ListOffsetsTopic::default()
             .with_name(name("t"))
             .with_partitions(vec![m::list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1)]);
