@@ -1,0 +1,44 @@
+//! An API server that refuses, does not answer, or does what it answers with an error.
+
+use crate::api_server::Fault;
+use crate::rolled;
+use crate::world::World;
+use chronik_operator::reconcile::ReconcileError;
+use http::StatusCode;
+use serde_json::json;
+
+/// A cluster whose broker 2 is about to be restarted, with its permit.
+async fn about_to_restart() -> World {
+    let world = World::with_cluster(3);
+    world.run_until_idle().await;
+    world.change_spec(|spec| spec["config"] = json!({ "num.partitions": 4 }));
+    world.reconcile().await.unwrap();
+    world.run_kubernetes();
+    // The permit is asked for, the budget of disruptions is closed, and then the step is taken.
+    world.reconcile().await.unwrap();
+    world.reconcile().await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_permit_is_kept_where_it_is_not_known_whether_its_pod_was_deleted() {
+    let world = about_to_restart().await;
+    world.server.set_faults(Some(|resource, verb| {
+        ((resource, verb) == ("pods", "delete")).then_some(Fault::Done(StatusCode::INTERNAL_SERVER_ERROR))
+    }));
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    assert_eq!(world.brokers.state.lock().unwrap().requests, ["stop 2", "stop 2"]);
+    world.server.set_faults(None);
+    world.run_kubernetes();
+    assert_eq!(rolled(&world).await, ["demo-0", "demo-1"]);
+}
+
+#[tokio::test]
+async fn a_permit_is_given_back_where_the_deletion_of_its_pod_is_refused() {
+    let world = about_to_restart().await;
+    world
+        .server
+        .set_policy(Some(|resource, verb, _| ((resource, verb) == ("pods", "delete")).then_some("no pod goes today")));
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    assert_eq!(world.brokers.state.lock().unwrap().requests, ["stop 2", "stop 2", "recovered unused"]);
+}
