@@ -12,7 +12,7 @@ use crate::MANAGER;
 use crate::brokers::{Brokers, admin};
 use crate::events::{Events, News};
 use crate::kafka::Kafka;
-use crate::metrics::{Looks, Metrics};
+use crate::metrics::{Looks, Metrics, Serving};
 use crate::status::{self, Attempt};
 use apply::ApplyError;
 use carry_out::Applied;
@@ -324,7 +324,8 @@ impl Reconciler {
         let waiting = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
         let waiting = waiting.map(|plan| plan.reason.as_str());
         let degraded = degraded.map(|condition| condition.reason.as_str());
-        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown, left_to: None });
+        let brokers = Some(Serving { ready: after.ready_replicas, desired: cluster.spec.replicas });
+        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown, left_to: None, brokers });
         if after == before {
             return Ok(());
         }
