@@ -32,15 +32,22 @@ use validate::{Cluster, InvalidSpec};
 /// The annotation that says which operator looks after a cluster, whichever did before.
 pub const OPERATOR: &str = "chronik.io/operator";
 
-/// What one reconcile may take: a connection that is half open answers never.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// What one reconcile may take: a connection that is half open answers never. What takes too long in it is said before by
+/// what is bounded more narrowly.
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What reading what there is may take: the API server's answers, and then what brokers are given for theirs.
 const OBSERVE_MAX: Duration = Duration::from_secs(15);
 
 // What is done beside writing objects is done in time too: what brokers are configured with, and the step.
-const _: () =
-    assert!(OBSERVE_MAX.as_secs() + observe::QUESTION.as_secs() + admin::IN_ALL.as_secs() <= DEADLINE.as_secs());
+const _: () = assert!(
+    OBSERVE_MAX.as_secs()
+            + observe::QUESTION.as_secs()
+            + admin::IN_ALL.as_secs()
+            // One object, and the status that says so.
+            + 2 * apply::WRITE_MAX.as_secs()
+        <= DEADLINE.as_secs()
+);
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]

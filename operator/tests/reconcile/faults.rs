@@ -42,3 +42,16 @@ async fn a_permit_is_given_back_where_the_deletion_of_its_pod_is_refused() {
     assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
     assert_eq!(world.brokers.state.lock().unwrap().requests, ["stop 2", "stop 2", "recovered unused"]);
 }
+
+#[tokio::test]
+async fn an_object_that_the_api_server_does_not_answer_for_is_named() {
+    let world = World::with_cluster(3);
+    world.server.set_faults(Some(|resource, verb| ((resource, verb) == ("services", "patch")).then_some(Fault::Hangs)));
+    // What is remembered is written first.
+    world.reconcile().await.unwrap();
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    let degraded = world.condition("Degraded");
+    assert_eq!(degraded["reason"], "ApplyFailed", "{degraded}");
+    let message = degraded["message"].as_str().unwrap();
+    assert!(message.contains("Service demo") && message.contains("has not answered"), "{message}");
+}
