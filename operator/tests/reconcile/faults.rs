@@ -55,3 +55,19 @@ async fn an_object_that_the_api_server_does_not_answer_for_is_named() {
     let message = degraded["message"].as_str().unwrap();
     assert!(message.contains("Service demo") && message.contains("has not answered"), "{message}");
 }
+
+#[tokio::test]
+async fn an_object_that_somebody_else_writes_at_the_same_time_is_no_fault() {
+    let world = World::with_cluster(3);
+    world.run_until_idle().await;
+    let service = world.server.all("services")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    world.server.change("services", &service, |service| service["spec"]["selector"] = json!({ "of": "nobody" }));
+    world.server.set_faults(Some(|resource, verb| {
+        ((resource, verb) == ("services", "patch")).then_some(Fault::Refused(StatusCode::CONFLICT))
+    }));
+    world.reconcile().await.unwrap();
+    assert_ne!(world.condition("Degraded")["reason"], "ApplyFailed");
+    world.server.set_faults(None);
+    world.run_until_idle().await;
+    assert_ne!(world.server.get("services", &service).unwrap()["spec"]["selector"], json!({ "of": "nobody" }));
+}

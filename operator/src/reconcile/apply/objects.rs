@@ -94,7 +94,10 @@ async fn write(client: &Client, namespace: &str, desired: &Desired) -> Result<Ou
     }
     let manager = PatchParams::apply(MANAGER).force();
     let written = match api.patch(&name, &manager, &Patch::Apply(&object)).await {
-        Err(kube::Error::Api(status)) if seen.is_some() && status.code == 409 => return Ok(Outcome::Overtaken),
+        // It has changed since it was read just now: that is no fault of anybody's.
+        Err(kube::Error::Api(status)) if (seen.is_some() || live.is_some()) && status.code == 409 => {
+            return Ok(Outcome::Overtaken);
+        }
         written => written.map_err(failed)?,
     };
     Ok(match live {
