@@ -224,7 +224,7 @@ impl Reconciler {
         };
         // One that no broker has come up with is not kept: with it out of the spec again, the former one counts.
         let image =
-            if observed.has_run(&valid.image) { valid.image.clone() } else { self.kept_image(cluster, observed) };
+            if observed.has_run(&valid.template_of) { valid.image.clone() } else { self.kept_image(cluster, observed) };
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
