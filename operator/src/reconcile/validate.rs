@@ -147,6 +147,9 @@ fn check_listeners(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
         if before.iter().any(|other| other.name == *name || other.port == *port) {
             problems.push(format!("listeners: {name} needs a name and a port of its own"));
         }
+        if name.contains("--") {
+            problems.push(format!("listeners: {name}: Kubernetes takes no name of a port with two '-' in a row"));
+        }
         if OWNED_LISTENERS.contains(&name.as_str()) || OWNED_PORTS.contains(port) {
             problems.push(format!("listeners: {name} has the name or the port of a listener that every broker has"));
         }
@@ -484,6 +487,16 @@ mod tests {
             let expected = field.map(|field| format!("pod.affinity.{field}: Kubernetes has no such field there"));
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{affinity}");
         }
+    }
+
+    #[test]
+    fn a_listeners_name_is_one_that_a_port_may_have() {
+        let named = |name: &str| {
+            let listener = json!({ "name": name, "type": "NodePort" });
+            problems(&json!({ "storage": { "size": "1Gi" }, "listeners": [listener] }))
+        };
+        assert_eq!(named("to-the-world"), Vec::<String>::new());
+        assert_eq!(named("a--b"), ["listeners: a--b: Kubernetes takes no name of a port with two '-' in a row"]);
     }
 
     #[test]
