@@ -308,7 +308,11 @@ impl Reconciler {
         again: Duration,
     ) -> Result<Duration, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
-        let after = status::report(cluster, &before, outcome, Timestamp::now());
+        let now = Timestamp::now();
+        let after = status::report(cluster, &before, outcome, now);
+        // What makes room for the next thing at once is not waited for.
+        let patience = after.plan.as_ref().filter(|_| again > plan::AT_ONCE);
+        let again = again.max(patience.map(|plan| status::plan::patience(plan, now)).unwrap_or_default());
         // Of one that does not run there is nothing to know.
         let runs = !outcome.observed.pods.is_empty();
         let unknown = (runs && outcome.observed.facts.known().is_none()).then_some("BrokersUnknown");
