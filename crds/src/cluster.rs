@@ -4,7 +4,7 @@
 
 use crate::listeners::{Listener, Rack};
 use crate::pod::PodOptions;
-use crate::properties::{MIGRATION_POLICY, REBALANCE_PROTOCOLS, REPLICA_SELECTOR, Shape};
+use crate::properties::{ASSIGNORS, MIGRATION_POLICY, REBALANCE_PROTOCOLS, REPLICA_SELECTOR, Shape};
 use crate::rules;
 use crate::scalar::Scalar;
 use crate::status::ChronikClusterStatus;
@@ -100,6 +100,7 @@ pub struct ChronikClusterSpec {
         validation = rules::properties_have_the_shape(Shape::Ratio),
         validation = rules::properties_have_the_shape(Shape::Words),
         validation = rules::properties_have_the_shape(Shape::Connections),
+        validation = rules::properties_have_the_shape(ASSIGNORS),
         validation = rules::properties_have_the_shape(REPLICA_SELECTOR),
         validation = rules::properties_have_the_shape(MIGRATION_POLICY),
         validation = rules::properties_have_the_shape(REBALANCE_PROTOCOLS),

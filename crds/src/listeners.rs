@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::listener_is_not_owned())]
 pub struct Listener {
-    /// Its name, as in `public`, of 15 characters at most. Brokers know it in upper case.
-    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    /// Its name, as in `public`, of 15 characters at most and without two `-` in a row. Brokers know it in upper case.
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z](-?[a-z0-9])*$"))]
     pub name: String,
 
     /// `NodePort`: a port of every node leads to a broker. `LoadBalancer`: each broker gets a load balancer, where the

@@ -29,7 +29,7 @@ pub enum Shape {
     Connections,
     /// One of these, and nothing else: with another one a broker would not start.
     OneOf(&'static [&'static str]),
-    /// One or some of these, with commas between.
+    /// One or some of these, each once, with commas between.
     SomeOf(&'static [&'static str]),
 }
 
@@ -61,7 +61,7 @@ impl Shape {
             Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
             Self::Connections => "^[0-9a-fA-F.:]+:[0-9]{1,9}(, ?[0-9a-fA-F.:]+:[0-9]{1,9})*$",
             Self::OneOf(all) => return format!("^({})$", words(all)).into(),
-            Self::SomeOf(all) => return format!("^({0})(, ?({0}))*$", words(all)).into(),
+            Self::SomeOf(all) => return format!("^({})$", in_any_order(all)).into(),
         })
     }
 
@@ -79,7 +79,7 @@ impl Shape {
             Self::Words => "a word, or words with commas between",
             Self::Connections => "addresses with a count each, such as 10.0.0.7:200, with commas between",
             Self::OneOf(all) => return format!("one of {}", all.join(", ")).into(),
-            Self::SomeOf(all) => return format!("some of {}, with commas between", all.join(", ")).into(),
+            Self::SomeOf(all) => return format!("some of {}, each once, with commas between", all.join(", ")).into(),
         })
     }
 
@@ -97,7 +97,10 @@ impl Shape {
             Self::Words => words(value).all(is_word),
             Self::Connections => words(value).all(is_connections),
             Self::OneOf(all) => all.contains(&value),
-            Self::SomeOf(all) => words(value).all(|word| all.contains(&word)),
+            Self::SomeOf(all) => {
+                let given = words(value).collect::<Vec<_>>();
+                given.iter().enumerate().all(|(at, word)| all.contains(word) && !given[..at].contains(word))
+            }
         }
     }
 
@@ -133,6 +136,15 @@ impl Shape {
 /// What is between the commas.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word))
+}
+
+/// Matches one or some of these, each once: what is left of them may follow the first one.
+fn in_any_order(all: &[&str]) -> String {
+    let each = all.iter().map(|first| {
+        let left = all.iter().filter(|other| *other != first).copied().collect::<Vec<_>>();
+        if left.is_empty() { (*first).to_owned() } else { format!("{first}(, ?({}))?", in_any_order(&left)) }
+    });
+    each.collect::<Vec<_>>().join("|")
 }
 
 fn is_connections(one: &str) -> bool {
@@ -314,6 +326,8 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
         (name, Some(Shape::Duration)) if name.starts_with("group.") => 0..=INT_MAX,
         // None is an amount, too.
         ("log.disk.reserve" | "log.scrub.bytes.per.second", _) => 0..=i64::MAX as u64,
+        // Less would not hold the head of a batch.
+        ("fetch.max.bytes", _) => 1024..=INT_MAX,
         // A record of a committed offset has no room for more.
         ("offset.metadata.max.bytes", _) => 1..=i16::MAX as u64,
         // A batch has to fit into one frame to a follower.
@@ -396,9 +410,17 @@ mod tests {
             (REBALANCE_PROTOCOLS, "classic", true),
             (REBALANCE_PROTOCOLS, "classic, consumer", true),
             (REBALANCE_PROTOCOLS, "classic,streams", false),
+            (ASSIGNORS, "range, uniform", true),
+            (ASSIGNORS, "range,range", false),
         ] {
             assert_eq!(shape.matches(value), fits, "{shape:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn some_of_several_is_each_of_them_once_at_most() {
+        assert_eq!(ASSIGNORS.pattern(), "^(uniform(, ?(range))?|range(, ?(uniform))?)$");
+        assert_eq!(Shape::SomeOf(&["one"]).pattern(), "^(one)$");
     }
 
     #[test]

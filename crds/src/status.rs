@@ -96,6 +96,11 @@ pub struct PlanStatus {
 
     /// The same in a sentence.
     pub message: String,
+
+    /// Since when it is so, whatever the message said meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub since: Option<Time>,
 }
 
 /// A property that brokers take up while they run.

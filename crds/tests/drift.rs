@@ -1,5 +1,6 @@
 //! The definitions in the chart are those that the types give.
 
+use chronik_crds::properties::offered;
 use serde_json::Value;
 use std::path::Path;
 
@@ -13,6 +14,19 @@ fn the_charts_definitions_are_the_generated_ones() {
             "{} is out of date: run `cargo run -p chronik-crds charts/chronik/files`",
             definition.file
         );
+    }
+}
+
+#[test]
+fn the_api_server_checks_the_shape_of_every_property() {
+    let definitions = chronik_crds::generate::definitions().unwrap();
+    let clusters: Value = serde_saphyr::from_str(&definitions[0].yaml).unwrap();
+    let schema = &clusters["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let rules = schema["properties"]["spec"]["properties"]["config"]["x-kubernetes-validations"].as_array().unwrap();
+    let rules = rules.iter().filter_map(|rule| rule["rule"].as_str()).collect::<Vec<_>>();
+    for (name, shape) in offered() {
+        let (name, pattern) = (format!("'{name}'"), format!("'{}'", shape.pattern()));
+        assert!(rules.iter().any(|rule| rule.contains(&name) && rule.contains(&pattern)), "{name}: {pattern}");
     }
 }
 

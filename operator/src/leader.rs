@@ -121,9 +121,16 @@ impl Candidate {
 
     /// Whether this instance holds the Lease now.
     async fn attempt(&self, seen: &mut Option<Seen>) -> Result<bool, kube::Error> {
+        match self.look(seen).await {
+            // Somebody has written it since it was read, and need not have taken it: as who adds an annotation to it.
+            Err(kube::Error::Api(status)) if status.code == 409 => self.look(seen).await,
+            looked => looked,
+        }
+    }
+
+    async fn look(&self, seen: &mut Option<Seen>) -> Result<bool, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
-            let created = self.api.create(&parameters(), &self.lease(None)).await;
-            return won(created);
+            return self.api.create(&parameters(), &self.lease(None)).await.map(|_| true);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if seen.as_ref().is_none_or(|seen| seen.spec != spec) {
@@ -133,7 +140,7 @@ impl Candidate {
         match next_move(&spec, unchanged, &self.identity) {
             Move::Wait => Ok(false),
             Move::Take | Move::Renew => {
-                won(self.api.replace(&self.name, &parameters(), &self.lease(Some(&lease))).await)
+                self.api.replace(&self.name, &parameters(), &self.lease(Some(&lease))).await.map(|_| true)
             }
         }
     }
@@ -162,15 +169,6 @@ impl Candidate {
 
 fn parameters() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
-}
-
-/// To have been too slow is an answer, not an error.
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn next_move(lease: &LeaseSpec, unchanged: Duration, me: &str) -> Move {

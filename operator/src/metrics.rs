@@ -27,6 +27,8 @@ pub struct Metrics {
     degraded: Family<OfCluster, Gauge>,
     unknown: Family<OfCluster, Gauge>,
     left: Family<LeftTo, Gauge>,
+    desired: Family<Name, Gauge>,
+    ready: Family<Name, Gauge>,
     acts_as: Family<Operator, Gauge>,
     shown: Arc<Mutex<BTreeMap<(String, String), Shown>>>,
 }
@@ -38,6 +40,7 @@ struct Shown {
     degraded: Option<OfCluster>,
     unknown: Option<OfCluster>,
     left: Option<LeftTo>,
+    brokers: Option<(Name, Serving)>,
 }
 
 /// How a cluster looks, in a word each; none where there is nothing to say.
@@ -51,6 +54,24 @@ pub struct Looks<'a> {
     pub unknown: Option<&'a str>,
     /// The other operator that looks after it, if that is not this one.
     pub left_to: Option<&'a str>,
+    /// How many brokers serve, of how many.
+    pub brokers: Option<Serving>,
+}
+
+/// How many brokers serve, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// So many do.
+    pub ready: i32,
+    /// So many should.
+    pub desired: i32,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Name {
+    namespace: String,
+    cluster: String,
 }
 
 /// A cluster and something about it. Prometheus adds a `namespace` of its own, which is the operator's, and renames this
@@ -102,6 +123,9 @@ impl Default for Metrics {
         let (left, acts_as) = (Family::<LeftTo, Gauge>::default(), Family::<Operator, Gauge>::default());
         let help = "1 for each ChronikCluster that is left to another operator, with which";
         registry.register("cluster_left_to_other", help, left.clone());
+        let [desired, ready] = [(); 2].map(|()| Family::<Name, Gauge>::default());
+        registry.register("cluster_desired_brokers", "Brokers that each ChronikCluster should have", desired.clone());
+        registry.register("cluster_ready_brokers", "Brokers of each ChronikCluster that serve clients", ready.clone());
         registry.register("acts_as", "1 for the operator that this instance acts as", acts_as.clone());
         registry.register("leading", "Whether this instance is the one that acts", leading.clone());
         let registry = Arc::new(registry);
@@ -119,6 +143,8 @@ impl Default for Metrics {
             degraded,
             unknown,
             left,
+            desired,
+            ready,
             acts_as,
             shown: Arc::default(),
         }
@@ -166,6 +192,9 @@ impl Metrics {
                     cluster: name.to_owned(),
                     operator: operator.to_owned(),
                 }),
+                brokers: looks
+                    .brokers
+                    .map(|serving| (Name { namespace: namespace.to_owned(), cluster: name.to_owned() }, serving)),
             },
         );
     }
@@ -186,6 +215,14 @@ impl Metrics {
         replace(&self.degraded, before.degraded.as_ref(), now.degraded.as_ref());
         replace(&self.unknown, before.unknown.as_ref(), now.unknown.as_ref());
         replace(&self.left, before.left.as_ref(), now.left.as_ref());
+        if let Some((of, _)) = before.brokers.as_ref().filter(|_| now.brokers.is_none()) {
+            self.desired.remove(of);
+            self.ready.remove(of);
+        }
+        if let Some((of, serving)) = &now.brokers {
+            self.desired.get_or_create(of).set(serving.desired.into());
+            self.ready.get_or_create(of).set(serving.ready.into());
+        }
         if now != Shown::default() {
             shown.insert(cluster, now);
         }
@@ -279,6 +316,15 @@ mod tests {
             "chronik_operator_cluster_left_to_other{namespace=\"shop\",cluster=\"orders\",operator=\"a/first\"} 1";
         assert_eq!(shown(), left);
         metrics.cluster("shop", "orders", Looks::default());
+        assert_eq!(shown(), "");
+        for ready in [3, 0] {
+            let brokers = Some(Serving { ready, desired: 3 });
+            metrics.cluster("shop", "orders", Looks { brokers, ..Looks::default() });
+            let of = "{namespace=\"shop\",cluster=\"orders\"}";
+            let desired = format!("chronik_operator_cluster_desired_brokers{of} 3");
+            assert_eq!(shown(), format!("{desired}; chronik_operator_cluster_ready_brokers{of} {ready}"));
+        }
+        metrics.forget(None, |_, _| false);
         assert_eq!(shown(), "");
     }
 }

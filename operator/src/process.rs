@@ -208,11 +208,13 @@ async fn lead(
 }
 
 /// A connection on which nothing comes for longer than a watch lasts is dead; one that is half open would be used for
-/// ever.
+/// ever. Nor is anything repeated beneath a reconcile, which would hide for long what the API server says: it is tried again
+/// itself.
 async fn connect() -> anyhow::Result<Client> {
     let mut config = Config::infer().await?;
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
+    config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
 

@@ -146,6 +146,10 @@ fn what_a_broker_would_not_start_with_is_refused_and_nothing_else() {
         (json!({ "replica.lag.time.max.ms": "999999999999999999d" }), false),
         (json!({ "disk.stall.timeout": "299ms" }), false),
         (json!({ "disk.stall.timeout": "5s" }), true),
+        (json!({ "fetch.max.bytes": 1023 }), false),
+        (json!({ "fetch.max.bytes": "1KiB" }), true),
+        (json!({ "group.consumer.assignors": "range" }), true),
+        (json!({ "group.consumer.assignors": "range,range" }), false),
         (json!({ "group.consumer.heartbeat.interval.ms": "4s" }), false),
         (json!({ "group.consumer.heartbeat.interval.ms": 0, "group.consumer.min.heartbeat.interval.ms": 0 }), false),
         (

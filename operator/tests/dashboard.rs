@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use chronik_operator::metrics::{Looks, Metrics};
+use chronik_operator::metrics::{Looks, Metrics, Serving};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -47,7 +47,8 @@ fn operators() -> String {
     let operator = Metrics::default();
     operator.reconciled(true, std::time::Duration::ZERO);
     operator.acts_as("e/f");
-    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c"), left_to: Some("d") };
+    let brokers = Some(Serving { ready: 1, desired: 3 });
+    let looks = Looks { waiting: Some("a"), degraded: Some("b"), unknown: Some("c"), left_to: Some("d"), brokers };
     operator.cluster("default", "demo", looks);
     operator.encode().unwrap()
 }

@@ -54,7 +54,7 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     );
     timeline.say("it renders with a ClusterRole for all namespaces, and with Roles alone for one, of the same rights");
 
-    for values in ["scop=namespace", "scope=galaxy", "replicas=many"] {
+    for values in ["scop=namespace", "scope=galaxy", "replicas=many", "namespaces={one}"] {
         ensure!(render(values).is_err(), "{values} is not refused");
     }
     let several =

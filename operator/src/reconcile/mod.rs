@@ -12,7 +12,7 @@ use crate::MANAGER;
 use crate::brokers::{Brokers, admin};
 use crate::events::{Events, News};
 use crate::kafka::Kafka;
-use crate::metrics::{Looks, Metrics};
+use crate::metrics::{Looks, Metrics, Serving};
 use crate::status::{self, Attempt};
 use apply::ApplyError;
 use carry_out::Applied;
@@ -32,15 +32,22 @@ use validate::{Cluster, InvalidSpec};
 /// The annotation that says which operator looks after a cluster, whichever did before.
 pub const OPERATOR: &str = "chronik.io/operator";
 
-/// What one reconcile may take: a connection that is half open answers never.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// What one reconcile may take: a connection that is half open answers never. What takes too long in it is said before by
+/// what is bounded more narrowly.
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What reading what there is may take: the API server's answers, and then what brokers are given for theirs.
 const OBSERVE_MAX: Duration = Duration::from_secs(15);
 
 // What is done beside writing objects is done in time too: what brokers are configured with, and the step.
-const _: () =
-    assert!(OBSERVE_MAX.as_secs() + observe::QUESTION.as_secs() + admin::IN_ALL.as_secs() <= DEADLINE.as_secs());
+const _: () = assert!(
+    OBSERVE_MAX.as_secs()
+            + observe::QUESTION.as_secs()
+            + admin::IN_ALL.as_secs()
+            // One object, and the status that says so.
+            + 2 * apply::WRITE_MAX.as_secs()
+        <= DEADLINE.as_secs()
+);
 
 /// Why a reconcile has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +224,7 @@ impl Reconciler {
         };
         // One that no broker has come up with is not kept: with it out of the spec again, the former one counts.
         let image =
-            if observed.has_run(&valid.image) { valid.image.clone() } else { self.kept_image(cluster, observed) };
+            if observed.has_run(&valid.template_of) { valid.image.clone() } else { self.kept_image(cluster, observed) };
         let operator = self.operator.clone();
         let config = plan::config::report(&valid, observed);
         let listeners = plan::outside::report(&valid, observed);
@@ -301,7 +308,11 @@ impl Reconciler {
         again: Duration,
     ) -> Result<Duration, ReconcileError> {
         let before = cluster.status.clone().unwrap_or_default();
-        let after = status::report(cluster, &before, outcome, Timestamp::now());
+        let now = Timestamp::now();
+        let after = status::report(cluster, &before, outcome, now);
+        // What makes room for the next thing at once is not waited for.
+        let patience = after.plan.as_ref().filter(|_| again > plan::AT_ONCE);
+        let again = again.max(patience.map(|plan| status::plan::patience(plan, now)).unwrap_or_default());
         // Of one that does not run there is nothing to know.
         let runs = !outcome.observed.pods.is_empty();
         let unknown = (runs && outcome.observed.facts.known().is_none()).then_some("BrokersUnknown");
@@ -324,7 +335,8 @@ impl Reconciler {
         let waiting = after.plan.as_ref().filter(|plan| !status::plan::is_step(plan));
         let waiting = waiting.map(|plan| plan.reason.as_str());
         let degraded = degraded.map(|condition| condition.reason.as_str());
-        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown, left_to: None });
+        let brokers = Some(Serving { ready: after.ready_replicas, desired: cluster.spec.replicas });
+        self.metrics.cluster(&namespace, &name, Looks { waiting, degraded, unknown, left_to: None, brokers });
         if after == before {
             return Ok(());
         }

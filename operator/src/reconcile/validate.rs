@@ -147,6 +147,9 @@ fn check_listeners(spec: &ChronikClusterSpec, problems: &mut Vec<String>) {
         if before.iter().any(|other| other.name == *name || other.port == *port) {
             problems.push(format!("listeners: {name} needs a name and a port of its own"));
         }
+        if name.contains("--") {
+            problems.push(format!("listeners: {name}: Kubernetes takes no name of a port with two '-' in a row"));
+        }
         if OWNED_LISTENERS.contains(&name.as_str()) || OWNED_PORTS.contains(port) {
             problems.push(format!("listeners: {name} has the name or the port of a listener that every broker has"));
         }
@@ -166,13 +169,39 @@ fn rebalance_rate(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> Opti
     rate.filter(|_| given.enabled)
 }
 
+/// The API server does not look into it: what is not understood would be dropped without a word, and with it the rules that
+/// brokers are placed by.
 fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
-    match pod.affinity.clone().map(serde_json::from_value).transpose() {
-        Ok(affinity) => affinity,
+    let given = pod.affinity.as_ref()?;
+    match serde_json::from_value::<Affinity>(given.clone()) {
+        Ok(affinity) => {
+            let understood = serde_json::to_value(&affinity).unwrap_or_default();
+            let unknown = lost(given, &understood, "pod.affinity");
+            problems.extend(unknown.map(|field| format!("{field}: Kubernetes has no such field there")));
+            Some(affinity)
+        }
         Err(error) => {
             problems.push(format!("pod.affinity: {error}"));
             None
         }
+    }
+}
+
+/// The first field of what was given that is not in what was understood of it.
+fn lost(given: &Value, understood: &Value, path: &str) -> Option<String> {
+    match given {
+        Value::Object(fields) => fields.iter().filter(|(_, value)| !value.is_null()).find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            match understood.get(name) {
+                Some(understood) => lost(value, understood, &path),
+                None => Some(path),
+            }
+        }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(at, item)| {
+            let understood = understood.get(at).unwrap_or(&Value::Null);
+            lost(item, understood, &format!("{path}[{at}]"))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
@@ -438,6 +467,36 @@ mod tests {
             let found = valid(json!({ "throttle": throttle })).unwrap_err().problems;
             assert_eq!(found, [format!("autoRebalance.throttle: {throttle:?} is not a size above 0, such as 50MiB")]);
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_of_the_schedulers_rules_is_refused_and_not_dropped() {
+        let required = |of: &str| {
+            let terms = json!([{ "topologyKey": "zone", of: { "matchLabels": { "any": "name" } } }]);
+            json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } })
+        };
+        let of_term = "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelektor";
+        for (affinity, field) in [
+            (json!({}), None),
+            (json!({ "podAffinity": null }), None),
+            (required("labelSelector"), None),
+            (required("labelSelektor"), Some(of_term)),
+            (json!({ "podAntiAfinity": {} }), Some("podAntiAfinity")),
+        ] {
+            let found = problems(&json!({ "storage": { "size": "1Gi" }, "pod": { "affinity": affinity } }));
+            let expected = field.map(|field| format!("pod.affinity.{field}: Kubernetes has no such field there"));
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{affinity}");
+        }
+    }
+
+    #[test]
+    fn a_listeners_name_is_one_that_a_port_may_have() {
+        let named = |name: &str| {
+            let listener = json!({ "name": name, "type": "NodePort" });
+            problems(&json!({ "storage": { "size": "1Gi" }, "listeners": [listener] }))
+        };
+        assert_eq!(named("to-the-world"), Vec::<String>::new());
+        assert_eq!(named("a--b"), ["listeners: a--b: Kubernetes takes no name of a port with two '-' in a row"]);
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub fn report(
             let said = facts.map(|facts| facts.cluster.clone());
             said.filter(|id| !id.is_empty())
         }),
-        plan: outcome.plan.clone(),
+        plan: outcome.plan.clone().map(|plan| plan::since(plan, before.plan.as_ref(), now)),
         operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
         dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),

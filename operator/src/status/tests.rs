@@ -221,6 +221,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         action: "restart broker 2".to_owned(),
         reason: "UnderReplicated".to_owned(),
         message: "3 partitions are under-replicated".to_owned(),
+        since: None,
     };
     let outcome = Outcome { plan: Some(plan.clone()), ..Outcome::new(&observed, Attempt::Applied) };
     let now = Timestamp::from_second(NOW).unwrap();
@@ -231,7 +232,7 @@ fn pods_of_an_older_template_are_named_with_what_comes_next() {
         status.conditions[1].message,
         "demo-0, demo-2 started before the last change; restart broker 2: 3 partitions are under-replicated"
     );
-    assert_eq!(status.plan, Some(plan));
+    assert_eq!(status.plan, Some(PlanStatus { since: Some(Time(now)), ..plan }));
 }
 
 #[test]

@@ -21,6 +21,20 @@ type Webhook = fn(&str, &mut Value);
 /// Why a request is forbidden, by resource, verb and body.
 type Policy = fn(&str, &str, &Value) -> Option<&'static str>;
 
+/// What goes wrong with a request, by resource and verb.
+type Faults = fn(&str, &str) -> Option<Fault>;
+
+/// How a request goes wrong.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// It is never answered.
+    Hangs,
+    /// It is not done, and answered by this.
+    Refused(StatusCode),
+    /// It is done, and answered by this.
+    Done(StatusCode),
+}
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Key, Value>,
@@ -28,6 +42,7 @@ struct State {
     writes: Vec<String>,
     webhook: Option<Webhook>,
     policy: Option<Policy>,
+    faults: Option<Faults>,
 }
 
 /// Cheap to clone; all clones are one.
@@ -64,6 +79,22 @@ struct Asked {
     selector: Vec<(String, Option<String>)>,
 }
 
+impl Asked {
+    fn resource(&self) -> String {
+        if self.status { format!("{}/status", self.plural) } else { self.plural.clone() }
+    }
+
+    fn verb(&self, method: &Method) -> &'static str {
+        match (method.as_str(), &self.name) {
+            ("GET", Some(_)) => "get",
+            ("GET", None) => "list",
+            ("PATCH", _) => "patch",
+            ("POST", _) => "create",
+            _ => "delete",
+        }
+    }
+}
+
 impl ApiServer {
     pub(crate) fn client(&self) -> Client {
         let server = self.clone();
@@ -77,7 +108,15 @@ impl ApiServer {
                 let body = body.collect_bytes().await.unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let kind = head.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
-                let (code, answer) = server.answer(&head.method, &head.uri, kind, &body);
+                let (code, answer) = match server.fault(&head.method, &head.uri) {
+                    Some(Fault::Hangs) => std::future::pending().await,
+                    Some(Fault::Refused(code)) => status(code),
+                    Some(Fault::Done(code)) => {
+                        server.answer(&head.method, &head.uri, kind, &body);
+                        status(code)
+                    }
+                    None => server.answer(&head.method, &head.uri, kind, &body),
+                };
                 let response = Response::builder().status(code).header("content-type", "application/json");
                 let answer = Answer::Whole(Some(serde_json::to_vec(&answer).unwrap().into()));
                 Ok::<_, Infallible>(response.body(answer).unwrap())
@@ -88,14 +127,7 @@ impl ApiServer {
 
     fn answer(&self, method: &Method, uri: &http::Uri, kind: &str, body: &Value) -> (StatusCode, Value) {
         let asked = parse(uri);
-        let verb = match (method.as_str(), &asked.name) {
-            ("GET", Some(_)) => "get",
-            ("GET", None) => "list",
-            ("PATCH", _) => "patch",
-            ("POST", _) => "create",
-            _ => "delete",
-        };
-        let resource = if asked.status { format!("{}/status", asked.plural) } else { asked.plural.clone() };
+        let (resource, verb) = (asked.resource(), asked.verb(method));
         if !granted().contains(&(resource.clone(), verb.to_owned())) {
             return status(StatusCode::FORBIDDEN);
         }
@@ -121,6 +153,11 @@ impl ApiServer {
         }
     }
 
+    fn fault(&self, method: &Method, uri: &http::Uri) -> Option<Fault> {
+        let (asked, faults) = (parse(uri), self.state.lock().unwrap().faults?);
+        faults(&asked.resource(), asked.verb(method))
+    }
+
     /// What was written since this was asked last, Events aside.
     pub(crate) fn writes(&self) -> Vec<String> {
         let writes = std::mem::take(&mut self.state.lock().unwrap().writes);
@@ -133,6 +170,10 @@ impl ApiServer {
 
     pub(crate) fn set_policy(&self, policy: Option<Policy>) {
         self.state.lock().unwrap().policy = policy;
+    }
+
+    pub(crate) fn set_faults(&self, faults: Option<Faults>) {
+        self.state.lock().unwrap().faults = faults;
     }
 
     pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {

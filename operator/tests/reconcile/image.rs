@@ -65,6 +65,26 @@ async fn an_image_that_never_ran_is_forgotten_when_the_spec_names_it_no_more() {
 }
 
 #[tokio::test]
+async fn an_image_that_has_run_is_kept_behind_a_webhook_that_puts_another_in_its_place() {
+    let world = World::with_cluster(3);
+    world.server.set_webhook(|plural, object| {
+        if plural == "statefulsets" {
+            let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
+            let named = image.as_str().unwrap().trim_start_matches("mirror/");
+            *image = json!(format!("mirror/{named}"));
+        }
+    });
+    world.run_until_idle().await;
+    world.change_spec(|spec| spec["image"] = json!("chronik:2"));
+    assert_eq!(rolled(&world).await.len(), 3);
+    assert_eq!(world.status()["image"], "chronik:2");
+    let before = world.pods();
+    world.change_spec(|spec| drop(spec.as_object_mut().unwrap().remove("image")));
+    world.run_until_idle().await;
+    assert_eq!((images(&world), world.pods()), (vec![json!("mirror/chronik:2"); 3], before));
+}
+
+#[tokio::test]
 async fn a_cluster_that_began_with_an_image_that_never_ran_falls_back_to_the_operators() {
     let mut world = World::with_cluster(3);
     world.bad_image = Some("chronik:typo".to_owned());

@@ -5,6 +5,7 @@
 mod api_server;
 mod budget;
 mod config;
+mod faults;
 mod image;
 mod kafka;
 mod outside;

@@ -1,5 +1,6 @@
 //! The writes that make what there is into what there should be, and none when it is so already.
 
+use super::{WRITE_MAX, in_time};
 use crate::MANAGER;
 use crate::api_error;
 use crate::quantity;
@@ -37,6 +38,14 @@ pub enum ApplyError {
         /// What the API server said.
         source: kube::Error,
     },
+    /// The API server did not answer in time: it is not known whether the object was written.
+    #[error("{kind} {name}: the API server has not answered within {} s", WRITE_MAX.as_secs())]
+    Late {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+    },
     /// An object of that name is on its way out.
     #[error("{kind} {name} is being deleted; it is made anew once it is gone")]
     Leaving {
@@ -60,6 +69,10 @@ const HASH: &str = "chronik.io/applied-hash";
 
 /// Makes one object as it should be. One that names a version is written over that version alone.
 pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
+    in_time(&desired.resource.kind, &desired.object.name_any(), write(client, namespace, desired)).await
+}
+
+async fn write(client: &Client, namespace: &str, desired: &Desired) -> Result<Outcome, ApplyError> {
     let (name, kind) = (desired.object.name_any(), desired.resource.kind.clone());
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &desired.resource);
     let failed = |source| ApplyError::Api { kind: kind.clone(), name: name.clone(), source };
@@ -81,7 +94,10 @@ pub(crate) async fn apply(client: &Client, namespace: &str, desired: &Desired) -
     }
     let manager = PatchParams::apply(MANAGER).force();
     let written = match api.patch(&name, &manager, &Patch::Apply(&object)).await {
-        Err(kube::Error::Api(status)) if seen.is_some() && status.code == 409 => return Ok(Outcome::Overtaken),
+        // It has changed since it was read just now: that is no fault of anybody's.
+        Err(kube::Error::Api(status)) if (seen.is_some() || live.is_some()) && status.code == 409 => {
+            return Ok(Outcome::Overtaken);
+        }
         written => written.map_err(failed)?,
     };
     Ok(match live {

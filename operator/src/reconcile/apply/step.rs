@@ -6,8 +6,8 @@ use crate::reconcile::observe::Seen;
 use crate::reconcile::plan::{Step, Wait, balance};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::Client;
-use kube::api::PropagationPolicy;
+use kube::api::{ListParams, PropagationPolicy};
+use kube::{Api, Client};
 
 /// What is said of a step that the brokers' version does not know: nothing of it was begun.
 pub(crate) const NOT_SUPPORTED: &str = "NotSupported";
@@ -88,9 +88,8 @@ impl Taker<'_> {
             Ok(Stop::Granted(_)) if !permitted => Ok(Done::Overtaken),
             Ok(Stop::Granted(permit)) => {
                 let done = self.delete_pod(pod).await;
-                if !matches!(done, Ok(Done::Taken)) {
-                    // The pod is another one by now, or stays: nobody is to wait for the permit's end. That it could not
-                    // be given back is found in the facts.
+                if self.left_alone(pod, &done).await {
+                    // Nobody is to wait for the permit's end. That it could not be given back is found in the facts.
                     let _ = self.brokers.recovered(contact, permit.id, true).await;
                 }
                 done
@@ -98,6 +97,25 @@ impl Taker<'_> {
             Ok(Stop::Refused(why)) => Ok(waits(step, "StopRefused", why)),
             Err(error) => Ok(waits(step, "BrokersUnknown", error.to_string())),
         }
+    }
+
+    /// Whether it is certain that a pod was not deleted: it is another one by now, or stays. Who is not sure what became of
+    /// a request may have deleted it.
+    async fn left_alone(&self, pod: &Seen, done: &Result<Done, ApplyError>) -> bool {
+        let refused = match done {
+            Ok(done) => *done != Done::Taken,
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) => (400..500).contains(&status.code),
+            Err(_) => false,
+        };
+        if !refused {
+            return false;
+        }
+        let named = ListParams::default().fields(&format!("metadata.name={}", pod.name));
+        let Ok(found) = Api::<Pod>::namespaced(self.client.clone(), self.namespace).list(&named).await else {
+            return false;
+        };
+        let as_seen = |now: &&Pod| now.metadata.uid.as_deref() == Some(&pod.uid);
+        found.items.iter().find(as_seen).is_none_or(|now| now.metadata.deletion_timestamp.is_none())
     }
 
     async fn close(&self, step: &Step, permit: u64) -> Done {

@@ -1,6 +1,6 @@
 //! Changes of volumes' claims.
 
-use super::ApplyError;
+use super::{ApplyError, in_time};
 use crate::MANAGER;
 use crate::api_error;
 use crate::reconcile::observe::{GIVE_UP, REMOVED};
@@ -10,6 +10,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+
+/// What is changed.
+const KIND: &str = "PersistentVolumeClaim";
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub(crate) enum Changed {
 
 /// Changes a claim as it was seen.
 pub(crate) async fn change(client: &Client, namespace: &str, change: &VolumeChange) -> Result<Changed, ApplyError> {
+    in_time(KIND, &change.claim.name, try_to(client, namespace, change)).await
+}
+
+async fn try_to(client: &Client, namespace: &str, change: &VolumeChange) -> Result<Changed, ApplyError> {
     let refused = match write(client, namespace, change).await {
         Ok(()) => return Ok(Changed::Done),
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(Changed::Overtaken),
@@ -43,7 +50,7 @@ fn is_refusal(error: &kube::Error) -> bool {
 }
 
 fn failed(change: &VolumeChange, source: kube::Error) -> ApplyError {
-    ApplyError::Api { kind: "PersistentVolumeClaim".to_owned(), name: change.claim.name.clone(), source }
+    ApplyError::Api { kind: KIND.to_owned(), name: change.claim.name.clone(), source }
 }
 
 async fn write(client: &Client, namespace: &str, change: &VolumeChange) -> Result<(), kube::Error> {

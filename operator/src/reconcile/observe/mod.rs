@@ -132,9 +132,10 @@ impl Observed {
         self.set.as_ref()?.update_revision.as_deref()
     }
 
-    /// Whether a broker serves with this image, as one that was made from the present template.
-    pub fn has_run(&self, image: &str) -> bool {
-        let of_template = self.set.as_ref().is_some_and(|set| set.image.as_deref() == Some(image));
+    /// Whether a broker serves that was made from the present template, and that from what has this hash. Of the image in
+    /// there nothing follows: a webhook may put another one in its place.
+    pub fn has_run(&self, template_of: &str) -> bool {
+        let of_template = self.set.as_ref().is_some_and(|set| set.template_of.as_deref() == Some(template_of));
         let of_pod = |pod: &&ObservedPod| pod.revision.is_some() && pod.revision.as_deref() == self.update_revision();
         of_template && self.pods.iter().filter(of_pod).any(|pod| pod.state == PodState::Ready)
     }

@@ -133,8 +133,9 @@ fn container_state(container: &ContainerStatus) -> PodState {
         return PodState::Failing(describe(reason, said.map(last_line).or(waiting.message.as_deref())));
     }
     if let Some(terminated) = &current.terminated {
+        // It is started again by itself, and at once if it has not just been: what goes on crashing is a crash loop soon.
         let said = terminated.message.as_deref().map(last_line);
-        return PodState::Failing(describe(Some(&format!("exited with {}", terminated.exit_code)), said));
+        return PodState::Waiting(describe(Some(&format!("exited with {}", terminated.exit_code)), said));
     }
     PodState::Waiting("running, but not ready".to_owned())
 }
@@ -182,6 +183,8 @@ mod tests {
         let waiting = |reason: &str| with_container(&json!({ "waiting": { "reason": reason } }), &none);
         assert_eq!(state(&waiting("ContainerCreating")), PodState::Waiting("ContainerCreating".to_owned()));
         assert_eq!(state(&waiting("ErrImagePull")), PodState::Failing("ErrImagePull".to_owned()));
+        let crashed = with_container(&json!({ "terminated": { "exitCode": 137 } }), &none);
+        assert_eq!(state(&crashed), PodState::Waiting("exited with 137".to_owned()));
         let running = with_container(&json!({ "running": {} }), &none);
         assert_eq!(state(&running), PodState::Waiting("running, but not ready".to_owned()));
     }
@@ -201,7 +204,7 @@ mod tests {
             ("Unschedulable: 0/3 nodes are available: 3 node(s) didn't match PersistentVolume's node affinity", true),
             ("Unschedulable: 0/3 nodes are available: 3 Insufficient cpu", false),
             ("CrashLoopBackOff: chronik: cannot open /data: Input/output error (os error 5)", true),
-            ("exited with 1: chronik: cannot write /data/id: Read-only file system (os error 30)", true),
+            ("CrashLoopBackOff: chronik: cannot write /data/id: Read-only file system (os error 30)", true),
             ("CrashLoopBackOff: chronik: unknown key \"x\"", false),
             ("CrashLoopBackOff", false),
             ("ErrImagePull: no such image", false),

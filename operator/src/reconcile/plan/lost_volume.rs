@@ -160,7 +160,7 @@ mod tests {
             ),
             (
                 "its process cannot read it",
-                |o| failing(o, "exited with 1: /data: (os error 5)"),
+                |o| failing(o, "CrashLoopBackOff: /data: (os error 5)"),
                 "2: data-demo-2 demo-2",
             ),
             ("its image cannot be pulled", |o| failing(o, "ErrImagePull: no such image"), "VolumeInUse"),

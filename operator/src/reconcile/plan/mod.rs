@@ -26,7 +26,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How soon to look again when what was done makes room for the next step.
-const AT_ONCE: Duration = Duration::from_millis(100);
+pub(super) const AT_ONCE: Duration = Duration::from_millis(100);
 /// How soon to look again while something is under way that no watch tells of.
 const SOON: Duration = Duration::from_secs(1);
 /// The same while nothing can be done about what is not as it should be.

@@ -109,7 +109,8 @@ fn unused_permit(observed: &Observed, plan: &mut Plan) {
 }
 
 /// A pod of an older template that does not run, while every other broker serves or is stuck in an older one too. One that
-/// is missing, or cannot run with the present template, is away already: what keeps it away would take this one as well.
+/// is missing, or cannot run with the present template, is away already: what keeps it away would take this one as well. Nor
+/// is any replaced while another broker has the permit: that one may serve already, and has yet to catch up.
 fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
     let is_outdated = |pod: &ObservedPod| outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal);
     let another_is_away = observed.pods.iter().any(|pod| match pod.state {
@@ -120,7 +121,9 @@ fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> O
     if another_is_away || !all_there(cluster, observed) {
         return None;
     }
-    outdated.iter().rev().find_map(|pod| match &pod.state {
+    let permitted = observed.facts.known().and_then(|facts| facts.permit.as_ref()).map(|permit| permit.broker);
+    let mut may_go = outdated.iter().rev().filter(|pod| permitted.is_none_or(|broker| broker == pod.ordinal));
+    may_go.find_map(|pod| match &pod.state {
         PodState::Failing(why) => {
             let why = why.split_once(": ").map_or(why.as_str(), |(gist, _)| gist).to_owned();
             Some(Step::ReplaceStuck { broker: pod.ordinal, pod: pod.seen.clone(), why })
@@ -361,6 +364,13 @@ mod tests {
         }
     }
 
+    /// Broker 2 has been restarted by its permit, serves, and is not in sync yet.
+    fn recovering(observed: &mut Observed) {
+        observed.pods[2].revision = Some("r2".to_owned());
+        facts(observed).brokers.get_mut(&2).unwrap().standing = Standing::Recovering;
+        facts(observed).permit = Some(permit(2, "before"));
+    }
+
     #[test]
     fn a_stuck_pod_is_not_replaced_while_another_broker_is_away_for_another_reason() {
         type Change = fn(&mut Observed);
@@ -370,6 +380,11 @@ mod tests {
                 o.pods[2].state = failing("ErrImagePull: no such image");
             }),
             ("another one has no pod", |o| drop(o.pods.remove(2))),
+            ("another one was restarted, and has yet to catch up", recovering),
+            ("the same, and this one has crashed once", |o| {
+                recovering(o);
+                o.pods[1].state = PodState::Waiting("exited with 137".to_owned());
+            }),
         ];
         for (what, change) in cases {
             let mut observed = outdated();
