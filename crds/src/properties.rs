@@ -282,7 +282,10 @@ pub const OWNED: &[(&str, &str)] = &[
 /// to use in their place.
 pub const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("background.threads", THREADS),
-    ("inter.broker.protocol.version", "in its place a cluster has metadata.version, which kafka-features raises"),
+    (
+        "inter.broker.protocol.version",
+        "in its place a cluster has metadata.version, which `chronik features upgrade` raises",
+    ),
     ("log.cleaner.enable", "compacted topics are always cleaned"),
     ("log.cleaner.threads", THREADS),
     ("log.message.format.version", "there is one format of records"),

@@ -21,7 +21,10 @@ const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("background.threads", THREADS),
     ("controller.quorum.voters", "`voters` in the file says it"),
     ("group.consumer.regex.refresh.interval.ms", "regular expressions are resolved when topics come or go"),
-    ("inter.broker.protocol.version", "in its place a cluster has metadata.version, which kafka-features raises"),
+    (
+        "inter.broker.protocol.version",
+        "in its place a cluster has metadata.version, which `chronik features upgrade` raises",
+    ),
     ("listeners", "`listen` and `listeners` in the file, beside `kafka`, say it"),
     ("log.cleaner.enable", "compacted topics are always cleaned"),
     ("log.cleaner.threads", THREADS),

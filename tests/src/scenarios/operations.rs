@@ -226,9 +226,11 @@ fn last_copy(w: &mut World) -> Result<String> {
     ensure!(one["broker"] == HOLDER && one["leader"] == HOLDER && one["damaged_to"] == from, "{one}");
     let outcome = w.run("cluster health")?;
     let said = outcome.text();
-    for word in
-        [&*format!("broker {HOLDER} cannot read {ROTTEN}-0 in the batch at offset {from}"), "delete-records", "UNCLEAN"]
-    {
+    for word in [
+        &*format!("broker {HOLDER} cannot read {ROTTEN}-0 in the batch at offset {from}"),
+        "delete-records",
+        "--unclean",
+    ] {
         ensure!(!outcome.success && said.contains(word), "it does not say {word:?}: {said}");
     }
     // As it is told to: what only a damaged batch leads to is not known to be whole either.
@@ -253,9 +255,11 @@ fn lost_everywhere(w: &mut World) -> Result<String> {
     })?;
     let outcome = w.run("cluster health")?;
     let said = outcome.text();
-    for word in
-        [&*format!("{ROTTEN}-0 among them, though all that hold them are alive"), "waiting changes nothing", "UNCLEAN"]
-    {
+    for word in [
+        &*format!("{ROTTEN}-0 among them, though all that hold them are alive"),
+        "waiting changes nothing",
+        "--unclean",
+    ] {
         ensure!(!outcome.success && said.contains(word), "it does not say {word:?}: {said}");
     }
     ensure!(!said.contains("wait for brokers that are away"), "nobody is away: {said}");

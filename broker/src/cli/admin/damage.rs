@@ -130,16 +130,17 @@ fn last_copy(facts: &FactsResponse, replica: &DamagedReplica, partition: &Partit
     }
     let beyond = replica.to.unwrap_or(replica.from);
     ways.push(format!(
-        "to go on without them, give up all records up to beyond offset {beyond} (Kafka's `kafka-delete-records.sh`), and \
-         further if it is named here still after that"
+        "to go on without them, give up all records up to beyond offset {beyond} (`chronik topic delete-records {}-{} --before \
+         OFFSET`), and further if it is named here still after that",
+        partition.topic, partition.partition
     ));
     ways.push(if facts.brokers.len() == 1 {
         format!("do not restart broker {id} before: it would not start")
     } else {
         format!(
             "do not restart broker {id} before: it would cut its log off at offset {}, and nobody would lead the partition \
-             until somebody decides so (`kafka-leader-election.sh --election-type UNCLEAN`)",
-            replica.from
+             until somebody decides so (`chronik topic elect {}-{} --unclean`)",
+            replica.from, partition.topic, partition.partition
         )
     });
     ways.join("; ")
@@ -183,17 +184,24 @@ mod tests {
         use Why::{CatchingUp, Fenced};
         type Case = (i32, DamagedReplica, &'static [&'static str], &'static [&'static str]);
         let table: [Case; 7] = [
-            (3, damaged(0, Some(0), &[0, 1], &[]), &["wait: broker 1", "repaired"], &["delete-records", "UNCLEAN"]),
+            (3, damaged(0, Some(0), &[0, 1], &[]), &["wait: broker 1", "repaired"], &["delete-records", "--unclean"]),
             (3, damaged(0, Some(1), &[1, 2], &[(0, CatchingUp)]), &["wait", "from broker 1"], &["delete-records"]),
             (
                 3,
                 damaged(0, Some(0), &[0], &[(1, CatchingUp), (2, Fenced)]),
-                &["start broker 2:", "broker 1 cannot", "beyond offset 130", "not restart", "at offset 120", "UNCLEAN"],
+                &[
+                    "start broker 2:",
+                    "broker 1 cannot",
+                    "beyond offset 130",
+                    "not restart",
+                    "at offset 120",
+                    "--unclean",
+                ],
                 &["wait"],
             ),
             (3, damaged(0, Some(0), &[0], &[(1, CatchingUp)]), &["broker 1 cannot", "delete-records"], &["comes back"]),
-            (3, damaged(0, Some(0), &[0], &[]), &["delete-records", "UNCLEAN"], &["comes back", "cannot catch up"]),
-            (1, damaged(0, Some(0), &[0], &[]), &["delete-records", "would not start"], &["UNCLEAN"]),
+            (3, damaged(0, Some(0), &[0], &[]), &["delete-records", "--unclean"], &["comes back", "cannot catch up"]),
+            (1, damaged(0, Some(0), &[0], &[]), &["delete-records", "would not start"], &["--unclean"]),
             (3, damaged(0, None, &[], &[(0, Fenced)]), &["start the brokers"], &["wait:"]),
         ];
         for (brokers, replica, says, says_not) in table {

@@ -90,7 +90,7 @@ fn of_partitions(facts: &FactsResponse, partitions: &Partitions, found: &mut Vec
                 example(|p| p.undecided && is_all_alive(p))
             ),
             next: "waiting changes nothing: bring the data directory of one of them back from a copy, or decide to go on \
-                   without what is lost: Kafka's `kafka-leader-election.sh --election-type UNCLEAN`; what brokers have cut off \
+                   without what is lost: `chronik topic elect TOPIC-PARTITION --unclean`; what brokers have cut off \
                    is kept in `log/damaged` of their data directories"
                 .into(),
         });
@@ -105,7 +105,7 @@ fn of_partitions(facts: &FactsResponse, partitions: &Partitions, found: &mut Vec
                 example(|p| p.undecided && !is_all_alive(p))
             ),
             next: "start those brokers: `chronik partition list --offline`; only if they are lost for good, decide to go on \
-                   without what they had: Kafka's `kafka-leader-election.sh --election-type UNCLEAN`"
+                   without what they had: `chronik topic elect TOPIC-PARTITION --unclean`"
                 .into(),
         });
     }
@@ -228,7 +228,7 @@ mod tests {
                 },
                 true,
                 "3 partitions have no leader, and wait",
-                "UNCLEAN",
+                "--unclean",
             ),
             (
                 |f| {
