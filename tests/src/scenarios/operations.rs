@@ -6,17 +6,9 @@ use crate::harness::appender::{self, Appender};
 use crate::harness::clients::{self, Outcome};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::Metadata;
-use crate::harness::raw::Raw;
 use crate::harness::{leash, wait};
 use crate::report::Report;
 use anyhow::{Context, Result, bail, ensure};
-use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
-use kafka_protocol::messages::{
-    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ElectLeadersRequest, ElectLeadersResponse, RequestKind,
-    TopicName,
-};
-use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -238,7 +230,7 @@ fn last_copy(w: &mut World) -> Result<String> {
         let damaged = w.json("partition list --damaged")?;
         let Some(one) = damaged.get(0) else { return Ok(Some(())) };
         let last = one["damaged_to"].as_i64().or_else(|| one["damaged_from"].as_i64()).context("an offset")?;
-        delete_records(w.cluster.ports(HOLDER).kafka, last + 1)?;
+        w.ok(&format!("topic delete-records {ROTTEN}-0 --before {}", last + 1), "")?;
         Ok(None)
     })?;
     w.is_well()?;
@@ -263,38 +255,9 @@ fn lost_everywhere(w: &mut World) -> Result<String> {
         ensure!(!outcome.success && said.contains(word), "it does not say {word:?}: {said}");
     }
     ensure!(!said.contains("wait for brokers that are away"), "nobody is away: {said}");
-    elect_unclean(w.cluster.ports(HOLDER).kafka)?;
+    w.ok(&format!("topic elect {ROTTEN}-0 --unclean"), ROTTEN)?;
     w.is_well()?;
     w.ok(&format!("topic delete {ROTTEN}"), "")
-}
-
-/// What Kafka's `kafka-delete-records.sh` asks.
-fn delete_records(port: u16, before: i64) -> Result<()> {
-    let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(before);
-    let topic = DeleteRecordsTopic::default()
-        .with_name(TopicName(StrBytes::from_static_str(ROTTEN)))
-        .with_partitions(vec![partition]);
-    let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
-    let request = RequestKind::DeleteRecords(request);
-    let answer: DeleteRecordsResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::DeleteRecords, 1, &request)?;
-    let done = answer.topics.iter().flat_map(|topic| &topic.partitions).all(|partition| partition.error_code == 0);
-    ensure!(done, "DeleteRecords is refused: {answer:?}");
-    Ok(())
-}
-
-/// What Kafka's `kafka-leader-election.sh --election-type UNCLEAN` asks.
-fn elect_unclean(port: u16) -> Result<()> {
-    let partitions =
-        TopicPartitions::default().with_topic(TopicName(StrBytes::from_static_str(ROTTEN))).with_partitions(vec![0]);
-    let request = ElectLeadersRequest::default()
-        .with_election_type(1)
-        .with_topic_partitions(Some(vec![partitions]))
-        .with_timeout_ms(30_000);
-    let request = RequestKind::ElectLeaders(request);
-    let answer: ElectLeadersResponse = Raw::connect(port, PATIENCE)?.ask(ApiKey::ElectLeaders, 1, &request)?;
-    let mut results = answer.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
-    ensure!(results.all(|partition| partition.error_code == 0), "the election is refused: {answer:?}");
-    Ok(())
 }
 
 fn removed(w: &mut World) -> Result<String> {
