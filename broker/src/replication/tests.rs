@@ -337,12 +337,14 @@ async fn producers_are_answered_when_all_followers_have_acknowledged_many_partit
 /// A new leader that has too few in sync does not know what is committed, for as long as that lasts.
 #[tokio::test]
 async fn who_has_read_what_is_known_to_be_committed_waits_without_an_error() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     bench.led_by(|_| ME);
+    bench.is_done().await;
     let produced = bench.partitions.produce(partition(0), batch(), Acks::Leader, Arc::new(()));
     tokio::time::timeout(DEADLINE, produced).await.expect("in time").expect("its owner is there").expect("appended");
     let next_epoch = LeaderEpoch(EPOCH.0 + 1);
     bench.led_in(next_epoch, |_| ME);
+    bench.is_done().await;
     let fetch = async |offset| {
         let spec = FetchSpec {
             offset: Offset(offset),
