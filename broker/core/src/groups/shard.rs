@@ -235,7 +235,7 @@ impl Shard {
         let done = self.carry_out(now, ticket, client, request, random, out);
         debug_assert!(done || undo.is_some(), "what was taken for a request that writes nothing has written");
         if !done && let Some((before, request)) = undo {
-            self.undo(before, out);
+            self.undo(now, before, out);
             out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
         }
     }
@@ -396,7 +396,7 @@ impl Shard {
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
             if !done && let Some(before) = undo {
-                self.undo(before, out);
+                self.undo(now, before, out);
                 self.timers.put_off(timer, now.monotonic + RETRY, late);
                 undone.insert(id);
             }

@@ -36,6 +36,15 @@ impl Timer {
     }
 }
 
+/// Who asked for something that may be undone.
+#[derive(Clone, Debug)]
+pub(super) struct HeardOf {
+    /// The member, as it is named.
+    pub(super) member: Arc<str>,
+    /// Whether it said what the group's other members wait for to go on: its SyncGroup.
+    pub(super) syncs: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     /// When it is due.
@@ -176,24 +185,31 @@ impl Timers {
         found
     }
 
-    /// Sets the deadlines of a group to what they were, but for the session of a member that was heard of.
+    /// Sets the deadlines of a group to what they were, but for those that `heard_of` was to meet with what it asked:
+    /// its session is as long as the step made it, and what the step would have ended is not over before `at_least`.
     pub(super) fn restore(
         &mut self,
         group: &Arc<str>,
         former: Vec<(Timer, Instant, Late)>,
-        heard_of: Option<&Arc<str>>,
+        heard_of: Option<&HeardOf>,
+        at_least: impl Fn(&Timer) -> Instant,
     ) {
-        let of_member = |timer: &Timer| matches!(timer, Timer::Session(_, member) if Some(member) == heard_of);
         let mut session = None;
         for (timer, due, _) in self.of_group(group) {
             self.cancel(&timer);
-            if of_member(&timer) {
+            if matches!(&timer, Timer::Session(_, member) if heard_of.is_some_and(|by| by.member == *member)) {
                 session = Some(due);
             }
         }
         for (timer, due, late) in former {
-            match session.filter(|session| of_member(&timer) && *session > due) {
-                Some(session) => self.set(timer, session),
+            let longer = heard_of.and_then(|by| match &timer {
+                Timer::Session(_, member) if by.member == *member => session,
+                Timer::Rebalance(_, member) if by.member == *member => Some(at_least(&timer)),
+                Timer::Sync(_) if by.syncs => Some(at_least(&timer)),
+                _ => None,
+            });
+            match longer.filter(|longer| *longer > due) {
+                Some(longer) => self.set(timer, longer),
                 None => self.set_late(timer, due, late),
             }
         }
@@ -222,13 +238,37 @@ mod tests {
         for member in ["a", "b"] {
             timers.set(session(member), Instant(10));
         }
-        for (heard_of, first) in [(None, 10), (Some(Arc::from("a")), 20)] {
+        let a = HeardOf { member: "a".into(), syncs: false };
+        for (heard_of, first) in [(None, 10), (Some(a), 20)] {
             let former = timers.of_group(&group);
             for member in ["a", "b", "c"] {
                 timers.set(session(member), Instant(20));
             }
-            timers.restore(&group, former, heard_of.as_ref());
+            timers.restore(&group, former, heard_of.as_ref(), |_| Instant(30));
             let expected = [(session("a"), Instant(first), Late::No), (session("b"), Instant(10), Late::No)];
+            assert_eq!(timers.of_group(&group), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_undone_would_have_met_a_deadline_which_is_not_over_before_it_can_be_said_again() {
+        let group: Arc<str> = "g".into();
+        let rebalance = |member: &str| Timer::Rebalance(group.clone(), member.into());
+        for (syncs, sync_due) in [(false, 10), (true, 30)] {
+            let mut timers = Timers::default();
+            for timer in [rebalance("a"), rebalance("b"), Timer::Sync(group.clone())] {
+                timers.put_off(timer, Instant(10), Late::HadTime);
+            }
+            let former = timers.of_group(&group);
+            timers.cancel(&rebalance("a"));
+            timers.cancel(&Timer::Sync(group.clone()));
+            timers.restore(&group, former, Some(&HeardOf { member: "a".into(), syncs }), |_| Instant(30));
+            let late = if syncs { Late::No } else { Late::HadTime };
+            let expected = [
+                (Timer::Sync(group.clone()), Instant(sync_due), late),
+                (rebalance("a"), Instant(30), Late::No),
+                (rebalance("b"), Instant(10), Late::HadTime),
+            ];
             assert_eq!(timers.of_group(&group), expected);
         }
     }

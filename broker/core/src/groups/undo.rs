@@ -6,7 +6,7 @@ use super::event::{Command, Now};
 use super::group::Group;
 use super::response::GroupError;
 use super::shard::Shard;
-use super::timers::{Late, Timer};
+use super::timers::{HeardOf, Late, Timer};
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) struct Before {
     group: Option<Group>,
     timers: Vec<(Timer, Instant, Late)>,
     /// The member that takes the step, if it is one: it was heard of, whatever becomes of what it asks.
-    heard_of: Option<Arc<str>>,
+    heard_of: Option<HeardOf>,
     /// How many commands there were.
     commands: usize,
     kept: usize,
@@ -37,11 +37,11 @@ impl Shard {
     }
 
     /// What a step of that group may change.
-    pub(super) fn before(&self, id: &Arc<str>, heard_of: Option<&Arc<str>>, out: &[Command]) -> Before {
+    pub(super) fn before(&self, id: &Arc<str>, heard_of: Option<HeardOf>, out: &[Command]) -> Before {
         #[cfg(test)]
         self.copies.set(self.copies.get() + 1);
         Before {
-            heard_of: heard_of.cloned(),
+            heard_of,
             id: id.clone(),
             group: self.groups.get(id).cloned(),
             timers: self.timers.of_group(id),
@@ -52,15 +52,16 @@ impl Shard {
     }
 
     /// Sets all that back, and takes back the commands since.
-    pub(super) fn undo(&mut self, before: Before, out: &mut Vec<Command>) {
-        let Before { id, group, timers, heard_of, commands, kept, committed } = before;
-        self.timers.restore(&id, timers, heard_of.as_ref());
+    pub(super) fn undo(&mut self, now: Now, before: Before, out: &mut Vec<Command>) {
+        let Before { id, group, timers: former, heard_of, commands, kept, committed } = before;
         match group {
-            Some(group) => self.groups.insert(id, group),
+            Some(group) => self.groups.insert(id.clone(), group),
             None => self.groups.remove(&id),
         };
         out.truncate(commands);
         self.kept = kept;
         self.committed = committed;
+        let (timers, grace) = self.deadlines();
+        timers.restore(&id, former, heard_of.as_ref(), |timer| now.monotonic + grace(&id, timer));
     }
 }

@@ -162,6 +162,65 @@ fn who_is_gone_ends_though_replicas_come_and_go() {
 }
 
 #[test]
+fn a_leader_that_goes_on_asking_is_not_taken_for_one_that_never_synced() {
+    let mut bench = Bench::new();
+    let (first, _) = bench.one_stable("g");
+    let id = bench.join_group(join("g", "")).member_id;
+    let second = bench.send(Request::JoinGroup(join("g", &id)));
+    let leader = bench.join_group(join("g", &first));
+    let second = bench.joined(second);
+    bench.event(Event::Writable(false));
+    let waits = bench.send(Request::SyncGroup(sync("g", &second.member_id, second.generation, &[])));
+    let assigned = [(&*leader.member_id, "1"), (&*second.member_id, "2")];
+    for _ in 0..40 {
+        bench.pass(Duration::from_secs(1));
+        let refused = bench.send(Request::SyncGroup(sync("g", &first, leader.generation, &assigned)));
+        assert_eq!(bench.synced(refused), Err(GroupError::CoordinatorNotAvailable));
+    }
+    bench.event(Event::Writable(true));
+    let again = bench.send(Request::SyncGroup(sync("g", &first, leader.generation, &assigned)));
+    assert_eq!(bench.synced(again).expect("synced").assignment, "1");
+    assert_eq!(bench.synced(waits).expect("synced").assignment, "2");
+}
+
+#[test]
+fn a_leader_that_stops_asking_while_it_is_refused_is_taken_out() {
+    let mut bench = Bench::new();
+    let (first, _) = bench.one_stable("g");
+    let id = bench.join_group(join("g", "")).member_id;
+    let second = bench.send(Request::JoinGroup(join("g", &id)));
+    let leader = bench.join_group(join("g", &first));
+    let second = bench.joined(second);
+    bench.event(Event::Writable(false));
+    let waits = bench.send(Request::SyncGroup(sync("g", &second.member_id, second.generation, &[])));
+    let refused = bench.send(Request::SyncGroup(sync("g", &first, leader.generation, &[])));
+    assert_eq!(bench.synced(refused), Err(GroupError::CoordinatorNotAvailable));
+    bench.pass(Duration::from_secs(31));
+    assert_eq!(bench.synced(waits), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn a_member_that_gives_partitions_back_is_not_fenced_as_it_is_refused_again_and_again() {
+    let mut bench = super::migration::bench();
+    heartbeat(&mut bench, beat(0, &[])).expect("joined");
+    let other = |epoch| ConsumerGroupHeartbeat { member_id: "other".into(), ..beat(epoch, &[]) };
+    let waits = heartbeat(&mut bench, other(0)).expect("joined").member_epoch;
+    let asked = heartbeat(&mut bench, beat(2, &[0, 1])).expect("it is asked to give one back");
+    let left = super::migration::partitions(&asked);
+    assert_eq!((asked.member_epoch, left.len()), (2, 1));
+    for _ in 0..15 {
+        bench.event(Event::Writable(false));
+        bench.pass(Duration::from_secs(3));
+        heartbeat(&mut bench, other(waits)).expect("it waits for the partition");
+        let gives_back = heartbeat(&mut bench, beat(2, &left));
+        assert_eq!(gives_back.map(|answer| answer.member_epoch), Err(GroupError::CoordinatorNotAvailable));
+        bench.event(Event::Writable(true));
+        bench.pass(Duration::from_secs(1));
+    }
+    assert_eq!(heartbeat(&mut bench, beat(2, &left)).map(|answer| answer.member_epoch), Ok(waits));
+}
+
+#[test]
 fn a_group_of_which_many_members_are_gone_is_copied_once_a_round() {
     let mut bench = super::migration::bench();
     for n in 0..50 {
