@@ -234,7 +234,9 @@ impl Shard {
         };
         let done = self.carry_out(now, ticket, client, request, random, out);
         debug_assert!(done || undo.is_some(), "what was taken for a request that writes nothing has written");
-        if !done && let Some((before, request)) = undo {
+        if done {
+            self.timers.keep_changes();
+        } else if let Some((before, request)) = undo {
             self.undo(now, before, out);
             out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
         }
@@ -376,6 +378,9 @@ impl Shard {
                 self.timers.put_off(timer, now.monotonic + RETRY, late);
                 continue;
             }
+            if !self.groups.contains_key(&id) {
+                continue;
+            }
             let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, None, out)));
             let (groups, step) = self.parts(now, out);
             let mut step = step.refusing(refuses);
@@ -395,7 +400,9 @@ impl Shard {
             }
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
-            if !done && let Some(before) = undo {
+            if done {
+                self.timers.keep_changes();
+            } else if let Some(before) = undo {
                 self.undo(now, before, out);
                 self.timers.put_off(timer, now.monotonic + RETRY, late);
                 undone.insert(id);

@@ -4,6 +4,7 @@ use super::migration::{beat, heartbeat};
 use super::offsets::fetch;
 use super::*;
 use crate::groups::request::ConsumerGroupHeartbeat;
+use crate::groups::shared::COPIES;
 
 fn commit_error(bench: &mut Bench, request: Request) -> Result<(), GroupError> {
     match bench.ask(request) {
@@ -235,6 +236,32 @@ fn a_group_of_which_many_members_are_gone_is_copied_once_a_round() {
     bench.send(Request::ConsumerGroupDescribe("g".into()));
     bench.send(fetch_request("g", Some((member, generation))));
     assert_eq!(bench.shard.copies.get(), 3, "reading needs no copy");
+}
+
+#[test]
+fn a_heartbeat_that_writes_nothing_copies_nothing_that_grows_with_its_group() {
+    let mut bench = super::migration::bench();
+    let mut members: Vec<_> = (0..20).map(|n| (Arc::<str>::from(format!("m{n}")), 0, Vec::new())).collect();
+    let mut beat_all = |bench: &mut Bench| {
+        for (member_id, epoch, owned) in &mut members {
+            let request = ConsumerGroupHeartbeat { member_id: member_id.clone(), ..beat(*epoch, owned) };
+            let answer = heartbeat(bench, request).expect("it is a member");
+            (*epoch, *owned) = (answer.member_epoch, super::migration::partitions(&answer));
+        }
+    };
+    let mut log = 0;
+    while std::mem::replace(&mut log, bench.log.len()) != bench.log.len() || log == 0 {
+        beat_all(&mut bench);
+    }
+    bench.event(Event::Writable(false));
+    let copied = || COPIES.with(std::cell::Cell::get);
+    let before = copied();
+    beat_all(&mut bench);
+    assert_eq!((bench.shard.copies.get(), copied() - before), (20, 0));
+    let leaves = ConsumerGroupHeartbeat { member_id: "m1".into(), ..beat(-1, &[]) };
+    assert_eq!(heartbeat(&mut bench, leaves), Err(GroupError::CoordinatorNotAvailable));
+    assert!(copied() > before, "what is changed is copied before");
+    beat_all(&mut bench);
 }
 
 #[test]
