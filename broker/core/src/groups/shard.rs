@@ -37,6 +37,8 @@ pub struct Shard {
     removed: Option<u64>,
     /// Appends are not likely to be committed soon: nothing that has to be written is done.
     pub(super) refuses: bool,
+    /// Topics were deleted meanwhile: their offsets are forgotten when it can be written again.
+    pub(super) forgets_later: bool,
     /// How often a group was copied to be able to undo its step.
     #[cfg(test)]
     pub(super) copies: std::cell::Cell<u64>,
@@ -60,6 +62,7 @@ impl Shard {
             loaded: false,
             removed: None,
             refuses: false,
+            forgets_later: false,
             #[cfg(test)]
             copies: std::cell::Cell::default(),
         }
@@ -141,18 +144,23 @@ impl Shard {
         self.committed = self.groups.iter().map(|(id, group)| group.committed(id)).sum();
         let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
         self.timers.set(Timer::Expiry, now.monotonic + interval);
+        let refuses = self.refuses;
+        self.forgets_later = refuses;
         self.each_group(now, out, |id, group, step| {
             match &mut group.kind {
                 GroupKind::Classic(classic) => classic.loaded(step),
                 GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::loaded),
             }
-            group.forget_deleted_topics(id, step);
+            if !refuses {
+                group.forget_deleted_topics(id, step);
+            }
         });
         self.kept = self.groups.values_mut().map(|group| group.recount(true)).sum();
     }
 
-    /// Takes a step with each group; what is nothing any more is dropped.
-    fn each_group(
+    /// Takes a step with each group, which writes nothing while appends are not likely to be committed; what is nothing
+    /// any more is dropped.
+    pub(super) fn each_group(
         &mut self,
         now: Now,
         out: &mut Vec<Command>,
@@ -173,7 +181,6 @@ impl Shard {
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
-        // Written whatever is likely: who waits for a commit of these groups is refused until then.
         let _ = step.finish();
         if removed {
             self.note_removal();
@@ -335,8 +342,10 @@ impl Shard {
             // Most of what changes are ISRs, thousands of times where a broker goes.
             return;
         }
+        let forgets = deleted && !self.refuses;
+        self.forgets_later |= deleted && self.refuses;
         self.each_group(now, out, |id, group, step| {
-            if deleted {
+            if forgets {
                 group.forget_deleted_topics(id, step);
             }
             if let GroupKind::Consumer(consumer) = &mut group.kind

@@ -32,6 +32,9 @@ impl Shard {
             // What members sent meanwhile may have been refused.
             let (timers, grace) = self.deadlines();
             timers.extend_late(now.monotonic, grace);
+            if std::mem::take(&mut self.forgets_later) {
+                self.each_group(now, out, |id, group, step| group.forget_deleted_topics(id, step));
+            }
         }
     }
 

@@ -97,6 +97,30 @@ fn what_was_loaded_and_is_not_committed_is_told_to_nobody_until_it_is() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_while_nothing_can_be_written_is_forgotten_when_it_can() {
+    let mut bench = super::migration::bench();
+    assert_eq!(commit_error(&mut bench, commit("g", "", -1, "t", 1, 7)), Ok(()));
+    let log = bench.log.len();
+    bench.event(Event::Writable(false));
+    let without = image(&[]);
+    bench.event(Event::Metadata(without.clone()));
+    assert_eq!((bench.log.len(), try_fetch(&mut bench, "g")), (log, Ok(7)), "something was written");
+    let later = |bench: &mut Bench| {
+        bench.event(Event::Writable(true));
+        (bench.log.len(), try_fetch(bench, "g"))
+    };
+    bench.shard = Shard::new(bench.config.clone());
+    for record in bench.compacted() {
+        bench.event(Event::Load(record));
+    }
+    bench.event(Event::Metadata(without));
+    bench.event(Event::Writable(false));
+    bench.event(Event::Loaded);
+    assert_eq!((bench.log.len(), try_fetch(&mut bench, "g")), (log, Ok(7)), "something was written by the next one");
+    assert!(matches!(later(&mut bench), (now, Ok(-1)) if now > log), "it is not forgotten");
+}
+
+#[test]
 fn members_of_a_consumer_group_heartbeat_while_an_offset_of_theirs_is_not_committed() {
     let mut bench = super::migration::bench();
     heartbeat(&mut bench, beat(0, &[])).expect("joined");
