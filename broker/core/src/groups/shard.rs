@@ -130,7 +130,7 @@ impl Shard {
         self.load(record);
         match self.groups.get_mut(&id) {
             Some(group) => group.written = Written::all_in(0),
-            None => self.note_removal(),
+            None => self.removed = Some(0),
         }
     }
 
@@ -167,7 +167,7 @@ impl Shard {
         mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
     ) {
         let (groups, mut step) = self.parts(now, out);
-        let (mut gone, mut removed) = (0, false);
+        let (mut gone, mut removed) = (0, None);
         let (mut before, mut after) = (0, 0);
         groups.retain(|id, group| {
             before += group.committed(id);
@@ -176,15 +176,13 @@ impl Shard {
             group.written = step.written();
             step.cut();
             let nothing = group.is_nothing();
-            removed |= nothing;
+            removed = removed.max(group.written.last().filter(|_| nothing));
             gone += if nothing { group.kept } else { 0 };
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
         let _ = step.finish();
-        if removed {
-            self.note_removal();
-        }
+        self.removed = self.removed.max(removed);
         self.kept -= gone;
         self.committed = self.committed + after - before;
     }
@@ -304,22 +302,23 @@ impl Shard {
         group.request(&id, request, client, random, ticket, &mut step);
         group.written = step.written();
         let gone = deleted || group.is_nothing();
+        let written = group.written;
         let (after, commits) = if gone { (0, 0) } else { (group.recount(changes), group.committed(&id)) };
         if gone {
             groups.remove(&id);
         }
         let done = step.finish();
         if gone && done {
-            self.note_removal();
+            self.note_removal(written);
         }
         self.kept = self.kept - before + after;
         self.committed = self.committed - committed + commits;
         done
     }
 
-    /// A group has ended in the last append at the latest.
-    fn note_removal(&mut self) {
-        self.removed = self.last_append();
+    /// A group has ended of which that was written: one that never was waits for nothing.
+    fn note_removal(&mut self, written: Written) {
+        self.removed = self.removed.max(written.last());
     }
 }
 
@@ -397,7 +396,8 @@ impl Shard {
             step.enter(group.written);
             let (before, committed) = (group.kept, group.committed(&id));
             group.timer(&id, &timer, &mut step);
-            group.written = step.written();
+            let written = step.written();
+            group.written = written;
             let gone = group.is_nothing();
             let (after, commits) = if gone { (0, 0) } else { (group.recount(true), group.committed(&id)) };
             if gone {
@@ -405,7 +405,7 @@ impl Shard {
             }
             let done = step.finish();
             if gone && done {
-                self.note_removal();
+                self.note_removal(written);
             }
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;

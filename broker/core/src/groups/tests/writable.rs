@@ -309,6 +309,20 @@ fn a_group_that_only_commits_is_told_of_when_it_has_committed() {
     assert_eq!(group.state, "Empty");
 }
 
+#[test]
+fn who_asks_for_a_group_that_never_was_does_not_wait_for_the_appends_of_others() {
+    let mut bench = super::migration::bench();
+    bench.commits = false;
+    bench.send(commit("g", "", -1, "t", 1, 5));
+    let unknown_topic = commit_error(&mut bench, commit("new", "", -1, "u", 9, 5));
+    assert_eq!(unknown_topic, Err(GroupError::UnknownTopicOrPartition));
+    assert_eq!(fetch(&mut bench, "new", "t"), -1);
+    bench.commit_all();
+    bench.send(Request::DeleteGroup("g".into()));
+    let waits = bench.send(fetch_request("g", None));
+    assert_eq!(bench.answers.get(&waits), None, "it may come back as long as its tombstones are not committed");
+}
+
 /// The process stands still for that long, and sees what time it is before it reads what came meanwhile.
 fn stand_still(bench: &mut Bench) {
     bench.micros += 60_000_000;
