@@ -1,7 +1,7 @@
 //! Appends of one shard that are not committed yet, in their order.
 
 use super::loading::{Loaded, Log};
-use crate::partitions::Partitions;
+use crate::partitions::{Partitions, Series};
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
@@ -32,7 +32,8 @@ pub(super) enum AppendError {
 pub(super) struct Appends {
     partitions: Partitions,
     partition: TopicPartition,
-    epoch: LeaderEpoch,
+    /// What is appended builds on what was appended before, so none of it may be missing.
+    series: Series,
     /// What is to be appended next, and the number of the last append that is in it.
     records: Vec<(Bytes, Option<Bytes>)>,
     bytes: usize,
@@ -55,7 +56,7 @@ impl Appends {
         Self {
             partitions,
             partition,
-            epoch,
+            series: Series::new(epoch),
             records: Vec::new(),
             bytes: 0,
             last: 0,
@@ -104,21 +105,80 @@ impl Appends {
         let bytes = std::mem::take(&mut self.bytes);
         self.records.clear();
         // What is being appended is bounded by its bytes here, whatever the requests take that it comes of.
-        let answer = self.partitions.produce_in_epoch(self.partition, self.epoch, batch, Acks::Committed, Arc::new(()));
+        let answer = self.partitions.produce_next(self.partition, &self.series, batch, Acks::Committed, Arc::new(()));
         self.outstanding.push_back(Outstanding { last: self.last, bytes, answer });
         self.outstanding_bytes += bytes;
         Ok(())
     }
 
     /// Waits until the oldest batch is committed, and returns the number of the last append in it. Waits for ever
-    /// while there is none. Nothing is lost when it is not polled to its end.
+    /// while there is none. That any is refused is an error at once: what was decided since builds on something that is
+    /// not in the log. Nothing is lost when it is not polled to its end.
     pub(super) async fn committed(&mut self) -> Result<u64, AppendError> {
         let Some(oldest) = self.outstanding.front_mut() else { return std::future::pending().await };
         let (number, bytes) = (oldest.last, oldest.bytes);
-        let result = (&mut oldest.answer).await.unwrap_or(Err(ProduceError::NotLeader));
+        let result = tokio::select! {
+            biased;
+            answer = &mut oldest.answer => answer.unwrap_or(Err(ProduceError::NotLeader)),
+            () = self.series.over() => Err(self.refusal()),
+        };
         self.outstanding.pop_front();
         self.outstanding_bytes -= bytes;
         result?;
         Ok(number)
+    }
+
+    /// Why the first batch was refused of those that were.
+    fn refusal(&mut self) -> ProduceError {
+        let refused = |batch: &mut Outstanding| batch.answer.try_recv().ok()?.err();
+        self.outstanding.iter_mut().find_map(refused).unwrap_or(ProduceError::NotLeader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partitions::handle::Request;
+    use chronik_core::groups::RecordKey;
+    use chronik_core::ids::{PartitionId, TopicId};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[tokio::test]
+    async fn a_refused_batch_is_heard_of_at_once_and_none_after_it_is_taken() {
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        let (owner, mut asked) = unbounded_channel();
+        let mut appends = Appends::new(Partitions::new(vec![owner]), partition, LeaderEpoch(1));
+        let record = GroupRecord { key: RecordKey::GroupMetadata("g".into()), value: None };
+        let mut replies = Vec::new();
+        for number in 0..3 {
+            appends.add(number, std::slice::from_ref(&record), 0).expect("it can be encoded");
+            appends.flush(0).expect("it can be written");
+            let Ok(Request::Produce { reply, .. }) = asked.try_recv() else { panic!("nothing is appended") };
+            assert_eq!(reply.fits(LeaderEpoch(1)), number < 2, "batch {number}");
+            if number == 1 {
+                reply.send(Err(ProduceError::NoRoom));
+            } else {
+                replies.push(reply);
+            }
+        }
+        let error = appends.committed().await.expect_err("the first one is not committed, the second one refused");
+        assert!(matches!(error, AppendError::Produce(ProduceError::NoRoom)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_before_a_refusal_is_heard_of_first() {
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        let (owner, mut asked) = unbounded_channel();
+        let mut appends = Appends::new(Partitions::new(vec![owner]), partition, LeaderEpoch(1));
+        let record = GroupRecord { key: RecordKey::GroupMetadata("g".into()), value: None };
+        let produced = Produced { base_offset: Offset::ZERO, log_start: Offset::ZERO };
+        for (number, result) in [(0, Ok(produced)), (1, Err(ProduceError::NoRoom))] {
+            appends.add(number, std::slice::from_ref(&record), 0).expect("it can be encoded");
+            appends.flush(0).expect("it can be written");
+            let Ok(Request::Produce { reply, .. }) = asked.try_recv() else { panic!("nothing is appended") };
+            reply.send(result);
+        }
+        assert_eq!(appends.committed().await.expect("the first one is committed"), 0);
+        appends.committed().await.expect_err("the second one is refused");
     }
 }

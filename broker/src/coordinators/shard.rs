@@ -479,7 +479,7 @@ mod tests {
         assert_eq!((serving.takes_requests(), serving.tick_at()), (true, Some(due)), "nothing is added to it");
         serving.writable = true;
         let Ok(Request::Produce { reply, .. }) = asked.try_recv() else { panic!("nothing is appended") };
-        reply.send(Ok(Produced { base_offset: Offset(0), log_start: Offset(0) })).expect("it is waited for");
+        reply.send(Ok(Produced { base_offset: Offset(0), log_start: Offset(0) }));
         serving.appends.committed().await.expect("it is committed");
         assert_eq!(serving.tick_at(), Some(due), "there is room again");
     }

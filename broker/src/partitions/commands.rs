@@ -44,7 +44,7 @@ impl Owner {
                 }
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
                 if let Some(reply) = waiting {
-                    let _ = reply.send(result);
+                    reply.send(result);
                 }
             }
             Command::Send { follower, stream, leader_epoch, message } => {

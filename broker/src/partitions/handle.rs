@@ -1,5 +1,6 @@
 //! How the rest of the broker asks a partition's owner for something: one message a question.
 
+use super::series::{AppendReply, Series};
 use super::waiter::Waiter;
 use bytes::Bytes;
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
@@ -35,16 +36,14 @@ pub enum Request {
     Produce {
         /// Where.
         partition: TopicPartition,
-        /// The leadership that it is meant for; whichever there is if `None`.
-        epoch: Option<LeaderEpoch>,
         /// What.
         batch: RecordBatch,
         /// When to answer.
         acks: Acks,
         /// Let go of when the batch is on the disk, or not wanted.
         reservation: Reservation,
-        /// The answer.
-        reply: oneshot::Sender<Result<Produced, ProduceError>>,
+        /// The answer. It knows whether the append is part of a series.
+        reply: AppendReply,
     },
     /// Read committed batches.
     Fetch {
@@ -276,32 +275,33 @@ impl Partitions {
         acks: Acks,
         reservation: Reservation,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
-        self.append(partition, None, batch, acks, reservation)
+        self.append(partition, batch, acks, reservation, None)
     }
 
-    /// As [`Self::produce`], for one leadership alone: what decides by the partition's records must not append in an
-    /// epoch whose records it has not seen.
-    pub fn produce_in_epoch(
+    /// As [`Self::produce`], as the next append of a series: what decides by the partition's records must not append in
+    /// an epoch whose records it has not seen, nor after an append of its own that was refused.
+    pub fn produce_next(
         &self,
         partition: TopicPartition,
-        epoch: LeaderEpoch,
+        series: &Series,
         batch: RecordBatch,
         acks: Acks,
         reservation: Reservation,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
-        self.append(partition, Some(epoch), batch, acks, reservation)
+        self.append(partition, batch, acks, reservation, Some(series.clone()))
     }
 
     fn append(
         &self,
         partition: TopicPartition,
-        epoch: Option<LeaderEpoch>,
         batch: RecordBatch,
         acks: Acks,
         reservation: Reservation,
+        series: Option<Series>,
     ) -> oneshot::Receiver<Result<Produced, ProduceError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(partition, Request::Produce { partition, epoch, batch, acks, reservation, reply });
+        let reply = AppendReply::new(series, reply);
+        self.send(partition, Request::Produce { partition, batch, acks, reservation, reply });
         answer
     }
 

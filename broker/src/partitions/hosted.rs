@@ -1,15 +1,15 @@
 //! One partition that this broker holds, as its owner has it.
 
 use super::deletions::Deletion;
+use super::series::AppendReply;
 use super::tail::Tail;
 use super::waiter::Waiter;
 use chronik_core::cluster::Image;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
-use chronik_core::replication::{Config, LogState, PartitionState, ProduceError, Produced, Replica, Ticket};
+use chronik_core::replication::{Config, LogState, PartitionState, Replica, Ticket};
 use chronik_core::time::Instant;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Producers that wait in one partition; with more, it is seen whether they still do.
 const MANY_TICKETS: usize = 256;
@@ -38,7 +38,7 @@ pub(super) struct Hosted {
     pub(super) replica: Replica,
     pub(super) tail: Tail,
     /// Producers that wait, each answered exactly once.
-    pub(super) tickets: HashMap<Ticket, oneshot::Sender<Result<Produced, ProduceError>>>,
+    pub(super) tickets: HashMap<Ticket, AppendReply>,
     /// Readers that wait for something new; gone with their requests.
     pub(super) waiters: Vec<Waiter>,
     /// Up to where the answers said that records are readable here while the replica follows.

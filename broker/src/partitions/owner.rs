@@ -333,14 +333,12 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Produce { partition, epoch, batch, acks, reservation, reply } => {
+            Request::Produce { partition, batch, acks, reservation, reply } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                let in_epoch =
-                    |hosted: &&mut Box<Hosted>| epoch.is_none_or(|epoch| hosted.replica.leader_epoch() == epoch);
-                let Some(hosted) = self.partitions.get_mut(&partition).filter(in_epoch) else {
-                    let _ = reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
-                    return;
+                let fits = |hosted: &&mut Box<Hosted>| reply.fits(hosted.replica.leader_epoch());
+                let Some(hosted) = self.partitions.get_mut(&partition).filter(fits) else {
+                    return reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
                 };
                 hosted.tickets.insert(ticket, reply);
                 self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&reservation));
@@ -541,5 +539,108 @@ fn log_leaderships(image: &Image, led: &[TopicPartition]) {
         let replicas: Vec<i32> = state.replicas.iter().map(|id| id.0).collect();
         let (name, index, epoch) = (&topic.name, partition.partition, state.leader_epoch);
         info!("Leader of {name}-{index} in epoch {epoch}; in sync {isr:?} of {replicas:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::series::Series;
+    use super::*;
+    use chronik_core::cluster::{Partition, Topic};
+    use chronik_core::ids::{PartitionEpoch, PartitionId, ProducerId, TopicId};
+    use chronik_core::record::testing::BatchBuilder;
+    use chronik_core::replication::{Acks, ProduceError};
+    use chronik_log::{Log, Options};
+    use chronik_quorum::Registration;
+    use tokio::sync::{oneshot, watch};
+
+    const ME: BrokerId = BrokerId(0);
+    const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(0) };
+
+    /// This broker leads the partition, and has its only replica.
+    fn image() -> Image {
+        let partition = Partition {
+            replicas: vec![ME],
+            isr: vec![ME],
+            elr: Box::default(),
+            adding: Box::default(),
+            removing: Box::default(),
+            leader: Some(ME),
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch: PartitionEpoch(1),
+        };
+        let topic = Topic {
+            id: TP.topic,
+            name: "t".into(),
+            partitions: std::iter::once(partition).collect(),
+            configs: imbl::OrdMap::new(),
+            min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: ProducerId(0),
+        };
+        let mut image = Image::default();
+        image.topic_ids.insert(topic.name.clone(), topic.id);
+        image.topics.insert(topic.id, topic);
+        image
+    }
+
+    #[tokio::test]
+    async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let reader = log.reader();
+        let (writer, _thread) = Writer::spawn(log, |_| {});
+        let (images, registration) = (watch::channel(image()).1, watch::channel(Registration::default()).1);
+        let controller =
+            ControllerHandle::new(mpsc::unbounded_channel().0, images, registration, watch::channel(None).1);
+        let metrics = PartitionMetrics::default();
+        let (inputs, mut durable) = mpsc::unbounded_channel();
+        let shell = Shell {
+            me: ME,
+            cluster: None,
+            index: 0,
+            config: Config {
+                lag_time_max: Duration::from_secs(10),
+                stall_time_max: Duration::from_secs(10),
+                window_bytes: 1 << 20,
+                read_bytes: 1 << 20,
+            },
+            tail_bytes: 1 << 20,
+            writer,
+            reader,
+            controller,
+            owners: Owners::new(vec![inputs]),
+            producers: ProducerMemory::new(1 << 20, 1, &metrics),
+            metrics,
+            throttle: Arc::default(),
+            origin: std::time::Instant::now(),
+        };
+        let (none, long) = (shell.origin, shell.origin + Duration::from_hours(1));
+        let mut owner = Owner::new(shell, HashMap::new());
+        let events = vec![MetadataEvent::PartitionChanged(TP)];
+        owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image(), events })));
+        let (requests, mut asked) = mpsc::unbounded_channel();
+        let partitions = Partitions::new(vec![requests]);
+        let series = Series::new(LeaderEpoch(1));
+        let mut append = |owner: &mut Owner, lease, series: &Series| {
+            owner.input(Input::Lease(lease));
+            let answer =
+                partitions.produce_next(TP, series, BatchBuilder::new(1).build(), Acks::Committed, Arc::new(()));
+            owner.request(asked.try_recv().expect("it is asked for"));
+            answer
+        };
+        let first = append(&mut owner, long, &series);
+        let mut second = append(&mut owner, none, &series);
+        let mut third = append(&mut owner, long, &series);
+        assert_eq!(second.try_recv(), Ok(Err(ProduceError::NotLeader)), "it has no lease");
+        assert_eq!(third.try_recv(), Ok(Err(ProduceError::NotLeader)), "it would be in the log without the second");
+        series.over().await;
+        let mut other = append(&mut owner, long, &Series::new(LeaderEpoch(1)));
+        assert_eq!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty), "another series is taken");
+        while other.is_empty() {
+            owner.input(durable.recv().await.expect("the writer goes on"));
+        }
+        let ends = [first, other].map(|mut answer| answer.try_recv().expect("answered").expect("taken").base_offset);
+        assert_eq!(ends, [Offset(0), Offset(1)]);
     }
 }

@@ -21,6 +21,7 @@ pub mod request;
 mod requests;
 pub mod response;
 mod shard;
+mod shared;
 mod step;
 #[cfg(test)]
 mod tests;

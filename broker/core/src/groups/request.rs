@@ -1,5 +1,6 @@
 //! What clients ask of a group's coordinator: Kafka's requests, without what the wire's versions make of them.
 
+use super::timers::HeardOf;
 use crate::ids::TopicId;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -75,22 +76,23 @@ pub enum Request {
 }
 
 impl Request {
-    /// The member whose session it prolongs, as it is named, if it is valid.
-    pub(super) fn heard_of(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::JoinGroup(r) => Some(&r.member.member_id),
-            Self::SyncGroup(r) => Some(&r.member.member_id),
-            Self::OffsetCommit(r) => Some(&r.member.member_id),
-            Self::ConsumerGroupHeartbeat(r) => Some(&r.member_id),
-            Self::Heartbeat { member, .. } => Some(&member.member_id),
+    /// The member whose deadlines it prolongs, if it is valid.
+    pub(super) fn heard_of(&self) -> Option<HeardOf> {
+        let member = match self {
+            Self::JoinGroup(r) => &r.member.member_id,
+            Self::SyncGroup(r) => &r.member.member_id,
+            Self::OffsetCommit(r) => &r.member.member_id,
+            Self::ConsumerGroupHeartbeat(r) => &r.member_id,
+            Self::Heartbeat { member, .. } => &member.member_id,
             Self::LeaveGroup { .. }
             | Self::OffsetFetch { .. }
             | Self::OffsetDelete { .. }
             | Self::DescribeGroup(_)
             | Self::DeleteGroup(_)
             | Self::ConsumerGroupDescribe(_)
-            | Self::ListGroups { .. } => None,
-        }
+            | Self::ListGroups { .. } => return None,
+        };
+        Some(HeardOf { member: member.clone(), syncs: matches!(self, Self::SyncGroup(_)) })
     }
 
     /// The group that is asked for; none for all of them.

@@ -37,6 +37,8 @@ pub struct Shard {
     removed: Option<u64>,
     /// Appends are not likely to be committed soon: nothing that has to be written is done.
     pub(super) refuses: bool,
+    /// Topics were deleted meanwhile: their offsets are forgotten when it can be written again.
+    pub(super) forgets_later: bool,
     /// How often a group was copied to be able to undo its step.
     #[cfg(test)]
     pub(super) copies: std::cell::Cell<u64>,
@@ -60,6 +62,7 @@ impl Shard {
             loaded: false,
             removed: None,
             refuses: false,
+            forgets_later: false,
             #[cfg(test)]
             copies: std::cell::Cell::default(),
         }
@@ -127,7 +130,7 @@ impl Shard {
         self.load(record);
         match self.groups.get_mut(&id) {
             Some(group) => group.written = Written::all_in(0),
-            None => self.note_removal(),
+            None => self.removed = Some(0),
         }
     }
 
@@ -141,25 +144,30 @@ impl Shard {
         self.committed = self.groups.iter().map(|(id, group)| group.committed(id)).sum();
         let interval = self.config.offsets_check_interval.max(Duration::from_secs(1));
         self.timers.set(Timer::Expiry, now.monotonic + interval);
+        let refuses = self.refuses;
+        self.forgets_later = refuses;
         self.each_group(now, out, |id, group, step| {
             match &mut group.kind {
                 GroupKind::Classic(classic) => classic.loaded(step),
                 GroupKind::Consumer(consumer) => consumer.within(step, ConsumerGroup::loaded),
             }
-            group.forget_deleted_topics(id, step);
+            if !refuses {
+                group.forget_deleted_topics(id, step);
+            }
         });
         self.kept = self.groups.values_mut().map(|group| group.recount(true)).sum();
     }
 
-    /// Takes a step with each group; what is nothing any more is dropped.
-    fn each_group(
+    /// Takes a step with each group, which writes nothing while appends are not likely to be committed; what is nothing
+    /// any more is dropped.
+    pub(super) fn each_group(
         &mut self,
         now: Now,
         out: &mut Vec<Command>,
         mut with: impl FnMut(&Arc<str>, &mut Group, &mut Step<'_>),
     ) {
         let (groups, mut step) = self.parts(now, out);
-        let (mut gone, mut removed) = (0, false);
+        let (mut gone, mut removed) = (0, None);
         let (mut before, mut after) = (0, 0);
         groups.retain(|id, group| {
             before += group.committed(id);
@@ -168,16 +176,13 @@ impl Shard {
             group.written = step.written();
             step.cut();
             let nothing = group.is_nothing();
-            removed |= nothing;
+            removed = removed.max(group.written.last().filter(|_| nothing));
             gone += if nothing { group.kept } else { 0 };
             after += if nothing { 0 } else { group.committed(id) };
             !nothing
         });
-        // Written whatever is likely: who waits for a commit of these groups is refused until then.
         let _ = step.finish();
-        if removed {
-            self.note_removal();
-        }
+        self.removed = self.removed.max(removed);
         self.kept -= gone;
         self.committed = self.committed + after - before;
     }
@@ -234,8 +239,10 @@ impl Shard {
         };
         let done = self.carry_out(now, ticket, client, request, random, out);
         debug_assert!(done || undo.is_some(), "what was taken for a request that writes nothing has written");
-        if !done && let Some((before, request)) = undo {
-            self.undo(before, out);
+        if done {
+            self.timers.keep_changes();
+        } else if let Some((before, request)) = undo {
+            self.undo(now, before, out);
             out.push(Command::Reply { ticket, response: refuse(&request, GroupError::CoordinatorNotAvailable) });
         }
     }
@@ -295,22 +302,23 @@ impl Shard {
         group.request(&id, request, client, random, ticket, &mut step);
         group.written = step.written();
         let gone = deleted || group.is_nothing();
+        let written = group.written;
         let (after, commits) = if gone { (0, 0) } else { (group.recount(changes), group.committed(&id)) };
         if gone {
             groups.remove(&id);
         }
         let done = step.finish();
         if gone && done {
-            self.note_removal();
+            self.note_removal(written);
         }
         self.kept = self.kept - before + after;
         self.committed = self.committed - committed + commits;
         done
     }
 
-    /// A group has ended in the last append at the latest.
-    fn note_removal(&mut self) {
-        self.removed = self.last_append();
+    /// A group has ended of which that was written: one that never was waits for nothing.
+    fn note_removal(&mut self, written: Written) {
+        self.removed = self.removed.max(written.last());
     }
 }
 
@@ -333,8 +341,10 @@ impl Shard {
             // Most of what changes are ISRs, thousands of times where a broker goes.
             return;
         }
+        let forgets = deleted && !self.refuses;
+        self.forgets_later |= deleted && self.refuses;
         self.each_group(now, out, |id, group, step| {
-            if deleted {
+            if forgets {
                 group.forget_deleted_topics(id, step);
             }
             if let GroupKind::Consumer(consumer) = &mut group.kind
@@ -376,6 +386,9 @@ impl Shard {
                 self.timers.put_off(timer, now.monotonic + RETRY, late);
                 continue;
             }
+            if !self.groups.contains_key(&id) {
+                continue;
+            }
             let (refuses, undo) = (self.refuses, self.refuses.then(|| self.before(&id, None, out)));
             let (groups, step) = self.parts(now, out);
             let mut step = step.refusing(refuses);
@@ -383,7 +396,8 @@ impl Shard {
             step.enter(group.written);
             let (before, committed) = (group.kept, group.committed(&id));
             group.timer(&id, &timer, &mut step);
-            group.written = step.written();
+            let written = step.written();
+            group.written = written;
             let gone = group.is_nothing();
             let (after, commits) = if gone { (0, 0) } else { (group.recount(true), group.committed(&id)) };
             if gone {
@@ -391,12 +405,14 @@ impl Shard {
             }
             let done = step.finish();
             if gone && done {
-                self.note_removal();
+                self.note_removal(written);
             }
             self.kept = self.kept - before + after;
             self.committed = self.committed - committed + commits;
-            if !done && let Some(before) = undo {
-                self.undo(before, out);
+            if done {
+                self.timers.keep_changes();
+            } else if let Some(before) = undo {
+                self.undo(now, before, out);
                 self.timers.put_off(timer, now.monotonic + RETRY, late);
                 undone.insert(id);
             }

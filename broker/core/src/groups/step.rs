@@ -43,6 +43,11 @@ impl Written {
     pub(super) fn all_in(number: u64) -> Self {
         Self { any: Some(number), members: Some(number) }
     }
+
+    /// The last append with any record of the group; none if all that is written of it was committed before.
+    pub(super) fn last(self) -> Option<u64> {
+        self.any
+    }
 }
 
 /// Appends that are cut have about so many bytes, well within a batch.

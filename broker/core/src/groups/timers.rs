@@ -36,6 +36,15 @@ impl Timer {
     }
 }
 
+/// Who asked for something that may be undone.
+#[derive(Clone, Debug)]
+pub(super) struct HeardOf {
+    /// The member, as it is named.
+    pub(super) member: Arc<str>,
+    /// Whether it said what the group's other members wait for to go on: its SyncGroup.
+    pub(super) syncs: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     /// When it is due.
@@ -67,7 +76,12 @@ pub(super) struct Timers {
     queue: BTreeSet<(Instant, Timer)>,
     /// The wake that was last asked for.
     asked: Option<Instant>,
+    /// What was changed in a step that may have to be undone, in the order of the changes.
+    changes: Option<Vec<Change>>,
 }
+
+/// What a deadline was before it was changed.
+type Change = (Timer, Option<(Instant, Late)>);
 
 impl Timers {
     /// Sets or moves a deadline.
@@ -81,6 +95,7 @@ impl Timers {
     }
 
     fn set_late(&mut self, timer: Timer, due: Instant, late: Late) {
+        self.note(&timer);
         if let Some(deadline) = self.deadlines.get_mut(&timer) {
             (deadline.due, deadline.late) = (due, late);
             if due >= deadline.queued {
@@ -104,6 +119,7 @@ impl Timers {
 
     /// Drops a deadline, if it is set.
     pub(super) fn cancel(&mut self, timer: &Timer) {
+        self.note(timer);
         if let Some(deadline) = self.deadlines.remove(timer) {
             self.queue.remove(&(deadline.queued, timer.clone()));
         }
@@ -156,45 +172,54 @@ impl Timers {
         }
     }
 
-    /// The deadlines of a group.
-    pub(super) fn of_group(&self, group: &Arc<str>) -> Vec<(Timer, Instant, Late)> {
-        let least = || Arc::from("");
-        let firsts = [
-            Timer::Session(group.clone(), least()),
-            Timer::Join(group.clone()),
-            Timer::Sync(group.clone()),
-            Timer::Pending(group.clone(), least()),
-            Timer::Rebalance(group.clone(), least()),
-        ];
-        let mut found = Vec::new();
-        for first in firsts {
-            let kind = std::mem::discriminant(&first);
-            let same = |timer: &Timer| timer.group() == Some(group) && std::mem::discriminant(timer) == kind;
-            let all = self.deadlines.range(first..).take_while(|(timer, _)| same(timer));
-            found.extend(all.map(|(timer, deadline)| (timer.clone(), deadline.due, deadline.late)));
-        }
-        found
+    /// Keeps in mind what is changed from now on.
+    pub(super) fn note_changes(&mut self) {
+        self.changes = Some(Vec::new());
     }
 
-    /// Sets the deadlines of a group to what they were, but for the session of a member that was heard of.
+    /// What was changed stays so.
+    pub(super) fn keep_changes(&mut self) {
+        self.changes = None;
+    }
+
+    fn note(&mut self, timer: &Timer) {
+        if let Some(changes) = &mut self.changes {
+            let former = self.deadlines.get(timer).map(|deadline| (deadline.due, deadline.late));
+            changes.push((timer.clone(), former));
+        }
+    }
+
+    /// Sets the deadlines of a group to what they were, but for those that `heard_of` was to meet with what it asked:
+    /// its session is as long as the step made it, and what the step would have ended is not over before `at_least`.
     pub(super) fn restore(
         &mut self,
         group: &Arc<str>,
-        former: Vec<(Timer, Instant, Late)>,
-        heard_of: Option<&Arc<str>>,
+        heard_of: Option<&HeardOf>,
+        at_least: impl Fn(&Timer) -> Instant,
     ) {
-        let of_member = |timer: &Timer| matches!(timer, Timer::Session(_, member) if Some(member) == heard_of);
-        let mut session = None;
-        for (timer, due, _) in self.of_group(group) {
-            self.cancel(&timer);
-            if of_member(&timer) {
-                session = Some(due);
+        let changes = self.changes.take().unwrap_or_default();
+        let due = |timers: &Self, timer: &Timer| timers.deadlines.get(timer).map(|deadline| deadline.due);
+        let mut met = Vec::new();
+        if let Some(HeardOf { member, syncs }) = heard_of {
+            let (session, rebalance, sync) = (
+                Timer::Session(group.clone(), member.clone()),
+                Timer::Rebalance(group.clone(), member.clone()),
+                Timer::Sync(group.clone()),
+            );
+            met.extend(due(self, &session).map(|due| (session, due)));
+            met.extend(
+                [Some(rebalance), syncs.then_some(sync)].into_iter().flatten().map(|t| (t.clone(), at_least(&t))),
+            );
+        }
+        for (timer, former) in changes.into_iter().rev() {
+            match former {
+                Some((due, late)) => self.set_late(timer, due, late),
+                None => self.cancel(&timer),
             }
         }
-        for (timer, due, late) in former {
-            match session.filter(|session| of_member(&timer) && *session > due) {
-                Some(session) => self.set(timer, session),
-                None => self.set_late(timer, due, late),
+        for (timer, longer) in met {
+            if due(self, &timer).is_some_and(|due| longer > due) {
+                self.set(timer, longer);
             }
         }
     }
@@ -214,6 +239,10 @@ impl Timers {
 mod tests {
     use super::*;
 
+    fn shown(timers: &Timers) -> Vec<(Timer, Instant, Late)> {
+        timers.deadlines.iter().map(|(timer, deadline)| (timer.clone(), deadline.due, deadline.late)).collect()
+    }
+
     #[test]
     fn of_what_is_undone_only_the_session_of_who_was_heard_of_stays() {
         let group: Arc<str> = "g".into();
@@ -222,14 +251,39 @@ mod tests {
         for member in ["a", "b"] {
             timers.set(session(member), Instant(10));
         }
-        for (heard_of, first) in [(None, 10), (Some(Arc::from("a")), 20)] {
-            let former = timers.of_group(&group);
+        let a = HeardOf { member: "a".into(), syncs: false };
+        for (heard_of, first) in [(None, 10), (Some(a), 20)] {
+            timers.note_changes();
             for member in ["a", "b", "c"] {
+                timers.cancel(&session(member));
                 timers.set(session(member), Instant(20));
             }
-            timers.restore(&group, former, heard_of.as_ref());
+            timers.restore(&group, heard_of.as_ref(), |_| Instant(30));
             let expected = [(session("a"), Instant(first), Late::No), (session("b"), Instant(10), Late::No)];
-            assert_eq!(timers.of_group(&group), expected);
+            assert_eq!(shown(&timers), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_undone_would_have_met_a_deadline_which_is_not_over_before_it_can_be_said_again() {
+        let group: Arc<str> = "g".into();
+        let rebalance = |member: &str| Timer::Rebalance(group.clone(), member.into());
+        for (syncs, sync_due) in [(false, 10), (true, 30)] {
+            let mut timers = Timers::default();
+            for timer in [rebalance("a"), rebalance("b"), Timer::Sync(group.clone())] {
+                timers.put_off(timer, Instant(10), Late::HadTime);
+            }
+            timers.note_changes();
+            timers.cancel(&rebalance("a"));
+            timers.cancel(&Timer::Sync(group.clone()));
+            timers.restore(&group, Some(&HeardOf { member: "a".into(), syncs }), |_| Instant(30));
+            let late = if syncs { Late::No } else { Late::HadTime };
+            let expected = [
+                (Timer::Sync(group.clone()), Instant(sync_due), late),
+                (rebalance("a"), Instant(30), Late::No),
+                (rebalance("b"), Instant(10), Late::HadTime),
+            ];
+            assert_eq!(shown(&timers), expected);
         }
     }
 }

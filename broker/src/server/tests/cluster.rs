@@ -4,8 +4,8 @@ use crate::coordinators::{self, CoordinatorMetrics, CoordinatorsConfig, GroupMet
 use crate::metrics::Metrics;
 use crate::partitions::handle::Request as PartitionRequest;
 use crate::partitions::{
-    DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, LogSizes, OffsetSpec, Partitions, ReadError,
-    Reservation, Waiter,
+    AppendReply, DeleteError, EpochEnd, FetchError, FetchSpec, Fetched, FoundOffset, LogSizes, OffsetSpec, Partitions,
+    ReadError, Reservation, Waiter,
 };
 use crate::server::{ClientListener, ServerConfig, serve};
 use chronik_admin::{ChangeVotersResponse, FactsResponse, Quorum, QuorumMember};
@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 pub(super) const ME: BrokerId = BrokerId(0);
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(7);
 
-type ProduceReply = (oneshot::Sender<Result<Produced, ProduceError>>, Result<Produced, ProduceError>);
+type ProduceReply = (AppendReply, Result<Produced, ProduceError>);
 
 type OffsetReply = (oneshot::Sender<Result<FoundOffset, ReadError>>, Result<FoundOffset, ReadError>);
 
@@ -66,7 +66,7 @@ impl Logs {
     pub(super) fn release(&mut self) {
         self.acknowledges_late = false;
         for (reply, result) in self.unanswered.drain(..) {
-            let _ = reply.send(result);
+            reply.send(result);
         }
     }
 
@@ -133,7 +133,7 @@ impl Logs {
                 if self.acknowledges_late {
                     self.unanswered.push((reply, result));
                 } else {
-                    let _ = reply.send(result);
+                    reply.send(result);
                 }
             }
             PartitionRequest::DeleteRecords { partition, before, reply, .. } => {

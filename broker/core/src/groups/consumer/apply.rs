@@ -4,6 +4,7 @@ use super::assignment::Assignment;
 use super::member::Member;
 use super::{ConsumerGroup, Resolved};
 use crate::groups::record::{RecordKey, RecordValue};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl ConsumerGroup {
@@ -104,6 +105,6 @@ impl ConsumerGroup {
             .members
             .iter()
             .flat_map(|(id, member)| member.assigned.iter().chain(member.revoking.iter()).map(|at| (at, id.clone())));
-        self.owners = owned.collect();
+        self.owners = owned.collect::<HashMap<_, _>>().into();
     }
 }

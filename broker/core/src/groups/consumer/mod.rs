@@ -31,6 +31,7 @@ mod tests;
 
 use crate::groups::limits::MAX_GROUP_BYTES;
 use crate::groups::record::{ConsumerGroupMemberValue, GroupRecord, RecordKey, RecordValue};
+use crate::groups::shared::Shared;
 use crate::ids::{MetadataOffset, TopicId};
 use crate::time::Instant;
 use assignment::Assignment;
@@ -41,7 +42,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub(in crate::groups) use step::{may_found, without_group};
 
-/// A group whose members use the consumer protocol.
+/// A group whose members use the consumer protocol. A copy of it, as is made before a step that may have to be undone,
+/// shares all that grows with it.
 #[derive(Clone, Debug)]
 pub(in crate::groups) struct ConsumerGroup {
     id: Arc<str>,
@@ -51,17 +53,17 @@ pub(in crate::groups) struct ConsumerGroup {
     metadata_hash: i64,
     /// The epoch that the target assignment was computed for.
     assignment_epoch: i32,
-    members: BTreeMap<Arc<str>, Member>,
+    members: Shared<BTreeMap<Arc<str>, Member>>,
     /// Bytes that are kept of what they said.
     kept: usize,
     /// Member ids by `group.instance.id`.
-    static_members: BTreeMap<Arc<str>, Arc<str>>,
+    static_members: Shared<BTreeMap<Arc<str>, Arc<str>>>,
     /// The target assignment by member id.
-    targets: BTreeMap<Arc<str>, Assignment>,
+    targets: Shared<BTreeMap<Arc<str>, Assignment>>,
     /// The topics that regular expressions stand for.
-    regexes: BTreeMap<Arc<str>, Resolved>,
+    regexes: Shared<BTreeMap<Arc<str>, Resolved>>,
     /// The member that may use a partition: assigned to it, or not given back by it yet. Only looked up, never listed.
-    owners: HashMap<(TopicId, i32), Arc<str>>,
+    owners: Shared<HashMap<(TopicId, i32), Arc<str>>>,
     refresh: Refresh,
 }
 
@@ -82,7 +84,7 @@ struct Refresh {
     /// The topics have changed since the group's hash was compared with them.
     topics: bool,
     /// The version of the topics that each regular expression was last resolved at.
-    resolved_at: BTreeMap<Arc<str>, MetadataOffset>,
+    resolved_at: Shared<BTreeMap<Arc<str>, MetadataOffset>>,
     /// The version at which topics last came or went.
     changed_at: MetadataOffset,
     /// Regular expressions are not resolved again before.
@@ -97,12 +99,12 @@ impl ConsumerGroup {
             epoch: 0,
             metadata_hash: 0,
             assignment_epoch: 0,
-            members: BTreeMap::new(),
+            members: Shared::default(),
             kept: 0,
-            static_members: BTreeMap::new(),
-            targets: BTreeMap::new(),
-            regexes: BTreeMap::new(),
-            owners: HashMap::new(),
+            static_members: Shared::default(),
+            targets: Shared::default(),
+            regexes: Shared::default(),
+            owners: Shared::default(),
             refresh: Refresh { topics: true, ..Refresh::default() },
         }
     }
@@ -172,7 +174,7 @@ impl ConsumerGroup {
     pub(in crate::groups) fn loaded(&mut self, context: &mut StepContext<'_>) {
         self.find_owners();
         self.refresh = Refresh { topics: true, changed_at: context.image.offset, ..Refresh::default() };
-        for (id, member) in &self.members {
+        for (id, member) in self.members.iter() {
             let session = member.session_timeout(context.timeouts.session);
             context.deadlines.push((Deadline::Session(id.clone()), Some(session)));
             if member.state == State::UnrevokedPartitions {

@@ -6,13 +6,14 @@ mod fetch;
 
 use super::limits;
 use super::record::OffsetCommitValue;
+use super::shared::Shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Committed offsets by topic and partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Offsets {
-    topics: BTreeMap<Arc<str>, BTreeMap<i32, OffsetCommitValue>>,
+    topics: Shared<BTreeMap<Arc<str>, BTreeMap<i32, OffsetCommitValue>>>,
     /// About the bytes that they take in memory.
     bytes: usize,
 }
