@@ -64,6 +64,26 @@ fn a_leader_cuts_nothing_off_before_another_one_leads() {
     assert_eq!(truncated(&mut b, 2), ["to leader 2 s7 e2: subscribe 2 e1"]);
 }
 
+/// It is still in sync then, and acknowledges nothing: nothing is committed before it has left.
+#[test]
+fn a_leader_that_was_succeeded_asks_at_once_to_leave_the_others() {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    assert_eq!(damaged(&mut b, 2), GIVE_UP);
+    let asked = |out: &[String]| out.iter().filter(|command| **command == GIVE_UP[0]).count();
+    let mut requests = asked(&b.metadata(2, (2, 2), &[1, 2, 3]));
+    requests += asked(&b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) }));
+    requests += asked(&b.leader_says(2, 7, started(4)));
+    assert_eq!(requests, 1, "to be taken out of this epoch's set");
+    assert_eq!(b.after(4_000).step(Event::Tick), [""; 0], "once in a while");
+    assert_eq!(b.after(1_000).step(Event::Tick), GIVE_UP, "the controller may not have heard it");
+    assert_eq!(b.metadata(2, (2, 3), &[2, 3]), ["repair 2"]);
+}
+
 #[test]
 fn a_follower_that_nobody_counts_on_waits_for_what_its_leader_may_have_asked_for() {
     let mut b = following();
