@@ -374,7 +374,12 @@ impl Replica {
                 if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch) {
                     self.in_role(now, event, out);
                 } else if subscribes && leader_epoch > known && self.has_room_for_early(follower) {
-                    self.early.insert(follower, Early { broker_epoch, leader_epoch, stream, message });
+                    let early = Early { broker_epoch, leader_epoch, stream, message };
+                    let known = self.early.entry(follower).or_insert(early);
+                    // A former connection may still deliver what was sent before the newer one was made.
+                    if (early.broker_epoch, early.stream) >= (known.broker_epoch, known.stream) {
+                        *known = early;
+                    }
                 } else if subscribes {
                     // Said in the epoch that was asked for, so that the follower listens.
                     let message = LeaderMessage::NotLeader { leader_epoch: known };

@@ -139,3 +139,18 @@ fn an_older_stream_is_ignored_even_when_the_newer_one_is_gone() {
     assert_eq!(b.subscribe(2, 1, 4, 0, None), [""; 0]);
     assert_eq!(b.subscribe(2, 1, 6, 1, Some(1))[0], "to 2 s6 e1: started hw 0");
 }
+
+#[test]
+fn of_two_subscriptions_that_come_too_early_the_newer_one_counts() {
+    let mut b = Bench::new(log(0, &[]));
+    assert_eq!(b.subscribe(2, 7, 2, 0, None), [""; 0]);
+    assert_eq!(b.subscribe(2, 7, 1, 0, None), [""; 0], "its connection was replaced");
+    b.step(Event::StreamClosed { follower: BrokerId(2), stream: StreamId(1) });
+    let out = b.metadata(1, (7, 1), &[1, 2, 3]);
+    assert!(out.contains(&"to 2 s2 e7: started hw 0".to_owned()), "{out:?}");
+    // The same connection has seen a newer election.
+    assert_eq!(b.subscribe(2, 8, 2, 0, None), [""; 0]);
+    assert_eq!(b.subscribe(2, 9, 2, 0, None), [""; 0]);
+    let out = b.metadata(1, (9, 2), &[1, 2, 3]);
+    assert!(out.contains(&"to 2 s2 e9: started hw 0".to_owned()), "{out:?}");
+}
