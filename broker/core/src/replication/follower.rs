@@ -307,8 +307,8 @@ impl Follower {
                 Phase::Refusing
             };
         } else if to >= cx.log.end {
-            // It did not go another way as far as this log knows: begin anew rather than go round in circles.
-            self.begin_anew(cx);
+            // It did not go another way as far as this log knows: perhaps another leadership does better.
+            self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
         } else {
             self.phase = Phase::Truncating(Some(stream));
             self.cut_to = to;

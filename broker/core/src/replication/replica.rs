@@ -254,6 +254,10 @@ impl Replica {
         out: &mut Vec<Command>,
     ) {
         self.log.start_advanced(start, first_batch);
+        if self.log.start == self.log.end && !matches!(self.role, Role::Leader(_)) {
+            // As after a start from the disk: an epoch without records would have the next leader begin this log anew.
+            self.log.epochs.drop_from(self.log.end);
+        }
         let removed = match &mut self.damage {
             Some(damage) if !damage.is_cut() && damage.from < self.log.start => {
                 match damaged {
