@@ -349,7 +349,11 @@ impl Leader {
             progress.watch(cx.now, cx.log.end);
             progress.watch_disk(cx.now, high_watermark, furthest);
             let Some(stream) = &mut progress.stream else { continue };
-            if stream.last_sent != (high_watermark, log_start) {
+            // Such a message takes no credit. The next batch says it, or a later tick; but where the log begins is said at
+            // once, as it may give room to a disk that has none for the batch.
+            let (_, told_start) = stream.last_sent;
+            let can_wait = stream.is_waited_for() && told_start == log_start;
+            if stream.last_sent != (high_watermark, log_start) && !can_wait {
                 stream.last_sent = (high_watermark, log_start);
                 let message = LeaderMessage::HighWatermark { high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });

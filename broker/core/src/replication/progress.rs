@@ -244,6 +244,11 @@ impl Stream {
         self.on_its_way.is_empty() || self.window_used.saturating_add(bytes) <= window
     }
 
+    /// Whether its follower or the connection has not taken yet what was sent.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.refused || !self.on_its_way.is_empty()
+    }
+
     /// How many bytes may be read for it; `None` if it has to wait.
     pub(super) fn wants(&self, log_end: Offset, window: usize) -> Option<usize> {
         let room = window.saturating_sub(self.window_used);

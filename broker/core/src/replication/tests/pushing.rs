@@ -1,6 +1,6 @@
 //! What is sent to followers, and when it has to be read first.
 
-use super::bench::{Bench, batch, batch_at, log};
+use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerId, Offset};
 use crate::record::testing::BatchBuilder;
 use crate::replication::*;
@@ -104,6 +104,65 @@ fn followers_hear_of_the_high_watermark_with_batches_or_with_the_next_tick() {
     assert_eq!(b.step(Event::Tick), ["to 2 s1 e1: hw 1", "to 3 s1 e1: hw 1"]);
     assert_eq!(b.step(Event::Tick), [""; 0]);
     assert_eq!(b.produce(2, batch(1)).last().unwrap(), "to 3 s1 e1: 1..2 hw 1");
+}
+
+/// Leader of one record that it has sent to both followers, and of which nothing is committed. Follower 2 is not in sync, and
+/// is about to stop, so that nothing waits for it.
+fn leading_without_2() -> Bench {
+    let mut b = Bench::leading();
+    let stopping = vec![BrokerId(2)];
+    b.step(Event::Metadata(PartitionState { stopping, ..state(1, (1, 2), &[1, 3], &[]) }));
+    assert!(b.produce(1, batch(1)).contains(&"to 2 s1 e1: 0..1 hw 0".to_owned()));
+    b
+}
+
+/// The other one has it, so that it is committed.
+fn committed_without_2(b: &mut Bench) {
+    b.durable(1);
+    b.ack(3, 1, 1, 1);
+    assert_eq!(b.replica.status().committed, Offset(1));
+}
+
+/// What is said to follower 2 within ten seconds.
+fn said_to_2(b: &mut Bench) -> Vec<String> {
+    let said = (0..100).flat_map(|_| b.after(100).step(Event::Tick)).filter(|said| said.starts_with("to 2 "));
+    said.collect()
+}
+
+/// These messages take no credit: nothing else bounds how many of them wait for a connection.
+#[test]
+fn who_has_not_taken_what_was_sent_hears_of_the_high_watermark_when_it_has() {
+    let mut b = leading_without_2();
+    committed_without_2(&mut b);
+    assert_eq!(said_to_2(&mut b), [""; 0], "it is on its way");
+    b.ack(2, 1, 1, 1);
+    assert_eq!(said_to_2(&mut b), ["to 2 s1 e1: hw 1"]);
+    let mut b = leading_without_2();
+    b.step(Event::SendRefused { follower: BrokerId(2), stream: StreamId(1), from: Offset(0) });
+    committed_without_2(&mut b);
+    assert_eq!(said_to_2(&mut b), [""; 0], "the connection has no room");
+    let writable = Event::Writable { follower: BrokerId(2), stream: StreamId(1) };
+    assert_eq!(b.step(writable), ["read for 2 from 0 max 400"]);
+    let read = Event::ReadDone {
+        follower: BrokerId(2),
+        stream: StreamId(1),
+        from: Offset(0),
+        batches: vec![batch_at(0, 1, 1)],
+    };
+    assert_eq!(b.step(read), ["to 2 s1 e1: 0..1 hw 1"], "the batch says it");
+    b.ack(2, 1, 1, 1);
+    assert_eq!(said_to_2(&mut b), [""; 0]);
+}
+
+/// Its disk may have no room before it removes what was deleted.
+#[test]
+fn who_has_not_taken_what_was_sent_hears_of_a_start_that_has_moved() {
+    let mut b = leading_without_2();
+    committed_without_2(&mut b);
+    let start = Offset(1);
+    assert_eq!(b.step(Event::AdvanceStart { to: start }), ["advance start 1"]);
+    b.step(Event::StartAdvanced { start, first_batch: start, damaged: None });
+    assert_eq!(said_to_2(&mut b), ["to 2 s1 e1: hw 1 start 1"]);
 }
 
 #[test]
