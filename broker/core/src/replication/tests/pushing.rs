@@ -74,7 +74,9 @@ fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
     b.subscribe(2, 1, 1, 3, Some(1));
     assert_eq!(read_done(&mut b, 2, vec![]), [""; 0]);
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
-    assert_eq!(read_done(&mut b, 2, vec![batch_at(4, 1, 1)]), [""; 0]);
+    let wrong = vec![batch_at(2, 1, 1)];
+    let read = Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), from: Offset(3), batches: wrong };
+    assert_eq!(b.step(read), [""; 0]);
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
     let other = Event::ReadDone {
         follower: BrokerId(2),
@@ -83,6 +85,19 @@ fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
         batches: vec![batch_at(3, 1, 1)],
     };
     assert_eq!(b.step(other), [""; 0]);
+}
+
+/// A follower subscribes anew on the same connection, as its disk had no room for what was sent.
+#[test]
+fn what_was_read_for_a_former_subscription_does_not_end_the_read_for_the_newer_one() {
+    let mut b = with_a_log();
+    assert_eq!(b.subscribe(2, 1, 1, 2, Some(1))[1..], ["read for 2 from 2 max 400"]);
+    assert_eq!(b.subscribe(2, 1, 1, 3, Some(1))[1..], ["read for 2 from 3 max 400"]);
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(2, 1, 1)]), [""; 0]);
+    assert_eq!(b.step(Event::Tick), [""; 0], "one read at a time");
+    assert_eq!(b.produce(1, batch(1)), ["append 5..6 e1"]);
+    let read = read_done(&mut b, 2, vec![batch_at(3, 1, 1), batch_at(4, 1, 1)]);
+    assert_eq!(read, ["to 2 s1 e1: 3..5 hw 0", "read for 2 from 5 max 358"]);
 }
 
 #[test]
