@@ -4,8 +4,9 @@
 //! The order is what makes it safe. A follower first tells its leader that its log ends before the damage, so that the
 //! leader does not take it for caught up, and asks for it to join no more. Then it has the controller take it out, in an
 //! entry after which a request that the leader made before is refused by its partition epoch. Only when metadata says so
-//! is anything cut off. A leader does not cut off anything before another one leads. When nobody else can, it stays the
-//! leader, serves what can be read, and asks again, until what is damaged has left with the log's start: at once when
+//! is anything cut off. A leader does not cut off anything before another one leads. It is in sync still when one does, and
+//! acknowledges nothing: it asks at once to leave, as nothing is committed without it. When nobody else can lead, it stays
+//! the leader, serves what can be read, and asks again, until what is damaged has left with the log's start: at once when
 //! metadata says anything new of the partition, and otherwise less and less often, as each request is an entry of the
 //! metadata log.
 
@@ -13,7 +14,7 @@ use crate::ids::{LeaderEpoch, Offset, PartitionEpoch};
 use crate::time::Instant;
 use std::time::Duration;
 
-/// From one request to be taken out to the next.
+/// From one request to be taken out to the next of the same leader epoch.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The same at most, each time twice as long, while the controller says that nobody else can be counted on.
 const ASK_AGAIN_WHEN_KEPT: Duration = Duration::from_mins(10);
@@ -137,7 +138,8 @@ impl Damage {
         }
         if standing.counted {
             let may_ask = acknowledged_at.is_some() || standing.unsubscribed || self.is_cut();
-            if !may_ask || now < self.ask_at {
+            let too_early = now < self.ask_at && self.asked == Some(standing.epoch);
+            if !may_ask || too_early {
                 return Next::Wait;
             }
             self.ask_at = now + ASK_AGAIN;

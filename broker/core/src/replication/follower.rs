@@ -51,6 +51,23 @@ enum Phase {
     Refusing,
 }
 
+impl Phase {
+    /// The connection to the leader, as far as it is there and of use.
+    fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Subscribing(stream)
+            | Self::Claiming(stream)
+            | Self::Claimed(stream)
+            | Self::Streaming(stream)
+            | Self::Full(stream)
+            | Self::Waiting(stream, _)
+            | Self::Superseded(stream, _) => Some(stream),
+            Self::Truncating(stream) => stream,
+            Self::Disconnected | Self::Refusing => None,
+        }
+    }
+}
+
 /// From where on a log is not as its leader's, though it was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Superseded {
@@ -253,11 +270,7 @@ impl Follower {
 
     /// Cuts off what cannot be read, committed or not: nobody counts on it.
     pub(super) fn repair(&mut self, cx: &mut Context<'_>, from: Offset) {
-        let stream = match self.phase {
-            Phase::Claimed(stream) | Phase::Claiming(stream) => Some(stream),
-            _ => None,
-        };
-        self.phase = Phase::Truncating(stream);
+        self.phase = Phase::Truncating(self.phase.stream());
         self.cut_to = from;
         cx.out.push(Command::Repair { to: from });
     }
@@ -294,8 +307,8 @@ impl Follower {
                 Phase::Refusing
             };
         } else if to >= cx.log.end {
-            // It did not go another way as far as this log knows: begin anew rather than go round in circles.
-            self.begin_anew(cx);
+            // It did not go another way as far as this log knows: perhaps another leadership does better.
+            self.phase = Phase::Waiting(stream, cx.now + RETRY_SUBSCRIBE);
         } else {
             self.phase = Phase::Truncating(Some(stream));
             self.cut_to = to;

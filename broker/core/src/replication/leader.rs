@@ -206,7 +206,7 @@ impl Leader {
         let (epoch, high_watermark, log_start) = (self.epoch, cx.log.high_watermark, cx.log.start);
         for (&follower, progress) in &mut self.followers {
             let Some(stream) = &mut progress.stream else { continue };
-            let at_tail = stream.next == tail && !stream.reading && !stream.refused;
+            let at_tail = stream.next == tail && stream.reading.is_none() && !stream.refused;
             if at_tail && stream.has_room(batch.bytes().len(), cx.config.window_bytes) {
                 stream.sent(&batch);
                 stream.last_sent = (high_watermark, log_start);
@@ -272,10 +272,10 @@ impl Leader {
             cx.out.push(Command::Send { follower, stream: id, leader_epoch: self.epoch, message });
             progress.close(id);
         } else if let Some(room) = stream.wants(cx.log.end, cx.config.window_bytes) {
-            stream.reading = true;
             let max_bytes = room.min(cx.config.read_bytes);
             // The log may begin within the batch that the follower begins with.
             let from = stream.next.max(cx.log.start);
+            stream.reading = Some(from);
             cx.out.push(Command::Read { follower, stream: stream.id, from, max_bytes });
         }
     }
@@ -290,7 +290,11 @@ impl Leader {
     ) {
         let epoch = self.epoch;
         let Some(stream) = self.stream_mut(follower, id) else { return };
-        stream.reading = false;
+        if stream.reading != Some(read_from) {
+            // It was for a former subscription on the same connection.
+            return;
+        }
+        stream.reading = None;
         let from = stream.next;
         if read_from != from.max(cx.log.start) {
             // What lies between would be taken for a gap.
@@ -349,7 +353,11 @@ impl Leader {
             progress.watch(cx.now, cx.log.end);
             progress.watch_disk(cx.now, high_watermark, furthest);
             let Some(stream) = &mut progress.stream else { continue };
-            if stream.last_sent != (high_watermark, log_start) {
+            // Such a message takes no credit. The next batch says it, or a later tick; but where the log begins is said at
+            // once, as it may give room to a disk that has none for the batch.
+            let (_, told_start) = stream.last_sent;
+            let can_wait = stream.is_waited_for() && told_start == log_start;
+            if stream.last_sent != (high_watermark, log_start) && !can_wait {
                 stream.last_sent = (high_watermark, log_start);
                 let message = LeaderMessage::HighWatermark { high_watermark, log_start };
                 cx.out.push(Command::Send { follower, stream: stream.id, leader_epoch: epoch, message });

@@ -52,8 +52,8 @@ pub(super) struct Stream {
     /// End and bytes of each batch that is sent and not yet appended.
     on_its_way: VecDeque<(Offset, usize)>,
     window_used: usize,
-    /// A read is under way.
-    pub(super) reading: bool,
+    /// From where a read is under way.
+    pub(super) reading: Option<Offset>,
     /// The connection has no room.
     pub(super) refused: bool,
     /// The high watermark and log start offset that were last sent to the follower.
@@ -122,7 +122,7 @@ impl Progress {
             appended: log_end,
             on_its_way: VecDeque::new(),
             window_used: 0,
-            reading: false,
+            reading: None,
             refused: false,
             last_sent,
         });
@@ -244,10 +244,16 @@ impl Stream {
         self.on_its_way.is_empty() || self.window_used.saturating_add(bytes) <= window
     }
 
+    /// Whether its follower or the connection has not taken yet what was sent.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.refused || !self.on_its_way.is_empty()
+    }
+
     /// How many bytes may be read for it; `None` if it has to wait.
     pub(super) fn wants(&self, log_end: Offset, window: usize) -> Option<usize> {
         let room = window.saturating_sub(self.window_used);
-        let ready = !self.reading && !self.refused && self.next < log_end && (room > 0 || self.on_its_way.is_empty());
+        let ready =
+            self.reading.is_none() && !self.refused && self.next < log_end && (room > 0 || self.on_its_way.is_empty());
         ready.then_some(room.max(1))
     }
 

@@ -254,6 +254,10 @@ impl Replica {
         out: &mut Vec<Command>,
     ) {
         self.log.start_advanced(start, first_batch);
+        if self.log.start == self.log.end && !matches!(self.role, Role::Leader(_)) {
+            // As after a start from the disk: an epoch without records would have the next leader begin this log anew.
+            self.log.epochs.drop_from(self.log.end);
+        }
         let removed = match &mut self.damage {
             Some(damage) if !damage.is_cut() && damage.from < self.log.start => {
                 match damaged {
@@ -374,7 +378,12 @@ impl Replica {
                 if matches!(&self.role, Role::Leader(leader) if leader.epoch == leader_epoch) {
                     self.in_role(now, event, out);
                 } else if subscribes && leader_epoch > known && self.has_room_for_early(follower) {
-                    self.early.insert(follower, Early { broker_epoch, leader_epoch, stream, message });
+                    let early = Early { broker_epoch, leader_epoch, stream, message };
+                    let known = self.early.entry(follower).or_insert(early);
+                    // A former connection may still deliver what was sent before the newer one was made.
+                    if (early.broker_epoch, early.stream) >= (known.broker_epoch, known.stream) {
+                        *known = early;
+                    }
                 } else if subscribes {
                     // Said in the epoch that was asked for, so that the follower listens.
                     let message = LeaderMessage::NotLeader { leader_epoch: known };

@@ -1,7 +1,7 @@
 //! A replica whose disk has lost something while it runs.
 
 use super::bench::{Bench, batch, log};
-use crate::ids::{BrokerId, Offset};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
 const GIVE_UP: [&str; 1] = ["give up"];
@@ -46,6 +46,21 @@ fn a_follower_is_out_of_every_set_before_it_cuts_off_what_it_has_lost() {
     assert_eq!(b.after(5_000).step(Event::Tick), GIVE_UP);
 }
 
+/// Nothing else would have it subscribe: the connection is there, and stays.
+#[test]
+fn a_repair_that_begins_while_the_follower_waits_ends_with_a_subscription() {
+    let mut b = following();
+    damaged(&mut b, 4);
+    assert_eq!(b.leader_says(3, 1, started(8)), GIVE_UP);
+    b.step(Event::LeaderDisconnected { leader: BrokerId(2) });
+    let up = Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(2) };
+    assert_eq!(b.step(up), ["to leader 2 s2 e3: subscribe 4 e1"]);
+    // Its process has begun anew, and has not got so far in the metadata.
+    assert_eq!(b.leader_says(3, 2, LeaderMessage::NotLeader { leader_epoch: LeaderEpoch(2) }), [""; 0]);
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), ["repair 4"]);
+    assert_eq!(truncated(&mut b, 4), ["to leader 2 s2 e3: subscribe 4 e1"]);
+}
+
 #[test]
 fn a_leader_cuts_nothing_off_before_another_one_leads() {
     let mut b = Bench::leading();
@@ -62,6 +77,26 @@ fn a_leader_cuts_nothing_off_before_another_one_leads() {
     assert_eq!(out.last().map(String::as_str), Some("repair 2"), "{out:?}");
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) });
     assert_eq!(truncated(&mut b, 2), ["to leader 2 s7 e2: subscribe 2 e1"]);
+}
+
+/// It is still in sync then, and acknowledges nothing: nothing is committed before it has left.
+#[test]
+fn a_leader_that_was_succeeded_asks_at_once_to_leave_the_others() {
+    let mut b = Bench::leading();
+    for n in 0..2 {
+        b.produce(n, batch(2));
+    }
+    b.durable(4);
+    b.both_ack(4);
+    assert_eq!(damaged(&mut b, 2), GIVE_UP);
+    let asked = |out: &[String]| out.iter().filter(|command| **command == GIVE_UP[0]).count();
+    let mut requests = asked(&b.metadata(2, (2, 2), &[1, 2, 3]));
+    requests += asked(&b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(7) }));
+    requests += asked(&b.leader_says(2, 7, started(4)));
+    assert_eq!(requests, 1, "to be taken out of this epoch's set");
+    assert_eq!(b.after(4_000).step(Event::Tick), [""; 0], "once in a while");
+    assert_eq!(b.after(1_000).step(Event::Tick), GIVE_UP, "the controller may not have heard it");
+    assert_eq!(b.metadata(2, (2, 3), &[2, 3]), ["repair 2"]);
 }
 
 #[test]
@@ -84,7 +119,7 @@ fn damage_behind_a_truncation_is_gone_with_it() {
     let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
     b.metadata(2, (3, 1), &[2, 3]);
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
-    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    let diverged = LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(5) };
     assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
     assert_eq!(damaged(&mut b, 6), [""; 0]);
     assert_eq!(truncated(&mut b, 5), ["to leader 2 s1 e3: subscribe 5 e1"]);
@@ -96,7 +131,7 @@ fn a_truncation_with_damage_in_its_way_waits_until_nobody_counts_on_the_copy() {
     let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
     b.metadata(2, (3, 1), &[1, 2, 3]);
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
-    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    let diverged = LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(5) };
     assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
     // The disk cannot read the batch before, on its way to where it is to cut.
     assert_eq!(damaged(&mut b, 3), [""; 0]);
@@ -114,7 +149,7 @@ fn who_is_elected_while_damage_is_in_the_way_leads_with_all_that_it_has_acknowle
     let mut b = Bench::new(log(8, &[(1, 0), (2, 5)]));
     b.metadata(2, (3, 1), &[1, 2, 3]);
     b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
-    let diverged = LeaderMessage::Diverged { epoch: crate::ids::LeaderEpoch(1), end: Offset(5) };
+    let diverged = LeaderMessage::Diverged { epoch: LeaderEpoch(1), end: Offset(5) };
     assert_eq!(b.leader_says(3, 1, diverged), ["truncate 5"]);
     damaged(&mut b, 3);
     b.metadata(1, (4, 2), &[1, 3]);

@@ -1,6 +1,6 @@
 //! What is sent to followers, and when it has to be read first.
 
-use super::bench::{Bench, batch, batch_at, log};
+use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerId, Offset};
 use crate::record::testing::BatchBuilder;
 use crate::replication::*;
@@ -74,7 +74,9 @@ fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
     b.subscribe(2, 1, 1, 3, Some(1));
     assert_eq!(read_done(&mut b, 2, vec![]), [""; 0]);
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
-    assert_eq!(read_done(&mut b, 2, vec![batch_at(4, 1, 1)]), [""; 0]);
+    let wrong = vec![batch_at(2, 1, 1)];
+    let read = Event::ReadDone { follower: BrokerId(2), stream: StreamId(1), from: Offset(3), batches: wrong };
+    assert_eq!(b.step(read), [""; 0]);
     assert_eq!(b.step(Event::Tick), ["read for 2 from 3 max 400"]);
     let other = Event::ReadDone {
         follower: BrokerId(2),
@@ -83,6 +85,19 @@ fn a_read_that_brings_nothing_or_something_else_is_tried_again_later() {
         batches: vec![batch_at(3, 1, 1)],
     };
     assert_eq!(b.step(other), [""; 0]);
+}
+
+/// A follower subscribes anew on the same connection, as its disk had no room for what was sent.
+#[test]
+fn what_was_read_for_a_former_subscription_does_not_end_the_read_for_the_newer_one() {
+    let mut b = with_a_log();
+    assert_eq!(b.subscribe(2, 1, 1, 2, Some(1))[1..], ["read for 2 from 2 max 400"]);
+    assert_eq!(b.subscribe(2, 1, 1, 3, Some(1))[1..], ["read for 2 from 3 max 400"]);
+    assert_eq!(read_done(&mut b, 2, vec![batch_at(2, 1, 1)]), [""; 0]);
+    assert_eq!(b.step(Event::Tick), [""; 0], "one read at a time");
+    assert_eq!(b.produce(1, batch(1)), ["append 5..6 e1"]);
+    let read = read_done(&mut b, 2, vec![batch_at(3, 1, 1), batch_at(4, 1, 1)]);
+    assert_eq!(read, ["to 2 s1 e1: 3..5 hw 0", "read for 2 from 5 max 358"]);
 }
 
 #[test]
@@ -104,6 +119,65 @@ fn followers_hear_of_the_high_watermark_with_batches_or_with_the_next_tick() {
     assert_eq!(b.step(Event::Tick), ["to 2 s1 e1: hw 1", "to 3 s1 e1: hw 1"]);
     assert_eq!(b.step(Event::Tick), [""; 0]);
     assert_eq!(b.produce(2, batch(1)).last().unwrap(), "to 3 s1 e1: 1..2 hw 1");
+}
+
+/// Leader of one record that it has sent to both followers, and of which nothing is committed. Follower 2 is not in sync, and
+/// is about to stop, so that nothing waits for it.
+fn leading_without_2() -> Bench {
+    let mut b = Bench::leading();
+    let stopping = vec![BrokerId(2)];
+    b.step(Event::Metadata(PartitionState { stopping, ..state(1, (1, 2), &[1, 3], &[]) }));
+    assert!(b.produce(1, batch(1)).contains(&"to 2 s1 e1: 0..1 hw 0".to_owned()));
+    b
+}
+
+/// The other one has it, so that it is committed.
+fn committed_without_2(b: &mut Bench) {
+    b.durable(1);
+    b.ack(3, 1, 1, 1);
+    assert_eq!(b.replica.status().committed, Offset(1));
+}
+
+/// What is said to follower 2 within ten seconds.
+fn said_to_2(b: &mut Bench) -> Vec<String> {
+    let said = (0..100).flat_map(|_| b.after(100).step(Event::Tick)).filter(|said| said.starts_with("to 2 "));
+    said.collect()
+}
+
+/// These messages take no credit: nothing else bounds how many of them wait for a connection.
+#[test]
+fn who_has_not_taken_what_was_sent_hears_of_the_high_watermark_when_it_has() {
+    let mut b = leading_without_2();
+    committed_without_2(&mut b);
+    assert_eq!(said_to_2(&mut b), [""; 0], "it is on its way");
+    b.ack(2, 1, 1, 1);
+    assert_eq!(said_to_2(&mut b), ["to 2 s1 e1: hw 1"]);
+    let mut b = leading_without_2();
+    b.step(Event::SendRefused { follower: BrokerId(2), stream: StreamId(1), from: Offset(0) });
+    committed_without_2(&mut b);
+    assert_eq!(said_to_2(&mut b), [""; 0], "the connection has no room");
+    let writable = Event::Writable { follower: BrokerId(2), stream: StreamId(1) };
+    assert_eq!(b.step(writable), ["read for 2 from 0 max 400"]);
+    let read = Event::ReadDone {
+        follower: BrokerId(2),
+        stream: StreamId(1),
+        from: Offset(0),
+        batches: vec![batch_at(0, 1, 1)],
+    };
+    assert_eq!(b.step(read), ["to 2 s1 e1: 0..1 hw 1"], "the batch says it");
+    b.ack(2, 1, 1, 1);
+    assert_eq!(said_to_2(&mut b), [""; 0]);
+}
+
+/// Its disk may have no room before it removes what was deleted.
+#[test]
+fn who_has_not_taken_what_was_sent_hears_of_a_start_that_has_moved() {
+    let mut b = leading_without_2();
+    committed_without_2(&mut b);
+    let start = Offset(1);
+    assert_eq!(b.step(Event::AdvanceStart { to: start }), ["advance start 1"]);
+    b.step(Event::StartAdvanced { start, first_batch: start, damaged: None });
+    assert_eq!(said_to_2(&mut b), ["to 2 s1 e1: hw 1 start 1"]);
 }
 
 #[test]
@@ -138,4 +212,19 @@ fn an_older_stream_is_ignored_even_when_the_newer_one_is_gone() {
     b.step(Event::StreamClosed { follower: BrokerId(2), stream: StreamId(5) });
     assert_eq!(b.subscribe(2, 1, 4, 0, None), [""; 0]);
     assert_eq!(b.subscribe(2, 1, 6, 1, Some(1))[0], "to 2 s6 e1: started hw 0");
+}
+
+#[test]
+fn of_two_subscriptions_that_come_too_early_the_newer_one_counts() {
+    let mut b = Bench::new(log(0, &[]));
+    assert_eq!(b.subscribe(2, 7, 2, 0, None), [""; 0]);
+    assert_eq!(b.subscribe(2, 7, 1, 0, None), [""; 0], "its connection was replaced");
+    b.step(Event::StreamClosed { follower: BrokerId(2), stream: StreamId(1) });
+    let out = b.metadata(1, (7, 1), &[1, 2, 3]);
+    assert!(out.contains(&"to 2 s2 e7: started hw 0".to_owned()), "{out:?}");
+    // The same connection has seen a newer election.
+    assert_eq!(b.subscribe(2, 8, 2, 0, None), [""; 0]);
+    assert_eq!(b.subscribe(2, 9, 2, 0, None), [""; 0]);
+    let out = b.metadata(1, (9, 2), &[1, 2, 3]);
+    assert!(out.contains(&"to 2 s2 e9: started hw 0".to_owned()), "{out:?}");
 }

@@ -249,6 +249,23 @@ fn an_empty_log_is_followed_on_by_a_leader_that_has_not_moved_its_start_yet() {
     assert_eq!(b.subscribe(2, 1, 2, 4, None), ["to 2 s2 e1: started hw 4"]);
 }
 
+/// What it had of its last epoch is removed, and was committed: nothing is left that could have gone another way.
+#[test]
+fn a_follower_without_records_says_so_to_its_next_leader() {
+    let mut b = subscribed(log(4, &[(1, 0)]));
+    assert_eq!(b.leader_says(3, 1, started_at_4())[0], "advance start 4");
+    advanced(&mut b, 4, 4);
+    assert!(b.replica.epochs().is_empty(), "{:?}", b.replica.epochs());
+    b.metadata(2, (4, 2), &[2]);
+    let up = Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(2) };
+    assert_eq!(b.step(up), ["to leader 2 s2 e4: subscribe 4 -"]);
+    // A leader whose own log is as empty.
+    let mut b = leading();
+    advance(&mut b, 4);
+    advanced(&mut b, 4, 4);
+    assert_eq!(b.subscribe(2, 1, 2, 4, None), ["to 2 s2 e1: started hw 4 start 4"]);
+}
+
 /// A leader of epoch 3 sends what comes behind a gap to a replica that has nothing from 4 on.
 fn behind_a_gap(b: &mut Bench) -> Vec<(i32, i64)> {
     let batches = LeaderMessage::Batches {
