@@ -12,6 +12,7 @@ use crate::found_damage;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
+use crate::lags;
 use crate::log_metrics::LogStateMetrics;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
@@ -27,7 +28,7 @@ use chronik_core::ids::BrokerId;
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, Timings};
+use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, LagsQuestion, Timings};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -143,9 +144,11 @@ impl Node {
         let listeners = listeners(config)?;
         let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
         let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
+        let (lags, lags_asked) = mpsc::channel(chronik_quorum::LAGS_QUESTIONS);
         let seen = Seen {
             disk: disk_space::watch(dir, &tasks, stop.clone()),
             damages: found_damage::watch(reader.clone(), &tasks, stop.clone()),
+            lags,
         };
         let quorum = controller_config(config, &identity, &peers, listeners.controller, seen, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
@@ -167,6 +170,7 @@ impl Node {
             stop: stop.clone(),
         };
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
+        tasks.spawn(lags::answer(lags_asked, partitions.clone(), stop.clone()));
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
         let segments = (segment_limits, writer.clone());
@@ -419,10 +423,11 @@ fn scrub_config(config: &Config, reader: LogReader<RealDisk>, registry: &mut Reg
     }
 }
 
-/// What is seen of the disk, for the controller's leader.
+/// What is seen of the disk, and how replicas are asked about, for the controller's leader.
 struct Seen {
     disk: watch::Receiver<Option<DiskSpace>>,
     damages: watch::Receiver<Arc<Damages>>,
+    lags: mpsc::Sender<LagsQuestion>,
 }
 
 fn controller_config(
@@ -464,6 +469,7 @@ fn controller_config(
         peers: peers.clone(),
         disk: seen.disk,
         damages: seen.damages,
+        lags: seen.lags,
         stop,
         data_disk: writer.pulse().clone(),
         disk_stall_timeout: config.disk_stall_timeout,

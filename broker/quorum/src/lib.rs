@@ -23,6 +23,7 @@ pub mod handle;
 mod handover;
 mod heartbeats;
 mod isr_changes;
+mod lags;
 mod leader;
 mod link;
 mod links;
@@ -55,6 +56,7 @@ pub use handle::{
     AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, IsrChange, Registration, Resignation,
     TopicError,
 };
+pub use lags::{FollowerLag, LAGS_QUESTIONS, LagsQuestion};
 pub use raft_log::OpenError;
 
 use acks::Acks;

@@ -127,6 +127,7 @@ impl Parts {
             stop: self.config.stop.clone(),
             handover,
             changing: self.changing.clone(),
+            lags: self.config.lags.clone(),
         }
     }
 

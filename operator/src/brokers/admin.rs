@@ -119,7 +119,7 @@ fn describe(error: &tonic::transport::Error) -> String {
 impl Brokers for Admin {
     fn facts(&self, contact: Contact) -> Answer<Facts> {
         // Which partitions are not well is the controller's to weigh.
-        let request = FactsRequest { max_partitions: 1 };
+        let request = FactsRequest { max_partitions: 1, lags: false };
         let answer = self.ask_each(PATIENCE, contact, "facts", async move |mut client| client.facts(request).await);
         async { answer.await.map(facts) }.boxed()
     }

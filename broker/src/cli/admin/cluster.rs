@@ -124,7 +124,7 @@ fn state(broker: &Broker) -> String {
 }
 
 async fn health(client: &Admin, output: Output) -> anyhow::Result<()> {
-    let found = findings(&client.facts(100).await?);
+    let found = findings(&client.facts_with_lags(100).await?);
     if output == Output::Json {
         let one = |f: &Finding| json!({"bad": f.bad, "what": f.what, "next": f.next});
         print_json(&json!({

@@ -1,6 +1,6 @@
 //! What is not well in a cluster, why, and what to do next: out of the facts alone.
 
-use super::damage;
+use super::{damage, lags};
 use chronik_admin::missing_replica::Why;
 use chronik_admin::{Broker, FactsResponse, Partition, Partitions, Permit};
 
@@ -32,7 +32,8 @@ pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
         found.push(of_permit(permit));
     }
     if !facts.reassignments.is_empty() {
-        let what = format!("{} partitions are being reassigned", facts.reassignments.len());
+        let what =
+            format!("{} partitions are being reassigned{}", facts.reassignments.len(), lags::left_to_move(facts));
         found.push(Finding {
             bad: false,
             what,
@@ -134,7 +135,10 @@ fn of_partitions(facts: &FactsResponse, partitions: &Partitions, found: &mut Vec
     if rest > 0 {
         found.push(Finding {
             bad: true,
-            what: format!("{rest} partitions lack replicas that are in sync, and are served all the same"),
+            what: format!(
+                "{rest} partitions lack replicas that are in sync, and are served all the same{}",
+                lags::furthest(&partitions.not_well)
+            ),
             next: format!("wait while brokers catch up: `chronik partition list --under-replicated`{}", silent(facts)),
         });
     }
@@ -267,7 +271,7 @@ mod tests {
         }
         let mut facts = well();
         facts.partitions.as_mut().unwrap().under_replicated = 1;
-        let missing = vec![MissingReplica { broker: 1, why: Why::CatchingUp.into() }];
+        let missing = vec![MissingReplica { broker: 1, why: Why::CatchingUp.into(), ..MissingReplica::default() }];
         let partition = Partition { leader: Some(0), isr: vec![0], missing, ..Partition::default() };
         facts.damaged = vec![DamagedReplica { partition: Some(partition), ..DamagedReplica::default() }];
         let found = findings(&facts);
