@@ -28,7 +28,9 @@ use chronik_core::ids::BrokerId;
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, LagsQuestion, Timings};
+use chronik_quorum::{
+    Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, LagsQuestion, Starter, Timings,
+};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -39,7 +41,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
@@ -129,11 +131,12 @@ impl Node {
         let mut identity = Identity::load(dir, config.id)?;
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
-        let (mut log, recovered) = open_log(dir, config, files)?;
-        identity.begin_process(dir)?;
-        let found = damage::inspect(&log, recovered, &recovery, config.producer_state_bytes)?;
-        let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
-        info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
+        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
+        let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
+        let told = tell_start(config, &identity, &peers, &recovery);
+        let (log, states) = open_whole_log(config, files, &mut identity, &recovery)?;
+        drop(told);
+        info!(partitions = states.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
         LogStateMetrics::register(&mut registry, reader.clone(), started.elapsed());
         let log_metrics = LogMetrics::register(&mut registry);
@@ -142,8 +145,6 @@ impl Node {
         DiskMetrics::register(&mut registry, writer.clone());
 
         let listeners = listeners(config)?;
-        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
         let (lags, lags_asked) = mpsc::channel(chronik_quorum::LAGS_QUESTIONS);
         let seen = Seen {
             disk: disk_space::watch(dir, &tasks, stop.clone()),
@@ -319,6 +320,35 @@ fn replication_config(config: &Config, owners: usize) -> replication::Config {
         window_bytes: WINDOW_BYTES,
         read_bytes: (CATCH_UP_BYTES / owners).clamp(READ_BYTES_LEAST, READ_BYTES),
     }
+}
+
+/// Tells the other brokers how far the start is, until that is dropped.
+fn tell_start(config: &Config, identity: &Identity, peers: &Peers, recovery: &Arc<Recovery>) -> DropGuard {
+    let starter = Starter {
+        me: config.id,
+        peers: peers.clone(),
+        others: config.members.iter().map(|m| (m.id, m.controller.clone())).collect(),
+        cluster_id: identity.cluster_id(),
+    };
+    let (stop, recovery) = (CancellationToken::new(), Arc::clone(recovery));
+    let stopped = stop.clone();
+    tokio::spawn(async move { stopped.run_until_cancelled(starter.tell(|| recovery.so_far())).await });
+    stop.drop_guard()
+}
+
+/// Opens the log, and cuts off what the disk has lost of it.
+fn open_whole_log(
+    config: &Config,
+    files: OpenFiles,
+    identity: &mut Identity,
+    recovery: &Recovery,
+) -> anyhow::Result<(Log<RealDisk>, damage::LogStates)> {
+    let dir = &config.data_dir;
+    let (mut log, recovered) = open_log(dir, config, files)?;
+    identity.begin_process(dir)?;
+    let found = damage::inspect(&log, recovered, recovery, config.producer_state_bytes)?;
+    let (_, states) = damage::repair(&mut log, found, identity, config.members.len() > 1)?;
+    Ok((log, states))
 }
 
 fn open_log(

@@ -45,6 +45,7 @@ mod restart;
 mod server;
 mod silence;
 mod standing;
+mod starts;
 mod state_machine;
 mod summary;
 mod types;
@@ -58,6 +59,7 @@ pub use handle::{
 };
 pub use lags::{FollowerLag, LAGS_QUESTIONS, LagsQuestion};
 pub use raft_log::OpenError;
+pub use starts::{StartProgress, Starter};
 
 use acks::Acks;
 use chronik_core::cluster::Endpoint;
@@ -178,6 +180,7 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
         electorate,
         changing: admin::Changing::default(),
         hearing,
+        starts: starts::Starts::default(),
     };
     Ok(parts.run(publisher, thread))
 }

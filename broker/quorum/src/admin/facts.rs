@@ -3,6 +3,7 @@
 use super::confirm::{Member, View};
 use super::lags::{Lags, missing};
 use super::{Calls, Failure};
+use crate::starts::Starts;
 use chronik_admin as api;
 use chronik_admin::missing_replica::Why;
 use chronik_core::cluster::{self, Ailing, Ailment, Holdings, Image};
@@ -31,7 +32,7 @@ impl Calls {
             offset: image.offset.0,
             term: *term,
             metadata_version: image.metadata_version.0.into(),
-            brokers: brokers(&view),
+            brokers: brokers(&view, &self.starts),
             partitions: Some(partitions(image, &lags, most.min(MAX_PARTITIONS))),
             quorum: Some(quorum(self.me, &view)),
             reassignments: reassignments(image, &lags),
@@ -42,12 +43,17 @@ impl Calls {
     }
 }
 
-fn brokers(view: &View) -> Vec<api::Broker> {
+fn brokers(view: &View, starts: &Starts) -> Vec<api::Broker> {
     let holdings = view.image.holdings();
     let held = |id: &BrokerId| holdings.get(id).copied().unwrap_or_default();
     let lost = lost_alone(&view.image);
     let lost = |id: &BrokerId| lost.get(id).copied().unwrap_or_default();
-    view.image.brokers.values().map(|b| broker(view, b, held(&b.id), lost(&b.id))).collect()
+    let starting = |b: &cluster::Broker| starts.of(Instant::now(), b.id).filter(|_| b.fenced);
+    let with = |b: &cluster::Broker| api::Broker {
+        starting: starting(b).map(|so_far| api::Starting { read: so_far.read, total: so_far.total }),
+        ..broker(view, b, held(&b.id), lost(&b.id))
+    };
+    view.image.brokers.values().map(with).collect()
 }
 
 /// The partitions that each broker is the only replica of, and does not serve as it has lost them: there is nobody to catch
@@ -94,6 +100,7 @@ fn broker(view: &View, broker: &cluster::Broker, held: Holdings, lost: usize) ->
         heard_ms_ago: sign.map(|sign| millis(Instant::now().saturating_duration_since(sign.at))),
         kafka: Some(endpoint(&broker.kafka)),
         damaged: sign.and_then(|sign| sign.damages.as_ref()).map(|damages| count(damages.total)),
+        starting: None,
     }
 }
 

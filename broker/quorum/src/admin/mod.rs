@@ -28,6 +28,7 @@ use super::links::Links;
 use super::proposer::{ProposeError, Proposer};
 use super::proto;
 use super::requests::{Backoff, changed};
+use super::starts::Starts;
 use super::types::Raft;
 use calls::Call;
 use chronik_core::cluster::{Image, MetadataCommand, Outcome};
@@ -61,6 +62,8 @@ pub(super) struct Calls {
     pub(super) changing: Changing,
     /// Answers what this broker knows of followers.
     pub(super) lags: mpsc::Sender<LagsQuestion>,
+    /// The brokers that open their logs.
+    pub(super) starts: Starts,
 }
 
 /// Why a call has no answer.

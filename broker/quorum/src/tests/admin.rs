@@ -275,3 +275,30 @@ async fn leaders_are_asked_how_far_replicas_are_behind_where_that_is_asked_for()
     }
     stop_all(brokers).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_opens_its_log_is_shown_with_how_far_it_is() {
+    let cluster = Cluster::patient(3);
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let leader = brokers[0].leader().await;
+    let place = brokers.iter().position(|b| b.id != leader).unwrap();
+    let stopped = brokers.remove(place);
+    let id = stopped.id;
+    let of_it = |facts: &api::FactsResponse| facts.brokers[usize::try_from(id.0).unwrap()].clone();
+    stopped.stop().await;
+    sees_facts(&brokers[0], "that it is away", |facts| of_it(facts).fenced && of_it(facts).starting.is_none()).await;
+    let others = (0..3).map(|id| cluster.controller_port(id)).collect();
+    let starter = Starter { me: id, peers: Peers::default(), others, cluster_id: None };
+    let told = tokio::spawn(starter.tell(|| StartProgress { read: 50, total: 200 }));
+    for broker in &brokers {
+        let starting = Some(api::Starting { read: 50, total: 200 });
+        sees_facts(broker, "that it is starting", |facts| of_it(facts).starting == starting).await;
+    }
+    told.abort();
+    brokers.push(cluster.start(place).await);
+    sees_facts(&brokers[0], "that it is back", |facts| !of_it(facts).fenced && of_it(facts).starting.is_none()).await;
+    stop_all(brokers).await;
+}
