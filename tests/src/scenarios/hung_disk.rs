@@ -2,14 +2,12 @@
 //! comes back by itself. A disk that is slow keeps what it has.
 
 use super::{Settings, TimeLimit};
-use crate::harness::clients;
-use crate::harness::cluster::{Cluster, PATIENCE, Software};
+use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
 use crate::harness::{leash, target, wait};
 use crate::load::{Load, verify};
 use crate::report::{Report, Table, ms};
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,8 +17,6 @@ const PARTITIONS: usize = 9;
 /// How long a disk hangs: longer than all that should end meanwhile.
 const HANGS: Duration = Duration::from_secs(6);
 const SLOW: Duration = Duration::from_secs(5);
-/// Who is started on a disk that hangs.
-const STARTS: usize = 2;
 const GAP: TimeLimit = TimeLimit { target: Duration::from_secs(2), always: Duration::from_millis(4_500) };
 
 /// Each broker's disk hangs once, that of the controller's leader too; then one is slow.
@@ -89,29 +85,7 @@ fn disks(settings: &Settings, cluster: &mut Cluster, switches: &[Switches], repo
     report.check_result("a disk that is slow and moves keeps what it has", slow(&metadata, &load, &switches[0]));
     load.pause(PATIENCE)?;
     report.check_result("nothing that was acknowledged is lost", verify(&cluster.bootstrap(), &[&load]));
-    let name = "who comes no further than opening its log is shown as starting, and not as away";
-    report.check_result(name, starts(settings, cluster, &metadata, &switches[STARTS]));
     Ok(())
-}
-
-/// A start on a disk that hangs.
-fn starts(settings: &Settings, cluster: &mut Cluster, metadata: &Metadata, switches: &Switches) -> Result<String> {
-    let Software::Chronik(program) = &settings.software else { bail!("this is Chronik's own command line") };
-    cluster.stop(STARTS)?;
-    fs::write(&switches.hang, "")?;
-    cluster.start(STARTS)?;
-    let admin = format!("127.0.0.1:{}", cluster.ports(0).admin);
-    let shown = wait::until("the start to be known", PATIENCE, || {
-        let mut command = leash::command(program)?;
-        command.args(["broker", "list", "--output", "json", "--admin", &admin]);
-        let brokers: Value = serde_json::from_str(&clients::run(command, b"", PATIENCE)?.succeeded()?.text())?;
-        let of_it = brokers.as_array().and_then(|all| all.iter().find(|b| b["broker"] == STARTS));
-        let state = of_it.and_then(|b| b["state"].as_str()).context("its state")?.to_owned();
-        Ok(state.starts_with("starting, ").then_some(state))
-    });
-    fs::remove_file(&switches.hang)?;
-    metadata.wait_for_isr(TOPIC, PARTITIONS, 3)?;
-    shown
 }
 
 fn leaders(metadata: &Metadata) -> Result<Vec<Option<i32>>> {
